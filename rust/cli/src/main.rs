@@ -1,0 +1,2 @@
+//! The command that users type.
+fn main() {}

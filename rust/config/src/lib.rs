@@ -1,0 +1,3 @@
+//! Hydra-style configuration: composition, provenance, typed extraction.
+
+pub mod schema;

@@ -1,0 +1,53 @@
+//! What a loader hands to a trainer: one struct for every stage, bytes only.
+
+use std::collections::BTreeMap;
+
+/// Where a sample comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleMeta {
+    /// Name of the source in the configuration.
+    pub source: String,
+    /// Episode index in its dataset.
+    pub episode: u64,
+    /// Anchor frame within the episode.
+    pub frame: u64,
+    /// Seconds between the first and the last image that the sample really shows.
+    pub dt_s: f64,
+}
+
+/// Images of one role.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageStream {
+    /// `uint8 [B,T,C,H,W]`, row-major.
+    pub pixels_BTCHW: Vec<u8>,
+    /// Sizes `[B,T,C,H,W]`.
+    pub shape: [usize; 5],
+    /// `[B,T]`: true where the frame is real, false where it repeats an episode's first or last frame.
+    pub is_real_BT: Vec<bool>,
+}
+
+/// A block of vectors over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorStream {
+    /// `float32 [B,T,N]`, row-major.
+    pub values_BTN: Vec<f32>,
+    /// Sizes `[B,T,N]`.
+    pub shape: [usize; 3],
+    /// `[B,T]`: true where the step lies outside the episode (LeRobot's `*_is_pad`).
+    pub is_pad_BT: Vec<bool>,
+}
+
+/// B samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Role to images.
+    pub images: BTreeMap<String, ImageStream>,
+    /// `[B]` instruction of each sample.
+    pub task: Vec<String>,
+    /// States, when every source has them.
+    pub state: Option<VectorStream>,
+    /// Actions, when every source has them.
+    pub action: Option<VectorStream>,
+    /// `[B]` origin of each sample.
+    pub meta: Vec<SampleMeta>,
+}

@@ -1,0 +1,29 @@
+//! The seam between what stores frames (videos, embedded images, the frame cache) and what loads samples.
+
+use crate::DataError;
+
+/// Height and width in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct FrameSize {
+    pub height: usize,
+    pub width: usize,
+}
+
+/// Something that holds the frames of one camera of one dataset.
+pub trait FrameStore: Send + Sync {
+    /// Opens what one thread needs to read: file handles, decoders, buffers.
+    /// `max_open` bounds the number of video files that stay open.
+    fn reader(&self, max_open: usize) -> Result<Box<dyn FrameReader + '_>, DataError>;
+    /// Size in which frames are delivered.
+    fn size(&self) -> FrameSize;
+}
+
+/// One thread's access to a [`FrameStore`].
+pub trait FrameReader {
+    /// Reads the frames at the global rows `rows` of the dataset into `out_TCHW` (`uint8 [T,3,H,W]`, RGB planes).
+    ///
+    /// # Errors
+    /// Names the file, the episode and the time of a frame that cannot be had.
+    fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError>;
+}

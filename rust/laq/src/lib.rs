@@ -1,0 +1,1 @@
+//! Stage 1: the latent action model, its training program and its inference.

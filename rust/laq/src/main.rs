@@ -1,0 +1,2 @@
+//! Trains the latent action model.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a run leaves behind: run directory, manifest, metrics, console, plots, tables.

@@ -1,0 +1,60 @@
+//! What a model offers to the training engine. The engine knows no model; a model knows no loop.
+
+use crate::DeviceBatch;
+use std::{collections::BTreeMap, path::Path};
+use tch::Tensor;
+
+/// Result of one forward pass.
+pub struct LossOutput {
+    /// Scalar that is differentiated.
+    pub loss: Tensor,
+    /// Scalars by name, left on the device: the engine fetches them only when it logs.
+    pub metrics: Vec<(&'static str, Tensor)>,
+}
+
+/// Rows of a parameter that the model rewrote by hand; their optimizer moments no longer mean anything.
+pub struct RowReset {
+    /// Name of the parameter.
+    pub parameter: String,
+    /// `int64 [R]` rewritten rows.
+    pub rows: Tensor,
+}
+
+/// Result of one validation.
+pub struct Validation {
+    /// Scalars by full name, such as `val/loss`.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// What a validation may use besides the model.
+pub struct ValidationContext<'a> {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Folder for this validation's pictures and tables; exists.
+    pub dir: &'a Path,
+}
+
+/// A model under training: owns its parameters, computes its loss, validates itself.
+pub trait Task {
+    /// Trainable parameters under stable, unique names, in a stable order.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// Tensors that belong to the model's state but are not trained (usage counters, frozen constants); saved with the weights.
+    fn buffers(&self) -> Vec<(String, Tensor)>;
+
+    /// Forward pass of micro-batch `batch` in optimizer step `step` (1-based: the step that this gradient will make).
+    fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput>;
+
+    /// Rows rewritten since the last call. The engine clears their optimizer moments.
+    fn take_row_resets(&mut self) -> Vec<RowReset>;
+
+    /// Evaluates on the validation set: every branch at full weight, hard codes, no gradient, no change of state.
+    fn validate(
+        &mut self,
+        batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
+        context: &ValidationContext<'_>,
+    ) -> anyhow::Result<Validation>;
+
+    /// Extra facts for a checkpoint's manifest (sizes, pair spacing, preprocessing).
+    fn checkpoint_extras(&self) -> serde_json::Value;
+}
