@@ -1,1 +1,29 @@
 //! The part of libtorch that the tch bindings lack; the only unsafe and C++ code.
+//!
+//! Every function here is safe: a C++ exception becomes a [`TorchError`]. The C++ side lies in `cpp/` and is compiled against
+//! the headers of the libtorch that `tch` links. CUDA is reached through libtorch's device-neutral interfaces, so that one
+//! program serves machines with and without a GPU; [`cuda::start_up`] loads it.
+
+mod adamw;
+mod autocast;
+pub mod cuda;
+mod device;
+mod error;
+#[allow(unsafe_code)] // the declarations of the C++ shim and the conversions at its edge
+mod ffi;
+mod foreach;
+pub mod memory;
+pub mod rng;
+mod storage;
+mod transfer;
+
+pub use adamw::{AdamWStep, fused_adamw};
+pub use autocast::{Autocast, AutocastDtype};
+pub use device::select_device;
+pub use error::TorchError;
+pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
+pub use storage::{BlobElement, tensor_from_vec};
+pub use transfer::HostToDevice;
+
+/// Version of the libtorch that this crate is written for.
+pub const LIBTORCH_VERSION: &str = "2.11.0";

@@ -1,0 +1,17 @@
+//! Compiles the C++ shim in `cpp/` against the headers of the libtorch that `torch-sys` links.
+use std::{env, path::PathBuf};
+
+fn main() {
+    println!("cargo:rerun-if-changed=cpp");
+    let lib = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells the folder of libtorch's libraries");
+    let include = PathBuf::from(lib).parent().expect("libtorch's libraries lie in its folder `lib`").join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .pic(true)
+        .warnings(false)
+        .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        .include(include)
+        .files(["cpp/autocast.cpp", "cpp/device.cpp", "cpp/foreach.cpp", "cpp/memory.cpp", "cpp/rng.cpp", "cpp/storage.cpp"])
+        .compile("hlrp_torch");
+}

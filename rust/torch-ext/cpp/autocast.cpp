@@ -1,0 +1,34 @@
+// Automatic mixed precision of one device type in the calling thread.
+#include "shim.h"
+
+#include <ATen/autocast_mode.h>
+
+extern "C" {
+
+// What hlrp_autocast_enter found and hlrp_autocast_leave puts back.
+struct AutocastState {
+  bool enabled;
+  int8_t dtype;
+};
+
+Message hlrp_autocast_enter(int64_t device_index, bool enabled, bool half, AutocastState* previous) {
+  return guarded([&] {
+    auto device = to_device(device_index).type();
+    previous->enabled = at::autocast::is_autocast_enabled(device);
+    previous->dtype = static_cast<int8_t>(at::autocast::get_autocast_dtype(device));
+    at::autocast::set_autocast_enabled(device, enabled);
+    if (enabled) at::autocast::set_autocast_dtype(device, half ? at::kHalf : at::kBFloat16);
+    at::autocast::increment_nesting();
+  });
+}
+
+Message hlrp_autocast_leave(int64_t device_index, const AutocastState* previous) {
+  return guarded([&] {
+    auto device = to_device(device_index).type();
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(device, previous->enabled);
+    at::autocast::set_autocast_dtype(device, static_cast<at::ScalarType>(previous->dtype));
+  });
+}
+
+}  // extern "C"
