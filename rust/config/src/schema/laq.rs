@@ -52,6 +52,8 @@ pub struct LaqModelConfig {
     pub code_seq_len: i64,
     pub vq_discarding_threshold: f64,
     pub codebook_replace_schedule: Vec<[u64; 2]>,
+    pub usage_decay: f64,
+    pub collapse_perplexity: f64,
     pub latent_ablation: LatentAblation,
     pub token_decoder: DecoderConfig,
     pub pixel_decoder: DecoderConfig,
