@@ -1,1 +1,29 @@
 //! What a run leaves behind: run directory, manifest, metrics, console, plots, tables.
+//!
+//! | question | module |
+//! |---|---|
+//! | How does a file or folder appear whole or not at all? | [`fs`] |
+//! | Where does a run keep its things, and what does it record about itself? | [`run`] |
+//! | Which numbers did it produce at which step? | [`metrics`] |
+//! | What does a person watching it see? | [`console`] |
+//! | What do its pictures look like? | [`plot`] |
+//! | How does it sum itself up? | [`table`] |
+//! | Which machine is this? | [`host`] |
+
+#![allow(non_snake_case)] // names of image buffers carry their shape, such as rgb_HWC
+
+pub mod console;
+pub mod env;
+mod error;
+pub mod fs;
+pub mod host;
+pub mod metrics;
+pub mod plot;
+pub mod run;
+pub mod table;
+
+pub use error::TrackError;
+pub use run::RunDir;
+
+/// Result of this crate.
+pub type Result<T, E = TrackError> = std::result::Result<T, E>;

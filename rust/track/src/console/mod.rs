@@ -1,0 +1,67 @@
+//! What a person sees: log lines on standard error and in `unified.log`, and a progress bar or progress lines.
+//!
+//! Libraries log through [`tracing`]; a program calls [`init`] once, and [`log_to`] when its run directory exists.
+//! A log line has the form `[YYYY-MM-DD HH:MM:SS][name][LEVEL] - message`, where `name` is the module with dots, without `hlrp_`.
+//! On a terminal a bar shows progress and log lines appear above it; elsewhere (a Slurm log, a pipe) progress is lines.
+//! Ranks other than 0 are silent below a warning, write no file and show no progress.
+
+mod line;
+mod progress;
+mod rate;
+mod sinks;
+
+pub use line::format_value;
+pub use progress::Progress;
+
+use crate::{Result, TrackError};
+use std::{
+    io::{IsTerminal, stderr},
+    path::Path,
+};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer, layer::SubscriberExt};
+
+/// Sets up the console of this process. Panics are logged, too.
+///
+/// `rank` is the process's global rank. Lines of other crates appear from `WARN` on.
+///
+/// # Errors
+/// [`TrackError::ConsoleTwice`].
+pub fn init(level: LevelFilter, rank: usize) -> Result<()> {
+    let level = if rank == 0 { level } else { level.min(LevelFilter::WARN) };
+    let shown = move |target: &str, line_level: &tracing::Level| {
+        let limit = if target.starts_with("hlrp") || target == PANIC { level } else { level.min(LevelFilter::WARN) };
+        *line_level <= limit
+    };
+    let layer = sinks::LineLayer::new(rank)
+        .with_filter(tracing_subscriber::filter::filter_fn(move |metadata| shown(metadata.target(), metadata.level())));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TrackError::ConsoleTwice)?;
+    sinks::set_rank(rank);
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::force_capture();
+        tracing::error!(target: PANIC, "{panic}\n{trace}");
+    }));
+    Ok(())
+}
+
+/// From now on every log line is also appended to `path`. Ranks other than 0 ignore this.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn log_to(path: &Path) -> Result<()> {
+    sinks::open_file(path)
+}
+
+/// Prints `text` to standard output as it is, without tearing a progress bar: for the table at the end of a run. Rank 0 only.
+pub fn print(text: &str) {
+    sinks::print(text);
+}
+
+/// Name under which panics are logged.
+const PANIC: &str = "panic";
+
+/// Whether a progress bar can be drawn.
+fn is_terminal() -> bool {
+    stderr().is_terminal()
+}

@@ -1,0 +1,115 @@
+//! One folder, filled beside its final place and renamed.
+
+use super::{parent_of, sync_dir};
+use crate::{Result, TrackError};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// What [`publish_dir`] does when the final folder is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExisting {
+    /// It is an error; the folder stays as it is.
+    Refuse,
+    /// The folder is renamed to `<name>.superseded-<n>` first, with the smallest free `n` from 1.
+    MoveAside,
+}
+
+/// Makes the folder `final_dir` appear with everything that `fill` writes into the folder it is given.
+///
+/// `fill` works in a hidden sibling, `.<name>.partial`. Afterwards every file in it is flushed to the disk and the folder is renamed.
+/// A process killed at any moment therefore leaves either no `final_dir` or a whole one.
+/// A `.<name>.partial` that such a kill left behind is cleared first: two processes must not publish the same folder at once
+/// (the lock of [`crate::RunDir`] sees to that inside a run).
+///
+/// # Errors
+/// Whatever `fill` returns, [`TrackError::Exists`] under [`OnExisting::Refuse`], or the system's refusal. The partial folder is then removed.
+pub fn publish_dir<E: From<TrackError>>(
+    final_dir: &Path,
+    on_existing: OnExisting,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    if on_existing == OnExisting::Refuse && final_dir.exists() {
+        return Err(TrackError::Exists { path: final_dir.to_path_buf() }.into());
+    }
+    let partial = partial_path(final_dir);
+    clear(&partial)?;
+    fs::create_dir(&partial).map_err(TrackError::io("create", &partial))?;
+    let published = fill(&partial).and_then(|()| Ok(move_into_place(&partial, final_dir, on_existing)?));
+    if published.is_err() {
+        clear(&partial)?;
+    }
+    published
+}
+
+/// `.<name>.partial` beside `final_dir`.
+fn partial_path(final_dir: &Path) -> PathBuf {
+    let name = final_dir.file_name().unwrap_or_default().to_string_lossy();
+    parent_of(final_dir).join(format!(".{name}.partial"))
+}
+
+/// Removes what an interrupted publication of the same folder left.
+fn clear(partial: &Path) -> Result<()> {
+    match fs::remove_dir_all(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(TrackError::io("clear", partial)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn move_into_place(partial: &Path, final_dir: &Path, on_existing: OnExisting) -> Result<()> {
+    sync_tree(partial)?;
+    if on_existing == OnExisting::MoveAside && final_dir.exists() {
+        move_aside(final_dir)?;
+    }
+    rename_new(partial, final_dir)?;
+    sync_dir(parent_of(final_dir))
+}
+
+/// Flushes every file below `dir`, then the folders themselves.
+fn sync_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(TrackError::io("list", dir))? {
+        let entry = entry.map_err(TrackError::io("list", dir))?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(TrackError::io("inspect", &path))?;
+        if kind.is_dir() {
+            sync_tree(&path)?;
+        } else if kind.is_file() {
+            File::open(&path).and_then(|file| file.sync_all()).map_err(TrackError::io("flush", &path))?;
+        }
+    }
+    sync_dir(dir)
+}
+
+fn move_aside(dir: &Path) -> Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    for number in 1.. {
+        let aside = parent_of(dir).join(format!("{name}.superseded-{number}"));
+        match rename_new(dir, &aside) {
+            Err(TrackError::Exists { .. }) => {}
+            moved => return moved,
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+/// Renames without ever replacing anything.
+fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST | Errno::NOTEMPTY) => Err(TrackError::Exists { path: to.to_path_buf() }),
+        // Some network file systems lack the flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if to.exists() => {
+            Err(TrackError::Exists { path: to.to_path_buf() })
+        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::rename(from, to).map_err(TrackError::io("rename into", to))
+        }
+        Err(errno) => Err(TrackError::io("rename into", to)(errno.into())),
+        Ok(()) => Ok(()),
+    }
+}

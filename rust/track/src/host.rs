@@ -1,0 +1,12 @@
+//! Which machine this is, and what it is for.
+
+mod hardware;
+mod place;
+
+pub use hardware::{Cpu, Gpu, Memory, gpus};
+pub use place::{Place, find_program, refuse_login_node};
+
+/// Name of this host.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

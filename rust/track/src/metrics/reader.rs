@@ -1,0 +1,87 @@
+//! Reads what [`super::MetricsWriter`] wrote, also while it still writes.
+
+use super::is_time_field;
+use crate::{Result, TrackError};
+use serde_json::{Map, Value};
+use std::{fs, path::Path};
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricsRow {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Unix time in seconds.
+    pub time: f64,
+    /// Values by name, in written order; NaN where the value was not finite.
+    pub values: Vec<(String, f64)>,
+}
+
+impl MetricsRow {
+    /// The value called `name`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+
+    /// The step and the values that two equal runs share to the last bit (as bits, so that NaN equals NaN).
+    pub fn deterministic(&self) -> (u64, Vec<(&str, u64)>) {
+        let values = self.values.iter().filter(|(name, _)| !is_time_field(name));
+        (self.step, values.map(|(name, value)| (name.as_str(), value.to_bits())).collect())
+    }
+
+    /// Parses one line; `None` when it is not a whole row.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let mut object: Map<String, Value> = serde_json::from_str(line).ok()?;
+        let step = object.shift_remove("step")?.as_u64()?;
+        let time = object.shift_remove("time")?.as_f64()?;
+        let number = |value: Value| if value.is_null() { Some(f64::NAN) } else { value.as_f64() };
+        let values = object.into_iter().map(|(name, value)| Some((name, number(value)?))).collect::<Option<_>>()?;
+        Some(Self { step, time, values })
+    }
+}
+
+/// All rows of `path`, in written order. A torn last line, as a kill leaves it, is not a row.
+///
+/// # Errors
+/// The file cannot be read, or a line before the last is not a row.
+pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
+    let text = read_text(path)?;
+    Ok(split(path, &text)?.rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// The steps and values of one metric.
+pub fn series(rows: &[MetricsRow], name: &str) -> Vec<(u64, f64)> {
+    rows.iter().filter_map(|row| Some((row.step, row.get(name)?))).collect()
+}
+
+/// The text of `path`; a character that a kill cut in two becomes a replacement character in the torn line.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(TrackError::io("read", path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A metrics file, taken apart.
+pub(super) struct Lines<'a> {
+    /// Whole lines without their line ends, and what they say.
+    pub(super) rows: Vec<(&'a str, MetricsRow)>,
+    /// What follows the last whole line.
+    pub(super) torn: Option<&'a str>,
+}
+
+/// Takes the text of a metrics file apart.
+pub(super) fn split<'a>(path: &Path, text: &'a str) -> Result<Lines<'a>> {
+    let mut lines = Lines { rows: Vec::new(), torn: None };
+    let mut rest = text.split_inclusive('\n').enumerate().peekable();
+    while let Some((index, line)) = rest.next() {
+        let row = line.strip_suffix('\n').and_then(|line| Some((line, MetricsRow::parse(line)?)));
+        match row {
+            Some(row) => lines.rows.push(row),
+            None if rest.peek().is_none() => lines.torn = Some(line),
+            None => {
+                let reason =
+                    "not a metrics row; it has to be {\"step\": N, \"time\": T, name: number or null, …}".into();
+                return Err(TrackError::Malformed { path: path.to_path_buf(), line: Some(index + 1), reason });
+            }
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,83 @@
+//! A bar for each category, such as each code of a codebook.
+
+use super::canvas::{self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR, TITLE_SIZE, WIDTH, plot_error, text};
+use crate::Result;
+use plotters::prelude::*;
+use std::path::Path;
+
+/// Share of a bar's place that the bar fills.
+const BAR_WIDTH: f64 = 0.8;
+
+/// Bars over consecutive indices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BarChart {
+    /// Above the picture.
+    pub title: String,
+    /// Below the horizontal axis.
+    pub x_label: String,
+    /// Beside the vertical axis.
+    pub y_label: String,
+    /// Height of the bar of each index.
+    pub values: Vec<f64>,
+    /// A height to compare with, drawn as a line, and its name.
+    pub reference: Option<(String, f64)>,
+}
+
+/// Writes `chart` to the PNG file `path`.
+///
+/// # Errors
+/// There is no value or one is negative or not finite, or the file cannot be written.
+pub fn draw_bars(path: &Path, chart: &BarChart) -> Result<()> {
+    let num_bars = chart.values.len();
+    if num_bars == 0 || chart.values.iter().any(|value| !value.is_finite() || *value < 0.0) {
+        return Err(plot_error(path, "the bars need one or more values, all finite and none negative"));
+    }
+    let heights = chart.values.iter().copied().chain(chart.reference.iter().map(|(_, height)| *height));
+    let top = heights.fold(f64::MIN_POSITIVE, f64::max) * 1.1;
+    let right = num_bars as f64 - 0.5;
+    let picture = canvas::render(path, (WIDTH, HEIGHT), |area| {
+        let mut context = ChartBuilder::on(area)
+            .caption(&chart.title, text(TITLE_SIZE))
+            .margin(20)
+            .margin_right(40)
+            .x_label_area_size(60)
+            .y_label_area_size(100)
+            .build_cartesian_2d(-0.5..right, 0.0..top)?;
+        context
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID_COLOUR)
+            .axis_style(TEXT_COLOUR)
+            .x_desc(&chart.x_label)
+            .y_desc(&chart.y_label)
+            .x_labels(num_bars.min(17))
+            .x_label_formatter(&|index| if index.fract() == 0.0 { format!("{index:.0}") } else { String::new() })
+            .label_style(text(LABEL_SIZE))
+            .axis_desc_style(text(LABEL_SIZE))
+            .draw()?;
+        let half = BAR_WIDTH / 2.0;
+        context.draw_series(chart.values.iter().enumerate().map(|(index, value)| {
+            let middle = index as f64;
+            Rectangle::new([(middle - half, 0.0), (middle + half, *value)], PALETTE[0].filled())
+        }))?;
+        if let Some((name, height)) = &chart.reference {
+            let style = PALETTE[1].stroke_width(3);
+            context
+                .draw_series(LineSeries::new([(-0.5, *height), (right, *height)], style))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 28, y)], style));
+            context
+                .configure_series_labels()
+                .position(SeriesLabelPosition::UpperRight)
+                .legend_area_size(40)
+                .margin(14)
+                .background_style(WHITE.mix(0.85))
+                .border_style(GRID_COLOUR)
+                .label_font(text(LABEL_SIZE))
+                .draw()?;
+        }
+        Ok(())
+    })?;
+    canvas::save(path, &picture)
+}

@@ -1,0 +1,72 @@
+//! What all pictures share: size, colours, font, and how they reach the disk.
+
+use crate::{Result, TrackError, fs::write_atomic};
+use image::{ImageFormat, RgbImage};
+use plotters::{coord::Shift, prelude::*};
+use std::{io::Cursor, path::Path, sync::Once};
+
+pub(super) const WIDTH: u32 = 1200;
+pub(super) const HEIGHT: u32 = 700;
+/// Font sizes in pixels.
+pub(super) const TITLE_SIZE: u32 = 28;
+pub(super) const LABEL_SIZE: u32 = 20;
+pub(super) const TEXT_COLOUR: RGBColor = RGBColor(40, 40, 40);
+pub(super) const GRID_COLOUR: RGBColor = RGBColor(225, 225, 225);
+pub(super) const FONT: &str = "sans-serif";
+
+/// Okabe and Ito's colours, which readers with any colour vision tell apart (<https://jfly.uni-koeln.de/color/>).
+pub(super) const PALETTE: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(90, 90, 90),
+];
+
+pub(super) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+type DrawError = Box<dyn std::error::Error>;
+
+/// Text of `size` pixels.
+pub(super) fn text(size: u32) -> TextStyle<'static> {
+    (FONT, size).into_font().color(&TEXT_COLOUR)
+}
+
+/// A white picture with whatever `draw` puts on it.
+pub(super) fn render(
+    path: &Path,
+    (width, height): (u32, u32),
+    draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>,
+) -> Result<RgbImage> {
+    register_font();
+    let mut picture = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
+    let drawn = {
+        let area = BitMapBackend::with_buffer(&mut picture, (width, height)).into_drawing_area();
+        draw(&area).and_then(|()| Ok(area.present()?))
+    };
+    drawn.map_err(|error| plot_error(path, error))?;
+    Ok(picture)
+}
+
+/// Writes the picture to `path` as PNG.
+pub(super) fn save(path: &Path, picture: &RgbImage) -> Result<()> {
+    let mut png = Cursor::new(Vec::new());
+    picture.write_to(&mut png, ImageFormat::Png).map_err(|error| plot_error(path, error))?;
+    write_atomic(path, png.into_inner())
+}
+
+pub(super) fn plot_error(path: &Path, reason: impl std::fmt::Display) -> TrackError {
+    TrackError::Plot { path: path.to_path_buf(), reason: reason.to_string() }
+}
+
+fn register_font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for style in [FontStyle::Normal, FontStyle::Bold] {
+            if plotters::style::register_font(FONT, style, dejavu::sans::regular()).is_err() {
+                tracing::error!("the program's font is damaged: pictures will lack text");
+            }
+        }
+    });
+}

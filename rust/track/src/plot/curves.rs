@@ -1,0 +1,176 @@
+//! Curves over training steps.
+
+use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TITLE_SIZE, WIDTH, plot_error, text};
+use crate::{
+    Result,
+    metrics::{MetricsRow, series},
+};
+use plotters::{
+    coord::ranged1d::{AsRangedCoord, ValueFormatter},
+    prelude::*,
+};
+use std::{ops::Range, path::Path};
+
+/// A curve with more points than this gets a smooth line, its points faintly behind.
+const MAX_RAW_POINTS: usize = 200;
+/// Points that the smooth line averages over, as a share of the curve.
+const SMOOTHING_SHARE: f64 = 0.02;
+/// A curve with at most this many points shows each as a dot.
+const MAX_DOTS: usize = 40;
+
+/// One curve.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// Name in the legend.
+    pub name: String,
+    /// (step, value); values that are not finite are left out.
+    pub points: Vec<(u64, f64)>,
+}
+
+/// Several curves over one axis of steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurveChart {
+    /// Above the picture.
+    pub title: String,
+    /// Beside the vertical axis.
+    pub y_label: String,
+    /// Logarithmic vertical axis. Values ≤ 0 are then left out.
+    pub log_y: bool,
+    /// The curves, in the order of the legend.
+    pub curves: Vec<Curve>,
+}
+
+/// Draws the metrics called `names`, those of them that occur, and returns whether any did (no picture is written otherwise).
+///
+/// # Errors
+/// As [`draw_curves`].
+pub fn draw_metrics(
+    path: &Path,
+    rows: &[MetricsRow],
+    names: &[&str],
+    title: &str,
+    y_label: &str,
+    log_y: bool,
+) -> Result<bool> {
+    let curves = names.iter().map(|name| Curve { name: (*name).into(), points: series(rows, name) });
+    let curves: Vec<_> = curves.filter(|curve| !drawable(curve, log_y).is_empty()).collect();
+    if curves.is_empty() {
+        return Ok(false);
+    }
+    draw_curves(path, &CurveChart { title: title.into(), y_label: y_label.into(), log_y, curves })?;
+    Ok(true)
+}
+
+/// Writes `chart` to the PNG file `path`.
+///
+/// # Errors
+/// No curve has a point that can be drawn, or the file cannot be written.
+pub fn draw_curves(path: &Path, chart: &CurveChart) -> Result<()> {
+    let curves: Vec<(&str, Vec<(f64, f64)>)> =
+        chart.curves.iter().map(|curve| (curve.name.as_str(), drawable(curve, chart.log_y))).collect();
+    let all = || curves.iter().flat_map(|(_, points)| points.iter());
+    if all().next().is_none() {
+        return Err(plot_error(path, "no curve has a finite value"));
+    }
+    let x = span(all().map(|point| point.0), 0.0, false);
+    let y = span(all().map(|point| point.1), 0.05, chart.log_y);
+    let picture = canvas::render(path, (WIDTH, HEIGHT), |area| {
+        if chart.log_y { draw(area, chart, &curves, x, y.log_scale()) } else { draw(area, chart, &curves, x, y) }
+    })?;
+    canvas::save(path, &picture)
+}
+
+fn draw<Y>(
+    area: &Area<'_>,
+    chart: &CurveChart,
+    curves: &[(&str, Vec<(f64, f64)>)],
+    x: Range<f64>,
+    y: Y,
+) -> Result<(), Box<dyn std::error::Error>>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    let mut context = ChartBuilder::on(area)
+        .caption(&chart.title, text(TITLE_SIZE))
+        .margin(20)
+        .margin_right(40)
+        .x_label_area_size(60)
+        .y_label_area_size(100)
+        .build_cartesian_2d(x, y)?;
+    context
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID_COLOUR)
+        .axis_style(canvas::TEXT_COLOUR)
+        .x_desc("step")
+        .y_desc(&chart.y_label)
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .y_label_formatter(&|value| tick(*value))
+        .label_style(text(LABEL_SIZE))
+        .axis_desc_style(text(LABEL_SIZE))
+        .draw()?;
+    for (index, (name, points)) in curves.iter().enumerate() {
+        let colour = PALETTE[index % PALETTE.len()];
+        let line = if points.len() > MAX_RAW_POINTS {
+            context.draw_series(LineSeries::new(points.iter().copied(), colour.mix(0.25)))?;
+            smooth(points)
+        } else {
+            points.clone()
+        };
+        context
+            .draw_series(LineSeries::new(line, colour.stroke_width(3)))?
+            .label(*name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 28, y)], colour.stroke_width(3)));
+        if points.len() <= MAX_DOTS {
+            context.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
+        }
+    }
+    context
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .legend_area_size(40)
+        .margin(14)
+        .background_style(WHITE.mix(0.85))
+        .border_style(GRID_COLOUR)
+        .label_font(text(LABEL_SIZE))
+        .draw()?;
+    Ok(())
+}
+
+fn drawable(curve: &Curve, log_y: bool) -> Vec<(f64, f64)> {
+    let points = curve.points.iter().map(|&(step, value)| (step as f64, value));
+    points.filter(|(_, value)| value.is_finite() && (!log_y || *value > 0.0)).collect()
+}
+
+/// From the smallest to the largest value, widened by `margin` of that on both sides; never empty.
+fn span(values: impl Iterator<Item = f64>, margin: f64, is_log: bool) -> Range<f64> {
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    if is_log {
+        let factor = (high / low).powf(margin).max(1.05);
+        return low / factor..high * factor;
+    }
+    let width = if high > low { (high - low) * margin } else { high.abs().max(1.0) * 0.5 };
+    low - width..high + width
+}
+
+/// Centred moving average.
+fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let half = ((points.len() as f64 * SMOOTHING_SHARE / 2.0).ceil() as usize).max(1);
+    let mean_around = |index: usize| {
+        let reach = half.min(index).min(points.len() - 1 - index);
+        let window = &points[index - reach..=index + reach];
+        window.iter().map(|point| point.1).sum::<f64>() / window.len() as f64
+    };
+    points.iter().enumerate().map(|(index, point)| (point.0, mean_around(index))).collect()
+}
+
+fn tick(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-3..1e5).contains(&size) {
+        return format!("{value:e}");
+    }
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').into()
+}

@@ -1,0 +1,10 @@
+//! Pictures as PNG: curves, bars, and grids of images. The font is in the program; nothing of the system is needed.
+
+mod bars;
+mod canvas;
+mod curves;
+mod grid;
+
+pub use bars::{BarChart, draw_bars};
+pub use curves::{Curve, CurveChart, draw_curves, draw_metrics};
+pub use grid::{GridImage, ImageGrid, draw_grid};

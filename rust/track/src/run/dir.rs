@@ -1,0 +1,232 @@
+//! Creating, continuing and ending a run directory.
+
+use super::{
+    lock::RunLock,
+    manifest::{Artifact, FILE_NAME as MANIFEST, Manifest, RunStatus, Session},
+    provenance::{GitState, redact},
+};
+use crate::{
+    Result, TrackError,
+    fs::{sync_dir, write_atomic},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const CONFIG: &str = "config.yaml";
+const OVERRIDES: &str = "overrides.yaml";
+const SUBDIRS: [&str; 3] = ["checkpoints", "plots", "validation"];
+
+/// What a program knows about the run that it starts or continues.
+#[derive(Debug, Clone)]
+pub struct RunInfo<'a> {
+    /// Name of the program, such as `hlrp-train-laq`.
+    pub program: &'a str,
+    /// `experiment.name`.
+    pub experiment: &'a str,
+    /// `experiment.description`.
+    pub description: &'a str,
+    /// The resolved configuration as YAML.
+    pub config_yaml: &'a str,
+    /// Overrides of the command line, as typed.
+    pub overrides: &'a [String],
+    /// Versions of what computes: `hlrp`, `libtorch`, `ffmpeg`, …
+    pub versions: BTreeMap<String, String>,
+    /// Checkpoints and artifacts that the run starts from.
+    pub inputs: Vec<Artifact>,
+    /// CPU threads of the tensor library; the same number gives the same bits.
+    pub num_threads: usize,
+    /// A folder in the repository whose commit is recorded, such as the configuration root.
+    pub repository: &'a Path,
+}
+
+/// One run directory, held by this process alone.
+///
+/// [`RunDir::finish`] records how the run ended. A run dropped without it is recorded as failed; one killed stays `running` until it is
+/// continued, which turns that into `killed`.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    manifest: Manifest,
+    _lock: RunLock,
+}
+
+impl RunDir {
+    /// Starts a new run in `path`, which must not exist or be empty (output files of the Slurm job may lie there already).
+    ///
+    /// # Errors
+    /// [`TrackError::RunExists`], [`TrackError::RunLocked`], or the system's refusal.
+    pub fn create(path: &Path, info: &RunInfo<'_>) -> Result<Self> {
+        refuse_occupied(path)?;
+        fs::create_dir_all(path).map_err(TrackError::io("create", path))?;
+        let lock = RunLock::acquire(path)?;
+        refuse_occupied(path)?; // another process may have come and gone in between
+        for name in SUBDIRS {
+            let dir = path.join(name);
+            fs::create_dir_all(&dir).map_err(TrackError::io("create", &dir))?;
+        }
+        write_atomic(&path.join(CONFIG), info.config_yaml)?;
+        write_atomic(&path.join(OVERRIDES), overrides_yaml(info.overrides))?;
+        let manifest = Manifest {
+            format: Manifest::FORMAT,
+            program: info.program.into(),
+            experiment: info.experiment.into(),
+            description: info.description.into(),
+            inputs: info.inputs.clone(),
+            sessions: vec![session(info, 0)],
+        };
+        manifest.write(&path.join(MANIFEST))?;
+        sync_dir(path)?;
+        Ok(Self { path: path.to_path_buf(), manifest, _lock: lock })
+    }
+
+    /// Continues the run in `path` from the checkpoint of `step`. The manifest gets a further session; a configuration that differs
+    /// replaces `config.yaml`, and the former one stays as `config.superseded-<n>.yaml`.
+    ///
+    /// # Errors
+    /// [`TrackError::NotARun`], [`TrackError::RunLocked`], an unreadable manifest, or the system's refusal.
+    pub fn resume(path: &Path, step: u64, info: &RunInfo<'_>) -> Result<Self> {
+        for missing in [MANIFEST, CONFIG] {
+            if !path.join(missing).is_file() {
+                return Err(TrackError::NotARun { path: path.to_path_buf(), missing: missing.into() });
+            }
+        }
+        let lock = RunLock::acquire(path)?;
+        let mut manifest = Manifest::read(path)?;
+        if let Some(last) = manifest.sessions.last_mut()
+            && last.status == RunStatus::Running
+        {
+            last.status = RunStatus::Killed;
+        }
+        replace_config(path, info.config_yaml)?;
+        manifest.sessions.push(session(info, step));
+        manifest.write(&path.join(MANIFEST))?;
+        Ok(Self { path: path.to_path_buf(), manifest, _lock: lock })
+    }
+
+    /// Records how the run ended, and when.
+    ///
+    /// # Errors
+    /// The manifest cannot be written.
+    pub fn finish(mut self, status: RunStatus) -> Result<()> {
+        self.end_session(status)
+    }
+
+    fn end_session(&mut self, status: RunStatus) -> Result<()> {
+        if let Some(session) = self.manifest.sessions.last_mut() {
+            session.status = status;
+            session.ended_at = Some(now());
+        }
+        self.manifest.write(&self.path.join(MANIFEST))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is recorded about the run.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Folder of the pictures of the whole run.
+    pub fn plots(&self) -> PathBuf {
+        self.path.join("plots")
+    }
+
+    /// The log file, for [`crate::console::log_to`].
+    pub fn log_file(&self) -> PathBuf {
+        self.path.join("unified.log")
+    }
+
+    /// Folder of the validation after `step` optimizer steps; it is created.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn validation(&self, step: u64) -> Result<PathBuf> {
+        let dir = self.path.join("validation").join(format!("step-{step:06}"));
+        fs::create_dir_all(&dir).map_err(TrackError::io("create", &dir))?;
+        Ok(dir)
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        let running = |session: &Session| session.status == RunStatus::Running;
+        if self.manifest.sessions.last().is_some_and(running) {
+            let reason = "the program ended without recording a result".into();
+            if let Err(error) = self.end_session(RunStatus::Failed { reason }) {
+                tracing::error!("{error}");
+            }
+        }
+    }
+}
+
+/// Refuses a directory in which something lies that a Slurm job does not put there before its program starts.
+fn refuse_occupied(path: &Path) -> Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(TrackError::io("list", path))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(TrackError::io("list", path))?.file_name();
+        let name = name.to_string_lossy();
+        let of_slurm = [".out", ".err", ".sbatch"].iter().any(|end| name.ends_with(end));
+        if !of_slurm && name != super::lock::FILE_NAME {
+            return Err(TrackError::RunExists { path: path.to_path_buf(), entry: name.into_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn session(info: &RunInfo<'_>, start_step: u64) -> Session {
+    Session {
+        status: RunStatus::Running,
+        started_at: now(),
+        ended_at: None,
+        start_step,
+        command: redact(std::env::args()),
+        overrides: redact(info.overrides.iter().cloned()),
+        versions: info.versions.clone(),
+        git: GitState::of(info.repository),
+        host: crate::host::hostname(),
+        num_threads: info.num_threads,
+        slurm: super::manifest::SlurmJob::from_env(),
+    }
+}
+
+fn replace_config(path: &Path, config_yaml: &str) -> Result<()> {
+    let current = path.join(CONFIG);
+    let former = fs::read_to_string(&current).map_err(TrackError::io("read", &current))?;
+    if former == config_yaml {
+        return Ok(());
+    }
+    let aside = (1..).map(|number| path.join(format!("config.superseded-{number}.yaml"))).find(|path| !path.exists());
+    if let Some(aside) = aside {
+        write_atomic(&aside, former)?;
+    }
+    write_atomic(&current, config_yaml)
+}
+
+/// A YAML list; JSON strings are YAML strings.
+fn overrides_yaml(overrides: &[String]) -> String {
+    if overrides.is_empty() {
+        return "[]\n".into();
+    }
+    redact(overrides.iter().cloned())
+        .iter()
+        .map(|text| format!("- {}\n", serde_json::Value::from(text.as_str())))
+        .collect()
+}
+
+fn now() -> String {
+    chrono::Local::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}

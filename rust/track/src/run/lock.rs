@@ -1,0 +1,49 @@
+//! One process for each run directory.
+
+use crate::{Result, TrackError, host::hostname};
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::Write,
+    path::Path,
+};
+
+/// Name of the lock file; it stays, empty of meaning, when no process holds it.
+pub(super) const FILE_NAME: &str = ".lock";
+
+/// An advisory lock on the directory. The system releases it when the process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes the lock of `run_dir`, which exists.
+    ///
+    /// A file system without locks is reported by a warning: the run goes on unprotected.
+    pub(super) fn acquire(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(FILE_NAME);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(TrackError::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {
+                let owner = format!("process {} on {}\n", std::process::id(), hostname());
+                file.set_len(0)
+                    .and_then(|()| file.write_all(owner.as_bytes()))
+                    .map_err(TrackError::io("write", &path))?;
+            }
+            Err(TryLockError::WouldBlock) => {
+                let owner = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+                let owner = if owner.is_empty() { "another process".into() } else { owner };
+                return Err(TrackError::RunLocked { path: run_dir.to_path_buf(), owner });
+            }
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!("{} cannot be locked ({error}); do not start a second process on it", run_dir.display());
+            }
+        }
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,142 @@
+//! `manifest.json`: what a run records about itself. It never holds a secret.
+
+use super::provenance::GitState;
+use crate::{Result, TrackError, env, fs::write_atomic};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
+
+pub(super) const FILE_NAME: &str = "manifest.json";
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this layout, [`Manifest::FORMAT`].
+    pub format: u32,
+    /// Program that made the run.
+    pub program: String,
+    /// `experiment.name`.
+    pub experiment: String,
+    /// `experiment.description`.
+    pub description: String,
+    /// Checkpoints and artifacts that the run started from.
+    pub inputs: Vec<Artifact>,
+    /// One entry for each time a process worked on the run, oldest first.
+    pub sessions: Vec<Session>,
+}
+
+/// One process that worked on a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// How it ended.
+    #[serde(flatten)]
+    pub status: RunStatus,
+    /// Start, RFC 3339 local time.
+    pub started_at: String,
+    /// End; nothing while it runs and after a kill.
+    pub ended_at: Option<String>,
+    /// Optimizer steps done before it.
+    pub start_step: u64,
+    /// The command line, values of secrets replaced.
+    pub command: Vec<String>,
+    /// Overrides of the command line, values of secrets replaced.
+    pub overrides: Vec<String>,
+    /// Versions of what computed.
+    pub versions: BTreeMap<String, String>,
+    /// Commit of the configuration's repository; nothing outside one.
+    pub git: Option<GitState>,
+    /// Host name.
+    pub host: String,
+    /// CPU threads of the tensor library.
+    pub num_threads: usize,
+    /// The Slurm job; nothing outside one.
+    pub slurm: Option<SlurmJob>,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Not yet, as far as the file knows.
+    Running,
+    /// With its last step done.
+    Finished,
+    /// By a signal, with a checkpoint to continue from.
+    Interrupted,
+    /// By an error.
+    Failed {
+        /// The error's text.
+        reason: String,
+    },
+    /// Without a chance to record anything; noticed when the run was continued.
+    Killed,
+}
+
+/// Something that the run started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// What it is for, such as `resume_from_checkpoint`.
+    pub role: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// SHA-256 of its weights, as hexadecimal digits, where known.
+    pub sha256: Option<String>,
+}
+
+/// The Slurm job of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlurmJob {
+    /// Job id.
+    pub id: String,
+    /// Cluster.
+    pub cluster: Option<String>,
+    /// Partition.
+    pub partition: Option<String>,
+    /// Nodes.
+    pub nodes: Option<String>,
+}
+
+impl SlurmJob {
+    /// The job that this process runs in.
+    pub fn from_env() -> Option<Self> {
+        Some(Self {
+            id: env::get(env::SLURM_JOB_ID)?,
+            cluster: env::get(env::SLURM_CLUSTER_NAME),
+            partition: env::get(env::SLURM_JOB_PARTITION),
+            nodes: env::get(env::SLURM_JOB_NODELIST),
+        })
+    }
+}
+
+impl Manifest {
+    /// The layout that this code writes.
+    pub const FORMAT: u32 = 1;
+
+    /// Reads the manifest of `run_dir`.
+    ///
+    /// # Errors
+    /// The file is missing, or is not a manifest of this format.
+    pub fn read(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(FILE_NAME);
+        let text = fs::read_to_string(&path).map_err(TrackError::io("read", &path))?;
+        let manifest: Self = serde_json::from_str(&text).map_err(|error| TrackError::Malformed {
+            path: path.clone(),
+            line: Some(error.line()),
+            reason: error.to_string(),
+        })?;
+        if manifest.format != Self::FORMAT {
+            let reason = format!("format {} is not the format {} of this program", manifest.format, Self::FORMAT);
+            return Err(TrackError::Malformed { path, line: None, reason });
+        }
+        Ok(manifest)
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| TrackError::Malformed {
+            path: path.to_path_buf(),
+            line: None,
+            reason: error.to_string(),
+        })?;
+        text.push('\n');
+        write_atomic(path, text)
+    }
+}
