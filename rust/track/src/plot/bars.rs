@@ -1,6 +1,8 @@
 //! A bar for each category, such as each code of a codebook.
 
-use super::canvas::{self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR, TITLE_SIZE, WIDTH, plot_error, text};
+use super::canvas::{
+    self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR, TITLE_SIZE, WIDTH, plot_error, text, tick,
+};
 use crate::Result;
 use plotters::prelude::*;
 use std::path::Path;
@@ -53,6 +55,7 @@ pub fn draw_bars(path: &Path, chart: &BarChart) -> Result<()> {
             .y_desc(&chart.y_label)
             .x_labels(num_bars.min(17))
             .x_label_formatter(&|index| if index.fract() == 0.0 { format!("{index:.0}") } else { String::new() })
+            .y_label_formatter(&|height| tick(*height))
             .label_style(text(LABEL_SIZE))
             .axis_desc_style(text(LABEL_SIZE))
             .draw()?;

@@ -70,3 +70,13 @@ fn register_font() {
         }
     });
 }
+
+/// A tick's label without needless digits.
+pub(super) fn tick(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-3..1e5).contains(&size) {
+        return format!("{value:e}");
+    }
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').into()
+}

@@ -1,6 +1,6 @@
 //! Curves over training steps.
 
-use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TITLE_SIZE, WIDTH, plot_error, text};
+use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TITLE_SIZE, WIDTH, plot_error, text, tick};
 use crate::{
     Result,
     metrics::{MetricsRow, series},
@@ -18,6 +18,11 @@ const SMOOTHING_SHARE: f64 = 0.02;
 /// A curve with at most this many points shows each as a dot.
 const MAX_DOTS: usize = 40;
 
+/// A logarithmic axis with fewer ticks than this would say too little; the axis is then linear.
+const MIN_LOG_TICKS: usize = 2;
+/// With more ticks than this only powers of ten are labelled.
+const MAX_LOG_TICKS: usize = 10;
+
 /// One curve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
@@ -34,7 +39,7 @@ pub struct CurveChart {
     pub title: String,
     /// Beside the vertical axis.
     pub y_label: String,
-    /// Logarithmic vertical axis. Values ≤ 0 are then left out.
+    /// Logarithmic vertical axis, where the values span enough for one. Values ≤ 0 are then left out.
     pub log_y: bool,
     /// The curves, in the order of the legend.
     pub curves: Vec<Curve>,
@@ -75,7 +80,12 @@ pub fn draw_curves(path: &Path, chart: &CurveChart) -> Result<()> {
     let x = span(all().map(|point| point.0), 0.0, false);
     let y = span(all().map(|point| point.1), 0.05, chart.log_y);
     let picture = canvas::render(path, (WIDTH, HEIGHT), |area| {
-        if chart.log_y { draw(area, chart, &curves, x, y.log_scale()) } else { draw(area, chart, &curves, x, y) }
+        let ticks = if chart.log_y { log_ticks(&y) } else { Vec::new() };
+        if ticks.len() >= MIN_LOG_TICKS {
+            draw(area, chart, &curves, x, y.log_scale().with_key_points(ticks))
+        } else {
+            draw(area, chart, &curves, x, y)
+        }
     })?;
     canvas::save(path, &picture)
 }
@@ -166,11 +176,13 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(|(index, point)| (point.0, mean_around(index))).collect()
 }
 
-fn tick(value: f64) -> String {
-    let size = value.abs();
-    if size != 0.0 && !(1e-3..1e5).contains(&size) {
-        return format!("{value:e}");
-    }
-    let text = format!("{value:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').into()
+/// 1, 2 and 5 times each power of ten within `range`; the powers alone where that is plenty.
+fn log_ticks(range: &Range<f64>) -> Vec<f64> {
+    let powers = range.start.log10().floor() as i32..=range.end.log10().ceil() as i32;
+    let ticks = |factors: &'static [f64]| -> Vec<f64> {
+        let all = powers.clone().flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
+        all.filter(|tick| range.contains(tick)).collect()
+    };
+    let fine = ticks(&[1.0, 2.0, 5.0]);
+    if fine.len() > MAX_LOG_TICKS { ticks(&[1.0]) } else { fine }
 }

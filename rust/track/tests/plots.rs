@@ -1,0 +1,151 @@
+//! Pictures: they have text without any font of the system, and show what they are given.
+#![allow(clippy::unwrap_used, non_snake_case)] // a failed unwrap is a failed test; names of buffers carry their shape
+
+use hlrp_track::plot::{
+    BarChart, Curve, CurveChart, GridImage, ImageGrid, draw_bars, draw_curves, draw_grid, draw_metrics,
+};
+use image::{Rgb, RgbImage};
+use std::path::Path;
+
+/// Number of dark pixels, as text and axes have them.
+fn num_dark(picture: &RgbImage, rows: std::ops::Range<u32>) -> usize {
+    picture
+        .enumerate_pixels()
+        .filter(|(_, y, pixel)| rows.contains(y) && pixel.0.iter().all(|&value| value < 110))
+        .count()
+}
+
+fn open(path: &Path) -> RgbImage {
+    image::open(path).unwrap().to_rgb8()
+}
+
+fn loss_chart(title: &str) -> CurveChart {
+    let train = (0..1500u64).map(|step| {
+        let wiggle = ((step * 7919) % 101) as f64 / 101.0 - 0.5;
+        (step, 0.08 * (-(step as f64) / 400.0).exp() + 0.02 + 0.006 * wiggle)
+    });
+    let val = (0..=6u64).map(|index| (index * 250, 0.085 * (-(index as f64) * 250.0 / 400.0).exp() + 0.022));
+    CurveChart {
+        title: title.into(),
+        y_label: "pixel loss".into(),
+        log_y: true,
+        curves: vec![
+            Curve { name: "train/loss".into(), points: train.collect() },
+            Curve { name: "val/loss".into(), points: val.collect() },
+        ],
+    }
+}
+
+#[test]
+fn curves_have_a_title_and_colours() {
+    let dir = tempfile::tempdir().unwrap();
+    let [with, without] = ["with.png", "without.png"].map(|name| dir.path().join(name));
+    draw_curves(&with, &loss_chart("Loss")).unwrap();
+    draw_curves(&without, &loss_chart("")).unwrap();
+    let (with, without) = (open(&with), open(&without));
+    assert!(num_dark(&with, 0..60) > 50, "the title is drawn");
+    assert_eq!(num_dark(&without, 0..40), 0, "nothing else is there");
+    assert!(with.pixels().any(|pixel| *pixel == Rgb([0, 114, 178])), "the first curve's colour");
+    assert!(with.pixels().any(|pixel| *pixel == Rgb([213, 94, 0])), "the second curve's colour");
+}
+
+#[test]
+fn curves_without_a_finite_value_are_an_error_and_leave_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("loss.png");
+    let curves = vec![Curve { name: "loss".into(), points: vec![(1, f64::NAN)] }];
+    let chart = CurveChart { title: String::new(), y_label: "loss".into(), log_y: false, curves };
+    let error = draw_curves(&path, &chart).unwrap_err().to_string();
+    assert!(error.contains("loss.png") && error.contains("no curve has a finite value"), "{error}");
+    assert!(!path.exists());
+    assert!(!draw_metrics(&path, &[], &["train/loss"], "", "", false).unwrap(), "no metric, no picture, no error");
+}
+
+#[test]
+fn one_point_and_equal_values_can_be_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    for log_y in [false, true] {
+        for points in [vec![(5, 1.0)], vec![(5, 1.0), (6, 1.0)]] {
+            let curves = vec![Curve { name: "loss".into(), points }];
+            let chart = CurveChart { title: "t".into(), y_label: "y".into(), log_y, curves };
+            draw_curves(&dir.path().join("loss.png"), &chart).unwrap();
+        }
+    }
+}
+
+#[test]
+fn bars_are_as_high_as_their_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("codes.png");
+    let values = vec![0.2, 0.1, 0.05, 0.25, 0.0, 0.1, 0.2, 0.1];
+    let chart = BarChart {
+        title: "Codes in use: 7 of 8".into(),
+        x_label: "code".into(),
+        y_label: "share of assignments".into(),
+        values,
+        reference: Some(("uniform".into(), 0.125)),
+    };
+    draw_bars(&path, &chart).unwrap();
+    let picture = open(&path);
+    let blue_in = |share: std::ops::Range<f64>| {
+        let columns = 120.0..1160.0;
+        let x = |share: f64| (columns.start + share * (columns.end - columns.start)) as u32;
+        (x(share.start)..x(share.end))
+            .map(|x| (0..picture.height()).filter(|&y| *picture.get_pixel(x, y) == Rgb([0, 114, 178])).count())
+            .max()
+            .unwrap()
+    };
+    let (first, second, empty) = (blue_in(0.03..0.1), blue_in(0.16..0.22), blue_in(0.53..0.6));
+    assert!(first.abs_diff(2 * second) <= 8, "0.2 is twice 0.1: {first} and {second} pixels");
+    assert!(empty <= 2, "a bar of height 0 is empty: {empty} pixels");
+
+    let error = draw_bars(&path, &BarChart { values: vec![-1.0], ..chart }).unwrap_err();
+    assert!(error.to_string().contains("none negative"), "{error}");
+}
+
+#[test]
+fn a_grid_shows_every_image_enlarged_without_blur() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("reconstructions.png");
+    let frame_HWC = |seed: u8| -> Vec<u8> { (0..64 * 64 * 3).map(|index| (index as u8).wrapping_mul(seed)).collect() };
+    let frames: Vec<Vec<u8>> = (1..=9).map(frame_HWC).collect();
+    let image = |index: usize| GridImage { width: 64, height: 64, rgb_HWC: &frames[index] };
+    let grid = ImageGrid {
+        title: "Reconstructions after step 2000".into(),
+        column_titles: ["frame t", "frame t+5", "prediction"].map(Into::into).into(),
+        row_labels: vec!["reach-v3\nepisode 3, frame 12".into(), "push-v3\nepisode 14, frame 40".into(), "door".into()],
+        rows: (0..3).map(|row| (0..3).map(|column| image(row * 3 + column)).collect()).collect(),
+    };
+    draw_grid(&path, &grid).unwrap();
+    let picture = open(&path);
+    // The last image fills the lower right corner, 16 pixels from the borders, each of its pixels 2 x 2.
+    let (right, bottom) = (picture.width() - 16, picture.height() - 16);
+    for (x, y) in [(0, 0), (63, 63), (17, 40)] {
+        let at = (y * 64 + x) * 3;
+        let want = Rgb([frames[8][at], frames[8][at + 1], frames[8][at + 2]]);
+        for (dx, dy) in [(0, 0), (1, 1)] {
+            let got = picture.get_pixel(right - 128 + 2 * x as u32 + dx, bottom - 128 + 2 * y as u32 + dy);
+            assert_eq!(*got, want, "pixel {x}, {y}");
+        }
+    }
+    assert!(num_dark(&picture, 0..50) > 50, "the title is drawn");
+}
+
+#[test]
+fn a_grid_that_does_not_fit_together_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("grid.png");
+    let pixels = [0; 12];
+    let image = GridImage { width: 2, height: 2, rgb_HWC: &pixels };
+    let draw = |grid: ImageGrid<'_>| draw_grid(&path, &grid).unwrap_err().to_string();
+    let rows = vec![vec![image, image], vec![image]];
+    assert!(draw(ImageGrid { rows, ..Default::default() }).contains("row 1 holds 1 images"));
+    let rows = vec![vec![GridImage { width: 3, ..image }]];
+    assert!(draw(ImageGrid { rows, ..Default::default() }).contains("12 bytes; 3x2 RGB has 18"));
+    let column_titles = vec!["a".into(), "b".into()];
+    assert!(
+        draw(ImageGrid { rows: vec![vec![image]], column_titles, ..Default::default() })
+            .contains("2 column titles for 1")
+    );
+    assert!(draw(ImageGrid::default()).contains("no image"));
+}
