@@ -1,3 +1,37 @@
 //! Hydra-style configuration: composition, provenance, typed extraction.
+//!
+//! [`compose`] reads a tree of YAML files and the overrides of a command line as Hydra 1.3 does; [`Composed::extract`]
+//! gives typed structs, strict about keys, types and values; [`Composed::explain`] says which file set a value. The
+//! crate does not know what the values mean, except for the structs in [`schema`] that the programs share.
 
+mod apply;
+#[cfg(feature = "clap")]
+mod args;
+mod check;
+mod compose;
+mod composed;
+mod defaults;
+pub mod env;
+mod error;
+mod extract;
+mod interpolation;
+mod merge;
+mod node;
+mod origin;
+mod overrides;
+mod python;
+mod repository;
+mod root;
 pub mod schema;
+mod suggest;
+mod yaml;
+
+#[cfg(feature = "clap")]
+pub use args::ConfigArgs;
+pub use check::{Check, Problem};
+pub use compose::{Composition, compose, compose_raw, from_resolved};
+pub use composed::{Composed, Explanation, read_yaml};
+pub use error::{ConfigError, ErrorKind};
+pub use node::{Node, Value};
+pub use origin::{Origin, Source};
+pub use root::find_root;

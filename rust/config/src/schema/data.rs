@@ -67,6 +67,8 @@ pub struct LoaderConfig {
     pub batch_size: usize,
     /// Decode threads.
     pub num_workers: usize,
+    /// Batches that are made ahead of the trainer.
+    pub prefetch_batches: usize,
     /// MiB of samples in flight.
     pub memory_budget_mb: usize,
     /// Open video files per decode thread.

@@ -1,5 +1,6 @@
 //! The typed form of the configuration tree. No field has a default here: every value comes from `config/`.
 
+mod check;
 mod data;
 mod laq;
 mod shared;

@@ -1,0 +1,211 @@
+//! Value overrides on a composed tree, with Hydra's rules about keys that exist and keys that do not.
+
+use crate::{
+    ConfigError, ErrorKind, Node, Value,
+    error::Result,
+    interpolation::Resolver,
+    merge::merge,
+    node::join,
+    overrides::{Action, Override},
+    suggest,
+};
+
+/// Applies one override.
+///
+/// # Errors
+/// A change of a key that does not exist, an addition of one that does, a deletion of nothing.
+pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
+    if let Some(package) = &change.package {
+        let message =
+            format!("'{}@{package}' reads like a group choice, but there is no group '{}'", change.key, change.key);
+        return Err(ConfigError::new(ErrorKind::Defaults, message).hint("`hlrp config list` shows the groups"));
+    }
+    if change.key.contains('/') {
+        let message = format!("there is no group '{}'", change.key);
+        return Err(ConfigError::new(ErrorKind::Defaults, message).hint("`hlrp config list` shows the groups"));
+    }
+    match change.action {
+        Action::Delete => delete(root, change),
+        Action::Change => set(root, change, false),
+        Action::Force => set(root, change, true),
+        Action::Add => {
+            let collects = matches!(change.value, Some(Value::Map(_) | Value::List(_)));
+            match select(root, &change.key) {
+                Some(old) if !collects && !matches!(old.value, Value::Null) && !old.is_missing() => {
+                    let message = format!("'{}' exists already, so '{}' cannot add it", change.key, change.word);
+                    let bare = change.word.trim_start_matches('+');
+                    let hint = format!("write {bare} to change it, or ++{bare} to set it in any case");
+                    Err(ConfigError::new(ErrorKind::UnknownKey, message).at(&old.origin).hint(hint))
+                }
+                _ => set(root, change, true),
+            }
+        }
+    }
+}
+
+/// The value at a path, references followed; none where there is none or it cannot be resolved.
+fn select(root: &Node, key: &str) -> Option<Node> {
+    Resolver::new(root).select(key).ok().flatten()
+}
+
+fn delete(root: &mut Node, change: &Override) -> Result<()> {
+    let found = select(root, &change.key).filter(|node| !matches!(node.value, Value::Null) && !node.is_missing());
+    let Some(old) = found else {
+        let message = format!("'{}' cannot be deleted: it does not exist", change.key);
+        return Err(ConfigError::new(ErrorKind::UnknownKey, message).hint_opt(similar_key(root, &change.key)));
+    };
+    if let Some(value) = change.value.clone().filter(|value| !matches!(value, Value::Null)) {
+        let wanted = Node::new(value, change.origin());
+        if !same(&wanted, &old) {
+            let message = format!("'{}' is {} and not {}", change.key, old.summary(), wanted.summary());
+            let hint = format!("~{} deletes it whatever its value", change.key);
+            return Err(ConfigError::new(ErrorKind::Value, message).at(&old.origin).hint(hint));
+        }
+    }
+    let (parent, last) = change.key.rsplit_once('.').unwrap_or(("", &change.key));
+    let removed = match walk_mut(root, parent).map(|node| &mut node.value) {
+        Some(Value::Map(map)) => map.shift_remove(last).is_some(),
+        Some(Value::List(list)) => match last.parse::<usize>() {
+            Ok(index) if index < list.len() => {
+                list.remove(index);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    if removed {
+        return Ok(());
+    }
+    let message = format!("'{}' cannot be deleted: it lies behind a reference", change.key);
+    Err(ConfigError::new(ErrorKind::UnknownKey, message).hint("delete it where it is defined"))
+}
+
+/// Equal values, wherever they come from; 1 equals 1.0 as in Python.
+fn same(a: &Node, b: &Node) -> bool {
+    match (&a.value, &b.value) {
+        (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Map(a), Value::Map(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        (Value::Int(a), Value::Float(b)) | (Value::Float(b), Value::Int(a)) => *a as f64 == *b,
+        (a, b) => a == b,
+    }
+}
+
+fn walk_mut<'a>(root: &'a mut Node, path: &str) -> Option<&'a mut Node> {
+    if path.is_empty() {
+        return Some(root);
+    }
+    path.split('.').try_fold(root, |node, key| node.child_mut(key))
+}
+
+fn set(root: &mut Node, change: &Override, create: bool) -> Result<()> {
+    let keys: Vec<&str> = change.key.split('.').collect();
+    let (last, parents) = keys.split_last().expect("a split has at least one part");
+    let mut path = String::new();
+    let mut node = &mut *root;
+    for key in parents {
+        path = join(&path, key);
+        if !node.child(key).is_some_and(Node::is_container) {
+            if !create {
+                return Err(unknown(root, change));
+            }
+            put(node, key, Node::empty_map(change.origin()), change)?;
+        }
+        node = node.child_mut(key).expect("put or found above");
+    }
+    let new = Node::new(change.value.clone().unwrap_or(Value::Null), change.origin());
+    match node.child(last) {
+        None if !create => Err(unknown(root, change)),
+        Some(old) if old.as_map().is_some() && new.as_map().is_some() => {
+            if !create && let Some(inner) = first_unknown(old, &new, &change.key) {
+                return Err(unknown_key(root, &inner, change));
+            }
+            merge(node.child_mut(last).expect("found above"), new);
+            Ok(())
+        }
+        _ => put(node, last, new, change),
+    }
+}
+
+/// The first key inside `new` that `old` does not have.
+fn first_unknown(old: &Node, new: &Node, path: &str) -> Option<String> {
+    let (old, new) = (old.as_map()?, new.as_map()?);
+    new.iter().find_map(|(key, value)| {
+        let path = join(path, key);
+        match old.get(key) {
+            None => Some(path),
+            Some(old) => first_unknown(old, value, &path),
+        }
+    })
+}
+
+fn put(parent: &mut Node, key: &str, new: Node, change: &Override) -> Result<()> {
+    if let Some(old) = parent.child(key) {
+        let new = new.replacing(old);
+        if let Some(place) = parent.child_mut(key) {
+            *place = new;
+        }
+        return Ok(());
+    }
+    match &mut parent.value {
+        Value::Map(map) => {
+            map.insert(key.to_string(), new);
+            Ok(())
+        }
+        _ => {
+            let message = format!("'{}': the list has no item {key}", change.key);
+            Err(ConfigError::new(ErrorKind::UnknownKey, message)
+                .at(&parent.origin)
+                .hint("give the whole list: key=[a,b]"))
+        }
+    }
+}
+
+fn unknown(root: &Node, change: &Override) -> ConfigError {
+    unknown_key(root, &change.key, change)
+}
+
+fn unknown_key(root: &Node, key: &str, change: &Override) -> ConfigError {
+    let message = format!("there is no key '{key}' to change with '{}'", change.word);
+    let hint = similar_key(root, key).unwrap_or_else(|| format!("+{} adds it", change.word));
+    ConfigError::new(ErrorKind::UnknownKey, message).hint(hint)
+}
+
+/// The existing key that a mistyped one is closest to.
+pub(crate) fn similar_key(root: &Node, key: &str) -> Option<String> {
+    let mut known = Vec::new();
+    let mut path = String::new();
+    let mut waiting = vec![(path.clone(), root)];
+    while let Some((path, node)) = waiting.pop() {
+        for (key, child) in node.as_map().into_iter().flatten() {
+            let path = join(&path, key);
+            known.push(path.clone());
+            waiting.push((path, child));
+        }
+    }
+    // The siblings of the deepest part that exists come first: `a.b.lrr` means `a.b.lr`, not `a.c.lrr`.
+    let mut parent = root;
+    for part in key.split('.') {
+        match parent.child(part) {
+            Some(child) => {
+                parent = child;
+                path = join(&path, part);
+            }
+            None => {
+                let siblings = parent.as_map()?.keys().map(String::as_str);
+                if let Some(best) = suggest::closest(part, siblings) {
+                    let rest = &key[join(&path, part).len()..];
+                    return Some(format!("did you mean '{}{rest}'?", join(&path, best)));
+                }
+                break;
+            }
+        }
+    }
+    let elsewhere = known.iter().filter(|path| path.rsplit('.').next() == key.rsplit('.').next());
+    if let Some(path) = elsewhere.min_by_key(|path| path.len()) {
+        return Some(format!("did you mean '{path}'?"));
+    }
+    suggest::closest(key, known.iter().map(String::as_str)).map(|best| format!("did you mean '{best}'?"))
+}

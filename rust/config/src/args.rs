@@ -1,0 +1,30 @@
+//! The command-line arguments that every program with a configuration shares.
+
+use crate::{Composed, compose, error::Result, find_root};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Which tree, which primary file, and what to change.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// Changes of the configuration: `experiment=NAME`, `group=option`, `a.b=1`, `+a.b=1` (new key), `++a.b=1`
+    /// (new or not), `~a.b` (remove).
+    #[arg(value_name = "OVERRIDE")]
+    pub overrides: Vec<String>,
+    /// Folder of the configuration tree; else HLRP_CONFIG_DIR, else config/ here or above.
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Primary file of the tree, without .yaml.
+    #[arg(long, value_name = "NAME", default_value = "config")]
+    pub config_name: String,
+}
+
+impl ConfigArgs {
+    /// Composes what the arguments say.
+    ///
+    /// # Errors
+    /// No tree, or a mistake in it or in an override.
+    pub fn compose(&self) -> Result<Composed> {
+        compose(&find_root(self.config_dir.as_deref())?, &self.config_name, &self.overrides)
+    }
+}

@@ -1,0 +1,33 @@
+//! Checks of values that have the right type but cannot be meant.
+
+/// A value that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the key.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Problem {
+    /// A problem with the value at `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into(), hint: hint.into() }
+    }
+
+    /// Puts the key below a section.
+    #[must_use]
+    pub fn inside(mut self, section: &str) -> Self {
+        self.key = format!("{section}.{}", self.key);
+        self
+    }
+}
+
+/// A part of the configuration that knows which of its values make sense.
+pub trait Check {
+    /// # Errors
+    /// The first value that cannot be meant; its key is relative to this part.
+    fn check(&self) -> Result<(), Problem>;
+}

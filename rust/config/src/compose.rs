@@ -1,0 +1,111 @@
+//! Composition: from a folder of files and the words of a command line to one tree of values.
+
+use crate::{
+    Composed, ConfigError, ErrorKind, Node, Origin, Value,
+    apply::apply,
+    defaults::{self, Choices},
+    error::Result,
+    merge::merge,
+    overrides,
+    repository::Repository,
+    yaml,
+};
+use indexmap::IndexMap;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A composition before its references are resolved.
+#[derive(Debug, Clone)]
+pub struct Composition {
+    pub(crate) tree: Node,
+    pub(crate) words: Vec<String>,
+    pub(crate) choices: IndexMap<String, Option<String>>,
+    /// The file that holds what no other file declares: named in errors about missing keys.
+    pub(crate) primary: PathBuf,
+    /// Files in merge order, with the package of each.
+    pub(crate) files: Vec<(PathBuf, String)>,
+}
+
+/// Composes the tree below `root` from its primary file `config_name` (without `.yaml`) and `overrides`, and resolves
+/// all references.
+///
+/// # Errors
+/// Any mistake in a file, an override or a reference; see [`ConfigError`].
+pub fn compose(root: &Path, config_name: &str, overrides: &[String]) -> Result<Composed> {
+    compose_raw(root, config_name, overrides)?.resolve()
+}
+
+/// Like [`compose`], with references still in place.
+///
+/// # Errors
+/// Any mistake in a file or an override.
+pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Result<Composition> {
+    let repository = Repository::open(root)?;
+    let parsed = overrides.iter().map(|word| overrides::parse(word)).collect::<Result<Vec<_>>>()?;
+    let (mut choices, values) = Choices::from_words(&repository, parsed)?;
+    let config_name = config_name.strip_suffix(".yaml").unwrap_or(config_name);
+    let included = defaults::expand(&repository, config_name, &mut choices)?;
+    let primary = repository.file(config_name);
+    let mut tree = Node::empty_map(Origin::file(&Arc::new(primary.clone()), 1));
+    for file in &included {
+        let Some(document) = repository.load(&file.file)? else { continue };
+        merge(&mut tree, packaged(document.root.clone(), &file.package));
+    }
+    // Hydra's own section configures Hydra and is no part of the result.
+    tree.as_map_mut().map(|map| map.shift_remove("hydra"));
+    for value in &values {
+        if value.key == "hydra" || value.key.starts_with("hydra.") {
+            let message =
+                format!("'{}': the section hydra configures Hydra itself, which does not run here", value.word);
+            let hint = "for hydra.run.dir use logging.run_dir";
+            return Err(ConfigError::new(ErrorKind::UnknownKey, message).hint(hint));
+        }
+        apply(&mut tree, value)?;
+    }
+    let files = included.iter().map(|file| (repository.file(&file.file), file.package.clone())).collect();
+    let choices = choices.known.into_iter().collect();
+    Ok(Composition { tree, words: overrides.to_vec(), choices, primary, files })
+}
+
+/// Reads a resolved `config.yaml`, for example that of a run to resume, and applies value overrides to it.
+///
+/// # Errors
+/// Any mistake in the file or an override; a group choice, because the file holds no groups any more.
+pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
+    let file = Arc::new(path.to_path_buf());
+    let text = fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot read {}: {error}", path.display());
+        ConfigError::new(ErrorKind::NotFound, message).hint("name a run directory that holds a config.yaml")
+    })?;
+    let mut tree = yaml::parse(&text, &file)?.root;
+    for word in overrides {
+        let change = overrides::parse(word)?;
+        if change.key.contains('/') || change.package.is_some() {
+            let message = format!("'{word}' chooses an option, but {} is a finished configuration", path.display());
+            return Err(ConfigError::new(ErrorKind::Defaults, message).hint("override single keys: a.b=value"));
+        }
+        apply(&mut tree, &change)?;
+    }
+    let composition = Composition {
+        tree,
+        words: overrides.to_vec(),
+        choices: IndexMap::new(),
+        primary: path.to_path_buf(),
+        files: vec![(path.to_path_buf(), String::new())],
+    };
+    composition.resolve()
+}
+
+/// A file's values at their place, without its `defaults` list.
+fn packaged(mut values: Node, package: &str) -> Node {
+    values.as_map_mut().map(|map| map.shift_remove("defaults"));
+    let origin = values.origin.clone();
+    package
+        .split('.')
+        .rev()
+        .filter(|key| !key.is_empty())
+        .fold(values, |inner, key| Node::new(Value::Map(IndexMap::from([(key.to_string(), inner)])), origin.clone()))
+}

@@ -1,0 +1,132 @@
+//! The finished configuration: values without references, each with its history.
+
+use crate::{Composition, ConfigError, ErrorKind, Node, Origin, apply, error::Result, extract, interpolation, yaml};
+use serde::de::DeserializeOwned;
+use std::{fmt, path::Path, sync::Arc};
+
+impl Composition {
+    /// Replaces all references by what they name.
+    ///
+    /// # Errors
+    /// A reference that cannot be resolved.
+    pub fn resolve(self) -> Result<Composed> {
+        let tree = interpolation::Resolver::new(&self.tree).tree()?;
+        Ok(Composed { raw: self, tree })
+    }
+
+    /// The values with their references, as YAML.
+    pub fn to_yaml(&self) -> String {
+        yaml::emit(&self.tree)
+    }
+
+    /// The values with their references.
+    pub fn tree(&self) -> &Node {
+        &self.tree
+    }
+}
+
+/// A composed configuration without references.
+#[derive(Debug, Clone)]
+pub struct Composed {
+    raw: Composition,
+    tree: Node,
+}
+
+impl Composed {
+    /// The typed configuration, checked.
+    ///
+    /// # Errors
+    /// An unknown, missing or mistyped key, or a value that cannot be meant: with the key's full path and the place
+    /// that set it.
+    pub fn extract<T: DeserializeOwned + crate::Check>(&self) -> Result<T> {
+        extract::extract(self)
+    }
+
+    /// The values as YAML, such that [`from_resolved`](crate::from_resolved) and Hydra read them back unchanged.
+    pub fn to_yaml(&self) -> String {
+        yaml::emit(&escaped(&self.tree))
+    }
+
+    /// The words that changed the files' values, as typed.
+    pub fn overrides(&self) -> &[String] {
+        &self.raw.words
+    }
+
+    /// The values.
+    pub fn tree(&self) -> &Node {
+        &self.tree
+    }
+
+    /// The composition before references were resolved.
+    pub fn raw(&self) -> &Composition {
+        &self.raw
+    }
+
+    /// Where a value comes from and what it overrode.
+    ///
+    /// # Errors
+    /// There is no such key.
+    pub fn explain(&self, key: &str) -> Result<Explanation> {
+        let node = self.tree.get(key).ok_or_else(|| {
+            let error = ConfigError::new(ErrorKind::UnknownKey, format!("there is no key '{key}'"));
+            error.hint_opt(apply::similar_key(&self.tree, key))
+        })?;
+        let raw = self.raw.tree.get(key).filter(|raw| raw.is_interpolation());
+        Ok(Explanation {
+            key: key.to_string(),
+            value: node.summary(),
+            reference: raw.map(Node::summary),
+            origin: node.origin.clone(),
+            overrode: node.overrode.iter().rev().cloned().collect(),
+        })
+    }
+}
+
+/// References are done, so a `${` that is left is text.
+fn escaped(node: &Node) -> Node {
+    use crate::Value;
+    let value = match &node.value {
+        Value::Str(text) => Value::Str(interpolation::escape(text)),
+        Value::List(items) => Value::List(items.iter().map(escaped).collect()),
+        Value::Map(map) => Value::Map(map.iter().map(|(key, child)| (key.clone(), escaped(child))).collect()),
+        other => other.clone(),
+    };
+    Node { value, ..node.clone() }
+}
+
+/// The history of one value; its text is what `hlrp config explain` prints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// The dotted path.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// The reference it was resolved from.
+    pub reference: Option<String>,
+    /// The place that set it.
+    pub origin: Origin,
+    /// The values it overrode, newest first.
+    pub overrode: Vec<(String, Origin)>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} = {}", self.key, self.value)?;
+        match &self.reference {
+            Some(reference) => writeln!(f, "  set by    {}  as {reference}", self.origin)?,
+            None => writeln!(f, "  set by    {}", self.origin)?,
+        }
+        for (value, origin) in &self.overrode {
+            writeln!(f, "  overrode  {value}  from {origin}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads YAML text into plain values, for example to compare two resolved configurations. `path` is for messages.
+///
+/// # Errors
+/// Text that is not YAML, with its line.
+pub fn read_yaml(text: &str, path: &Path) -> Result<serde_json::Value> {
+    Ok(yaml::parse(text, &Arc::new(path.to_path_buf()))?.root.to_json())
+}

@@ -1,0 +1,85 @@
+//! The one error of this crate: what is wrong, where it was set, and what to do.
+
+use crate::Origin;
+use std::fmt;
+
+/// What kind of mistake a [`ConfigError`] reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A file or folder that is not there or cannot be read.
+    NotFound,
+    /// A file that is not YAML, or a word that is not an override.
+    Syntax,
+    /// A defaults list or a group choice that does not work out.
+    Defaults,
+    /// A key that does not exist.
+    UnknownKey,
+    /// A key that must be set and is not.
+    MissingKey,
+    /// A value of the wrong type.
+    Type,
+    /// A value of the right type that cannot be meant.
+    Value,
+    /// A reference (`${...}`) that cannot be resolved.
+    Interpolation,
+}
+
+/// A mistake in the configuration. Its text names the key or file, the place that set it, and in a `hint:` line what to
+/// do. Programs end with exit code 2 on it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub struct ConfigError {
+    kind: ErrorKind,
+    message: String,
+    origin: Option<Origin>,
+    hint: Option<String>,
+}
+
+impl ConfigError {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), origin: None, hint: None }
+    }
+
+    /// Names the place that set the offending value.
+    pub(crate) fn at(mut self, origin: &Origin) -> Self {
+        self.origin.get_or_insert_with(|| origin.clone());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the hint when there is one.
+    pub(crate) fn hint_opt(self, hint: Option<String>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
+    /// What kind of mistake it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The place that set the offending value, where one is known.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(origin) = &self.origin {
+            write!(f, " ({origin})")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, ConfigError>;

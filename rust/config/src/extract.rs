@@ -1,0 +1,195 @@
+//! From values to typed structs, through figment: one figment provider per file or word, so that figment knows where
+//! each value comes from.
+
+use crate::{Check, Composed, ConfigError, ErrorKind, Node, Source, Value, apply, error::Result, node::join, suggest};
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    error::Kind,
+    value::{Dict, Empty, Map, Num, Tag},
+};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// Types and checks the values.
+pub(crate) fn extract<T: DeserializeOwned + Check>(composed: &Composed) -> Result<T> {
+    ensure_all_set(composed.tree())?;
+    let figment = figment(composed.tree());
+    let typed: T = figment.extract().map_err(|error| explain(error, composed))?;
+    typed.check().map_err(|problem| {
+        let mut error = ConfigError::new(ErrorKind::Value, format!("{}: {}", problem.key, problem.message));
+        if let Some(node) = nearest(composed.tree(), &problem.key) {
+            error = error.at(&node.origin);
+        }
+        error.hint(problem.hint)
+    })?;
+    Ok(typed)
+}
+
+/// # Errors
+/// The first value that is still `???`.
+fn ensure_all_set(tree: &Node) -> Result<()> {
+    let mut first = None;
+    tree.for_each_leaf(&mut |path, node| {
+        if node.is_missing() && first.is_none() {
+            first = Some((path.to_string(), node.origin.clone()));
+        }
+    });
+    match first {
+        None => Ok(()),
+        Some((path, origin)) => {
+            let error = ConfigError::new(ErrorKind::MissingKey, format!("'{path}' must be set")).at(&origin);
+            Err(error.hint(format!("add {path}=... or set it in the experiment's file")))
+        }
+    }
+}
+
+/// The values of one source.
+struct Layer<'a> {
+    source: &'a Source,
+    values: Dict,
+}
+
+impl Provider for Layer<'_> {
+    fn metadata(&self) -> Metadata {
+        match self.source {
+            Source::File(path) => Metadata::from(path.display().to_string(), path.as_path()),
+            Source::Word(word) => Metadata::from("the command line", word.as_ref()),
+        }
+    }
+
+    fn data(&self) -> std::result::Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+/// All values, each in the layer of its source. The layers do not overlap, because overridden values are gone.
+fn figment(tree: &Node) -> Figment {
+    fn insert(layer: &mut Dict, path: &[&str], value: figment::value::Value) {
+        match path {
+            [] => {}
+            [last] => {
+                layer.insert((*last).to_string(), value);
+            }
+            [first, rest @ ..] => {
+                let inner = layer.entry((*first).to_string()).or_insert_with(|| Dict::new().into());
+                if let figment::value::Value::Dict(_, inner) = inner {
+                    insert(inner, rest, value);
+                }
+            }
+        }
+    }
+    fn collect<'a>(node: &'a Node, path: &mut Vec<&'a str>, layers: &mut BTreeMap<&'a Source, Dict>) {
+        match node.as_map().filter(|map| !map.is_empty()) {
+            Some(map) => {
+                for (key, child) in map {
+                    path.push(key);
+                    collect(child, path, layers);
+                    path.pop();
+                }
+            }
+            None => insert(layers.entry(&node.origin.source).or_default(), path, value(node)),
+        }
+    }
+    let mut layers = BTreeMap::new();
+    collect(tree, &mut Vec::new(), &mut layers);
+    layers.into_iter().fold(Figment::new(), |figment, (source, values)| figment.merge(Layer { source, values }))
+}
+
+fn value(node: &Node) -> figment::value::Value {
+    use figment::value::Value as Out;
+    let tag = Tag::Default;
+    match &node.value {
+        Value::Null => Out::Empty(tag, Empty::None),
+        Value::Bool(value) => Out::Bool(tag, *value),
+        Value::Int(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+            (Ok(value), _) => Out::Num(tag, Num::I64(value)),
+            (_, Ok(value)) => Out::Num(tag, Num::U64(value)),
+            _ => Out::Num(tag, Num::I128(*value)),
+        },
+        Value::Float(value) => Out::Num(tag, Num::F64(*value)),
+        Value::Str(text) => Out::String(tag, text.clone()),
+        Value::List(items) => Out::Array(tag, items.iter().map(value).collect()),
+        Value::Map(map) => Out::Dict(tag, map.iter().map(|(key, child)| (key.clone(), value(child))).collect()),
+    }
+}
+
+/// The node at a path, or its nearest ancestor that exists.
+fn nearest<'a>(tree: &'a Node, path: &str) -> Option<&'a Node> {
+    let mut path = path;
+    loop {
+        if let Some(node) = tree.get(path) {
+            return Some(node);
+        }
+        path = path.rsplit_once('.')?.0;
+    }
+}
+
+fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
+    let path = error.path.join(".");
+    let tree = composed.tree();
+    match &error.kind {
+        Kind::UnknownField(name, expected) => {
+            let parent = match path.rsplit_once('.') {
+                Some((parent, last)) if last == name => parent.to_string(),
+                None if path == *name => String::new(),
+                _ => path.clone(),
+            };
+            let key = join(&parent, name);
+            let mut error = ConfigError::new(ErrorKind::UnknownKey, format!("there is no key '{key}'"));
+            if let Some(node) = tree.get(&key) {
+                error = error.at(&node.origin);
+            }
+            error.hint(match suggest::closest(name, expected.iter().copied()) {
+                Some(best) => format!("did you mean '{}'?", join(&parent, best)),
+                None => format!("keys there: {}", expected.join(", ")),
+            })
+        }
+        Kind::MissingField(name) => {
+            let key = join(&path, name);
+            let message = format!("the key '{key}' is missing");
+            let file = section_file(composed, &key);
+            ConfigError::new(ErrorKind::MissingKey, message).hint(format!("set it in {file}, or add +{key}=..."))
+        }
+        kind => {
+            let what = match kind {
+                Kind::InvalidType(found, wanted) => format!("{found} where {wanted} belongs"),
+                Kind::InvalidValue(found, wanted) => format!("{found} where {wanted} belongs"),
+                Kind::UnknownVariant(found, known) => format!("'{found}' is none of {}", known.join(", ")),
+                Kind::InvalidLength(found, wanted) => format!("{found} items where {wanted} belongs"),
+                other => other.to_string(),
+            };
+            let mut result = ConfigError::new(ErrorKind::Type, format!("{path}: {what}"));
+            if let Some(node) = nearest(tree, &path) {
+                result = result.at(&node.origin);
+            }
+            result.hint_opt(match kind {
+                Kind::UnknownVariant(found, known) => {
+                    suggest::closest(found, known.iter().copied()).map(|best| format!("did you mean '{best}'?"))
+                }
+                Kind::InvalidType(_, wanted) if wanted.contains("string") => {
+                    tree.get(&path).map(|node| format!("for text write {path}='\"{}\"'", node.summary()))
+                }
+                _ => apply::similar_key(tree, &path).filter(|_| tree.get(&path).is_none()),
+            })
+        }
+    }
+}
+
+/// The file that sets most of the section in which a key is missing.
+fn section_file(composed: &Composed, key: &str) -> String {
+    let mut parent = key;
+    while let Some((section, _)) = parent.rsplit_once('.') {
+        parent = section;
+        if let Some(map) = composed.tree().get(parent).and_then(Node::as_map) {
+            let mut counts: BTreeMap<&Source, usize> = BTreeMap::new();
+            for node in map.values() {
+                *counts.entry(&node.origin.source).or_default() += 1;
+            }
+            let files = counts.into_iter().filter(|(source, _)| matches!(source, Source::File(_)));
+            if let Some((Source::File(path), _)) = files.max_by_key(|(_, count)| *count) {
+                return path.display().to_string();
+            }
+        }
+    }
+    composed.raw().primary.display().to_string()
+}

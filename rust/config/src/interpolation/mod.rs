@@ -1,0 +1,11 @@
+//! References in values: `${a.b}`, `${.sibling}`, `${..uncle}`, `${a.${b}}` and `${resolver:argument,argument}`.
+//!
+//! References are resolved after all files and overrides are merged. A value that is one reference takes the type of
+//! what it names, also whole sections; inside text the value is written as Python writes it. `\${` stands for `${`.
+
+mod parse;
+mod resolve;
+mod resolvers;
+
+pub(crate) use parse::escape;
+pub(crate) use resolve::Resolver;

@@ -1,0 +1,170 @@
+//! The tree of values, each with the place that set it and the values that it overrode.
+
+use crate::{Origin, python};
+use indexmap::IndexMap;
+
+/// A mandatory value that no file has set yet.
+pub(crate) const MISSING: &str = "???";
+
+/// A value of the tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `null`
+    Null,
+    /// `true`, `false`
+    Bool(bool),
+    /// A whole number.
+    Int(i128),
+    /// A number with a fraction or an exponent, infinity, or NaN.
+    Float(f64),
+    /// Text; references (`${...}`) are text until they are resolved.
+    Str(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A section: keys in the order in which they were first set.
+    Map(IndexMap<String, Node>),
+}
+
+/// A value and its history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// The place that set it.
+    pub origin: Origin,
+    /// What it overrode, oldest first: the value as text and the place that had set it.
+    pub overrode: Vec<(String, Origin)>,
+}
+
+impl Node {
+    pub(crate) fn new(value: Value, origin: Origin) -> Self {
+        Self { value, origin, overrode: Vec::new() }
+    }
+
+    pub(crate) fn empty_map(origin: Origin) -> Self {
+        Self::new(Value::Map(IndexMap::new()), origin)
+    }
+
+    pub(crate) fn as_map(&self) -> Option<&IndexMap<String, Node>> {
+        match &self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_map_mut(&mut self) -> Option<&mut IndexMap<String, Node>> {
+        match &mut self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_container(&self) -> bool {
+        matches!(self.value, Value::List(_) | Value::Map(_))
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        self.as_str() == Some(MISSING)
+    }
+
+    pub(crate) fn is_interpolation(&self) -> bool {
+        self.as_str().is_some_and(|text| text.contains("${"))
+    }
+
+    /// The child under a key or, in a list, at an index.
+    pub(crate) fn child(&self, key: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(map) => map.get(key),
+            Value::List(list) => list.get(key.parse::<usize>().ok()?),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn child_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.value {
+            Value::Map(map) => map.get_mut(key),
+            Value::List(list) => list.get_mut(key.parse::<usize>().ok()?),
+            _ => None,
+        }
+    }
+
+    /// The node at a dotted path; the root for an empty path.
+    pub fn get(&self, path: &str) -> Option<&Node> {
+        if path.is_empty() {
+            return Some(self);
+        }
+        path.split('.').try_fold(self, |node, key| node.child(key))
+    }
+
+    /// Puts this node in the place of `old`, which becomes its history.
+    pub(crate) fn replacing(mut self, old: &Node) -> Self {
+        self.overrode = old.overrode.clone();
+        self.overrode.push((old.summary(), old.origin.clone()));
+        self
+    }
+
+    /// The value in one line, as a user would type it.
+    pub fn summary(&self) -> String {
+        match &self.value {
+            Value::Null => "null".into(),
+            Value::Bool(value) => value.to_string(),
+            Value::Int(value) => value.to_string(),
+            Value::Float(value) => python::float_repr(*value),
+            Value::Str(text) if text.is_empty() => "''".into(),
+            Value::Str(text) => text.clone(),
+            Value::List(items) => format!("[{}]", items.iter().map(Node::summary).collect::<Vec<_>>().join(",")),
+            Value::Map(map) => {
+                let pairs = map.iter().map(|(key, node)| format!("{key}:{}", node.summary()));
+                format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+
+    /// The values as JSON; infinity and NaN, which JSON lacks, as text.
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::{Number, Value as Json};
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Int(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+                (Ok(value), _) => Json::Number(value.into()),
+                (_, Ok(value)) => Json::Number(value.into()),
+                _ => Json::String(value.to_string()),
+            },
+            Value::Float(value) => {
+                Number::from_f64(*value).map_or_else(|| Json::String(python::float_repr(*value)), Json::Number)
+            }
+            Value::Str(text) => Json::String(text.clone()),
+            Value::List(items) => Json::Array(items.iter().map(Node::to_json).collect()),
+            Value::Map(map) => Json::Object(map.iter().map(|(key, child)| (key.clone(), child.to_json())).collect()),
+        }
+    }
+
+    /// Calls `visit` with the dotted path of every value that is not a filled list or section.
+    pub(crate) fn for_each_leaf<'a>(&'a self, visit: &mut impl FnMut(&str, &'a Node)) {
+        fn walk<'a>(node: &'a Node, path: &str, visit: &mut impl FnMut(&str, &'a Node)) {
+            match &node.value {
+                Value::Map(map) if !map.is_empty() || path.is_empty() => {
+                    map.iter().for_each(|(key, child)| walk(child, &join(path, key), visit));
+                }
+                Value::List(items) if !items.is_empty() => {
+                    items.iter().enumerate().for_each(|(i, child)| walk(child, &join(path, &i.to_string()), visit));
+                }
+                _ => visit(path, node),
+            }
+        }
+        walk(self, "", visit);
+    }
+}
+
+/// `a.b` and `c` make `a.b.c`.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
+}

@@ -1,0 +1,51 @@
+//! Words of the command line: `key=value`, `+key=value`, `++key=value`, `~key`, `group=option`, `group@package=option`.
+//!
+//! The grammar is Hydra 1.3's, with one addition: a value may hold further `=`.
+
+mod lexer;
+mod parser;
+
+pub(crate) use parser::{parse, typed_value};
+
+use crate::{Origin, Value};
+
+/// What a word does with its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// `key=value`: the key must exist.
+    Change,
+    /// `+key=value`: the key must not exist.
+    Add,
+    /// `++key=value`: either.
+    Force,
+    /// `~key`, `~key=value`: the key goes.
+    Delete,
+}
+
+/// One word.
+#[derive(Debug, Clone)]
+pub(crate) struct Override {
+    pub(crate) action: Action,
+    /// A dotted path, or a group with slashes.
+    pub(crate) key: String,
+    /// After `@`.
+    pub(crate) package: Option<String>,
+    /// None only for `~key`.
+    pub(crate) value: Option<Value>,
+    /// The word as typed.
+    pub(crate) word: String,
+}
+
+impl Override {
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::word(&self.word)
+    }
+
+    /// `group@package`, the name of a choice in the defaults tree.
+    pub(crate) fn choice_key(&self) -> String {
+        match &self.package {
+            Some(package) => format!("{}@{package}", self.key),
+            None => self.key.clone(),
+        }
+    }
+}

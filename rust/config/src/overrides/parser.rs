@@ -1,0 +1,253 @@
+//! From a word to an [`Override`].
+
+use super::{
+    Action, Override,
+    lexer::{Kind, Token, tokens},
+};
+use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result};
+use indexmap::IndexMap;
+use regex_lite::Regex;
+use std::sync::LazyLock;
+
+/// `a`, `a.b.0`, `a/b`, or one of these with `@package`.
+#[allow(clippy::unwrap_used)] // a constant pattern
+static KEY: LazyLock<Regex> = LazyLock::new(|| {
+    const SPECIAL: &str = r"[A-Za-z_$][A-Za-z0-9_$-]*";
+    let part = format!("(?:{SPECIAL}|0|[1-9](?:_?[0-9])*)");
+    let package = format!(r"(?:{part}(?:\.{part})+|{SPECIAL})");
+    let group = r"[A-Za-z_][A-Za-z0-9_-]*(?:/[A-Za-z_][A-Za-z0-9_-]*)+";
+    Regex::new(&format!("^(?<key>{group}|{package})(?:@(?<package>{package})?)?$")).unwrap()
+});
+
+/// Reads one word.
+///
+/// # Errors
+/// A word that is not `key=value`, or a value that does not follow the grammar.
+pub(crate) fn parse(word: &str) -> Result<Override> {
+    let (action, rest) = match word {
+        _ if word.starts_with("++") => (Action::Force, &word[2..]),
+        _ if word.starts_with('+') => (Action::Add, &word[1..]),
+        _ if word.starts_with('~') => (Action::Delete, &word[1..]),
+        _ => (Action::Change, word),
+    };
+    let (key, text) = match rest.split_once('=') {
+        Some((key, text)) => (key, Some(text)),
+        None if action == Action::Delete => (rest, None),
+        None => {
+            let error = ConfigError::new(ErrorKind::Syntax, format!("'{word}' is not an override: it has no '='"));
+            return Err(error.hint("write key=value, +key=value, ++key=value, ~key or group=option"));
+        }
+    };
+    let Some(found) = KEY.captures(key) else {
+        let error = ConfigError::new(ErrorKind::Syntax, format!("'{key}' in '{word}' is not a key"));
+        return Err(error.hint("a key is a dotted path (a.b.c), a group (a/b) or group@package"));
+    };
+    let part = |name| found.name(name).map(|part| part.as_str().to_string());
+    let value = match text {
+        None => None,
+        Some(text) => Some(parse_value(text.trim_start_matches([' ', '\t']), word)?),
+    };
+    let package = part("package").or_else(|| key.ends_with('@').then(String::new));
+    Ok(Override { action, key: part("key").unwrap_or_default(), package, value, word: word.to_string() })
+}
+
+fn parse_value(text: &str, word: &str) -> Result<Value> {
+    value_or_reason(text, &Origin::word(word)).map_err(|reason| {
+        let error = ConfigError::new(ErrorKind::Syntax, format!("cannot read the value of '{word}': {}", reason.0));
+        error.hint(reason.1.unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()))
+    })
+}
+
+/// The typed value of a piece of text, as the command line would read it; none when it does not follow the grammar.
+pub(crate) fn typed_value(text: &str, origin: &Origin) -> Option<Value> {
+    value_or_reason(text, origin).ok()
+}
+
+/// What is wrong, and what to do.
+type Reason = (String, Option<String>);
+
+fn value_or_reason(text: &str, origin: &Origin) -> std::result::Result<Value, Reason> {
+    if text.is_empty() {
+        return Ok(Value::Str(String::new()));
+    }
+    let tokens = tokens(text).map_err(|rest| (format!("unexpected '{rest}'"), None))?;
+    let mut parser = ValueParser { tokens: &tokens, position: 0, origin };
+    let value = parser.element()?;
+    match parser.peek() {
+        None => Ok(value),
+        Some(Kind::Comma) => {
+            let hint = format!("for a list write [{text}], for text write '\"{text}\"'");
+            Err(("a comma outside of a list is ambiguous".into(), Some(hint)))
+        }
+        Some(_) => Err(parser.unexpected()),
+    }
+}
+
+struct ValueParser<'a> {
+    tokens: &'a [Token<'a>],
+    position: usize,
+    origin: &'a Origin,
+}
+
+impl ValueParser<'_> {
+    fn peek(&self) -> Option<Kind> {
+        self.tokens.get(self.position).map(|token| token.kind)
+    }
+
+    fn unexpected(&self) -> Reason {
+        match self.tokens.get(self.position) {
+            Some(token) => (format!("unexpected '{}'", token.text), None),
+            None => ("it ends too early".into(), Some("close every bracket and quote".into())),
+        }
+    }
+
+    fn accept(&mut self, kind: Kind) -> bool {
+        let found = self.peek() == Some(kind);
+        self.position += usize::from(found);
+        found
+    }
+
+    fn element(&mut self) -> std::result::Result<Value, Reason> {
+        match self.peek() {
+            Some(Kind::BracketOpen) => self.list(),
+            Some(Kind::BraceOpen) => self.map(),
+            Some(Kind::Id) if self.tokens.get(self.position + 1).is_some_and(|t| t.kind == Kind::ParenOpen) => {
+                let name = self.tokens[self.position].text;
+                Err((format!("the function {name}(...) is not supported"), Some("write the value itself".into())))
+            }
+            _ => self.primitive(true),
+        }
+    }
+
+    fn list(&mut self) -> std::result::Result<Value, Reason> {
+        self.position += 1;
+        let mut items = Vec::new();
+        if self.accept(Kind::BracketClose) {
+            return Ok(Value::List(items));
+        }
+        loop {
+            items.push(Node::new(self.element()?, self.origin.clone()));
+            if self.accept(Kind::BracketClose) {
+                return Ok(Value::List(items));
+            }
+            if !self.accept(Kind::Comma) {
+                return Err(self.unexpected());
+            }
+        }
+    }
+
+    fn map(&mut self) -> std::result::Result<Value, Reason> {
+        self.position += 1;
+        let mut map = IndexMap::new();
+        if self.accept(Kind::BraceClose) {
+            return Ok(Value::Map(map));
+        }
+        loop {
+            let key = match self.primitive(false)? {
+                Value::Str(text) => text,
+                other => Node::new(other, self.origin.clone()).summary(),
+            };
+            if !self.accept(Kind::Colon) {
+                return Err(self.unexpected());
+            }
+            map.insert(key, Node::new(self.element()?, self.origin.clone()));
+            if self.accept(Kind::BraceClose) {
+                return Ok(Value::Map(map));
+            }
+            if !self.accept(Kind::Comma) {
+                return Err(self.unexpected());
+            }
+        }
+    }
+
+    /// One typed token, or several joined as text. As a map's key it holds no `:`, `=`, reference or quotes.
+    fn primitive(&mut self, is_value: bool) -> std::result::Result<Value, Reason> {
+        if is_value && self.peek() == Some(Kind::Quoted) {
+            let text = self.tokens[self.position].text;
+            self.position += 1;
+            return Ok(Value::Str(unquote(text)));
+        }
+        let start = self.position;
+        while let Some(kind) = self.peek() {
+            match kind {
+                Kind::Id
+                | Kind::Null
+                | Kind::Int
+                | Kind::Float
+                | Kind::Bool
+                | Kind::Char
+                | Kind::Escape
+                | Kind::Space => {}
+                Kind::Interpolation | Kind::Colon | Kind::Equal if is_value => {}
+                _ => break,
+            }
+            self.position += 1;
+        }
+        let mut used = &self.tokens[start..self.position];
+        if used.is_empty() {
+            return Err(self.unexpected());
+        }
+        if let [first, rest @ ..] = used
+            && first.kind == Kind::Space
+        {
+            used = rest;
+        }
+        if let [rest @ .., last] = used
+            && last.kind == Kind::Space
+        {
+            used = rest;
+        }
+        match used {
+            [] => Err(("it is only white space".into(), None)),
+            [token] => typed(token),
+            several => Ok(Value::Str(several.iter().map(|token| unescape(token)).collect())),
+        }
+    }
+}
+
+fn typed(token: &Token) -> std::result::Result<Value, Reason> {
+    let digits = token.text.replace('_', "");
+    Ok(match token.kind {
+        Kind::Int => {
+            let value = digits.strip_prefix('+').unwrap_or(&digits).parse();
+            Value::Int(value.map_err(|_| (format!("the number {} is too large", token.text), None))?)
+        }
+        Kind::Float => Value::Float(digits.parse().map_err(|_| (format!("{} is not a number", token.text), None))?),
+        Kind::Bool => Value::Bool(token.text.eq_ignore_ascii_case("true")),
+        Kind::Null => Value::Null,
+        _ => Value::Str(unescape(token)),
+    })
+}
+
+/// Drops every other character of an escape token: `\,\:` is `,:`.
+fn unescape(token: &Token) -> String {
+    match token.kind {
+        Kind::Escape => token.text.chars().skip(1).step_by(2).collect(),
+        _ => token.text.to_string(),
+    }
+}
+
+/// The text between the quotes; a backslash escapes only quotes and, before a quote, backslashes.
+fn unquote(text: &str) -> String {
+    let quote = if text.starts_with('"') { '"' } else { '\'' };
+    let inner: Vec<char> = text.chars().skip(1).collect();
+    let mut result = String::new();
+    let mut i = 0;
+    while i + 1 < inner.len() {
+        let num_backslashes = inner[i..].iter().take_while(|&&c| c == '\\').count();
+        if num_backslashes > 0 {
+            let before_quote = inner.get(i + num_backslashes) == Some(&quote);
+            let kept = if before_quote { num_backslashes / 2 } else { num_backslashes };
+            result.extend(std::iter::repeat_n('\\', kept));
+            i += num_backslashes;
+            if before_quote && num_backslashes % 2 == 1 {
+                result.push(quote);
+                i += 1;
+            }
+        } else {
+            result.push(inner[i]);
+            i += 1;
+        }
+    }
+    result
+}

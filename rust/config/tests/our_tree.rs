@@ -1,0 +1,53 @@
+//! The repository's own tree composes and extracts, and says where its values come from.
+#![allow(clippy::unwrap_used)]
+
+use hlrp_config::{Composed, compose, from_resolved, schema::LaqConfig};
+use std::path::Path;
+
+fn composed(overrides: &[&str]) -> Composed {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let overrides: Vec<String> = overrides.iter().map(|word| word.to_string()).collect();
+    compose(&root, "config", &overrides).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn the_default_experiment_extracts() {
+    let config: LaqConfig = composed(&[]).extract().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.experiment.name, "laq_tiny");
+    assert_eq!(config.model.image_size, 64);
+    // laq_tiny sets the pixel decoder's depth alone; its other keys stay those of laq_pixel.
+    assert_eq!(config.model.pixel_decoder.depth, 2);
+    assert!(config.model.pixel_decoder.enabled);
+}
+
+#[test]
+fn the_run_directory_carries_time_and_name() {
+    let config: LaqConfig = composed(&["paths.root=/tmp/x"]).extract().unwrap();
+    let run_dir = config.logging.run_dir.to_str().unwrap().to_string();
+    assert!(run_dir.starts_with("/tmp/x/runs/2"), "{run_dir}");
+    assert!(run_dir.ends_with("_laq_tiny"), "{run_dir}");
+}
+
+#[test]
+fn explain_names_the_word_and_the_file_that_it_overrode() {
+    let text = composed(&["experiment=laq_pixel", "training.optimizer.lr=3e-4"])
+        .explain("training.optimizer.lr")
+        .unwrap()
+        .to_string();
+    assert!(text.contains("training.optimizer.lr = 0.0003"), "{text}");
+    assert!(text.contains("command line: training.optimizer.lr=3e-4"), "{text}");
+    assert!(text.contains("training/laq.yaml:5"), "{text}");
+}
+
+#[test]
+fn a_resolved_configuration_reads_back_and_takes_overrides() {
+    let before = composed(&["experiment.description=a \\${literal} text"]);
+    let file = std::env::temp_dir().join(format!("hlrp-resolved-{}.yaml", std::process::id()));
+    std::fs::write(&file, before.to_yaml()).unwrap();
+    let after = from_resolved(&file, &[]).unwrap();
+    assert_eq!(before.extract::<LaqConfig>().unwrap(), after.extract::<LaqConfig>().unwrap());
+    let changed =
+        from_resolved(&file, &["training.max_steps=7".into(), "training.scheduler.warmup_steps=0".into()]).unwrap();
+    assert_eq!(changed.extract::<LaqConfig>().unwrap().training.max_steps, 7);
+    std::fs::remove_file(&file).unwrap();
+}
