@@ -1,2 +1,24 @@
-//! The command that users type.
-fn main() {}
+//! The command that users type. It knows no tensor and no video: programs that do lie beside it and are started in its place.
+
+#![allow(clippy::print_stdout)] // a program speaks to the terminal
+
+mod args;
+mod doctor;
+mod programs;
+
+use args::{Arguments, Command};
+use clap::Parser;
+use hlrp_track::console;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::TrainLaq { arguments } => programs::exec(&programs::TRAIN_LAQ, &arguments),
+        Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
+        Command::Doctor(options) => doctor::run(&options),
+    };
+    result.unwrap_or_else(|error| {
+        console::report_error(error.as_ref());
+        ExitCode::FAILURE
+    })
+}

@@ -19,7 +19,7 @@ pub enum TrackError {
     /// A write would fill the disk.
     #[error(
         "not enough free space for {path}: {free_gib:.2} GiB free, the write needs {needed_gib:.2} GiB and \
-         must leave {floor_gib:.2} GiB\n  hint: free space on that disk, or choose another with paths.root=…; \
+         must leave {floor_gib:.2} GiB\nhint: free space on that disk, or choose another with paths.root=…; \
          the floor is logging.min_free_gb"
     )]
     NoSpace {
@@ -33,14 +33,14 @@ pub enum TrackError {
         floor_gib: f64,
     },
     /// Something that would be replaced is already there.
-    #[error("{path} already exists\n  hint: move it away or choose another name")]
+    #[error("{path} already exists\nhint: move it away or choose another name")]
     Exists {
         /// The file or folder.
         path: PathBuf,
     },
     /// The directory of a new run holds something.
     #[error(
-        "run directory {path} is not empty (it holds {entry})\n  hint: continue that run with --resume {path}, or \
+        "run directory {path} is not empty (it holds {entry})\nhint: continue that run with --resume {path}, or \
          choose another directory with logging.run_dir=…"
     )]
     RunExists {
@@ -51,7 +51,7 @@ pub enum TrackError {
     },
     /// A directory without a manifest.
     #[error(
-        "{path} is not a run directory: {missing} is missing\n  hint: give the folder that holds manifest.json and checkpoints/"
+        "{path} is not a run directory: {missing} is missing\nhint: give the folder that holds manifest.json and checkpoints/"
     )]
     NotARun {
         /// The directory.
@@ -61,7 +61,7 @@ pub enum TrackError {
     },
     /// Another process writes this run.
     #[error(
-        "run directory {path} is in use by {owner}\n  hint: wait for that process, or choose another logging.run_dir"
+        "run directory {path} is in use by {owner}\nhint: wait for that process, or choose another logging.run_dir"
     )]
     RunLocked {
         /// The directory.
@@ -98,7 +98,7 @@ pub enum TrackError {
     ConsoleTwice,
     /// Training was started where it must not run.
     #[error(
-        "{program} does not train on a login node ({host}: {reason})\n  hint: submit the job, or start it inside an \
+        "{program} does not train on a login node ({host}: {reason})\nhint: submit the job, or start it inside an \
          allocation (salloc, srun); --allow-login-node overrides this where the guess is wrong"
     )]
     LoginNode {

@@ -12,9 +12,19 @@ pub(super) fn format_event(event: &Event<'_>, rank: usize) -> String {
     event.record(&mut fields);
     let name = logger_name(event.metadata().target());
     let rank = if rank == 0 { String::new() } else { format!("rank {rank}: ") };
-    let now = chrono::Local::now().format("%Y-%m-%d %H:%M:%S");
+    let now = now();
     let Fields { message, others } = fields;
     format!("[{now}][{name}][{}] - {rank}{message}{others}", event.metadata().level())
+}
+
+/// `YYYY-MM-DD HH:MM:SS` in local time.
+fn now() -> impl fmt::Display {
+    jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// The line that reports an error which ended the program.
+pub(super) fn format_error(text: &str) -> String {
+    format!("[{}][main][ERROR] - {text}", now())
 }
 
 /// `hlrp_train::checkpoint` → `train.checkpoint`.

@@ -5,11 +5,13 @@
 //! On a terminal a bar shows progress and log lines appear above it; elsewhere (a Slurm log, a pipe) progress is lines.
 //! Ranks other than 0 are silent below a warning, write no file and show no progress.
 
+mod failure;
 mod line;
 mod progress;
 mod rate;
 mod sinks;
 
+pub use failure::{error_text, report_error};
 pub use line::format_value;
 pub use progress::Progress;
 

@@ -63,6 +63,13 @@ pub(super) fn print(text: &str) {
     }
 }
 
+/// Writes `shown` to standard error and `line` to the file.
+pub(super) fn write_both(shown: &str, line: &str) {
+    let mut sinks = sinks();
+    write_to_file(&mut sinks, line);
+    write_to_stderr(shown);
+}
+
 /// Writes each event as one line.
 pub(super) struct LineLayer {
     rank: usize,

@@ -228,5 +228,5 @@ fn overrides_yaml(overrides: &[String]) -> String {
 }
 
 fn now() -> String {
-    chrono::Local::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }

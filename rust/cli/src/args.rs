@@ -1,0 +1,43 @@
+//! The command line; its comments are the help.
+
+use crate::doctor::DoctorOptions;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+const EXAMPLES: &str = "\
+Examples:
+  hlrp doctor                                              what this machine can do
+  hlrp data show tests/data/metaworld_mt5                  what a dataset holds
+  hlrp train-laq experiment=laq_tiny                       train in minutes on two CPU cores
+  hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
+  hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
+
+Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
+
+/// Pretrain robot policies from video: latent actions, then policies that predict them.
+#[derive(Debug, Parser)]
+#[command(name = "hlrp", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a latent action model (stage 1) from a LeRobot dataset.
+    #[command(disable_help_flag = true)]
+    TrainLaq {
+        /// Passed on to hlrp-train-laq as they are; `hlrp train-laq --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Look into a dataset, or check it.
+    #[command(disable_help_flag = true)]
+    Data {
+        /// Passed on to hlrp-data as they are; `hlrp data --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Tell what this machine is, what is installed, and what fits here.
+    Doctor(DoctorOptions),
+}

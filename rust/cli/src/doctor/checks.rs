@@ -1,0 +1,143 @@
+//! One function for each line of the report.
+
+use super::report::Finding;
+use crate::programs::{DATA, TRAIN_LAQ};
+use hlrp_config::{ConfigArgs, find_root, schema::LaqConfig};
+use hlrp_track::{
+    console::error_text,
+    fs::{check_free, free_bytes},
+    host::{Cpu, Gpu, Memory, Place, hostname},
+};
+use std::path::Path;
+
+/// GPU memory from which the full-size pixel model trains at its default batch.
+const FULL_SIZE_GPU_MIB: u64 = 16 << 10;
+const GIB: f64 = (1u64 << 30) as f64;
+
+type Gpus = Result<Vec<Gpu>, String>;
+
+pub(super) fn directory() -> Finding {
+    match std::env::current_dir() {
+        Ok(dir) => Finding::ok("directory", dir.display().to_string()),
+        Err(error) => Finding::problem("directory", &format!("the working directory is gone: {error}")),
+    }
+}
+
+pub(super) fn place() -> Finding {
+    let host = hostname();
+    match Place::detect(&[]) {
+        Place::Workstation => Finding::ok("host", format!("{host}, a workstation (no Slurm)")),
+        Place::SlurmJob { id } => Finding::ok("host", format!("{host}, inside Slurm job {id}")),
+        Place::LoginNode { reason } => {
+            let hint = "submit a job, or start an allocation with salloc";
+            Finding::note("host", format!("{host}, a login node ({reason}): no training here"), Some(hint))
+        }
+    }
+}
+
+pub(super) fn cpu() -> Finding {
+    let Cpu { model, num_cores } = Cpu::detect();
+    Finding::ok("cpu", format!("{model}, {num_cores} cores for this process"))
+}
+
+pub(super) fn memory() -> Finding {
+    match Memory::detect() {
+        Some(Memory { total, available }) => {
+            let [total, available] = [total, available].map(|bytes| bytes as f64 / GIB);
+            Finding::ok("memory", format!("{total:.1} GiB, {available:.1} GiB free"))
+        }
+        None => Finding::note("memory", "unknown: the system has no /proc/meminfo", None),
+    }
+}
+
+pub(super) fn gpu(gpus: &Gpus) -> Finding {
+    match gpus {
+        Ok(gpus) if !gpus.is_empty() => {
+            let line = |gpu: &Gpu| {
+                let [total, free] = [gpu.total_mib, gpu.free_mib].map(|mib| mib as f64 / 1024.0);
+                format!("{}, {total:.0} GiB, {free:.0} GiB free, driver {}", gpu.name, gpu.driver)
+            };
+            Finding::ok("gpu", gpus.iter().map(line).collect::<Vec<_>>().join("; "))
+        }
+        Ok(_) => Finding::note("gpu", "none: nvidia-smi lists no device", None),
+        Err(reason) => Finding::note("gpu", format!("none: {reason}"), None),
+    }
+}
+
+pub(super) fn libtorch(gpus: &Gpus) -> Finding {
+    let facts = match TRAIN_LAQ.ask("--version-json") {
+        Ok(facts) => facts,
+        Err(error) => return Finding::problem("libtorch", &error_text(error.as_ref())),
+    };
+    let version = facts["libtorch"].as_str().unwrap_or("of unknown version");
+    let num_devices = facts["num_cuda_devices"].as_u64().unwrap_or(0);
+    if facts["cuda_available"].as_bool() == Some(true) {
+        return Finding::ok("libtorch", format!("{version}, sees {num_devices} CUDA device(s)"));
+    }
+    let why = facts["cuda_note"].as_str().map(|note| format!(": {note}")).unwrap_or_default();
+    let text = format!("{version}, CPU only{why}");
+    if gpus.as_ref().is_ok_and(|gpus| !gpus.is_empty()) {
+        return Finding::note(
+            "libtorch",
+            text,
+            Some("there is a GPU, but libtorch cannot use it; is the driver new enough?"),
+        );
+    }
+    Finding::ok("libtorch", text)
+}
+
+pub(super) fn ffmpeg() -> Finding {
+    let facts = match DATA.ask("ffmpeg-info") {
+        Ok(facts) => facts,
+        Err(error) => return Finding::problem("ffmpeg", &error_text(error.as_ref())),
+    };
+    let Some(version) = facts["ffmpeg"].as_str() else {
+        return Finding::note("ffmpeg", "none: this build reads frame caches and embedded images only", None);
+    };
+    let decoders = facts["decoders"].as_object().into_iter().flatten();
+    let (have, lack): (Vec<_>, Vec<_>) = decoders.partition(|(_, decoder)| decoder.is_string());
+    let names = |decoders: Vec<(&String, &serde_json::Value)>| {
+        let one = |(codec, decoder): (&String, &serde_json::Value)| match decoder.as_str() {
+            Some(decoder) if decoder != codec => format!("{codec} ({decoder})"),
+            _ => codec.clone(),
+        };
+        decoders.into_iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    if lack.is_empty() {
+        return Finding::ok("ffmpeg", format!("{version}, decodes {}", names(have)));
+    }
+    let text = format!("{version}, decodes {}, but not {}", names(have), names(lack));
+    Finding::note("ffmpeg", text, Some("datasets in that codec need an FFmpeg that has its decoder"))
+}
+
+/// The configuration tree, and the disks that its `paths` lie on.
+pub(super) fn config_and_disks(config: &ConfigArgs) -> Vec<Finding> {
+    let composed =
+        find_root(config.config_dir.as_deref()).and_then(|root| Ok((root, config.compose()?.extract::<LaqConfig>()?)));
+    let (root, LaqConfig { paths, logging, .. }) = match composed {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::problem("config", &error_text(&error))],
+    };
+    let disk = |name, path: &Path| {
+        let floor = logging.min_free_gb;
+        match free_bytes(path).and_then(|free| check_free(path, free, 0, floor).map(|()| free)) {
+            Ok(free) => Finding::ok(name, format!("{}, {:.1} GiB free", path.display(), free as f64 / GIB)),
+            Err(error) => Finding::problem(name, &error.to_string()),
+        }
+    };
+    vec![
+        Finding::ok("config", root.display().to_string()),
+        disk("runs", &paths.runs_dir),
+        disk("cache", &paths.cache_dir),
+    ]
+}
+
+pub(super) fn fits(gpus: &Gpus) -> Finding {
+    let largest = gpus.iter().flatten().map(|gpu| gpu.total_mib).max().unwrap_or(0);
+    let text = if largest >= FULL_SIZE_GPU_MIB {
+        "hlrp train-laq experiment=laq_pixel (full size, on the GPU)"
+    } else {
+        "hlrp train-laq experiment=laq_tiny (minutes on two CPU cores)"
+    };
+    Finding::ok("fits here", text)
+}

@@ -1,0 +1,44 @@
+//! `hlrp doctor`: what this machine is, what is installed, and what fits here.
+
+mod checks;
+mod report;
+
+use anyhow::Result;
+use clap::Args;
+use hlrp_config::ConfigArgs;
+use report::Report;
+use std::process::ExitCode;
+
+/// Options of `hlrp doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code: 0 when training can start here, 1 when something that it needs is missing.")]
+pub(crate) struct DoctorOptions {
+    /// Print the findings as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Examines the machine and prints what was found.
+pub(crate) fn run(options: &DoctorOptions) -> Result<ExitCode> {
+    let report = examine(options);
+    println!("{}", if options.json { report.to_json()? } else { report.to_text() });
+    Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn examine(options: &DoctorOptions) -> Report {
+    let gpus = hlrp_track::host::gpus();
+    let mut findings = vec![
+        checks::directory(),
+        checks::place(),
+        checks::cpu(),
+        checks::memory(),
+        checks::gpu(&gpus),
+        checks::libtorch(&gpus),
+        checks::ffmpeg(),
+    ];
+    findings.extend(checks::config_and_disks(&options.config));
+    findings.push(checks::fits(&gpus));
+    Report { findings }
+}

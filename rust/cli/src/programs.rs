@@ -1,0 +1,75 @@
+//! The programs beside this one, found and started as git and cargo do.
+
+use anyhow::{Context, Result, anyhow};
+use hlrp_track::host::find_program;
+use std::{
+    convert::Infallible,
+    ffi::OsString,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+/// A program of this project that is a file of its own.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// Name of the file.
+    pub(crate) name: &'static str,
+    /// Crate that builds it.
+    pub(crate) package: &'static str,
+}
+
+/// Stage 1; linked with libtorch.
+pub(crate) const TRAIN_LAQ: Program = Program { name: "hlrp-train-laq", package: "hlrp-laq" };
+/// Datasets; linked with FFmpeg.
+pub(crate) const DATA: Program = Program { name: "hlrp-data", package: "hlrp-data" };
+
+impl Program {
+    /// Looks beside this program, then on `PATH`.
+    ///
+    /// # Errors
+    /// It is in neither place.
+    pub(crate) fn find(&self) -> Result<PathBuf> {
+        let own =
+            std::env::current_exe().and_then(|path| path.canonicalize()).context("cannot tell where hlrp lies")?;
+        let beside = own.with_file_name(self.name);
+        if beside.is_file() {
+            return Ok(beside);
+        }
+        find_program(self.name).ok_or_else(|| {
+            let folder = own.parent().unwrap_or(&own).display();
+            anyhow!(
+                "{} is neither in {folder} nor on PATH\nhint: build it with `cargo build --release -p {}`",
+                self.name,
+                self.package
+            )
+        })
+    }
+
+    /// What the program prints when asked for facts about itself, as JSON.
+    ///
+    /// # Errors
+    /// A sentence why there is no answer.
+    pub(crate) fn ask(&self, argument: &str) -> Result<serde_json::Value> {
+        let path = self.find()?;
+        let output =
+            Command::new(&path).arg(argument).output().with_context(|| format!("cannot start {}", path.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(anyhow!("{} fails: {}", path.display(), said.trim().lines().next().unwrap_or("no message")));
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{} {argument} does not print JSON; is it of another version?", path.display()))
+    }
+}
+
+/// Becomes `program`: signals, standard streams and the exit code are then its own.
+///
+/// # Errors
+/// The program is not there or does not start; there is no success to return.
+pub(crate) fn exec(program: &Program, arguments: &[OsString]) -> Result<ExitCode> {
+    let path = program.find()?;
+    let failed: Result<Infallible> =
+        Err(Command::new(&path).args(arguments).exec()).with_context(|| format!("cannot start {}", path.display()));
+    match failed? {}
+}
