@@ -1,8 +1,50 @@
-//! The training engine: task trait, loop, optimizer, schedule, checkpoint, resume.
-#![allow(non_snake_case)]
+//! The training engine: one loop for every model.
+//!
+//! | question | where |
+//! |---|---|
+//! | What must a model offer? | [`Task`] |
+//! | What must data offer? | [`TrainingData`], [`BatchStream`] |
+//! | What happens in a step? | [`Trainer::run`] |
+//! | How are weights changed? | [`Optimizer`], [`norm_and_clip`], [`Schedule`], [`Ema`] |
+//! | What survives a kill? | [`checkpoint`] |
+//! | How does a run stop early? | [`StopRequest`], [`EXIT_INTERRUPTED`] |
+//!
+//! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
+#![allow(non_snake_case)] // shape suffixes
 
+mod batch_stream;
+pub mod checkpoint;
 mod device_batch;
+mod ema;
+mod error;
+mod feeder;
+mod gradient;
+mod loss_watch;
+mod micro_batches;
+mod optimizer;
+mod precision;
+mod recorder;
+mod resume;
+mod run;
+mod saving;
+mod schedule;
+mod settings;
+mod signals;
+mod summary;
 mod task;
+mod timers;
+mod trainer;
 
+pub use batch_stream::{BatchStream, TrainingData, ValidationBatches};
+pub use checkpoint::{BestScore, Checkpoint, RunState};
 pub use device_batch::{DeviceBatch, DeviceImages, DeviceVectors};
+pub use ema::Ema;
+pub use error::{Result, TrainError};
+pub use gradient::norm_and_clip;
+pub use optimizer::{DecayGroup, Optimizer};
+pub use schedule::Schedule;
+pub use settings::Settings;
+pub use signals::{EXIT_INTERRUPTED, StopRequest};
+pub use summary::{Outcome, Summary};
 pub use task::{LossOutput, RowReset, Task, Validation, ValidationContext};
+pub use trainer::Trainer;

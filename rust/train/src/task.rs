@@ -42,10 +42,13 @@ pub trait Task {
     /// Tensors that belong to the model's state but are not trained (usage counters, frozen constants); saved with the weights.
     fn buffers(&self) -> Vec<(String, Tensor)>;
 
-    /// Forward pass of micro-batch `batch` in optimizer step `step` (1-based: the step that this gradient will make).
+    /// Forward pass of micro-batch `batch` in optimizer step `step` (1-based: the step that this gradient will make). With
+    /// `training.gradient.accumulate_steps` above 1 it is called that many times with the same `step`. Runs under autocast when the
+    /// precision is mixed.
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput>;
 
-    /// Rows rewritten since the last call. The engine clears their optimizer moments.
+    /// Rows rewritten since the last call, asked for after the backward pass of a step. The engine zeroes their optimizer moments and
+    /// this step's gradient, which belong to what they were before, and takes the rows over into the averaged weights.
     fn take_row_resets(&mut self) -> Vec<RowReset>;
 
     /// Evaluates on the validation set: every branch at full weight, hard codes, no gradient, no change of state.

@@ -1,0 +1,90 @@
+//! Where checkpoints lie, and the pointers to the newest and the best.
+
+use super::{LAST, MANIFEST, Manifest, STATE};
+use crate::{Result, TrainError};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const PREFIX: &str = "step-";
+
+/// Folder name of the checkpoint of `step`, such as `step-000080`.
+pub fn checkpoint_name(step: u64) -> String {
+    format!("{PREFIX}{step:06}")
+}
+
+/// The step that a checkpoint's folder name tells; `None` for any other name.
+pub(super) fn step_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The checkpoint that `path` means: itself, or the newest of a run directory or of its `checkpoints` folder.
+///
+/// # Errors
+/// [`TrainError::NotACheckpoint`] when there is none.
+pub fn find(path: &Path) -> Result<PathBuf> {
+    let none = |reason: &str| TrainError::NotACheckpoint { path: path.to_path_buf(), reason: reason.to_owned() };
+    if !path.is_dir() {
+        return Err(none(if path.exists() { "it is not a folder" } else { "it does not exist" }));
+    }
+    let checkpoints = path.join("checkpoints");
+    if checkpoints.is_dir() {
+        return follow(&checkpoints)?.ok_or_else(|| none("this run has not finished a checkpoint"));
+    }
+    if let Some(checkpoint) = follow(path)? {
+        return Ok(checkpoint);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_checkpoint = step_of(&name).is_some() || (path.join(STATE).is_file() && path.join(MANIFEST).is_file());
+    if is_checkpoint { Ok(path.to_path_buf()) } else { Err(none("it holds neither a checkpoint nor a run")) }
+}
+
+/// The checkpoint that `checkpoints/last` names; `None` without a pointer.
+fn follow(checkpoints: &Path) -> Result<Option<PathBuf>> {
+    let Some(name) = read_pointer(checkpoints, LAST)? else { return Ok(None) };
+    let target = checkpoints.join(&name);
+    if target.is_dir() {
+        return Ok(Some(target));
+    }
+    let hint = whole_neighbour(&target);
+    Err(TrainError::Damaged { path: target, reason: format!("the folder that {LAST} names is missing"), hint })
+}
+
+/// Name of the checkpoint that `pointer` names.
+pub(super) fn read_pointer(checkpoints: &Path, pointer: &str) -> Result<Option<String>> {
+    let path = checkpoints.join(pointer);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let name = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?.trim().to_owned();
+    match step_of(&name) {
+        Some(_) => Ok(Some(name)),
+        None => Err(TrainError::Malformed { path, reason: format!("'{name}' is not the name of a checkpoint") }),
+    }
+}
+
+/// Makes `pointer` name the checkpoint of `step`.
+pub(crate) fn point_to(checkpoints: &Path, pointer: &str, step: u64) -> Result<()> {
+    Ok(hlrp_track::fs::write_atomic(&checkpoints.join(pointer), format!("{}\n", checkpoint_name(step)))?)
+}
+
+/// Steps of the checkpoints in a folder, newest first.
+pub(super) fn steps(checkpoints: &Path) -> Vec<u64> {
+    let names =
+        fs::read_dir(checkpoints).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut steps: Vec<u64> = names.filter_map(|name| step_of(&name)).collect();
+    steps.sort_unstable_by(|a, b| b.cmp(a));
+    steps
+}
+
+/// A hint that names the newest whole checkpoint beside `damaged`.
+pub(crate) fn whole_neighbour(damaged: &Path) -> String {
+    let Some(checkpoints) = damaged.parent() else { return "there is no other checkpoint beside it".to_owned() };
+    let others = steps(checkpoints).into_iter().map(|step| checkpoints.join(checkpoint_name(step)));
+    match others.filter(|dir| dir != damaged).find(|dir| Manifest::is_whole(dir)) {
+        Some(whole) => format!("{0} is whole: training.resume_from_checkpoint={0}", whole.display()),
+        None => "no other checkpoint beside it is whole; start anew".to_owned(),
+    }
+}

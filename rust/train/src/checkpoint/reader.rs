@@ -1,0 +1,104 @@
+//! Reads a checkpoint.
+
+use super::{CONFIG, EMA, MODEL, Manifest, OPTIMIZER, RunState, find};
+use crate::{Result, TrainError};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+use tch::Tensor;
+
+/// A whole checkpoint: every file is what its manifest says.
+pub struct Checkpoint {
+    dir: PathBuf,
+    manifest: Manifest,
+    state: RunState,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint that `path` means (see [`find`]) and compares every file with the manifest.
+    ///
+    /// # Errors
+    /// No checkpoint, or one that is damaged: the text names the file and a whole checkpoint beside it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let dir = find(path)?;
+        let manifest = Manifest::verify(&dir)?;
+        let state = RunState::read(&dir)?;
+        Ok(Self { dir, manifest, state })
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where the run stood.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The configuration of the run that wrote it, as YAML.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn config_yaml(&self) -> Result<String> {
+        let path = self.dir.join(CONFIG);
+        fs::read_to_string(&path).map_err(TrainError::io("read", &path))
+    }
+
+    /// Overwrites the model's parameters and buffers.
+    pub(crate) fn load_model(&self, target: &[(String, Tensor)]) -> Result<()> {
+        load(&self.dir.join(MODEL), target)
+    }
+
+    /// Overwrites the optimizer's moments and steps.
+    pub(crate) fn load_optimizer(&self, target: &[(String, Tensor)]) -> Result<()> {
+        load(&self.dir.join(OPTIMIZER), target)
+    }
+
+    /// Overwrites the averaged weights.
+    pub(crate) fn load_ema(&self, target: &[(String, Tensor)]) -> Result<()> {
+        load(&self.dir.join(EMA), target)
+    }
+}
+
+/// The weights that a checkpoint exports: its parameters, averaged where it keeps averages, and its buffers. `path` is a checkpoint
+/// folder, a run directory (its newest checkpoint), or a safetensors file.
+///
+/// # Errors
+/// No checkpoint, a damaged one, or a file that cannot be read.
+pub fn read_weights(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    if path.is_file() {
+        return Ok(read(path)?.into_iter().collect());
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    let mut weights: BTreeMap<String, Tensor> = read(&checkpoint.dir.join(MODEL))?.into_iter().collect();
+    if checkpoint.manifest.files.contains_key(EMA) {
+        weights.extend(read(&checkpoint.dir.join(EMA))?);
+    }
+    Ok(weights)
+}
+
+/// Overwrites `target` (parameters and buffers by name) with [`read_weights`] of `path`.
+///
+/// # Errors
+/// As [`read_weights`]; a name that only one side has, or another shape or number format: nothing is written then.
+pub fn load_weights(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
+    let source: Vec<(String, Tensor)> = read_weights(path)?.into_iter().collect();
+    hlrp_nn::load_strict(target, &source).map_err(|source| TrainError::Weights { path: path.to_path_buf(), source })
+}
+
+fn load(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
+    hlrp_nn::load_strict(target, &read(path)?)
+        .map_err(|source| TrainError::Weights { path: path.to_path_buf(), source })
+}
+
+fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    hlrp_nn::read_tensors(path).map_err(|source| TrainError::Weights { path: path.to_path_buf(), source })
+}

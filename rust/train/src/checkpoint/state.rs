@@ -1,0 +1,88 @@
+//! Where a run stands, beside its tensors.
+
+use super::STATE;
+use crate::{Result, TrainError};
+use hlrp_data::Position;
+use serde::{Deserialize, Serialize};
+use std::{fs, path::Path};
+use tch::Device;
+
+/// `state.json` of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Where the training stream continues.
+    pub position: Position,
+    /// States of libtorch's random generators.
+    pub rng: RngStates,
+    /// The learning rate schedule.
+    pub schedule: ScheduleState,
+    /// Best score so far.
+    pub best: Option<BestScore>,
+    /// Updates of the averaged weights so far.
+    pub num_ema_updates: u64,
+}
+
+/// What the schedule says at this point. It is a pure function of the configuration: recorded, not read back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleState {
+    /// Finished steps that it has seen.
+    pub num_done: u64,
+    /// Learning rate of the next step.
+    pub next_lr: f64,
+}
+
+/// The best value of the monitored metric, and the step of the weights that reached it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestScore {
+    /// The value.
+    pub value: f64,
+    /// Optimizer steps done.
+    pub step: u64,
+}
+
+/// States of the default generators, in hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RngStates {
+    cpu: String,
+    /// Of the GPU in use; absent in a run on the CPU.
+    cuda: Option<String>,
+}
+
+impl RngStates {
+    /// The states now.
+    pub(crate) fn capture(device: Device) -> Result<Self> {
+        let read = |device| Ok::<_, TrainError>(hex::encode(hlrp_torch::rng::state(device)?));
+        Ok(Self { cpu: read(Device::Cpu)?, cuda: device.is_cuda().then(|| read(device)).transpose()? })
+    }
+
+    /// Puts the states back. A run that moved to another kind of device keeps that device's own state.
+    pub(crate) fn restore(&self, device: Device) -> Result<()> {
+        let write = |device, digits: &str| {
+            let bytes = hex::decode(digits).map_err(|error| TrainError::Malformed {
+                path: STATE.into(),
+                reason: format!("a random state is not hexadecimal: {error}"),
+            })?;
+            Ok::<_, TrainError>(hlrp_torch::rng::set_state(device, &bytes)?)
+        };
+        write(Device::Cpu, &self.cpu)?;
+        match &self.cuda {
+            Some(state) if device.is_cuda() => write(device, state),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RunState {
+    /// Reads the state of the checkpoint `dir`.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(STATE);
+        let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        serde_json::from_str(&text).map_err(|error| TrainError::Malformed { path, reason: error.to_string() })
+    }
+}

@@ -1,0 +1,65 @@
+//! Writes a checkpoint.
+
+use super::{
+    CONFIG, Contents, EMA, MANIFEST, MODEL, Manifest, OPTIMIZER, STATE, location::checkpoint_name, manifest::records,
+};
+use crate::{Result, TrainError};
+use hlrp_track::fs::{OnExisting, ensure_free, publish_dir};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use tch::Tensor;
+
+/// Publishes `contents` as `<checkpoints>/step-…` and gives the folder. One of the same step that lies there already is renamed to
+/// `step-….superseded-<n>`.
+///
+/// # Errors
+/// Too little free space (nothing is written then), or the system's refusal; former checkpoints stay as they are.
+pub(crate) fn write(checkpoints: &Path, contents: &Contents, min_free_gb: f64) -> Result<PathBuf> {
+    let dir = checkpoints.join(checkpoint_name(contents.state.step));
+    fs::create_dir_all(checkpoints).map_err(TrainError::io("create", checkpoints))?;
+    ensure_free(&dir, contents.num_bytes(), min_free_gb)?;
+    publish_dir(&dir, OnExisting::MoveAside, |partial| fill(partial, contents))?;
+    Ok(dir)
+}
+
+fn fill(dir: &Path, contents: &Contents) -> Result<()> {
+    write_tensors(&dir.join(MODEL), &contents.model)?;
+    write_tensors(&dir.join(OPTIMIZER), &contents.optimizer)?;
+    let mut names = vec![MODEL, OPTIMIZER, STATE, CONFIG];
+    if let Some(ema) = &contents.ema {
+        write_tensors(&dir.join(EMA), ema)?;
+        names.push(EMA);
+    }
+    write_json(&dir.join(STATE), &contents.state)?;
+    let config = dir.join(CONFIG);
+    fs::write(&config, &contents.config_yaml).map_err(TrainError::io("write", &config))?;
+    let manifest = Manifest {
+        format: Manifest::FORMAT.to_owned(),
+        format_version: Manifest::FORMAT_VERSION,
+        hlrp: env!("CARGO_PKG_VERSION").to_owned(),
+        libtorch: hlrp_torch::LIBTORCH_VERSION.to_owned(),
+        step: contents.state.step,
+        score: contents.score.clone(),
+        device: contents.about.device.clone(),
+        num_threads: contents.about.num_threads,
+        precision: contents.about.precision.clone(),
+        task: contents.about.task.clone(),
+        files: records(dir, &names)?,
+    };
+    write_json(&dir.join(MANIFEST), &manifest)
+}
+
+fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let contiguous: Vec<(&str, Tensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.detach().contiguous())).collect();
+    Ok(Tensor::write_safetensors(&contiguous, path)?)
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|error| TrainError::Malformed { path: path.to_path_buf(), reason: error.to_string() })?;
+    text.push('\n');
+    fs::write(path, text).map_err(TrainError::io("write", path))
+}

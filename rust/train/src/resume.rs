@@ -1,0 +1,117 @@
+//! Which settings may change when a run continues.
+
+use crate::{Checkpoint, Result, TrainError};
+use hlrp_config::{Composed, Node, Value, from_resolved};
+use std::collections::BTreeMap;
+
+/// Keys that change neither what is computed nor in which order; `*` is any one name, and a key stands for all below it.
+const FREE: &[&str] = &[
+    "data.cache",
+    "data.loader.max_bad_samples",
+    "data.loader.max_open_decoders",
+    "data.loader.memory_budget_mb",
+    "data.loader.num_workers",
+    "data.loader.prefetch_batches",
+    "data.sources.*.root",
+    "device",
+    "experiment",
+    "logging",
+    "num_threads",
+    "paths",
+    "training.checkpoint.every_n_steps",
+    "training.checkpoint.keep_last",
+    "training.load_weights_from",
+    "training.log_every_n_steps",
+    "training.resume_from_checkpoint",
+    "validation",
+];
+/// Free as well when the learning rate does not depend on it.
+const MAX_STEPS: &str = "training.max_steps";
+const SCHEDULE: &str = "training.scheduler.type";
+
+/// Refuses to continue `checkpoint` with a configuration that would compute something else.
+///
+/// # Errors
+/// [`TrainError::Conflict`] with every key that differs and both of its values.
+pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed) -> Result<()> {
+    let saved = from_resolved(&checkpoint.dir().join(crate::checkpoint::CONFIG), &[])?;
+    let (saved, current) = (leaves(saved.tree()), leaves(config.tree()));
+    let constant_rate = current.get(SCHEDULE).is_some_and(|value| value.text == "none");
+    let mut differences = Vec::new();
+    for key in saved.keys().chain(current.keys().filter(|key| !saved.contains_key(*key))) {
+        let is_free = is_free(key) || (key == MAX_STEPS && constant_rate);
+        if saved.get(key) != current.get(key) && !is_free {
+            let [was, is] = [&saved, &current].map(|side| side.get(key).map_or("absent", |leaf| leaf.text.as_str()));
+            differences.push(format!("  {key} was {was}, is {is}"));
+        }
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let path = checkpoint.dir().to_path_buf();
+    Err(TrainError::Conflict { path, differences: differences.join("\n") })
+}
+
+fn is_free(key: &str) -> bool {
+    FREE.iter().any(|free| {
+        let (mut names, mut pattern) = (key.split('.'), free.split('.'));
+        pattern.all(|wanted| names.next().is_some_and(|name| wanted == "*" || wanted == name))
+    })
+}
+
+/// A value as a person reads it; numbers compare as numbers.
+struct Leaf {
+    text: String,
+    number: Option<f64>,
+}
+
+impl PartialEq for Leaf {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.number, other.number) {
+            (Some(a), Some(b)) => a == b,
+            _ => self.text == other.text,
+        }
+    }
+}
+
+/// Values by full key; a list is one value.
+fn leaves(root: &Node) -> BTreeMap<String, Leaf> {
+    fn visit(path: &str, node: &Node, out: &mut BTreeMap<String, Leaf>) {
+        match &node.value {
+            Value::Map(map) => {
+                for (name, child) in map {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    visit(&path, child, out);
+                }
+            }
+            value => drop(out.insert(path.to_owned(), Leaf { text: text(value), number: number(value) })),
+        }
+    }
+    let mut out = BTreeMap::new();
+    visit("", root, &mut out);
+    out
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(int) => Some(*int as f64),
+        Value::Float(float) => Some(*float),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Int(_) | Value::Float(_) => number(value).unwrap_or_default().to_string(),
+        Value::Str(text) => text.clone(),
+        Value::List(items) => {
+            format!("[{}]", items.iter().map(|item| text(&item.value)).collect::<Vec<_>>().join(", "))
+        }
+        Value::Map(map) => {
+            let pairs = map.iter().map(|(key, child)| format!("{key}: {}", text(&child.value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+        }
+    }
+}

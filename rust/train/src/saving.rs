@@ -1,0 +1,85 @@
+//! Validation, scores and checkpoints of a running training.
+
+use crate::{
+    DeviceBatch, Result, TrainError, Trainer, ValidationContext,
+    checkpoint::{self, BEST, BestScore, LAST, RngStates, Score},
+    precision,
+    recorder::Recorder,
+};
+use hlrp_config::schema::MonitorMode;
+use hlrp_torch::HostToDevice;
+use hlrp_track::RunDir;
+
+impl Trainer<'_> {
+    /// Validates the weights of this step, averaged ones where averages are kept, and gives their score. Training cannot tell that
+    /// it happened: random states and parameters are afterwards what they were.
+    pub(crate) fn validate(&mut self, run: &RunDir, recorder: &mut Recorder) -> Result<Score> {
+        self.ensure_finite()?;
+        let device = self.settings.device;
+        let rng = RngStates::capture(device)?;
+        let dir = run.validation(self.step)?;
+        let context = ValidationContext { step: self.step, dir: &dir };
+        let batches = self.data.validation(self.settings.validation.limit_batches).map_err(TrainError::Data)?;
+        let transfer = HostToDevice::new(device)?;
+        let mut batches = batches.map(|batch| Ok(DeviceBatch::from_host(batch?, &transfer)?));
+        let (task, precision) = (&mut *self.task, self.settings.precision);
+        let mut evaluate = || {
+            let _autocast = precision::guard(precision, device)?;
+            tch::no_grad(|| task.validate(&mut batches, &context)).map_err(TrainError::Task)
+        };
+        let validation = match &self.ema {
+            Some(ema) => ema.with_averages(evaluate)?,
+            None => evaluate()?,
+        };
+        rng.restore(device)?;
+        let score = self.score_of(&validation.metrics)?;
+        recorder.validation(self.step, validation.metrics)?;
+        Ok(score)
+    }
+
+    /// Remembers a score if it is the best so far, and tells whether it is.
+    pub(crate) fn take_score(&mut self, score: &Score) -> bool {
+        if score.value.is_nan() {
+            tracing::warn!(
+                "step {}: {} is not a number; these weights cannot become the best",
+                self.step,
+                score.metric
+            );
+            return false;
+        }
+        let is_better = |best: BestScore| match self.settings.training.checkpoint.mode {
+            MonitorMode::Min => score.value < best.value,
+            MonitorMode::Max => score.value > best.value,
+        };
+        let is_best = self.best.is_none_or(is_better);
+        if is_best {
+            self.best = Some(BestScore { value: score.value, step: self.step });
+        }
+        is_best
+    }
+
+    /// Writes the checkpoint of this step and moves the pointers; removes old ones if the configuration asks for it.
+    pub(crate) fn save(
+        &mut self,
+        run: &RunDir,
+        recorder: &Recorder,
+        score: Option<Score>,
+        is_best: bool,
+    ) -> Result<()> {
+        self.ensure_finite()?;
+        recorder.sync()?;
+        let checkpoints = run.checkpoints();
+        let contents = self.contents(score)?;
+        let dir = checkpoint::write(&checkpoints, &contents, self.settings.min_free_gb)?;
+        checkpoint::point_to(&checkpoints, LAST, self.step)?;
+        if is_best {
+            checkpoint::point_to(&checkpoints, BEST, self.step)?;
+        }
+        tracing::info!("checkpoint {}{}", dir.display(), if is_best { ", the best so far" } else { "" });
+        self.last_checkpoint = Some(dir);
+        match self.settings.training.checkpoint.keep_last {
+            Some(keep_last) => checkpoint::prune(&checkpoints, keep_last),
+            None => Ok(()),
+        }
+    }
+}
