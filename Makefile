@@ -1,0 +1,53 @@
+# Everything a developer types. `make` alone explains.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-rust test-python check-without-ffmpeg lint bench golden oracle
+
+PYTHON := .venv/bin/python
+# One profile for programs, tests and lints: libtorch's bindings are built once.
+CARGO_FLAGS := --release
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: apt packages, libtorch and test tools in .venv
+	@scripts/setup.sh
+
+build: setup ## build all programs into target/release
+	cargo build $(CARGO_FLAGS) --workspace
+
+demo: build ## train a tiny model on the recordings in tests/data: five minutes on two cores
+	scripts/demo.sh $(ARGS)
+
+test: lint check-without-ffmpeg test-rust test-python ## all checks and tests
+
+test-rust: build ## tests of the crates
+	cargo test $(CARGO_FLAGS) --workspace
+
+test-python: build ## end-to-end and conformance tests: ARGS="-k resume" for some of them
+	$(PYTHON) -m pytest tests $(ARGS)
+
+check-without-ffmpeg: setup ## the programs compile on a machine that has no FFmpeg
+	cargo check $(CARGO_FLAGS) --no-default-features -p hlrp-data
+	cargo check $(CARGO_FLAGS) --no-default-features -p hlrp-laq
+
+lint: setup ## formats and lints of Rust, Python and shell files
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
+	$(PYTHON) -m ruff check --quiet tests scripts
+	$(PYTHON) -m ruff format --check --quiet tests scripts
+	bash -n scripts/*.sh .ci/run
+
+bench: build ## loader and training benchmarks beside LeRobot and FFmpeg
+	scripts/bench $(ARGS)
+
+golden: setup ## compare with reference numbers: DIR=<folder of cases> [CASES=<glob>]
+	@[[ -n "$(DIR)" ]] || { echo 'error: DIR is not set'; echo 'hint: make golden DIR=tests/golden CASES="laq_*"'; exit 2; }
+	cargo run $(CARGO_FLAGS) --quiet -p hlrp-golden -- "$(DIR)" $(if $(CASES),--cases '$(CASES)')
+
+oracle: setup ## compare a dataset as we read it with what LeRobot reads: DATASET=<folder> ORACLE=<file>
+	@[[ -n "$(DATASET)" && -n "$(ORACLE)" ]] || { echo 'error: DATASET or ORACLE is not set'; \
+	  echo 'hint: make oracle DATASET=tests/data/metaworld_mt5 ORACLE=tests/oracle/oracle_metaworld_mt5.jsonl'; exit 2; }
+	cargo run $(CARGO_FLAGS) --quiet -p hlrp-data --example oracle -- "$(DATASET)" "$(ORACLE)"

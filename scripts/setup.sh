@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Installs what the project needs and this machine lacks; says what it does. Does nothing where nothing is missing.
+#   scripts/setup.sh [run|test]    run: what building and training need; test (default): also what the tests compare with
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly KIND=${1:-test}
+readonly MIN_RUST=1.95 PYTHON_VERSION=3.12
+readonly REQUIREMENTS=requirements/$KIND.txt
+readonly VENV=.venv
+readonly STAMP=$VENV/.requirements-$KIND.sha256
+# The compiler's C++ half, FFmpeg's development files, Gloo's headers for distributed training, the ffmpeg program for benchmarks.
+readonly APT_PACKAGES=(
+  build-essential pkg-config clang libclang-dev
+  libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
+  libgloo-dev ffmpeg
+)
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'error: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
+
+check_rust() {
+  command -v cargo > /dev/null || fail "cargo is not on PATH" "install Rust $MIN_RUST or newer from https://rustup.rs"
+  local version
+  version=$(rustc --version | cut -d ' ' -f 2)
+  [[ $(printf '%s\n' "$MIN_RUST" "$version" | sort -V | head -n 1) == "$MIN_RUST" ]] ||
+    fail "Rust $version is older than $MIN_RUST" "rustup update"
+}
+
+is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null) == installed ]]; }
+
+install_apt_packages() {
+  if ! command -v dpkg-query > /dev/null; then
+    pkg-config --exists libavformat libavcodec libavutil libswscale libswresample 2> /dev/null ||
+      fail "this is no Debian system, and FFmpeg's development files are not here" \
+        "install with the system's package manager what corresponds to: ${APT_PACKAGES[*]}"
+    return
+  fi
+  local missing=() package
+  for package in "${APT_PACKAGES[@]}"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  local as_root=()
+  if [[ $(id -u) -ne 0 ]]; then
+    command -v sudo > /dev/null || fail "these packages are missing: ${missing[*]}" "ask an administrator to install them with apt-get"
+    as_root=(sudo)
+  fi
+  say "installing with apt-get: ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# A Python of the wanted version that can make environments: on PATH, from pyenv, or from uv.
+find_python() {
+  local candidate
+  while read -r candidate; do
+    if "$candidate" -c "import ensurepip, sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '$PYTHON_VERSION')" 2> /dev/null; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done < <(
+    command -v "python$PYTHON_VERSION" || true
+    command -v python3 || true
+    ls -d "${PYENV_ROOT:-$HOME/.pyenv}/versions/$PYTHON_VERSION"*/bin/python 2> /dev/null || true
+    uv python find "$PYTHON_VERSION" 2> /dev/null || true
+  )
+  fail "no Python $PYTHON_VERSION with the modules venv and ensurepip" \
+    "install it (apt-get install python$PYTHON_VERSION-venv, pyenv install $PYTHON_VERSION, or uv python install $PYTHON_VERSION)"
+}
+
+fingerprint() { cat requirements/*.txt | sha256sum | cut -d ' ' -f 1; }
+
+install_python_packages() {
+  [[ ! -f $STAMP || $(< "$STAMP") != "$(fingerprint)" ]] || return 0
+  if [[ ! -x $VENV/bin/python ]]; then
+    local python
+    python=$(find_python)
+    say "creating $VENV with $python"
+    "$python" -m venv "$VENV"
+  fi
+  say "installing $REQUIREMENTS into $VENV (torch is large: several minutes the first time)"
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS"
+  fingerprint > "$STAMP"
+}
+
+[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|test]"
+check_rust
+install_apt_packages
+install_python_packages
+say "everything is here"

@@ -1,0 +1,171 @@
+"""The workspace's own rules: which crate may depend on which, what the light programs link, where exceptions live."""
+
+import json
+import re
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import program
+
+REPO = Path(__file__).resolve().parent.parent
+
+# Arrows point down only. A new crate or arrow is a decision: it is entered here, in the sense of the house's plan.
+ALLOWED = {
+    "hlrp-config": set(),
+    "hlrp-track": set(),
+    "hlrp-slurm": {"hlrp-config", "hlrp-track"},
+    "hlrp-data": {"hlrp-config"},
+    "hlrp-torch": set(),
+    "hlrp-nn": {"hlrp-torch"},
+    "hlrp-train": {"hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
+    "hlrp-laq": {"hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
+    "hlrp-vla": {"hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
+    "hlrp-golden": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch"},
+    "hlrp-py": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch"},
+    "hlrp": {"hlrp-slurm", "hlrp-track", "hlrp-config"},
+}
+LIBTORCH = {"tch", "torch-sys", "hlrp-torch"}
+FFMPEG = {"ffmpeg-next", "ffmpeg-sys-next"}
+WITHOUT_LIBTORCH = ["hlrp-config", "hlrp-track", "hlrp-slurm", "hlrp-data", "hlrp"]
+
+
+@cache
+def metadata(*flags: str) -> dict:
+    """What cargo knows of the workspace and all its dependencies."""
+    command = ["cargo", "metadata", "--format-version=1", "--filter-platform=x86_64-unknown-linux-gnu", *flags]
+    return json.loads(subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout)
+
+
+def members() -> list[dict]:
+    ids = set(metadata()["workspace_members"])
+    return [package for package in metadata()["packages"] if package["id"] in ids]
+
+
+def arrows(packages: list[dict]) -> set[tuple[str, str]]:
+    """Dependencies between workspace crates, for building as well as for testing."""
+    names = {package["name"] for package in packages}
+    return {(p["name"], d["name"]) for p in packages for d in p["dependencies"] if d["name"] in names}
+
+
+def forbidden(found: set[tuple[str, str]]) -> list[str]:
+    return sorted(f"{crate} -> {below}" for crate, below in found if below not in ALLOWED.get(crate, set()))
+
+
+def reached(crate: str) -> set[str]:
+    """Names of everything that `crate` builds on, directly or not; what only its tests use does not count."""
+    names = {package["id"]: package["name"] for package in metadata()["packages"]}
+    below = {
+        node["id"]: [d["pkg"] for d in node["deps"] if any(kind["kind"] != "dev" for kind in d["dep_kinds"])]
+        for node in metadata()["resolve"]["nodes"]
+    }
+    seen, rest = set(), [i for i, name in names.items() if name == crate and i in metadata()["workspace_members"]]
+    while rest:
+        package = rest.pop()
+        if package not in seen:
+            seen.add(package)
+            rest.extend(below[package])
+    return {names[package] for package in seen}
+
+
+def test_every_crate_is_in_the_plan():
+    assert {package["name"] for package in members()} <= ALLOWED.keys()
+
+
+def test_the_plan_has_no_circle():
+    placed: set[str] = set()
+    while ready := {crate for crate, below in ALLOWED.items() if crate not in placed and below <= placed}:
+        placed |= ready
+    assert placed == ALLOWED.keys()
+
+
+def test_arrows_point_down_only():
+    assert forbidden(arrows(members())) == []
+
+
+def test_an_arrow_that_points_up_is_noticed():
+    up = {"name": "hlrp-data", "dependencies": [{"name": "hlrp-train"}]}
+    sideways = {"name": "hlrp-train", "dependencies": [{"name": "hlrp-laq"}]}
+    found = arrows([up, sideways, {"name": "hlrp-laq", "dependencies": []}])
+    assert forbidden(found) == ["hlrp-data -> hlrp-train", "hlrp-train -> hlrp-laq"]
+
+
+@pytest.mark.parametrize("crate", WITHOUT_LIBTORCH)
+def test_light_crates_do_not_reach_libtorch(crate):
+    if crate in {package["name"] for package in members()}:
+        assert reached(crate) & LIBTORCH == set()
+
+
+def test_the_search_for_libtorch_finds_it_where_it_is():
+    assert reached("hlrp-laq") >= LIBTORCH
+
+
+def test_the_command_reaches_no_ffmpeg():
+    assert reached("hlrp") & FFMPEG == set()
+    assert reached("hlrp-data") & FFMPEG, "the search finds it where it is"
+
+
+def linked(path: str) -> str:
+    """What the dynamic loader says about a program."""
+    return subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_command_links_neither_libtorch_nor_ffmpeg():
+    heavy = re.compile(r"libtorch|libc10|libav|libsw|libcuda|libpython")
+    assert heavy.findall(linked(program("hlrp"))) == []
+    assert heavy.findall(linked(program("hlrp-train-laq"))), "the pattern finds them where they are"
+
+
+def test_every_crate_obeys_the_one_lint_table():
+    for package in members():
+        manifest = tomllib.loads(Path(package["manifest_path"]).read_text())
+        assert manifest.get("lints") == {"workspace": True}, package["name"]
+
+
+def rust_files() -> list[Path]:
+    files = subprocess.run(["git", "ls-files", "rust/*.rs"], cwd=REPO, check=True, capture_output=True, text=True)
+    return [REPO / line for line in files.stdout.split()]
+
+
+def test_unsafe_code_lives_in_torch_ext_and_the_python_bridge():
+    homes = (REPO / "rust/torch-ext", REPO / "rust/python")
+    strangers = [
+        str(path.relative_to(REPO))
+        for path in rust_files()
+        if not path.is_relative_to(homes[0]) and not path.is_relative_to(homes[1])
+        if re.search(r"\bunsafe\s*(\{|fn|impl|extern)|allow\(unsafe_code\)", path.read_text())
+    ]
+    assert strangers == []
+
+
+def test_every_unsafe_block_says_why_it_is_sound():
+    silent = []
+    for path in rust_files():
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if re.search(r"\bunsafe\s*(\{|impl)", line.split("//")[0]):
+                above = "\n".join(lines[max(0, number - 6) : number + 1])
+                if "SAFETY:" not in above:
+                    silent.append(f"{path.relative_to(REPO)}:{number + 1}")
+    assert silent == []
+
+
+def test_configuration_structs_have_no_defaults_in_code():
+    schema = [path for path in rust_files() if path.is_relative_to(REPO / "rust/config/src/schema")]
+    assert schema, "the schema is where it is looked for"
+    assert [path.name for path in schema if re.search(r"serde\([^)]*\bdefault\b", path.read_text())] == []
+
+
+def test_setup_does_nothing_twice():
+    first, second = (subprocess.run(["scripts/setup.sh"], cwd=REPO, capture_output=True, text=True) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert (second.returncode, second.stdout) == (0, "setup: everything is here\n")
+
+
+def test_setup_refuses_a_set_of_requirements_that_does_not_exist():
+    result = subprocess.run(["scripts/setup.sh", "everything"], cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "requirements/everything.txt" in result.stderr
+    assert "hint:" in result.stderr
