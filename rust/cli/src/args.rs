@@ -2,6 +2,7 @@
 
 use crate::doctor::DoctorOptions;
 use clap::{Parser, Subcommand};
+use hlrp_config::cli::ConfigCommand;
 use std::ffi::OsString;
 
 const EXAMPLES: &str = "\
@@ -38,6 +39,9 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Look into the configuration: what can be chosen, what a choice gives, where each value comes from.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Tell what this machine is, what is installed, and what fits here.
     Doctor(DoctorOptions),
 }

@@ -8,6 +8,7 @@ mod programs;
 
 use args::{Arguments, Command};
 use clap::Parser;
+use hlrp_config::{ConfigError, cli as config};
 use hlrp_track::console;
 use std::process::ExitCode;
 
@@ -15,10 +16,11 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::TrainLaq { arguments } => programs::exec(&programs::TRAIN_LAQ, &arguments),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
+        Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref());
-        ExitCode::FAILURE
+        if error.is::<ConfigError>() { ExitCode::from(config::CONFIG_ERROR) } else { ExitCode::FAILURE }
     })
 }

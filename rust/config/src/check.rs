@@ -1,5 +1,7 @@
 //! Checks of values that have the right type but cannot be meant.
 
+use crate::schema::Stage;
+
 /// A value that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -27,6 +29,9 @@ impl Problem {
 
 /// A part of the configuration that knows which of its values make sense.
 pub trait Check {
+    /// The stage to which a whole configuration of this type belongs; none for a part of one.
+    const STAGE: Option<Stage> = None;
+
     /// # Errors
     /// The first value that cannot be meant; its key is relative to this part.
     fn check(&self) -> Result<(), Problem>;

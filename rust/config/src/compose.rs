@@ -12,6 +12,7 @@ use crate::{
 };
 use indexmap::IndexMap;
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,7 +23,7 @@ use std::{
 pub struct Composition {
     pub(crate) tree: Node,
     pub(crate) words: Vec<String>,
-    pub(crate) choices: IndexMap<String, Option<String>>,
+    pub(crate) choices: BTreeMap<String, Option<String>>,
     /// The file that holds what no other file declares: named in errors about missing keys.
     pub(crate) primary: PathBuf,
     /// Files in merge order, with the package of each.
@@ -66,8 +67,7 @@ pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Resu
         apply(&mut tree, value)?;
     }
     let files = included.iter().map(|file| (repository.file(&file.file), file.package.clone())).collect();
-    let choices = choices.known.into_iter().collect();
-    Ok(Composition { tree, words: overrides.to_vec(), choices, primary, files })
+    Ok(Composition { tree, words: overrides.to_vec(), choices: choices.known, primary, files })
 }
 
 /// Reads a resolved `config.yaml`, for example that of a run to resume, and applies value overrides to it.
@@ -92,7 +92,7 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
     let composition = Composition {
         tree,
         words: overrides.to_vec(),
-        choices: IndexMap::new(),
+        choices: BTreeMap::new(),
         primary: path.to_path_buf(),
         files: vec![(path.to_path_buf(), String::new())],
     };

@@ -2,7 +2,12 @@
 
 use crate::{Composition, ConfigError, ErrorKind, Node, Origin, apply, error::Result, extract, interpolation, yaml};
 use serde::de::DeserializeOwned;
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 impl Composition {
     /// Replaces all references by what they name.
@@ -17,6 +22,16 @@ impl Composition {
     /// The values with their references, as YAML.
     pub fn to_yaml(&self) -> String {
         yaml::emit(&self.tree)
+    }
+
+    /// Which option each group has: `group` or `group@package` to the option's name, none for `null`.
+    pub fn choices(&self) -> &BTreeMap<String, Option<String>> {
+        &self.choices
+    }
+
+    /// The files in the order in which they were merged, each with the dotted place of its values.
+    pub fn files(&self) -> &[(PathBuf, String)] {
+        &self.files
     }
 
     /// The values with their references.

@@ -1,7 +1,10 @@
 //! From values to typed structs, through figment: one figment provider per file or word, so that figment knows where
 //! each value comes from.
 
-use crate::{Check, Composed, ConfigError, ErrorKind, Node, Source, Value, apply, error::Result, node::join, suggest};
+use crate::{
+    Check, Composed, ConfigError, ErrorKind, Node, Source, Value, apply, error::Result, node::join, schema::STAGE_KEY,
+    suggest,
+};
 use figment::{
     Figment, Metadata, Profile, Provider,
     error::Kind,
@@ -12,6 +15,7 @@ use std::collections::BTreeMap;
 
 /// Types and checks the values.
 pub(crate) fn extract<T: DeserializeOwned + Check>(composed: &Composed) -> Result<T> {
+    ensure_stage::<T>(composed)?;
     ensure_all_set(composed.tree())?;
     let figment = figment(composed.tree());
     let typed: T = figment.extract().map_err(|error| explain(error, composed))?;
@@ -23,6 +27,20 @@ pub(crate) fn extract<T: DeserializeOwned + Check>(composed: &Composed) -> Resul
         error.hint(problem.hint)
     })?;
     Ok(typed)
+}
+
+/// # Errors
+/// The experiment belongs to another stage than the type, which would show as a heap of unknown keys.
+fn ensure_stage<T: Check>(composed: &Composed) -> Result<()> {
+    let Some(stage) = T::STAGE else { return Ok(()) };
+    match composed.tree().get(STAGE_KEY) {
+        Some(node) if !node.is_missing() && node.as_str() != Some(stage.name()) => {
+            let message = format!("{STAGE_KEY} is '{}', but this program trains '{}'", node.summary(), stage.name());
+            let error = ConfigError::new(ErrorKind::Value, message).at(&node.origin);
+            Err(error.hint("choose an experiment of this stage; `hlrp config list experiment` shows them"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// # Errors

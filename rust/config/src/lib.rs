@@ -7,13 +7,18 @@
 mod apply;
 #[cfg(feature = "clap")]
 mod args;
+mod catalog;
 mod check;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod compose;
 mod composed;
 mod defaults;
+mod difference;
 pub mod env;
 mod error;
 mod extract;
+mod inspection;
 mod interpolation;
 mod merge;
 mod node;
@@ -28,10 +33,13 @@ mod yaml;
 
 #[cfg(feature = "clap")]
 pub use args::ConfigArgs;
+pub use catalog::{Group, GroupOption, groups};
 pub use check::{Check, Problem};
 pub use compose::{Composition, compose, compose_raw, from_resolved};
 pub use composed::{Composed, Explanation, read_yaml};
+pub use difference::{Difference, diff};
 pub use error::{ConfigError, ErrorKind};
+pub use inspection::{Finding, inspect};
 pub use node::{Node, Value};
 pub use origin::{Origin, Source};
 pub use root::find_root;

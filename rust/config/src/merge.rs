@@ -4,7 +4,7 @@ use crate::{Node, Value};
 
 /// Merges `newer` over `older`. A missing value (`???`) does not override one that is set.
 pub(crate) fn merge(older: &mut Node, newer: Node) {
-    if newer.is_missing() && !matches!(older.value, Value::Null) {
+    if newer.is_missing() {
         return;
     }
     let Node { value, origin, overrode } = newer;

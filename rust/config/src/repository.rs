@@ -32,10 +32,6 @@ impl Repository {
         Ok(Self { root: root.to_path_buf(), documents: RefCell::default() })
     }
 
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// The file of an option, for example of `model/laq_tiny`.
     pub(crate) fn file(&self, option: &str) -> PathBuf {
         self.root.join(format!("{option}.yaml"))

@@ -150,7 +150,7 @@ impl Choices {
     /// # Errors
     /// A choice or a deletion that matched nothing in the tree.
     pub(crate) fn ensure_used(&self) -> Result<()> {
-        for (key, choice) in self.chosen.iter().filter(|(_, choice)| !choice.used) {
+        if let Some((key, choice)) = self.chosen.iter().find(|(_, choice)| !choice.used) {
             let group = key.split('@').next().unwrap_or(key);
             let keys: BTreeSet<&str> = self.known.keys().map(String::as_str).collect();
             let same_group: Vec<&str> =

@@ -80,14 +80,13 @@ impl Expansion<'_> {
             origin: entry.origin.clone(),
         };
         let mut list = read_list(&document.root)?;
-        if list.is_empty() && !(is_primary && !self.choices.appended.is_empty()) {
+        let appended = if is_primary { self.choices.appended.clone() } else { Vec::new() };
+        if list.is_empty() && appended.is_empty() {
             leaves.push(own(matches!(entry.target, Target::Group { .. }).then(|| entry.choice_key())));
             return Ok(());
         }
         complete(&mut list, &file, &entry.origin)?;
-        if is_primary {
-            list.append(&mut self.choices.appended.clone());
-        }
+        list.extend(appended);
         let group = entry.group_path();
         let mut list: Vec<Entry> = list.into_iter().map(|child| child.inside(&group, &package)).collect();
         self.register_overrides(&list)?;

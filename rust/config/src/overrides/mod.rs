@@ -2,6 +2,7 @@
 //!
 //! The grammar is Hydra 1.3's, with one addition: a value may hold further `=`.
 
+mod cast;
 mod lexer;
 mod parser;
 

@@ -2,6 +2,7 @@
 
 use super::{
     Action, Override,
+    cast::cast,
     lexer::{Kind, Token, tokens},
 };
 use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result};
@@ -113,7 +114,12 @@ impl ValueParser<'_> {
             Some(Kind::BraceOpen) => self.map(),
             Some(Kind::Id) if self.tokens.get(self.position + 1).is_some_and(|t| t.kind == Kind::ParenOpen) => {
                 let name = self.tokens[self.position].text;
-                Err((format!("the function {name}(...) is not supported"), Some("write the value itself".into())))
+                self.position += 2;
+                let argument = self.element()?;
+                if !self.accept(Kind::ParenClose) {
+                    return Err(self.unexpected());
+                }
+                cast(name, argument).map_err(|reason| (reason, Some("write the value itself".into())))
             }
             _ => self.primitive(true),
         }

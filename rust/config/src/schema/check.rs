@@ -40,6 +40,8 @@ fn section(name: &str, checked: Checked) -> Checked {
 }
 
 impl Check for LaqConfig {
+    const STAGE: Option<Stage> = Some(Stage::Laq);
+
     fn check(&self) -> Checked {
         check_device(&self.device)?;
         if let Some(num_threads) = self.num_threads {
@@ -95,6 +97,8 @@ impl Check for LaqModelConfig {
         share("attn_dropout", self.attn_dropout, true)?;
         share("ff_dropout", self.ff_dropout, true)?;
         share("vq_discarding_threshold", self.vq_discarding_threshold, false)?;
+        share("usage_decay", self.usage_decay, true)?;
+        not_negative("collapse_perplexity", self.collapse_perplexity)?;
         require(
             self.codebook_replace_schedule.iter().all(|[interval, _]| *interval > 0),
             "codebook_replace_schedule",
@@ -191,6 +195,7 @@ impl Check for LoaderConfig {
     fn check(&self) -> Checked {
         at_least("batch_size", self.batch_size, 1)?;
         at_least("num_workers", self.num_workers, 1)?;
+        at_least("prefetch_batches", self.prefetch_batches, 1)?;
         at_least("memory_budget_mb", self.memory_budget_mb, 1)?;
         at_least("max_open_decoders", self.max_open_decoders, 1)
     }

@@ -71,6 +71,8 @@ pub struct LoaderConfig {
     pub prefetch_batches: usize,
     /// MiB of samples in flight.
     pub memory_budget_mb: usize,
+    /// MiB of state, action and task columns that stay in memory.
+    pub table_cache_mb: usize,
     /// Open video files per decode thread.
     pub max_open_decoders: usize,
     /// Samples that may fail before the run stops.

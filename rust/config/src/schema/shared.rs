@@ -1,5 +1,6 @@
 //! Sections that every stage shares.
 
+use super::Stage;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExperimentConfig {
+    /// What is trained.
+    pub stage: Stage,
     /// Names the run directory.
     pub name: String,
     /// One line for the manifest and the result tables.

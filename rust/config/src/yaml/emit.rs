@@ -60,7 +60,8 @@ fn quoted(text: &str) -> String {
         && text != "---"
         && scalar::plain(text) == Ok(Value::Str(text.to_string()))
         && !matches!(text, "y" | "Y" | "n" | "N")
-        && !text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && (!text.starts_with('.') || text == "." || text.starts_with("./") || text.starts_with("../"));
     if plain {
         return text.to_string();
     }

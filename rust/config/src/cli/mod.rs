@@ -1,0 +1,164 @@
+//! `hlrp config`: what can be chosen, what a choice gives, and where each value comes from.
+
+mod show;
+
+use crate::{
+    Composed, ConfigArgs, ConfigError, ErrorKind, compose, diff, find_root, from_resolved, groups, inspect,
+    schema::Stage,
+};
+use clap::{Args, Subcommand};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Exit code of a mistake in the configuration.
+pub const CONFIG_ERROR: u8 = 2;
+
+/// Look into the configuration.
+#[derive(Debug, Clone, Subcommand)]
+#[allow(missing_docs)] // a doc comment of a flattened field would become help text of nothing
+pub enum ConfigCommand {
+    /// List the groups and their options, each with the first line of its file.
+    List {
+        /// Only this group.
+        group: Option<String>,
+        #[command(flatten)]
+        tree: TreeArgs,
+    },
+    /// Print the configuration that a run with these overrides would have.
+    Show(show::ShowArgs),
+    /// Tell which file or word set a key, and what it overrode.
+    Explain {
+        /// Dotted path, for example training.optimizer.lr; then overrides as for a run.
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Compare two experiments, run directories, or quoted lists of overrides.
+    Diff {
+        /// Name of an experiment, a run directory, or overrides in quotes.
+        left: String,
+        /// The same for the other side.
+        right: String,
+        #[command(flatten)]
+        tree: TreeArgs,
+    },
+    /// Compose every file of the tree and check every experiment; exit code 2 when one is wrong.
+    Check {
+        #[command(flatten)]
+        tree: TreeArgs,
+    },
+}
+
+/// Which tree.
+#[derive(Debug, Clone, Args)]
+pub struct TreeArgs {
+    /// Folder of the configuration tree; else HLRP_CONFIG_DIR, else config/ here or above.
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// Primary file of the tree, without .yaml.
+    #[arg(long, value_name = "NAME", default_value = "config")]
+    config_name: String,
+}
+
+impl TreeArgs {
+    fn root(&self) -> Result<PathBuf, ConfigError> {
+        find_root(self.config_dir.as_deref())
+    }
+}
+
+/// Runs a command and prints its result to standard output.
+///
+/// # Errors
+/// Any mistake in the tree or the overrides; the program ends with [`CONFIG_ERROR`] on it.
+pub fn run(command: &ConfigCommand) -> Result<ExitCode, ConfigError> {
+    match command {
+        ConfigCommand::List { group, tree } => list(group.as_deref(), tree),
+        ConfigCommand::Show(arguments) => show::show(arguments),
+        ConfigCommand::Explain { key, config } => print(&config.compose()?.explain(key)?.to_string()),
+        ConfigCommand::Diff { left, right, tree } => differences(left, right, tree),
+        ConfigCommand::Check { tree } => check(tree),
+    }
+}
+
+/// Writes to standard output; a reader that has gone away is no mistake of the user.
+fn print(text: &str) -> Result<ExitCode, ConfigError> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(ConfigError::new(ErrorKind::NotFound, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
+    let groups = groups(&tree.root()?)?;
+    if let Some(name) = only.filter(|name| groups.iter().all(|group| group.name != *name)) {
+        let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+        let error = ConfigError::new(ErrorKind::NotFound, format!("there is no group '{name}'"));
+        return Err(error.hint(format!("groups: {}", names.join(", "))));
+    }
+    let mut text = String::new();
+    for group in groups.iter().filter(|group| only.is_none_or(|name| group.name == name)) {
+        let width = group.options.iter().map(|option| option.name.len()).max().unwrap_or(0);
+        text += &format!("{}\n", group.name);
+        for option in &group.options {
+            let description = option.description.as_deref().unwrap_or_default();
+            text += format!("  {:width$}  {description}", option.name).trim_end();
+            text.push('\n');
+        }
+    }
+    print(&text)
+}
+
+fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
+    let mut text = String::new();
+    for difference in diff(&side(left, tree)?, &side(right, tree)?) {
+        let value = |value: Option<String>| value.unwrap_or_else(|| "(no such key)".into());
+        text += &format!("{}: {} -> {}\n", difference.key, value(difference.left), value(difference.right));
+    }
+    print(&text)
+}
+
+/// A run directory, overrides, or the name of an experiment.
+fn side(name: &str, tree: &TreeArgs) -> Result<Composed, ConfigError> {
+    let path = Path::new(name);
+    if path.join("config.yaml").is_file() {
+        return from_resolved(&path.join("config.yaml"), &[]);
+    }
+    if path.is_file() {
+        return from_resolved(path, &[]);
+    }
+    let words = match name.contains('=') {
+        true => name.split_whitespace().map(str::to_string).collect(),
+        false => vec![format!("experiment={name}")],
+    };
+    compose(&tree.root()?, &tree.config_name, &words)
+}
+
+fn check(tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
+    let findings = inspect(&tree.root()?, &tree.config_name)?;
+    let num_wrong = findings.iter().filter(|finding| finding.error.is_some()).count();
+    let mut text = String::new();
+    for finding in &findings {
+        match &finding.error {
+            None => text += &format!("ok     {}\n", finding.subject),
+            Some(error) => text += &format!("WRONG  {}\n{}\n", finding.subject, indented(&error.to_string())),
+        }
+    }
+    text += &format!("{} composed, {num_wrong} wrong\n", findings.len());
+    print(&text)?;
+    Ok(if num_wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(CONFIG_ERROR) })
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("       {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Types and checks a composition that names its stage.
+fn extract(composed: &Composed) -> Result<(), ConfigError> {
+    if crate::inspection::is_ours(composed) { Stage::of(composed)?.check(composed) } else { Ok(()) }
+}

@@ -1,0 +1,46 @@
+//! `hlrp config show`
+
+use super::{extract, print};
+use crate::{ConfigArgs, ConfigError, compose_raw, find_root};
+use clap::{Args, ValueEnum};
+use std::process::ExitCode;
+
+/// What to show, and how.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+    /// Skip the typed extraction and its checks; for trees of other projects.
+    #[arg(long)]
+    raw: bool,
+    /// Leave references (${...}) in place; implies --raw.
+    #[arg(long)]
+    unresolved: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Yaml,
+    Json,
+}
+
+pub(super) fn show(arguments: &ShowArgs) -> Result<ExitCode, ConfigError> {
+    let config = &arguments.config;
+    let raw = compose_raw(&find_root(config.config_dir.as_deref())?, &config.config_name, &config.overrides)?;
+    let (tree, yaml) = if arguments.unresolved {
+        (raw.tree().clone(), raw.to_yaml())
+    } else {
+        let composed = raw.resolve()?;
+        if !arguments.raw {
+            extract(&composed)?;
+        }
+        (composed.tree().clone(), composed.to_yaml())
+    };
+    match arguments.format {
+        Format::Yaml => print(&yaml),
+        Format::Json => print(&format!("{:#}\n", tree.to_json())),
+    }
+}
