@@ -12,6 +12,13 @@ fn main() {
         .warnings(false)
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .include(include)
-        .files(["cpp/autocast.cpp", "cpp/device.cpp", "cpp/foreach.cpp", "cpp/memory.cpp", "cpp/rng.cpp", "cpp/storage.cpp"])
+        .files([
+            "cpp/autocast.cpp",
+            "cpp/device.cpp",
+            "cpp/foreach.cpp",
+            "cpp/memory.cpp",
+            "cpp/rng.cpp",
+            "cpp/storage.cpp",
+        ])
         .compile("hlrp_torch");
 }

@@ -30,11 +30,8 @@ pub fn select_device(wanted: &str) -> Result<Device, TorchError> {
 }
 
 fn gpu(wanted: &str, index: usize) -> Result<Device, TorchError> {
-    let missing = |reason: String, hint: &str| TorchError::NoCuda {
-        wanted: wanted.to_owned(),
-        reason,
-        hint: hint.to_owned(),
-    };
+    let missing =
+        |reason: String, hint: &str| TorchError::NoCuda { wanted: wanted.to_owned(), reason, hint: hint.to_owned() };
     match cuda::start_up() {
         CudaStatus::Ready { num_devices } if index < *num_devices => Ok(Device::Cuda(index)),
         CudaStatus::Ready { num_devices } => {

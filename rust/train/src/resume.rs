@@ -12,6 +12,7 @@ const FREE: &[&str] = &[
     "data.loader.memory_budget_mb",
     "data.loader.num_workers",
     "data.loader.prefetch_batches",
+    "data.loader.table_cache_mb",
     "data.sources.*.root",
     "device",
     "experiment",

@@ -1,0 +1,48 @@
+//! The configuration's device names, on machines with and without a GPU.
+#![allow(clippy::unwrap_used)]
+
+use hlrp_torch::{
+    cuda::{self, CudaStatus},
+    memory, select_device,
+};
+use tch::Device;
+
+fn num_gpus() -> usize {
+    match cuda::start_up() {
+        CudaStatus::Ready { num_devices } => *num_devices,
+        _ => 0,
+    }
+}
+
+#[test]
+fn auto_is_the_first_gpu_or_else_the_cpu() {
+    let expected = if num_gpus() > 0 { Device::Cuda(0) } else { Device::Cpu };
+    assert_eq!(select_device("auto").unwrap(), expected);
+    assert_eq!(select_device("cpu").unwrap(), Device::Cpu);
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_refused_with_a_way_out() {
+    let wanted = format!("cuda:{}", num_gpus());
+    let error = select_device(&wanted).unwrap_err().to_string();
+    assert!(error.contains(&wanted) && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn an_unknown_name_is_refused() {
+    for name in ["gpu", "cuda:", "cuda:x", "cuda:-1", ""] {
+        let error = select_device(name).unwrap_err().to_string();
+        assert!(error.contains("hint: use auto, cpu, cuda or cuda:N"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn the_folder_of_libtorch_holds_libtorch() {
+    assert!(cuda::libtorch_folder().unwrap().join("libtorch_cpu.so").is_file());
+}
+
+#[test]
+fn the_cpu_tells_its_peak_memory_and_needs_no_synchronisation() {
+    assert!(memory::peak(Device::Cpu).unwrap() > 1 << 20);
+    cuda::synchronize(Device::Cpu).unwrap();
+}
