@@ -1,5 +1,6 @@
 //! What a loader hands to a trainer: one struct for every stage, bytes only.
 
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// Where a sample comes from.
@@ -19,7 +20,7 @@ pub struct SampleMeta {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageStream {
     /// `uint8 [B,T,C,H,W]`, row-major.
-    pub pixels_BTCHW: Vec<u8>,
+    pub pixels_BTCHW: Bytes,
     /// Sizes `[B,T,C,H,W]`.
     pub shape: [usize; 5],
     /// `[B,T]`: true where the frame is real, false where it repeats an episode's first or last frame.

@@ -3,10 +3,29 @@
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
 #![allow(non_snake_case)]
 
+mod anchors;
 mod batch;
+mod cache;
 mod error;
 mod frames;
+mod image;
+pub mod lerobot;
+mod loader;
+mod lru;
+mod request;
+mod resize;
+mod sampler;
+mod source;
+#[cfg(feature = "ffmpeg")]
+pub mod video;
 
+pub use anchors::{Anchor, AnchorTable, held_out_positions};
 pub use batch::{Batch, ImageStream, SampleMeta, VectorStream};
+pub use cache::{BuildOptions, CacheSpec, FrameCache};
 pub use error::DataError;
 pub use frames::{FrameReader, FrameSize, FrameStore};
+pub use loader::{LoadError, Loader, LoaderStats, ValidationLoader};
+pub use request::{EpisodeSpan, Request, TOLERANCE_S};
+pub use resize::PREPROCESS_ID;
+pub use sampler::{Permutation, Position, Shard, TrainSampler, ValidationSampler};
+pub use source::{CacheProgress, Mixture, SampleLayout, SampleRows, Source, Split};

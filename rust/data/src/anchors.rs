@@ -1,0 +1,100 @@
+//! Which frames may be anchors of a sample, and the mapping from a running number to an anchor.
+//!
+//! A frame is an anchor when every image offset stays inside its episode: with offsets reaching from `-r` to `+s` around the anchor,
+//! an episode `[a, b)` holds the anchors `[a + r, b - s)`. States and actions do not count: they are padded.
+//! Anchors are numbered source by source, episode by episode, frame by frame; nothing is stored per anchor.
+
+use crate::EpisodeSpan;
+
+/// One anchor frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Anchor {
+    /// Number of the source in the mixture.
+    pub source: usize,
+    /// Its episode.
+    pub span: EpisodeSpan,
+    /// Global row of the anchor in its dataset.
+    pub row: u64,
+}
+
+/// Anchors of one source: 32 bytes an episode.
+#[derive(Debug, Clone)]
+struct SourceAnchors {
+    /// Anchors of all sources before this one.
+    num_before: u64,
+    /// Frames before the anchor that a sample needs.
+    reach_back: u64,
+    /// Episodes with at least one anchor.
+    episodes: Vec<EpisodeAnchors>,
+}
+
+/// An episode and the number of its source's anchors before it.
+#[derive(Debug, Clone, Copy)]
+struct EpisodeAnchors {
+    num_before: u64,
+    span: EpisodeSpan,
+}
+
+/// All anchors of a mixture, numbered from 0.
+#[derive(Debug, Clone, Default)]
+pub struct AnchorTable {
+    sources: Vec<SourceAnchors>,
+    num_anchors: u64,
+}
+
+impl AnchorTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends the next source. `reach` is [`crate::Request::image_reach`].
+    pub fn push_source(&mut self, spans: impl IntoIterator<Item = EpisodeSpan>, reach: (i64, i64)) {
+        let (reach_back, reach_on) = (reach.0.unsigned_abs(), reach.1.unsigned_abs());
+        let mut num_anchors = 0;
+        let mut episodes = Vec::new();
+        for span in spans {
+            let in_episode = span.num_frames().saturating_sub(reach_back + reach_on);
+            if in_episode > 0 {
+                episodes.push(EpisodeAnchors { num_before: num_anchors, span });
+                num_anchors += in_episode;
+            }
+        }
+        episodes.shrink_to_fit();
+        self.sources.push(SourceAnchors { num_before: self.num_anchors, reach_back, episodes });
+        self.num_anchors += num_anchors;
+    }
+
+    /// Number of anchors.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.num_anchors
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.num_anchors == 0
+    }
+
+    /// The anchor with number `index`; none beyond the last. Two binary searches.
+    #[must_use]
+    pub fn get(&self, index: u64) -> Option<Anchor> {
+        if index >= self.num_anchors {
+            return None;
+        }
+        // Sources without anchors share their number with the next one: the last that begins at or before `index` holds it.
+        let source = self.sources.partition_point(|s| s.num_before <= index) - 1;
+        let anchors = &self.sources[source];
+        let within_source = index - anchors.num_before;
+        let episode = &anchors.episodes[anchors.episodes.partition_point(|e| e.num_before <= within_source) - 1];
+        let row = episode.span.from_row + anchors.reach_back + (within_source - episode.num_before);
+        Some(Anchor { source, span: episode.span, row })
+    }
+}
+
+/// Positions of `num_held_out` out of `num_episodes` episodes, spread evenly: the middles of as many equal stretches, ascending.
+pub fn held_out_positions(num_episodes: usize, num_held_out: usize) -> impl Iterator<Item = usize> {
+    (0..num_held_out).map(move |k| (2 * k + 1) * num_episodes / (2 * num_held_out))
+}

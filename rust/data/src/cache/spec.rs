@@ -1,0 +1,112 @@
+//! What one frame cache holds, and where it lies.
+
+use crate::{DataError, EpisodeSpan, FrameSize};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+/// What one frame cache holds. Caches with equal contents share a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// Facts that name the contents.
+    pub(super) identity: Identity,
+    /// Episodes whose frames it holds, in this order.
+    pub(super) spans: Vec<EpisodeSpan>,
+    /// Name of the dataset's folder.
+    name: String,
+}
+
+/// Facts that name the contents of a cache; written into its header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    format: u32,
+    /// Absolute path.
+    dataset: String,
+    /// Of `meta/info.json`.
+    info_hash: String,
+    camera: String,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    preprocess: String,
+    pub(super) num_episodes: u64,
+    pub(super) num_frames: u64,
+    episodes_hash: String,
+}
+
+/// Version of the file layout.
+const FORMAT: u32 = 1;
+
+impl CacheSpec {
+    /// Frames of `camera` of the dataset at `root` in the episodes `spans`, prepared to `size` in the way that `preprocess` names.
+    ///
+    /// # Errors
+    /// The dataset's folder or its `meta/info.json` cannot be read.
+    pub fn new(
+        root: &Path,
+        camera: &str,
+        size: FrameSize,
+        preprocess: &str,
+        spans: Vec<EpisodeSpan>,
+    ) -> Result<Self, DataError> {
+        let dataset = root.canonicalize().map_err(DataError::io(root))?;
+        let info = dataset.join("meta/info.json");
+        let info_hash = hex(xxh3_128(&std::fs::read(&info).map_err(DataError::io(&info))?));
+        let name = dataset.file_name().map_or_else(|| "dataset".into(), |name| name.to_string_lossy().into_owned());
+        let mut episodes = Xxh3::new();
+        for span in &spans {
+            [span.episode, span.from_row, span.to_row].iter().for_each(|n| episodes.update(&n.to_le_bytes()));
+        }
+        let identity = Identity {
+            format: FORMAT,
+            dataset: dataset.to_string_lossy().into_owned(),
+            info_hash,
+            camera: camera.to_owned(),
+            height: size.height,
+            width: size.width,
+            preprocess: preprocess.to_owned(),
+            num_episodes: spans.len() as u64,
+            num_frames: spans.iter().map(EpisodeSpan::num_frames).sum(),
+            episodes_hash: hex(episodes.digest128()),
+        };
+        Ok(Self { identity, spans, name })
+    }
+
+    /// Where the finished cache lies under `dir`.
+    #[must_use]
+    pub fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.frames", self.stem()))
+    }
+
+    /// Where an unfinished cache lies under `dir`.
+    #[must_use]
+    pub fn partial_path(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.partial", self.stem()))
+    }
+
+    /// The file that a building process locks.
+    pub(super) fn lock_path(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.lock", self.stem()))
+    }
+
+    /// Size of a frame.
+    #[must_use]
+    pub fn size(&self) -> FrameSize {
+        FrameSize { height: self.identity.height, width: self.identity.width }
+    }
+
+    fn stem(&self) -> String {
+        format!("{}-{}", self.name, &hex(xxh3_128(&self.identity.to_json()))[..16])
+    }
+}
+
+impl Identity {
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        // A struct of strings and numbers always serializes.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+fn hex(hash: u128) -> String {
+    format!("{hash:032x}")
+}

@@ -1,0 +1,114 @@
+//! Batches from many threads: deterministic order and content whatever the number of threads.
+//!
+//! A plan says which anchor is which draw. Threads take draws in order, one sample at a time, and write its images straight into their part
+//! of the batch's buffer. Batches leave in order. A batch is begun only while fewer than `prefetch_batches` are in flight and the byte budget
+//! holds it, so what is in flight is bounded and threads wait instead of piling up. Dropping a loader ends its threads.
+
+mod buffer;
+mod error;
+mod outcome;
+mod pipeline;
+mod plan;
+mod queue;
+mod stats;
+mod worker;
+
+pub use error::LoadError;
+pub use stats::LoaderStats;
+
+use crate::{
+    Batch, DataError, Mixture, Position, Shard, Split,
+    sampler::{TrainSampler, ValidationSampler},
+};
+use pipeline::Pipeline;
+use plan::Plan;
+use std::sync::Arc;
+
+/// Endless training batches of one rank.
+pub struct Loader {
+    pipeline: Pipeline,
+    sampler: TrainSampler,
+    batch_size: u64,
+    num_batches: u64,
+}
+
+impl Loader {
+    /// Starts loading training batches at `start` ([`Position::default`] for a new run).
+    ///
+    /// # Errors
+    /// There is no training anchor, `shard` or `start` is impossible, one batch exceeds the byte budget, or threads cannot be started.
+    pub fn train(mixture: &Arc<Mixture>, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
+        let sampler = TrainSampler::new(mixture.anchors(Split::Train).len(), seed, shard, start)?;
+        let pipeline = Pipeline::start(mixture, Plan::Train(sampler.clone()), start.num_bad_samples)?;
+        Ok(Self { pipeline, sampler, batch_size: mixture.loader.batch_size as u64, num_batches: 0 })
+    }
+
+    /// Starts one pass over the validation anchors: the same samples in the same order each time.
+    /// `limit_batches` takes as many full batches per rank instead of all, spread evenly over the anchors.
+    ///
+    /// # Errors
+    /// There is no validation anchor, `shard` is impossible, one batch exceeds the byte budget, or threads cannot be started.
+    pub fn validation(
+        mixture: &Arc<Mixture>,
+        limit_batches: Option<usize>,
+        shard: Shard,
+    ) -> Result<ValidationLoader, DataError> {
+        let limit = limit_batches.map(|n| n as u64 * mixture.loader.batch_size as u64 * shard.world);
+        let sampler = ValidationSampler::new(mixture.anchors(Split::Validation).len(), limit, shard)?;
+        let num_batches = usize::try_from(sampler.len().div_ceil(mixture.loader.batch_size as u64)).unwrap_or(usize::MAX);
+        Ok(ValidationLoader { pipeline: Pipeline::start(mixture, Plan::Validation(sampler), 0)?, num_batches })
+    }
+
+    /// The next batch. Waits for it.
+    ///
+    /// # Errors
+    /// More samples than allowed cannot be decoded. The loader has stopped then.
+    pub fn next_batch(&mut self) -> Result<Batch, DataError> {
+        let batch = self.pipeline.next()?.ok_or(LoadError::Stopped)?;
+        self.num_batches += 1;
+        Ok(batch)
+    }
+
+    /// Where a loader has to start to continue behind the batches that were taken from this one.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.sampler.position(self.num_batches * self.batch_size, self.pipeline.num_bad_samples())
+    }
+
+    /// What the threads have done so far.
+    #[must_use]
+    pub fn stats(&self) -> LoaderStats {
+        self.pipeline.stats()
+    }
+}
+
+/// One pass over the validation samples of one rank. Ends after the last batch or the first error.
+pub struct ValidationLoader {
+    pipeline: Pipeline,
+    num_batches: usize,
+}
+
+impl ValidationLoader {
+    /// Batches of the whole pass.
+    #[must_use]
+    pub fn num_batches(&self) -> usize {
+        self.num_batches
+    }
+
+    /// What the threads have done so far.
+    #[must_use]
+    pub fn stats(&self) -> LoaderStats {
+        self.pipeline.stats()
+    }
+}
+
+impl Iterator for ValidationLoader {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.pipeline.next() {
+            Err(DataError::Load(LoadError::Stopped)) => None,
+            result => result.transpose(),
+        }
+    }
+}

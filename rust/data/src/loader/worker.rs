@@ -1,0 +1,145 @@
+//! One decode thread: draws in, outcomes out.
+
+use super::{
+    buffer::SampleParts,
+    outcome::{BadSample, Outcome, Sample, Vectors},
+    pipeline::Shared,
+};
+use crate::{
+    Anchor, AnchorTable, DataError, FrameReader, Mixture, SampleMeta, Split,
+    loader::plan::Plan,
+    source::{Source, VectorKey},
+};
+use lru::LruCache;
+use std::{
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+/// Works until the queue ends.
+pub(super) fn run(shared: &Shared) {
+    let mut worker = Worker::new(shared);
+    loop {
+        let asked = Instant::now();
+        let work = shared.queue.take();
+        let began = Instant::now();
+        shared.counters.add_idle(began - asked);
+        let Some(work) = work else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| worker.make(work.draw, work.parts))).unwrap_or_else(|panic| {
+            // What a reader holds after a panic is unknown: begin with new ones.
+            worker = Worker::new(shared);
+            Outcome::Panicked { meta: worker.meta(&worker.anchor(work.draw), 0.0), message: panic_text(&*panic) }
+        });
+        shared.counters.add_busy(began.elapsed());
+        shared.queue.put(work.draw, outcome);
+    }
+}
+
+/// A thread's open readers.
+struct Worker<'a> {
+    mixture: &'a Mixture,
+    anchors: &'a AnchorTable,
+    plan: &'a Plan,
+    /// By source and role.
+    readers: LruCache<(usize, usize), Box<dyn FrameReader + 'a>>,
+    /// Video files that each reader may keep open.
+    max_open_per_reader: usize,
+}
+
+impl<'a> Worker<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let mixture = &*shared.mixture;
+        let max_open = NonZeroUsize::new(mixture.loader.max_open_decoders).unwrap_or(NonZeroUsize::MIN);
+        let num_streams = mixture.sources.len() * mixture.layout.roles.len();
+        let split = match shared.plan {
+            Plan::Train(_) => Split::Train,
+            Plan::Validation(_) => Split::Validation,
+        };
+        Self {
+            mixture,
+            anchors: mixture.anchors(split),
+            plan: &shared.plan,
+            readers: LruCache::new(max_open),
+            max_open_per_reader: (max_open.get() / num_streams.max(1)).max(1),
+        }
+    }
+
+    /// Makes the sample of a draw, or of the first substitute that can be decoded.
+    fn make(&mut self, draw: u64, mut parts: SampleParts) -> Outcome {
+        let mut first_bad = None;
+        let mut num_tried = 0;
+        loop {
+            let anchor = self.anchor(self.plan.substitute(draw, num_tried));
+            let reason = match self.read(&anchor, &mut parts) {
+                Ok(sample) => return Outcome::Ready(Box::new(sample), first_bad),
+                Err(reason) => reason,
+            };
+            num_tried += 1;
+            let bad = BadSample { meta: self.meta(&anchor, 0.0), reason };
+            if num_tried > self.mixture.loader.max_bad_samples as u64 {
+                return Outcome::Failed { last: bad, num_tried };
+            }
+            first_bad.get_or_insert(bad);
+        }
+    }
+
+    /// Reads one sample; its images go into `parts`.
+    fn read(&mut self, anchor: &Anchor, parts: &mut SampleParts) -> Result<Sample, DataError> {
+        let source = &self.mixture.sources[anchor.source];
+        let layout = &self.mixture.layout;
+        let (image_rows, is_pad_T) = anchor.span.window(anchor.row, &source.request.image_deltas);
+        for (role, (camera, part)) in source.cameras.values().zip(parts.iter_mut()).enumerate() {
+            let max_open = self.max_open_per_reader;
+            let reader = self.readers.try_get_or_insert_mut((anchor.source, role), || camera.reader(max_open))?;
+            reader.read(&image_rows, part)?;
+        }
+        Ok(Sample {
+            state: vectors(source, source.state.as_ref(), layout.state, anchor, &source.request.state_deltas)?,
+            action: vectors(source, source.action.as_ref(), layout.action, anchor, &source.request.action_deltas)?,
+            task: source.rows.task(anchor.row)?,
+            meta: self.meta(anchor, source.seconds_between(&image_rows)),
+            is_real_T: is_pad_T.iter().map(|is_pad| !is_pad).collect(),
+            parts: std::mem::take(parts),
+        })
+    }
+
+    fn anchor(&self, draw: u64) -> Anchor {
+        // The plan was made for this table: its numbers exist.
+        self.anchors.get(self.plan.anchor(draw)).unwrap_or_else(|| unreachable!("draw {draw} has no anchor"))
+    }
+
+    fn meta(&self, anchor: &Anchor, dt_s: f64) -> SampleMeta {
+        SampleMeta {
+            source: self.mixture.sources[anchor.source].name.clone(),
+            episode: anchor.span.episode,
+            frame: anchor.row - anchor.span.from_row,
+            dt_s,
+        }
+    }
+}
+
+/// States or actions around an anchor, padded with zeros to the width that all sources share. None where the batch holds none.
+fn vectors(
+    source: &Source,
+    vector: Option<&VectorKey>,
+    size: Option<[usize; 2]>,
+    anchor: &Anchor,
+    deltas: &[i64],
+) -> Result<Option<Vectors>, DataError> {
+    let (Some(vector), Some([_, width])) = (vector, size) else { return Ok(None) };
+    let (rows, is_pad_T) = anchor.span.window(anchor.row, deltas);
+    let mut values_TN = vec![0.0; rows.len() * vector.width];
+    source.rows.read_vectors(&vector.key, &rows, &mut values_TN)?;
+    if vector.width < width {
+        let padding = std::iter::repeat_n(0.0, width - vector.width);
+        values_TN = values_TN.chunks_exact(vector.width).flat_map(|row| row.iter().copied().chain(padding.clone())).collect();
+    }
+    Ok(Some(Vectors { values_TN, is_pad_T }))
+}
+
+/// Text of a panic.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without text".to_owned())
+}

@@ -1,0 +1,109 @@
+//! What a sample holds, as frame offsets of one dataset, and how offsets are clamped at an episode's ends.
+//!
+//! Offsets, clamping and padding follow LeRobot 0.6.1 (`feature_utils.check_delta_timestamps`, `feature_utils.get_delta_indices`,
+//! `DatasetReader._get_query_indices`), so that a sample equals `LeRobotDataset[i]` with the same `delta_timestamps`.
+
+use crate::{DataError, LoadError};
+use hlrp_config::schema::{DeltaUnit, RequestConfig};
+
+/// How far an offset in seconds may lie from a whole number of frames (LeRobot's `tolerance_s`), in seconds.
+pub const TOLERANCE_S: f64 = 1e-4;
+
+/// Offsets of one dataset, in its frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Images of every camera role.
+    pub image_deltas: Vec<i64>,
+    /// States.
+    pub state_deltas: Vec<i64>,
+    /// Actions.
+    pub action_deltas: Vec<i64>,
+}
+
+impl Request {
+    /// Turns the configured offsets into frames of a dataset that runs at `fps`. `source` names it in errors.
+    ///
+    /// # Errors
+    /// An offset is not a whole number of frames (within [`TOLERANCE_S`] where offsets are seconds), or no image is asked for.
+    pub fn resolve(config: &RequestConfig, fps: f64, source: &str) -> Result<Self, DataError> {
+        if config.image_deltas.is_empty() {
+            return Err(LoadError::setting("data.request.image_deltas", "the list is empty", "ask for at least [0]").into());
+        }
+        let frames_of = |name: &str, deltas: &[f64]| -> Result<Vec<i64>, DataError> {
+            deltas.iter().map(|&delta| to_frames(delta, config.unit, fps, name, source)).collect()
+        };
+        Ok(Self {
+            image_deltas: frames_of("image_deltas", &config.image_deltas)?,
+            state_deltas: frames_of("state_deltas", &config.state_deltas)?,
+            action_deltas: frames_of("action_deltas", &config.action_deltas)?,
+        })
+    }
+
+    /// Frames that the images reach before (≤ 0) and after (≥ 0) the anchor.
+    #[must_use]
+    pub fn image_reach(&self) -> (i64, i64) {
+        let (first, last) = (self.image_deltas.iter().min(), self.image_deltas.iter().max());
+        (first.map_or(0, |&d| d.min(0)), last.map_or(0, |&d| d.max(0)))
+    }
+}
+
+/// One offset in frames.
+fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, name: &str, source: &str) -> Result<i64, DataError> {
+    let frames = match unit {
+        DeltaUnit::Frames => delta,
+        DeltaUnit::Seconds => delta * fps,
+    };
+    // Python's round() is half to even.
+    let whole = frames.round_ties_even();
+    let is_whole = match unit {
+        DeltaUnit::Frames => frames == whole,
+        DeltaUnit::Seconds => (frames - whole).abs() / fps <= TOLERANCE_S,
+    };
+    if !is_whole || whole.abs() > i64::from(u32::MAX) as f64 {
+        let (problem, hint) = match unit {
+            DeltaUnit::Frames => (format!("{delta} is not a whole number of frames"), "use integers, or data.request.unit=seconds".to_owned()),
+            DeltaUnit::Seconds => (
+                format!("{delta} s is not a whole number of frames of source `{source}`, which runs at {fps} frames per second"),
+                format!("the nearest possible offset is {} s", whole / fps),
+            ),
+        };
+        return Err(LoadError::setting(&format!("data.request.{name}"), &problem, &hint).into());
+    }
+    #[allow(clippy::cast_possible_truncation)] // bounded above
+    Ok(whole as i64)
+}
+
+/// Rows `[from_row, to_row)` of a dataset that form one episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EpisodeSpan {
+    /// Episode index in the dataset.
+    pub episode: u64,
+    /// First row.
+    pub from_row: u64,
+    /// Row after the last.
+    pub to_row: u64,
+}
+
+impl EpisodeSpan {
+    /// Number of frames.
+    #[must_use]
+    pub fn num_frames(&self) -> u64 {
+        self.to_row - self.from_row
+    }
+
+    /// The row at `row + delta`, clamped to the episode, and whether it was outside (LeRobot's `is_pad`).
+    #[must_use]
+    pub fn clamp(&self, row: u64, delta: i64) -> (u64, bool) {
+        match row.checked_add_signed(delta) {
+            Some(wanted) if (self.from_row..self.to_row).contains(&wanted) => (wanted, false),
+            Some(wanted) if wanted >= self.to_row => (self.to_row - 1, true),
+            _ => (self.from_row, true),
+        }
+    }
+
+    /// Clamped rows of all `deltas` around `row`, and where they are padding.
+    #[must_use]
+    pub fn window(&self, row: u64, deltas: &[i64]) -> (Vec<u64>, Vec<bool>) {
+        deltas.iter().map(|&delta| self.clamp(row, delta)).unzip()
+    }
+}

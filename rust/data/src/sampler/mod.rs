@@ -1,0 +1,127 @@
+//! Which anchor comes when: a pure function of (seed, epoch, rank), without state and without a stored order.
+//!
+//! Training walks an endless stream: epoch 0's anchors in an order that (seed, 0) fixes, then epoch 1's in the order of (seed, 1), and so on.
+//! Every anchor stands exactly once in every epoch, so starts are uniform over anchors. Rank `r` of `w` takes the places `r, r + w, r + 2w, …`:
+//! ranks are disjoint and equally long, nothing is dropped or repeated at an epoch's end (a batch may hold the end of one epoch and the start of
+//! the next), and a run with the same global batch sees the same samples in each step whatever its number of ranks.
+
+mod permutation;
+
+pub use permutation::Permutation;
+
+use crate::{DataError, LoadError};
+use serde::{Deserialize, Serialize};
+
+/// One process of a distributed run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Number of this process.
+    pub rank: u64,
+    /// Number of processes.
+    pub world: u64,
+}
+
+impl Shard {
+    /// The only process.
+    pub const SINGLE: Self = Self { rank: 0, world: 1 };
+}
+
+/// A place in the training stream, between two global batches. Belongs in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Epoch of the next sample.
+    pub epoch: u64,
+    /// Samples of that epoch that all ranks together have consumed.
+    pub sample: u64,
+    /// Samples of this rank so far that could not be decoded and were replaced.
+    pub num_bad_samples: u64,
+}
+
+/// The order of training samples on one rank.
+#[derive(Debug, Clone)]
+pub struct TrainSampler {
+    num_anchors: u64,
+    seed: u64,
+    shard: Shard,
+    start: Position,
+}
+
+impl TrainSampler {
+    /// The stream over `num_anchors` anchors from `start` on.
+    ///
+    /// # Errors
+    /// There is no anchor, the rank is not below the number of ranks, or `start` lies outside the epoch.
+    pub fn new(num_anchors: u64, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
+        if num_anchors == 0 {
+            return Err(LoadError::NoAnchors { split: "training" }.into());
+        }
+        if shard.rank >= shard.world {
+            return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
+        }
+        if start.sample >= num_anchors {
+            return Err(LoadError::Position { sample: start.sample, num_anchors }.into());
+        }
+        Ok(Self { num_anchors, seed, shard, start })
+    }
+
+    /// Number of the anchor of this rank's draw `draw`, counted from the start position.
+    #[must_use]
+    pub fn anchor(&self, draw: u64) -> u64 {
+        let place = self.start.sample + self.shard.rank + draw * self.shard.world;
+        let epoch = self.start.epoch + place / self.num_anchors;
+        Permutation::new(self.num_anchors, [self.seed, epoch]).get(place % self.num_anchors)
+    }
+
+    /// Epoch and sample after every rank has made `num_draws` draws.
+    #[must_use]
+    pub fn position(&self, num_draws: u64, num_bad_samples: u64) -> Position {
+        let place = self.start.sample + num_draws * self.shard.world;
+        Position { epoch: self.start.epoch + place / self.num_anchors, sample: place % self.num_anchors, num_bad_samples }
+    }
+}
+
+/// The fixed order of validation samples on one rank: anchors in their natural order, or an evenly spaced subset of them.
+#[derive(Debug, Clone)]
+pub struct ValidationSampler {
+    num_anchors: u64,
+    num_samples: u64,
+    shard: Shard,
+}
+
+impl ValidationSampler {
+    /// All anchors, or `limit` of them over all ranks together.
+    ///
+    /// # Errors
+    /// There is no anchor, or the rank is not below the number of ranks.
+    pub fn new(num_anchors: u64, limit: Option<u64>, shard: Shard) -> Result<Self, DataError> {
+        if num_anchors == 0 {
+            return Err(LoadError::NoAnchors { split: "validation" }.into());
+        }
+        if shard.rank >= shard.world {
+            return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
+        }
+        Ok(Self { num_anchors, num_samples: limit.unwrap_or(num_anchors).min(num_anchors), shard })
+    }
+
+    /// Draws of this rank. Ranks differ by at most one.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        (self.num_samples + self.shard.world - 1 - self.shard.rank) / self.shard.world
+    }
+
+    /// Whether this rank has nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of the anchor of this rank's draw `draw`.
+    #[must_use]
+    pub fn anchor(&self, draw: u64) -> u64 {
+        let place = self.shard.rank + draw * self.shard.world;
+        // Exact in 128 bits; the middle of each of `num_samples` equal stretches.
+        let index = (2 * u128::from(place) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
+        index as u64
+    }
+}

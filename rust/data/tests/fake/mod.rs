@@ -1,0 +1,175 @@
+//! A dataset in memory whose every value tells where it comes from.
+#![allow(dead_code, unreachable_pub)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, non_snake_case)]
+
+use hlrp_config::schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_data::{
+    Batch, DataError, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, SampleRows, Source,
+};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Delivered size of all frames.
+pub const SIZE: FrameSize = FrameSize { height: 4, width: 6 };
+/// Bytes of one frame.
+pub const FRAME_BYTES: usize = 3 * 4 * 6;
+
+/// What a fake dataset does when a row is read.
+#[derive(Clone, Default)]
+pub struct Behaviour {
+    /// Rows whose frame cannot be decoded.
+    pub broken_rows: BTreeSet<u64>,
+    /// Rows at which the reader panics.
+    pub panic_rows: BTreeSet<u64>,
+    /// Time that a read takes, longer for some rows than for others.
+    pub delay: Duration,
+}
+
+/// A dataset in memory.
+pub struct FakeDataset {
+    pub spans: Vec<EpisodeSpan>,
+    pub fps: f64,
+    pub state_width: usize,
+    pub behaviour: Behaviour,
+}
+
+impl FakeDataset {
+    /// Episodes of these lengths, one behind the other.
+    pub fn new(lengths: &[u64]) -> Self {
+        let mut from_row = 0;
+        let spans = lengths
+            .iter()
+            .enumerate()
+            .map(|(episode, length)| {
+                let span = EpisodeSpan { episode: episode as u64, from_row, to_row: from_row + length };
+                from_row += length;
+                span
+            })
+            .collect();
+        Self { spans, fps: 10.0, state_width: 3, behaviour: Behaviour::default() }
+    }
+}
+
+/// The pixel value of a frame: differs between cameras and rows.
+pub fn pixel(camera: u64, row: u64, offset: usize) -> u8 {
+    (row.wrapping_mul(31) ^ camera.wrapping_mul(101) ^ offset as u64) as u8
+}
+
+impl SampleRows for FakeDataset {
+    fn fps(&self) -> f64 {
+        self.fps
+    }
+    fn episodes(&self) -> Vec<EpisodeSpan> {
+        self.spans.clone()
+    }
+    fn vector_width(&self, key: &str) -> Result<usize, DataError> {
+        Ok(if key == "action" { 2 } else { self.state_width })
+    }
+    fn read_vectors(&self, key: &str, rows: &[u64], out_TN: &mut [f32]) -> Result<(), DataError> {
+        let width = self.vector_width(key)?;
+        for (row, out_N) in rows.iter().zip(out_TN.chunks_exact_mut(width)) {
+            for (n, out) in out_N.iter_mut().enumerate() {
+                *out = *row as f32 + n as f32 / 10.0;
+            }
+        }
+        Ok(())
+    }
+    fn task(&self, row: u64) -> Result<String, DataError> {
+        let episode = self.spans.partition_point(|span| span.to_row <= row);
+        Ok(format!("task of episode {episode}"))
+    }
+}
+
+/// Frames of one camera in memory.
+pub struct FakeCamera {
+    pub camera: u64,
+    pub behaviour: Behaviour,
+}
+
+impl FrameStore for FakeCamera {
+    fn reader(&self, _max_open: usize) -> Result<Box<dyn FrameReader + '_>, DataError> {
+        Ok(Box::new(FakeReader(self)))
+    }
+    fn size(&self) -> FrameSize {
+        SIZE
+    }
+}
+
+struct FakeReader<'a>(&'a FakeCamera);
+
+impl FrameReader for FakeReader<'_> {
+    fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError> {
+        let behaviour = &self.0.behaviour;
+        for (row, out) in rows.iter().zip(out_TCHW.chunks_exact_mut(FRAME_BYTES)) {
+            std::thread::sleep(behaviour.delay * (1 + row % 4) as u32);
+            assert!(!behaviour.panic_rows.contains(row), "row {row} makes the decoder panic");
+            if behaviour.broken_rows.contains(row) {
+                let path = PathBuf::from("videos/file-000.mp4");
+                return Err(DataError::Io { path, source: std::io::Error::other(format!("row {row} is broken")) });
+            }
+            out.iter_mut().enumerate().for_each(|(offset, value)| *value = pixel(self.0.camera, *row, offset));
+        }
+        Ok(())
+    }
+}
+
+/// Loader settings with batches of four.
+pub fn loader_config(num_workers: usize) -> LoaderConfig {
+    LoaderConfig {
+        batch_size: 4,
+        num_workers,
+        prefetch_batches: 3,
+        memory_budget_mb: 64,
+        table_cache_mb: 64,
+        max_open_decoders: 4,
+        max_bad_samples: 0,
+    }
+}
+
+/// Offsets in frames: two images, one state, three actions.
+pub fn request() -> RequestConfig {
+    RequestConfig {
+        unit: DeltaUnit::Frames,
+        image_deltas: vec![0.0, 2.0],
+        state_deltas: vec![0.0],
+        action_deltas: vec![-1.0, 0.0, 4.0],
+    }
+}
+
+/// A source with two cameras.
+pub fn source_config(num_val_episodes: u64) -> SourceConfig {
+    SourceConfig {
+        root: PathBuf::from("in memory"),
+        cameras: [("primary".to_owned(), "cam0".to_owned()), ("wrist".to_owned(), "cam1".to_owned())].into(),
+        state_key: Some("state".to_owned()),
+        action_key: Some("action".to_owned()),
+        episodes: None,
+        num_val_episodes,
+    }
+}
+
+/// Binds a dataset in memory to `config`.
+pub fn source(name: &str, dataset: FakeDataset, config: &SourceConfig) -> Result<Source, DataError> {
+    let behaviour = dataset.behaviour.clone();
+    let camera = |camera| Arc::new(FakeCamera { camera, behaviour: behaviour.clone() }) as Arc<dyn FrameStore>;
+    let cameras = config.cameras.keys().zip(0..).map(|(role, number)| (role.clone(), camera(number))).collect();
+    Source::new(name, config, &request(), Arc::new(dataset), cameras)
+}
+
+/// One source of these episode lengths, one of five episodes held out.
+pub fn mixture(lengths: &[u64], behaviour: Behaviour, loader: LoaderConfig) -> Arc<Mixture> {
+    let mut dataset = FakeDataset::new(lengths);
+    dataset.behaviour = behaviour;
+    let num_val_episodes = lengths.len() as u64 / 5;
+    let source = source("fake", dataset, &source_config(num_val_episodes)).unwrap();
+    Arc::new(Mixture::new(vec![source], SIZE, loader).unwrap())
+}
+
+/// Source, episode and frame of every sample of a batch.
+pub fn ids(batch: &Batch) -> Vec<(String, u64, u64)> {
+    batch.meta.iter().map(|meta| (meta.source.clone(), meta.episode, meta.frame)).collect()
+}

@@ -1,0 +1,92 @@
+//! What is in flight is bounded, and settings with which no loader can run are refused.
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+
+use fake::{Behaviour, FakeDataset, SIZE, loader_config, mixture, source, source_config};
+use hlrp_config::schema::{LoaderConfig, SourceConfig};
+use hlrp_data::{FrameSize, Loader, Mixture, Position, Shard};
+use std::{sync::Arc, thread, time::Duration};
+
+/// Waits until the threads of a loader do nothing any more.
+fn settle(loader: &Loader) {
+    let mut before = u64::MAX;
+    while loader.stats().num_samples != before {
+        before = loader.stats().num_samples;
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+#[test]
+fn threads_wait_once_enough_batches_are_made() {
+    let mixture = mixture(&[50, 50], Behaviour::default(), loader_config(4));
+    let mut loader = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).unwrap();
+    for num_taken in 0..5 {
+        settle(&loader);
+        let stats = loader.stats();
+        assert_eq!(stats.num_samples, (3 + num_taken) * 4, "three batches of four ahead");
+        assert_eq!(stats.bytes_in_flight, stats.max_bytes_in_flight);
+        loader.next_batch().unwrap();
+    }
+    assert!(loader.stats().worker_idle > Duration::ZERO);
+}
+
+#[test]
+fn the_byte_budget_limits_the_batches_ahead() {
+    // Two cameras, two images of 200 KiB: 800 KiB of pixels a sample, 3.2 MiB a batch. 7 MiB hold two.
+    let size = FrameSize { height: 256, width: 267 };
+    let source = source("fake", FakeDataset::new(&[50]), &source_config(0)).unwrap();
+    let config = LoaderConfig { prefetch_batches: 100, memory_budget_mb: 7, ..loader_config(3) };
+    let mixture = Arc::new(Mixture::new(vec![source], size, config).unwrap());
+    let loader = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).unwrap();
+    settle(&loader);
+    let stats = loader.stats();
+    assert_eq!(stats.num_samples, 8);
+    assert!(stats.bytes_in_flight > 6 << 20 && stats.bytes_in_flight <= 7 << 20, "{}", stats.bytes_in_flight);
+}
+
+#[test]
+fn a_batch_that_exceeds_the_budget_is_refused() {
+    let size = FrameSize { height: 1024, width: 1024 };
+    let source = source("fake", FakeDataset::new(&[50]), &source_config(0)).unwrap();
+    let config = LoaderConfig { memory_budget_mb: 8, ..loader_config(1) };
+    let mixture = Arc::new(Mixture::new(vec![source], size, config).unwrap());
+    let error = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).err().unwrap().to_string();
+    assert_eq!(error, "data.loader.memory_budget_mb: one batch takes 49 MiB\nhint: raise it, or lower data.loader.batch_size");
+}
+
+#[test]
+fn a_setting_of_zero_is_refused_by_its_key() {
+    let set: [(&str, fn(&mut LoaderConfig)); 5] = [
+        ("batch_size", |c| c.batch_size = 0),
+        ("num_workers", |c| c.num_workers = 0),
+        ("prefetch_batches", |c| c.prefetch_batches = 0),
+        ("memory_budget_mb", |c| c.memory_budget_mb = 0),
+        ("max_open_decoders", |c| c.max_open_decoders = 0),
+    ];
+    for (name, set) in set {
+        let mut config = loader_config(1);
+        set(&mut config);
+        let source = source("fake", FakeDataset::new(&[50]), &source_config(0)).unwrap();
+        let error = Mixture::new(vec![source], SIZE, config).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("data.loader.{name}: 0 is too small\nhint: ")), "{error}");
+    }
+}
+
+#[test]
+fn sources_with_different_roles_are_refused() {
+    let mut config: SourceConfig = source_config(0);
+    config.cameras.remove("wrist");
+    let sources = vec![
+        source("two", FakeDataset::new(&[50]), &source_config(0)).unwrap(),
+        source("one", FakeDataset::new(&[50]), &config).unwrap(),
+    ];
+    let error = Mixture::new(sources, SIZE, loader_config(1)).err().unwrap().to_string();
+    assert!(error.starts_with("data.sources.one.cameras: roles differ from source `two`: `wrist`"), "{error}");
+}
+
+#[test]
+fn a_mixture_without_sources_is_refused() {
+    let error = Mixture::new(vec![], SIZE, loader_config(1)).err().unwrap().to_string();
+    assert!(error.starts_with("data.sources: there is none\nhint: "), "{error}");
+}
