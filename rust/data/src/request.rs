@@ -27,7 +27,9 @@ impl Request {
     /// An offset is not a whole number of frames (within [`TOLERANCE_S`] where offsets are seconds), or no image is asked for.
     pub fn resolve(config: &RequestConfig, fps: f64, source: &str) -> Result<Self, DataError> {
         if config.image_deltas.is_empty() {
-            return Err(LoadError::setting("data.request.image_deltas", "the list is empty", "ask for at least [0]").into());
+            return Err(
+                LoadError::setting("data.request.image_deltas", "the list is empty", "ask for at least [0]").into()
+            );
         }
         let frames_of = |name: &str, deltas: &[f64]| -> Result<Vec<i64>, DataError> {
             deltas.iter().map(|&delta| to_frames(delta, config.unit, fps, name, source)).collect()
@@ -61,9 +63,14 @@ fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, name: &str, source: &str) ->
     };
     if !is_whole || whole.abs() > i64::from(u32::MAX) as f64 {
         let (problem, hint) = match unit {
-            DeltaUnit::Frames => (format!("{delta} is not a whole number of frames"), "use integers, or data.request.unit=seconds".to_owned()),
+            DeltaUnit::Frames => (
+                format!("{delta} is not a whole number of frames"),
+                "use integers, or data.request.unit=seconds".to_owned(),
+            ),
             DeltaUnit::Seconds => (
-                format!("{delta} s is not a whole number of frames of source `{source}`, which runs at {fps} frames per second"),
+                format!(
+                    "{delta} s is not a whole number of frames of source `{source}`, which runs at {fps} frames per second"
+                ),
                 format!("the nearest possible offset is {} s", whole / fps),
             ),
         };

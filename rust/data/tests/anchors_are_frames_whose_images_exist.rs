@@ -69,7 +69,10 @@ fn impossible_choices_of_episodes_are_refused() {
         let config = hlrp_config::schema::SourceConfig { episodes, ..source_config(num_val_episodes) };
         source("robot", FakeDataset::new(&[10; 4]), &config).err().unwrap().to_string()
     };
-    assert!(refuse(Some(vec![4]), 0).starts_with("data.sources.robot.episodes: there is no episode 4\nhint: the dataset has 4"));
+    assert!(
+        refuse(Some(vec![4]), 0)
+            .starts_with("data.sources.robot.episodes: there is no episode 4\nhint: the dataset has 4")
+    );
     assert!(refuse(Some(vec![1, 1]), 0).contains("listed twice"));
     assert!(refuse(None, 4).starts_with("data.sources.robot.num_val_episodes: 4 of 4 episodes leave none"));
 }

@@ -77,7 +77,12 @@ impl Setting {
             camera: FakeCamera { camera: 5, behaviour: self.behaviour.clone() },
             rows: Mutex::new(Vec::new()),
         };
-        let options = BuildOptions { num_workers: 2, max_open_decoders: 1, max_bad_frames: self.max_bad_frames, progress: &|_, _| {} };
+        let options = BuildOptions {
+            num_workers: 2,
+            max_open_decoders: 1,
+            max_bad_frames: self.max_bad_frames,
+            progress: &|_, _| {},
+        };
         let frames = || Ok(Box::new(RecorderHandle(&recorder)) as Box<dyn FrameStore + '_>);
         let cache = FrameCache::open_or_build(&self.cache_dir(), &self.spec(), frames, &options);
         let mut rows = recorder.rows.lock().unwrap().clone();
@@ -230,7 +235,10 @@ fn a_damaged_cache_is_an_error_that_names_the_file_and_deletes_nothing() {
     let damages: [(&str, Box<dyn Fn(&Path)>); 4] = [
         ("is not a frame cache", Box::new(|path| overwrite(path, 0, b"zip"))),
         ("header is damaged", Box::new(|path| overwrite(path, 30, b"???"))),
-        ("bytes instead of", Box::new(move |path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len - 1).unwrap())),
+        (
+            "bytes instead of",
+            Box::new(move |path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len - 1).unwrap()),
+        ),
         ("record of episode 4 is damaged", Box::new(move |path| overwrite(path, len - 3, b"??"))),
     ];
     for (wanted, damage) in damages {

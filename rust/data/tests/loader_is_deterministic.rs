@@ -19,7 +19,9 @@ fn batches(mixture: &Arc<Mixture>, start: Position, num_batches: usize) -> Vec<B
 
 #[test]
 fn one_and_four_threads_give_the_same_batches() {
-    let with = |num_workers| batches(&mixture(&[9, 3, 20, 7, 11], uneven(), loader_config(num_workers)), Position::default(), 40);
+    let with = |num_workers| {
+        batches(&mixture(&[9, 3, 20, 7, 11], uneven(), loader_config(num_workers)), Position::default(), 40)
+    };
     assert_eq!(with(1), with(4));
 }
 
@@ -78,7 +80,8 @@ fn a_position_survives_a_checkpoint() {
 
 #[test]
 fn two_ranks_share_the_global_batch_of_one() {
-    let single = mixture(&[9, 3, 20, 7, 11], uneven(), hlrp_config::schema::LoaderConfig { batch_size: 8, ..loader_config(2) });
+    let single =
+        mixture(&[9, 3, 20, 7, 11], uneven(), hlrp_config::schema::LoaderConfig { batch_size: 8, ..loader_config(2) });
     let half = mixture(&[9, 3, 20, 7, 11], uneven(), loader_config(2));
     let mut ranks: Vec<_> =
         (0..2).map(|rank| Loader::train(&half, 42, Shard { rank, world: 2 }, Position::default()).unwrap()).collect();
@@ -116,10 +119,8 @@ fn a_limited_validation_takes_an_even_subset() {
 fn sources_of_different_widths_are_padded_to_the_widest() {
     let narrow = FakeDataset::new(&[10]);
     let wide = FakeDataset { state_width: 5, ..FakeDataset::new(&[10]) };
-    let sources = vec![
-        source("narrow", narrow, &source_config(0)).unwrap(),
-        source("wide", wide, &source_config(0)).unwrap(),
-    ];
+    let sources =
+        vec![source("narrow", narrow, &source_config(0)).unwrap(), source("wide", wide, &source_config(0)).unwrap()];
     let mixture = Arc::new(Mixture::new(sources, SIZE, loader_config(2)).unwrap());
     let mut num_seen = [0, 0];
     for batch in batches(&mixture, Position::default(), 4) {
@@ -127,7 +128,11 @@ fn sources_of_different_widths_are_padded_to_the_widest() {
         assert_eq!(state.shape, [4, 1, 5]);
         for (meta, values) in batch.meta.iter().zip(state.values_BTN.chunks(5)) {
             let row = meta.frame as f32;
-            let wanted = if meta.source == "wide" { [0.0, 0.1, 0.2, 0.3, 0.4].map(|n| row + n) } else { [row, row + 0.1, row + 0.2, 0.0, 0.0] };
+            let wanted = if meta.source == "wide" {
+                [0.0, 0.1, 0.2, 0.3, 0.4].map(|n| row + n)
+            } else {
+                [row, row + 0.1, row + 0.2, 0.0, 0.0]
+            };
             assert_eq!(values, wanted);
             num_seen[usize::from(meta.source == "wide")] += 1;
         }

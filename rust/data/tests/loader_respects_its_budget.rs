@@ -52,7 +52,10 @@ fn a_batch_that_exceeds_the_budget_is_refused() {
     let config = LoaderConfig { memory_budget_mb: 8, ..loader_config(1) };
     let mixture = Arc::new(Mixture::new(vec![source], size, config).unwrap());
     let error = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).err().unwrap().to_string();
-    assert_eq!(error, "data.loader.memory_budget_mb: one batch takes 49 MiB\nhint: raise it, or lower data.loader.batch_size");
+    assert_eq!(
+        error,
+        "data.loader.memory_budget_mb: one batch takes 49 MiB\nhint: raise it, or lower data.loader.batch_size"
+    );
 }
 
 #[test]

@@ -53,16 +53,20 @@ fn healthy_batches() -> Vec<Batch> {
 fn num_batches_before(n: usize) -> usize {
     let mut num_seen = 0;
     let batches = healthy_batches();
-    batches.iter().take_while(|batch| {
-        num_seen += ids(batch).iter().filter(|id| shows_row_13(id)).count();
-        num_seen < n
-    }).count()
+    batches
+        .iter()
+        .take_while(|batch| {
+            num_seen += ids(batch).iter().filter(|id| shows_row_13(id)).count();
+            num_seen < n
+        })
+        .count()
 }
 
 #[test]
 fn a_bad_sample_is_replaced_by_its_neighbour_in_the_plan() {
     let plan: Vec<_> = healthy_batches().iter().flat_map(ids).collect();
-    let wanted: Vec<_> = (0..plan.len()).map(|i| plan[i..].iter().find(|id| !shows_row_13(id)).unwrap().clone()).collect();
+    let wanted: Vec<_> =
+        (0..plan.len()).map(|i| plan[i..].iter().find(|id| !shows_row_13(id)).unwrap().clone()).collect();
     for num_workers in [1, 4] {
         let mut loader = start(&with(broken(&[13]), 2, num_workers));
         let (batches, error) = until_error(&mut loader, 6);

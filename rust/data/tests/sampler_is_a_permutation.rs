@@ -20,7 +20,8 @@ fn every_length_is_permuted() {
 #[test]
 fn an_epoch_holds_every_anchor_once_and_the_next_one_in_another_order() {
     let sampler = sampler(1000, 42, 0, 1);
-    let epochs: Vec<Vec<u64>> = (0..3).map(|e| (e * 1000..(e + 1) * 1000).map(|d| sampler.anchor(d)).collect()).collect();
+    let epochs: Vec<Vec<u64>> =
+        (0..3).map(|e| (e * 1000..(e + 1) * 1000).map(|d| sampler.anchor(d)).collect()).collect();
     for order in &epochs {
         assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 1000);
     }
@@ -43,7 +44,9 @@ fn ranks_are_disjoint_and_together_complete_whatever_their_number() {
         let mut times_drawn = vec![0; num_anchors as usize];
         for rank in 0..world {
             // `world` epochs are a whole number of draws for each rank.
-            (0..num_anchors).map(|draw| sampler(num_anchors, 9, rank, world).anchor(draw)).for_each(|a| times_drawn[a as usize] += 1);
+            (0..num_anchors)
+                .map(|draw| sampler(num_anchors, 9, rank, world).anchor(draw))
+                .for_each(|a| times_drawn[a as usize] += 1);
         }
         assert!(times_drawn.iter().all(|&n| n == world), "{world} ranks");
     }
@@ -72,7 +75,8 @@ fn a_run_resumes_at_any_position_on_any_number_of_ranks() {
         let rest: Vec<u64> = (0..1000).map(|draw| resumed.anchor(draw)).collect();
         assert_eq!(rest, whole[num_draws as usize..][..1000]);
 
-        let two: Vec<_> = (0..2).map(|rank| TrainSampler::new(777, 3, Shard { rank, world: 2 }, position).unwrap()).collect();
+        let two: Vec<_> =
+            (0..2).map(|rank| TrainSampler::new(777, 3, Shard { rank, world: 2 }, position).unwrap()).collect();
         let interleaved: Vec<u64> = (0..500).flat_map(|draw| two.iter().map(move |s| s.anchor(draw))).collect();
         assert_eq!(interleaved, rest);
         assert_eq!(two[1].position(500, 0), resumed.position(1000, 0));

@@ -99,7 +99,9 @@ fn build(path: &Path, spec: &CacheSpec, frames: &dyn FrameStore, options: &Build
         layout: &layout,
         options,
         num_bad: AtomicU64::new(num_bad),
-        num_done: AtomicU64::new(spec.identity.num_frames - todo.iter().map(|&p| spec.spans[p].num_frames()).sum::<u64>()),
+        num_done: AtomicU64::new(
+            spec.identity.num_frames - todo.iter().map(|&p| spec.spans[p].num_frames()).sum::<u64>(),
+        ),
         error: Mutex::new(None),
     };
     build.run(&todo, frames)?;
@@ -131,7 +133,8 @@ fn open_partial(path: &Path, layout: &Layout) -> Result<File, DataError> {
 /// Refuses to begin what the disk cannot hold.
 fn check_free_space(path: &Path, needed: u64) -> Result<(), DataError> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let stat = rustix::fs::statvfs(dir).map_err(|error| DataError::Io { path: dir.to_owned(), source: error.into() })?;
+    let stat =
+        rustix::fs::statvfs(dir).map_err(|error| DataError::Io { path: dir.to_owned(), source: error.into() })?;
     let free = stat.f_bavail * stat.f_frsize;
     if free < needed {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);

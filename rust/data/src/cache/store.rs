@@ -31,7 +31,9 @@ impl FrameCache {
     pub fn open(path: &Path, spec: &CacheSpec) -> Result<Self, DataError> {
         let cache = Self::map(path, spec)?;
         for episode in 0..cache.spans.len() {
-            cache.checksum_of(episode)?.ok_or_else(|| damaged(path, format!("the record of episode {} is damaged", cache.spans[episode].episode)))?;
+            cache.checksum_of(episode)?.ok_or_else(|| {
+                damaged(path, format!("the record of episode {} is damaged", cache.spans[episode].episode))
+            })?;
         }
         Ok(cache)
     }
@@ -47,8 +49,7 @@ impl FrameCache {
             .map_err(|error| DataError::Io { path: path.to_owned(), source: std::io::Error::other(error) })?;
         let mut by_row: Vec<usize> = (0..spec.spans.len()).collect();
         by_row.sort_by_key(|&position| spec.spans[position].from_row);
-        let cache =
-            Self { path: path.to_owned(), map, layout, spans: spec.spans.clone(), by_row, size: spec.size() };
+        let cache = Self { path: path.to_owned(), map, layout, spans: spec.spans.clone(), by_row, size: spec.size() };
         cache.layout.check_header(cache.bytes(0..cache.layout.header.len() as u64)?, path)?;
         Ok(cache)
     }
@@ -62,7 +63,10 @@ impl FrameCache {
         let mut num_done = 0;
         for (position, span) in self.spans.iter().enumerate() {
             if !self.is_intact(position)? {
-                return Err(damaged(&self.path, format!("the frames of episode {} do not match their checksum", span.episode)));
+                return Err(damaged(
+                    &self.path,
+                    format!("the frames of episode {} do not match their checksum", span.episode),
+                ));
             }
             num_done += span.num_frames();
             progress(num_done, num_frames);
@@ -91,21 +95,19 @@ impl FrameCache {
     }
 
     fn bytes(&self, range: Range<u64>) -> Result<&[u8], DataError> {
-        self.map
-            .as_slice_bytes(range.start, range.end - range.start)
-            .map_err(|error| damaged(&self.path, format!("bytes {}..{} cannot be read ({error})", range.start, range.end)))
+        self.map.as_slice_bytes(range.start, range.end - range.start).map_err(|error| {
+            damaged(&self.path, format!("bytes {}..{} cannot be read ({error})", range.start, range.end))
+        })
     }
 
     /// Position of the episode that holds a row.
     fn position_of(&self, row: u64) -> Result<usize, DataError> {
         let after = self.by_row.partition_point(|&position| self.spans[position].from_row <= row);
         let position = after.checked_sub(1).map(|slot| self.by_row[slot]);
-        position.filter(|&position| row < self.spans[position].to_row).ok_or_else(|| {
-            DataError::File {
-                path: self.path.clone(),
-                what: format!("row {row} belongs to no episode of this cache"),
-                hint: "a cache holds the episodes of data.sources.<name>.episodes".to_owned(),
-            }
+        position.filter(|&position| row < self.spans[position].to_row).ok_or_else(|| DataError::File {
+            path: self.path.clone(),
+            what: format!("row {row} belongs to no episode of this cache"),
+            hint: "a cache holds the episodes of data.sources.<name>.episodes".to_owned(),
         })
     }
 }
@@ -133,7 +135,11 @@ impl FrameReader for CacheReader<'_> {
             if cache.bytes(cache.layout.statuses(frame, 1))? != [FRAME_OK] {
                 return Err(DataError::File {
                     path: cache.path.clone(),
-                    what: format!("frame {} of episode {} could not be decoded when the cache was built", row - span.from_row, span.episode),
+                    what: format!(
+                        "frame {} of episode {} could not be decoded when the cache was built",
+                        row - span.from_row,
+                        span.episode
+                    ),
                     hint: "`hlrp data check` names what is wrong with the video".to_owned(),
                 });
             }

@@ -61,7 +61,9 @@ pub enum LoadError {
         reason: String,
     },
     /// A decode thread panicked.
-    #[error("a decode thread failed at source `{source_name}`, episode {episode}, frame {frame}: {message}\nhint: this is a defect of this program; please report it")]
+    #[error(
+        "a decode thread failed at source `{source_name}`, episode {episode}, frame {frame}: {message}\nhint: this is a defect of this program; please report it"
+    )]
     WorkerPanicked {
         /// Source of the sample.
         source_name: String,

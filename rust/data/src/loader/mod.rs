@@ -55,7 +55,8 @@ impl Loader {
     ) -> Result<ValidationLoader, DataError> {
         let limit = limit_batches.map(|n| n as u64 * mixture.loader.batch_size as u64 * shard.world);
         let sampler = ValidationSampler::new(mixture.anchors(Split::Validation).len(), limit, shard)?;
-        let num_batches = usize::try_from(sampler.len().div_ceil(mixture.loader.batch_size as u64)).unwrap_or(usize::MAX);
+        let num_batches =
+            usize::try_from(sampler.len().div_ceil(mixture.loader.batch_size as u64)).unwrap_or(usize::MAX);
         Ok(ValidationLoader { pipeline: Pipeline::start(mixture, Plan::Validation(sampler), 0)?, num_batches })
     }
 

@@ -62,8 +62,12 @@ impl BadBudget {
         match sample {
             Some(sample) if self.num_bad <= self.max_bad => {
                 tracing::warn!(
-                    source = meta.source, episode = meta.episode, frame = meta.frame,
-                    "sample replaced by its neighbour ({} of {} allowed): {reason}", self.num_bad, self.max_bad
+                    source = meta.source,
+                    episode = meta.episode,
+                    frame = meta.frame,
+                    "sample replaced by its neighbour ({} of {} allowed): {reason}",
+                    self.num_bad,
+                    self.max_bad
                 );
                 Ok(*sample)
             }

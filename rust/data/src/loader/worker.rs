@@ -133,7 +133,8 @@ fn vectors(
     source.rows.read_vectors(&vector.key, &rows, &mut values_TN)?;
     if vector.width < width {
         let padding = std::iter::repeat_n(0.0, width - vector.width);
-        values_TN = values_TN.chunks_exact(vector.width).flat_map(|row| row.iter().copied().chain(padding.clone())).collect();
+        values_TN =
+            values_TN.chunks_exact(vector.width).flat_map(|row| row.iter().copied().chain(padding.clone())).collect();
     }
     Ok(Some(Vectors { values_TN, is_pad_T }))
 }

@@ -77,7 +77,11 @@ impl TrainSampler {
     #[must_use]
     pub fn position(&self, num_draws: u64, num_bad_samples: u64) -> Position {
         let place = self.start.sample + num_draws * self.shard.world;
-        Position { epoch: self.start.epoch + place / self.num_anchors, sample: place % self.num_anchors, num_bad_samples }
+        Position {
+            epoch: self.start.epoch + place / self.num_anchors,
+            sample: place % self.num_anchors,
+            num_bad_samples,
+        }
     }
 }
 

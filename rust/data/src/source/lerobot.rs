@@ -43,7 +43,7 @@ impl Source {
     ) -> Result<Self, DataError> {
         let mut cameras = BTreeMap::new();
         for (role, key) in &config.cameras {
-            let decoded = || dataset.frame_store(key, size);
+            let decoded = || dataset.frame_store(key, Some(size));
             let frames: Arc<dyn FrameStore> = if data.cache.enabled {
                 dataset.camera(key)?;
                 let spans = chosen_episodes(name, config, dataset.as_ref())?;

@@ -105,7 +105,9 @@ fn check(loader: &LoaderConfig) -> Result<(), DataError> {
     ];
     for (name, value) in at_least_one {
         if value == 0 {
-            return Err(LoadError::setting(&format!("data.loader.{name}"), "0 is too small", "set it to 1 or more").into());
+            return Err(
+                LoadError::setting(&format!("data.loader.{name}"), "0 is too small", "set it to 1 or more").into()
+            );
         }
     }
     Ok(())

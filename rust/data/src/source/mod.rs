@@ -130,7 +130,8 @@ fn split_episodes(
         return Err(LoadError::setting(&format!("data.sources.{name}.num_val_episodes"), &problem, hint).into());
     }
     let mut held_out = held_out_positions(spans.len(), num_held_out).peekable();
-    let (mut train, mut validation) = (Vec::with_capacity(spans.len() - num_held_out), Vec::with_capacity(num_held_out));
+    let (mut train, mut validation) =
+        (Vec::with_capacity(spans.len() - num_held_out), Vec::with_capacity(num_held_out));
     for (position, span) in spans.into_iter().enumerate() {
         if held_out.next_if_eq(&position).is_some() {
             validation.push(span);

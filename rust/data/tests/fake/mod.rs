@@ -3,15 +3,8 @@
 #![allow(clippy::unwrap_used, non_snake_case)]
 
 use hlrp_config::schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
-use hlrp_data::{
-    Batch, DataError, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, SampleRows, Source,
-};
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use hlrp_data::{Batch, DataError, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, SampleRows, Source};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 /// Delivered size of all frames.
 pub const SIZE: FrameSize = FrameSize { height: 4, width: 6 };

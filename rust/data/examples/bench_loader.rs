@@ -1,0 +1,131 @@
+//! Random frame pairs per second through the whole loader, as one JSON object.
+//!
+//! The peer of `tests/bench/lerobot_loader.py`: same pairs (t, t+5) of the first camera at its recorded size, same batch size.
+#![allow(non_snake_case, clippy::print_stdout, missing_docs, reason = "a program")]
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use hlrp_config::schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_data::{
+    FrameSize, Loader, Mixture, Position, Shard,
+    lerobot::{Dataset, TableCache},
+};
+use serde_json::json;
+use std::{fs, path::PathBuf, sync::Arc, time::Instant};
+
+/// Loads random pairs (t, t + delta) of one camera and prints the rates.
+#[derive(Parser)]
+struct Args {
+    /// Folder of a LeRobot v3 dataset.
+    dataset: PathBuf,
+    /// Frames between the two pictures of a pair.
+    #[arg(long, default_value_t = 5)]
+    delta: u32,
+    /// Decode threads.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Batches that are timed.
+    #[arg(long, default_value_t = 40)]
+    batches: usize,
+    /// Pairs in a batch.
+    #[arg(long, default_value_t = 32)]
+    batch_size: usize,
+    /// Height and width to deliver; the recorded size when absent.
+    #[arg(long)]
+    size: Option<usize>,
+    /// Read from a frame cache under this folder, building it first.
+    #[arg(long)]
+    cache: Option<PathBuf>,
+}
+
+/// Batches ahead; the timed window has to be longer, or it measures what was ready before.
+const PREFETCH_BATCHES: usize = 4;
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(args.batches >= 4 * PREFETCH_BATCHES, "--batches: time at least {} batches", 4 * PREFETCH_BATCHES);
+    let (config, size) = config(&args)?;
+    let began = Instant::now();
+    let mixture = Arc::new(Mixture::open(&config, size, &|_, _, _, _| {})?);
+    let open_s = began.elapsed().as_secs_f64();
+    let mut loader = Loader::train(&mixture, 0, Shard::SINGLE, Position::default())?;
+    loader.next_batch()?;
+    let first_batch_s = began.elapsed().as_secs_f64();
+    for _ in 0..PREFETCH_BATCHES {
+        loader.next_batch()?;
+    }
+    let (began, cpu_before) = (Instant::now(), cpu_seconds()?);
+    for _ in 0..args.batches {
+        loader.next_batch()?;
+    }
+    let (wall_s, cpu_s) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu_before);
+    let num_pairs = (args.batches * args.batch_size) as f64;
+    let result = json!({
+        "pairs_per_s": num_pairs / wall_s,
+        "cpu_s_per_pair": cpu_s / num_pairs,
+        "batches_per_s": args.batches as f64 / wall_s,
+        "open_s": open_s,
+        "first_batch_s": first_batch_s,
+        "workers": args.workers,
+        "cache": args.cache.is_some(),
+        "size": [size.height, size.width],
+        "resident_mb": status_kib("VmRSS:")? / 1e3,
+    });
+    println!("{result}");
+    Ok(())
+}
+
+/// One source with its first camera, and its state and action where it has them.
+fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
+    let dataset = Dataset::open(&args.dataset, &TableCache::new(1 << 20))?;
+    let camera = (*dataset.camera_keys().first().context("the dataset has no camera")?).to_owned();
+    let native = dataset.camera(&camera)?.frame_size().context("the camera has no size")?;
+    let size = args.size.map_or(native, |size| FrameSize { height: size, width: size });
+    let vector = |key: &str| dataset.vector_keys().contains(&key).then(|| key.to_owned());
+    let source = SourceConfig {
+        root: args.dataset.clone(),
+        cameras: [("primary".to_owned(), camera)].into(),
+        state_key: vector("observation.state"),
+        action_key: vector("action"),
+        episodes: None,
+        num_val_episodes: 0,
+    };
+    let config = DataConfig {
+        sources: [("bench".to_owned(), source)].into(),
+        request: RequestConfig {
+            unit: DeltaUnit::Frames,
+            image_deltas: vec![0.0, f64::from(args.delta)],
+            state_deltas: vec![0.0],
+            action_deltas: vec![0.0],
+        },
+        loader: LoaderConfig {
+            batch_size: args.batch_size,
+            num_workers: args.workers,
+            prefetch_batches: PREFETCH_BATCHES,
+            memory_budget_mb: 4096,
+            table_cache_mb: 512,
+            max_open_decoders: 16,
+            max_bad_samples: 0,
+        },
+        cache: CacheConfig { enabled: args.cache.is_some(), dir: args.cache.clone().unwrap_or_default() },
+    };
+    Ok((config, size))
+}
+
+/// CPU seconds of this process so far.
+fn cpu_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (_, after_name) = stat.rsplit_once(") ").context("/proc/self/stat has no process name")?;
+    let ticks = |field: usize| -> Result<f64> {
+        Ok(after_name.split(' ').nth(field).context("/proc/self/stat is short")?.parse()?)
+    };
+    // User and system time in hundredths of a second.
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+/// A line of `/proc/self/status` in KiB.
+fn status_kib(name: &str) -> Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with(name)).context("/proc/self/status has no such line")?;
+    Ok(line.split_whitespace().nth(1).context("the line is empty")?.parse()?)
+}
