@@ -107,7 +107,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
             max_open_decoders: 16,
             max_bad_samples: 0,
         },
-        cache: CacheConfig { enabled: args.cache.is_some(), dir: args.cache.clone().unwrap_or_default() },
+        cache: CacheConfig { enabled: args.cache.is_some(), dir: args.cache.clone().unwrap_or_default(), verify: false },
     };
     Ok((config, size))
 }

@@ -87,4 +87,6 @@ pub struct CacheConfig {
     pub enabled: bool,
     /// Folder of all frame caches.
     pub dir: PathBuf,
+    /// Whether every frame is compared with its checksum when a cache is opened.
+    pub verify: bool,
 }

@@ -41,25 +41,41 @@ impl Source {
         size: FrameSize,
         progress: &CacheProgress<'_>,
     ) -> Result<Self, DataError> {
-        let mut cameras = BTreeMap::new();
-        for (role, key) in &config.cameras {
-            let decoded = || dataset.frame_store(key, Some(size));
+        let frames = |(role, key): (&String, &String)| {
             let frames: Arc<dyn FrameStore> = if data.cache.enabled {
-                dataset.camera(key)?;
-                let spans = chosen_episodes(name, config, dataset.as_ref())?;
-                let spec = CacheSpec::new(&config.root, key, size, PREPROCESS_ID, spans)?;
-                let options = BuildOptions {
-                    num_workers: data.loader.num_workers,
-                    max_open_decoders: data.loader.max_open_decoders,
-                    max_bad_frames: data.loader.max_bad_samples as u64,
-                    progress: &|done, total| progress(name, role, done, total),
-                };
-                Arc::new(FrameCache::open_or_build(&data.cache.dir, &spec, decoded, &options)?)
+                Arc::new(cached(name, config, data, &dataset, key, size, &|done, total| progress(name, role, done, total))?)
             } else {
-                Arc::from(decoded()?)
+                Arc::from(dataset.frame_store(key, Some(size))?)
             };
-            cameras.insert(role.clone(), frames);
-        }
+            Ok((role.clone(), frames))
+        };
+        let cameras = config.cameras.iter().map(frames).collect::<Result<BTreeMap<_, _>, DataError>>()?;
         Self::new(name, config, &data.request, dataset, cameras)
     }
+}
+
+/// The frame cache of one camera, built where it is not there.
+fn cached(
+    name: &str,
+    config: &SourceConfig,
+    data: &DataConfig,
+    dataset: &Arc<Dataset>,
+    key: &str,
+    size: FrameSize,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<FrameCache, DataError> {
+    dataset.camera(key)?;
+    let spans = chosen_episodes(name, config, dataset.as_ref())?;
+    let spec = CacheSpec::new(&config.root, key, size, PREPROCESS_ID, spans)?;
+    let options = BuildOptions {
+        num_workers: data.loader.num_workers,
+        max_open_decoders: data.loader.max_open_decoders,
+        max_bad_frames: data.loader.max_bad_samples as u64,
+        progress,
+    };
+    let cache = FrameCache::open_or_build(&data.cache.dir, &spec, || dataset.frame_store(key, Some(size)), &options)?;
+    if data.cache.verify {
+        cache.verify(progress)?;
+    }
+    Ok(cache)
 }
