@@ -1,0 +1,206 @@
+//! Batches of a real LeRobot v3 dataset: from its videos, from the frame cache, and with damage in it.
+#![cfg(feature = "ffmpeg")]
+#![allow(clippy::unwrap_used)]
+
+use hlrp_config::schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_data::{
+    Batch, DataError, FrameSize, Loader, Mixture, Position, Shard, Split,
+    lerobot::{Dataset, TableCache},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tempfile::TempDir;
+
+const SIZE: FrameSize = FrameSize { height: 48, width: 64 };
+
+fn metaworld() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/metaworld_mt5")
+}
+
+/// Pairs (t, t + 5) with state and five actions.
+fn config(root: &Path) -> DataConfig {
+    let source = SourceConfig {
+        root: root.to_owned(),
+        cameras: [("primary".to_owned(), "observation.image".to_owned())].into(),
+        state_key: Some("observation.state".to_owned()),
+        action_key: Some("action".to_owned()),
+        episodes: None,
+        num_val_episodes: 5,
+    };
+    DataConfig {
+        sources: [("metaworld".to_owned(), source)].into(),
+        request: RequestConfig {
+            unit: DeltaUnit::Frames,
+            image_deltas: vec![0.0, 5.0],
+            state_deltas: vec![0.0],
+            action_deltas: vec![0.0, 1.0, 2.0, 3.0, 4.0],
+        },
+        loader: LoaderConfig {
+            batch_size: 16,
+            num_workers: 2,
+            prefetch_batches: 2,
+            memory_budget_mb: 64,
+            table_cache_mb: 64,
+            max_open_decoders: 4,
+            max_bad_samples: 0,
+        },
+        cache: CacheConfig { enabled: false, dir: PathBuf::new(), verify: false },
+    }
+}
+
+fn open(config: &DataConfig) -> Result<Arc<Mixture>, DataError> {
+    Mixture::open(config, SIZE, &|_, _, _, _| {}).map(Arc::new)
+}
+
+fn batches(mixture: &Arc<Mixture>, num_batches: usize) -> Vec<Batch> {
+    let mut loader = Loader::train(mixture, 42, Shard::SINGLE, Position::default()).unwrap();
+    (0..num_batches).map(|_| loader.next_batch().unwrap()).collect()
+}
+
+/// A copy of the dataset that a test may damage.
+fn copy_of_metaworld() -> TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::write(target, fs::read(entry.path()).unwrap()).unwrap();
+            }
+        }
+    }
+    let dir = TempDir::new().unwrap();
+    copy(&metaworld(), dir.path());
+    dir
+}
+
+#[test]
+fn batches_hold_what_the_dataset_holds() {
+    let mixture = open(&config(&metaworld())).unwrap();
+    let dataset = Arc::new(Dataset::open(&metaworld(), &TableCache::new(1 << 20)).unwrap());
+    let frames = dataset.frame_store("observation.image", Some(SIZE)).unwrap();
+    let mut reader = frames.reader(4).unwrap();
+    for batch in batches(&mixture, 3) {
+        let (state, action, images) = (batch.state.unwrap(), batch.action.unwrap(), &batch.images["primary"]);
+        assert_eq!((state.shape, action.shape, images.shape), ([16, 1, 4], [16, 5, 4], [16, 2, 3, 48, 64]));
+        let pair_bytes = images.pixels_BTCHW.len() / 16;
+        for (b, meta) in batch.meta.iter().enumerate() {
+            let episode = &dataset.episodes()[meta.episode as usize];
+            let row = episode.from_row + meta.frame;
+            let mut pair = vec![0; pair_bytes];
+            reader.read(&[row, row + 5], &mut pair).unwrap();
+            assert_eq!(images.pixels_BTCHW[b * pair_bytes..][..pair_bytes], pair);
+            assert_eq!(state.values_BTN[4 * b..][..4], dataset.vectors("observation.state", &[row]).unwrap());
+            let rows: Vec<u64> = (row..row + 5).collect();
+            assert_eq!(action.values_BTN[20 * b..][..20], dataset.vectors("action", &rows).unwrap());
+            assert_eq!(batch.task[b], dataset.task_text(row).unwrap());
+            assert!((meta.dt_s - 5.0 / 80.0).abs() < 1e-12);
+        }
+    }
+}
+
+#[test]
+fn one_and_four_decode_threads_give_the_same_batches() {
+    let with = |num_workers| {
+        let mut config = config(&metaworld());
+        config.loader.num_workers = num_workers;
+        batches(&open(&config).unwrap(), 4)
+    };
+    assert_eq!(with(1), with(4));
+}
+
+#[test]
+fn the_frame_cache_gives_the_batches_that_the_videos_give() {
+    let dir = TempDir::new().unwrap();
+    let mut cached = config(&metaworld());
+    cached.sources.get_mut("metaworld").unwrap().episodes = Some((0..12).collect());
+    let direct = cached.clone();
+    cached.cache = CacheConfig { enabled: true, dir: dir.path().join("frames"), verify: true };
+    let (direct, cached) = (open(&direct).unwrap(), open(&cached).unwrap());
+    assert_eq!(batches(&direct, 8), batches(&cached, 8));
+    let pass = |mixture| Loader::validation(mixture, None, Shard::SINGLE).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+    assert_eq!(pass(&direct), pass(&cached));
+    assert_eq!(fs::read_dir(dir.path().join("frames")).unwrap().count(), 2, "the frames and the lock");
+}
+
+#[test]
+fn a_flipped_bit_in_the_frame_cache_is_found_when_it_is_verified() {
+    let dir = TempDir::new().unwrap();
+    let mut config = config(&metaworld());
+    config.sources.get_mut("metaworld").unwrap().episodes = Some((0..6).collect());
+    config.cache = CacheConfig { enabled: true, dir: dir.path().to_owned(), verify: true };
+    open(&config).unwrap();
+    let entries = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let path = entries.into_iter().find(|path| path.extension().unwrap() == "frames").unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = open(&config).err().unwrap().to_string();
+    assert!(error.contains(&path.display().to_string()) && error.contains("do not match their checksum"), "{error}");
+}
+
+#[test]
+fn each_task_has_a_held_out_episode() {
+    let mixture = open(&config(&metaworld())).unwrap();
+    let episodes: Vec<u64> = mixture.sources()[0].episodes(Split::Validation).iter().map(|span| span.episode).collect();
+    assert_eq!(episodes, [5, 15, 25, 35, 45]);
+}
+
+#[test]
+fn a_truncated_video_costs_its_samples_or_stops_the_run() {
+    let dir = copy_of_metaworld();
+    let video = fs::read_dir(dir.path().join("videos/observation.image/chunk-000")).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read(&video).unwrap();
+    // LeRobot's writer puts the index behind the frames or before them: zeros in the middle damage frames in both cases.
+    let mut damaged = bytes.clone();
+    let middle = bytes.len() / 2;
+    damaged[middle..middle + 20_000].fill(0);
+    fs::write(&video, damaged).unwrap();
+
+    let run = |max_bad_samples| {
+        let mut config = config(dir.path());
+        config.loader.max_bad_samples = max_bad_samples;
+        let mut loader = Loader::train(&open(&config).unwrap(), 42, Shard::SINGLE, Position::default()).unwrap();
+        let result: Result<Vec<Batch>, DataError> = (0..200).map(|_| loader.next_batch()).collect();
+        (result, loader.position().num_bad_samples)
+    };
+    let error = run(0).0.unwrap_err().to_string();
+    for part in ["source `metaworld`, episode", &video.display().to_string(), "hint: `hlrp data check`"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let (batches, num_bad) = run(1000);
+    assert_eq!(batches.unwrap().len(), 200);
+    assert!(num_bad > 0);
+}
+
+#[test]
+fn a_camera_that_is_not_there_is_named_with_those_that_are() {
+    let mut config = config(&metaworld());
+    config.sources.get_mut("metaworld").unwrap().cameras = [("primary".to_owned(), "observation.wrist".to_owned())].into();
+    for enabled in [false, true] {
+        config.cache = CacheConfig { enabled, dir: PathBuf::from("never written"), verify: false };
+        let error = open(&config).err().unwrap().to_string();
+        assert!(error.contains("`observation.wrist`") && error.contains("observation.image"), "{error}");
+    }
+    assert!(!Path::new("never written").exists());
+}
+
+#[test]
+fn a_state_that_is_not_there_is_named_with_those_that_are() {
+    let mut config = config(&metaworld());
+    config.sources.get_mut("metaworld").unwrap().state_key = Some("state".to_owned());
+    let error = open(&config).err().unwrap().to_string();
+    assert!(error.contains("`state`") && error.contains("observation.state"), "{error}");
+}
+
+#[test]
+fn a_missing_dataset_is_an_error_that_names_its_folder() {
+    let error = open(&config(Path::new("/no/such/dataset"))).err().unwrap().to_string();
+    assert!(error.contains("/no/such/dataset") && error.contains("hint: "), "{error}");
+}
