@@ -14,6 +14,7 @@ mod linear;
 mod norm;
 mod peg;
 mod position_bias;
+pub mod smolvlm;
 mod store;
 mod trace;
 mod transformer;

@@ -10,21 +10,28 @@ pub struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
     dim: i64,
+    eps: f64,
 }
 
 impl LayerNorm {
-    /// Normalises vectors of `dim` numbers.
+    /// Normalises vectors of `dim` numbers, with PyTorch's usual ε.
     pub fn new(scope: &Scope<'_>, dim: i64) -> Self {
+        Self::with_eps(scope, dim, EPS)
+    }
+
+    /// Normalises vectors of `dim` numbers.
+    pub fn with_eps(scope: &Scope<'_>, dim: i64, eps: f64) -> Self {
         Self {
             weight: scope.parameter("weight", &[dim], Init::Constant(1.0)),
             bias: scope.parameter("bias", &[dim], Init::Constant(0.0)),
             dim,
+            eps,
         }
     }
 
     /// `[…, dim]` to `[…, dim]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm([self.dim], Some(&self.weight), Some(&self.bias), EPS, true)
+        x.layer_norm([self.dim], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Init {
     Constant(f64),
     /// N(0, 1).
     Normal,
+    /// N(0, σ²) with this σ.
+    ScaledNormal(f64),
     /// U(−1/√fan_in, 1/√fan_in), PyTorch's default for linear and convolution layers.
     FanIn(i64),
 }
@@ -22,6 +24,7 @@ impl Init {
         match self {
             Self::Constant(value) => Tensor::full(shape, value, options),
             Self::Normal => Tensor::randn(shape, options),
+            Self::ScaledNormal(std) => Tensor::randn(shape, options) * std,
             Self::FanIn(fan_in) => {
                 let bound = 1.0 / (fan_in as f64).sqrt();
                 Tensor::empty(shape, options).uniform_(-bound, bound)
@@ -88,9 +91,25 @@ impl Store {
         }
     }
 
+    /// Freezes the parameters whose names `matches` picks and gives their number: they get no gradient and count as buffers from then on.
+    pub fn freeze_where(&self, matches: impl Fn(&str) -> bool) -> usize {
+        let mut entries = self.entries.borrow_mut();
+        let picked = entries.iter_mut().filter(|entry| entry.trainable && matches(&entry.name));
+        picked
+            .map(|entry| {
+                entry.tensor = entry.tensor.set_requires_grad(false);
+                entry.trainable = false;
+            })
+            .count()
+    }
+
     fn select(&self, keep: impl Fn(&Entry) -> bool) -> Vec<(String, Tensor)> {
         let entries = self.entries.borrow();
-        entries.iter().filter(|entry| keep(entry)).map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect()
+        entries
+            .iter()
+            .filter(|entry| keep(entry))
+            .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
+            .collect()
     }
 
     fn register(&self, name: String, tensor: Tensor, trainable: bool) -> Tensor {
@@ -130,6 +149,13 @@ impl Scope<'_> {
     /// Where the tensors live.
     pub fn device(&self) -> Device {
         self.store.device
+    }
+
+    /// Parameters and buffers below this place, under their names from here on.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let prefix = self.full_name("");
+        let below = |(name, tensor): (String, Tensor)| name.strip_prefix(&prefix).map(|name| (name.to_owned(), tensor));
+        self.store.state().into_iter().filter_map(below).collect()
     }
 
     fn full_name(&self, name: impl std::fmt::Display) -> String {

@@ -1,0 +1,162 @@
+//! From texts to token ids.
+
+use super::SmolVlmError;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationDirection, TruncationParams};
+
+/// Files that make a tokenizer folder.
+pub const TOKENIZER_FILES: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
+
+/// An end of a token sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Its beginning.
+    Left,
+    /// Its end.
+    Right,
+}
+
+/// How long the sequences of a batch become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Padding {
+    /// As the longest of the batch.
+    Longest,
+    /// Always the maximum length.
+    MaxLength,
+}
+
+/// How sequences of different lengths become one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextLayout {
+    /// Length of the batch.
+    pub padding: Padding,
+    /// Where padding goes.
+    pub padding_side: Side,
+    /// Where tokens beyond the maximum length are cut off.
+    pub truncation_side: Side,
+    /// Most tokens of a text.
+    pub max_length: usize,
+}
+
+/// Token ids of a batch of texts, on the CPU.
+#[derive(Debug)]
+pub struct TokenBatch {
+    /// `int64 [B,L]`.
+    pub ids_BL: Tensor,
+    /// `bool [B,L]`, true where a token is real.
+    pub mask_BL: Tensor,
+}
+
+/// A Hugging Face tokenizer with a fixed layout.
+pub struct TextTokenizer {
+    path: PathBuf,
+    tokenizer: Tokenizer,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` of a model folder, and the padding token from its `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// A missing or damaged file, no padding token, a maximum length of 0.
+    pub fn from_folder(folder: &Path, layout: TextLayout) -> Result<Self, SmolVlmError> {
+        let path = folder.join(TOKENIZER_FILES[0]);
+        let error = |problem: String| SmolVlmError::Tokenizer {
+            path: path.clone(),
+            problem,
+            hint: "tokenizer.json and tokenizer_config.json of the model must lie together",
+        };
+        if layout.max_length == 0 {
+            return Err(error("the maximum text length is 0".to_owned()));
+        }
+        let mut tokenizer = Tokenizer::from_file(&path).map_err(|cause| error(cause.to_string()))?;
+        let pad_token = pad_token(&folder.join(TOKENIZER_FILES[1])).map_err(&error)?;
+        let pad_id = tokenizer
+            .token_to_id(&pad_token)
+            .ok_or_else(|| error(format!("the padding token `{pad_token}` has no id")))?;
+
+        tokenizer.with_padding(Some(PaddingParams {
+            strategy: match layout.padding {
+                Padding::Longest => PaddingStrategy::BatchLongest,
+                Padding::MaxLength => PaddingStrategy::Fixed(layout.max_length),
+            },
+            direction: match layout.padding_side {
+                Side::Left => PaddingDirection::Left,
+                Side::Right => PaddingDirection::Right,
+            },
+            pad_id,
+            pad_token,
+            ..PaddingParams::default()
+        }));
+        let truncation = TruncationParams {
+            direction: match layout.truncation_side {
+                Side::Left => TruncationDirection::Left,
+                Side::Right => TruncationDirection::Right,
+            },
+            max_length: layout.max_length,
+            ..TruncationParams::default()
+        };
+        tokenizer.with_truncation(Some(truncation)).map_err(|cause| error(cause.to_string()))?;
+        Ok(Self { path, tokenizer })
+    }
+
+    /// Ids and masks of a batch of texts.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot encode.
+    pub fn encode<T: AsRef<str>>(&self, texts: &[T]) -> Result<TokenBatch, SmolVlmError> {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let num_texts = texts.len();
+        let encodings = self.tokenizer.encode_batch_fast(texts, true).map_err(|cause| self.error(cause.to_string()))?;
+        let ids: Vec<i64> = encodings.iter().flat_map(|encoding| encoding.get_ids()).map(|&id| i64::from(id)).collect();
+        let mask: Vec<bool> =
+            encodings.iter().flat_map(|encoding| encoding.get_attention_mask()).map(|&real| real == 1).collect();
+        let shape = [num_texts as i64, encodings.first().map_or(0, |encoding| encoding.len() as i64)];
+        Ok(TokenBatch { ids_BL: Tensor::from_slice(&ids).view(shape), mask_BL: Tensor::from_slice(&mask).view(shape) })
+    }
+
+    /// The text of token ids, with or without special tokens.
+    ///
+    /// # Errors
+    /// An id that is no token.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, SmolVlmError> {
+        self.tokenizer.decode(ids, skip_special).map_err(|cause| self.error(cause.to_string()))
+    }
+
+    /// The id of one token, such as `<image>`.
+    ///
+    /// # Errors
+    /// The vocabulary has no such token.
+    pub fn token_id(&self, token: &str) -> Result<i64, SmolVlmError> {
+        let id = self.tokenizer.token_to_id(token).map(i64::from);
+        id.ok_or_else(|| self.error(format!("there is no token `{token}`")))
+    }
+
+    /// Number of ids, special tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    fn error(&self, problem: String) -> SmolVlmError {
+        SmolVlmError::Tokenizer {
+            path: self.path.clone(),
+            problem,
+            hint: "the tokenizer must be the one that the backbone was trained with",
+        }
+    }
+}
+
+/// `pad_token` of a tokenizer configuration: a text, or an object with the text as `content`.
+fn pad_token(path: &Path) -> Result<String, String> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|cause| format!("{name}: {cause}"))?;
+    let config: Value = serde_json::from_str(&text).map_err(|cause| format!("{name}: {cause}"))?;
+    let token = &config["pad_token"];
+    let token = token.as_str().or_else(|| token["content"].as_str());
+    token.map(str::to_owned).ok_or_else(|| format!("{name}: `pad_token` is missing"))
+}
