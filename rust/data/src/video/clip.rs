@@ -1,0 +1,211 @@
+//! One open video file: what all threads share of it, and one thread's decoder.
+
+use super::index::PacketIndex;
+use crate::DataError;
+use ffmpeg_next as ffmpeg;
+use ffmpeg::{Discard, Packet, codec, format, frame, media};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, Once, PoisonError},
+};
+
+/// What threads share of a video file: its packet table and what opening a decoder needs.
+pub(crate) struct Clip {
+    path: PathBuf,
+    file: File,
+    index: PacketIndex,
+    parameters: Mutex<codec::Parameters>,
+}
+
+impl Clip {
+    /// Opens a video file.
+    ///
+    /// # Errors
+    /// When the file is missing, cut off, or not a video.
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        static START: Once = Once::new();
+        // Every failure is reported by its return value; FFmpeg need not print it as well.
+        START.call_once(|| ffmpeg::log::set_level(ffmpeg::log::Level::Quiet));
+        let file = File::open(path).map_err(DataError::io(path))?;
+        let index = PacketIndex::read(path, &file)?;
+        let broken = |what: String| DataError::file(path, what, "the video is damaged: fetch or record it again");
+        let input = format::input(path).map_err(|error| broken(format!("FFmpeg cannot open it ({error})")))?;
+        let stream = input.streams().best(media::Type::Video).ok_or_else(|| broken("holds no video".into()))?;
+        let parameters = Mutex::new(codec::Parameters::clone(&stream.parameters()));
+        Ok(Self { path: path.to_owned(), file, index, parameters })
+    }
+
+    /// Where the file lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its pictures lie.
+    pub(crate) fn index(&self) -> &PacketIndex {
+        &self.index
+    }
+
+    /// Codec of the video.
+    pub(crate) fn codec_id(&self) -> codec::Id {
+        self.parameters.lock().unwrap_or_else(PoisonError::into_inner).id()
+    }
+
+    fn read_packet(&self, at: usize) -> std::io::Result<Packet> {
+        let entry = self.index.packets()[at];
+        let mut packet = Packet::new(entry.size as usize);
+        if let Some(data) = packet.data_mut() {
+            self.file.read_exact_at(data, entry.offset)?;
+        }
+        packet.set_pts(Some(entry.pts));
+        if entry.is_key {
+            packet.set_flags(ffmpeg::packet::Flags::KEY);
+        }
+        Ok(packet)
+    }
+}
+
+/// The decoder that is used for a codec: for AV1 dav1d where FFmpeg has it.
+pub(crate) fn decoder_of(id: codec::Id) -> Option<ffmpeg::Codec> {
+    let preferred = if id == codec::Id::AV1 { ffmpeg::decoder::find_by_name("libdav1d") } else { None };
+    preferred.or_else(|| ffmpeg::decoder::find(id))
+}
+
+/// One thread's decoder of a video file. It stays where it is between calls, so that pictures that follow each other
+/// are decoded once.
+pub(crate) struct ClipDecoder {
+    clip: Arc<Clip>,
+    decoder: ffmpeg::decoder::Video,
+    frame: frame::Video,
+    /// The next packet to decode; none when the decoder must start again.
+    next: Option<usize>,
+    /// The key picture at which it started.
+    started: usize,
+}
+
+impl ClipDecoder {
+    /// Opens a decoder.
+    ///
+    /// # Errors
+    /// When FFmpeg has no decoder for the file's codec.
+    pub(crate) fn open(clip: Arc<Clip>) -> Result<Self, DataError> {
+        let parameters = clip.parameters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let id = parameters.id();
+        let no_decoder = |what: String| {
+            DataError::file(&clip.path, what, "install an FFmpeg with this decoder; `hlrp-data ffmpeg-info` lists what it has")
+        };
+        let codec = decoder_of(id).ok_or_else(|| no_decoder(format!("FFmpeg has no decoder for {}", id.name())))?;
+        let failed = |error| no_decoder(format!("the decoder {} does not start ({error})", codec.name()));
+        let mut context = codec::Context::from_parameters(parameters).map_err(failed)?;
+        // One picture in, one picture out: threads decode samples side by side, not pictures of one sample.
+        context.set_threading(codec::threading::Config::count(1));
+        context.set_flags(codec::Flags::LOW_DELAY);
+        let decoder = context.decoder().open_as(codec).and_then(|opened| opened.video()).map_err(failed)?;
+        Ok(Self { clip, decoder, frame: frame::Video::empty(), next: None, started: 0 })
+    }
+
+    /// The file that it decodes.
+    pub(crate) fn clip(&self) -> &Clip {
+        &self.clip
+    }
+
+    /// Decodes the pictures of the packets `wanted`, which are sorted by presentation time, and hands each to `on_frame`
+    /// with its position in `wanted`.
+    ///
+    /// # Errors
+    /// The position of the picture that cannot be had, and why.
+    pub(crate) fn decode(
+        &mut self,
+        wanted: &[usize],
+        mut on_frame: impl FnMut(usize, &frame::Video) -> Result<(), String>,
+    ) -> Result<(), (usize, String)> {
+        let mut nth = 0;
+        while nth < wanted.len() {
+            // Pictures that one run of the decoder gives: it is started anew where that skips packets.
+            let run_end = self.run_end(wanted, nth);
+            self.seek(wanted[nth]);
+            if let Err(failure) = self.decode_run(wanted, nth..run_end, &mut on_frame) {
+                self.next = None;
+                return Err(failure);
+            }
+            nth = run_end;
+        }
+        Ok(())
+    }
+
+    /// Where the run that starts with picture `first` ends: before the first picture whose key picture lies beyond it.
+    fn run_end(&self, wanted: &[usize], first: usize) -> usize {
+        let mut last_packet = wanted[first];
+        let mut end = first + 1;
+        while end < wanted.len() && self.clip.index.key_before(wanted[end]) <= last_packet + 1 {
+            last_packet = last_packet.max(wanted[end]);
+            end += 1;
+        }
+        end
+    }
+
+    /// Places the decoder so that it decodes towards `packet`: on from where it is, or from the key picture before.
+    fn seek(&mut self, packet: usize) {
+        let key = self.clip.index.key_before(packet);
+        let goes_on = self.next.is_some_and(|next| (key..=packet).contains(&next) && self.started <= key);
+        if !goes_on {
+            if self.next.is_some() {
+                self.decoder.flush();
+            }
+            (self.next, self.started) = (Some(key), key);
+        }
+    }
+
+    fn decode_run(
+        &mut self,
+        wanted: &[usize],
+        run: std::ops::Range<usize>,
+        on_frame: &mut impl FnMut(usize, &frame::Video) -> Result<(), String>,
+    ) -> Result<(), (usize, String)> {
+        let clip = Arc::clone(&self.clip);
+        let packets = clip.index.packets();
+        let last = wanted[run.clone()].iter().copied().max().unwrap_or(0);
+        let mut nth = run.start;
+        let mut drained = false;
+        while nth < run.end {
+            let mut got_any = false;
+            while nth < run.end && self.decoder.receive_frame(&mut self.frame).is_ok() {
+                got_any = true;
+                let pts = self.frame.pts();
+                if pts == Some(packets[wanted[nth]].pts) {
+                    if self.frame.is_corrupt() || self.frame.has_decode_errors() {
+                        return Err((nth, "the picture is damaged".into()));
+                    }
+                    on_frame(nth, &self.frame).map_err(|what| (nth, what))?;
+                    nth += 1;
+                }
+            }
+            if nth == run.end {
+                break;
+            }
+            match self.next {
+                Some(next) if next <= last => {
+                    let packet = clip.read_packet(next).map_err(|error| (nth, error.to_string()))?;
+                    // Pictures that nobody wants and that no other builds on need not be decoded.
+                    let is_wanted = wanted[run.clone()].contains(&next);
+                    self.decoder.skip_frame(if is_wanted { Discard::Default } else { Discard::NonReference });
+                    self.decoder.send_packet(&packet).map_err(|error| (nth, format!("cannot be decoded ({error})")))?;
+                    self.next = Some(next + 1);
+                }
+                // All packets are in; what the decoder still holds back for reordering is asked for.
+                _ if !drained => {
+                    self.decoder.send_eof().map_err(|error| (nth, error.to_string()))?;
+                    drained = true;
+                }
+                _ if !got_any => return Err((nth, "the decoder gives no picture at this time".into())),
+                _ => {}
+            }
+        }
+        if drained {
+            self.decoder.flush();
+            self.next = None;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! The frames of one camera of a dataset whose pictures lie in video files.
+
+use super::{Clip, ClipDecoder, rgb::FrameConverter};
+use crate::{DataError, FrameReader, FrameSize, FrameStore, lerobot::Dataset, lru::ByteLru};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// How far a frame's time in the file may be from the recorded one: LeRobot's `tolerance_s`.
+pub const TOLERANCE_S: f64 = 1e-4;
+
+/// Packet tables of files that no thread has open are kept up to this many bytes (about 350,000 frames).
+const MAX_INDEX_BYTES: usize = 8 << 20;
+
+/// The frames of one camera.
+pub struct VideoStore {
+    dataset: Arc<Dataset>,
+    size: FrameSize,
+    /// Where each episode lies: which of `files`, and the time of its first frame there.
+    spans: Vec<(u32, f64)>,
+    files: Vec<PathBuf>,
+    clips: Mutex<ByteLru<u32, Arc<Clip>>>,
+}
+
+impl VideoStore {
+    /// The frames of `camera`, delivered in `size`.
+    ///
+    /// # Errors
+    /// When the metadata of the videos is missing or damaged.
+    pub fn new(dataset: Arc<Dataset>, camera: &str, size: FrameSize) -> Result<Self, DataError> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        let mut last = None;
+        let mut spans = Vec::with_capacity(dataset.episodes().len());
+        for span in dataset.video_spans(camera)? {
+            if last != Some(span.file) {
+                files.push(dataset.root().join(dataset.info().video_file(camera, span.file.0, span.file.1)));
+                last = Some(span.file);
+            }
+            spans.push((files.len() as u32 - 1, span.from_s));
+        }
+        let clips = Mutex::new(ByteLru::new(MAX_INDEX_BYTES, usize::MAX));
+        Ok(Self { dataset, size, spans, files, clips })
+    }
+
+    /// The shared part of an open file.
+    fn clip(&self, file: u32) -> Result<Arc<Clip>, DataError> {
+        let lock = || self.clips.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clip) = lock().get(&file) {
+            return Ok(Arc::clone(clip));
+        }
+        let clip = Arc::new(Clip::open(&self.files[file as usize])?);
+        lock().put(file, Arc::clone(&clip), clip.index().memory_size());
+        Ok(clip)
+    }
+}
+
+impl FrameStore for VideoStore {
+    fn reader(&self, max_open: usize) -> Result<Box<dyn FrameReader + '_>, DataError> {
+        Ok(Box::new(VideoReader {
+            store: self,
+            open: ByteLru::new(usize::MAX, max_open),
+            converter: FrameConverter::default(),
+            wanted: Vec::new(),
+        }))
+    }
+
+    fn size(&self) -> FrameSize {
+        self.size
+    }
+}
+
+/// One frame of a request.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    file: u32,
+    /// Time in the file, seconds.
+    time_s: f64,
+    /// Position in the request.
+    slot: usize,
+    row: u64,
+    /// Position in the file's packet table.
+    packet: usize,
+}
+
+struct VideoReader<'a> {
+    store: &'a VideoStore,
+    open: ByteLru<u32, ClipDecoder>,
+    converter: FrameConverter,
+    wanted: Vec<Wanted>,
+}
+
+impl FrameReader for VideoReader<'_> {
+    fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError> {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.clear();
+        for (slot, &row) in rows.iter().enumerate() {
+            let (file, from_s) = self.store.spans[self.store.dataset.episode_slot(row)?];
+            let time_s = from_s + f64::from(self.store.dataset.timestamp(row)?);
+            wanted.push(Wanted { file, time_s, slot, row, packet: 0 });
+        }
+        wanted.sort_by(|a, b| a.file.cmp(&b.file).then(a.time_s.total_cmp(&b.time_s)));
+        let done = wanted.chunk_by_mut(|a, b| a.file == b.file).try_for_each(|of_file| self.read_file(of_file, out_TCHW));
+        self.wanted = wanted;
+        done
+    }
+}
+
+impl VideoReader<'_> {
+    /// Reads frames of one file, sorted by time.
+    fn read_file(&mut self, wanted: &mut [Wanted], out_TCHW: &mut [u8]) -> Result<(), DataError> {
+        let file = wanted[0].file;
+        if self.open.get(&file).is_none() {
+            let decoder = ClipDecoder::open(self.store.clip(file)?)?;
+            self.open.put(file, decoder, 0);
+        }
+        let Some(decoder) = self.open.get(&file) else { return Ok(()) };
+        for frame in wanted.iter_mut() {
+            let index = decoder.clip().index();
+            frame.packet = index.nearest(frame.time_s);
+            let found_s = index.time(frame.packet);
+            if (found_s - frame.time_s).abs() > TOLERANCE_S {
+                let what = format!("the nearest picture of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
+                let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes";
+                return Err(failure(self.store, frame, what, hint));
+            }
+        }
+        // Rows at an episode's end repeat; each picture is decoded once.
+        let mut packets: Vec<usize> = wanted.iter().map(|frame| frame.packet).collect();
+        packets.dedup();
+        let size = self.store.size;
+        let frame_len = 3 * size.height * size.width;
+        let path = self.store.files[file as usize].as_path();
+        let converter = &mut self.converter;
+        let decoded = decoder.decode(&packets, |nth, frame| {
+            let mut first: Option<usize> = None;
+            for slot in wanted.iter().filter(|wanted| wanted.packet == packets[nth]).map(|wanted| wanted.slot) {
+                match first {
+                    None => {
+                        converter.convert(path, frame, size, &mut out_TCHW[slot * frame_len..][..frame_len])?;
+                        first = Some(slot);
+                    }
+                    Some(first) => out_TCHW.copy_within(first * frame_len..(first + 1) * frame_len, slot * frame_len),
+                }
+            }
+            Ok(())
+        });
+        decoded.map_err(|(nth, what)| {
+            let frame = wanted.iter().find(|frame| frame.packet == packets[nth]).unwrap_or(&wanted[0]);
+            failure(self.store, frame, what, "the video is damaged: fetch or record it again")
+        })
+    }
+}
+
+fn failure(store: &VideoStore, frame: &Wanted, what: String, hint: &str) -> DataError {
+    DataError::Frame {
+        path: store.files[frame.file as usize].clone(),
+        episode: store.dataset.episode_of(frame.row).map_or(0, |episode| episode.index),
+        wanted_s: frame.time_s,
+        what,
+        hint: hint.into(),
+    }
+}
