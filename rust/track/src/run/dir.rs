@@ -34,7 +34,7 @@ pub struct RunInfo<'a> {
     pub overrides: &'a [String],
     /// Versions of what computes: `hlrp`, `libtorch`, `ffmpeg`, …
     pub versions: BTreeMap<String, String>,
-    /// Checkpoints and artifacts that the run starts from.
+    /// Checkpoints and artifacts that this session starts from.
     pub inputs: Vec<Artifact>,
     /// CPU threads of the tensor library; the same number gives the same bits.
     pub num_threads: usize,
@@ -74,7 +74,6 @@ impl RunDir {
             program: info.program.into(),
             experiment: info.experiment.into(),
             description: info.description.into(),
-            inputs: info.inputs.clone(),
             sessions: vec![session(info, 0)],
         };
         manifest.write(&path.join(MANIFEST))?;
@@ -195,6 +194,7 @@ fn session(info: &RunInfo<'_>, start_step: u64) -> Session {
         start_step,
         command: redact(std::env::args()),
         overrides: redact(info.overrides.iter().cloned()),
+        inputs: info.inputs.clone(),
         versions: info.versions.clone(),
         git: GitState::of(info.repository),
         host: crate::host::hostname(),

@@ -18,8 +18,6 @@ pub struct Manifest {
     pub experiment: String,
     /// `experiment.description`.
     pub description: String,
-    /// Checkpoints and artifacts that the run started from.
-    pub inputs: Vec<Artifact>,
     /// One entry for each time a process worked on the run, oldest first.
     pub sessions: Vec<Session>,
 }
@@ -40,6 +38,8 @@ pub struct Session {
     pub command: Vec<String>,
     /// Overrides of the command line, values of secrets replaced.
     pub overrides: Vec<String>,
+    /// Checkpoints and artifacts that it started from.
+    pub inputs: Vec<Artifact>,
     /// Versions of what computed.
     pub versions: BTreeMap<String, String>,
     /// Commit of the configuration's repository; nothing outside one.
@@ -71,7 +71,7 @@ pub enum RunStatus {
     Killed,
 }
 
-/// Something that the run started from.
+/// Something that a session started from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
     /// What it is for, such as `resume_from_checkpoint`.
