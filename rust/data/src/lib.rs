@@ -26,6 +26,6 @@ pub use error::DataError;
 pub use frames::{FrameReader, FrameSize, FrameStore};
 pub use loader::{LoadError, Loader, LoaderStats, ValidationLoader};
 pub use request::{EpisodeSpan, Request, TOLERANCE_S};
-pub use resize::PREPROCESS_ID;
+pub use resize::{PREPROCESS_ID, resize_planes};
 pub use sampler::{Permutation, Position, Shard, TrainSampler, ValidationSampler};
 pub use source::{CacheProgress, Mixture, SampleLayout, SampleRows, Source, Split};

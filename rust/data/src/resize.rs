@@ -34,6 +34,9 @@ impl Resizer {
         to: FrameSize,
         to_CHW: &mut [u8],
     ) -> Result<(), DataError> {
+        if from.height * from.width * to.height * to.width == 0 {
+            return Err(DataError::file(path, "a picture size is zero", "choose another image size"));
+        }
         if from == to {
             to_CHW.copy_from_slice(from_CHW);
             return Ok(());
@@ -64,6 +67,21 @@ impl Resizer {
         let mut target = target.map_err(|error| text(&error))?;
         self.resizer.resize(&source, &mut target, options).map_err(|error| text(&error))
     }
+}
+
+/// Brings a picture to a size, as everything here does ([`PREPROCESS_ID`]): planes `uint8 [3,H,W]` to planes of size `to`.
+///
+/// # Errors
+/// When `from_CHW` does not hold three planes of size `from`, or a size is zero.
+pub fn resize_planes(from: FrameSize, from_CHW: &[u8], to: FrameSize) -> Result<Vec<u8>, DataError> {
+    let path = Path::new("picture");
+    if from_CHW.len() != 3 * from.height * from.width {
+        let what = format!("holds {} bytes, not 3x{}x{}", from_CHW.len(), from.height, from.width);
+        return Err(DataError::file(path, what, "give red, green and blue planes"));
+    }
+    let mut to_CHW = vec![0; 3 * to.height * to.width];
+    Resizer::default().resize(path, from, from_CHW, to, &mut to_CHW)?;
+    Ok(to_CHW)
 }
 
 /// Splits interleaved RGB (`uint8 [H,W,3]`) into planes (`uint8 [3,H,W]`).

@@ -1,13 +1,13 @@
 //! Columns of the data files, by global row.
 
 use super::{
-    Dataset, Table,
+    Dataset, Episode, Table,
     cache::{Block, BlockKey},
     values,
 };
 use crate::DataError;
 use arrow_array::ArrayRef;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 impl Dataset {
     /// Reads a feature at `rows` into `out` (`float32 [rows, width]`, row-major; truth values as 0 and 1).
@@ -75,8 +75,15 @@ impl Dataset {
         Ok((table, cell))
     }
 
+    /// The data file that holds an episode, relative to the dataset's folder.
+    #[must_use]
+    pub fn data_file_of(&self, episode: &Episode) -> &Path {
+        let path = &self.data_files[episode.data_file as usize].path;
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+
     /// The paths of the data files with their first global row, in order.
-    pub(crate) fn data_files(&self) -> impl Iterator<Item = (&std::path::Path, u64)> {
+    pub(crate) fn data_files(&self) -> impl Iterator<Item = (&Path, u64)> {
         self.data_files.iter().map(|file| (file.path.as_path(), file.first_row))
     }
 

@@ -73,14 +73,21 @@ impl PacketIndex {
         &self.packets
     }
 
-    /// Ticks per second.
-    pub(crate) fn timescale(&self) -> f64 {
-        self.timescale
-    }
-
     /// Time of a packet's picture, seconds.
     pub(crate) fn time(&self, packet: usize) -> f64 {
         self.packets[packet].pts as f64 / self.timescale
+    }
+
+    /// Number of a packet's picture in the order of presentation.
+    pub(crate) fn number(&self, packet: usize) -> usize {
+        let nth = |order: &Vec<u32>| order.iter().position(|&at| at as usize == packet);
+        self.by_pts.as_ref().and_then(nth).unwrap_or(packet)
+    }
+
+    /// Time at which the last picture is shown, seconds.
+    pub(crate) fn last_time(&self) -> f64 {
+        let last = self.by_pts.as_ref().and_then(|order| order.last().copied()).map_or(self.packets.len() - 1, |at| at as usize);
+        self.time(last)
     }
 
     /// Position of the packet whose picture is shown nearest to `time_s`.
@@ -105,7 +112,7 @@ impl PacketIndex {
         (0..=packet).rev().find(|&at| self.packets[at].is_key && self.packets[at].pts <= pts).unwrap_or(0)
     }
 
-    /// Number of pictures from one key picture to the next, the usual one of the first few groups.
+    /// Number of pictures from one key picture to the next, the largest of the first few groups.
     pub(crate) fn group_size(&self) -> usize {
         let keys: Vec<usize> = self.packets.iter().enumerate().filter(|(_, p)| p.is_key).map(|(at, _)| at).take(9).collect();
         keys.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(self.packets.len())

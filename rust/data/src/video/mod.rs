@@ -9,9 +9,13 @@
 mod clip;
 mod color;
 mod index;
+mod probe;
+mod raw;
 mod rgb;
 mod store;
 
+pub use probe::{FfmpegInfo, VideoInfo, ffmpeg_info, probe};
+pub use raw::RawFrame;
 pub use store::VideoStore;
 
-pub(crate) use clip::{Clip, ClipDecoder, decoder_of};
+pub(crate) use clip::{Clip, ClipDecoder};

@@ -1,14 +1,11 @@
 //! The frames of one camera of a dataset whose pictures lie in video files.
 
 use super::{Clip, ClipDecoder, rgb::FrameConverter};
-use crate::{DataError, FrameReader, FrameSize, FrameStore, lerobot::Dataset, lru::ByteLru};
+use crate::{DataError, FrameReader, FrameSize, FrameStore, TOLERANCE_S, lerobot::Dataset, lru::ByteLru};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// How far a frame's time in the file may be from the recorded one: LeRobot's `tolerance_s`.
-pub const TOLERANCE_S: f64 = 1e-4;
 
 /// Packet tables of files that no thread has open are kept up to this many bytes (about 350,000 frames).
 const MAX_INDEX_BYTES: usize = 8 << 20;
@@ -43,13 +40,24 @@ impl VideoStore {
         Ok(Self { dataset, size, spans, files, clips })
     }
 
+    /// The file that holds a row's frame, and the frame's time in it, seconds.
+    pub(crate) fn locate(&self, row: u64) -> Result<(u32, f64), DataError> {
+        let (file, from_s) = self.spans[self.dataset.episode_slot(row)?];
+        Ok((file, from_s + f64::from(self.dataset.timestamp(row)?)))
+    }
+
+    /// Where a file lies.
+    pub(crate) fn path(&self, file: u32) -> &Path {
+        &self.files[file as usize]
+    }
+
     /// The shared part of an open file.
-    fn clip(&self, file: u32) -> Result<Arc<Clip>, DataError> {
+    pub(crate) fn clip(&self, file: u32) -> Result<Arc<Clip>, DataError> {
         let lock = || self.clips.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clip) = lock().get(&file) {
             return Ok(Arc::clone(clip));
         }
-        let clip = Arc::new(Clip::open(&self.files[file as usize])?);
+        let clip = Arc::new(Clip::open(self.path(file))?);
         lock().put(file, Arc::clone(&clip), clip.index().memory_size());
         Ok(clip)
     }
@@ -95,8 +103,7 @@ impl FrameReader for VideoReader<'_> {
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.clear();
         for (slot, &row) in rows.iter().enumerate() {
-            let (file, from_s) = self.store.spans[self.store.dataset.episode_slot(row)?];
-            let time_s = from_s + f64::from(self.store.dataset.timestamp(row)?);
+            let (file, time_s) = self.store.locate(row)?;
             wanted.push(Wanted { file, time_s, slot, row, packet: 0 });
         }
         wanted.sort_by(|a, b| a.file.cmp(&b.file).then(a.time_s.total_cmp(&b.time_s)));
@@ -130,7 +137,7 @@ impl VideoReader<'_> {
         packets.dedup();
         let size = self.store.size;
         let frame_len = 3 * size.height * size.width;
-        let path = self.store.files[file as usize].as_path();
+        let path = self.store.path(file);
         let converter = &mut self.converter;
         let decoded = decoder.decode(&packets, |nth, frame| {
             let mut first: Option<usize> = None;
@@ -154,7 +161,7 @@ impl VideoReader<'_> {
 
 fn failure(store: &VideoStore, frame: &Wanted, what: String, hint: &str) -> DataError {
     DataError::Frame {
-        path: store.files[frame.file as usize].clone(),
+        path: store.path(frame.file).to_owned(),
         episode: store.dataset.episode_of(frame.row).map_or(0, |episode| episode.index),
         wanted_s: frame.time_s,
         what,

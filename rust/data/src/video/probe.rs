@@ -1,0 +1,74 @@
+//! What FFmpeg is there, and what a video file holds.
+
+use super::{Clip, clip::decoder_of};
+use crate::DataError;
+use ffmpeg_next as ffmpeg;
+use ffmpeg::codec::Id;
+use serde::Serialize;
+use std::{collections::BTreeMap, path::Path};
+
+/// The FFmpeg libraries that this program runs with.
+#[derive(Debug, Clone, Serialize)]
+pub struct FfmpegInfo {
+    /// Release of FFmpeg that the libraries belong to.
+    pub ffmpeg: String,
+    /// Codec to the name of its decoder; none where there is no decoder.
+    pub decoders: BTreeMap<&'static str, Option<String>>,
+}
+
+/// The FFmpeg libraries that this program runs with.
+#[must_use]
+pub fn ffmpeg_info() -> FfmpegInfo {
+    let codecs = [("av1", Id::AV1), ("h264", Id::H264), ("hevc", Id::HEVC)];
+    let decoder = |id| decoder_of(id).map(|codec| codec.name().to_owned());
+    FfmpegInfo {
+        ffmpeg: release(ffmpeg::codec::version()),
+        decoders: codecs.into_iter().map(|(name, id)| (name, decoder(id))).collect(),
+    }
+}
+
+/// The release of FFmpeg that a version of libavcodec belongs to.
+fn release(avcodec: u32) -> String {
+    let (major, minor) = (avcodec >> 16, (avcodec >> 8) & 0xff);
+    let release = match (major, minor) {
+        (58, _) => "4",
+        (59, ..=18) => "5.0",
+        (59, _) => "5.1",
+        (60, ..=3) => "6.0",
+        (60, _) => "6.1",
+        (61, ..=3) => "7.0",
+        (61, _) => "7.1",
+        (62, ..=11) => "8.0",
+        (62, _) => "8.1",
+        _ => return format!("with libavcodec {major}.{minor}"),
+    };
+    release.to_owned()
+}
+
+/// What a video file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoInfo {
+    /// FFmpeg's name of the codec.
+    pub codec: String,
+    /// Number of pictures.
+    pub num_frames: usize,
+    /// Time of the last picture, seconds.
+    pub last_frame_s: f64,
+    /// Number of pictures from one key picture to the next.
+    pub group_size: usize,
+}
+
+/// Reads the header of a video file.
+///
+/// # Errors
+/// When the file is missing, cut off, or not a video.
+pub fn probe(path: &Path) -> Result<VideoInfo, DataError> {
+    let clip = Clip::open(path)?;
+    let index = clip.index();
+    Ok(VideoInfo {
+        codec: clip.codec_id().name().to_owned(),
+        num_frames: index.packets().len(),
+        last_frame_s: index.last_time(),
+        group_size: index.group_size(),
+    })
+}
