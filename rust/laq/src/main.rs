@@ -1,2 +1,9 @@
-//! Trains the latent action model.
-fn main() {}
+//! `hlrp-train-laq`: trains stage 1.
+
+mod program;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    program::main()
+}

@@ -1,0 +1,60 @@
+//! Picture preparation.
+
+use crate::case::Case;
+use crate::compare::{Comparison, Tolerance};
+use anyhow::Context;
+use hlrp_nn::smolvlm::{pad_resize, pad_resized_size, squash_resize};
+use tch::{Kind, Tensor};
+
+pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let names: Vec<&String> = case.outputs.keys().filter(|name| name.contains('@')).collect();
+    for name in names {
+        let (picture, rest) = name.split_once('.').context("a recorded picture has no name")?;
+        let (flavour, size) = rest.split_once('@').context("a recorded picture has no size")?;
+        let (height, width) = size.split_once('x').context("a size is not HxW")?;
+        let size = (height.parse()?, width.parse()?);
+        check_picture(case, name, picture, flavour, size, comparison)?;
+    }
+    pad_sizes(case, comparison)
+}
+
+fn check_picture(
+    case: &Case,
+    name: &str,
+    picture: &str,
+    flavour: &str,
+    (height, width): (i64, i64),
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
+    let u8_1CHW = case.input(&format!("{picture}.u8"))?.permute([2, 0, 1]).unsqueeze(0);
+    // Resized at the scale of uint8, before it becomes uint8 again.
+    let levels_hwC = || squash_resize(&u8_1CHW.to_kind(Kind::Float), height, width).squeeze_dim(0).permute([1, 2, 0]);
+    match flavour {
+        "pad" => comparison.check(name, &pad_resize(&u8_1CHW, height, width), Tolerance::Forward),
+        "squash_float" => comparison.check(name, &squash_resize(&u8_1CHW, height, width), Tolerance::Forward),
+        "squash_u8_round" => comparison.check(name, &levels_hwC().round().clamp(0.0, 255.0).to_kind(Kind::Uint8), Tolerance::Forward),
+        "squash_u8_trunc" => {
+            let difference = (levels_hwC().to_kind(Kind::Uint8).to_kind(Kind::Int) - case.outputs[name].to_kind(Kind::Int)).abs();
+            let largest = difference.max().int64_value(&[]);
+            let share = difference.ne(0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+            comparison.meant_difference(name, largest <= 1 && share <= 0.05, "differs by more than truncation explains");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Rows of source height and width, target height and width, picture height and width inside the target.
+fn pad_sizes(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let recorded = case.outputs.get("pad_sizes").context("outputs.safetensors has no `pad_sizes`")?;
+    let rows = Vec::<Vec<i64>>::try_from(recorded)?;
+    let ours: Vec<i64> = rows
+        .iter()
+        .flat_map(|row| {
+            let inner = pad_resized_size((row[0], row[1]), (row[2], row[3]));
+            [row[0], row[1], row[2], row[3], inner.0, inner.1]
+        })
+        .collect();
+    comparison.check("pad_sizes", &Tensor::from_slice(&ours), Tolerance::Forward);
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The expert architecture against LeRobot's SmolVLA.
+
+use super::smolvlm::backbone_config;
+use super::vla::{RecordedFlow, by_name, check_gradients, integer, number, pair, truth};
+use crate::case::Case;
+use crate::compare::{Comparison, Tolerance};
+use anyhow::Context;
+use hlrp_nn::smolvlm::pad_resize;
+use hlrp_nn::{Pass, Trace};
+use hlrp_vla::{
+    ActionConfig, ActionTarget, CameraImages, ExpertConfig, ExpertModel, FlowConfig, FlowPoint, FreezeConfig, HeadKind,
+    ImageSpecialTokens, Language, Mode, Objective, Observation, Targets, freeze,
+};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// Actions alone, as LeRobot trains.
+const OBJECTIVE: Objective = Objective { mode: Mode::Actions, latent_weight: 0.0, action_weight: 1.0 };
+
+pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let model = ExpertModel::new(&config(case)?, Device::Cpu)?;
+    let initialised = model.init_from_lerobot(&case.dir().join("weights.safetensors"))?;
+    comparison.require("weights", initialised.fresh.is_empty(), "the checkpoint must fill the whole model");
+    check_freezing(case, &model, comparison)?;
+
+    let observation = observation(case, &model)?;
+    let targets = targets(case)?;
+    check_training(case, &model, &observation, &targets, comparison)?;
+    check_joint_form(case, &model, &observation, comparison)?;
+    check_sampling(case, &model, &observation, comparison)
+}
+
+fn config(case: &Case) -> anyhow::Result<ExpertConfig> {
+    let policy = &case.config["policy"];
+    let special = &case.config["special_ids"];
+    let positive = |key: &str| integer(policy, key).map(|value| (value > 0).then_some(value));
+    let num_layers = integer(policy, "num_vlm_layers")?;
+    let cameras = case.config["cameras"].as_object().context("config.json has no `cameras`")?;
+    Ok(ExpertConfig {
+        backbone: backbone_config(&case.config)?.with_text_layers(num_layers)?,
+        cameras: cameras.keys().cloned().collect(),
+        num_empty_cameras: usize::try_from(integer(policy, "empty_cameras")?)?,
+        image_size: pair(policy, "resize_imgs_with_padding")?,
+        image_special_tokens: (policy["add_image_special_tokens"] == true)
+            .then(|| -> anyhow::Result<_> {
+                let (fake_id, global_id) = (integer(special, "fake_image_token_id")?, integer(special, "global_image_token_id")?);
+                Ok(ImageSpecialTokens { fake_id, global_id })
+            })
+            .transpose()?,
+        prefix_length: positive("prefix_length")?,
+        num_expert_layers: positive("num_expert_layers")?.unwrap_or(num_layers),
+        expert_width_multiplier: number(policy, "expert_width_multiplier")?,
+        self_attn_every_n_layers: integer(policy, "self_attn_every_n_layers")?,
+        max_state_dim: integer(policy, "max_state_dim")?,
+        action: ActionConfig {
+            chunk_size: integer(policy, "chunk_size")?,
+            action_dim: integer(&case.config, "action_dim")?,
+            max_action_dim: integer(policy, "max_action_dim")?,
+        },
+        latent: None,
+        flow: FlowConfig {
+            num_steps: integer(policy, "num_steps")?,
+            min_period: number(policy, "min_period")?,
+            max_period: number(policy, "max_period")?,
+            time_beta_alpha: 1.5,
+            time_beta_beta: 1.0,
+        },
+    })
+}
+
+/// Freezes as the case says; the trainable parameters must be LeRobot's.
+fn check_freezing(case: &Case, model: &ExpertModel, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let policy = &case.config["policy"];
+    let rules = FreezeConfig {
+        backbone: policy["train_expert_only"] == true,
+        vision_encoder: policy["freeze_vision_encoder"] == true,
+        state_proj: policy["train_state_proj"] == false,
+    };
+    freeze(model.store(), &rules.patterns(model.config()))?;
+    let trainable: BTreeSet<String> = model.store().parameters().into_iter().map(|(name, _)| name).collect();
+    let expected: BTreeSet<String> = serde_json::from_value(case.config["trainable"].clone())?;
+    comparison.require("trainable", trainable == expected, "the parameters that train must be those of the reference");
+    Ok(())
+}
+
+fn observation(case: &Case, model: &ExpertModel) -> anyhow::Result<Observation> {
+    let [height, width] = model.config().image_size;
+    let camera = |role: &String| {
+        let name = format!("batch.observation.images.{role}");
+        let pictures_BCHW = case.inputs.get(&name)?;
+        let all_real = || Tensor::ones([pictures_BCHW.size()[0]], (Kind::Bool, Device::Cpu));
+        Some(CameraImages {
+            pixels_BCHW: pad_resize(pictures_BCHW, height, width),
+            is_real_B: case.inputs.get(&format!("{name}_padding_mask")).map_or_else(all_real, truth),
+        })
+    };
+    Ok(Observation {
+        cameras: model.config().cameras.iter().map(camera).collect(),
+        language: Language {
+            ids_BL: case.input("batch.observation.language.tokens")?.shallow_clone(),
+            is_valid_BL: truth(case.input("batch.observation.language.attention_mask")?),
+        },
+        state_BN: Some(case.input("batch.observation.state")?.shallow_clone()),
+    })
+}
+
+fn targets(case: &Case) -> anyhow::Result<Targets> {
+    let chunk_BTA = case.input("batch.action")?.shallow_clone();
+    let none_padded = || chunk_BTA.select(2, 0).zeros_like().to_kind(Kind::Bool);
+    let is_pad_BT = case.inputs.get("batch.action_is_pad").map_or_else(none_padded, truth);
+    Ok(Targets { action: Some(ActionTarget { chunk_BTA, is_pad_BT }), latent: None })
+}
+
+fn training_draws(case: &Case) -> anyhow::Result<RecordedFlow> {
+    Ok(RecordedFlow::noise(case.input("noise")?).at(case.input("time")?))
+}
+
+/// The loss and its gradients as training computes them, then once more with every intermediate result.
+fn check_training(
+    case: &Case,
+    model: &ExpertModel,
+    observation: &Observation,
+    targets: &Targets,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
+    let loss = model.loss(observation, targets, &OBJECTIVE, &mut training_draws(case)?, &Pass::plain(true))?;
+    loss.total.backward();
+    comparison.check("train.loss", &loss.total, Tolerance::Forward);
+    let action = loss.action.as_ref().context("the action loss is missing")?;
+    comparison.check("train.loss_per_sample", &action.per_sample_B, Tolerance::Forward);
+    check_reported_loss(&case.scalars["loss_info"], &loss.total, comparison);
+    check_reported_loss(&case.scalars["loss_info_reduction_none"], &action.per_sample_B.mean(Kind::Float), comparison);
+    check_gradients(case, model.store(), comparison)?;
+
+    let trace = Trace::default();
+    let watched = Pass { train: true, trace: Some(&trace) };
+    no_grad(|| model.loss(observation, targets, &OBJECTIVE, &mut training_draws(case)?, &watched).context("watched loss"))?;
+    for (name, tensor) in by_name(trace) {
+        match name.as_str() {
+            "state" | "actions" => comparison.check(&format!("prepared.{name}"), &tensor, Tolerance::Forward),
+            image if image.starts_with("image") => comparison.check(&format!("prepared.{name}"), &tensor, Tolerance::Forward),
+            _ => comparison.check(&format!("train.{name}"), &tensor, Tolerance::Forward),
+        }
+    }
+    Ok(())
+}
+
+fn check_reported_loss(info: &Value, ours: &Tensor, comparison: &mut Comparison) {
+    comparison.check_number("loss_info", ours.double_value(&[]), info["loss"].as_f64().unwrap_or(f64::NAN), Tolerance::Forward);
+}
+
+/// Both streams layer by layer in the reference's own form.
+fn check_joint_form(case: &Case, model: &ExpertModel, observation: &Observation, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let padded_BTA = case.outputs.get("prepared.actions").context("outputs.safetensors has no `prepared.actions`")?;
+    let point = FlowPoint::new(padded_BTA, case.input("noise")?, case.input("time")?);
+    let trace = Trace::default();
+    let watched = Pass { train: false, trace: Some(&trace) };
+    let velocity = no_grad(|| model.joint_velocity(observation, HeadKind::Action, &point.x, &point.time_B, &watched))?;
+    comparison.check("train.velocity", &velocity, Tolerance::Forward);
+    for (name, tensor) in by_name(trace) {
+        comparison.check(&format!("train.{name}"), &tensor, Tolerance::Forward);
+    }
+    Ok(())
+}
+
+/// The sampler over the cached prefix, and its first step against the joint form.
+fn check_sampling(case: &Case, model: &ExpertModel, observation: &Observation, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let noise = case.input("sample_noise")?;
+    let trace = Trace::default();
+    let watched = Pass { train: false, trace: Some(&trace) };
+    let prediction = model.sample(observation, Mode::Actions, &mut RecordedFlow::noise(noise), &watched)?;
+    let chunk_BTA = prediction.actions_BTA.context("no actions were predicted")?;
+    comparison.check("sample.action_chunk", &chunk_BTA, Tolerance::Forward);
+    let num_executed = integer(&case.config["policy"], "n_action_steps")?;
+    comparison.check("sample.select_action", &chunk_BTA.narrow(1, 0, num_executed), Tolerance::Forward);
+    for (name, tensor) in by_name(trace) {
+        match name.as_str() {
+            "sample" => comparison.check("sample.padded_chunk", &tensor, Tolerance::Forward),
+            "step.time" => comparison.check("sample.time", &tensor.select(1, 0), Tolerance::Forward),
+            "step.x" => comparison.check("sample.x", &tensor, Tolerance::Forward),
+            "step.velocity" => {
+                comparison.check("sample.velocity", &tensor, Tolerance::Forward);
+                let time_B = Tensor::ones([noise.size()[0]], (Kind::Float, Device::Cpu));
+                let joint = no_grad(|| {
+                    model.joint_velocity(observation, HeadKind::Action, noise, &time_B, &Pass::plain(false)).context("joint velocity")
+                })?;
+                comparison.check_against("first velocity, cached and joint", &tensor.select(0, 0), &joint, Tolerance::Forward);
+            }
+            cache if cache.starts_with("cache.") => comparison.check(&format!("sample.{name}"), &tensor, Tolerance::Forward),
+            _ => {}
+        }
+    }
+    Ok(())
+}

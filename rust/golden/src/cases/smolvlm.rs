@@ -1,0 +1,144 @@
+//! The SmolVLM backbone: vision tower at several sizes, connector, text decoder, complete model, position bins.
+
+use crate::case::Case;
+use crate::compare::{Comparison, Tolerance};
+use anyhow::Context;
+use hlrp_nn::smolvlm::{LmHead, SmolVlm, SmolVlmConfig, causal_mask, position_ids};
+use hlrp_nn::{Pass, Store, Trace, load_strict};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor, no_grad};
+
+pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let config = backbone_config(&case.config)?;
+    config.validate()?;
+    let store = Store::new(Device::Cpu);
+    let model = SmolVlm::new(&store.root(), &config, LmHead::Keep);
+    let weights: Vec<_> = case.file("weights.safetensors")?.into_iter().collect();
+    load_strict(&store.state(), &weights)?;
+
+    no_grad(|| {
+        for picture in ["img32", "img64", "img96"] {
+            images(case, &model, &config, picture, comparison)?;
+        }
+        text(case, &model, comparison)?;
+        image_and_text(case, &model, comparison)?;
+        complete_model(case, &model, comparison)
+    })?;
+    position_bins(case, comparison)
+}
+
+/// The configuration from the reference's field names; every case over a SmolVLM states it alike.
+pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<SmolVlmConfig> {
+    const VISION: [&str; 7] = [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "image_size",
+        "patch_size",
+        "layer_norm_eps",
+    ];
+    const TEXT: [&str; 9] = [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "rms_norm_eps",
+        "rope_theta",
+        "vocab_size",
+    ];
+    let pick = |section: &str, keys: &[&str]| -> Value {
+        keys.iter().map(|key| ((*key).to_owned(), config[section][*key].clone())).collect()
+    };
+    let ours = json!({
+        "vision": pick("vision_config", &VISION),
+        "text": pick("text_config", &TEXT),
+        "scale_factor": config["scale_factor"],
+        "image_token_id": config["image_token_id"],
+        "tie_word_embeddings": config["text_config"]["tie_word_embeddings"],
+    });
+    serde_json::from_value(ours).context("config.json does not describe a SmolVLM")
+}
+
+fn images(
+    case: &Case,
+    model: &SmolVlm,
+    config: &SmolVlmConfig,
+    picture: &str,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
+    let pixels_BCHW = case.input(&format!("{picture}.pixel_values"))?;
+    let trace = Trace::default();
+    model.embed_images(pixels_BCHW, &Pass { train: false, trace: Some(&trace) });
+    check_trace(trace, picture, comparison);
+
+    let vision = &config.vision;
+    let rows = pixels_BCHW.size()[2] / vision.patch_size;
+    let ids = position_ids(vision.image_size / vision.patch_size, rows, rows, Device::Cpu);
+    let ids_BN = ids.unsqueeze(0).expand([pixels_BCHW.size()[0], -1], false);
+    comparison.check(&format!("{picture}.vision.position_ids"), &ids_BN, Tolerance::Forward);
+    Ok(())
+}
+
+fn text(case: &Case, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let embeddings_BLD = model.embed_tokens(case.input("text.input_ids")?);
+    comparison.check("text.embeddings", &embeddings_BLD, Tolerance::Forward);
+    decode(model, "text", &embeddings_BLD, case.input("text.attention_mask")?, comparison);
+    Ok(())
+}
+
+fn image_and_text(case: &Case, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let images_BND = model.embed_images(case.input("img64.pixel_values")?, &Pass::plain(false));
+    let texts_BLD = model.embed_tokens(case.input("text.input_ids")?);
+    let text_mask_BL = case.input("text.attention_mask")?;
+    let mask_BL = Tensor::cat(&[images_BND.select(2, 0).ones_like().to_kind(Kind::Int64), text_mask_BL.shallow_clone()], 1);
+    comparison.check("image_text.attention_mask", &mask_BL, Tolerance::Forward);
+    decode(model, "image_text", &Tensor::cat(&[images_BND, texts_BLD], 1), &mask_BL, comparison);
+    Ok(())
+}
+
+fn complete_model(case: &Case, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let images_BND = model.embed_images(case.input("img64.pixel_values")?, &Pass::plain(false));
+    let prompt_BLD = model.embed_prompt(case.input("full.input_ids")?, &images_BND)?;
+    decode(model, "full", &prompt_BLD, case.input("full.attention_mask")?, comparison);
+    Ok(())
+}
+
+/// Text decoder, final norm and head at positions 0, 1, 2, … in every row.
+fn decode(model: &SmolVlm, pass_name: &str, x_BLD: &Tensor, mask_BL: &Tensor, comparison: &mut Comparison) {
+    let trace = Trace::default();
+    let positions_BL = Tensor::arange(x_BLD.size()[1], (Kind::Int64, Device::Cpu)).unsqueeze(0);
+    let mask_B1LL = causal_mask(&mask_BL.to_kind(Kind::Bool));
+    let pass = Pass { train: false, trace: Some(&trace) };
+    let hidden_BLD = model.text().forward(x_BLD, &positions_BL, &mask_B1LL, &pass);
+    check_trace(trace, pass_name, comparison);
+
+    let normed_BLD = model.text().norm().forward(&hidden_BLD);
+    comparison.check(&format!("{pass_name}.norm"), &normed_BLD, Tolerance::Forward);
+    if let Some(logits_BLV) = model.logits(&normed_BLD) {
+        comparison.check(&format!("{pass_name}.logits"), &logits_BLV, Tolerance::Forward);
+    }
+}
+
+fn check_trace(trace: Trace, pass_name: &str, comparison: &mut Comparison) {
+    for (name, tensor) in trace.into_records() {
+        // The reference writes each rotation angle twice, once per half of a head.
+        let tensor = if name.starts_with("rope_") { Tensor::cat(&[&tensor, &tensor], -1) } else { tensor };
+        comparison.check(&format!("{pass_name}.{name}"), &tensor, Tolerance::Forward);
+    }
+}
+
+/// `position_bins.side{s}.n{n}`: places of n patches along one axis of a table of s rows.
+fn position_bins(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
+    for name in case.outputs.keys().filter(|name| name.starts_with("position_bins.")) {
+        let number = |prefix: &str| -> anyhow::Result<i64> {
+            let part = name.split('.').find_map(|part| part.strip_prefix(prefix)).context("a name of position bins")?;
+            Ok(part.parse()?)
+        };
+        let bins = position_ids(number("side")?, 1, number("n")?, Device::Cpu);
+        comparison.check(name, &bins, Tolerance::Forward);
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Numbers against recorded numbers.
+
+use crate::case::Case;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use tch::{Kind, Tensor};
+
+/// Tolerance relative to a tensor's largest magnitude.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tolerance {
+    /// Results of a forward pass.
+    Forward,
+    /// Gradients, and what several optimizer steps lead to.
+    Gradient,
+    /// Zero in exact arithmetic: only its size counts.
+    Zero,
+    /// Formulas in float64.
+    Formula,
+}
+
+impl Tolerance {
+    fn relative(self) -> f64 {
+        match self {
+            Self::Forward => 1e-5,
+            Self::Gradient => 1e-4,
+            Self::Zero => 0.0,
+            Self::Formula => 1e-12,
+        }
+    }
+}
+
+/// Largest magnitude that rounding leaves of a number that is zero in exact arithmetic.
+const ZERO_NOISE: f64 = 1e-6;
+/// A tolerance is at least this many times the reference's own movement.
+const NOISE_FACTOR: f64 = 20.0;
+
+struct Difference {
+    name: String,
+    error: f64,
+    tolerance: f64,
+}
+
+impl Difference {
+    /// 1 = at the tolerance.
+    fn ratio(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.tolerance }
+    }
+}
+
+/// Everything compared in one case.
+pub(crate) struct Comparison {
+    case: String,
+    expected: BTreeMap<String, Tensor>,
+    noise: BTreeMap<String, f64>,
+    seen: BTreeSet<String>,
+    worst: Option<Difference>,
+    num_compared: usize,
+    problems: Vec<String>,
+    left_out: Vec<String>,
+}
+
+impl Comparison {
+    pub(crate) fn new(case: &Case) -> Self {
+        Self {
+            case: case.name.clone(),
+            expected: case.outputs.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect(),
+            noise: case.noise.clone(),
+            seen: BTreeSet::new(),
+            worst: None,
+            num_compared: 0,
+            problems: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// Whether the case holds a tensor of this name.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        self.expected.contains_key(name)
+    }
+
+    /// Compares with the recorded tensor `name` when there is one. Only the order of elements counts, not how they are grouped.
+    pub(crate) fn check(&mut self, name: &str, ours: &Tensor, tolerance: Tolerance) {
+        let Some(expected) = self.expected.get(name).map(Tensor::shallow_clone) else { return };
+        self.seen.insert(name.to_owned());
+        self.check_against(name, ours, &expected, tolerance);
+    }
+
+    /// Compares with a tensor recorded elsewhere.
+    pub(crate) fn check_against(&mut self, name: &str, ours: &Tensor, expected: &Tensor, tolerance: Tolerance) {
+        self.num_compared += 1;
+        if ours.numel() != expected.numel() {
+            self.problems.push(format!("{name}: shape {:?} instead of {:?}", ours.size(), expected.size()));
+            return;
+        }
+        if expected.numel() == 0 {
+            return;
+        }
+        let wide = |x: &Tensor| x.detach().to_kind(Kind::Double).reshape([-1]);
+        let (ours, exact) = (wide(ours), wide(expected));
+        let scale = exact.abs().max().double_value(&[]);
+        let noise = NOISE_FACTOR * self.noise.get(name).copied().unwrap_or(0.0);
+        let (error, tolerance) = match (expected.kind(), tolerance) {
+            (Kind::Float | Kind::Double, Tolerance::Zero) => (ours.abs().max().double_value(&[]), ZERO_NOISE),
+            (Kind::Float | Kind::Double, tolerance) => {
+                ((ours - exact).abs().max().double_value(&[]), noise.max(tolerance.relative() * scale))
+            }
+            _ => ((ours - exact).abs().max().double_value(&[]), 0.0),
+        };
+        self.note(Difference { name: name.to_owned(), error, tolerance });
+    }
+
+    /// Compares two numbers.
+    pub(crate) fn check_number(&mut self, name: &str, ours: f64, expected: f64, tolerance: Tolerance) {
+        self.check_against(name, &Tensor::from(ours), &Tensor::from(expected), tolerance);
+    }
+
+    /// Compares the part of the recorded tensor `name` that both sides define alike.
+    pub(crate) fn check_part(&mut self, name: &str, ours: &Tensor, expected: &Tensor, tolerance: Tolerance) {
+        self.seen.insert(name.to_owned());
+        self.check_against(name, ours, expected, tolerance);
+    }
+
+    /// Requires a fact that no tensor expresses.
+    pub(crate) fn require(&mut self, name: &str, holds: bool, what: &str) {
+        self.num_compared += 1;
+        if !holds {
+            self.problems.push(format!("{name}: {what}"));
+        }
+    }
+
+    /// Says that no part of the project computes the recorded tensors whose names start with `prefix`; the report says so too.
+    pub(crate) fn leave_out(&mut self, prefix: &str, reason: &str) {
+        let names: Vec<String> = self.expected.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        if !names.is_empty() {
+            self.left_out.push(format!("{} tensors `{prefix}*` left out: {reason}", names.len()));
+        }
+        for name in names {
+            self.expected.remove(&name);
+        }
+    }
+
+    /// Notes a recorded tensor from which this project differs on purpose; `holds` is what is true instead.
+    pub(crate) fn meant_difference(&mut self, name: &str, holds: bool, what: &str) {
+        self.seen.insert(name.to_owned());
+        self.require(name, holds, what);
+    }
+
+    pub(crate) fn passed(&self) -> bool {
+        self.problems.is_empty() && self.missed().next().is_none()
+    }
+
+    fn missed(&self) -> impl Iterator<Item = &String> {
+        self.expected.keys().filter(|name| !self.seen.contains(*name))
+    }
+
+    fn note(&mut self, difference: Difference) {
+        let ratio = difference.ratio();
+        if ratio.is_nan() || ratio > 1.0 {
+            self.problems.push(format!(
+                "{}: error {:.3e}, tolerance {:.3e}",
+                difference.name, difference.error, difference.tolerance
+            ));
+        }
+        if self.worst.as_ref().is_none_or(|worst| ratio.is_nan() || ratio > worst.ratio()) {
+            self.worst = Some(difference);
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed() { "ok" } else { "FAIL" };
+        write!(f, "{:<20} {verdict:<5}", self.case)?;
+        write!(f, " {}/{} recorded tensors, {} comparisons", self.seen.len(), self.expected.len(), self.num_compared)?;
+        if let Some(worst) = &self.worst {
+            let percent = 100.0 * worst.ratio();
+            write!(f, ", worst {:.2e} at {} ({percent:.1} % of its tolerance)", worst.error, worst.name)?;
+        }
+        for problem in self.problems.iter().chain(&self.left_out) {
+            write!(f, "\n    {problem}")?;
+        }
+        for name in self.missed() {
+            write!(f, "\n    {name}: not compared")?;
+        }
+        Ok(())
+    }
+}

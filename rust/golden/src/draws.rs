@@ -1,0 +1,40 @@
+//! Random draws from a file instead of a generator.
+
+use hlrp_laq::Draws;
+use std::collections::VecDeque;
+use tch::{Device, Tensor};
+
+/// Hands out recorded draws in order.
+#[derive(Default)]
+pub(crate) struct RecordedDraws {
+    normals: VecDeque<Tensor>,
+    permutations: VecDeque<Tensor>,
+}
+
+impl RecordedDraws {
+    /// Adds a normal draw when it was recorded.
+    pub(crate) fn normal(mut self, tensor: Option<&Tensor>) -> Self {
+        self.normals.extend(tensor.map(Tensor::shallow_clone));
+        self
+    }
+
+    /// Adds a permutation when it was recorded.
+    pub(crate) fn permutation(mut self, tensor: Option<&Tensor>) -> Self {
+        self.permutations.extend(tensor.map(Tensor::shallow_clone));
+        self
+    }
+}
+
+impl Draws for RecordedDraws {
+    fn normal(&mut self, shape: &[i64], _device: Device) -> Tensor {
+        let tensor = self.normals.pop_front().expect("the reference drew fewer normal tensors");
+        assert_eq!(tensor.size(), shape, "the reference drew a normal tensor of another shape");
+        tensor
+    }
+
+    fn permutation(&mut self, n: i64, _device: Device) -> Tensor {
+        let tensor = self.permutations.pop_front().expect("the reference drew fewer permutations");
+        assert_eq!(tensor.size(), [n], "the reference drew a permutation of another length");
+        tensor
+    }
+}

@@ -1,0 +1,65 @@
+//! Compares the models with recorded numbers of reference implementations and prints one line per case.
+#![allow(clippy::print_stdout)] // a program that reports on the terminal
+#![allow(non_snake_case)] // shape suffixes
+
+mod case;
+mod cases;
+mod compare;
+mod draws;
+
+use anyhow::{Context, ensure};
+use case::Case;
+use clap::Parser;
+use compare::Comparison;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Runs every recorded case of a folder; exit code 1 when a tensor is outside its tolerance.
+///
+/// A case that no part of the project computes is listed as "not implemented"; it fails only when --cases names it exactly.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Folder of case folders, each with config.json and *.safetensors; noise.json beside them widens tolerances.
+    dir: PathBuf,
+    /// Glob that selects cases by name; all when absent or empty.
+    #[arg(long, default_value = "")]
+    cases: String,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let mut all_passed = true;
+    for name in case_names(&arguments.dir, &arguments.cases)? {
+        let case = Case::open(&arguments.dir, &name).with_context(|| format!("case {name}"))?;
+        match cases::runner(&case) {
+            Some(run) => {
+                let mut comparison = Comparison::new(&case);
+                run(&case, &mut comparison).with_context(|| format!("case {name}"))?;
+                println!("{comparison}");
+                all_passed &= comparison.passed();
+            }
+            None => {
+                println!("{name:<20} -     not implemented");
+                all_passed &= arguments.cases != name;
+            }
+        }
+    }
+    Ok(if all_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Names of the cases in `dir` that match `glob`, in order.
+fn case_names(dir: &Path, glob: &str) -> anyhow::Result<Vec<String>> {
+    let pattern = glob::Pattern::new(if glob.is_empty() { "*" } else { glob }).context("--cases is not a glob")?;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.join("config.json").is_file() && pattern.matches(&name) {
+            names.push(name);
+        }
+    }
+    ensure!(!names.is_empty(), "{} holds no case that matches `{pattern}`", dir.display());
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,74 @@
+//! The sizes of a model, checked once.
+
+use crate::LaqError;
+use hlrp_config::Check;
+use hlrp_config::schema::LaqModelConfig;
+use hlrp_nn::TransformerConfig;
+
+/// Sizes that follow from a checked configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dims {
+    /// Side of a frame in pixels.
+    pub image_size: i64,
+    /// Colours.
+    pub channels: i64,
+    /// Side of a patch in pixels.
+    pub patch_size: i64,
+    /// Side of the token grid.
+    pub grid: i64,
+    /// Token width D.
+    pub dim: i64,
+    /// Width Q of a code vector.
+    pub quant_dim: i64,
+    /// Codes K.
+    pub codebook_size: i64,
+    /// Code slots S of a frame pair.
+    pub code_seq_len: i64,
+}
+
+impl Dims {
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    /// The first key whose value makes no model.
+    pub fn new(config: &LaqModelConfig) -> Result<Self, LaqError> {
+        config.check().map_err(|problem| LaqError::Config {
+            key: problem.key,
+            problem: problem.message,
+            hint: problem.hint,
+        })?;
+        Ok(Self {
+            image_size: config.image_size,
+            channels: config.channels,
+            patch_size: config.patch_size,
+            grid: config.image_size / config.patch_size,
+            dim: config.dim,
+            quant_dim: config.quant_dim,
+            codebook_size: config.codebook_size,
+            code_seq_len: config.code_seq_len,
+        })
+    }
+
+    /// Tokens N of a frame.
+    pub fn num_tokens(&self) -> i64 {
+        self.grid * self.grid
+    }
+
+    /// Numbers of a patch.
+    pub fn patch_dim(&self) -> i64 {
+        self.channels * self.patch_size * self.patch_size
+    }
+}
+
+/// Sizes of one of the model's transformers.
+pub(crate) fn transformer_config(config: &LaqModelConfig, depth: i64, cross_attention: bool) -> TransformerConfig {
+    TransformerConfig {
+        dim: config.dim,
+        heads: config.heads,
+        dim_head: config.dim_head,
+        depth,
+        cross_attention,
+        attn_dropout: config.attn_dropout,
+        ff_dropout: config.ff_dropout,
+    }
+}

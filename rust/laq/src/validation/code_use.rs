@@ -1,0 +1,74 @@
+//! How the codes of a validation are spread.
+
+use crate::Dims;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// Counts of codes and of code sequences.
+pub(super) struct CodeUse {
+    counts_K: Vec<u64>,
+    sequences: BTreeMap<Vec<i64>, u64>,
+    num_slots: usize,
+}
+
+impl CodeUse {
+    pub(super) fn new(dims: &Dims) -> Self {
+        let size = |number: i64| usize::try_from(number).unwrap_or(0);
+        Self { counts_K: vec![0; size(dims.codebook_size)], sequences: BTreeMap::new(), num_slots: size(dims.code_seq_len) }
+    }
+
+    /// Adds codes `int64 [B,S]`.
+    pub(super) fn add(&mut self, ids_BS: &Tensor) -> anyhow::Result<()> {
+        let ids = Vec::<i64>::try_from(ids_BS.to_device(Device::Cpu).to_kind(Kind::Int64).reshape([-1]))?;
+        for sequence in ids.chunks(self.num_slots) {
+            for &id in sequence {
+                self.counts_K[usize::try_from(id)?] += 1;
+            }
+            *self.sequences.entry(sequence.to_vec()).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// How often each code occurred.
+    pub(super) fn counts(&self) -> &[u64] {
+        &self.counts_K
+    }
+
+    /// Codes that occurred.
+    pub(super) fn num_used(&self) -> usize {
+        self.counts_K.iter().filter(|count| **count > 0).count()
+    }
+
+    /// Scalars by full name; entropies in nats.
+    pub(super) fn metrics(&self) -> Vec<(String, f64)> {
+        let num_samples: u64 = self.sequences.values().sum();
+        let code_entropy = entropy(self.counts_K.iter().copied());
+        [
+            ("val/codebook_utilization", self.num_used() as f64 / self.counts_K.len() as f64),
+            ("val/num_unique_codes", self.num_used() as f64),
+            ("val/codebook_entropy", code_entropy),
+            ("val/vq_perplexity", code_entropy.exp()),
+            ("val/sequence_entropy", entropy(self.sequences.values().copied())),
+            ("val/unique_sequences", self.sequences.len() as f64),
+            ("val/total_val_samples", num_samples as f64),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+/// Entropy in nats of the frequencies that `counts` give; zero counts carry nothing.
+fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
+    let total = counts.clone().sum::<u64>() as f64;
+    counts.filter(|count| *count > 0).map(|count| count as f64 / total).map(|share| -share * share.ln()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::entropy;
+
+    #[test]
+    fn entropy_of_counts_1_1_2_0_is_1_03972_nats() {
+        assert!((entropy([1, 1, 2, 0].into_iter()) - 1.039_720_8).abs() < 1e-6);
+    }
+}

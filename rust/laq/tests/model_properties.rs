@@ -1,0 +1,179 @@
+//! What must hold of every latent action model, whatever its weights.
+#![allow(clippy::unwrap_used, non_snake_case)] // a test may panic
+
+mod common;
+
+use common::{config, frames, model, same};
+use hlrp_laq::{LaqModel, RefreshPlan, RefreshSchedule, TorchDraws, TrainStep, eval_step, train_step};
+use hlrp_nn::{Pass, Trace};
+use tch::{Kind, Tensor, no_grad};
+
+fn step(model: &mut LaqModel, frames: &Tensor) -> TrainStep {
+    let plan = RefreshPlan { schedule: &RefreshSchedule::new(&[]), done: false };
+    train_step(model, frames, 1, &plan, &mut TorchDraws, &Pass::plain(true))
+}
+
+/// Names of parameters with a gradient that is not all zero.
+fn with_gradient(model: &LaqModel) -> Vec<String> {
+    let has_gradient = |tensor: &Tensor| {
+        let gradient = tensor.grad();
+        gradient.defined() && gradient.abs().max().double_value(&[]) > 0.0
+    };
+    model.store().parameters().into_iter().filter(|(_, tensor)| has_gradient(tensor)).map(|(name, _)| name).collect()
+}
+
+#[test]
+fn decoding_looked_up_codes_gives_the_tokens_that_evaluation_uses() {
+    let model = model(&config(), 1);
+    let result = eval_step(&model, &frames(3));
+    let tokens = no_grad(|| model.quantizer.action_tokens(&model.quantizer.lookup(&result.ids_BS)));
+    assert!(same(&tokens, &result.action_tokens_BSD));
+}
+
+#[test]
+fn each_slot_of_the_action_tokens_depends_on_its_own_code_alone() {
+    let model = model(&config(), 1);
+    let ids = Tensor::from_slice(&[0_i64, 1, 2, 3]).unsqueeze(0);
+    let changed = Tensor::from_slice(&[0_i64, 1, 7, 3]).unsqueeze(0);
+    let tokens = |ids: &Tensor| no_grad(|| model.quantizer.action_tokens(&model.quantizer.lookup(ids)));
+    let difference = (tokens(&ids) - tokens(&changed)).abs().amax([0, 2], false);
+    let moved: Vec<bool> = Vec::<f32>::try_from(difference).unwrap().iter().map(|d| *d > 0.0).collect();
+    assert_eq!(moved, [false, false, true, false]);
+}
+
+#[test]
+fn evaluation_is_deterministic_and_changes_nothing() {
+    let model = model(&config(), 2);
+    let frames = frames(3);
+    let before: Vec<Tensor> = model.store().state().iter().map(|(_, tensor)| tensor.copy()).collect();
+    let (first, second) = (eval_step(&model, &frames), eval_step(&model, &frames));
+    assert!(same(&first.losses.total(&model, None), &second.losses.total(&model, None)));
+    assert!(same(&first.predictions.pixels_BCHW.unwrap(), &second.predictions.pixels_BCHW.unwrap()));
+    for ((name, tensor), before) in model.store().state().iter().zip(&before) {
+        assert!(same(tensor, before), "{name} changed");
+    }
+}
+
+#[test]
+fn training_draws_noise_that_evaluation_does_not() {
+    let mut model = model(&config(), 2);
+    let frames = frames(3);
+    let (first, second) = (step(&mut model, &frames), step(&mut model, &frames));
+    assert!(!same(&first.loss, &second.loss));
+}
+
+#[test]
+fn only_training_counts_code_use() {
+    let mut model = model(&config(), 3);
+    let frames = frames(5);
+    eval_step(&model, &frames);
+    assert_eq!(model.quantizer.usage.window().sum(Kind::Int64).int64_value(&[]), 0);
+    step(&mut model, &frames);
+    eval_step(&model, &frames);
+    assert_eq!(model.quantizer.usage.window().sum(Kind::Int64).int64_value(&[]), 5 * 4);
+}
+
+#[test]
+fn the_aux_decoder_sends_no_gradient_outside() {
+    let mut model = model(&config(), 4);
+    let result = step(&mut model, &frames(3));
+    result.losses.aux.unwrap().backward();
+    let names = with_gradient(&model);
+    assert!(!names.is_empty());
+    for name in names {
+        assert!(name.starts_with("aux_"), "{name} gets a gradient from the aux decoder");
+    }
+}
+
+#[test]
+fn the_other_decoders_send_no_gradient_into_the_aux_decoder() {
+    let mut model = model(&config(), 4);
+    let result = step(&mut model, &frames(3));
+    (result.losses.pixel.unwrap() + result.losses.token.unwrap()).backward();
+    assert!(with_gradient(&model).iter().all(|name| !name.starts_with("aux_")));
+}
+
+#[test]
+fn nearly_every_parameter_gets_a_gradient() {
+    let mut model = model(&config(), 5);
+    step(&mut model, &frames(8)).loss.backward();
+    let with = with_gradient(&model);
+    let parameters = model.store().parameters();
+    let without: Vec<&String> = parameters.iter().map(|(name, _)| name).filter(|name| !with.contains(name)).collect();
+    assert!(with.len() * 100 >= parameters.len() * 95, "no gradient: {without:?}");
+}
+
+#[test]
+fn frame_t_is_encoded_without_knowledge_of_frame_t_plus_k_up_to_the_temporal_attention() {
+    let model = model(&config(), 6);
+    let frames = frames(2);
+    let changed = Tensor::stack(&[frames.select(1, 0), Tensor::rand_like(&frames.select(1, 1))], 1);
+    let records = |frames: &Tensor| {
+        let trace = Trace::default();
+        no_grad(|| model.encode(frames, &Pass { train: false, trace: Some(&trace) }));
+        trace.into_records()
+    };
+    let mut num_checked = 0;
+    for ((name, ours), (_, theirs)) in records(&frames).iter().zip(&records(&changed)) {
+        // The spatial transformer and the first position convolution of the temporal one are causal; attention over time is not.
+        if name.starts_with("enc_spatial") || name == "enc_temporal.l0.peg" {
+            assert!(same(&ours.select(1, 0), &theirs.select(1, 0)), "{name}: frame t sees frame t+k");
+            assert!(!same(&ours.select(1, 1), &theirs.select(1, 1)), "{name}: frame t+k has no effect on itself");
+            num_checked += 1;
+        }
+    }
+    assert_eq!(num_checked, 2 * 3 + 1 + 1);
+}
+
+#[test]
+fn the_prediction_depends_on_frame_t_and_the_codes_alone() {
+    let model = model(&config(), 7);
+    let frames = frames(2);
+    let result = eval_step(&model, &frames);
+    let alone = no_grad(|| model.predict(&frames.narrow(1, 0, 1), &result.action_tokens_BSD, &Pass::plain(false)));
+    assert!(result.predictions.pixels_BCHW.unwrap().allclose(&alone.pixels_BCHW.unwrap(), 1e-6, 1e-6, false));
+    assert!(result.predictions.aux_BCHW.unwrap().allclose(&alone.aux_BCHW.unwrap(), 1e-6, 1e-6, false));
+}
+
+#[test]
+fn a_refresh_rewrites_unused_rows_and_reports_them() {
+    let mut model = model(&config(), 8);
+    let name = LaqModel::codebook_name();
+    let codebook = model.store().parameters().into_iter().find(|(entry, _)| *entry == name).unwrap().1;
+    // Codes far away from everything are never chosen.
+    no_grad(|| codebook.narrow(0, 5, 3).fill_(1e3));
+    let before = codebook.copy();
+    let schedule = RefreshSchedule::new(&[[2, 100]]);
+    let plan = RefreshPlan { schedule: &schedule, done: false };
+    let frames = frames(8);
+    let first = train_step(&mut model, &frames, 1, &plan, &mut TorchDraws, &Pass::plain(true));
+    assert!(first.rewritten.is_none() && same(&codebook, &before), "step 1 is not due");
+    let second = train_step(&mut model, &frames, 2, &plan, &mut TorchDraws, &Pass::plain(true));
+    let rewritten = Vec::<i64>::try_from(second.rewritten.unwrap()).unwrap();
+    assert!([5, 6, 7].iter().all(|row| rewritten.contains(row)), "{rewritten:?}");
+    assert!(codebook.narrow(0, 5, 3).abs().max().double_value(&[]) < 10.0);
+    for row in (0..8).filter(|row| !rewritten.contains(row)) {
+        assert!(same(&codebook.select(0, row), &before.select(0, row)), "row {row} was in use");
+    }
+    let again = RefreshPlan { schedule: &schedule, done: true };
+    assert!(train_step(&mut model, &frames, 2, &again, &mut TorchDraws, &Pass::plain(true)).rewritten.is_none());
+}
+
+#[test]
+fn weights_survive_a_file_and_refuse_another_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let original = model(&config(), 9);
+    Tensor::write_safetensors(&original.store().state(), &path).unwrap();
+    let tensors = hlrp_nn::read_tensors(&path).unwrap();
+
+    let copy = model(&config(), 10);
+    let frames = frames(2);
+    assert!(!same(&eval_step(&copy, &frames).encoded.change_BSQ, &eval_step(&original, &frames).encoded.change_BSQ));
+    copy.store().load_strict(&tensors).unwrap();
+    assert!(same(&eval_step(&copy, &frames).encoded.change_BSQ, &eval_step(&original, &frames).encoded.change_BSQ));
+
+    let wider = model(&hlrp_config::schema::LaqModelConfig { quant_dim: 16, ..config() }, 11);
+    let error = wider.store().load_strict(&tensors).unwrap_err().to_string();
+    assert!(error.contains("vq.codebooks") && error.contains("[8, 16]"), "{error}");
+}
