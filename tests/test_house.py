@@ -23,7 +23,7 @@ ALLOWED = {
     "hlrp-train": {"hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
     "hlrp-laq": {"hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
     "hlrp-vla": {"hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
-    "hlrp-golden": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch"},
+    "hlrp-golden": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-data", "hlrp-config"},
     "hlrp-py": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch"},
     "hlrp": {"hlrp-slurm", "hlrp-track", "hlrp-config"},
 }
