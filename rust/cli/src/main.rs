@@ -1,7 +1,5 @@
 //! The command that users type. It knows no tensor and no video: programs that do lie beside it and are started in its place.
 
-#![allow(clippy::print_stdout)] // a program speaks to the terminal
-
 mod args;
 mod doctor;
 mod programs;

@@ -6,6 +6,7 @@ mod report;
 use anyhow::Result;
 use clap::Args;
 use hlrp_config::ConfigArgs;
+use hlrp_track::console;
 use report::Report;
 use std::process::ExitCode;
 
@@ -23,7 +24,7 @@ pub(crate) struct DoctorOptions {
 /// Examines the machine and prints what was found.
 pub(crate) fn run(options: &DoctorOptions) -> Result<ExitCode> {
     let report = examine(options);
-    println!("{}", if options.json { report.to_json()? } else { report.to_text() });
+    console::print(&if options.json { report.to_json()? } else { report.to_text() });
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
