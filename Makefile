@@ -5,6 +5,7 @@ SHELL := /usr/bin/env bash
 .PHONY: help setup build demo test test-rust test-python check-without-ffmpeg lint bench golden oracle
 
 PYTHON := .venv/bin/python
+PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
 # One profile for programs, tests and lints: libtorch's bindings are built once.
 CARGO_FLAGS := --release
 
@@ -17,8 +18,8 @@ setup: ## install what is missing: apt packages, libtorch and test tools in .ven
 build: setup ## build all programs into target/release
 	cargo build $(CARGO_FLAGS) --workspace
 
-demo: build ## train a tiny model on the recordings in tests/data: five minutes on two cores
-	scripts/demo.sh $(ARGS)
+demo: build ## train a tiny model on the recordings in tests/data, five minutes on two cores: ARGS="seed=7" changes values
+	$(PROGRAMS)/hlrp train-laq experiment=laq_tiny $(ARGS)
 
 test: lint check-without-ffmpeg test-rust test-python ## all checks and tests
 
