@@ -43,16 +43,17 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
     }
 }
 
-/// The value at a path, references followed; none where there is none or it cannot be resolved.
+/// The node at a path, references followed; none where there is none or it cannot be resolved.
 fn select(root: &Node, key: &str) -> Option<Node> {
-    Resolver::new(root).select(key).ok().flatten()
+    Resolver::new(root).find(key).ok().flatten()
 }
 
 fn delete(root: &mut Node, change: &Override) -> Result<()> {
     let found = select(root, &change.key).filter(|node| !matches!(node.value, Value::Null) && !node.is_missing());
     let Some(old) = found else {
         let message = format!("'{}' cannot be deleted: it does not exist", change.key);
-        return Err(ConfigError::new(ErrorKind::UnknownKey, message).hint_opt(similar_key(root, &change.key)));
+        let hint = similar_key(root, &change.key).unwrap_or_else(|| "`hlrp config show` lists the keys".into());
+        return Err(ConfigError::new(ErrorKind::UnknownKey, message).hint(hint));
     };
     if let Some(value) = change.value.clone().filter(|value| !matches!(value, Value::Null)) {
         let wanted = Node::new(value, change.origin());
@@ -63,7 +64,7 @@ fn delete(root: &mut Node, change: &Override) -> Result<()> {
         }
     }
     let (parent, last) = change.key.rsplit_once('.').unwrap_or(("", &change.key));
-    let removed = match walk_mut(root, parent).map(|node| &mut node.value) {
+    let removed = match root.get_mut(parent).map(|node| &mut node.value) {
         Some(Value::Map(map)) => map.shift_remove(last).is_some(),
         Some(Value::List(list)) => match last.parse::<usize>() {
             Ok(index) if index < list.len() => {
@@ -93,13 +94,6 @@ fn same(a: &Node, b: &Node) -> bool {
     }
 }
 
-fn walk_mut<'a>(root: &'a mut Node, path: &str) -> Option<&'a mut Node> {
-    if path.is_empty() {
-        return Some(root);
-    }
-    path.split('.').try_fold(root, |node, key| node.child_mut(key))
-}
-
 fn set(root: &mut Node, change: &Override, create: bool) -> Result<()> {
     let keys: Vec<&str> = change.key.split('.').collect();
     let (last, parents) = keys.split_last().expect("a split has at least one part");
@@ -111,21 +105,28 @@ fn set(root: &mut Node, change: &Override, create: bool) -> Result<()> {
             if !create {
                 return Err(unknown(root, change));
             }
-            put(node, key, Node::empty_map(change.origin()), change)?;
+            let section = Node::empty_map(change.origin());
+            match node.child_mut(key) {
+                Some(old) => *old = section.replacing(old),
+                None => put(node, key, section, change)?,
+            }
         }
         node = node.child_mut(key).expect("put or found above");
     }
     let new = Node::new(change.value.clone().unwrap_or(Value::Null), change.origin());
-    match node.child(last) {
+    match node.child_mut(last) {
         None if !create => Err(unknown(root, change)),
-        Some(old) if old.as_map().is_some() && new.as_map().is_some() => {
+        None => put(node, last, new, change),
+        Some(old) => {
             if !create && let Some(inner) = first_unknown(old, &new, &change.key) {
                 return Err(unknown_key(root, &inner, change));
             }
-            merge(node.child_mut(last).expect("found above"), new);
+            if new.is_container() && old.is_container() {
+                return merge(old, new, &change.key);
+            }
+            *old = new.replacing(old);
             Ok(())
         }
-        _ => put(node, last, new, change),
     }
 }
 
@@ -141,14 +142,8 @@ fn first_unknown(old: &Node, new: &Node, path: &str) -> Option<String> {
     })
 }
 
+/// Adds a key that is not there.
 fn put(parent: &mut Node, key: &str, new: Node, change: &Override) -> Result<()> {
-    if let Some(old) = parent.child(key) {
-        let new = new.replacing(old);
-        if let Some(place) = parent.child_mut(key) {
-            *place = new;
-        }
-        return Ok(());
-    }
     match &mut parent.value {
         Value::Map(map) => {
             map.insert(key.to_string(), new);
@@ -156,9 +151,8 @@ fn put(parent: &mut Node, key: &str, new: Node, change: &Override) -> Result<()>
         }
         _ => {
             let message = format!("'{}': the list has no item {key}", change.key);
-            Err(ConfigError::new(ErrorKind::UnknownKey, message)
-                .at(&parent.origin)
-                .hint("give the whole list: key=[a,b]"))
+            let error = ConfigError::new(ErrorKind::UnknownKey, message).at(&parent.origin);
+            Err(error.hint("give the whole list: key=[a,b]"))
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     apply::apply,
     defaults::{self, Choices},
     error::Result,
-    merge::merge,
+    merge::{follow_references, merge},
     overrides,
     repository::Repository,
     yaml,
@@ -53,7 +53,9 @@ pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Resu
     let mut tree = Node::empty_map(Origin::file(&Arc::new(primary.clone()), 1));
     for file in &included {
         let Some(document) = repository.load(&file.file)? else { continue };
-        merge(&mut tree, packaged(document.root.clone(), &file.package));
+        let values = packaged(document.root.clone(), &file.package);
+        follow_references(&mut tree, &values);
+        merge(&mut tree, values, "")?;
     }
     // Hydra's own section configures Hydra and is no part of the result.
     tree.as_map_mut().map(|map| map.shift_remove("hydra"));

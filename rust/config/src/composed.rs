@@ -84,7 +84,8 @@ impl Composed {
     pub fn explain(&self, key: &str) -> Result<Explanation> {
         let node = self.tree.get(key).ok_or_else(|| {
             let error = ConfigError::new(ErrorKind::UnknownKey, format!("there is no key '{key}'"));
-            error.hint_opt(apply::similar_key(&self.tree, key))
+            let hint = apply::similar_key(&self.tree, key);
+            error.hint(hint.unwrap_or_else(|| "`hlrp config show` lists the keys".into()))
         })?;
         let raw = self.raw.tree.get(key).filter(|raw| raw.is_interpolation());
         Ok(Explanation {

@@ -1,6 +1,11 @@
 //! Composing every file of a tree, to find mistakes before a run does.
 
-use crate::{Composed, ConfigError, compose, compose_raw, error::Result, repository::Repository, schema::Stage};
+use crate::{
+    Composed, ConfigError, compose, compose_raw,
+    error::Result,
+    repository::{self, Repository},
+    schema::Stage,
+};
 use std::path::Path;
 
 /// The group whose options are whole configurations.
@@ -29,7 +34,7 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut add = |subject: String, result: Result<()>| findings.push(Finding { subject, error: result.err() });
     add(config_name.to_string(), compose_raw(root, config_name, &[]).map(|_| ()));
-    for experiment in nested_options(&repository, EXPERIMENT) {
+    for experiment in repository.nested_options(EXPERIMENT) {
         let choice = format!("{EXPERIMENT}={experiment}");
         add(choice.clone(), whole(std::slice::from_ref(&choice)));
         for cluster in repository.options("cluster") {
@@ -37,7 +42,7 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
             add(words.join(" "), whole(&words));
         }
     }
-    for group in repository.groups().into_iter().filter(|group| !is_below(group, EXPERIMENT)) {
+    for group in repository.groups().into_iter().filter(|group| !repository::is_below(group, EXPERIMENT)) {
         for option in repository.options(&group) {
             let file = format!("{group}/{option}");
             add(file.clone(), compose_raw(root, &file, &[]).map(|_| ()));
@@ -49,19 +54,4 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
 /// Whether a composition says which stage it belongs to, and so has a typed form.
 pub(crate) fn is_ours(composed: &Composed) -> bool {
     composed.tree().get(crate::schema::STAGE_KEY).is_some()
-}
-
-fn is_below(group: &str, parent: &str) -> bool {
-    group == parent || group.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// Options of a group and of the folders inside it, as `folder/option`.
-fn nested_options(repository: &Repository, parent: &str) -> Vec<String> {
-    let groups = repository.groups().into_iter().filter(|group| is_below(group, parent));
-    let options = groups.flat_map(|group| {
-        let prefix = group[parent.len()..].trim_start_matches('/').to_string();
-        let names = repository.options(&group).into_iter();
-        names.map(move |name| if prefix.is_empty() { name } else { format!("{prefix}/{name}") }).collect::<Vec<_>>()
-    });
-    options.collect()
 }

@@ -11,6 +11,7 @@ mod catalog;
 mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
+mod completion;
 mod compose;
 mod composed;
 mod defaults;
@@ -35,6 +36,7 @@ mod yaml;
 pub use args::ConfigArgs;
 pub use catalog::{Group, GroupOption, groups};
 pub use check::{Check, Problem};
+pub use completion::complete;
 pub use compose::{Composition, compose, compose_raw, from_resolved};
 pub use composed::{Composed, Explanation, read_yaml};
 pub use difference::{Difference, diff};

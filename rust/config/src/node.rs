@@ -103,6 +103,13 @@ impl Node {
         path.split('.').try_fold(self, |node, key| node.child(key))
     }
 
+    pub(crate) fn get_mut(&mut self, path: &str) -> Option<&mut Node> {
+        if path.is_empty() {
+            return Some(self);
+        }
+        path.split('.').try_fold(self, |node, key| node.child_mut(key))
+    }
+
     /// Puts this node in the place of `old`, which becomes its history.
     pub(crate) fn replacing(mut self, old: &Node) -> Self {
         self.overrode = old.overrode.clone();

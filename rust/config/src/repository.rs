@@ -3,7 +3,7 @@
 use crate::{
     ConfigError, ErrorKind,
     error::Result,
-    suggest,
+    interpolation, suggest,
     yaml::{self, Document},
 };
 use std::{
@@ -54,12 +54,13 @@ impl Repository {
                     let error = ConfigError::new(ErrorKind::Syntax, message).at(&document.root.origin);
                     return Err(error.hint("write key: value lines"));
                 }
+                interpolation::check(&document.root)?;
                 Some(Rc::new(document))
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => None,
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
-                return Err(ConfigError::new(ErrorKind::NotFound, message));
+                return Err(ConfigError::new(ErrorKind::NotFound, message).hint("check its permissions"));
             }
         };
         self.documents.borrow_mut().insert(option.to_string(), document.clone());
@@ -102,6 +103,17 @@ impl Repository {
         groups
     }
 
+    /// Options of a group and of the folders inside it, as `folder/option`.
+    pub(crate) fn nested_options(&self, parent: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for group in self.groups().into_iter().filter(|group| is_below(group, parent)) {
+            let folder = group[parent.len()..].trim_start_matches('/');
+            let name = |option: String| if folder.is_empty() { option } else { format!("{folder}/{option}") };
+            found.extend(self.options(&group).into_iter().map(name));
+        }
+        found
+    }
+
     fn entries(&self, group: &str, name: impl Fn(&Path) -> Option<String>) -> Vec<String> {
         let entries = fs::read_dir(self.root.join(group)).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.filter_map(|entry| name(&entry.path())).collect();
@@ -120,4 +132,9 @@ impl Repository {
             None => format!("options of {place}: {}", options.join(", ")),
         }
     }
+}
+
+/// Whether a group is `parent` or lies inside it.
+pub(crate) fn is_below(group: &str, parent: &str) -> bool {
+    group == parent || group.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
 }

@@ -3,7 +3,7 @@
 mod show;
 
 use crate::{
-    Composed, ConfigArgs, ConfigError, ErrorKind, compose, diff, find_root, from_resolved, groups, inspect,
+    Composed, ConfigArgs, ConfigError, ErrorKind, complete, compose, diff, find_root, from_resolved, groups, inspect,
     schema::Stage,
 };
 use clap::{Args, Subcommand};
@@ -46,6 +46,14 @@ pub enum ConfigCommand {
         #[command(flatten)]
         tree: TreeArgs,
     },
+    /// Print the script that teaches a shell to complete groups, options and keys: source <(hlrp config completion)
+    Completion,
+    /// Print what a half-typed override can become; the completion script calls it.
+    #[command(hide = true)]
+    Complete {
+        #[arg(allow_hyphen_values = true)]
+        word: String,
+    },
     /// Compose every file of the tree and check every experiment; exit code 2 when one is wrong.
     Check {
         #[command(flatten)]
@@ -80,6 +88,10 @@ pub fn run(command: &ConfigCommand) -> Result<ExitCode, ConfigError> {
         ConfigCommand::Show(arguments) => show::show(arguments),
         ConfigCommand::Explain { key, config } => print(&config.compose()?.explain(key)?.to_string()),
         ConfigCommand::Diff { left, right, tree } => differences(left, right, tree),
+        ConfigCommand::Completion => print(include_str!("completion.bash")),
+        ConfigCommand::Complete { word } => {
+            print(&complete(word).into_iter().map(|line| line + "\n").collect::<String>())
+        }
         ConfigCommand::Check { tree } => check(tree),
     }
 }

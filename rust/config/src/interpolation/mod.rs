@@ -9,3 +9,23 @@ mod resolvers;
 
 pub(crate) use parse::escape;
 pub(crate) use resolve::Resolver;
+
+use crate::{ConfigError, ErrorKind, Node, Value, error::Result};
+
+/// Checks that all references below a node can be read.
+///
+/// # Errors
+/// The first that cannot.
+pub(crate) fn check(node: &Node) -> Result<()> {
+    match &node.value {
+        Value::Str(text) => parse::parse(text).map(|_| ()).map_err(|reason| unreadable(text, &reason).at(&node.origin)),
+        Value::List(items) => items.iter().try_for_each(check),
+        Value::Map(map) => map.values().try_for_each(check),
+        _ => Ok(()),
+    }
+}
+
+fn unreadable(text: &str, reason: &str) -> ConfigError {
+    let error = ConfigError::new(ErrorKind::Interpolation, format!("cannot read '{text}': {reason}"));
+    error.hint("references read ${a.b} or ${resolver:argument}; write \\${ for a plain ${")
+}

@@ -1,5 +1,8 @@
 //! The parts of a text with references.
 
+use regex_lite::Regex;
+use std::sync::LazyLock;
+
 /// A stretch of text or a reference.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Part {
@@ -47,6 +50,24 @@ pub(crate) fn escape(text: &str) -> String {
     }
     escaped
 }
+
+/// A path is words with dots or brackets between them; references may stand for words.
+fn check_path(parts: &[Part]) -> Result<(), String> {
+    let skeleton: String = parts
+        .iter()
+        .map(|part| match part {
+            Part::Text(text) => text.as_str(),
+            Part::Reference(_) => "x",
+        })
+        .collect();
+    if PATH.is_match(skeleton.trim()) { Ok(()) } else { Err(format!("'{skeleton}' is not a path")) }
+}
+
+#[allow(clippy::unwrap_used)] // a constant pattern
+static PATH: LazyLock<Regex> = LazyLock::new(|| {
+    let word = r"[^\s.\[\]{}:'\x22,=()]+";
+    Regex::new(&format!(r"^\.*(?:{word}|\[{word}\])?(?:\.{word}|\[{word}\])*$")).unwrap()
+});
 
 struct Parser<'a> {
     chars: &'a [char],
@@ -107,7 +128,10 @@ impl Parser<'_> {
                 let name = name.trim().to_string();
                 Reference::Call { name, arguments: self.arguments()? }
             }
-            Some(_) => Reference::Path(head),
+            Some(_) => {
+                check_path(&head)?;
+                Reference::Path(head)
+            }
             None => return Err("'${' without its '}'".into()),
         };
         match self.chars.get(self.position) {

@@ -30,19 +30,32 @@ impl<'a> Resolver<'a> {
 
     /// The resolved node at a dotted path; none when there is none.
     pub(crate) fn select(&self, path: &str) -> Result<Option<Node>> {
+        let found = self.find(path)?;
+        found.map(|node| self.node(&node, path)).transpose()
+    }
+
+    /// The node at a dotted path; references on the way are followed, and the node itself if it is one, but not those
+    /// inside it.
+    pub(crate) fn find(&self, path: &str) -> Result<Option<Node>> {
         let mut node = self.root.clone();
         let mut walked = String::new();
         for key in path.split('.') {
-            if node.is_interpolation() {
-                node = self.node(&node, &walked)?;
-            }
             walked = join(&walked, key);
             node = match node.child(key) {
+                Some(child) if child.is_interpolation() => self.node(child, &walked)?,
                 Some(child) => child.clone(),
                 None => return Ok(None),
             };
         }
-        self.node(&node, &walked).map(Some)
+        Ok(Some(node))
+    }
+
+    /// The unresolved node that a value names which is one plain reference and nothing else.
+    pub(crate) fn target(&self, node: &Node, path: &str) -> Option<&'a Node> {
+        let parts = parse(node.as_str()?).ok()?;
+        let [Part::Reference(Reference::Path(target))] = parts.as_slice() else { return None };
+        let Value::Str(target) = self.as_text(target, path).ok()? else { return None };
+        self.root.get(&absolute(target.trim(), path)?)
     }
 
     fn node(&self, node: &Node, path: &str) -> Result<Node> {
@@ -77,10 +90,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn text(&self, text: &str, path: &str) -> Result<Value> {
-        let parts = parse(text).map_err(|reason| {
-            let error = ConfigError::new(ErrorKind::Interpolation, format!("{path}: cannot read '{text}': {reason}"));
-            error.hint("references read ${a.b} or ${resolver:argument}; write \\${ for a plain ${")
-        })?;
+        let parts = parse(text).map_err(|reason| super::unreadable(text, &reason))?;
         self.parts(&parts, path)
     }
 
@@ -144,7 +154,8 @@ impl<'a> Resolver<'a> {
             Some(node) => Ok(node.value),
             None => {
                 let error = unresolved(ErrorKind::Interpolation, format!("{} names no key", describe(reference)));
-                Err(error.hint_opt(apply::similar_key(self.root, &absolute)))
+                let hint = apply::similar_key(self.root, &absolute);
+                Err(error.hint(hint.unwrap_or_else(|| format!("set {absolute}, or correct the reference"))))
             }
         }
     }

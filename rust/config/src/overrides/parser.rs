@@ -5,7 +5,7 @@ use super::{
     cast::cast,
     lexer::{Kind, Token, tokens},
 };
-use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result};
+use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result, interpolation};
 use indexmap::IndexMap;
 use regex_lite::Regex;
 use std::sync::LazyLock;
@@ -48,6 +48,9 @@ pub(crate) fn parse(word: &str) -> Result<Override> {
         None => None,
         Some(text) => Some(parse_value(text.trim_start_matches([' ', '\t']), word)?),
     };
+    if let Some(value) = &value {
+        interpolation::check(&Node::new(value.clone(), Origin::word(word)))?;
+    }
     let package = part("package").or_else(|| key.ends_with('@').then(String::new));
     Ok(Override { action, key: part("key").unwrap_or_default(), package, value, word: word.to_string() })
 }
