@@ -29,8 +29,8 @@ pub(super) fn place() -> Finding {
         Place::Workstation => Finding::ok("host", format!("{host}, a workstation (no Slurm)")),
         Place::SlurmJob { id } => Finding::ok("host", format!("{host}, inside Slurm job {id}")),
         Place::LoginNode { reason } => {
-            let hint = "submit a job, or start an allocation with salloc";
-            Finding::note("host", format!("{host}, a login node ({reason}): no training here"), Some(hint))
+            let text = format!("{host}, a login node ({reason}): no training here");
+            Finding::problem("host", &format!("{text}\nhint: submit a job, or start an allocation with salloc"))
         }
     }
 }
