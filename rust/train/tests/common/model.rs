@@ -1,0 +1,141 @@
+//! A model with everything that an engine must treat right: random draws, a buffer, a parameter without gradient, rewritten rows.
+
+use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// Two linear layers with a code added in between; noise in training.
+///
+/// | tensor | shape | |
+/// |---|---|---|
+/// | `first.weight`, `first.bias` | `[16,4]`, `[16]` | |
+/// | `second.weight`, `second.bias` | `[2,16]`, `[2]` | |
+/// | `codes` | `[6,16]` | row 5 is rewritten in every step that is a multiple of 4 |
+/// | `unused` | `[3]` | never gets a gradient |
+/// | `num_calls` | `int64 []` | buffer: batches seen in training |
+pub struct Regression {
+    params: Vec<(String, Tensor)>,
+    num_calls: Tensor,
+    resets: Vec<RowReset>,
+    last_reset: u64,
+    noise: f64,
+    on_loss: Option<Box<dyn FnMut(u64)>>,
+    /// Parameters as the last validation saw them.
+    pub validated_with: Option<BTreeMap<String, Tensor>>,
+}
+
+impl Default for Regression {
+    fn default() -> Self {
+        Self::with_width(16)
+    }
+}
+
+impl Regression {
+    /// The model with `width` hidden units.
+    pub fn with_width(width: i64) -> Self {
+        tch::manual_seed(0);
+        let param = |name: &str, shape: &[i64]| {
+            let tensor = Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.3;
+            (name.to_owned(), tensor.set_requires_grad(true))
+        };
+        Self {
+            params: vec![
+                param("first.weight", &[width, 4]),
+                param("first.bias", &[width]),
+                param("second.weight", &[2, width]),
+                param("second.bias", &[2]),
+                param("codes", &[6, width]),
+                param("unused", &[3]),
+            ],
+            num_calls: Tensor::zeros([], (Kind::Int64, Device::Cpu)),
+            resets: Vec::new(),
+            last_reset: 0,
+            noise: 0.1,
+            on_loss: None,
+            validated_with: None,
+        }
+    }
+
+    /// The same model without noise on its input.
+    pub fn without_noise(mut self) -> Self {
+        self.noise = 0.0;
+        self
+    }
+
+    /// The same model, which calls `on_loss` with the step at the start of every forward pass.
+    pub fn calling(mut self, on_loss: impl FnMut(u64) + 'static) -> Self {
+        self.on_loss = Some(Box::new(on_loss));
+        self
+    }
+
+    /// The parameter called `name`.
+    pub fn param(&self, name: &str) -> Tensor {
+        self.params.iter().find(|(known, _)| known == name).unwrap().1.shallow_clone()
+    }
+
+    fn predict(&self, state_BN: &Tensor) -> Tensor {
+        let code = self.param("codes").select(0, 1);
+        let hidden = (state_BN.linear(&self.param("first.weight"), Some(&self.param("first.bias"))) + code).tanh();
+        hidden.linear(&self.param("second.weight"), Some(&self.param("second.bias")))
+    }
+}
+
+fn inputs(batch: &DeviceBatch) -> (Tensor, Tensor) {
+    let [state, action] = [&batch.state, &batch.action].map(|s| s.as_ref().unwrap().values_BTN.select(1, 0));
+    (state, action)
+}
+
+impl Task for Regression {
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.params.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
+    fn buffers(&self) -> Vec<(String, Tensor)> {
+        vec![("num_calls".to_owned(), self.num_calls.shallow_clone())]
+    }
+
+    fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
+        if let Some(on_loss) = &mut self.on_loss {
+            on_loss(step);
+        }
+        let (state, action) = inputs(batch);
+        let noisy = &state + Tensor::randn_like(&state) * self.noise;
+        let loss = self.predict(&noisy).mse_loss(&action, Reduction::Mean);
+        let _ = self.num_calls.g_add_scalar_(1);
+        if step.is_multiple_of(4) && self.last_reset != step {
+            self.last_reset = step;
+            tch::no_grad(|| {
+                self.param("codes")
+                    .select(0, 5)
+                    .copy_(&Tensor::randn([self.param("codes").size()[1]], (Kind::Float, Device::Cpu)))
+            });
+            self.resets.push(RowReset { parameter: "codes".to_owned(), rows: Tensor::from_slice(&[5i64]) });
+        }
+        Ok(LossOutput { metrics: vec![("mse", loss.shallow_clone())], loss })
+    }
+
+    fn take_row_resets(&mut self) -> Vec<RowReset> {
+        std::mem::take(&mut self.resets)
+    }
+
+    fn validate(
+        &mut self,
+        batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
+        _: &ValidationContext<'_>,
+    ) -> anyhow::Result<Validation> {
+        let _ = Tensor::randn([5], (Kind::Float, Device::Cpu)); // a validation may draw; training must not notice
+        let mut losses = Vec::new();
+        for batch in batches {
+            let (state, action) = inputs(&batch?);
+            losses.push(self.predict(&state).mse_loss(&action, Reduction::Mean).double_value(&[]));
+        }
+        self.validated_with =
+            Some(self.params.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect());
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        Ok(Validation { metrics: BTreeMap::from([("val/loss".to_owned(), mean)]) })
+    }
+
+    fn checkpoint_extras(&self) -> serde_json::Value {
+        serde_json::json!({ "width": self.param("first.bias").size()[0] })
+    }
+}

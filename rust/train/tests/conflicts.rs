@@ -1,0 +1,103 @@
+//! What may change when a run continues, and what may not.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Numbers, Regression, alone, settings, train};
+use hlrp_train::{TrainError, Trainer};
+use std::path::Path;
+
+/// What continuing `run_dir` with `words` says.
+fn resume(run_dir: &Path, words: &[&str]) -> Result<(), TrainError> {
+    let resume = format!("training.resume_from_checkpoint={}", run_dir.display());
+    let words: Vec<&str> = words.iter().copied().chain([resume.as_str()]).collect();
+    Trainer::new(settings(run_dir, &words), &mut Regression::default(), &mut Numbers::default()).map(drop)
+}
+
+#[test]
+fn every_key_that_changes_the_computation_is_named_with_both_values() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    train(settings(&run_dir, &[])).unwrap();
+    for (word, line) in [
+        ("model.dim=64", "model.dim was 128, is 64"),
+        ("seed=7", "seed was 42, is 7"),
+        ("precision=bf16-mixed", "precision was 32-true, is bf16-mixed"),
+        ("data.request.image_deltas=[0,9]", "data.request.image_deltas was "),
+        ("data.sources.metaworld_mt5.num_val_episodes=4", "data.sources.metaworld_mt5.num_val_episodes was 5, is 4"),
+        ("training.max_steps=20", "training.max_steps was 12, is 20"),
+        ("training.optimizer.lr=5e-4", "training.optimizer.lr was "),
+        ("training.ema.enabled=true", "training.ema.enabled was false, is true"),
+        ("training.checkpoint.mode=max", "training.checkpoint.mode was min, is max"),
+    ] {
+        let error = resume(&run_dir, &[word]).unwrap_err();
+        assert!(matches!(error, TrainError::Conflict { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(line) && text.contains("hint: "), "{text}");
+    }
+    let error = resume(&run_dir, &["model.dim=64", "seed=7"]).unwrap_err().to_string();
+    assert!(error.contains("model.dim") && error.contains("seed"), "{error}");
+}
+
+#[test]
+fn what_changes_only_speed_places_and_cadence_is_free() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    train(settings(&run_dir, &[])).unwrap();
+    resume(
+        &run_dir,
+        &[
+            "data.loader.num_workers=7",
+            "data.cache.enabled=true",
+            "data.sources.metaworld_mt5.root=/elsewhere",
+            "logging.level=debug",
+            "paths.root=/elsewhere",
+            "training.log_every_n_steps=3",
+            "training.checkpoint.every_n_steps=5",
+            "validation.check_interval=2",
+        ],
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_run_with_a_constant_rate_may_be_lengthened() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    let constant = "training.scheduler.type=none";
+    train(settings(&run_dir, &[constant])).unwrap();
+    resume(&run_dir, &[constant, "training.max_steps=20"]).unwrap();
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = |change: fn(&mut hlrp_train::Settings), key: &str| {
+        let mut settings = settings(&folder.path().join("run"), &[]);
+        change(&mut settings);
+        let error = Trainer::new(settings, &mut Regression::default(), &mut Numbers::default()).err().unwrap();
+        assert!(error.to_string().starts_with(key), "{error}");
+    };
+    let _alone = alone();
+    refuse(|s| s.training.max_steps = 0, "training.max_steps: ");
+    refuse(|s| s.training.gradient.accumulate_steps = 0, "training.gradient.accumulate_steps: ");
+    refuse(|s| s.training.gradient.clip_norm = Some(-1.0), "training.gradient.clip_norm: ");
+    refuse(|s| s.training.checkpoint.keep_last = Some(0), "training.checkpoint.keep_last: ");
+    refuse(|s| s.validation.check_interval = 0, "validation.check_interval: ");
+    refuse(
+        |s| (s.training.resume_from_checkpoint, s.training.load_weights_from) = (Some("a".into()), Some("b".into())),
+        "training.load_weights_from: ",
+    );
+}
+
+#[test]
+fn a_monitor_that_the_validation_does_not_give_is_named_with_those_that_it_does() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    let error = train(settings(&run_dir, &["training.checkpoint.monitor=val/accuracy"])).unwrap_err().to_string();
+    assert!(error.contains("'val/accuracy'") && error.contains("hint: choose one of val/loss"), "{error}");
+}

@@ -1,0 +1,103 @@
+//! A checkpoint that is not what was written is refused, with a whole one as the way out.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Numbers, Regression, alone, checkpoint, settings, train};
+use hlrp_train::{Checkpoint, TrainError, Trainer, checkpoint::find};
+use std::{fs, path::Path};
+
+/// A run with checkpoints at 4, 8 and 12.
+fn finished_run() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    train(settings(&run_dir, &[])).unwrap();
+    (folder, run_dir)
+}
+
+fn error_of(path: &Path) -> String {
+    Checkpoint::open(path).err().expect("the checkpoint is refused").to_string()
+}
+
+#[test]
+fn a_truncated_file_is_named() {
+    let _alone = alone();
+    let (_folder, run_dir) = finished_run();
+    for file in ["model.safetensors", "optimizer.safetensors", "state.json", "config.yaml", "manifest.json"] {
+        let path = checkpoint(&run_dir, 12).join(file);
+        let content = fs::read(&path).unwrap();
+        fs::write(&path, &content[..content.len() / 2]).unwrap();
+        let error = error_of(&run_dir);
+        assert!(error.starts_with(&format!("{}: the checkpoint is damaged", path.display())), "{error}");
+        let whole = checkpoint(&run_dir, 8);
+        assert!(error.contains(&format!("{} is whole", whole.display())), "{error}");
+        fs::write(&path, content).unwrap();
+    }
+    Checkpoint::open(&run_dir).unwrap();
+}
+
+#[test]
+fn a_single_changed_byte_is_found() {
+    let _alone = alone();
+    let (_folder, run_dir) = finished_run();
+    let path = checkpoint(&run_dir, 12).join("model.safetensors");
+    let mut content = fs::read(&path).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    fs::write(&path, content).unwrap();
+    assert!(error_of(&run_dir).contains("sha256 differs"), "{}", error_of(&run_dir));
+}
+
+#[test]
+fn the_hint_skips_damaged_neighbours_and_says_when_there_is_none() {
+    let _alone = alone();
+    let (_folder, run_dir) = finished_run();
+    let remove = |step| fs::remove_file(checkpoint(&run_dir, step).join("optimizer.safetensors")).unwrap();
+    remove(12);
+    remove(8);
+    let whole = checkpoint(&run_dir, 4);
+    assert!(error_of(&run_dir).contains(&format!("{} is whole", whole.display())), "{}", error_of(&run_dir));
+    remove(4);
+    assert!(error_of(&run_dir).contains("the file is missing"), "{}", error_of(&run_dir));
+    assert!(error_of(&run_dir).contains("no other checkpoint beside it is whole"), "{}", error_of(&run_dir));
+}
+
+#[test]
+fn a_refused_resume_changes_neither_model_nor_disk() {
+    let _alone = alone();
+    let (_folder, run_dir) = finished_run();
+    fs::remove_file(checkpoint(&run_dir, 12).join("optimizer.safetensors")).unwrap();
+    let resume = format!("training.resume_from_checkpoint={}", run_dir.display());
+    let mut task = Regression::default();
+    let before = task.param("first.weight").copy();
+    let error = Trainer::new(settings(&run_dir, &[&resume]), &mut task, &mut Numbers::default()).err();
+    assert!(matches!(error, Some(TrainError::Damaged { .. })));
+    assert_eq!(task.param("first.weight"), before);
+}
+
+#[test]
+fn another_format_version_is_refused() {
+    let _alone = alone();
+    let (_folder, run_dir) = finished_run();
+    let path = checkpoint(&run_dir, 12).join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"format_version\": 1", "\"format_version\": 99");
+    fs::write(&path, text).unwrap();
+    assert!(error_of(&run_dir).contains("checkpoint format 99, this program reads format 1"), "{}", error_of(&run_dir));
+}
+
+#[test]
+fn a_path_that_is_no_checkpoint_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |path: &Path| find(path).unwrap_err().to_string();
+    assert!(error(&folder.path().join("nowhere")).contains("it does not exist"));
+    assert!(error(folder.path()).contains("it holds neither a checkpoint nor a run"));
+    fs::create_dir(folder.path().join("checkpoints")).unwrap();
+    assert!(error(folder.path()).contains("this run has not finished a checkpoint"));
+    fs::write(folder.path().join("checkpoints/last"), "step-000008\n").unwrap();
+    assert!(error(folder.path()).contains("the folder that last names is missing"), "{}", error(folder.path()));
+    fs::write(folder.path().join("checkpoints/last"), "../elsewhere").unwrap();
+    assert!(
+        error(folder.path()).contains("'../elsewhere' is not the name of a checkpoint"),
+        "{}",
+        error(folder.path())
+    );
+}
