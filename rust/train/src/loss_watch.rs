@@ -72,3 +72,49 @@ fn describe(samples: &[SampleMeta]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn samples(frames: &[(&str, u64, u64)]) -> Arc<Vec<SampleMeta>> {
+        let meta = |(source, episode, frame): &(&str, u64, u64)| SampleMeta {
+            source: (*source).to_owned(),
+            episode: *episode,
+            frame: *frame,
+            dt_s: 0.5,
+        };
+        Arc::new(frames.iter().map(meta).collect())
+    }
+
+    #[test]
+    fn a_check_after_many_steps_names_the_first_bad_one() {
+        let mut watch = LossWatch::default();
+        let good = samples(&[("a", 0, 1)]);
+        watch.watch(1, "loss", &Tensor::from(0.5f32), &good);
+        watch.watch(
+            2,
+            "loss",
+            &Tensor::from(f32::INFINITY),
+            &samples(&[("b", 7, 3), ("a", 1, 2), ("a", 0, 9), ("a", 0, 4)]),
+        );
+        watch.watch(3, "loss", &Tensor::from(f32::NAN), &good);
+        let error = watch.check(|| "step-000001".to_owned()).unwrap_err().to_string();
+        assert!(error.starts_with("step 2: the loss is inf\n"), "{error}");
+        assert!(
+            error.contains("samples: a: episode 0 frame 9, 4; episode 1 frame 2; b: episode 7 frame 3\n"),
+            "{error}"
+        );
+        assert!(error.contains("last good checkpoint: step-000001"), "{error}");
+    }
+
+    #[test]
+    fn what_was_checked_is_forgotten() {
+        let mut watch = LossWatch::default();
+        watch.watch(1, "gradient norm", &Tensor::from(f32::NAN), &samples(&[]));
+        assert!(watch.check(String::new).is_err());
+        watch.check(String::new).unwrap();
+    }
+}

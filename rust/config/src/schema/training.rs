@@ -86,7 +86,7 @@ pub struct EmaConfig {
     pub decay: f64,
     /// Steps between updates.
     pub update_every_n_steps: u64,
-    /// First step that counts.
+    /// Updates begin after this step.
     pub update_after_step: u64,
 }
 
