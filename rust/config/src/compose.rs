@@ -6,9 +6,9 @@ use crate::{
     defaults::{self, Choices},
     error::Result,
     merge::{follow_references, merge},
-    overrides,
+    overrides::{self, Override},
     repository::Repository,
-    yaml,
+    suggest, yaml,
 };
 use indexmap::IndexMap;
 use std::{
@@ -66,7 +66,8 @@ pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Resu
             let hint = "for hydra.run.dir use logging.run_dir";
             return Err(ConfigError::new(ErrorKind::UnknownKey, message).hint(hint));
         }
-        apply(&mut tree, value)?;
+        apply(&mut tree, value)
+            .map_err(|error| misspelt_group(&repository, value).map_or(error.clone(), |hint| error.hint(hint)))?;
     }
     let files = included.iter().map(|file| (repository.file(&file.file), file.package.clone())).collect();
     Ok(Composition { tree, words: overrides.to_vec(), choices: choices.known, primary, files })
@@ -99,6 +100,14 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
         files: vec![(path.to_path_buf(), String::new())],
     };
     composition.resolve()
+}
+
+/// A suggestion for a changed key of a single word that may have meant a group.
+fn misspelt_group(repository: &Repository, word: &Override) -> Option<String> {
+    let groups = repository.groups();
+    let group = suggest::closest(&word.key, groups.iter().map(String::as_str))?;
+    let may_be = word.action == overrides::Action::Change && !word.key.contains('.') && group != word.key;
+    may_be.then(|| format!("did you mean '{group}'?"))
 }
 
 /// A file's values at their place, without its `defaults` list.

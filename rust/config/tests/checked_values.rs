@@ -1,0 +1,103 @@
+//! The typed structs refuse unknown keys, missing keys, wrong types and values that cannot be meant, and say who set them.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{our_root, owned};
+use hlrp_config::{ErrorKind, compose, schema::LaqConfig};
+
+fn refusal(words: &[&str]) -> (ErrorKind, String) {
+    let composed = compose(&our_root(), "config", &owned(words)).unwrap_or_else(|error| panic!("{error}"));
+    let error = composed.extract::<LaqConfig>().expect_err("a value that cannot be meant");
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
+    let words = [
+        "data.loader.batch_size=0",
+        "data.loader.num_workers=0",
+        "data.sources.metaworld_mt5.episodes=[]",
+        "data.request.image_deltas=[0]",
+        "data.request.action_deltas=[0.5]",
+        "device=gpu",
+        "num_threads=0",
+        "experiment.name=a/b",
+        "logging.min_free_gb=-1",
+        "model.dim=-8",
+        "model.codebook_size=1",
+        "model.code_seq_len=3",
+        "model.image_size=100",
+        "model.attn_dropout=1.5",
+        "model.vq_discarding_threshold=2",
+        "model.codebook_replace_schedule=[[0,10]]",
+        "model.pixel_decoder.enabled=false",
+        "model.pixel_decoder.loss_weight=-1",
+        "training.max_steps=0",
+        "training.optimizer.lr=0",
+        "training.optimizer.betas=[0.9,1.0]",
+        "training.scheduler.warmup_steps=100000000",
+        "training.gradient.clip_norm=0",
+        "training.gradient.accumulate_steps=0",
+        "training.ema.decay=1.1",
+        "training.checkpoint.every_n_steps=0",
+        "training.checkpoint.keep_last=0",
+        "validation.check_interval=0",
+        "validation.limit_batches=0",
+    ];
+    for word in words {
+        let (kind, text) = refusal(&[word]);
+        let key = word.split('=').next().unwrap();
+        assert_eq!(kind, ErrorKind::Value, "{text}");
+        assert!(text.contains(key) && text.contains("hint: "), "{word}: {text}");
+        // What two keys make impossible together is laid to one of them, which the word need not have set.
+        let alone = !matches!(key, "model.pixel_decoder.enabled");
+        assert!(!alone || text.contains(&format!("(command line: {word})")), "{word}: {text}");
+    }
+}
+
+#[test]
+fn data_without_sources_is_refused() {
+    let (kind, text) = refusal(&["~data.sources.metaworld_mt5"]);
+    assert_eq!(kind, ErrorKind::Value);
+    assert!(
+        text.starts_with("data.sources: no source of data (") && text.contains("config/data/lerobot.yaml:"),
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_types_name_their_key_and_the_word_that_set_it() {
+    let words =
+        ["model.dim=wide", "model.dim=1.5", "training.max_steps=-1", "seed=null", "training.checkpoint.mode=best"];
+    for word in words {
+        let (kind, text) = refusal(&[word]);
+        assert_eq!(kind, ErrorKind::Type, "{text}");
+        assert!(
+            text.contains(word.split('=').next().unwrap()) && text.contains(&format!("command line: {word}")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn unknown_and_missing_keys_are_named_in_full() {
+    let (kind, text) = refusal(&["+training.optimizer.lrr=1"]);
+    assert_eq!(kind, ErrorKind::UnknownKey);
+    assert!(
+        text.contains("'training.optimizer.lrr'") && text.contains("did you mean 'training.optimizer.lr'?"),
+        "{text}"
+    );
+    let (kind, text) = refusal(&["~training.optimizer.lr"]);
+    assert_eq!(kind, ErrorKind::MissingKey);
+    assert!(text.contains("'training.optimizer.lr'") && text.contains("config/training/laq.yaml"), "{text}");
+    let (kind, text) = refusal(&["experiment.description=???"]);
+    assert_eq!(kind, ErrorKind::MissingKey);
+    assert!(text.contains("'experiment.description' must be set"), "{text}");
+}
+
+#[test]
+fn a_warm_up_may_fill_the_run_but_not_exceed_it() {
+    let words = owned(&["training.max_steps=10", "training.scheduler.warmup_steps=9"]);
+    assert!(compose(&our_root(), "config", &words).unwrap().extract::<LaqConfig>().is_ok());
+}

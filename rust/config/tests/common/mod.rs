@@ -1,0 +1,50 @@
+//! Small trees for tests.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)] // each test file uses a part of it
+
+use hlrp_config::{Composed, ConfigError, compose};
+use std::path::{Path, PathBuf};
+
+/// A folder of YAML files that goes away with the test.
+pub struct Tree(tempfile::TempDir);
+
+impl Tree {
+    /// Files by name below the root, without `.yaml`.
+    pub fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(format!("{name}.yaml"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        Self(folder)
+    }
+
+    pub fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn compose(&self, words: &[&str]) -> Result<Composed, ConfigError> {
+        compose(self.root(), "config", &owned(words))
+    }
+
+    /// The composition as compact JSON.
+    pub fn json(&self, words: &[&str]) -> String {
+        self.compose(words).unwrap_or_else(|error| panic!("{error}")).tree().to_json().to_string()
+    }
+
+    /// The text of the error, which must have a hint.
+    pub fn error(&self, words: &[&str]) -> String {
+        let text = self.compose(words).expect_err("a mistake").to_string();
+        assert!(text.contains("\nhint: "), "no hint in: {text}");
+        text
+    }
+}
+
+pub fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_string()).collect()
+}
+
+/// The repository's own tree.
+pub fn our_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
+}
