@@ -50,5 +50,5 @@ golden: setup ## compare with reference numbers: DIR=<folder of cases> [CASES=<g
 
 oracle: setup ## compare a dataset as we read it with what LeRobot reads: DATASET=<folder> ORACLE=<file>
 	@[[ -n "$(DATASET)" && -n "$(ORACLE)" ]] || { echo 'error: DATASET or ORACLE is not set'; \
-	  echo 'hint: make oracle DATASET=tests/data/metaworld_mt5 ORACLE=tests/oracle/oracle_metaworld_mt5.jsonl'; exit 2; }
+	  echo 'hint: make oracle DATASET=tests/data/metaworld_mt5 ORACLE=tests/data/oracle_metaworld_mt5.jsonl'; exit 2; }
 	cargo run $(CARGO_FLAGS) --quiet -p hlrp-data --example oracle -- "$(DATASET)" "$(ORACLE)"

@@ -6,6 +6,7 @@
 mod anchors;
 mod batch;
 mod cache;
+pub mod check;
 mod error;
 mod frames;
 mod image;
@@ -15,6 +16,7 @@ mod lru;
 mod request;
 mod resize;
 mod sampler;
+pub mod show;
 mod source;
 #[cfg(feature = "ffmpeg")]
 pub mod video;

@@ -91,6 +91,10 @@ pub(crate) fn read_episodes(root: &Path, tasks: &[String]) -> Result<Episodes, D
     let mut files: Vec<(u32, u32)> = Vec::new();
     for (episode, file) in &mut rows {
         if files.last() != Some(file) {
+            if files.contains(file) {
+                let what = format!("episode {} goes back to data file {:03}/{:03}", episode.index, file.0, file.1);
+                return Err(DataError::file(&root.join("meta/episodes"), what, "record or convert the dataset again"));
+            }
             files.push(*file);
         }
         episode.data_file = files.len() as u32 - 1;

@@ -19,7 +19,7 @@ pub use info::{Feature, Info};
 pub use stats::{FeatureStats, read_stats};
 
 pub(crate) use table::Table;
-pub(crate) use values::{append_f64, ints};
+pub(crate) use values::append_f64;
 
 use crate::DataError;
 use episodes::MANY_TASKS;
@@ -176,6 +176,24 @@ impl Dataset {
             what: format!("row {row} has the task_index {task}, but meta/tasks.parquet has {} tasks", self.tasks.len()),
             hint: "fetch meta/tasks.parquet again".into(),
         })
+    }
+
+    /// The different instructions of an episode's frames, in the order of their first frame.
+    ///
+    /// # Errors
+    /// As [`Dataset::task_text`].
+    pub fn tasks_of(&self, episode: &Episode) -> Result<Vec<&str>, DataError> {
+        if episode.task != MANY_TASKS {
+            return Ok(vec![self.task_text(episode.from_row)?]);
+        }
+        let mut tasks = Vec::new();
+        for row in episode.from_row..episode.to_row {
+            let task = self.task_text(row)?;
+            if !tasks.contains(&task) {
+                tasks.push(task);
+            }
+        }
+        Ok(tasks)
     }
 
     /// Where each episode lies in the videos of a camera, in the order of [`Dataset::episodes`].

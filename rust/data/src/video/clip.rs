@@ -37,11 +37,6 @@ impl Clip {
         Ok(Self { path: path.to_owned(), file, index, parameters })
     }
 
-    /// Where the file lies.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Where its pictures lie.
     pub(crate) fn index(&self) -> &PacketIndex {
         &self.index

@@ -1,0 +1,8 @@
+//! What is in a dataset, as text and as a sheet of pictures.
+
+mod canvas;
+mod sheet;
+mod summary;
+
+pub use sheet::{SheetLayout, contact_sheet};
+pub use summary::summary;

@@ -1,0 +1,114 @@
+//! A contact sheet: one line of pictures per episode and camera, at times spread evenly over the episode.
+
+use super::canvas::{Canvas, GLYPH};
+use crate::{
+    DataError, FrameSize,
+    lerobot::{Dataset, Episode},
+};
+use image::RgbImage;
+use std::sync::Arc;
+
+/// How many pictures a contact sheet has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SheetLayout {
+    /// Episodes, spread evenly over the dataset.
+    pub num_episodes: usize,
+    /// Times of each episode, from its first frame to its last.
+    pub num_times: usize,
+    /// Height of a picture in pixels.
+    pub thumb_height: usize,
+}
+
+const GAP: u32 = 4;
+const LABEL_LETTERS: usize = 26;
+const LABEL_WIDTH: u32 = LABEL_LETTERS as u32 * GLYPH + 12;
+const TITLE_HEIGHT: u32 = 40;
+
+/// Draws the contact sheet of a dataset.
+///
+/// # Errors
+/// When a picture cannot be had.
+pub fn contact_sheet(dataset: &Arc<Dataset>, layout: SheetLayout) -> Result<RgbImage, DataError> {
+    let episodes = dataset.episodes();
+    let chosen: Vec<&Episode> = spread(episodes.len(), layout.num_episodes).map(|at| &episodes[at]).collect();
+    let mut lines = Vec::new();
+    for camera in dataset.camera_keys() {
+        lines.push(Line::new(dataset, camera, layout.thumb_height)?);
+    }
+    let line_height = layout.thumb_height as u32 + GLYPH + 2 * GAP;
+    let widest = lines.iter().map(|line| line.thumb.width as u32).max().unwrap_or(0);
+    let (columns, rows) = (layout.num_times as u32, (chosen.len() * lines.len()) as u32);
+    let mut canvas = Canvas::new(LABEL_WIDTH + columns * (widest + GAP) + GAP, TITLE_HEIGHT + rows * line_height);
+    let name = dataset.root().file_name().map_or("dataset".into(), |name| name.to_string_lossy());
+    let title = format!("{name}: {} episodes, {} frames at {} fps", episodes.len(), dataset.num_frames(), dataset.fps());
+    canvas.text(8, 12, 2, &title);
+    let mut y = TITLE_HEIGHT;
+    for episode in chosen {
+        for line in &lines {
+            line.draw(dataset, episode, layout.num_times, &mut canvas, y)?;
+            y += line_height;
+        }
+    }
+    Ok(canvas.image)
+}
+
+/// One camera of the sheet.
+struct Line<'a> {
+    camera: &'a str,
+    thumb: FrameSize,
+}
+
+impl<'a> Line<'a> {
+    /// Pictures of this height that keep the camera's aspect ratio.
+    fn new(dataset: &Dataset, camera: &'a str, height: usize) -> Result<Self, DataError> {
+        let native = dataset.camera(camera)?.frame_size().filter(|size| size.height > 0);
+        let width = native.map_or(height, |size| (size.width * height / size.height).max(1));
+        Ok(Self { camera, thumb: FrameSize { height, width } })
+    }
+
+    fn draw(
+        &self,
+        dataset: &Arc<Dataset>,
+        episode: &Episode,
+        num_times: usize,
+        canvas: &mut Canvas,
+        y: u32,
+    ) -> Result<(), DataError> {
+        let rows: Vec<u64> =
+            spread(episode.num_frames() as usize, num_times).map(|frame| episode.from_row + frame as u64).collect();
+        let frame_len = 3 * self.thumb.height * self.thumb.width;
+        let mut pixels_TCHW = vec![0; rows.len() * frame_len];
+        dataset.frame_store(self.camera, Some(self.thumb))?.reader(1)?.read(&rows, &mut pixels_TCHW)?;
+        let (width, height) = (self.thumb.width as u32, self.thumb.height as u32);
+        canvas.text(8, y, 1, &format!("episode {}", episode.index));
+        canvas.text(8, y + 12, 1, &format!("{} frames", episode.num_frames()));
+        canvas.text(8, y + 24, 1, &self.camera.chars().take(LABEL_LETTERS).collect::<String>());
+        let max_lines = (height.saturating_sub(28) / (GLYPH + 3)) as usize;
+        canvas.paragraph(8, y + 38, LABEL_LETTERS, max_lines, dataset.task_text(episode.from_row)?);
+        for (nth, (row, pixels_CHW)) in (0..).zip(rows.iter().zip(pixels_TCHW.chunks_exact(frame_len))) {
+            let x = LABEL_WIDTH + nth * (width + GAP);
+            canvas.picture(x, y, width, height, pixels_CHW);
+            let seconds = (row - episode.from_row) as f64 / dataset.fps();
+            canvas.text(x, y + height + 2, 1, &format!("{seconds:.2} s"));
+        }
+        Ok(())
+    }
+}
+
+/// `count` of `total` positions, from the first to the last; all of them when there are fewer.
+fn spread(total: usize, count: usize) -> impl Iterator<Item = usize> {
+    let count = count.min(total);
+    (0..count).map(move |nth| if count < 2 { 0 } else { nth * (total - 1) / (count - 1) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn positions_are_spread_from_the_first_to_the_last() {
+        assert_eq!(spread(10, 4).collect::<Vec<_>>(), [0, 3, 6, 9]);
+        assert_eq!(spread(2, 4).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(spread(0, 4).count(), 0);
+    }
+}

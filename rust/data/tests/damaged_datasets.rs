@@ -1,0 +1,224 @@
+//! What is wrong with a dataset is one clear error that names the file and says what to do; `check` lists all of it.
+#![cfg(feature = "ffmpeg")]
+#![allow(clippy::unwrap_used)]
+
+use arrow_array::RecordBatch;
+use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+const VIDEO: &str = "videos/observation.images.front/chunk-000/file-000.mp4";
+const DATA: &str = "data/chunk-000/file-000.parquet";
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data").join(name)
+}
+
+/// A copy of a small dataset that a test may damage.
+struct Copy {
+    folder: TempDir,
+}
+
+impl Copy {
+    fn of(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy_tree(&fixture(name), folder.path());
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let path = self.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    fn cut(&self, file: &str, keep: f64) {
+        let path = self.path().join(file);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..(bytes.len() as f64 * keep) as usize]).unwrap();
+    }
+
+    /// Rewrites a parquet file.
+    fn rewrite(&self, file: &str, change: impl Fn(RecordBatch) -> RecordBatch) {
+        let path = self.path().join(file);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
+        let batches: Vec<_> = reader.map(|batch| change(batch.unwrap())).collect();
+        let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batches[0].schema(), None).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.close().unwrap();
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::write(target, fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+/// Runs `hlrp-data`: its exit code, standard output and standard error.
+fn run(command: &str, path: &Path) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hlrp-data")).arg(command).arg(path).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// `check` exits with 1 and one of its lines has all of these words.
+fn check_finds(path: &Path, words: &[&str]) {
+    let (code, stdout, stderr) = run("check", path);
+    assert_eq!(code, 1, "{stdout}{stderr}");
+    assert!(stdout.lines().any(|line| words.iter().all(|word| line.contains(word))), "no line has {words:?}:\n{stdout}");
+}
+
+#[test]
+fn whole_datasets_have_no_findings() {
+    for name in ["metaworld_mt5", "pusht_scripted", "stress_v3", "h264_bframes", "hevc", "hevc_open_gop", "embedded_images"] {
+        let (code, stdout, _) = run("check", &fixture(name));
+        assert_eq!((code, stdout.as_str()), (0, "ok\n"), "{name}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there() {
+    let (code, _, stderr) = run("show", Path::new("/nowhere/robots"));
+    assert_eq!(code, 1);
+    assert!(stderr.starts_with("error: /nowhere/robots: there is no such folder\nhint: "), "{stderr}");
+}
+
+#[test]
+fn a_dataset_of_version_2_1_says_how_to_convert_it() {
+    let copy = Copy::of("hevc");
+    copy.replace("meta/info.json", "\"v3.0\"", "\"v2.1\"");
+    let (code, _, stderr) = run("show", copy.path());
+    assert_eq!(code, 1);
+    assert!(stderr.contains("LeRobot v2.1 dataset; v3.0 is read"), "{stderr}");
+    assert!(stderr.contains("hint: convert it: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="), "{stderr}");
+}
+
+#[test]
+fn a_video_that_is_cut_off() {
+    let copy = Copy::of("h264_bframes");
+    copy.cut(VIDEO, 0.7);
+    check_finds(copy.path(), &["file-000.mp4", "cut off"]);
+    let (code, _, stderr) = run("show", copy.path());
+    assert_eq!(code, 1);
+    assert!(stderr.contains("file-000.mp4") && stderr.contains("hint: "), "{stderr}");
+}
+
+#[test]
+fn a_picture_within_a_video_that_is_overwritten() {
+    let copy = Copy::of("h264_bframes");
+    let path = copy.path().join(VIDEO);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 600].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    check_finds(copy.path(), &["file-000.mp4", "episode", "frame at"]);
+}
+
+#[test]
+fn a_video_that_is_missing() {
+    let copy = Copy::of("hevc");
+    fs::remove_file(copy.path().join(VIDEO)).unwrap();
+    check_finds(copy.path(), &["file-000.mp4", "No such file"]);
+}
+
+#[test]
+fn a_video_that_ends_before_its_episodes() {
+    let copy = Copy::of("h264_bframes");
+    let other = Copy::of("hevc");
+    // One frame per second more slowly, the last frames lie past the end of the video.
+    copy.replace("meta/info.json", "\"fps\": 20", "\"fps\": 19");
+    check_finds(copy.path(), &["timestamp is", "19 frames per second"]);
+    let spans = "meta/episodes/chunk-000/file-000.parquet";
+    other.rewrite(spans, |batch| shifted(&batch, "videos/observation.images.front/from_timestamp", 1.0));
+    check_finds(other.path(), &["file-000.mp4", "episode 2 ends at", "past the last picture"]);
+}
+
+/// Adds `by` to a column of doubles.
+fn shifted(batch: &RecordBatch, column: &str, by: f64) -> RecordBatch {
+    use arrow_array::{Float64Array, cast::AsArray, types::Float64Type};
+    let at = batch.schema().index_of(column).unwrap();
+    let mut columns = batch.columns().to_vec();
+    let values = columns[at].as_primitive::<Float64Type>().iter().map(|value| value.map(|value| value + by));
+    columns[at] = std::sync::Arc::new(values.collect::<Float64Array>());
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+#[test]
+fn a_parquet_file_without_a_column() {
+    let copy = Copy::of("hevc");
+    copy.rewrite(DATA, |mut batch| {
+        batch.remove_column(batch.schema().index_of("action").unwrap());
+        batch
+    });
+    check_finds(copy.path(), &["data/chunk-000/file-000.parquet", "has no column `action`", "its columns are", "timestamp"]);
+}
+
+#[test]
+fn a_parquet_file_that_is_cut_off() {
+    let copy = Copy::of("hevc");
+    copy.cut(DATA, 0.5);
+    check_finds(copy.path(), &["data/chunk-000/file-000.parquet", "not a whole parquet file"]);
+}
+
+#[test]
+fn a_parquet_file_with_fewer_rows_than_its_episodes() {
+    let copy = Copy::of("hevc");
+    copy.rewrite(DATA, |batch| batch.slice(0, 40.min(batch.num_rows())));
+    check_finds(copy.path(), &["data/chunk-000/file-000.parquet", "rows, but its episodes have 62"]);
+}
+
+#[test]
+fn a_value_that_is_no_number() {
+    use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, cast::AsArray};
+    use std::sync::Arc;
+    let copy = Copy::of("hevc");
+    copy.rewrite(DATA, |batch| {
+        let at = batch.schema().index_of("action").unwrap();
+        let mut values = vec![0.5_f32; 2 * batch.num_rows()];
+        values[7] = f32::NAN;
+        let (field, width) = match batch.schema().field(at).data_type() {
+            arrow_schema::DataType::FixedSizeList(field, width) => (Arc::clone(field), *width),
+            other => panic!("action is {other}"),
+        };
+        assert_eq!(batch.column(at).as_fixed_size_list().len(), batch.num_rows());
+        let list: ArrayRef = Arc::new(FixedSizeListArray::new(field, width, Arc::new(Float32Array::from(values)), None));
+        let mut columns = batch.columns().to_vec();
+        columns[at] = list;
+        RecordBatch::try_new(batch.schema(), columns).unwrap()
+    });
+    check_finds(copy.path(), &["column `action` is NaN at row 3"]);
+}
+
+#[test]
+fn counts_that_disagree() {
+    let copy = Copy::of("hevc");
+    copy.replace("meta/info.json", "\"total_frames\": 62", "\"total_frames\": 63");
+    check_finds(copy.path(), &["meta/info.json", "total_frames is 63, but there are 62"]);
+}
+
+#[test]
+fn statistics_that_are_not_those_of_the_data() {
+    let copy = Copy::of("hevc");
+    let path = copy.path().join("meta/stats.json");
+    let mut stats: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    stats["action"]["mean"][1] = 7.5.into();
+    fs::write(&path, stats.to_string()).unwrap();
+    check_finds(copy.path(), &["meta/stats.json", "action[1]: mean is 7.5, but the data give"]);
+}

@@ -1,0 +1,59 @@
+//! `hlrp-data show` tells what is in a dataset and draws it.
+#![cfg(feature = "ffmpeg")]
+#![allow(clippy::unwrap_used)]
+
+use std::{path::Path, process::Command};
+
+fn hlrp_data(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_hlrp-data"))
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_text_names_frames_cameras_features_and_tasks() {
+    let text = hlrp_data(&["show", "tests/data/metaworld_mt5", "--no-sheet"]);
+    for line in [
+        "frames     3539 at 80 per second, 44 s",
+        "camera     observation.image  128x128, av1 video, a key frame every 2, 1 file",
+        "feature    action  float32 [4]",
+        "task          10 episodes  Reach a goal position",
+    ] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "no line starts with {line:?}:\n{text}");
+    }
+}
+
+#[test]
+fn an_episode_with_two_tasks_counts_for_both() {
+    let text = hlrp_data(&["show", "tests/data/stress_v3", "--no-sheet"]);
+    let counts: usize = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("task "))
+        .map(|line| line.split_whitespace().next().unwrap().parse::<usize>().unwrap())
+        .sum();
+    assert!(counts > 60, "{text}");
+}
+
+#[test]
+fn the_contact_sheet_shows_every_camera() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("sheet.png");
+    hlrp_data(&["show", "tests/data/stress_v3", "--episodes", "3", "--times", "4", "--out", out.to_str().unwrap()]);
+    let sheet = image::open(&out).unwrap().into_rgb8();
+    // Two cameras of three episodes, 128 pixels high, under a title; four pictures, 128 pixels wide, beside a label.
+    assert_eq!(sheet.dimensions(), (220 + 4 * 132 + 4, 40 + 6 * 144));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the sheet");
+    let is_white = |pixel: &image::Rgb<u8>| pixel.0 == [255; 3];
+    let last_picture = image::imageops::crop_imm(&sheet, 220 + 3 * 132, 40 + 5 * 144, 128, 128).to_image();
+    assert!(!last_picture.pixels().all(is_white));
+}
+
+#[test]
+fn ffmpeg_info_is_json() {
+    let info: serde_json::Value = serde_json::from_str(&hlrp_data(&["ffmpeg-info"])).unwrap();
+    assert!(info["ffmpeg"].is_string() && info["decoders"]["h264"].is_string(), "{info}");
+}
