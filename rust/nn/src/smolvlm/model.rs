@@ -1,8 +1,8 @@
 //! The backbone as a whole.
 
-use super::{Connector, LlamaStack, SmolVlmConfig, VisionTower};
+use super::{Connector, LlamaStack, SmolVlmConfig, SmolVlmError, VisionTower};
 use crate::{Init, Linear, Pass, Scope};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Standard deviation of freshly drawn token embeddings.
 const EMBEDDING_STD: f64 = 0.02;
@@ -24,6 +24,7 @@ pub struct SmolVlm {
     text: LlamaStack,
     lm_head: Option<Head>,
     patch_size: i64,
+    image_token_id: i64,
 }
 
 enum Head {
@@ -61,6 +62,7 @@ impl SmolVlm {
                 }
             },
             patch_size: vision.patch_size,
+            image_token_id: config.image_token_id,
         }
     }
 
@@ -74,6 +76,29 @@ impl SmolVlm {
     /// Embeddings `[B,L,D]` of token ids `[B,L]`.
     pub fn embed_tokens(&self, ids_BL: &Tensor) -> Tensor {
         Tensor::embedding(&self.embedding_VD, ids_BL, -1, false, false)
+    }
+
+    /// Embeddings `[B,L,D]` of a prompt whose image placeholders are replaced, in order, by `image_tokens_IND` (all pictures of the
+    /// batch, I of them).
+    ///
+    /// # Errors
+    /// The prompt has another number of placeholders than there are image tokens.
+    pub fn embed_prompt(&self, ids_BL: &Tensor, image_tokens_IND: &Tensor) -> Result<Tensor, SmolVlmError> {
+        let placeholders_BL = ids_BL.eq(self.image_token_id);
+        let num_placeholders = placeholders_BL.sum(Kind::Int64).int64_value(&[]);
+        let image_tokens_XD = image_tokens_IND.flatten(0, 1);
+        let num_image_tokens = image_tokens_XD.size()[0];
+        if num_placeholders != num_image_tokens {
+            return Err(SmolVlmError::Sizes {
+                problem: format!(
+                    "{num_placeholders} image placeholders in the prompt, {num_image_tokens} image tokens"
+                ),
+                hint: format!("write the token with id {} once per image token", self.image_token_id),
+            });
+        }
+        let text_BLD = self.embed_tokens(ids_BL);
+        let image_tokens_XD = image_tokens_XD.to_kind(text_BLD.kind());
+        Ok(text_BLD.masked_scatter(&placeholders_BL.unsqueeze(-1), &image_tokens_XD))
     }
 
     /// The text decoder.
