@@ -27,6 +27,7 @@ test-rust: build ## tests of the crates
 	cargo test $(CARGO_FLAGS) --workspace
 
 test-python: build ## end-to-end and conformance tests: ARGS="-k resume" for some of them
+	cargo build $(CARGO_FLAGS) --workspace --examples
 	$(PYTHON) -m pytest tests $(ARGS)
 
 check-without-ffmpeg: setup ## the programs compile on a machine that has no FFmpeg

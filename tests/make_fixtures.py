@@ -43,7 +43,9 @@ FIXTURES = {
 def picture(rng, t, height, width):
     """A soft coloured background with a square that moves."""
     y, x = np.mgrid[0:height, 0:width]
-    image = np.stack([128 + 100 * np.sin(x / 9 + t / 5), 128 + 90 * np.cos(y / 7 - t / 6), 40 + 3 * ((x + y + t) % 60)], -1)
+    image = np.stack(
+        [128 + 100 * np.sin(x / 9 + t / 5), 128 + 90 * np.cos(y / 7 - t / 6), 40 + 3 * ((x + y + t) % 60)], -1
+    )
     top, left = (3 * t) % (height - 8), (5 * t) % (width - 8)
     image[top : top + 8, left : left + 8] = (250, 20, 30)
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)

@@ -51,7 +51,7 @@ def build_model(folder: Path, **overrides) -> SmolVLMForConditionalGeneration:
     )
     model = SmolVLMForConditionalGeneration(config).eval()
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             parameter.mul_(2.0) if parameter.dim() > 1 else parameter.add_(0.2 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     return model
@@ -88,7 +88,9 @@ def reference(model, inputs: dict[str, torch.Tensor], num_layers: int) -> dict[s
     results = {}
 
     def keep(name):
-        return lambda _module, _inputs, output: results.__setitem__(name, output[0] if isinstance(output, tuple) else output)
+        return lambda _module, _inputs, output: results.__setitem__(
+            name, output[0] if isinstance(output, tuple) else output
+        )
 
     handles = [layer.register_forward_hook(keep(f"layer{i}")) for i, layer in enumerate(model.model.text_model.layers)]
     handles.append(model.model.text_model.norm.register_forward_hook(keep("norm")))
@@ -109,7 +111,13 @@ def reference(model, inputs: dict[str, torch.Tensor], num_layers: int) -> dict[s
 def ours(folder: Path, inputs: dict[str, torch.Tensor], num_layers: int, workspace: Path) -> dict[str, torch.Tensor]:
     """Results of the Rust backbone."""
     save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, workspace / "inputs.safetensors")
-    command = [program("examples/smolvlm_forward"), folder, workspace / "inputs.safetensors", workspace / "outputs.safetensors", num_layers]
+    command = [
+        program("examples/smolvlm_forward"),
+        folder,
+        workspace / "inputs.safetensors",
+        workspace / "outputs.safetensors",
+        num_layers,
+    ]
     result = run(list(map(str, command)))
     assert result.returncode == 0, result.stderr
     return load_file(workspace / "outputs.safetensors")
@@ -130,7 +138,9 @@ def assert_equal(actual: dict, expected: dict, mask: torch.Tensor) -> None:
 def compare(model, folder: Path, inputs: dict[str, torch.Tensor], num_layers: int, workspace: Path) -> None:
     expected = reference(model, inputs, num_layers)
     actual = ours(folder, inputs, num_layers, workspace)
-    assert {name for name in actual if name.startswith("grad.")} == {name for name in expected if name.startswith("grad.")}
+    assert {name for name in actual if name.startswith("grad.")} == {
+        name for name in expected if name.startswith("grad.")
+    }
     assert_equal(actual, expected, inputs["attention_mask"])
 
 
