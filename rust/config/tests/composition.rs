@@ -1,5 +1,7 @@
 //! Which file wins, and where its values go.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Tree;

@@ -1,5 +1,7 @@
 //! Each mistake gives one error that names the key or file and the place, and says what to do.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Tree;

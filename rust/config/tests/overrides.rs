@@ -1,5 +1,7 @@
 //! What a word of the command line does.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Tree;

@@ -197,6 +197,7 @@ impl Check for LoaderConfig {
         at_least("num_workers", self.num_workers, 1)?;
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
         at_least("memory_budget_mb", self.memory_budget_mb, 1)?;
+        at_least("table_cache_mb", self.table_cache_mb, 1)?;
         at_least("max_open_decoders", self.max_open_decoders, 1)
     }
 }
