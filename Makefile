@@ -43,7 +43,8 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	bash -n scripts/*.sh .ci/run
 
 bench: build ## loader and training benchmarks beside LeRobot and FFmpeg
-	scripts/bench $(ARGS)
+	cargo build $(CARGO_FLAGS) --examples -p hlrp-data -p hlrp-laq
+	$(PYTHON) tests/bench/run.py $(ARGS)
 
 golden: setup ## compare with reference numbers: DIR=<folder of cases> [CASES=<glob>]
 	@[[ -n "$(DIR)" ]] || { echo 'error: DIR is not set'; echo 'hint: make golden DIR=tests/golden CASES="laq_*"'; exit 2; }

@@ -1,0 +1,116 @@
+"""Benchmarks of the loader and of a training step, beside their peers, in one run: prints Markdown tables.
+
+Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting) and raw FFmpeg decoding of the same files. Every
+figure is the median of several rounds in which the programs take turns, so that a drifting machine meets all alike.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
+BATCH_SIZE = 32
+
+
+def json_of(command: list) -> dict:
+    """Runs a program and reads the JSON object in its last line."""
+    result = subprocess.run([str(word) for word in command], cwd=REPO, capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"error: {command[0]} failed:\n{result.stderr}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def ours(dataset: Path, workers: int, batches: int, *options: object) -> dict:
+    words = ["--workers", workers, "--batches", batches, "--batch-size", BATCH_SIZE, *options]
+    return json_of([EXAMPLES / "bench_loader", dataset, *words])
+
+
+def lerobot(dataset: Path, workers: int, batches: int) -> dict:
+    script = REPO / "tests" / "bench" / "lerobot_loader.py"
+    words = ["--workers", workers, "--batches", batches, "--batch-size", BATCH_SIZE]
+    return json_of([sys.executable, script, dataset, *words])
+
+
+def raw_ffmpeg(dataset: Path) -> dict:
+    """Decodes every video of a dataset from beginning to end on one thread; two frames count as a pair."""
+    frames, before = 0, resource.getrusage(resource.RUSAGE_CHILDREN)
+    for video in sorted(dataset.glob("videos/*/*/*.mp4")):
+        command = ["ffmpeg", "-v", "info", "-nostdin", "-threads", "1", "-i", str(video), "-f", "null", "-"]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        frames += int(re.findall(r"frame=\s*(\d+)", result.stderr)[-1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"pairs_per_s": frames / 2 / cpu, "cpu_s_per_pair": 2 * cpu / frames}
+
+
+def median(rounds: list[dict], key: str) -> float | None:
+    values = [figures[key] for figures in rounds if key in figures]
+    return statistics.median(values) if values else None
+
+
+def loader_table(dataset: Path, cache: str, batches: int, num_rounds: int) -> list[str]:
+    """One row per loader; `cache` is an empty folder for the frame cache."""
+    contestants = {
+        "hlrp, 1 decode thread": lambda: ours(dataset, 1, batches),
+        "hlrp, 2 decode threads": lambda: ours(dataset, 2, batches),
+        "hlrp, frame cache": lambda: ours(dataset, 1, 8 * batches, "--cache", cache),
+        "LeRobot DataLoader, 0 workers": lambda: lerobot(dataset, 0, batches),
+        "LeRobot DataLoader, 2 workers": lambda: lerobot(dataset, 2, batches),
+        "raw FFmpeg, sequential, 1 thread": lambda: raw_ffmpeg(dataset),
+    }
+    results = {name: [] for name in contestants}
+    for _ in range(num_rounds):
+        for name, measure in contestants.items():
+            results[name].append(measure())
+    peer = min(median(results[name], "cpu_s_per_pair") for name in results if name.startswith("LeRobot"))
+    lines = [
+        f"\n### {dataset.name}\n",
+        "| loader | pairs/s | CPU ms per pair | per CPU-second, LeRobot's best = 1 | first batch, s |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, rounds in results.items():
+        cpu, first = median(rounds, "cpu_s_per_pair"), median(rounds, "first_batch_s")
+        first_text = f"{first:.3f}" if first is not None else ""
+        lines.append(
+            f"| {name} | {median(rounds, 'pairs_per_s'):.0f} | {1e3 * cpu:.3f} | {peer / cpu:.2f} | {first_text} |"
+        )
+    return lines
+
+
+def step_table(num_rounds: int) -> list[str]:
+    rounds = [json_of([EXAMPLES / "bench_step", "experiment=laq_tiny"]) for _ in range(num_rounds)]
+    return [
+        "\n### One training step (laq_tiny)\n",
+        "| | ms |",
+        "|---|---:|",
+        f"| with data | {median(rounds, 'step_ms'):.1f} |",
+        f"| without data (one batch again and again) | {median(rounds, 'step_without_data_ms'):.1f} |",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    embedded = [REPO / "tests/data/metaworld_mt5", REPO / "tests/data/bench_480"]
+    parser.add_argument("datasets", nargs="*", type=Path, default=embedded, help="LeRobot v3 folders")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=24, help=f"timed batches of {BATCH_SIZE} pairs (at least 16)")
+    args = parser.parse_args()
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    print(f"{cpu.split(':')[1].strip()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
+    for dataset in args.datasets:
+        with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as cache:
+            print("\n".join(loader_table(dataset.resolve(), cache, args.batches, args.rounds)), flush=True)
+    print("\n".join(step_table(args.rounds)))
+
+
+if __name__ == "__main__":
+    main()

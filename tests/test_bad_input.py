@@ -1,0 +1,129 @@
+"""Bad input: one clear error that names the file or key and what to do, exit code not 0, nothing written or lost."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from conftest import DATA, MINI, run, train_laq_command
+
+CONFIG_ERROR = 2
+VIDEO = "videos/observation.image/chunk-000/file-000.mp4"
+TABLE = "data/chunk-000/file-000.parquet"
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """A copy of a good dataset, to be damaged."""
+    return Path(shutil.copytree(DATA / "metaworld_mt5", tmp_path / "dataset"))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(run_dir: Path, *words: object, code: int = 1, names: list[str]) -> str:
+    """Trains, expects one error that contains every word of `names`, and returns it."""
+    result = run(train_laq_command(*MINI, f"logging.run_dir={run_dir}", *words))
+    assert result.returncode == code, f"exit code {result.returncode}: {result.stderr}"
+    assert result.stderr.count("error:") == 1, result.stderr
+    assert "panicked" not in result.stderr
+    message = result.stderr[result.stderr.index("error:") :]
+    for name in names:
+        assert name in message, f"{name!r} is not in: {message}"
+    return message
+
+
+def refused_before_the_run(tmp_path: Path, *words: object, code: int, names: list[str]) -> None:
+    run_dir = tmp_path / "run"
+    refused(run_dir, *words, code=code, names=names)
+    assert not run_dir.exists(), "a refused run leaves nothing behind"
+
+
+def test_missing_dataset(tmp_path):
+    missing = tmp_path / "nowhere"
+    words = f"data.sources.metaworld_mt5.root={missing}"
+    refused_before_the_run(tmp_path, words, code=1, names=[str(missing), "hint:"])
+
+
+def test_v21_dataset_says_how_to_convert(tmp_path, dataset):
+    info = json.loads((dataset / "meta/info.json").read_text())
+    (dataset / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
+    words = f"data.sources.metaworld_mt5.root={dataset}"
+    refused_before_the_run(tmp_path, words, code=1, names=["v2.1", "info.json", "convert_dataset_v21_to_v30"])
+
+
+def test_truncated_video(tmp_path, dataset):
+    content = (dataset / VIDEO).read_bytes()
+    (dataset / VIDEO).write_bytes(content[: len(content) // 2])
+    refused(tmp_path / "run", f"data.sources.metaworld_mt5.root={dataset}", names=[VIDEO])
+
+
+def test_parquet_with_a_missing_column(tmp_path, dataset):
+    table = pyarrow.parquet.read_table(dataset / TABLE).drop_columns(["action"])
+    pyarrow.parquet.write_table(table, dataset / TABLE)
+    words = f"data.sources.metaworld_mt5.root={dataset}"
+    refused_before_the_run(tmp_path, words, code=1, names=[TABLE, "action"])
+
+
+def test_camera_that_is_not_there(tmp_path):
+    words = "data.sources.metaworld_mt5.cameras.primary=observation.images.wrist"
+    refused_before_the_run(tmp_path, words, code=1, names=["observation.images.wrist", "observation.image"])
+
+
+def test_unknown_key(tmp_path):
+    refused_before_the_run(tmp_path, "training.optimizer.lrr=1", code=CONFIG_ERROR, names=["training.optimizer.lrr"])
+
+
+def test_unknown_key_that_was_added(tmp_path):
+    refused_before_the_run(tmp_path, "+training.optimizer.lrr=1", code=CONFIG_ERROR, names=["training.optimizer.lrr"])
+
+
+def test_missing_key(tmp_path):
+    refused_before_the_run(tmp_path, "~training.optimizer.lr", code=CONFIG_ERROR, names=["training.optimizer.lr"])
+
+
+def test_batch_size_of_zero(tmp_path):
+    refused_before_the_run(tmp_path, "data.loader.batch_size=0", code=CONFIG_ERROR, names=["data.loader.batch_size"])
+
+
+def test_disk_too_full_to_begin(tmp_path):
+    refused_before_the_run(tmp_path, "logging.min_free_gb=1e9", code=1, names=["logging.min_free_gb", "hint:"])
+
+
+def test_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path):
+    """A real small disk: the run stops with a clean error, and what it wrote before is whole and resumes elsewhere."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = train_laq_command(*MINI, f"logging.run_dir={disk}/run", "logging.min_free_gb=0.0")
+    script = 'mount -t tmpfs -o size=3m none "$0" && { "$@"; code=$?; cp -r "$0"/run "$0"-kept; exit $code; }'
+    result = run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(disk), *command])
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.count("error:") == 1 and "space" in result.stderr, result.stderr
+    kept = tmp_path / "disk-kept"
+    assert (kept / "checkpoints" / "last").exists(), "the disk holds at least one checkpoint"
+    resumed = run(train_laq_command("--resume", kept))
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_resume_with_another_model(tmp_path, uninterrupted):
+    before = snapshot(uninterrupted)
+    result = run(train_laq_command("--resume", uninterrupted, "model.dim=64"))
+    assert result.returncode != 0
+    assert "model.dim" in result.stderr and result.stderr.count("error:") == 1, result.stderr
+    assert snapshot(uninterrupted) == before
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_truncated_checkpoint(tmp_path, uninterrupted, file):
+    run_dir = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    (run_dir / "checkpoints" / "last").write_text("step-000020")
+    damaged = run_dir / "checkpoints" / "step-000020" / file
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    before = snapshot(run_dir / "checkpoints")
+    result = run(train_laq_command("--resume", run_dir))
+    assert result.returncode == 1, result.stderr
+    assert str(damaged) in result.stderr and "step-000015" in result.stderr, result.stderr
+    assert snapshot(run_dir / "checkpoints") == before
