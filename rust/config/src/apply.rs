@@ -9,6 +9,7 @@ use crate::{
     overrides::{Action, Override},
     suggest,
 };
+use std::borrow::Cow;
 
 /// Applies one override.
 ///
@@ -44,7 +45,7 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
 }
 
 /// The node at a path, references followed; none where there is none or it cannot be resolved.
-fn select(root: &Node, key: &str) -> Option<Node> {
+fn select<'a>(root: &'a Node, key: &str) -> Option<Cow<'a, Node>> {
     Resolver::new(root).find(key).ok().flatten()
 }
 

@@ -81,7 +81,7 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
     let file = Arc::new(path.to_path_buf());
     let text = fs::read_to_string(path).map_err(|error| {
         let message = format!("cannot read {}: {error}", path.display());
-        ConfigError::new(ErrorKind::NotFound, message).hint("name a run directory that holds a config.yaml")
+        ConfigError::new(ErrorKind::File, message).hint("name a run directory that holds a config.yaml")
     })?;
     let mut tree = yaml::parse(&text, &file)?.root;
     for word in overrides {

@@ -6,8 +6,8 @@ use std::fmt;
 /// What kind of mistake a [`ConfigError`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// A file or folder that is not there or cannot be read.
-    NotFound,
+    /// A file or folder that is not there, or cannot be read or written.
+    File,
     /// A file that is not YAML, or a word that is not an override.
     Syntax,
     /// A defaults list or a group choice that does not work out.
@@ -48,14 +48,6 @@ impl ConfigError {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
-    }
-
-    /// Adds the hint when there is one.
-    pub(crate) fn hint_opt(self, hint: Option<String>) -> Self {
-        match hint {
-            Some(hint) => self.hint(hint),
-            None => self,
-        }
     }
 
     /// What kind of mistake it is.

@@ -2,8 +2,7 @@
 //! each value comes from.
 
 use crate::{
-    Check, Composed, ConfigError, ErrorKind, Node, Source, Value, apply, error::Result, node::join, schema::STAGE_KEY,
-    suggest,
+    Check, Composed, ConfigError, ErrorKind, Node, Source, Value, error::Result, node::join, schema::STAGE_KEY, suggest,
 };
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -169,27 +168,52 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
             ConfigError::new(ErrorKind::MissingKey, message).hint(format!("set it in {file}, or add +{key}=..."))
         }
         kind => {
+            let set = tree.get(&path).map(Node::summary);
+            let found = |found: &dyn std::fmt::Display| set.clone().unwrap_or_else(|| found.to_string());
             let what = match kind {
-                Kind::InvalidType(found, wanted) => format!("{found} where {wanted} belongs"),
-                Kind::InvalidValue(found, wanted) => format!("{found} where {wanted} belongs"),
-                Kind::UnknownVariant(found, known) => format!("'{found}' is none of {}", known.join(", ")),
-                Kind::InvalidLength(found, wanted) => format!("{found} items where {wanted} belongs"),
+                Kind::InvalidType(actual, wanted) => format!("{} where {} belongs", found(actual), in_words(wanted)),
+                Kind::InvalidValue(actual, wanted) => format!("{} where {} belongs", found(actual), in_words(wanted)),
+                Kind::UnknownVariant(name, known) => format!("'{name}' is none of {}", known.join(", ")),
+                Kind::InvalidLength(length, wanted) => format!("{length} items where {} belongs", in_words(wanted)),
                 other => other.to_string(),
             };
             let mut result = ConfigError::new(ErrorKind::Type, format!("{path}: {what}"));
             if let Some(node) = nearest(tree, &path) {
                 result = result.at(&node.origin);
             }
-            result.hint_opt(match kind {
-                Kind::UnknownVariant(found, known) => {
-                    suggest::closest(found, known.iter().copied()).map(|best| format!("did you mean '{best}'?"))
-                }
-                Kind::InvalidType(_, wanted) if wanted.contains("string") => {
-                    tree.get(&path).map(|node| format!("for text write {path}='\"{}\"'", node.summary()))
-                }
-                _ => apply::similar_key(tree, &path).filter(|_| tree.get(&path).is_none()),
-            })
+            result.hint(type_hint(kind, &path, tree))
         }
+    }
+}
+
+/// The name of a type for people.
+fn in_words(wanted: &str) -> String {
+    match wanted {
+        "i64" | "i32" => "a whole number".into(),
+        "u64" | "u32" | "usize" => "a whole number from 0 upwards".into(),
+        "f64" | "f32" => "a number".into(),
+        "a boolean" | "bool" => "true or false".into(),
+        "a string" | "path string" | "string" => "text".into(),
+        other => other.into(),
+    }
+}
+
+/// What to write instead.
+fn type_hint(kind: &Kind, path: &str, tree: &Node) -> String {
+    let node = tree.get(path);
+    match (kind, node.map(|node| &node.value)) {
+        (Kind::UnknownVariant(found, known), _) => match suggest::closest(found, known.iter().copied()) {
+            Some(best) => format!("did you mean '{best}'?"),
+            None => format!("set {path} to one of them"),
+        },
+        (Kind::InvalidType(_, wanted), Some(Value::Int(_) | Value::Float(_) | Value::Bool(_)))
+            if in_words(wanted) == "text" =>
+        {
+            let text = node.map(Node::summary).unwrap_or_default();
+            format!("quote it to make it text: {path}='\"{text}\"'")
+        }
+        (_, Some(Value::Float(value))) if value.fract() == 0.0 => format!("write {path}={value:.0}"),
+        _ => format!("`hlrp config explain {path}` shows what set it"),
     }
 }
 

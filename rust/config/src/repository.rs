@@ -27,7 +27,7 @@ impl Repository {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         if !root.is_dir() {
             let message = format!("the configuration folder {} does not exist", root.display());
-            return Err(ConfigError::new(ErrorKind::NotFound, message).hint("name it with --config-dir"));
+            return Err(ConfigError::new(ErrorKind::File, message).hint("name it with --config-dir"));
         }
         Ok(Self { root: root.to_path_buf(), documents: RefCell::default() })
     }
@@ -60,7 +60,7 @@ impl Repository {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => None,
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
-                return Err(ConfigError::new(ErrorKind::NotFound, message).hint("check its permissions"));
+                return Err(ConfigError::new(ErrorKind::File, message).hint("check its permissions"));
             }
         };
         self.documents.borrow_mut().insert(option.to_string(), document.clone());

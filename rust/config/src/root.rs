@@ -16,7 +16,7 @@ pub fn find_root(named: Option<&Path>) -> Result<PathBuf> {
         }
         let message = format!("the configuration folder {} does not exist", folder.display());
         let hint = format!("check --config-dir and {}", env::CONFIG_DIR);
-        return Err(ConfigError::new(ErrorKind::NotFound, message).hint(hint));
+        return Err(ConfigError::new(ErrorKind::File, message).hint(hint));
     }
     let is_tree = |folder: &Path| folder.join("config.yaml").is_file();
     let working = std::env::current_dir().unwrap_or_default();
@@ -33,6 +33,6 @@ pub fn find_root(named: Option<&Path>) -> Result<PathBuf> {
     }
     let message =
         format!("no configuration tree: neither {} nor a folder above it holds config/config.yaml", working.display());
-    Err(ConfigError::new(ErrorKind::NotFound, message)
+    Err(ConfigError::new(ErrorKind::File, message)
         .hint(format!("run inside the repository, or name the tree with --config-dir or {}", env::CONFIG_DIR)))
 }

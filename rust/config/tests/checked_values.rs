@@ -81,6 +81,24 @@ fn wrong_types_name_their_key_and_the_word_that_set_it() {
 }
 
 #[test]
+fn a_wrong_type_comes_with_what_to_write() {
+    let cases = [
+        (
+            "training.max_steps=1e3",
+            "1000.0 where a whole number from 0 upwards belongs",
+            "write training.max_steps=1000",
+        ),
+        ("experiment.name=2030", "2030 where text belongs", r#"experiment.name='"2030"'"#),
+        ("logging.level=wran", "'wran' is none of error, warn, info, debug, trace", "did you mean 'warn'?"),
+        ("data.cache.enabled=2", "2 where true or false belongs", "hlrp config explain data.cache.enabled"),
+    ];
+    for (word, what, hint) in cases {
+        let (_, text) = refusal(&[word]);
+        assert!(text.contains(what) && text.contains(hint), "{text}");
+    }
+}
+
+#[test]
 fn unknown_and_missing_keys_are_named_in_full() {
     let (kind, text) = refusal(&["+training.optimizer.lrr=1"]);
     assert_eq!(kind, ErrorKind::UnknownKey);

@@ -81,3 +81,13 @@ fn broken_references_are_named_with_their_line() {
     let unknown = Tree::new(&[("config", "a: ${no.such:1}\n")]);
     assert_names(&unknown.error(&[]), &["no resolver 'no.such'", "oc.env"]);
 }
+
+#[test]
+fn endless_nesting_is_refused_and_not_followed() {
+    let brackets = "[".repeat(100_000);
+    let deep = Tree::new(&[("config", &format!("a: {brackets}\n"))]);
+    assert_names(&deep.error(&[]), &["config.yaml:1"]);
+    assert_names(&tree().error(&[&format!("seed={brackets}")]), &["more than 64 levels"]);
+    let references = "${".repeat(100_000);
+    assert_names(&tree().error(&[&format!("seed='{references}'")]), &["references inside each other"]);
+}

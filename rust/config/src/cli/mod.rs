@@ -100,7 +100,7 @@ pub fn run(command: &ConfigCommand) -> Result<ExitCode, ConfigError> {
 fn print(text: &str) -> Result<ExitCode, ConfigError> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(ConfigError::new(ErrorKind::NotFound, format!("cannot write to standard output: {error}")))
+            Err(ConfigError::new(ErrorKind::File, format!("cannot write to standard output: {error}")))
         }
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -110,7 +110,7 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
     let groups = groups(&tree.root()?)?;
     if let Some(name) = only.filter(|name| groups.iter().all(|group| group.name != *name)) {
         let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
-        let error = ConfigError::new(ErrorKind::NotFound, format!("there is no group '{name}'"));
+        let error = ConfigError::new(ErrorKind::File, format!("there is no group '{name}'"));
         return Err(error.hint(format!("groups: {}", names.join(", "))));
     }
     let mut text = String::new();

@@ -155,7 +155,7 @@ impl Expansion<'_> {
             }
             _ => format!("there is no file {}", path.display()),
         };
-        let error = ConfigError::new(ErrorKind::NotFound, message).hint(self.repository.options_hint(file));
+        let error = ConfigError::new(ErrorKind::File, message).hint(self.repository.options_hint(file));
         if is_primary { error } else { error.at(&entry.origin) }
     }
 }

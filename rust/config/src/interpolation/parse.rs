@@ -33,7 +33,7 @@ pub(super) struct Argument {
 /// What is wrong, in words.
 pub(super) fn parse(text: &str) -> Result<Vec<Part>, String> {
     let chars: Vec<char> = text.chars().collect();
-    let mut parser = Parser { chars: &chars, position: 0 };
+    let mut parser = Parser { chars: &chars, position: 0, depth: 0 };
     parser.text(|_, _| false)
 }
 
@@ -69,9 +69,13 @@ static PATH: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(r"^\.*(?:{word}|\[{word}\])?(?:\.{word}|\[{word}\])*$")).unwrap()
 });
 
+/// References inside each other; deeper ones are a mistake, and would exhaust the stack.
+const MAX_DEPTH: usize = 64;
+
 struct Parser<'a> {
     chars: &'a [char],
     position: usize,
+    depth: usize,
 }
 
 impl Parser<'_> {
@@ -97,7 +101,12 @@ impl Parser<'_> {
                     parts.push(Part::Text(std::mem::take(&mut text)));
                 }
                 self.position += 2;
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    return Err(format!("more than {MAX_DEPTH} references inside each other"));
+                }
                 parts.push(Part::Reference(self.reference()?));
+                self.depth -= 1;
                 continue;
             }
             if depth == 0 && ends(c, depth) {

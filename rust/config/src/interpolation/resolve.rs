@@ -5,7 +5,7 @@ use super::{
     resolvers,
 };
 use crate::{ConfigError, ErrorKind, Node, Value, apply, error::Result, node::join, overrides::typed_value, python};
-use std::cell::RefCell;
+use std::{borrow::Cow, cell::RefCell};
 
 /// Resolves the references of one tree.
 pub(crate) struct Resolver<'a> {
@@ -36,14 +36,18 @@ impl<'a> Resolver<'a> {
 
     /// The node at a dotted path; references on the way are followed, and the node itself if it is one, but not those
     /// inside it.
-    pub(crate) fn find(&self, path: &str) -> Result<Option<Node>> {
-        let mut node = self.root.clone();
+    pub(crate) fn find(&self, path: &str) -> Result<Option<Cow<'a, Node>>> {
+        let mut node = Cow::Borrowed(self.root);
         let mut walked = String::new();
         for key in path.split('.') {
             walked = join(&walked, key);
-            node = match node.child(key) {
-                Some(child) if child.is_interpolation() => self.node(child, &walked)?,
-                Some(child) => child.clone(),
+            let child = match &node {
+                Cow::Borrowed(node) => node.child(key).map(Cow::Borrowed),
+                Cow::Owned(node) => node.child(key).cloned().map(Cow::Owned),
+            };
+            node = match child {
+                Some(child) if child.is_interpolation() => Cow::Owned(self.node(&child, &walked)?),
+                Some(child) => child,
                 None => return Ok(None),
             };
         }

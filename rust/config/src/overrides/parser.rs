@@ -20,6 +20,9 @@ static KEY: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("^(?<key>{group}|{package})(?:@(?<package>{package})?)?$")).unwrap()
 });
 
+/// Lists and maps inside each other; deeper ones are a mistake, and would exhaust the stack.
+const MAX_DEPTH: usize = 64;
+
 /// Reads one word.
 ///
 /// # Errors
@@ -75,7 +78,7 @@ fn value_or_reason(text: &str, origin: &Origin) -> std::result::Result<Value, Re
         return Ok(Value::Str(String::new()));
     }
     let tokens = tokens(text).map_err(|rest| (format!("unexpected '{rest}'"), None))?;
-    let mut parser = ValueParser { tokens: &tokens, position: 0, origin };
+    let mut parser = ValueParser { tokens: &tokens, position: 0, depth: 0, origin };
     let value = parser.element()?;
     match parser.peek() {
         None => Ok(value),
@@ -90,6 +93,7 @@ fn value_or_reason(text: &str, origin: &Origin) -> std::result::Result<Value, Re
 struct ValueParser<'a> {
     tokens: &'a [Token<'a>],
     position: usize,
+    depth: usize,
     origin: &'a Origin,
 }
 
@@ -112,6 +116,16 @@ impl ValueParser<'_> {
     }
 
     fn element(&mut self) -> std::result::Result<Value, Reason> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err((format!("more than {MAX_DEPTH} levels"), None));
+        }
+        let value = self.element_inside();
+        self.depth -= 1;
+        value
+    }
+
+    fn element_inside(&mut self) -> std::result::Result<Value, Reason> {
         match self.peek() {
             Some(Kind::BracketOpen) => self.list(),
             Some(Kind::BraceOpen) => self.map(),

@@ -6,6 +6,9 @@ use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc};
 
+/// Sections and lists inside each other; deeper ones are a mistake, and would exhaust the stack.
+const MAX_DEPTH: usize = 64;
+
 /// What a file holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
@@ -20,7 +23,7 @@ pub(crate) struct Document {
 /// # Errors
 /// Text that is not YAML, more than one document, a key twice, an unknown tag: each with its line.
 pub(crate) fn parse(text: &str, path: &Arc<PathBuf>) -> Result<Document> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), path, anchors: HashMap::new() };
+    let mut reader = Reader { parser: Parser::new_from_str(text), path, anchors: HashMap::new(), depth: 0 };
     let root = reader.document()?.unwrap_or_else(|| Node::empty_map(Origin::file(path, 1)));
     Ok(Document { root, package: package_header(text) })
 }
@@ -39,6 +42,7 @@ struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     path: &'a Arc<PathBuf>,
     anchors: HashMap<usize, Node>,
+    depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -80,8 +84,13 @@ impl<'a> Reader<'a> {
 
     fn node(&mut self, event: Event<'a>, span: &Span) -> Result<Node> {
         let origin = Origin::file(self.path, span.start.line());
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.error(span, format!("more than {MAX_DEPTH} levels")).hint("flatten the sections"));
+        }
         let (value, anchor) = match event {
             Event::Alias(id) => {
+                self.depth -= 1;
                 let known = self.anchors.get(&id).cloned();
                 return known.ok_or_else(|| self.error(span, "an alias inside its own anchor"));
             }
@@ -100,6 +109,7 @@ impl<'a> Reader<'a> {
             Event::MappingStart(anchor, _) => (self.mapping()?, anchor),
             _ => return Err(self.error(span, "an unfinished document")),
         };
+        self.depth -= 1;
         let node = Node::new(value, origin);
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
