@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use hlrp_config::schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use hlrp_data::{
-    FrameSize, Loader, Mixture, Position, Shard,
+    FrameSize, Loader, Mixture, Position, Shard, Split,
     lerobot::{Dataset, TableCache},
 };
 use serde_json::json;
@@ -33,6 +33,9 @@ struct Args {
     /// Height and width to deliver; the recorded size when absent.
     #[arg(long)]
     size: Option<usize>,
+    /// How many times to open the dataset, as so many sources.
+    #[arg(long, default_value_t = 1)]
+    sources: usize,
     /// Read from a frame cache under this folder, building it first.
     #[arg(long)]
     cache: Option<PathBuf>,
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
     let mut loader = Loader::train(&mixture, 0, Shard::SINGLE, Position::default())?;
     loader.next_batch()?;
     let first_batch_s = began.elapsed().as_secs_f64();
+    let first_batch_resident_mb = status_kib("VmRSS:")? / 1e3;
     for _ in 0..PREFETCH_BATCHES {
         loader.next_batch()?;
     }
@@ -66,6 +70,8 @@ fn main() -> Result<()> {
         "batches_per_s": args.batches as f64 / wall_s,
         "open_s": open_s,
         "first_batch_s": first_batch_s,
+        "first_batch_resident_mb": first_batch_resident_mb,
+        "num_anchors": mixture.anchors(Split::Train).len(),
         "workers": args.workers,
         "cache": args.cache.is_some(),
         "size": [size.height, size.width],
@@ -75,7 +81,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One source with its first camera, and its state and action where it has them.
+/// Sources with the dataset's first camera, and its state and action where it has them.
 fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
     let dataset = Dataset::open(&args.dataset, &TableCache::new(1 << 20))?;
     let camera = (*dataset.camera_keys().first().context("the dataset has no camera")?).to_owned();
@@ -91,7 +97,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         num_val_episodes: 0,
     };
     let config = DataConfig {
-        sources: [("bench".to_owned(), source)].into(),
+        sources: (0..args.sources).map(|number| (format!("bench{number:02}"), source.clone())).collect(),
         request: RequestConfig {
             unit: DeltaUnit::Frames,
             image_deltas: vec![0.0, f64::from(args.delta)],
@@ -107,7 +113,11 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
             max_open_decoders: 16,
             max_bad_samples: 0,
         },
-        cache: CacheConfig { enabled: args.cache.is_some(), dir: args.cache.clone().unwrap_or_default(), verify: false },
+        cache: CacheConfig {
+            enabled: args.cache.is_some(),
+            dir: args.cache.clone().unwrap_or_default(),
+            verify: false,
+        },
     };
     Ok((config, size))
 }

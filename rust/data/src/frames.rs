@@ -24,6 +24,6 @@ pub trait FrameReader {
     /// Reads the frames at the global rows `rows` of the dataset into `out_TCHW` (`uint8 [T,3,H,W]`, RGB planes).
     ///
     /// # Errors
-    /// Names the file, the episode and the time of a frame that cannot be had.
+    /// Names the file, the episode and the time of a frame that cannot be had. Other frames can be read afterwards.
     fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError>;
 }

@@ -123,7 +123,8 @@ fn the_frame_cache_gives_the_batches_that_the_videos_give() {
     cached.cache = CacheConfig { enabled: true, dir: dir.path().join("frames"), verify: true };
     let (direct, cached) = (open(&direct).unwrap(), open(&cached).unwrap());
     assert_eq!(batches(&direct, 8), batches(&cached, 8));
-    let pass = |mixture| Loader::validation(mixture, None, Shard::SINGLE).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+    let pass =
+        |mixture| Loader::validation(mixture, None, Shard::SINGLE).unwrap().map(Result::unwrap).collect::<Vec<_>>();
     assert_eq!(pass(&direct), pass(&cached));
     assert_eq!(fs::read_dir(dir.path().join("frames")).unwrap().count(), 2, "the frames and the lock");
 }
@@ -153,11 +154,12 @@ fn each_task_has_a_held_out_episode() {
 }
 
 #[test]
-fn a_truncated_video_costs_its_samples_or_stops_the_run() {
+fn damaged_frames_cost_their_samples_or_stop_the_run() {
     let dir = copy_of_metaworld();
-    let video = fs::read_dir(dir.path().join("videos/observation.image/chunk-000")).unwrap().next().unwrap().unwrap().path();
+    let video =
+        fs::read_dir(dir.path().join("videos/observation.image/chunk-000")).unwrap().next().unwrap().unwrap().path();
     let bytes = fs::read(&video).unwrap();
-    // LeRobot's writer puts the index behind the frames or before them: zeros in the middle damage frames in both cases.
+    // Frames in the middle, wherever the file keeps its index.
     let mut damaged = bytes.clone();
     let middle = bytes.len() / 2;
     damaged[middle..middle + 20_000].fill(0);
@@ -174,15 +176,17 @@ fn a_truncated_video_costs_its_samples_or_stops_the_run() {
     for part in ["source `metaworld`, episode", &video.display().to_string(), "hint: `hlrp data check`"] {
         assert!(error.contains(part), "{error}");
     }
-    let (batches, num_bad) = run(1000);
+    // 20 KB are about 15 of the 3539 frames: less than one in a hundred samples shows one of them.
+    let (batches, num_bad) = run(100);
     assert_eq!(batches.unwrap().len(), 200);
-    assert!(num_bad > 0);
+    assert!((1..=100).contains(&num_bad), "{num_bad}");
 }
 
 #[test]
 fn a_camera_that_is_not_there_is_named_with_those_that_are() {
     let mut config = config(&metaworld());
-    config.sources.get_mut("metaworld").unwrap().cameras = [("primary".to_owned(), "observation.wrist".to_owned())].into();
+    config.sources.get_mut("metaworld").unwrap().cameras =
+        [("primary".to_owned(), "observation.wrist".to_owned())].into();
     for enabled in [false, true] {
         config.cache = CacheConfig { enabled, dir: PathBuf::from("never written"), verify: false };
         let error = open(&config).err().unwrap().to_string();

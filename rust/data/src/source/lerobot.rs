@@ -3,10 +3,13 @@
 use super::{CacheProgress, SampleRows, Source, chosen_episodes};
 use crate::{
     BuildOptions, CacheSpec, DataError, EpisodeSpan, FrameCache, FrameSize, FrameStore, PREPROCESS_ID,
-    lerobot::{Dataset, Episode},
+    lerobot::{Dataset, Episode, TableCache},
 };
 use hlrp_config::schema::{DataConfig, SourceConfig};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 impl SampleRows for Dataset {
     fn fps(&self) -> f64 {
@@ -31,51 +34,64 @@ impl SampleRows for Dataset {
     }
 }
 
-impl Source {
-    /// Binds an open dataset to its configuration, with frames from the videos or from the frame cache.
-    pub(super) fn of_dataset(
-        name: &str,
-        config: &SourceConfig,
-        data: &DataConfig,
-        dataset: Arc<Dataset>,
-        size: FrameSize,
-        progress: &CacheProgress<'_>,
-    ) -> Result<Self, DataError> {
-        let frames = |(role, key): (&String, &String)| {
-            let frames: Arc<dyn FrameStore> = if data.cache.enabled {
-                Arc::new(cached(name, config, data, &dataset, key, size, &|done, total| progress(name, role, done, total))?)
-            } else {
-                Arc::from(dataset.frame_store(key, Some(size))?)
-            };
-            Ok((role.clone(), frames))
-        };
-        let cameras = config.cameras.iter().map(frames).collect::<Result<BTreeMap<_, _>, DataError>>()?;
-        Self::new(name, config, &data.request, dataset, cameras)
-    }
+/// What opening the sources of one run has in common.
+pub(super) struct Opener<'a> {
+    data: &'a DataConfig,
+    size: FrameSize,
+    progress: &'a CacheProgress<'a>,
+    tables: Arc<TableCache>,
+    /// Sources are opened at the same time, but frame caches are built one after the other, each with all decode threads.
+    building: Mutex<()>,
 }
 
-/// The frame cache of one camera, built where it is not there.
-fn cached(
-    name: &str,
-    config: &SourceConfig,
-    data: &DataConfig,
-    dataset: &Arc<Dataset>,
-    key: &str,
-    size: FrameSize,
-    progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<FrameCache, DataError> {
-    dataset.camera(key)?;
-    let spans = chosen_episodes(name, config, dataset.as_ref())?;
-    let spec = CacheSpec::new(&config.root, key, size, PREPROCESS_ID, spans)?;
-    let options = BuildOptions {
-        num_workers: data.loader.num_workers,
-        max_open_decoders: data.loader.max_open_decoders,
-        max_bad_frames: data.loader.max_bad_samples as u64,
-        progress,
-    };
-    let cache = FrameCache::open_or_build(&data.cache.dir, &spec, || dataset.frame_store(key, Some(size)), &options)?;
-    if data.cache.verify {
-        cache.verify(progress)?;
+impl<'a> Opener<'a> {
+    pub(super) fn new(data: &'a DataConfig, size: FrameSize, progress: &'a CacheProgress<'a>) -> Self {
+        let tables = TableCache::new(data.loader.table_cache_mb << 20);
+        Self { data, size, progress, tables, building: Mutex::new(()) }
     }
-    Ok(cache)
+
+    /// Opens a dataset and binds it to its configuration.
+    pub(super) fn open(&self, name: &str, config: &SourceConfig) -> Result<Source, DataError> {
+        let dataset = Arc::new(Dataset::open(&config.root, &self.tables)?);
+        let mut cameras = BTreeMap::new();
+        for (role, key) in &config.cameras {
+            let frames: Arc<dyn FrameStore> = if self.data.cache.enabled {
+                dataset.camera(key)?;
+                let spec = CacheSpec::new(
+                    &config.root,
+                    key,
+                    self.size,
+                    PREPROCESS_ID,
+                    chosen_episodes(name, config, &*dataset)?,
+                )?;
+                let decoded = || dataset.frame_store(key, Some(self.size));
+                Arc::new(self.cached(&spec, decoded, &|done, total| (self.progress)(name, role, done, total))?)
+            } else {
+                Arc::from(dataset.frame_store(key, Some(self.size))?)
+            };
+            cameras.insert(role.clone(), frames);
+        }
+        Source::new(name, config, &self.data.request, dataset, cameras)
+    }
+
+    /// A frame cache, built where it is not there.
+    fn cached(
+        &self,
+        spec: &CacheSpec,
+        decoded: impl FnOnce() -> Result<Box<dyn FrameStore>, DataError>,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<FrameCache, DataError> {
+        let _turn = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = BuildOptions {
+            num_workers: self.data.loader.num_workers,
+            max_open_decoders: self.data.loader.max_open_decoders,
+            max_bad_frames: self.data.loader.max_bad_samples as u64,
+            progress,
+        };
+        let cache = FrameCache::open_or_build(&self.data.cache.dir, spec, decoded, &options)?;
+        if self.data.cache.verify {
+            cache.verify(progress)?;
+        }
+        Ok(cache)
+    }
 }

@@ -1,12 +1,9 @@
 //! All sources of a run, with the anchors of both splits.
 
-use super::{SampleLayout, Source};
-use crate::{
-    AnchorTable, DataError, FrameSize, LoadError,
-    lerobot::{Dataset, TableCache},
-};
+use super::{SampleLayout, Source, lerobot::Opener};
+use crate::{AnchorTable, DataError, FrameSize, LoadError};
 use hlrp_config::schema::{DataConfig, LoaderConfig};
-use std::{panic::resume_unwind, sync::Arc, thread};
+use std::{panic::resume_unwind, thread};
 
 /// Which episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +33,14 @@ impl Mixture {
     /// A dataset, an episode, a camera or a feature is missing or broken; settings contradict each other.
     pub fn open(config: &DataConfig, size: FrameSize, progress: &CacheProgress<'_>) -> Result<Self, DataError> {
         check(&config.loader)?;
-        let tables = TableCache::new(config.loader.table_cache_mb << 20);
-        let datasets = open_datasets(config, &tables)?;
-        let sources = config.sources.iter().zip(datasets);
-        let sources = sources.map(|((name, source), dataset)| {
-            Source::of_dataset(name, source, config, Arc::new(dataset), size, progress)
-        });
-        Self::new(sources.collect::<Result<_, _>>()?, size, config.loader.clone())
+        let opener = &Opener::new(config, size, progress);
+        let sources = thread::scope(|scope| {
+            let sources = config.sources.iter();
+            let threads: Vec<_> = sources.map(|(name, source)| scope.spawn(move || opener.open(name, source))).collect();
+            let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            joined.collect::<Result<_, _>>()
+        })?;
+        Self::new(sources, size, config.loader.clone())
     }
 
     /// Puts opened sources together.
@@ -82,16 +80,6 @@ impl Mixture {
             Split::Validation => &self.validation,
         }
     }
-}
-
-/// Reads the metadata of all datasets at the same time.
-fn open_datasets(config: &DataConfig, tables: &Arc<TableCache>) -> Result<Vec<Dataset>, DataError> {
-    thread::scope(|scope| {
-        let threads: Vec<_> =
-            config.sources.values().map(|source| scope.spawn(|| Dataset::open(&source.root, tables))).collect();
-        let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        joined.collect()
-    })
 }
 
 /// Refuses settings with which no loader can run.

@@ -121,6 +121,8 @@ impl ClipDecoder {
             let run_end = self.run_end(wanted, nth);
             self.seek(wanted[nth]);
             if let Err(failure) = self.decode_run(wanted, nth..run_end, &mut on_frame) {
+                // What it holds of the failed run must not come out in the next one.
+                self.decoder.flush();
                 self.next = None;
                 return Err(failure);
             }
