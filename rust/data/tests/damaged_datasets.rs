@@ -82,12 +82,17 @@ fn run(command: &str, path: &Path) -> (i32, String, String) {
 fn check_finds(path: &Path, words: &[&str]) {
     let (code, stdout, stderr) = run("check", path);
     assert_eq!(code, 1, "{stdout}{stderr}");
-    assert!(stdout.lines().any(|line| words.iter().all(|word| line.contains(word))), "no line has {words:?}:\n{stdout}");
+    assert!(
+        stdout.lines().any(|line| words.iter().all(|word| line.contains(word))),
+        "no line has {words:?}:\n{stdout}"
+    );
 }
 
 #[test]
 fn whole_datasets_have_no_findings() {
-    for name in ["metaworld_mt5", "pusht_scripted", "stress_v3", "h264_bframes", "hevc", "hevc_open_gop", "embedded_images"] {
+    for name in
+        ["metaworld_mt5", "pusht_scripted", "stress_v3", "h264_bframes", "hevc", "hevc_open_gop", "embedded_images"]
+    {
         let (code, stdout, _) = run("check", &fixture(name));
         assert_eq!((code, stdout.as_str()), (0, "ok\n"), "{name}");
     }
@@ -107,7 +112,10 @@ fn a_dataset_of_version_2_1_says_how_to_convert_it() {
     let (code, _, stderr) = run("show", copy.path());
     assert_eq!(code, 1);
     assert!(stderr.contains("LeRobot v2.1 dataset; v3.0 is read"), "{stderr}");
-    assert!(stderr.contains("hint: convert it: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="), "{stderr}");
+    assert!(
+        stderr.contains("hint: convert it: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -167,7 +175,10 @@ fn a_parquet_file_without_a_column() {
         batch.remove_column(batch.schema().index_of("action").unwrap());
         batch
     });
-    check_finds(copy.path(), &["data/chunk-000/file-000.parquet", "has no column `action`", "its columns are", "timestamp"]);
+    check_finds(
+        copy.path(),
+        &["data/chunk-000/file-000.parquet", "has no column `action`", "its columns are", "timestamp"],
+    );
 }
 
 #[test]
@@ -186,7 +197,7 @@ fn a_parquet_file_with_fewer_rows_than_its_episodes() {
 
 #[test]
 fn a_value_that_is_no_number() {
-    use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, cast::AsArray};
+    use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array};
     use std::sync::Arc;
     let copy = Copy::of("hevc");
     copy.rewrite(DATA, |batch| {
@@ -197,8 +208,8 @@ fn a_value_that_is_no_number() {
             arrow_schema::DataType::FixedSizeList(field, width) => (Arc::clone(field), *width),
             other => panic!("action is {other}"),
         };
-        assert_eq!(batch.column(at).as_fixed_size_list().len(), batch.num_rows());
-        let list: ArrayRef = Arc::new(FixedSizeListArray::new(field, width, Arc::new(Float32Array::from(values)), None));
+        let list: ArrayRef =
+            Arc::new(FixedSizeListArray::new(field, width, Arc::new(Float32Array::from(values)), None));
         let mut columns = batch.columns().to_vec();
         columns[at] = list;
         RecordBatch::try_new(batch.schema(), columns).unwrap()
