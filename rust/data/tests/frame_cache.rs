@@ -232,7 +232,8 @@ fn a_damaged_cache_is_an_error_that_names_the_file_and_deletes_nothing() {
         setting.build().0.unwrap();
         fs::metadata(setting.path()).unwrap().len()
     };
-    let damages: [(&str, Box<dyn Fn(&Path)>); 4] = [
+    type Damage = Box<dyn Fn(&Path)>;
+    let damages: [(&str, Damage); 4] = [
         ("is not a frame cache", Box::new(|path| overwrite(path, 0, b"zip"))),
         ("header is damaged", Box::new(|path| overwrite(path, 30, b"???"))),
         (

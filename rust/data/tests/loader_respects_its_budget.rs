@@ -60,7 +60,8 @@ fn a_batch_that_exceeds_the_budget_is_refused() {
 
 #[test]
 fn a_setting_of_zero_is_refused_by_its_key() {
-    let set: [(&str, fn(&mut LoaderConfig)); 5] = [
+    type Set = fn(&mut LoaderConfig);
+    let set: [(&str, Set); 5] = [
         ("batch_size", |c| c.batch_size = 0),
         ("num_workers", |c| c.num_workers = 0),
         ("prefetch_batches", |c| c.prefetch_batches = 0),

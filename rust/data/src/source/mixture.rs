@@ -36,7 +36,8 @@ impl Mixture {
         let opener = &Opener::new(config, size, progress);
         let sources = thread::scope(|scope| {
             let sources = config.sources.iter();
-            let threads: Vec<_> = sources.map(|(name, source)| scope.spawn(move || opener.open(name, source))).collect();
+            let threads: Vec<_> =
+                sources.map(|(name, source)| scope.spawn(move || opener.open(name, source))).collect();
             let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             joined.collect::<Result<_, _>>()
         })?;
