@@ -51,6 +51,7 @@ fn main() -> Result<()> {
     let began = Instant::now();
     let mixture = Arc::new(Mixture::open(&config, size, &|_, _, _, _| {})?);
     let open_s = began.elapsed().as_secs_f64();
+    let open_resident_mb = status_kib("VmRSS:")? / 1e3;
     let mut loader = Loader::train(&mixture, 0, Shard::SINGLE, Position::default())?;
     loader.next_batch()?;
     let first_batch_s = began.elapsed().as_secs_f64();
@@ -70,6 +71,7 @@ fn main() -> Result<()> {
         "batches_per_s": args.batches as f64 / wall_s,
         "open_s": open_s,
         "first_batch_s": first_batch_s,
+        "open_resident_mb": open_resident_mb,
         "first_batch_resident_mb": first_batch_resident_mb,
         "num_anchors": mixture.anchors(Split::Train).len(),
         "workers": args.workers,

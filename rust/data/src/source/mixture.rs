@@ -3,7 +3,13 @@
 use super::{SampleLayout, Source, lerobot::Opener};
 use crate::{AnchorTable, DataError, FrameSize, LoadError};
 use hlrp_config::schema::{DataConfig, LoaderConfig};
-use std::{panic::resume_unwind, thread};
+use std::{
+    iter,
+    num::NonZeroUsize,
+    panic::resume_unwind,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 /// Which episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +39,10 @@ impl Mixture {
     /// A dataset, an episode, a camera or a feature is missing or broken; settings contradict each other.
     pub fn open(config: &DataConfig, size: FrameSize, progress: &CacheProgress<'_>) -> Result<Self, DataError> {
         check(&config.loader)?;
-        let opener = &Opener::new(config, size, progress);
-        let sources = thread::scope(|scope| {
-            let sources = config.sources.iter();
-            let threads: Vec<_> =
-                sources.map(|(name, source)| scope.spawn(move || opener.open(name, source))).collect();
-            let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            joined.collect::<Result<_, _>>()
-        })?;
+        let opener = Opener::new(config, size, progress);
+        let sources: Vec<_> = config.sources.iter().collect();
+        let opened = in_parallel(&sources, |(name, source)| opener.open(name, source));
+        let sources = opened.into_iter().collect::<Result<_, _>>()?;
         Self::new(sources, size, config.loader.clone())
     }
 
@@ -81,6 +83,22 @@ impl Mixture {
             Split::Validation => &self.validation,
         }
     }
+}
+
+/// What `make` gives for each item, in order, made by as many threads as there are cores.
+fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let num_threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(items.len());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let claim = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&number| number < items.len());
+        iter::from_fn(claim).map(|number| (number, make(&items[number]))).collect::<Vec<_>>()
+    };
+    let mut made: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    made.sort_by_key(|(number, _)| *number);
+    made.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Refuses settings with which no loader can run.
