@@ -144,7 +144,8 @@ impl Subject {
 
     fn episode(&self, line: &Value, tally: &mut Tally) -> Result<()> {
         let index = line["episode"].as_u64().context("no episode")?;
-        let slot = self.dataset.episodes().iter().position(|episode| episode.index == index).context("no such episode")?;
+        let slot =
+            self.dataset.episodes().iter().position(|episode| episode.index == index).context("no such episode")?;
         let episode = self.dataset.episodes()[slot];
         tally.equal("start", Some(episode.from_row), line["start"].as_u64());
         tally.equal("end", Some(episode.to_row), line["end"].as_u64());
@@ -203,8 +204,13 @@ impl Subject {
             }
         }
         let single = |key: &String| !windows.contains_key(key.as_str()) && !key.ends_with("_is_pad");
-        let line: serde_json::Map<_, _> =
-            line.as_object().into_iter().flatten().filter(|(key, _)| single(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let line: serde_json::Map<_, _> = line
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| single(key))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         self.columns(&Value::Object(line), row, tally)
     }
 
@@ -237,7 +243,8 @@ impl Subject {
             tally.num_pictures += 1;
             tally.equal("shape", serde_json::json!([height, width, 3]), theirs["shape"].clone());
             let planes: Vec<&[u8]> = picture_CHW.chunks_exact(height * width).collect();
-            let pixels_HWC: Vec<u8> = (0..height * width).flat_map(|at| [planes[0][at], planes[1][at], planes[2][at]]).collect();
+            let pixels_HWC: Vec<u8> =
+                (0..height * width).flat_map(|at| [planes[0][at], planes[1][at], planes[2][at]]).collect();
             tally.num_exact_rgb += usize::from(Some(sha256(&pixels_HWC).as_str()) == theirs["sha256"].as_str());
             for (plane, mean) in planes.iter().zip(numbers(&[&theirs["mean"]])) {
                 let ours = plane.iter().map(|&value| f64::from(value)).sum::<f64>() / plane.len() as f64;

@@ -120,7 +120,9 @@ fn contents(cell: &ArrayRef) -> Result<Contents, String> {
         };
     }
     match fields.column_by_name("path").filter(|column| !column.is_null(0)) {
-        Some(path) if path.data_type() == &DataType::Utf8 => Ok(Contents::Path(path.as_string::<i32>().value(0).into())),
+        Some(path) if path.data_type() == &DataType::Utf8 => {
+            Ok(Contents::Path(path.as_string::<i32>().value(0).into()))
+        }
         _ => Err("holds neither a picture nor the path of one".into()),
     }
 }

@@ -48,7 +48,7 @@ mod tests {
         lru.put("b", 2, 4);
         lru.get("a");
         lru.put("c", 3, 4);
-        assert_eq!((lru.get("a"), lru.get("b"), lru.get("c")), (Some(&mut 1), None, Some(&mut 3)));
+        assert_eq!(["a", "b", "c"].map(|key| lru.get(key).copied()), [Some(1), None, Some(3)]);
         assert_eq!(lru.bytes, 8);
     }
 

@@ -82,7 +82,8 @@ fn frames_come_in_the_size_asked_for() {
     let store = dataset.frame_store("observation.image", Some(size)).unwrap();
     assert_eq!(store.size(), size);
     let small = read(&mut *store.reader(1).unwrap(), &[100], 3 * 40 * 72).remove(0);
-    let native = read(&mut *dataset.frame_store("observation.image", None).unwrap().reader(1).unwrap(), &[100], 3 * 128 * 128);
+    let native =
+        read(&mut *dataset.frame_store("observation.image", None).unwrap().reader(1).unwrap(), &[100], 3 * 128 * 128);
     let from = FrameSize { height: 128, width: 128 };
     assert_eq!(small, hlrp_data::resize_planes(from, &native[0], size).unwrap());
 }

@@ -51,7 +51,8 @@ impl Findings {
     }
 
     fn error(&mut self, error: &DataError) {
-        let line = error.to_string().replace("\nhint: ", " (hint: ") + if error.to_string().contains('\n') { ")" } else { "" };
+        let line =
+            error.to_string().replace("\nhint: ", " (hint: ") + if error.to_string().contains('\n') { ")" } else { "" };
         self.line(line);
     }
 

@@ -21,9 +21,8 @@ pub(super) fn check(dataset: &Dataset, findings: &mut Findings) {
                 let what = format!("has {} rows, but its episodes have {}", table.num_rows(), end_row - first_row);
                 findings.add(path, &what);
             }
-            (0..table.num_groups()).try_for_each(|group| {
-                check_group(dataset, &table, group, *first_row, &mut statistics, findings)
-            })
+            (0..table.num_groups())
+                .try_for_each(|group| check_group(dataset, &table, group, *first_row, &mut statistics, findings))
         });
         if let Err(error) = checked {
             findings.error(&error);
@@ -90,7 +89,10 @@ fn check_column(dataset: &Dataset, path: &Path, key: &str, rows: &[u64], values:
                 let regular = frame as f64 / dataset.fps();
                 // float32 seconds: long episodes are coarser than the tolerance.
                 if (value - regular).abs() > STEP_TOLERANCE_S + regular * f64::from(f32::EPSILON) {
-                    wrong(row, format!("timestamp is {value:.6} s, not {regular:.6} s ({} frames per second)", dataset.fps()));
+                    wrong(
+                        row,
+                        format!("timestamp is {value:.6} s, not {regular:.6} s ({} frames per second)", dataset.fps()),
+                    );
                     return;
                 }
                 continue;

@@ -88,7 +88,8 @@ pub(super) fn compare(dataset: &Dataset, statistics: &BTreeMap<&str, Statistics>
         let Some(ours) = statistics.get(key.as_str()) else { continue };
         for (name, values) in &stats.values {
             if values.is_empty() || ours.width % values.len() != 0 {
-                findings.add(&path, &format!("{key}: {name} has {} values, but rows hold {}", values.len(), ours.width));
+                findings
+                    .add(&path, &format!("{key}: {name} has {} values, but rows hold {}", values.len(), ours.width));
                 continue;
             }
             if name == "count" {

@@ -64,7 +64,8 @@ impl Dataset {
     pub fn text(&self, key: &str, row: u64) -> Result<String, DataError> {
         let (table, local) = self.table_of(row)?;
         let texts = values::texts(&table.read_row(key, local)?);
-        let texts = texts.map_err(|what| DataError::file(table.path(), format!("column `{key}` {what}"), "read it as a vector"))?;
+        let texts = texts
+            .map_err(|what| DataError::file(table.path(), format!("column `{key}` {what}"), "read it as a vector"))?;
         Ok(texts.into_iter().next().unwrap_or_default())
     }
 
@@ -93,8 +94,13 @@ impl Dataset {
         let table = self.cache.table(&file.path)?;
         let local = row - file.first_row;
         if local >= table.num_rows() {
-            let what = format!("has {} rows, so none for row {row} (its first is row {})", table.num_rows(), file.first_row);
-            return Err(DataError::file(&file.path, what, "fetch or record it again; `hlrp data check` lists every such file"));
+            let what =
+                format!("has {} rows, so none for row {row} (its first is row {})", table.num_rows(), file.first_row);
+            return Err(DataError::file(
+                &file.path,
+                what,
+                "fetch or record it again; `hlrp data check` lists every such file",
+            ));
         }
         Ok((table, local))
     }

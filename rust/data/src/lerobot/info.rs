@@ -92,7 +92,11 @@ impl Info {
             Err(error) => return Err(DataError::io(path)(error)),
         };
         let broken = |error: serde_json::Error| {
-            DataError::file(&path, format!("is not the info.json of a LeRobot dataset: {error}"), "fetch the file again")
+            DataError::file(
+                &path,
+                format!("is not the info.json of a LeRobot dataset: {error}"),
+                "fetch the file again",
+            )
         };
         let version = serde_json::from_str::<AnyInfo>(&text).map_err(broken)?.codebase_version.unwrap_or_default();
         if !version.starts_with("v3.") {
@@ -154,7 +158,10 @@ fn other_version(root: &Path, version: &str) -> DataError {
             ),
         )
     } else {
-        (format!("has the unknown codebase_version {version:?}; v3.0 is read"), "write it with LeRobot 0.4 or newer".into())
+        (
+            format!("has the unknown codebase_version {version:?}; v3.0 is read"),
+            "write it with LeRobot 0.4 or newer".into(),
+        )
     };
     DataError::Dataset { root: root.to_owned(), what, hint }
 }

@@ -214,7 +214,11 @@ impl Dataset {
             DataError::Feature {
                 root: self.root.clone(),
                 what: format!("has no {kind} `{key}`"),
-                hint: if existing.is_empty() { "there is none".into() } else { format!("there are {}", existing.join(", ")) },
+                hint: if existing.is_empty() {
+                    "there is none".into()
+                } else {
+                    format!("there are {}", existing.join(", "))
+                },
             }
         })
     }

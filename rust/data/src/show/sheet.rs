@@ -40,7 +40,8 @@ pub fn contact_sheet(dataset: &Arc<Dataset>, layout: SheetLayout) -> Result<RgbI
     let (columns, rows) = (layout.num_times as u32, (chosen.len() * lines.len()) as u32);
     let mut canvas = Canvas::new(LABEL_WIDTH + columns * (widest + GAP) + GAP, TITLE_HEIGHT + rows * line_height);
     let name = dataset.root().file_name().map_or("dataset".into(), |name| name.to_string_lossy());
-    let title = format!("{name}: {} episodes, {} frames at {} fps", episodes.len(), dataset.num_frames(), dataset.fps());
+    let title =
+        format!("{name}: {} episodes, {} frames at {} fps", episodes.len(), dataset.num_frames(), dataset.fps());
     canvas.text(8, 12, 2, &title);
     let mut y = TITLE_HEIGHT;
     for episode in chosen {

@@ -20,17 +20,29 @@ pub fn summary(dataset: &Dataset) -> Result<String, DataError> {
     }
     let lengths: Vec<u64> = dataset.episodes().iter().map(|episode| episode.num_frames()).collect();
     let seconds = |frames: u64| frames as f64 / dataset.fps();
-    line("frames", format!("{} at {} per second, {}", dataset.num_frames(), dataset.fps(), duration(seconds(dataset.num_frames()))));
+    line(
+        "frames",
+        format!(
+            "{} at {} per second, {}",
+            dataset.num_frames(),
+            dataset.fps(),
+            duration(seconds(dataset.num_frames()))
+        ),
+    );
     if let (Some(&shortest), Some(&longest)) = (lengths.iter().min(), lengths.iter().max()) {
         let mean = dataset.num_frames() as f64 / lengths.len() as f64;
         let (short, long) = (seconds(shortest), seconds(longest));
-        line("episodes", format!("{} of {shortest} to {longest} frames ({short:.1} to {long:.1} s), mean {mean:.0}", lengths.len()));
+        line(
+            "episodes",
+            format!("{} of {shortest} to {longest} frames ({short:.1} to {long:.1} s), mean {mean:.0}", lengths.len()),
+        );
     }
     for key in dataset.camera_keys() {
         line("camera", format!("{key}  {}", camera(dataset, key)?));
     }
     for (key, feature) in dataset.features().iter().filter(|(_, feature)| !feature.is_camera()) {
-        let names = feature.names.as_ref().filter(|names| !names.is_null()).map_or(String::new(), |names| format!("  {names}"));
+        let names =
+            feature.names.as_ref().filter(|names| !names.is_null()).map_or(String::new(), |names| format!("  {names}"));
         line("feature", format!("{key}  {} {:?}{names}", feature.dtype, feature.shape));
     }
     for (task, num_episodes) in task_counts(dataset)? {

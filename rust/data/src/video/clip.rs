@@ -2,8 +2,8 @@
 
 use super::index::PacketIndex;
 use crate::DataError;
-use ffmpeg_next as ffmpeg;
 use ffmpeg::{Discard, Packet, codec, format, frame, media};
+use ffmpeg_next as ffmpeg;
 use std::{
     fs::File,
     os::unix::fs::FileExt,
@@ -88,7 +88,11 @@ impl ClipDecoder {
         let parameters = clip.parameters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let id = parameters.id();
         let no_decoder = |what: String| {
-            DataError::file(&clip.path, what, "install an FFmpeg with this decoder; `hlrp-data ffmpeg-info` lists what it has")
+            DataError::file(
+                &clip.path,
+                what,
+                "install an FFmpeg with this decoder; `hlrp-data ffmpeg-info` lists what it has",
+            )
         };
         let codec = decoder_of(id).ok_or_else(|| no_decoder(format!("FFmpeg has no decoder for {}", id.name())))?;
         let failed = |error| no_decoder(format!("the decoder {} does not start ({error})", codec.name()));

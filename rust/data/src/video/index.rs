@@ -86,7 +86,11 @@ impl PacketIndex {
 
     /// Time at which the last picture is shown, seconds.
     pub(crate) fn last_time(&self) -> f64 {
-        let last = self.by_pts.as_ref().and_then(|order| order.last().copied()).map_or(self.packets.len() - 1, |at| at as usize);
+        let last = self
+            .by_pts
+            .as_ref()
+            .and_then(|order| order.last().copied())
+            .map_or(self.packets.len() - 1, |at| at as usize);
         self.time(last)
     }
 
@@ -114,7 +118,8 @@ impl PacketIndex {
 
     /// Number of pictures from one key picture to the next, the largest of the first few groups.
     pub(crate) fn group_size(&self) -> usize {
-        let keys: Vec<usize> = self.packets.iter().enumerate().filter(|(_, p)| p.is_key).map(|(at, _)| at).take(9).collect();
+        let keys: Vec<usize> =
+            self.packets.iter().enumerate().filter(|(_, p)| p.is_key).map(|(at, _)| at).take(9).collect();
         keys.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(self.packets.len())
     }
 
@@ -146,9 +151,9 @@ fn read_header(path: &Path, file: &File) -> Result<Vec<u8>, DataError> {
         let short = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         let size = match short {
             0 => len - at,
-            1 if known == 16 => u64::from_be_bytes([
-                head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15],
-            ]),
+            1 if known == 16 => {
+                u64::from_be_bytes([head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15]])
+            }
             size => u64::from(size),
         };
         if size < 8 {

@@ -2,8 +2,8 @@
 
 use super::{Clip, clip::decoder_of};
 use crate::DataError;
-use ffmpeg_next as ffmpeg;
 use ffmpeg::codec::Id;
+use ffmpeg_next as ffmpeg;
 use serde::Serialize;
 use std::{collections::BTreeMap, path::Path};
 

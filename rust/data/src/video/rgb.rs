@@ -61,7 +61,8 @@ impl FrameConverter {
         };
         if !self.scaler.as_ref().is_some_and(fits) {
             let scaler = Context::get(format, width, height, Pixel::RGB24, width, height, Flags::BILINEAR);
-            self.scaler = Some(scaler.map_err(|error| format!("pictures of format {format:?} cannot be converted ({error})"))?);
+            self.scaler =
+                Some(scaler.map_err(|error| format!("pictures of format {format:?} cannot be converted ({error})"))?);
             self.rgb = None;
         }
         let rgb = self.rgb.get_or_insert_with(frame::Video::empty);

@@ -107,7 +107,8 @@ impl FrameReader for VideoReader<'_> {
             wanted.push(Wanted { file, time_s, slot, row, packet: 0 });
         }
         wanted.sort_by(|a, b| a.file.cmp(&b.file).then(a.time_s.total_cmp(&b.time_s)));
-        let done = wanted.chunk_by_mut(|a, b| a.file == b.file).try_for_each(|of_file| self.read_file(of_file, out_TCHW));
+        let done =
+            wanted.chunk_by_mut(|a, b| a.file == b.file).try_for_each(|of_file| self.read_file(of_file, out_TCHW));
         self.wanted = wanted;
         done
     }
@@ -127,7 +128,8 @@ impl VideoReader<'_> {
             frame.packet = index.nearest(frame.time_s);
             let found_s = index.time(frame.packet);
             if (found_s - frame.time_s).abs() > TOLERANCE_S {
-                let what = format!("the nearest picture of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
+                let what =
+                    format!("the nearest picture of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
                 let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes";
                 return Err(failure(self.store, frame, what, hint));
             }
