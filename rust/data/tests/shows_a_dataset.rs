@@ -49,7 +49,8 @@ fn the_contact_sheet_shows_every_camera() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the sheet");
     let is_white = |pixel: &image::Rgb<u8>| pixel.0 == [255; 3];
     // The last episode has two frames, so two pictures on its line.
-    let picture = |column| image::imageops::crop_imm(&sheet, 220 + column * 132, 40 + 5 * 144, 128, 128).to_image();
+    let picture =
+        |column: u32| image::imageops::crop_imm(&sheet, 220 + column * 132, 40 + 5 * 144, 128, 128).to_image();
     assert_eq!([0, 1, 2, 3].map(|column| picture(column).pixels().all(is_white)), [false, false, true, true]);
 }
 

@@ -108,6 +108,7 @@ fn mul_high(a: i16, b: i16) -> i16 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a test may panic
 mod tests {
     use super::{Coefficients, YuvToRgb};
     use ffmpeg_next::{
