@@ -12,7 +12,7 @@ use crate::dims::transformer_config;
 use crate::patches::PatchTokens;
 use crate::{Dims, LaqError, Quantizer};
 use hlrp_config::schema::LaqModelConfig;
-use hlrp_nn::{AttendOver, ContinuousPositionBias, Pass, Scope, Store, Transformer};
+use hlrp_nn::{AttendOver, ContinuousPositionBias, Pass, Store, Transformer};
 use tch::{Device, Tensor};
 
 /// Which parts of a model to build.

@@ -42,8 +42,9 @@ pub fn train_step(
     pass: &Pass<'_>,
 ) -> TrainStep {
     let encoded = model.encode(frames_BTCHW, pass);
-    let ids_BS = model.quantizer.nearest(&encoded.change_BSQ);
-    pass.record(|| "vq.distances".into(), &model.quantizer.distances(&encoded.change_BSQ));
+    let distances_BSK = model.quantizer.distances(&encoded.change_BSQ);
+    pass.record(|| "vq.distances".into(), &distances_BSK);
+    let ids_BS = distances_BSK.argmin(-1, false);
     let noisy_BSQ = model.quantizer.substitute_noise(&encoded.change_BSQ, &ids_BS, draws);
     pass.record(|| "vq.before_project_out".into(), &noisy_BSQ);
     let action_tokens_BSD = model.quantizer.action_tokens(&noisy_BSQ);

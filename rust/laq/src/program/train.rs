@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
     let stop = StopRequest::listen()?;
     let device = hlrp_torch::select_device(&config.device)?;
     tch::set_num_threads(i32::try_from(num_threads(&config))?);
-    hlrp_torch::rng::seed(config.seed)?;
+    hlrp_torch::rng::seed(device, config.seed)?;
 
     let mut data = PairData::open(&config, &report_cache)?;
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device)?, &config);

@@ -65,9 +65,11 @@ impl GridEncoder {
             let (stride, padding) = ([conv.stride; 2], [conv.padding; 2]);
             x_FQHW = x_FQHW.conv2d(&conv.weight, Some(&conv.bias), stride, padding, [1, 1], 1);
         }
-        for frame in 0..size[1] {
-            let of_frame = || x_FQHW.unflatten(0, [size[0], size[1]]).select(1, frame);
-            pass.record(|| format!("vq.cnn.frame{frame}"), &of_frame());
+        if pass.trace.is_some() {
+            let x_BTQHW = x_FQHW.unflatten(0, [size[0], size[1]]);
+            for frame in 0..size[1] {
+                pass.record(|| format!("vq.cnn.frame{frame}"), &x_BTQHW.select(1, frame));
+            }
         }
         x_FQHW.flatten(2, 3).transpose(1, 2).reshape([size[0], size[1], -1, size[3]])
     }

@@ -53,9 +53,9 @@ impl Quantizer {
 
     /// The latent change between the two frames of `features_BTND`, `[B,S,Q]` float32.
     pub fn change(&self, features_BTND: &Tensor, pass: &Pass<'_>) -> Tensor {
-        let record = |name: &str, x: &Tensor| {
-            for frame in 0..2 {
-                pass.record(|| format!("vq.{name}.frame{frame}"), &x.select(1, frame));
+        let record = |name: &str, x_BTND: &Tensor| {
+            for frame in 0..if pass.trace.is_some() { 2 } else { 0 } {
+                pass.record(|| format!("vq.{name}.frame{frame}"), &x_BTND.select(1, frame));
             }
         };
         self.in_float32(|| {
@@ -68,18 +68,19 @@ impl Quantizer {
         })
     }
 
-    /// Squared distance of each change to each code, `[B,S,K]`.
+    /// Squared distance of each change to each code, `[B,S,K]`; carries no gradient.
     pub fn distances(&self, change_BSQ: &Tensor) -> Tensor {
+        let squares = |x: &Tensor, keep| x.square().sum_dim_intlist([-1].as_slice(), keep, Kind::Float);
         self.in_float32(|| {
-            let squares_BS1 = change_BSQ.square().sum_dim_intlist([-1].as_slice(), true, Kind::Float);
-            let squares_K = self.codebook_KQ.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float);
-            squares_BS1 - change_BSQ.matmul(&self.codebook_KQ.tr()) * 2.0 + squares_K
+            no_grad(|| {
+                squares(change_BSQ, true) - change_BSQ.matmul(&self.codebook_KQ.tr()) * 2.0 + squares(&self.codebook_KQ, false)
+            })
         })
     }
 
     /// The nearest code of each slot, `int64 [B,S]`.
     pub fn nearest(&self, change_BSQ: &Tensor) -> Tensor {
-        no_grad(|| self.distances(change_BSQ).argmin(-1, false))
+        self.distances(change_BSQ).argmin(-1, false)
     }
 
     /// Code vectors `[B,S,Q]` of codes `[B,S]`.

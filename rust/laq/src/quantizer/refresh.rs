@@ -78,7 +78,7 @@ pub(super) fn rewrite_unused(
         } else if num_unused > 0 {
             let mut donors = refresh.used.shallow_clone();
             if num_used < num_unused {
-                donors = donors.repeat([num_unused.div_ceil(num_used)]);
+                donors = donors.repeat([(num_unused + num_used - 1) / num_used]);
                 donors = donors.index_select(0, &draws.permutation(donors.size()[0], device));
             }
             let donors_RQ = codebook_KQ.index_select(0, &donors.i(..num_unused));

@@ -44,7 +44,7 @@ impl CodeUsage {
     }
 
     pub(crate) fn start_window(&mut self) {
-        no_grad(|| self.window_K.shallow_clone().zero_());
+        let _ = no_grad(|| self.window_K.shallow_clone().zero_());
     }
 }
 

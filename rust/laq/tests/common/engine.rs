@@ -1,0 +1,108 @@
+//! The engine around a mini model, with synthetic data: a bright square that moves.
+#![allow(dead_code)] // each test file uses its part
+
+use hlrp_config::schema::LaqConfig;
+use hlrp_config::{Composed, compose};
+use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
+use hlrp_laq::ROLE;
+use hlrp_train::{BatchStream, Settings, TrainingData, ValidationBatches};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::Device;
+
+const SIDE: usize = 32;
+const NUM_SAMPLES: usize = 4;
+
+/// The configuration of a mini run in `run_dir`.
+pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let words = [
+        "experiment=laq_tiny",
+        "model.image_size=32",
+        "model.patch_size=4",
+        "model.dim=32",
+        "model.heads=2",
+        "model.dim_head=16",
+        "model.quant_dim=8",
+        "training.max_steps=4",
+        "training.scheduler.warmup_steps=1",
+        "training.checkpoint.every_n_steps=2",
+        "validation.check_interval=2",
+        "validation.num_fixed_samples=3",
+        "logging.min_free_gb=0.0",
+    ];
+    let mut words: Vec<String> = words.map(str::to_owned).into();
+    words.push(format!("logging.run_dir={}", run_dir.display()));
+    let composed = compose(&root, "config", &words).unwrap();
+    let config = composed.extract().unwrap();
+    (composed, config)
+}
+
+pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
+    Settings {
+        training: config.training.clone(),
+        validation: config.validation.clone(),
+        precision: config.precision,
+        device: Device::Cpu,
+        run_dir: config.logging.run_dir.clone(),
+        min_free_gb: config.logging.min_free_gb,
+        config: composed.clone(),
+    }
+}
+
+/// A batch whose squares start at a place that depends on `index` and move down.
+pub(crate) fn batch(index: u64) -> Batch {
+    let mut pixels = vec![30_u8; NUM_SAMPLES * 2 * 3 * SIDE * SIDE];
+    let mut meta = Vec::new();
+    for sample in 0..NUM_SAMPLES {
+        let left = (index as usize * 7 + sample * 5) % (SIDE - 8);
+        for time in 0..2 {
+            let top = 4 + time * (4 + sample * 3);
+            for channel in 0..3 {
+                let plane = ((sample * 2 + time) * 3 + channel) * SIDE * SIDE;
+                for row in top..top + 8 {
+                    pixels[plane + row * SIDE + left..plane + row * SIDE + left + 8].fill(220);
+                }
+            }
+        }
+        meta.push(SampleMeta { source: "squares".into(), episode: index, frame: sample as u64, dt_s: 0.1 });
+    }
+    let stream = ImageStream {
+        pixels_BTCHW: pixels.into(),
+        shape: [NUM_SAMPLES, 2, 3, SIDE, SIDE],
+        is_real_BT: vec![true; NUM_SAMPLES * 2],
+    };
+    Batch {
+        images: BTreeMap::from([(ROLE.to_owned(), stream)]),
+        task: vec![String::new(); NUM_SAMPLES],
+        state: None,
+        action: None,
+        meta,
+    }
+}
+
+/// Endless training batches and three validation batches.
+pub(crate) struct Squares;
+
+struct Stream(u64);
+
+impl BatchStream for Stream {
+    fn next_batch(&mut self) -> anyhow::Result<Batch> {
+        self.0 += 1;
+        Ok(batch(self.0))
+    }
+
+    fn position(&self) -> Position {
+        Position { epoch: 0, sample: self.0 * NUM_SAMPLES as u64, num_bad_samples: 0 }
+    }
+}
+
+impl TrainingData for Squares {
+    fn train(&mut self, position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
+        Ok(Box::new(Stream(position.sample / NUM_SAMPLES as u64)))
+    }
+
+    fn validation(&mut self, _limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
+        Ok(Box::new((100..103).map(|index| Ok(batch(index)))))
+    }
+}
