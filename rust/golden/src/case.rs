@@ -69,15 +69,12 @@ impl Case {
     /// The model's configuration from the reference's field names.
     pub(crate) fn model_config(&self) -> anyhow::Result<LaqModelConfig> {
         let model = &self.config["model"];
-        let integer = |key: &str| model[key].as_i64().with_context(|| format!("config.json has no integer model.{key}"));
+        let integer =
+            |key: &str| model[key].as_i64().with_context(|| format!("config.json has no integer model.{key}"));
         let number = |key: &str| model[key].as_f64().with_context(|| format!("config.json has no number model.{key}"));
         let depth = integer("spatial_depth")?;
-        let decoder = |key: &str| DecoderConfig {
-            enabled: model[key] == true,
-            depth,
-            loss_weight: 1.0,
-            warmup_steps: 0,
-        };
+        let decoder =
+            |key: &str| DecoderConfig { enabled: model[key] == true, depth, loss_weight: 1.0, warmup_steps: 0 };
         Ok(LaqModelConfig {
             name: self.name.clone(),
             image_size: integer("image_size")?,

@@ -38,6 +38,16 @@ fn learning_rates() {
 }
 
 #[test]
+fn the_expert_policy() {
+    assert_all_pass("smolvla_expert_*", 3);
+}
+
+#[test]
+fn the_pooled_policy() {
+    assert_all_pass("vla_pooled", 1);
+}
+
+#[test]
 fn a_case_that_does_not_exist_fails() {
     let output = golden("no_such_case");
     assert_eq!(output.status.code(), Some(1));

@@ -29,16 +29,27 @@ fn lerobot_cosine(name: &str, settings: &Value, comparison: &mut Comparison) -> 
     let steps = |key: &str| settings[key].as_u64().with_context(|| format!("schedule `{name}` has no {key}"));
     let rate = |key: &str| settings[key].as_f64().with_context(|| format!("schedule `{name}` has no {key}"));
     let (peak_lr, num_training_steps) = (rate("peak_lr")?, steps("num_training_steps")?);
-    let schedule =
-        LerobotCosine::new(steps("num_warmup_steps")?, steps("num_decay_steps")?, peak_lr, rate("decay_lr")?, num_training_steps);
-    let multipliers = Tensor::from_slice(&(0..NUM_RECORDED).map(|num_done| schedule.multiplier(num_done)).collect::<Vec<_>>());
+    let schedule = LerobotCosine::new(
+        steps("num_warmup_steps")?,
+        steps("num_decay_steps")?,
+        peak_lr,
+        rate("decay_lr")?,
+        num_training_steps,
+    );
+    let multipliers =
+        Tensor::from_slice(&(0..NUM_RECORDED).map(|num_done| schedule.multiplier(num_done)).collect::<Vec<_>>());
     comparison.check(&format!("lerobot.{name}.multiplier"), &multipliers, Tolerance::Formula);
     comparison.check(&format!("lerobot.{name}.lr"), &(multipliers * peak_lr), Tolerance::Formula);
     Ok(())
 }
 
 /// Two meant differences: a warm-up longer than the run is refused, and after the end the rate stays at its minimum.
-fn warm_up_and_cosine(key: &str, settings: &Value, recorded: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn warm_up_and_cosine(
+    key: &str,
+    settings: &Value,
+    recorded: &Tensor,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
     let number = |name: &str| settings[name].as_f64().unwrap_or(0.0);
     let max_steps = settings["max_steps"].as_u64().context("a schedule has no max_steps")?;
     let min_lr = number("min_lr");
@@ -56,10 +67,19 @@ fn warm_up_and_cosine(key: &str, settings: &Value, recorded: &Tensor, comparison
     }
     let schedule = schedule?;
     let num_recorded = recorded.size()[0];
-    let num_comparable = if config.kind == SchedulerType::Cosine { num_recorded.min(i64::try_from(max_steps)? + 1) } else { num_recorded };
+    let num_comparable = if config.kind == SchedulerType::Cosine {
+        num_recorded.min(i64::try_from(max_steps)? + 1)
+    } else {
+        num_recorded
+    };
     let ours: Vec<f64> = (0..num_recorded.unsigned_abs()).map(|num_done| schedule.lr(num_done)).collect();
     let ours = Tensor::from_slice(&ours);
-    comparison.check_part(key, &ours.narrow(0, 0, num_comparable), &recorded.narrow(0, 0, num_comparable), Tolerance::Formula);
+    comparison.check_part(
+        key,
+        &ours.narrow(0, 0, num_comparable),
+        &recorded.narrow(0, 0, num_comparable),
+        Tolerance::Formula,
+    );
     let after_end = ours.narrow(0, num_comparable, num_recorded - num_comparable);
     let stays = config.kind == SchedulerType::None || bool::try_from(after_end.eq(min_lr).all())?;
     comparison.meant_difference(key, stays, "the rate must stay at its minimum after the end");

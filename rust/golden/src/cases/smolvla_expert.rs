@@ -44,7 +44,8 @@ fn config(case: &Case) -> anyhow::Result<ExpertConfig> {
         image_size: pair(policy, "resize_imgs_with_padding")?,
         image_special_tokens: (policy["add_image_special_tokens"] == true)
             .then(|| -> anyhow::Result<_> {
-                let (fake_id, global_id) = (integer(special, "fake_image_token_id")?, integer(special, "global_image_token_id")?);
+                let (fake_id, global_id) =
+                    (integer(special, "fake_image_token_id")?, integer(special, "global_image_token_id")?);
                 Ok(ImageSpecialTokens { fake_id, global_id })
             })
             .transpose()?,
@@ -135,11 +136,15 @@ fn check_training(
 
     let trace = Trace::default();
     let watched = Pass { train: true, trace: Some(&trace) };
-    no_grad(|| model.loss(observation, targets, &OBJECTIVE, &mut training_draws(case)?, &watched).context("watched loss"))?;
+    no_grad(|| {
+        model.loss(observation, targets, &OBJECTIVE, &mut training_draws(case)?, &watched).context("watched loss")
+    })?;
     for (name, tensor) in by_name(trace) {
         match name.as_str() {
             "state" | "actions" => comparison.check(&format!("prepared.{name}"), &tensor, Tolerance::Forward),
-            image if image.starts_with("image") => comparison.check(&format!("prepared.{name}"), &tensor, Tolerance::Forward),
+            image if image.starts_with("image") => {
+                comparison.check(&format!("prepared.{name}"), &tensor, Tolerance::Forward)
+            }
             _ => comparison.check(&format!("train.{name}"), &tensor, Tolerance::Forward),
         }
     }
@@ -147,11 +152,21 @@ fn check_training(
 }
 
 fn check_reported_loss(info: &Value, ours: &Tensor, comparison: &mut Comparison) {
-    comparison.check_number("loss_info", ours.double_value(&[]), info["loss"].as_f64().unwrap_or(f64::NAN), Tolerance::Forward);
+    comparison.check_number(
+        "loss_info",
+        ours.double_value(&[]),
+        info["loss"].as_f64().unwrap_or(f64::NAN),
+        Tolerance::Forward,
+    );
 }
 
 /// Both streams layer by layer in the reference's own form.
-fn check_joint_form(case: &Case, model: &ExpertModel, observation: &Observation, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn check_joint_form(
+    case: &Case,
+    model: &ExpertModel,
+    observation: &Observation,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
     let padded_BTA = case.outputs.get("prepared.actions").context("outputs.safetensors has no `prepared.actions`")?;
     let point = FlowPoint::new(padded_BTA, case.input("noise")?, case.input("time")?);
     let trace = Trace::default();
@@ -165,7 +180,12 @@ fn check_joint_form(case: &Case, model: &ExpertModel, observation: &Observation,
 }
 
 /// The sampler over the cached prefix, and its first step against the joint form.
-fn check_sampling(case: &Case, model: &ExpertModel, observation: &Observation, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn check_sampling(
+    case: &Case,
+    model: &ExpertModel,
+    observation: &Observation,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
     let noise = case.input("sample_noise")?;
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
@@ -183,11 +203,20 @@ fn check_sampling(case: &Case, model: &ExpertModel, observation: &Observation, c
                 comparison.check("sample.velocity", &tensor, Tolerance::Forward);
                 let time_B = Tensor::ones([noise.size()[0]], (Kind::Float, Device::Cpu));
                 let joint = no_grad(|| {
-                    model.joint_velocity(observation, HeadKind::Action, noise, &time_B, &Pass::plain(false)).context("joint velocity")
+                    model
+                        .joint_velocity(observation, HeadKind::Action, noise, &time_B, &Pass::plain(false))
+                        .context("joint velocity")
                 })?;
-                comparison.check_against("first velocity, cached and joint", &tensor.select(0, 0), &joint, Tolerance::Forward);
+                comparison.check_against(
+                    "first velocity, cached and joint",
+                    &tensor.select(0, 0),
+                    &joint,
+                    Tolerance::Forward,
+                );
             }
-            cache if cache.starts_with("cache.") => comparison.check(&format!("sample.{name}"), &tensor, Tolerance::Forward),
+            cache if cache.starts_with("cache.") => {
+                comparison.check(&format!("sample.{name}"), &tensor, Tolerance::Forward)
+            }
             _ => {}
         }
     }

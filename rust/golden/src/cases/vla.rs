@@ -78,7 +78,8 @@ pub(crate) fn truth(mask: &Tensor) -> Tensor {
 pub(crate) fn check_gradients(case: &Case, store: &Store, comparison: &mut Comparison) -> anyhow::Result<()> {
     /// A norm below this is rounding noise of a gradient that is zero in exact arithmetic.
     const ZERO_NORM: f64 = 1e-6;
-    let norms = case.scalars["grad.l2_by_parameter"].as_object().context("outputs.json has no `grad.l2_by_parameter`")?;
+    let norms =
+        case.scalars["grad.l2_by_parameter"].as_object().context("outputs.json has no `grad.l2_by_parameter`")?;
     let mut square_sum = 0.0;
     for (name, tensor) in store.state() {
         let gradient = tensor.grad();

@@ -8,8 +8,8 @@ use anyhow::Context;
 use hlrp_nn::smolvlm::{pad_resize, with_system_prompt};
 use hlrp_nn::{Pass, Trace};
 use hlrp_vla::{
-    ActionTarget, CameraImages, FlowConfig, Language, LatentConfig, LatentTarget, Mode, Objective, Observation, PooledConfig,
-    PooledModel, Targets, VlaLoss,
+    ActionTarget, CameraImages, FlowConfig, Language, LatentConfig, LatentTarget, Mode, Objective, Observation,
+    PooledConfig, PooledModel, Targets, VlaLoss,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -21,7 +21,11 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
 
     let observation = observation(case, &model)?;
     let targets = targets(case)?;
-    comparison.check("pixel_values", &observation.cameras[0].as_ref().context("no camera")?.pixels_BCHW, Tolerance::Forward);
+    comparison.check(
+        "pixel_values",
+        &observation.cameras[0].as_ref().context("no camera")?.pixels_BCHW,
+        Tolerance::Forward,
+    );
     check_latent_loss(case, &model, &observation, &targets, comparison)?;
     check_action_loss(case, &model, &observation, &targets, comparison)?;
     check_modes(case, &model, &observation, &targets, comparison)?;
@@ -106,7 +110,11 @@ fn check_latent_loss(
     let watched = Pass { train: true, trace: Some(&trace) };
     let mut draws = RecordedFlow::noise(case.input("noise")?).at(case.input("time")?);
     let loss = model.loss(observation, targets, &objective(case, Mode::Latent)?, &mut draws, &watched)?;
-    comparison.check("latent_flow_loss", &loss.latent.as_ref().context("the latent loss is missing")?.mean, Tolerance::Forward);
+    comparison.check(
+        "latent_flow_loss",
+        &loss.latent.as_ref().context("the latent loss is missing")?.mean,
+        Tolerance::Forward,
+    );
     loss.total.backward();
     check_gradients(case, model.store(), comparison)?;
     for (name, tensor) in by_name(trace) {
@@ -129,7 +137,13 @@ fn check_action_loss(
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
     clear_gradients(model);
-    let loss = model.loss(observation, targets, &objective(case, Mode::Actions)?, &mut RecordedFlow::default(), &Pass::plain(true))?;
+    let loss = model.loss(
+        observation,
+        targets,
+        &objective(case, Mode::Actions)?,
+        &mut RecordedFlow::default(),
+        &Pass::plain(true),
+    )?;
     loss.total.backward();
     for (name, tensor) in model.store().parameters() {
         if tensor.grad().defined() {
@@ -160,7 +174,8 @@ fn check_modes(
             draws = RecordedFlow::noise(recorded("noise")?).at(recorded("time")?);
         }
         let objective = objective(case, mode)?;
-        let VlaLoss { total, latent, action } = no_grad(|| model.loss(observation, targets, &objective, &mut draws, &Pass::plain(true)))?;
+        let VlaLoss { total, latent, action } =
+            no_grad(|| model.loss(observation, targets, &objective, &mut draws, &Pass::plain(true)))?;
         comparison.check(&format!("mode.{name}.total"), &total, Tolerance::Forward);
         comparison.check(&format!("mode.{name}.metric.loss"), &total, Tolerance::Forward);
         for (metric, loss) in [("latent_loss", latent), ("action_loss", action)] {
@@ -172,13 +187,26 @@ fn check_modes(
     Ok(())
 }
 
-fn check_sampling(case: &Case, model: &PooledModel, observation: &Observation, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn check_sampling(
+    case: &Case,
+    model: &PooledModel,
+    observation: &Observation,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
     let mut draws = RecordedFlow::noise(case.input("sample_noise")?);
     let prediction = model.sample(observation, Mode::Multitask, &mut draws, &watched)?;
-    comparison.check("sampled_latents", &prediction.latents_BSD.context("no latents were predicted")?, Tolerance::Forward);
-    comparison.check("predicted_actions", &prediction.actions_BTA.context("no actions were predicted")?, Tolerance::Forward);
+    comparison.check(
+        "sampled_latents",
+        &prediction.latents_BSD.context("no latents were predicted")?,
+        Tolerance::Forward,
+    );
+    comparison.check(
+        "predicted_actions",
+        &prediction.actions_BTA.context("no actions were predicted")?,
+        Tolerance::Forward,
+    );
     for (name, tensor) in by_name(trace) {
         match name.as_str() {
             "step.time" => comparison.check("sample.time", &tensor.select(1, 0), Tolerance::Forward),

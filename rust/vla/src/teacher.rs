@@ -1,0 +1,109 @@
+//! A frozen latent action model that labels frame pairs while a policy trains.
+//!
+//! Its sizes and its pair spacing come from its checkpoint; a policy or a data request that contradicts them is refused.
+//!
+//! Shape suffixes: B samples, T = 2 frames, C colours, H×W pixels, S code slots, D numbers of a code vector.
+
+use crate::artifact::{PairSpacing, TeacherIdentity};
+use crate::{LatentConfig, LatentTarget, VlaError};
+use hlrp_laq::{LaqInference, Parts};
+use hlrp_torch::Autocast;
+use std::path::Path;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// Weight file of a checkpoint.
+const WEIGHTS: &str = "model.safetensors";
+
+/// The teacher: encoder and quantizer only.
+pub struct Teacher {
+    model: LaqInference,
+    identity: TeacherIdentity,
+    device: Device,
+}
+
+impl Teacher {
+    /// Loads a checkpoint folder or run directory of stage 1.
+    ///
+    /// # Errors
+    /// A folder that is no whole checkpoint of stage 1.
+    pub fn load(path: &Path, device: Device) -> Result<Self, VlaError> {
+        let hint = "give a checkpoint folder or run directory of `hlrp train-laq`";
+        let refuse = |problem: String| VlaError::file(path, problem, hint);
+        let model = LaqInference::load(path, Parts::Encoder, device).map_err(|error| refuse(format!("{error:#}")))?;
+        let manifest = model.manifest();
+        let sha256 = manifest.files.get(WEIGHTS).map(|record| record.sha256.clone());
+        let pair: PairSpacing = serde_json::from_value(manifest.task["pair"].clone())
+            .map_err(|error| refuse(format!("its manifest states no pair spacing: {error}")))?;
+        let dims = model.dims();
+        let identity = TeacherIdentity {
+            sha256: sha256.ok_or_else(|| refuse(format!("its manifest does not list {WEIGHTS}")))?,
+            codebook_size: dims.codebook_size,
+            code_seq_len: dims.code_seq_len,
+            code_dim: dims.quant_dim,
+            image_size: dims.image_size,
+            pair,
+        };
+        Ok(Self { model, identity, device })
+    }
+
+    /// Who labels.
+    pub fn identity(&self) -> &TeacherIdentity {
+        &self.identity
+    }
+
+    /// Sizes that a policy's latent head must have.
+    pub fn latent(&self) -> LatentConfig {
+        LatentConfig { code_seq_len: self.identity.code_seq_len, code_dim: self.identity.code_dim }
+    }
+
+    /// Checks a policy's latent head and the spacing of the data's frame pairs against the teacher's own.
+    ///
+    /// # Errors
+    /// Other sizes, or another spacing.
+    pub fn check(&self, latent: LatentConfig, pair: &PairSpacing) -> Result<(), VlaError> {
+        let refuse = |problem: String, hint: &str| Err(VlaError::Teacher { problem, hint: hint.to_owned() });
+        let own = self.latent();
+        if latent != own {
+            let problem = format!(
+                "it gives {} codes of {} numbers, the model is configured for {} of {}",
+                own.code_seq_len, own.code_dim, latent.code_seq_len, latent.code_dim
+            );
+            return refuse(problem, "leave model.latent to the teacher, or choose the teacher that it was made for");
+        }
+        if *pair != self.identity.pair {
+            let problem = format!("it was trained on frame pairs of {}, the data gives {pair}", self.identity.pair);
+            return refuse(problem, "set data.request.image_deltas and unit to the teacher's");
+        }
+        Ok(())
+    }
+
+    /// Code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair counts when both of its frames are real (`bool [B,2]`).
+    ///
+    /// Frames of another size are brought to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do
+    /// not depend on the precision of the training.
+    ///
+    /// # Errors
+    /// Frames that are no pairs.
+    pub fn label(&self, frames_BTCHW: &Tensor, is_real_BT: &Tensor) -> Result<LatentTarget, VlaError> {
+        let _float32 = Autocast::disable(self.device)?;
+        let codes_BS = self.model.codes(&resize(frames_BTCHW, self.identity.image_size))?;
+        Ok(LatentTarget { codes_BSD: self.model.code_vectors(&codes_BS), is_valid_B: is_real_BT.all_dim(1, false) })
+    }
+}
+
+/// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`.
+fn resize(frames_BTCHW: &Tensor, side: i64) -> Tensor {
+    let size = frames_BTCHW.size();
+    if size.len() != 5 || size[3..] == [side, side] {
+        return frames_BTCHW.shallow_clone();
+    }
+    no_grad(|| {
+        let stretched = frames_BTCHW.flatten(0, 1).to_kind(Kind::Float).internal_upsample_bilinear2d_aa(
+            [side, side],
+            false,
+            None,
+            None,
+        );
+        stretched.round().clamp(0.0, 255.0).to_kind(Kind::Uint8).view([size[0], size[1], size[2], side, side])
+    })
+}

@@ -1,0 +1,97 @@
+//! The prefix runs once; what suffixes read of it equals the joint forward pass.
+
+use crate::fixtures::{FLOAT, FixedDraws, GivenNoise, NUM_SAMPLES, distance, expert, observation, targets};
+use hlrp_nn::{Pass, Trace};
+use hlrp_vla::{ExpertConfig, ExpertModel, HeadKind, Mode, Objective};
+use tch::{Device, Tensor, no_grad};
+
+const OBJECTIVE: Objective = Objective { mode: Mode::Multitask, latent_weight: 1.0, action_weight: 1.0 };
+
+/// Every way in which layers can be arranged.
+fn arrangements() -> Vec<ExpertConfig> {
+    vec![
+        expert(),
+        ExpertConfig { image_special_tokens: None, prefix_length: None, ..expert() },
+        ExpertConfig { self_attn_every_n_layers: 1, ..expert() },
+        ExpertConfig { num_expert_layers: 2, self_attn_every_n_layers: 4, expert_width_multiplier: 0.5, ..expert() },
+    ]
+}
+
+/// The velocity at noise and time 1, once as a sampler's first step and once in the joint form.
+fn first_velocities(model: &ExpertModel, kind: HeadKind, mode: Mode, noise: &Tensor) -> [Tensor; 2] {
+    let observation = observation();
+    let trace = Trace::default();
+    let watched = Pass { train: false, trace: Some(&trace) };
+    model.sample(&observation, mode, &mut GivenNoise([noise.shallow_clone()].into()), &watched).unwrap();
+    let sampled = trace.into_records().into_iter().find(|(name, _)| name == "step.velocity").unwrap().1;
+    let time_B = Tensor::ones([NUM_SAMPLES], FLOAT);
+    let joint = no_grad(|| model.joint_velocity(&observation, kind, noise, &time_B, &Pass::plain(false)).unwrap());
+    [sampled, joint]
+}
+
+#[test]
+fn prefill_and_denoise_equals_the_joint_forward() {
+    for config in arrangements() {
+        tch::manual_seed(2);
+        let model = ExpertModel::new(&config, Device::Cpu).unwrap();
+        for (kind, mode, shape) in
+            [(HeadKind::Action, Mode::Actions, [2, 5, 7]), (HeadKind::Latent, Mode::Latent, [2, 4, 2])]
+        {
+            let [sampled, joint] = first_velocities(&model, kind, mode, &Tensor::randn(shape, FLOAT));
+            let scale = joint.abs().max().double_value(&[]);
+            assert!(distance(&sampled, &joint) < 1e-5 * scale, "{config:?} {kind:?}: {}", distance(&sampled, &joint));
+        }
+    }
+}
+
+#[test]
+fn every_sample_of_a_batch_is_computed_on_its_own() {
+    tch::manual_seed(3);
+    let model = ExpertModel::new(&expert(), Device::Cpu).unwrap();
+    let mut observation = observation();
+    let noise = Tensor::randn([NUM_SAMPLES, 5, 7], FLOAT);
+    let sample = |observation: &_| {
+        let draws = &mut GivenNoise([noise.shallow_clone()].into());
+        model.sample(observation, Mode::Actions, draws, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
+    };
+    let before = sample(&observation);
+    observation.state_BN = observation.state_BN.map(|state_BN| {
+        let _ = state_BN.narrow(0, 1, 1).fill_(3.0);
+        state_BN
+    });
+    let after = sample(&observation);
+    assert_eq!(distance(&before.select(0, 0), &after.select(0, 0)), 0.0);
+    assert!(distance(&before.select(0, 1), &after.select(0, 1)) > 1e-4);
+}
+
+#[test]
+fn nobody_sees_an_absent_camera_or_a_padding_token() {
+    tch::manual_seed(4);
+    let model = ExpertModel::new(&expert(), Device::Cpu).unwrap();
+    let noise = Tensor::randn([NUM_SAMPLES, 5, 7], FLOAT);
+    let observation = observation();
+    let sample = || {
+        let draws = &mut GivenNoise([noise.shallow_clone()].into());
+        model.sample(&observation, Mode::Actions, draws, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
+    };
+    let before = sample();
+    let wrist = observation.cameras[1].as_ref().unwrap();
+    let _ = wrist.pixels_BCHW.narrow(0, 1, 1).fill_(0.3);
+    let _ = observation.language.ids_BL.narrow(0, 1, 1).narrow(1, 3, 3).fill_(7);
+    assert_eq!(distance(&before, &sample()), 0.0);
+    let _ = wrist.pixels_BCHW.narrow(0, 0, 1).fill_(0.3);
+    assert!(distance(&before, &sample()) > 1e-6);
+}
+
+#[test]
+fn watching_a_pass_changes_nothing() {
+    tch::manual_seed(5);
+    let config = ExpertConfig { num_expert_layers: 2, self_attn_every_n_layers: 4, ..expert() };
+    let model = ExpertModel::new(&config, Device::Cpu).unwrap();
+    let (observation, targets) = (observation(), targets());
+    let loss =
+        |pass: &Pass<'_>| model.loss(&observation, &targets, &OBJECTIVE, &mut FixedDraws::new(0), pass).unwrap().total;
+    let trace = Trace::default();
+    assert_eq!(distance(&loss(&Pass::plain(true)), &loss(&Pass { train: true, trace: Some(&trace) })), 0.0);
+    assert!(trace.into_records().iter().any(|(name, _)| name == "cache.layer3.keys"));
+}

@@ -1,0 +1,15 @@
+//! What stage 2 promises, one property per module.
+#![allow(clippy::unwrap_used)] // a test that cannot go on should stop
+#![allow(non_snake_case)] // shape suffixes
+
+mod artifact;
+mod expert_forms;
+mod fixtures;
+mod flow_matching;
+mod freezing;
+mod initialisation;
+mod losses;
+mod masks;
+mod normalization;
+mod present_only;
+mod sizes;
