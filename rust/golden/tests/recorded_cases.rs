@@ -38,6 +38,17 @@ fn learning_rates() {
 }
 
 #[test]
+fn the_backbone() {
+    assert_all_pass("smolvlm", 1);
+}
+
+#[test]
+fn texts_and_pictures() {
+    assert_all_pass("tokenizer", 1);
+    assert_all_pass("image_preprocess", 1);
+}
+
+#[test]
 fn the_expert_policy() {
     assert_all_pass("smolvla_expert_*", 3);
 }

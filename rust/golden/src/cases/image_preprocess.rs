@@ -3,8 +3,12 @@
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
+use hlrp_data::{FrameSize, resize_planes};
 use hlrp_nn::smolvlm::{pad_resize, pad_resized_size, squash_resize};
 use tch::{Kind, Tensor};
+
+/// Share of the values that truncation to uint8 may turn into their neighbour.
+const MAX_TRUNCATED: f64 = 0.05;
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let names: Vec<&String> = case.outputs.keys().filter(|name| name.contains('@')).collect();
@@ -32,16 +36,38 @@ fn check_picture(
     match flavour {
         "pad" => comparison.check(name, &pad_resize(&u8_1CHW, height, width), Tolerance::Forward),
         "squash_float" => comparison.check(name, &squash_resize(&u8_1CHW, height, width), Tolerance::Forward),
-        "squash_u8_round" => comparison.check(name, &levels_hwC().round().clamp(0.0, 255.0).to_kind(Kind::Uint8), Tolerance::Forward),
+        "squash_u8_round" => {
+            comparison.check(name, &levels_hwC().round().clamp(0.0, 255.0).to_kind(Kind::Uint8), Tolerance::Forward)
+        }
         "squash_u8_trunc" => {
-            let difference = (levels_hwC().to_kind(Kind::Uint8).to_kind(Kind::Int) - case.outputs[name].to_kind(Kind::Int)).abs();
-            let largest = difference.max().int64_value(&[]);
-            let share = difference.ne(0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
-            comparison.meant_difference(name, largest <= 1 && share <= 0.05, "differs by more than truncation explains");
+            let ours_hwC = levels_hwC().to_kind(Kind::Uint8);
+            let close = within_one_level(&ours_hwC, &case.outputs[name], MAX_TRUNCATED);
+            comparison.meant_difference(name, close, "differs by more than truncation explains");
+        }
+        "squash_u8_pil" => {
+            let close = within_one_level(&loader_resize(case, picture, height, width)?, &case.outputs[name], 1.0);
+            comparison.meant_difference(name, close, "differs by more than one level");
         }
         _ => {}
     }
     Ok(())
+}
+
+/// Whether uint8 pictures differ by at most one level, in at most the share `max_share` of their values.
+fn within_one_level(ours: &Tensor, recorded: &Tensor, max_share: f64) -> bool {
+    let difference = (ours.to_kind(Kind::Int) - recorded.to_kind(Kind::Int)).abs();
+    let share = difference.ne(0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+    difference.max().int64_value(&[]) <= 1 && share <= max_share
+}
+
+/// The data loader's resize, which is Pillow's with other fixed-point factors, `uint8 [h,w,3]`.
+fn loader_resize(case: &Case, picture: &str, height: i64, width: i64) -> anyhow::Result<Tensor> {
+    let u8_HWC = case.input(&format!("{picture}.u8"))?;
+    let planes_CHW = Vec::<u8>::try_from(u8_HWC.permute([2, 0, 1]).reshape([-1]))?;
+    let from = FrameSize { height: usize::try_from(u8_HWC.size()[0])?, width: usize::try_from(u8_HWC.size()[1])? };
+    let to = FrameSize { height: usize::try_from(height)?, width: usize::try_from(width)? };
+    let resized_Chw = Tensor::from_slice(&resize_planes(from, &planes_CHW, to)?).view([3, height, width]);
+    Ok(resized_Chw.permute([1, 2, 0]))
 }
 
 /// Rows of source height and width, target height and width, picture height and width inside the target.

@@ -93,7 +93,8 @@ fn image_and_text(case: &Case, model: &SmolVlm, comparison: &mut Comparison) -> 
     let images_BND = model.embed_images(case.input("img64.pixel_values")?, &Pass::plain(false));
     let texts_BLD = model.embed_tokens(case.input("text.input_ids")?);
     let text_mask_BL = case.input("text.attention_mask")?;
-    let mask_BL = Tensor::cat(&[images_BND.select(2, 0).ones_like().to_kind(Kind::Int64), text_mask_BL.shallow_clone()], 1);
+    let mask_BL =
+        Tensor::cat(&[images_BND.select(2, 0).ones_like().to_kind(Kind::Int64), text_mask_BL.shallow_clone()], 1);
     comparison.check("image_text.attention_mask", &mask_BL, Tolerance::Forward);
     decode(model, "image_text", &Tensor::cat(&[images_BND, texts_BLD], 1), &mask_BL, comparison);
     Ok(())
