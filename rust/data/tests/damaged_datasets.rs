@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use arrow_array::RecordBatch;
+use hlrp_data::lerobot::{Dataset, TableCache};
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -140,6 +142,50 @@ fn a_picture_within_a_video_that_is_overwritten() {
 }
 
 #[test]
+fn what_can_be_read_of_a_damaged_video_is_right() {
+    let copy = Copy::of("h264_bframes");
+    let path = copy.path().join(VIDEO);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 600].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    let open = |root: &Path| Arc::new(Dataset::open(root, &TableCache::new(1 << 20)).unwrap());
+    let (whole, damaged) = (open(&fixture("h264_bframes")), open(copy.path()));
+    let stores = [&whole, &damaged].map(|dataset| dataset.frame_store("observation.images.front", None).unwrap());
+    let mut readers = [0, 1].map(|nth| stores[nth].reader(1).unwrap());
+    let (mut expected, mut found) = (vec![0; 3 * 48 * 64], vec![0; 3 * 48 * 64]);
+    let mut num_lost = 0;
+    // The same reader goes on after each failure.
+    for row in 0..whole.num_frames() {
+        readers[0].read(&[row], &mut expected).unwrap();
+        match readers[1].read(&[row], &mut found) {
+            Ok(()) => assert!(found == expected, "row {row} is wrong and nobody noticed"),
+            Err(error) => {
+                assert!(error.to_string().contains("file-000.mp4: episode "), "{error}");
+                num_lost += 1;
+            }
+        }
+    }
+    assert!((1..30).contains(&num_lost), "{num_lost} of {} frames were lost", whole.num_frames());
+}
+
+#[test]
+fn a_camera_that_is_not_there() {
+    let dataset = Arc::new(Dataset::open(&fixture("stress_v3"), &TableCache::new(1 << 20)).unwrap());
+    let error = dataset.frame_store("observation.image", None).err().unwrap().to_string();
+    assert!(error.contains("has no camera `observation.image`"), "{error}");
+    assert!(error.ends_with("hint: there are observation.images.agent, observation.images.top"), "{error}");
+}
+
+#[test]
+fn a_feature_that_is_not_there() {
+    let dataset = Dataset::open(&fixture("hevc"), &TableCache::new(1 << 20)).unwrap();
+    let error = dataset.vectors("observation.velocity", &[0]).unwrap_err().to_string();
+    assert!(error.contains("has no feature that holds numbers `observation.velocity`"), "{error}");
+    assert!(error.contains("hint: there are action, episode_index,"), "{error}");
+}
+
+#[test]
 fn a_video_that_is_missing() {
     let copy = Copy::of("hevc");
     fs::remove_file(copy.path().join(VIDEO)).unwrap();
@@ -164,7 +210,7 @@ fn shifted(batch: &RecordBatch, column: &str, by: f64) -> RecordBatch {
     let at = batch.schema().index_of(column).unwrap();
     let mut columns = batch.columns().to_vec();
     let values = columns[at].as_primitive::<Float64Type>().iter().map(|value| value.map(|value| value + by));
-    columns[at] = std::sync::Arc::new(values.collect::<Float64Array>());
+    columns[at] = Arc::new(values.collect::<Float64Array>());
     RecordBatch::try_new(batch.schema(), columns).unwrap()
 }
 
@@ -198,7 +244,6 @@ fn a_parquet_file_with_fewer_rows_than_its_episodes() {
 #[test]
 fn a_value_that_is_no_number() {
     use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array};
-    use std::sync::Arc;
     let copy = Copy::of("hevc");
     copy.rewrite(DATA, |batch| {
         let at = batch.schema().index_of("action").unwrap();

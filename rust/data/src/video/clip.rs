@@ -77,6 +77,8 @@ pub(crate) struct ClipDecoder {
     next: Option<usize>,
     /// The key picture at which it started.
     started: usize,
+    /// Whether a picture since the last key picture was damaged, so that those after it may be, too.
+    is_damaged: bool,
 }
 
 impl ClipDecoder {
@@ -101,7 +103,7 @@ impl ClipDecoder {
         context.set_threading(codec::threading::Config::count(1));
         context.set_flags(codec::Flags::LOW_DELAY);
         let decoder = context.decoder().open_as(codec).and_then(|opened| opened.video()).map_err(failed)?;
-        Ok(Self { clip, decoder, frame: frame::Video::empty(), next: None, started: 0 })
+        Ok(Self { clip, decoder, frame: frame::Video::empty(), next: None, started: 0, is_damaged: false })
     }
 
     /// The file that it decodes.
@@ -152,10 +154,17 @@ impl ClipDecoder {
         let goes_on = self.next.is_some_and(|next| (key..=packet).contains(&next) && self.started <= key);
         if !goes_on {
             if self.next.is_some() {
-                self.decoder.flush();
+                self.start_anew();
             }
             (self.next, self.started) = (Some(key), key);
         }
+    }
+
+    /// Forgets all pictures.
+    fn start_anew(&mut self) {
+        self.decoder.flush();
+        self.next = None;
+        self.is_damaged = false;
     }
 
     fn decode_run(
@@ -173,10 +182,11 @@ impl ClipDecoder {
             let mut got_any = false;
             while nth < run.end && self.decoder.receive_frame(&mut self.frame).is_ok() {
                 got_any = true;
-                let pts = self.frame.pts();
-                if pts == Some(packets[wanted[nth]].pts) {
-                    if self.frame.is_corrupt() || self.frame.has_decode_errors() {
-                        return Err((nth, "the picture is damaged".into()));
+                let is_damaged = self.frame.is_corrupt() || self.frame.has_decode_errors();
+                self.is_damaged = is_damaged || (self.is_damaged && !self.frame.is_key());
+                if self.frame.pts() == Some(packets[wanted[nth]].pts) {
+                    if self.is_damaged {
+                        return Err((nth, "the picture, or one that it builds on, is damaged".into()));
                     }
                     on_frame(nth, &self.frame).map_err(|what| (nth, what))?;
                     nth += 1;
@@ -204,8 +214,7 @@ impl ClipDecoder {
             }
         }
         if drained {
-            self.decoder.flush();
-            self.next = None;
+            self.start_anew();
         }
         Ok(())
     }
