@@ -76,7 +76,6 @@ fn twenty_five_datasets_with_24_million_frames_take_less_than_100_megabytes() {
     let num_frames: u64 = datasets.iter().map(Dataset::num_frames).sum();
     assert_eq!(num_frames, 24_320_000);
     assert_eq!(datasets[7].task_text(38 * 5 + 3).unwrap(), "open the drawer");
-    println!("{num_frames} frames: {seconds:.2} s, {:.0} MB", bytes as f64 / 1e6);
     assert!(bytes < 100_000_000, "{bytes} bytes");
     assert!(seconds < 10.0, "{seconds} s"); // far above what an idle machine takes
 }
