@@ -63,13 +63,21 @@ impl Program {
     }
 }
 
+/// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs. Asleep, not spinning: the decode
+/// threads need the cores, and on a busy machine spinning makes a step several times slower (docs/benchmarks.md).
+const WAIT_ASLEEP: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
+
 /// Becomes `program`: signals, standard streams and the exit code are then its own.
 ///
 /// # Errors
 /// The program is not there or does not start; there is no success to return.
 pub(crate) fn exec(program: &Program, arguments: &[OsString]) -> Result<ExitCode> {
     let path = program.find()?;
-    let failed: Result<Infallible> =
-        Err(Command::new(&path).args(arguments).exec()).with_context(|| format!("cannot start {}", path.display()));
+    let mut command = Command::new(&path);
+    command.args(arguments);
+    if std::env::var_os(WAIT_ASLEEP.0).is_none() {
+        command.env(WAIT_ASLEEP.0, WAIT_ASLEEP.1);
+    }
+    let failed: Result<Infallible> = Err(command.exec()).with_context(|| format!("cannot start {}", path.display()));
     match failed? {}
 }
