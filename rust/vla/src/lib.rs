@@ -18,7 +18,7 @@ mod processor;
 mod schedule;
 mod teacher;
 
-pub use artifact::{Artifact, Description, FileRecord, Manifest, PairSpacing, Provenance, TeacherIdentity};
+pub use artifact::{Artifact, Description, Manifest, PairSpacing, Provenance, TeacherIdentity};
 pub use error::VlaError;
 pub use expert::{
     ActionConfig, BACKBONE, ExpertConfig, ExpertModel, HeadKind, ImageSpecialTokens, Initialised, LatentConfig,

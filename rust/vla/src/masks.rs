@@ -21,6 +21,6 @@ pub fn positions(is_valid_BL: &Tensor) -> Tensor {
 }
 
 /// `bool [S,S]`: each of S tokens sees itself and those before it.
-pub fn causal(num_tokens: i64, device: tch::Device) -> Tensor {
+pub(crate) fn causal(num_tokens: i64, device: tch::Device) -> Tensor {
     Tensor::ones([num_tokens, num_tokens], (Kind::Bool, device)).tril(0)
 }

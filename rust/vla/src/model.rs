@@ -59,7 +59,8 @@ pub(crate) fn check_backbone(backbone: &SmolVlmConfig, image_size: [i64; 2]) -> 
     let [height, width] = image_size;
     match backbone.num_image_tokens(height, width) {
         Err(SmolVlmError::Sizes { problem, hint }) => Err(VlaError::Config { key: "image_size", problem, hint }),
-        tokens => Ok(drop(tokens?)),
+        Err(other) => Err(other.into()),
+        Ok(_) => Ok(()),
     }
 }
 

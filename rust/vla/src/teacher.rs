@@ -11,8 +11,8 @@ use hlrp_torch::Autocast;
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Weight file of a checkpoint.
-const WEIGHTS: &str = "model.safetensors";
+/// Weight files of a checkpoint; the first that it has is the one in use.
+const WEIGHTS: [&str; 2] = ["ema.safetensors", "model.safetensors"];
 
 /// The teacher: encoder and quantizer only.
 pub struct Teacher {
@@ -31,12 +31,12 @@ impl Teacher {
         let refuse = |problem: String| VlaError::file(path, problem, hint);
         let model = LaqInference::load(path, Parts::Encoder, device).map_err(|error| refuse(format!("{error:#}")))?;
         let manifest = model.manifest();
-        let sha256 = manifest.files.get(WEIGHTS).map(|record| record.sha256.clone());
+        let sha256 = WEIGHTS.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone());
         let pair: PairSpacing = serde_json::from_value(manifest.task["pair"].clone())
             .map_err(|error| refuse(format!("its manifest states no pair spacing: {error}")))?;
         let dims = model.dims();
         let identity = TeacherIdentity {
-            sha256: sha256.ok_or_else(|| refuse(format!("its manifest does not list {WEIGHTS}")))?,
+            sha256: sha256.ok_or_else(|| refuse("its manifest lists no weights".to_owned()))?,
             codebook_size: dims.codebook_size,
             code_seq_len: dims.code_seq_len,
             code_dim: dims.quant_dim,

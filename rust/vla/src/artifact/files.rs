@@ -1,7 +1,7 @@
 //! Files of an artifact and their digests.
 
-use super::FileRecord;
 use crate::VlaError;
+use hlrp_train::checkpoint::FileRecord;
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},

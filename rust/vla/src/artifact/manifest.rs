@@ -4,6 +4,7 @@ use super::{MANIFEST, WEIGHTS, files};
 use crate::{ModelConfig, Objective, ProcessorConfig, VlaError};
 use hlrp_config::schema::DeltaUnit;
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
+use hlrp_train::checkpoint::FileRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt, fs, path::Path};
@@ -36,7 +37,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherIdentity {
-    /// SHA-256 of its weight file, in hexadecimal digits.
+    /// SHA-256 of the file with its weights (the averaged ones, when its training averaged), in hexadecimal digits.
     pub sha256: String,
     /// Codes K.
     pub codebook_size: i64,
@@ -78,16 +79,6 @@ pub struct Provenance {
     pub experiment: String,
     /// Optimizer steps done.
     pub step: u64,
-}
-
-/// Size and digest of one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRecord {
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256 in hexadecimal digits.
-    pub sha256: String,
 }
 
 impl Manifest {

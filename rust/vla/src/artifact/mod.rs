@@ -16,7 +16,7 @@ mod manifest;
 mod save;
 
 pub use load::Artifact;
-pub use manifest::{FileRecord, Manifest, PairSpacing, Provenance, TeacherIdentity};
+pub use manifest::{Manifest, PairSpacing, Provenance, TeacherIdentity};
 pub use save::Description;
 
 /// File names in an artifact.

@@ -1,0 +1,94 @@
+//! A teacher is what its checkpoint says, and nothing else fits.
+
+use crate::fixtures::distance;
+use crate::laq_engine::{Squares, batch, compose_mini, settings};
+use hlrp_config::schema::DeltaUnit;
+use hlrp_laq::{LaqInference, LaqModel, LaqTask, Parts, ROLE};
+use hlrp_track::RunDir;
+use hlrp_track::run::{RunInfo, RunStatus};
+use hlrp_train::{StopRequest, Trainer};
+use hlrp_vla::{LatentConfig, PairSpacing, Teacher};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// A run of stage 1 with four steps behind it.
+fn run_of_stage_1(parent: &Path) -> PathBuf {
+    let run_dir = parent.join("run");
+    let (composed, config) = compose_mini(&run_dir);
+    tch::manual_seed(1);
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap(), &config);
+    let mut data = Squares;
+    let trainer = Trainer::new(settings(&composed, &config), &mut task, &mut data).unwrap();
+    let yaml = composed.to_yaml();
+    let info = RunInfo {
+        program: "test",
+        experiment: "squares",
+        description: "",
+        config_yaml: &yaml,
+        overrides: &[],
+        versions: Default::default(),
+        inputs: Vec::new(),
+        num_threads: 1,
+        repository: Path::new("."),
+    };
+    let run = RunDir::create(&run_dir, &info).unwrap();
+    trainer.run(&run, &StopRequest::default()).unwrap();
+    run.finish(RunStatus::Finished).unwrap();
+    run_dir
+}
+
+fn pairs() -> Tensor {
+    let batch = batch(100);
+    let stream = &batch.images[ROLE];
+    let shape: Vec<i64> = stream.shape.iter().map(|size| *size as i64).collect();
+    Tensor::from_data_size(&stream.pixels_BTCHW, &shape, Kind::Uint8)
+}
+
+#[test]
+fn labels_with_the_codebook_rows_of_its_checkpoint_and_refuses_what_contradicts_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let run_dir = run_of_stage_1(parent.path());
+    let teacher = Teacher::load(&run_dir, Device::Cpu).unwrap();
+    let laq = LaqInference::load(&run_dir, Parts::Encoder, Device::Cpu).unwrap();
+
+    // Labels: the vectors of the codes; a pair with a frame that is not real does not count.
+    let pairs = pairs();
+    let is_real_BT = Tensor::from_slice(&[true, true, true, false, false, true, true, true]).view([4, 2]);
+    let labels = teacher.label(&pairs, &is_real_BT).unwrap();
+    let expected_BSD = laq.code_vectors(&laq.codes(&pairs).unwrap());
+    assert_eq!(distance(&labels.codes_BSD, &expected_BSD), 0.0);
+    assert_eq!(Vec::<bool>::try_from(&labels.is_valid_B).unwrap(), [true, false, false, true]);
+
+    // Frames of another size are brought to the teacher's: of a plain colour nothing is lost.
+    let plain = |side: i64| {
+        let colour_BT = Tensor::from_slice(&[10_u8, 200, 40, 90, 250, 0, 128, 127]).view([4, 2, 1, 1, 1]);
+        colour_BT.expand([4, 2, 3, side, side], false).contiguous()
+    };
+    let at_any_size = teacher.label(&plain(48), &is_real_BT).unwrap();
+    assert_eq!(distance(&at_any_size.codes_BSD, &teacher.label(&plain(32), &is_real_BT).unwrap().codes_BSD), 0.0);
+
+    // Sizes and spacing come from the checkpoint.
+    let own = teacher.latent();
+    assert_eq!(own, LatentConfig { code_seq_len: laq.dims().code_seq_len, code_dim: 8 });
+    assert_eq!(teacher.identity().sha256.len(), 64);
+    let pair = teacher.identity().pair.clone();
+    teacher.check(own, &pair).unwrap();
+    let refuse = |latent: LatentConfig, pair: &PairSpacing, what: &str| {
+        let error = teacher.check(latent, pair).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("hint:"), "{error}");
+    };
+    refuse(LatentConfig { code_dim: 16, ..own }, &pair, "of 8 numbers, the model is configured for");
+    let other = match pair.unit {
+        DeltaUnit::Frames => DeltaUnit::Seconds,
+        DeltaUnit::Seconds => DeltaUnit::Frames,
+    };
+    refuse(own, &PairSpacing { unit: other, ..pair.clone() }, "trained on frame pairs of");
+    refuse(own, &PairSpacing { image_deltas: vec![0.0, 77.0], ..pair }, "[0.0, 77.0]");
+}
+
+#[test]
+fn a_folder_that_is_no_checkpoint_of_stage_1_is_refused() {
+    let empty = tempfile::tempdir().unwrap();
+    let error = Teacher::load(empty.path(), Device::Cpu).err().unwrap().to_string();
+    assert!(error.contains(&empty.path().display().to_string()) && error.contains("hint:"), "{error}");
+}
