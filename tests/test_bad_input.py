@@ -52,7 +52,7 @@ def test_v21_dataset_says_how_to_convert(tmp_path, dataset):
     info = json.loads((dataset / "meta/info.json").read_text())
     (dataset / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
     words = f"data.sources.metaworld_mt5.root={dataset}"
-    refused_before_the_run(tmp_path, words, code=1, names=["v2.1", "info.json", "convert_dataset_v21_to_v30"])
+    refused_before_the_run(tmp_path, words, code=1, names=["v2.1", str(dataset), "convert_dataset_v21_to_v30"])
 
 
 def test_truncated_video(tmp_path, dataset):

@@ -57,9 +57,15 @@ impl Source {
     ) -> Result<Self, DataError> {
         let fps = rows.fps();
         let spans = chosen_episodes(name, config, rows.as_ref())?;
+        let first_row = spans.first().map(|span| span.from_row);
         let (train, validation) = split_episodes(name, config, spans)?;
         let vector = |key: &Option<String>| -> Result<Option<VectorKey>, DataError> {
-            key.as_ref().map(|key| Ok(VectorKey { key: key.clone(), width: rows.vector_width(key)? })).transpose()
+            let Some(key) = key else { return Ok(None) };
+            let width = rows.vector_width(key)?;
+            if let Some(row) = first_row {
+                rows.read_vectors(key, &[row], &mut vec![0.0; width])?; // what the files lack is refused before a run begins
+            }
+            Ok(Some(VectorKey { key: key.clone(), width }))
         };
         Ok(Self {
             name: name.to_owned(),
