@@ -91,7 +91,14 @@ impl Attention {
         (self.split_heads(&kv[0]), self.split_heads(&kv[1]))
     }
 
-    fn attend(&self, x_GND: &Tensor, k_GAME: &Tensor, v_GAME: &Tensor, bias_ANN: Option<&Tensor>, train: bool) -> Tensor {
+    fn attend(
+        &self,
+        x_GND: &Tensor,
+        k_GAME: &Tensor,
+        v_GAME: &Tensor,
+        bias_ANN: Option<&Tensor>,
+        train: bool,
+    ) -> Tensor {
         let q_GANE = self.split_heads(&self.to_q.forward(&self.norm.forward(x_GND)));
         let out_GANE = Tensor::scaled_dot_product_attention(
             &(unit(&q_GANE) * &self.q_scale_E),

@@ -23,7 +23,9 @@ pub enum NnError {
         unknown: Vec<String>,
     },
     /// A tensor has another shape or number format than the model's.
-    #[error("weight `{name}` is {found}, the model needs {expected}\nhint: the weights belong to a model of another size")]
+    #[error(
+        "weight `{name}` is {found}, the model needs {expected}\nhint: the weights belong to a model of another size"
+    )]
     Tensor {
         /// Name of the tensor.
         name: String,

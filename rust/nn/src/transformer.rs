@@ -75,7 +75,13 @@ impl Transformer {
 
     /// `[B,T,H,W,D]` to the same shape. `bias_ANN` is the position bias, `context_BMD` what the layers attend to besides
     /// (with a context, T is 1).
-    pub fn forward(&self, x_BTHWD: &Tensor, bias_ANN: Option<&Tensor>, context_BMD: Option<&Tensor>, pass: &Pass<'_>) -> Tensor {
+    pub fn forward(
+        &self,
+        x_BTHWD: &Tensor,
+        bias_ANN: Option<&Tensor>,
+        context_BMD: Option<&Tensor>,
+        pass: &Pass<'_>,
+    ) -> Tensor {
         let record = |index: usize, what: &str, tensor: &Tensor| {
             pass.record(|| format!("{}.l{index}.{what}", self.name), tensor);
         };
@@ -90,7 +96,8 @@ impl Transformer {
             x_BTHWD = x_BTHWD + attended;
 
             if let (Some(attention), Some(context_BMD)) = (&layer.cross_attention, context_BMD) {
-                let attended = attention.attend_to_context(&x_BTHWD.flatten(1, 3), context_BMD, pass.train).view_as(&x_BTHWD);
+                let attended =
+                    attention.attend_to_context(&x_BTHWD.flatten(1, 3), context_BMD, pass.train).view_as(&x_BTHWD);
                 record(index, "cross_attn", &attended);
                 x_BTHWD = x_BTHWD + attended;
             }
@@ -111,7 +118,8 @@ impl Transformer {
             }
             AttendOver::Time => {
                 let x_BHWTD = x_BTHWD.permute([0, 2, 3, 1, 4]).contiguous();
-                let y_BHWTD = layer.self_attention.attend_to_self(&x_BHWTD.flatten(0, 2), bias_ANN, train).view_as(&x_BHWTD);
+                let y_BHWTD =
+                    layer.self_attention.attend_to_self(&x_BHWTD.flatten(0, 2), bias_ANN, train).view_as(&x_BHWTD);
                 y_BHWTD.permute([0, 3, 1, 2, 4]).contiguous()
             }
         }

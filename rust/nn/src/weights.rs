@@ -20,7 +20,8 @@ pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>, NnError> {
 pub fn load_strict(target: &[(String, Tensor)], source: &[(String, Tensor)]) -> Result<(), NnError> {
     let by_name: BTreeMap<&str, &Tensor> = source.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let wanted: BTreeSet<&str> = target.iter().map(|(name, _)| name.as_str()).collect();
-    let missing: Vec<String> = wanted.iter().filter(|name| !by_name.contains_key(*name)).map(ToString::to_string).collect();
+    let missing: Vec<String> =
+        wanted.iter().filter(|name| !by_name.contains_key(*name)).map(ToString::to_string).collect();
     let unknown: Vec<String> = by_name.keys().filter(|name| !wanted.contains(*name)).map(ToString::to_string).collect();
     if !missing.is_empty() || !unknown.is_empty() {
         return Err(NnError::Names { missing, unknown });
