@@ -80,7 +80,7 @@ install_python_packages() {
     "$python" -m venv "$VENV"
   fi
   say "installing $REQUIREMENTS into $VENV (torch is large: several minutes the first time)"
-  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS"
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$REQUIREMENTS"
   fingerprint > "$STAMP"
 }
 
