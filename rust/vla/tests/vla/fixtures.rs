@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-pub const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
-pub const BOOL: (Kind, Device) = (Kind::Bool, Device::Cpu);
-pub const NUM_SAMPLES: i64 = 2;
+pub(crate) const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+pub(crate) const BOOL: (Kind, Device) = (Kind::Bool, Device::Cpu);
+pub(crate) const NUM_SAMPLES: i64 = 2;
 
-pub fn backbone() -> SmolVlmConfig {
+pub(crate) fn backbone() -> SmolVlmConfig {
     SmolVlmConfig {
         vision: VisionConfig {
             hidden_size: 16,
@@ -43,12 +43,12 @@ pub fn backbone() -> SmolVlmConfig {
     }
 }
 
-pub fn flow() -> FlowConfig {
+pub(crate) fn flow() -> FlowConfig {
     FlowConfig { num_steps: 4, min_period: 4e-3, max_period: 4.0, time_beta_alpha: 1.5, time_beta_beta: 1.0 }
 }
 
 /// Two cameras of which one may be lacking, a fixed prefix length, both heads.
-pub fn expert() -> ExpertConfig {
+pub(crate) fn expert() -> ExpertConfig {
     ExpertConfig {
         backbone: backbone(),
         cameras: vec!["front".to_owned(), "wrist".to_owned()],
@@ -66,7 +66,7 @@ pub fn expert() -> ExpertConfig {
     }
 }
 
-pub fn pooled() -> PooledConfig {
+pub(crate) fn pooled() -> PooledConfig {
     PooledConfig {
         backbone: backbone(),
         camera: "front".to_owned(),
@@ -78,7 +78,7 @@ pub fn pooled() -> PooledConfig {
 }
 
 /// Pictures, an instruction with padding and a state; the second sample lacks its wrist camera.
-pub fn observation() -> Observation {
+pub(crate) fn observation() -> Observation {
     let picture = |is_real: [bool; 2]| {
         Some(CameraImages {
             pixels_BCHW: Tensor::rand([NUM_SAMPLES, 3, 32, 32], FLOAT) * 2.0 - 1.0,
@@ -99,7 +99,7 @@ pub fn observation() -> Observation {
 }
 
 /// Both targets, everything supervised.
-pub fn targets() -> Targets {
+pub(crate) fn targets() -> Targets {
     Targets {
         action: Some(ActionTarget {
             chunk_BTA: Tensor::randn([NUM_SAMPLES, 5, 3], FLOAT),
@@ -113,12 +113,12 @@ pub fn targets() -> Targets {
 }
 
 /// Hands out the same noise and times again and again, by shape.
-pub struct FixedDraws {
+pub(crate) struct FixedDraws {
     seed: i64,
 }
 
 impl FixedDraws {
-    pub fn new(seed: i64) -> Self {
+    pub(crate) fn new(seed: i64) -> Self {
         Self { seed }
     }
 }
@@ -135,7 +135,7 @@ impl FlowDraws for FixedDraws {
 }
 
 /// Hands out the given noise once.
-pub struct GivenNoise(pub VecDeque<Tensor>);
+pub(crate) struct GivenNoise(pub(crate) VecDeque<Tensor>);
 
 impl FlowDraws for GivenNoise {
     fn noise(&mut self, _shape: &[i64], _device: Device) -> Tensor {
@@ -148,7 +148,7 @@ impl FlowDraws for GivenNoise {
 }
 
 /// The small tokenizer of the repository.
-pub fn tokenizer_folder() -> PathBuf {
+pub(crate) fn tokenizer_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizer")
 }
 
@@ -158,7 +158,7 @@ fn mean_std(dim: usize) -> Normalization {
 }
 
 /// Prepares [`batch`]es for [`expert`].
-pub fn processor_config() -> ProcessorConfig {
+pub(crate) fn processor_config() -> ProcessorConfig {
     ProcessorConfig {
         cameras: vec!["front".to_owned(), "wrist".to_owned()],
         image_size: [32, 32],
@@ -179,7 +179,7 @@ pub fn processor_config() -> ProcessorConfig {
 }
 
 /// What the loader hands over: two frames of two cameras, states at two moments, a chunk of actions.
-pub fn batch() -> DeviceBatch {
+pub(crate) fn batch() -> DeviceBatch {
     let images = || DeviceImages {
         pixels_BTCHW: Tensor::randint(256, [NUM_SAMPLES, 2, 3, 24, 40], (Kind::Uint8, Device::Cpu)),
         is_real_BT: Tensor::ones([NUM_SAMPLES, 2], BOOL),
@@ -198,7 +198,7 @@ pub fn batch() -> DeviceBatch {
 }
 
 /// Largest absolute difference.
-pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
+pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
     (a - b).abs().max().double_value(&[])
 }

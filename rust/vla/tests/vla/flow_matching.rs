@@ -2,6 +2,7 @@
 
 use crate::fixtures::{FLOAT, distance, flow};
 use hlrp_vla::{FlowConfig, FlowDraws, FlowPoint, TorchFlowDraws, VlaError};
+use std::f32::consts::FRAC_1_SQRT_2;
 use tch::{Device, Tensor};
 
 #[test]
@@ -11,8 +12,8 @@ fn time_embedding_has_sines_then_cosines_of_logarithmic_periods() {
         assert!(distance(&at(time), &Tensor::from_slice(&values).unsqueeze(0)) < 1e-6, "time {time}: {}", at(time));
     };
     expect(0.0, [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
-    expect(0.25, [0.0, 1.0, -0.707_106_8, 0.382_683_43, -1.0, 0.0, -0.707_106_8, 0.923_879_5]);
-    expect(0.5, [0.0, 0.0, 1.0, 0.707_106_8, 1.0, -1.0, 0.0, 0.707_106_8]);
+    expect(0.25, [0.0, 1.0, -FRAC_1_SQRT_2, 0.382_683_43, -1.0, 0.0, -FRAC_1_SQRT_2, 0.923_879_5]);
+    expect(0.5, [0.0, 0.0, 1.0, FRAC_1_SQRT_2, 1.0, -1.0, 0.0, FRAC_1_SQRT_2]);
 }
 
 #[test]
