@@ -6,7 +6,7 @@ SHELL := /usr/bin/env bash
 
 PYTHON := .venv/bin/python
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
-# One profile for programs, tests and lints: libtorch's bindings are built once.
+# One profile, and always the whole workspace, so that every command agrees on features: libtorch's bindings are built once.
 CARGO_FLAGS := --release
 
 help: ## this list
@@ -31,8 +31,7 @@ test-python: build ## end-to-end and conformance tests: ARGS="-k resume" for som
 	$(PYTHON) -m pytest tests $(ARGS)
 
 check-without-ffmpeg: setup ## the programs compile on a machine that has no FFmpeg
-	cargo check $(CARGO_FLAGS) --no-default-features -p hlrp-data
-	cargo check $(CARGO_FLAGS) --no-default-features -p hlrp-laq
+	cargo check $(CARGO_FLAGS) --workspace --no-default-features
 
 lint: setup ## formats and lints of Rust, Python and shell files
 	cargo fmt --all --check
@@ -43,14 +42,15 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	bash -n scripts/*.sh .ci/run
 
 bench: build ## loader and training benchmarks beside LeRobot and FFmpeg
-	cargo build $(CARGO_FLAGS) --examples -p hlrp-data -p hlrp-laq
+	cargo build $(CARGO_FLAGS) --workspace --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 
-golden: setup ## compare with reference numbers: DIR=<folder of cases> [CASES=<glob>]
+golden: build ## compare with reference numbers: DIR=<folder of cases> [CASES=<glob>]
 	@[[ -n "$(DIR)" ]] || { echo 'error: DIR is not set'; echo 'hint: make golden DIR=tests/golden CASES="laq_*"'; exit 2; }
-	cargo run $(CARGO_FLAGS) --quiet -p hlrp-golden -- "$(DIR)" $(if $(CASES),--cases '$(CASES)')
+	$(PROGRAMS)/hlrp-golden "$(DIR)" $(if $(CASES),--cases '$(CASES)')
 
-oracle: setup ## compare a dataset as we read it with what LeRobot reads: DATASET=<folder> ORACLE=<file>
+oracle: build ## compare a dataset as we read it with what LeRobot reads: DATASET=<folder> ORACLE=<file>
 	@[[ -n "$(DATASET)" && -n "$(ORACLE)" ]] || { echo 'error: DATASET or ORACLE is not set'; \
 	  echo 'hint: make oracle DATASET=tests/data/metaworld_mt5 ORACLE=tests/data/oracle_metaworld_mt5.jsonl'; exit 2; }
-	cargo run $(CARGO_FLAGS) --quiet -p hlrp-data --example oracle -- "$(DATASET)" "$(ORACLE)"
+	cargo build $(CARGO_FLAGS) --quiet --workspace --example oracle
+	$(PROGRAMS)/examples/oracle "$(DATASET)" "$(ORACLE)"
