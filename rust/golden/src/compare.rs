@@ -14,6 +14,11 @@ pub(crate) enum Tolerance {
     Gradient,
     /// Zero in exact arithmetic: only its size counts.
     Zero,
+    /// A weight after several optimizer steps, which moved it by at most `movement`.
+    Trained {
+        /// Largest movement of an entry in the reference.
+        movement: f64,
+    },
     /// Formulas in float64.
     Formula,
 }
@@ -24,13 +29,17 @@ impl Tolerance {
             Self::Forward => 1e-5,
             Self::Gradient => 1e-4,
             Self::Zero => 0.0,
+            Self::Trained { .. } => 1e-4,
             Self::Formula => 1e-12,
         }
     }
 }
 
 /// Largest magnitude that rounding leaves of a number that is zero in exact arithmetic.
-const ZERO_NOISE: f64 = 1e-6;
+const ZERO_NOISE: f64 = 1e-5;
+/// Adam turns the rounding noise of a small gradient into a share of its movement; never more than an absolute 1e-4 is tolerated.
+const MOVEMENT_SHARE: f64 = 1e-2;
+const LARGEST_TRAINED_ERROR: f64 = 1e-4;
 /// A tolerance is at least this many times the reference's own movement.
 const NOISE_FACTOR: f64 = 20.0;
 
@@ -56,7 +65,6 @@ pub(crate) struct Comparison {
     worst: Option<Difference>,
     num_compared: usize,
     problems: Vec<String>,
-    left_out: Vec<String>,
 }
 
 impl Comparison {
@@ -69,7 +77,6 @@ impl Comparison {
             worst: None,
             num_compared: 0,
             problems: Vec::new(),
-            left_out: Vec::new(),
         }
     }
 
@@ -100,9 +107,16 @@ impl Comparison {
         let scale = exact.abs().max().double_value(&[]);
         let noise = NOISE_FACTOR * self.noise.get(name).copied().unwrap_or(0.0);
         let (error, tolerance) = match (expected.kind(), tolerance) {
-            (Kind::Float | Kind::Double, Tolerance::Zero) => (ours.abs().max().double_value(&[]), ZERO_NOISE),
+            (Kind::Float | Kind::Double, Tolerance::Zero) => {
+                (ours.abs().max().double_value(&[]), noise.max(ZERO_NOISE))
+            }
             (Kind::Float | Kind::Double, tolerance) => {
-                ((ours - exact).abs().max().double_value(&[]), noise.max(tolerance.relative() * scale))
+                let extra = match tolerance {
+                    Tolerance::Trained { movement } => (MOVEMENT_SHARE * movement).min(LARGEST_TRAINED_ERROR),
+                    _ => 0.0,
+                };
+                let allowed = noise.max(tolerance.relative() * scale).max(extra);
+                ((ours - exact).abs().max().double_value(&[]), allowed)
             }
             _ => ((ours - exact).abs().max().double_value(&[]), 0.0),
         };
@@ -125,17 +139,6 @@ impl Comparison {
         self.num_compared += 1;
         if !holds {
             self.problems.push(format!("{name}: {what}"));
-        }
-    }
-
-    /// Says that no part of the project computes the recorded tensors whose names start with `prefix`; the report says so too.
-    pub(crate) fn leave_out(&mut self, prefix: &str, reason: &str) {
-        let names: Vec<String> = self.expected.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
-        if !names.is_empty() {
-            self.left_out.push(format!("{} tensors `{prefix}*` left out: {reason}", names.len()));
-        }
-        for name in names {
-            self.expected.remove(&name);
         }
     }
 
@@ -171,12 +174,13 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passed() { "ok" } else { "FAIL" };
         write!(f, "{:<20} {verdict:<5}", self.case)?;
-        write!(f, " {}/{} recorded tensors, {} comparisons", self.seen.len(), self.expected.len(), self.num_compared)?;
+        let num_seen = self.seen.iter().filter(|name| self.expected.contains_key(*name)).count();
+        write!(f, " {}/{} recorded tensors, {} comparisons", num_seen, self.expected.len(), self.num_compared)?;
         if let Some(worst) = &self.worst {
             let percent = 100.0 * worst.ratio();
             write!(f, ", worst {:.2e} at {} ({percent:.1} % of its tolerance)", worst.error, worst.name)?;
         }
-        for problem in self.problems.iter().chain(&self.left_out) {
+        for problem in &self.problems {
             write!(f, "\n    {problem}")?;
         }
         for name in self.missed() {

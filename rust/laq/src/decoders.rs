@@ -2,7 +2,11 @@
 //!
 //! Shape suffixes: B samples, H×W token grid, D token width, S code slots, A attention heads, N = H·W.
 
-use crate::{Dims, dims::transformer_config, patches::{PatchTokens, unpatchify}};
+use crate::{
+    Dims,
+    dims::transformer_config,
+    patches::{PatchTokens, unpatchify},
+};
 use hlrp_config::schema::LaqModelConfig;
 use hlrp_nn::{AttendOver, ContinuousPositionBias, Linear, Pass, Scope, Transformer};
 use tch::{Kind, Tensor};
@@ -18,7 +22,12 @@ pub(crate) struct DecoderInput<'a> {
 }
 
 /// A decoder's transformer, canvas in, tokens of frame t+k out.
-pub(crate) fn decoder_transformer(scope: &Scope<'_>, name: &'static str, depth: i64, config: &LaqModelConfig) -> Transformer {
+pub(crate) fn decoder_transformer(
+    scope: &Scope<'_>,
+    name: &'static str,
+    depth: i64,
+    config: &LaqModelConfig,
+) -> Transformer {
     Transformer::new(scope, name, AttendOver::Space, transformer_config(config, depth, true))
 }
 
@@ -37,7 +46,14 @@ pub(crate) struct PixelDecoder {
 
 impl PixelDecoder {
     /// A decoder whose transformer lies at `name` and whose head lies at `head`.
-    pub(crate) fn new(root: &Scope<'_>, name: &'static str, head: &str, depth: i64, config: &LaqModelConfig, dims: &Dims) -> Self {
+    pub(crate) fn new(
+        root: &Scope<'_>,
+        name: &'static str,
+        head: &str,
+        depth: i64,
+        config: &LaqModelConfig,
+        dims: &Dims,
+    ) -> Self {
         Self {
             name,
             transformer: decoder_transformer(&root.child(name), name, depth, config),

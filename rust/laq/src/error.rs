@@ -16,7 +16,9 @@ pub enum LaqError {
         hint: String,
     },
     /// Frames that the model cannot take.
-    #[error("frames of shape {found:?} do not fit the model: it needs {expected}\nhint: set data.request.image_deltas to two offsets and let the loader resize to model.image_size")]
+    #[error(
+        "frames of shape {found:?} do not fit the model: it needs {expected}\nhint: set data.request.image_deltas to two offsets and let the loader resize to model.image_size"
+    )]
     Frames {
         /// Shape of the batch.
         found: Vec<i64>,
@@ -24,7 +26,9 @@ pub enum LaqError {
         expected: String,
     },
     /// A batch without the image stream that this stage reads.
-    #[error("the batch has no image stream `{role}`, only {available:?}\nhint: name one camera `{role}` under data.sources.<name>.cameras")]
+    #[error(
+        "the batch has no image stream `{role}`, only {available:?}\nhint: name one camera `{role}` under data.sources.<name>.cameras"
+    )]
     Stream {
         /// The role asked for.
         role: String,

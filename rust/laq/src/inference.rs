@@ -35,7 +35,8 @@ impl LaqInference {
         let config: LaqModelConfig = serde_json::from_value(manifest.task["model"].clone())
             .map_err(|error| no_model(format!("task.model is no model: {error}")))?;
         let model = LaqModel::new(&config, parts, device)?;
-        let is_decoder = |name: &str| DECODER_PLACES.iter().any(|place| name.starts_with(place)) && !name.starts_with(ENCODER_PLACE);
+        let is_decoder =
+            |name: &str| DECODER_PLACES.iter().any(|place| name.starts_with(place)) && !name.starts_with(ENCODER_PLACE);
         let weights: Vec<(String, Tensor)> =
             read_weights(&dir)?.into_iter().filter(|(name, _)| parts == Parts::All || !is_decoder(name)).collect();
         model.store().load_strict(&weights).map_err(LaqError::from)?;

@@ -42,8 +42,13 @@ impl DecoderLosses {
     /// Weighted sum: with warm-ups at optimizer step `step`, or at full weight.
     pub fn total(&self, model: &LaqModel, step: Option<u64>) -> Tensor {
         let config = model.config();
-        let terms = [(&self.token, &config.token_decoder), (&self.pixel, &config.pixel_decoder), (&self.aux, &config.aux_decoder)];
-        let weighted = terms.into_iter().filter_map(|(loss, decoder)| loss.as_ref().map(|loss| loss * weight_at(decoder, step)));
+        let terms = [
+            (&self.token, &config.token_decoder),
+            (&self.pixel, &config.pixel_decoder),
+            (&self.aux, &config.aux_decoder),
+        ];
+        let weighted =
+            terms.into_iter().filter_map(|(loss, decoder)| loss.as_ref().map(|loss| loss * weight_at(decoder, step)));
         weighted.reduce(|sum, term| sum + term).expect("a model has at least one decoder")
     }
 }

@@ -85,10 +85,12 @@ impl LaqModel {
             spatial: encoder("enc_spatial_transformer", "enc_spatial", AttendOver::Space, config.spatial_depth),
             temporal: encoder("enc_temporal_transformer", "enc_temporal", AttendOver::Time, config.temporal_depth),
             quantizer: Quantizer::new(&root.child(Self::QUANTIZER), &dims, config.usage_decay),
-            token_decoder: enabled(config.token_decoder.enabled)
-                .then(|| decoder_transformer(&root.child("dino_decoder"), "dino_decoder", config.token_decoder.depth, config)),
-            pixel_decoder: enabled(config.pixel_decoder.enabled)
-                .then(|| PixelDecoder::new(&root, "pixel_decoder", "pixel_to_pixels", config.pixel_decoder.depth, config, &dims)),
+            token_decoder: enabled(config.token_decoder.enabled).then(|| {
+                decoder_transformer(&root.child("dino_decoder"), "dino_decoder", config.token_decoder.depth, config)
+            }),
+            pixel_decoder: enabled(config.pixel_decoder.enabled).then(|| {
+                PixelDecoder::new(&root, "pixel_decoder", "pixel_to_pixels", config.pixel_decoder.depth, config, &dims)
+            }),
             aux_decoder: enabled(config.aux_decoder.enabled)
                 .then(|| AuxDecoder::new(&root, config.aux_decoder.depth, config, &dims)),
             config: config.clone(),
@@ -147,7 +149,13 @@ impl LaqModel {
     }
 
     /// Predicts frame t+k from frame t (of which `encoded` holds the tokens) and action tokens `[B,S,D]`.
-    pub fn decode(&self, frames_BTCHW: &Tensor, encoded: &Encoded, action_tokens_BSD: &Tensor, pass: &Pass<'_>) -> Predictions {
+    pub fn decode(
+        &self,
+        frames_BTCHW: &Tensor,
+        encoded: &Encoded,
+        action_tokens_BSD: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Predictions {
         let canvas_B1HWD = encoded.tokens_BTHWD.narrow(1, 0, 1);
         pass.record(|| "context".into(), &canvas_B1HWD);
         let input = DecoderInput { canvas_B1HWD: &canvas_B1HWD, action_tokens_BSD, bias_ANN: &encoded.bias_ANN };

@@ -36,7 +36,7 @@ pub fn from_lightning_names(
         if let Some(tensor) = shared.and_then(|name| named.get(&name)) {
             let copy = tensor.copy();
             named.insert(name.clone(), copy);
-        } else if start.kind() == Kind::Int64 || name.ends_with(".recent_use") {
+        } else if start.kind() == Kind::Int64 || name.ends_with("recent_use") {
             named.insert(name.clone(), start.zeros_like());
         }
     }
@@ -46,5 +46,8 @@ pub fn from_lightning_names(
 fn carries_nothing(name: &str, tensor: &Tensor) -> bool {
     let is_alias = ALIASES.iter().any(|alias| name.starts_with(alias));
     let is_self_attention = name.split('.').rev().nth(2).is_some_and(|part| part == "1");
-    is_alias || name.ends_with(".beta") || tensor.numel() == 0 || (is_self_attention && name.ends_with("context_norm.gamma"))
+    is_alias
+        || name.ends_with(".beta")
+        || tensor.numel() == 0
+        || (is_self_attention && name.ends_with("context_norm.gamma"))
 }

@@ -108,7 +108,8 @@ fn ablate(action_tokens_BSD: &Tensor, ablation: LatentAblation, draws: &mut dyn 
     action_tokens_BSD.shallow_clone()
 }
 
-/// Code statistics of a batch and of the window, without waiting for the device.
+/// Code statistics of a batch and of the window, without waiting for the device. `codebook_replaced_count` is what a refresh at this
+/// step rewrites or would rewrite; `codebook_replaced` tells whether it happened.
 fn code_metrics(model: &LaqModel, counts_K: &Tensor) -> Vec<(&'static str, Tensor)> {
     no_grad(|| {
         let usage = &model.quantizer.usage;
@@ -120,7 +121,7 @@ fn code_metrics(model: &LaqModel, counts_K: &Tensor) -> Vec<(&'static str, Tenso
             ("vq_perplexity", perplexity(counts_K)),
             ("num_unique_codes", counts_K.gt(0).sum(Kind::Float)),
             ("codebook_replaced", num_unused.zeros_like()),
-            ("codebook_replaced_count", num_unused.zeros_like()),
+            ("codebook_replaced_count", num_unused.shallow_clone()),
             ("codebook_used_count", unused_K.logical_not().sum(Kind::Float)),
             ("codebook_min_count", cutoff(usage.window(), threshold)),
             ("codebook_window_total", usage.window().sum(Kind::Int64).to_kind(Kind::Float)),
@@ -153,10 +154,8 @@ fn refresh_if_due(
         "codebook refreshed"
     );
     for (name, value) in metrics {
-        match *name {
-            "codebook_replaced" => *value = value.ones_like(),
-            "codebook_replaced_count" => *value = value.full_like(num_unused as f64),
-            _ => {}
+        if *name == "codebook_replaced" {
+            *value = value.ones_like();
         }
     }
     (num_unused > 0).then_some(refresh.unused)

@@ -38,7 +38,8 @@ fn warnings(has_collapsed: bool) -> Vec<(u64, String)> {
         config.model.codebook_replace_schedule = Vec::new();
         tch::manual_seed(1);
         let model = LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap();
-        let codebook = model.store().parameters().into_iter().find(|(name, _)| *name == LaqModel::codebook_name()).unwrap().1;
+        let codebook =
+            model.store().parameters().into_iter().find(|(name, _)| *name == LaqModel::codebook_name()).unwrap().1;
         if has_collapsed {
             no_grad(|| codebook.narrow(0, 1, codebook.size()[0] - 1).fill_(1e3));
         } else {

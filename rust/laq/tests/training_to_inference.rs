@@ -92,7 +92,8 @@ fn validation_measures_the_baseline_and_draws_pictures() {
     let (mut sum, mut num) = (0.0, 0.0);
     for index in 100..103 {
         let batch = batch(index);
-        let pixels: Vec<f64> = batch.images[hlrp_laq::ROLE].pixels_BTCHW.iter().map(|p| f64::from(*p) / 255.0).collect();
+        let pixels: Vec<f64> =
+            batch.images[hlrp_laq::ROLE].pixels_BTCHW.iter().map(|p| f64::from(*p) / 255.0).collect();
         for pair in pixels.chunks(2 * 3 * 32 * 32) {
             let (earlier, later) = pair.split_at(3 * 32 * 32);
             sum += earlier.iter().zip(later).map(|(a, b)| (a - b).powi(2)).sum::<f64>();

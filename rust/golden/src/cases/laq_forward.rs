@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use tch::{Device, Tensor, no_grad};
 
 /// What the reference shares between decoders and this model copies for the aux decoder.
-const COPIES: [(&str, &str); 2] = [("aux_rel_pos_bias.", "spatial_rel_pos_bias."), ("aux_context_projection.", "pixel_projection.")];
+const COPIES: [(&str, &str); 2] =
+    [("aux_rel_pos_bias.", "spatial_rel_pos_bias."), ("aux_context_projection.", "pixel_projection.")];
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let frames = unit_frames(&case.input("video_u8")?.permute([0, 2, 1, 3, 4]).contiguous());
@@ -41,7 +42,8 @@ fn training(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow
     let trace = Trace::default();
     let pass = Pass { train: true, trace: Some(&trace) };
     let plan = RefreshPlan { schedule: &RefreshSchedule::new(&[]), done: false };
-    let step = train_step(&mut model, frames, integer(case.input("train.step")?)?, &plan, &mut draws(case, "train"), &pass);
+    let step =
+        train_step(&mut model, frames, integer(case.input("train.step")?)?, &plan, &mut draws(case, "train"), &pass);
     for (name, tensor) in trace.into_records() {
         check_record(comparison, &name, &tensor);
     }
@@ -80,13 +82,15 @@ fn check_gradients(case: &Case, model: &LaqModel, comparison: &mut Comparison) {
     let parameters = model.store().parameters();
     let mut gradients: BTreeMap<String, Tensor> = BTreeMap::new();
     for (name, parameter) in &parameters {
-        let shared = COPIES.iter().find_map(|(copy, original)| name.strip_prefix(copy).map(|rest| format!("{original}{rest}")));
+        let shared =
+            COPIES.iter().find_map(|(copy, original)| name.strip_prefix(copy).map(|rest| format!("{original}{rest}")));
         let gradient = parameter.grad();
         let name = shared.unwrap_or_else(|| name.clone());
         let sum = gradients.get(&name).map_or_else(|| gradient.copy(), |sum| sum + &gradient);
         gradients.insert(name, sum);
     }
-    let last_bias = parameters.iter().rev().map(|(name, _)| name.as_str()).find(|name| name.starts_with("vq.cnn_encoder"));
+    let last_bias =
+        parameters.iter().rev().map(|(name, _)| name.as_str()).find(|name| name.starts_with("vq.cnn_encoder"));
     let is_zero = |name: &str| name == "spatial_rel_pos_bias.net.2.bias" || Some(name) == last_bias;
     let norms: Vec<Tensor> = gradients.values().map(Tensor::norm).collect();
     comparison.check("grad.TOTAL_NORM", &Tensor::stack(&norms, 0).norm(), Tolerance::Gradient);
@@ -108,7 +112,11 @@ fn check_gradients(case: &Case, model: &LaqModel, comparison: &mut Comparison) {
                 comparison.meant_difference(&label, unused, "has a gradient in the reference and does not exist here");
                 let name = format!("grad.{name}");
                 if comparison.holds(&name) {
-                    comparison.meant_difference(&name, case.outputs[&name].numel() == 0, "is not empty and does not exist here");
+                    comparison.meant_difference(
+                        &name,
+                        case.outputs[&name].numel() == 0,
+                        "is not empty and does not exist here",
+                    );
                 }
             }
             (Some(_), None) => comparison.meant_difference(&label, false, "gets no gradient in the reference"),
@@ -137,7 +145,9 @@ fn evaluation(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyh
 
     let forced = |ids: &Tensor| {
         let tokens = model.quantizer.action_tokens(&model.quantizer.lookup(&ids.view_as(&evaluation.ids_BS)));
-        no_grad(|| model.predict(&frames.narrow(1, 0, 1), &tokens, &Pass::plain(false))).aux_BCHW.context("no aux decoder")
+        no_grad(|| model.predict(&frames.narrow(1, 0, 1), &tokens, &Pass::plain(false)))
+            .aux_BCHW
+            .context("no aux decoder")
     };
     if let Some(ids) = case.outputs.get("inference.user_list") {
         comparison.check("inference.user_list", ids, Tolerance::Forward);
@@ -158,7 +168,9 @@ fn refresh(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow:
     comparison.check("replace.codebooks_before", codebook, Tolerance::Forward);
     let schedule = RefreshSchedule::new(&model.config().codebook_replace_schedule);
     let plan = RefreshPlan { schedule: &schedule, done: false };
-    let result = train_step(&mut model, frames, integer(step)?, &plan, &mut draws(case, "replace"), &Pass::plain(true));
+    // The batch permutation of an ablated forward pass is recorded once, under the name of the first pass.
+    let mut draws = draws(case, "replace").permutation(case.inputs.get("train.randperm"));
+    let result = train_step(&mut model, frames, integer(step)?, &plan, &mut draws, &Pass::plain(true));
     let counts = result.ids_BS.reshape([-1]).bincount::<Tensor>(None, model.dims().codebook_size);
     comparison.check("replace.usage_before", &counts, Tolerance::Forward);
     comparison.check("replace.usage_after", model.quantizer.usage.window(), Tolerance::Forward);

@@ -5,7 +5,9 @@ use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
 use hlrp_config::schema::{OptimizerConfig, SchedulerConfig, SchedulerType};
-use hlrp_laq::{LaqModel, Parts, RefreshPlan, RefreshSchedule, TrainStep, from_lightning_names, train_step, unit_frames};
+use hlrp_laq::{
+    LaqModel, Parts, RefreshPlan, RefreshSchedule, TrainStep, from_lightning_names, train_step, unit_frames,
+};
 use hlrp_nn::Pass;
 use hlrp_train::{Optimizer, Schedule, norm_and_clip};
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +78,8 @@ fn forward(case: &Case, model: &mut LaqModel, index: i64) -> anyhow::Result<Trai
     let number = index + 1;
     let recorded = |what: &str| case.inputs.get(&format!("replace.step{number:02}.{what}"));
     let noise = case.input("vq_noise")?.select(0, index);
-    let mut draws = RecordedDraws::default().normal(Some(&noise)).normal(recorded("randn")).permutation(recorded("randperm"));
+    let mut draws =
+        RecordedDraws::default().normal(Some(&noise)).normal(recorded("randn")).permutation(recorded("randperm"));
     let schedule = RefreshSchedule::new(&model.config().codebook_replace_schedule);
     let plan = RefreshPlan { schedule: &schedule, done: false };
     Ok(train_step(model, &frames, number.unsigned_abs(), &plan, &mut draws, &Pass::plain(true)))
@@ -134,8 +137,11 @@ fn check_groups(case: &Case, model: &LaqModel, optimizer: &Optimizer, comparison
     let exists: BTreeSet<String> = model.store().parameters().into_iter().map(|(name, _)| name).collect();
     for (group, key) in optimizer.groups().iter().zip(["weight_decay", "no_weight_decay"]) {
         let Some(recorded) = case.config["optimizer_groups"][key].as_array() else { continue };
-        let recorded: BTreeSet<String> =
-            recorded.iter().filter_map(|name| name.as_str().map(str::to_owned)).filter(|name| exists.contains(name)).collect();
+        let recorded: BTreeSet<String> = recorded
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .filter(|name| exists.contains(name))
+            .collect();
         let ours: BTreeSet<String> = group.names.iter().cloned().collect();
         comparison.require(&format!("optimizer_groups.{key}"), recorded == ours, "holds other parameters");
     }
@@ -143,7 +149,10 @@ fn check_groups(case: &Case, model: &LaqModel, optimizer: &Optimizer, comparison
 
 fn check_final_weights(case: &Case, model: &LaqModel, comparison: &mut Comparison) -> anyhow::Result<()> {
     let state = model.store().state();
-    let recorded: Tensors = from_lightning_names(case.file("final_weights.safetensors")?.into_iter().collect(), &state)?.into_iter().collect();
+    let recorded: Tensors =
+        from_lightning_names(case.file("final_weights.safetensors")?.into_iter().collect(), &state)?
+            .into_iter()
+            .collect();
     let noise_driven = case.scalars["noise_driven"].as_array();
     let is_noise = |name: &str| noise_driven.is_some_and(|names| names.iter().any(|noisy| noisy == name));
     for (name, parameter) in model.store().parameters() {
@@ -151,10 +160,12 @@ fn check_final_weights(case: &Case, model: &LaqModel, comparison: &mut Compariso
         if is_noise(&name) {
             // Adam turns rounding noise into steps of full size: at most one learning rate per step.
             let moved = (&parameter - expected).abs().max().to_kind(Kind::Double).double_value(&[]);
-            let reach = 2.0 * case.config["training"]["max_steps"].as_f64().unwrap_or(0.0) * Training::new(case)?.optimizer.lr;
+            let reach =
+                2.0 * case.config["training"]["max_steps"].as_f64().unwrap_or(0.0) * Training::new(case)?.optimizer.lr;
             comparison.require(&format!("final.{name}"), moved <= reach, "moved further than Adam can");
         } else {
-            comparison.check_against(&format!("final.{name}"), &parameter, expected, Tolerance::Gradient);
+            let movement = case.scalars["largest_change_by_parameter"][&name].as_f64().unwrap_or(0.0);
+            comparison.check_against(&format!("final.{name}"), &parameter, expected, Tolerance::Trained { movement });
         }
     }
     Ok(())

@@ -40,7 +40,8 @@ impl Setup {
         let store = Store::new(Device::Cpu);
         let quantizer = Quantizer::new(&store.root(), &dims, 0.9);
         case.load_model(&store)?;
-        let discarding_threshold = args["discarding_threshold"].as_f64().context("config.json has no args.discarding_threshold")?;
+        let discarding_threshold =
+            args["discarding_threshold"].as_f64().context("config.json has no args.discarding_threshold")?;
         Ok(Self { store, quantizer, discarding_threshold })
     }
 
@@ -56,7 +57,11 @@ impl Setup {
         let ids = self.quantizer.nearest(&change);
         let noisy = self.quantizer.substitute_noise(&change, &ids, draws);
         let tokens = self.quantizer.action_tokens(&noisy);
-        let counts = ids.flatten(0, 1).one_hot(self.quantizer.codebook_size()).sum_dim_intlist([0].as_slice(), false, Kind::Int64);
+        let counts = ids.flatten(0, 1).one_hot(self.quantizer.codebook_size()).sum_dim_intlist(
+            [0].as_slice(),
+            false,
+            Kind::Int64,
+        );
         self.quantizer.usage.add(&counts);
         Forward { change, ids, tokens, perplexity: perplexity(&counts) }
     }
@@ -72,7 +77,8 @@ struct Forward {
 fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyhow::Result<()> {
     let leaf = |name: &str| anyhow::Ok(case.input(name)?.copy().set_requires_grad(true));
     let (earlier, later) = (leaf("first")?, leaf("last")?);
-    let mut draws = RecordedDraws::default().normal(Some(case.input("noise")?)).normal(Some(case.input("noise_second")?));
+    let mut draws =
+        RecordedDraws::default().normal(Some(case.input("noise")?)).normal(Some(case.input("noise_second")?));
 
     let first = setup.forward(&earlier, &later, &mut draws);
     comparison.check("train.change", &first.change, Tolerance::Forward);
@@ -109,7 +115,9 @@ fn inference(case: &Case, setup: &Setup, comparison: &mut Comparison) -> anyhow:
     let ids = no_grad(|| quantizer.nearest(&quantizer.change(&features, &Pass::plain(false))));
     let forced_list = case.outputs.get("inference.user_list.indices").context("no forced codes are recorded")?;
     let forced_int = ids.full_like(case.config["user_int"].as_i64().context("config.json has no user_int")?);
-    for (prefix, ids) in [("inference", &ids), ("inference.user_list", forced_list), ("inference.user_int", &forced_int)] {
+    for (prefix, ids) in
+        [("inference", &ids), ("inference.user_list", forced_list), ("inference.user_int", &forced_int)]
+    {
         let tokens = quantizer.action_tokens(&quantizer.lookup(ids));
         comparison.check(&format!("{prefix}.indices"), ids, Tolerance::Forward);
         comparison.check(&format!("{prefix}.tokens"), &tokens, Tolerance::Forward);

@@ -43,7 +43,8 @@ pub(super) fn table(outcome: &Outcome, run_dir: &Path, num_codes: i64, curves: &
     let summary = outcome.summary();
     let metric = |name: &str| summary.validation.as_ref().and_then(|metrics| metrics.get(name)).copied();
     let loss = |name: &str| metric(name).map_or_else(|| "-".to_owned(), |value| format!("{value:.5}"));
-    let codes = metric("val/num_unique_codes").map_or_else(|| "-".to_owned(), |used| format!("{used:.0} of {num_codes}"));
+    let codes =
+        metric("val/num_unique_codes").map_or_else(|| "-".to_owned(), |used| format!("{used:.0} of {num_codes}"));
     let ratio = metric("val/permuted_latent_ratio").map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
     let mut table = ResultTable::new(["result", "value"])
         .row(["steps", &summary.step.to_string()])

@@ -58,11 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
 }
 
 /// Records how the run ended, draws its curves and prints its table.
-fn finish(
-    outcome: hlrp_train::Result<Outcome>,
-    run_dir: RunDir,
-    num_codes: i64,
-) -> anyhow::Result<Option<Outcome>> {
+fn finish(outcome: hlrp_train::Result<Outcome>, run_dir: RunDir, num_codes: i64) -> anyhow::Result<Option<Outcome>> {
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {

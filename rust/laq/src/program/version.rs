@@ -9,7 +9,9 @@ pub(crate) fn to_json() -> Value {
         CudaStatus::Ready { num_devices } => (*num_devices, None),
         CudaStatus::NoDriver => (0, Some("no NVIDIA driver".to_owned())),
         CudaStatus::NoLibrary { path } => (0, Some(format!("this libtorch has no CUDA part ({})", path.display()))),
-        CudaStatus::LoadFailed { path, message } => (0, Some(format!("{} cannot be loaded: {message}", path.display()))),
+        CudaStatus::LoadFailed { path, message } => {
+            (0, Some(format!("{} cannot be loaded: {message}", path.display())))
+        }
         CudaStatus::NoDevice => (0, Some("the driver shows no device".to_owned())),
     };
     json!({

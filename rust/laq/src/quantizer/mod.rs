@@ -73,7 +73,8 @@ impl Quantizer {
         let squares = |x: &Tensor, keep| x.square().sum_dim_intlist([-1].as_slice(), keep, Kind::Float);
         self.in_float32(|| {
             no_grad(|| {
-                squares(change_BSQ, true) - change_BSQ.matmul(&self.codebook_KQ.tr()) * 2.0 + squares(&self.codebook_KQ, false)
+                squares(change_BSQ, true) - change_BSQ.matmul(&self.codebook_KQ.tr()) * 2.0
+                    + squares(&self.codebook_KQ, false)
             })
         })
     }
@@ -112,7 +113,8 @@ impl Quantizer {
     }
 
     fn in_float32<T>(&self, compute: impl FnOnce() -> T) -> T {
-        let _guard = Autocast::disable(self.codebook_KQ.device()).expect("autocast can be left on the device of the codebook");
+        let _guard =
+            Autocast::disable(self.codebook_KQ.device()).expect("autocast can be left on the device of the codebook");
         compute()
     }
 

@@ -14,7 +14,11 @@ pub(super) struct CodeUse {
 impl CodeUse {
     pub(super) fn new(dims: &Dims) -> Self {
         let size = |number: i64| usize::try_from(number).unwrap_or(0);
-        Self { counts_K: vec![0; size(dims.codebook_size)], sequences: BTreeMap::new(), num_slots: size(dims.code_seq_len) }
+        Self {
+            counts_K: vec![0; size(dims.codebook_size)],
+            sequences: BTreeMap::new(),
+            num_slots: size(dims.code_seq_len),
+        }
     }
 
     /// Adds codes `int64 [B,S]`.

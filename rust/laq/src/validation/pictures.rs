@@ -58,7 +58,10 @@ pub(super) fn draw(context: &ValidationContext<'_>, pairs: &[PicturedPair], code
             title: format!("Validation pairs after step {}", context.step),
             column_titles: first.columns.iter().map(|(title, _)| (*title).to_owned()).collect(),
             row_labels: pairs.iter().map(|pair| pair.label.clone()).collect(),
-            rows: pairs.iter().map(|pair| pair.columns.iter().map(|(_, picture)| grid_image(picture)).collect()).collect(),
+            rows: pairs
+                .iter()
+                .map(|pair| pair.columns.iter().map(|(_, picture)| grid_image(picture)).collect())
+                .collect(),
         };
         draw_grid(&context.dir.join(RECONSTRUCTIONS), &grid)?;
     }
