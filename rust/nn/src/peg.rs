@@ -33,7 +33,7 @@ impl Peg {
         for delay in 1..num_frames.min(Self::TAPS) {
             let seen = x_BTHWD.narrow(1, 0, num_frames - delay);
             let late = self.convolve_tap(&seen, delay, None);
-            y_BTHWD = y_BTHWD + late.constant_pad_nd([0, 0, 0, 0, 0, 0, delay, 0]);
+            y_BTHWD = &y_BTHWD + late.constant_pad_nd([0, 0, 0, 0, 0, 0, delay, 0]);
         }
         y_BTHWD
     }

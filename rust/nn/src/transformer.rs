@@ -89,17 +89,17 @@ impl Transformer {
         for (index, layer) in self.layers.iter().enumerate() {
             let peg = layer.peg.forward(&x_BTHWD);
             record(index, "peg", &peg);
-            x_BTHWD = x_BTHWD + peg;
+            x_BTHWD = &x_BTHWD + peg;
 
             let attended = self.self_attention(layer, &x_BTHWD, bias_ANN, pass.train);
             record(index, "self_attn", &attended);
-            x_BTHWD = x_BTHWD + attended;
+            x_BTHWD = &x_BTHWD + attended;
 
             if let (Some(attention), Some(context_BMD)) = (&layer.cross_attention, context_BMD) {
                 let attended =
                     attention.attend_to_context(&x_BTHWD.flatten(1, 3), context_BMD, pass.train).view_as(&x_BTHWD);
                 record(index, "cross_attn", &attended);
-                x_BTHWD = x_BTHWD + attended;
+                x_BTHWD = &x_BTHWD + attended;
             }
 
             x_BTHWD = &x_BTHWD + layer.feed_forward.forward(&x_BTHWD, pass.train);
