@@ -120,10 +120,10 @@ pub enum TrainError {
         reason: String,
     },
     /// Batches cannot be had.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Data(anyhow::Error),
     /// The model failed.
-    #[error("{0:#}")]
+    #[error(transparent)]
     Task(anyhow::Error),
     /// A configuration cannot be read.
     #[error(transparent)]

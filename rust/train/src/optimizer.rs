@@ -3,10 +3,12 @@
 use crate::{Result, RowReset, TrainError};
 use hlrp_config::schema::OptimizerConfig;
 use hlrp_torch::{AdamWStep, clear_grads, fused_adamw};
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Parameters that share a weight decay.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DecayGroup {
     /// Decoupled weight decay.
     pub weight_decay: f64,

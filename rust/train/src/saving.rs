@@ -39,12 +39,9 @@ impl Trainer<'_> {
 
     /// Remembers a score if it is the best so far, and tells whether it is.
     pub(crate) fn take_score(&mut self, score: &Score) -> bool {
-        if score.value.is_nan() {
-            tracing::warn!(
-                "step {}: {} is not a number; these weights cannot become the best",
-                self.step,
-                score.metric
-            );
+        if !score.value.is_finite() {
+            let (step, metric, value) = (self.step, &score.metric, score.value);
+            tracing::warn!("step {step}: {metric} is {value}; these weights cannot become the best");
             return false;
         }
         let is_better = |best: BestScore| match self.settings.training.checkpoint.mode {
@@ -58,7 +55,7 @@ impl Trainer<'_> {
         is_best
     }
 
-    /// Writes the checkpoint of this step and moves the pointers; removes old ones if the configuration asks for it.
+    /// Writes the checkpoint of this step, with its score if that is a finite number, and moves the pointers; removes old ones if the configuration asks for it.
     pub(crate) fn save(
         &mut self,
         run: &RunDir,
@@ -69,7 +66,7 @@ impl Trainer<'_> {
         self.ensure_finite()?;
         recorder.sync()?;
         let checkpoints = run.checkpoints();
-        let contents = self.contents(score)?;
+        let contents = self.contents(score.filter(|score| score.value.is_finite()))?;
         let dir = checkpoint::write(&checkpoints, &contents, self.settings.min_free_gb)?;
         checkpoint::point_to(&checkpoints, LAST, self.step)?;
         if is_best {

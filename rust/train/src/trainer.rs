@@ -127,6 +127,7 @@ impl<'a> Trainer<'a> {
                 device: self.settings.device_name(),
                 num_threads: num_threads(),
                 precision: self.settings.precision_name().to_owned(),
+                optimizer_groups: self.optimizer.groups(),
                 task: self.task.checkpoint_extras(),
             },
         })

@@ -1,6 +1,7 @@
 //! What goes into a checkpoint.
 
 use super::{RunState, Score};
+use crate::DecayGroup;
 use tch::Tensor;
 
 /// Facts about the process that writes.
@@ -8,6 +9,7 @@ pub(crate) struct About {
     pub(crate) device: String,
     pub(crate) num_threads: usize,
     pub(crate) precision: String,
+    pub(crate) optimizer_groups: [DecayGroup; 2],
     /// [`crate::Task::checkpoint_extras`].
     pub(crate) task: serde_json::Value,
 }

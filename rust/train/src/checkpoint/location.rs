@@ -79,11 +79,13 @@ pub(super) fn steps(checkpoints: &Path) -> Vec<u64> {
     steps
 }
 
-/// A hint that names the newest whole checkpoint beside `damaged`.
+/// A hint that names a whole checkpoint beside `damaged`: the newest one before it, else the newest one after it.
 pub(crate) fn whole_neighbour(damaged: &Path) -> String {
     let Some(checkpoints) = damaged.parent() else { return "there is no other checkpoint beside it".to_owned() };
-    let others = steps(checkpoints).into_iter().map(|step| checkpoints.join(checkpoint_name(step)));
-    match others.filter(|dir| dir != damaged).find(|dir| Manifest::is_whole(dir)) {
+    let own = damaged.file_name().and_then(|name| step_of(&name.to_string_lossy()));
+    let (newer, older): (Vec<u64>, Vec<u64>) = steps(checkpoints).into_iter().partition(|step| Some(*step) > own);
+    let others = older.into_iter().chain(newer).filter(|step| Some(*step) != own);
+    match others.map(|step| checkpoints.join(checkpoint_name(step))).find(|dir| Manifest::is_whole(dir)) {
         Some(whole) => format!("{0} is whole: training.resume_from_checkpoint={0}", whole.display()),
         None => "no other checkpoint beside it is whole; start anew".to_owned(),
     }

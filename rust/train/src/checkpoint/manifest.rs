@@ -1,7 +1,7 @@
 //! What a checkpoint says about itself.
 
 use super::{CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, whole_neighbour};
-use crate::{Result, TrainError};
+use crate::{DecayGroup, Result, TrainError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -33,6 +33,8 @@ pub struct Manifest {
     pub num_threads: usize,
     /// `bf16-mixed` or `32-true`.
     pub precision: String,
+    /// Which parameters decay, and which do not.
+    pub optimizer_groups: [DecayGroup; 2],
     /// What the model is: [`crate::Task::checkpoint_extras`].
     pub task: serde_json::Value,
     /// Every other file by name.

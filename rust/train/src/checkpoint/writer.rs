@@ -45,6 +45,7 @@ fn fill(dir: &Path, contents: &Contents) -> Result<()> {
         device: contents.about.device.clone(),
         num_threads: contents.about.num_threads,
         precision: contents.about.precision.clone(),
+        optimizer_groups: contents.about.optimizer_groups.clone(),
         task: contents.about.task.clone(),
         files: records(dir, &names)?,
     };

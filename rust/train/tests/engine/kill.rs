@@ -1,9 +1,6 @@
 //! Kills and signals on a real process: what is on the disk is always whole, and the run continues to the same bits.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Numbers, Regression, alone, assert_same_run, settings, train_until};
+use crate::common::{Numbers, Regression, alone, assert_same_run, settings, train_until};
 use hlrp_train::{Checkpoint, EXIT_INTERRUPTED, Outcome, StopRequest};
 use std::{
     env, fs,
@@ -51,7 +48,7 @@ fn child() {
 
 fn command(run_dir: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "child", "--ignored", "--nocapture"]).env(RUN_DIR, run_dir);
+    command.args(["--exact", "kill::child", "--ignored", "--nocapture"]).env(RUN_DIR, run_dir);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -1,9 +1,6 @@
 //! Several small batches make the step of one large batch.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Numbers, Regression, alone, metrics, settings, tensors, train_until};
+use crate::common::{Numbers, Regression, alone, metrics, settings, tensors, train_until};
 use hlrp_train::StopRequest;
 
 #[test]
@@ -17,7 +14,7 @@ fn three_batches_of_four_are_one_batch_of_twelve() {
         let mut task = Regression::default().without_noise();
         let mut data = Numbers { batch_size, ..Numbers::default() };
         // Before the first rewritten row, which is random.
-        let words = [words.as_str(), "training.max_steps=3"];
+        let words = [words.as_str(), "training.max_steps=3", "training.scheduler.warmup_steps=1"];
         train_until(settings(&run_dir, &words), &StopRequest::default(), &mut task, &mut data).unwrap();
         (tensors(&run_dir, 3, "model.safetensors"), metrics(&run_dir))
     };

@@ -19,6 +19,7 @@ pub struct Regression {
     resets: Vec<RowReset>,
     last_reset: u64,
     noise: f64,
+    val_loss: Option<f64>,
     on_loss: Option<Box<dyn FnMut(u64)>>,
     /// Parameters as the last validation saw them.
     pub validated_with: Option<BTreeMap<String, Tensor>>,
@@ -51,6 +52,7 @@ impl Regression {
             resets: Vec::new(),
             last_reset: 0,
             noise: 0.1,
+            val_loss: None,
             on_loss: None,
             validated_with: None,
         }
@@ -59,6 +61,12 @@ impl Regression {
     /// The same model without noise on its input.
     pub fn without_noise(mut self) -> Self {
         self.noise = 0.0;
+        self
+    }
+
+    /// The same model, whose validation always gives `val_loss`.
+    pub fn scoring(mut self, val_loss: f64) -> Self {
+        self.val_loss = Some(val_loss);
         self
     }
 
@@ -132,7 +140,7 @@ impl Task for Regression {
         self.validated_with =
             Some(self.params.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect());
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-        Ok(Validation { metrics: BTreeMap::from([("val/loss".to_owned(), mean)]) })
+        Ok(Validation { metrics: BTreeMap::from([("val/loss".to_owned(), self.val_loss.unwrap_or(mean))]) })
     }
 
     fn checkpoint_extras(&self) -> serde_json::Value {

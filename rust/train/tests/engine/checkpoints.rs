@@ -1,9 +1,8 @@
 //! When checkpoints are written, what they hold, and which ones stay.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Numbers, Regression, alone, assert_same_run, checkpoint, metrics, settings, tensors, train, train_until};
+use crate::common::{
+    Numbers, Regression, alone, assert_same_run, checkpoint, metrics, settings, tensors, train, train_until,
+};
 use hlrp_train::{Checkpoint, StopRequest, TrainError, Trainer, checkpoint::load_weights};
 use std::{
     collections::BTreeSet,
@@ -68,6 +67,19 @@ fn the_score_is_that_of_its_own_weights() {
 }
 
 #[test]
+fn a_score_that_is_not_a_number_is_never_the_best_and_leaves_a_whole_checkpoint() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    for (name, score) in [("nan", f64::NAN), ("infinite", f64::NEG_INFINITY)] {
+        let run_dir = folder.path().join(name);
+        let mut task = Regression::default().scoring(score);
+        train_until(settings(&run_dir, &[]), &StopRequest::default(), &mut task, &mut Numbers::default()).unwrap();
+        assert!(!names(&run_dir).contains("best"));
+        assert_eq!(Checkpoint::open(&run_dir).unwrap().state().best, None);
+    }
+}
+
+#[test]
 fn the_manifest_says_what_the_model_is_and_how_it_was_computed() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
@@ -76,6 +88,9 @@ fn the_manifest_says_what_the_model_is_and_how_it_was_computed() {
     let manifest = checkpoint.manifest();
     assert_eq!(manifest.task, serde_json::json!({ "width": 16 }));
     assert_eq!((manifest.device.as_str(), manifest.num_threads, manifest.precision.as_str()), ("cpu", 1, "32-true"));
+    let [decayed, rest] = &manifest.optimizer_groups;
+    assert_eq!((decayed.weight_decay, decayed.names.join(" ")), (0.01, "first.weight second.weight codes".to_owned()));
+    assert_eq!((rest.weight_decay, rest.names.join(" ")), (0.0, "first.bias second.bias unused".to_owned()));
     let files: Vec<&str> = manifest.files.keys().map(String::as_str).collect();
     assert_eq!(files, ["config.yaml", "model.safetensors", "optimizer.safetensors", "state.json"]);
     let state = checkpoint.state();

@@ -1,5 +1,4 @@
 //! Decay groups, parameters without a gradient, rewritten rows, clipping.
-#![allow(clippy::unwrap_used)]
 
 use hlrp_config::schema::OptimizerConfig;
 use hlrp_train::{Optimizer, RowReset, norm_and_clip};

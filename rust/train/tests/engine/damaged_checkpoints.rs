@@ -1,9 +1,6 @@
 //! A checkpoint that is not what was written is refused, with a whole one as the way out.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Numbers, Regression, alone, checkpoint, settings, train};
+use crate::common::{Numbers, Regression, alone, checkpoint, settings, train};
 use hlrp_train::{Checkpoint, TrainError, Trainer, checkpoint::find};
 use std::{fs, path::Path};
 
@@ -11,7 +8,7 @@ use std::{fs, path::Path};
 fn finished_run() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let run_dir = folder.path().join("run");
-    train(settings(&run_dir, &[])).unwrap();
+    train(settings(&run_dir, &["validation.check_interval=100"])).unwrap();
     (folder, run_dir)
 }
 
@@ -48,12 +45,17 @@ fn a_single_changed_byte_is_found() {
 }
 
 #[test]
-fn the_hint_skips_damaged_neighbours_and_says_when_there_is_none() {
+fn the_hint_prefers_older_skips_damaged_neighbours_and_says_when_there_is_none() {
     let _alone = alone();
     let (_folder, run_dir) = finished_run();
     let remove = |step| fs::remove_file(checkpoint(&run_dir, step).join("optimizer.safetensors")).unwrap();
-    remove(12);
     remove(8);
+    assert!(
+        error_of(&checkpoint(&run_dir, 8)).contains("step-000004 is whole"),
+        "{}",
+        error_of(&checkpoint(&run_dir, 8))
+    );
+    remove(12);
     let whole = checkpoint(&run_dir, 4);
     assert!(error_of(&run_dir).contains(&format!("{} is whole", whole.display())), "{}", error_of(&run_dir));
     remove(4);

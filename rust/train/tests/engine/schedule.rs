@@ -1,5 +1,4 @@
 //! The learning rate over time, against the reference's tables and the figures of its documentation.
-#![allow(clippy::unwrap_used)]
 
 use hlrp_config::schema::{SchedulerConfig, SchedulerType};
 use hlrp_train::Schedule;

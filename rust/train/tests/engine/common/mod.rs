@@ -1,5 +1,4 @@
 //! A small model on made-up data, trained by the real engine with the real configuration tree.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub, non_snake_case)]
 
 mod data;
 mod model;

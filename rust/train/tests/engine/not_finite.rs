@@ -1,9 +1,6 @@
 //! A loss that is not a number stops the run at once and says where it came from.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Numbers, Regression, alone, checkpoint, settings, tensors, train_until};
+use crate::common::{Numbers, Regression, alone, checkpoint, settings, tensors, train_until};
 use hlrp_data::Position;
 use hlrp_train::{StopRequest, TrainError};
 
@@ -21,7 +18,7 @@ fn poisoned(words: &[&str], poisoned: Position) -> (tempfile::TempDir, TrainErro
 #[test]
 fn the_report_names_step_samples_and_the_last_good_checkpoint() {
     let _alone = alone();
-    let (folder, error) = poisoned(&[], POISON);
+    let (folder, error) = poisoned(&["validation.check_interval=100"], POISON);
     let TrainError::NotFinite { step, quantity, value, samples, checkpoint: way_back } = &error else {
         panic!("{error}");
     };

@@ -1,9 +1,6 @@
 //! What may change when a run continues, and what may not.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Numbers, Regression, alone, settings, train};
+use crate::common::{Numbers, Regression, alone, settings, train};
 use hlrp_train::{TrainError, Trainer};
 use std::path::Path;
 

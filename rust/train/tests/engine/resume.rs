@@ -1,9 +1,8 @@
 //! A run that stops and continues is the run that never stopped, to the last bit.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Numbers, Regression, alone, assert_same_run, checkpoint, metrics, settings, tensors, train, train_until};
+use crate::common::{
+    Numbers, Regression, alone, assert_same_run, checkpoint, metrics, settings, tensors, train, train_until,
+};
 use hlrp_train::{Outcome, StopRequest};
 use std::path::Path;
 
