@@ -41,9 +41,9 @@ fn warnings(has_collapsed: bool) -> Vec<(u64, String)> {
         let codebook =
             model.store().parameters().into_iter().find(|(name, _)| *name == LaqModel::codebook_name()).unwrap().1;
         if has_collapsed {
-            no_grad(|| codebook.narrow(0, 1, codebook.size()[0] - 1).fill_(1e3));
+            let _ = no_grad(|| codebook.narrow(0, 1, codebook.size()[0] - 1).fill_(1e3));
         } else {
-            no_grad(|| codebook.shallow_clone().g_mul_scalar_(1e-2));
+            let _ = no_grad(|| codebook.shallow_clone().g_mul_scalar_(1e-2));
         }
         let mut task = LaqTask::new(model, &config);
         let transfer = HostToDevice::new(Device::Cpu).unwrap();

@@ -141,7 +141,7 @@ fn a_refresh_rewrites_unused_rows_and_reports_them() {
     let name = LaqModel::codebook_name();
     let codebook = model.store().parameters().into_iter().find(|(entry, _)| *entry == name).unwrap().1;
     // Codes far away from everything are never chosen.
-    no_grad(|| codebook.narrow(0, 5, 3).fill_(1e3));
+    let _ = no_grad(|| codebook.narrow(0, 5, 3).fill_(1e3));
     let before = codebook.copy();
     let schedule = RefreshSchedule::new(&[[2, 100]]);
     let plan = RefreshPlan { schedule: &schedule, done: false };
