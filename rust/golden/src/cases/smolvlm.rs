@@ -71,7 +71,7 @@ fn images(
 ) -> anyhow::Result<()> {
     let pixels_BCHW = case.input(&format!("{picture}.pixel_values"))?;
     let trace = Trace::default();
-    model.embed_images(pixels_BCHW, &Pass { train: false, trace: Some(&trace) });
+    let _ = model.embed_images(pixels_BCHW, &Pass { train: false, trace: Some(&trace) });
     check_trace(trace, picture, comparison);
 
     let vision = &config.vision;
