@@ -46,10 +46,21 @@ fn child() {
     });
 }
 
+/// What the newest child process on `run_dir` wrote to its standard error.
+fn log(run_dir: &Path) -> PathBuf {
+    run_dir.with_extension("log")
+}
+
+/// Lets a child process run to its end, which must be a good one.
+fn finish(run_dir: &Path) {
+    let status = start(run_dir).wait().unwrap();
+    assert!(status.success(), "{status}: {}", fs::read_to_string(log(run_dir)).unwrap());
+}
+
 fn command(run_dir: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "kill::child", "--ignored", "--nocapture"]).env(RUN_DIR, run_dir);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdout(Stdio::null()).stderr(fs::File::create(log(run_dir)).unwrap());
     command
 }
 
@@ -98,7 +109,7 @@ fn kill_9_in_the_middle_of_a_checkpoint_write() {
             assert_eq!(Checkpoint::open(&run_dir).unwrap().state().step, step - 2);
         }
     }
-    assert!(start(&run_dir).wait().unwrap().success());
+    finish(&run_dir);
     assert_same_run(&run_dir, &whole_run(folder.path()), 20);
 }
 
@@ -114,7 +125,7 @@ fn signals_finish_the_step_write_a_checkpoint_and_exit_with_their_own_code() {
         assert_eq!(child.wait().unwrap().code(), Some(EXIT_INTERRUPTED), "{signal}");
         assert!(Checkpoint::open(&run_dir).unwrap().state().step > after);
     }
-    assert!(start(&run_dir).wait().unwrap().success());
+    finish(&run_dir);
     assert_same_run(&run_dir, &whole_run(folder.path()), 20);
 }
 
