@@ -21,8 +21,7 @@ fn train_and_stop(run_dir: &Path, words: &[&str], stop_at: u64) -> Vec<(u64, u64
     assert!(matches!(outcome, Outcome::Interrupted(_)), "{outcome:?}");
     assert_eq!(outcome.summary().step, stop_at, "the step is finished, no further one begun");
     assert_eq!(outcome.summary().checkpoint.as_deref(), Some(checkpoint(run_dir, stop_at).as_path()));
-    let order = data.order.lock().unwrap().clone();
-    order
+    data.order.lock().unwrap().clone()
 }
 
 fn with_resume<'a>(words: &[&'a str], resume: &'a str) -> Vec<&'a str> {
