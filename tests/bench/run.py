@@ -34,10 +34,10 @@ def ours(dataset: Path, workers: int, batches: int, *options: object) -> dict:
     return json_of([EXAMPLES / "bench_loader", dataset, *words])
 
 
-def lerobot(dataset: Path, workers: int, batches: int) -> dict:
+def lerobot(dataset: Path, workers: int, batches: int, *options: str) -> dict:
     script = REPO / "tests" / "bench" / "lerobot_loader.py"
     words = ["--workers", workers, "--batches", batches, "--batch-size", BATCH_SIZE]
-    return json_of([sys.executable, script, dataset, *words])
+    return json_of([sys.executable, script, dataset, *words, *options])
 
 
 def raw_ffmpeg(dataset: Path) -> dict:
@@ -63,8 +63,9 @@ def loader_table(dataset: Path, cache: str, batches: int, num_rounds: int) -> li
         "hlrp, 1 decode thread": lambda: ours(dataset, 1, batches),
         "hlrp, 2 decode threads": lambda: ours(dataset, 2, batches),
         "hlrp, frame cache": lambda: ours(dataset, 1, 8 * batches, "--cache", cache),
-        "LeRobot DataLoader, 0 workers": lambda: lerobot(dataset, 0, batches),
-        "LeRobot DataLoader, 2 workers": lambda: lerobot(dataset, 2, batches),
+        "LeRobot DataLoader, uint8, 0 workers": lambda: lerobot(dataset, 0, batches),
+        "LeRobot DataLoader, uint8, 2 workers": lambda: lerobot(dataset, 2, batches),
+        "LeRobot DataLoader, float32 (its default), 0 workers": lambda: lerobot(dataset, 0, batches, "--float"),
         "raw FFmpeg, sequential, 1 thread": lambda: raw_ffmpeg(dataset),
     }
     results = {name: [] for name in contestants}
