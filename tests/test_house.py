@@ -107,6 +107,17 @@ def test_the_command_reaches_no_ffmpeg():
     assert reached("hlrp-data") & FFMPEG, "the search finds it where it is"
 
 
+def test_without_its_feature_nothing_reaches_ffmpeg():
+    command = ["cargo", "tree", "--workspace", "--prefix=none", "--format={p}", "--edges=normal,build"]
+
+    def names(*flags: str) -> set[str]:
+        lines = subprocess.run([*command, *flags], cwd=REPO, check=True, capture_output=True, text=True).stdout
+        return {line.split()[0] for line in lines.splitlines() if line}
+
+    assert names("--no-default-features") & FFMPEG == set()
+    assert names() & FFMPEG == FFMPEG, "the search finds it where it is"
+
+
 def linked(path: str) -> str:
     """What the dynamic loader says about a program."""
     return subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
