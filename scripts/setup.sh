@@ -9,11 +9,12 @@ readonly MIN_RUST=1.95 PYTHON_VERSION=3.12
 readonly REQUIREMENTS=requirements/$KIND.txt
 readonly VENV=.venv
 readonly STAMP=$VENV/.requirements-$KIND.sha256
-# The compiler's C++ half, FFmpeg's development files, Gloo's headers for distributed training, the ffmpeg program for benchmarks.
+# The compiler's C++ half, FFmpeg's development files, Gloo's headers for distributed training, the ffmpeg program for benchmarks,
+# Mesa's off-screen renderer for simulators.
 readonly APT_PACKAGES=(
   build-essential pkg-config clang libclang-dev
   libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
-  libgloo-dev ffmpeg
+  libgloo-dev ffmpeg libosmesa6
 )
 
 say() { printf 'setup: %s\n' "$*"; }
