@@ -12,7 +12,7 @@ Errors of Rust arrive with their own text, which names the key, tensor or file a
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, final
+from typing import Any, Literal, TypedDict, final
 
 from torch import Tensor
 
@@ -22,8 +22,8 @@ __version__: str
 LIBTORCH_VERSION: str
 """Version of the libtorch that this package was built for, such as `2.11.0`."""
 
-Path: TypeAlias = str | os.PathLike[str]
-Mode: TypeAlias = Literal["latent", "actions", "multitask"]
+type Path = str | os.PathLike[str]
+type Mode = Literal["latent", "actions", "multitask"]
 """What is learned or predicted: the teacher's latent actions, real actions, or both from one look at the observation."""
 
 class HlrpError(Exception):
