@@ -7,35 +7,35 @@ use std::fmt::Display;
 /// Grids of tokens per frame that the quantizer knows, with the numbers of codes that each can give.
 const CODES_OF_GRID: [(i64, &[i64]); 2] = [(8, &[1, 2, 4]), (16, &[1, 4, 16, 64])];
 
-type Checked = Result<(), Problem>;
+pub(super) type Checked = Result<(), Problem>;
 
-fn require(good: bool, key: &str, message: impl Into<String>, hint: impl Into<String>) -> Checked {
+pub(super) fn require(good: bool, key: &str, message: impl Into<String>, hint: impl Into<String>) -> Checked {
     if good { Ok(()) } else { Err(Problem::new(key, message, hint)) }
 }
 
-fn at_least<T: PartialOrd + Display>(key: &str, value: T, least: T) -> Checked {
+pub(super) fn at_least<T: PartialOrd + Display>(key: &str, value: T, least: T) -> Checked {
     let hint = format!("set it to {least} or more");
     require(value >= least, key, format!("{value} is below {least}"), hint)
 }
 
-fn not_negative(key: &str, value: f64) -> Checked {
+pub(super) fn not_negative(key: &str, value: f64) -> Checked {
     let good = value.is_finite() && value >= 0.0;
     require(good, key, format!("{value} is not a number from 0 upwards"), "set it to 0 or more")
 }
 
-fn positive(key: &str, value: f64) -> Checked {
+pub(super) fn positive(key: &str, value: f64) -> Checked {
     let good = value.is_finite() && value > 0.0;
     require(good, key, format!("{value} is not a number above 0"), "set it above 0")
 }
 
 /// A share from 0 to 1; without 1 itself where `open`.
-fn share(key: &str, value: f64, open: bool) -> Checked {
+pub(super) fn share(key: &str, value: f64, open: bool) -> Checked {
     let good = (0.0..=1.0).contains(&value) && !(open && value >= 1.0);
     let range = if open { "from 0 to below 1" } else { "from 0 to 1" };
     require(good, key, format!("{value} is not a share {range}"), format!("set it {range}"))
 }
 
-fn section(name: &str, checked: Checked) -> Checked {
+pub(super) fn section(name: &str, checked: Checked) -> Checked {
     checked.map_err(|problem| problem.inside(name))
 }
 
@@ -43,16 +43,8 @@ impl Check for LaqConfig {
     const STAGE: Option<Stage> = Some(Stage::Laq);
 
     fn check(&self) -> Checked {
-        check_device(&self.device)?;
-        if let Some(num_threads) = self.num_threads {
-            at_least("num_threads", num_threads, 1)?;
-        }
-        section("experiment", self.experiment.check())?;
-        section("logging", not_negative("min_free_gb", self.logging.min_free_gb))?;
+        check_training(&self.run())?;
         section("model", self.model.check())?;
-        section("data", self.data.check())?;
-        section("training", self.training.check())?;
-        section("validation", self.validation.check())?;
         let deltas = &self.data.request.image_deltas;
         require(
             deltas.len() == 2 && deltas[0] < deltas[1],
@@ -61,6 +53,46 @@ impl Check for LaqConfig {
             "give two rising offsets, for example [0,5]",
         )
     }
+}
+
+/// What the configurations of all trainings share.
+pub(super) fn check_training(run: &RunConfig<'_>) -> Checked {
+    check_run(run.experiment, run.paths, run.logging, run.cluster)?;
+    check_no_wandb(run.logging)?;
+    if run.data.cache.enabled {
+        run.cluster.refuse_outside("data.cache.dir", &run.data.cache.dir)?;
+    }
+    check_device(run.device)?;
+    if let Some(num_threads) = run.num_threads {
+        at_least("num_threads", num_threads, 1)?;
+    }
+    section("data", run.data.check())?;
+    section("training", run.training.check())?;
+    section("validation", run.validation.check())
+}
+
+/// Checks what every stage has in common: the name of a run, and where it writes.
+pub(super) fn check_run(
+    experiment: &ExperimentConfig,
+    paths: &PathsConfig,
+    logging: &LoggingConfig,
+    cluster: &ClusterConfig,
+) -> Checked {
+    section("experiment", experiment.check())?;
+    section("logging", not_negative("min_free_gb", logging.min_free_gb))?;
+    section("cluster", cluster.check())?;
+    cluster.refuse_outside("logging.run_dir", &logging.run_dir)?;
+    cluster.refuse_outside("paths.cache_dir", &paths.cache_dir)
+}
+
+/// Stages 1 and 2 do not speak to W&B; LeRobot does, in stage 3.
+fn check_no_wandb(logging: &LoggingConfig) -> Checked {
+    require(
+        !logging.use_wandb,
+        "logging.use_wandb",
+        "this stage does not log to Weights & Biases yet",
+        "set it to false; metrics.jsonl and plots/ in the run directory hold the numbers and curves",
+    )
 }
 
 fn check_device(device: &str) -> Checked {

@@ -1,6 +1,9 @@
 //! The whole tree of stage 1.
 
-use super::{DataConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, TrainingConfig, ValidationConfig};
+use super::{
+    ClusterConfig, DataConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig, TrainingConfig,
+    ValidationConfig,
+};
 use serde::{Deserialize, Serialize};
 
 /// Everything that `hlrp train-laq` reads.
@@ -21,6 +24,10 @@ pub struct LaqConfig {
     pub paths: PathsConfig,
     /// What is written.
     pub logging: LoggingConfig,
+    /// Where the run computes, and where it may write.
+    pub cluster: ClusterConfig,
+    /// Several runs of the experiment.
+    pub sweep: SweepConfig,
     /// The model.
     pub model: LaqModelConfig,
     /// The data.

@@ -1,18 +1,32 @@
 //! The typed form of the configuration tree. No field has a default here: every value comes from `config/`.
 
 mod check;
+mod cluster;
 mod data;
 mod laq;
+mod run;
+mod lerobot;
+mod pipeline;
 mod shared;
 mod stage;
 mod training;
+mod vla;
 
+pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
-pub use shared::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision};
+pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};
+pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
+pub use run::{RunConfig, TrainingRun};
+pub use shared::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, SweepConfig};
 pub(crate) use stage::STAGE_KEY;
 pub use stage::Stage;
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,
+};
+pub use vla::{
+    ActionOptions, BackboneConfig, BackboneSizes, ExpertOptions, FeatureScaling, FlowOptions, FreezeOptions,
+    NormalizationOptions, PromptOptions, StateOptions, TeacherOptions, TeacherWeights, TextSizes, VisionSizes, VlaArch,
+    VlaConfig, VlaMode, VlaModelConfig, VlaValidationConfig,
 };

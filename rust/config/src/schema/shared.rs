@@ -2,7 +2,7 @@
 
 use super::Stage;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// Names the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct ExperimentConfig {
 pub struct PathsConfig {
     /// Storage root.
     pub root: PathBuf,
+    /// Datasets lie here.
+    pub datasets_dir: PathBuf,
     /// Run directories lie here.
     pub runs_dir: PathBuf,
     /// Caches lie here.
@@ -38,6 +40,16 @@ pub struct LoggingConfig {
     pub run_dir: PathBuf,
     /// GiB that a write must leave free.
     pub min_free_gb: f64,
+    /// Whether the run is logged to Weights & Biases.
+    pub use_wandb: bool,
+}
+
+/// Several runs of one experiment; [`crate::sweep`] makes them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepConfig {
+    /// Dotted key or group to the values that it takes in turn; one run when null.
+    pub params: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// Severity of log lines.

@@ -1,0 +1,183 @@
+//! Section `cluster`: where a run computes, and where it may write.
+
+use super::check::{Checked, at_least, require, section};
+use crate::{Check, Problem};
+use regex_lite::Regex;
+use serde::{Deserialize, Serialize};
+use std::{
+    path::{Component, Path, PathBuf},
+    sync::LazyLock,
+};
+
+/// A place to compute: this machine, or a pool of a Slurm cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// Label, equal to the option's name.
+    pub name: String,
+    /// Folder below which everything large lies; `paths.root` derives from it.
+    pub storage_root: PathBuf,
+    /// Folders below which a run may write; anywhere when null.
+    pub allowed_roots: Option<Vec<PathBuf>>,
+    /// Patterns of the names of login nodes, with `*`; null = guess, an empty list = no host is one.
+    pub login_nodes: Option<Vec<String>>,
+    /// What a job asks for.
+    pub compute: ComputeConfig,
+    /// Whether and how jobs are submitted.
+    pub slurm: SlurmConfig,
+    /// Container images of the site.
+    pub images: ImagesConfig,
+    /// The container of the job.
+    pub container: ContainerConfig,
+}
+
+/// What a job asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComputeConfig {
+    /// Machines.
+    pub num_nodes: Option<u32>,
+    /// GPUs of each machine; 0 = none.
+    pub gpus_per_node: Option<u32>,
+    /// CPU cores of each task.
+    pub cpus_per_task: Option<u32>,
+    /// Main memory of each machine in GB.
+    pub mem_gb: Option<u32>,
+    /// `HH:MM:SS` or `D-HH:MM:SS`.
+    pub time_limit: Option<String>,
+}
+
+/// Whether and how jobs are submitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlurmConfig {
+    /// Whether runs are Slurm jobs; otherwise they run here.
+    pub enabled: bool,
+    /// One partition, or several with commas: the first that is free.
+    pub partition: Option<String>,
+    /// Quality of service.
+    pub qos: Option<String>,
+    /// Account that is charged.
+    pub account: Option<String>,
+}
+
+/// Container images of the site, by what runs in them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesConfig {
+    /// Stages 1 and 2.
+    pub training: Option<PathBuf>,
+    /// Stage 3.
+    pub lerobot: Option<PathBuf>,
+}
+
+/// The container of the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerConfig {
+    /// Image file (`.sqsh`).
+    pub image: Option<PathBuf>,
+}
+
+/// Hours, minutes and seconds, with days in front or not.
+#[allow(clippy::unwrap_used)] // a constant pattern
+static TIME_LIMIT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^(?:\d+|\d+-(?:[01]?\d|2[0-3])):[0-5]\d:[0-5]\d$").unwrap());
+
+impl ClusterConfig {
+    /// Refuses a path below none of the allowed roots. Links and `..` are followed as far as the path exists.
+    ///
+    /// # Errors
+    /// The path lies outside; `key` names it.
+    pub fn refuse_outside(&self, key: &str, path: &Path) -> Result<(), Problem> {
+        let Some(roots) = &self.allowed_roots else { return Ok(()) };
+        let path = real(path);
+        require(
+            roots.iter().any(|root| path.starts_with(real(root))),
+            key,
+            format!("{} lies outside of what cluster.allowed_roots of '{}' allows to write", path.display(), self.name),
+            format!("choose a folder below one of {}", listed(roots)),
+        )
+    }
+}
+
+fn listed(roots: &[PathBuf]) -> String {
+    roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The absolute path with links resolved, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    absolute.components().fold(PathBuf::new(), |mut so_far, component| {
+        match component {
+            Component::ParentDir => {
+                so_far.pop();
+                so_far
+            }
+            component => {
+                so_far.push(component);
+                so_far.canonicalize().unwrap_or(so_far)
+            }
+        }
+    })
+}
+
+impl Check for ClusterConfig {
+    fn check(&self) -> Checked {
+        require(!self.name.is_empty(), "name", "no name", "give the option's name")?;
+        if let Some(roots) = &self.allowed_roots {
+            let hint = "name folders by their full paths, or set it to null to allow any";
+            require(!roots.is_empty(), "allowed_roots", "an empty list allows nothing", hint)?;
+            let relative = roots.iter().find(|root| !root.is_absolute());
+            let shown = relative.map(|root| root.display().to_string()).unwrap_or_default();
+            require(relative.is_none(), "allowed_roots", format!("'{shown}' is not an absolute path"), hint)?;
+        }
+        for pattern in self.login_nodes.iter().flatten() {
+            let good = !pattern.is_empty() && !pattern.contains(char::is_whitespace) && pattern != "*";
+            let message = format!("'{pattern}' is not a pattern of host names");
+            require(good, "login_nodes", message, "write names in which * stands for any characters: login*")?;
+        }
+        section("compute", self.compute.check())?;
+        if self.slurm.enabled {
+            self.check_job()?;
+        }
+        let Some(image) = &self.container.image else { return Ok(()) };
+        section("container", check_image(image))
+    }
+}
+
+impl ClusterConfig {
+    /// What no Slurm job can do without.
+    fn check_job(&self) -> Checked {
+        let ComputeConfig { num_nodes, gpus_per_node, time_limit, .. } = &self.compute;
+        let needed = [
+            ("compute.num_nodes", num_nodes.is_some()),
+            ("compute.gpus_per_node", gpus_per_node.is_some()),
+            ("compute.time_limit", time_limit.is_some()),
+            ("slurm.partition", self.slurm.partition.is_some()),
+            ("container.image", self.container.image.is_some()),
+        ];
+        needed.into_iter().try_for_each(|(key, is_set)| {
+            require(is_set, key, "null, but a Slurm job needs it", format!("set cluster.{key}, or slurm.enabled to false"))
+        })
+    }
+}
+
+impl Check for ComputeConfig {
+    fn check(&self) -> Checked {
+        let counts =
+            [("num_nodes", self.num_nodes), ("cpus_per_task", self.cpus_per_task), ("mem_gb", self.mem_gb)];
+        counts.into_iter().try_for_each(|(key, count)| count.map_or(Ok(()), |count| at_least(key, count, 1)))?;
+        let Some(time_limit) = &self.time_limit else { return Ok(()) };
+        let good = TIME_LIMIT.is_match(time_limit) && time_limit.contains(|digit| ('1'..='9').contains(&digit));
+        let message = format!("'{time_limit}' is not a time");
+        require(good, "time_limit", message, "write \"HH:MM:SS\" or \"D-HH:MM:SS\", in quotes in a file")
+    }
+}
+
+/// A path that stands in a list of mounts, so that commas and colons would cut it.
+fn check_image(image: &Path) -> Checked {
+    let text = image.to_string_lossy();
+    let good = image.is_absolute() && text.ends_with(".sqsh") && !text.contains([',', ':', '\n']);
+    require(good, "image", format!("'{text}' is not the full path of a .sqsh file"), "for example /storage/enroot/name.sqsh")
+}

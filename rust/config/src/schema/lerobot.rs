@@ -1,0 +1,238 @@
+//! The trees of stage 3: what `lerobot-train` and `lerobot-eval` are started with.
+
+use super::check::check_run;
+use super::{ClusterConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, Stage, SweepConfig};
+use crate::{Check, Problem};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// Values that go to LeRobot under their own names, or into the environment; null, text, numbers, lists and maps.
+pub type PassedOn = BTreeMap<String, serde_json::Value>;
+
+/// Everything that `hlrp train-lerobot` reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LerobotTrainConfig {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Number format of stages 1 and 2; a LeRobot policy has its own key for it.
+    pub precision: Precision,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// CPU threads of tensor work; all cores when null.
+    pub num_threads: Option<usize>,
+    /// Name of the run.
+    pub experiment: ExperimentConfig,
+    /// Where things are stored.
+    pub paths: PathsConfig,
+    /// What is written.
+    pub logging: LoggingConfig,
+    /// Where the run computes, and where it may write.
+    pub cluster: ClusterConfig,
+    /// Several runs of the experiment.
+    pub sweep: SweepConfig,
+    /// The fine-tuning.
+    pub lerobot: LerobotConfig,
+}
+
+/// Section `lerobot`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // each key is explained beside its default in config/lerobot/train.yaml
+pub struct LerobotConfig {
+    pub command: String,
+    pub python: Option<String>,
+    pub install_policy_editable: Option<PathBuf>,
+    pub num_processes: usize,
+    pub accelerate_args: Vec<String>,
+    pub policy_type: Option<String>,
+    pub policy_path: Option<PathBuf>,
+    pub policy_repo_id: Option<String>,
+    pub policy_device: String,
+    pub push_to_hub: bool,
+    pub policy: PassedOn,
+    pub dataset_repo_id: Option<String>,
+    pub dataset_root: Option<PathBuf>,
+    pub dataset_episodes: serde_json::Value,
+    pub dataset: PassedOn,
+    pub env_type: Option<String>,
+    pub env_task: Option<String>,
+    pub env_settings: PassedOn,
+    pub eval: PassedOn,
+    pub output_dir: PathBuf,
+    pub job_name: String,
+    pub seed: u64,
+    pub steps: u64,
+    pub batch_size: u64,
+    pub num_workers: u64,
+    pub env_eval_freq: u64,
+    pub log_freq: u64,
+    pub save_freq: u64,
+    pub optimizer: PassedOn,
+    pub scheduler: PassedOn,
+    pub wandb_enable: bool,
+    pub wandb: PassedOn,
+    pub env: PassedOn,
+    pub extra_args: Vec<String>,
+}
+
+/// Everything that `hlrp rollout-lerobot` reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Number format of stages 1 and 2; the checkpoint knows its own.
+    pub precision: Precision,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// CPU threads of tensor work; all cores when null.
+    pub num_threads: Option<usize>,
+    /// Name of the run.
+    pub experiment: ExperimentConfig,
+    /// Where things are stored.
+    pub paths: PathsConfig,
+    /// What is written.
+    pub logging: LoggingConfig,
+    /// Where the run computes, and where it may write.
+    pub cluster: ClusterConfig,
+    /// Several runs of the experiment.
+    pub sweep: SweepConfig,
+    /// The evaluation.
+    pub lerobot_eval: LerobotEvalConfig,
+}
+
+/// Section `lerobot_eval`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // each key is explained beside its default in config/lerobot/eval.yaml
+pub struct LerobotEvalConfig {
+    pub command: String,
+    pub python: Option<String>,
+    pub install_policy_editable: Option<PathBuf>,
+    pub policy_path: Option<PathBuf>,
+    pub policy_device: String,
+    pub policy_use_amp: bool,
+    pub policy: PassedOn,
+    pub env_type: Option<String>,
+    pub env_task: Option<String>,
+    pub env_settings: PassedOn,
+    pub inherit_env_settings: bool,
+    pub eval_n_episodes: u64,
+    pub eval_batch_size: u64,
+    pub eval_use_async_envs: bool,
+    pub output_dir: PathBuf,
+    pub job_name: String,
+    pub seed: u64,
+    pub trust_remote_code: bool,
+    pub env: PassedOn,
+    pub extra_args: Vec<String>,
+}
+
+/// The fields that both commands of stage 3 give a meaning of their own: below `policy` and `dataset` they would be said twice.
+const POLICY_KEYS: [(&str, &str); 6] = [
+    ("type", "policy_type"),
+    ("path", "policy_path"),
+    ("repo_id", "policy_repo_id"),
+    ("device", "policy_device"),
+    ("push_to_hub", "push_to_hub"),
+    ("use_amp", "policy_use_amp"),
+];
+const DATASET_KEYS: [(&str, &str); 3] =
+    [("repo_id", "dataset_repo_id"), ("root", "dataset_root"), ("episodes", "dataset_episodes")];
+const ENV_KEYS: [(&str, &str); 2] = [("type", "env_type"), ("task", "env_task")];
+
+impl Check for LerobotTrainConfig {
+    const STAGE: Option<Stage> = Some(Stage::LerobotTrain);
+
+    fn check(&self) -> Result<(), Problem> {
+        check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
+        self.lerobot.check().map_err(|problem| problem.inside("lerobot"))
+    }
+}
+
+impl Check for LerobotConfig {
+    fn check(&self) -> Result<(), Problem> {
+        let own_amp = POLICY_KEYS.iter().filter(|(field, _)| *field != "use_amp").copied();
+        said_once("policy", &self.policy, own_amp)?;
+        said_once("dataset", &self.dataset, DATASET_KEYS)?;
+        said_once("env_settings", &self.env_settings, ENV_KEYS)?;
+        variables(&self.env)?;
+        for (key, value) in [("num_processes", self.num_processes as u64), ("steps", self.steps)] {
+            at_least_one(key, value)?;
+        }
+        for (key, value) in [("batch_size", self.batch_size), ("log_freq", self.log_freq)] {
+            at_least_one(key, value)?;
+        }
+        if !matches!(self.dataset_episodes, serde_json::Value::Null | serde_json::Value::String(_))
+            && !self.dataset_episodes.as_array().is_some_and(|list| list.iter().all(serde_json::Value::is_u64))
+        {
+            let message = format!("{} is no list of episodes", self.dataset_episodes);
+            return Err(Problem::new("dataset_episodes", message, "give indices as in [0,1,2], or null for all"));
+        }
+        if !self.optimizer.is_empty() && !self.optimizer.contains_key("lr") {
+            let message = "an optimizer of its own without a learning rate would train with LeRobot's 1e-3";
+            return Err(Problem::new("optimizer", message, "add lerobot.optimizer.lr=..."));
+        }
+        if self.optimizer.is_empty() != self.scheduler.is_empty() {
+            let (key, other) =
+                if self.optimizer.is_empty() { ("optimizer", "scheduler") } else { ("scheduler", "optimizer") };
+            let message = format!("LeRobot takes both from the policy or none; only {other} is set");
+            return Err(Problem::new(key, message, format!("set lerobot.{key}, or leave lerobot.{other} empty")));
+        }
+        Ok(())
+    }
+}
+
+impl Check for RolloutConfig {
+    const STAGE: Option<Stage> = Some(Stage::LerobotRollout);
+
+    fn check(&self) -> Result<(), Problem> {
+        check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
+        self.lerobot_eval.check().map_err(|problem| problem.inside("lerobot_eval"))
+    }
+}
+
+impl Check for LerobotEvalConfig {
+    fn check(&self) -> Result<(), Problem> {
+        said_once("policy", &self.policy, POLICY_KEYS)?;
+        said_once("env_settings", &self.env_settings, ENV_KEYS)?;
+        variables(&self.env)?;
+        at_least_one("eval_n_episodes", self.eval_n_episodes)?;
+        at_least_one("eval_batch_size", self.eval_batch_size)
+    }
+}
+
+/// # Errors
+/// A field below `section` that has a key of its own.
+fn said_once<'a>(
+    section: &str,
+    values: &PassedOn,
+    own: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<(), Problem> {
+    match own.into_iter().find(|(field, _)| values.contains_key(*field)) {
+        None => Ok(()),
+        Some((field, key)) => Err(Problem::new(
+            format!("{section}.{field}"),
+            format!("this has a key of its own, {key}"),
+            format!("set {key} instead"),
+        )),
+    }
+}
+
+/// # Errors
+/// A variable that is no single value.
+fn variables(values: &PassedOn) -> Result<(), Problem> {
+    match values.iter().find(|(_, value)| value.is_array() || value.is_object()) {
+        None => Ok(()),
+        Some((name, value)) => Err(Problem::new(
+            format!("env.{name}"),
+            format!("{value} is no value of an environment variable"),
+            "give text or a number, or null to leave the variable as it is",
+        )),
+    }
+}
+
+fn at_least_one(key: &str, value: u64) -> Result<(), Problem> {
+    if value >= 1 { Ok(()) } else { Err(Problem::new(key, "0 is below 1", "set it to 1 or more")) }
+}
