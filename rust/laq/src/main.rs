@@ -1,9 +1,79 @@
 //! `hlrp-train-laq`: trains stage 1.
 
-mod program;
-
-use std::process::ExitCode;
+use hlrp_config::schema::LaqConfig;
+use hlrp_laq::{CODE_HISTOGRAM, LaqModel, LaqTask, PairData, Parts, RECONSTRUCTIONS};
+use hlrp_train::program::{Closing, CurvePicture, Program, Setup};
+use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
-    program::main()
+    hlrp_train::program::main::<Laq>()
 }
+
+struct Laq;
+
+impl Program for Laq {
+    type Config = LaqConfig;
+    type Task = LaqTask;
+    type Data = PairData;
+
+    const NAME: &'static str = "hlrp-train-laq";
+    const COMMAND: &'static str = "hlrp train-laq";
+    const ABOUT: &'static str = "Train the latent action model (stage 1): discrete codes that say what changed between \
+                                 two frames of robot video.";
+    const EXAMPLES: &'static str = "  \
+  hlrp train-laq experiment=laq_tiny                       minutes on two CPU cores, on the data in the repository
+  hlrp train-laq experiment=laq_tiny training.optimizer.lr=3e-4 seed=7
+  hlrp train-laq experiment=laq_pixel data.sources.metaworld_mt5.root=/data/mine
+  hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_tiny";
+
+    fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, PairData)> {
+        let data = PairData::open(config, &Setup::report_cache)?;
+        let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device)?, config);
+        Ok((task, data))
+    }
+
+    fn inputs(_config: &LaqConfig) -> Vec<(&'static str, PathBuf)> {
+        Vec::new()
+    }
+
+    fn closing(config: &LaqConfig) -> Closing {
+        let num_codes = config.model.codebook_size;
+        Closing {
+            curves: &CURVES,
+            rows: vec![
+                ("validation pixel loss", Closing::metric("val/pixel_loss", 5)),
+                ("copy-frame baseline", Closing::metric("val/copy_frame_loss", 5)),
+                (
+                    "pixel loss with another pair's codes / with its own",
+                    Closing::metric("val/permuted_latent_ratio", 2),
+                ),
+                (
+                    "codes in use",
+                    Box::new(move |metrics| {
+                        let used = metrics.get("val/num_unique_codes");
+                        used.map_or_else(|| "-".to_owned(), |used| format!("{used:.0} of {num_codes}"))
+                    }),
+                ),
+            ],
+            files: &[],
+            pictures: &[RECONSTRUCTIONS, CODE_HISTOGRAM],
+        }
+    }
+}
+
+const CURVES: [CurvePicture; 2] = [
+    CurvePicture {
+        file: "pixel_loss.png",
+        metrics: &["train/pixel_loss", "val/pixel_loss", "val/copy_frame_loss"],
+        title: "Pixel loss beside the copy-frame baseline",
+        y_label: "mean squared error",
+        log_y: true,
+    },
+    CurvePicture {
+        file: "codes.png",
+        metrics: &["train/num_unique_codes", "train/codebook_window_perplexity", "val/num_unique_codes"],
+        title: "Codes in use",
+        y_label: "codes",
+        log_y: false,
+    },
+];

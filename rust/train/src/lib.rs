@@ -8,6 +8,7 @@
 //! | How are weights changed? | [`Optimizer`], [`norm_and_clip`], [`Schedule`], [`Ema`] |
 //! | What survives a kill? | [`checkpoint`] |
 //! | How does a run stop early? | [`StopRequest`], [`EXIT_INTERRUPTED`] |
+//! | How does a stage become a program? | [`program`] |
 //!
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
 #![allow(non_snake_case)] // shape suffixes
@@ -23,6 +24,7 @@ mod loss_watch;
 mod micro_batches;
 mod optimizer;
 mod precision;
+pub mod program;
 mod recorder;
 mod resume;
 mod run;
@@ -46,5 +48,5 @@ pub use schedule::Schedule;
 pub use settings::Settings;
 pub use signals::{EXIT_INTERRUPTED, StopRequest};
 pub use summary::{Outcome, Summary};
-pub use task::{LossOutput, RowReset, Task, Validation, ValidationContext};
+pub use task::{ExportContext, LossOutput, RowReset, Task, Validation, ValidationContext};
 pub use trainer::Trainer;

@@ -4,6 +4,36 @@ use crate::{Checkpoint, Result, TrainError};
 use hlrp_config::{Composed, Node, Value, from_resolved};
 use std::collections::BTreeMap;
 
+/// Refuses to continue `checkpoint` with a model that is another one although its configuration reads the same.
+///
+/// # Errors
+/// [`TrainError::Conflict`] with every part of the description that differs.
+pub(crate) fn ensure_same_model(checkpoint: &Checkpoint, current: &serde_json::Value) -> Result<()> {
+    // Both sides went through the same text, so equal numbers are equal.
+    let current: serde_json::Value = serde_json::from_str(&current.to_string())
+        .map_err(|error| TrainError::Malformed { path: checkpoint.dir().to_path_buf(), reason: error.to_string() })?;
+    let mut differences = Vec::new();
+    note_differences("", &checkpoint.manifest().task, &current, &mut differences);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let path = checkpoint.dir().to_path_buf();
+    Err(TrainError::Conflict { path, differences: differences.join("\n") })
+}
+
+fn note_differences(path: &str, was: &serde_json::Value, is: &serde_json::Value, out: &mut Vec<String>) {
+    if let (Some(was), Some(is)) = (was.as_object(), is.as_object()) {
+        let names = was.keys().chain(is.keys().filter(|name| !was.contains_key(*name)));
+        for name in names {
+            let null = serde_json::Value::Null;
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            note_differences(&path, was.get(name).unwrap_or(&null), is.get(name).unwrap_or(&null), out);
+        }
+    } else if was != is {
+        out.push(format!("  {path} was {was}, is {is}"));
+    }
+}
+
 /// Keys that change neither what is computed nor in which order; `*` is any one name, and a key stands for all below it.
 const FREE: &[&str] = &[
     "data.cache",
@@ -14,11 +44,17 @@ const FREE: &[&str] = &[
     "data.loader.prefetch_batches",
     "data.loader.table_cache_mb",
     "data.sources.*.root",
+    "cluster",
     "device",
     "experiment",
     "logging",
+    "model.backbone.hub_cache",
+    "model.backbone.path",
+    "model.init_from",
+    "model.laq.checkpoint",
     "num_threads",
     "paths",
+    "sweep",
     "training.checkpoint.every_n_steps",
     "training.checkpoint.keep_last",
     "training.load_weights_from",

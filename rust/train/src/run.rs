@@ -13,6 +13,11 @@ use hlrp_track::RunDir;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
+/// Name of the artifact of the best score.
+const BEST_ARTIFACT: &str = "best";
+/// Name of the artifact of the last step.
+const FINAL_ARTIFACT: &str = "final";
+
 impl Trainer<'_> {
     /// Trains until `training.max_steps` steps are done or `stop` is requested, and records everything in `run`.
     ///
@@ -90,6 +95,13 @@ impl Trainer<'_> {
             }
             let is_stopping = stop.is_requested() && !is_last;
             let is_due = is_last || step.is_multiple_of(self.settings.training.checkpoint.every_n_steps);
+            // Before the checkpoint that remembers the score: a kill in between repeats both.
+            if is_best {
+                self.export(run, BEST_ARTIFACT)?;
+            }
+            if is_last {
+                self.export(run, FINAL_ARTIFACT)?;
+            }
             if is_due || is_best || is_stopping {
                 self.save(run, &recorder, score, is_best)?;
                 timers.lap(Phase::Checkpoint);

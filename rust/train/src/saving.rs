@@ -1,7 +1,7 @@
 //! Validation, scores and checkpoints of a running training.
 
 use crate::{
-    DeviceBatch, Result, TrainError, Trainer, ValidationContext,
+    DeviceBatch, ExportContext, Result, TrainError, Trainer, ValidationContext,
     checkpoint::{self, BEST, BestScore, LAST, RngStates, Score},
     precision,
     recorder::Recorder,
@@ -35,6 +35,17 @@ impl Trainer<'_> {
         let score = self.score_of(&validation.metrics)?;
         recorder.validation(self.step, validation.metrics)?;
         Ok(score)
+    }
+
+    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept.
+    pub(crate) fn export(&self, run: &RunDir, name: &str) -> Result<()> {
+        let dir = run.artifacts().join(name);
+        let context = ExportContext { step: self.step, dir: &dir, min_free_gb: self.settings.min_free_gb };
+        let export = || self.task.export(&context).map_err(TrainError::Task);
+        match &self.ema {
+            Some(ema) => ema.with_averages(export),
+            None => export(),
+        }
     }
 
     /// Remembers a score if it is the best so far, and tells whether it is.

@@ -34,6 +34,16 @@ pub struct ValidationContext<'a> {
     pub dir: &'a Path,
 }
 
+/// Where and when weights are exported.
+pub struct ExportContext<'a> {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Folder to write; what it held before is replaced.
+    pub dir: &'a Path,
+    /// GiB that the write must leave free.
+    pub min_free_gb: f64,
+}
+
 /// A model under training: owns its parameters, computes its loss, validates itself.
 pub trait Task {
     /// Trainable parameters under stable, unique names, in a stable order.
@@ -58,6 +68,13 @@ pub trait Task {
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation>;
 
-    /// Extra facts for a checkpoint's manifest (sizes, pair spacing, preprocessing).
+    /// Extra facts for a checkpoint's manifest (sizes, pair spacing, preprocessing). A run continues only from a checkpoint that
+    /// states the same.
     fn checkpoint_extras(&self) -> serde_json::Value;
+
+    /// Writes what the next stage takes over: at each best score and at the end, of the weights that the validation judged. A stage
+    /// whose checkpoints are what the next one takes writes nothing.
+    fn export(&self, _context: &ExportContext<'_>) -> anyhow::Result<()> {
+        Ok(())
+    }
 }

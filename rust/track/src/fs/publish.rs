@@ -19,6 +19,8 @@ pub enum OnExisting {
     Refuse,
     /// The folder is renamed to `<name>.superseded-<n>` first, with the smallest free `n` from 1.
     MoveAside,
+    /// The folder is replaced in one step and what it held is removed: for results of a run that the run itself supersedes.
+    Replace,
 }
 
 /// Makes the folder `final_dir` appear with everything that `fill` writes into the folder it is given.
@@ -64,10 +66,14 @@ fn clear(partial: &Path) -> Result<()> {
 
 fn move_into_place(partial: &Path, final_dir: &Path, on_existing: OnExisting) -> Result<()> {
     sync_tree(partial)?;
-    if on_existing == OnExisting::MoveAside && final_dir.exists() {
-        move_aside(final_dir)?;
+    match on_existing {
+        OnExisting::Replace if final_dir.exists() => exchange(partial, final_dir)?,
+        OnExisting::MoveAside if final_dir.exists() => {
+            move_aside(final_dir)?;
+            rename_new(partial, final_dir)?;
+        }
+        _ => rename_new(partial, final_dir)?,
     }
-    rename_new(partial, final_dir)?;
     sync_dir(parent_of(final_dir))
 }
 
@@ -84,6 +90,19 @@ fn sync_tree(dir: &Path) -> Result<()> {
         }
     }
     sync_dir(dir)
+}
+
+/// Gives `final_dir` the contents of `partial` and removes its former ones.
+fn exchange(partial: &Path, final_dir: &Path) -> Result<()> {
+    match renameat_with(CWD, partial, CWD, final_dir, RenameFlags::EXCHANGE) {
+        Ok(()) => clear(partial),
+        // Some network file systems lack the flag: the folder is then missing for a moment.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            clear(final_dir)?;
+            rename_new(partial, final_dir)
+        }
+        Err(errno) => Err(TrackError::io("replace", final_dir)(errno.into())),
+    }
 }
 
 fn move_aside(dir: &Path) -> Result<()> {

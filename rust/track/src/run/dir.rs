@@ -136,6 +136,11 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
+    /// Folder of what the next stage takes over; the first artifact creates it.
+    pub fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
+    }
+
     /// Folder of the pictures of the whole run.
     pub fn plots(&self) -> PathBuf {
         self.path.join("plots")

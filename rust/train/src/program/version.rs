@@ -4,7 +4,7 @@ use hlrp_torch::cuda::{CudaStatus, start_up};
 use serde_json::{Value, json};
 
 /// Versions of this program and of libtorch, and whether a GPU can be used.
-pub(crate) fn to_json() -> Value {
+pub(super) fn to_json() -> Value {
     let (num_devices, note) = match start_up() {
         CudaStatus::Ready { num_devices } => (*num_devices, None),
         CudaStatus::NoDriver => (0, Some("no NVIDIA driver".to_owned())),

@@ -1,0 +1,50 @@
+//! The command line.
+
+use super::Program;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use hlrp_config::{Composed, ConfigArgs, ConfigError, from_resolved};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 mistake in the configuration, 75 interrupted by a signal \
+                          with a checkpoint to resume from.";
+
+#[derive(Parser)]
+#[command(version)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+    /// Continue the run in this directory from its last checkpoint; further words change its configuration.
+    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
+    pub(super) resume: Option<PathBuf>,
+    /// Print the resolved configuration and stop.
+    #[arg(long)]
+    pub(super) print_config: bool,
+    /// Train although this looks like the login node of a cluster.
+    #[arg(long)]
+    pub(super) allow_login_node: bool,
+    /// Print versions as JSON and stop.
+    #[arg(long, hide = true)]
+    pub(super) version_json: bool,
+}
+
+impl Arguments {
+    /// Reads the command line of `P`; help, version and mistakes end the process.
+    pub(super) fn parse_for<P: Program>() -> Self {
+        let command = Self::command()
+            .name(P::NAME)
+            .about(P::ABOUT)
+            .after_help(format!("Examples:\n{}\n\n{EXIT_CODES}", P::EXAMPLES));
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The configuration: composed, or that of the run to continue.
+    ///
+    /// # Errors
+    /// A mistake in the tree or in an override.
+    pub(super) fn compose(&self) -> Result<Composed, ConfigError> {
+        match &self.resume {
+            Some(run_dir) => from_resolved(&run_dir.join("config.yaml"), &self.config.overrides),
+            None => self.config.compose(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A training program, from the command line to the exit code. A stage brings its configuration, its task, its data and what it shows at
+//! the end ([`Program`]); everything else is the same for every stage.
+
+mod args;
+mod closing;
+mod run;
+mod version;
+
+pub use closing::{Closing, CurvePicture, RowText};
+pub use run::Setup;
+
+use crate::{EXIT_INTERRUPTED, Outcome, Task, TrainingData};
+use args::Arguments;
+use hlrp_config::ConfigError;
+use hlrp_config::schema::{RunConfig, TrainingRun};
+use std::{path::PathBuf, process::ExitCode};
+
+const EXIT_ERROR: u8 = 1;
+const EXIT_CONFIG: u8 = 2;
+
+/// What a stage brings to its training program.
+pub trait Program {
+    /// Its configuration.
+    type Config: TrainingRun;
+    /// Its model under training.
+    type Task: Task;
+    /// Its data.
+    type Data: TrainingData;
+
+    /// Name of the executable, such as `hlrp-train-laq`.
+    const NAME: &'static str;
+    /// How users start it, such as `hlrp train-laq`.
+    const COMMAND: &'static str;
+    /// One or two sentences for the help.
+    const ABOUT: &'static str;
+    /// Command lines for the help.
+    const EXAMPLES: &'static str;
+
+    /// Builds model and data. The random state is that of the seed, and nothing may be written.
+    ///
+    /// # Errors
+    /// Anything that would keep the run from training.
+    fn prepare(config: &Self::Config, setup: &Setup) -> anyhow::Result<(Self::Task, Self::Data)>;
+
+    /// Checkpoints and folders that the run starts from besides those of section `training`: role and path.
+    fn inputs(config: &Self::Config) -> Vec<(&'static str, PathBuf)>;
+
+    /// What a finished run shows.
+    fn closing(config: &Self::Config) -> Closing;
+}
+
+/// Runs the program. Exit codes: 0 done, 1 error, 2 configuration, 75 interrupted with a checkpoint.
+pub fn main<P: Program>() -> ExitCode {
+    let arguments = Arguments::parse_for::<P>();
+    if arguments.version_json {
+        hlrp_track::console::print(&version::to_json().to_string());
+        return ExitCode::SUCCESS;
+    }
+    match run::run::<P>(&arguments) {
+        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(u8::try_from(EXIT_INTERRUPTED).unwrap_or(EXIT_ERROR)),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            hlrp_track::console::report_error(error.as_ref());
+            ExitCode::from(if error.is::<ConfigError>() { EXIT_CONFIG } else { EXIT_ERROR })
+        }
+    }
+}
+
+/// CPU threads for tensor work.
+fn num_threads(config: &RunConfig<'_>) -> usize {
+    let all_cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    config.num_threads.unwrap_or_else(all_cores)
+}
