@@ -10,21 +10,28 @@ S code slots, D numbers of a code vector, K codes.
 Errors of Rust arrive with their own text, which names the key, tensor or file and ends in a `hint:`.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict, final
+from typing import Any, Literal, final
 
 from torch import Tensor
+
+from hlrp_rs.types import (
+    Batch,
+    FlowTensors,
+    Freeze,
+    Mode,
+    Objective,
+    Observation,
+    Path,
+    Position,
+    Targets,
+)
 
 __version__: str
 """Version of this package."""
 
 LIBTORCH_VERSION: str
 """Version of the libtorch that this package was built for, such as `2.11.0`."""
-
-type Path = str | os.PathLike[str]
-type Mode = Literal["latent", "actions", "multitask"]
-"""What is learned or predicted: the teacher's latent actions, real actions, or both from one look at the observation."""
 
 class HlrpError(Exception):
     """Base of all errors of this package, and what libtorch refuses."""
@@ -34,64 +41,6 @@ class HlrpValueError(HlrpError, ValueError):
 
 class HlrpFileNotFoundError(HlrpError, FileNotFoundError):
     """A file or folder that is not there."""
-
-class Objective(TypedDict):
-    """What is learned and with which weights; as in `manifest.json` of an artifact."""
-
-    mode: Mode
-    latent_weight: float
-    action_weight: float
-
-class Freeze(TypedDict):
-    """Frozen parts of a policy."""
-
-    backbone: bool
-    """The whole vision-language model (LeRobot: `train_expert_only`)."""
-    vision_encoder: bool
-    """The vision tower (LeRobot: `freeze_vision_encoder`)."""
-    state_proj: bool
-    """The projection of states (LeRobot: not `train_state_proj`)."""
-
-class _ObservationRequired(TypedDict):
-    images: Mapping[str, Tensor]
-    task: Sequence[str]
-
-class Observation(_ObservationRequired, total=False):
-    """What a policy sees at time t. All tensors lie on the device of the parameters.
-
-    `images`: camera role to pictures at time t, `uint8 [B,3,H,W]` or float `[B,3,H,W]` in [0, 1], of any size; the policy brings them to its own
-    size. At least one camera; as many roles may be left out as the model's `num_empty_cameras` says.
-    `task`: B instructions.
-    `is_real`: camera role to `bool [B]`, false where a sample lacks this camera; all true when left out.
-    `state`: `float32 [B,N]`, already normalised; `None` or left out for a robot without states (seen as zeros).
-    """
-
-    is_real: Mapping[str, Tensor]
-    state: Tensor | None
-
-class Targets(TypedDict, total=False):
-    """What a batch teaches. A mode that learns something needs its target.
-
-    `actions`: `float32 [B,T,A]`, already normalised, T = `action.chunk_size` and A = `action.action_dim` of the model (pooled: T = 1).
-    `action_is_pad`: `bool [B,T]`, true where a step lies outside its episode or carries no label; a sample whose row is all true is not
-    supervised. All false when left out.
-    `latents`: `float32 [B,S,D]`, code vectors of the teacher (`Teacher.label`).
-    `latent_is_valid`: `bool [B]`, false where the frame pair is not real; all true when left out.
-    """
-
-    actions: Tensor
-    action_is_pad: Tensor
-    latents: Tensor
-    latent_is_valid: Tensor
-
-class FlowTensors(TypedDict, total=False):
-    """Noise or times to use instead of drawing them, by head. A head that is left out is drawn from torch's generator of the device.
-
-    Noise: `latent` `float32 [B,S,D]`, `action` `float32 [B,T,max_action_dim]`. Times (in (0, 1], 1 = noise): `float32 [B]` each.
-    """
-
-    latent: Tensor
-    action: Tensor
 
 @final
 class Initialised:
@@ -315,41 +264,6 @@ class Teacher:
     def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `int64 [B,S]` of frame pairs `uint8 [B,2,3,H,W]`, and the later frame that they predict from the earlier one:
         `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder."""
-
-class Batch(TypedDict):
-    """B samples. Roles and keys are those of the configuration."""
-
-    images: dict[str, Tensor]
-    """Camera role to `uint8 [B,T,3,H,W]`."""
-    is_real: dict[str, Tensor]
-    """Camera role to `bool [B,T]`, false where a frame lies outside the episode and its first or last frame stands in."""
-    task: list[str]
-    """B instructions."""
-    state: Tensor | None
-    """`float32 [B,T,N]` as recorded; `None` unless every source has states."""
-    state_is_pad: Tensor | None
-    """`bool [B,T]`, true where a step lies outside the episode."""
-    action: Tensor | None
-    """`float32 [B,T,A]` as recorded; `None` unless every source has actions."""
-    action_is_pad: Tensor | None
-    """`bool [B,T]`, true where a step lies outside the episode."""
-    source: list[str]
-    """Names of the sources."""
-    episode: Tensor
-    """`int64 [B]` episode in its dataset."""
-    frame: Tensor
-    """`int64 [B]` anchor frame within the episode."""
-    dt: Tensor
-    """`float64 [B]` seconds between the first and the last image that a sample really shows."""
-
-class Position(TypedDict):
-    """A place in the training stream, between two batches: a stream opened there gives the batches that would have followed."""
-
-    epoch: int
-    sample: int
-    """Samples of that epoch that all ranks together have consumed."""
-    num_bad_samples: int
-    """Samples of this rank that could not be decoded and were replaced."""
 
 @final
 class Dataset:

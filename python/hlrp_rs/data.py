@@ -1,0 +1,126 @@
+"""LeRobot datasets as batches of torch tensors, for any training loop in Python."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from hlrp_rs._core import Dataset, compose_config
+from hlrp_rs.types import Batch, Position
+
+
+def config_folder() -> Path:
+    """The configuration tree that came with the package; in a checkout, the repository's."""
+    packaged = Path(__file__).parent / "config"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "config"
+
+
+def open_dataset(
+    roots: str | Path | Mapping[str, str | Path],
+    *,
+    cameras: Mapping[str, str],
+    image_size: tuple[int, int],
+    state_key: str | None = "observation.state",
+    action_key: str | None = "action",
+    episodes: Sequence[int] | None = None,
+    num_val_episodes: int = 0,
+    unit: Literal["frames", "seconds"] = "frames",
+    image_deltas: Sequence[float] = (0,),
+    state_deltas: Sequence[float] = (0,),
+    action_deltas: Sequence[float] = (0,),
+    cache_dir: str | Path | None = None,
+    **loader: int,
+) -> Dataset:
+    """Opens LeRobot v3 datasets.
+
+    `roots`: folder of a dataset, or names to folders. `cameras`: role to feature key. `image_size`: height and width in pixels that frames are
+    brought to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
+    `unit`, `*_deltas`: offsets of what a sample holds from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
+    from then on. `loader`: keys of section `data.loader`, such as `batch_size` or `num_workers`; the others have the values of
+    `config/data/lerobot.yaml`.
+    """
+    named = roots if isinstance(roots, Mapping) else {Path(roots).name: roots}
+    config = compose_config(["experiment=null", "+data=lerobot"], config_folder())["data"]
+    config["sources"] = {
+        name: {
+            "root": str(root),
+            "cameras": dict(cameras),
+            "state_key": state_key,
+            "action_key": action_key,
+            "episodes": None if episodes is None else list(episodes),
+            "num_val_episodes": num_val_episodes,
+        }
+        for name, root in named.items()
+    }
+    config["request"] = {
+        "unit": unit,
+        "image_deltas": list(image_deltas),
+        "state_deltas": list(state_deltas),
+        "action_deltas": list(action_deltas),
+    }
+    config["loader"] |= loader
+    if cache_dir is not None:
+        config["cache"] |= {"enabled": True, "dir": str(cache_dir)}
+    return Dataset(config, image_size)
+
+
+class Loader:
+    """Training batches of one rank, pass by pass: `for batch in loader`, as with torch's `DataLoader`.
+
+    A pass is `len(loader)` batches, enough to show every sample once over all ranks; the stream behind it is endless, so the last batch of a pass
+    may hold the first samples of the next epoch, and the next pass goes on behind it. What comes is a pure function of seed, rank and
+    position, whatever the number of threads. Leaving a pass early loses nothing: the next one goes on there.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        epoch: int = 0,
+        position: Position | None = None,
+    ):
+        """`epoch`: the epoch to begin with; or `position`: where another loader with the same seed and sizes stopped."""
+        start = position or Position(epoch=epoch, sample=0, num_bad_samples=0)
+        self.dataset = dataset
+        self._samples_per_batch = dataset.batch_size * world_size
+        self._num_bad = start["num_bad_samples"]
+        self._stream = dataset.train(seed=seed, rank=rank, world_size=world_size, position=start)
+
+    def __len__(self) -> int:
+        """Batches of a whole pass."""
+        return -(-self.dataset.num_train_samples // self._samples_per_batch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches that remain of the pass."""
+        for _ in range(len(self) - self._num_done % len(self)):
+            batch = next(self._stream)
+            self._warn_of_bad_samples()
+            yield batch
+
+    @property
+    def position(self) -> Position:
+        """Behind the last batch; pass it to a new loader to go on there."""
+        position = self._stream.position
+        assert position is not None, "a training stream knows its place"
+        return position
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """What the decode threads did: see `BatchStream.stats`."""
+        return self._stream.stats
+
+    @property
+    def _num_done(self) -> int:
+        """Batches since the first sample of epoch 0."""
+        position = self.position
+        num_samples = position["epoch"] * self.dataset.num_train_samples + position["sample"]
+        return num_samples // self._samples_per_batch
+
+    def _warn_of_bad_samples(self) -> None:
+        num_bad = self.position["num_bad_samples"]
+        if num_bad > self._num_bad:
+            warnings.warn(f"{num_bad} samples could not be decoded and were replaced by neighbours", stacklevel=3)
+            self._num_bad = num_bad
