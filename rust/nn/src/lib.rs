@@ -10,6 +10,7 @@
 mod attention;
 mod error;
 mod feed_forward;
+mod given;
 mod linear;
 mod norm;
 mod peg;

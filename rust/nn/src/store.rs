@@ -1,7 +1,9 @@
 //! The ordered list of a model's tensors.
 
+use crate::given::Given;
 use crate::{NnError, weights};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// How a parameter starts.
@@ -39,16 +41,54 @@ struct Entry {
     trainable: bool,
 }
 
+/// Where the tensors of a store come from.
+enum Origin {
+    /// Each is drawn as its [`Init`] says.
+    Drawn,
+    /// Each has its shape and no memory.
+    Sketched,
+    /// The caller has them.
+    Given(RefCell<Given>),
+}
+
 /// A model's parameters and buffers, in the order of their registration.
 pub struct Store {
     device: Device,
+    origin: Origin,
     entries: RefCell<Vec<Entry>>,
 }
 
 impl Store {
-    /// An empty store whose tensors will live on `device`.
+    /// An empty store whose tensors will live on `device`, with fresh values.
     pub fn new(device: Device) -> Self {
-        Self { device, entries: RefCell::new(Vec::new()) }
+        Self::with_origin(device, Origin::Drawn)
+    }
+
+    /// An empty store for a model of which only names and shapes are wanted: its tensors must not be written.
+    pub fn sketch() -> Self {
+        Self::with_origin(Device::Cpu, Origin::Sketched)
+    }
+
+    /// A store that hands out the tensors of the caller by name instead of making its own. Nothing is copied or changed: a parameter carries a
+    /// gradient if its tensor does. What does not fit is told by [`Store::finish`].
+    pub fn over(tensors: HashMap<String, Tensor>) -> Self {
+        let device = tensors.values().next().map_or(Device::Cpu, Tensor::device);
+        Self::with_origin(device, Origin::Given(RefCell::new(Given::new(tensors))))
+    }
+
+    fn with_origin(device: Device, origin: Origin) -> Self {
+        Self { device, origin, entries: RefCell::new(Vec::new()) }
+    }
+
+    /// To be called when a model is complete and before it computes: checks that the caller's tensors are exactly its own.
+    ///
+    /// # Errors
+    /// A missing or unknown tensor, or one of another shape or number format.
+    pub fn finish(&self) -> Result<(), NnError> {
+        match &self.origin {
+            Origin::Given(given) => given.borrow_mut().finish(),
+            Origin::Drawn | Origin::Sketched => Ok(()),
+        }
     }
 
     /// Where names start.
@@ -114,7 +154,9 @@ impl Store {
 
     fn register(&self, name: String, tensor: Tensor, trainable: bool) -> Tensor {
         let mut entries = self.entries.borrow_mut();
-        assert!(entries.iter().all(|entry| entry.name != name), "two tensors are named `{name}`");
+        // The caller's tensors have one name each already.
+        let is_new = || matches!(self.origin, Origin::Given(_)) || entries.iter().all(|entry| entry.name != name);
+        assert!(is_new(), "two tensors are named `{name}`");
         let handle = tensor.shallow_clone();
         entries.push(Entry { name, tensor, trainable });
         handle
@@ -137,13 +179,23 @@ impl Scope<'_> {
 
     /// Registers a float32 parameter and returns a handle to it.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        let tensor = no_grad(|| init.tensor(shape).to_device(self.store.device)).set_requires_grad(true);
-        self.store.register(self.full_name(name), tensor, true)
+        let name = self.full_name(name);
+        let tensor = match &self.store.origin {
+            Origin::Drawn => no_grad(|| init.tensor(shape).to_device(self.store.device)).set_requires_grad(true),
+            Origin::Sketched => Tensor::zeros([], (Kind::Float, Device::Cpu)).expand(shape, false),
+            Origin::Given(given) => given.borrow_mut().take(&name, Kind::Float, shape),
+        };
+        self.store.register(name, tensor, true)
     }
 
     /// Registers a buffer and returns a handle to it.
     pub fn buffer(&self, name: &str, value: &Tensor) -> Tensor {
-        self.store.register(self.full_name(name), value.to_device(self.store.device), false)
+        let name = self.full_name(name);
+        let tensor = match &self.store.origin {
+            Origin::Drawn | Origin::Sketched => value.to_device(self.store.device),
+            Origin::Given(given) => given.borrow_mut().take(&name, value.kind(), &value.size()),
+        };
+        self.store.register(name, tensor, false)
     }
 
     /// Where the tensors live.

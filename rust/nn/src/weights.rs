@@ -40,6 +40,7 @@ pub fn load_strict(target: &[(String, Tensor)], source: &[(String, Tensor)]) -> 
     Ok(())
 }
 
-fn describe(tensor: &Tensor) -> String {
+/// Number format and shape, for an error text.
+pub(crate) fn describe(tensor: &Tensor) -> String {
     format!("{:?} {:?}", tensor.kind(), tensor.size())
 }

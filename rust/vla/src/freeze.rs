@@ -1,6 +1,6 @@
 //! Which parameters stay as they were loaded.
 
-use crate::{ExpertConfig, VlaError, expert::BACKBONE};
+use crate::{ExpertConfig, ModelConfig, PooledConfig, VlaError, expert, pooled};
 use hlrp_nn::Store;
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +17,30 @@ pub struct FreezeConfig {
 }
 
 impl FreezeConfig {
-    /// Patterns for [`freeze`].
+    /// No part is frozen, but what no loss can reach.
+    pub const NOTHING: Self = Self { backbone: false, vision_encoder: false, state_proj: false };
+
+    /// Patterns for [`freeze`], of either architecture.
+    ///
+    /// Of a backbone that trains, what the loss cannot reach is frozen too.
+    pub fn patterns_of(&self, config: &ModelConfig) -> Vec<String> {
+        match config {
+            ModelConfig::Expert(config) => self.patterns(config),
+            ModelConfig::Pooled(config) => self.pooled_patterns(config),
+        }
+    }
+
+    /// The patterns of the expert architecture.
     ///
     /// Of a backbone that trains, what the loss cannot reach is frozen too: the language-model head, the final norm and the text layers from
     /// the last one on that the expert reads.
     pub fn patterns(&self, config: &ExpertConfig) -> Vec<String> {
+        const BACKBONE: &str = expert::BACKBONE;
         let mut patterns = Vec::new();
         if self.backbone {
             patterns.push(BACKBONE.to_owned());
         } else {
-            patterns.extend(["lm_head", "model.text_model.norm"].map(|part| format!("{BACKBONE}.{part}")));
+            patterns.extend(unread_parts(BACKBONE, config.backbone.tie_word_embeddings));
             let num_layers = config.num_backbone_layers();
             let last_read = num_layers - num_layers / config.num_expert_layers;
             patterns.extend((last_read..num_layers).map(|layer| format!("{BACKBONE}.model.text_model.layers.{layer}")));
@@ -39,6 +53,22 @@ impl FreezeConfig {
         }
         patterns
     }
+
+    /// The patterns of the pooled architecture, which has no projection of states.
+    fn pooled_patterns(&self, config: &PooledConfig) -> Vec<String> {
+        const BACKBONE: &str = pooled::BACKBONE;
+        if self.backbone {
+            return vec![BACKBONE.to_owned()];
+        }
+        let vision = self.vision_encoder.then(|| format!("{BACKBONE}.model.vision_model"));
+        unread_parts(BACKBONE, config.backbone.tie_word_embeddings).into_iter().chain(vision).collect()
+    }
+}
+
+/// Parts of a backbone that features before its final norm never use.
+fn unread_parts(backbone: &str, tie_word_embeddings: bool) -> Vec<String> {
+    let own_head = (!tie_word_embeddings).then(|| format!("{backbone}.lm_head"));
+    own_head.into_iter().chain([format!("{backbone}.model.text_model.norm")]).collect()
 }
 
 /// Freezes every parameter that one of `patterns` names: itself, or the module that it lies in. Gives the number of frozen parameters.
@@ -55,7 +85,12 @@ pub fn freeze(store: &Store, patterns: &[String]) -> Result<usize, VlaError> {
             return Err(VlaError::FreezesNothing { pattern: pattern.clone(), example });
         }
     }
-    Ok(store.freeze_where(|name| patterns.iter().any(|pattern| lies_in(name, pattern))))
+    Ok(store.freeze_where(|name| is_named(name, patterns)))
+}
+
+/// Whether one of `patterns` names the parameter `name`: itself, or the module that it lies in.
+pub fn is_named(name: &str, patterns: &[String]) -> bool {
+    patterns.iter().any(|pattern| lies_in(name, pattern))
 }
 
 /// Whether `name` is `module` or lies in it.

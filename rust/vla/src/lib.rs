@@ -25,13 +25,13 @@ pub use expert::{
     PrefixMemory,
 };
 pub use flow::{FlowConfig, FlowDraws, FlowPoint, TorchFlowDraws};
-pub use freeze::{FreezeConfig, freeze};
+pub use freeze::{FreezeConfig, freeze, is_named};
 pub use loss::{Mode, Objective, SupervisedLoss, VlaLoss};
 pub use masks::{block_mask, positions};
 pub use model::{ModelConfig, VlaModel};
 pub use normalize::{Normalization, NormalizationMode};
 pub use observation::{ActionTarget, CameraImages, Language, LatentTarget, Observation, Prediction, Targets};
-pub use pooled::{PooledConfig, PooledModel};
+pub use pooled::{BACKBONE as POOLED_BACKBONE, PooledConfig, PooledModel};
 pub use processor::{Present, Processor, ProcessorConfig, PromptConfig};
 pub use schedule::LerobotCosine;
-pub use teacher::Teacher;
+pub use teacher::{Teacher, resize_frames};

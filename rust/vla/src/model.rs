@@ -78,9 +78,18 @@ impl VlaModel {
     /// # Errors
     /// A configuration that makes no model.
     pub fn new(config: &ModelConfig, device: Device) -> Result<Self, VlaError> {
+        Self::over(config, Store::new(device))
+    }
+
+    /// A model over the tensors of `store`, which is empty so far: those of the caller ([`Store::over`]), or shapes alone
+    /// ([`Store::sketch`]).
+    ///
+    /// # Errors
+    /// A configuration that makes no model, or tensors that are not exactly its own.
+    pub fn over(config: &ModelConfig, store: Store) -> Result<Self, VlaError> {
         Ok(match config {
-            ModelConfig::Expert(config) => Self::Expert(ExpertModel::new(config, device)?),
-            ModelConfig::Pooled(config) => Self::Pooled(PooledModel::new(config, device)?),
+            ModelConfig::Expert(config) => Self::Expert(ExpertModel::over(config, store)?),
+            ModelConfig::Pooled(config) => Self::Pooled(PooledModel::over(config, store)?),
         })
     }
 

@@ -163,14 +163,23 @@ impl Processor {
     }
 
     fn camera(&self, batch: &DeviceBatch, role: &str, present: i64) -> Option<CameraImages> {
-        let [height, width] = self.config.image_size;
         batch.images.get(role).map(|stream| CameraImages {
-            pixels_BCHW: pad_resize(&stream.pixels_BTCHW.select(1, present), height, width),
+            pixels_BCHW: self.pictures(&stream.pixels_BTCHW.select(1, present)),
             is_real_B: stream.is_real_BT.select(1, present),
         })
     }
 
-    fn language(&self, tasks: &[String], device: Device) -> Result<Language, VlaError> {
+    /// Pictures `[B,C,H,W]`, uint8 or float in [0, 1], as the model takes them: float32 in [−1, 1], at its image size.
+    pub fn pictures(&self, images_BCHW: &Tensor) -> Tensor {
+        let [height, width] = self.config.image_size;
+        pad_resize(images_BCHW, height, width)
+    }
+
+    /// Instructions as tokens on `device`, prompt included.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot encode.
+    pub fn language(&self, tasks: &[String], device: Device) -> Result<Language, VlaError> {
         let texts: Vec<String> = tasks.iter().map(|task| self.config.prompt.text(task)).collect();
         let tokens = self.tokenizer.encode(&texts)?;
         Ok(Language { ids_BL: tokens.ids_BL.to_device(device), is_valid_BL: tokens.mask_BL.to_device(device) })

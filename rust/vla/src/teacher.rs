@@ -85,14 +85,27 @@ impl Teacher {
     /// # Errors
     /// Frames that are no pairs.
     pub fn label(&self, frames_BTCHW: &Tensor, is_real_BT: &Tensor) -> Result<LatentTarget, VlaError> {
+        let codes_BSD = self.vectors(&self.codes(frames_BTCHW)?);
+        Ok(LatentTarget { codes_BSD, is_valid_B: is_real_BT.all_dim(1, false) })
+    }
+
+    /// Codes `int64 [B,S]` of such frame pairs.
+    ///
+    /// # Errors
+    /// Frames that are no pairs.
+    pub fn codes(&self, frames_BTCHW: &Tensor) -> Result<Tensor, VlaError> {
         let _float32 = Autocast::disable(self.device)?;
-        let codes_BS = self.model.codes(&resize(frames_BTCHW, self.identity.image_size))?;
-        Ok(LatentTarget { codes_BSD: self.model.code_vectors(&codes_BS), is_valid_B: is_real_BT.all_dim(1, false) })
+        Ok(self.model.codes(&resize_frames(frames_BTCHW, self.identity.image_size))?)
+    }
+
+    /// Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
+    pub fn vectors(&self, codes_BS: &Tensor) -> Tensor {
+        self.model.code_vectors(codes_BS)
     }
 }
 
-/// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`.
-fn resize(frames_BTCHW: &Tensor, side: i64) -> Tensor {
+/// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`, as the data loader does it.
+pub fn resize_frames(frames_BTCHW: &Tensor, side: i64) -> Tensor {
     let size = frames_BTCHW.size();
     if size.len() != 5 || size[3..] == [side, side] {
         return frames_BTCHW.shallow_clone();

@@ -1,7 +1,8 @@
 //! Sizes of a backbone.
 
-use super::SmolVlmError;
+use super::{SmolVlmError, hf_config};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Sizes of the vision tower. Field names are those of transformers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +65,14 @@ pub struct SmolVlmConfig {
 }
 
 impl SmolVlmConfig {
+    /// The sizes that the `config.json` of a model folder states. Weights need not be there.
+    ///
+    /// # Errors
+    /// A file that is absent or no JSON, a model of another kind, a missing or contradictory size.
+    pub fn from_folder(folder: &Path) -> Result<Self, SmolVlmError> {
+        hf_config::read(&folder.join(hf_config::FILE))
+    }
+
     /// The same backbone with only its first `num_layers` text layers.
     ///
     /// # Errors

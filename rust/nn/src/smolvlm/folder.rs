@@ -1,13 +1,12 @@
 //! A model folder: `config.json` and safetensors, in one file or in shards.
 
-use super::{SmolVlmConfig, SmolVlmError, hf_config};
+use super::{SmolVlmConfig, SmolVlmError};
 use crate::{NnError, Scope, load_strict, read_tensors};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
-const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const LM_HEAD: &str = "lm_head.weight";
@@ -26,7 +25,7 @@ impl SmolVlmFolder {
     /// # Errors
     /// No `config.json`, a model of another kind, no safetensors, an index that names an absent file.
     pub fn open(path: &Path) -> Result<Self, SmolVlmError> {
-        Ok(Self { path: path.to_owned(), config: hf_config::read(&path.join(CONFIG))?, files: weight_files(path)? })
+        Ok(Self { path: path.to_owned(), config: SmolVlmConfig::from_folder(path)?, files: weight_files(path)? })
     }
 
     /// Sizes of the whole model in the folder.

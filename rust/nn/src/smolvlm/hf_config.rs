@@ -4,6 +4,9 @@ use super::{SmolVlmConfig, SmolVlmError, TextConfig, VisionConfig};
 use serde_json::Value;
 use std::path::Path;
 
+/// Name of the file in a model folder.
+pub(super) const FILE: &str = "config.json";
+
 /// Values that transformers' `SmolVLMVisionConfig` has when the file leaves them out, as published checkpoints do.
 mod omitted {
     pub(super) const VISION_INTERMEDIATE_SIZE: i64 = 3072;

@@ -4,7 +4,7 @@ use super::{Manifest, WEIGHTS};
 use crate::{Processor, VlaError, VlaModel};
 use hlrp_nn::read_tensors;
 use std::path::Path;
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// A trained policy with everything that it needs to see a batch.
 pub struct Artifact {
@@ -26,9 +26,18 @@ impl Artifact {
         let processor = Processor::new(&manifest.processor, dir)?;
         let model = VlaModel::new(&manifest.model, device)?;
         let weights = dir.join(WEIGHTS);
-        model.store().load_strict(&read_tensors(&weights)?).map_err(|cause| {
+        let misfit = |cause: hlrp_nn::NnError| {
             VlaError::file(&weights, cause.to_string(), "the weights are not those of the model in manifest.json")
-        })?;
+        };
+        model.store().load_strict(&read_tensors(&weights)?).map_err(misfit)?;
         Ok(Self { manifest, model, processor })
+    }
+
+    /// The weights of the artifact `dir` by name, on the CPU, as they stand in its file.
+    ///
+    /// # Errors
+    /// A file that is missing or no safetensors.
+    pub fn read_weights(dir: &Path) -> Result<Vec<(String, Tensor)>, VlaError> {
+        Ok(read_tensors(&dir.join(WEIGHTS))?)
     }
 }

@@ -52,13 +52,20 @@ impl ExpertModel {
     /// # Errors
     /// A configuration that makes no model.
     pub fn new(config: &ExpertConfig, device: Device) -> Result<Self, VlaError> {
+        Self::over(config, Store::new(device))
+    }
+
+    /// A model over the tensors of `store`, which is empty so far.
+    ///
+    /// # Errors
+    /// A configuration that makes no model, or tensors that are not exactly its own.
+    pub fn over(config: &ExpertConfig, store: Store) -> Result<Self, VlaError> {
         config.check()?;
-        let store = Store::new(device);
         let root = store.root();
         let heads = root.child("model");
         let expert_dim = config.expert_dim();
         let text_dim = config.backbone.text.hidden_size;
-        Ok(Self {
+        let model = Self {
             vlm: SmolVlm::new(&root.child(BACKBONE), &config.backbone, LmHead::Keep),
             expert: ExpertStack::new(&root.child(EXPERT), config),
             state_proj: Linear::new(&heads.child("state_proj"), config.max_state_dim, text_dim, true),
@@ -67,7 +74,9 @@ impl ExpertModel {
             latent_head: config.latent.map(|latent| FlowHead::new(&heads, "latent", latent.code_dim, expert_dim)),
             config: config.clone(),
             store,
-        })
+        };
+        model.store.finish()?;
+        Ok(model)
     }
 
     /// The sizes.

@@ -5,4 +5,4 @@ mod flow_head;
 mod model;
 
 pub use config::PooledConfig;
-pub use model::PooledModel;
+pub use model::{BACKBONE, PooledModel};

@@ -16,7 +16,7 @@ use hlrp_torch::Autocast;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Where the backbone lies.
-const BACKBONE: &str = "vlm";
+pub const BACKBONE: &str = "vlm";
 const ACTION_HEAD: &str = "action_head";
 /// Modules of the latent head.
 const LATENT_HEAD: [&str; 5] =
@@ -39,18 +39,27 @@ impl PooledModel {
     /// # Errors
     /// A configuration that makes no model.
     pub fn new(config: &PooledConfig, device: Device) -> Result<Self, VlaError> {
+        Self::over(config, Store::new(device))
+    }
+
+    /// A model over the tensors of `store`, which is empty so far.
+    ///
+    /// # Errors
+    /// A configuration that makes no model, or tensors that are not exactly its own.
+    pub fn over(config: &PooledConfig, store: Store) -> Result<Self, VlaError> {
         config.check()?;
-        let store = Store::new(device);
         let root = store.root();
         let width = config.backbone.text.hidden_size;
         let latent_dim = config.latent.code_seq_len * config.latent.code_dim;
-        Ok(Self {
+        let model = Self {
             vlm: SmolVlm::new(&root.child(BACKBONE), &config.backbone, LmHead::Keep),
             latent_head: PooledFlowHead::new(&root, latent_dim, width),
             action_head: config.action_dim.map(|dim| Linear::new(&root.child(ACTION_HEAD), width, dim, true)),
             config: config.clone(),
             store,
-        })
+        };
+        model.store.finish()?;
+        Ok(model)
     }
 
     /// The sizes.

@@ -1,0 +1,58 @@
+//! The class `Artifact`.
+
+use crate::compute::compute;
+use crate::policy::Policy;
+use crate::{description, tensors};
+use hlrp_nn::Store;
+use hlrp_vla::{Manifest, VlaModel};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::path::PathBuf;
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "hlrp_rs")]
+pub(crate) struct Artifact {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+#[pymethods]
+impl Artifact {
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        compute(py, move || {
+            let manifest = Manifest::verify(&path)?;
+            let weights = hlrp_vla::Artifact::read_weights(&path)?;
+            VlaModel::over(&manifest.model, Store::over(weights.into_iter().collect()))?;
+            Ok(Self { path, manifest })
+        })
+    }
+
+    #[getter]
+    fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    #[getter]
+    fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        description::write(py, &self.manifest)
+    }
+
+    #[getter]
+    fn tokenizer_folder(&self) -> String {
+        self.path()
+    }
+
+    fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let path = self.path.clone();
+        tensors::dict(py, compute(py, move || Ok(hlrp_vla::Artifact::read_weights(&path)?))?)
+    }
+
+    fn policy(&self, py: Python<'_>) -> PyResult<Policy> {
+        Policy::build(py, self.manifest.model.clone(), &self.manifest.processor, self.path.clone())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Artifact({:?})", self.path())
+    }
+}

@@ -1,0 +1,56 @@
+//! The class `Checkpoint`.
+
+use crate::compute::compute;
+use crate::{description, tensors};
+use hlrp_train::checkpoint::{Checkpoint as Opened, read_weights};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::path::PathBuf;
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "hlrp_rs")]
+pub(crate) struct Checkpoint {
+    opened: Opened,
+    config_yaml: String,
+}
+
+#[pymethods]
+impl Checkpoint {
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        compute(py, move || {
+            let opened = Opened::open(&path)?;
+            let config_yaml = opened.config_yaml()?;
+            Ok(Self { opened, config_yaml })
+        })
+    }
+
+    #[getter]
+    fn path(&self) -> String {
+        self.opened.dir().display().to_string()
+    }
+
+    #[getter]
+    fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        description::write(py, self.opened.manifest())
+    }
+
+    #[getter]
+    fn step(&self) -> u64 {
+        self.opened.manifest().step
+    }
+
+    #[getter]
+    fn config_yaml(&self) -> &str {
+        &self.config_yaml
+    }
+
+    fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let path = self.opened.dir().to_owned();
+        tensors::dict(py, compute(py, move || Ok(read_weights(&path)?))?)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Checkpoint({:?})", self.path())
+    }
+}

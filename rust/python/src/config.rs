@@ -1,0 +1,22 @@
+//! The configuration tree.
+
+use crate::description;
+use crate::failure::Failure;
+use pyo3::prelude::*;
+use std::path::PathBuf;
+
+/// Name of the tree's primary file.
+const PRIMARY: &str = "config";
+
+/// The configuration that a tree gives: see `_core.pyi`.
+#[pyfunction]
+pub(crate) fn compose_config<'py>(
+    py: Python<'py>,
+    overrides: Vec<String>,
+    config_dir: PathBuf,
+) -> PyResult<Bound<'py, PyAny>> {
+    let refuse = |error: hlrp_config::ConfigError| Failure::value(error.to_string());
+    let composed = hlrp_config::compose(&config_dir, PRIMARY, &overrides).map_err(refuse)?;
+    let value = hlrp_config::read_yaml(&composed.to_yaml(), &config_dir).map_err(refuse)?;
+    description::write(py, &value)
+}

@@ -1,0 +1,179 @@
+//! The classes `Dataset` and `BatchStream`.
+
+use crate::compute::compute;
+use crate::failure::Failure;
+use crate::{batch, description};
+use hlrp_config::schema::DataConfig;
+use hlrp_data::{FrameSize, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "hlrp_rs")]
+pub(crate) struct Dataset {
+    mixture: Arc<Mixture>,
+    config: DataConfig,
+}
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "hlrp_rs")]
+pub(crate) struct BatchStream {
+    batches: Arc<Mutex<Batches>>,
+    num_batches: Option<usize>,
+}
+
+enum Batches {
+    Train(Loader),
+    Validation(ValidationLoader),
+}
+
+impl Batches {
+    fn next(&mut self) -> Result<Option<hlrp_data::Batch>, Failure> {
+        Ok(match self {
+            Self::Train(loader) => Some(loader.next_batch()?),
+            Self::Validation(loader) => loader.next().transpose()?,
+        })
+    }
+
+    fn position(&self) -> Option<Position> {
+        match self {
+            Self::Train(loader) => Some(loader.position()),
+            Self::Validation(_) => None,
+        }
+    }
+
+    fn stats(&self) -> LoaderStats {
+        match self {
+            Self::Train(loader) => loader.stats(),
+            Self::Validation(loader) => loader.stats(),
+        }
+    }
+}
+
+#[pymethods]
+impl Dataset {
+    #[new]
+    fn new(py: Python<'_>, config: &Bound<'_, PyAny>, image_size: (usize, usize)) -> PyResult<Self> {
+        let config: DataConfig = description::read("data", config)?;
+        let size = FrameSize { height: image_size.0, width: image_size.1 };
+        compute(py, move || {
+            let mixture = Mixture::open(&config, size, &|_, _, _, _| {})?;
+            Ok(Self { mixture: Arc::new(mixture), config })
+        })
+    }
+
+    #[getter]
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        description::write(py, &self.config)
+    }
+
+    #[getter]
+    fn cameras(&self) -> Vec<String> {
+        self.mixture.layout().roles.clone()
+    }
+
+    #[getter]
+    fn batch_size(&self) -> usize {
+        self.config.loader.batch_size
+    }
+
+    #[getter]
+    fn num_train_samples(&self) -> u64 {
+        self.mixture.anchors(Split::Train).len()
+    }
+
+    #[getter]
+    fn num_validation_samples(&self) -> u64 {
+        self.mixture.anchors(Split::Validation).len()
+    }
+
+    #[pyo3(signature = (*, seed, rank=0, world_size=1, position=None))]
+    fn train(
+        &self,
+        py: Python<'_>,
+        seed: u64,
+        rank: u64,
+        world_size: u64,
+        position: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<BatchStream> {
+        let position = position.map(|position| description::read("position", position)).transpose()?.unwrap_or_default();
+        let mixture = Arc::clone(&self.mixture);
+        let shard = Shard { rank, world: world_size };
+        let loader = compute(py, move || Ok(Loader::train(&mixture, seed, shard, position)?))?;
+        Ok(BatchStream { batches: Arc::new(Mutex::new(Batches::Train(loader))), num_batches: None })
+    }
+
+    #[pyo3(signature = (*, limit_batches=None, rank=0, world_size=1))]
+    fn validation(
+        &self,
+        py: Python<'_>,
+        limit_batches: Option<usize>,
+        rank: u64,
+        world_size: u64,
+    ) -> PyResult<BatchStream> {
+        let mixture = Arc::clone(&self.mixture);
+        let shard = Shard { rank, world: world_size };
+        let loader = compute(py, move || Ok(Loader::validation(&mixture, limit_batches, shard)?))?;
+        let num_batches = Some(loader.num_batches());
+        Ok(BatchStream { batches: Arc::new(Mutex::new(Batches::Validation(loader))), num_batches })
+    }
+
+    fn __repr__(&self) -> String {
+        let sources: Vec<&String> = self.config.sources.keys().collect();
+        format!("Dataset(sources={sources:?}, {} training samples)", self.num_train_samples())
+    }
+}
+
+impl BatchStream {
+    /// Asks the loader without the GIL: another thread may be waiting in it.
+    fn ask<T: Send>(
+        &self,
+        py: Python<'_>,
+        question: impl FnOnce(&mut Batches) -> Result<T, Failure> + Send,
+    ) -> PyResult<T> {
+        let batches = Arc::clone(&self.batches);
+        compute(py, move || question(&mut batches.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[pymethods]
+impl BatchStream {
+    fn __iter__(stream: Py<Self>) -> Py<Self> {
+        stream
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let next = self.ask(py, |batches| batches.next()?.map(batch::tensors_of).transpose())?;
+        next.map(|next| batch::to_dict(py, next)).transpose()
+    }
+
+    #[getter]
+    fn num_batches(&self) -> Option<usize> {
+        self.num_batches
+    }
+
+    #[getter]
+    fn position<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let position = self.ask(py, |batches| Ok(batches.position()))?;
+        position.map(|position| description::write(py, &position)).transpose()
+    }
+
+    #[getter]
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.ask(py, |batches| Ok(batches.stats()))?;
+        let dict = PyDict::new(py);
+        for (name, value) in [
+            ("num_samples", stats.num_samples as f64),
+            ("num_bad_samples", stats.num_bad_samples as f64),
+            ("bytes_in_flight", stats.bytes_in_flight as f64),
+            ("max_bytes_in_flight", stats.max_bytes_in_flight as f64),
+            ("worker_busy_s", stats.worker_busy.as_secs_f64()),
+            ("worker_idle_s", stats.worker_idle.as_secs_f64()),
+            ("consumer_wait_s", stats.consumer_wait.as_secs_f64()),
+        ] {
+            dict.set_item(name, value)?;
+        }
+        Ok(dict)
+    }
+}

@@ -1,0 +1,195 @@
+//! Errors of the crates below as Python exceptions with the same text.
+
+use hlrp_data::{DataError, LoadError};
+use hlrp_laq::LaqError;
+use hlrp_nn::{NnError, smolvlm::SmolVlmError};
+use hlrp_torch::TorchError;
+use hlrp_train::TrainError;
+use hlrp_vla::VlaError;
+use pyo3::exceptions::{PyException, PyFileNotFoundError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::GILOnceCell;
+use pyo3::types::{PyTuple, PyType};
+use std::path::Path;
+
+/// Which exception a failure becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// `HlrpError`.
+    General,
+    /// `HlrpValueError`.
+    Value,
+    /// `HlrpFileNotFoundError`.
+    FileNotFound,
+}
+
+/// Why a call fails.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    class: Class,
+    text: String,
+}
+
+/// The exception classes: `HlrpError`, `HlrpValueError`, `HlrpFileNotFoundError`.
+struct Exceptions([Py<PyType>; 3]);
+
+static EXCEPTIONS: GILOnceCell<Exceptions> = GILOnceCell::new();
+
+impl Failure {
+    /// An argument that cannot be used.
+    pub(crate) fn value(text: impl Into<String>) -> Self {
+        Self { class: Class::Value, text: text.into() }
+    }
+
+    /// Whatever else went wrong.
+    pub(crate) fn general(text: impl Into<String>) -> Self {
+        Self { class: Class::General, text: text.into() }
+    }
+
+    /// From an error about `path`: the file is missing, or its content is wrong.
+    fn at(path: &Path, error: &dyn std::error::Error) -> Self {
+        Self { class: if path.exists() { Class::Value } else { Class::FileNotFound }, text: error.to_string() }
+    }
+
+    /// From what a panic says. The bindings of libtorch panic on its exceptions.
+    pub(crate) fn panic(text: &str) -> Self {
+        let Some((_, thrown)) = text.split_once("Torch(\"") else {
+            return Self::general(format!("{text}\nhint: this is a defect of hlrp_rs; please report it"));
+        };
+        // The text is quoted, and behind the message stands libtorch's stack.
+        let message = thrown.split("\\nException raised from").next().unwrap_or(thrown);
+        let message = message.trim_end_matches("\")").replace("\\n", "\n").replace("\\\"", "\"");
+        Self::general(format!("libtorch: {message}"))
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        Python::with_gil(|py| {
+            let Some(Exceptions(classes)) = EXCEPTIONS.get(py) else { return PyException::new_err(failure.text) };
+            let class = &classes[failure.class as usize];
+            Self::from_type(class.bind(py).clone(), failure.text)
+        })
+    }
+}
+
+/// Makes the exception classes and adds them to the module.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let make = |name: &str, documentation: &str, bases: &Bound<'_, PyAny>| {
+        let name = std::ffi::CString::new(format!("hlrp_rs.{name}"))?;
+        let documentation = std::ffi::CString::new(documentation)?;
+        PyErr::new_type(py, &name, Some(&documentation), Some(bases), None)
+    };
+    let base = make(
+        "HlrpError",
+        "Base of all errors of this package, and what libtorch refuses.",
+        py.get_type::<PyException>().as_any(),
+    )?;
+    let both = |other: Bound<'_, PyType>| PyTuple::new(py, [base.bind(py).clone(), other]);
+    let value = make(
+        "HlrpValueError",
+        "A description, tensor or option that cannot be used.",
+        both(py.get_type::<PyValueError>())?.as_any(),
+    )?;
+    let file_not_found = make(
+        "HlrpFileNotFoundError",
+        "A file or folder that is not there.",
+        both(py.get_type::<PyFileNotFoundError>())?.as_any(),
+    )?;
+    module.add("HlrpError", &base)?;
+    module.add("HlrpValueError", &value)?;
+    module.add("HlrpFileNotFoundError", &file_not_found)?;
+    // A second interpreter in this process would keep the classes of the first.
+    let _ = EXCEPTIONS.set(py, Exceptions([base, value, file_not_found]));
+    Ok(())
+}
+
+impl From<VlaError> for Failure {
+    fn from(error: VlaError) -> Self {
+        match error {
+            VlaError::File { ref path, .. } => Self::at(path, &error),
+            VlaError::Weights(error) => error.into(),
+            VlaError::Backbone(error) => error.into(),
+            VlaError::Laq(error) => error.into(),
+            VlaError::Torch(error) => error.into(),
+            VlaError::Publish(error) => Self::general(error.to_string()),
+            other => Self::value(other.to_string()),
+        }
+    }
+}
+
+impl From<SmolVlmError> for Failure {
+    fn from(error: SmolVlmError) -> Self {
+        match error {
+            SmolVlmError::NotFound { .. } => Self { class: Class::FileNotFound, text: error.to_string() },
+            SmolVlmError::File { ref path, .. } | SmolVlmError::Tokenizer { ref path, .. } => Self::at(path, &error),
+            other => Self::value(other.to_string()),
+        }
+    }
+}
+
+impl From<NnError> for Failure {
+    fn from(error: NnError) -> Self {
+        match error {
+            NnError::File { ref path, .. } => Self::at(path, &error),
+            other => Self::value(other.to_string()),
+        }
+    }
+}
+
+impl From<LaqError> for Failure {
+    fn from(error: LaqError) -> Self {
+        match error {
+            LaqError::Checkpoint { ref path, .. } => Self::at(path, &error),
+            LaqError::Weights(error) => error.into(),
+            other => Self::value(other.to_string()),
+        }
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::NotACheckpoint { ref path, .. }
+            | TrainError::Damaged { ref path, .. }
+            | TrainError::Io { ref path, .. } => Self::at(path, &error),
+            other => Self::value(other.to_string()),
+        }
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        match error {
+            DataError::Io { ref path, .. } | DataError::File { ref path, .. } => Self::at(path, &error),
+            DataError::Dataset { ref root, .. } => Self::at(root, &error),
+            DataError::Load(LoadError::WorkerPanicked { .. } | LoadError::TooManyBadSamples { .. }) => {
+                Self::general(error.to_string())
+            }
+            other => Self::value(other.to_string()),
+        }
+    }
+}
+
+impl From<TorchError> for Failure {
+    fn from(error: TorchError) -> Self {
+        match error {
+            TorchError::UnknownDevice(_) => Self::value(error.to_string()),
+            other => Self::general(other.to_string()),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let error = match error.downcast::<TrainError>() {
+            Ok(error) => return error.into(),
+            Err(error) => error,
+        };
+        match error.downcast::<LaqError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::value(format!("{error:#}")),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Observations, targets and draws of a call: read from dictionaries, checked against the model's sizes.
+
+use crate::draws::GivenDraws;
+use crate::failure::Failure;
+use crate::tensors::{named, tensor};
+use hlrp_vla::{ActionTarget, CameraImages, LatentTarget, Mode, ModelConfig, Observation, Processor, Targets};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::collections::HashMap;
+use tch::{Device, Kind, Tensor};
+
+/// Heads in the order in which they draw, with their names in dictionaries.
+const HEADS: [&str; 2] = ["latent", "action"];
+
+/// What a policy sees, as the caller gave it.
+pub(crate) struct RawObservation {
+    images: HashMap<String, Tensor>,
+    is_real: HashMap<String, Tensor>,
+    pub(crate) task: Vec<String>,
+    state: Option<Tensor>,
+}
+
+/// What a batch teaches, as the caller gave it.
+#[derive(Default)]
+pub(crate) struct RawTargets {
+    actions: Option<Tensor>,
+    action_is_pad: Option<Tensor>,
+    latents: Option<Tensor>,
+    latent_is_valid: Option<Tensor>,
+}
+
+/// Noise or times by head, as the caller gave them.
+#[derive(Default)]
+pub(crate) struct RawDraws {
+    pub(crate) noise: HashMap<String, Tensor>,
+    pub(crate) time: HashMap<String, Tensor>,
+}
+
+/// Entries of a dictionary, of which no other is allowed.
+struct Entries<'py> {
+    what: &'static str,
+    dict: Bound<'py, PyDict>,
+}
+
+impl<'py> Entries<'py> {
+    fn of(what: &'static str, value: &Bound<'py, PyAny>, known: &[&str]) -> PyResult<Self> {
+        let dict = value.downcast::<PyDict>().map_err(|_| {
+            let text = format!("{what}: a dict is needed, this is {}", value.get_type());
+            Failure::value(format!("{text}\nhint: its keys are {}", known.join(", ")))
+        })?;
+        for key in dict.keys() {
+            let key: String = key.extract()?;
+            if !known.contains(&key.as_str()) {
+                let text = format!("{what}: there is no key `{key}`");
+                return Err(Failure::value(format!("{text}\nhint: its keys are {}", known.join(", "))).into());
+            }
+        }
+        Ok(Self { what, dict: dict.clone() })
+    }
+
+    /// The entry of that name, if there is one that is not None.
+    fn get(&self, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.dict.get_item(key)?.filter(|value| !value.is_none()))
+    }
+
+    fn needed(&self, key: &str) -> PyResult<Bound<'py, PyAny>> {
+        let text = format!("{}: `{key}` is missing\nhint: see help(hlrp_rs.Policy)", self.what);
+        self.get(key)?.ok_or_else(|| Failure::value(text).into())
+    }
+
+    fn tensor(&self, key: &str) -> PyResult<Option<Tensor>> {
+        self.get(key)?.map(|value| tensor(&format!("{}[\"{key}\"]", self.what), &value)).transpose()
+    }
+}
+
+impl RawObservation {
+    /// Reads the dictionary that `Observation` in `_core.pyi` describes.
+    pub(crate) fn read(observation: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let entries = Entries::of("observation", observation, &["images", "is_real", "task", "state"])?;
+        let task = entries.needed("task")?;
+        Ok(Self {
+            images: named("observation[\"images\"]", &entries.needed("images")?)?,
+            is_real: entries.get("is_real")?.map_or(Ok(HashMap::new()), |it| named("observation[\"is_real\"]", &it))?,
+            task: tasks(&task)?,
+            state: entries.tensor("state")?,
+        })
+    }
+
+    /// What the model takes: pictures at its size, tokens on the pictures' device.
+    pub(crate) fn prepare(mut self, processor: &Processor) -> Result<Observation, Failure> {
+        let roles = &processor.config().cameras;
+        let num_samples = self.task.len() as i64;
+        let strangers = |given: &HashMap<String, Tensor>| given.keys().find(|role| !roles.contains(role)).cloned();
+        if let Some(role) = strangers(&self.images).or_else(|| strangers(&self.is_real)) {
+            let text = format!("observation: the policy has no camera `{role}`\nhint: its cameras are {roles:?}");
+            return Err(Failure::value(text));
+        }
+        let mut cameras = Vec::new();
+        for role in roles {
+            let camera = match self.images.remove(role) {
+                None => None,
+                Some(images_BCHW) => {
+                    check_pictures(role, &images_BCHW, num_samples)?;
+                    let is_real_B = self.is_real.remove(role).unwrap_or_else(|| all_true(&[num_samples], &images_BCHW));
+                    check_mask(&format!("observation[\"is_real\"][\"{role}\"]"), &is_real_B, &[num_samples])?;
+                    Some(CameraImages { pixels_BCHW: processor.pictures(&images_BCHW), is_real_B })
+                }
+            };
+            cameras.push(camera);
+        }
+        let Some(device) = cameras.iter().flatten().next().map(|camera| camera.pixels_BCHW.device()) else {
+            let text = format!("observation: it has no picture of any camera\nhint: give one for each of {roles:?}");
+            return Err(Failure::value(text));
+        };
+        Ok(Observation { cameras, language: processor.language(&self.task, device)?, state_BN: self.state })
+    }
+}
+
+/// B instructions. A lone text would be taken for its letters.
+pub(crate) fn tasks(task: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    task.extract::<Vec<String>>().map_err(|_| {
+        Failure::value(format!("task: a list of texts is needed, this is {}\nhint: give one text per sample", task.get_type()))
+            .into()
+    })
+}
+
+fn check_pictures(role: &str, images_BCHW: &Tensor, num_samples: i64) -> Result<(), Failure> {
+    let size = images_BCHW.size();
+    let is_picture = size.len() == 4 && size[1] == 3 && size[2] > 0 && size[3] > 0;
+    let is_number = matches!(images_BCHW.kind(), Kind::Uint8 | Kind::Float | Kind::Half | Kind::BFloat16);
+    if is_picture && is_number && size[0] == num_samples {
+        return Ok(());
+    }
+    let found = format!("{:?} {size:?}", images_BCHW.kind());
+    Err(Failure::value(format!(
+        "camera `{role}`: pictures are {found} where uint8 or float [{num_samples}, 3, height, width] is needed\n\
+         hint: give pictures of time t alone, one for each instruction"
+    )))
+}
+
+fn check_mask(what: &str, mask: &Tensor, shape: &[i64]) -> Result<(), Failure> {
+    if mask.kind() == Kind::Bool && mask.size() == shape {
+        return Ok(());
+    }
+    let found = format!("{:?} {:?}", mask.kind(), mask.size());
+    Err(Failure::value(format!("{what}: a mask is {found} where bool {shape:?} is needed\nhint: see help(hlrp_rs.Policy)")))
+}
+
+fn all_true(shape: &[i64], like: &Tensor) -> Tensor {
+    Tensor::ones(shape, (Kind::Bool, like.device()))
+}
+
+impl RawTargets {
+    /// Reads the dictionary that `Targets` in `_core.pyi` describes.
+    pub(crate) fn read(targets: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let keys = ["actions", "action_is_pad", "latents", "latent_is_valid"];
+        let entries = Entries::of("targets", targets, &keys)?;
+        let [actions, action_is_pad, latents, latent_is_valid] = keys.map(|key| entries.tensor(key));
+        Ok(Self {
+            actions: actions?,
+            action_is_pad: action_is_pad?,
+            latents: latents?,
+            latent_is_valid: latent_is_valid?,
+        })
+    }
+
+    /// What the model takes; its own checks see to the sizes.
+    pub(crate) fn prepare(self, num_samples: i64) -> Result<Targets, Failure> {
+        let action = match self.actions {
+            None => None,
+            Some(chunk_BTA) => {
+                check_samples("actions", &chunk_BTA, num_samples)?;
+                let shape = &chunk_BTA.size()[..2];
+                let is_pad_BT =
+                    self.action_is_pad.unwrap_or_else(|| Tensor::zeros(shape, (Kind::Bool, chunk_BTA.device())));
+                check_mask("targets[\"action_is_pad\"]", &is_pad_BT, shape)?;
+                Some(ActionTarget { chunk_BTA: chunk_BTA.to_kind(Kind::Float), is_pad_BT })
+            }
+        };
+        let latent = match self.latents {
+            None => None,
+            Some(codes_BSD) => {
+                check_samples("latents", &codes_BSD, num_samples)?;
+                let is_valid_B = self.latent_is_valid.unwrap_or_else(|| all_true(&[num_samples], &codes_BSD));
+                check_mask("targets[\"latent_is_valid\"]", &is_valid_B, &[num_samples])?;
+                Some(LatentTarget { codes_BSD: codes_BSD.to_kind(Kind::Float), is_valid_B })
+            }
+        };
+        Ok(Targets { action, latent })
+    }
+}
+
+fn check_samples(what: &str, target: &Tensor, num_samples: i64) -> Result<(), Failure> {
+    let size = target.size();
+    if size.len() == 3 && size[0] == num_samples {
+        return Ok(());
+    }
+    Err(Failure::value(format!(
+        "targets[\"{what}\"]: shape {size:?} where three dimensions and {num_samples} samples are needed\n\
+         hint: give one target for each instruction"
+    )))
+}
+
+impl RawDraws {
+    /// Reads the dictionaries that `FlowTensors` in `_core.pyi` describes.
+    pub(crate) fn read(noise: Option<&Bound<'_, PyAny>>, time: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let read = |what, value: Option<&Bound<'_, PyAny>>| -> PyResult<HashMap<String, Tensor>> {
+            let Some(value) = value else { return Ok(HashMap::new()) };
+            let entries = Entries::of(what, value, &HEADS)?;
+            let found = HEADS.into_iter().map(|head| Ok((head.to_owned(), entries.tensor(head)?)));
+            let found: Vec<(String, Option<Tensor>)> = found.collect::<PyResult<_>>()?;
+            Ok(found.into_iter().filter_map(|(head, tensor)| Some((head, tensor?))).collect())
+        };
+        Ok(Self { noise: read("noise", noise)?, time: read("time", time)? })
+    }
+
+    /// The draws of a call in `mode`.
+    pub(crate) fn prepare(
+        mut self,
+        config: &ModelConfig,
+        mode: Mode,
+        num_samples: i64,
+        device: Device,
+    ) -> Result<GivenDraws, Failure> {
+        let latent = config.latent().map(|latent| vec![num_samples, latent.code_seq_len, latent.code_dim]);
+        let action = match config {
+            ModelConfig::Expert(config) => Some(vec![num_samples, config.action.chunk_size, config.action.max_action_dim]),
+            ModelConfig::Pooled(_) => None,
+        };
+        let mut draws = GivenDraws { noise: Default::default(), time: Default::default() };
+        for (head, takes_part, shape) in
+            [(HEADS[0], mode.with_latents(), latent), (HEADS[1], mode.with_actions(), action)]
+        {
+            // A head that regresses draws nothing; one that is missing is refused by the model.
+            let (noise, time) = (self.noise.remove(head), self.time.remove(head));
+            let Some(shape) = shape.filter(|_| takes_part) else { continue };
+            draws.noise.push_back(checked("noise", head, noise, &shape, device)?);
+            draws.time.push_back(checked("time", head, time, &shape[..1], device)?);
+        }
+        Ok(draws)
+    }
+}
+
+fn checked(
+    what: &str,
+    head: &str,
+    tensor: Option<Tensor>,
+    shape: &[i64],
+    device: Device,
+) -> Result<Option<Tensor>, Failure> {
+    let Some(tensor) = tensor else { return Ok(None) };
+    if tensor.size() == shape && tensor.kind() == Kind::Float && tensor.device() == device {
+        return Ok(Some(tensor));
+    }
+    let found = format!("{:?} {:?} on {:?}", tensor.kind(), tensor.size(), tensor.device());
+    Err(Failure::value(format!(
+        "{what}[\"{head}\"]: this is {found} where Float {shape:?} on {device:?} is needed\nhint: see help(hlrp_rs.Policy)"
+    )))
+}

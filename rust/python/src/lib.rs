@@ -1,0 +1,50 @@
+//! The Python extension `hlrp_rs._core`: translates between Python and the crates below, and does nothing else.
+//!
+//! | question | where |
+//! |---|---|
+//! | How do tensors cross the border? | `tensors` |
+//! | What happens to the GIL, to errors and to panics? | `compute`, `failure` |
+//! | What do the classes offer? | one file each: `policy`, `artifact`, `checkpoint`, `teacher`, `dataset`; `python/hlrp_rs/_core.pyi` |
+//!
+//! Nothing here keeps a tensor that a caller passed in.
+//!
+//! Shape suffixes: B samples, T moments or steps, C colours, H×W pixels, L tokens, N numbers of a state, A numbers of an action, S code slots,
+//! D numbers of a code vector.
+#![allow(non_snake_case)] // shape suffixes
+
+mod artifact;
+mod backbone;
+mod batch;
+mod checkpoint;
+mod compute;
+mod config;
+mod dataset;
+mod description;
+mod draws;
+mod failure;
+mod inputs;
+mod names;
+mod policy;
+mod quiet;
+mod teacher;
+mod tensors;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    quiet::install();
+    failure::register(module)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("LIBTORCH_VERSION", hlrp_torch::LIBTORCH_VERSION)?;
+    module.add_class::<policy::Policy>()?;
+    module.add_class::<policy::Initialised>()?;
+    module.add_class::<artifact::Artifact>()?;
+    module.add_class::<checkpoint::Checkpoint>()?;
+    module.add_class::<teacher::Teacher>()?;
+    module.add_class::<dataset::Dataset>()?;
+    module.add_class::<dataset::BatchStream>()?;
+    module.add_function(wrap_pyfunction!(backbone::locate_model, module)?)?;
+    module.add_function(wrap_pyfunction!(backbone::backbone_description, module)?)?;
+    module.add_function(wrap_pyfunction!(config::compose_config, module)?)
+}
