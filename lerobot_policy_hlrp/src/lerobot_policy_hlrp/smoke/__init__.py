@@ -1,0 +1,1 @@
+"""`hlrp_smoke`: the smallest policy that LeRobot can train and evaluate."""

@@ -1,0 +1,13 @@
+"""`hlrp_smolvla_shared`: the policy of stage 2 inside LeRobot.
+
+configuration_*  fields, and which description of a model they lead to
+sizes            SmolVLA's field names for the sizes in a model's description
+cameras          which key of a dataset is which camera of the model
+origin           the network and its first weights: from an artifact, from scratch, from a smolvla checkpoint, or from a checkpoint of this policy
+parameters       the model's parameters as ordinary `nn.Parameter`s
+batch            what a LeRobot batch shows and teaches
+teacher          latent labels of frame pairs
+launch           ways of running that a Rust model cannot support
+modeling_*       the policy
+processor_*      LeRobot's processors with the right statistics
+"""

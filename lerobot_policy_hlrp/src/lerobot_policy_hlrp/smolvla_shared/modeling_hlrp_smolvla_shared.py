@@ -1,0 +1,295 @@
+"""The policy `hlrp_smolvla_shared`.
+
+Its parameters are ordinary `nn.Parameter`s under LeRobot's SmolVLA names; what they compute is computed in Rust. They are handed over
+at every call and nothing of them is kept, so optimizers, data parallelism, averaged weights, `.to()` and `load_state_dict` work as
+with any module.
+
+Shapes: B samples, T steps of an action chunk, A numbers of an action.
+"""
+
+import logging
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies import PreTrainedPolicy
+from lerobot.utils.constants import ACTION
+from torch import Tensor
+
+from . import batch as batches
+from .configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
+from .launch import refuse_compile, refuse_unsupported_launch
+from .origin import TOKENIZER_FILES, begin
+from .parameters import collect, frozen_modules, register
+from .teacher import LatentTeacher, offset_of
+
+logger = logging.getLogger(__name__)
+
+# Words of stage 2 for the training modes.
+MODES = {"action": "actions", "latent": "latent", "multitask": "multitask"}
+METRICS = ("latent_loss", "action_loss", "num_latent_samples", "num_action_samples")
+
+
+class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
+    """A vision-language model with a flow-matching expert for actions and latent actions."""
+
+    config_class = HLRPSmolVLASharedConfig
+    name = "hlrp_smolvla_shared"
+
+    def __init__(
+        self,
+        config: HLRPSmolVLASharedConfig,
+        dataset_meta: Any = None,
+        checkpoint: Path | None = None,
+        **_context: Any,
+    ):
+        """A policy for the features of `config`.
+
+        `dataset_meta` is the dataset of a training, none in an evaluation. `checkpoint` is the folder of a saved policy whose weights
+        are loaded next; without it the weights begin as `init_mode` says.
+        """
+        refuse_unsupported_launch()
+        super().__init__(config)
+        config.resolve()
+        config.validate_features()
+        self._teacher = self._make_teacher(is_training=dataset_meta is not None)
+        if dataset_meta is not None:
+            self._check_dataset(dataset_meta)
+        beginning = begin(config, self._teacher_latent(), checkpoint)
+        self._network = beginning.network
+        self._check_latent_head()
+        config.camera_map = beginning.cameras
+        folder = Path(self._network.tokenizer_folder)
+        self._tokenizer_files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES}
+        register(self, beginning.weights(), self._frozen())
+        self._frozen_modules = frozen_modules(self)
+        self.reset()
+
+    # What LeRobot asks for.
+
+    def get_optim_params(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def reset(self) -> None:
+        self._queues = {ACTION: deque(maxlen=self.config.n_action_steps)}
+
+    def forward(
+        self,
+        batch: dict[str, Any],
+        noise: Tensor | dict[str, Tensor] | None = None,
+        time: Tensor | dict[str, Tensor] | None = None,
+        reduction: str = "mean",
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a preprocessed batch, and its parts under names that are the same at every step.
+
+        The loss is a scalar, or `[B]` with `reduction="none"`. `noise` and `time` fix what is otherwise drawn: a tensor for the actions,
+        or one per head (`action`, `latent`).
+        """
+        objective = {
+            "mode": MODES[self.config.stage3_training_mode],
+            "latent_weight": self.config.latent_loss_weight,
+            "action_weight": self.config.action_loss_weight,
+        }
+        observation, targets = self._observe(batch), self._targets(batch)
+        with self._autocast():
+            losses = self._network.loss(
+                collect(self),
+                observation,
+                targets,
+                objective,
+                noise=by_head(noise),
+                time=by_head(time),
+                reduction=reduction,
+            )
+        parts = torch.stack([losses[name].detach().float().mean() for name in METRICS])
+        return losses["loss"], dict(zip(METRICS, parts.tolist(), strict=True))
+
+    @torch.no_grad()
+    def predict_action_chunk(
+        self, batch: dict[str, Any], noise: Tensor | dict[str, Tensor] | None = None, **_options: Any
+    ) -> Tensor:
+        """Normalised actions `float32 [B,T,A]`."""
+        if not self.config.with_actions:
+            raise RuntimeError(
+                "this policy learns latent actions only: its action head is not trained\n"
+                "hint: fine-tune it first with --policy.path=<checkpoint> --policy.stage3_training_mode=action"
+            )
+        self.eval()
+        observation = self._observe(batch)
+        with self._autocast():
+            return self._network.sample(collect(self), observation, "actions", noise=by_head(noise))["actions"].float()
+
+    @torch.no_grad()
+    def select_action(self, batch: dict[str, Any], **options: Any) -> Tensor:
+        """The next normalised action `float32 [B,A]`; a new chunk is predicted when the last one is used up."""
+        queue = self._queues[ACTION]
+        if not queue:
+            queue.extend(self.predict_action_chunk(batch, **options).transpose(0, 1)[: self.config.n_action_steps])
+        return queue.popleft()
+
+    def train(self, mode: bool = True) -> "HLRPSmolVLASharedPolicy":
+        """Frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for name in self._frozen_modules if mode else ():
+            self.get_submodule(name).eval()
+        return self
+
+    # Saving and loading.
+
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        super()._save_pretrained(save_directory, state_dict=state_dict)
+        for name, content in self._tokenizer_files.items():
+            (save_directory / name).write_bytes(content)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **options: Any
+    ) -> "HLRPSmolVLASharedPolicy":
+        """Loads a saved policy: a folder or a repository. Weights must fit exactly, whatever `strict` says."""
+        hub_options = {
+            name: options[name] for name in ("revision", "cache_dir", "local_files_only", "token") if name in options
+        }
+        if config is None:
+            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **hub_options)
+        if config.model is None:
+            raise ValueError(
+                f"{pretrained_name_or_path}: config.json does not describe a model\n"
+                "hint: give the folder pretrained_model of a checkpoint of this policy"
+            )
+        folder = local_folder(pretrained_name_or_path, hub_options)
+        return super().from_pretrained(pretrained_name_or_path, config=config, checkpoint=folder, **options)
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
+        """Always strict: LeRobot asks for less, and would leave a parameter that a file lacks at its first value."""
+        return super().load_state_dict(state_dict, strict=True, assign=assign)
+
+    # What cannot work.
+
+    def wrap_with_peft(self, *_args: Any, **_options: Any) -> None:
+        raise RuntimeError(
+            "PEFT adapters replace the forward pass of Python modules, and this one runs in Rust\n"
+            "hint: leave --peft out and train the expert (train_expert_only) or everything"
+        )
+
+    def compile(self, *_args: Any, **_options: Any) -> None:
+        refuse_compile()
+
+    # Parts of the constructor.
+
+    def _make_teacher(self, is_training: bool) -> LatentTeacher | None:
+        config = self.config
+        if not config.with_latents or config.laq_checkpoint_path is None:
+            return None
+        teacher = LatentTeacher(config.laq_checkpoint_path, config.laq_weights, config.laq_seed)
+        if is_training:
+            identity = teacher.identity
+            if config.teacher is not None and config.teacher["sha256"] != identity["sha256"]:
+                logger.warning(
+                    "the latent action model %s is not the one whose codes the policy has learned so far",
+                    teacher.checkpoint,
+                )
+            config.teacher = identity
+        return teacher
+
+    def _teacher_latent(self) -> dict[str, int] | None:
+        if self._teacher is None:
+            return None
+        identity = self.config.teacher or self._teacher.identity
+        return {"code_seq_len": identity["code_seq_len"], "code_dim": identity["code_dim"]}
+
+    def _check_latent_head(self) -> None:
+        latent, wanted = self._network.latent_shape, self._teacher_latent()
+        if wanted is not None and latent != (wanted["code_seq_len"], wanted["code_dim"]):
+            raise ValueError(
+                f"the policy's latent head has the shape {latent}, the teacher's codes {tuple(wanted.values())}\n"
+                "hint: take the latent action model that the policy was trained with, or start again from an artifact"
+            )
+        roles = self._network.cameras
+        if self.config.laq_camera is not None and self.config.laq_camera not in roles:
+            raise ValueError(f"laq_camera = {self.config.laq_camera} is no camera of the model\nhint: it has {roles}")
+
+    def _check_dataset(self, meta: Any) -> None:
+        config = self.config
+        if config.with_latents:
+            if config.laq_checkpoint_path is None:
+                raise ValueError(
+                    f"stage3_training_mode = {config.stage3_training_mode} needs laq_checkpoint_path\n"
+                    "hint: --policy.laq_checkpoint_path=<run directory of stage 1>"
+                )
+            offset = offset_of(config.teacher["pair"], meta.fps)
+            if offset != config.latent_frame_offset:
+                raise ValueError(
+                    f"the dataset has {meta.fps} frames per second, so the teacher's pairs are {offset} frames apart, "
+                    f"not {config.latent_frame_offset}\nhint: --policy.dataset_fps={meta.fps}"
+                )
+        absent = [episode for episode in config.labelled_episodes or [] if not 0 <= episode < meta.total_episodes]
+        if absent:
+            raise ValueError(
+                f"labelled_episodes names {absent}, the dataset has the episodes 0 to {meta.total_episodes - 1}\n"
+                "hint: name episodes of this dataset"
+            )
+        instructions = list(meta.tasks.index) if meta.tasks is not None else []
+        if config.default_task is None and len(instructions) == 1:
+            config.default_task = str(instructions[0])
+
+    def _frozen(self) -> set[str]:
+        config = self.config
+        freeze = {
+            "backbone": config.train_expert_only,
+            "vision_encoder": config.freeze_vision_encoder,
+            "state_proj": not config.train_state_proj,
+        }
+        unreachable = {name for name, _, is_reachable in self._network.parameter_specs() if not is_reachable}
+        unused = self._network.unused_in(MODES[config.stage3_training_mode])
+        return self._network.frozen(freeze) | unreachable | unused
+
+    # Parts of a step.
+
+    def _observe(self, batch: dict[str, Any]) -> dict[str, Any]:
+        images = batches.images(batch, self.config.camera_map, self.config.empty_cameras)
+        num_samples = len(next(iter(images.values())))
+        return {
+            "images": images,
+            "task": batches.tasks(batch, num_samples, self.config.default_task),
+            "state": batches.state(batch, self.config.state_dim),
+        }
+
+    def _targets(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        targets = {}
+        if self.config.with_actions:
+            # Held-out data is measured on all of its actions.
+            labelled = self.config.labelled_episodes if self.training else None
+            targets |= batches.action_targets(batch, labelled)
+        if self.config.with_latents:
+            if self._teacher is None:
+                raise RuntimeError(
+                    "there is no teacher: laq_checkpoint_path is not set\n"
+                    "hint: --policy.laq_checkpoint_path=<run directory of stage 1>, or stage3_training_mode = action"
+                )
+            role = self.config.laq_camera or self._network.cameras[0]
+            frames, is_real = batches.frame_pairs(batch, self.config.camera_map[role])
+            targets["latents"], targets["latent_is_valid"] = self._teacher.label(frames, is_real)
+        return targets
+
+    def _autocast(self) -> AbstractContextManager:
+        """The precision that `dtype` asks for; the caller's for float32."""
+        if self.config.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
+
+
+def by_head(value: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """A tensor alone is meant for the actions."""
+    return {"action": value} if isinstance(value, Tensor) else value
+
+
+def local_folder(name_or_path: str | Path, hub_options: dict[str, Any]) -> Path:
+    """Where the files beside a policy's weights lie: its folder, or the snapshot of its repository."""
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    from huggingface_hub import hf_hub_download
+
+    return Path([hf_hub_download(str(name_or_path), name, **hub_options) for name in TOKENIZER_FILES][0]).parent

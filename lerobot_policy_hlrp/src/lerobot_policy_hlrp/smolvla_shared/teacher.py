@@ -1,0 +1,86 @@
+"""Latent labels of frame pairs, from a frozen latent action model of stage 1.
+
+It is a tool of the training: it is no part of the policy's weights, and an evaluation does not load it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# How far k may lie from a whole number of frames.
+TOLERANCE = 1e-3
+
+
+def frame_offset(checkpoint: Path | None, mode: str, fps: float | None) -> int:
+    """Frames k between both pictures of the teacher's pairs, in a dataset of `fps` frames per second."""
+    if checkpoint is None:
+        raise ValueError(
+            f"stage3_training_mode = {mode} needs laq_checkpoint_path, the latent action model that labels frame pairs\n"
+            "hint: --policy.laq_checkpoint_path=<run directory of stage 1>, or --policy.stage3_training_mode=action"
+        )
+    import hlrp_rs
+
+    pair = hlrp_rs.Checkpoint.load(checkpoint).manifest["task"].get("pair")
+    if pair is None:
+        raise ValueError(f"{checkpoint}: it is no latent action model\nhint: give a run directory of `hlrp train-laq`")
+    return offset_of(pair, fps)
+
+
+def offset_of(pair: dict[str, Any], fps: float | None) -> int:
+    """Frames k of a pair spacing."""
+    first, second = pair["image_deltas"]
+    if first != 0:
+        raise ValueError(
+            f"the teacher's pairs begin at offset {first}: the policy sees frame t and needs pairs (t, t+k)\n"
+            "hint: train the latent action model with data.request.image_deltas=[0, k]"
+        )
+    if pair["unit"] == "frames":
+        return int(second)
+    if fps is None:
+        raise ValueError(
+            f"the teacher's pairs are {second} seconds apart, and how many frames that is depends on the dataset\n"
+            "hint: --policy.dataset_fps=<fps in meta/info.json of the dataset>"
+        )
+    if abs(second * fps - round(second * fps)) > TOLERANCE:
+        raise ValueError(
+            f"the teacher's pairs are {second} seconds apart, which is no whole number of frames at {fps} per second\n"
+            "hint: use a teacher whose spacing fits the dataset"
+        )
+    return round(second * fps)
+
+
+class LatentTeacher:
+    """The teacher of a policy. Copies share it; it is loaded on the device of the frames that it sees first."""
+
+    def __init__(self, checkpoint: Path, weights: str, seed: int):
+        self.checkpoint, self.weights, self.seed = checkpoint, weights, seed
+        self._loaded = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Who labels: digest, sizes and pair spacing."""
+        teacher = next(iter(self._loaded.values()), None) or self._on("cpu")
+        return teacher.identity
+
+    def label(self, frames_BTCHW: Tensor, is_real_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Code vectors `float32 [B,S,D]` of pairs `[B,2,3,H,W]` in [0, 1], and which pairs are real `bool [B]`."""
+        pixels = (
+            frames_BTCHW if frames_BTCHW.dtype == torch.uint8 else (frames_BTCHW * 255).round().clamp(0, 255).byte()
+        )
+        return self._on(str(frames_BTCHW.device)).label(pixels, is_real_BT)
+
+    def _on(self, device: str) -> Any:
+        if device not in self._loaded:
+            import hlrp_rs
+
+            seed = self.seed if self.weights == "random" else None
+            self._loaded[device] = hlrp_rs.Teacher.load(self.checkpoint, device, weights=self.weights, seed=seed)
+        return self._loaded[device]
+
+    def __deepcopy__(self, _memo: Any) -> "LatentTeacher":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_loaded": {}}
