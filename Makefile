@@ -2,12 +2,15 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python check-without-ffmpeg lint bench golden oracle
+.PHONY: help setup build develop wheel demo test test-rust test-python check-without-ffmpeg lint bench golden oracle
 
 PYTHON := .venv/bin/python
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
-# One profile, and always the whole workspace, so that every command agrees on features: libtorch's bindings are built once.
+# One profile, and always all crates but the Python bridge, so that every command agrees on features: libtorch's bindings are built once.
 CARGO_FLAGS := --release
+CRATES := --workspace --exclude hlrp-py
+# The bridge makes those bindings link Python's part of libtorch, which no program may: it is built alone, with the Python of .venv.
+BRIDGE := PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" PYO3_PYTHON="$(CURDIR)/$(PYTHON)"
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +19,15 @@ setup: ## install what is missing: apt packages, libtorch and test tools in .ven
 	@scripts/setup.sh
 
 build: setup ## build all programs into target/release
-	cargo build $(CARGO_FLAGS) --workspace
+	cargo build $(CARGO_FLAGS) $(CRATES)
+
+develop: build ## build the Python package hlrp_rs and install it into .venv, editable
+	@scripts/stage.sh "$(PROGRAMS)"
+	$(BRIDGE) maturin develop --quiet $(CARGO_FLAGS)
+
+wheel: build ## build the wheel of hlrp_rs into target/wheels
+	@scripts/stage.sh "$(PROGRAMS)"
+	$(BRIDGE) maturin build $(CARGO_FLAGS) --compatibility linux --out target/wheels
 
 demo: build ## train a tiny model on the recordings in tests/data, five minutes on two cores: ARGS="seed=7" changes values
 	$(PROGRAMS)/hlrp train-laq experiment=laq_tiny $(ARGS)
@@ -24,25 +35,27 @@ demo: build ## train a tiny model on the recordings in tests/data, five minutes 
 test: lint check-without-ffmpeg test-rust test-python ## all checks and tests
 
 test-rust: build ## tests of the crates
-	cargo test $(CARGO_FLAGS) --workspace
+	cargo test $(CARGO_FLAGS) $(CRATES)
 
-test-python: build ## end-to-end and conformance tests: ARGS="-k resume" for some of them
-	cargo build $(CARGO_FLAGS) --workspace --examples
+test-python: develop ## end-to-end and conformance tests: ARGS="-k resume" for some of them
+	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) -m pytest tests $(ARGS)
 
 check-without-ffmpeg: setup ## the programs compile on a machine that has no FFmpeg
-	cargo check $(CARGO_FLAGS) --workspace --no-default-features
+	cargo check $(CARGO_FLAGS) $(CRATES) --no-default-features
 
 lint: setup ## formats and lints of Rust, Python and shell files
 	cargo fmt --all --check
-	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
-	$(PYTHON) -m ruff check --quiet tests scripts
-	$(PYTHON) -m ruff format --check --quiet tests scripts
+	cargo clippy $(CARGO_FLAGS) $(CRATES) --all-targets -- -D warnings
+	$(BRIDGE) cargo clippy $(CARGO_FLAGS) -p hlrp-py -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) $(CRATES) --no-deps --quiet
+	$(BRIDGE) RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) -p hlrp-py --no-deps --quiet
+	$(PYTHON) -m ruff check --quiet python tests scripts
+	$(PYTHON) -m ruff format --check --quiet python tests scripts
 	bash -n scripts/*.sh .ci/run
 
 bench: build ## loader and training benchmarks beside LeRobot and FFmpeg
-	cargo build $(CARGO_FLAGS) --workspace --examples
+	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 
 golden: build ## compare with reference numbers: DIR=<folder of cases> [CASES=<glob>]
@@ -52,5 +65,5 @@ golden: build ## compare with reference numbers: DIR=<folder of cases> [CASES=<g
 oracle: build ## compare a dataset as we read it with what LeRobot reads: DATASET=<folder> ORACLE=<file>
 	@[[ -n "$(DATASET)" && -n "$(ORACLE)" ]] || { echo 'error: DATASET or ORACLE is not set'; \
 	  echo 'hint: make oracle DATASET=tests/data/metaworld_mt5 ORACLE=tests/data/oracle_metaworld_mt5.jsonl'; exit 2; }
-	cargo build $(CARGO_FLAGS) --quiet --workspace --example oracle
+	cargo build $(CARGO_FLAGS) --quiet $(CRATES) --example oracle
 	$(PROGRAMS)/examples/oracle "$(DATASET)" "$(ORACLE)"

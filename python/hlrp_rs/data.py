@@ -10,9 +10,9 @@ from hlrp_rs.types import Batch, Position
 
 
 def config_folder() -> Path:
-    """The configuration tree that came with the package; in a checkout, the repository's."""
-    packaged = Path(__file__).parent / "config"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "config"
+    """The configuration tree that came with the package; in a checkout of the project, the repository's."""
+    repository = Path(__file__).parents[2]
+    return (repository if (repository / "pyproject.toml").is_file() else Path(__file__).parent) / "config"
 
 
 def open_dataset(
@@ -40,7 +40,7 @@ def open_dataset(
     `config/data/lerobot.yaml`.
     """
     named = roots if isinstance(roots, Mapping) else {Path(roots).name: roots}
-    config = compose_config(["experiment=null", "+data=lerobot"], config_folder())["data"]
+    config = compose_config(["~experiment", "+data=lerobot", "experiment.name=dataset"], config_folder())["data"]
     config["sources"] = {
         name: {
             "root": str(root),
