@@ -1,6 +1,9 @@
 //! The command line; its comments are the help.
 
-use crate::doctor::DoctorOptions;
+use crate::{
+    doctor::DoctorOptions,
+    lerobot::{RolloutOptions, TrainOptions},
+};
 use clap::{Parser, Subcommand};
 use hlrp_config::cli::ConfigCommand;
 use std::ffi::OsString;
@@ -33,6 +36,17 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Train a policy (stage 2) that predicts latent actions, real actions, or both.
+    #[command(disable_help_flag = true)]
+    TrainVla {
+        /// Passed on to hlrp-train-vla as they are; `hlrp train-vla --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Fine-tune a policy (stage 3) with LeRobot's own trainer.
+    TrainLerobot(TrainOptions),
+    /// Let a policy act in a simulator with LeRobot's own evaluator, and count its successes.
+    RolloutLerobot(RolloutOptions),
     /// Look into a dataset, or check it.
     #[command(disable_help_flag = true)]
     Data {

@@ -1,24 +1,32 @@
 //! The command that users type. It knows no tensor and no video: programs that do lie beside it and are started in its place.
 
 mod args;
+mod child;
 mod doctor;
+mod lerobot;
+mod mistake;
 mod programs;
 
 use args::{Arguments, Command};
 use clap::Parser;
 use hlrp_config::{ConfigError, cli as config};
 use hlrp_track::console;
+use mistake::Mistake;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::TrainLaq { arguments } => programs::exec(&programs::TRAIN_LAQ, &arguments),
+        Command::TrainVla { arguments } => programs::exec(&programs::TRAIN_VLA, &arguments),
+        Command::TrainLerobot(options) => lerobot::train(&options),
+        Command::RolloutLerobot(options) => lerobot::rollout(&options),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref());
-        if error.is::<ConfigError>() { ExitCode::from(config::CONFIG_ERROR) } else { ExitCode::FAILURE }
+        let is_mistake = error.is::<ConfigError>() || error.is::<Mistake>();
+        if is_mistake { ExitCode::from(config::CONFIG_ERROR) } else { ExitCode::FAILURE }
     })
 }

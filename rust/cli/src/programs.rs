@@ -21,6 +21,8 @@ pub(crate) struct Program {
 
 /// Stage 1; linked with libtorch.
 pub(crate) const TRAIN_LAQ: Program = Program { name: "hlrp-train-laq", package: "hlrp-laq" };
+/// Stage 2; linked with libtorch.
+pub(crate) const TRAIN_VLA: Program = Program { name: "hlrp-train-vla", package: "hlrp-vla" };
 /// Datasets; linked with FFmpeg.
 pub(crate) const DATA: Program = Program { name: "hlrp-data", package: "hlrp-data" };
 

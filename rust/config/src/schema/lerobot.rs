@@ -43,7 +43,7 @@ pub struct LerobotConfig {
     pub command: String,
     pub python: Option<String>,
     pub install_policy_editable: Option<PathBuf>,
-    pub num_processes: usize,
+    pub num_processes: Option<u64>,
     pub accelerate_args: Vec<String>,
     pub policy_type: Option<String>,
     pub policy_path: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub struct LerobotConfig {
     pub policy_device: String,
     pub push_to_hub: bool,
     pub policy: PassedOn,
-    pub dataset_repo_id: Option<String>,
+    pub dataset_repo_id: String,
     pub dataset_root: Option<PathBuf>,
     pub dataset_episodes: serde_json::Value,
     pub dataset: PassedOn,
@@ -147,6 +147,14 @@ impl Check for LerobotTrainConfig {
 
     fn check(&self) -> Result<(), Problem> {
         check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
+        if self.cluster.compute.num_nodes.is_some_and(|num_nodes| num_nodes > 1) {
+            let message = "LeRobot is started on one machine";
+            return Err(Problem::new(
+                "cluster.compute.num_nodes",
+                message,
+                "choose a cluster of one node, or set it to 1",
+            ));
+        }
         self.lerobot.check().map_err(|problem| problem.inside("lerobot"))
     }
 }
@@ -158,12 +166,27 @@ impl Check for LerobotConfig {
         said_once("dataset", &self.dataset, DATASET_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;
-        for (key, value) in [("num_processes", self.num_processes as u64), ("steps", self.steps)] {
-            at_least_one(key, value)?;
-        }
-        for (key, value) in [("batch_size", self.batch_size), ("log_freq", self.log_freq)] {
-            at_least_one(key, value)?;
-        }
+        let counts = [
+            ("num_processes", self.num_processes.unwrap_or(1)),
+            ("steps", self.steps),
+            ("batch_size", self.batch_size),
+            ("log_freq", self.log_freq),
+        ];
+        counts.into_iter().try_for_each(|(key, value)| at_least_one(key, value))?;
+        match (&self.policy_type, &self.policy_path) {
+            (None, None) => {
+                Err(Problem::new("policy_type", "no policy", "set lerobot.policy_type or lerobot.policy_path"))
+            }
+            (Some(_), Some(_)) => {
+                let message = "the checkpoint at policy_path has a type of its own";
+                Err(Problem::new(
+                    "policy_type",
+                    message,
+                    "set one of lerobot.policy_type and lerobot.policy_path to null",
+                ))
+            }
+            _ => Ok(()),
+        }?;
         if !matches!(self.dataset_episodes, serde_json::Value::Null | serde_json::Value::String(_))
             && !self.dataset_episodes.as_array().is_some_and(|list| list.iter().all(serde_json::Value::is_u64))
         {

@@ -1,0 +1,81 @@
+//! A command line with its environment: shown or started.
+
+use hlrp_track::host::find_program;
+use rustix::process::Signal;
+use signal_hook::consts::{SIGINT, SIGUSR1};
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
+
+/// Kills a program whose parent has gone; part of util-linux.
+const SETPRIV: &str = "setpriv";
+
+/// What is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Invocation {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its arguments.
+    pub(crate) arguments: Vec<String>,
+    /// Variables that it has besides those of this process.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Whether it knows SIGUSR1 as a request to stop; others get SIGTERM in its place.
+    pub(crate) knows_usr1: bool,
+}
+
+impl Invocation {
+    /// As a shell reads it, one argument a line.
+    pub(crate) fn to_shell(&self) -> String {
+        let variables = self.env.iter().map(|(name, value)| format!("{name}={} ", quoted(value)));
+        let words = std::iter::once(self.program.to_string_lossy().into_owned()).chain(self.arguments.iter().cloned());
+        let words: Vec<String> = words.map(|word| quoted(&word)).collect();
+        variables.collect::<String>() + &words.join(" \\\n  ")
+    }
+
+    pub(super) fn command(&self) -> Command {
+        let mut command = match find_program(SETPRIV) {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "TERM", "--"]).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        command.args(&self.arguments).envs(&self.env);
+        command
+    }
+
+    pub(super) fn signal_for(&self, signal: i32) -> Signal {
+        match signal {
+            SIGINT => Signal::INT,
+            SIGUSR1 if self.knows_usr1 => Signal::USR1,
+            _ => Signal::TERM,
+        }
+    }
+}
+
+/// A word that a shell reads as it is.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_take_them_apart() {
+        for (word, shown) in [
+            ("--steps=10", "--steps=10"),
+            ("", "''"),
+            ("[0,1]", "'[0,1]'"),
+            ("it's", r"'it'\''s'"),
+            ("a b", "'a b'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(word), shown);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Programs that run below this one, with signals passed on to them.
+
+mod invocation;
+mod signals;
+mod tee;
+
+pub(crate) use invocation::Invocation;
+pub(crate) use signals::{EXIT_INTERRUPTED, Signals};
+pub(crate) use tee::{LineSink, Tee};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::{
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Child, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// Time between looks at the child and at the signals.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The child gets this many signals passed on before it is killed.
+const MAX_REQUESTS: usize = 2;
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    /// Its exit code; 128 plus the number of the signal that ended it, as shells say it.
+    pub(crate) code: u8,
+    /// Whether this process was asked to stop meanwhile.
+    pub(crate) is_interrupted: bool,
+}
+
+/// Starts `invocation` and waits for its end. It has a process group of its own, so that a Ctrl-C reaches it once: through this process.
+///
+/// With `tee` what it prints appears here and is recorded; without, it writes to the terminal itself.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn run(invocation: &Invocation, signals: &Signals, tee: Option<Tee>) -> Result<Ended> {
+    let mut command = invocation.command();
+    command.process_group(0).stdin(Stdio::null());
+    if tee.is_some() {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", invocation.program.display()))?;
+    let streams = tee.map(|tee| tee.follow(&mut child));
+    let mut num_requests = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().context("cannot wait for a child process")? {
+            break status;
+        }
+        if let Some(signal) = signals.take() {
+            num_requests += 1;
+            send(&child, if num_requests > MAX_REQUESTS { Signal::KILL } else { invocation.signal_for(signal) });
+        }
+        thread::sleep(LOOK_EVERY);
+    };
+    if let Some(streams) = streams {
+        streams.finish();
+    }
+    // A signal may have ended both processes before the loop saw it.
+    let is_interrupted = num_requests > 0 || signals.take().is_some();
+    Ok(Ended { code: exit_code(status), is_interrupted })
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(Err(error)) = pid.map(|pid| kill_process_group(pid, signal)) {
+        tracing::debug!("the child process has ended already: {error}");
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}

@@ -1,0 +1,103 @@
+//! What a child prints, shown here as it comes and recorded line by line.
+
+use anyhow::{Context, Result};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    path::Path,
+    process::Child,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+/// A process that the child left behind may hold its output open; it is not waited for longer than this.
+const WAIT_FOR_LAST_LINES: Duration = Duration::from_secs(5);
+const CHUNK: usize = 8192;
+
+/// Looks at each whole line.
+pub(crate) type LineSink = Box<dyn FnMut(&str) + Send>;
+
+/// Copies what a child prints into a file.
+pub(crate) struct Tee {
+    recorder: Arc<Mutex<Recorder>>,
+}
+
+struct Recorder {
+    file: File,
+    on_line: LineSink,
+}
+
+impl Tee {
+    /// Lines are appended to `path` and shown to `on_line`.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(crate) fn new(path: &Path, on_line: LineSink) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Self { recorder: Arc::new(Mutex::new(Recorder { file, on_line })) })
+    }
+
+    pub(super) fn follow(self, child: &mut Child) -> Streams {
+        let (done, ended) = mpsc::channel();
+        let mut num_streams = 0;
+        let mut start = |from: Option<Box<dyn Read + Send>>, to: Box<dyn Write + Send>| {
+            let Some(from) = from else { return };
+            num_streams += 1;
+            let (recorder, done) = (Arc::clone(&self.recorder), done.clone());
+            thread::spawn(move || {
+                copy(from, to, &recorder);
+                // The receiver has gone when nobody waits any more.
+                let _ = done.send(());
+            });
+        };
+        start(child.stdout.take().map(|stream| Box::new(stream) as _), Box::new(io::stdout()));
+        start(child.stderr.take().map(|stream| Box::new(stream) as _), Box::new(io::stderr()));
+        Streams { num_streams, ended }
+    }
+}
+
+/// The streams of a child that is followed.
+pub(super) struct Streams {
+    num_streams: usize,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Streams {
+    pub(super) fn finish(self) {
+        for _ in 0..self.num_streams {
+            if self.ended.recv_timeout(WAIT_FOR_LAST_LINES).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn copy(mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>, recorder: &Mutex<Recorder>) {
+    let mut chunk = [0; CHUNK];
+    let mut line = Vec::new();
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        // A reader of ours that has gone away is no reason to stop the child.
+        let _ = to.write_all(&chunk[..count]).and_then(|()| to.flush());
+        for &byte in &chunk[..count] {
+            match byte {
+                b'\n' => record(recorder, &std::mem::take(&mut line)),
+                b'\r' => line.clear(), // a progress bar draws itself again
+                _ => line.push(byte),
+            }
+        }
+    }
+    if !line.is_empty() {
+        record(recorder, &line);
+    }
+}
+
+fn record(recorder: &Mutex<Recorder>, line: &[u8]) {
+    let line = String::from_utf8_lossy(line);
+    let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+    (recorder.on_line)(&line);
+    if let Err(error) = recorder.file.write_all(format!("{line}\n").as_bytes()) {
+        tracing::debug!("a line of the child process is not recorded: {error}");
+    }
+}

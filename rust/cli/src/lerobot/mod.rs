@@ -1,0 +1,30 @@
+//! Stage 3: LeRobot's own trainer and evaluator, started from the configuration tree.
+//!
+//! | question | module |
+//! |---|---|
+//! | Which program and which Python? | [`installation`] |
+//! | Is the policy plugin there, and how does it get there? | [`plugin`] |
+//! | Which flags? | [`flags`] |
+//! | Which environment variables? | [`environment`] |
+//! | Where are LeRobot's checkpoints? | [`checkpoints`] |
+//! | What did its trainer log? | [`training_log`] |
+//! | What did its evaluator find? | [`evaluation`] |
+
+mod checkpoints;
+mod environment;
+mod evaluation;
+mod flags;
+mod inherit;
+mod installation;
+mod options;
+mod plugin;
+mod prepare;
+mod rollout;
+mod train;
+mod training_log;
+
+pub(crate) use checkpoints::last_checkpoint;
+pub(crate) use evaluation::{RESULTS, TaskResult, read_results};
+pub(crate) use options::{RolloutOptions, TrainOptions};
+pub(crate) use rollout::rollout;
+pub(crate) use train::train;

@@ -1,0 +1,109 @@
+//! What both commands do before LeRobot starts.
+
+use super::{
+    environment,
+    installation::Installation,
+    options::CommonOptions,
+    plugin::{Plugin, Probe},
+};
+use crate::child::Invocation;
+use anyhow::{Result, bail};
+use hlrp_config::schema::{LogLevel, PassedOn};
+use hlrp_track::host;
+use std::{collections::BTreeMap, path::Path, path::PathBuf};
+use tracing::level_filters::LevelFilter;
+
+/// LeRobot's distribution, and the releases whose flags are known here.
+const LEROBOT: &str = "lerobot";
+const KNOWN_RELEASES: &str = "0.6.";
+
+/// What a command of stage 3 needs of LeRobot, from its section of the configuration.
+pub(super) struct Needs<'a> {
+    /// Name of the section.
+    pub(super) section: &'static str,
+    pub(super) command: &'a str,
+    pub(super) python: Option<&'a str>,
+    pub(super) plugin: Option<&'a Path>,
+    pub(super) env: &'a PassedOn,
+    pub(super) num_threads: Option<usize>,
+}
+
+/// LeRobot, ready to start.
+pub(super) struct Ready {
+    pub(super) installation: Installation,
+    /// Versions of Python, LeRobot, torch and the plugin.
+    pub(super) versions: BTreeMap<String, String>,
+}
+
+impl Needs<'_> {
+    /// Finds LeRobot and the plugin, which is installed where it is missing.
+    ///
+    /// # Errors
+    /// LeRobot or the plugin is not to be had.
+    pub(super) fn prepare(&self) -> Result<Ready> {
+        let installation = Installation::find(self.section, self.command, self.python)?;
+        let plugin = match self.plugin {
+            Some(folder) => Some(Plugin::open(folder, &format!("{}.install_policy_editable", self.section))?),
+            None => None,
+        };
+        let mut names = vec![LEROBOT, "torch"];
+        names.extend(plugin.as_ref().map(|plugin| plugin.name.as_str()));
+        let python = &installation.python;
+        let Some(version) = Probe::ask(python, &names)?.version(LEROBOT).map(str::to_owned) else {
+            bail!(
+                "{} has no LeRobot\nhint: install lerobot==0.6.1 there, or name another interpreter with {}.python=...",
+                python.display(),
+                self.section
+            )
+        };
+        if !version.starts_with(KNOWN_RELEASES) {
+            tracing::warn!("LeRobot {version}: the flags are those of {KNOWN_RELEASES}x");
+        }
+        if let Some(plugin) = &plugin {
+            plugin.ensure(python)?;
+        }
+        let versions = Probe::ask(python, &names)?.versions();
+        Ok(Ready { installation, versions })
+    }
+
+    /// The program with its flags and environment; by its bare name where it is not found.
+    pub(super) fn invocation(&self, flags: Vec<String>) -> Invocation {
+        let found = Installation::find(self.section, self.command, self.python);
+        let program = found.map_or_else(|_| PathBuf::from(self.command), |installation| installation.program);
+        let env = environment::variables(self.env, self.num_threads);
+        Invocation { program, arguments: flags, env, knows_usr1: false }
+    }
+
+    /// Whether LeRobot may fetch nothing.
+    pub(super) fn is_offline(&self) -> bool {
+        let given = environment::variables(self.env, None).remove(environment::OFFLINE);
+        let value = given.or_else(|| std::env::var(environment::OFFLINE).ok()).unwrap_or_default();
+        !matches!(value.to_lowercase().as_str(), "" | "0" | "false" | "no" | "off")
+    }
+}
+
+/// Sets up the console, and refuses to compute on a login node.
+///
+/// # Errors
+/// This is one.
+pub(super) fn start(
+    name: &str,
+    level: LogLevel,
+    login_nodes: Option<&[String]>,
+    options: &CommonOptions,
+) -> Result<()> {
+    hlrp_track::console::init(level_filter(level), 0)?;
+    host::refuse_login_node(name, login_nodes.unwrap_or_default(), options.allow_login_node)?;
+    Ok(())
+}
+
+/// The filter of a level.
+pub(crate) fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}

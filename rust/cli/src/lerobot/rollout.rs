@@ -1,0 +1,126 @@
+//! `hlrp rollout-lerobot`: a run directory around `lerobot-eval`, and a table of what it found.
+
+use super::{
+    checkpoints, environment, evaluation, flags,
+    inherit::Simulator,
+    options::RolloutOptions,
+    prepare::{self, Needs},
+    train::{all_cores, failed},
+};
+use crate::{
+    child::{self, Ended, Signals, Tee},
+    mistake::Mistake,
+};
+use anyhow::Result;
+use hlrp_config::{Composed, schema::RolloutConfig};
+use hlrp_track::{
+    RunDir, console,
+    fs::ensure_free,
+    run::{Artifact, RunInfo, RunStatus},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+const NAME: &str = "hlrp rollout-lerobot";
+
+/// Runs the command.
+///
+/// # Errors
+/// A mistake in the configuration, or anything that keeps `lerobot-eval` from starting. That it fails is no error here: its exit code
+/// goes on.
+pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
+    let composed = options.config.compose()?;
+    let config: RolloutConfig = composed.extract()?;
+    if options.common.print_config {
+        console::print(&composed.to_yaml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let policy = policy(&config)?;
+    let simulator = Simulator::of(&config.lerobot_eval, &policy)?;
+    let mut invocation = needs(&config).invocation(flags::eval(&config.lerobot_eval, &policy, &simulator));
+    if options.common.dry_run {
+        console::print(&invocation.to_shell());
+        return Ok(ExitCode::SUCCESS);
+    }
+    prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
+    ensure_free(&config.logging.run_dir, 0, config.logging.min_free_gb)?;
+    let signals = Signals::listen()?;
+    let ready = needs(&config).prepare()?;
+    let run_dir = open(&config, &composed, policy, ready.versions)?;
+    console::log_to(&run_dir.log_file())?;
+    tracing::info!("run directory {}", run_dir.path().display());
+    if !simulator.inherited.is_empty() {
+        tracing::info!("as in the policy's training: {}", simulator.inherited.join(", "));
+    }
+    tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
+    let (name, value) = environment::UNBUFFERED;
+    invocation.env.insert(name.to_owned(), value.to_owned());
+    let tee = Tee::new(&run_dir.log_file(), Box::new(|_| {}))?;
+    let ended = child::run(&invocation, &signals, Some(tee))?;
+    finish(ended, run_dir, &config.lerobot_eval.output_dir)
+}
+
+/// Folder of the policy, or its name on the Hub.
+fn policy(config: &RolloutConfig) -> Result<PathBuf> {
+    const KEY: &str = "lerobot_eval.policy_path";
+    let Some(path) = &config.lerobot_eval.policy_path else {
+        let hint = format!("{KEY}=runs/<run of train-lerobot>, or the pretrained_model folder of a checkpoint");
+        return Err(Mistake::new(format!("{KEY} must be set: which policy is to act?"), hint).into());
+    };
+    checkpoints::policy_folder(KEY, path, needs(config).is_offline())
+}
+
+fn needs(config: &RolloutConfig) -> Needs<'_> {
+    let eval = &config.lerobot_eval;
+    Needs {
+        section: "lerobot_eval",
+        command: &eval.command,
+        python: eval.python.as_deref(),
+        plugin: eval.install_policy_editable.as_deref(),
+        env: &eval.env,
+        num_threads: config.num_threads,
+    }
+}
+
+fn open(
+    config: &RolloutConfig,
+    composed: &Composed,
+    policy: PathBuf,
+    versions: BTreeMap<String, String>,
+) -> Result<RunDir> {
+    let yaml = composed.to_yaml();
+    let info = RunInfo {
+        program: NAME,
+        experiment: &config.experiment.name,
+        description: &config.experiment.description,
+        config_yaml: &yaml,
+        overrides: composed.overrides(),
+        versions,
+        inputs: vec![Artifact { role: "policy_path".into(), path: policy, sha256: None }],
+        num_threads: config.num_threads.unwrap_or_else(all_cores),
+        repository: Path::new("."),
+    };
+    Ok(RunDir::create(&config.logging.run_dir, &info)?)
+}
+
+/// Records how the run ended, and prints the table.
+fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path) -> Result<ExitCode> {
+    let path = run_dir.path().to_owned();
+    if ended.code != 0 || ended.is_interrupted {
+        let reason = match ended.is_interrupted {
+            true => "stopped by a signal".to_owned(),
+            false => format!("lerobot-eval ended with exit code {}", ended.code),
+        };
+        run_dir.finish(RunStatus::Failed { reason })?;
+        return failed("lerobot-eval", ended, &path);
+    }
+    let results = evaluation::read_eval_info(output_dir)?;
+    evaluation::write_results(&path, &results)?;
+    run_dir.finish(RunStatus::Finished)?;
+    console::print(&evaluation::table(&results).to_text());
+    console::print(&format!("\nrun directory {}", path.display()));
+    Ok(ExitCode::SUCCESS)
+}
