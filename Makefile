@@ -9,6 +9,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
 # One profile, and always all crates but the Python bridge, so that every command agrees on features: libtorch's bindings are built once.
 CARGO_FLAGS := --release
 CRATES := --workspace --exclude hlrp-py
+WHEELS := target/wheels
 # The bridge makes those bindings link Python's part of libtorch, which no program may: it is built alone, with the Python of .venv.
 BRIDGE := PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" PYO3_PYTHON="$(CURDIR)/$(PYTHON)"
 
@@ -25,9 +26,9 @@ develop: build ## build the Python package hlrp_rs and install it into .venv, ed
 	@scripts/stage.sh "$(PROGRAMS)"
 	$(BRIDGE) maturin develop --quiet $(CARGO_FLAGS)
 
-wheel: build ## build the wheel of hlrp_rs into target/wheels
+wheel: build ## build the wheel of hlrp_rs into target/wheels: WHEELS=<folder> for another place
 	@scripts/stage.sh "$(PROGRAMS)"
-	$(BRIDGE) maturin build $(CARGO_FLAGS) --compatibility linux --out target/wheels
+	$(BRIDGE) maturin build $(CARGO_FLAGS) --compatibility linux --out $(WHEELS)
 
 demo: build ## train a tiny model on the recordings in tests/data, five minutes on two cores: ARGS="seed=7" changes values
 	$(PROGRAMS)/hlrp train-laq experiment=laq_tiny $(ARGS)

@@ -24,11 +24,13 @@ ALLOWED = {
     "hlrp-laq": {"hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
     "hlrp-vla": {"hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},
     "hlrp-golden": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-data", "hlrp-config"},
-    "hlrp-py": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch"},
+    "hlrp-py": {"hlrp-vla", "hlrp-laq", "hlrp-train", "hlrp-nn", "hlrp-torch", "hlrp-data", "hlrp-config"},
     "hlrp": {"hlrp-slurm", "hlrp-track", "hlrp-config"},
 }
 LIBTORCH = {"tch", "torch-sys", "hlrp-torch"}
 FFMPEG = {"ffmpeg-next", "ffmpeg-sys-next"}
+# All crates but the Python bridge, as the programs are built.
+CRATES = ["--workspace", "--exclude=hlrp-py"]
 WITHOUT_LIBTORCH = ["hlrp-config", "hlrp-track", "hlrp-slurm", "hlrp-data", "hlrp"]
 
 
@@ -108,7 +110,7 @@ def test_the_command_reaches_no_ffmpeg():
 
 
 def test_without_its_feature_nothing_reaches_ffmpeg():
-    command = ["cargo", "tree", "--workspace", "--prefix=none", "--format={p}", "--edges=normal,build"]
+    command = ["cargo", "tree", *CRATES, "--prefix=none", "--format={p}", "--edges=normal,build"]
 
     def names(*flags: str) -> set[str]:
         lines = subprocess.run([*command, *flags], cwd=REPO, check=True, capture_output=True, text=True).stdout
@@ -131,9 +133,15 @@ def test_the_command_links_neither_libtorch_nor_ffmpeg():
 
 def features(edges: str) -> set[str]:
     """Every dependency with the features that cargo turns on when it follows `edges`; one may be built several times."""
-    command = ["cargo", "tree", "--workspace", "--prefix=none", "--format={p}|{f}", f"--edges={edges}", "--no-dedupe"]
+    command = ["cargo", "tree", *CRATES, "--prefix=none", "--format={p}|{f}", f"--edges={edges}", "--no-dedupe"]
     lines = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout.splitlines()
     return {line for line in lines if line}
+
+
+def test_no_program_links_python():
+    """The bridge turns on a feature of the bindings that links Python's part of libtorch; it must not reach the programs."""
+    assert not [line for line in features("normal,build") if "python-extension" in line]
+    assert "libtorch_python" not in linked(program("hlrp-train-laq"))
 
 
 def test_what_only_tests_need_does_not_build_everything_twice():

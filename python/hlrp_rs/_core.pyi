@@ -227,7 +227,7 @@ class Checkpoint:
 class Teacher:
     """A frozen latent action model (stage 1) that labels frame pairs. It keeps its own weights on its device.
 
-    Frames of another size are brought to the teacher's as the data loader does it (bilinear, antialiased). Labels are float32 under any
+    Frames are `uint8 [B,2,3,H,W]` (time t, time t+k), or float of that shape in [0, 1], which are rounded to bytes. Frames of another size are brought to the teacher's as the data loader does it (bilinear, antialiased). Labels are float32 under any
     autocast and never carry a gradient.
     """
 
@@ -252,17 +252,17 @@ class Teacher:
     def device(self) -> str:
         """Where it computes, such as `cpu` or `cuda:0`."""
     def codes(self, frames: Tensor) -> Tensor:
-        """Codes `int64 [B,S]` of frame pairs `uint8 [B,2,3,H,W]` (time t, time t+k)."""
+        """Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`."""
     def vectors(self, codes: Tensor) -> Tensor:
         """Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook."""
     def label(self, frames: Tensor, is_real: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `uint8 [B,2,3,H,W]`, for `Targets`.
+        """`latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
 
         `is_real` is `bool [B,2]`, false where a frame lies outside its episode; a pair is valid when both frames are real. All real when
         `None`.
         """
     def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes `int64 [B,S]` of frame pairs `uint8 [B,2,3,H,W]`, and the later frame that they predict from the earlier one:
+        """Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`, and the later frame that they predict from the earlier one:
         `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder."""
 
 @final

@@ -4,7 +4,7 @@ use crate::compute::compute;
 use crate::failure::Failure;
 use crate::{description, tensors};
 use hlrp_laq::{LaqInference, Parts};
-use hlrp_vla::TeacherIdentity;
+use hlrp_vla::{TeacherIdentity, TeacherWeights};
 use pyo3::prelude::*;
 use pyo3_tch::PyTensor;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ pub(crate) struct Teacher {
     labeller: Arc<Mutex<hlrp_vla::Teacher>>,
     identity: TeacherIdentity,
     path: PathBuf,
+    weights: TeacherWeights,
     device: Device,
 }
 
@@ -36,18 +37,12 @@ impl Teacher {
     #[staticmethod]
     #[pyo3(signature = (path, device="cpu", *, weights="trained", seed=None))]
     fn load(py: Python<'_>, path: PathBuf, device: &str, weights: &str, seed: Option<u64>) -> PyResult<Self> {
-        match (weights, seed) {
-            ("trained", None) => {}
-            _ => {
-                let text = format!("teacher: there are no weights `{weights}`\nhint: choose trained");
-                return Err(Failure::value(text).into());
-            }
-        }
+        let weights = read_weights(weights, seed)?;
         let device = hlrp_torch::select_device(device).map_err(Failure::from)?;
         compute(py, move || {
-            let labeller = hlrp_vla::Teacher::load(&path, device)?;
+            let labeller = hlrp_vla::Teacher::load(&path, weights, device)?;
             let identity = labeller.identity().clone();
-            Ok(Self { labeller: Arc::new(Mutex::new(labeller)), identity, path, device })
+            Ok(Self { labeller: Arc::new(Mutex::new(labeller)), identity, path, weights, device })
         })
     }
 
@@ -65,7 +60,7 @@ impl Teacher {
     }
 
     fn codes(&self, py: Python<'_>, frames: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
-        let frames_BTCHW = self.frames(frames)?;
+        let frames_BTCHW = frame_pairs(frames)?;
         self.ask(py, move |teacher| Ok(teacher.codes(&frames_BTCHW)?)).map(PyTensor)
     }
 
@@ -89,7 +84,7 @@ impl Teacher {
         frames: &Bound<'_, PyAny>,
         is_real: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<(PyTensor, PyTensor)> {
-        let frames_BTCHW = self.frames(frames)?;
+        let frames_BTCHW = frame_pairs(frames)?;
         let shape = frames_BTCHW.size()[..2].to_vec();
         let is_real_BT = match is_real {
             Some(is_real) => tensors::tensor("is_real", is_real)?,
@@ -105,10 +100,17 @@ impl Teacher {
     }
 
     fn reconstruct(&self, py: Python<'_>, frames: &Bound<'_, PyAny>) -> PyResult<(PyTensor, PyTensor)> {
-        let (frames_BTCHW, path, device) = (self.frames(frames)?, self.path.clone(), self.device);
-        let side = self.identity.image_size;
+        let (frames_BTCHW, path, device) = (frame_pairs(frames)?, self.path.clone(), self.device);
+        let (side, weights) = (self.identity.image_size, self.weights);
         let (codes_BS, pixels_BCHW) = compute(py, move || {
-            let model = LaqInference::load(&path, Parts::All, device)?;
+            let model = match weights {
+                TeacherWeights::Trained => LaqInference::load(&path, Parts::All, device)?,
+                TeacherWeights::Random { .. } => {
+                    return Err(Failure::value(
+                        "teacher: random weights reconstruct nothing\nhint: load the teacher with weights=\"trained\"",
+                    ));
+                }
+            };
             Ok(model.reconstruct(&hlrp_vla::resize_frames(&frames_BTCHW, side))?)
         })?;
         Ok((PyTensor(codes_BS), PyTensor(pixels_BCHW)))
@@ -120,15 +122,34 @@ impl Teacher {
     }
 }
 
-impl Teacher {
-    /// Frame pairs `uint8 [B,2,3,H,W]`.
-    fn frames(&self, frames: &Bound<'_, PyAny>) -> PyResult<Tensor> {
-        let frames_BTCHW = tensors::tensor("frames", frames)?;
-        let size = frames_BTCHW.size();
-        if frames_BTCHW.kind() == Kind::Uint8 && size.len() == 5 && size[1] == 2 && size[2] == 3 {
-            return Ok(frames_BTCHW);
+fn read_weights(weights: &str, seed: Option<u64>) -> Result<TeacherWeights, Failure> {
+    match (weights, seed) {
+        ("trained", _) => Ok(TeacherWeights::Trained),
+        ("random", Some(seed)) => Ok(TeacherWeights::Random { seed }),
+        ("random", None) => Err(Failure::value("teacher: random weights need a seed\nhint: give seed=0, or any other")),
+        (other, _) => {
+            Err(Failure::value(format!("teacher: there are no weights `{other}`\nhint: choose trained or random")))
         }
-        let text = format!("frames: this is {:?} {size:?} where uint8 [B, 2, 3, height, width] is needed", frames_BTCHW.kind());
-        Err(Failure::value(format!("{text}\nhint: give pairs of frames (time t, time t+k)")).into())
+    }
+}
+
+/// Largest value of a byte.
+const BYTE_MAX: f64 = 255.0;
+
+/// Frame pairs `uint8 [B,2,3,H,W]`, of bytes or of the floats in [0, 1] that LeRobot makes of them.
+fn frame_pairs(frames: &Bound<'_, PyAny>) -> PyResult<Tensor> {
+    let frames_BTCHW = tensors::tensor("frames", frames)?;
+    let (kind, size) = (frames_BTCHW.kind(), frames_BTCHW.size());
+    let is_pair = size.len() == 5 && size[1] == 2 && size[2] == 3;
+    match kind {
+        Kind::Uint8 if is_pair => Ok(frames_BTCHW),
+        Kind::Float if is_pair => {
+            let bytes = frames_BTCHW.detach().clamp(0.0, 1.0) * BYTE_MAX;
+            Ok(bytes.round().to_kind(Kind::Uint8))
+        }
+        _ => {
+            let text = format!("frames: this is {kind:?} {size:?} where uint8 or float [B, 2, 3, height, width] is needed");
+            Err(Failure::value(format!("{text}\nhint: give pairs of frames (time t, time t+k)")).into())
+        }
     }
 }

@@ -1,0 +1,218 @@
+"""The Python package as a user gets it: stubs, wheel, installation, commands, and what it says about torch."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+import tomllib
+import zipfile
+from pathlib import Path
+
+import hlrp_rs
+import pytest
+import torch
+from conftest import DATA, MINI, REPO, run
+from hlrp_rs import _core, _torch
+
+PACKAGE = REPO / "python" / "hlrp_rs"
+PROGRAMS = ["hlrp", "hlrp-data", "hlrp-train-laq", "hlrp-train-vla"]
+
+
+def stubs() -> list[ast.stmt]:
+    return ast.parse((PACKAGE / "_core.pyi").read_text()).body
+
+
+def parameters(function: ast.FunctionDef) -> list[str]:
+    arguments = function.args
+    return [a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]]
+
+
+def is_property(function: ast.FunctionDef) -> bool:
+    return any(isinstance(d, ast.Name) and d.id == "property" for d in function.decorator_list)
+
+
+def own_names(thing: type) -> set[str]:
+    """What a class of the extension offers beyond what every object has."""
+    machinery = {"__module__", "__doc__", "__new__", "__dict__", "__weakref__", "__repr__"}
+    return {name for name in vars(thing) if name not in machinery}
+
+
+def test_the_stubs_name_what_there_is_and_nothing_else():
+    public = {name for name in vars(_core) if not name.startswith("_") or name == "__version__"}
+    stubbed = {node.name for node in stubs() if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    stubbed |= {node.target.id for node in stubs() if isinstance(node, ast.AnnAssign)}
+    assert public == stubbed
+
+
+@pytest.mark.parametrize("node", [n for n in stubs() if isinstance(n, ast.ClassDef)], ids=lambda node: node.name)
+def test_the_stubs_of_a_class_agree_with_it(node):
+    thing = getattr(_core, node.name)
+    methods = {member.name: member for member in node.body if isinstance(member, ast.FunctionDef)}
+    if not issubclass(thing, Exception):
+        assert own_names(thing) == methods.keys() - {"__new__"}
+    for name, stub in methods.items():
+        if is_property(stub):
+            assert inspect.isgetsetdescriptor(vars(thing)[name]), name
+        elif name not in {"__iter__", "__next__"}:
+            found = inspect.signature(thing if name == "__new__" else getattr(thing, name))
+            skipped = {"self", "cls"}
+            assert [p for p in found.parameters if p not in skipped] == [
+                p for p in parameters(stub) if p not in skipped
+            ], name
+
+
+def test_every_public_name_is_explained():
+    for node in stubs():
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            assert ast.get_docstring(node), node.name
+            for member in getattr(node, "body", []):
+                if isinstance(member, ast.FunctionDef) and not member.name.startswith("__"):
+                    assert ast.get_docstring(member), f"{node.name}.{member.name}"
+
+
+def test_the_package_offers_what_it_lists():
+    assert all(getattr(hlrp_rs, name) is not None for name in hlrp_rs.__all__)
+    assert set(hlrp_rs.__all__) <= set(dir(hlrp_rs))
+    with pytest.raises(AttributeError, match="has no attribute 'Polices'"):
+        _ = hlrp_rs.Polices
+
+
+def test_the_versions_of_all_parts_agree():
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    cargo = tomllib.loads((REPO / "Cargo.toml").read_text())
+    assert hlrp_rs.__version__ == cargo["workspace"]["package"]["version"]
+    assert hlrp_rs.LIBTORCH_VERSION == _torch.BUILT_FOR == torch.__version__.split("+")[0]
+    assert f"torch=={_torch.BUILT_FOR}" in project["dependencies"]
+
+
+def python(code: str, *flags: str, **kwargs) -> subprocess.CompletedProcess:
+    return run([sys.executable, *flags, "-c", textwrap.dedent(code)], **kwargs)
+
+
+def test_importing_takes_no_torch_until_something_is_used():
+    code = """
+        import sys, hlrp_rs, hlrp_rs.cli
+        assert "torch" not in sys.modules
+        hlrp_rs.Policy
+        assert "torch" in sys.modules
+    """
+    assert python(code).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["hlrp_rs", "hlrp_rs.cli"])
+def test_another_torch_in_the_process_is_named_in_one_sentence(name):
+    code = f"""
+        import sys, types
+        sys.modules["torch"] = types.ModuleType("torch")
+        sys.modules["torch"].__version__ = "2.10.1+cpu"
+        import {name}
+    """
+    result = python(code)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "ImportError: hlrp_rs was built for torch 2.11.0, but this Python has torch 2.10.1+cpu: "
+        "pip install torch==2.11.0, or install a hlrp_rs that was built for torch 2.10.1+cpu"
+    )
+
+
+def test_another_torch_on_disk_is_named_without_importing_it(tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "torch" / "version.py").write_text("__version__ = '2.12.0'\n")
+    result = python(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import hlrp_rs")
+    assert "but this Python has torch 2.12.0: pip install torch==2.11.0" in result.stderr
+
+
+def test_a_python_without_torch_is_told_what_to_install(tmp_path):
+    result = python(f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import hlrp_rs", "-I", "-S")
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: hlrp_rs needs torch 2.11.0, and ")
+    assert last.endswith("has none: pip install torch==2.11.0")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    result = run(["make", "--no-print-directory", "wheel", f"WHEELS={folder}"])
+    assert result.returncode == 0, result.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_everything_under_the_right_names(wheel):
+    assert wheel.name == f"hlrp_rs-{hlrp_rs.__version__}-cp312-abi3-linux_x86_64.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(next(n for n in names if n.endswith(".dist-info/METADATA"))).decode().splitlines()
+        entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+        modes = {name: archive.getinfo(f"hlrp_rs/bin/{name}").external_attr >> 16 & 0o111 for name in PROGRAMS}
+    assert "Name: hlrp_rs" in metadata
+    assert "Requires-Dist: torch==2.11.0" in metadata
+    assert all(f"{name}=hlrp_rs.cli:" in entry_points.replace(" ", "") for name in PROGRAMS)
+    assert all(modes.values()), "programs are executable"
+    tracked = run(["git", "ls-files", "config"]).stdout.split()
+    assert {f"hlrp_rs/{path}" for path in tracked} <= names
+    assert names >= {"hlrp_rs/_core.abi3.so", "hlrp_rs/_core.pyi", "hlrp_rs/py.typed", "hlrp_rs/types.py"}
+    assert not [name for name in names if "libtorch" in name or name.endswith("local.yaml")]
+
+
+def test_the_extension_links_the_torch_of_its_process(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.extract("hlrp_rs/_core.abi3.so", tmp_path)
+    dynamic = run(["readelf", "--dynamic", library]).stdout
+    assert "libtorch_python.so" in dynamic
+    assert "libpython" not in dynamic
+    assert str(REPO) not in dynamic
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """Folder of the commands of a clean environment that shares this one's torch."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    target = str(folder / "bin" / "python")
+    install = [sys.executable, "-m", "pip", "--python", target, "install", "--quiet", "--no-deps", str(wheel)]
+    subprocess.run(install, check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "shared.pth").write_text(str(Path(torch.__file__).parents[1]))
+    return folder / "bin"
+
+
+def test_the_installed_package_computes(installed, tmp_path):
+    code = "import hlrp_rs, torch; print(hlrp_rs.__file__, hlrp_rs.Policy, hlrp_rs.config_folder())"
+    result = run([str(installed / "python"), "-c", code], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(str(installed.parent))
+    assert result.stdout.count(str(installed.parent)) == 2
+
+
+def test_the_installed_commands_run_without_the_repository(installed, tmp_path):
+    version = run([str(installed / "hlrp"), "--version"], cwd=tmp_path)
+    assert (version.returncode, version.stdout) == (0, f"hlrp {hlrp_rs.__version__}\n")
+    shown = run([str(installed / "hlrp"), "train-laq", "--help"], cwd=tmp_path)
+    assert "Usage: hlrp-train-laq" in shown.stdout
+    direct = run([str(installed / "hlrp-train-vla"), "--help"], cwd=tmp_path)
+    assert "Usage: hlrp-train-vla" in direct.stdout
+    wrong = run([str(installed / "hlrp-train-laq"), "no.such.key=1"], cwd=tmp_path)
+    assert wrong.returncode == 2, "the exit code is the program's own"
+    assert "hint:" in wrong.stderr
+
+
+def test_the_installed_commands_train(installed, tmp_path):
+    words = [*MINI, f"data.sources.metaworld_mt5.root={DATA / 'metaworld_mt5'}", "training.max_steps=2"]
+    result = run([str(installed / "hlrp"), "train-laq", *words, "logging.run_dir=run"], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads((tmp_path / "run" / "checkpoints" / "step-000002" / "manifest.json").read_text())
+    assert manifest["libtorch"] == _torch.BUILT_FOR
+
+
+def test_an_installation_without_programs_says_so(tmp_path, monkeypatch, capsys):
+    from hlrp_rs import cli
+
+    monkeypatch.setattr(cli, "PROGRAMS", tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        cli.hlrp()
+    assert "this installation of hlrp_rs has no program" in capsys.readouterr().err
