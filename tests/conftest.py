@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Fixtures of the LeRobot plugin.
+pytest_plugins = ["lerobot_fixtures"]
+
 REPO = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release"
 DATA = REPO / "tests" / "data"

@@ -106,6 +106,8 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     processor: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
     latent_frame_offset: int | None = None
+    # Training passes done: the noise of the next one follows from their number.
+    num_training_passes: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

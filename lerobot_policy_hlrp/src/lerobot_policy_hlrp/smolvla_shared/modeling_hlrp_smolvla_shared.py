@@ -24,6 +24,7 @@ from .configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
 from .launch import refuse_compile, refuse_unsupported_launch
 from .origin import TOKENIZER_FILES, begin
 from .parameters import collect, frozen_modules, register
+from .randomness import of_step
 from .teacher import LatentTeacher, offset_of
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             "action_weight": self.config.action_loss_weight,
         }
         observation, targets = self._observe(batch), self._targets(batch)
-        with self._autocast():
+        with self._autocast(), self._randomness():
             losses = self._network.loss(
                 collect(self),
                 observation,
@@ -273,6 +274,14 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             frames, is_real = batches.frame_pairs(batch, self.config.camera_map[role])
             targets["latents"], targets["latent_is_valid"] = self._teacher.label(frames, is_real)
         return targets
+
+    def _randomness(self) -> AbstractContextManager:
+        """In training, what is drawn belongs to the step; in an evaluation it is the caller's."""
+        if not (self.training and torch.is_grad_enabled()):
+            return nullcontext()
+        step = self.config.num_training_passes
+        self.config.num_training_passes += 1
+        return of_step(step, next(self.parameters()).device)
 
     def _autocast(self) -> AbstractContextManager:
         """The precision that `dtype` asks for; the caller's for float32."""

@@ -1,0 +1,463 @@
+"""The policy `hlrp_smolvla_shared` as a PyTorch module: what it computes, what it sees, and that nothing of its weights is kept outside."""
+
+import copy
+import gc
+import resource
+
+import pytest
+import torch
+from lerobot_world import CHUNK, SIDE, smolvla_policy
+
+TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-4
+BATCH, STATE, ACTION = 4, 2, 2
+OFFSET = 20
+TASK = "Push the T-shaped block onto the T-shaped target."
+
+
+def features(action_dim: int = ACTION, keys: tuple[str, ...] = ("observation.image",)) -> dict:
+    """What `make_policy` fills in from a dataset."""
+    from lerobot.configs import FeatureType, PolicyFeature
+
+    images = {key: PolicyFeature(FeatureType.VISUAL, (3, 96, 96)) for key in keys}
+    return {
+        "input_features": images | {"observation.state": PolicyFeature(FeatureType.STATE, (STATE,))},
+        "output_features": {"action": PolicyFeature(FeatureType.ACTION, (action_dim,))},
+        "device": "cpu",
+    }
+
+
+def make_policy(**options):
+    """A policy as LeRobot constructs it, without a dataset."""
+    from lerobot_policy_hlrp.smolvla_shared.modeling_hlrp_smolvla_shared import HLRPSmolVLASharedPolicy as Policy
+
+    torch.manual_seed(3)
+    return Policy(Policy.config_class(**(features() | options)))
+
+
+def make_batch(seed: int = 0, with_pairs: bool = False) -> dict:
+    """A preprocessed batch; with pairs, images and states have a second moment, as LeRobot 0.6.1 gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    moments = (2,) if with_pairs else (1,)
+    images = torch.randint(0, 256, (BATCH, *moments, 3, 48, 96), generator=generator)
+    is_pad = torch.zeros(BATCH, CHUNK, dtype=torch.bool)
+    is_pad[1, 3:] = True
+    return {
+        "observation.image": images / 255,
+        "observation.image_is_pad": torch.zeros(BATCH, *moments, dtype=torch.bool),
+        "observation.state": torch.randn(BATCH, *moments, STATE, generator=generator),
+        "action": torch.randn(BATCH, CHUNK, ACTION, generator=generator),
+        "action_is_pad": is_pad,
+        "episode_index": torch.arange(BATCH),
+        "task": [TASK] * BATCH,
+    }
+
+
+@pytest.fixture
+def policy(plugin, pusht_artifact):
+    return make_policy(stage2_artifact=pusht_artifact).train()
+
+
+@pytest.fixture
+def multitask(plugin, pusht_artifact, laq):
+    return make_policy(
+        stage2_artifact=pusht_artifact, stage3_training_mode="multitask", laq_checkpoint_path=laq
+    ).train()
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+# --- The same mathematics as LeRobot's smolvla ---
+
+
+@pytest.mark.parametrize("train_expert_only", [True, False])
+def test_loss_gradients_and_chunks_equal_those_of_smolvla(plugin, vlm, tmp_path, train_expert_only):
+    """The same weights through both policies and both preprocessors."""
+    from lerobot.policies.factory import make_pre_post_processors
+
+    options = {"train_expert_only": train_expert_only, "freeze_vision_encoder": train_expert_only}
+    theirs = smolvla_policy(vlm, STATE, ACTION, **options).train()
+    theirs.save_pretrained(tmp_path / "smolvla")
+    ours = make_policy(
+        init_mode="smolvla", smolvla_checkpoint=tmp_path / "smolvla", vlm_model_name=str(vlm), **options
+    ).train()
+
+    statistics = {
+        key: {"mean": torch.full((2,), 0.3), "std": torch.full((2,), 1.7)} for key in ("observation.state", "action")
+    }
+    batches = []
+    for policy in (ours, theirs):
+        preprocessor, _ = make_pre_post_processors(policy.config, dataset_stats=statistics)
+        batches.append(preprocessor(make_batch()))
+    noise, time = torch.randn(BATCH, CHUNK, 32), torch.rand(BATCH) * 0.9 + 0.05
+    our_loss, metrics = ours.forward(batches[0], noise=noise, time=time)
+    their_loss, _ = theirs.forward(batches[1], noise=noise, time=time)
+    assert our_loss.item() == pytest.approx(their_loss.item(), rel=TOLERANCE)
+    assert metrics["action_loss"] == pytest.approx(their_loss.item(), rel=TOLERANCE)
+
+    our_loss.backward()
+    their_loss.backward()
+    parameters = dict(theirs.named_parameters())
+    assert dict(ours.named_parameters()).keys() == parameters.keys()
+    with_gradient = {name for name, parameter in parameters.items() if parameter.grad is not None}
+    assert {name for name, parameter in ours.named_parameters() if parameter.grad is not None} == with_gradient
+    assert len(with_gradient) > 20
+    for name in with_gradient:
+        assert relative_error(ours.get_parameter(name).grad, parameters[name].grad) < GRADIENT_TOLERANCE, name
+
+    chunk = ours.predict_action_chunk(batches[0], noise=noise)
+    assert relative_error(chunk, theirs.predict_action_chunk(batches[1], noise=noise)) < TOLERANCE
+    per_sample, _ = ours.forward(batches[0], noise=noise, time=time, reduction="none")
+    expected, _ = theirs.forward(batches[1], noise=noise, time=time, reduction="none")
+    assert relative_error(per_sample, expected) < TOLERANCE
+
+
+# --- What it sees and learns ---
+
+
+def test_the_policy_sees_frame_t_only(multitask):
+    """Frame t+k teaches through the teacher; the policy's own view of a sample does not change with it."""
+    batch = make_batch(with_pairs=True)
+    other = copy.deepcopy(batch)
+    other["observation.image"][:, 1] = torch.rand_like(other["observation.image"][:, 1])
+    other["observation.state"][:, 1] += 5.0
+    noise, time = fixed_draws()
+    _, metrics = multitask.forward(batch, noise=noise, time=time)
+    _, perturbed = multitask.forward(other, noise=noise, time=time)
+    assert perturbed["action_loss"] == metrics["action_loss"]
+    chunk = multitask.predict_action_chunk(batch, noise=noise)
+    assert torch.equal(chunk, multitask.predict_action_chunk(other, noise=noise))
+    other["observation.image"][:, 0] = 1 - other["observation.image"][:, 0]
+    assert not torch.equal(chunk, multitask.predict_action_chunk(other, noise=noise)), "frame t does matter"
+
+
+def fixed_draws() -> tuple[dict, dict]:
+    generator = torch.Generator().manual_seed(7)
+    noise = {
+        "action": torch.randn(BATCH, CHUNK, 32, generator=generator),
+        "latent": torch.randn(BATCH, 4, 32, generator=generator),
+    }
+    time = {head: torch.rand(BATCH, generator=generator) * 0.9 + 0.05 for head in noise}
+    return noise, time
+
+
+def test_latent_labels_are_those_of_the_teacher(multitask, laq):
+    """The teacher gets the pictures as they were recorded, and pairs that leave the episode do not count."""
+    import hlrp_rs
+
+    batch = make_batch(with_pairs=True)
+    batch["observation.image_is_pad"][2, 1] = True
+    targets = multitask._targets(batch)
+    frames = (batch["observation.image"] * 255).round().to(torch.uint8)
+    teacher = hlrp_rs.Teacher.load(laq)
+    assert torch.equal(targets["latents"], teacher.vectors(teacher.codes(frames)))
+    assert targets["latent_is_valid"].tolist() == [True, True, False, True]
+    assert multitask.forward(batch)[1]["num_latent_samples"] == 3
+
+
+def test_actions_of_unlabelled_episodes_teach_nothing(plugin, pusht_artifact, laq):
+    policy = make_policy(
+        stage2_artifact=pusht_artifact,
+        stage3_training_mode="multitask",
+        laq_checkpoint_path=laq,
+        labelled_episodes=[1, 3],
+    ).train()
+    batch, other = make_batch(with_pairs=True), make_batch(with_pairs=True)
+    other["action"][[0, 2]] += 100.0
+    noise, time = fixed_draws()
+    loss, metrics = policy.forward(batch, noise=noise, time=time)
+    assert metrics["num_action_samples"] == 2
+    assert policy.forward(other, noise=noise, time=time)[0].item() == loss.item()
+    other["action"][1] += 100.0
+    assert policy.forward(other, noise=noise, time=time)[0].item() != loss.item()
+
+    policy.eval()
+    with torch.no_grad():
+        held_out = policy.forward(batch, noise=noise, time=time)[1]
+    assert held_out["num_action_samples"] == BATCH, "held-out data is measured on all of its actions"
+
+
+def test_a_batch_without_a_labelled_episode_has_a_loss_and_gradients(plugin, pusht_artifact):
+    policy = make_policy(stage2_artifact=pusht_artifact, labelled_episodes=[99]).train()
+    loss, metrics = policy.forward(make_batch())
+    loss.backward()
+    assert (loss.item(), metrics["action_loss"], metrics["num_action_samples"]) == (0.0, 0.0, 0.0)
+    gradients = [parameter.grad for parameter in policy.parameters() if parameter.requires_grad]
+    assert all(gradient is not None and not gradient.any() for gradient in gradients)
+
+
+def test_metric_names_are_the_same_in_every_mode(plugin, pusht_artifact, laq):
+    names = []
+    for mode in ("action", "latent", "multitask"):
+        policy = make_policy(stage2_artifact=pusht_artifact, stage3_training_mode=mode, laq_checkpoint_path=laq)
+        names.append(list(policy.forward(make_batch(with_pairs=True))[1]))
+    assert names == [["latent_loss", "action_loss", "num_latent_samples", "num_action_samples"]] * 3
+
+
+def test_weights_add_the_parts_up(plugin, pusht_artifact, laq):
+    policy = make_policy(
+        stage2_artifact=pusht_artifact,
+        stage3_training_mode="multitask",
+        laq_checkpoint_path=laq,
+        action_loss_weight=2.0,
+        latent_loss_weight=0.5,
+    )
+    loss, metrics = policy.forward(make_batch(with_pairs=True))
+    assert loss.item() == pytest.approx(2.0 * metrics["action_loss"] + 0.5 * metrics["latent_loss"], rel=1e-6)
+
+
+def test_the_held_out_loss_works_without_gradient(policy):
+    policy.eval()
+    with torch.no_grad():
+        loss, _ = policy.forward(make_batch())
+    assert loss.isfinite()
+    assert not loss.requires_grad
+
+
+def test_an_empty_instruction_becomes_the_default(policy):
+    policy.config.default_task = TASK
+    noise, _ = fixed_draws()
+    batch = make_batch()
+    expected = policy.predict_action_chunk(batch, noise=noise)
+    assert torch.equal(policy.predict_action_chunk(batch | {"task": [""] * BATCH}, noise=noise), expected)
+    assert not torch.equal(policy.predict_action_chunk(batch | {"task": ["Open it"] * BATCH}, noise=noise), expected)
+
+
+# --- An ordinary module ---
+
+
+def test_only_what_trains_asks_for_gradients(policy):
+    trained = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    assert not [name for name in trained if name.startswith("model.vlm_with_expert.vlm.")], "the backbone is frozen"
+    assert not [name for name in trained if name.startswith("model.latent_")], "the latent head takes no part"
+    assert {"model.action_in_proj.weight", "model.state_proj.bias"} <= trained
+    loss, _ = policy.forward(make_batch())
+    loss.backward()
+    assert {name for name, parameter in policy.named_parameters() if parameter.grad is not None} == trained
+
+
+def test_train_returns_the_policy_and_leaves_frozen_parts_in_evaluation(policy):
+    assert policy.train() is policy
+    assert policy.training
+    assert not policy.get_submodule("model.vlm_with_expert.vlm").training
+    assert policy.get_submodule("model.vlm_with_expert.lm_expert").training
+    assert policy.eval() is policy
+
+
+def test_optimizer_steps_move_what_rust_computes_with(policy):
+    optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-3)
+    noise, time = fixed_draws()
+    losses = []
+    for _ in range(5):
+        loss, _ = policy.forward(make_batch(), noise={"action": noise["action"]}, time={"action": time["action"]})
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_moves_copies_and_swaps_of_weights_are_followed(policy):
+    """Weights of a copy, of an averaged model or of a state dict count, whatever storage they lie in."""
+    noise = {"action": torch.randn(BATCH, CHUNK, 32)}
+    batch = make_batch()
+    first = policy.predict_action_chunk(batch, noise=noise)
+    twin = copy.deepcopy(policy)
+    assert torch.equal(twin.predict_action_chunk(batch, noise=noise), first)
+
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(1.1)
+    other = twin.predict_action_chunk(batch, noise=noise)
+    assert not torch.equal(other, first)
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), first), "the copy has its own weights"
+
+    kept = {name: parameter.data for name, parameter in policy.named_parameters()}
+    for name, parameter in policy.named_parameters():
+        parameter.data = twin.get_parameter(name).data
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), other), "an averaged model was swapped in"
+    for name, parameter in policy.named_parameters():
+        parameter.data = kept[name]
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), first), "and out again"
+
+    policy.load_state_dict(twin.state_dict())
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), other)
+    policy.to(torch.float64).to(torch.float32)
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), other)
+
+
+def test_a_thousand_passes_leave_memory_flat(policy):
+    batch = make_batch()
+
+    def passes(count: int) -> int:
+        for _ in range(count):
+            policy.forward(batch)[0].backward()
+            policy.zero_grad()
+        gc.collect()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    warm = passes(100)
+    assert passes(1000) - warm < 20 * 1024, "kilobytes"
+
+
+# --- Acting ---
+
+
+def test_a_chunk_is_executed_before_the_next_is_predicted(plugin, pusht_artifact):
+    policy = make_policy(stage2_artifact=pusht_artifact, n_action_steps=3).eval()
+    noise, batch = torch.randn(BATCH, CHUNK, 32), make_batch()
+    chunk = policy.predict_action_chunk(batch, noise=noise)
+    actions = torch.stack([policy.select_action(batch, noise=noise) for _ in range(3)], dim=1)
+    assert torch.equal(actions, chunk[:, :3])
+    other = make_batch(seed=1)
+    assert torch.equal(policy.select_action(other, noise=noise), policy.predict_action_chunk(other, noise=noise)[:, 0])
+    policy.reset()
+    assert torch.equal(policy.select_action(batch, noise=noise), chunk[:, 0]), "nothing is left of the last episode"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_actions_are_float32_and_detached(plugin, pusht_artifact, dtype):
+    policy = make_policy(stage2_artifact=pusht_artifact, dtype=dtype).eval()
+    action = policy.select_action(make_batch())
+    assert (action.dtype, action.requires_grad, tuple(action.shape)) == (torch.float32, False, (BATCH, ACTION))
+    action.numpy()
+
+
+# --- Saving and loading ---
+
+
+@pytest.mark.parametrize("mode", ["action", "multitask"])
+def test_a_saved_policy_is_the_same_policy(plugin, pusht_artifact, laq, tmp_path, mode):
+    """Without the artifact, and from another place."""
+    artifact = tmp_path / "artifact"
+    artifact.symlink_to(pusht_artifact)
+    policy = make_policy(stage2_artifact=artifact, stage3_training_mode=mode, laq_checkpoint_path=laq).train()
+    policy.save_pretrained(tmp_path / "saved")
+    artifact.unlink()
+    (tmp_path / "saved").rename(tmp_path / "moved")
+    loaded = type(policy).from_pretrained(tmp_path / "moved")
+    assert not loaded.training
+    noise, time = fixed_draws()
+    batch = make_batch(with_pairs=True)
+    expected = policy.forward(batch, noise=noise, time=time)
+    actual = loaded.train().forward(batch, noise=noise, time=time)
+    assert actual[0].item() == expected[0].item()
+    assert actual[1] == expected[1]
+    assert loaded.state_dict().keys() == policy.state_dict().keys()
+
+
+def test_the_teacher_is_no_part_of_a_checkpoint(multitask, tmp_path):
+    from safetensors import safe_open
+
+    multitask.save_pretrained(tmp_path / "saved")
+    with safe_open(tmp_path / "saved" / "model.safetensors", "pt") as weights:
+        assert {name.split(".")[0] for name in weights.keys()} == {"model"}  # noqa: SIM118
+    multitask.config.laq_checkpoint_path = tmp_path / "gone"
+    multitask.save_pretrained(tmp_path / "saved")
+    loaded = type(multitask).from_pretrained(tmp_path / "saved")
+    assert loaded.predict_action_chunk(make_batch()).isfinite().all(), "acting needs no teacher"
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected"])
+def test_weights_load_strictly_both_ways(policy, tmp_path, change):
+    """LeRobot asks for `strict=False`."""
+    from safetensors.torch import load_file, save_file
+
+    policy.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    if change == "missing":
+        del weights["model.state_proj.bias"]
+    else:
+        weights["model.nobody.bias"] = torch.zeros(1)
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(RuntimeError, match="model.state_proj.bias" if change == "missing" else "model.nobody.bias"):
+        type(policy).from_pretrained(tmp_path, strict=False)
+
+
+def test_training_passes_draw_by_their_number(policy, tmp_path):
+    """A loaded policy continues with the noise that the saved one would have seen, whatever was drawn in between."""
+    torch.manual_seed(11)
+    policy.forward(make_batch())
+    policy.save_pretrained(tmp_path)
+    expected = [policy.forward(make_batch())[0].item() for _ in range(3)]
+    assert len(set(expected)) == 3
+    loaded = type(policy).from_pretrained(tmp_path).train()
+    torch.rand(5)
+    state = torch.get_rng_state()
+    assert [loaded.forward(make_batch())[0].item() for _ in range(3)] == expected
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- Starting points ---
+
+
+def test_the_model_of_an_artifact_is_taken_as_it_is(policy):
+    config = policy.config
+    assert (config.chunk_size, config.n_action_steps, config.num_vlm_layers) == (CHUNK, CHUNK, 2)
+    assert config.resize_imgs_with_padding == (SIDE, SIDE)
+    assert config.camera_map == {"primary": "observation.image"}
+
+
+def test_scratch_takes_the_backbone_and_smolvlas_fields(plugin, vlm):
+    options = {
+        "init_mode": "scratch",
+        "vlm_model_name": str(vlm),
+        "num_vlm_layers": 2,
+        "resize_imgs_with_padding": (SIDE, SIDE),
+    }
+    policy = make_policy(**options, chunk_size=5)
+    from safetensors.torch import load_file
+
+    backbone = load_file(vlm / "model.safetensors")
+    name = "model.text_model.layers.1.mlp.up_proj.weight"
+    assert torch.equal(policy.get_parameter(f"model.vlm_with_expert.vlm.{name}"), backbone[name])
+    assert policy.predict_action_chunk(make_batch()).shape == (BATCH, 5, ACTION)
+    fresh = make_policy(**options, load_vlm_weights=False)
+    assert not torch.equal(fresh.get_parameter(f"model.vlm_with_expert.vlm.{name}"), backbone[name])
+
+
+def test_an_artifact_without_a_robot_takes_the_data_s(plugin, latent_artifact, laq):
+    policy = make_policy(stage2_artifact=latent_artifact, chunk_size=9, **features(action_dim=3))
+    assert policy.predict_action_chunk(make_batch()).shape == (BATCH, 9, 3)
+
+
+def test_cameras_meet_by_name_by_order_or_as_they_are_told(plugin, pusht_artifact):
+    keys = ("observation.images.a", "observation.images.b")
+    policy = make_policy(stage2_artifact=pusht_artifact, camera_map={"primary": keys[1]}, **features(keys=keys))
+    batch = make_batch()
+    pictures = batch.pop("observation.image")
+    noise = torch.randn(BATCH, CHUNK, 32)
+    chunk = policy.predict_action_chunk(batch | {keys[0]: torch.rand_like(pictures), keys[1]: pictures}, noise=noise)
+    assert torch.equal(chunk, policy.predict_action_chunk(batch | {keys[0]: pictures, keys[1]: pictures}, noise=noise))
+
+
+def test_statistics_come_from_the_data_else_from_the_artifact(plugin, pusht_artifact):
+    from lerobot.policies.factory import make_pre_post_processors
+
+    policy = make_policy(stage2_artifact=pusht_artifact)
+    mean = torch.tensor(policy.config.processor["action"]["statistics"]["mean"])
+    _, postprocessor = make_pre_post_processors(policy.config, dataset_stats=None)
+    assert torch.allclose(postprocessor(torch.zeros(1, ACTION)), mean)
+    statistics = {key: {"mean": torch.ones(2), "std": torch.ones(2)} for key in ("observation.state", "action")}
+    _, postprocessor = make_pre_post_processors(policy.config, dataset_stats=statistics)
+    assert torch.allclose(postprocessor(torch.zeros(1, ACTION)), torch.ones(ACTION))
+
+
+def test_a_random_teacher_is_the_same_model_with_other_weights(plugin, pusht_artifact, laq):
+    options = {"stage2_artifact": pusht_artifact, "stage3_training_mode": "latent", "laq_checkpoint_path": laq}
+    batch = make_batch(with_pairs=True)
+    labels = [
+        make_policy(**options, laq_weights=weights, laq_seed=seed)._targets(batch)["latents"]
+        for weights, seed in (("trained", 0), ("random", 0), ("random", 0), ("random", 1))
+    ]
+    assert torch.equal(labels[1], labels[2])
+    assert not torch.equal(labels[0], labels[1])
+    assert not torch.equal(labels[1], labels[3])
+
+
+def test_offsets_of_a_sample_are_the_teacher_s(multitask, policy):
+    assert multitask.config.observation_delta_indices == [0, OFFSET]
+    assert multitask.config.action_delta_indices == list(range(CHUNK))
+    assert policy.config.observation_delta_indices == [0]
