@@ -11,12 +11,21 @@ pub struct Problem {
     pub message: String,
     /// What to do.
     pub hint: String,
+    /// Whether only the user can give the value, so that no file is wrong.
+    pub is_unset: bool,
 }
 
 impl Problem {
     /// A problem with the value at `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into(), hint: hint.into() }
+        Self { key: key.into(), message: message.into(), hint: hint.into(), is_unset: false }
+    }
+
+    /// Says that only the user can give the value.
+    #[must_use]
+    pub fn unset(mut self) -> Self {
+        self.is_unset = true;
+        self
     }
 
     /// Puts the key below a section.

@@ -57,6 +57,24 @@ impl Composed {
         extract::extract(self)
     }
 
+    /// The typed configuration of one run, checked.
+    ///
+    /// # Errors
+    /// As [`Composed::extract`]; and a sweep, which is several runs.
+    pub fn extract_run<T: DeserializeOwned + crate::Check>(&self) -> Result<T> {
+        let typed = self.extract()?;
+        let num_runs = crate::num_runs(self)?;
+        if num_runs > 1 {
+            let message = format!("sweep.params makes {num_runs} runs, and this program does one");
+            let error = ConfigError::new(ErrorKind::Value, message);
+            let error = self.tree.get("sweep.params").map_or(error.clone(), |node| error.at(&node.origin));
+            return Err(error.hint(
+                "`hlrp config sweep` with the same words prints the words of each run; sweep.params=null does a single one",
+            ));
+        }
+        Ok(typed)
+    }
+
     /// The values as YAML, such that [`from_resolved`](crate::from_resolved) and Hydra read them back unchanged.
     pub fn to_yaml(&self) -> String {
         yaml::emit(&escaped(&self.tree))

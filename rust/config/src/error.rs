@@ -1,6 +1,6 @@
 //! The one error of this crate: what is wrong, where it was set, and what to do.
 
-use crate::Origin;
+use crate::{Origin, Problem};
 use std::fmt;
 
 /// What kind of mistake a [`ConfigError`] reports.
@@ -32,11 +32,12 @@ pub struct ConfigError {
     message: String,
     origin: Option<Origin>,
     hint: Option<String>,
+    needs: Option<String>,
 }
 
 impl ConfigError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), origin: None, hint: None }
+        Self { kind, message: message.into(), origin: None, hint: None, needs: None }
     }
 
     /// Names the place that set the offending value.
@@ -50,6 +51,17 @@ impl ConfigError {
         self
     }
 
+    /// Names the key whose value only the user can give.
+    pub(crate) fn needing(mut self, key: impl Into<String>) -> Self {
+        self.needs = Some(key.into());
+        self
+    }
+
+    /// The key whose value only the user can give, where that is all that is wrong.
+    pub(crate) fn needs(&self) -> Option<&str> {
+        self.needs.as_deref()
+    }
+
     /// What kind of mistake it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -58,6 +70,14 @@ impl ConfigError {
     /// The place that set the offending value, where one is known.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        let error = Self::new(ErrorKind::Value, format!("{}: {}", problem.key, problem.message));
+        let error = if problem.is_unset { error.needing(problem.key) } else { error };
+        error.hint(problem.hint)
     }
 }
 

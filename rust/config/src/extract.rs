@@ -19,11 +19,9 @@ pub(crate) fn extract<T: DeserializeOwned + Check>(composed: &Composed) -> Resul
     let figment = figment(composed.tree());
     let typed: T = figment.extract().map_err(|error| explain(error, composed))?;
     typed.check().map_err(|problem| {
-        let mut error = ConfigError::new(ErrorKind::Value, format!("{}: {}", problem.key, problem.message));
-        if let Some(node) = nearest(composed.tree(), &problem.key) {
-            error = error.at(&node.origin);
-        }
-        error.hint(problem.hint)
+        let set_at = nearest(composed.tree(), &problem.key).map(|node| node.origin.clone());
+        let error = ConfigError::from(problem);
+        set_at.map_or(error.clone(), |origin| error.at(&origin))
     })?;
     Ok(typed)
 }
@@ -55,7 +53,7 @@ fn ensure_all_set(tree: &Node) -> Result<()> {
         None => Ok(()),
         Some((path, origin)) => {
             let error = ConfigError::new(ErrorKind::MissingKey, format!("'{path}' must be set")).at(&origin);
-            Err(error.hint(format!("add {path}=... or set it in the experiment's file")))
+            Err(error.needing(&path).hint(format!("add {path}=... or set it in the experiment's file")))
         }
     }
 }

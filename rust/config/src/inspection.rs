@@ -1,23 +1,42 @@
 //! Composing every file of a tree, to find mistakes before a run does.
 
 use crate::{
-    Composed, ConfigError, compose, compose_raw,
+    Composed, ConfigError, ErrorKind, compose, compose_raw,
     error::Result,
+    num_runs,
     repository::{self, Repository},
     schema::Stage,
+    sweep,
 };
 use std::path::Path;
 
 /// The group whose options are whole configurations.
-const EXPERIMENT: &str = "experiment";
+pub(crate) const EXPERIMENT: &str = "experiment";
+
+/// The group whose options say where a run computes.
+const CLUSTER: &str = "cluster";
 
 /// The result for one file.
 #[derive(Debug, Clone)]
 pub struct Finding {
     /// What was composed: `experiment=laq_tiny`, or a file by its name below the root.
     pub subject: String,
-    /// The mistake, if there is one.
-    pub error: Option<ConfigError>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of composing a file.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// It composes and, where it is a whole configuration, types; the keys are those that only the user can give.
+    Good {
+        /// Dotted paths.
+        needs: Vec<String>,
+    },
+    /// An experiment that refuses a cluster which others accept.
+    DoesNotFit(ConfigError),
+    /// A mistake.
+    Wrong(ConfigError),
 }
 
 /// Composes every file of the tree below `root`: each experiment from the primary file and into its typed structs, each
@@ -27,31 +46,74 @@ pub struct Finding {
 /// There is no such folder. Mistakes inside the tree are findings.
 pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
     let repository = Repository::open(root)?;
-    let whole = |words: &[String]| -> Result<()> {
-        let composed = compose(root, config_name, words)?;
-        if is_ours(&composed) { Stage::of(&composed)?.check(&composed) } else { Ok(()) }
-    };
+    let whole = |words: &[String]| check_given(root, config_name, words);
     let mut findings = Vec::new();
-    let mut add = |subject: String, result: Result<()>| findings.push(Finding { subject, error: result.err() });
-    add(config_name.to_string(), compose_raw(root, config_name, &[]).map(|_| ()));
-    for experiment in repository.nested_options(EXPERIMENT) {
-        let choice = format!("{EXPERIMENT}={experiment}");
-        add(choice.clone(), whole(std::slice::from_ref(&choice)));
-        for cluster in repository.options("cluster") {
-            let words = [choice.clone(), format!("cluster={cluster}")];
-            add(words.join(" "), whole(&words));
-        }
+    let mut add = |subject: String, result: Result<Vec<String>>| {
+        let outcome = result.map_or_else(Outcome::Wrong, |needs| Outcome::Good { needs });
+        findings.push(Finding { subject, outcome });
+    };
+    add(config_name.to_string(), compose_raw(root, config_name, &[]).map(|_| Vec::new()));
+    let choices = repository.nested_options(EXPERIMENT).into_iter().map(|option| format!("{EXPERIMENT}={option}"));
+    let experiments: Vec<String> = choices.collect();
+    for choice in &experiments {
+        add(choice.clone(), whole(std::slice::from_ref(choice)));
     }
     for group in repository.groups().into_iter().filter(|group| !repository::is_below(group, EXPERIMENT)) {
-        for option in repository.options(&group) {
+        for option in repository.files(&group) {
             let file = format!("{group}/{option}");
-            add(file.clone(), compose_raw(root, &file, &[]).map(|_| ()));
+            add(file.clone(), compose_raw(root, &file, &[]).map(|_| Vec::new()));
         }
+    }
+    for cluster in repository.options(CLUSTER) {
+        let with_cluster = |choice: &String| [choice.clone(), format!("{CLUSTER}={cluster}")];
+        let pairs = experiments.iter().map(with_cluster).map(|words| (words.join(" "), whole(&words)));
+        findings.extend(judge_pairs(pairs.collect()));
     }
     Ok(findings)
 }
 
+/// A cluster that at least one experiment accepts is none of the others' mistakes.
+fn judge_pairs(pairs: Vec<(String, Result<Vec<String>>)>) -> Vec<Finding> {
+    let fits_somewhere = pairs.iter().any(|(_, result)| result.is_ok());
+    let outcome = |result: Result<Vec<String>>| match result {
+        Ok(needs) => Outcome::Good { needs },
+        Err(error) if fits_somewhere && error.kind() == ErrorKind::Value => Outcome::DoesNotFit(error),
+        Err(error) => Outcome::Wrong(error),
+    };
+    pairs.into_iter().map(|(subject, result)| Finding { subject, outcome: outcome(result) }).collect()
+}
+
+/// What stands in for a value that only the user can give, such as the path of a checkpoint.
+const GIVEN: &str = "/given/on/the/command/line";
+
+/// Composes and checks a whole configuration, and all runs of a sweep. Gives the keys that it needs from the user.
+fn check_given(root: &Path, config_name: &str, words: &[String]) -> Result<Vec<String>> {
+    let mut words = words.to_vec();
+    let mut needs = Vec::new();
+    loop {
+        let checked = compose(root, config_name, &words).and_then(|composed| check_typed(&composed).map(|()| composed));
+        let error = match checked {
+            Ok(composed) if num_runs(&composed)? > 1 => sweep(root, config_name, &words).map(|_| needs.clone()),
+            Ok(_) => return Ok(needs),
+            Err(error) => Err(error),
+        };
+        match error {
+            Err(error) if error.needs().is_some_and(|key| !needs.iter().any(|known| known == key)) => {
+                let key = error.needs().unwrap_or_default().to_string();
+                words.push(format!("++{key}={GIVEN}"));
+                needs.push(key);
+            }
+            finished => return finished,
+        }
+    }
+}
+
+/// Types and checks a composition that names its stage; others have no typed form.
+pub(crate) fn check_typed(composed: &Composed) -> Result<()> {
+    if is_ours(composed) { Stage::of(composed)?.check(composed) } else { Ok(()) }
+}
+
 /// Whether a composition says which stage it belongs to, and so has a typed form.
-pub(crate) fn is_ours(composed: &Composed) -> bool {
+fn is_ours(composed: &Composed) -> bool {
     composed.tree().get(crate::schema::STAGE_KEY).is_some()
 }

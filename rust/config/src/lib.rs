@@ -30,6 +30,7 @@ mod repository;
 mod root;
 pub mod schema;
 mod suggest;
+mod sweep;
 mod yaml;
 
 #[cfg(feature = "clap")]
@@ -41,7 +42,8 @@ pub use compose::{Composition, compose, compose_raw, from_resolved};
 pub use composed::{Composed, Explanation, read_yaml};
 pub use difference::{Difference, diff};
 pub use error::{ConfigError, ErrorKind};
-pub use inspection::{Finding, inspect};
+pub use inspection::{Finding, Outcome, inspect};
 pub use node::{Node, Value};
 pub use origin::{Origin, Source};
 pub use root::find_root;
+pub use sweep::{SweepRun, num_runs, sweep};

@@ -72,8 +72,14 @@ impl Repository {
         !key.is_empty() && !key.contains("..") && self.root.join(key).is_dir()
     }
 
-    /// The options of a group, sorted; of the whole tree's top folder for an empty name.
+    /// The options of a group, sorted; of the whole tree's top folder for an empty name. A file whose name begins with
+    /// `_` is a part of others and no option.
     pub(crate) fn options(&self, group: &str) -> Vec<String> {
+        self.files(group).into_iter().filter(|name| !name.starts_with('_')).collect()
+    }
+
+    /// The files of a group, sorted: its options, and the parts of them.
+    pub(crate) fn files(&self, group: &str) -> Vec<String> {
         self.entries(group, |path| {
             let name = path.file_name()?.to_str()?.strip_suffix(".yaml")?;
             path.is_file().then(|| name.to_string())

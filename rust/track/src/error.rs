@@ -99,7 +99,8 @@ pub enum TrackError {
     /// Training was started where it must not run.
     #[error(
         "{program} does not train on a login node ({host}: {reason})\nhint: submit the job, or start it inside an \
-         allocation (salloc, srun); --allow-login-node overrides this where the guess is wrong"
+         allocation (salloc, srun); where this is no login node, --allow-login-node starts it once and cluster.login_nodes=[] in the user \
+         file always"
     )]
     LoginNode {
         /// Program that was refused.

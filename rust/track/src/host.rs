@@ -3,8 +3,8 @@
 mod hardware;
 mod place;
 
-pub use hardware::{Cpu, Gpu, Memory, gpus};
-pub use place::{Place, find_program, refuse_login_node};
+pub use hardware::{Cpu, Gpu, Memory, gpus, has_gpu};
+pub use place::{Place, Signs, find_program, refuse_login_node};
 
 /// Name of this host.
 pub fn hostname() -> String {

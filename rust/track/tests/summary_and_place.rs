@@ -1,8 +1,10 @@
 //! Result tables, and telling a login node from a workstation.
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
-use hlrp_track::{host::Place, table::ResultTable};
-use std::path::Path;
+use hlrp_track::{
+    host::{Place, Signs},
+    table::ResultTable,
+};
 
 fn table() -> ResultTable {
     ResultTable::new(["what", "value", "unit"]).row(["val/pixel_loss", "0.0123", ""]).row(["samples/s", "1234", "1/s"])
@@ -26,17 +28,34 @@ fn markdown_is_a_table() {
     assert!(lines[1].chars().all(|c| "|-: ".contains(c)), "{markdown}");
 }
 
+fn signs(host: &str, sbatch: bool, has_gpu: bool) -> Signs {
+    Signs { host: host.into(), job_id: None, sbatch: sbatch.then(|| "/usr/bin/sbatch".into()), has_gpu }
+}
+
 #[test]
-fn a_login_node_has_slurms_programs_and_no_job() {
-    let sbatch = Some(Path::new("/usr/bin/sbatch"));
+fn a_login_node_submits_jobs_and_has_no_gpu() {
+    let judge = |signs: Signs| Place::judge(&signs, None);
+    assert_eq!(judge(signs("box", false, false)), Place::Workstation);
+    assert_eq!(judge(signs("box", true, true)), Place::Workstation, "a workstation may submit jobs too");
+    assert!(matches!(judge(signs("box", true, false)), Place::LoginNode { .. }));
+    let inside_a_job = Signs { job_id: Some("7".into()), ..signs("box", true, false) };
+    assert_eq!(judge(inside_a_job), Place::SlurmJob { id: "7".into() });
+}
+
+#[test]
+fn named_login_nodes_are_refused_whatever_they_have() {
     let patterns = ["login*.lrz.de".to_owned()];
-    let job = |id: &str| Some(id.to_owned());
-    assert_eq!(Place::judge("box", &[], None, None), Place::Workstation);
-    assert_eq!(Place::judge("login01.lrz.de", &patterns, job("7"), sbatch), Place::SlurmJob { id: "7".into() });
-    assert!(matches!(Place::judge("box", &[], None, sbatch), Place::LoginNode { .. }));
-    assert!(matches!(Place::judge("login01.lrz.de", &patterns, None, None), Place::LoginNode { .. }));
-    assert_eq!(Place::judge("gpu7.lrz.de", &patterns, None, sbatch), Place::Workstation, "named login nodes decide");
-    for other in ["login.lrz.de.evil", "xlogin1.lrz.de", "login"] {
-        assert_eq!(Place::judge(other, &patterns, None, None), Place::Workstation, "{other}");
+    let judge = |signs: Signs| Place::judge(&signs, Some(&patterns));
+    assert!(matches!(judge(signs("login01.lrz.de", false, true)), Place::LoginNode { .. }));
+    assert!(matches!(judge(signs("other", true, false)), Place::LoginNode { .. }), "names add to what shows");
+    for other in ["login.lrz.de.evil", "xlogin1.lrz.de", "login", "gpu7.lrz.de"] {
+        assert_eq!(judge(signs(other, true, true)), Place::Workstation, "{other}");
     }
+    let job = Signs { job_id: Some("7".into()), ..signs("login01.lrz.de", true, false) };
+    assert_eq!(judge(job), Place::SlurmJob { id: "7".into() });
+}
+
+#[test]
+fn an_empty_list_says_that_no_host_is_a_login_node() {
+    assert_eq!(Place::judge(&signs("box", true, false), Some(&[])), Place::Workstation);
 }

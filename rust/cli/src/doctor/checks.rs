@@ -2,13 +2,13 @@
 
 use super::report::Finding;
 use crate::programs::{DATA, TRAIN_LAQ};
-use hlrp_config::{ConfigArgs, find_root, schema::LaqConfig};
+use hlrp_config::{ConfigArgs, ConfigError, find_root, schema::LaqConfig};
 use hlrp_track::{
     console::error_text,
     fs::{check_free, free_bytes},
     host::{Cpu, Gpu, Memory, Place, hostname},
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// GPU memory from which the full-size pixel model trains at its default batch.
 const FULL_SIZE_GPU_MIB: u64 = 16 << 10;
@@ -23,10 +23,18 @@ pub(super) fn directory() -> Finding {
     }
 }
 
-pub(super) fn place() -> Finding {
+/// The root of the configuration tree, and what it says about this machine.
+pub(super) type Config = Result<(PathBuf, LaqConfig), ConfigError>;
+
+pub(super) fn read_config(config: &ConfigArgs) -> Config {
+    Ok((find_root(config.config_dir.as_deref())?, config.compose()?.extract()?))
+}
+
+pub(super) fn place(config: &Config) -> Finding {
     let host = hostname();
-    match Place::detect(&[]) {
-        Place::Workstation => Finding::ok("host", format!("{host}, a workstation (no Slurm)")),
+    let login_nodes = config.as_ref().ok().and_then(|(_, config)| config.cluster.login_nodes.as_deref());
+    match Place::detect(login_nodes) {
+        Place::Workstation => Finding::ok("host", format!("{host}, training may run here (no Slurm job)")),
         Place::SlurmJob { id } => Finding::ok("host", format!("{host}, inside Slurm job {id}")),
         Place::LoginNode { reason } => {
             let text = format!("{host}, a login node ({reason}): no training here");
@@ -111,12 +119,10 @@ pub(super) fn ffmpeg() -> Finding {
 }
 
 /// The configuration tree, and the disks that its `paths` lie on.
-pub(super) fn config_and_disks(config: &ConfigArgs) -> Vec<Finding> {
-    let composed =
-        find_root(config.config_dir.as_deref()).and_then(|root| Ok((root, config.compose()?.extract::<LaqConfig>()?)));
-    let (root, LaqConfig { paths, logging, .. }) = match composed {
+pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
+    let (root, LaqConfig { paths, logging, .. }) = match config {
         Ok(found) => found,
-        Err(error) => return vec![Finding::problem("config", &error_text(&error))],
+        Err(error) => return vec![Finding::problem("config", &error_text(error))],
     };
     let disk = |name, path: &Path| {
         let floor = logging.min_free_gb;

@@ -30,16 +30,17 @@ pub(crate) fn run(options: &DoctorOptions) -> Result<ExitCode> {
 
 fn examine(options: &DoctorOptions) -> Report {
     let gpus = hlrp_track::host::gpus();
+    let config = checks::read_config(&options.config);
     let mut findings = vec![
         checks::directory(),
-        checks::place(),
+        checks::place(&config),
         checks::cpu(),
         checks::memory(),
         checks::gpu(&gpus),
         checks::libtorch(&gpus),
         checks::ffmpeg(),
     ];
-    findings.extend(checks::config_and_disks(&options.config));
+    findings.extend(checks::config_and_disks(&config));
     findings.push(checks::fits(&gpus));
     Report { findings }
 }

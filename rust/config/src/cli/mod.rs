@@ -3,8 +3,8 @@
 mod show;
 
 use crate::{
-    Composed, ConfigArgs, ConfigError, ErrorKind, complete, compose, diff, find_root, from_resolved, groups, inspect,
-    schema::Stage,
+    Composed, ConfigArgs, ConfigError, ErrorKind, Finding, Outcome, complete, compose, diff, find_root, from_resolved,
+    groups, inspect, inspection::EXPERIMENT, num_runs, sweep,
 };
 use clap::{Args, Subcommand};
 use std::{
@@ -15,6 +15,10 @@ use std::{
 
 /// Exit code of a mistake in the configuration.
 pub const CONFIG_ERROR: u8 = 2;
+
+const SWEEP_EXAMPLE: &str = "\
+Example, one run after the other on this machine:
+  hlrp config sweep experiment=laq_lr_sweep | xargs -L 1 hlrp train-laq";
 
 /// Look into the configuration.
 #[derive(Debug, Clone, Subcommand)]
@@ -46,6 +50,9 @@ pub enum ConfigCommand {
         #[command(flatten)]
         tree: TreeArgs,
     },
+    /// Print the runs of a sweep: one line for each combination of the values in sweep.params, with all its words.
+    #[command(after_help = SWEEP_EXAMPLE)]
+    Sweep(ConfigArgs),
     /// Print the script that teaches a shell to complete groups, options and keys: source <(hlrp config completion)
     Completion,
     /// Print what a half-typed override can become; the completion script calls it.
@@ -88,6 +95,7 @@ pub fn run(command: &ConfigCommand) -> Result<ExitCode, ConfigError> {
         ConfigCommand::Show(arguments) => show::show(arguments),
         ConfigCommand::Explain { key, config } => print(&config.compose()?.explain(key)?.to_string()),
         ConfigCommand::Diff { left, right, tree } => differences(left, right, tree),
+        ConfigCommand::Sweep(config) => print_sweep(config),
         ConfigCommand::Completion => print(include_str!("completion.bash")),
         ConfigCommand::Complete { word } => {
             print(&complete(word).into_iter().map(|line| line + "\n").collect::<String>())
@@ -107,7 +115,8 @@ fn print(text: &str) -> Result<ExitCode, ConfigError> {
 }
 
 fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
-    let groups = groups(&tree.root()?)?;
+    let root = tree.root()?;
+    let groups = groups(&root)?;
     if let Some(name) = only.filter(|name| groups.iter().all(|group| group.name != *name)) {
         let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
         let error = ConfigError::new(ErrorKind::File, format!("there is no group '{name}'"));
@@ -119,11 +128,32 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
         text += &format!("{}\n", group.name);
         for option in &group.options {
             let description = option.description.as_deref().unwrap_or_default();
-            text += format!("  {:width$}  {description}", option.name).trim_end();
+            let runs = if group.name == EXPERIMENT { sweep_note(&root, &tree.config_name, &option.name) } else { None };
+            let runs = runs.unwrap_or_default();
+            text += format!("  {:width$}  {description}{runs}", option.name).trim_end();
             text.push('\n');
         }
     }
     print(&text)
+}
+
+/// How many runs an experiment makes, if several; a mistake in it is for `check` to tell.
+fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String> {
+    let composed = compose(root, config_name, &[format!("{EXPERIMENT}={experiment}")]).ok()?;
+    let num_runs = num_runs(&composed).ok()?;
+    (num_runs > 1).then(|| format!(" [{num_runs} runs]"))
+}
+
+fn print_sweep(config: &ConfigArgs) -> Result<ExitCode, ConfigError> {
+    let runs = sweep(&find_root(config.config_dir.as_deref())?, &config.config_name, &config.overrides)?;
+    let line = |words: &[String]| words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ") + "\n";
+    print(&runs.iter().map(|run| line(&run.overrides)).collect::<String>())
+}
+
+/// A word as a shell and xargs read it back.
+fn shell_quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-+./=:,@%".contains(char);
+    if word.chars().all(is_plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
@@ -153,12 +183,19 @@ fn side(name: &str, tree: &TreeArgs) -> Result<Composed, ConfigError> {
 
 fn check(tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
     let findings = inspect(&tree.root()?, &tree.config_name)?;
-    let num_wrong = findings.iter().filter(|finding| finding.error.is_some()).count();
+    let mut num_wrong = 0;
     let mut text = String::new();
-    for finding in &findings {
-        match &finding.error {
-            None => text += &format!("ok     {}\n", finding.subject),
-            Some(error) => text += &format!("WRONG  {}\n{}\n", finding.subject, indented(&error.to_string())),
+    for Finding { subject, outcome } in &findings {
+        match outcome {
+            // A pair of experiment and cluster is worth a line only when something is to be said about it.
+            Outcome::Good { .. } if subject.contains(' ') => {}
+            Outcome::Good { needs } if needs.is_empty() => text += &format!("ok     {subject}\n"),
+            Outcome::Good { needs } => text += &format!("ok     {subject}  needs {}=...\n", needs.join("=..., ")),
+            Outcome::DoesNotFit(error) => text += &format!("unfit  {subject}\n{}\n", indented(&error.to_string())),
+            Outcome::Wrong(error) => {
+                num_wrong += 1;
+                text += &format!("WRONG  {subject}\n{}\n", indented(&error.to_string()));
+            }
         }
     }
     text += &format!("{} composed, {num_wrong} wrong\n", findings.len());
@@ -168,9 +205,4 @@ fn check(tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("       {line}")).collect::<Vec<_>>().join("\n")
-}
-
-/// Types and checks a composition that names its stage.
-fn extract(composed: &Composed) -> Result<(), ConfigError> {
-    if crate::inspection::is_ours(composed) { Stage::of(composed)?.check(composed) } else { Ok(()) }
 }

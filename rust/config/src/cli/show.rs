@@ -1,7 +1,7 @@
 //! `hlrp config show`
 
-use super::{extract, print};
-use crate::{ConfigArgs, ConfigError, compose_raw, find_root};
+use super::print;
+use crate::{ConfigArgs, ConfigError, compose_raw, find_root, inspection::check_typed};
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<ExitCode, ConfigError> {
     } else {
         let composed = raw.resolve()?;
         if !arguments.raw {
-            extract(&composed)?;
+            check_typed(&composed)?;
         }
         (composed.tree().clone(), composed.to_yaml())
     };

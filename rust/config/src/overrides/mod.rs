@@ -6,7 +6,7 @@ mod cast;
 mod lexer;
 mod parser;
 
-pub(crate) use parser::{parse, typed_value};
+pub(crate) use parser::{parse, split_commas, typed_value};
 
 use crate::{Origin, Value};
 

@@ -70,6 +70,28 @@ pub(crate) fn typed_value(text: &str, origin: &Origin) -> Option<Value> {
     value_or_reason(text, origin).ok()
 }
 
+/// The parts of a text between its commas outside of quotes and brackets; the whole text where it does not follow the
+/// grammar.
+pub(crate) fn split_commas(text: &str) -> Vec<&str> {
+    let Ok(tokens) = tokens(text) else { return vec![text] };
+    let mut parts = Vec::new();
+    let (mut start, mut end, mut depth) = (0, 0, 0);
+    for token in tokens {
+        match token.kind {
+            Kind::ParenOpen | Kind::BracketOpen | Kind::BraceOpen => depth += 1,
+            Kind::ParenClose | Kind::BracketClose | Kind::BraceClose => depth -= 1,
+            Kind::Comma if depth == 0 => {
+                parts.push(&text[start..end]);
+                start = end + token.text.len();
+            }
+            _ => {}
+        }
+        end += token.text.len();
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
 /// What is wrong, and what to do.
 type Reason = (String, Option<String>);
 

@@ -108,16 +108,14 @@ fn listed(roots: &[PathBuf]) -> String {
 /// The absolute path with links resolved, as far as it exists.
 fn real(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    absolute.components().fold(PathBuf::new(), |mut so_far, component| {
-        match component {
-            Component::ParentDir => {
-                so_far.pop();
-                so_far
-            }
-            component => {
-                so_far.push(component);
-                so_far.canonicalize().unwrap_or(so_far)
-            }
+    absolute.components().fold(PathBuf::new(), |mut so_far, component| match component {
+        Component::ParentDir => {
+            so_far.pop();
+            so_far
+        }
+        component => {
+            so_far.push(component);
+            so_far.canonicalize().unwrap_or(so_far)
         }
     })
 }
@@ -158,15 +156,19 @@ impl ClusterConfig {
             ("container.image", self.container.image.is_some()),
         ];
         needed.into_iter().try_for_each(|(key, is_set)| {
-            require(is_set, key, "null, but a Slurm job needs it", format!("set cluster.{key}, or slurm.enabled to false"))
+            require(
+                is_set,
+                key,
+                "null, but a Slurm job needs it",
+                format!("set cluster.{key}, or slurm.enabled to false"),
+            )
         })
     }
 }
 
 impl Check for ComputeConfig {
     fn check(&self) -> Checked {
-        let counts =
-            [("num_nodes", self.num_nodes), ("cpus_per_task", self.cpus_per_task), ("mem_gb", self.mem_gb)];
+        let counts = [("num_nodes", self.num_nodes), ("cpus_per_task", self.cpus_per_task), ("mem_gb", self.mem_gb)];
         counts.into_iter().try_for_each(|(key, count)| count.map_or(Ok(()), |count| at_least(key, count, 1)))?;
         let Some(time_limit) = &self.time_limit else { return Ok(()) };
         let good = TIME_LIMIT.is_match(time_limit) && time_limit.contains(|digit| ('1'..='9').contains(&digit));
@@ -179,5 +181,10 @@ impl Check for ComputeConfig {
 fn check_image(image: &Path) -> Checked {
     let text = image.to_string_lossy();
     let good = image.is_absolute() && text.ends_with(".sqsh") && !text.contains([',', ':', '\n']);
-    require(good, "image", format!("'{text}' is not the full path of a .sqsh file"), "for example /storage/enroot/name.sqsh")
+    require(
+        good,
+        "image",
+        format!("'{text}' is not the full path of a .sqsh file"),
+        "for example /storage/enroot/name.sqsh",
+    )
 }

@@ -353,6 +353,8 @@ impl Check for VlaModelConfig {
             "this mode learns latent actions, and no teacher is given",
             "give a run directory or checkpoint folder of `hlrp train-laq`, or set model.mode=actions",
         )
+        .map_err(Problem::unset)
+        .map_err(Problem::unset)
     }
 }
 

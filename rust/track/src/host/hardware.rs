@@ -60,6 +60,12 @@ pub struct Gpu {
     pub driver: String,
 }
 
+/// Whether the NVIDIA driver shows a GPU; cheaper than [`gpus`].
+pub fn has_gpu() -> bool {
+    fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some())
+        || std::path::Path::new("/dev/nvidia0").exists()
+}
+
 /// The NVIDIA GPUs of this machine, as `nvidia-smi` lists them.
 ///
 /// # Errors

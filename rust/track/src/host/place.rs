@@ -9,7 +9,7 @@ use std::{
 /// What kind of place a process runs in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// No Slurm here.
+    /// Training may run here.
     Workstation,
     /// Inside an allocation.
     SlurmJob {
@@ -23,29 +23,52 @@ pub enum Place {
     },
 }
 
+/// What a machine shows from which its place is judged.
+#[derive(Debug, Clone, Default)]
+pub struct Signs {
+    /// Host name.
+    pub host: String,
+    /// Id of the Slurm job that this process belongs to.
+    pub job_id: Option<String>,
+    /// Slurm's program that submits jobs.
+    pub sbatch: Option<PathBuf>,
+    /// Whether the driver shows a GPU.
+    pub has_gpu: bool,
+}
+
+impl Signs {
+    /// Those of this machine.
+    pub fn read() -> Self {
+        Self {
+            host: super::hostname(),
+            job_id: env::get(env::SLURM_JOB_ID),
+            sbatch: find_program("sbatch"),
+            has_gpu: super::has_gpu(),
+        }
+    }
+}
+
 impl Place {
-    /// The place of this process. `login_node_names` are host name patterns with `*`; without them, a host with `sbatch` and no job
-    /// counts as a login node.
-    pub fn detect(login_node_names: &[String]) -> Self {
-        Self::judge(
-            &super::hostname(),
-            login_node_names,
-            env::get(env::SLURM_JOB_ID),
-            find_program("sbatch").as_deref(),
-        )
+    /// The place of this process. `login_nodes` are patterns of host names with `*`; see [`Place::judge`].
+    pub fn detect(login_nodes: Option<&[String]>) -> Self {
+        Self::judge(&Signs::read(), login_nodes)
     }
 
-    /// The rule of [`Place::detect`] for known facts.
-    pub fn judge(host: &str, login_node_names: &[String], job_id: Option<String>, sbatch: Option<&Path>) -> Self {
-        if let Some(id) = job_id {
-            return Self::SlurmJob { id };
+    /// Inside a job a host is no login node. Otherwise it is one if its name matches a pattern, or if it looks like one: jobs can be
+    /// submitted from it and it has no GPU. An empty list of patterns says that no host is one.
+    pub fn judge(signs: &Signs, login_nodes: Option<&[String]>) -> Self {
+        if let Some(id) = &signs.job_id {
+            return Self::SlurmJob { id: id.clone() };
         }
-        if let Some(pattern) = login_node_names.iter().find(|pattern| matches(pattern, host)) {
-            return Self::LoginNode { reason: format!("its name matches {pattern:?}") };
+        let patterns = login_nodes.unwrap_or_default();
+        if let Some(pattern) = patterns.iter().find(|pattern| matches(pattern, &signs.host)) {
+            return Self::LoginNode { reason: format!("its name matches {pattern:?} of cluster.login_nodes") };
         }
-        match sbatch {
-            Some(path) if login_node_names.is_empty() => {
-                Self::LoginNode { reason: format!("{} is here and {} is not set", path.display(), env::SLURM_JOB_ID) }
+        let may_guess = login_nodes.is_none_or(|patterns| !patterns.is_empty());
+        match &signs.sbatch {
+            Some(sbatch) if may_guess && !signs.has_gpu => {
+                let id = env::SLURM_JOB_ID;
+                Self::LoginNode { reason: format!("it has {}, no GPU, and {id} is not set", sbatch.display()) }
             }
             _ => Self::Workstation,
         }
@@ -56,8 +79,8 @@ impl Place {
 ///
 /// # Errors
 /// [`TrackError::LoginNode`].
-pub fn refuse_login_node(program: &str, login_node_names: &[String], allow: bool) -> Result<()> {
-    match Place::detect(login_node_names) {
+pub fn refuse_login_node(program: &str, login_nodes: Option<&[String]>, allow: bool) -> Result<()> {
+    match Place::detect(login_nodes) {
         Place::LoginNode { reason } if !allow => {
             Err(TrackError::LoginNode { program: program.into(), host: super::hostname(), reason })
         }

@@ -3,7 +3,7 @@
 use super::{Program, args::Arguments, closing, num_threads};
 use crate::{Outcome, Settings, StopRequest, Trainer};
 use anyhow::Context;
-use hlrp_config::Composed;
+use hlrp_config::{Composed, ConfigError};
 use hlrp_config::schema::{LogLevel, RunConfig, TrainingRun};
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
@@ -29,14 +29,17 @@ impl Setup {
 /// Trains; gives nothing when only the configuration was asked for.
 pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
     let composed = arguments.compose()?;
-    let config: P::Config = composed.extract()?;
+    let config: P::Config = composed.extract_run()?;
     if arguments.print_config {
         console::print(&composed.to_yaml());
         return Ok(None);
     }
     let common = config.run();
+    if let Some(run_dir) = &arguments.resume {
+        common.cluster.refuse_outside("--resume", run_dir).map_err(ConfigError::from)?;
+    }
     console::init(level(common.logging.level), 0)?;
-    host::refuse_login_node(P::NAME, &[], arguments.allow_login_node)?;
+    host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
 
     let stop = StopRequest::listen()?;
     let device = hlrp_torch::select_device(common.device)?;

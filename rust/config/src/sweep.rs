@@ -1,0 +1,164 @@
+//! Sweeps: one experiment whose `sweep.params` lists values for some keys, and the runs that they make.
+
+mod values;
+
+use crate::{Composed, ConfigError, ErrorKind, Node, Value, compose, error::Result, inspection::check_typed};
+use std::{collections::BTreeSet, path::Path};
+use values::{Choice, choices, word_value};
+
+/// The section's key, and the word with which a single run of a sweep is none any more.
+const PARAMS: &str = "sweep.params";
+const NO_SWEEP: &str = "sweep.params=null";
+const NAME: &str = "experiment.name";
+const RUN_DIR: &str = "logging.run_dir";
+
+/// More runs than this are a mistake.
+const MAX_RUNS: usize = 10_000;
+
+/// Letters of a value in a run's name, where that tells the runs apart.
+const LABEL_LEN: usize = 8;
+
+/// One run of a sweep.
+#[derive(Debug, Clone)]
+pub struct SweepRun {
+    /// All words of its command line: those of the user, its values, its name.
+    pub overrides: Vec<String>,
+    /// What the sweep adds to `experiment.name`; none when there is a single run.
+    pub suffix: Option<String>,
+    /// Its configuration.
+    pub composed: Composed,
+}
+
+/// The runs that `overrides` make: every combination of the values in `sweep.params`, the last key fastest, or the one
+/// run where there is no sweep. Each is composed on its own, and has its own name and run directory.
+///
+/// # Errors
+/// Any mistake in the configuration of any run, or two runs with one directory.
+pub fn sweep(root: &Path, config_name: &str, overrides: &[String]) -> Result<Vec<SweepRun>> {
+    let composed = compose(root, config_name, overrides)?;
+    let Some(params) = params(&composed)? else {
+        return Ok(vec![SweepRun { overrides: overrides.to_vec(), suffix: None, composed }]);
+    };
+    let combinations = product(&params);
+    let suffixes = if combinations.len() == 1 { vec![None] } else { suffixes(&combinations) };
+    let mut run_dirs = BTreeSet::new();
+    let mut runs = Vec::new();
+    for (combination, suffix) in combinations.into_iter().zip(suffixes) {
+        let mut words = overrides.to_vec();
+        words.extend(combination.iter().map(|(key, choice)| format!("{key}={}", choice.text)));
+        words.push(NO_SWEEP.into());
+        if let Some(suffix) = &suffix {
+            words.extend(compose(root, config_name, &words)?.tree().get(NAME).map(|name| named(name, suffix)));
+        }
+        let composed = compose(root, config_name, &words)?;
+        check_typed(&composed)?;
+        if let Some(run_dir) = composed.tree().get(RUN_DIR)
+            && !run_dirs.insert(run_dir.summary())
+        {
+            let message = format!("{RUN_DIR}: two runs of the sweep would write {}", run_dir.summary());
+            let error = ConfigError::new(ErrorKind::Value, message).at(&run_dir.origin);
+            return Err(error.hint("let it hold ${experiment.name}, to which a sweep adds what differs"));
+        }
+        runs.push(SweepRun { overrides: words, suffix, composed });
+    }
+    Ok(runs)
+}
+
+/// How many runs a composition makes.
+///
+/// # Errors
+/// Values that cannot be swept over.
+pub fn num_runs(composed: &Composed) -> Result<usize> {
+    Ok(params(composed)?.map_or(1, |params| product(&params).len()))
+}
+
+fn named(name: &Node, suffix: &str) -> String {
+    let name = Value::Str(format!("{}_{suffix}", name.summary()));
+    format!("{NAME}={}", word_value(&Node::new(name, crate::Origin::word(NAME))))
+}
+
+/// The swept keys with their values; none where there is no sweep.
+fn params(composed: &Composed) -> Result<Option<Vec<(String, Vec<Choice>)>>> {
+    let Some(node) = composed.tree().get(PARAMS) else { return Ok(None) };
+    let mut params = Vec::new();
+    match &node.value {
+        Value::Null => return Ok(None),
+        Value::Map(_) => collect(node, "", &mut params)?,
+        _ => {
+            let message = format!("{PARAMS}: {} where keys with their values belong", node.summary());
+            let error = ConfigError::new(ErrorKind::Type, message).at(&node.origin);
+            return Err(error.hint("write key: [value, value] lines, or null for a single run"));
+        }
+    }
+    let num_runs = params.iter().try_fold(1usize, |runs, (_, values)| runs.checked_mul(values.len()));
+    match num_runs {
+        _ if params.is_empty() => Ok(None),
+        Some(num_runs) if num_runs <= MAX_RUNS => Ok(Some(params)),
+        _ => {
+            let message = format!("{PARAMS}: more than {MAX_RUNS} combinations");
+            Err(ConfigError::new(ErrorKind::Value, message).at(&node.origin).hint("sweep over fewer values"))
+        }
+    }
+}
+
+/// A section inside the section is a longer key: `a: {b: [1]}` is `a.b: [1]`.
+fn collect(node: &Node, path: &str, params: &mut Vec<(String, Vec<Choice>)>) -> Result<()> {
+    for (key, child) in node.as_map().into_iter().flatten() {
+        let key = crate::node::join(path, key);
+        match &child.value {
+            Value::Map(_) => collect(child, &key, params)?,
+            _ => params.push((key.clone(), choices(&key, child)?)),
+        }
+    }
+    Ok(())
+}
+
+type Combination<'a> = Vec<(&'a str, &'a Choice)>;
+
+fn product(params: &[(String, Vec<Choice>)]) -> Vec<Combination<'_>> {
+    params.iter().fold(vec![Vec::new()], |combinations, (key, choices)| {
+        let mut longer = Vec::new();
+        for combination in combinations {
+            longer.extend(choices.iter().map(|choice| [combination.as_slice(), &[(key.as_str(), choice)]].concat()));
+        }
+        longer
+    })
+}
+
+/// `lr3e4_seed7`: the last part of each key with its value, shortened as long as that tells the runs apart.
+fn suffixes(combinations: &[Combination<'_>]) -> Vec<Option<String>> {
+    let suffix = |combination: &Combination<'_>, length: usize| -> String {
+        let label = |(key, choice): &(&str, &Choice)| {
+            let last = key.split('@').next().and_then(|key| key.rsplit(['.', '/']).next()).unwrap_or_default();
+            format!("{last}{}", choice.label().chars().take(length).collect::<String>())
+        };
+        combination.iter().map(label).collect::<Vec<_>>().join("_")
+    };
+    let all = |length: usize| combinations.iter().map(|combination| suffix(combination, length)).collect::<Vec<_>>();
+    let differ = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len() == names.len();
+    let [short, long] = [all(LABEL_LEN), all(usize::MAX)];
+    let names = match () {
+        () if differ(&short) => short,
+        () if differ(&long) => long,
+        () => short.into_iter().enumerate().map(|(i, name)| format!("{name}_{}", i + 1)).collect(),
+    };
+    names.into_iter().map(Some).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::values::Choice;
+
+    fn suffixes(values: &[&str]) -> Vec<String> {
+        let choices: Vec<Choice> = values.iter().map(|text| Choice { text: (*text).into() }).collect();
+        let combinations: Vec<_> = choices.iter().map(|choice| vec![("a.task", choice)]).collect();
+        super::suffixes(&combinations).into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn names_of_runs_differ_whatever_their_values() {
+        assert_eq!(suffixes(&["3e-4", "1e-5"]), ["task3e4", "task1e5"]);
+        assert_eq!(suffixes(&["mt10_only_a", "mt10_only_b"]), ["taskmt10_only_a", "taskmt10_only_b"]);
+        assert_eq!(suffixes(&["0.1", "01"]), ["task01_1", "task01_2"]);
+    }
+}
