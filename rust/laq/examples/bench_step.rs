@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 use hlrp_config::{Composed, ConfigArgs, schema::LaqConfig};
 use hlrp_data::{Batch, Position};
-use hlrp_laq::{LaqModel, LaqTask, PairData, Parts};
+use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
 use hlrp_track::{RunDir, run::RunInfo};
 use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
 use serde_json::json;
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let composed = arguments.config.compose()?;
     let config: LaqConfig = composed.extract()?;
     let batch_size = config.data.loader.batch_size;
-    let mut data = PairData::open(&config, &|_, _, _, _| {})?;
+    let mut data = open_pairs(&config, &|_, _, _, _| {})?;
     let with_data = step_seconds(&config, &composed, &mut data)?;
     let batch = data.train(Position::default())?.next_batch()?;
     let without_data = step_seconds(&config, &composed, &mut Repeated { batch, data })?;
@@ -96,7 +96,7 @@ fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn Training
 /// Data that costs nothing: one batch, again and again.
 struct Repeated {
     batch: Batch,
-    data: PairData,
+    data: hlrp_train::LoaderData,
 }
 
 impl TrainingData for Repeated {

@@ -5,7 +5,7 @@ use crate::{Dims, LaqError, LaqModel, Parts, eval_step};
 use hlrp_config::schema::LaqModelConfig;
 use hlrp_nn::Pass;
 use hlrp_train::checkpoint::{Manifest, find, read_weights};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Tensor, no_grad};
 
 /// A frozen latent action model.
@@ -26,20 +26,29 @@ impl LaqInference {
     /// # Errors
     /// A folder that is no whole checkpoint of stage 1.
     pub fn load(path: &Path, parts: Parts, device: Device) -> anyhow::Result<Self> {
-        let dir = find(path)?;
-        let manifest = Manifest::verify(&dir)?;
-        let no_model = |problem: String| LaqError::Checkpoint { path: dir.join("manifest.json"), problem };
-        if manifest.task["stage"] != "laq" {
-            return Err(no_model("task.stage is not `laq`".into()).into());
-        }
-        let config: LaqModelConfig = serde_json::from_value(manifest.task["model"].clone())
-            .map_err(|error| no_model(format!("task.model is no model: {error}")))?;
+        let (dir, manifest, config) = open(path)?;
         let model = LaqModel::new(&config, parts, device)?;
         let is_decoder =
             |name: &str| DECODER_PLACES.iter().any(|place| name.starts_with(place)) && !name.starts_with(ENCODER_PLACE);
         let weights: Vec<(String, Tensor)> =
             read_weights(&dir)?.into_iter().filter(|(name, _)| parts == Parts::All || !is_decoder(name)).collect();
         model.store().load_strict(&weights).map_err(LaqError::from)?;
+        model.store().freeze();
+        Ok(Self { model, manifest })
+    }
+
+    /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: what codes are worth that nothing was
+    /// learned for. The state of the default generator is left as it was.
+    ///
+    /// # Errors
+    /// As [`LaqInference::load`].
+    pub fn random(path: &Path, parts: Parts, device: Device, seed: u64) -> anyhow::Result<Self> {
+        let (_, manifest, config) = open(path)?;
+        let before = hlrp_torch::rng::state(Device::Cpu)?;
+        hlrp_torch::rng::seed(Device::Cpu, seed)?;
+        let model = LaqModel::new(&config, parts, device);
+        hlrp_torch::rng::set_state(Device::Cpu, &before)?;
+        let model = model?;
         model.store().freeze();
         Ok(Self { model, manifest })
     }
@@ -97,4 +106,17 @@ impl LaqInference {
         let pixels_BCHW = predictions.pixels_BCHW.or(predictions.aux_BCHW).ok_or(LaqError::NoDecoder("pixel"))?;
         Ok((step.ids_BS, pixels_BCHW))
     }
+}
+
+/// The folder, manifest and model of a checkpoint of stage 1.
+fn open(path: &Path) -> anyhow::Result<(PathBuf, Manifest, LaqModelConfig)> {
+    let dir = find(path)?;
+    let manifest = Manifest::verify(&dir)?;
+    let no_model = |problem: String| LaqError::Checkpoint { path: dir.join("manifest.json"), problem };
+    if manifest.task["stage"] != "laq" {
+        return Err(no_model("task.stage is not `laq`".into()).into());
+    }
+    let config: LaqModelConfig = serde_json::from_value(manifest.task["model"].clone())
+        .map_err(|error| no_model(format!("task.model is no model: {error}")))?;
+    Ok((dir, manifest, config))
 }

@@ -19,7 +19,7 @@ mod step;
 mod task;
 mod validation;
 
-pub use data::{PairData, ROLE};
+pub use data::{ROLE, open_pairs};
 pub use dims::Dims;
 pub use draws::{Draws, TorchDraws};
 pub use error::LaqError;

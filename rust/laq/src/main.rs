@@ -1,7 +1,8 @@
 //! `hlrp-train-laq`: trains stage 1.
 
 use hlrp_config::schema::LaqConfig;
-use hlrp_laq::{CODE_HISTOGRAM, LaqModel, LaqTask, PairData, Parts, RECONSTRUCTIONS};
+use hlrp_laq::{CODE_HISTOGRAM, LaqModel, LaqTask, Parts, RECONSTRUCTIONS, open_pairs};
+use hlrp_train::LoaderData;
 use hlrp_train::program::{Closing, CurvePicture, Program, Setup};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -14,7 +15,7 @@ struct Laq;
 impl Program for Laq {
     type Config = LaqConfig;
     type Task = LaqTask;
-    type Data = PairData;
+    type Data = LoaderData;
 
     const NAME: &'static str = "hlrp-train-laq";
     const COMMAND: &'static str = "hlrp train-laq";
@@ -26,8 +27,8 @@ impl Program for Laq {
   hlrp train-laq experiment=laq_pixel data.sources.metaworld_mt5.root=/data/mine
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_tiny";
 
-    fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, PairData)> {
-        let data = PairData::open(config, &Setup::report_cache)?;
+    fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
+        let data = open_pairs(config, &Setup::report_cache)?;
         let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device)?, config);
         Ok((task, data))
     }

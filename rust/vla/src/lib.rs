@@ -16,7 +16,10 @@ mod observation;
 mod pooled;
 mod processor;
 mod schedule;
+mod setup;
+mod task;
 mod teacher;
+mod validation;
 
 pub use artifact::{Artifact, Description, Manifest, PairSpacing, Provenance, TeacherIdentity};
 pub use error::VlaError;
@@ -34,4 +37,7 @@ pub use observation::{ActionTarget, CameraImages, Language, LatentTarget, Observ
 pub use pooled::{BACKBONE as POOLED_BACKBONE, PooledConfig, PooledModel};
 pub use processor::{Present, Processor, ProcessorConfig, PromptConfig};
 pub use schedule::LerobotCosine;
-pub use teacher::{Teacher, resize_frames};
+pub use setup::prepare;
+pub use task::VlaTask;
+pub use teacher::{Teacher, TeacherWeights, resize_frames};
+pub use validation::{CHUNKS, SAMPLES};

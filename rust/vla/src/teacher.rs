@@ -2,36 +2,70 @@
 //!
 //! Its sizes and its pair spacing come from its checkpoint; a policy or a data request that contradicts them is refused.
 //!
+//! What a policy learns are code vectors *standardised over the codebook*: each number minus its mean over all codes, divided by its
+//! deviation. The rows of a trained codebook lie close to each other beside a common mean far larger than their differences, so that a flow
+//! that starts at unit noise could not tell them apart. The scaling follows from the teacher's weights alone.
+//!
 //! Shape suffixes: B samples, T = 2 frames, C colours, H×W pixels, S code slots, D numbers of a code vector.
 
 use crate::artifact::{PairSpacing, TeacherIdentity};
 use crate::{LatentConfig, LatentTarget, VlaError};
 use hlrp_laq::{LaqInference, Parts};
 use hlrp_torch::Autocast;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Weight files of a checkpoint; the first that it has is the one in use.
 const WEIGHTS: [&str; 2] = ["ema.safetensors", "model.safetensors"];
 
+/// Keeps a number finite that all codes share.
+const MIN_DEVIATION: f64 = 1e-6;
+
+/// Which weights a teacher has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TeacherWeights {
+    /// Those of its checkpoint.
+    Trained,
+    /// Fresh ones of the same architecture, drawn from `seed`: a control, whose codes nothing was learned for.
+    Random {
+        /// Equal seeds give equal teachers.
+        seed: u64,
+    },
+}
+
 /// The teacher: encoder and quantizer only.
 pub struct Teacher {
     model: LaqInference,
     identity: TeacherIdentity,
+    /// `float32 [K,D]` standardised code vectors.
+    codebook_KD: Tensor,
     device: Device,
 }
 
 impl Teacher {
-    /// Loads a checkpoint folder or run directory of stage 1.
+    /// Loads a checkpoint folder or run directory of stage 1, or draws random weights for it.
     ///
     /// # Errors
     /// A folder that is no whole checkpoint of stage 1.
-    pub fn load(path: &Path, device: Device) -> Result<Self, VlaError> {
+    pub fn load(path: &Path, weights: TeacherWeights, device: Device) -> Result<Self, VlaError> {
         let hint = "give a checkpoint folder or run directory of `hlrp train-laq`";
         let refuse = |problem: String| VlaError::file(path, problem, hint);
-        let model = LaqInference::load(path, Parts::Encoder, device).map_err(|error| refuse(format!("{error:#}")))?;
+        let model = match weights {
+            TeacherWeights::Trained => LaqInference::load(path, Parts::Encoder, device),
+            TeacherWeights::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
+        };
+        let model = model.map_err(|error| refuse(format!("{error:#}")))?;
         let manifest = model.manifest();
-        let sha256 = WEIGHTS.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone());
+        let sha256 = match weights {
+            TeacherWeights::Trained => {
+                WEIGHTS.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone())
+            }
+            TeacherWeights::Random { seed } => {
+                let origin = format!("random weights from seed {seed} of {}", manifest.task["model"]);
+                Some(hex::encode(Sha256::digest(origin)))
+            }
+        };
         let pair: PairSpacing = serde_json::from_value(manifest.task["pair"].clone())
             .map_err(|error| refuse(format!("its manifest states no pair spacing: {error}")))?;
         let dims = model.dims();
@@ -43,7 +77,9 @@ impl Teacher {
             image_size: dims.image_size,
             pair,
         };
-        Ok(Self { model, identity, device })
+        let codes_K1 = Tensor::arange(identity.codebook_size, (Kind::Int64, device)).unsqueeze(1);
+        let codebook_KD = standardised(&model.code_vectors(&codes_K1).squeeze_dim(1));
+        Ok(Self { model, identity, codebook_KD, device })
     }
 
     /// Who labels.
@@ -77,7 +113,7 @@ impl Teacher {
         Ok(())
     }
 
-    /// Code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair counts when both of its frames are real (`bool [B,2]`).
+    /// Standardised code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair counts when both of its frames are real (`bool [B,2]`).
     ///
     /// Frames of another size are brought to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do
     /// not depend on the precision of the training.
@@ -98,10 +134,22 @@ impl Teacher {
         Ok(self.model.codes(&resize_frames(frames_BTCHW, self.identity.image_size))?)
     }
 
-    /// Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
-    pub fn vectors(&self, codes_BS: &Tensor) -> Tensor {
-        self.model.code_vectors(codes_BS)
+    /// Every standardised code vector, `float32 [K,D]`.
+    pub fn codebook(&self) -> Tensor {
+        self.codebook_KD.shallow_clone()
     }
+
+    /// Standardised code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
+    pub fn vectors(&self, codes_BS: &Tensor) -> Tensor {
+        Tensor::embedding(&self.codebook_KD, codes_BS, -1, false, false)
+    }
+}
+
+/// Rows `[K,D]` with mean 0 and deviation 1 in every column.
+fn standardised(codebook_KD: &Tensor) -> Tensor {
+    let mean_1D = codebook_KD.mean_dim([0].as_slice(), true, Kind::Float);
+    let deviation_1D = codebook_KD.std_dim([0].as_slice(), false, true).clamp_min(MIN_DEVIATION);
+    (codebook_KD - mean_1D) / deviation_1D
 }
 
 /// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`, as the data loader does it.

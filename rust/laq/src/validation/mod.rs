@@ -1,20 +1,17 @@
 //! What a validation measures: losses beside the copy-frame baseline, whether the decoder uses the codes, how the codes are used.
 
 mod code_use;
-mod even_samples;
 mod pictures;
-mod sums;
 
 pub use pictures::{CODE_HISTOGRAM, RECONSTRUCTIONS};
 
 use crate::task::pairs_of;
 use crate::{DecoderLosses, EvalStep, LaqModel, eval_step, other_samples};
 use code_use::CodeUse;
-use even_samples::EvenSamples;
 use hlrp_nn::Pass;
+use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use pictures::{PicturedPair, draw};
-use sums::Sums;
 use tch::{Reduction, Tensor, no_grad};
 
 /// Evaluates `model` on `batches` with hard codes and every decoder at full weight, and draws `num_pictured` pairs.

@@ -4,7 +4,9 @@ mod bars;
 mod canvas;
 mod curves;
 mod grid;
+mod panels;
 
 pub use bars::{BarChart, draw_bars};
 pub use curves::{Curve, CurveChart, draw_curves, draw_metrics};
 pub use grid::{GridImage, ImageGrid, draw_grid};
+pub use panels::{PanelGrid, PanelLine, draw_panels};

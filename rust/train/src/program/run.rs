@@ -3,8 +3,8 @@
 use super::{Program, args::Arguments, closing, num_threads};
 use crate::{Outcome, Settings, StopRequest, Trainer};
 use anyhow::Context;
-use hlrp_config::{Composed, ConfigError};
 use hlrp_config::schema::{LogLevel, RunConfig, TrainingRun};
+use hlrp_config::{Composed, ConfigError};
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
 use std::path::{Path, PathBuf};

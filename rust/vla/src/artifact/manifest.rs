@@ -37,7 +37,8 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherIdentity {
-    /// SHA-256 of the file with its weights (the averaged ones, when its training averaged), in hexadecimal digits.
+    /// SHA-256 of the file with its weights (the averaged ones, when its training averaged), in hexadecimal digits. Of a teacher with
+    /// random weights: of a text with its seed and its architecture.
     pub sha256: String,
     /// Codes K.
     pub codebook_size: i64,

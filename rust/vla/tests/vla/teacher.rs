@@ -7,7 +7,7 @@ use hlrp_laq::{LaqInference, LaqModel, LaqTask, Parts, ROLE};
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
 use hlrp_train::{StopRequest, Trainer};
-use hlrp_vla::{LatentConfig, PairSpacing, Teacher};
+use hlrp_vla::{LatentConfig, PairSpacing, Teacher, TeacherWeights};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -48,15 +48,20 @@ fn pairs() -> Tensor {
 fn labels_with_the_codebook_rows_of_its_checkpoint_and_refuses_what_contradicts_it() {
     let parent = tempfile::tempdir().unwrap();
     let run_dir = run_of_stage_1(parent.path());
-    let teacher = Teacher::load(&run_dir, Device::Cpu).unwrap();
+    let teacher = Teacher::load(&run_dir, TeacherWeights::Trained, Device::Cpu).unwrap();
     let laq = LaqInference::load(&run_dir, Parts::Encoder, Device::Cpu).unwrap();
 
     // Labels: the vectors of the codes; a pair with a frame that is not real does not count.
     let pairs = pairs();
     let is_real_BT = Tensor::from_slice(&[true, true, true, false, false, true, true, true]).view([4, 2]);
     let labels = teacher.label(&pairs, &is_real_BT).unwrap();
-    let expected_BSD = laq.code_vectors(&laq.codes(&pairs).unwrap());
-    assert_eq!(distance(&labels.codes_BSD, &expected_BSD), 0.0);
+    // scaled to mean 0 and deviation 1 over the codebook.
+    let num_codes = laq.dims().codebook_size;
+    let codebook = laq.code_vectors(&Tensor::arange(num_codes, (Kind::Int64, Device::Cpu)).unsqueeze(1));
+    let (mean, deviation) =
+        (codebook.mean_dim([0].as_slice(), true, Kind::Float), codebook.std_dim([0].as_slice(), false, true));
+    let expected_BSD = (laq.code_vectors(&laq.codes(&pairs).unwrap()) - mean) / deviation;
+    assert!(distance(&labels.codes_BSD, &expected_BSD) < 1e-5);
     assert_eq!(Vec::<bool>::try_from(&labels.is_valid_B).unwrap(), [true, false, false, true]);
 
     // Frames of another size are brought to the teacher's: of a plain colour nothing is lost.
@@ -89,6 +94,6 @@ fn labels_with_the_codebook_rows_of_its_checkpoint_and_refuses_what_contradicts_
 #[test]
 fn a_folder_that_is_no_checkpoint_of_stage_1_is_refused() {
     let empty = tempfile::tempdir().unwrap();
-    let error = Teacher::load(empty.path(), Device::Cpu).err().unwrap().to_string();
+    let error = Teacher::load(empty.path(), TeacherWeights::Trained, Device::Cpu).err().unwrap().to_string();
     assert!(error.contains(&empty.path().display().to_string()) && error.contains("hint:"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! A few samples, spread evenly over a stream of unknown length.
 
 /// Keeps every n-th item; n doubles whenever too many have gathered.
-pub(super) struct EvenSamples<T> {
+pub struct EvenSamples<T> {
     kept: Vec<T>,
     wanted: usize,
     stride: usize,
@@ -9,12 +9,16 @@ pub(super) struct EvenSamples<T> {
 }
 
 impl<T> EvenSamples<T> {
-    pub(super) fn new(wanted: usize) -> Self {
+    /// Will give `wanted` items.
+    pub fn new(wanted: usize) -> Self {
         Self { kept: Vec::new(), wanted, stride: 1, num_offered: 0 }
     }
 
     /// Offers the next item, which is made only if it is kept.
-    pub(super) fn offer(&mut self, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// Whatever `make` returns.
+    pub fn offer(&mut self, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<()> {
         if self.wanted > 0 && self.num_offered.is_multiple_of(self.stride) {
             if self.kept.len() == 2 * self.wanted {
                 let mut position = 0..;
@@ -30,7 +34,7 @@ impl<T> EvenSamples<T> {
     }
 
     /// At most the wanted number of items, evenly spread over what was offered.
-    pub(super) fn take(self) -> Vec<T> {
+    pub fn take(self) -> Vec<T> {
         let (num_kept, num_taken) = (self.kept.len(), self.wanted.min(self.kept.len()));
         let chosen: Vec<usize> = (0..num_taken).map(|index| index * num_kept / num_taken).collect();
         self.kept.into_iter().enumerate().filter(|(index, _)| chosen.contains(index)).map(|(_, item)| item).collect()

@@ -1,0 +1,56 @@
+//! Datasets as the data of a run.
+
+use crate::{BatchStream, TrainingData, ValidationBatches};
+use hlrp_data::{Batch, LoadError, Loader, Mixture, Position, Shard, Split};
+use std::sync::Arc;
+
+/// Training and validation samples of opened datasets.
+pub struct LoaderData {
+    train: Arc<Mixture>,
+    validation: Arc<Mixture>,
+    seed: u64,
+}
+
+impl LoaderData {
+    /// Trains on the training episodes of `train` and validates on the held-out ones of `validation`, which may hold more per sample;
+    /// `seed` fixes the order.
+    ///
+    /// # Errors
+    /// No episode is held out, or none is long enough.
+    pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
+        if validation.anchors(Split::Validation).is_empty() {
+            let hint = "raise data.sources.<name>.num_val_episodes; an episode has to be longer than the offsets of one sample reach";
+            let (key, problem) = ("data.sources".to_owned(), "the validation set is empty".to_owned());
+            return Err(LoadError::Setting { key, problem, hint: hint.to_owned() }.into());
+        }
+        Ok(Self { train, validation, seed })
+    }
+
+    /// The opened datasets of the training.
+    pub fn mixture(&self) -> &Arc<Mixture> {
+        &self.train
+    }
+}
+
+impl TrainingData for LoaderData {
+    fn train(&mut self, position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
+        Ok(Box::new(Samples(Loader::train(&self.train, self.seed, Shard::SINGLE, position)?)))
+    }
+
+    fn validation(&mut self, limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
+        let batches = Loader::validation(&self.validation, limit_batches, Shard::SINGLE)?;
+        Ok(Box::new(batches.map(|batch| Ok(batch?))))
+    }
+}
+
+struct Samples(Loader);
+
+impl BatchStream for Samples {
+    fn next_batch(&mut self) -> anyhow::Result<Batch> {
+        Ok(self.0.next_batch()?)
+    }
+
+    fn position(&self) -> Position {
+        self.0.position()
+    }
+}

@@ -1,0 +1,7 @@
+//! Helpers for what a [`crate::Task`] measures.
+
+mod even_samples;
+mod sums;
+
+pub use even_samples::EvenSamples;
+pub use sums::Sums;

@@ -1,0 +1,128 @@
+//! Scaling of states and actions from the statistics of the datasets.
+
+use super::mistake;
+use crate::{Normalization, NormalizationMode};
+use hlrp_config::schema::{FeatureScaling, SourceConfig};
+use hlrp_data::lerobot::{FeatureStats, Info, read_stats};
+use std::collections::BTreeMap;
+
+/// Which vector of a source.
+#[derive(Clone, Copy)]
+pub(super) enum Vector {
+    State,
+    Action,
+}
+
+impl Vector {
+    fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Action => "action",
+        }
+    }
+
+    fn key(self, source: &SourceConfig) -> Option<&String> {
+        match self {
+            Self::State => source.state_key.as_ref(),
+            Self::Action => source.action_key.as_ref(),
+        }
+    }
+}
+
+/// Scaling of a vector with `dim` numbers over all `sources`.
+///
+/// Several datasets count by their frames: the mean is that of all frames, the deviation goes with it, minimum and maximum are the
+/// outermost, and so are the quantiles, which cannot be joined exactly.
+///
+/// # Errors
+/// Statistics that are missing, or sources whose vectors differ in width.
+pub(super) fn scaling(
+    vector: Vector,
+    scaling: FeatureScaling,
+    dim: usize,
+    sources: &BTreeMap<String, SourceConfig>,
+) -> anyhow::Result<Normalization> {
+    let mode = match scaling {
+        FeatureScaling::Identity => NormalizationMode::Identity,
+        FeatureScaling::MeanStd => NormalizationMode::MeanStd,
+        FeatureScaling::MinMax => NormalizationMode::MinMax,
+        FeatureScaling::Quantiles => NormalizationMode::Quantiles,
+    };
+    let mut parts = Vec::new();
+    for (name, source) in sources {
+        let Some(key) = vector.key(source) else { continue };
+        let width = Info::read(&source.root)?.features.get(key).map_or(dim, |feature| feature.width());
+        if width != dim {
+            let problem = format!("`{key}` has {width} numbers, that of another source {dim}");
+            let hint = "train on sources of one robot, or leave this one out";
+            return Err(mistake(&format!("data.sources.{name}.{}_key", vector.name()), problem, hint));
+        }
+        if let Some(stats) = read_stats(&source.root)?.remove(key) {
+            parts.push(stats);
+        }
+    }
+    Ok(Normalization::new(vector.name(), mode, dim, join(&parts))?)
+}
+
+/// Statistics over several datasets; those that every one of them has.
+fn join(parts: &[FeatureStats]) -> BTreeMap<String, Vec<f64>> {
+    if let [only] = parts {
+        return only.values.clone();
+    }
+    let all = |name: &str| -> Option<Vec<&Vec<f64>>> { parts.iter().map(|part| part.values.get(name)).collect() };
+    let count = |part: &FeatureStats| part.values.get("count").and_then(|count| count.first()).copied().unwrap_or(1.0);
+    let total: f64 = parts.iter().map(count).sum();
+    let averages = |lists: &[Vec<f64>]| -> Vec<f64> {
+        let width = lists.first().map_or(0, Vec::len);
+        let at = |index: usize| lists.iter().zip(parts).map(|(list, part)| list[index] * count(part)).sum::<f64>();
+        (0..width).map(|index| at(index) / total).collect()
+    };
+    let mut joined = BTreeMap::new();
+    if let (Some(means), Some(deviations)) = (all("mean"), all("std")) {
+        let mean = averages(&means.iter().map(|list| (*list).clone()).collect::<Vec<_>>());
+        let squares: Vec<Vec<f64>> = means
+            .iter()
+            .zip(&deviations)
+            .map(|(means, deviations)| means.iter().zip(*deviations).map(|(m, d)| m * m + d * d).collect())
+            .collect();
+        let deviation =
+            averages(&squares).iter().zip(&mean).map(|(square, mean)| (square - mean * mean).max(0.0).sqrt()).collect();
+        joined.insert("mean".to_owned(), mean);
+        joined.insert("std".to_owned(), deviation);
+    }
+    let outermost: [(&str, fn(f64, f64) -> f64); 4] =
+        [("min", f64::min), ("max", f64::max), ("q01", f64::min), ("q99", f64::max)];
+    for (name, choose) in outermost {
+        if let Some(lists) = all(name) {
+            let both = |a: Vec<f64>, b: &Vec<f64>| a.iter().zip(b).map(|(a, b)| choose(*a, *b)).collect();
+            let rest = lists.iter().skip(1);
+            joined.insert(
+                name.to_owned(),
+                rest.fold(lists.first().map_or(Vec::new(), |l| (*l).clone()), |a, b| both(a, b)),
+            );
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::join;
+    use hlrp_data::lerobot::FeatureStats;
+
+    #[test]
+    fn two_datasets_join_as_their_frames_would() {
+        let part = |values: &[(&str, f64)]| FeatureStats {
+            values: values.iter().map(|(name, value)| ((*name).to_owned(), vec![*value])).collect(),
+        };
+        // 1, 1, 1 and 3.
+        let joined = join(&[
+            part(&[("mean", 1.0), ("std", 0.0), ("min", 1.0), ("max", 1.0), ("count", 3.0)]),
+            part(&[("mean", 3.0), ("std", 0.0), ("min", 3.0), ("max", 3.0), ("count", 1.0)]),
+        ]);
+        assert_eq!(joined["mean"], [1.5]);
+        assert!((joined["std"][0] - 0.75_f64.sqrt()).abs() < 1e-12);
+        assert_eq!((joined["min"][0], joined["max"][0]), (1.0, 3.0));
+        assert!(!joined.contains_key("q01"), "no statistic is made up");
+    }
+}

@@ -1,0 +1,110 @@
+//! Errors of predictions beside those of two policies that do not look at the picture.
+//!
+//! *Predict the mean*: always the mean of the validation targets, for each step and number its own: the best that any constant can do, and
+//! better than the mean of the training set could. *Repeat the last*: for actions, every step of the chunk is the action of the frame
+//! before the present; for latent actions, the teacher's codes of the frame pair that ends at the present.
+//!
+//! Shape suffixes: B samples, T steps or slots, D numbers.
+
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+/// Keeps the cosine of a zero vector finite.
+const EPS: f64 = 1e-8;
+
+/// Sums over samples, float64 on the device.
+struct Sums {
+    count_TD: Tensor,
+    target_TD: Tensor,
+    target_square_TD: Tensor,
+    error_TD: Tensor,
+    repeat_error_TD: Tensor,
+    cosine: Tensor,
+    num_cosines: Tensor,
+}
+
+/// Squared errors and cosines of one kind of prediction.
+#[derive(Default)]
+pub(super) struct Errors(Option<Sums>);
+
+impl Errors {
+    /// Adds predictions, what repeating would have predicted, and the truth, all `[B,T,D]`; steps count where `bool [B,T]` says so.
+    pub(super) fn add(
+        &mut self,
+        predicted_BTD: &Tensor,
+        repeated_BTD: &Tensor,
+        target_BTD: &Tensor,
+        is_valid_BT: &Tensor,
+    ) {
+        let weight_BTD = is_valid_BT.unsqueeze(2).to_kind(Kind::Double);
+        let [predicted, repeated, target] =
+            [predicted_BTD, repeated_BTD, target_BTD].map(|x_BTD| x_BTD.to_kind(Kind::Double) * &weight_BTD);
+        let sum = |x_BTD: Tensor| x_BTD.sum_dim_intlist([0].as_slice(), false, Kind::Double);
+        let dot_B = |a: &Tensor, b: &Tensor| (a * b).sum_dim_intlist([1, 2].as_slice(), false, Kind::Double);
+        let lengths_B = (dot_B(&predicted, &predicted) * dot_B(&target, &target)).sqrt().clamp_min(EPS);
+        let counts_B = is_valid_BT.any_dim(1, false).to_kind(Kind::Double);
+        let new = Sums {
+            count_TD: sum(weight_BTD.expand_as(&target)),
+            target_TD: sum(target.shallow_clone()),
+            target_square_TD: sum(target.square()),
+            error_TD: sum((&predicted - &target).square()),
+            repeat_error_TD: sum((&repeated - &target).square()),
+            cosine: (dot_B(&predicted, &target) / lengths_B * &counts_B).sum(Kind::Double),
+            num_cosines: counts_B.sum(Kind::Double),
+        };
+        self.0 = Some(match self.0.take() {
+            None => new,
+            Some(old) => Sums {
+                count_TD: old.count_TD + new.count_TD,
+                target_TD: old.target_TD + new.target_TD,
+                target_square_TD: old.target_square_TD + new.target_square_TD,
+                error_TD: old.error_TD + new.error_TD,
+                repeat_error_TD: old.repeat_error_TD + new.repeat_error_TD,
+                cosine: old.cosine + new.cosine,
+                num_cosines: old.num_cosines + new.num_cosines,
+            },
+        });
+    }
+
+    /// Mean squared errors of the policy and both baselines, the policy's per dimension, and the mean cosine; nothing when nothing was
+    /// added. Names begin with `val/<kind>_`.
+    pub(super) fn metrics(self, kind: &str) -> BTreeMap<String, f64> {
+        let Some(sums) = self.0 else { return BTreeMap::new() };
+        let total = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
+        let count = total(&sums.count_TD).max(1.0);
+        let constant_TD = &sums.target_square_TD - sums.target_TD.square() / sums.count_TD.clamp_min(1.0);
+        let mut metrics = BTreeMap::from([
+            (format!("val/{kind}_mse"), total(&sums.error_TD) / count),
+            (format!("val/{kind}_mean_baseline_mse"), total(&constant_TD) / count),
+            (format!("val/{kind}_repeat_baseline_mse"), total(&sums.repeat_error_TD) / count),
+            (format!("val/{kind}_cosine"), total(&sums.cosine) / total(&sums.num_cosines).max(1.0)),
+        ]);
+        for dim in 0..sums.error_TD.size()[1] {
+            let of_dim = |x_TD: &Tensor| total(&x_TD.select(1, dim));
+            let error = of_dim(&sums.error_TD) / of_dim(&sums.count_TD).max(1.0);
+            metrics.insert(format!("val/{kind}_mse_dim{dim}"), error);
+        }
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Errors;
+    use tch::Tensor;
+
+    #[test]
+    fn errors_and_baselines_of_three_samples_of_one_number() {
+        let column = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1]);
+        let mut errors = Errors::default();
+        let is_valid = Tensor::from_slice(&[true, true, false]).view([3, 1]);
+        // Targets 1 and 3 (mean 2), predicted 2 and 3, repeated 0 and 0; the third does not count.
+        errors.add(&column([2.0, 3.0, 9.0]), &column([0.0, 0.0, 9.0]), &column([1.0, 3.0, 5.0]), &is_valid);
+        let metrics = errors.metrics("x");
+        assert_eq!(metrics["val/x_mse"], 0.5);
+        assert_eq!(metrics["val/x_mse_dim0"], 0.5);
+        assert_eq!(metrics["val/x_mean_baseline_mse"], 1.0);
+        assert_eq!(metrics["val/x_repeat_baseline_mse"], 5.0);
+        assert_eq!(metrics["val/x_cosine"], 1.0);
+    }
+}

@@ -1,0 +1,199 @@
+//! Pictures of a validation.
+
+use super::Compared;
+use crate::VlaTask;
+use crate::task::Moments;
+use hlrp_track::plot::{GridImage, ImageGrid, PanelGrid, PanelLine, draw_grid, draw_panels};
+use hlrp_train::{DeviceBatch, ValidationContext};
+use tch::{Device, Kind, Tensor};
+
+/// File with image, instruction and prediction of each pictured sample, within a validation's folder.
+pub const SAMPLES: &str = "samples.png";
+/// File with predicted action chunks over the true ones, within a validation's folder.
+pub const CHUNKS: &str = "chunks.png";
+
+/// Letters of an instruction on one line.
+const LINE_LENGTH: usize = 34;
+/// Columns of a grid of charts at most.
+const MAX_DIMS: usize = 8;
+
+/// One sample with what the policy made of it, on the CPU.
+pub(super) struct PicturedSample {
+    label: String,
+    prediction: String,
+    pictures: Vec<(&'static str, Picture)>,
+    chunk: Option<Chunk>,
+}
+
+/// An RGB picture.
+struct Picture {
+    width: u32,
+    height: u32,
+    rgb_HWC: Vec<u8>,
+}
+
+/// Actions at the robot's scale, by number and step.
+struct Chunk {
+    truth: Vec<Vec<f64>>,
+    predicted: Vec<Vec<f64>>,
+    repeated: Vec<Vec<f64>>,
+}
+
+impl PicturedSample {
+    /// Copies sample `index` of a batch.
+    pub(super) fn new(
+        task: &VlaTask,
+        moments: Moments,
+        batch: &DeviceBatch,
+        compared: &Compared,
+        index: usize,
+    ) -> anyhow::Result<Self> {
+        let sample = i64::try_from(index)?;
+        let meta = &batch.meta[index];
+        let mut pictures = Vec::new();
+        let shown = task.processor.config().cameras.iter().find_map(|role| batch.images.get(role));
+        if let Some(stream) = shown {
+            let frames_TCHW = stream.pixels_BTCHW.select(0, sample);
+            pictures.push(("frame t", Picture::new(&frames_TCHW.select(0, moments.image))?));
+            if frames_TCHW.size()[0] > moments.image + 1 {
+                pictures.push(("frame t+k", Picture::new(&frames_TCHW.select(0, moments.image + 1))?));
+            }
+        }
+        let mut prediction = Vec::new();
+        let codes = |codes_BS: &Option<Tensor>| -> anyhow::Result<Option<String>> {
+            let Some(codes_BS) = codes_BS else { return Ok(None) };
+            let codes = Vec::<i64>::try_from(codes_BS.select(0, sample).to_device(Device::Cpu))?;
+            Ok(Some(codes.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")))
+        };
+        if let (Some(truth), Some(predicted)) = (codes(&compared.lesson.codes_BS)?, codes(&compared.codes_BS)?) {
+            prediction.push(format!("teacher's codes {truth}"));
+            prediction.push(format!("predicted codes {predicted}"));
+        }
+        let chunk = Chunk::new(task, moments, batch, compared, sample)?;
+        if let Some(chunk) = &chunk {
+            prediction.push(format!("first action {}", numbers(&chunk.truth)));
+            prediction.push(format!("predicted {}", numbers(&chunk.predicted)));
+        }
+        let instruction = wrapped(&batch.task[index]);
+        Ok(Self {
+            label: format!("{instruction}\nep {} frame {}", meta.episode, meta.frame),
+            prediction: prediction.join("\n"),
+            pictures,
+            chunk,
+        })
+    }
+}
+
+impl Picture {
+    /// From `uint8 [3,H,W]`.
+    fn new(pixels_CHW: &Tensor) -> anyhow::Result<Self> {
+        let size = pixels_CHW.size();
+        let rgb_HWC =
+            Vec::<u8>::try_from(pixels_CHW.permute([1, 2, 0]).contiguous().to_device(Device::Cpu).view([-1]))?;
+        Ok(Self { width: u32::try_from(size[2])?, height: u32::try_from(size[1])?, rgb_HWC })
+    }
+}
+
+impl Chunk {
+    fn new(
+        task: &VlaTask,
+        moments: Moments,
+        batch: &DeviceBatch,
+        compared: &Compared,
+        sample: i64,
+    ) -> anyhow::Result<Option<Self>> {
+        let (Some(predicted_BTA), Some(target), Some(stream)) =
+            (&compared.predicted.actions_BTA, &compared.lesson.targets.action, &batch.action)
+        else {
+            return Ok(None);
+        };
+        let is_pad_T = target.is_pad_BT.select(0, sample);
+        let num_steps = is_pad_T.size()[0];
+        let of_sample = |x_BTA: &Tensor| x_BTA.select(0, sample);
+        let actions_TA = of_sample(&stream.values_BTN);
+        // Steps behind the end of the episode have no truth.
+        let truth_TA = actions_TA.narrow(0, moments.action, num_steps).masked_fill(&is_pad_T.unsqueeze(1), f64::NAN);
+        let last_1A = actions_TA.narrow(0, moments.action - 1, 1);
+        let predicted_TA = of_sample(&task.processor.unnormalize_actions(predicted_BTA)?);
+        Ok(Some(Self {
+            truth: columns(&truth_TA)?,
+            predicted: columns(&predicted_TA)?,
+            repeated: columns(&last_1A.expand_as(&truth_TA))?,
+        }))
+    }
+}
+
+/// Draws [`SAMPLES`] and [`CHUNKS`] into the validation's folder.
+pub(super) fn draw(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> anyhow::Result<()> {
+    draw_samples(context, samples)?;
+    draw_chunks(context, samples)
+}
+
+fn draw_samples(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> anyhow::Result<()> {
+    let Some(first) = samples.first().filter(|sample| !sample.pictures.is_empty()) else { return Ok(()) };
+    let grid = ImageGrid {
+        title: format!("Predictions after step {}", context.step),
+        column_titles: first.pictures.iter().map(|(title, _)| (*title).to_owned()).collect(),
+        row_labels: samples.iter().map(|sample| format!("{}\n{}", sample.label, sample.prediction)).collect(),
+        rows: samples
+            .iter()
+            .map(|sample| sample.pictures.iter().map(|(_, picture)| grid_image(picture)).collect())
+            .collect(),
+    };
+    Ok(draw_grid(&context.dir.join(SAMPLES), &grid)?)
+}
+
+fn draw_chunks(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> anyhow::Result<()> {
+    let chunks: Vec<&Chunk> = samples.iter().filter_map(|sample| sample.chunk.as_ref()).collect();
+    let Some(num_dims) = chunks.first().map(|chunk| chunk.truth.len().min(MAX_DIMS)) else { return Ok(()) };
+    let line = |name: &str, of: fn(&Chunk) -> &Vec<Vec<f64>>| PanelLine {
+        name: name.to_owned(),
+        values: chunks.iter().map(|chunk| of(chunk)[..num_dims].to_vec()).collect(),
+    };
+    let grid = PanelGrid {
+        title: format!("Action chunks after step {}", context.step),
+        x_label: "frames from the present".to_owned(),
+        column_titles: (0..num_dims).map(|dim| format!("action {dim}")).collect(),
+        row_labels: samples.iter().filter(|sample| sample.chunk.is_some()).map(|sample| sample.label.clone()).collect(),
+        lines: vec![
+            line("predicted", |chunk| &chunk.predicted),
+            line("true", |chunk| &chunk.truth),
+            line("last action repeated", |chunk| &chunk.repeated),
+        ],
+    };
+    Ok(draw_panels(&context.dir.join(CHUNKS), &grid)?)
+}
+
+/// `[T,A]` as one list of T numbers for each of A.
+fn columns(x_TA: &Tensor) -> anyhow::Result<Vec<Vec<f64>>> {
+    let x_AT = x_TA.to_kind(Kind::Double).to_device(Device::Cpu).transpose(0, 1).contiguous();
+    Ok(Vec::<Vec<f64>>::try_from(x_AT)?)
+}
+
+/// The first step of a chunk.
+fn numbers(chunk: &[Vec<f64>]) -> String {
+    let first = chunk.iter().take(MAX_DIMS).filter_map(|steps| steps.first());
+    first.map(|value| format!("{value:.2}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Lines of at most [`LINE_LENGTH`] letters, broken between words.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let length = lines.last().map_or(0, |line| line.chars().count());
+        if length > 0 && length + 1 + word.chars().count() > LINE_LENGTH {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
+fn grid_image(picture: &Picture) -> GridImage<'_> {
+    GridImage { width: picture.width, height: picture.height, rgb_HWC: &picture.rgb_HWC }
+}
