@@ -155,6 +155,7 @@ impl Check for LerobotTrainConfig {
                 "choose a cluster of one node, or set it to 1",
             ));
         }
+        self.cluster.refuse_outside("lerobot.output_dir", &self.lerobot.output_dir)?;
         self.lerobot.check().map_err(|problem| problem.inside("lerobot"))
     }
 }
@@ -212,6 +213,7 @@ impl Check for RolloutConfig {
 
     fn check(&self) -> Result<(), Problem> {
         check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
+        self.cluster.refuse_outside("lerobot_eval.output_dir", &self.lerobot_eval.output_dir)?;
         self.lerobot_eval.check().map_err(|problem| problem.inside("lerobot_eval"))
     }
 }
