@@ -77,6 +77,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
     def reset(self) -> None:
         self._queues = {ACTION: deque(maxlen=self.config.n_action_steps)}
 
+    @torch.compiler.disable
     def forward(
         self,
         batch: dict[str, Any],
