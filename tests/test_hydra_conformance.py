@@ -87,31 +87,65 @@ def unshared(monkeypatch):
     monkeypatch.setattr(config_loader_impl, "CachingConfigRepository", UnsharedRepository)
 
 
+# Every form of a word: group choices, nested groups, changes, additions, forced ones, deletions, maps, lists, quotes,
+# references, and mistakes. The keys exist in every stage, in some, or in none: then both must refuse.
 OUR_WORDS = [
-    [],
-    ["training.optimizer.lr=3e-4", "+new.key=[1,a]", "++seed=7"],
-    ["~training.ema", "data=lerobot", "model=laq_pixel"],
-    ["model={dim: 64, pixel_decoder: {depth: 3}}", "experiment.description='a, b'"],
-    ["~model", "+training@other=laq"],
-    ["paths.root=/x", "logging.run_dir=${paths.root}/y"],
+    ["seed=7", "precision=32-true", "+new.key=[1,a]", "++num_threads=2", "++other=x"],
+    ["experiment.name=lerobot_wandb", "logging.use_wandb=true", "++lerobot.wandb_enable=true"],
+    ["training.optimizer.lr=3e-4", "data.loader.batch_size=8", "data.request.image_deltas=[0,3]"],
+    ["data=lerobot", "data/dataset=libero", "data/loader=node", "model=laq_pixel"],
+    ["~training.ema", "~sweep", "~cluster.slurm.qos", "~precision=bf16-mixed"],
+    ["~model", "~cluster", "+training@other=laq"],
+    ["model={dim: 64, pixel_decoder: {depth: 3}}", "cluster={compute: {mem_gb: 64, time_limit: '01:00:00'}}"],
+    ["experiment.description='a, b'", 'experiment.name="x y"', "cluster.slurm.account=null", "device="],
+    ["paths.root=/x", "logging.run_dir=${paths.root}/y_${experiment.name}", "cluster.storage_root=${oc.env:HOME}/z"],
+    ["+sweep.params={training.optimizer.lr: [1e-4, 3e-4], seed: '1,2'}"],
+    ["+sweep.params.model=[a,b]", "+user_config=missing"],
+    ["+data/dataset@extra=libero", "+cluster@second=lrz_x100"],
     ["training.optimizer.lrr=1"],
     ["model=nope"],
     ["+seed=1"],
+    ["cluster=nope"],
+    ["experimnt=laq_tiny"],
+    ["++cluster=lrz_x100"],
 ]
 
 
-@pytest.mark.parametrize("words", OUR_WORDS, ids=" ".join)
-def test_our_tree(words):
-    """Every experiment, with every cluster where there are clusters, and all forms of overrides."""
-    root = REPO / "config"
-    experiments = sorted(str(path.relative_to(root / "experiment"))[:-5] for path in root.glob("experiment/**/*.yaml"))
-    clusters = [[f"cluster={path.stem}"] for path in sorted(root.glob("cluster/*.yaml"))]
-    assert experiments
-    for experiment in experiments:
-        for cluster in [[], *clusters]:
-            all_words = [f"experiment={experiment}", *cluster, *words]
-            fixed_time = ["logging.run_dir=x"] if not any(word.startswith("logging") for word in words) else []
-            assert ours(root, all_words + fixed_time) == hydra(root, all_words + fixed_time), all_words
+def options(group: str) -> list[str]:
+    """Names of a group's options, those in folders inside it too; parts of others begin with `_`."""
+    root = REPO / "config" / group
+    names = [str(path.relative_to(root))[:-5] for path in sorted(root.glob("**/*.yaml"))]
+    return [name for name in names if not Path(name).name.startswith("_")]
+
+
+EXPERIMENTS = options("experiment")
+CLUSTERS = options("cluster")
+
+
+def assert_same(words: list[str]) -> bool:
+    """Both give the same result, or both refuse. The time in the run directory is fixed. Tells whether they compose."""
+    if not any(word.startswith("logging.run_dir") for word in words):
+        words = [*words, "logging.run_dir=x"]
+    found = ours(REPO / "config", words)
+    assert found == hydra(REPO / "config", words), words
+    return found != REFUSED
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_our_tree_with_every_cluster(experiment):
+    for cluster in CLUSTERS:
+        assert assert_same([f"experiment={experiment}", f"cluster={cluster}"])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_our_tree_with_every_form_of_overrides(experiment):
+    """Each form with each experiment; the clusters take turns."""
+    start = EXPERIMENTS.index(experiment)
+    composed = [
+        assert_same([f"experiment={experiment}", f"cluster={CLUSTERS[(start + i) % len(CLUSTERS)]}", *words])
+        for i, words in enumerate(OUR_WORDS)
+    ]
+    assert any(composed) and not all(composed)
 
 
 def random_case(seed: int, folder: Path) -> tuple[Tree, Path, list[str]]:

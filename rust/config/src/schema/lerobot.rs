@@ -164,6 +164,7 @@ impl Check for LerobotConfig {
     fn check(&self) -> Result<(), Problem> {
         let own_amp = POLICY_KEYS.iter().filter(|(field, _)| *field != "use_amp").copied();
         said_once("policy", &self.policy, own_amp)?;
+        self.check_start()?;
         said_once("dataset", &self.dataset, DATASET_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;
@@ -208,6 +209,25 @@ impl Check for LerobotConfig {
     }
 }
 
+impl LerobotConfig {
+    /// A policy of the plugin starts from an artifact of stage 2 exactly when it is to.
+    fn check_start(&self) -> Result<(), Problem> {
+        const KEY: &str = "policy.stage2_artifact";
+        let field = |name: &str| self.policy.get(name).and_then(serde_json::Value::as_str);
+        match (field("init_mode"), field("stage2_artifact")) {
+            (Some("artifact"), None) => {
+                let hint = "lerobot.policy.stage2_artifact=runs/<run of train-vla>/artifacts/best";
+                Err(Problem::new(KEY, "which artifact of stage 2 does the policy start from?", hint).unset())
+            }
+            (Some(mode), Some(_)) if mode != "artifact" => {
+                let message = format!("the policy starts in another way: lerobot.policy.init_mode is {mode}");
+                Err(Problem::new(KEY, message, "set lerobot.policy.init_mode=artifact, or the artifact to null"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Check for RolloutConfig {
     const STAGE: Option<Stage> = Some(Stage::LerobotRollout);
 
@@ -220,6 +240,10 @@ impl Check for RolloutConfig {
 
 impl Check for LerobotEvalConfig {
     fn check(&self) -> Result<(), Problem> {
+        if self.policy_path.is_none() {
+            let hint = "lerobot_eval.policy_path=runs/<run of train-lerobot>, or a checkpoint of LeRobot";
+            return Err(Problem::new("policy_path", "which policy is to act?", hint).unset());
+        }
         said_once("policy", &self.policy, POLICY_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;

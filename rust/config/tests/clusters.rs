@@ -1,0 +1,150 @@
+//! Clusters: their values, what derives from the one place of the site's paths, and where a run may write.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{our_root, owned};
+use hlrp_config::{
+    compose,
+    schema::{ClusterConfig, LaqConfig},
+};
+use std::path::Path;
+
+fn laq(words: &[&str]) -> Result<LaqConfig, String> {
+    let composed = compose(&our_root(), "config", &owned(words)).map_err(|error| error.to_string())?;
+    composed.extract().map_err(|error| error.to_string())
+}
+
+fn cluster(name: &str) -> ClusterConfig {
+    laq(&[&format!("cluster={name}")]).unwrap_or_else(|error| panic!("{error}")).cluster
+}
+
+/// name, nodes, GPUs, CPUs, memory in GB, time, partition, qos
+type Row = (&'static str, u32, u32, Option<u32>, Option<u32>, &'static str, &'static str, Option<&'static str>);
+
+const ROWS: [Row; 8] = [
+    ("lrz_cpu_only", 1, 0, Some(16), Some(128), "08:00:00", "lrz-cpu", Some("cpu")),
+    ("lrz_h100", 1, 1, None, None, "15:00:00", "lrz-hgx-h100-94x4", None),
+    ("lrz_h100_multinode", 4, 4, None, None, "48:00:00", "lrz-hgx-h100-94x4", Some("mcml")),
+    ("lrz_x100", 1, 1, None, None, "15:00:00", "lrz-hgx-h100-94x4,lrz-hgx-a100-80x4,lrz-dgx-a100-80x8", None),
+    ("mcml_h100", 1, 1, None, None, "15:00:00", "mcml-hgx-h100-94x4", Some("mcml")),
+    ("mcml_a100_40", 1, 1, None, None, "15:00:00", "mcml-dgx-a100-40x8", Some("mcml")),
+    ("mcml_a100_80", 1, 1, None, None, "15:00:00", "mcml-hgx-a100-80x4", Some("mcml")),
+    ("mcml_x100", 1, 1, None, None, "15:00:00", "mcml-hgx-h100-94x4,mcml-hgx-a100-80x4", Some("mcml")),
+];
+
+#[test]
+fn every_cluster_has_the_values_of_its_site() {
+    const IMAGE: &str = "/dss/dssmcmlfs01/pn57pi/pn57pi-dss-0001/felix_minzenmay/enroot/lam.sqsh";
+    for (name, nodes, gpus, cpus, mem_gb, time, partition, qos) in ROWS {
+        let ClusterConfig { name: label, compute, slurm, container, .. } = cluster(name);
+        assert_eq!(label, name);
+        assert_eq!((compute.num_nodes, compute.gpus_per_node), (Some(nodes), Some(gpus)), "{name}");
+        assert_eq!((compute.cpus_per_task, compute.mem_gb), (cpus, mem_gb), "{name}");
+        assert_eq!(compute.time_limit.as_deref(), Some(time), "{name}");
+        assert!(slurm.enabled && slurm.account.is_none(), "{name}");
+        assert_eq!((slurm.partition.as_deref(), slurm.qos.as_deref()), (Some(partition), qos), "{name}");
+        let home = std::env::var("HOME").unwrap();
+        let image = if name == "lrz_cpu_only" { format!("{home}/workspace/containers/lam.sqsh") } else { IMAGE.into() };
+        assert_eq!(container.image.as_deref(), Some(Path::new(&image)), "{name}");
+    }
+}
+
+#[test]
+fn this_machine_has_no_jobs() {
+    let local = laq(&[]).unwrap().cluster;
+    assert_eq!(local.name, "local_dev");
+    assert!(!local.slurm.enabled && local.container.image.is_none() && local.allowed_roots.is_none());
+}
+
+#[test]
+fn runs_caches_datasets_and_images_derive_from_one_root() {
+    let config = laq(&["cluster=mcml_h100", "cluster.storage_root=/storage/me", "data=libero"]).unwrap();
+    assert!(config.logging.run_dir.starts_with("/storage/me/runs"));
+    assert_eq!(config.paths.cache_dir, Path::new("/storage/me/cache"));
+    assert_eq!(config.data.cache.dir, Path::new("/storage/me/cache/frames"));
+    assert_eq!(config.data.sources["libero"].root, Path::new("/storage/me/datasets/HuggingFaceVLA/libero"));
+    assert_eq!(config.cluster.container.image.unwrap(), Path::new("/storage/me/enroot/lam.sqsh"));
+    assert_eq!(config.cluster.images.lerobot.unwrap(), Path::new("/storage/me/enroot/hlrp_libero.sqsh"));
+}
+
+#[test]
+fn the_site_is_named_in_one_file_once() {
+    let folder = our_root();
+    let mut lines = Vec::new();
+    let mut waiting = vec![folder];
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let text = std::fs::read_to_string(&path).unwrap();
+            lines.extend(text.lines().filter(|line| line.contains("/dss/")).map(str::to_owned));
+        }
+    }
+    assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
+#[test]
+fn values_of_a_cluster_that_cannot_be_meant_are_refused() {
+    let cases = [
+        ("cluster.compute.time_limit=15h", "'15h' is not a time"),
+        ("cluster.compute.time_limit='15:60:00'", "'15:60:00' is not a time"),
+        ("cluster.compute.time_limit='00:00:00'", "'00:00:00' is not a time"),
+        ("cluster.compute.time_limit='1-24:00:00'", "'1-24:00:00' is not a time"),
+        ("cluster.compute.time_limit=null", "null, but a Slurm job needs it"),
+        ("cluster.compute.num_nodes=0", "0 is below 1"),
+        ("cluster.compute.cpus_per_task=0", "0 is below 1"),
+        ("cluster.compute.mem_gb=0", "0 is below 1"),
+        ("cluster.slurm.partition=null", "null, but a Slurm job needs it"),
+        ("cluster.container.image=null", "null, but a Slurm job needs it"),
+        ("cluster.container.image=lam.sqsh", "'lam.sqsh' is not the full path of a .sqsh file"),
+        ("cluster.container.image='/a,b.sqsh'", "'/a,b.sqsh' is not the full path of a .sqsh file"),
+        ("cluster.allowed_roots=[]", "an empty list allows nothing"),
+        ("cluster.allowed_roots=[runs]", "'runs' is not an absolute path"),
+        ("cluster.login_nodes=['*']", "'*' is not a pattern of host names"),
+        ("cluster.login_nodes=['']", "'' is not a pattern of host names"),
+    ];
+    for (word, message) in cases {
+        let error = laq(&["cluster=lrz_x100", word]).unwrap_err();
+        let key = word.split('=').next().unwrap();
+        assert!(error.starts_with(&format!("{key}: {message}")), "{word}: {error}");
+        assert!(error.contains(&format!("(command line: {word})")) && error.contains("\nhint: "), "{word}: {error}");
+    }
+    for time in ["00:30:00", "120:00:00", "2-00:00:00", "1-23:59:59"] {
+        laq(&["cluster=lrz_x100", &format!("cluster.compute.time_limit='{time}'")]).unwrap();
+    }
+}
+
+#[test]
+fn a_run_writes_below_the_allowed_roots_only() {
+    let root = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
+    let allowed = format!("cluster.allowed_roots=[{}]", root.path().display());
+    let inside = format!("paths.root={}", root.path().display());
+    let with = |word: String| laq(&[&allowed, &inside, &word]).map(|_| ());
+    assert_eq!(with("seed=1".into()), Ok(()));
+    let refused = [
+        ("logging.run_dir", outside.path().display().to_string()),
+        ("logging.run_dir", format!("{}/../other", root.path().display())),
+        ("logging.run_dir", format!("{}/link/run", root.path().display())),
+        ("logging.run_dir", format!("{}-beside", root.path().display())),
+        ("logging.run_dir", "runs/relative".into()),
+        ("paths.cache_dir", outside.path().display().to_string()),
+    ];
+    for (key, path) in refused {
+        let error = with(format!("{key}={path}")).unwrap_err();
+        assert!(error.starts_with(&format!("{key}: ")) && error.contains("cluster.allowed_roots"), "{error}");
+        assert!(error.contains(&format!("(command line: {key}={path})")), "{error}");
+    }
+    let cache = format!("data.cache.dir={}", outside.path().display());
+    assert_eq!(with(cache.clone()), Ok(()), "nothing is written to a cache that is off");
+    let error = laq(&[&allowed, &inside, &cache, "data.cache.enabled=true"]).unwrap_err();
+    assert!(error.starts_with("data.cache.dir: "), "{error}");
+}
+
+#[test]
+fn weights_and_biases_waits_for_its_client() {
+    let error = laq(&["logging.use_wandb=true"]).unwrap_err();
+    assert!(error.starts_with("logging.use_wandb: ") && error.contains("hint: set it to false"), "{error}");
+}
