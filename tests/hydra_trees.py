@@ -60,8 +60,8 @@ class Tree:
 
     def file(self, group: str, option: str) -> str:
         """Text of a file."""
-        headers = ["# @package _global_\n", "# @package p.q\n", "# A comment.\n", ""]
-        header = self.random.choices(headers, [1, 1, 1, 9])[0] if group else ""
+        headers = ["# @package _global_\n", "# @package p.q\n", "# @package _global_.p\n", "# A comment.\n", ""]
+        header = self.random.choices(headers, [1, 1, 1, 1, 9])[0] if group else ""
         return header + self.defaults(group, option) + self.body(0)
 
     def defaults(self, group: str, option: str) -> str:
@@ -80,8 +80,9 @@ class Tree:
                 name = ("/" if group else self.pick("", "/")) + target
                 package = self.pick(*PACKAGES, f"@{target.replace('/', '.')}")
                 word = self.pick("", "", "", "", "optional ")
-                values = [chosen, "null", f"[{chosen}]", "[a, b]", "???", "missing" if word else chosen]
-                value = self.random.choices(values, [12, 0.5, 0.5, 0.5, 0.1, 1])[0]
+                nested = "sub/a" if target == "g" else chosen
+                values = [chosen, nested, "null", f"[{chosen}]", "[a, b]", "???", "missing" if word else chosen]
+                value = self.random.choices(values, [12, 1, 0.5, 0.5, 0.5, 0.1, 1])[0]
                 if not group:
                     self.chosen.append(target + (package if package not in ("@_here_", "@_group_") else ""))
                 entries.append(f"{word}{name}{package}: {value}")
@@ -94,6 +95,8 @@ class Tree:
     def body(self, depth: int) -> str:
         """`key: value` lines."""
         keys = self.random.sample(KEYS, self.random.randint(0 if depth == 0 else 1, 3))
+        if self.random.random() < 0.05:
+            keys.append("x.y")  # one key with a dot, not a key inside another
         indent = "  " * depth
         lines = []
         for key in keys:
@@ -121,7 +124,8 @@ class Tree:
             prefix = self.random.choices(["", "+", "++", "~"], [6, 2, 2, 1])[0]
             if self.random.random() < 0.3:
                 key = self.pick(*self.chosen, self.pick(*GROUPS) + self.pick("", "@p", "@_global_"))
-                value = self.random.choices([*OPTIONS, "nope", "null", "[a,b]", "1"], [8, 8, 8, 1, 1, 1, 1])[0]
+                values = [*OPTIONS, "sub/a", "nope", "null", "[a,b]", "1"]
+                value = self.random.choices(values, [8, 8, 8, 4, 1, 1, 1, 1])[0]
                 prefix = "" if prefix == "++" and self.random.random() < 0.9 else prefix
             else:
                 key = self.pick(*paths) if paths and self.random.random() < 0.8 else self.pick(*PATHS)

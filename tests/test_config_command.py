@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import time
 
@@ -21,14 +23,39 @@ def test_explain_names_the_command_line_and_the_file_that_it_overrode():
     assert "config/training/laq.yaml:" in result.stdout
 
 
-def test_check_composes_every_file_in_under_a_second():
+def test_check_composes_every_file_and_every_experiment_with_every_cluster():
     start = time.perf_counter()
     result = config("check")
+    seconds = time.perf_counter() - start
     assert result.returncode == 0, result.stdout
-    assert time.perf_counter() - start < 1
-    for file in (REPO / "config").glob("*/*.yaml"):
-        name = str(file.relative_to(REPO / "config"))[:-5]
-        assert f"ok     {name.replace('experiment/', 'experiment=')}\n" in result.stdout
+    print(f"hlrp config check: {result.stdout.splitlines()[-1]} in {seconds:.2f} s")
+    assert seconds < 10, "it takes a fraction of a second on an idle machine"
+    root = REPO / "config"
+    for file in root.glob("*/**/*.yaml"):
+        name = str(file.relative_to(root))[:-5].replace("experiment/", "experiment=")
+        if not name.startswith("experiment=_"):
+            assert f"ok     {name}\n" in result.stdout or f"ok     {name}  needs " in result.stdout, name
+    num_composed = int(result.stdout.splitlines()[-1].split()[0])
+    experiments = [path for path in root.glob("experiment/**/*.yaml") if not path.name.startswith("_")]
+    clusters = [path for path in root.glob("cluster/*.yaml") if not path.name.startswith("_")]
+    assert num_composed > len(experiments) * (1 + len(clusters))
+
+
+def test_check_tells_what_an_experiment_needs_and_what_does_not_fit(tmp_path):
+    """A value that only the user can give is no mistake of the tree, and neither is a cluster that one experiment refuses."""
+    shutil.copytree(REPO / "config", tmp_path / "config")
+    tree = tmp_path / "config"
+    lines = (tree / "experiment" / "laq_tiny.yaml").read_text().splitlines(keepends=True)
+    (tree / "experiment" / "needy.yaml").write_text("".join(line for line in lines if "description:" not in line))
+    result = config("check", "--config-dir", tree)
+    assert result.returncode == 0, result.stdout
+    assert "ok     experiment=needy  needs experiment.description=...\n" in result.stdout
+    assert config("show", "experiment=needy", "--config-dir", tree).returncode == 2
+    (tree / "cluster" / "broken.yaml").write_text("defaults: [local_dev, _self_]\ncompute: {time_limit: 15h}\n")
+    result = config("check", "--config-dir", tree)
+    assert result.returncode == 2
+    assert "WRONG  experiment=laq_tiny cluster=broken\n" in result.stdout
+    assert "'15h' is not a time" in result.stdout and "cluster/broken.yaml:2" in result.stdout
 
 
 def test_check_names_a_wrong_file(tmp_path):
@@ -40,25 +67,87 @@ def test_check_names_a_wrong_file(tmp_path):
     assert "WRONG  g/broken" in result.stdout and "broken.yaml:1" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["experimnt=laq_tiny"], ["experimnt", "did you mean 'experiment'?"]),
-        (["experiment=laq_tinny"], ["laq_tinny", "did you mean 'laq_tiny'?"]),
-        (["training.optimizer.lrr=1"], ["training.optimizer.lrr", "did you mean 'training.optimizer.lr'?"]),
-        (["data.loader.batch_size=0"], ["data.loader.batch_size", "command line: data.loader.batch_size=0"]),
-        (["paths.root=${oc.env:HLRP_TEST_NOT_SET}"], ["paths.root", "HLRP_TEST_NOT_SET"]),
-        (["paths.root=${paths.runs_dir}"], ["paths.root -> paths.runs_dir -> paths.root"]),
-        (["--config-dir", "/nowhere"], ["/nowhere"]),
-    ],
-    ids=lambda value: value[0],
-)
+NOT_SET = "HLRP_TEST_NOT_SET"
+MISTAKES = [
+    (["experimnt=laq_tiny"], ["experimnt", "did you mean 'experiment'?"]),
+    (["experiment=laq_tinny"], ["laq_tinny", "did you mean 'laq_tiny'?"]),
+    (["cluster=lrz_h10"], ["lrz_h10", "did you mean 'lrz_h100'?"]),
+    (["training.optimizer.lrr=1"], ["training.optimizer.lrr", "did you mean 'training.optimizer.lr'?"]),
+    (["trainig.optimizer.lr=1"], ["trainig.optimizer.lr", "did you mean 'training.optimizer.lr'?"]),
+    (["data.loader.batch_size=0"], ["data.loader.batch_size", "command line: data.loader.batch_size=0"]),
+    (["paths.root=${oc.env:HLRP_TEST_NOT_SET}"], ["paths.root", NOT_SET, "command line: paths.root"]),
+    (["paths.root=${paths.runs_dir}"], ["paths.root -> paths.runs_dir -> paths.root"]),
+    (["paths.root=${path.runs_dir}"], ["path.runs_dir", "did you mean 'paths.runs_dir'?"]),
+    (["logging.use_wandb=true"], ["logging.use_wandb", "this stage does not log to Weights & Biases yet"]),
+    (["cluster=lrz_x100", "logging.run_dir=/elsewhere"], ["logging.run_dir", "cluster.allowed_roots of 'lrz_x100'"]),
+    (["--config-dir", "/nowhere"], ["/nowhere"]),
+]
+
+
+@pytest.mark.parametrize(("words", "names"), MISTAKES, ids=lambda value: " ".join(value))
 def test_a_mistake_gives_one_error_with_a_hint(words, names):
-    result = config("show", *words)
+    assert_one_error(config("show", *words), names)
+
+
+# Files of a tree with a mistake, and what its error names: file and line, and what to do.
+WRONG_TREES = {
+    "a tab": ({"config": "a:\n\tb: 1\n"}, ["config.yaml:2", "indent with spaces"]),
+    "a key twice": ({"config": "a: 1\na: 2\n"}, ["config.yaml:2", "key 'a' appears twice"]),
+    "a cycle of references": ({"config": "a: ${b}\nb: ${a}\n"}, ["config.yaml:", "a -> b -> a"]),
+    "a cycle of defaults": (
+        {"config": "defaults: [{g: a}]\n", "g/a": "defaults: [b]\n", "g/b": "defaults: [a]\n"},
+        ["g/b.yaml:1", "g/a -> g/b -> g/a"],
+    ),
+    "a missing option": ({"config": "defaults:\n  - g: b\n", "g/a": "x: 1\n"}, ["config.yaml:2", "did you mean 'a'?"]),
+    "a variable that is not set": ({"config": "a: ${oc.env:HLRP_TEST_NOT_SET}\n"}, ["config.yaml:1", NOT_SET]),
+    "a list over a section": ({"config": "defaults: [g@_global_: a, _self_]\nx: [1]\n", "g/a": "x: {y: 1}\n"}, ["x: "]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TREES)
+def test_a_mistake_in_a_file_is_named_with_its_line(name, tmp_path):
+    files, names = WRONG_TREES[name]
+    for file, text in files.items():
+        (tmp_path / f"{file}.yaml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{file}.yaml").write_text(text)
+    assert_one_error(config("show", "--config-dir", tmp_path), names)
+
+
+def assert_one_error(result: subprocess.CompletedProcess, names: list[str]) -> None:
+    """One error with one hint, exit code 2, no output; the error names what it must."""
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.count("error:") == 1 and result.stderr.count("hint:") == 1, result.stderr
     for name in names:
-        assert name in result.stderr
+        assert name in result.stderr, result.stderr
+
+
+def test_a_training_program_refuses_as_show_does(tmp_path):
+    """Before anything is written: nothing outside of the allowed roots, no sweep, no W&B yet."""
+    allowed = f"cluster.allowed_roots=[{tmp_path}/allowed]"
+    inside = f"paths.root={tmp_path}/allowed"
+    for words, names in [
+        ([allowed, inside, f"logging.run_dir={tmp_path}/outside"], ["logging.run_dir", "outside"]),
+        ([allowed, inside, f"paths.cache_dir={tmp_path}/outside"], ["paths.cache_dir", "outside"]),
+        ([inside, "logging.use_wandb=true"], ["logging.use_wandb"]),
+        ([inside, "experiment=laq_lr_sweep"], ["sweep.params makes 6 runs", "hlrp config sweep"]),
+    ]:
+        assert_one_error(run([program("hlrp"), "train-laq", *words]), names)
+        assert not any(tmp_path.iterdir()), "nothing was written"
+
+
+def test_sweep_prints_the_words_of_each_run():
+    """One line for each run, as a shell reads it; each line is a command line by itself."""
+    result = config("sweep", "experiment=laq_lr_sweep", "experiment.description='a, b'")
+    assert result.returncode == 0, result.stderr
+    lines = [shlex.split(line) for line in result.stdout.splitlines()]
+    assert len(lines) == 6
+    shown = [json.loads(config("show", "--format", "json", *line).stdout) for line in lines]
+    grid = [(run["training"]["optimizer"]["lr"], run["seed"]) for run in shown]
+    assert grid == [(lr, seed) for lr in (3e-4, 1e-3, 3e-3) for seed in (1, 2)]
+    assert len({run["experiment"]["name"] for run in shown}) == len({run["logging"]["run_dir"] for run in shown}) == 6
+    assert all(run["experiment"]["description"] == "a, b" for run in shown)
+    assert config("sweep", "seed=3").stdout == "seed=3\n", "a single run is a sweep of one"
+    assert "laq_lr_sweep" in config("list", "experiment").stdout and "[6 runs]" in config("list", "experiment").stdout
 
 
 def test_show_reads_back_and_diff_names_what_changed(tmp_path):
@@ -85,6 +174,8 @@ def test_list_shows_groups_and_options():
         ("hlrp conf", ["config"]),
         ("hlrp config expl", ["explain"]),
         ("hlrp train-laq experiment=laq_t", ["laq_tiny"]),
+        ("hlrp train-laq cluster=mcml_a100_", ["mcml_a100_40", "mcml_a100_80"]),
+        ("hlrp train-laq data/loader=n", ["node"]),
         ("hlrp train-laq experiment=laq_tiny training.optimizer.l", ["training.optimizer.lr="]),
     ],
 )
