@@ -11,20 +11,38 @@ pub struct Problem {
     pub message: String,
     /// What to do.
     pub hint: String,
-    /// Whether only the user can give the value, so that no file is wrong.
-    pub is_unset: bool,
+    /// Whose mistake it is.
+    pub kind: ProblemKind,
+}
+
+/// Whose mistake a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// That of the file or word that set the value.
+    Wrong,
+    /// No file's: only the user can give the value.
+    Unset,
+    /// No file's: an experiment and a cluster that do not go together.
+    Misfit,
 }
 
 impl Problem {
     /// A problem with the value at `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into(), hint: hint.into(), is_unset: false }
+        Self { key: key.into(), message: message.into(), hint: hint.into(), kind: ProblemKind::Wrong }
     }
 
     /// Says that only the user can give the value.
     #[must_use]
     pub fn unset(mut self) -> Self {
-        self.is_unset = true;
+        self.kind = ProblemKind::Unset;
+        self
+    }
+
+    /// Says that an experiment and a cluster do not go together, each of which is right by itself.
+    #[must_use]
+    pub fn misfit(mut self) -> Self {
+        self.kind = ProblemKind::Misfit;
         self
     }
 

@@ -1,6 +1,6 @@
 //! The one error of this crate: what is wrong, where it was set, and what to do.
 
-use crate::{Origin, Problem};
+use crate::{Origin, Problem, ProblemKind};
 use std::fmt;
 
 /// What kind of mistake a [`ConfigError`] reports.
@@ -33,11 +33,12 @@ pub struct ConfigError {
     origin: Option<Origin>,
     hint: Option<String>,
     needs: Option<String>,
+    is_misfit: bool,
 }
 
 impl ConfigError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), origin: None, hint: None, needs: None }
+        Self { kind, message: message.into(), origin: None, hint: None, needs: None, is_misfit: false }
     }
 
     /// Names the place that set the offending value.
@@ -62,6 +63,11 @@ impl ConfigError {
         self.needs.as_deref()
     }
 
+    /// Whether an experiment and a cluster do not go together, each of which is right by itself.
+    pub fn is_misfit(&self) -> bool {
+        self.is_misfit
+    }
+
     /// What kind of mistake it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -75,8 +81,9 @@ impl ConfigError {
 
 impl From<Problem> for ConfigError {
     fn from(problem: Problem) -> Self {
-        let error = Self::new(ErrorKind::Value, format!("{}: {}", problem.key, problem.message));
-        let error = if problem.is_unset { error.needing(problem.key) } else { error };
+        let mut error = Self::new(ErrorKind::Value, format!("{}: {}", problem.key, problem.message));
+        error.is_misfit = problem.kind == ProblemKind::Misfit;
+        let error = if problem.kind == ProblemKind::Unset { error.needing(problem.key) } else { error };
         error.hint(problem.hint)
     }
 }

@@ -1,7 +1,7 @@
 //! Composing every file of a tree, to find mistakes before a run does.
 
 use crate::{
-    Composed, ConfigError, ErrorKind, compose, compose_raw,
+    Composed, ConfigError, compose, compose_raw,
     error::Result,
     num_runs,
     repository::{self, Repository},
@@ -33,8 +33,8 @@ pub enum Outcome {
         /// Dotted paths.
         needs: Vec<String>,
     },
-    /// An experiment that refuses a cluster which others accept.
-    DoesNotFit(ConfigError),
+    /// An experiment that does not go with a cluster.
+    Misfit(ConfigError),
     /// A mistake.
     Wrong(ConfigError),
 }
@@ -49,7 +49,11 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
     let whole = |words: &[String]| check_given(root, config_name, words);
     let mut findings = Vec::new();
     let mut add = |subject: String, result: Result<Vec<String>>| {
-        let outcome = result.map_or_else(Outcome::Wrong, |needs| Outcome::Good { needs });
+        let outcome = match result {
+            Ok(needs) => Outcome::Good { needs },
+            Err(error) if error.is_misfit() => Outcome::Misfit(error),
+            Err(error) => Outcome::Wrong(error),
+        };
         findings.push(Finding { subject, outcome });
     };
     add(config_name.to_string(), compose_raw(root, config_name, &[]).map(|_| Vec::new()));
@@ -65,22 +69,12 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
         }
     }
     for cluster in repository.options(CLUSTER) {
-        let with_cluster = |choice: &String| [choice.clone(), format!("{CLUSTER}={cluster}")];
-        let pairs = experiments.iter().map(with_cluster).map(|words| (words.join(" "), whole(&words)));
-        findings.extend(judge_pairs(pairs.collect()));
+        for choice in &experiments {
+            let words = [choice.clone(), format!("{CLUSTER}={cluster}")];
+            add(words.join(" "), whole(&words));
+        }
     }
     Ok(findings)
-}
-
-/// A cluster that at least one experiment accepts is none of the others' mistakes.
-fn judge_pairs(pairs: Vec<(String, Result<Vec<String>>)>) -> Vec<Finding> {
-    let fits_somewhere = pairs.iter().any(|(_, result)| result.is_ok());
-    let outcome = |result: Result<Vec<String>>| match result {
-        Ok(needs) => Outcome::Good { needs },
-        Err(error) if fits_somewhere && error.kind() == ErrorKind::Value => Outcome::DoesNotFit(error),
-        Err(error) => Outcome::Wrong(error),
-    };
-    pairs.into_iter().map(|(subject, result)| Finding { subject, outcome: outcome(result) }).collect()
 }
 
 /// What stands in for a value that only the user can give, such as the path of a checkpoint.

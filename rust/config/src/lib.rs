@@ -36,7 +36,7 @@ mod yaml;
 #[cfg(feature = "clap")]
 pub use args::ConfigArgs;
 pub use catalog::{Group, GroupOption, groups};
-pub use check::{Check, Problem};
+pub use check::{Check, Problem, ProblemKind};
 pub use completion::complete;
 pub use compose::{Composition, compose, compose_raw, from_resolved};
 pub use composed::{Composed, Explanation, read_yaml};

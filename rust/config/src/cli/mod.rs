@@ -191,7 +191,10 @@ fn check(tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
             Outcome::Good { .. } if subject.contains(' ') => {}
             Outcome::Good { needs } if needs.is_empty() => text += &format!("ok     {subject}\n"),
             Outcome::Good { needs } => text += &format!("ok     {subject}  needs {}=...\n", needs.join("=..., ")),
-            Outcome::DoesNotFit(error) => text += &format!("unfit  {subject}\n{}\n", indented(&error.to_string())),
+            Outcome::Misfit(error) => {
+                let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+                text += &format!("unfit  {subject}: {reason}\n");
+            }
             Outcome::Wrong(error) => {
                 num_wrong += 1;
                 text += &format!("WRONG  {subject}\n{}\n", indented(&error.to_string()));

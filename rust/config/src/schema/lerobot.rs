@@ -153,7 +153,8 @@ impl Check for LerobotTrainConfig {
                 "cluster.compute.num_nodes",
                 message,
                 "choose a cluster of one node, or set it to 1",
-            ));
+            )
+            .misfit());
         }
         self.cluster.refuse_outside("lerobot.output_dir", &self.lerobot.output_dir)?;
         self.lerobot.check().map_err(|problem| problem.inside("lerobot"))
