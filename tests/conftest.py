@@ -38,6 +38,37 @@ MINI = [
 ]
 
 
+# A policy of the same kind: a few thousand parameters, both losses.
+VLA_MINI = [
+    "experiment=vla_tiny",
+    "model.image_size=[32,32]",
+    "model.frame_size=[32,32]",
+    "model.backbone.sizes.vision.hidden_size=16",
+    "model.backbone.sizes.vision.intermediate_size=32",
+    "model.backbone.sizes.vision.num_hidden_layers=1",
+    "model.backbone.sizes.vision.num_attention_heads=2",
+    "model.backbone.sizes.vision.image_size=32",
+    "model.backbone.sizes.text.hidden_size=32",
+    "model.backbone.sizes.text.intermediate_size=48",
+    "model.backbone.sizes.text.num_hidden_layers=2",
+    "model.backbone.sizes.text.num_attention_heads=2",
+    "model.backbone.sizes.text.num_key_value_heads=1",
+    "model.backbone.sizes.text.head_dim=16",
+    "model.action.chunk_size=4",
+    "model.flow.num_steps=2",
+    "data.loader.batch_size=4",
+    "training.max_steps=24",
+    "training.log_every_n_steps=1",
+    "training.scheduler.warmup_steps=3",
+    "training.checkpoint.every_n_steps=5",
+    "validation.check_interval=10",
+    "validation.limit_batches=2",
+    "validation.num_fixed_samples=2",
+    "validation.num_flow_samples=2",
+    "logging.min_free_gb=0.1",
+]
+
+
 def program(name: str) -> str:
     """Path of a built program."""
     path = TARGET / name
@@ -53,6 +84,22 @@ def train_laq_command(*words: object) -> list[str]:
 def run(command: list[str], cwd: Path = REPO, **kwargs) -> subprocess.CompletedProcess:
     """Runs a command to its end and keeps what it prints."""
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, **kwargs)
+
+
+def train_vla_command(*words: object) -> list[str]:
+    """The command line that trains a policy."""
+    return [program("hlrp"), "train-vla", *map(str, words)]
+
+
+def one_error(result: subprocess.CompletedProcess, code: int, names: list[str]) -> str:
+    """The one error with which a program ended; it contains every word of `names`."""
+    assert result.returncode == code, f"exit code {result.returncode}: {result.stderr}"
+    assert result.stderr.count("error:") == 1, result.stderr
+    assert "panicked" not in result.stderr
+    message = result.stderr[result.stderr.index("error:") :]
+    for name in names:
+        assert name in message, f"{name!r} is not in: {message}"
+    return message
 
 
 def is_time(key: str) -> bool:
@@ -71,5 +118,15 @@ def uninterrupted(tmp_path_factory) -> Path:
     """Run directory of the mini model, trained without interruption with two decode threads."""
     run_dir = tmp_path_factory.mktemp("uninterrupted") / "run"
     result = run(train_laq_command(*MINI, f"logging.run_dir={run_dir}"))
+    assert result.returncode == 0, result.stderr
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def uninterrupted_vla(tmp_path_factory, uninterrupted) -> Path:
+    """Run directory of the mini policy with the mini model as its teacher, trained without interruption."""
+    run_dir = tmp_path_factory.mktemp("uninterrupted_vla") / "run"
+    teacher = f"model.laq.checkpoint={uninterrupted}"
+    result = run(train_vla_command(*VLA_MINI, teacher, f"logging.run_dir={run_dir}"))
     assert result.returncode == 0, result.stderr
     return run_dir

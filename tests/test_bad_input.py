@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from conftest import DATA, MINI, run, train_laq_command
+from conftest import DATA, MINI, one_error, run, train_laq_command
 
 CONFIG_ERROR = 2
 VIDEO = "videos/observation.image/chunk-000/file-000.mp4"
@@ -27,13 +27,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def refused(run_dir: Path, *words: object, code: int = 1, names: list[str]) -> str:
     """Trains, expects one error that contains every word of `names`, and returns it."""
     result = run(train_laq_command(*MINI, f"logging.run_dir={run_dir}", *words))
-    assert result.returncode == code, f"exit code {result.returncode}: {result.stderr}"
-    assert result.stderr.count("error:") == 1, result.stderr
-    assert "panicked" not in result.stderr
-    message = result.stderr[result.stderr.index("error:") :]
-    for name in names:
-        assert name in message, f"{name!r} is not in: {message}"
-    return message
+    return one_error(result, code, names)
 
 
 def refused_before_the_run(tmp_path: Path, *words: object, code: int, names: list[str]) -> None:

@@ -4,6 +4,19 @@ use crate::{Checkpoint, Result, TrainError};
 use hlrp_config::{Composed, Node, Value, from_resolved};
 use std::collections::BTreeMap;
 
+/// Refuses to continue a checkpoint of another stage, whose settings would all differ.
+///
+/// # Errors
+/// [`TrainError::Conflict`] with both stages.
+pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &serde_json::Value) -> Result<()> {
+    let (was, is) = (&checkpoint.manifest().task["stage"], &current["stage"]);
+    if was == is {
+        return Ok(());
+    }
+    let path = checkpoint.dir().to_path_buf();
+    Err(TrainError::Conflict { path, differences: format!("  experiment.stage was {was}, is {is}") })
+}
+
 /// Refuses to continue `checkpoint` with a model that is another one although its configuration reads the same.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use crate::{
     Checkpoint, Ema, Optimizer, Result, RunState, Schedule, Settings, Task, TrainError, TrainingData,
     checkpoint::{About, BestScore, Contents, RngStates, ScheduleState, Score, load_weights},
     loss_watch::LossWatch,
-    resume::{ensure_same_model, ensure_same_run},
+    resume::{ensure_same_model, ensure_same_run, ensure_same_stage},
 };
 use hlrp_data::Position;
 use std::path::PathBuf;
@@ -45,8 +45,10 @@ impl<'a> Trainer<'a> {
         let schedule = Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps)?;
         let checkpoint = training.resume_from_checkpoint.as_deref().map(Checkpoint::open).transpose()?;
         if let Some(checkpoint) = &checkpoint {
+            let model = task.checkpoint_extras();
+            ensure_same_stage(checkpoint, &model)?;
             ensure_same_run(checkpoint, &settings.config)?;
-            ensure_same_model(checkpoint, &task.checkpoint_extras())?;
+            ensure_same_model(checkpoint, &model)?;
             checkpoint.load_model(&model_tensors(task))?;
         }
         if let Some(path) = &training.load_weights_from {

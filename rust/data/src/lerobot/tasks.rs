@@ -9,7 +9,12 @@ use std::path::Path;
 /// # Errors
 /// When the file is missing or damaged, or an index is outside 0..N.
 pub(crate) fn read_tasks(root: &Path) -> Result<Vec<String>, DataError> {
-    let table = Table::open(&root.join("meta/tasks.parquet"))?;
+    let path = root.join("meta/tasks.parquet");
+    if !path.is_file() {
+        let hint = "it holds the instructions: fetch the dataset's folder meta again";
+        return Err(DataError::file(&path, "the file is missing".into(), hint));
+    }
+    let table = Table::open(&path)?;
     let names = table.column_names();
     // The text is the index of a pandas frame: its column is named after the index, if that has a name.
     let text = names.iter().copied().find(|name| *name != "task_index").unwrap_or("task");

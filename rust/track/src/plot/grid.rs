@@ -12,6 +12,8 @@ const MIN_CELL: u32 = 128;
 const GAP: u32 = 8;
 /// Pixels around everything.
 const MARGIN: u32 = 16;
+/// Pixels from one line of a label to the next.
+const LINE_HEIGHT: u32 = LABEL_SIZE * 5 / 4;
 
 /// An RGB image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ struct Layout {
     scale: u32,
     cell_width: u32,
     cell_height: u32,
+    /// From one row to the next: as high as its images or its label, whichever is higher.
+    row_step: u32,
     left: u32,
     top: u32,
     width: u32,
@@ -67,7 +71,7 @@ pub fn draw_grid(path: &Path, grid: &ImageGrid<'_>) -> Result<()> {
         let label_style = text(LABEL_SIZE).pos(Pos::new(HPos::Right, VPos::Center));
         for (row, label) in grid.row_labels.iter().enumerate() {
             let (x, y) = layout.cell(row, 0);
-            let line_height = LABEL_SIZE * 5 / 4;
+            let line_height = LINE_HEIGHT;
             let num_lines = label.lines().count() as u32;
             let first = (y + layout.cell_height / 2) as i32 - (num_lines.saturating_sub(1) * line_height / 2) as i32;
             for (index, line) in label.lines().enumerate() {
@@ -89,7 +93,7 @@ pub fn draw_grid(path: &Path, grid: &ImageGrid<'_>) -> Result<()> {
 impl Layout {
     /// Upper left corner of an image.
     fn cell(&self, row: usize, column: usize) -> (u32, u32) {
-        (self.left + column as u32 * (self.cell_width + GAP), self.top + row as u32 * (self.cell_height + GAP))
+        (self.left + column as u32 * (self.cell_width + GAP), self.top + row as u32 * self.row_step)
     }
 }
 
@@ -104,6 +108,8 @@ fn layout(path: &Path, grid: &ImageGrid<'_>) -> Result<Layout> {
         }
         Ok(())
     })?;
+    let most_lines = grid.row_labels.iter().map(|label| label.lines().count()).max().unwrap_or(0) as u32;
+    let row_step = cell_height.max((most_lines + 1) * LINE_HEIGHT) + GAP;
     let left = MARGIN + if widest_label > 0 { widest_label + GAP } else { 0 };
     let top = MARGIN
         + if grid.title.is_empty() { 0 } else { TITLE_SIZE + GAP }
@@ -113,10 +119,11 @@ fn layout(path: &Path, grid: &ImageGrid<'_>) -> Result<Layout> {
         scale,
         cell_width,
         cell_height,
+        row_step,
         left,
         top,
         width: left + num_columns * (cell_width + GAP) - GAP + MARGIN,
-        height: top + num_rows * (cell_height + GAP) - GAP + MARGIN,
+        height: top + num_rows * row_step - GAP + MARGIN,
     })
 }
 

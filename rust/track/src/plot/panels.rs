@@ -116,6 +116,7 @@ fn draw_label(area: &Area<'_>, label: &str, right: u32, middle: u32) -> Drawn {
 
 fn draw_chart(cell: &Area<'_>, grid: &PanelGrid, row: usize, column: usize) -> Drawn {
     let (x, y) = ranges(grid, column);
+    let y_span = y.end - y.start;
     let mut context = ChartBuilder::on(cell)
         .margin(8)
         .x_label_area_size(TICK_SIZE + 8)
@@ -129,7 +130,8 @@ fn draw_chart(cell: &Area<'_>, grid: &PanelGrid, row: usize, column: usize) -> D
         .x_labels(6)
         .y_labels(5)
         .x_label_formatter(&|step| format!("{step:.0}"))
-        .y_label_formatter(&|value| tick(*value))
+        // The middle of an axis may miss 0 by a rounding error.
+        .y_label_formatter(&|value| tick(if value.abs() < y_span * 1e-9 { 0.0 } else { *value }))
         .label_style(text(TICK_SIZE))
         .draw()?;
     for (index, line) in grid.lines.iter().enumerate() {

@@ -156,9 +156,9 @@ fn draw_chunks(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> a
         column_titles: (0..num_dims).map(|dim| format!("action {dim}")).collect(),
         row_labels: samples.iter().filter(|sample| sample.chunk.is_some()).map(|sample| sample.label.clone()).collect(),
         lines: vec![
-            line("predicted", |chunk| &chunk.predicted),
-            line("true", |chunk| &chunk.truth),
             line("last action repeated", |chunk| &chunk.repeated),
+            line("true", |chunk| &chunk.truth),
+            line("predicted", |chunk| &chunk.predicted),
         ],
     };
     Ok(draw_panels(&context.dir.join(CHUNKS), &grid)?)

@@ -1,0 +1,52 @@
+"""Runs that are interrupted, and how to tell that nothing was lost."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPO, read_metrics
+from safetensors.numpy import load_file
+
+# Exit code of a run that a signal stopped.
+INTERRUPTED = 75
+
+
+def start(command: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def last_step(run_dir: Path) -> int:
+    """Newest step in `metrics.jsonl`; 0 before the first."""
+    try:
+        return max((line["step"] for line in read_metrics(run_dir)), default=0)
+    except (FileNotFoundError, ValueError):  # not there yet, or a line half written
+        return 0
+
+
+def wait_for(process: subprocess.Popen, condition) -> None:
+    """Polls `condition` until it holds; fails when the program ends before."""
+    while not condition():
+        if process.poll() is not None:
+            pytest.fail(f"the run ended before it could be interrupted: {process.stderr.read()}")
+        time.sleep(0.0002)
+
+
+def kill(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def assert_same_run(run_dir: Path, reference: Path, checkpoint: str = "step-000024") -> None:
+    """Metrics, weights and optimizer state agree to the last bit."""
+    assert read_metrics(run_dir) == read_metrics(reference)
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        assert_same_tensors(run_dir / "checkpoints" / checkpoint / file, reference / "checkpoints" / checkpoint / file)
+
+
+def assert_same_tensors(ours: Path, theirs: Path) -> None:
+    ours_by_name, theirs_by_name = load_file(ours), load_file(theirs)
+    assert ours_by_name.keys() == theirs_by_name.keys()
+    differing = [name for name, tensor in theirs_by_name.items() if not (ours_by_name[name] == tensor).all()]
+    assert not differing, f"{ours} differs from {theirs} in {differing}"

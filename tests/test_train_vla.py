@@ -1,0 +1,300 @@
+"""`hlrp train-vla` as a user runs it: what it leaves behind, that nothing is lost, and what it refuses."""
+
+import hashlib
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from conftest import DATA, MINI, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
+from interruption import INTERRUPTED, assert_same_run, assert_same_tensors, kill, last_step, start, wait_for
+from safetensors.numpy import load_file
+
+CONFIG_ERROR = 2
+BACKBONE = "model.vlm_with_expert.vlm."
+SOURCE = "data.sources.metaworld_mt5"
+# The pooled architecture predicts one action.
+POOLED = ["model.arch=pooled", "model.action.chunk_size=1"]
+
+
+def words_for(run_dir: Path, teacher: Path, *words: object) -> list[str]:
+    """The command line of a mini run."""
+    return train_vla_command(*VLA_MINI, f"model.laq.checkpoint={teacher}", f"logging.run_dir={run_dir}", *words)
+
+
+def trained(run_dir: Path, teacher: Path, *words: object) -> Path:
+    result = run(words_for(run_dir, teacher, *words))
+    assert result.returncode == 0, result.stderr
+    return run_dir
+
+
+def refused(run_dir: Path, teacher: Path, *words: object, code: int, names: list[str]) -> None:
+    """One error that names these things, and nothing left behind."""
+    one_error(run(words_for(run_dir, teacher, *words)), code, names)
+    assert not run_dir.exists(), "a refused run leaves nothing behind"
+
+
+def manifest(artifact: Path) -> dict:
+    return json.loads((artifact / "manifest.json").read_text())
+
+
+# What a run leaves behind.
+
+
+def test_a_validation_measures_errors_beside_baselines_and_draws_pictures(uninterrupted_vla):
+    validations = [line for line in read_metrics(uninterrupted_vla) if "val/loss" in line]
+    assert [line["step"] for line in validations] == [10, 20, 24]
+    for kind, dims in (("latent", 8), ("action", 4)):
+        for name in (
+            "mse",
+            "mean_baseline_mse",
+            "repeat_baseline_mse",
+            "cosine",
+            *(f"mse_dim{i}" for i in range(dims)),
+        ):
+            assert all(f"val/{kind}_{name}" in line for line in validations), f"val/{kind}_{name}"
+    for name in ("accuracy", "frequent_baseline", "repeat_baseline"):
+        assert all(0 <= line[f"val/latent_code_{name}"] <= 1 for line in validations), name
+    per_dim = [validations[-1][f"val/action_mse_dim{i}"] for i in range(4)]
+    assert sum(per_dim) / 4 == pytest.approx(validations[-1]["val/action_mse"], rel=1e-3)
+    pictures = {path.name for path in (uninterrupted_vla / "validation/step-000024").iterdir()}
+    assert pictures == {"samples.png", "chunks.png"}
+    plots = {path.name for path in (uninterrupted_vla / "plots").iterdir()}
+    assert plots == {"losses.png", "latent_error.png", "action_error.png"}
+
+
+def test_the_final_artifact_is_the_last_checkpoint(uninterrupted_vla):
+    artifact = uninterrupted_vla / "artifacts/final"
+    facts = manifest(artifact)
+    assert {path.name for path in artifact.iterdir()} == {*facts["files"], "manifest.json"}
+    for name, record in facts["files"].items():
+        content = (artifact / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (record["size"], record["sha256"]), name
+    assert_same_tensors(artifact / "model.safetensors", uninterrupted_vla / "checkpoints/step-000024/model.safetensors")
+    assert facts["provenance"] == {"experiment": "vla_tiny", "step": 24}
+    assert facts["objective"]["mode"] == "multitask"
+
+
+def test_the_best_artifact_is_the_best_checkpoint(uninterrupted_vla):
+    best = (uninterrupted_vla / "checkpoints/best").read_text().strip()
+    artifact = uninterrupted_vla / "artifacts/best"
+    assert f"step-{manifest(artifact)['provenance']['step']:06}" == best
+    assert_same_tensors(artifact / "model.safetensors", uninterrupted_vla / "checkpoints" / best / "model.safetensors")
+    assert {path.name for path in (uninterrupted_vla / "artifacts").iterdir()} == {"best", "final"}
+
+
+def test_sizes_and_spacing_of_latent_actions_come_from_the_teacher(uninterrupted, uninterrupted_vla):
+    checkpoint = uninterrupted / "checkpoints/step-000024"
+    laq = json.loads((checkpoint / "manifest.json").read_text())
+    teacher = manifest(uninterrupted_vla / "artifacts/final")["teacher"]
+    assert teacher["sha256"] == hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    assert teacher["pair"] == laq["task"]["pair"]
+    model = laq["task"]["model"]
+    sizes = {"codebook_size": "codebook_size", "code_seq_len": "code_seq_len", "code_dim": "quant_dim"}
+    assert {ours: teacher[ours] for ours in sizes} == {ours: model[theirs] for ours, theirs in sizes.items()}
+
+
+def test_normalisation_is_that_of_the_dataset(uninterrupted_vla):
+    stats = json.loads((DATA / "metaworld_mt5/meta/stats.json").read_text())
+    processor = manifest(uninterrupted_vla / "artifacts/final")["processor"]
+    for ours, theirs in (("state", "observation.state"), ("action", "action")):
+        assert processor[ours]["mode"] == "mean_std"
+        for name in ("mean", "std"):
+            assert processor[ours]["statistics"][name] == pytest.approx(stats[theirs][name])
+
+
+def test_actions_alone_need_no_teacher(tmp_path):
+    words = ["model.mode=actions", f"logging.run_dir={tmp_path / 'run'}"]
+    result = run(train_vla_command(*VLA_MINI, *words))
+    assert result.returncode == 0, result.stderr
+    assert manifest(tmp_path / "run/artifacts/final")["teacher"] is None
+    assert not any(name.startswith("val/latent") for line in read_metrics(tmp_path / "run") for name in line)
+
+
+@pytest.mark.parametrize("words", [["model.mode=latent"], POOLED, [*POOLED, "model.mode=latent"]])
+def test_other_modes_and_architectures_train(tmp_path, uninterrupted, words):
+    run_dir = trained(tmp_path / "run", uninterrupted, *words, "training.max_steps=10")
+    losses = [line["train/loss"] for line in read_metrics(run_dir) if "train/loss" in line]
+    assert len(losses) == 10
+    assert manifest(run_dir / "artifacts/final")["model"]["arch"] == ("pooled" if POOLED[0] in words else "expert")
+
+
+def test_a_random_teacher_is_another_teacher_of_the_same_sizes(tmp_path, uninterrupted, uninterrupted_vla):
+    run_dir = trained(tmp_path / "run", uninterrupted, "model.laq.weights=random", "training.max_steps=10")
+    ours = manifest(run_dir / "artifacts/final")["teacher"]
+    theirs = manifest(uninterrupted_vla / "artifacts/final")["teacher"]
+    assert ours.pop("sha256") != theirs.pop("sha256")
+    assert ours == theirs
+
+
+def test_a_frozen_backbone_does_not_move(tmp_path, uninterrupted):
+    run_dir = trained(tmp_path / "run", uninterrupted, "model.freeze.backbone=true")
+    early, late = (load_file(run_dir / f"checkpoints/step-{step:06}/model.safetensors") for step in (5, 24))
+    moved = {name for name in late if (early[name] != late[name]).any()}
+    assert any(name.startswith("model.vlm_with_expert.lm_expert.") for name in moved)
+    assert not any(name.startswith(BACKBONE) for name in moved)
+    assert any(name.startswith(BACKBONE) for name in late)
+    assert not any(BACKBONE in name for name in load_file(run_dir / "checkpoints/step-000024/optimizer.safetensors"))
+
+
+def test_averaged_weights_are_what_is_exported(tmp_path, uninterrupted):
+    run_dir = trained(tmp_path / "run", uninterrupted, "training.ema.enabled=true", "training.ema.decay=0.9")
+    weights = load_file(run_dir / "artifacts/final/model.safetensors")
+    averages = load_file(run_dir / "checkpoints/step-000024/ema.safetensors")
+    assert averages and all((weights[name] == average).all() for name, average in averages.items())
+
+
+# Nothing is lost.
+
+
+def test_two_runs_with_one_seed_are_equal_and_other_seeds_are_not(tmp_path, uninterrupted, uninterrupted_vla):
+    assert_same_run(trained(tmp_path / "again", uninterrupted), uninterrupted_vla)
+    other = trained(tmp_path / "other", uninterrupted, "seed=7")
+    assert read_metrics(other) != read_metrics(uninterrupted_vla)
+
+
+def test_killed_twice_and_resumed_it_is_the_run_that_was_never_killed(tmp_path, uninterrupted, uninterrupted_vla):
+    run_dir = tmp_path / "run"
+    command = words_for(run_dir, uninterrupted)
+    for kill_at in (8, 17):
+        process = start(command)
+        wait_for(process, lambda at=kill_at: last_step(run_dir) >= at)
+        kill(process)
+        command = train_vla_command("--resume", run_dir)
+    result = run(command)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(run_dir, uninterrupted_vla)
+    for name in ("best", "final"):
+        assert_same_tensors(*(path / "artifacts" / name / "model.safetensors" for path in (run_dir, uninterrupted_vla)))
+
+
+def test_accumulated_gradients_resume_exactly(tmp_path, uninterrupted):
+    words = ["training.gradient.accumulate_steps=2"]
+    whole = trained(tmp_path / "whole", uninterrupted, *words)
+    run_dir = tmp_path / "run"
+    process = start(words_for(run_dir, uninterrupted, *words))
+    wait_for(process, lambda: last_step(run_dir) >= 8)
+    kill(process)
+    assert run(train_vla_command("--resume", run_dir)).returncode == 0
+    assert_same_run(run_dir, whole)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_signals_checkpoint_and_exit_with_their_own_code(tmp_path, uninterrupted, uninterrupted_vla, name):
+    run_dir = tmp_path / "run"
+    process = start(words_for(run_dir, uninterrupted))
+    wait_for(process, lambda: last_step(run_dir) >= 7)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=60) == INTERRUPTED
+    assert run(train_vla_command("--resume", run_dir)).returncode == 0
+    assert_same_run(run_dir, uninterrupted_vla)
+
+
+# Bad input.
+
+
+def test_no_teacher_for_latent_actions(tmp_path):
+    result = run(train_vla_command(*VLA_MINI, f"logging.run_dir={tmp_path / 'run'}"))
+    one_error(result, CONFIG_ERROR, ["model.laq.checkpoint", "hint:"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_teacher_that_is_not_there(tmp_path):
+    refused(tmp_path / "run", tmp_path / "nowhere", code=1, names=[str(tmp_path / "nowhere"), "train-laq"])
+
+
+def test_teacher_of_other_sizes(tmp_path, uninterrupted):
+    words = "model.laq.code_dim=16"
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.laq.code_dim", "has 8", "hint:"])
+
+
+def test_teacher_of_another_spacing(tmp_path, uninterrupted):
+    words = "data.request.image_deltas=[0,5]"
+    names = ["data.request.image_deltas", "[0.0, 20.0] frames", "hint:"]
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
+
+
+def test_spacing_that_confirms_the_teachers(tmp_path, uninterrupted, uninterrupted_vla):
+    run_dir = trained(tmp_path / "run", uninterrupted, "data.request.image_deltas=[0,20]")
+    assert read_metrics(run_dir) == read_metrics(uninterrupted_vla)
+
+
+@pytest.mark.parametrize("key", ["model.cameras=[wrist]", "model.laq.camera=wrist"])
+def test_camera_that_the_data_lacks(tmp_path, uninterrupted, key):
+    names = [key.split("=")[0], "wrist", "primary", "hint:"]
+    refused(tmp_path / "run", uninterrupted, key, code=CONFIG_ERROR, names=names)
+
+
+def test_backbone_folder_without_weights(tmp_path, uninterrupted):
+    folder = tmp_path / "backbone"
+    folder.mkdir()
+    vision = {"hidden_size": 16, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1e5,
+        "vocab_size": 352,
+    }
+    config = {"model_type": "smolvlm", "scale_factor": 2, "image_token_id": 336}
+    (folder / "config.json").write_text(json.dumps(config | {"vision_config": vision, "text_config": text}))
+    words = [f"model.backbone.path={folder}", "model.backbone.sizes=null"]
+    refused(tmp_path / "run", uninterrupted, *words, code=1, names=[str(folder), "model.safetensors", "hint:"])
+
+
+def test_backbone_that_is_nowhere(tmp_path, uninterrupted):
+    words = ["model.backbone.path=org/name", f"model.backbone.hub_cache={tmp_path}"]
+    refused(tmp_path / "run", uninterrupted, *words, code=1, names=["org/name", str(tmp_path), "hint:"])
+
+
+@pytest.mark.parametrize("missing", ["file", "column"])
+def test_dataset_without_instructions(tmp_path, uninterrupted, missing):
+    dataset = Path(shutil.copytree(DATA / "metaworld_mt5", tmp_path / "dataset"))
+    tasks = dataset / "meta/tasks.parquet"
+    if missing == "file":
+        tasks.unlink()
+    else:
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(tasks).select(["task_index"]), tasks)
+    words = f"{SOURCE}.root={dataset}"
+    refused(tmp_path / "run", uninterrupted, words, code=1, names=["tasks.parquet", "hint:"])
+
+
+def test_actions_wider_than_the_policy(tmp_path, uninterrupted):
+    words = "model.action.max_dim=3"
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.action.max_dim", "4 numbers"])
+
+
+def test_data_without_actions(tmp_path, uninterrupted):
+    words = f"{SOURCE}.action_key=null"
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.mode", "no actions", "hint:"])
+
+
+def test_chunk_and_offsets_that_contradict_each_other(tmp_path, uninterrupted):
+    words = "data.request.action_deltas=[0,1]"
+    names = ["data.request.action_deltas", "model.action.chunk_size = 4"]
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
+
+
+def test_resume_with_another_architecture(uninterrupted_vla):
+    before = read_metrics(uninterrupted_vla)
+    result = run(train_vla_command("--resume", uninterrupted_vla, *POOLED))
+    one_error(result, 1, ["model.arch was expert, is pooled", "hint:"])
+    assert read_metrics(uninterrupted_vla) == before
+
+
+def test_resume_from_a_checkpoint_of_stage_1(tmp_path, uninterrupted):
+    words = f"training.resume_from_checkpoint={uninterrupted}"
+    refused(tmp_path / "run", uninterrupted, words, code=1, names=[str(uninterrupted), 'was "laq", is "vla"', "hint:"])
+
+
+def test_resume_with_another_teacher(tmp_path, uninterrupted_vla):
+    """The same architecture with other weights: only the digest tells."""
+    other = tmp_path / "other"
+    assert run(train_laq_command(*MINI, f"logging.run_dir={other}", "seed=3", "training.max_steps=5")).returncode == 0
+    run_dir = shutil.copytree(uninterrupted_vla, tmp_path / "run")
+    result = run(train_vla_command("--resume", run_dir, f"model.laq.checkpoint={other}"))
+    one_error(result, 1, ["teacher.sha256 was", "hint:"])
