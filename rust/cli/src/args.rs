@@ -3,6 +3,7 @@
 use crate::{
     doctor::DoctorOptions,
     lerobot::{RolloutOptions, TrainOptions},
+    pipeline::PipelineOptions,
 };
 use clap::{Parser, Subcommand};
 use hlrp_config::cli::ConfigCommand;
@@ -15,6 +16,7 @@ Examples:
   hlrp train-laq experiment=laq_tiny                       train in minutes on two CPU cores
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
+  hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
   hlrp config explain training.optimizer.lr                which file set a value
 
 Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     TrainLerobot(TrainOptions),
     /// Let a policy act in a simulator with LeRobot's own evaluator, and count its successes.
     RolloutLerobot(RolloutOptions),
+    /// Run all stages in turn, from video to rollouts; continues where it was stopped.
+    Pipeline(PipelineOptions),
     /// Look into a dataset, or check it.
     #[command(disable_help_flag = true)]
     Data {

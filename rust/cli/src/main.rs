@@ -5,6 +5,7 @@ mod child;
 mod doctor;
 mod lerobot;
 mod mistake;
+mod pipeline;
 mod programs;
 
 use args::{Arguments, Command};
@@ -20,13 +21,14 @@ fn main() -> ExitCode {
         Command::TrainVla { arguments } => programs::exec(&programs::TRAIN_VLA, &arguments),
         Command::TrainLerobot(options) => lerobot::train(&options),
         Command::RolloutLerobot(options) => lerobot::rollout(&options),
+        Command::Pipeline(options) => pipeline::pipeline(&options),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref());
-        let is_mistake = error.is::<ConfigError>() || error.is::<Mistake>();
+        let is_mistake = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<Mistake>());
         if is_mistake { ExitCode::from(config::CONFIG_ERROR) } else { ExitCode::FAILURE }
     })
 }

@@ -6,7 +6,7 @@ mod tee;
 
 pub(crate) use invocation::Invocation;
 pub(crate) use signals::{EXIT_INTERRUPTED, Signals};
-pub(crate) use tee::{LineSink, Tee};
+pub(crate) use tee::Tee;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};

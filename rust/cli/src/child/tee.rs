@@ -15,9 +15,6 @@ use std::{
 const WAIT_FOR_LAST_LINES: Duration = Duration::from_secs(5);
 const CHUNK: usize = 8192;
 
-/// Looks at each whole line.
-pub(crate) type LineSink = Box<dyn FnMut(&str) + Send>;
-
 /// Copies what a child prints into a file.
 pub(crate) struct Tee {
     recorder: Arc<Mutex<Recorder>>,
@@ -25,7 +22,7 @@ pub(crate) struct Tee {
 
 struct Recorder {
     file: File,
-    on_line: LineSink,
+    on_line: Box<dyn FnMut(&str) + Send>,
 }
 
 impl Tee {
@@ -33,7 +30,7 @@ impl Tee {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(crate) fn new(path: &Path, on_line: LineSink) -> Result<Self> {
+    pub(crate) fn new(path: &Path, on_line: Box<dyn FnMut(&str) + Send>) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self { recorder: Arc::new(Mutex::new(Recorder { file, on_line })) })

@@ -14,7 +14,7 @@ const PRETRAINED_MODEL: &str = "pretrained_model";
 const POLICY_CONFIG: &str = "config.json";
 
 /// Folder of the newest whole checkpoint below LeRobot's output folder.
-pub(crate) fn last_checkpoint(output_dir: &Path) -> Option<PathBuf> {
+pub(super) fn last_checkpoint(output_dir: &Path) -> Option<PathBuf> {
     let last = output_dir.join("checkpoints/last");
     let is_whole = last.join(PRETRAINED_MODEL).join(POLICY_CONFIG).is_file();
     is_whole.then(|| fs::canonicalize(&last).ok().and_then(|target| Some(last.with_file_name(target.file_name()?))))?
@@ -59,11 +59,15 @@ pub(super) fn policy_folder(key: &str, path: &Path, is_offline: bool) -> Result<
     if let Some(folder) = candidates.into_iter().find(|folder| folder.join(POLICY_CONFIG).is_file()) {
         return Ok(folder);
     }
-    let outputs = fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let mut found: Vec<_> =
-        std::iter::once(path.to_path_buf()).chain(outputs).filter_map(|dir| last_checkpoint(&dir)).collect();
-    found.sort();
-    found.last().map(|checkpoint| pretrained_model(checkpoint)).ok_or_else(|| none("holds no checkpoint of a policy"))
+    newest_policy(path).ok_or_else(|| none("holds no checkpoint of a policy"))
+}
+
+/// Folder of the newest policy in a run of `hlrp train-lerobot`, or in LeRobot's own output folder.
+pub(crate) fn newest_policy(run_dir: &Path) -> Option<PathBuf> {
+    let outputs = fs::read_dir(run_dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let candidates = std::iter::once(run_dir.to_path_buf()).chain(outputs);
+    let newest = candidates.filter_map(|output| last_checkpoint(&output)).max()?;
+    Some(pretrained_model(&newest))
 }
 
 /// Whether a path that does not exist can be a name on the Hub: two parts, the first of them no folder here.

@@ -28,19 +28,13 @@ pub(super) struct Needs<'a> {
     pub(super) num_threads: Option<usize>,
 }
 
-/// LeRobot, ready to start.
-pub(super) struct Ready {
-    pub(super) installation: Installation,
-    /// Versions of Python, LeRobot, torch and the plugin.
-    pub(super) versions: BTreeMap<String, String>,
-}
-
 impl Needs<'_> {
-    /// Finds LeRobot and the plugin, which is installed where it is missing.
+    /// Finds LeRobot and the plugin, which is installed where it is missing, and gives the versions of Python, LeRobot, torch and the
+    /// plugin.
     ///
     /// # Errors
     /// LeRobot or the plugin is not to be had.
-    pub(super) fn prepare(&self) -> Result<Ready> {
+    pub(super) fn prepare(&self) -> Result<BTreeMap<String, String>> {
         let installation = Installation::find(self.section, self.command, self.python)?;
         let plugin = match self.plugin {
             Some(folder) => Some(Plugin::open(folder, &format!("{}.install_policy_editable", self.section))?),
@@ -62,8 +56,7 @@ impl Needs<'_> {
         if let Some(plugin) = &plugin {
             plugin.ensure(python)?;
         }
-        let versions = Probe::ask(python, &names)?.versions();
-        Ok(Ready { installation, versions })
+        Ok(Probe::ask(python, &names)?.versions())
     }
 
     /// The program with its flags and environment; by its bare name where it is not found.
@@ -93,7 +86,7 @@ pub(super) fn start(
     options: &CommonOptions,
 ) -> Result<()> {
     hlrp_track::console::init(level_filter(level), 0)?;
-    host::refuse_login_node(name, login_nodes.unwrap_or_default(), options.allow_login_node)?;
+    host::refuse_login_node(name, login_nodes, options.allow_login_node)?;
     Ok(())
 }
 

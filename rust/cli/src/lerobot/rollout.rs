@@ -7,10 +7,7 @@ use super::{
     prepare::{self, Needs},
     train::{all_cores, failed},
 };
-use crate::{
-    child::{self, Ended, Signals, Tee},
-    mistake::Mistake,
-};
+use crate::child::{self, Ended, Signals, Tee};
 use anyhow::Result;
 use hlrp_config::{Composed, schema::RolloutConfig};
 use hlrp_track::{
@@ -33,7 +30,7 @@ const NAME: &str = "hlrp rollout-lerobot";
 /// goes on.
 pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     let composed = options.config.compose()?;
-    let config: RolloutConfig = composed.extract()?;
+    let config: RolloutConfig = composed.extract_run()?;
     if options.common.print_config {
         console::print(&composed.to_yaml());
         return Ok(ExitCode::SUCCESS);
@@ -48,8 +45,8 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     ensure_free(&config.logging.run_dir, 0, config.logging.min_free_gb)?;
     let signals = Signals::listen()?;
-    let ready = needs(&config).prepare()?;
-    let run_dir = open(&config, &composed, policy, ready.versions)?;
+    let versions = needs(&config).prepare()?;
+    let run_dir = open(&config, &composed, policy, versions)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
     if !simulator.inherited.is_empty() {
@@ -65,12 +62,8 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
 
 /// Folder of the policy, or its name on the Hub.
 fn policy(config: &RolloutConfig) -> Result<PathBuf> {
-    const KEY: &str = "lerobot_eval.policy_path";
-    let Some(path) = &config.lerobot_eval.policy_path else {
-        let hint = format!("{KEY}=runs/<run of train-lerobot>, or the pretrained_model folder of a checkpoint");
-        return Err(Mistake::new(format!("{KEY} must be set: which policy is to act?"), hint).into());
-    };
-    checkpoints::policy_folder(KEY, path, needs(config).is_offline())
+    let path = config.lerobot_eval.policy_path.clone().unwrap_or_default(); // checked with the configuration
+    checkpoints::policy_folder("lerobot_eval.policy_path", &path, needs(config).is_offline())
 }
 
 fn needs(config: &RolloutConfig) -> Needs<'_> {

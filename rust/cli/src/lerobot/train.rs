@@ -37,7 +37,7 @@ const PATHS: [&str; 2] = ["stage2_artifact", "laq_checkpoint_path"];
 /// goes on.
 pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     let composed = options.compose()?;
-    let config: LerobotTrainConfig = composed.extract()?;
+    let config: LerobotTrainConfig = composed.extract_run()?;
     if options.common.print_config {
         console::print(&composed.to_yaml());
         return Ok(ExitCode::SUCCESS);
@@ -51,8 +51,8 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     refuse_missing_files(&config)?;
     ensure_free(&plan.run_dir, 0, config.logging.min_free_gb)?;
     let signals = Signals::listen()?;
-    let ready = needs(&config).prepare()?;
-    let run_dir = plan.open(&config, &composed, ready.versions)?;
+    let versions = needs(&config).prepare()?;
+    let run_dir = plan.open(&config, &composed, versions)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
 
@@ -153,7 +153,8 @@ fn needs(config: &LerobotTrainConfig) -> Needs<'_> {
     }
 }
 
-pub(super) fn all_cores() -> usize {
+/// Number of CPU cores.
+pub(crate) fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

@@ -1,0 +1,160 @@
+//! Running the steps: each is started, continued or left alone, as its run directory says.
+
+use super::{
+    handover,
+    state::{State, Status},
+    steps::Step,
+};
+use crate::child::{self, Ended, Invocation, Signals};
+use anyhow::{Context, Result};
+use hlrp_config::schema::{ArtifactChoice, Stage};
+use hlrp_track::run::{Manifest, RunStatus};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// A pipeline on its way.
+pub(super) struct Execution<'a> {
+    pub(super) steps: &'a [Step],
+    pub(super) state: State,
+    pub(super) run_dir: &'a Path,
+    pub(super) artifact: ArtifactChoice,
+}
+
+/// How it went.
+pub(super) enum Outcome {
+    /// Every step is done.
+    Done,
+    /// A signal came in this step.
+    Interrupted { step: String },
+    /// This step failed.
+    Failed { step: String, run_dir: PathBuf, code: u8 },
+}
+
+/// What is to be done with a step.
+enum Start {
+    /// Nothing: its run has finished.
+    Finished(PathBuf),
+    /// Its run goes on from its last checkpoint.
+    Continue(PathBuf),
+    /// A new run.
+    Anew(PathBuf),
+}
+
+impl Execution<'_> {
+    /// Runs what is left to do.
+    ///
+    /// # Errors
+    /// A step cannot be started, or has finished without what the next one needs.
+    pub(super) fn run(&mut self, signals: &Signals) -> Result<Outcome> {
+        for (index, step) in self.steps.iter().enumerate() {
+            if self.state.steps[index].status == Status::Done {
+                tracing::info!("{} is done", step.name);
+                continue;
+            }
+            let (run_dir, ended) = match self.start(index, step) {
+                Start::Finished(run_dir) => (run_dir, Ended { code: 0, is_interrupted: false }),
+                Start::Continue(run_dir) => {
+                    tracing::info!("{} continues in {}", step.name, run_dir.display());
+                    let words = vec!["--resume".to_owned(), run_dir.display().to_string()];
+                    (run_dir.clone(), self.execute(index, step, &run_dir, words, signals)?)
+                }
+                Start::Anew(run_dir) => {
+                    tracing::info!("{} starts in {}", step.name, run_dir.display());
+                    let words = handover::all_words(step, &handover::outputs(self.steps, &self.state), &run_dir);
+                    (run_dir.clone(), self.execute(index, step, &run_dir, words, signals)?)
+                }
+            };
+            if ended.code == 0 {
+                let output = handover::output(step.stage, &run_dir, self.artifact)?;
+                self.state.steps[index].run_dir = Some(run_dir);
+                self.state.steps[index].output = Some(output);
+                self.set(index, Status::Done)?;
+                tracing::info!("{} is done after {:.0} s", step.name, self.state.steps[index].seconds);
+            } else if !ended.is_interrupted {
+                self.set(index, Status::Failed)?;
+                return Ok(Outcome::Failed { step: step.name.clone(), run_dir, code: ended.code });
+            }
+            if ended.is_interrupted {
+                if ended.code != 0 {
+                    self.set(index, Status::Interrupted)?;
+                }
+                return Ok(Outcome::Interrupted { step: step.name.clone() });
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn start(&self, index: usize, step: &Step) -> Start {
+        let first = self.run_dir.join(&step.name);
+        let Some(former) = &self.state.steps[index].run_dir else { return Start::Anew(unused(&first)) };
+        let has_finished = Manifest::read(former).is_ok_and(|manifest| {
+            manifest.sessions.last().is_some_and(|session| session.status == RunStatus::Finished)
+        });
+        let has_checkpoint = match step.stage {
+            Stage::Laq | Stage::Vla => former.join("checkpoints/last").is_file(),
+            Stage::LerobotTrain => crate::lerobot::newest_policy(former).is_some(),
+            Stage::LerobotRollout | Stage::Pipeline => false,
+        };
+        match () {
+            () if has_finished => Start::Finished(former.clone()),
+            () if has_checkpoint => Start::Continue(former.clone()),
+            () => Start::Anew(unused(&first)),
+        }
+    }
+
+    fn execute(
+        &mut self,
+        index: usize,
+        step: &Step,
+        run_dir: &Path,
+        words: Vec<String>,
+        signals: &Signals,
+    ) -> Result<Ended> {
+        self.state.steps[index].run_dir = Some(run_dir.to_path_buf());
+        self.set(index, Status::Running)?;
+        let started = Instant::now();
+        let invocation = invocation(std::env::current_exe().context("cannot tell where hlrp lies")?, step, words);
+        tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
+        let ended = child::run(&invocation, signals, None);
+        self.state.steps[index].seconds += started.elapsed().as_secs_f64();
+        ended
+    }
+
+    fn set(&mut self, index: usize, status: Status) -> Result<()> {
+        self.state.steps[index].status = status;
+        self.state.write(self.run_dir)
+    }
+}
+
+/// The commands of a pipeline that starts anew in `run_dir`, as a shell reads them.
+pub(super) fn dry_run(steps: &[Step], run_dir: &Path, artifact: ArtifactChoice) -> Vec<String> {
+    let mut outputs = Vec::new();
+    let commands = steps.iter().map(|step| {
+        let step_dir = run_dir.join(&step.name);
+        let words = handover::all_words(step, &outputs, &step_dir);
+        outputs.push((step.stage, handover::expected(step.stage, &step_dir, artifact)));
+        invocation(PathBuf::from("hlrp"), step, words).to_shell()
+    });
+    commands.collect()
+}
+
+fn invocation(program: PathBuf, step: &Step, words: Vec<String>) -> Invocation {
+    let arguments = std::iter::once(step.stage.command().to_owned()).chain(words).collect();
+    Invocation { program, arguments, env: BTreeMap::new(), knows_usr1: true }
+}
+
+/// `first`, or the first of `first-2`, `first-3`, … that does not exist: what a killed run left stays as it is.
+fn unused(first: &Path) -> PathBuf {
+    let numbered = (2..).map(|number| first.with_file_name(format!("{}-{number}", name(first))));
+    std::iter::once(first.to_path_buf())
+        .chain(numbered)
+        .find(|path| !path.exists())
+        .unwrap_or_else(|| first.to_path_buf())
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,145 @@
+//! `hlrp pipeline`: all stages in turn, each a command of this program with a run directory of its own.
+//!
+//! | question | module |
+//! |---|---|
+//! | Which steps, and with which words? | [`steps`] |
+//! | What does a step take from those before it? | [`handover`] |
+//! | Which steps are done? | [`state`] |
+//! | How is a step started, continued or skipped? | [`execute`] |
+//! | What came out? | [`summary`], as a page in [`html`] |
+
+mod execute;
+mod handover;
+mod html;
+mod options;
+mod state;
+mod steps;
+mod summary;
+
+pub(crate) use options::PipelineOptions;
+
+use crate::{
+    child::{EXIT_INTERRUPTED, Signals},
+    lerobot::level_filter,
+    mistake::Mistake,
+};
+use anyhow::Result;
+use execute::{Execution, Outcome};
+use hlrp_config::{Composed, from_resolved, schema::PipelineConfig};
+use hlrp_track::{
+    RunDir, console,
+    fs::ensure_free,
+    host,
+    run::{RunInfo, RunStatus},
+};
+use state::State;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use steps::{Step, Tree};
+
+const NAME: &str = "hlrp pipeline";
+
+/// Runs the command.
+///
+/// # Errors
+/// A mistake in the configuration of the pipeline or of one of its steps, before anything runs. That a step fails is no error here: its
+/// exit code goes on.
+pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
+    let composed = compose_or_continue(options)?;
+    let config: PipelineConfig = composed.extract_run()?;
+    let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
+    let mut steps = steps::of(&config, &composed);
+    steps::check(&mut steps, &Tree::find(&options.config)?, &run_path, config.pipeline.artifact)?;
+    if options.dry_run {
+        for command in execute::dry_run(&steps, &run_path, config.pipeline.artifact) {
+            console::print(&command);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    console::init(level_filter(config.logging.level), 0)?;
+    host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
+    ensure_free(&run_path, 0, config.logging.min_free_gb)?;
+    let signals = Signals::listen()?;
+    let state = State::read_or_new(&run_path, &steps)?;
+    let run_dir = open(&run_path, &config, &composed)?;
+    console::log_to(&run_dir.log_file())?;
+    tracing::info!("run directory {}", run_path.display());
+    let mut execution = Execution { steps: &steps, state, run_dir: &run_path, artifact: config.pipeline.artifact };
+    let outcome = execution.run(&signals);
+    finish(outcome, &execution.state, &steps, run_dir, &config)
+}
+
+/// The configuration: composed, or that of the run to continue.
+fn compose_or_continue(options: &PipelineOptions) -> Result<Composed> {
+    let config = &options.config;
+    Ok(match &options.resume {
+        Some(run_dir) => from_resolved(&run_dir.join("config.yaml"), &config.overrides)?,
+        None => config.compose()?,
+    })
+}
+
+/// Starts the pipeline's run directory, or continues it where the pipeline has run before.
+fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<RunDir> {
+    let yaml = composed.to_yaml();
+    let info = RunInfo {
+        program: NAME,
+        experiment: &config.experiment.name,
+        description: &config.experiment.description,
+        config_yaml: &yaml,
+        overrides: composed.overrides(),
+        versions: BTreeMap::from([("hlrp".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+        inputs: Vec::new(),
+        num_threads: config.num_threads.unwrap_or_else(crate::lerobot::all_cores),
+        repository: Path::new("."),
+    };
+    Ok(if State::exists(path) { RunDir::resume(path, 0, &info)? } else { RunDir::create(path, &info)? })
+}
+
+/// Records how the pipeline ended; when all steps are done, sums them up.
+fn finish(
+    outcome: Result<Outcome>,
+    state: &State,
+    steps: &[Step],
+    run_dir: RunDir,
+    config: &PipelineConfig,
+) -> Result<ExitCode> {
+    let path: PathBuf = run_dir.path().to_owned();
+    let again = format!("{NAME} --resume {}", path.display());
+    match outcome {
+        Ok(Outcome::Done) => {
+            let report = summary::of(steps, state)?;
+            let page = html::write(&path, &config.experiment, &report)?;
+            summary::write(&path, &report)?;
+            run_dir.finish(RunStatus::Finished)?;
+            console::print(&report.table().to_text());
+            console::print(&format!(
+                "\n{:<14}{}\n{:<14}{}",
+                "summary",
+                page.display(),
+                "run directory",
+                path.display()
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Outcome::Interrupted { step }) => {
+            run_dir.finish(RunStatus::Interrupted)?;
+            console::print(&format!("\ninterrupted in {step}; continue with: {again}"));
+            Ok(ExitCode::from(EXIT_INTERRUPTED))
+        }
+        Ok(Outcome::Failed { step, run_dir: of_step, code }) => {
+            let reason = format!("{step} ended with exit code {code}");
+            run_dir.finish(RunStatus::Failed { reason: reason.clone() })?;
+            let hint =
+                format!("{} says why; mend it and continue with: {again}", of_step.join("unified.log").display());
+            console::report_error(&Mistake::new(reason, hint));
+            Ok(ExitCode::from(code))
+        }
+        Err(error) => {
+            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref()) })?;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `pipeline.json`: which steps are done, where each one writes, and how long it took.
+
+use super::steps::Step;
+use crate::mistake::Mistake;
+use anyhow::{Context, Result, anyhow};
+use hlrp_track::fs::write_atomic;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const FILE_NAME: &str = "pipeline.json";
+const FORMAT: u32 = 1;
+
+/// The whole file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    format: u32,
+    /// In the order in which they run.
+    pub(super) steps: Vec<StepState>,
+}
+
+/// One step.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StepState {
+    pub(super) name: String,
+    /// How far it is.
+    pub(super) status: Status,
+    /// The words of its configuration, without what is handed over.
+    words: Vec<String>,
+    /// Its run directory, once it has started.
+    pub(super) run_dir: Option<PathBuf>,
+    /// What it gives to the steps after it, once it is done.
+    pub(super) output: Option<PathBuf>,
+    /// Seconds in all its sessions.
+    pub(super) seconds: f64,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Status {
+    /// Not started.
+    Waiting,
+    /// Started; when nothing runs, a kill ended it.
+    Running,
+    /// By a signal.
+    Interrupted,
+    /// By an error.
+    Failed,
+    /// With everything that the next steps need.
+    Done,
+}
+
+impl State {
+    /// Whether a pipeline has run in `run_dir`.
+    pub(super) fn exists(run_dir: &Path) -> bool {
+        run_dir.join(FILE_NAME).is_file()
+    }
+
+    /// What earlier runs in `run_dir` have done; nothing in a new one.
+    ///
+    /// # Errors
+    /// The file is damaged, or describes other steps than these.
+    pub(super) fn read_or_new(run_dir: &Path, steps: &[Step]) -> Result<Self> {
+        if !Self::exists(run_dir) {
+            return Ok(Self { format: FORMAT, steps: steps.iter().map(StepState::new).collect() });
+        }
+        let path = run_dir.join(FILE_NAME);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let former: Self = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        if former.format != FORMAT {
+            return Err(anyhow!("{} has format {}, not {FORMAT}", path.display(), former.format));
+        }
+        former.continued(steps, run_dir)
+    }
+
+    /// This state for `steps`, of which those that have started must be as they were.
+    fn continued(mut self, steps: &[Step], run_dir: &Path) -> Result<Self> {
+        let continued = steps.iter().map(|step| {
+            let Some(index) = self.steps.iter().position(|state| state.name == step.name) else {
+                return Ok(StepState::new(step));
+            };
+            let state = self.steps.swap_remove(index);
+            if state.status == Status::Waiting {
+                return Ok(StepState::new(step));
+            }
+            match difference(&state.words, &step.words) {
+                None => Ok(state),
+                Some(word) => {
+                    let message = format!("{} has run with other settings in {}: {word}", step.name, run_dir.display());
+                    Err(Mistake::new(message, "choose another logging.run_dir, or leave that step as it was").into())
+                }
+            }
+        });
+        let steps = continued.collect::<Result<_>>()?;
+        Ok(Self { format: FORMAT, steps })
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn write(&self, run_dir: &Path) -> Result<()> {
+        Ok(write_atomic(&run_dir.join(FILE_NAME), serde_json::to_string_pretty(self)? + "\n")?)
+    }
+}
+
+impl StepState {
+    fn new(step: &Step) -> Self {
+        Self {
+            name: step.name.clone(),
+            status: Status::Waiting,
+            words: step.words.clone(),
+            run_dir: None,
+            output: None,
+            seconds: 0.0,
+        }
+    }
+}
+
+/// The first word that one of the two lists has alone.
+fn difference<'a>(former: &'a [String], now: &'a [String]) -> Option<&'a str> {
+    let alone = |left: &'a [String], right: &[String]| left.iter().find(|word| !right.contains(word));
+    alone(now, former).or_else(|| alone(former, now)).map(String::as_str)
+}

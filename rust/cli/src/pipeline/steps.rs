@@ -1,0 +1,111 @@
+//! The steps of a pipeline and the words of their command lines.
+
+use super::handover;
+use crate::mistake::Mistake;
+use anyhow::{Context, Result};
+use hlrp_config::{
+    Composed, ConfigArgs, compose, find_root,
+    schema::{ArtifactChoice, PipelineConfig, Stage, StepConfig},
+};
+use std::path::{Path, PathBuf};
+
+/// The group of places to compute; every step has the pipeline's.
+const CLUSTER: &str = "cluster";
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Step {
+    /// Names its directory: `1_laq`.
+    pub(super) name: String,
+    /// The key of the configuration that describes it.
+    key: String,
+    /// What it does.
+    pub(super) stage: Stage,
+    /// The command line, without what is handed over and where it writes.
+    pub(super) words: Vec<String>,
+    /// Whether a policy of stage 3 starts from an artifact of stage 2.
+    pub(super) takes_artifact: bool,
+    /// Whether a policy of stage 3 has the model of stage 1 as its teacher.
+    pub(super) takes_teacher: bool,
+}
+
+/// The steps in their order, as far as the pipeline's own configuration describes them; [`check`] completes them.
+pub(super) fn of(config: &PipelineConfig, composed: &Composed) -> Vec<Step> {
+    let pipeline = &config.pipeline;
+    let single = [
+        ("laq", Stage::Laq, &pipeline.laq),
+        ("vla", Stage::Vla, &pipeline.vla),
+        ("lerobot", Stage::LerobotTrain, &pipeline.lerobot),
+    ];
+    let single = single.into_iter().enumerate().filter_map(|(index, (name, stage, step))| {
+        Some((format!("{}_{name}", index + 1), format!("pipeline.{name}"), stage, step.as_ref()?))
+    });
+    let rollouts = pipeline.rollouts.iter().map(|(name, step)| {
+        (format!("4_rollout_{name}"), format!("pipeline.rollouts.{name}"), Stage::LerobotRollout, step)
+    });
+    let shared = shared_words(config, composed);
+    let step = |(name, key, stage, step): (_, _, _, &StepConfig)| {
+        let experiment = [format!("experiment={}", step.experiment)];
+        let words = experiment.iter().chain(&shared).chain(&step.overrides).cloned().collect();
+        Step { name, key, stage, words, takes_artifact: false, takes_teacher: false }
+    };
+    single.chain(rollouts).map(step).collect()
+}
+
+/// What every step has in common with the pipeline.
+fn shared_words(config: &PipelineConfig, composed: &Composed) -> Vec<String> {
+    let cluster = composed.raw().choices().get(CLUSTER).cloned().flatten();
+    let cluster = cluster.map(|name| format!("{CLUSTER}={name}"));
+    let threads = config.num_threads.map(|threads| format!("num_threads={threads}"));
+    let seed = format!("seed={}", config.seed);
+    let device = format!("device={}", config.device);
+    let floor = format!("logging.min_free_gb={}", config.logging.min_free_gb);
+    cluster.into_iter().chain([seed, device]).chain(threads).chain([floor]).collect()
+}
+
+/// Composes and checks the configuration of every step as it will be when the pipeline runs in `run_dir`, so that a mistake in the last
+/// one does not show after hours; and sees what a policy of stage 3 wants to be given.
+///
+/// # Errors
+/// The first mistake, with the step that has it.
+pub(super) fn check(steps: &mut [Step], tree: &Tree, run_dir: &Path, artifact: ArtifactChoice) -> Result<()> {
+    let mut outputs = Vec::new();
+    for step in steps {
+        let composed = tree.compose(&step.words).with_context(|| step.key.clone())?;
+        let stage = Stage::of(&composed).with_context(|| step.key.clone())?;
+        if stage != step.stage {
+            let message = format!("{}.experiment is of stage {}, not {}", step.key, stage.name(), step.stage.name());
+            return Err(Mistake::new(message, "`hlrp config list experiment` shows the experiments").into());
+        }
+        let is_one_of = |key: &str, wanted: &[&str]| {
+            composed.tree().get(key).is_some_and(|node| wanted.contains(&node.summary().as_str()))
+        };
+        step.takes_artifact = is_one_of("lerobot.policy.init_mode", &["artifact"]);
+        step.takes_teacher = is_one_of("lerobot.policy.stage3_training_mode", &["latent", "multitask"]);
+        let step_dir = run_dir.join(&step.name);
+        let whole = tree.compose(&handover::all_words(step, &outputs, &step_dir)).with_context(|| step.key.clone())?;
+        stage.check(&whole).with_context(|| step.key.clone())?;
+        outputs.push((stage, handover::expected(stage, &step_dir, artifact)));
+    }
+    Ok(())
+}
+
+/// The configuration tree that the steps are composed from.
+pub(super) struct Tree {
+    root: PathBuf,
+    config_name: String,
+}
+
+impl Tree {
+    /// The tree that the command line means.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn find(config: &ConfigArgs) -> Result<Self> {
+        Ok(Self { root: find_root(config.config_dir.as_deref())?, config_name: config.config_name.clone() })
+    }
+
+    fn compose(&self, words: &[String]) -> Result<Composed> {
+        Ok(compose(&self.root, &self.config_name, words)?)
+    }
+}

@@ -1,0 +1,157 @@
+//! What the steps reached: the same for the table on the terminal, `summary.md` and the page.
+
+use super::{state::State, steps::Step};
+use crate::lerobot::read_results;
+use anyhow::Result;
+use hlrp_config::schema::Stage;
+use hlrp_track::{
+    fs::write_atomic,
+    metrics::{FILE_NAME as METRICS, MetricsRow, read_metrics},
+    table::ResultTable,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Metrics of the last validation or report that tell a stage's outcome, with their names for people. Those that a run lacks are left out.
+const LAQ: [(&str, &str); 4] = [
+    ("val/pixel_loss", "validation pixel loss"),
+    ("val/copy_frame_loss", "copying the first frame"),
+    ("val/num_unique_codes", "codes in use"),
+    ("val/permuted_latent_ratio", "loss with another pair's codes / with its own"),
+];
+const VLA: [(&str, &str); 6] = [
+    ("val/loss", "validation loss"),
+    ("val/latent_code_accuracy", "codes predicted right"),
+    ("val/latent_code_frequent_baseline", "always the most frequent code"),
+    ("val/action_mse", "action error (mse)"),
+    ("val/action_mean_baseline_mse", "always the mean action"),
+    ("val/latent_mse", "latent error (mse)"),
+];
+const LEROBOT: [(&str, &str); 3] =
+    [("train/loss", "training loss"), ("val/loss", "held-out loss"), ("perf/samples_per_sec", "samples/s")];
+
+/// A pipeline's outcome.
+pub(super) struct Report {
+    pub(super) steps: Vec<StepReport>,
+}
+
+/// One step's outcome.
+pub(super) struct StepReport {
+    pub(super) name: String,
+    pub(super) title: &'static str,
+    pub(super) run_dir: PathBuf,
+    pub(super) seconds: f64,
+    /// What was measured, and the value.
+    pub(super) facts: Vec<(String, String)>,
+    /// Pictures in the run directory, those of the last validation last.
+    pub(super) pictures: Vec<PathBuf>,
+    pub(super) videos: Vec<PathBuf>,
+}
+
+/// Reads the run directories of a pipeline that is done.
+///
+/// # Errors
+/// A file in one of them is missing or damaged.
+pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
+    let both = steps.iter().zip(&state.steps);
+    let reports = both.filter_map(|(step, state)| Some((step, state, state.run_dir.clone()?)));
+    let reports = reports.map(|(step, state, run_dir)| {
+        let mut videos = Vec::new();
+        let facts = match step.stage {
+            Stage::Laq => facts(&run_dir, &LAQ)?,
+            Stage::Vla => facts(&run_dir, &VLA)?,
+            Stage::LerobotTrain => facts(&run_dir, &LEROBOT)?,
+            Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
+        };
+        let pictures = pictures(&run_dir);
+        let title = title(step.stage);
+        Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, pictures, videos })
+    });
+    Ok(Report { steps: reports.collect::<Result<_>>()? })
+}
+
+/// Writes the table to `summary.md`.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn write(run_dir: &Path, report: &Report) -> Result<()> {
+    Ok(write_atomic(&run_dir.join("summary.md"), report.table().to_markdown() + "\n")?)
+}
+
+impl Report {
+    /// One row for each fact, and the time of each step.
+    pub(super) fn table(&self) -> ResultTable {
+        let mut table = ResultTable::new(["step", "time", "what", "value"]);
+        for step in &self.steps {
+            let mut first = [step.name.clone(), clock(step.seconds)];
+            let none = [("finished".to_owned(), String::new())];
+            let facts = if step.facts.is_empty() { &none[..] } else { &step.facts };
+            for (what, value) in facts {
+                let [name, time] = std::mem::take(&mut first);
+                table = table.row([name, time, what.clone(), value.clone()]);
+            }
+        }
+        let seconds = self.steps.iter().map(|step| step.seconds).sum();
+        table.row(["together".to_owned(), clock(seconds)])
+    }
+}
+
+/// `3:07`
+pub(super) fn clock(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    format!("{}:{:02}", whole / 60, whole % 60)
+}
+
+fn title(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Laq => "Stage 1: latent actions from frame pairs",
+        Stage::Vla => "Stage 2: a policy that predicts latent and real actions",
+        Stage::LerobotTrain => "Stage 3: fine-tuning with LeRobot",
+        Stage::LerobotRollout => "Rollouts",
+        Stage::Pipeline => "Pipeline",
+    }
+}
+
+fn facts(run_dir: &Path, names: &[(&str, &str)]) -> Result<Vec<(String, String)>> {
+    let rows = read_metrics(&run_dir.join(METRICS))?;
+    let mut facts = vec![("steps".to_owned(), rows.last().map_or(0, |row| row.step).to_string())];
+    let last = |name: &str| rows.iter().rev().find_map(|row: &MetricsRow| row.get(name));
+    let found = names.iter().filter_map(|(name, shown)| Some(((*shown).to_owned(), number(last(name)?))));
+    facts.extend(found);
+    Ok(facts)
+}
+
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.4}") }
+}
+
+fn rollouts(run_dir: &Path, videos: &mut Vec<PathBuf>) -> Result<Vec<(String, String)>> {
+    let results = read_results(run_dir)?;
+    let mut facts = Vec::new();
+    for result in results {
+        facts.push((
+            format!("successes in {}", result.task),
+            format!("{} ({})", result.count(), result.interval_text()),
+        ));
+        facts.push((format!("largest reward in {}, mean", result.task), number(result.mean_max_reward)));
+        videos.extend(result.videos);
+    }
+    Ok(facts)
+}
+
+/// The curves of a run, then the pictures of its last validation.
+fn pictures(run_dir: &Path) -> Vec<PathBuf> {
+    let last_validation = listed(&run_dir.join("validation"), |path| path.is_dir()).pop();
+    let is_picture = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
+    let folders = std::iter::once(run_dir.join("plots")).chain(last_validation);
+    folders.flat_map(|folder| listed(&folder, is_picture)).collect()
+}
+
+fn listed(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut paths: Vec<_> = entries.filter(|path| keep(path)).collect();
+    paths.sort();
+    paths
+}

@@ -1,0 +1,491 @@
+"""`hlrp train-lerobot` and `hlrp rollout-lerobot`: what they start, with which words, and how they take what happens.
+
+LeRobot itself is a stand-in here (tests/fake_lerobot.py), except where its own parser reads the flags.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPO, program, run
+from fake_lerobot import PLUGIN, FakeLerobot
+
+TRAIN = ["experiment=lerobot_tiny", "lerobot.steps=30", "lerobot.log_freq=10", "logging.min_free_gb=0.01"]
+ROLLOUT = ["experiment=rollout_tiny", "lerobot_eval.eval_n_episodes=4", "logging.min_free_gb=0.01"]
+
+
+@pytest.fixture
+def lerobot(tmp_path) -> FakeLerobot:
+    return FakeLerobot(tmp_path / "fake")
+
+
+def train(lerobot: FakeLerobot, *words: object, env: dict | None = None) -> subprocess.CompletedProcess:
+    """Runs `hlrp train-lerobot` with the stand-in's plugin."""
+    command = [program("hlrp"), "train-lerobot", *map(str, words)]
+    if "--resume" not in words:
+        command.append(f"lerobot.install_policy_editable={lerobot.plugin}")
+    return run(command, env=env or lerobot.env())
+
+
+def rollout(lerobot: FakeLerobot, *words: object) -> subprocess.CompletedProcess:
+    plugin = f"lerobot_eval.install_policy_editable={lerobot.plugin}"
+    return run([program("hlrp"), "rollout-lerobot", *map(str, words), plugin], env=lerobot.env())
+
+
+def words_of(shell: str) -> list[str]:
+    """The words that a shell makes of a printed command, variables in front left out."""
+    words = shlex.split(shell.replace("\\\n", " "))
+    return words[next(i for i, word in enumerate(words) if "=" not in word) :]
+
+
+def flags_of(shell: str) -> dict[str, str]:
+    return dict(word[2:].split("=", 1) for word in words_of(shell)[1:])
+
+
+def session(run_dir: Path) -> dict:
+    return json.loads((run_dir / "manifest.json").read_text())["sessions"][-1]
+
+
+def refused(result: subprocess.CompletedProcess, code: int, *names: str) -> None:
+    """One clear error with a hint that contains every name."""
+    assert result.returncode == code, result.stderr
+    assert result.stderr.count("error:") == 1 and "hint:" in result.stderr and "panicked" not in result.stderr
+    for name in names:
+        assert name in result.stderr, result.stderr
+
+
+# The command line
+
+
+def parsed(shell: str):
+    """What LeRobot's own parser makes of a printed command."""
+    from lerobot.configs import parser
+    from lerobot.configs.train import TrainPipelineConfig
+    from lerobot.utils.import_utils import register_third_party_plugins
+
+    register_third_party_plugins()
+
+    @parser.wrap()
+    def read(config: TrainPipelineConfig):
+        return config
+
+    before, sys.argv = sys.argv, words_of(shell)
+    try:
+        return read()
+    finally:
+        sys.argv = before
+
+
+def test_lerobot_reads_the_flags_as_they_are_meant(lerobot, tmp_path):
+    words = [
+        "experiment=lerobot_tiny",
+        "lerobot.policy_type=act",
+        "+lerobot.policy.pretrained_backbone_weights=null",
+        "+lerobot.policy.chunk_size=16",
+        "+lerobot.policy.n_action_steps=8",
+        r"""+lerobot.policy.normalization_mapping='{"VISUAL": "IDENTITY"}'""",
+        "lerobot.dataset_episodes=[0,3]",
+        "+lerobot.dataset.image_transforms={enable: true}",
+        "lerobot.env_type=pusht",
+        "+lerobot.env_settings.episode_length=60",
+        "+lerobot.eval.n_episodes=2",
+        "lerobot.optimizer={type: adamw, lr: 2e-4, betas: [0.9, 0.95]}",
+        "lerobot.scheduler={type: cosine_decay_with_warmup, num_warmup_steps: 5, num_decay_steps: 50, peak_lr: 2e-4, decay_lr: 1e-6}",
+        "lerobot.env_eval_freq=25",
+        "lerobot.extra_args=['--tolerance_s=0.01','']",
+        f"logging.run_dir={tmp_path}/a run",
+    ]
+    result = train(lerobot, *words, "--dry-run")
+    assert result.returncode == 0, result.stderr
+    config = parsed(result.stdout)
+    assert (config.policy.type, config.policy.chunk_size, config.policy.n_action_steps) == ("act", 16, 8)
+    assert config.policy.pretrained_backbone_weights is None and config.policy.push_to_hub is False
+    assert config.policy.normalization_mapping == {"VISUAL": "IDENTITY"}
+    assert (config.dataset.root, config.dataset.episodes) == ("tests/data/pusht_scripted", [0, 3])
+    assert config.dataset.image_transforms.enable is True
+    assert (config.env.type, config.env.episode_length, config.eval.n_episodes) == ("pusht", 60, 2)
+    assert (config.optimizer.lr, config.optimizer.betas) == (2e-4, (0.9, 0.95))
+    assert config.scheduler.num_warmup_steps == 5 and config.use_policy_training_preset is False
+    assert (config.steps, config.seed, config.env_eval_freq, config.tolerance_s) == (100, 42, 25, 0.01)
+    assert (config.output_dir, config.job_name) == (tmp_path / "a run/lerobot", "lerobot_tiny")
+
+
+@pytest.mark.parametrize("experiment", ["lerobot_hlrp_smoke", "lerobot_hlrp_smolvla_shared_smoke"])
+def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, experiment):
+    words = [f"experiment={experiment}", "cluster=lrz_x100", "lerobot.policy_device=cpu"]
+    config = parsed(train(lerobot, *words, "--dry-run").stdout)
+    assert config.policy.type == experiment.removeprefix("lerobot_").removesuffix(
+        "_smoke" if "shared" in experiment else ""
+    )
+    assert (config.dataset.repo_id, config.dataset.episodes) == ("HuggingFaceVLA/libero", [0])
+    assert (config.steps, config.batch_size, config.num_workers, config.log_freq) == (50, 2, 2, 10)
+
+
+def test_a_job_with_wandb_takes_the_name_that_is_given(lerobot):
+    words = "experiment=lerobot_hlrp_smoke cluster=lrz_x100 experiment.name=lerobot_hlrp_smoke_wandb"
+    result = train(lerobot, *words.split(), "logging.use_wandb=true", "lerobot.wandb_enable=true", "--dry-run")
+    flags = flags_of(result.stdout)
+    assert result.stdout.startswith("MUJOCO_GL=egl "), result.stdout
+    assert (flags["wandb.enable"], flags["job_name"]) == ("true", "lerobot_hlrp_smoke_wandb")
+    assert flags["output_dir"].endswith("_lerobot_hlrp_smoke_wandb/lerobot_smoke")
+
+
+def test_a_dry_run_writes_nothing(lerobot, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    result = train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run", "--dry-run")
+    assert result.returncode == 0 and sorted(tmp_path.rglob("*")) == before
+
+
+def test_several_processes_go_through_accelerate(lerobot):
+    result = train(
+        lerobot, *TRAIN, "lerobot.num_processes=2", "lerobot.accelerate_args=['--main_process_port=0']", "--dry-run"
+    )
+    words = words_of(result.stdout)
+    assert words[0] == str(lerobot.bin / "python")
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+    assert words[1:6] == launch and "--main_process_port=0" in words
+    assert words.index(str(lerobot.bin / "lerobot-train")) < words.index("--policy.type=hlrp_smoke")
+    gpus = train(lerobot, *TRAIN, "cluster.compute.gpus_per_node=4", "lerobot.policy_device=cuda", "--dry-run")
+    assert {"--multi_gpu", "--num_processes=4"} <= set(words_of(gpus.stdout))
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["lerobot.policy_type=null"], ["lerobot.policy_type", "lerobot.policy_path"]),
+        (["lerobot.policy_path=runs/x"], ["lerobot.policy_type", "one of"]),
+        (["+lerobot.policy.device=cpu"], ["lerobot.policy.device", "policy_device"]),
+        (["lerobot.steps=0"], ["lerobot.steps"]),
+        (["lerobot.dataset_episodes={a: 1}"], ["lerobot.dataset_episodes"]),
+        (["lerobot.optimizer={type: adamw}"], ["lerobot.optimizer", "lr"]),
+        (["lerobot.env.MUJOCO_GL=[a]"], ["lerobot.env.MUJOCO_GL"]),
+        (["~lerobot.steps"], ["lerobot.steps", "config/lerobot/train.yaml"]),
+        (["+lerobot.policy.init_mode=artifact"], ["lerobot.policy.stage2_artifact", "artifacts/best"]),
+        (["+lerobot.policy={init_mode: scratch, stage2_artifact: x}"], ["lerobot.policy.stage2_artifact", "scratch"]),
+        (["lerobot.dataset_root=/nowhere"], ["lerobot.dataset_root", "/nowhere"]),
+        (["+lerobot.policy.laq_checkpoint_path=/nowhere"], ["lerobot.policy.laq_checkpoint_path", "/nowhere"]),
+        (["lerobot.policy_type=null", "lerobot.policy_path=/nowhere"], ["lerobot.policy_path", "/nowhere"]),
+    ],
+    ids=lambda value: value[-1],
+)
+def test_a_mistake_is_found_before_anything_is_written(lerobot, tmp_path, words, names):
+    refused(train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run", *words), 2, *names)
+    assert not (tmp_path / "run").exists() and lerobot.calls("lerobot-train") == []
+
+
+# Running it
+
+
+def test_a_run_keeps_configuration_log_and_metrics(lerobot, tmp_path):
+    run_dir = tmp_path / "run"
+    words = [f"logging.run_dir={run_dir}", "num_threads=1", "lerobot.env.MUJOCO_GL=null"]
+    result = train(lerobot, *TRAIN, *words, env=lerobot.env(MUJOCO_GL="mine"))
+    assert result.returncode == 0, result.stderr
+    assert "step:30 " in result.stdout, "what LeRobot prints is passed through"
+    assert "lerobot/checkpoints/000030/pretrained_model" in result.stdout, "the closing table names the policy"
+    [call] = lerobot.calls("lerobot-train")
+    variables = {"MUJOCO_GL": "mine", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    assert call["env"] == variables
+    log = (run_dir / "unified.log").read_text()
+    assert "step:30 " in log and "--policy.type=hlrp_smoke" in log and "Training 20/30" not in log
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["train/loss"]) for row in rows] == [(10, 0.1), (20, 0.05), (30, 0.033)]
+    assert (run_dir / "plots/loss.png").exists() and (run_dir / "config.yaml").exists()
+    entry = session(run_dir)
+    assert entry["status"] == "finished" and entry["versions"] == {
+        "lerobot": "0.6.1",
+        PLUGIN: "1.0",
+        "python": "3.12.0",
+        "torch": "2.11.0",
+    }
+
+
+def test_the_exit_code_of_a_failed_training_is_passed_on(lerobot, tmp_path):
+    lerobot.behave(exit=3)
+    result = train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run")
+    refused(result, 3, "exit code 3", str(tmp_path / "run/unified.log"))
+    assert "something is wrong inside LeRobot" in result.stderr
+    assert session(tmp_path / "run")["reason"] == "lerobot-train ended with exit code 3"
+
+
+def interrupted(lerobot: FakeLerobot, run_dir: Path) -> subprocess.CompletedProcess:
+    """A training that gets Ctrl-C after 20 steps."""
+    lerobot.behave(wait_at=20)
+    words = [*TRAIN, f"logging.run_dir={run_dir}", f"lerobot.install_policy_editable={lerobot.plugin}"]
+    command = [program("hlrp"), "train-lerobot", *words]
+    process = subprocess.Popen(
+        command, cwd=REPO, env=lerobot.env(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while "waiting" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def test_an_interrupted_training_continues(lerobot, tmp_path):
+    run_dir = tmp_path / "run"
+    stopped = interrupted(lerobot, run_dir)
+    assert stopped.returncode == 75, stopped.stderr
+    assert f"hlrp train-lerobot --resume {run_dir}" in stopped.stdout
+    assert session(run_dir)["status"] == "interrupted"
+
+    moved = run_dir.rename(tmp_path / "moved")
+    lerobot.behave(wait_at=None)
+    resumed = train(lerobot, "--resume", moved, "lerobot.steps=50")
+    assert resumed.returncode == 0, resumed.stderr
+    flags = dict(word[2:].split("=", 1) for word in lerobot.calls("lerobot-train")[-1]["arguments"])
+    assert flags["config_path"] == str(moved / "lerobot/checkpoints/000020/pretrained_model/train_config.json")
+    assert (flags["resume"], flags["steps"], flags["output_dir"]) == ("true", "50", str(moved / "lerobot"))
+    assert not any(name.startswith(("policy.", "dataset.")) for name in flags), "the checkpoint holds these"
+    assert session(moved)["start_step"] == 20 and session(moved)["status"] == "finished"
+
+
+def test_a_training_stopped_before_its_first_checkpoint_cannot_continue(lerobot, tmp_path):
+    lerobot.behave(checkpoints=False)
+    stopped = interrupted(lerobot, tmp_path / "run")
+    refused(stopped, 130, "no checkpoint to continue from")
+    assert session(tmp_path / "run")["status"] == "failed"
+    refused(train(lerobot, "--resume", tmp_path / "run"), 1, "no checkpoint to continue from")
+
+
+def test_a_continued_training_keeps_what_its_checkpoint_holds(lerobot, tmp_path):
+    assert train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run").returncode == 0
+    result = train(lerobot, "--resume", tmp_path / "run", "lerobot.batch_size=4")
+    refused(result, 2, "lerobot.batch_size", "lerobot.policy_path")
+
+
+def test_a_killed_command_takes_lerobot_with_it(lerobot, tmp_path):
+    lerobot.behave(wait_at=20)
+    words = [*TRAIN, f"logging.run_dir={tmp_path}/run", f"lerobot.install_policy_editable={lerobot.plugin}"]
+    command = [program("hlrp"), "train-lerobot", *words]
+    process = subprocess.Popen(command, cwd=REPO, env=lerobot.env(), text=True, stdout=subprocess.PIPE)
+    while "waiting" not in process.stdout.readline():
+        assert process.poll() is None
+    [child] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while is_running(child):
+        assert time.monotonic() < deadline, "LeRobot goes on alone"
+        time.sleep(0.05)
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_without_lerobot_there_is_one_error_with_a_hint(tmp_path):
+    command = [program("hlrp"), "train-lerobot", *TRAIN, f"logging.run_dir={tmp_path}/run"]
+    env = {**os.environ, "PATH": "/usr/bin:/bin", "HLRP_CONFIG_DIR": str(REPO / "config")}
+    data = f"lerobot.dataset_root={REPO}/tests/data/pusht_scripted"
+    refused(
+        run([*command, data], cwd=tmp_path, env=env),
+        1,
+        "lerobot-train",
+        "pip install lerobot==0.6.1",
+        "lerobot.command",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_python_without_lerobot_is_named(lerobot, tmp_path):
+    lerobot.behave(lerobot=None)
+    refused(train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run"), 1, str(lerobot.bin / "python"), "lerobot.python")
+
+
+# The plugin
+
+NO_PIP = "/usr/bin/python: No module named pip"
+
+
+def test_a_plugin_that_is_there_is_not_installed_again(lerobot, tmp_path):
+    assert train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run").returncode == 0
+    assert lerobot.installs() == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "programs", "ways"),
+    [
+        ({"pip": "ok"}, [], ["python -m pip"]),
+        ({"pip": NO_PIP, "ensurepip": "ok"}, [], ["python -m pip", "python -m ensurepip", "python -m pip"]),
+        (
+            {"pip": NO_PIP, "ensurepip": "no wheel", "uv on PATH": "ok"},
+            ["uv"],
+            ["python -m pip", "python -m ensurepip", "uv pip"],
+        ),
+        ({"pip": "broken", "uv on PATH": "ok"}, ["uv"], ["python -m pip", "uv pip"]),
+        (
+            {"pip": "broken", "uv on PATH": "broken", "pip on PATH": "ok"},
+            ["uv", "pip"],
+            ["python -m pip", "uv pip", "pip install"],
+        ),
+    ],
+    ids=["pip", "ensurepip", "uv without pip", "uv", "pip on PATH"],
+)
+def test_the_plugin_is_installed_in_the_first_way_that_works(tmp_path, behaviour, programs, ways):
+    fake = FakeLerobot(tmp_path / "fake", ("python", "lerobot-train", *programs), **behaviour)
+    fake.behave(plugin=False)
+    result = train(fake, *TRAIN, f"logging.run_dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    installs = fake.installs()
+    assert [any(line.startswith(way) for line in [install]) for install, way in zip(installs, ways, strict=True)] == [
+        True
+    ] * len(ways)
+    assert installs[-1].endswith(f"--no-deps --no-build-isolation -e {fake.plugin}")
+    assert len(fake.calls("lerobot-train")) == 1
+
+
+def test_when_no_way_works_each_is_listed_with_its_reason(tmp_path):
+    behaviour = {"pip": "error: externally managed", "uv on PATH": "error: no such index", "pip on PATH": "elsewhere"}
+    fake = FakeLerobot(tmp_path / "fake", ("python", "lerobot-train", "uv", "pip"), **behaviour)
+    fake.behave(plugin=False)
+    result = train(fake, *TRAIN, f"logging.run_dir={tmp_path}/run")
+    refused(
+        result, 1, "externally managed", "no such index", f"ended well, but {fake.bin}/python does not find {PLUGIN}"
+    )
+    assert result.stderr.count("\n  - ") == 3 and not (tmp_path / "run").exists()
+
+
+def test_a_missing_program_is_one_of_the_reasons(tmp_path):
+    fake = FakeLerobot(tmp_path / "fake", ("python", "lerobot-train"), pip="broken")
+    fake.behave(plugin=False)
+    env = {**fake.env(), "PATH": str(fake.bin)}
+    refused(train(fake, *TRAIN, f"logging.run_dir={tmp_path}/run", env=env), 1, "uv: not on PATH", "pip: not on PATH")
+
+
+def test_a_folder_without_a_plugin_is_refused(lerobot, tmp_path):
+    command = [program("hlrp"), "train-lerobot", *TRAIN, f"lerobot.install_policy_editable={tmp_path}"]
+    refused(run(command, env=lerobot.env()), 2, "lerobot.install_policy_editable", "pyproject.toml")
+
+
+# Rollouts
+
+
+@pytest.fixture
+def policy(tmp_path) -> Path:
+    """The run directory of a training in a simulator of an unusual size."""
+    model = tmp_path / "policy/lerobot/checkpoints/000100/pretrained_model"
+    model.mkdir(parents=True)
+    (model.parent.parent / "last").symlink_to("000100")
+    (model / "config.json").write_text("{}")
+    env = {"type": "libero", "task": "libero_goal", "fps": 20, "observation_height": 512, "observation_width": 512}
+    env |= {"camera_name_mapping": {"agentview_image": "image"}, "control_mode": "absolute", "episode_length": None}
+    (model / "train_config.json").write_text(json.dumps({"env": env}))
+    return tmp_path / "policy"
+
+
+def rollout_flags(lerobot: FakeLerobot, policy: Path, *words: str) -> dict[str, str]:
+    result = rollout(
+        lerobot, *ROLLOUT, "lerobot_eval.env_settings={}", f"lerobot_eval.policy_path={policy}", *words, "--dry-run"
+    )
+    assert result.returncode == 0, result.stderr
+    return {name: value for name, value in flags_of(result.stdout).items() if name.startswith(("env.", "policy.path"))}
+
+
+def test_a_rollout_has_the_simulator_of_the_training(lerobot, policy):
+    path = str(policy / "lerobot/checkpoints/000100/pretrained_model")
+    inherited = {
+        "policy.path": path,
+        "env.type": "libero",
+        "env.task": "libero_goal",
+        "env.observation_height": "512",
+        "env.observation_width": "512",
+        "env.camera_name_mapping": '{"agentview_image":"image"}',
+        "env.control_mode": "absolute",
+    }
+    assert rollout_flags(lerobot, policy, "lerobot_eval.env_type=null") == inherited
+    own = rollout_flags(
+        lerobot,
+        policy,
+        "lerobot_eval.env_type=libero",
+        "lerobot_eval.env_task=libero_10",
+        "+lerobot_eval.env_settings.observation_height=64",
+    )
+    assert own == inherited | {"env.task": "libero_10", "env.observation_height": "64"}
+
+
+def test_another_simulator_inherits_nothing(lerobot, policy):
+    assert set(rollout_flags(lerobot, policy, "lerobot_eval.env_type=pusht")) == {"policy.path", "env.type"}
+    off = rollout_flags(lerobot, policy, "lerobot_eval.env_type=libero", "lerobot_eval.inherit_env_settings=false")
+    assert set(off) == {"policy.path", "env.type"}
+
+
+@pytest.mark.parametrize(
+    "inside", ["", "lerobot", "lerobot/checkpoints/last", "lerobot/checkpoints/000100/pretrained_model"]
+)
+def test_a_policy_is_found_from_any_folder_above_it(lerobot, policy, inside):
+    found = rollout_flags(lerobot, policy / inside)["policy.path"]
+    assert Path(found).resolve() == policy / "lerobot/checkpoints/000100/pretrained_model"
+
+
+def test_rollouts_end_with_counts_and_intervals(lerobot, policy, tmp_path):
+    result = rollout(lerobot, *ROLLOUT, f"lerobot_eval.policy_path={policy}", f"logging.run_dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    rows = [line.split("  ") for line in result.stdout.splitlines() if " of " in line]
+    table = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert [row[:3] for row in table] == [
+        ["push-v3/0", "1 of 4", "5 – 70 %"],
+        ["reach-v3/0", "4 of 4", "51 – 100 %"],
+        ["all tasks", "5 of 8", "31 – 86 %"],
+    ]
+    assert table[0][4].endswith("push-v3.mp4")
+    [push, _, _] = json.loads((tmp_path / "run/rollouts.json").read_text())
+    assert (push["num_successes"], push["num_episodes"], push["mean_max_reward"]) == (1, 4, 0.5)
+    assert session(tmp_path / "run")["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], ["lerobot_eval.policy_path"]),
+        (["lerobot_eval.policy_path=runs/nowhere"], ["lerobot_eval.policy_path", "runs/nowhere", "does not exist"]),
+        (["lerobot_eval.policy_path=tests/data"], ["lerobot_eval.policy_path", "holds no checkpoint"]),
+        (["lerobot_eval.policy_path=lerobot/some_policy"], ["lerobot_eval.policy_path", "does not exist"]),
+    ],
+    ids=["none", "missing", "no policy", "offline"],
+)
+def test_a_rollout_without_a_policy_is_refused(lerobot, tmp_path, words, names):
+    refused(rollout(lerobot, *ROLLOUT, *words, f"logging.run_dir={tmp_path}/run"), 2, *names)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_on_the_hub_goes_by_its_name(lerobot):
+    words = ["lerobot_eval.policy_path=lerobot/some_policy", "lerobot_eval.env.HF_HUB_OFFLINE=0", "--dry-run"]
+    assert flags_of(rollout(lerobot, *ROLLOUT, *words).stdout)["policy.path"] == "lerobot/some_policy"
+
+
+def test_a_rollout_needs_a_simulator(lerobot, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    words = [f"lerobot_eval.policy_path={tmp_path}/model", "lerobot_eval.env_type=null"]
+    refused(rollout(lerobot, *ROLLOUT, *words), 2, "lerobot_eval.env_type", "pusht")
+
+
+def test_the_exit_code_of_failed_rollouts_is_passed_on(lerobot, policy, tmp_path):
+    lerobot.behave(exit=4)
+    result = rollout(lerobot, *ROLLOUT, f"lerobot_eval.policy_path={policy}", f"logging.run_dir={tmp_path}/run")
+    refused(result, 4, "lerobot-eval ended with exit code 4")
+
+
+@pytest.mark.parametrize("command", ["train-lerobot", "rollout-lerobot", "pipeline"])
+def test_help_teaches(command):
+    result = run([program("hlrp"), command, "--help"])
+    for part in [
+        "Examples:",
+        f"hlrp {command} experiment=",
+        "--dry-run",
+        "Exit codes:",
+        "75" if command != "rollout-lerobot" else "0",
+    ]:
+        assert part in result.stdout, result.stdout
