@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from conftest import DATA, MINI, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
 from interruption import INTERRUPTED, assert_same_run, assert_same_tensors, kill, last_step, start, wait_for
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 CONFIG_ERROR = 2
 BACKBONE = "model.vlm_with_expert.vlm."
@@ -38,6 +38,37 @@ def refused(run_dir: Path, teacher: Path, *words: object, code: int, names: list
 
 def manifest(artifact: Path) -> dict:
     return json.loads((artifact / "manifest.json").read_text())
+
+
+def backbone_folder(folder: Path, run_dir: Path | None = None) -> Path:
+    """A model folder as transformers saves it, of the mini policy's sizes; with the backbone's weights of a run, if one is given."""
+    folder.mkdir()
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1e5,
+        "vocab_size": 352,
+    }
+    config = {"model_type": "smolvlm", "scale_factor": 2, "image_token_id": 336}
+    (folder / "config.json").write_text(json.dumps(config | {"vision_config": vision, "text_config": text}))
+    if run_dir:
+        weights = load_file(run_dir / "artifacts/final/model.safetensors")
+        own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+        save_file(own, folder / "model.safetensors")
+    return folder
 
 
 # What a run leaves behind.
@@ -146,6 +177,25 @@ def test_averaged_weights_are_what_is_exported(tmp_path, uninterrupted):
     assert averages and all((weights[name] == average).all() for name, average in averages.items())
 
 
+def test_a_backbone_comes_from_its_folder(tmp_path, uninterrupted, uninterrupted_vla):
+    folder = backbone_folder(tmp_path / "backbone", uninterrupted_vla)
+    words = [f"model.backbone.path={folder}", "model.freeze.backbone=true", "training.max_steps=5", "seed=5"]
+    weights = load_file(trained(tmp_path / "run", uninterrupted, *words) / "artifacts/final/model.safetensors")
+    given = load_file(folder / "model.safetensors")
+    assert given and all((weights[BACKBONE + name] == tensor).all() for name, tensor in given.items())
+
+
+def test_a_whole_policy_is_a_start(tmp_path, uninterrupted, uninterrupted_vla):
+    """Weights under LeRobot's names; a rate of almost zero leaves them where they were."""
+    artifact = uninterrupted_vla / "artifacts/final"
+    words = [f"model.init_from={artifact}", "training.max_steps=1", "training.optimizer.lr=1e-12", "seed=5"]
+    words += ["training.scheduler.type=none", "training.scheduler.warmup_steps=0"]
+    weights = load_file(trained(tmp_path / "run", uninterrupted, *words) / "artifacts/final/model.safetensors")
+    given = load_file(artifact / "model.safetensors")
+    assert weights.keys() == given.keys()
+    assert all(abs(weights[name] - tensor).max() < 1e-9 for name, tensor in given.items())
+
+
 # Nothing is lost.
 
 
@@ -228,22 +278,16 @@ def test_camera_that_the_data_lacks(tmp_path, uninterrupted, key):
 
 
 def test_backbone_folder_without_weights(tmp_path, uninterrupted):
-    folder = tmp_path / "backbone"
-    folder.mkdir()
-    vision = {"hidden_size": 16, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
-    text = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 1e5,
-        "vocab_size": 352,
-    }
-    config = {"model_type": "smolvlm", "scale_factor": 2, "image_token_id": 336}
-    (folder / "config.json").write_text(json.dumps(config | {"vision_config": vision, "text_config": text}))
-    words = [f"model.backbone.path={folder}", "model.backbone.sizes=null"]
-    refused(tmp_path / "run", uninterrupted, *words, code=1, names=[str(folder), "model.safetensors", "hint:"])
+    folder = backbone_folder(tmp_path / "backbone")
+    words = f"model.backbone.path={folder}"
+    refused(tmp_path / "run", uninterrupted, words, code=1, names=[str(folder), "model.safetensors", "hint:"])
+
+
+def test_backbone_of_other_sizes(tmp_path, uninterrupted, uninterrupted_vla):
+    folder = backbone_folder(tmp_path / "backbone", uninterrupted_vla)
+    words = [f"model.backbone.path={folder}", "model.backbone.sizes.text.vocab_size=353"]
+    names = ["model.backbone.sizes", str(folder), "hint:"]
+    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
 
 
 def test_backbone_that_is_nowhere(tmp_path, uninterrupted):
