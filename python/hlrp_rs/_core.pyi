@@ -254,7 +254,7 @@ class Teacher:
     def codes(self, frames: Tensor) -> Tensor:
         """Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`."""
     def vectors(self, codes: Tensor) -> Tensor:
-        """Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook."""
+        """Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook, each number standardised over the K rows."""
     def label(self, frames: Tensor, is_real: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
 

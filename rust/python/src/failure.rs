@@ -9,7 +9,7 @@ use hlrp_vla::VlaError;
 use pyo3::exceptions::{PyException, PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::GILOnceCell;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{IntoPyDict, PyTuple, PyType};
 use std::path::Path;
 
 /// Which exception a failure becomes.
@@ -76,26 +76,25 @@ impl From<Failure> for PyErr {
 /// Makes the exception classes and adds them to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let make = |name: &str, documentation: &str, bases: &Bound<'_, PyAny>| {
-        let name = std::ffi::CString::new(format!("hlrp_rs.{name}"))?;
-        let documentation = std::ffi::CString::new(documentation)?;
-        PyErr::new_type(py, &name, Some(&documentation), Some(bases), None)
+    let make = |name: &str, documentation: &str, bases: Vec<Bound<'_, PyType>>| -> PyResult<Py<PyType>> {
+        let body = [("__module__", "hlrp_rs"), ("__doc__", documentation)].into_py_dict(py)?;
+        let class = py.get_type::<PyType>().call1((name, PyTuple::new(py, bases)?, body))?;
+        Ok(class.downcast_into::<PyType>()?.unbind())
     };
     let base = make(
         "HlrpError",
         "Base of all errors of this package, and what libtorch refuses.",
-        py.get_type::<PyException>().as_any(),
+        vec![py.get_type::<PyException>()],
     )?;
-    let both = |other: Bound<'_, PyType>| PyTuple::new(py, [base.bind(py).clone(), other]);
     let value = make(
         "HlrpValueError",
         "A description, tensor or option that cannot be used.",
-        both(py.get_type::<PyValueError>())?.as_any(),
+        vec![base.bind(py).clone(), py.get_type::<PyValueError>()],
     )?;
     let file_not_found = make(
         "HlrpFileNotFoundError",
         "A file or folder that is not there.",
-        both(py.get_type::<PyFileNotFoundError>())?.as_any(),
+        vec![base.bind(py).clone(), py.get_type::<PyFileNotFoundError>()],
     )?;
     module.add("HlrpError", &base)?;
     module.add("HlrpValueError", &value)?;

@@ -29,8 +29,11 @@ pub(crate) fn named(what: &str, mapping: &Bound<'_, PyAny>) -> PyResult<HashMap<
         let text = format!("{what}: a mapping from names to tensors is needed, this is {}", mapping.get_type());
         return Err(Failure::value(format!("{text}\nhint: give dict(module.named_parameters())")).into());
     };
-    let pair = |item: Bound<'_, PyAny>| item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>();
-    mapping.items()?.iter().map(|item| pair(item).and_then(|(name, value)| one(&name, &value))).collect()
+    let pair = |item: Bound<'_, PyAny>| {
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+        one(&name, &value)
+    };
+    mapping.items()?.iter().map(pair).collect()
 }
 
 /// A dictionary of tensors.
