@@ -51,8 +51,8 @@ class FakeLerobot:
         """Attempts to install the plugin, each as one line."""
         path = self.bin / "calls.jsonl"
         calls = map(json.loads, path.read_text().splitlines() if path.exists() else [])
-        lines = [" ".join([call["program"], *call["arguments"]]) for call in calls]
-        return [line for line in lines if "install" in line or "ensurepip" in line]
+        wanted = [call for call in calls if {"install", "ensurepip"} & set(call["arguments"])]
+        return [" ".join([call["program"], *call["arguments"]]) for call in wanted]
 
     def env(self, **more: str) -> dict:
         """Variables under which this is the LeRobot of the user, and nothing else of Python is on PATH."""

@@ -1,0 +1,218 @@
+"""`hlrp pipeline`: files go from stage to stage, and a run that was stopped anywhere continues where it stood.
+
+The first half has the real programs of stages 1 and 2 at mini size and a stand-in for LeRobot, which can be told to wait; the last test
+has everything real. It takes a minute, most of which LeRobot needs to start: nothing else shows that the four programs fit together.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import MINI, REPO, VLA_MINI, program, run
+from fake_lerobot import FakeLerobot
+
+NAMES = ["1_laq", "2_vla", "3_lerobot", "4_rollout_pusht"]
+
+
+def pipeline(run_dir: Path, lerobot: list[str], rollout: list[str], *words: str) -> list[str]:
+    """The command that runs mini models through all stages."""
+
+    def overrides(step: str, given: list[str]) -> str:
+        return f"pipeline.{step}.overrides={json.dumps(given)}"
+
+    steps = [overrides("laq", MINI[1:]), overrides("vla", VLA_MINI[1:])]
+    steps += [overrides("lerobot", lerobot), overrides("rollouts.pusht", rollout)]
+    shared = ["experiment=pipeline_tiny", f"logging.run_dir={run_dir}", "logging.min_free_gb=0.01"]
+    return [program("hlrp"), "pipeline", *shared, *steps, *words]
+
+
+def state(run_dir: Path) -> dict[str, dict]:
+    return {step["name"]: step for step in json.loads((run_dir / "pipeline.json").read_text())["steps"]}
+
+
+def sessions(run_dir: Path) -> list[str]:
+    return [session["status"] for session in json.loads((run_dir / "manifest.json").read_text())["sessions"]]
+
+
+@pytest.fixture
+def lerobot(tmp_path) -> FakeLerobot:
+    return FakeLerobot(tmp_path / "fake")
+
+
+@pytest.fixture
+def command(lerobot, tmp_path) -> list[str]:
+    """The mini pipeline with the stand-in for LeRobot."""
+    train = [f"lerobot.install_policy_editable={lerobot.plugin}", "lerobot.steps=30"]
+    return pipeline(tmp_path / "run", train, [f"lerobot_eval.install_policy_editable={lerobot.plugin}"])
+
+
+def start(command: list[str], lerobot: FakeLerobot) -> subprocess.Popen:
+    return subprocess.Popen(
+        command, cwd=REPO, env=lerobot.env(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [found for child in map(int, children) for found in (*descendants(child), child)]
+
+
+def kill_all(process: subprocess.Popen) -> None:
+    """As when the machine goes down: no process has a chance to do anything."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_pipeline_killed_in_every_step_does_each_once(command, lerobot, tmp_path):
+    run_dir = tmp_path / "run"
+    for step in NAMES[:2]:
+        process = start(command, lerobot)
+        wait_for(lambda step=step: (run_dir / step / "checkpoints/last").exists(), process)
+        kill_all(process)
+        assert state(run_dir)[step]["status"] == "running"
+
+    lerobot.behave(wait_at=20)
+    process = start(command, lerobot)
+    wait_for(lambda: (run_dir / "3_lerobot/lerobot/checkpoints/000020/training_state").exists(), process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 75, stderr
+    assert f"interrupted in 3_lerobot; continue with: hlrp pipeline --resume {run_dir}" in stdout
+    assert state(run_dir)["3_lerobot"]["status"] == "interrupted"
+
+    lerobot.behave(wait_at=None)
+    result = run([program("hlrp"), "pipeline", "--resume", str(run_dir)], env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    assert {name: step["status"] for name, step in state(run_dir).items()} == dict.fromkeys(NAMES, "done")
+    assert [sessions(run_dir / name) for name in NAMES] == [
+        ["killed", "finished"],
+        ["killed", "finished"],
+        ["interrupted", "finished"],
+        ["finished"],
+    ]
+    assert sessions(run_dir) == ["killed", "killed", "interrupted", "finished"]
+    assert sorted(path.name for path in run_dir.iterdir() if path.is_dir() and path.name[0].isdigit()) == NAMES
+
+    # Each step has what the one before it made.
+    [first, again] = lerobot.calls("lerobot-train")
+    assert f"--policy.stage2_artifact={run_dir}/2_vla/artifacts/best" in first["arguments"]
+    assert "--resume=true" in again["arguments"]
+    inputs = json.loads((run_dir / "2_vla/manifest.json").read_text())["sessions"][0]["inputs"]
+    assert str(run_dir / "1_laq") in [given["path"] for given in inputs]
+    [evaluation] = lerobot.calls("lerobot-eval")
+    assert f"--policy.path={run_dir}/3_lerobot/lerobot/checkpoints/000030/pretrained_model" in evaluation["arguments"]
+
+    # Everything is summed up, and a further start has nothing left to do.
+    for part in [
+        "1_laq",
+        "validation pixel loss",
+        "validation loss",
+        "training loss",
+        "successes in all tasks",
+        "6 of 10",
+    ]:
+        assert part in result.stdout, result.stdout
+    repeated = run(command, env=lerobot.env())
+    assert repeated.returncode == 0 and len(lerobot.calls("lerobot-train")) == 2, repeated.stderr
+    assert all(f"{name} is done" in repeated.stderr for name in NAMES)
+    page = (run_dir / "summary.html").read_text()
+    assert page.count("data:image/png;base64,") >= 4 and "Stage 1" in page and "push-v3.mp4" in page
+    assert "http:" not in page and "https:" not in page, "the page needs nothing from elsewhere"
+
+
+def test_a_failed_step_stops_the_pipeline_and_is_repeated(command, lerobot, tmp_path):
+    run_dir = tmp_path / "run"
+    lerobot.behave(exit=5)
+    result = run([*command, "pipeline.laq=null", "pipeline.vla=null", *ACTIONS_ONLY], env=lerobot.env())
+    assert result.returncode == 5
+    assert "3_lerobot ended with exit code 5" in result.stderr and "hint:" in result.stderr
+    assert state(run_dir)["3_lerobot"]["status"] == "failed"
+
+    lerobot.behave(exit=None)
+    result = run([program("hlrp"), "pipeline", "--resume", str(run_dir)], env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    assert Path(state(run_dir)["3_lerobot"]["run_dir"]).name == "3_lerobot-2", "what the failed run left stays as it is"
+
+
+# Stage 3 without what the stages before it make.
+ACTIONS_ONLY = ["pipeline.lerobot.experiment=lerobot_tiny"]
+
+
+def test_a_step_that_has_run_keeps_its_settings(command, lerobot, tmp_path):
+    words = [*command, "pipeline.laq=null", "pipeline.vla=null", *ACTIONS_ONLY]
+    assert run(words, env=lerobot.env()).returncode == 0
+    result = run([*words, "seed=7"], env=lerobot.env())
+    assert result.returncode == 2
+    assert "3_lerobot has run with other settings" in result.stderr and "seed=7" in result.stderr
+
+
+def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_path):
+    result = run([*command, "--dry-run"], env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    run_dir = tmp_path / "run"
+    for part in [
+        f"model.laq.checkpoint={run_dir}/1_laq",
+        f"lerobot.policy.stage2_artifact={run_dir}/2_vla/artifacts/best",
+        f"lerobot_eval.policy_path={run_dir}/3_lerobot",
+    ]:
+        assert part in result.stdout
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (
+            ["pipeline.rollouts.pusht.overrides=['lerobot_eval.seeed=1']"],
+            ["pipeline.rollouts.pusht", "lerobot_eval.seed"],
+        ),
+        (["pipeline.vla.experiment=laq_tiny"], ["pipeline.vla.experiment", "laq"]),
+        (["pipeline.lerobot.experiment=lerobot_tinny"], ["pipeline.lerobot", "lerobot_tinny"]),
+        (
+            ["pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot=null", "~pipeline.rollouts.pusht"],
+            ["pipeline", "no step"],
+        ),
+    ],
+    ids=lambda value: value[0],
+)
+def test_a_mistake_in_any_step_is_found_before_the_first(command, lerobot, tmp_path, words, names):
+    result = run([*command, *words], env=lerobot.env())
+    assert result.returncode == 2 and result.stderr.count("error:") == 1, result.stderr
+    for name in names:
+        assert name in result.stderr, result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_everything_real_from_video_to_rollouts(tmp_path):
+    run_dir = tmp_path / "run"
+    pusht = ["data=pusht_scripted", "data.request.image_deltas=[0, 5]"]
+    train = ["lerobot.steps=4", "lerobot.batch_size=2", "lerobot.log_freq=2", "lerobot.save_freq=2"]
+    rollout = ["lerobot_eval.eval_n_episodes=2", "lerobot_eval.env_settings.episode_length=10"]
+    words = [f"pipeline.laq.overrides={json.dumps([*MINI[1:], *pusht])}"]
+    words.append(f"pipeline.vla.overrides={json.dumps([*VLA_MINI[1:], pusht[0]])}")
+    result = run(pipeline(run_dir, train, rollout, *words), env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert {name: step["status"] for name, step in state(run_dir).items()} == dict.fromkeys(NAMES, "done")
+    rows = [json.loads(line) for line in (run_dir / "3_lerobot/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4] and all(row["train/loss"] > 0 for row in rows)
+    [task] = json.loads((run_dir / "4_rollout_pusht/rollouts.json").read_text())
+    assert (task["task"], task["num_episodes"]) == ("pusht/0", 2)
+    page = (run_dir / "summary.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 2 and all(Path(video).exists() for video in task["videos"])
