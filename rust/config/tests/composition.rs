@@ -92,3 +92,9 @@ fn references_are_resolved_after_everything_is_merged() {
         r#"{"root":"/data","runs":"/data/runs","table":{"small":1,"large":2},"row":"large","value":2}"#
     );
 }
+
+#[test]
+fn a_key_with_a_dot_is_one_key() {
+    let tree = Tree::new(&[("config", "a: 1\ns:\n  a: 2\n  x.y: ${.a}\n  z.w: ${..a}\n")]);
+    assert_eq!(tree.json(&[]), r#"{"a":1,"s":{"a":2,"x.y":2,"z.w":1}}"#);
+}

@@ -78,6 +78,30 @@ fn a_slurm_jobs_output_files_may_be_there_first() {
 }
 
 #[test]
+fn a_run_that_was_killed_before_its_manifest_never_began() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(RunDir::create(dir.path(), &info("seed: 1\n", &[])).unwrap());
+    fs::remove_file(dir.path().join("manifest.json")).unwrap();
+    fs::write(dir.path().join(".manifest.json.a1b2.partial"), "{").unwrap();
+    drop(RunDir::create(dir.path(), &info("seed: 2\n", &[])).unwrap());
+    assert_eq!(fs::read_to_string(dir.path().join("config.yaml")).unwrap(), "seed: 2\n");
+
+    fs::remove_file(dir.path().join("manifest.json")).unwrap();
+    fs::write(dir.path().join("checkpoints/last"), "step-000080\n").unwrap();
+    let error = RunDir::create(dir.path(), &info("", &[])).unwrap_err();
+    assert!(matches!(&error, TrackError::RunExists { entry, .. } if entry == "checkpoints"), "{error}");
+}
+
+#[test]
+fn a_config_file_alone_is_somebodys() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.yaml"), "mine: true\n").unwrap();
+    let error = RunDir::create(dir.path(), &info("", &[])).unwrap_err();
+    assert!(matches!(&error, TrackError::RunExists { entry, .. } if entry == "config.yaml"), "{error}");
+    assert_eq!(fs::read_to_string(dir.path().join("config.yaml")).unwrap(), "mine: true\n");
+}
+
+#[test]
 fn two_processes_cannot_write_one_run() {
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::create(dir.path(), &info("", &[])).unwrap();

@@ -7,6 +7,10 @@ use super::{
 use crate::{ConfigError, ErrorKind, Node, Value, apply, error::Result, node::join, overrides::typed_value, python};
 use std::{borrow::Cow, cell::RefCell};
 
+/// Stands in a path for a dot that belongs to a key, as in `training.optimizer.lr: [1, 2]` below `sweep.params`; in a
+/// message it reads as one.
+const DOT_OF_KEY: &str = "\u{2024}";
+
 /// Resolves the references of one tree.
 pub(crate) struct Resolver<'a> {
     root: &'a Node,
@@ -41,6 +45,7 @@ impl<'a> Resolver<'a> {
         let mut walked = String::new();
         for key in path.split('.') {
             walked = join(&walked, key);
+            let key = &key.replace(DOT_OF_KEY, ".");
             let child = match &node {
                 Cow::Borrowed(node) => node.child(key).map(Cow::Borrowed),
                 Cow::Owned(node) => node.child(key).cloned().map(Cow::Owned),
@@ -70,7 +75,8 @@ impl<'a> Resolver<'a> {
                 Value::List(items.collect::<Result<_>>()?)
             }
             Value::Map(map) => {
-                let pairs = map.iter().map(|(key, child)| Ok((key.clone(), self.node(child, &join(path, key))?)));
+                let path_of = |key: &str| join(path, &key.replace('.', DOT_OF_KEY));
+                let pairs = map.iter().map(|(key, child)| Ok((key.clone(), self.node(child, &path_of(key))?)));
                 Value::Map(pairs.collect::<Result<_>>()?)
             }
             other => other.clone(),

@@ -54,7 +54,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Starts a new run in `path`, which must not exist or be empty (output files of the Slurm job may lie there already).
+    /// Starts a new run in `path`, which must not exist or be empty (output files of the Slurm job may lie there already, and
+    /// what a run left that was killed before it began). The manifest comes last: a run has begun when it is there.
     ///
     /// # Errors
     /// [`TrackError::RunExists`], [`TrackError::RunLocked`], or the system's refusal.
@@ -174,21 +175,31 @@ impl Drop for RunDir {
     }
 }
 
-/// Refuses a directory in which something lies that a Slurm job does not put there before its program starts.
+/// Refuses a directory in which something lies that a Slurm job does not put there before its program starts, unless all of it
+/// is what a run leaves that was killed before its manifest was there: such a run never began.
 fn refuse_occupied(path: &Path) -> Result<()> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(TrackError::io("list", path))?,
     };
+    let has_lock = path.join(super::lock::FILE_NAME).is_file();
     for entry in entries {
         let name = entry.map_err(TrackError::io("list", path))?.file_name();
         let name = name.to_string_lossy();
         let of_slurm = [".out", ".err", ".sbatch"].iter().any(|end| name.ends_with(end));
-        if !of_slurm && name != super::lock::FILE_NAME {
+        let of_beginning = name == super::lock::FILE_NAME || (has_lock && is_of_beginning(path, &name));
+        if !of_slurm && !of_beginning {
             return Err(TrackError::RunExists { path: path.to_path_buf(), entry: name.into_owned() });
         }
     }
     Ok(())
+}
+
+/// Whether [`RunDir::create`] makes such an entry before the manifest.
+fn is_of_beginning(path: &Path, name: &str) -> bool {
+    let is_empty = || fs::read_dir(path.join(name)).is_ok_and(|mut entries| entries.next().is_none());
+    let is_partial = || name.starts_with('.') && name.ends_with(".partial");
+    [CONFIG, OVERRIDES].contains(&name) || (SUBDIRS.contains(&name) && is_empty()) || is_partial()
 }
 
 fn session(info: &RunInfo<'_>, start_step: u64) -> Session {

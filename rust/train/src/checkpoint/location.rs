@@ -31,7 +31,9 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     }
     let checkpoints = path.join("checkpoints");
     if checkpoints.is_dir() {
-        return follow(&checkpoints)?.ok_or_else(|| none("this run has not finished a checkpoint"));
+        return follow(&checkpoints)?.ok_or_else(|| {
+            none("this run has not finished a checkpoint, so there is nothing to continue: start it anew")
+        });
     }
     if let Some(checkpoint) = follow(path)? {
         return Ok(checkpoint);
