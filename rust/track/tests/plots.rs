@@ -50,6 +50,21 @@ fn curves_have_a_title_and_colours() {
 }
 
 #[test]
+fn nothing_covers_a_rising_curve() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("codes.png");
+    let rising = |name: &str, top: f64| Curve { name: name.into(), points: vec![(0, 0.0), (450, top)] };
+    let names = ["train/num_unique_codes", "train/codebook_window_perplexity", "val/num_unique_codes"];
+    let curves = names.iter().zip([8.0, 7.5, 7.0]).map(|(name, top)| rising(name, top)).collect();
+    draw_curves(&path, &CurveChart { title: "Codes".into(), y_label: "codes".into(), log_y: false, curves }).unwrap();
+    let picture = open(&path);
+    for colour in [Rgb([0, 114, 178]), Rgb([213, 94, 0]), Rgb([0, 158, 115])] {
+        let columns = (200..1140u32).filter(|&x| (130..640).any(|y| *picture.get_pixel(x, y) == colour));
+        assert_eq!(columns.count(), 940, "the curve shows in every column of the chart");
+    }
+}
+
+#[test]
 fn curves_without_a_finite_value_are_an_error_and_leave_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("loss.png");

@@ -1,8 +1,6 @@
 //! A bar for each category, such as each code of a codebook.
 
-use super::canvas::{
-    self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR, TITLE_SIZE, WIDTH, plot_error, text, tick,
-};
+use super::canvas::{self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR, WIDTH, plot_error, text, tick};
 use crate::Result;
 use plotters::prelude::*;
 use std::path::Path;
@@ -38,8 +36,10 @@ pub fn draw_bars(path: &Path, chart: &BarChart) -> Result<()> {
     let top = heights.fold(f64::MIN_POSITIVE, f64::max) * 1.1;
     let right = num_bars as f64 - 0.5;
     let picture = canvas::render(path, (WIDTH, HEIGHT), |area| {
-        let mut context = ChartBuilder::on(area)
-            .caption(&chart.title, text(TITLE_SIZE))
+        // Without a reference the bars speak for themselves.
+        let names = chart.reference.iter().flat_map(|(name, _)| [chart.y_label.as_str(), name]);
+        let below = canvas::draw_head(area, &chart.title, names)?;
+        let mut context = ChartBuilder::on(&below)
             .margin(20)
             .margin_right(40)
             .x_label_area_size(60)
@@ -64,21 +64,9 @@ pub fn draw_bars(path: &Path, chart: &BarChart) -> Result<()> {
             let middle = index as f64;
             Rectangle::new([(middle - half, 0.0), (middle + half, *value)], PALETTE[0].filled())
         }))?;
-        if let Some((name, height)) = &chart.reference {
+        if let Some((_, height)) = &chart.reference {
             let style = PALETTE[1].stroke_width(3);
-            context
-                .draw_series(LineSeries::new([(-0.5, *height), (right, *height)], style))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 28, y)], style));
-            context
-                .configure_series_labels()
-                .position(SeriesLabelPosition::UpperRight)
-                .legend_area_size(40)
-                .margin(14)
-                .background_style(WHITE.mix(0.85))
-                .border_style(GRID_COLOUR)
-                .label_font(text(LABEL_SIZE))
-                .draw()?;
+            context.draw_series(LineSeries::new([(-0.5, *height), (right, *height)], style))?;
         }
         Ok(())
     })?;

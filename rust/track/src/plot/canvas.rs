@@ -2,7 +2,11 @@
 
 use crate::{Result, TrackError, fs::write_atomic};
 use image::{ImageFormat, RgbImage};
-use plotters::{coord::Shift, prelude::*};
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
 use std::{io::Cursor, path::Path, sync::Once};
 
 pub(super) const WIDTH: u32 = 1200;
@@ -69,6 +73,47 @@ fn register_font() {
             }
         }
     });
+}
+
+/// Pixels of a line of the legend: its height, the sample of the colour, and the gap after a name.
+const LEGEND_ROW: i32 = (LABEL_SIZE * 3 / 2) as i32;
+const LEGEND_SAMPLE: i32 = 28;
+const LEGEND_GAP: i32 = 24;
+
+/// Names the palette's first colours above a chart, where no curve runs: from `left`, in as many rows as they need, the middle
+/// of the first at `y`. Gives the y below the last row.
+pub(super) fn draw_legend<'a>(
+    area: &Area<'_>,
+    names: impl IntoIterator<Item = &'a str>,
+    left: i32,
+    mut y: i32,
+) -> Result<i32, DrawError> {
+    let right = area.dim_in_pixel().0 as i32;
+    let mut x = left;
+    for (index, name) in names.into_iter().enumerate() {
+        let width = LEGEND_SAMPLE + 8 + area.estimate_text_size(name, &text(LABEL_SIZE))?.0 as i32;
+        if x > left && x + width > right {
+            (x, y) = (left, y + LEGEND_ROW);
+        }
+        let colour = PALETTE[index % PALETTE.len()];
+        area.draw(&PathElement::new([(x, y), (x + LEGEND_SAMPLE, y)], colour.stroke_width(3)))?;
+        let style = text(LABEL_SIZE).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw_text(name, &style, (x + LEGEND_SAMPLE + 8, y))?;
+        x += width + LEGEND_GAP;
+    }
+    Ok(y + LEGEND_ROW / 2)
+}
+
+/// Title and legend in the upper part of `area`; gives the part below them.
+pub(super) fn draw_head<'a, 'b>(
+    area: &Area<'b>,
+    title: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Area<'b>, DrawError> {
+    let centred = text(TITLE_SIZE).pos(Pos::new(HPos::Center, VPos::Center));
+    area.draw_text(title, &centred, ((area.dim_in_pixel().0 / 2) as i32, TITLE_SIZE as i32 + 4))?;
+    let below = draw_legend(area, names, 2 * LEGEND_GAP + LABEL_SIZE as i32, 2 * TITLE_SIZE as i32 + LEGEND_ROW / 2)?;
+    Ok(area.split_vertically(below).1)
 }
 
 /// A tick's label without needless digits.

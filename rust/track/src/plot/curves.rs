@@ -1,6 +1,6 @@
 //! Curves over training steps.
 
-use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TITLE_SIZE, WIDTH, plot_error, text, tick};
+use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, WIDTH, plot_error, text, tick};
 use crate::{
     Result,
     metrics::{MetricsRow, series},
@@ -101,8 +101,8 @@ where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64>,
 {
-    let mut context = ChartBuilder::on(area)
-        .caption(&chart.title, text(TITLE_SIZE))
+    let below = canvas::draw_head(area, &chart.title, curves.iter().map(|(name, _)| *name))?;
+    let mut context = ChartBuilder::on(&below)
         .margin(20)
         .margin_right(40)
         .x_label_area_size(60)
@@ -120,7 +120,7 @@ where
         .label_style(text(LABEL_SIZE))
         .axis_desc_style(text(LABEL_SIZE))
         .draw()?;
-    for (index, (name, points)) in curves.iter().enumerate() {
+    for (index, (_, points)) in curves.iter().enumerate() {
         let colour = PALETTE[index % PALETTE.len()];
         let line = if points.len() > MAX_RAW_POINTS {
             context.draw_series(LineSeries::new(points.iter().copied(), colour.mix(0.25)))?;
@@ -128,23 +128,11 @@ where
         } else {
             points.clone()
         };
-        context
-            .draw_series(LineSeries::new(line, colour.stroke_width(3)))?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 28, y)], colour.stroke_width(3)));
+        context.draw_series(LineSeries::new(line, colour.stroke_width(3)))?;
         if points.len() <= MAX_DOTS {
             context.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
         }
     }
-    context
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .legend_area_size(40)
-        .margin(14)
-        .background_style(WHITE.mix(0.85))
-        .border_style(GRID_COLOUR)
-        .label_font(text(LABEL_SIZE))
-        .draw()?;
     Ok(())
 }
 

@@ -88,14 +88,8 @@ type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 fn draw_head(area: &Area<'_>, grid: &PanelGrid, left: u32, width: u32) -> Drawn {
     let centred = |size| text(size).pos(Pos::new(HPos::Center, VPos::Center));
     area.draw_text(&grid.title, &centred(TITLE_SIZE), ((width / 2) as i32, TITLE_SIZE as i32))?;
-    let (mut x, y) = (left as i32, (2 * TITLE_SIZE + LABEL_SIZE / 2) as i32);
-    for (index, line) in grid.lines.iter().enumerate() {
-        let colour = PALETTE[index % PALETTE.len()];
-        area.draw(&PathElement::new([(x, y), (x + 28, y)], colour.stroke_width(3)))?;
-        let style = text(LABEL_SIZE).pos(Pos::new(HPos::Left, VPos::Center));
-        area.draw_text(&line.name, &style, (x + 36, y))?;
-        x += 60 + area.estimate_text_size(&line.name, &text(LABEL_SIZE))?.0 as i32;
-    }
+    let names = grid.lines.iter().map(|line| line.name.as_str());
+    canvas::draw_legend(area, names, left as i32, (2 * TITLE_SIZE + LABEL_SIZE / 2) as i32)?;
     for (column, title) in grid.column_titles.iter().enumerate() {
         let middle = left + column as u32 * CELL.0 + CELL.0 / 2;
         area.draw_text(title, &centred(LABEL_SIZE), (middle as i32, (HEAD - LABEL_SIZE / 2) as i32))?;
