@@ -77,8 +77,13 @@ fn named(name: &Node, suffix: &str) -> String {
     format!("{NAME}={}", word_value(&Node::new(name, crate::Origin::word(NAME))))
 }
 
-/// The swept keys with their values; none where there is no sweep.
-fn params(composed: &Composed) -> Result<Option<Vec<(String, Vec<Choice>)>>> {
+/// Swept keys, each with its values.
+type Params = Vec<(String, Vec<Choice>)>;
+/// The value of each key in one run.
+type Combination<'a> = Vec<(&'a str, &'a Choice)>;
+
+/// The section's keys and values; none where there is no sweep.
+fn params(composed: &Composed) -> Result<Option<Params>> {
     let Some(node) = composed.tree().get(PARAMS) else { return Ok(None) };
     let mut params = Vec::new();
     match &node.value {
@@ -102,7 +107,7 @@ fn params(composed: &Composed) -> Result<Option<Vec<(String, Vec<Choice>)>>> {
 }
 
 /// A section inside the section is a longer key: `a: {b: [1]}` is `a.b: [1]`.
-fn collect(node: &Node, path: &str, params: &mut Vec<(String, Vec<Choice>)>) -> Result<()> {
+fn collect(node: &Node, path: &str, params: &mut Params) -> Result<()> {
     for (key, child) in node.as_map().into_iter().flatten() {
         let key = crate::node::join(path, key);
         match &child.value {
@@ -112,8 +117,6 @@ fn collect(node: &Node, path: &str, params: &mut Vec<(String, Vec<Choice>)>) -> 
     }
     Ok(())
 }
-
-type Combination<'a> = Vec<(&'a str, &'a Choice)>;
 
 fn product(params: &[(String, Vec<Choice>)]) -> Vec<Combination<'_>> {
     params.iter().fold(vec![Vec::new()], |combinations, (key, choices)| {
