@@ -51,7 +51,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
     let config: PipelineConfig = composed.extract_run()?;
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
-    let mut steps = steps::of(&config, &composed);
+    let mut steps = steps::of(&config);
     steps::check(&mut steps, &Tree::find(&options.config)?, &run_path, config.pipeline.artifact)?;
     if options.dry_run {
         for command in execute::dry_run(&steps, &run_path, config.pipeline.artifact) {

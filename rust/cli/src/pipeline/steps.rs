@@ -9,9 +9,6 @@ use hlrp_config::{
 };
 use std::path::{Path, PathBuf};
 
-/// The group of places to compute; every step has the pipeline's.
-const CLUSTER: &str = "cluster";
-
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Step {
@@ -30,7 +27,7 @@ pub(super) struct Step {
 }
 
 /// The steps in their order, as far as the pipeline's own configuration describes them; [`check`] completes them.
-pub(super) fn of(config: &PipelineConfig, composed: &Composed) -> Vec<Step> {
+pub(super) fn of(config: &PipelineConfig) -> Vec<Step> {
     let pipeline = &config.pipeline;
     let single = [
         ("laq", Stage::Laq, &pipeline.laq),
@@ -43,7 +40,7 @@ pub(super) fn of(config: &PipelineConfig, composed: &Composed) -> Vec<Step> {
     let rollouts = pipeline.rollouts.iter().map(|(name, step)| {
         (format!("4_rollout_{name}"), format!("pipeline.rollouts.{name}"), Stage::LerobotRollout, step)
     });
-    let shared = shared_words(config, composed);
+    let shared = shared_words(config);
     let step = |(name, key, stage, step): (_, _, _, &StepConfig)| {
         let experiment = [format!("experiment={}", step.experiment)];
         let words = experiment.iter().chain(&shared).chain(&step.overrides).cloned().collect();
@@ -53,14 +50,13 @@ pub(super) fn of(config: &PipelineConfig, composed: &Composed) -> Vec<Step> {
 }
 
 /// What every step has in common with the pipeline.
-fn shared_words(config: &PipelineConfig, composed: &Composed) -> Vec<String> {
-    let cluster = composed.raw().choices().get(CLUSTER).cloned().flatten();
-    let cluster = cluster.map(|name| format!("{CLUSTER}={name}"));
+fn shared_words(config: &PipelineConfig) -> Vec<String> {
+    let cluster = format!("cluster={}", config.cluster.name);
     let threads = config.num_threads.map(|threads| format!("num_threads={threads}"));
     let seed = format!("seed={}", config.seed);
     let device = format!("device={}", config.device);
     let floor = format!("logging.min_free_gb={}", config.logging.min_free_gb);
-    cluster.into_iter().chain([seed, device]).chain(threads).chain([floor]).collect()
+    [cluster, seed, device].into_iter().chain(threads).chain([floor]).collect()
 }
 
 /// Composes and checks the configuration of every step as it will be when the pipeline runs in `run_dir`, so that a mistake in the last
@@ -71,12 +67,13 @@ fn shared_words(config: &PipelineConfig, composed: &Composed) -> Vec<String> {
 pub(super) fn check(steps: &mut [Step], tree: &Tree, run_dir: &Path, artifact: ArtifactChoice) -> Result<()> {
     let mut outputs = Vec::new();
     for step in steps {
-        let composed = tree.compose(&step.words).with_context(|| step.key.clone())?;
-        let stage = Stage::of(&composed).with_context(|| step.key.clone())?;
+        let experiment = tree.compose(&step.words[..1]).with_context(|| step.key.clone())?;
+        let stage = Stage::of(&experiment).with_context(|| step.key.clone())?;
         if stage != step.stage {
             let message = format!("{}.experiment is of stage {}, not {}", step.key, stage.name(), step.stage.name());
             return Err(Mistake::new(message, "`hlrp config list experiment` shows the experiments").into());
         }
+        let composed = tree.compose(&step.words).with_context(|| step.key.clone())?;
         let is_one_of = |key: &str, wanted: &[&str]| {
             composed.tree().get(key).is_some_and(|node| wanted.contains(&node.summary().as_str()))
         };
