@@ -12,7 +12,7 @@ pub(crate) fn read_tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let path = root.join("meta/tasks.parquet");
     if !path.is_file() {
         let hint = "it holds the instructions: fetch the dataset's folder meta again";
-        return Err(DataError::file(&path, "the file is missing".into(), hint));
+        return Err(DataError::file(&path, "the file is missing", hint));
     }
     let table = Table::open(&path)?;
     let names = table.column_names();
