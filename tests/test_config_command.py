@@ -1,11 +1,14 @@
 """`hlrp config` as users type it: output, exit codes, one clear error, completion in the shell."""
 
+import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from conftest import REPO, TARGET, program, run
@@ -192,3 +195,36 @@ printf '%s\\n' "${COMPREPLY[@]}"
     environment = os.environ | {"PATH": f"{TARGET}:{os.environ['PATH']}"}
     result = run(["bash", "-c", script, "bash", line], env=environment)
     assert result.stdout.split() == expected, result.stderr
+
+
+def keys_of(file: Path) -> dict[str, bool]:
+    """Dotted path of each value that a file sets, and whether a comment stands beside or above it."""
+    section: list[tuple[int, str]] = []
+    keys = {}
+    lines = file.read_text().splitlines()
+    for above, line in itertools.pairwise(["", *lines]):
+        match = re.match(r"( *)([A-Za-z_][\w.]*):(.*)", line)
+        if not match:
+            continue
+        indent, key, rest = len(match[1]), match[2], match[3]
+        while section and section[-1][0] >= indent:
+            section.pop()
+        path = ".".join([*(name for _, name in section), key])
+        section.append((indent, key))
+        if rest.split("#")[0].strip() and not path.startswith("defaults"):
+            keys[path] = "#" in rest or above.startswith("#")
+    return keys
+
+
+def test_every_key_is_explained_beside_its_default():
+    """In its own file, or in another of the same group, on which it builds."""
+    groups: dict[Path, dict[str, bool]] = {}
+    for file in (REPO / "config").glob("**/*.yaml"):
+        if "experiment" in file.parts or "user_config" in file.parts:
+            continue
+        explained = groups.setdefault(file.parent, {})
+        for key, has_comment in keys_of(file).items():
+            explained[key] = explained.get(key, False) or has_comment
+    assert len(groups) >= 8
+    unexplained = [f"{group.name}: {key}" for group, keys in groups.items() for key, good in keys.items() if not good]
+    assert not unexplained
