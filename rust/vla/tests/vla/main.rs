@@ -8,11 +8,10 @@ mod fixtures;
 mod flow_matching;
 mod freezing;
 mod initialisation;
-#[path = "../../../laq/tests/common/engine.rs"]
-mod laq_engine;
 mod losses;
 mod masks;
 mod normalization;
 mod present_only;
 mod sizes;
+mod stage_1;
 mod teacher;

@@ -1,48 +1,11 @@
 //! A teacher is what its checkpoint says, and nothing else fits.
 
 use crate::fixtures::distance;
-use crate::laq_engine::{Squares, batch, compose_mini, settings};
+use crate::stage_1::{pairs, run_of_stage_1};
 use hlrp_config::schema::DeltaUnit;
-use hlrp_laq::{LaqInference, LaqModel, LaqTask, Parts, ROLE};
-use hlrp_track::RunDir;
-use hlrp_track::run::{RunInfo, RunStatus};
-use hlrp_train::{StopRequest, Trainer};
+use hlrp_laq::{LaqInference, Parts};
 use hlrp_vla::{LatentConfig, PairSpacing, Teacher, TeacherWeights};
-use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-
-/// A run of stage 1 with four steps behind it.
-fn run_of_stage_1(parent: &Path) -> PathBuf {
-    let run_dir = parent.join("run");
-    let (composed, config) = compose_mini(&run_dir);
-    tch::manual_seed(1);
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap(), &config);
-    let mut data = Squares;
-    let trainer = Trainer::new(settings(&composed, &config), &mut task, &mut data).unwrap();
-    let yaml = composed.to_yaml();
-    let info = RunInfo {
-        program: "test",
-        experiment: "squares",
-        description: "",
-        config_yaml: &yaml,
-        overrides: &[],
-        versions: Default::default(),
-        inputs: Vec::new(),
-        num_threads: 1,
-        repository: Path::new("."),
-    };
-    let run = RunDir::create(&run_dir, &info).unwrap();
-    trainer.run(&run, &StopRequest::default()).unwrap();
-    run.finish(RunStatus::Finished).unwrap();
-    run_dir
-}
-
-fn pairs() -> Tensor {
-    let batch = batch(100);
-    let stream = &batch.images[ROLE];
-    let shape: Vec<i64> = stream.shape.iter().map(|size| *size as i64).collect();
-    Tensor::from_data_size(&stream.pixels_BTCHW, &shape, Kind::Uint8)
-}
 
 #[test]
 fn labels_with_the_codebook_rows_of_its_checkpoint_and_refuses_what_contradicts_it() {
@@ -96,4 +59,27 @@ fn a_folder_that_is_no_checkpoint_of_stage_1_is_refused() {
     let empty = tempfile::tempdir().unwrap();
     let error = Teacher::load(empty.path(), TeacherWeights::Trained, Device::Cpu).err().unwrap().to_string();
     assert!(error.contains(&empty.path().display().to_string()) && error.contains("hint:"), "{error}");
+}
+
+#[test]
+fn a_random_teacher_is_the_same_for_the_same_seed_and_leaves_the_generator_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let run_dir = run_of_stage_1(parent.path());
+    let load = |weights| Teacher::load(&run_dir, weights, Device::Cpu).unwrap();
+    let trained = load(TeacherWeights::Trained);
+    tch::manual_seed(3);
+    let expected = Tensor::randn([4], crate::fixtures::FLOAT);
+    tch::manual_seed(3);
+    let random = load(TeacherWeights::Random { seed: 5 });
+    assert_eq!(distance(&Tensor::randn([4], crate::fixtures::FLOAT), &expected), 0.0);
+
+    let again = load(TeacherWeights::Random { seed: 5 });
+    let other = load(TeacherWeights::Random { seed: 6 });
+    assert_eq!(random.identity(), again.identity());
+    assert_eq!(distance(&random.codebook(), &again.codebook()), 0.0);
+    for different in [&trained, &other] {
+        assert_eq!(random.latent(), different.latent());
+        assert_ne!(random.identity().sha256, different.identity().sha256);
+        assert!(distance(&random.codebook(), &different.codebook()) > 0.1);
+    }
 }

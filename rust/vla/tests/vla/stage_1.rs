@@ -1,0 +1,110 @@
+//! A run of stage 1, small enough to be trained within a test.
+
+use hlrp_config::{compose, schema::LaqConfig};
+use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
+use hlrp_laq::{LaqModel, LaqTask, Parts, ROLE};
+use hlrp_track::RunDir;
+use hlrp_track::run::{RunInfo, RunStatus};
+use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+const SIDE: usize = 32;
+const NUM_PAIRS: usize = 4;
+
+/// Trains two steps and gives the run directory below `parent`.
+pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
+    let run_dir = parent.join("run");
+    let words = [
+        "experiment=laq_tiny",
+        "model.image_size=32",
+        "model.patch_size=4",
+        "model.dim=32",
+        "model.heads=2",
+        "model.dim_head=16",
+        "training.max_steps=2",
+        "training.scheduler.warmup_steps=0",
+        "logging.min_free_gb=0.0",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let composed = compose(&root, "config", &words.map(str::to_owned)).unwrap();
+    let config: LaqConfig = composed.extract().unwrap();
+    tch::manual_seed(1);
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap(), &config);
+    let settings = Settings {
+        training: config.training,
+        validation: config.validation,
+        precision: config.precision,
+        device: Device::Cpu,
+        run_dir: run_dir.clone(),
+        min_free_gb: config.logging.min_free_gb,
+        config: composed,
+    };
+    let mut data = Noise;
+    let trainer = Trainer::new(settings, &mut task, &mut data).unwrap();
+    let run = RunDir::create(&run_dir, &info()).unwrap();
+    trainer.run(&run, &StopRequest::default()).unwrap();
+    run.finish(RunStatus::Finished).unwrap();
+    run_dir
+}
+
+fn info() -> RunInfo<'static> {
+    RunInfo {
+        program: "test",
+        experiment: "noise",
+        description: "",
+        config_yaml: "",
+        overrides: &[],
+        versions: BTreeMap::new(),
+        inputs: Vec::new(),
+        num_threads: 1,
+        repository: Path::new("."),
+    }
+}
+
+/// Frame pairs of random pixels, `uint8 [4,2,3,32,32]`.
+pub(crate) fn pairs() -> Tensor {
+    let side = SIDE as i64;
+    Tensor::randint(256, [NUM_PAIRS as i64, 2, 3, side, side], (Kind::Uint8, Device::Cpu))
+}
+
+/// Batches of random pixels.
+struct Noise;
+
+fn batch() -> Batch {
+    let meta = |frame| SampleMeta { source: "noise".into(), episode: 0, frame, dt_s: 0.1 };
+    let pixels: Vec<u8> = (0..NUM_PAIRS * 2 * 3 * SIDE * SIDE).map(|at| (at * at % 251) as u8).collect();
+    let stream = ImageStream {
+        pixels_BTCHW: pixels.into(),
+        shape: [NUM_PAIRS, 2, 3, SIDE, SIDE],
+        is_real_BT: vec![true; NUM_PAIRS * 2],
+    };
+    Batch {
+        images: BTreeMap::from([(ROLE.to_owned(), stream)]),
+        task: vec![String::new(); NUM_PAIRS],
+        state: None,
+        action: None,
+        meta: (0..NUM_PAIRS as u64).map(meta).collect(),
+    }
+}
+
+impl BatchStream for Noise {
+    fn next_batch(&mut self) -> anyhow::Result<Batch> {
+        Ok(batch())
+    }
+
+    fn position(&self) -> Position {
+        Position::default()
+    }
+}
+
+impl TrainingData for Noise {
+    fn train(&mut self, _position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
+        Ok(Box::new(Noise))
+    }
+
+    fn validation(&mut self, _limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
+        Ok(Box::new(std::iter::once(Ok(batch()))))
+    }
+}
