@@ -3,6 +3,7 @@
 LeRobot itself is a stand-in here (tests/fake_lerobot.py), except where its own parser reads the flags.
 """
 
+import importlib
 import json
 import os
 import shlex
@@ -63,21 +64,23 @@ def refused(result: subprocess.CompletedProcess, code: int, *names: str) -> None
 # The command line
 
 
-def parsed(shell: str):
+def parsed(shell: str, config_class: str = "lerobot.configs.train.TrainPipelineConfig"):
     """What LeRobot's own parser makes of a printed command."""
+    import lerobot.envs.configs  # noqa: F401  registers the simulators
+    import lerobot.policies.act.configuration_act  # noqa: F401  registers act
     from lerobot.configs import parser
-    from lerobot.configs.train import TrainPipelineConfig
     from lerobot.utils.import_utils import register_third_party_plugins
 
     register_third_party_plugins()
+    module, name = config_class.rsplit(".", 1)
 
-    @parser.wrap()
-    def read(config: TrainPipelineConfig):
+    def read(config):
         return config
 
+    read.__annotations__["config"] = getattr(importlib.import_module(module), name)
     before, sys.argv = sys.argv, words_of(shell)
     try:
-        return read()
+        return parser.wrap()(read)()
     finally:
         sys.argv = before
 
@@ -116,15 +119,46 @@ def test_lerobot_reads_the_flags_as_they_are_meant(lerobot, tmp_path):
     assert (config.output_dir, config.job_name) == (tmp_path / "a run/lerobot", "lerobot_tiny")
 
 
-@pytest.mark.parametrize("experiment", ["lerobot_hlrp_smoke", "lerobot_hlrp_smolvla_shared_smoke"])
-def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, experiment):
+@pytest.mark.parametrize("policy", ["hlrp_smoke", "hlrp_smolvla_shared"])
+def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, policy):
+    experiment = {"hlrp_smoke": "lerobot_hlrp_smoke", "hlrp_smolvla_shared": "lerobot_hlrp_smolvla_shared_smoke"}[
+        policy
+    ]
     words = [f"experiment={experiment}", "cluster=lrz_x100", "lerobot.policy_device=cpu"]
     config = parsed(train(lerobot, *words, "--dry-run").stdout)
-    assert config.policy.type == experiment.removeprefix("lerobot_").removesuffix(
-        "_smoke" if "shared" in experiment else ""
-    )
+    assert config.policy.type == policy
     assert (config.dataset.repo_id, config.dataset.episodes) == ("HuggingFaceVLA/libero", [0])
     assert (config.steps, config.batch_size, config.num_workers, config.log_freq) == (50, 2, 2, 10)
+
+
+@pytest.mark.parametrize("arm", ["", "_random", "_actions"])
+def test_lerobot_reads_the_arms_of_the_co_training(lerobot, arm):
+    words = [f"experiment=lerobot_cotrain{arm}", "cluster=local_dev", "lerobot.policy_device=cpu"]
+    words += ["lerobot.policy.stage2_artifact=config", "lerobot.policy.laq_checkpoint_path=config"]
+    config = parsed(train(lerobot, *words, "--dry-run").stdout)
+    labelled = config.dataset.episodes if arm == "_actions" else config.policy.labelled_episodes
+    assert len(labelled) == 170 and labelled[:3] == [0, 10, 20], "a tenth of 1693"
+    assert config.policy.stage3_training_mode == ("action" if arm == "_actions" else "multitask")
+    assert config.policy.laq_weights == ("random" if arm == "_random" else "trained")
+    assert (config.dataset.episodes is None) == (arm != "_actions")
+
+
+def test_lerobot_reads_the_flags_of_a_rollout(lerobot, tmp_path):
+    from lerobot.policies.act.configuration_act import ACTConfig
+
+    (tmp_path / "model").mkdir()
+    ACTConfig(device="cpu", push_to_hub=False)._save_pretrained(tmp_path / "model")
+    words = [
+        f"lerobot_eval.policy_path={tmp_path}/model",
+        "+lerobot_eval.policy.n_action_steps=7",
+        "lerobot_eval.seed=3",
+    ]
+    result = rollout(lerobot, *ROLLOUT, *words, "--dry-run")
+    config = parsed(result.stdout, "lerobot.configs.eval.EvalPipelineConfig")
+    assert (config.policy.type, config.policy.n_action_steps, config.policy.use_amp) == ("act", 7, False)
+    assert (config.env.type, config.env.episode_length) == ("pusht", 60)
+    assert (config.eval.n_episodes, config.eval.batch_size, config.eval.use_async_envs) == (4, 1, False)
+    assert (config.seed, config.job_name, config.trust_remote_code) == (3, "rollout_tiny", False)
 
 
 def test_a_job_with_wandb_takes_the_name_that_is_given(lerobot):
