@@ -72,7 +72,9 @@ impl Errors {
         let Some(sums) = self.0 else { return BTreeMap::new() };
         let total = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
         let count = total(&sums.count_TD).max(1.0);
-        let constant_TD = &sums.target_square_TD - sums.target_TD.square() / sums.count_TD.clamp_min(1.0);
+        // Not below 0, where rounding takes the variance of a constant.
+        let variance_TD = &sums.target_square_TD - sums.target_TD.square() / sums.count_TD.clamp_min(1.0);
+        let constant_TD = variance_TD.clamp_min(0.0);
         let mut metrics = BTreeMap::from([
             (format!("val/{kind}_mse"), total(&sums.error_TD) / count),
             (format!("val/{kind}_mean_baseline_mse"), total(&constant_TD) / count),
