@@ -1,19 +1,21 @@
 """One optimizer step of a saved policy on a fixed batch of four, shared among the processes: python … POLICY OUTPUT."""
 
+import os
 import sys
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
-from lerobot.utils.import_utils import register_third_party_plugins
-from safetensors.torch import save_file
 from test_lerobot_policy import fixed_draws, make_batch
 
 BATCH = 4
 
 
 def main(policy_folder: Path, output: Path) -> None:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+    from lerobot.utils.import_utils import register_third_party_plugins
+    from safetensors.torch import save_file
+
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)], cpu=True)
     register_third_party_plugins()
     from lerobot_policy_hlrp.smolvla_shared.modeling_hlrp_smolvla_shared import HLRPSmolVLASharedPolicy
@@ -39,7 +41,9 @@ def main(policy_folder: Path, output: Path) -> None:
             {name: tensor.clone() for name, tensor in accelerator.unwrap_model(policy).state_dict().items()}, output
         )
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes > 1:
+        accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 BATCH, STATE, ACTION = 4, 2, 2
 OFFSET = 20
+CODES = (4, 8)
+# A gradient that is zero in exact arithmetic (the bias of keys) comes out as noise far below this.
+SMALLEST_GRADIENT = 1e-6
 TASK = "Push the T-shaped block onto the T-shaped target."
 
 
@@ -105,7 +108,9 @@ def test_loss_gradients_and_chunks_equal_those_of_smolvla(plugin, vlm, tmp_path,
     assert {name for name, parameter in ours.named_parameters() if parameter.grad is not None} == with_gradient
     assert len(with_gradient) > 20
     for name in with_gradient:
-        assert relative_error(ours.get_parameter(name).grad, parameters[name].grad) < GRADIENT_TOLERANCE, name
+        expected = parameters[name].grad
+        error = (ours.get_parameter(name).grad - expected).abs().max()
+        assert error < GRADIENT_TOLERANCE * expected.abs().max().clamp_min(SMALLEST_GRADIENT), name
 
     chunk = ours.predict_action_chunk(batches[0], noise=noise)
     assert relative_error(chunk, theirs.predict_action_chunk(batches[1], noise=noise)) < TOLERANCE
@@ -137,7 +142,7 @@ def fixed_draws() -> tuple[dict, dict]:
     generator = torch.Generator().manual_seed(7)
     noise = {
         "action": torch.randn(BATCH, CHUNK, 32, generator=generator),
-        "latent": torch.randn(BATCH, 4, 32, generator=generator),
+        "latent": torch.randn(BATCH, *CODES, generator=generator),
     }
     time = {head: torch.rand(BATCH, generator=generator) * 0.9 + 0.05 for head in noise}
     return noise, time

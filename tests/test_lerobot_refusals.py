@@ -3,12 +3,10 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import run
 from lerobot_world import (
     METAWORLD,
     PUSHT,
@@ -216,14 +214,14 @@ def test_a_checkpoint_without_its_tokenizer(pusht_run, tmp_path):
         HLRPSmolVLASharedPolicy.from_pretrained(tmp_path / "policy")
 
 
-def test_another_torch_is_one_error_of_the_run(lerobot_environment, pusht_artifact, tmp_path):
+def test_another_torch_is_one_error_of_the_run(plugin, pusht_artifact, tmp_path, monkeypatch):
     """The plugin registers without `hlrp_rs`, so that the run says what is wrong instead of an unknown policy type."""
-    (tmp_path / "hlrp_rs.py").write_text("raise ImportError('hlrp_rs was built for libtorch 2.11.0, this is 2.10.0')\n")
-    environment = lerobot_environment | {"PYTHONPATH": f"{tmp_path}:{lerobot_environment['PYTHONPATH']}"}
-    program = [sys.executable, "-c", "from lerobot.scripts.lerobot_train import main; main()"]
-    command = train_command(
-        PUSHT, tmp_path / "run", 1, *flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact)
+    (tmp_path / "hlrp_rs.py").write_text(
+        "raise ImportError('hlrp_rs was built for torch 2.11.0, but this is 2.10.0')\n"
     )
-    result: subprocess.CompletedProcess = run([*program, *command], env=environment)
-    assert result.returncode == 1
-    assert result.stderr.rstrip().endswith("ImportError: hlrp_rs was built for libtorch 2.11.0, this is 2.10.0")
+    for name in [name for name in sys.modules if name.split(".")[0] == "hlrp_rs"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact)
+    with pytest.raises(ImportError, match="hlrp_rs was built for torch 2.11.0, but this is 2.10.0"):
+        lerobot_train(*train_command(PUSHT, tmp_path / "run", 1, *options))

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
+import lerobot_ddp_worker
 import pytest
 import torch
-from conftest import run
 from lerobot_world import (
     METAWORLD,
     PUSHT,
@@ -154,20 +156,39 @@ def test_evaluation_on_metaworld(metaworld_run, tmp_path):
     assert overall["pc_success"] == 100.0
 
 
-WORKER = Path(__file__).parent / "lerobot_ddp_worker.py"
-
-
 def test_two_processes_take_the_step_of_one(pusht_run, lerobot_environment, tmp_path):
     """Two processes with half a batch each, under accelerate as LeRobot uses it, end with the weights of one with the whole batch."""
-    results = []
-    for num_processes in (1, 2):
-        output = tmp_path / f"{num_processes}.safetensors"
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", f"--num_processes={num_processes}"]
-        launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-        command = [*launch, str(WORKER), str(pretrained(pusht_run.output)), str(output)]
-        result = run(command, env=lerobot_environment)
-        assert result.returncode == 0, result.stderr
-        results.append(load_file(output))
-    assert moved(weights(pusht_run.output), results[0]), "the step did something"
-    for name, tensor in results[0].items():
-        torch.testing.assert_close(results[1][name], tensor, rtol=1e-5, atol=1e-6)
+    policy = pretrained(pusht_run.output)
+    lerobot_ddp_worker.main(policy, tmp_path / "one.safetensors")
+    rendezvous = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    command = [sys.executable, lerobot_ddp_worker.__file__, str(policy), str(tmp_path / "two.safetensors")]
+    workers = [
+        subprocess.Popen(
+            command,
+            env=lerobot_environment
+            | rendezvous
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 0, errors
+    one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert moved(weights(pusht_run.output), one), "the step did something"
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -65,7 +65,9 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         config.camera_map = beginning.cameras
         folder = Path(self._network.tokenizer_folder)
         self._tokenizer_files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES}
-        register(self, beginning.weights(), self._frozen())
+        weights = beginning.weights()
+        # Always in the model's own order: an optimizer's state is saved by position.
+        register(self, {name: weights[name] for name, *_ in self._network.parameter_specs()}, self._frozen())
         self._frozen_modules = frozen_modules(self)
         self.reset()
 
