@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, non_snake_case)] // a failed unwrap is a failed test; names of buffers carry their shape
 
 use hlrp_track::plot::{
-    BarChart, Curve, CurveChart, GridImage, ImageGrid, draw_bars, draw_curves, draw_grid, draw_metrics,
+    BarChart, Curve, CurveChart, GridImage, ImageGrid, PanelGrid, PanelLine, draw_bars, draw_curves, draw_grid,
+    draw_metrics, draw_panels,
 };
 use image::{Rgb, RgbImage};
 use std::path::Path;
@@ -163,4 +164,35 @@ fn a_grid_that_does_not_fit_together_is_an_error() {
             .contains("2 column titles for 1")
     );
     assert!(draw(ImageGrid::default()).contains("no image"));
+}
+
+#[test]
+fn panels_show_every_line_in_every_chart_and_refuse_a_line_that_lacks_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("panels.png");
+    let line = |name: &str, height: f64| PanelLine {
+        name: name.into(),
+        // The last step has no value.
+        values: vec![vec![vec![height, height + 1.0, f64::NAN]; 2]; 2],
+    };
+    let mut grid = PanelGrid {
+        title: "Chunks".into(),
+        x_label: "frames".into(),
+        column_titles: vec!["dx".into(), "dy".into()],
+        row_labels: vec!["open\nthe drawer".into(), "push".into()],
+        lines: vec![line("true", 0.0), line("predicted", 2.0)],
+    };
+    draw_panels(&path, &grid).unwrap();
+    let picture = open(&path);
+    let (width, height) = picture.dimensions();
+    for colour in [Rgb([0, 114, 178]), Rgb([213, 94, 0])] {
+        let has = |x: std::ops::Range<u32>, y: std::ops::Range<u32>| {
+            picture.enumerate_pixels().any(|(px, py, pixel)| *pixel == colour && x.contains(&px) && y.contains(&py))
+        };
+        // Below the legend: the lower half of the picture holds the second row, its right half the second column.
+        assert!(has(width / 2..width, height / 2..height), "the lower right chart lacks {colour:?}");
+        assert!(has(0..width * 6 / 10, height / 2..height), "the lower left chart lacks {colour:?}");
+    }
+    grid.lines[1].values[0].pop();
+    assert!(draw_panels(&path, &grid).unwrap_err().to_string().contains("panels.png"));
 }

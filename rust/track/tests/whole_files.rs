@@ -114,6 +114,23 @@ fn an_existing_folder_is_never_lost() {
 }
 
 #[test]
+fn a_folder_that_is_to_be_replaced_holds_only_the_new_files_and_a_failed_one_the_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let final_dir = dir.path().join("best");
+    let publish = |file: &str, fails: bool| {
+        publish_dir(&final_dir, OnExisting::Replace, |partial| -> Result<(), TrackError> {
+            write_atomic(&partial.join(file), file)?;
+            if fails { Err(TrackError::Exists { path: partial.to_path_buf() }) } else { Ok(()) }
+        })
+    };
+    publish("first", false).unwrap();
+    publish("second", false).unwrap();
+    assert_eq!((names(&final_dir), names(dir.path())), (vec!["second".to_owned()], vec!["best".to_owned()]));
+    publish("third", true).unwrap_err();
+    assert_eq!((names(&final_dir), names(dir.path())), (vec!["second".to_owned()], vec!["best".to_owned()]));
+}
+
+#[test]
 fn a_nearly_full_disk_is_refused_with_what_to_do() {
     let path = Path::new("/runs/a");
     check_free(path, 5 * GIB, 2 * GIB, 3.0).unwrap();
