@@ -1,26 +1,25 @@
 """LeRobot finds the plugin from its wheel, and the check command says what LeRobot would only log."""
 
+import importlib
 import json
-import subprocess
 import sys
 
 from conftest import run
 from lerobot_world import PUSHT, lerobot_eval, lerobot_train, pretrained, train_command
 
 
-def check(environment: dict[str, str]) -> subprocess.CompletedProcess:
-    return run([sys.executable, "-m", "lerobot_policy_hlrp.check"], env=environment)
-
-
 def test_the_wheel_bears_the_literal_name(plugin_site):
     (metadata,) = plugin_site.glob("*.dist-info/METADATA")
     assert "Name: lerobot_policy_hlrp\n" in metadata.read_text()
+    assert (
+        "lerobot-policy-hlrp-check = lerobot_policy_hlrp.check:main"
+        in (metadata.parent / "entry_points.txt").read_text()
+    )
 
 
-def test_the_check_passes_where_everything_is_installed(lerobot_environment):
-    result = check(lerobot_environment)
-    assert result.returncode == 0, result.stderr
-    assert "ok      policies hlrp_smoke, hlrp_smolvla_shared" in result.stdout
+def test_the_check_passes_where_everything_is_installed(plugin, capsys):
+    assert importlib.import_module("lerobot_policy_hlrp.check").main() == 0
+    assert "ok      policies hlrp_smoke, hlrp_smolvla_shared" in capsys.readouterr().out
 
 
 def test_the_check_says_what_is_wrong_with_a_hyphen(plugin_site, lerobot_environment, tmp_path):
@@ -50,12 +49,16 @@ except RuntimeError as error:
 """
 
 
-def test_the_check_names_what_fails(lerobot_environment, tmp_path):
+def test_the_check_names_what_fails(plugin, tmp_path, monkeypatch, capsys):
     """LeRobot would log this and then report an unknown policy type."""
-    (tmp_path / "hlrp_rs.py").write_text("raise ImportError('hlrp_rs was built for libtorch 2.11.0, this is 2.10.0')\n")
-    result = check(lerobot_environment | {"PYTHONPATH": f"{tmp_path}:{lerobot_environment['PYTHONPATH']}"})
-    assert result.returncode == 1
-    assert "error: ImportError: hlrp_rs was built for libtorch 2.11.0, this is 2.10.0" in result.stderr
+    (tmp_path / "hlrp_rs.py").write_text(
+        "raise ImportError('hlrp_rs was built for torch 2.11.0, but this is 2.10.0')\n"
+    )
+    for name in [name for name in sys.modules if name.split(".")[0] == "hlrp_rs"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("lerobot_policy_hlrp.check").main() == 1
+    assert "error: ImportError: hlrp_rs was built for torch 2.11.0, but this is 2.10.0" in capsys.readouterr().err
 
 
 def test_lerobot_trains_the_smoke_policy_as_a_user_does(lerobot_environment, tmp_path):

@@ -15,14 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+REPO = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(REPO / "tests"), str(REPO / "lerobot_policy_hlrp" / "src")]
 
+import lerobot_policy_hlrp  # noqa: E402, F401
 import torch  # noqa: E402
 from accelerate import Accelerator  # noqa: E402
 from lerobot.configs import FeatureType, PolicyFeature  # noqa: E402
 from lerobot.policies.factory import make_policy_config, make_pre_post_processors  # noqa: E402
 from lerobot.scripts.lerobot_train import update_policy  # noqa: E402
-from lerobot.utils.import_utils import register_third_party_plugins  # noqa: E402
 from lerobot.utils.logging_utils import AverageMeter, MetricsTracker  # noqa: E402
 from smolvla_reference import REAL_TEXT, REAL_VISION, vlm_folder  # noqa: E402
 
@@ -39,7 +40,7 @@ SIZES = {
             "intermediate_size": 768,
             "num_hidden_layers": 4,
             "num_attention_heads": 3,
-            "image_size": 256,
+            "image_size": 128,
         },
         "text": REAL_TEXT
         | {
@@ -48,9 +49,10 @@ SIZES = {
             "num_hidden_layers": 8,
             "num_attention_heads": 5,
             "num_key_value_heads": 5,
+            "vocab_size": 512,
         },
         "scale_factor": 2,
-        "side": 256,
+        "side": 128,
         "picture": 96,
     },
 }
@@ -137,7 +139,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    register_third_party_plugins()
     torch.manual_seed(0)
     size = SIZES[args.size]
     accelerator = Accelerator(cpu=args.device == "cpu")
