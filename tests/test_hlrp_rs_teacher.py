@@ -41,7 +41,7 @@ def test_the_identity_is_that_of_the_checkpoint(teacher, uninterrupted):
     assert teacher.device == "cpu"
 
 
-def test_labels_are_the_vectors_of_the_codes(teacher, frames, uninterrupted):
+def test_labels_are_the_standardised_vectors_of_the_codes(teacher, frames, uninterrupted):
     identity = teacher.identity
     codes = teacher.codes(frames)
     assert codes.shape == (6, identity["code_seq_len"])
@@ -51,8 +51,9 @@ def test_labels_are_the_vectors_of_the_codes(teacher, frames, uninterrupted):
     assert latents.shape == (*codes.shape, identity["code_dim"])
     assert latents.dtype == torch.float32
     assert torch.equal(latents, teacher.vectors(codes))
-    codebook = next(t for n, t in Checkpoint.load(uninterrupted).tensors().items() if n.endswith("codebook"))
-    assert torch.equal(latents, codebook[codes])
+    codebook = next(t for n, t in Checkpoint.load(uninterrupted).tensors().items() if n.endswith("vq.codebooks"))
+    standardised = (codebook - codebook.mean(0)) / codebook.std(0, correction=0)
+    torch.testing.assert_close(latents, standardised[codes])
     assert is_valid.all()
 
 
