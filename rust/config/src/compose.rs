@@ -104,6 +104,13 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
 
 /// A suggestion for a changed key of a single word that may have meant a group.
 fn misspelt_group(repository: &Repository, word: &Override) -> Option<String> {
+    let with_slashes = word.key.replace('.', "/");
+    if word.key.contains('.') && repository.is_group(&with_slashes) {
+        return Some(format!(
+            "'{with_slashes}' is a group: did you mean '{}'?",
+            word.word.replacen(&word.key, &with_slashes, 1)
+        ));
+    }
     let groups = repository.groups();
     let group = suggest::closest(&word.key, groups.iter().map(String::as_str))?;
     let may_be = word.action == overrides::Action::Change && !word.key.contains('.') && group != word.key;

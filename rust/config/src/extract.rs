@@ -179,7 +179,7 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
             if let Some(node) = nearest(tree, &path) {
                 result = result.at(&node.origin);
             }
-            result.hint(type_hint(kind, &path, tree))
+            result.hint(type_hint(kind, &path, composed))
         }
     }
 }
@@ -192,13 +192,17 @@ fn in_words(wanted: &str) -> String {
         "f64" | "f32" => "a number".into(),
         "a boolean" | "bool" => "true or false".into(),
         "a string" | "path string" | "string" => "text".into(),
+        "a sequence" | "sequence" => "a list".into(),
+        "a map" | "map" => "a section of keys".into(),
+        other if other.starts_with("struct ") => "a section of keys".into(),
         other => other.into(),
     }
 }
 
 /// What to write instead.
-fn type_hint(kind: &Kind, path: &str, tree: &Node) -> String {
-    let node = tree.get(path);
+fn type_hint(kind: &Kind, path: &str, composed: &Composed) -> String {
+    let node = composed.tree().get(path);
+    let group = path.replace('.', "/");
     match (kind, node.map(|node| &node.value)) {
         (Kind::UnknownVariant(found, known), _) => match suggest::closest(found, known.iter().copied()) {
             Some(best) => format!("did you mean '{best}'?"),
@@ -209,6 +213,9 @@ fn type_hint(kind: &Kind, path: &str, tree: &Node) -> String {
         {
             let text = node.map(Node::summary).unwrap_or_default();
             format!("quote it to make it text: {path}='\"{text}\"'")
+        }
+        (_, Some(Value::Str(option))) if composed.raw().choices().contains_key(&group) => {
+            format!("'{group}' is a group: did you mean '{group}={option}'?")
         }
         (_, Some(Value::Float(value))) if value.fract() == 0.0 => format!("write {path}={value:.0}"),
         _ => format!("`hlrp config explain {path}` shows what set it"),

@@ -89,6 +89,8 @@ fn a_wrong_type_comes_with_what_to_write() {
             "write training.max_steps=1000",
         ),
         ("experiment.name=2030", "2030 where text belongs", r#"experiment.name='"2030"'"#),
+        ("data.loader=node", "node where a section of keys belongs", "did you mean 'data/loader=node'?"),
+        ("cluster.login_nodes=login", "login where a list belongs", "hlrp config explain cluster.login_nodes"),
         ("logging.level=wran", "'wran' is none of error, warn, info, debug, trace", "did you mean 'warn'?"),
         ("data.cache.enabled=2", "2 where true or false belongs", "hlrp config explain data.cache.enabled"),
     ];

@@ -31,6 +31,20 @@ fn misspelt_words_come_with_a_suggestion() {
 }
 
 #[test]
+fn groups_are_told_from_keys() {
+    let tree = Tree::new(&[
+        ("config", "defaults:\n  - g: a\nseed: 1\n"),
+        ("g/a", "defaults:\n  - sub: x\n"),
+        ("g/sub/x", "# @package _global_.g\nk: 1\n"),
+        ("g/sub/y", "# @package _global_.g\nk: 2\n"),
+    ]);
+    assert_names(&tree.error(&["g.sub=y"]), &["'g/sub' is a group", "did you mean 'g/sub=y'?"]);
+    assert_names(&tree.error(&["+g/sub=y"]), &["two options for 'g/sub'", "write 'g/sub=y' to change the option"]);
+    assert_names(&tree.error(&["g=A1"]), &["did you mean 'a'?"]);
+    assert_names(&tree.error(&["g/sub=X"]), &["did you mean 'x'?"]);
+}
+
+#[test]
 fn words_that_are_no_overrides() {
     assert_names(&tree().error(&["seed"]), &["'seed'", "no '='"]);
     assert_names(&tree().error(&["seed=[1"]), &["seed=[1", "too early"]);

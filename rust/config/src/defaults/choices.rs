@@ -2,7 +2,7 @@
 
 use super::entry::{Chosen, Entry, Target};
 use crate::{
-    ConfigError, ErrorKind, Origin, Value,
+    ConfigError, ErrorKind, Origin, Source, Value,
     error::Result,
     overrides::{Action, Override},
     repository::Repository,
@@ -137,7 +137,13 @@ impl Choices {
             Some(before) if *before != option => {
                 let text = |option: &Option<String>| option.clone().unwrap_or_else(|| "null".into());
                 let message = format!("two options for '{key}': {} and {}", text(before), text(&option));
-                let hint = format!("the later entry must read 'override {key}: {}'", text(&option));
+                let added = self.appended.iter().find(|appended| appended.choice_key() == key);
+                let hint = match added.map(|entry| &entry.origin.source) {
+                    Some(Source::Word(word)) => {
+                        format!("write '{}' to change the option", word.trim_start_matches('+'))
+                    }
+                    _ => format!("the later entry must read 'override {key}: {}'", text(&option)),
+                };
                 Err(ConfigError::new(ErrorKind::Defaults, message).at(&entry.origin).hint(hint))
             }
             _ => {
