@@ -26,12 +26,13 @@ develop: build ## build the Python package hlrp_rs and install it into .venv, ed
 	@scripts/stage.sh "$(PROGRAMS)"
 	$(BRIDGE) maturin develop --quiet $(CARGO_FLAGS)
 
-wheel: build ## build the wheel of hlrp_rs into target/wheels: WHEELS=<folder> for another place
+wheel: build ## build the wheels of hlrp_rs and of the LeRobot plugin into target/wheels: WHEELS=<folder> for another place
 	@scripts/stage.sh "$(PROGRAMS)"
 	$(BRIDGE) maturin build $(CARGO_FLAGS) --compatibility linux --out $(WHEELS)
+	$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./lerobot_policy_hlrp
 
-demo: build ## train a tiny model on the recordings in tests/data, five minutes on two cores: ARGS="seed=7" changes values
-	$(PROGRAMS)/hlrp train-laq experiment=laq_tiny $(ARGS)
+demo: develop ## from video to rollouts: all three stages on PushT, ten minutes on two cores: ARGS="seed=7" changes values
+	$(PROGRAMS)/hlrp pipeline experiment=pipeline_tiny $(ARGS)
 
 test: lint check-without-ffmpeg test-rust test-python ## all checks and tests
 
@@ -51,11 +52,11 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	$(BRIDGE) cargo clippy $(CARGO_FLAGS) -p hlrp-py -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) $(CRATES) --no-deps --quiet
 	$(BRIDGE) RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) -p hlrp-py --no-deps --quiet
-	$(PYTHON) -m ruff check --quiet python tests scripts
-	$(PYTHON) -m ruff format --check --quiet python tests scripts
+	$(PYTHON) -m ruff check --quiet python lerobot_policy_hlrp tests scripts
+	$(PYTHON) -m ruff format --check --quiet python lerobot_policy_hlrp tests scripts
 	bash -n scripts/*.sh .ci/run
 
-bench: build ## loader and training benchmarks beside LeRobot and FFmpeg
+bench: develop ## loader, training and policy benchmarks beside LeRobot and FFmpeg
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 

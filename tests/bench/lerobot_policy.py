@@ -18,7 +18,6 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(REPO / "tests"), str(REPO / "lerobot_policy_hlrp" / "src")]
 
-import lerobot_policy_hlrp  # noqa: E402, F401
 import torch  # noqa: E402
 from accelerate import Accelerator  # noqa: E402
 from lerobot.configs import FeatureType, PolicyFeature  # noqa: E402
@@ -26,6 +25,8 @@ from lerobot.policies.factory import make_policy_config, make_pre_post_processor
 from lerobot.scripts.lerobot_train import update_policy  # noqa: E402
 from lerobot.utils.logging_utils import AverageMeter, MetricsTracker  # noqa: E402
 from smolvla_reference import REAL_TEXT, REAL_VISION, vlm_folder  # noqa: E402
+
+import lerobot_policy_hlrp  # noqa: E402, F401
 
 CHUNK, STATE_DIM, ACTION_DIM = 50, 2, 2
 TASK = "Push the T-shaped block onto the T-shaped target."

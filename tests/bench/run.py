@@ -1,4 +1,4 @@
-"""Benchmarks of the loader and of a training step, beside their peers, in one run: prints Markdown tables.
+"""Benchmarks of the loader, of a training step and of the policy, beside their peers, in one run: prints Markdown tables.
 
 Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting) and raw FFmpeg decoding of the same files. Every
 figure is the median of several rounds in which the programs take turns, so that a drifting machine meets all alike.
@@ -98,6 +98,22 @@ def step_table(num_rounds: int) -> list[str]:
     ]
 
 
+def policy_table(num_rounds: int) -> list[str]:
+    """The policy inside LeRobot beside LeRobot's smolvla, which is 1 in the ratios."""
+    figures = json_of([sys.executable, REPO / "tests" / "bench" / "lerobot_policy.py", "--rounds", num_rounds])
+    ours, peer = figures["hlrp"], figures["smolvla"]
+    lines = [
+        f"\n### Policy inside LeRobot ({figures['num_parameters'] / 1e6:.0f} M parameters, same weights)\n",
+        "| | training, samples/s | ratio | one action chunk, ms | ratio |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, row in (("hlrp_smolvla_shared", ours), ("LeRobot smolvla", peer)):
+        speed, latency = row["samples_per_s"], row["chunk_ms"]
+        ratios = speed / peer["samples_per_s"], peer["chunk_ms"] / latency
+        lines.append(f"| {name} | {speed:.1f} | {ratios[0]:.2f} | {latency:.0f} | {ratios[1]:.2f} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     embedded = [REPO / "tests/data/metaworld_mt5", REPO / "tests/data/bench_480"]
@@ -111,6 +127,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as cache:
             print("\n".join(loader_table(dataset.resolve(), cache, args.batches, args.rounds)), flush=True)
     print("\n".join(step_table(args.rounds)))
+    print("\n".join(policy_table(args.rounds)))
 
 
 if __name__ == "__main__":
