@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import MINI, REPO, VLA_MINI, program, run
+from conftest import DATA, MINI, REPO, VLA_MINI, program, run
 from fake_lerobot import FakeLerobot
 
-NAMES = ["1_laq", "2_vla", "3_lerobot", "4_rollout_pusht"]
+NAMES = ["1_laq", "2_vla", "3_lerobot", "4_rollout_door_close"]
 
 
 def pipeline(run_dir: Path, lerobot: list[str], rollout: list[str], *words: str) -> list[str]:
@@ -25,7 +25,7 @@ def pipeline(run_dir: Path, lerobot: list[str], rollout: list[str], *words: str)
         return f"pipeline.{step}.overrides={json.dumps(given)}"
 
     steps = [overrides("laq", MINI[1:]), overrides("vla", VLA_MINI[1:])]
-    steps += [overrides("lerobot", lerobot), overrides("rollouts.pusht", rollout)]
+    steps += [overrides("lerobot", lerobot), overrides("rollouts.door_close", rollout)]
     shared = ["experiment=pipeline_tiny", f"logging.run_dir={run_dir}", "logging.min_free_gb=0.01"]
     return [program("hlrp"), "pipeline", *shared, *steps, *words]
 
@@ -126,7 +126,7 @@ def test_a_pipeline_killed_in_every_step_does_each_once(command, lerobot, tmp_pa
         "validation loss",
         "training loss",
         "successes in all tasks",
-        "6 of 10",
+        "3 of 4",
     ]:
         assert part in result.stdout, result.stdout
     repeated = run(command, env=lerobot.env())
@@ -180,13 +180,13 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_
     ("words", "names"),
     [
         (
-            ["pipeline.rollouts.pusht.overrides=['lerobot_eval.seeed=1']"],
-            ["pipeline.rollouts.pusht", "lerobot_eval.seed"],
+            ["pipeline.rollouts.door_close.overrides=['lerobot_eval.seeed=1']"],
+            ["pipeline.rollouts.door_close", "lerobot_eval.seed"],
         ),
         (["pipeline.vla.experiment=laq_tiny"], ["pipeline.vla.experiment", "laq"]),
         (["pipeline.lerobot.experiment=lerobot_tinny"], ["pipeline.lerobot", "lerobot_tinny"]),
         (
-            ["pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot=null", "~pipeline.rollouts.pusht"],
+            ["pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot=null", "~pipeline.rollouts.door_close"],
             ["pipeline", "no step"],
         ),
     ],
@@ -202,17 +202,19 @@ def test_a_mistake_in_any_step_is_found_before_the_first(command, lerobot, tmp_p
 
 def test_everything_real_from_video_to_rollouts(tmp_path):
     run_dir = tmp_path / "run"
-    pusht = ["data=pusht_scripted", "data.request.image_deltas=[0, 5]"]
-    train = ["lerobot.steps=4", "lerobot.batch_size=2", "lerobot.log_freq=2", "lerobot.save_freq=2"]
+    data = ["lerobot.dataset_repo_id=local/pusht", f"lerobot.dataset_root={DATA / 'pusht_scripted'}"]
+    train = [*data, "lerobot.steps=4", "lerobot.batch_size=2", "lerobot.log_freq=2", "lerobot.save_freq=2"]
     rollout = ["lerobot_eval.eval_n_episodes=2", "lerobot_eval.env_settings.episode_length=10"]
+    pusht = ["data=pusht_scripted", "data.request.image_deltas=[0, 5]"]
     words = [f"pipeline.laq.overrides={json.dumps([*MINI[1:], *pusht])}"]
     words.append(f"pipeline.vla.overrides={json.dumps([*VLA_MINI[1:], pusht[0]])}")
+    words.append("pipeline.rollouts.door_close.experiment=rollout_tiny")  # PushT: a few seconds an episode
     result = run(pipeline(run_dir, train, rollout, *words), env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert result.returncode == 0, result.stderr[-4000:]
     assert {name: step["status"] for name, step in state(run_dir).items()} == dict.fromkeys(NAMES, "done")
     rows = [json.loads(line) for line in (run_dir / "3_lerobot/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4] and all(row["train/loss"] > 0 for row in rows)
-    [task] = json.loads((run_dir / "4_rollout_pusht/rollouts.json").read_text())
+    [task] = json.loads((run_dir / "4_rollout_door_close/rollouts.json").read_text())
     assert (task["task"], task["num_episodes"]) == ("pusht/0", 2)
     page = (run_dir / "summary.html").read_text()
     assert page.count("data:video/mp4;base64,") == 2 and all(Path(video).exists() for video in task["videos"])

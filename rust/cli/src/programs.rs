@@ -67,7 +67,7 @@ impl Program {
 
 /// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs. Asleep, not spinning: the decode
 /// threads need the cores, and on a busy machine spinning makes a step several times slower (docs/benchmarks.md).
-const WAIT_ASLEEP: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
+pub(crate) const WAIT_ASLEEP: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 
 /// Becomes `program`: signals, standard streams and the exit code are then its own.
 ///

@@ -6,6 +6,7 @@
 //! | Is the policy plugin there, and how does it get there? | [`plugin`] |
 //! | Which flags? | [`flags`] |
 //! | Which environment variables? | [`environment`] |
+//! | What does LIBERO need before its first import? | [`libero`] |
 //! | Where are LeRobot's checkpoints? | [`checkpoints`] |
 //! | What did its trainer log? | [`training_log`] |
 //! | What did its evaluator find? | [`evaluation`] |
@@ -16,6 +17,7 @@ mod evaluation;
 mod flags;
 mod inherit;
 mod installation;
+mod libero;
 mod options;
 mod plugin;
 mod prepare;

@@ -23,6 +23,9 @@ def look(name):
 names = {name: look(name) for name in sys.argv[1:]}
 print(json.dumps({'python': sys.version.split()[0], 'distributions': names}))
 ";
+/// Prints the folder of a module.
+const LOCATE: &str =
+    "import importlib.util as util, sys; print(*util.find_spec(sys.argv[1]).submodule_search_locations)";
 /// Without the working directory, in which a folder may have the name of the package.
 const SAFE_PATH: &str = "-P";
 const NO_PIP: &str = "No module named pip";
@@ -75,6 +78,13 @@ impl Probe {
         let found = self.distributions.get(name).and_then(Option::as_ref);
         found.is_some_and(|found| found.name == name && found.is_module)
     }
+}
+
+/// Folder of a module of `python`, which is not imported for that; nothing where it is not installed.
+pub(super) fn module_folder(python: &Path, name: &str) -> Option<PathBuf> {
+    let output = Command::new(python).args([SAFE_PATH, "-c", LOCATE, name]).output().ok()?;
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    path.is_dir().then_some(path)
 }
 
 /// A folder that holds a policy plugin.

@@ -67,6 +67,17 @@ impl Needs<'_> {
         Invocation { program, arguments: flags, env, knows_usr1: false }
     }
 
+    /// Adds what a program needs that runs in `run_dir` without anybody at the terminal.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(super) fn complete(&self, invocation: &mut Invocation, simulator: Option<&str>, run_dir: &Path) -> Result<()> {
+        let (name, value) = environment::UNBUFFERED;
+        invocation.env.insert(name.to_owned(), value.to_owned());
+        let python = Installation::find(self.section, self.command, self.python)?.python;
+        super::libero::configure(simulator, &python, run_dir, &mut invocation.env)
+    }
+
     /// Whether LeRobot may fetch nothing.
     pub(super) fn is_offline(&self) -> bool {
         let given = environment::variables(self.env, None).remove(environment::OFFLINE);

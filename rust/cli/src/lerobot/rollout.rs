@@ -1,7 +1,7 @@
 //! `hlrp rollout-lerobot`: a run directory around `lerobot-eval`, and a table of what it found.
 
 use super::{
-    checkpoints, environment, evaluation, flags,
+    checkpoints, evaluation, flags,
     inherit::Simulator,
     options::RolloutOptions,
     prepare::{self, Needs},
@@ -53,8 +53,7 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
         tracing::info!("as in the policy's training: {}", simulator.inherited.join(", "));
     }
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
-    let (name, value) = environment::UNBUFFERED;
-    invocation.env.insert(name.to_owned(), value.to_owned());
+    needs(&config).complete(&mut invocation, Some(&simulator.kind), run_dir.path())?;
     let tee = Tee::new(&run_dir.log_file(), Box::new(|_| {}))?;
     let ended = child::run(&invocation, &signals, Some(tee))?;
     finish(ended, run_dir, &config.lerobot_eval.output_dir)

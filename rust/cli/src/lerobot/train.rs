@@ -2,7 +2,7 @@
 
 use super::{
     checkpoints::{self, last_checkpoint},
-    environment, flags,
+    flags,
     options::TrainOptions,
     prepare::{self, Needs},
     training_log::TrainingLog,
@@ -64,8 +64,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     let tee = Tee::new(&run_dir.log_file(), Box::new(move |line| log.read(line)))?;
     let mut invocation = plan.invocation(&config);
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
-    let (name, value) = environment::UNBUFFERED;
-    invocation.env.insert(name.to_owned(), value.to_owned());
+    needs(&config).complete(&mut invocation, config.lerobot.env_type.as_deref(), run_dir.path())?;
     let ended = child::run(&invocation, &signals, Some(tee))?;
     finish(ended, run_dir, &plan.output_dir)
 }
