@@ -153,11 +153,14 @@ def test_other_modes_and_architectures_train(tmp_path, uninterrupted, words):
 
 
 def test_a_random_teacher_is_another_teacher_of_the_same_sizes(tmp_path, uninterrupted, uninterrupted_vla):
-    run_dir = trained(tmp_path / "run", uninterrupted, "model.laq.weights=random", "training.max_steps=10")
+    words = ["model.laq.weights=random", "training.max_steps=10"]
+    run_dir = trained(tmp_path / "run", uninterrupted, *words)
     ours = manifest(run_dir / "artifacts/final")["teacher"]
     theirs = manifest(uninterrupted_vla / "artifacts/final")["teacher"]
     assert ours.pop("sha256") != theirs.pop("sha256")
     assert ours == theirs
+    again = trained(tmp_path / "again", uninterrupted, *words)
+    assert read_metrics(again) == read_metrics(run_dir), "its weights follow from the seed"
 
 
 def test_a_frozen_backbone_does_not_move(tmp_path, uninterrupted):

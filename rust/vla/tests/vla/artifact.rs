@@ -4,6 +4,7 @@ use crate::fixtures::{FixedDraws, batch, distance, expert, processor_config, tok
 use hlrp_config::schema::DeltaUnit;
 use hlrp_nn::{Pass, read_tensors};
 use hlrp_track::fs::OnExisting;
+use hlrp_train::DeviceBatch;
 use hlrp_vla::{
     Artifact, Description, Mode, ModelConfig, Objective, PairSpacing, Prediction, Present, Processor, Provenance,
     TeacherIdentity, VlaError, VlaModel,
@@ -88,9 +89,8 @@ impl Saved {
     }
 }
 
-fn predict(model: &VlaModel, processor: &Processor) -> Prediction {
-    tch::manual_seed(11);
-    let observation = processor.observe(&batch(), Present { image: 0, state: 0 }).unwrap();
+fn predict(model: &VlaModel, processor: &Processor, batch: &DeviceBatch) -> Prediction {
+    let observation = processor.observe(batch, Present { image: 0, state: 0 }).unwrap();
     model.sample(&observation, Mode::Multitask, &mut FixedDraws::new(0), &Pass::plain(false)).unwrap()
 }
 
@@ -101,8 +101,9 @@ fn a_policy_comes_back_bit_for_bit() {
     assert_eq!(artifact.manifest.teacher, Some(teacher()));
     assert_eq!(artifact.manifest.model, ModelConfig::Expert(expert()));
     assert_eq!(artifact.processor.config(), &processor_config());
-    let ours = predict(&saved.model, &Processor::new(&processor_config(), &tokenizer_folder()).unwrap());
-    let theirs = predict(&artifact.model, &artifact.processor);
+    let batch = batch();
+    let ours = predict(&saved.model, &Processor::new(&processor_config(), &tokenizer_folder()).unwrap(), &batch);
+    let theirs = predict(&artifact.model, &artifact.processor, &batch);
     assert_eq!(distance(&ours.actions_BTA.unwrap(), &theirs.actions_BTA.unwrap()), 0.0);
     assert_eq!(distance(&ours.latents_BSD.unwrap(), &theirs.latents_BSD.unwrap()), 0.0);
 }

@@ -7,6 +7,7 @@ mod expert_forms;
 mod fixtures;
 mod flow_matching;
 mod freezing;
+mod half;
 mod initialisation;
 mod losses;
 mod masks;
