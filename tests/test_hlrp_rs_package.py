@@ -63,13 +63,21 @@ def test_the_stubs_of_a_class_agree_with_it(node):
             ], name
 
 
-def test_every_public_name_is_explained():
+def test_help_says_what_the_stubs_say():
+    def same(thing, *stubs: ast.AST | None) -> bool:
+        texts = [ast.get_docstring(stub) for stub in stubs if stub is not None]
+        return inspect.cleandoc(thing.__doc__) == "\n\n".join(filter(None, texts)) != ""
+
     for node in stubs():
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            assert ast.get_docstring(node), node.name
-            for member in getattr(node, "body", []):
-                if isinstance(member, ast.FunctionDef) and not member.name.startswith("__"):
-                    assert ast.get_docstring(member), f"{node.name}.{member.name}"
+        if isinstance(node, ast.FunctionDef):
+            assert same(getattr(_core, node.name), node), node.name
+        elif isinstance(node, ast.ClassDef):
+            thing = getattr(_core, node.name)
+            methods = {member.name: member for member in node.body if isinstance(member, ast.FunctionDef)}
+            assert same(thing, node, methods.get("__new__")), node.name
+            for name, stub in methods.items():
+                if not name.startswith("__"):
+                    assert same(getattr(thing, name), stub), f"{node.name}.{name}"
 
 
 def test_the_package_offers_what_it_lists():

@@ -7,13 +7,13 @@ use pyo3::prelude::*;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// The folder of a model: see `_core.pyi`.
+/// The folder of a model: `model` itself if it is a folder, else its snapshot in a Hugging Face cache. Downloads nothing.
 #[pyfunction]
 pub(crate) fn locate_model(model: &str, hub_cache: PathBuf) -> PyResult<String> {
     Ok(locate(model, &hub_cache).map_err(Failure::from)?.display().to_string())
 }
 
-/// The sizes of a backbone: see `_core.pyi`.
+/// The key `backbone` of a model's description, read from the `config.json` of a SmolVLM folder; weights need not be there.
 #[pyfunction]
 #[pyo3(signature = (folder, *, num_text_layers=None))]
 pub(crate) fn backbone_description<'py>(
@@ -40,7 +40,8 @@ pub(crate) fn insert_backbone(model: Value, folder: &Path, num_text_layers: Opti
     let Value::Object(mut model) = model else {
         return Err(Failure::value("model: it is no mapping\nhint: give the description without its key `backbone`"));
     };
-    let backbone = serde_json::to_value(read(folder, num_text_layers)?).map_err(|error| Failure::general(error.to_string()))?;
+    let backbone =
+        serde_json::to_value(read(folder, num_text_layers)?).map_err(|error| Failure::general(error.to_string()))?;
     match model.insert("backbone".to_owned(), backbone) {
         None => Ok(Value::Object(model)),
         Some(_) => Err(Failure::value(

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
 
-/// See `_core.pyi`.
+/// A checkpoint of stage 1 or 2.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Checkpoint {
     opened: Opened,
@@ -16,6 +16,7 @@ pub(crate) struct Checkpoint {
 
 #[pymethods]
 impl Checkpoint {
+    /// Opens a checkpoint folder, or the newest one of a run directory, and compares every file with its digest.
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         compute(py, move || {
@@ -25,26 +26,31 @@ impl Checkpoint {
         })
     }
 
+    /// The checkpoint's folder.
     #[getter]
     fn path(&self) -> String {
         self.opened.dir().display().to_string()
     }
 
+    /// `manifest.json`: `step`, `score`, `precision`, `task` (what the model is), `files`, …
     #[getter]
     fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         description::write(py, self.opened.manifest())
     }
 
+    /// Optimizer steps done.
     #[getter]
     fn step(&self) -> u64 {
         self.opened.manifest().step
     }
 
+    /// The run's resolved configuration.
     #[getter]
     fn config_yaml(&self) -> &str {
         &self.config_yaml
     }
 
+    /// The weights that it exports: parameters, averaged where it keeps averages, and buffers; on the CPU, read anew at each call.
     fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let path = self.opened.dir().to_owned();
         tensors::dict(py, compute(py, move || Ok(read_weights(&path)?))?)

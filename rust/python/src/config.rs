@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Name of the tree's primary file.
 const PRIMARY: &str = "config";
 
-/// The configuration that a tree gives: see `_core.pyi`.
+/// The configuration that the tree in `config_dir` gives for `overrides` such as `experiment=vla_tiny` or `seed=7`, resolved.
 #[pyfunction]
 pub(crate) fn compose_config<'py>(
     py: Python<'py>,

@@ -9,14 +9,18 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// See `_core.pyi`.
+/// Opened LeRobot v3 datasets. Loaders over it share its indices and caches.
+///
+/// Opens the section `data` of a configuration (`sources`, `request`, `loader`, `cache`), as a mapping or JSON text, every key given.
+///
+/// `image_size` is the height and width in pixels that frames are brought to.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Dataset {
     mixture: Arc<Mixture>,
     config: DataConfig,
 }
 
-/// See `_core.pyi`.
+/// Batches that decode threads make ahead.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct BatchStream {
     batches: Arc<Mutex<Batches>>,
@@ -63,31 +67,37 @@ impl Dataset {
         })
     }
 
+    /// The configuration.
     #[getter]
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         description::write(py, &self.config)
     }
 
+    /// Camera roles that every source has.
     #[getter]
     fn cameras(&self) -> Vec<String> {
         self.mixture.layout().roles.clone()
     }
 
+    /// Samples of a batch.
     #[getter]
     fn batch_size(&self) -> usize {
         self.config.loader.batch_size
     }
 
+    /// Anchor frames of an epoch, over all ranks.
     #[getter]
     fn num_train_samples(&self) -> u64 {
         self.mixture.anchors(Split::Train).len()
     }
 
+    /// Anchor frames held out.
     #[getter]
     fn num_validation_samples(&self) -> u64 {
         self.mixture.anchors(Split::Validation).len()
     }
 
+    /// The endless training stream of one rank: a pure function of seed, rank and position.
     #[pyo3(signature = (*, seed, rank=0, world_size=1, position=None))]
     fn train(
         &self,
@@ -97,13 +107,15 @@ impl Dataset {
         world_size: u64,
         position: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BatchStream> {
-        let position = position.map(|position| description::read("position", position)).transpose()?.unwrap_or_default();
+        let position =
+            position.map(|position| description::read("position", position)).transpose()?.unwrap_or_default();
         let mixture = Arc::clone(&self.mixture);
         let shard = Shard { rank, world: world_size };
         let loader = compute(py, move || Ok(Loader::train(&mixture, seed, shard, position)?))?;
         Ok(BatchStream { batches: Arc::new(Mutex::new(Batches::Train(loader))), num_batches: None })
     }
 
+    /// One pass over the held-out samples of one rank, the same each time; `limit_batches` spreads that many batches evenly over them.
     #[pyo3(signature = (*, limit_batches=None, rank=0, world_size=1))]
     fn validation(
         &self,
@@ -148,17 +160,21 @@ impl BatchStream {
         next.map(|next| batch::to_dict(py, next)).transpose()
     }
 
+    /// Batches of the pass; `None` for the endless training stream.
     #[getter]
     fn num_batches(&self) -> Option<usize> {
         self.num_batches
     }
 
+    /// Behind the last batch that was taken; `None` for a validation pass.
     #[getter]
     fn position<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let position = self.ask(py, |batches| Ok(batches.position()))?;
         position.map(|position| description::write(py, &position)).transpose()
     }
 
+    /// `num_samples`, `num_bad_samples`, `bytes_in_flight`, `max_bytes_in_flight`, and in seconds `worker_busy_s`, `worker_idle_s`,
+    /// `consumer_wait_s`.
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = self.ask(py, |batches| Ok(batches.stats()))?;

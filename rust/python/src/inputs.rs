@@ -119,8 +119,11 @@ impl RawObservation {
 /// B instructions. A lone text would be taken for its letters.
 pub(crate) fn tasks(task: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     task.extract::<Vec<String>>().map_err(|_| {
-        Failure::value(format!("task: a list of texts is needed, this is {}\nhint: give one text per sample", task.get_type()))
-            .into()
+        Failure::value(format!(
+            "task: a list of texts is needed, this is {}\nhint: give one text per sample",
+            task.get_type()
+        ))
+        .into()
     })
 }
 
@@ -143,7 +146,9 @@ fn check_mask(what: &str, mask: &Tensor, shape: &[i64]) -> Result<(), Failure> {
         return Ok(());
     }
     let found = format!("{:?} {:?}", mask.kind(), mask.size());
-    Err(Failure::value(format!("{what}: a mask is {found} where bool {shape:?} is needed\nhint: see help(hlrp_rs.Policy)")))
+    Err(Failure::value(format!(
+        "{what}: a mask is {found} where bool {shape:?} is needed\nhint: see help(hlrp_rs.Policy)"
+    )))
 }
 
 fn all_true(shape: &[i64], like: &Tensor) -> Tensor {
@@ -224,7 +229,9 @@ impl RawDraws {
     ) -> Result<GivenDraws, Failure> {
         let latent = config.latent().map(|latent| vec![num_samples, latent.code_seq_len, latent.code_dim]);
         let action = match config {
-            ModelConfig::Expert(config) => Some(vec![num_samples, config.action.chunk_size, config.action.max_action_dim]),
+            ModelConfig::Expert(config) => {
+                Some(vec![num_samples, config.action.chunk_size, config.action.max_action_dim])
+            }
             ModelConfig::Pooled(_) => None,
         };
         let mut draws = GivenDraws { noise: Default::default(), time: Default::default() };

@@ -8,8 +8,8 @@ use crate::{description, names, tensors};
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_nn::{Pass, Store};
 use hlrp_vla::{
-    BACKBONE, FreezeConfig, Mode, ModelConfig, Objective, Processor, ProcessorConfig, SupervisedLoss, VlaLoss, VlaModel,
-    is_named,
+    BACKBONE, FreezeConfig, Mode, ModelConfig, Objective, Processor, ProcessorConfig, SupervisedLoss, VlaLoss,
+    VlaModel, is_named,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -19,7 +19,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-/// See `_core.pyi`.
+/// A policy without weights: its sizes, its tokenizer and its mathematics.
+///
+/// The weights are the caller's. They come in as `{name: tensor}` at every call and are forgotten after it, so `.to()`,
+/// `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly. Which parameters get a
+/// gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
+///
+/// A policy from its description.
+///
+/// `model` and `processor` are those of an artifact's `manifest.json`, as mappings or JSON texts; `tokenizer_folder` holds
+/// `tokenizer.json` and `tokenizer_config.json`. States and actions enter and leave normalised: the statistics in `processor` are for the
+/// caller (`normalization`).
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Policy {
     parts: Arc<PolicyParts>,
@@ -59,7 +69,12 @@ impl Policy {
         }
         let parts = compute(py, || {
             let parameters = names::parameters(&model)?;
-            Ok(PolicyParts { processor: Processor::new(processor, &tokenizer_folder)?, model, tokenizer_folder, parameters })
+            Ok(PolicyParts {
+                processor: Processor::new(processor, &tokenizer_folder)?,
+                model,
+                tokenizer_folder,
+                parameters,
+            })
         })?;
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -92,6 +107,11 @@ impl Policy {
         Self::build(py, model, &processor, tokenizer_folder)
     }
 
+    /// A policy around a SmolVLM in a folder, as transformers saves it.
+    ///
+    /// `model` is a description without its key `backbone`, which is read from the folder's `config.json` (`num_text_layers` keeps only the
+    /// first layers; all when `None`). The folder's weights are not touched: `init(backbone=…)` loads them. The tokenizer lies in the same
+    /// folder unless `tokenizer_folder` is given.
     #[staticmethod]
     #[pyo3(signature = (backbone, model, processor, *, num_text_layers=None, tokenizer_folder=None))]
     fn from_backbone(
@@ -107,31 +127,37 @@ impl Policy {
         Self::build(py, model, &processor, tokenizer_folder.unwrap_or(backbone))
     }
 
+    /// The model's description, as in `manifest.json`.
     #[getter]
     fn model<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         description::write(py, &self.parts.model)
     }
 
+    /// How inputs are prepared, as in `manifest.json`.
     #[getter]
     fn processor<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         description::write(py, self.parts.processor.config())
     }
 
+    /// Where the tokenizer lies.
     #[getter]
     fn tokenizer_folder(&self) -> String {
         self.parts.tokenizer_folder.display().to_string()
     }
 
+    /// Camera roles in the model's order.
     #[getter]
     fn cameras(&self) -> Vec<String> {
         self.parts.model.cameras().to_vec()
     }
 
+    /// Height and width in pixels that pictures are brought to.
     #[getter]
     fn image_size(&self) -> (i64, i64) {
         self.parts.model.image_size().into()
     }
 
+    /// Steps T of an action chunk; `None` for a model without action head.
     #[getter]
     fn chunk_size(&self) -> Option<i64> {
         match &self.parts.model {
@@ -140,16 +166,22 @@ impl Policy {
         }
     }
 
+    /// Numbers A of an action; `None` for a model without action head.
     #[getter]
     fn action_dim(&self) -> Option<i64> {
         self.parts.model.action_dim()
     }
 
+    /// Code slots S and numbers D of a code vector; `None` for a model without latent head.
     #[getter]
     fn latent_shape(&self) -> Option<(i64, i64)> {
         self.parts.model.latent().map(|latent| (latent.code_seq_len, latent.code_dim))
     }
 
+    /// Name, shape and whether training can reach it, for every parameter in the model's order; all are float32.
+    ///
+    /// What training can never reach (language-model head, final norm of the text model, its last layers) should have
+    /// `requires_grad=False`.
     fn parameter_specs<'py>(&self, py: Python<'py>) -> PyResult<Vec<(String, Bound<'py, PyTuple>, bool)>> {
         let one = |parameter: &names::Parameter| {
             Ok((parameter.name.clone(), PyTuple::new(py, &parameter.shape)?, parameter.is_reachable))
@@ -157,6 +189,9 @@ impl Policy {
         self.parts.parameters.iter().map(one).collect()
     }
 
+    /// Fresh weights on the CPU, `float32` and without gradient, drawn from torch's CPU generator.
+    ///
+    /// With `backbone`, the folder of a SmolVLM, the backbone's weights are those of that folder (half precision becomes float32).
     #[pyo3(signature = (*, backbone=None))]
     fn init<'py>(&self, py: Python<'py>, backbone: Option<PathBuf>) -> PyResult<Bound<'py, PyDict>> {
         let parts = Arc::clone(&self.parts);
@@ -175,6 +210,9 @@ impl Policy {
         Self::weights(py, weights)
     }
 
+    /// Weights of a LeRobot `smolvla` policy: a folder with `model.safetensors`, or such a file; heads that LeRobot lacks are fresh.
+    ///
+    /// Strict: a missing or unknown tensor or another shape is an error.
     fn init_from_smolvla<'py>(
         &self,
         py: Python<'py>,
@@ -195,23 +233,34 @@ impl Policy {
         Ok((Self::weights(py, weights)?, Initialised { num_loaded, fresh, ignored }))
     }
 
+    /// Names of the parameters that `freeze` keeps as they are, those that no loss can reach included.
     fn frozen(&self, freeze: &Bound<'_, PyAny>) -> PyResult<HashSet<String>> {
         let freeze: FreezeConfig = description::read("freeze", freeze)?;
         let patterns = freeze.patterns_of(&self.parts.model);
         Ok(self.select(|name| is_named(name, &patterns)))
     }
 
+    /// Names of the parameters that take no part in `mode`: heads of the other kind, and what no loss reaches in any mode.
     fn unused_in(&self, py: Python<'_>, mode: &Bound<'_, PyAny>) -> PyResult<HashSet<String>> {
         let (mode, parts) = (read_mode(mode)?, Arc::clone(&self.parts));
         let patterns = compute(py, move || names::unused_in(&parts.model, mode))?;
         Ok(self.select(|name| is_named(name, &patterns)))
     }
 
+    /// Refuses parameters that are not exactly those of this model (names, shapes, float32).
     fn check(&self, py: Python<'_>, parameters: &Bound<'_, PyAny>) -> PyResult<()> {
         let (parameters, parts) = (tensors::named("parameters", parameters)?, Arc::clone(&self.parts));
         compute(py, move || Self::bind(&parts, parameters).map(drop))
     }
 
+    /// Losses of a batch, the observation seen once. The keys are the same in every mode and at every step:
+    ///
+    /// `loss`: weighted sum of the parts, float32, differentiable; a scalar, or `[B]` with `reduction="none"`.
+    /// `latent_loss`, `action_loss`: parts without weight and without gradient, shaped as `loss`; 0 where the mode has no such part.
+    /// `num_latent_samples`, `num_action_samples`: float32 scalars, samples with at least one supervised number.
+    ///
+    /// A mean runs over the supervised numbers of the batch (real action dimensions of steps that are no padding, latents of real pairs) and
+    /// is 0 where there are none; per sample it runs over the sample's supervised numbers.
     #[pyo3(signature = (parameters, observation, targets, objective, *, noise=None, time=None, reduction="mean"))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
     fn loss<'py>(
@@ -251,6 +300,9 @@ impl Policy {
         tensors::dict(py, losses)
     }
 
+    /// What the policy predicts, without gradient: `actions` `float32 [B,T,A]` (normalised) and `latents` `float32 [B,S,D]`, as `mode` says.
+    ///
+    /// The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
     #[pyo3(signature = (parameters, observation, mode, *, noise=None))]
     fn sample<'py>(
         &self,
@@ -281,17 +333,20 @@ impl Policy {
         tensors::dict(py, prediction)
     }
 
+    /// Ids `int64 [B,L]` and mask `bool [B,L]` (true = real token) of instructions, prompt included, on the CPU.
     fn tokenize(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<(PyTensor, PyTensor)> {
         let (task, parts) = (tasks(task)?, Arc::clone(&self.parts));
         let language = compute(py, move || Ok(parts.processor.language(&task, Device::Cpu)?))?;
         Ok((PyTensor(language.ids_BL), PyTensor(language.is_valid_BL)))
     }
 
+    /// Pictures `uint8 [B,3,H,W]`, or float in [0, 1], as the vision tower takes them: `float32 [B,3,h,w]` in [-1, 1].
     fn prepare_images(&self, py: Python<'_>, images: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let (images, parts) = (tensors::tensor("images", images)?, Arc::clone(&self.parts));
         compute(py, move || Ok(parts.processor.pictures(&images))).map(PyTensor)
     }
 
+    /// Scaling of a feature as the artifact states it: `mode`, `dim`, `statistics` (LeRobot's names); `None` if the policy lacks it.
     fn normalization<'py>(&self, py: Python<'py>, feature: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         let config = self.parts.processor.config();
         let normalization = match feature {
@@ -329,22 +384,31 @@ impl Policy {
     }
 }
 
-/// What `Policy.init_from_smolvla` did.
+/// What an initialisation from a LeRobot checkpoint did.
 #[pyclass(frozen, get_all, module = "hlrp_rs")]
 pub(crate) struct Initialised {
+    /// Tensors taken over.
     num_loaded: usize,
+    /// Parameters that the checkpoint does not have: they keep fresh values.
     fresh: Vec<String>,
+    /// Tensors of the checkpoint that are no weights of the network.
     ignored: Vec<String>,
 }
 
 fn read_mode(mode: &Bound<'_, PyAny>) -> PyResult<Mode> {
-    let refuse = |found: String| Failure::value(format!("mode: there is no {found}\nhint: choose latent, actions or multitask"));
+    let refuse =
+        |found: String| Failure::value(format!("mode: there is no {found}\nhint: choose latent, actions or multitask"));
     let name: String = mode.extract().map_err(|_| PyErr::from(refuse(format!("`{mode}`"))))?;
     serde_json::from_value(name.clone().into()).map_err(|_| refuse(format!("`{name}`")).into())
 }
 
 /// The losses as Python gets them, the same names in every mode.
-fn reduce(loss: &VlaLoss, objective: &Objective, reduction: Reduction, num_samples: i64) -> Vec<(&'static str, Tensor)> {
+fn reduce(
+    loss: &VlaLoss,
+    objective: &Objective,
+    reduction: Reduction,
+    num_samples: i64,
+) -> Vec<(&'static str, Tensor)> {
     let part = |part: &SupervisedLoss| match reduction {
         Reduction::Mean => part.mean.shallow_clone(),
         Reduction::PerSample => part.per_sample_B.shallow_clone(),

@@ -11,7 +11,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// See `_core.pyi`. The weights are the teacher's own and never change.
+/// A frozen latent action model (stage 1) that labels frame pairs. It keeps its own weights on its device.
+///
+/// Frames are `uint8 [B,2,3,H,W]` (time t, time t+k), or float of that shape in [0, 1], which are rounded to bytes. Frames of another size are brought to the teacher's as the data loader does it (bilinear, antialiased). Labels are float32 under any
+/// autocast and never carry a gradient.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Teacher {
     labeller: Arc<Mutex<hlrp_vla::Teacher>>,
@@ -34,6 +37,10 @@ impl Teacher {
 
 #[pymethods]
 impl Teacher {
+    /// Loads a checkpoint folder or run directory of `hlrp train-laq`.
+    ///
+    /// `weights="random"` is the control: the same architecture with fresh weights that `seed` fixes (required then). torch's own random
+    /// state is left as it was. `device`: `cpu`, `cuda` or `cuda:N`.
     #[staticmethod]
     #[pyo3(signature = (path, device="cpu", *, weights="trained", seed=None))]
     fn load(py: Python<'_>, path: PathBuf, device: &str, weights: &str, seed: Option<u64>) -> PyResult<Self> {
@@ -46,11 +53,14 @@ impl Teacher {
         })
     }
 
+    /// `sha256` of the weights, `codebook_size` K, `code_seq_len` S, `code_dim` D, `image_size` in pixels, `pair`
+    /// (`{"unit": "frames" | "seconds", "image_deltas": [0, k]}`): the same as `manifest["teacher"]` of an artifact that it taught.
     #[getter]
     fn identity<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         description::write(py, &self.identity)
     }
 
+    /// Where it computes, such as `cpu` or `cuda:0`.
     #[getter]
     fn device(&self) -> String {
         match self.device {
@@ -59,11 +69,13 @@ impl Teacher {
         }
     }
 
+    /// Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`.
     fn codes(&self, py: Python<'_>, frames: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let frames_BTCHW = frame_pairs(frames)?;
         self.ask(py, move |teacher| Ok(teacher.codes(&frames_BTCHW)?)).map(PyTensor)
     }
 
+    /// Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook, each number standardised over the K rows.
     fn vectors(&self, py: Python<'_>, codes: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let codes_BS = tensors::tensor("codes", codes)?;
         let num_slots = self.identity.code_seq_len;
@@ -77,6 +89,10 @@ impl Teacher {
         self.ask(py, move |teacher| Ok(teacher.vectors(&codes_BS.to_device(device)))).map(PyTensor)
     }
 
+    /// `latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
+    ///
+    /// `is_real` is `bool [B,2]`, false where a frame lies outside its episode; a pair is valid when both frames are real. All real when
+    /// `None`.
     #[pyo3(signature = (frames, is_real=None))]
     fn label(
         &self,
@@ -99,6 +115,8 @@ impl Teacher {
         Ok((PyTensor(target.codes_BSD), PyTensor(target.is_valid_B)))
     }
 
+    /// Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`, and the later frame that they predict from the earlier one:
+    /// `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder.
     fn reconstruct(&self, py: Python<'_>, frames: &Bound<'_, PyAny>) -> PyResult<(PyTensor, PyTensor)> {
         let (frames_BTCHW, path, device) = (frame_pairs(frames)?, self.path.clone(), self.device);
         let (side, weights) = (self.identity.image_size, self.weights);
@@ -148,7 +166,8 @@ fn frame_pairs(frames: &Bound<'_, PyAny>) -> PyResult<Tensor> {
             Ok(bytes.round().to_kind(Kind::Uint8))
         }
         _ => {
-            let text = format!("frames: this is {kind:?} {size:?} where uint8 or float [B, 2, 3, height, width] is needed");
+            let text =
+                format!("frames: this is {kind:?} {size:?} where uint8 or float [B, 2, 3, height, width] is needed");
             Err(Failure::value(format!("{text}\nhint: give pairs of frames (time t, time t+k)")).into())
         }
     }

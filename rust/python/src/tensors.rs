@@ -11,7 +11,8 @@ use tch::Tensor;
 pub(crate) fn tensor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     value.extract::<PyTensor>().map(|tensor| tensor.0).map_err(|_| {
         let found = value.get_type();
-        Failure::value(format!("{name}: a torch.Tensor is needed, this is {found}\nhint: see help(hlrp_rs.Policy)")).into()
+        Failure::value(format!("{name}: a torch.Tensor is needed, this is {found}\nhint: see help(hlrp_rs.Policy)"))
+            .into()
     })
 }
 
@@ -19,7 +20,8 @@ pub(crate) fn tensor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
 pub(crate) fn named(what: &str, mapping: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Tensor>> {
     let one = |name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| -> PyResult<(String, Tensor)> {
         let name: String = name.extract()?;
-        let tensor = value.extract::<PyTensor>().or_else(|_| tensor(&format!("{what} `{name}`"), value).map(PyTensor))?;
+        let tensor =
+            value.extract::<PyTensor>().or_else(|_| tensor(&format!("{what} `{name}`"), value).map(PyTensor))?;
         Ok((name, tensor.0))
     };
     if let Ok(dict) = mapping.downcast::<PyDict>() {
