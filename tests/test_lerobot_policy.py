@@ -174,6 +174,9 @@ def test_actions_of_unlabelled_episodes_teach_nothing(plugin, pusht_artifact, la
     noise, time = fixed_draws()
     loss, metrics = policy.forward(batch, noise=noise, time=time)
     assert metrics["num_action_samples"] == 2
+    per_sample, same = policy.forward(batch, noise=noise, time=time, reduction="none")
+    assert per_sample.shape == (BATCH,)
+    assert same["num_action_samples"] == 2
     assert policy.forward(other, noise=noise, time=time)[0].item() == loss.item()
     other["action"][1] += 100.0
     assert policy.forward(other, noise=noise, time=time)[0].item() != loss.item()
@@ -198,7 +201,7 @@ def test_metric_names_are_the_same_in_every_mode(plugin, pusht_artifact, laq):
     for mode in ("action", "latent", "multitask"):
         policy = make_policy(stage2_artifact=pusht_artifact, stage3_training_mode=mode, laq_checkpoint_path=laq)
         names.append(list(policy.forward(make_batch(with_pairs=True))[1]))
-    assert names == [["latent_loss", "action_loss", "num_latent_samples", "num_action_samples"]] * 3
+    assert names == [["action_loss", "num_action_samples", "latent_loss", "num_latent_samples"]] * 3
 
 
 def test_weights_add_the_parts_up(plugin, pusht_artifact, laq):

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # Words of stage 2 for the training modes.
 MODES = {"action": "actions", "latent": "latent", "multitask": "multitask"}
-METRICS = ("latent_loss", "action_loss", "num_latent_samples", "num_action_samples")
+PARTS = ("action", "latent")
 
 
 class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
@@ -108,8 +108,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
                 time=by_head(time),
                 reduction=reduction,
             )
-        parts = torch.stack([losses[name].detach().float().mean() for name in METRICS])
-        return losses["loss"], dict(zip(METRICS, parts.tolist(), strict=True))
+        return losses["loss"], metrics(losses)
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -291,6 +290,17 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         if self.config.dtype == "float32":
             return nullcontext()
         return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
+
+
+def metrics(losses: dict[str, Tensor]) -> dict[str, float]:
+    """The parts of a loss as plain numbers; samples that teach nothing do not lower a mean over samples."""
+    names, numbers = [], []
+    for part in PARTS:
+        count, value = losses[f"num_{part}_samples"], losses[f"{part}_loss"]
+        names += [f"{part}_loss", f"num_{part}_samples"]
+        numbers += [value if value.ndim == 0 else value.sum() / count.clamp_min(1), count]
+    # One transfer for all of them.
+    return dict(zip(names, torch.stack(numbers).tolist(), strict=True))
 
 
 def by_head(value: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor] | None:
