@@ -64,11 +64,20 @@ def act(name: str, folder: str) -> None:
     here = Path(folder)
     behaviour = json.loads((here / "behaviour.json").read_text())
     arguments = sys.argv[1:]
-    names = ("MUJOCO_GL", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "PYTHONUNBUFFERED")
+    names = (
+        "MUJOCO_GL",
+        "HF_HUB_OFFLINE",
+        "OMP_NUM_THREADS",
+        "OMP_WAIT_POLICY",
+        "PYTHONUNBUFFERED",
+        "LIBERO_CONFIG_PATH",
+    )
     record = {"program": name, "arguments": arguments, "env": {key: os.environ.get(key) for key in names}}
     with (here / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps(record) + "\n")
-    if name == "python" and "-c" in arguments:
+    if name == "python" and arguments[-1] == "libero":
+        print(here / "libero")
+    elif name == "python" and "-c" in arguments:
         probe(arguments[arguments.index("-c") + 2 :], behaviour)
     elif name == "python" and arguments[:2] == ["-m", "ensurepip"]:
         outcome(here, behaviour, "ensurepip", then={"pip": "ok"})

@@ -225,7 +225,7 @@ def test_a_run_keeps_configuration_log_and_metrics(lerobot, tmp_path):
     assert "lerobot/checkpoints/000030/pretrained_model" in result.stdout, "the closing table names the policy"
     [call] = lerobot.calls("lerobot-train")
     variables = {"MUJOCO_GL": "mine", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    assert call["env"] == variables
+    assert call["env"] == variables | {"OMP_WAIT_POLICY": "passive", "LIBERO_CONFIG_PATH": None}
     log = (run_dir / "unified.log").read_text()
     assert "step:30 " in log and "--policy.type=hlrp_smoke" in log and "Training 20/30" not in log
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
@@ -481,6 +481,21 @@ def test_rollouts_end_with_counts_and_intervals(lerobot, policy, tmp_path):
     [push, _, _] = json.loads((tmp_path / "run/rollouts.json").read_text())
     assert (push["num_successes"], push["num_episodes"], push["mean_max_reward"]) == (1, 4, 0.5)
     assert session(tmp_path / "run")["status"] == "finished"
+
+
+def test_libero_finds_a_configuration_and_asks_nobody(lerobot, policy, tmp_path):
+    (lerobot.bin / "libero/libero").mkdir(parents=True)
+    words = [f"lerobot_eval.policy_path={policy}", f"logging.run_dir={tmp_path}/run", "lerobot_eval.env_type=libero"]
+    plugin = f"lerobot_eval.install_policy_editable={lerobot.plugin}"
+    command = [program("hlrp"), "rollout-lerobot", *ROLLOUT, *words, plugin]
+    result = run(command, env=lerobot.env(HOME=str(tmp_path)))
+    assert result.returncode == 0, result.stderr
+    [call] = lerobot.calls("lerobot-eval")
+    assert call["env"]["LIBERO_CONFIG_PATH"] == str(tmp_path / "run/libero")
+    text = (tmp_path / "run/libero/config.yaml").read_text()
+    entries = dict(line.split(": ") for line in text.splitlines())
+    assert set(entries) == {"assets", "bddl_files", "benchmark_root", "datasets", "init_states"}
+    assert entries["benchmark_root"] == str(lerobot.bin / "libero/libero")
 
 
 @pytest.mark.parametrize(
