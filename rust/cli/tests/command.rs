@@ -50,8 +50,8 @@ const ECHO: &str = "echo $$; for argument; do echo \"$argument\"; done; exit 75"
 
 #[test]
 fn everything_after_the_subcommand_reaches_the_sibling_as_it_is() {
-    let installed = Installed::new(&[("hlrp-train-laq", ECHO), ("hlrp-data", ECHO)]);
-    for subcommand in ["train-laq", "data"] {
+    let installed = Installed::new(&[("hlrp-train-laq", ECHO), ("hlrp-train-vla", ECHO), ("hlrp-data", ECHO)]);
+    for subcommand in ["train-laq", "train-vla", "data"] {
         let arguments = ["--help", "a.b=1", "~c", "--resume", "runs/x y", "--", "-q", "--version"];
         let output = installed.run(&[&[subcommand], &arguments[..]].concat());
         let lines: Vec<&str> = text(&output.stdout).lines().skip(1).collect();
@@ -99,7 +99,18 @@ fn help_teaches_and_a_typo_gets_a_suggestion() {
     let output = installed.run(&["--help"]);
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for part in ["train-laq", "data", "doctor", "Examples:", "experiment=laq_tiny", "--resume"] {
+    for part in [
+        "train-laq",
+        "train-vla",
+        "train-lerobot",
+        "rollout-lerobot",
+        "pipeline",
+        "data",
+        "doctor",
+        "Examples:",
+        "experiment=laq_tiny",
+        "--resume",
+    ] {
         assert!(help.contains(part), "{part} is missing in:\n{help}");
     }
     let output = installed.run(&["train-lqa"]);
