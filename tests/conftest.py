@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Threads that wait for work sleep: on a busy machine spinning ones make torch many times slower. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Fixtures of the LeRobot plugin.
 pytest_plugins = ["lerobot_fixtures"]
 
