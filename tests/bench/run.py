@@ -1,7 +1,8 @@
-"""Benchmarks of the loader, of a training step and of the policy, beside their peers, in one run: prints Markdown tables.
+"""Benchmarks of the loader, of training steps and of policies, beside their peers, in one run: prints Markdown tables.
 
-Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting) and raw FFmpeg decoding of the same files. Every
-figure is the median of several rounds in which the programs take turns, so that a drifting machine meets all alike.
+Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting), raw FFmpeg decoding of the same files, and LeRobot's
+SmolVLA policy. Every figure is the median of several rounds in which the programs take turns, so that a drifting machine
+meets all alike.
 """
 
 import argparse
@@ -19,11 +20,13 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
+PARTS = ("loader", "laq_step", "smolvla", "policy")
 
 
-def json_of(command: list) -> dict:
+def json_of(command: list, environment: dict[str, str] | None = None) -> dict:
     """Runs a program and reads the JSON object in its last line."""
-    result = subprocess.run([str(word) for word in command], cwd=REPO, capture_output=True, text=True)
+    environment = os.environ | (environment or {})
+    result = subprocess.run([str(word) for word in command], cwd=REPO, capture_output=True, text=True, env=environment)
     if result.returncode:
         sys.exit(f"error: {command[0]} failed:\n{result.stderr}")
     return json.loads(result.stdout.splitlines()[-1])
@@ -114,20 +117,69 @@ def policy_table(num_rounds: int) -> list[str]:
     return lines
 
 
+def smolvla_table(num_rounds: int, threads: int) -> list[str]:
+    """The expert model beside LeRobot's own policy, eager, with the real sizes and the same weights; each in its own process."""
+    num_layers = 16 if available_gb() >= 10 else 8
+    script = REPO / "tests" / "bench" / "smolvla.py"
+    works = [(work, precision) for work in ("step", "chunk") for precision in ("float32", "bf16")]
+    results = {(work, who): [] for work in works for who in ("hlrp", "LeRobot")}
+    # Threads that wait asleep: a busy machine would otherwise be measured, not the programs.
+    environment = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        subprocess.run([sys.executable, script, "write", folder, "--layers", str(num_layers)], check=True, cwd=REPO)
+        for _ in range(num_rounds):
+            for work in works:
+                words = [*work, threads, 2]
+                results[work, "hlrp"].append(json_of([EXAMPLES / "bench_policy", folder, *words], environment))
+                peer = [sys.executable, script, "time", folder, *words]
+                results[work, "LeRobot"].append(json_of(peer, environment))
+    lines = [
+        f"\n### SmolVLA, {num_layers} text layers, one 480x640 camera, {threads} threads\n",
+        "| | hlrp, s | LeRobot, s | faster | hlrp, CPU s | LeRobot, CPU s | faster | hlrp, peak GB | LeRobot, peak GB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    names = {"step": "training step, batch 2", "chunk": "action chunk, 10 steps"}
+    for work in works:
+        ours, peer = results[work, "hlrp"], results[work, "LeRobot"]
+        cells = [f"{names[work[0]]}, {work[1]}"]
+        for key in ("wall_s", "cpu_s"):
+            pair = median(ours, key), median(peer, key)
+            cells += [f"{pair[0]:.2f}", f"{pair[1]:.2f}", f"{pair[1] / pair[0]:.2f}"]
+        cells += [f"{median(rounds, 'peak_gb'):.1f}" for rounds in (ours, peer)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def available_gb() -> float:
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     embedded = [REPO / "tests/data/metaworld_mt5", REPO / "tests/data/bench_480"]
     parser.add_argument("datasets", nargs="*", type=Path, default=embedded, help="LeRobot v3 folders")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help="a part to run, may be given again; all by default"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the SmolVLA part")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=24, help=f"timed batches of {BATCH_SIZE} pairs (at least 16)")
     args = parser.parse_args()
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     print(f"{cpu.split(':')[1].strip()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
-    for dataset in args.datasets:
+    parts = args.only or PARTS
+    for dataset in args.datasets if "loader" in parts else []:
         with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as cache:
             print("\n".join(loader_table(dataset.resolve(), cache, args.batches, args.rounds)), flush=True)
-    print("\n".join(step_table(args.rounds)))
-    print("\n".join(policy_table(args.rounds)))
+    tables = {
+        "laq_step": lambda: step_table(args.rounds),
+        "smolvla": lambda: smolvla_table(args.rounds, args.threads),
+        "policy": lambda: policy_table(args.rounds),
+    }
+    for part, table in tables.items():
+        if part in parts:
+            print("\n".join(table()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! `arch: expert`.
 
 mod config;
+mod half;
 mod heads;
 mod joint;
 mod lerobot;
