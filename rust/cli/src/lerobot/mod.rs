@@ -4,6 +4,7 @@
 //! |---|---|
 //! | Which program and which Python? | [`installation`] |
 //! | Is the policy plugin there, and how does it get there? | [`plugin`] |
+//! | What does a training start from? | [`plan`] |
 //! | Which flags? | [`flags`] |
 //! | Which environment variables? | [`environment`] |
 //! | What does LIBERO need before its first import? | [`libero`] |
@@ -19,6 +20,7 @@ mod inherit;
 mod installation;
 mod libero;
 mod options;
+mod plan;
 mod plugin;
 mod prepare;
 mod rollout;

@@ -1,0 +1,184 @@
+//! What a training starts from, where it writes, and the command that does it.
+
+use super::{
+    checkpoints::{self, last_checkpoint},
+    flags,
+    installation::Installation,
+    options::TrainOptions,
+    prepare::Needs,
+    train::{NAME, all_cores},
+};
+use crate::{child::Invocation, mistake::Mistake};
+use anyhow::{Result, anyhow};
+use hlrp_config::{Composed, schema::LerobotTrainConfig};
+use hlrp_track::{
+    RunDir,
+    run::{Artifact, RunInfo},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// Fields of a policy that name files; those that are given must exist before anything starts.
+const PATHS: [&str; 2] = ["stage2_artifact", "laq_checkpoint_path"];
+
+/// Where the training starts and where it writes.
+pub(super) struct Plan {
+    pub(super) run_dir: PathBuf,
+    pub(super) output_dir: PathBuf,
+    /// LeRobot's checkpoint that is continued.
+    pub(super) checkpoint: Option<PathBuf>,
+    /// The policy that a new training starts from.
+    policy: Option<PathBuf>,
+    pub(super) start_step: u64,
+}
+
+impl Plan {
+    pub(super) fn new(options: &TrainOptions, config: &LerobotTrainConfig) -> Result<Self> {
+        let Some(run_dir) = &options.resume else {
+            let is_offline = needs(config).is_offline();
+            let policy = config.lerobot.policy_path.as_deref();
+            let policy = policy.map(|path| checkpoints::policy_folder("lerobot.policy_path", path, is_offline));
+            return Ok(Self {
+                run_dir: config.logging.run_dir.clone(),
+                output_dir: config.lerobot.output_dir.clone(),
+                checkpoint: None,
+                policy: policy.transpose()?,
+                start_step: 0,
+            });
+        };
+        refuse_other_changes(options.overrides())?;
+        let output_dir = checkpoints::output_dir(run_dir, &config.lerobot.output_dir);
+        let checkpoint = last_checkpoint(&output_dir).ok_or_else(|| {
+            anyhow!("{} holds no checkpoint to continue from\nhint: start a new run", output_dir.display())
+        })?;
+        let start_step = checkpoints::step(&checkpoint)?;
+        Ok(Self { run_dir: run_dir.clone(), output_dir, checkpoint: Some(checkpoint), policy: None, start_step })
+    }
+
+    pub(super) fn invocation(&self, config: &LerobotTrainConfig) -> Invocation {
+        let flags = match &self.checkpoint {
+            Some(checkpoint) => {
+                flags::resume(&config.lerobot, &checkpoints::pretrained_model(checkpoint), &self.output_dir)
+            }
+            None => flags::train(&config.lerobot, self.policy.as_deref()),
+        };
+        let one = needs(config).invocation(flags);
+        match num_processes(config) {
+            1 => one,
+            several => in_parallel(config, one, several),
+        }
+    }
+
+    pub(super) fn open(
+        &self,
+        config: &LerobotTrainConfig,
+        composed: &Composed,
+        versions: BTreeMap<String, String>,
+    ) -> Result<RunDir> {
+        let yaml = composed.to_yaml();
+        let inputs = inputs(config, self.checkpoint.as_deref());
+        let info = RunInfo {
+            program: NAME,
+            experiment: &config.experiment.name,
+            description: &config.experiment.description,
+            config_yaml: &yaml,
+            overrides: composed.overrides(),
+            versions,
+            inputs,
+            num_threads: config.num_threads.unwrap_or_else(all_cores),
+            repository: Path::new("."),
+        };
+        Ok(match self.checkpoint {
+            Some(_) => RunDir::resume(&self.run_dir, self.start_step, &info)?,
+            None => RunDir::create(&self.run_dir, &info)?,
+        })
+    }
+}
+
+/// What the command needs of LeRobot.
+pub(super) fn needs(config: &LerobotTrainConfig) -> Needs<'_> {
+    let lerobot = &config.lerobot;
+    Needs {
+        section: "lerobot",
+        command: &lerobot.command,
+        python: lerobot.python.as_deref(),
+        plugin: lerobot.install_policy_editable.as_deref(),
+        env: &lerobot.env,
+        num_threads: config.num_threads,
+    }
+}
+
+/// As many processes as configured; else as the cluster has GPUs.
+fn num_processes(config: &LerobotTrainConfig) -> u64 {
+    let gpus = config.cluster.compute.gpus_per_node.unwrap_or(1).max(1);
+    config.lerobot.num_processes.unwrap_or_else(|| gpus.into())
+}
+
+/// The same command in several processes.
+fn in_parallel(config: &LerobotTrainConfig, one: Invocation, num_processes: u64) -> Invocation {
+    let lerobot = &config.lerobot;
+    let device = if lerobot.policy_device == "cpu" { "--cpu" } else { "--multi_gpu" };
+    let mut arguments: Vec<String> = ["-m", "accelerate.commands.launch", device].map(str::to_owned).into();
+    arguments.push(format!("--num_processes={num_processes}"));
+    arguments.extend(["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"].map(str::to_owned));
+    arguments.extend(lerobot.accelerate_args.iter().cloned());
+    arguments.push(one.program.display().to_string());
+    arguments.extend(one.arguments);
+    let found = Installation::find("lerobot", &lerobot.command, lerobot.python.as_deref());
+    let program = found.map_or_else(|_| PathBuf::from("python"), |installation| installation.python);
+    Invocation { program, arguments, ..one }
+}
+
+/// # Errors
+/// A word changes what the checkpoint has fixed.
+fn refuse_other_changes(overrides: &[String]) -> Result<()> {
+    let key = |word: &str| word.trim_start_matches(['+', '~']).split('=').next().unwrap_or_default().to_owned();
+    let may_change = |key: &str| {
+        let field = key.strip_prefix("lerobot.").map(|rest| rest.split('.').next().unwrap_or_default());
+        field.is_none_or(|field| flags::CHANGEABLE_ON_RESUME.contains(&field))
+    };
+    match overrides.iter().map(|word| key(word)).find(|key| !may_change(key)) {
+        None => Ok(()),
+        Some(key) => {
+            let hint = format!(
+                "changeable below lerobot: {}; for another {key} start a new run from this one's policy with \
+                 lerobot.policy_path=...",
+                flags::CHANGEABLE_ON_RESUME.join(", ")
+            );
+            Err(Mistake::new(format!("a continued training keeps {key} of its checkpoint"), hint).into())
+        }
+    }
+}
+
+/// # Errors
+/// The dataset's folder or a file that the policy needs is not there.
+pub(super) fn refuse_missing_files(config: &LerobotTrainConfig) -> Result<()> {
+    let lerobot = &config.lerobot;
+    let of_policy = PATHS.into_iter().filter_map(|field| {
+        Some((format!("lerobot.policy.{field}"), PathBuf::from(lerobot.policy.get(field)?.as_str()?)))
+    });
+    let root = lerobot.dataset_root.clone().map(|root| ("lerobot.dataset_root".to_owned(), root));
+    match of_policy.chain(root).find(|(_, path)| !path.exists()) {
+        None => Ok(()),
+        Some((key, path)) => {
+            Err(Mistake::new(format!("{key}: {} does not exist", path.display()), format!("set {key}")).into())
+        }
+    }
+}
+
+/// What the run starts from.
+fn inputs(config: &LerobotTrainConfig, checkpoint: Option<&Path>) -> Vec<Artifact> {
+    let field = |field: &str| Some(PathBuf::from(config.lerobot.policy.get(field)?.as_str()?));
+    let given = [
+        ("resume", checkpoint.map(Path::to_path_buf)),
+        ("policy_path", config.lerobot.policy_path.clone()),
+        ("stage2_artifact", field("stage2_artifact")),
+        ("laq_checkpoint_path", field("laq_checkpoint_path")),
+    ];
+    given
+        .into_iter()
+        .filter_map(|(role, path)| Some(Artifact { role: role.into(), path: path?, sha256: None }))
+        .collect()
+}
