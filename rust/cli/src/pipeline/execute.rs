@@ -6,7 +6,7 @@ use super::{
     steps::Step,
 };
 use crate::child::{self, Ended, Invocation, Signals};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hlrp_config::schema::{ArtifactChoice, Stage};
 use hlrp_track::run::{Manifest, RunStatus};
 use std::{
@@ -21,6 +21,8 @@ pub(super) struct Execution<'a> {
     pub(super) state: State,
     pub(super) run_dir: &'a Path,
     pub(super) artifact: ArtifactChoice,
+    /// This program, asked for at the start: a build while the pipeline runs puts another file in its place.
+    pub(super) program: PathBuf,
 }
 
 /// How it went.
@@ -116,7 +118,7 @@ impl Execution<'_> {
         self.state.steps[index].run_dir = Some(run_dir.to_path_buf());
         self.set(index, Status::Running)?;
         let started = Instant::now();
-        let invocation = invocation(std::env::current_exe().context("cannot tell where hlrp lies")?, step, words);
+        let invocation = invocation(self.program.clone(), step, words);
         tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
         let ended = child::run(&invocation, signals, None);
         self.state.steps[index].seconds += started.elapsed().as_secs_f64();

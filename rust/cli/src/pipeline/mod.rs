@@ -23,7 +23,7 @@ use crate::{
     lerobot::level_filter,
     mistake::Mistake,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use execute::{Execution, Outcome};
 use hlrp_config::{Composed, from_resolved, schema::PipelineConfig};
 use hlrp_track::{
@@ -62,12 +62,14 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     console::init(level_filter(config.logging.level), 0)?;
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
     ensure_free(&run_path, 0, config.logging.min_free_gb)?;
+    let program = std::env::current_exe().context("cannot tell where hlrp lies")?;
     let signals = Signals::listen()?;
     let state = State::read_or_new(&run_path, &steps)?;
     let run_dir = open(&run_path, &config, &composed)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_path.display());
-    let mut execution = Execution { steps: &steps, state, run_dir: &run_path, artifact: config.pipeline.artifact };
+    let artifact = config.pipeline.artifact;
+    let mut execution = Execution { steps: &steps, state, run_dir: &run_path, artifact, program };
     let outcome = execution.run(&signals);
     finish(outcome, &execution.state, &steps, run_dir, &config)
 }
