@@ -139,11 +139,12 @@ def test_our_tree_with_every_cluster(experiment):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_our_tree_with_every_form_of_overrides(experiment):
-    """Each form with each experiment; the clusters take turns."""
+    """A third of the forms with each experiment, so that every form meets experiments of every stage; clusters take turns."""
     start = EXPERIMENTS.index(experiment)
     composed = [
         assert_same([f"experiment={experiment}", f"cluster={CLUSTERS[(start + i) % len(CLUSTERS)]}", *words])
         for i, words in enumerate(OUR_WORDS)
+        if (start + i) % 3 == 0
     ]
     assert any(composed) and not all(composed)
 
