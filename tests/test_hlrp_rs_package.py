@@ -146,7 +146,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     result = run(["make", "--no-print-directory", "wheel", f"WHEELS={folder}"])
     assert result.returncode == 0, result.stderr
-    (path,) = folder.glob("*.whl")
+    (path,) = folder.glob("hlrp_rs*.whl")
     return path
 
 
@@ -210,7 +210,12 @@ def test_the_installed_commands_run_without_the_repository(installed, tmp_path):
 
 
 def test_the_installed_commands_train(installed, tmp_path):
-    words = [*MINI, f"data.sources.metaworld_mt5.root={DATA / 'metaworld_mt5'}", "training.max_steps=2"]
+    words = [
+        *MINI,
+        f"data.sources.metaworld_mt5.root={DATA / 'metaworld_mt5'}",
+        "training.max_steps=2",
+        "training.scheduler.warmup_steps=1",
+    ]
     result = run([str(installed / "hlrp"), "train-laq", *words, "logging.run_dir=run"], cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     manifest = json.loads((tmp_path / "run" / "checkpoints" / "step-000002" / "manifest.json").read_text())
