@@ -90,8 +90,8 @@ fn join(parts: &[FeatureStats]) -> BTreeMap<String, Vec<f64>> {
         joined.insert("mean".to_owned(), mean);
         joined.insert("std".to_owned(), deviation);
     }
-    let outermost: [(&str, fn(f64, f64) -> f64); 4] =
-        [("min", f64::min), ("max", f64::max), ("q01", f64::min), ("q99", f64::max)];
+    type Choice = fn(f64, f64) -> f64;
+    let outermost: [(&str, Choice); 4] = [("min", f64::min), ("max", f64::max), ("q01", f64::min), ("q99", f64::max)];
     for (name, choose) in outermost {
         if let Some(lists) = all(name) {
             let both = |a: Vec<f64>, b: &Vec<f64>| a.iter().zip(b).map(|(a, b)| choose(*a, *b)).collect();
