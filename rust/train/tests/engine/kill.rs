@@ -1,6 +1,6 @@
 //! Kills and signals on a real process: what is on the disk is always whole, and the run continues to the same bits.
 
-use crate::common::{Numbers, Regression, alone, assert_same_run, settings, train_until};
+use crate::common::{Numbers, Regression, alone, assert_same_run, settings, settings_from, train_until};
 use hlrp_train::{Checkpoint, EXIT_INTERRUPTED, Outcome, StopRequest};
 use std::{
     env, fs,
@@ -26,7 +26,7 @@ fn child() {
     let run_dir = PathBuf::from(env::var_os(RUN_DIR).unwrap());
     let _alone = alone();
     let resume = format!("training.resume_from_checkpoint={}", run_dir.display());
-    let mut words = WORDS.to_vec();
+    let mut words: Vec<&str> = Vec::new();
     if run_dir.join("checkpoints/last").exists() {
         words.push(&resume);
     }
@@ -39,11 +39,21 @@ fn child() {
             }
         });
     }
-    let outcome = train_until(settings(&run_dir, &words), &stop, &mut task, &mut Numbers::default());
+    let outcome =
+        train_until(settings_from(&config(&run_dir), &run_dir, &words), &stop, &mut task, &mut Numbers::default());
     std::process::exit(match outcome.unwrap() {
         Outcome::Finished(_) => 0,
         Outcome::Interrupted(_) => EXIT_INTERRUPTED,
     });
+}
+
+/// The configuration of all processes of a test, written once: the tree may be edited while they come and go.
+fn config(run_dir: &Path) -> PathBuf {
+    let file = run_dir.with_file_name("config.yaml");
+    if !file.exists() {
+        fs::write(&file, settings(run_dir, WORDS).config.to_yaml()).unwrap();
+    }
+    file
 }
 
 /// What the newest child process on `run_dir` wrote to its standard error.
@@ -58,6 +68,7 @@ fn finish(run_dir: &Path) {
 }
 
 fn command(run_dir: &Path) -> Command {
+    config(run_dir);
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "kill::child", "--ignored", "--nocapture"]).env(RUN_DIR, run_dir);
     command.stdout(Stdio::null()).stderr(fs::File::create(log(run_dir)).unwrap());
@@ -85,8 +96,13 @@ fn wait_for(child: &mut Child, condition: impl Fn() -> bool) {
 fn whole_run(folder: &Path) -> PathBuf {
     let run_dir = folder.join("whole");
     let mut task = Regression::with_width(WIDTH);
-    let _ =
-        train_until(settings(&run_dir, WORDS), &StopRequest::default(), &mut task, &mut Numbers::default()).unwrap();
+    let _ = train_until(
+        settings_from(&config(&run_dir), &run_dir, &[]),
+        &StopRequest::default(),
+        &mut task,
+        &mut Numbers::default(),
+    )
+    .unwrap();
     run_dir
 }
 

@@ -6,7 +6,7 @@ mod model;
 pub use data::Numbers;
 pub use model::Regression;
 
-use hlrp_config::schema::LaqConfig;
+use hlrp_config::{Composed, schema::LaqConfig};
 use hlrp_torch::rng;
 use hlrp_track::{
     RunDir,
@@ -45,7 +45,16 @@ pub fn settings(run_dir: &Path, words: &[&str]) -> Settings {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     let mut overrides: Vec<String> = SHORT.iter().chain(words).map(ToString::to_string).collect();
     overrides.push(format!("logging.run_dir={}", run_dir.display()));
-    let config = hlrp_config::compose(&tree, "config", &overrides).unwrap();
+    settings_of(hlrp_config::compose(&tree, "config", &overrides).unwrap(), run_dir)
+}
+
+/// Settings of a finished configuration with further overrides.
+pub fn settings_from(config: &Path, run_dir: &Path, words: &[&str]) -> Settings {
+    let overrides: Vec<String> = words.iter().map(ToString::to_string).collect();
+    settings_of(hlrp_config::from_resolved(config, &overrides).unwrap(), run_dir)
+}
+
+fn settings_of(config: Composed, run_dir: &Path) -> Settings {
     let typed: LaqConfig = config.extract().unwrap();
     Settings {
         training: typed.training,
