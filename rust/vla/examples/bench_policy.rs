@@ -42,9 +42,6 @@ fn main() -> Result<()> {
     model.init_from_lerobot(&folder.join("weights.safetensors"))?;
     freeze(model.store(), &FREEZE.patterns(&config))?;
 
-    if work == "chunk" && bf16 {
-        model.store_matrices_in_bf16();
-    }
     let trained = if work == "step" { model.store().parameters() } else { Vec::new() };
     let optimizer = Optimizer::new(&trained, &OPTIMIZER)?;
     let mut seconds = Vec::new();

@@ -1,7 +1,6 @@
 //! `arch: expert`.
 
 mod config;
-mod half;
 mod heads;
 mod joint;
 mod lerobot;

@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 /// Where LeRobot's checkpoints keep the backbone.
 pub const BACKBONE: &str = "model.vlm_with_expert.vlm";
-pub(super) const EXPERT: &str = "model.vlm_with_expert.lm_expert";
+const EXPERT: &str = "model.vlm_with_expert.lm_expert";
 /// Prefix of both projections of the latent head.
 pub(super) const LATENT_HEAD: &str = "model.latent_";
 /// Prefixes of the projections of the action head.

@@ -7,7 +7,6 @@ mod expert_forms;
 mod fixtures;
 mod flow_matching;
 mod freezing;
-mod half;
 mod initialisation;
 mod losses;
 mod masks;
