@@ -18,7 +18,7 @@ impl Model {
         let root = store.root();
         let norm = LayerNorm::new(&root.child("norm"), 3);
         let linear = Linear::new(&root.child("linear"), 3, 2, true);
-        root.buffer("count", &Tensor::zeros([1], (Kind::Int64, Device::Cpu)));
+        let _count = root.buffer("count", &Tensor::zeros([1], (Kind::Int64, Device::Cpu)));
         Self { norm, linear, store }
     }
 
@@ -88,7 +88,7 @@ fn what_does_not_fit_is_named() {
 fn a_sketch_has_names_and_shapes_and_no_memory() {
     let huge = 1 << 20;
     let store = Store::sketch();
-    store.root().child("table").parameter("weight", &[huge, huge], Init::Normal);
+    let _weight = store.root().child("table").parameter("weight", &[huge, huge], Init::Normal);
     let names: Vec<_> = store.parameters().into_iter().map(|(name, tensor)| (name, tensor.size())).collect();
     assert_eq!(names, [("table.weight".to_owned(), vec![huge, huge])]);
     assert!(Model::over(Store::sketch()).store.finish().is_ok());
