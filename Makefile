@@ -31,7 +31,7 @@ wheel: build ## build the wheels of hlrp_rs and of the LeRobot plugin into targe
 	$(BRIDGE) maturin build $(CARGO_FLAGS) --compatibility linux --out $(WHEELS)
 	$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./lerobot_policy_hlrp
 
-demo: develop ## from video to rollouts: all three stages on PushT, ten minutes on two cores: ARGS="seed=7" changes values
+demo: develop ## from video to rollouts: all three stages on Meta-World, ten minutes on two cores: ARGS="seed=7" changes values
 	$(PROGRAMS)/hlrp pipeline experiment=pipeline_tiny $(ARGS)
 
 test: lint check-without-ffmpeg test-rust test-python ## all checks and tests

@@ -21,13 +21,14 @@ const LAQ: [(&str, &str); 4] = [
     ("val/num_unique_codes", "codes in use"),
     ("val/permuted_latent_ratio", "loss with another pair's codes / with its own"),
 ];
-const VLA: [(&str, &str); 6] = [
+const VLA: [(&str, &str); 7] = [
     ("val/loss", "validation loss"),
     ("val/latent_code_accuracy", "codes predicted right"),
     ("val/latent_code_frequent_baseline", "always the most frequent code"),
     ("val/action_mse", "action error (mse)"),
     ("val/action_mean_baseline_mse", "always the mean action"),
     ("val/latent_mse", "latent error (mse)"),
+    ("val/latent_mean_baseline_mse", "always the mean latent action"),
 ];
 const LEROBOT: [(&str, &str); 3] =
     [("train/loss", "training loss"), ("val/loss", "held-out loss"), ("perf/samples_per_sec", "samples/s")];
