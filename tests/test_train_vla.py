@@ -326,16 +326,26 @@ def test_chunk_and_offsets_that_contradict_each_other(tmp_path, uninterrupted):
     refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
+def test_monitor_that_no_validation_gives(tmp_path, uninterrupted, uninterrupted_vla):
+    """It is found before the first step, and the error lists exactly what validations record."""
+    result = run(words_for(tmp_path / "run", uninterrupted, "training.checkpoint.monitor=val/foo"))
+    error = one_error(result, CONFIG_ERROR, ["training.checkpoint.monitor", "val/foo"])
+    assert not (tmp_path / "run").exists()
+    known = error.split("choose one of ")[1].strip().split(", ")
+    assert sorted(known) == sorted(key for key in read_metrics(uninterrupted_vla)[-1] if key.startswith("val/"))
+
+
 def test_resume_with_another_architecture(uninterrupted_vla):
     before = read_metrics(uninterrupted_vla)
     result = run(train_vla_command("--resume", uninterrupted_vla, *POOLED))
-    one_error(result, 1, ["model.arch was expert, is pooled", "hint:"])
+    one_error(result, CONFIG_ERROR, ["model.arch was expert, is pooled", "hint:"])
     assert read_metrics(uninterrupted_vla) == before
 
 
 def test_resume_from_a_checkpoint_of_stage_1(tmp_path, uninterrupted):
     words = f"training.resume_from_checkpoint={uninterrupted}"
-    refused(tmp_path / "run", uninterrupted, words, code=1, names=[str(uninterrupted), 'was "laq", is "vla"', "hint:"])
+    names = [str(uninterrupted), 'was "laq", is "vla"', "hint:"]
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
 def test_resume_with_another_teacher(tmp_path, uninterrupted_vla):
@@ -344,4 +354,4 @@ def test_resume_with_another_teacher(tmp_path, uninterrupted_vla):
     assert run(train_laq_command(*MINI, f"logging.run_dir={other}", "seed=3", "training.max_steps=5")).returncode == 0
     run_dir = shutil.copytree(uninterrupted_vla, tmp_path / "run")
     result = run(train_vla_command("--resume", run_dir, f"model.laq.checkpoint={other}"))
-    one_error(result, 1, ["teacher.sha256 was", "hint:"])
+    one_error(result, CONFIG_ERROR, ["teacher.sha256 was", "hint:"])

@@ -14,6 +14,7 @@ pub struct LaqTask {
     schedule: RefreshSchedule,
     request: RequestConfig,
     num_pictured: usize,
+    batch_size: usize,
     /// The optimizer step that refreshed the codebook last: its further micro-batches do not refresh again.
     refreshed_at: Option<u64>,
     row_resets: Vec<RowReset>,
@@ -32,6 +33,7 @@ impl LaqTask {
             schedule: RefreshSchedule::new(&config.model.codebook_replace_schedule),
             request: config.data.request.clone(),
             num_pictured: config.validation.num_fixed_samples,
+            batch_size: config.data.loader.batch_size,
             model,
             refreshed_at: None,
             row_resets: Vec::new(),
@@ -107,6 +109,10 @@ impl Task for LaqTask {
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
         validation::run(&self.model, batches, self.num_pictured, context)
+    }
+
+    fn validation_metrics(&self) -> Vec<String> {
+        validation::metric_names(&self.model, self.batch_size)
     }
 
     fn checkpoint_extras(&self) -> serde_json::Value {

@@ -13,6 +13,9 @@ use hlrp_track::RunDir;
 impl Trainer<'_> {
     /// Validates the weights of this step, averaged ones where averages are kept, and gives their score. Training cannot tell that
     /// it happened: random states and parameters are afterwards what they were.
+    ///
+    /// # Errors
+    /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
     pub(crate) fn validate(&mut self, run: &RunDir, recorder: &mut Recorder) -> Result<Score> {
         self.ensure_finite()?;
         let device = self.settings.device;
@@ -32,9 +35,12 @@ impl Trainer<'_> {
             None => evaluate()?,
         };
         rng.restore(device)?;
-        let score = self.score_of(&validation.metrics)?;
+        let score = self.score_of(&validation.metrics);
         recorder.validation(self.step, validation.metrics)?;
-        Ok(score)
+        if score.is_err() {
+            self.save(run, recorder, None, false)?; // the steps since the last checkpoint are not lost
+        }
+        score
     }
 
     /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept.

@@ -68,6 +68,10 @@ pub trait Task {
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation>;
 
+    /// Full names of the metrics that every validation of this task gives, such as `val/loss`: what
+    /// `training.checkpoint.monitor` may name.
+    fn validation_metrics(&self) -> Vec<String>;
+
     /// Extra facts for a checkpoint's manifest (sizes, pair spacing, preprocessing). A run continues only from a checkpoint that
     /// states the same.
     fn checkpoint_extras(&self) -> serde_json::Value;

@@ -41,6 +41,7 @@ impl<'a> Trainer<'a> {
     /// free space for a checkpoint. Nothing is written to the disk.
     pub fn new(settings: Settings, task: &'a mut dyn Task, data: &'a mut dyn TrainingData) -> Result<Self> {
         settings.check()?;
+        ensure_monitored(&settings.training.checkpoint.monitor, &task.validation_metrics())?;
         let training = &settings.training;
         let schedule = Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps)?;
         let checkpoint = training.resume_from_checkpoint.as_deref().map(Checkpoint::open).transpose()?;
@@ -144,12 +145,19 @@ impl<'a> Trainer<'a> {
     /// The value of the monitored metric.
     pub(crate) fn score_of(&self, metrics: &std::collections::BTreeMap<String, f64>) -> Result<Score> {
         let monitor = &self.settings.training.checkpoint.monitor;
-        let value = metrics.get(monitor).copied().ok_or_else(|| TrainError::NoSuchMetric {
-            monitor: monitor.clone(),
-            known: metrics.keys().cloned().collect::<Vec<_>>().join(", "),
-        })?;
+        let known = || metrics.keys().cloned().collect::<Vec<_>>();
+        let value = metrics.get(monitor).copied().ok_or_else(|| no_such_metric(monitor, &known()))?;
         Ok(Score { metric: monitor.clone(), value })
     }
+}
+
+/// Refuses a monitored metric that the validation does not give.
+fn ensure_monitored(monitor: &str, known: &[String]) -> Result<()> {
+    known.iter().any(|name| name == monitor).then_some(()).ok_or_else(|| no_such_metric(monitor, known))
+}
+
+fn no_such_metric(monitor: &str, known: &[String]) -> TrainError {
+    TrainError::NoSuchMetric { monitor: monitor.to_owned(), known: known.join(", ") }
 }
 
 /// Parameters and buffers: what `model.safetensors` holds.

@@ -158,6 +158,12 @@ impl Task for VlaTask {
         validation::run(self, self.moments.in_validation(), batches, context)
     }
 
+    fn validation_metrics(&self) -> Vec<String> {
+        let code_dim = self.teacher.as_ref().map(|teacher| teacher.latent().code_dim);
+        let action_dim = self.plan.model.action_dim().filter(|_| self.objective.mode.with_actions());
+        validation::metric_names(code_dim, action_dim)
+    }
+
     fn checkpoint_extras(&self) -> serde_json::Value {
         json!({
             "stage": "vla",

@@ -50,6 +50,23 @@ pub(crate) fn run(
     Ok(Validation { metrics })
 }
 
+/// Names of the metrics that [`run`] gives for batches of `batch_size` pairs.
+pub(crate) fn metric_names(model: &LaqModel, batch_size: usize) -> Vec<String> {
+    let config = model.config();
+    let decoders = [
+        ("val/dino_loss", &config.token_decoder),
+        ("val/pixel_loss", &config.pixel_decoder),
+        ("val/aux_loss", &config.aux_decoder),
+    ];
+    let mut names = vec!["val/loss", "val/copy_frame_loss"];
+    names.extend(decoders.iter().filter(|(_, decoder)| decoder.enabled).map(|(name, _)| *name));
+    if batch_size > 1 && (config.pixel_decoder.enabled || config.aux_decoder.enabled) {
+        names.extend(["val/permuted_latent_self_recon_mse", "val/permuted_latent_mse", "val/permuted_latent_ratio"]);
+    }
+    let of_codes = CodeUse::new(model.dims()).metrics().into_iter().map(|(name, _)| name);
+    names.into_iter().map(str::to_owned).chain(of_codes).collect()
+}
+
 fn add_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {
     let num_samples = frames_BTCHW.size()[0];
     sums.add("val/loss", &step.losses.total(model, None), num_samples);

@@ -3,6 +3,7 @@
 
 mod args;
 mod closing;
+mod exit_code;
 mod run;
 mod version;
 
@@ -11,12 +12,8 @@ pub use run::Setup;
 
 use crate::{EXIT_INTERRUPTED, Outcome, Task, TrainingData};
 use args::Arguments;
-use hlrp_config::ConfigError;
 use hlrp_config::schema::{RunConfig, TrainingRun};
 use std::{path::PathBuf, process::ExitCode};
-
-const EXIT_ERROR: u8 = 1;
-const EXIT_CONFIG: u8 = 2;
 
 /// What a stage brings to its training program.
 pub trait Program {
@@ -57,11 +54,11 @@ pub fn main<P: Program>() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match run::run::<P>(&arguments) {
-        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(u8::try_from(EXIT_INTERRUPTED).unwrap_or(EXIT_ERROR)),
+        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(u8::try_from(EXIT_INTERRUPTED).unwrap_or(exit_code::ERROR)),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             hlrp_track::console::report_error(error.as_ref());
-            ExitCode::from(if error.is::<ConfigError>() { EXIT_CONFIG } else { EXIT_ERROR })
+            ExitCode::from(exit_code::of(&error))
         }
     }
 }

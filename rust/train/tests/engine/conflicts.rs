@@ -1,7 +1,7 @@
 //! What may change when a run continues, and what may not.
 
-use crate::common::{Numbers, Regression, alone, settings, train};
-use hlrp_train::{TrainError, Trainer};
+use crate::common::{Numbers, Regression, alone, checkpoint, settings, train, train_until};
+use hlrp_train::{StopRequest, TrainError, Trainer};
 use std::path::Path;
 
 /// What continuing `run_dir` with `words` says.
@@ -97,4 +97,17 @@ fn a_monitor_that_the_validation_does_not_give_is_named_with_those_that_it_does(
     let run_dir = folder.path().join("run");
     let error = train(settings(&run_dir, &["training.checkpoint.monitor=val/accuracy"])).unwrap_err().to_string();
     assert!(error.contains("'val/accuracy'") && error.contains("hint: choose one of val/loss"), "{error}");
+    assert!(!run_dir.exists(), "it is refused before the first step");
+}
+
+#[test]
+fn a_promised_metric_that_is_missing_stops_the_run_with_a_checkpoint_of_that_step() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    let settings = settings(&run_dir, &["training.checkpoint.monitor=val/accuracy"]);
+    let mut task = Regression::default().promising(&["val/accuracy"]);
+    let error = train_until(settings, &StopRequest::default(), &mut task, &mut Numbers::default()).unwrap_err();
+    assert!(error.to_string().contains("'val/accuracy'"), "{error}");
+    assert!(checkpoint(&run_dir, 5).join("model.safetensors").exists());
 }

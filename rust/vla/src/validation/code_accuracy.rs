@@ -5,6 +5,10 @@
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
+/// Names of the metrics: of the policy, of each slot's most frequent code, and of the last pair's codes.
+pub(super) const NAMES: [&str; 3] =
+    ["val/latent_code_accuracy", "val/latent_code_frequent_baseline", "val/latent_code_repeat_baseline"];
+
 /// Counts over samples, on the device.
 pub(super) struct CodeAccuracy {
     codebook_KD: Tensor,
@@ -38,18 +42,13 @@ impl CodeAccuracy {
         });
     }
 
-    /// Shares of slots that are right: of the policy, of each slot's most frequent code, and of the last pair's codes.
+    /// Shares of slots that are right, by [`NAMES`].
     pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
         let Some(counts_SK) = &self.counts_SK else { return BTreeMap::new() };
         let number = |x: &Tensor| x.int64_value(&[]) as f64;
         let total = number(&counts_SK.sum(Kind::Int64)).max(1.0);
         let most_frequent = counts_SK.amax([1].as_slice(), false).sum(Kind::Int64);
-        [
-            ("val/latent_code_accuracy", number(&self.hits)),
-            ("val/latent_code_frequent_baseline", number(&most_frequent)),
-            ("val/latent_code_repeat_baseline", number(&self.repeat_hits)),
-        ]
-        .map(|(name, hits)| (name.to_owned(), hits / total))
-        .into()
+        let hits = [&self.hits, &most_frequent, &self.repeat_hits].map(number);
+        NAMES.into_iter().zip(hits).map(|(name, hits)| (name.to_owned(), hits / total)).collect()
     }
 }

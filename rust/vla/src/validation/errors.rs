@@ -23,6 +23,13 @@ struct Sums {
     num_cosines: Tensor,
 }
 
+/// Names of the metrics of one kind of prediction with `num_dims` numbers, as [`Errors::metrics`] gives them.
+pub(super) fn names(kind: &str, num_dims: i64) -> Vec<String> {
+    let means = ["mse", "mean_baseline_mse", "repeat_baseline_mse", "cosine"];
+    let of_dims = (0..num_dims).map(|dim| format!("val/{kind}_mse_dim{dim}"));
+    means.iter().map(|name| format!("val/{kind}_{name}")).chain(of_dims).collect()
+}
+
 /// Squared errors and cosines of one kind of prediction.
 #[derive(Default)]
 pub(super) struct Errors(Option<Sums>);

@@ -80,6 +80,21 @@ pub(crate) fn run(
     Ok(Validation { metrics })
 }
 
+/// Names of the metrics that [`run`] gives for a policy that learns code vectors of `code_dim` numbers, actions of `action_dim`, or both.
+pub(crate) fn metric_names(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<String> {
+    let mut names = vec!["val/loss".to_owned()];
+    if let Some(code_dim) = code_dim {
+        names.push("val/latent_loss".to_owned());
+        names.extend(code_accuracy::NAMES.map(str::to_owned));
+        names.extend(errors::names("latent", code_dim));
+    }
+    if let Some(action_dim) = action_dim {
+        names.push("val/action_loss".to_owned());
+        names.extend(errors::names("action", action_dim));
+    }
+    names
+}
+
 fn add_losses(sums: &mut Sums, task: &VlaTask, lesson: &Lesson, num_samples: usize) -> anyhow::Result<()> {
     let (model, pass) = (&task.model, Pass::plain(false));
     let loss = model.loss(&lesson.observation, &lesson.targets, &task.objective, &mut TorchFlowDraws, &pass)?;

@@ -21,6 +21,7 @@ pub struct Regression {
     noise: f64,
     val_loss: Option<f64>,
     on_loss: Option<Box<dyn FnMut(u64)>>,
+    promised: &'static [&'static str],
     /// Parameters as the last validation saw them.
     pub validated_with: Option<BTreeMap<String, Tensor>>,
 }
@@ -54,6 +55,7 @@ impl Regression {
             noise: 0.1,
             val_loss: None,
             on_loss: None,
+            promised: &["val/loss"],
             validated_with: None,
         }
     }
@@ -67,6 +69,12 @@ impl Regression {
     /// The same model, whose validation always gives `val_loss`.
     pub fn scoring(mut self, val_loss: f64) -> Self {
         self.val_loss = Some(val_loss);
+        self
+    }
+
+    /// The same model, which says that its validation gives `metrics`; it gives `val/loss`.
+    pub fn promising(mut self, metrics: &'static [&'static str]) -> Self {
+        self.promised = metrics;
         self
     }
 
@@ -141,6 +149,10 @@ impl Task for Regression {
             Some(self.params.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect());
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         Ok(Validation { metrics: BTreeMap::from([("val/loss".to_owned(), self.val_loss.unwrap_or(mean))]) })
+    }
+
+    fn validation_metrics(&self) -> Vec<String> {
+        self.promised.iter().map(ToString::to_string).collect()
     }
 
     fn checkpoint_extras(&self) -> serde_json::Value {

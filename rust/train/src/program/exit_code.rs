@@ -1,0 +1,44 @@
+//! Whose mistake an error is: that of the configuration, or another.
+
+use crate::TrainError;
+use hlrp_config::ConfigError;
+use hlrp_data::{DataError, LoadError};
+use hlrp_track::TrackError;
+
+/// Anything that is no mistake in the configuration.
+pub(super) const ERROR: u8 = 1;
+/// A mistake in the configuration.
+const CONFIG: u8 = 2;
+
+/// The exit code of a program that ends with `error`.
+pub(super) fn of(error: &anyhow::Error) -> u8 {
+    let is_mistake = error.is::<ConfigError>()
+        || error.downcast_ref().is_some_and(is_setting)
+        || error.downcast_ref().is_some_and(is_setting_of_data)
+        || error.downcast_ref().is_some_and(is_setting_of_loader)
+        || error.downcast_ref().is_some_and(is_setting_of_run);
+    if is_mistake { CONFIG } else { ERROR }
+}
+
+/// A value that the engine refuses, or one that a continued run may not change.
+fn is_setting(error: &TrainError) -> bool {
+    use TrainError::{Config, Conflict, NoSuchMetric, Setting};
+    match error {
+        Setting { .. } | NoSuchMetric { .. } | Conflict { .. } | Config(_) => true,
+        TrainError::Track(error) => is_setting_of_run(error),
+        _ => false,
+    }
+}
+
+fn is_setting_of_data(error: &DataError) -> bool {
+    matches!(error, DataError::Load(error) if is_setting_of_loader(error))
+}
+
+fn is_setting_of_loader(error: &LoadError) -> bool {
+    matches!(error, LoadError::Setting { .. } | LoadError::NoAnchors { .. })
+}
+
+/// `logging.run_dir` names a directory that holds something.
+fn is_setting_of_run(error: &TrackError) -> bool {
+    matches!(error, TrackError::RunExists { .. })
+}
