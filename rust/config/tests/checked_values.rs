@@ -4,12 +4,98 @@
 mod common;
 
 use common::{our_root, owned};
-use hlrp_config::{ErrorKind, compose, schema::LaqConfig};
+use hlrp_config::{
+    Check, ErrorKind, compose,
+    schema::{LaqConfig, LerobotTrainConfig, VlaConfig},
+};
+use serde::de::DeserializeOwned;
 
 fn refusal(words: &[&str]) -> (ErrorKind, String) {
+    refusal_of::<LaqConfig>(words)
+}
+
+fn refusal_of<T: DeserializeOwned + Check>(words: &[&str]) -> (ErrorKind, String) {
     let composed = compose(&our_root(), "config", &owned(words)).unwrap_or_else(|error| panic!("{error}"));
-    let error = composed.extract::<LaqConfig>().expect_err("a value that cannot be meant");
+    let Err(error) = composed.extract::<T>() else { panic!("{words:?} cannot be meant") };
     (error.kind(), error.to_string())
+}
+
+/// Each word alone spoils a good experiment, and is named with its key and a hint.
+fn each_is_refused<T: DeserializeOwned + Check>(good: &[&str], words: &[&str]) {
+    let composed = compose(&our_root(), "config", &owned(good)).unwrap_or_else(|error| panic!("{error}"));
+    composed.extract::<T>().unwrap_or_else(|error| panic!("{error}"));
+    for word in words {
+        let (kind, text) = refusal_of::<T>(&[good, &[word]].concat());
+        let key = word.trim_start_matches('+').split('=').next().unwrap();
+        assert_eq!(kind, ErrorKind::Value, "{text}");
+        assert!(text.starts_with(&format!("{key}: ")) && text.contains("\nhint: "), "{word}: {text}");
+        assert!(text.contains(&format!("(command line: {word})")), "{word}: {text}");
+    }
+}
+
+#[test]
+fn values_of_stage_2_that_cannot_be_meant_are_refused() {
+    let good = ["experiment=vla_tiny", "model.laq.checkpoint=runs/teacher"];
+    let words = [
+        "model.expert.width_multiplier=0",
+        "model.expert.width_multiplier=0.001",
+        "model.expert.self_attn_every_n_layers=0",
+        "model.expert.num_layers=0",
+        "model.expert.num_layers=3",
+        "model.frame_size=[0,64]",
+        "model.image_size=[64,0]",
+        "model.backbone.num_text_layers=0",
+        "model.backbone.num_text_layers=5",
+        "model.backbone.sizes.vision.num_attention_heads=5",
+        "model.backbone.sizes.text.num_key_value_heads=3",
+        "model.backbone.sizes.text.head_dim=33",
+        "model.backbone.sizes.text.rope_theta=0",
+        "model.backbone.sizes.scale_factor=0",
+        "model.backbone.sizes.image_token_id=352",
+        "model.latent_loss_weight=-1",
+        "model.action_loss_weight=-1",
+        "model.cameras=[]",
+        "model.cameras=[primary,primary]",
+        "model.cameras=['']",
+        "model.num_empty_cameras=1",
+        "model.action.max_dim=0",
+        "model.state.max_dim=0",
+        "model.laq.camera=wrist",
+        "model.laq.code_dim=0",
+        "model.laq.codebook_size=0",
+        "model.laq.code_seq_len=0",
+        "data.request.image_deltas=[0,1,2]",
+        "data.request.image_deltas=[5]",
+    ];
+    each_is_refused::<VlaConfig>(&good, &words);
+    let of_mode = |mode: &'static str| [good.as_slice(), &[mode]].concat();
+    each_is_refused::<VlaConfig>(&of_mode("model.mode=actions"), &["model.action_loss_weight=0"]);
+    each_is_refused::<VlaConfig>(&of_mode("model.mode=latent"), &["model.latent_loss_weight=0"]);
+    each_is_refused::<VlaConfig>(&of_mode("model.latent_loss_weight=0"), &["model.action_loss_weight=0"]);
+}
+
+#[test]
+fn values_of_stage_3_that_cannot_be_meant_are_refused() {
+    let good = [
+        "experiment=lerobot_cotrain",
+        "lerobot.policy.laq_checkpoint_path=runs/teacher",
+        "lerobot.policy.stage2_artifact=runs/vla/artifacts/best",
+    ];
+    let words = [
+        "lerobot.policy_device=gpu",
+        "lerobot.policy_device=cuda:x",
+        "lerobot.policy.init_mode=artefact",
+        "lerobot.policy.stage3_training_mode=actions",
+        "lerobot.policy.laq_weights=fresh",
+        "lerobot.policy.action_loss_weight=-1",
+        "lerobot.policy.latent_loss_weight=-0.1",
+    ];
+    each_is_refused::<LerobotTrainConfig>(&good, &words);
+    let devices = ["mps", "auto", "cpu", "cuda", "cuda:1"].map(|device| format!("lerobot.policy_device={device}"));
+    for device in &devices {
+        let composed = compose(&our_root(), "config", &owned(&[good.as_slice(), &[device]].concat())).unwrap();
+        assert!(composed.extract::<LerobotTrainConfig>().is_ok(), "{device}");
+    }
 }
 
 #[test]

@@ -95,10 +95,22 @@ fn check_no_wandb(logging: &LoggingConfig) -> Checked {
     )
 }
 
-fn check_device(device: &str) -> Checked {
+/// Whether a text is `auto`, `cpu`, `cuda` or `cuda:N`.
+fn is_device(device: &str) -> bool {
     let index = device.strip_prefix("cuda:").map(|index| index.parse::<usize>().is_ok());
-    let good = matches!(device, "auto" | "cpu" | "cuda") || index == Some(true);
-    require(good, "device", format!("'{device}' is no device"), "set it to auto, cpu, cuda or cuda:N")
+    matches!(device, "auto" | "cpu" | "cuda") || index == Some(true)
+}
+
+fn check_device(device: &str) -> Checked {
+    let hint = "set it to auto, cpu, cuda or cuda:N";
+    require(is_device(device), "device", format!("'{device}' is no device"), hint)
+}
+
+/// LeRobot knows the devices of stages 1 and 2 and one more.
+pub(super) fn check_policy_device(device: &str) -> Checked {
+    let good = is_device(device) || device == "mps";
+    let hint = "set it to auto, cpu, cuda, cuda:N or mps";
+    require(good, "policy_device", format!("'{device}' is no device"), hint)
 }
 
 impl Check for ExperimentConfig {

@@ -1,6 +1,6 @@
 //! The trees of stage 3: what `lerobot-train` and `lerobot-eval` are started with.
 
-use super::check::check_run;
+use super::check::{Checked, check_policy_device, check_run, not_negative, require, section};
 use super::{ClusterConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, Stage, SweepConfig};
 use crate::{Check, Problem};
 use serde::{Deserialize, Serialize};
@@ -165,6 +165,8 @@ impl Check for LerobotConfig {
     fn check(&self) -> Result<(), Problem> {
         let own_amp = POLICY_KEYS.iter().filter(|(field, _)| *field != "use_amp").copied();
         said_once("policy", &self.policy, own_amp)?;
+        check_policy_device(&self.policy_device)?;
+        section("policy", self.check_shared_policy())?;
         self.check_start()?;
         said_once("dataset", &self.dataset, DATASET_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
@@ -210,7 +212,35 @@ impl Check for LerobotConfig {
     }
 }
 
+/// The type of the plugin's policy that shares its network with stage 2.
+const SHARED_POLICY: &str = "hlrp_smolvla_shared";
+/// Its fields that choose among words.
+const SHARED_CHOICES: [(&str, &[&str]); 3] = [
+    ("init_mode", &["artifact", "scratch", "smolvla"]),
+    ("stage3_training_mode", &["action", "latent", "multitask"]),
+    ("laq_weights", &["trained", "random"]),
+];
+
 impl LerobotConfig {
+    /// Fields of the plugin's policy that are given; the rest is for LeRobot to check.
+    fn check_shared_policy(&self) -> Checked {
+        if self.policy_type.as_deref() != Some(SHARED_POLICY) {
+            return Ok(());
+        }
+        let given = |name: &str| self.policy.get(name).filter(|value| !value.is_null());
+        for (name, known) in SHARED_CHOICES {
+            let Some(value) = given(name) else { continue };
+            let good = value.as_str().is_some_and(|word| known.contains(&word));
+            let known = known.join(", ");
+            require(good, name, format!("{value} is none of {known}"), format!("set it to one of {known}"))?;
+        }
+        for name in ["action_loss_weight", "latent_loss_weight"] {
+            let Some(value) = given(name) else { continue };
+            not_negative(name, value.as_f64().unwrap_or(f64::NAN))?;
+        }
+        Ok(())
+    }
+
     /// A policy of the plugin starts from an artifact of stage 2 exactly when it is to.
     fn check_start(&self) -> Result<(), Problem> {
         const KEY: &str = "policy.stage2_artifact";
@@ -245,6 +275,7 @@ impl Check for LerobotEvalConfig {
             let hint = "lerobot_eval.policy_path=runs/<run of train-lerobot>, or a checkpoint of LeRobot";
             return Err(Problem::new("policy_path", "which policy is to act?", hint).unset());
         }
+        check_policy_device(&self.policy_device)?;
         said_once("policy", &self.policy, POLICY_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;

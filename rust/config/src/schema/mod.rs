@@ -11,6 +11,7 @@ mod shared;
 mod stage;
 mod training;
 mod vla;
+mod vla_check;
 
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};

@@ -1,11 +1,9 @@
 //! The whole tree of stage 2.
 
-use super::check::{at_least, check_training, not_negative, positive, require, section};
 use super::{
-    ClusterConfig, DataConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, Stage, SweepConfig,
-    TrainingConfig, TrainingRun, ValidationConfig,
+    ClusterConfig, DataConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig, TrainingConfig,
+    ValidationConfig,
 };
-use crate::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -286,101 +284,5 @@ impl VlaValidationConfig {
             limit_batches: self.limit_batches,
             num_fixed_samples: self.num_fixed_samples,
         }
-    }
-}
-
-impl Check for VlaConfig {
-    const STAGE: Option<Stage> = Some(Stage::Vla);
-
-    fn check(&self) -> Result<(), Problem> {
-        check_training(&self.run())?;
-        section("model", self.model.check())?;
-        section("validation", at_least("num_flow_samples", self.validation.num_flow_samples, 1))?;
-        let request = &self.data.request;
-        require(
-            request.state_deltas.contains(&0.0),
-            "data.request.state_deltas",
-            "the policy sees the state of the present",
-            "let the list contain 0",
-        )?;
-        let num_actions = request.action_deltas.len() as i64;
-        let chunk_size = self.model.action.chunk_size;
-        require(
-            num_actions == 0 || num_actions == chunk_size || !self.model.mode.with_actions(),
-            "data.request.action_deltas",
-            format!("{num_actions} offsets for a chunk of model.action.chunk_size = {chunk_size} steps"),
-            "give one offset per step, or [] for the frames from the present on",
-        )
-    }
-}
-
-impl Check for VlaModelConfig {
-    fn check(&self) -> Result<(), Problem> {
-        not_negative("latent_loss_weight", self.latent_loss_weight)?;
-        not_negative("action_loss_weight", self.action_loss_weight)?;
-        require(!self.cameras.is_empty(), "cameras", "no camera", "name at least one role, such as [primary]")?;
-        require(
-            self.init_from.is_none() || self.arch == VlaArch::Expert,
-            "init_from",
-            "only the expert architecture starts from a LeRobot SmolVLA checkpoint",
-            "set it to null, or model.arch to expert",
-        )?;
-        section("backbone", self.backbone.check())?;
-        require(
-            self.tokenizer.is_some() || self.backbone.path.is_some(),
-            "tokenizer",
-            "there is no backbone folder whose tokenizer could be taken",
-            "give a folder with tokenizer.json and tokenizer_config.json",
-        )?;
-        require(
-            self.arch == VlaArch::Expert || self.cameras.len() == 1,
-            "cameras",
-            format!("{} cameras, the pooled architecture sees one", self.cameras.len()),
-            "name one role",
-        )?;
-        require(
-            self.arch == VlaArch::Expert || self.action.chunk_size == 1,
-            "action.chunk_size",
-            format!("{} steps, the pooled architecture predicts one", self.action.chunk_size),
-            "set it to 1",
-        )?;
-        section("action", at_least("chunk_size", self.action.chunk_size, 1))?;
-        section("prompt", at_least("max_length", self.prompt.max_length, 1))?;
-        section("flow", self.flow.check())?;
-        require(
-            self.laq.checkpoint.is_some() || !self.mode.with_latents(),
-            "laq.checkpoint",
-            "this mode learns latent actions, and no teacher is given",
-            "give a run directory or checkpoint folder of `hlrp train-laq`, or set model.mode=actions",
-        )
-        .map_err(Problem::unset)
-        .map_err(Problem::unset)
-    }
-}
-
-impl Check for BackboneConfig {
-    fn check(&self) -> Result<(), Problem> {
-        require(
-            self.path.is_some() || self.sizes.is_some(),
-            "path",
-            "neither a folder nor sizes for random weights",
-            "give the folder or Hugging Face name of a SmolVLM, or model.backbone.sizes",
-        )?;
-        self.num_text_layers.map_or(Ok(()), |num_layers| at_least("num_text_layers", num_layers, 1))
-    }
-}
-
-impl Check for FlowOptions {
-    fn check(&self) -> Result<(), Problem> {
-        at_least("num_steps", self.num_steps, 1)?;
-        positive("min_period", self.min_period)?;
-        require(
-            self.min_period < self.max_period,
-            "max_period",
-            format!("{} does not exceed the shortest period {}", self.max_period, self.min_period),
-            "0.004 and 4.0 are usual",
-        )?;
-        positive("time_beta_alpha", self.time_beta_alpha)?;
-        positive("time_beta_beta", self.time_beta_beta)
     }
 }
