@@ -58,7 +58,10 @@ def test_the_check_names_what_fails(plugin, tmp_path, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
     assert importlib.import_module("lerobot_policy_hlrp.check").main() == 1
-    assert "error: ImportError: hlrp_rs was built for torch 2.11.0, but this is 2.10.0" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "FAILED  The Rust half loads into this torch." in told.out
+    assert told.err.startswith("error: ImportError: hlrp_rs was built for torch 2.11.0, but this is 2.10.0\nhint: ")
+    assert "Traceback" not in told.err
 
 
 def test_lerobot_trains_the_smoke_policy_as_a_user_does(lerobot_environment, tmp_path):

@@ -7,7 +7,6 @@ same steps one by one and stops at the first that fails.
 import importlib
 import importlib.metadata
 import sys
-import traceback
 
 PACKAGE = "lerobot_policy_hlrp"
 POLICIES = ("hlrp_smoke", "hlrp_smolvla_shared")
@@ -60,14 +59,25 @@ def check_policies() -> str:
     return f"policies {', '.join(POLICIES)}"
 
 
+# Each step and what to do when it fails, unless its error says that itself.
+CHECKS = (
+    (check_name, "pip install the wheel of this package"),
+    (check_versions, "pip install lerobot, which brings torch"),
+    (check_bridge, "pip install the wheel of hlrp_rs that was built for this torch; `make wheel` builds it"),
+    (check_import, "pip install the wheels of this package and of hlrp_rs of one version"),
+    (check_policies, "pip install a LeRobot of the version that this package was made for"),
+)
+
+
 def main() -> int:
     """Prints one line per step; 0 when LeRobot will find everything, else 1."""
-    for check in (check_name, check_versions, check_bridge, check_import, check_policies):
+    for check, hint in CHECKS:
         try:
             print(f"ok      {check()}")
         except Exception as error:
-            traceback.print_exc()
-            print(f"FAILED  {check.__doc__}\nerror: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"FAILED  {check.__doc__}")
+            advice = "" if "hint:" in str(error) else f"\nhint: {hint}"
+            print(f"error: {type(error).__name__}: {error}{advice}", file=sys.stderr)
             return 1
     print("LeRobot will find these policies.")
     return 0
