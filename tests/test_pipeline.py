@@ -6,7 +6,9 @@ has everything real. It takes a minute, most of which LeRobot needs to start: no
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -155,6 +157,36 @@ def test_a_failed_step_stops_the_pipeline_and_is_repeated(command, lerobot, tmp_
 ACTIONS_ONLY = ["pipeline.lerobot.experiment=lerobot_tiny"]
 
 
+def test_a_step_that_failed_before_it_wrote_anything_names_no_log(command, lerobot, tmp_path):
+    lerobot.behave(lerobot=None)
+    result = run([*command, "pipeline.laq=null", "pipeline.vla=null", *ACTIONS_ONLY], env=lerobot.env())
+    assert result.returncode == 1 and not (tmp_path / "run/3_lerobot").exists()
+    assert "hint: what it printed above says why" in result.stderr and "3_lerobot/unified.log" not in result.stderr
+
+
+def test_what_is_the_pipelines_goes_to_every_step(command, lerobot, tmp_path):
+    words = [*command, "pipeline.laq=null", "pipeline.vla=null", *ACTIONS_ONLY]
+    plain = run([*words, "--dry-run"], env=lerobot.env()).stdout
+    assert not any(
+        part in plain for part in ["precision=", "logging.level=", "--allow-login-node", "cluster.", "--config"]
+    )
+
+    given = ["precision=32-true", "logging.level=warn", f"cluster.login_nodes=['{socket.gethostname()}*']"]
+    shown = run([*words, *given, "--allow-login-node", "--dry-run"], env=lerobot.env())
+    for word in ["precision=32-true", "logging.level=warn", "cluster.login_nodes=", "--allow-login-node"]:
+        assert shown.stdout.count(word) == 2, shown.stdout
+
+    refused = run([*words, *given], env=lerobot.env())
+    assert refused.returncode == 1 and "--allow-login-node" in refused.stderr, refused.stderr
+    lerobot.behave(exit=5)
+    assert run([*words, *given, "--allow-login-node"], env=lerobot.env()).returncode == 5
+    lerobot.behave(exit=None)
+    again = [program("hlrp"), "pipeline", "--resume", str(tmp_path / "run"), "--allow-login-node"]
+    result = run(again, env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    assert 'precision: "32-true"' in (tmp_path / "run/3_lerobot-2/config.yaml").read_text(), "kept for --resume"
+
+
 def test_a_step_that_has_run_keeps_its_settings(command, lerobot, tmp_path):
     words = [*command, "pipeline.laq=null", "pipeline.vla=null", *ACTIONS_ONLY]
     assert run(words, env=lerobot.env()).returncode == 0
@@ -176,6 +208,33 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_
     assert not run_dir.exists()
 
 
+@pytest.fixture
+def other_tree(tmp_path) -> Path:
+    """A configuration tree that nothing finds by itself: another primary file, and an experiment of its own."""
+    tree = tmp_path / "other tree"
+    shutil.copytree(REPO / "config", tree)
+    (tree / "config.yaml").rename(tree / "primary.yaml")
+    (tree / "experiment/lerobot_tiny.yaml").rename(tree / "experiment/lerobot_mine.yaml")
+    return tree
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_every_step_is_composed_from_the_tree_of_the_pipeline(command, lerobot, other_tree, tmp_path, by):
+    run_dir = tmp_path / "run"
+    relative = os.path.relpath(other_tree, REPO)
+    option, env = ([], {"HLRP_CONFIG_DIR": relative}) if by == "environment" else (["--config-dir", relative], {})
+    words = [*command, "pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot.experiment=lerobot_mine"]
+    words += ["--config-name=primary", *option]
+    shown = run([*words, "--dry-run"], env=lerobot.env(**env))
+    assert shown.stdout.count("--config-dir") == 2 == shown.stdout.count(f"'{other_tree}'"), shown.stdout
+
+    lerobot.behave(exit=5)
+    assert run(words, env=lerobot.env(**env)).returncode == 5
+    lerobot.behave(exit=None)
+    result = run([program("hlrp"), "pipeline", "--resume", str(run_dir)], env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "names"),
     [
@@ -183,6 +242,8 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_
             ["pipeline.rollouts.door_close.overrides=['lerobot_eval.seeed=1']"],
             ["pipeline.rollouts.door_close", "lerobot_eval.seed"],
         ),
+        (["pipeline.laq.overrides=['logging.run_dir=x']"], ["pipeline.laq.overrides", "logging.run_dir"]),
+        (["logging.use_wandb=true"], ["logging.use_wandb", "pipeline.lerobot.overrides"]),
         (["pipeline.vla.experiment=laq_tiny"], ["pipeline.vla.experiment", "laq"]),
         (["pipeline.lerobot.experiment=lerobot_tinny"], ["pipeline.lerobot", "lerobot_tinny"]),
         (

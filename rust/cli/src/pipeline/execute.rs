@@ -23,6 +23,16 @@ pub(super) struct Execution<'a> {
     pub(super) artifact: ArtifactChoice,
     /// This program, asked for at the start: a build while the pipeline runs puts another file in its place.
     pub(super) program: PathBuf,
+    /// What its steps have besides their words.
+    pub(super) options: &'a Options,
+}
+
+/// Options of the pipeline that its steps have too.
+pub(super) struct Options {
+    /// The configuration tree, for a new run; one that continues has its configuration.
+    pub(super) tree: Vec<String>,
+    /// For every run.
+    pub(super) allow_login_node: bool,
 }
 
 /// How it went.
@@ -61,11 +71,13 @@ impl Execution<'_> {
                 Start::Continue(run_dir) => {
                     tracing::info!("{} continues in {}", step.name, run_dir.display());
                     let words = vec!["--resume".to_owned(), run_dir.display().to_string()];
+                    let words = self.options.continued_run(words);
                     (run_dir.clone(), self.execute(index, step, &run_dir, words, signals)?)
                 }
                 Start::Anew(run_dir) => {
                     tracing::info!("{} starts in {}", step.name, run_dir.display());
-                    let words = handover::all_words(step, &handover::outputs(self.steps, &self.state), &run_dir);
+                    let outputs = handover::outputs(self.steps, &self.state);
+                    let words = self.options.new_run(handover::all_words(step, &outputs, &run_dir));
                     (run_dir.clone(), self.execute(index, step, &run_dir, words, signals)?)
                 }
             };
@@ -131,12 +143,24 @@ impl Execution<'_> {
     }
 }
 
+impl Options {
+    /// All arguments of a new run with these words.
+    fn new_run(&self, words: Vec<String>) -> Vec<String> {
+        self.continued_run(words.into_iter().chain(self.tree.iter().cloned()).collect())
+    }
+
+    /// All arguments of a run that goes on.
+    fn continued_run(&self, words: Vec<String>) -> Vec<String> {
+        words.into_iter().chain(self.allow_login_node.then(|| "--allow-login-node".to_owned())).collect()
+    }
+}
+
 /// The commands of a pipeline that starts anew in `run_dir`, as a shell reads them.
-pub(super) fn dry_run(steps: &[Step], run_dir: &Path, artifact: ArtifactChoice) -> Vec<String> {
+pub(super) fn dry_run(steps: &[Step], run_dir: &Path, artifact: ArtifactChoice, options: &Options) -> Vec<String> {
     let mut outputs = Vec::new();
     let commands = steps.iter().map(|step| {
         let step_dir = run_dir.join(&step.name);
-        let words = handover::all_words(step, &outputs, &step_dir);
+        let words = options.new_run(handover::all_words(step, &outputs, &step_dir));
         outputs.push((step.stage, handover::expected(step.stage, &step_dir, artifact)));
         invocation(PathBuf::from("hlrp"), step, words).to_shell()
     });

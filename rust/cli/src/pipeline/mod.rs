@@ -3,6 +3,8 @@
 //! | question | module |
 //! |---|---|
 //! | Which steps, and with which words? | [`steps`] |
+//! | What do all steps share with the pipeline? | [`shared`] |
+//! | From which configuration tree do they come? | [`tree`] |
 //! | What does a step take from those before it? | [`handover`] |
 //! | Which steps are done? | [`state`] |
 //! | How is a step started, continued or skipped? | [`execute`] |
@@ -12,9 +14,11 @@ mod execute;
 mod handover;
 mod html;
 mod options;
+mod shared;
 mod state;
 mod steps;
 mod summary;
+mod tree;
 
 pub(crate) use options::PipelineOptions;
 
@@ -24,7 +28,7 @@ use crate::{
     mistake::Mistake,
 };
 use anyhow::{Context, Result};
-use execute::{Execution, Outcome};
+use execute::{Execution, Options, Outcome};
 use hlrp_config::{Composed, from_resolved, schema::PipelineConfig};
 use hlrp_track::{
     RunDir, console,
@@ -38,7 +42,8 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use steps::{Step, Tree};
+use steps::Step;
+use tree::Tree;
 
 const NAME: &str = "hlrp pipeline";
 
@@ -51,10 +56,15 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
     let config: PipelineConfig = composed.extract_run()?;
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
-    let mut steps = steps::of(&config);
-    steps::check(&mut steps, &Tree::find(&options.config)?, &run_path, config.pipeline.artifact)?;
+    let former = State::read(&run_path)?;
+    let kept = former.as_ref().filter(|_| options.resume.is_some());
+    let tree = Tree::find(&options.config, kept.and_then(State::tree))?;
+    let passed_on = shared::passed_on(&composed, kept.map(State::passed_on));
+    let mut steps = steps::of(&config, &passed_on);
+    steps::check(&mut steps, &tree, &run_path, config.pipeline.artifact)?;
+    let step_options = Options { tree: tree.options(), allow_login_node: options.allow_login_node };
     if options.dry_run {
-        for command in execute::dry_run(&steps, &run_path, config.pipeline.artifact) {
+        for command in execute::dry_run(&steps, &run_path, config.pipeline.artifact, &step_options) {
             console::print(&command);
         }
         return Ok(ExitCode::SUCCESS);
@@ -64,12 +74,13 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     ensure_free(&run_path, 0, config.logging.min_free_gb)?;
     let program = std::env::current_exe().context("cannot tell where hlrp lies")?;
     let signals = Signals::listen()?;
-    let state = State::read_or_new(&run_path, &steps)?;
+    let state = State::of(former, &steps, &run_path)?.with_shared(tree, passed_on);
     let run_dir = open(&run_path, &config, &composed)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_path.display());
     let artifact = config.pipeline.artifact;
-    let mut execution = Execution { steps: &steps, state, run_dir: &run_path, artifact, program };
+    let mut execution =
+        Execution { steps: &steps, state, run_dir: &run_path, artifact, program, options: &step_options };
     let outcome = execution.run(&signals);
     finish(outcome, &execution.state, &steps, run_dir, &config)
 }
@@ -134,8 +145,9 @@ fn finish(
         Ok(Outcome::Failed { step, run_dir: of_step, code }) => {
             let reason = format!("{step} ended with exit code {code}");
             run_dir.finish(RunStatus::Failed { reason: reason.clone() })?;
-            let hint =
-                format!("{} says why; mend it and continue with: {again}", of_step.join("unified.log").display());
+            let log = Some(of_step.join("unified.log")).filter(|log| log.is_file());
+            let place = log.map_or_else(|| "what it printed above".to_owned(), |log| log.display().to_string());
+            let hint = format!("{place} says why; mend it and continue with: {again}");
             console::report_error(&Mistake::new(reason, hint));
             Ok(ExitCode::from(code))
         }

@@ -1,6 +1,6 @@
 //! `pipeline.json`: which steps are done, where each one writes, and how long it took.
 
-use super::steps::Step;
+use super::{steps::Step, tree::Tree};
 use crate::mistake::Mistake;
 use anyhow::{Context, Result, anyhow};
 use hlrp_track::fs::write_atomic;
@@ -17,6 +17,10 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct State {
     format: u32,
+    /// What the steps are composed from; a file of an older version does not say.
+    tree: Option<Tree>,
+    /// Words of every step that [`shared::passed_on`](super::shared::passed_on) found; as above.
+    passed_on: Option<Vec<String>>,
     /// In the order in which they run.
     pub(super) steps: Vec<StepState>,
 }
@@ -59,13 +63,13 @@ impl State {
         run_dir.join(FILE_NAME).is_file()
     }
 
-    /// What earlier runs in `run_dir` have done; nothing in a new one.
+    /// What earlier runs in `run_dir` have done; nothing where there was none.
     ///
     /// # Errors
-    /// The file is damaged, or describes other steps than these.
-    pub(super) fn read_or_new(run_dir: &Path, steps: &[Step]) -> Result<Self> {
+    /// The file is damaged.
+    pub(super) fn read(run_dir: &Path) -> Result<Option<Self>> {
         if !Self::exists(run_dir) {
-            return Ok(Self { format: FORMAT, steps: steps.iter().map(StepState::new).collect() });
+            return Ok(None);
         }
         let path = run_dir.join(FILE_NAME);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -73,16 +77,30 @@ impl State {
         if former.format != FORMAT {
             return Err(anyhow!("{} has format {}, not {FORMAT}", path.display(), former.format));
         }
-        former.continued(steps, run_dir)
+        Ok(Some(former))
     }
 
-    /// This state for `steps`, of which those that have started must be as they were.
-    fn continued(mut self, steps: &[Step], run_dir: &Path) -> Result<Self> {
+    /// The tree of the steps, where it is known.
+    pub(super) fn tree(&self) -> Option<Tree> {
+        self.tree.clone()
+    }
+
+    /// Words of every step.
+    pub(super) fn passed_on(&self) -> Vec<String> {
+        self.passed_on.clone().unwrap_or_default()
+    }
+
+    /// The state of `steps` after `former`; those that have started must be as they were.
+    ///
+    /// # Errors
+    /// One is not.
+    pub(super) fn of(former: Option<Self>, steps: &[Step], run_dir: &Path) -> Result<Self> {
+        let mut former = former.map(|state| state.steps).unwrap_or_default();
         let continued = steps.iter().map(|step| {
-            let Some(index) = self.steps.iter().position(|state| state.name == step.name) else {
+            let Some(index) = former.iter().position(|state| state.name == step.name) else {
                 return Ok(StepState::new(step));
             };
-            let state = self.steps.swap_remove(index);
+            let state = former.swap_remove(index);
             if state.status == Status::Waiting {
                 return Ok(StepState::new(step));
             }
@@ -95,7 +113,12 @@ impl State {
             }
         });
         let steps = continued.collect::<Result<_>>()?;
-        Ok(Self { format: FORMAT, steps })
+        Ok(Self { format: FORMAT, tree: None, passed_on: None, steps })
+    }
+
+    /// Adds what all steps share, for a pipeline that continues this one.
+    pub(super) fn with_shared(self, tree: Tree, passed_on: Vec<String>) -> Self {
+        Self { tree: Some(tree), passed_on: Some(passed_on), ..self }
     }
 
     /// Writes the file.

@@ -1,13 +1,10 @@
 //! The steps of a pipeline and the words of their command lines.
 
-use super::handover;
+use super::{handover, shared, tree::Tree};
 use crate::mistake::Mistake;
 use anyhow::{Context, Result};
-use hlrp_config::{
-    Composed, ConfigArgs, compose, find_root,
-    schema::{ArtifactChoice, PipelineConfig, Stage, StepConfig},
-};
-use std::path::{Path, PathBuf};
+use hlrp_config::schema::{ArtifactChoice, PipelineConfig, Stage, StepConfig};
+use std::path::Path;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +24,7 @@ pub(super) struct Step {
 }
 
 /// The steps in their order, as far as the pipeline's own configuration describes them; [`check`] completes them.
-pub(super) fn of(config: &PipelineConfig) -> Vec<Step> {
+pub(super) fn of(config: &PipelineConfig, passed_on: &[String]) -> Vec<Step> {
     let pipeline = &config.pipeline;
     let single = [
         ("laq", Stage::Laq, &pipeline.laq),
@@ -40,23 +37,13 @@ pub(super) fn of(config: &PipelineConfig) -> Vec<Step> {
     let rollouts = pipeline.rollouts.iter().map(|(name, step)| {
         (format!("4_rollout_{name}"), format!("pipeline.rollouts.{name}"), Stage::LerobotRollout, step)
     });
-    let shared = shared_words(config);
+    let shared = shared::words(config, passed_on);
     let step = |(name, key, stage, step): (_, _, _, &StepConfig)| {
         let experiment = [format!("experiment={}", step.experiment)];
         let words = experiment.iter().chain(&shared).chain(&step.overrides).cloned().collect();
         Step { name, key, stage, words, takes_artifact: false, takes_teacher: false }
     };
     single.chain(rollouts).map(step).collect()
-}
-
-/// What every step has in common with the pipeline.
-fn shared_words(config: &PipelineConfig) -> Vec<String> {
-    let cluster = format!("cluster={}", config.cluster.name);
-    let threads = config.num_threads.map(|threads| format!("num_threads={threads}"));
-    let seed = format!("seed={}", config.seed);
-    let device = format!("device={}", config.device);
-    let floor = format!("logging.min_free_gb={}", config.logging.min_free_gb);
-    [cluster, seed, device].into_iter().chain(threads).chain([floor]).collect()
 }
 
 /// Composes and checks the configuration of every step as it will be when the pipeline runs in `run_dir`, so that a mistake in the last
@@ -85,24 +72,4 @@ pub(super) fn check(steps: &mut [Step], tree: &Tree, run_dir: &Path, artifact: A
         outputs.push((stage, handover::expected(stage, &step_dir, artifact)));
     }
     Ok(())
-}
-
-/// The configuration tree that the steps are composed from.
-pub(super) struct Tree {
-    root: PathBuf,
-    config_name: String,
-}
-
-impl Tree {
-    /// The tree that the command line means.
-    ///
-    /// # Errors
-    /// There is none.
-    pub(super) fn find(config: &ConfigArgs) -> Result<Self> {
-        Ok(Self { root: find_root(config.config_dir.as_deref())?, config_name: config.config_name.clone() })
-    }
-
-    fn compose(&self, words: &[String]) -> Result<Composed> {
-        Ok(compose(&self.root, &self.config_name, words)?)
-    }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct PipelineConfig {
     /// Seed of every step.
     pub seed: u64,
-    /// Unused here: each step has its own.
+    /// Number format of every step, where the pipeline's experiment or a word sets it; else each has its own.
     pub precision: Precision,
     /// Device of every step.
     pub device: String,
@@ -81,6 +81,12 @@ impl Check for PipelineConfig {
     const STAGE: Option<Stage> = Some(Stage::Pipeline);
 
     fn check(&self) -> Result<(), Problem> {
+        if self.logging.use_wandb {
+            let message = "stages 1 and 2 log to no service";
+            let hint = "set it to false; for stage 3 put logging.use_wandb=true and lerobot.wandb_enable=true into \
+                        pipeline.lerobot.overrides";
+            return Err(Problem::new("logging.use_wandb", message, hint));
+        }
         let steps = &self.pipeline;
         let none = steps.laq.is_none() && steps.vla.is_none() && steps.lerobot.is_none() && steps.rollouts.is_empty();
         if none {
@@ -90,6 +96,27 @@ impl Check for PipelineConfig {
         if let Some(name) = steps.rollouts.keys().find(|name| !good(name)) {
             let message = format!("'{name}' cannot name a directory");
             return Err(Problem::new("pipeline.rollouts", message, "use letters, digits, '_' and '-'"));
+        }
+        steps.all().try_for_each(|(key, step)| step.check().map_err(|problem| problem.inside(&key)))
+    }
+}
+
+impl StepsConfig {
+    /// The steps with their keys.
+    fn all(&self) -> impl Iterator<Item = (String, &StepConfig)> {
+        let single = [("laq", &self.laq), ("vla", &self.vla), ("lerobot", &self.lerobot)];
+        let single = single.into_iter().filter_map(|(name, step)| Some((format!("pipeline.{name}"), step.as_ref()?)));
+        single.chain(self.rollouts.iter().map(|(name, step)| (format!("pipeline.rollouts.{name}"), step)))
+    }
+}
+
+impl Check for StepConfig {
+    fn check(&self) -> Result<(), Problem> {
+        const RUN_DIR: &str = "logging.run_dir";
+        let key = |word: &str| word.trim_start_matches(['+', '~']).split('=').next().unwrap_or_default().to_owned();
+        if self.overrides.iter().any(|word| key(word) == RUN_DIR) {
+            let message = format!("{RUN_DIR} of a step is a folder of the pipeline's run directory");
+            return Err(Problem::new("overrides", message, format!("remove it here, set {RUN_DIR} of the pipeline")));
         }
         Ok(())
     }

@@ -1,0 +1,60 @@
+//! The configuration tree that the steps are composed from: here, and again by each step.
+
+use anyhow::{Context, Result};
+use hlrp_config::{Composed, ConfigArgs, compose, env, find_root};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The primary file where `--config-name` names no other.
+const PRIMARY: &str = "config";
+
+/// A tree and its primary file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Tree {
+    /// Its folder; absolute where the user has named it.
+    config_dir: PathBuf,
+    config_name: String,
+    /// Whether the user has named it, with an option or the environment; if not, each step finds it as the pipeline did.
+    is_named: bool,
+}
+
+impl Tree {
+    /// The tree that the command line means; a pipeline that continues keeps the one it was started with, `former`, unless
+    /// `--config-dir` names another place for it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn find(config: &ConfigArgs, former: Option<Self>) -> Result<Self> {
+        if let Some(former) = former.filter(|tree| tree.is_named && config.config_dir.is_none()) {
+            return Ok(Self { config_dir: find_root(Some(&former.config_dir))?, ..former });
+        }
+        let is_named = config.config_dir.is_some()
+            || std::env::var_os(env::CONFIG_DIR).is_some_and(|value| !value.is_empty())
+            || config.config_name != PRIMARY;
+        let found = find_root(config.config_dir.as_deref())?;
+        let config_dir = if is_named {
+            found.canonicalize().with_context(|| format!("cannot read {}", found.display()))?
+        } else {
+            found
+        };
+        Ok(Self { config_dir, config_name: config.config_name.clone(), is_named })
+    }
+
+    /// # Errors
+    /// A mistake in the tree or in a word.
+    pub(super) fn compose(&self, words: &[String]) -> Result<Composed> {
+        Ok(compose(&self.config_dir, &self.config_name, words)?)
+    }
+
+    /// The options that give it to a step.
+    pub(super) fn options(&self) -> Vec<String> {
+        if !self.is_named {
+            return Vec::new();
+        }
+        let mut options = vec!["--config-dir".to_owned(), self.config_dir.display().to_string()];
+        if self.config_name != PRIMARY {
+            options.extend(["--config-name".to_owned(), self.config_name.clone()]);
+        }
+        options
+    }
+}
