@@ -1,5 +1,6 @@
 //! The command lines; their comments are the help.
 
+use super::flags::CHANGEABLE_ON_RESUME;
 use clap::Args;
 use hlrp_config::{Composed, ConfigArgs, ConfigError, from_resolved};
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ const TRAIN_EXAMPLES: &str = "\
 Examples:
   hlrp train-lerobot experiment=lerobot_tiny                                a minute on two CPU cores
   hlrp train-lerobot experiment=lerobot_tiny --dry-run                      the command that would run
-  hlrp train-lerobot experiment=lerobot_artifact lerobot.policy.stage2_artifact=runs/<stage 2>/artifacts/best
+  hlrp train-lerobot experiment=lerobot_smolvla_shared_tiny lerobot.policy.stage2_artifact=runs/<stage 2>/artifacts/best
   hlrp train-lerobot experiment=lerobot_tiny lerobot.policy_type=null lerobot.policy_path=runs/<stage 3>   train further
   hlrp train-lerobot experiment=lerobot_tiny lerobot.num_processes=2        data-parallel, through accelerate
   hlrp train-lerobot --resume runs/2026-01-31_12-00-00_lerobot_tiny
@@ -36,12 +37,17 @@ Exit codes: 0 done, 2 mistake in the configuration, else 1 or what lerobot-eval 
 pub(crate) struct TrainOptions {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Continue the run in this directory from LeRobot's last checkpoint; further words change steps, log_freq, save_freq,
-    /// env_eval_freq, num_workers, wandb_enable or extra_args of section lerobot.
-    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
+    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"], help = resume_help())]
     pub(super) resume: Option<PathBuf>,
     #[command(flatten)]
     pub(super) common: CommonOptions,
+}
+
+fn resume_help() -> String {
+    format!(
+        "Continue the run in this directory from LeRobot's last checkpoint; further words can change, below lerobot: {}",
+        CHANGEABLE_ON_RESUME.join(", ")
+    )
 }
 
 /// Options of `hlrp rollout-lerobot`.
