@@ -122,7 +122,7 @@ def train(arguments: list[str], behaviour: dict) -> None:
 
     output, steps = Path(flag(arguments, "output_dir")), int(flag(arguments, "steps"))
     if behaviour.get("exit"):
-        print("something is wrong inside LeRobot", file=sys.stderr)
+        print(behaviour.get("error", "something is wrong inside LeRobot"), file=sys.stderr)
         sys.exit(behaviour["exit"])
     for step in range(10, steps + 1, 10):
         print(f"\rTraining {step}/{steps}", end="", file=sys.stderr)

@@ -176,6 +176,11 @@ def test_a_dry_run_writes_nothing(lerobot, tmp_path):
     assert result.returncode == 0 and sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_needs_what_the_policy_starts_from(lerobot):
+    words = ["+lerobot.policy={init_mode: artifact, stage2_artifact: /nowhere}", "--dry-run"]
+    refused(train(lerobot, *TRAIN, *words), 2, "lerobot.policy.stage2_artifact", "/nowhere")
+
+
 def test_several_processes_go_through_accelerate(lerobot):
     result = train(
         lerobot, *TRAIN, "lerobot.num_processes=2", "lerobot.accelerate_args=['--main_process_port=0']", "--dry-run"
@@ -199,7 +204,7 @@ def test_several_processes_go_through_accelerate(lerobot):
         (["lerobot.dataset_episodes={a: 1}"], ["lerobot.dataset_episodes"]),
         (["+lerobot.optimizer={type: adamw}"], ["lerobot.optimizer", "lr"]),
         (["lerobot.env.MUJOCO_GL=[a]"], ["lerobot.env.MUJOCO_GL"]),
-        (["~lerobot.steps"], ["lerobot.steps", "config/lerobot/train.yaml"]),
+        (["~lerobot.steps"], ["lerobot.steps", "missing"]),
         (["+lerobot.policy.init_mode=artifact"], ["lerobot.policy.stage2_artifact", "artifacts/best"]),
         (["+lerobot.policy={init_mode: scratch, stage2_artifact: x}"], ["lerobot.policy.stage2_artifact", "scratch"]),
         (["lerobot.dataset_root=/nowhere"], ["lerobot.dataset_root", "/nowhere"]),
@@ -248,6 +253,22 @@ def test_the_exit_code_of_a_failed_training_is_passed_on(lerobot, tmp_path):
     assert session(tmp_path / "run")["reason"] == "lerobot-train ended with exit code 3"
 
 
+EXCEPTION = """Traceback (most recent call last):
+  File "modeling.py", line 7, in __init__
+    raise ValueError(message)
+ValueError: the artifact has no tokenizer
+hint: export it again
+"""
+
+
+def test_the_exception_of_a_failed_training_is_repeated(lerobot, tmp_path):
+    lerobot.behave(exit=1, error=EXCEPTION)
+    result = train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run")
+    own = result.stderr[result.stderr.rindex("error:") :]
+    assert own.startswith("error: lerobot-train ended with exit code 1: ValueError: the artifact has no tokenizer\n")
+    assert "\nhint: export it again\n" in own and str(tmp_path / "run/unified.log") in own, own
+
+
 def interrupted(lerobot: FakeLerobot, run_dir: Path) -> subprocess.CompletedProcess:
     """A training that gets Ctrl-C after 20 steps."""
     lerobot.behave(wait_at=20)
@@ -294,6 +315,9 @@ def test_a_continued_training_keeps_what_its_checkpoint_holds(lerobot, tmp_path)
     assert train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run").returncode == 0
     result = train(lerobot, "--resume", tmp_path / "run", "lerobot.batch_size=4")
     refused(result, 2, "lerobot.batch_size", "lerobot.policy_path")
+    changeable = result.stderr.split("changeable below lerobot: ")[1].split(";")[0]
+    text = run([program("hlrp"), "train-lerobot", "--help"]).stdout
+    assert changeable in " ".join(text.split()), "the help has the same list"
 
 
 def test_a_killed_command_takes_lerobot_with_it(lerobot, tmp_path):

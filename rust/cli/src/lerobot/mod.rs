@@ -11,10 +11,12 @@
 //! | Where are LeRobot's checkpoints? | [`checkpoints`] |
 //! | What did its trainer log? | [`training_log`] |
 //! | What did its evaluator find? | [`evaluation`] |
+//! | Why did it fail? | [`exception`] |
 
 mod checkpoints;
 mod environment;
 mod evaluation;
+mod exception;
 mod flags;
 mod inherit;
 mod installation;

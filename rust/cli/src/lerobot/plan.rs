@@ -153,16 +153,26 @@ fn refuse_other_changes(overrides: &[String]) -> Result<()> {
 }
 
 /// # Errors
-/// The dataset's folder or a file that the policy needs is not there.
-pub(super) fn refuse_missing_files(config: &LerobotTrainConfig) -> Result<()> {
-    let lerobot = &config.lerobot;
-    let of_policy = PATHS.into_iter().filter_map(|field| {
-        Some((format!("lerobot.policy.{field}"), PathBuf::from(lerobot.policy.get(field)?.as_str()?)))
-    });
-    let root = lerobot.dataset_root.clone().map(|root| ("lerobot.dataset_root".to_owned(), root));
-    match of_policy.chain(root).find(|(_, path)| !path.exists()) {
+/// A file that the policy needs is not there.
+pub(super) fn refuse_missing_files_of_policy(config: &LerobotTrainConfig) -> Result<()> {
+    PATHS.into_iter().try_for_each(|field| {
+        let path = config.lerobot.policy.get(field).and_then(serde_json::Value::as_str);
+        refuse_missing(&format!("lerobot.policy.{field}"), path.map(Path::new))
+    })
+}
+
+/// A dry run may be for another machine, where the dataset is.
+///
+/// # Errors
+/// The dataset's folder is not there.
+pub(super) fn refuse_missing_dataset(config: &LerobotTrainConfig) -> Result<()> {
+    refuse_missing("lerobot.dataset_root", config.lerobot.dataset_root.as_deref())
+}
+
+fn refuse_missing(key: &str, path: Option<&Path>) -> Result<()> {
+    match path.filter(|path| !path.exists()) {
         None => Ok(()),
-        Some((key, path)) => {
+        Some(path) => {
             Err(Mistake::new(format!("{key}: {} does not exist", path.display()), format!("set {key}")).into())
         }
     }

@@ -5,7 +5,7 @@ use super::{
     inherit::Simulator,
     options::RolloutOptions,
     prepare::{self, Needs},
-    train::{all_cores, failed},
+    train::{all_cores, failed, length},
 };
 use crate::child::{self, Ended, Signals, Tee};
 use anyhow::Result;
@@ -55,8 +55,9 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
     needs(&config).complete(&mut invocation, Some(&simulator.kind), run_dir.path())?;
     let tee = Tee::new(&run_dir.log_file(), Box::new(|_| {}))?;
+    let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    finish(ended, run_dir, &config.lerobot_eval.output_dir)
+    finish(ended, run_dir, &config.lerobot_eval.output_dir, log_start)
 }
 
 /// Folder of the policy, or its name on the Hub.
@@ -99,7 +100,7 @@ fn open(
 }
 
 /// Records how the run ended, and prints the table.
-fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path) -> Result<ExitCode> {
+fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
     if ended.code != 0 || ended.is_interrupted {
         let reason = match ended.is_interrupted {
@@ -107,7 +108,7 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path) -> Result<ExitCode> 
             false => format!("lerobot-eval ended with exit code {}", ended.code),
         };
         run_dir.finish(RunStatus::Failed { reason })?;
-        return failed("lerobot-eval", ended, &path);
+        return failed("lerobot-eval", ended, &path, log_start);
     }
     let results = evaluation::read_eval_info(output_dir)?;
     evaluation::write_results(&path, &results)?;

@@ -2,8 +2,9 @@
 
 use super::{
     checkpoints::{self, last_checkpoint},
+    exception::last_exception,
     options::TrainOptions,
-    plan::{Plan, needs, refuse_missing_files},
+    plan::{Plan, needs, refuse_missing_dataset, refuse_missing_files_of_policy},
     prepare,
     training_log::TrainingLog,
 };
@@ -36,12 +37,13 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plan = Plan::new(options, &config)?;
+    refuse_missing_files_of_policy(&config)?;
     if options.common.dry_run {
         console::print(&plan.invocation(&config).to_shell());
         return Ok(ExitCode::SUCCESS);
     }
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
-    refuse_missing_files(&config)?;
+    refuse_missing_dataset(&config)?;
     ensure_free(&plan.run_dir, 0, config.logging.min_free_gb)?;
     let signals = Signals::listen()?;
     let versions = needs(&config).prepare()?;
@@ -58,8 +60,9 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     let mut invocation = plan.invocation(&config);
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
     needs(&config).complete(&mut invocation, config.lerobot.env_type.as_deref(), run_dir.path())?;
+    let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    finish(ended, run_dir, &plan.output_dir)
+    finish(ended, run_dir, &plan.output_dir, log_start)
 }
 
 /// Number of CPU cores.
@@ -68,7 +71,7 @@ pub(crate) fn all_cores() -> usize {
 }
 
 /// Records how the run ended, draws its curve and prints its table.
-fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path) -> Result<ExitCode> {
+fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
     let checkpoint = last_checkpoint(output_dir);
     let rows = read_metrics(&path.join(METRICS))?;
@@ -106,23 +109,35 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path) -> Result<ExitCode> 
         return Ok(ExitCode::from(EXIT_INTERRUPTED));
     }
     if !is_finished {
-        return failed("lerobot-train", ended, &path);
+        return failed("lerobot-train", ended, &path, log_start);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that LeRobot failed, and passes its exit code on.
-pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path) -> Result<ExitCode> {
+/// Bytes of a log so far.
+pub(super) fn length(log: &Path) -> usize {
+    std::fs::read(log).map_or(0, |text| text.len())
+}
+
+/// Says that LeRobot failed and, where it is known, why; and passes its exit code on. What LeRobot printed is in the run directory's log
+/// from the byte `log_start` on.
+pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path, log_start: usize) -> Result<ExitCode> {
     let log = run_dir.join("unified.log");
     let mut text = match ended.is_interrupted {
         true => format!("{program} was stopped by a signal; there is no checkpoint to continue from"),
         false => format!("{program} ended with exit code {}", ended.code),
     };
-    let logged = std::fs::read_to_string(&log).unwrap_or_default();
+    let logged = std::fs::read(&log).unwrap_or_default();
+    let logged = String::from_utf8_lossy(logged.get(log_start..).unwrap_or_default());
+    let reason = last_exception(&logged).filter(|_| !ended.is_interrupted);
+    if let Some(reason) = &reason {
+        text.push_str(&format!(": {reason}"));
+    }
     if let Some(line) = logged.lines().find(|line| line.contains("Could not import third-party plugin")) {
         text.push_str(&format!("\nhint: LeRobot could not use the policy plugin ({})", line.trim()));
     }
-    text.push_str(&format!("\nhint: its last lines above and in {} say why", log.display()));
+    let place = if reason.is_some() { "everything that it printed is" } else { "its last lines say why, above and" };
+    text.push_str(&format!("\nhint: {place} in {}", log.display()));
     console::report_error(anyhow!(text).as_ref());
     Ok(ExitCode::from(if ended.code == 0 { EXIT_INTERRUPTED } else { ended.code }))
 }
