@@ -90,6 +90,15 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
             let message = format!("'{word}' chooses an option, but {} is a finished configuration", path.display());
             return Err(ConfigError::new(ErrorKind::Defaults, message).hint("override single keys: a.b=value"));
         }
+        if replaces_section(&tree, &change) {
+            let message = format!(
+                "'{word}' chooses an option of the group '{}', but groups cannot be changed in {}",
+                change.key,
+                path.display()
+            );
+            let hint = format!("a resumed run keeps its groups; override single keys: {}.KEY=value", change.key);
+            return Err(ConfigError::new(ErrorKind::Defaults, message).hint(hint));
+        }
         apply(&mut tree, &change)?;
     }
     let composition = Composition {
@@ -100,6 +109,12 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
         files: vec![(path.to_path_buf(), String::new())],
     };
     composition.resolve()
+}
+
+/// Whether a word puts plain text in the place of a whole section, as the choice of an option does.
+fn replaces_section(tree: &Node, change: &Override) -> bool {
+    let section = tree.get(&change.key).is_some_and(|node| node.as_map().is_some());
+    section && matches!(&change.value, Some(Value::Str(text)) if !text.contains("${"))
 }
 
 /// A suggestion for a changed key of a single word that may have meant a group.

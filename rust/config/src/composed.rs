@@ -1,6 +1,8 @@
 //! The finished configuration: values without references, each with its history.
 
-use crate::{Composition, ConfigError, ErrorKind, Node, Origin, apply, error::Result, extract, interpolation, yaml};
+use crate::{
+    Composition, ConfigError, ErrorKind, Node, Origin, apply, error::Result, extract, interpolation, node::join, yaml,
+};
 use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeMap,
@@ -37,6 +39,17 @@ impl Composition {
     /// The values with their references.
     pub fn tree(&self) -> &Node {
         &self.tree
+    }
+
+    /// The word that removed a key, or a section around it.
+    pub(crate) fn removed_by(&self, key: &str) -> Option<&str> {
+        let removes = |word: &&String| {
+            let removed = word.strip_prefix('~').map(|rest| rest.split('=').next().unwrap_or(rest));
+            removed.is_some_and(|removed| {
+                key.strip_prefix(removed).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
+        self.words.iter().rev().find(removes).map(String::as_str)
     }
 }
 
@@ -101,6 +114,11 @@ impl Composed {
     /// There is no such key.
     pub fn explain(&self, key: &str) -> Result<Explanation> {
         let node = self.tree.get(key).ok_or_else(|| {
+            if let Some(word) = self.raw.removed_by(key) {
+                let message = format!("there is no key '{key}': the word '{word}' removed it");
+                return ConfigError::new(ErrorKind::UnknownKey, message)
+                    .hint("leave the word out to see what set the key");
+            }
             let error = ConfigError::new(ErrorKind::UnknownKey, format!("there is no key '{key}'"));
             let hint = apply::similar_key(&self.tree, key);
             error.hint(hint.unwrap_or_else(|| "`hlrp config show` lists the keys".into()))
@@ -112,8 +130,21 @@ impl Composed {
             reference: raw.map(Node::summary),
             origin: node.origin.clone(),
             overrode: node.overrode.iter().rev().cloned().collect(),
+            parts: parts(node, key),
         })
     }
+}
+
+/// The values inside a section with the places that set them; a list is one value.
+fn parts(node: &Node, path: &str) -> Vec<(String, String, Origin)> {
+    let inner = |(key, child): (&String, &Node)| {
+        let path = join(path, key);
+        match child.as_map().filter(|map| !map.is_empty()) {
+            Some(_) => parts(child, &path),
+            None => vec![(path, child.summary(), child.origin.clone())],
+        }
+    };
+    node.as_map().into_iter().flatten().flat_map(inner).collect()
 }
 
 /// References are done, so a `${` that is left is text.
@@ -141,10 +172,18 @@ pub struct Explanation {
     pub origin: Origin,
     /// The values it overrode, newest first.
     pub overrode: Vec<(String, Origin)>,
+    /// Of a section: the path of each value in it, the value, and the place that set it.
+    pub parts: Vec<(String, String, Origin)>,
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.parts.is_empty() {
+            return self
+                .parts
+                .iter()
+                .try_for_each(|(key, value, origin)| writeln!(f, "{key} = {value}  set by {origin}"));
+        }
         writeln!(f, "{} = {}", self.key, self.value)?;
         match &self.reference {
             Some(reference) => writeln!(f, "  set by    {}  as {reference}", self.origin)?,

@@ -2,7 +2,8 @@
 //! each value comes from.
 
 use crate::{
-    Check, Composed, ConfigError, ErrorKind, Node, Source, Value, error::Result, node::join, schema::STAGE_KEY, suggest,
+    Check, Composed, ConfigError, ErrorKind, Node, Origin, Source, Value, error::Result, node::join, schema::STAGE_KEY,
+    suggest,
 };
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -32,7 +33,9 @@ fn ensure_stage<T: Check>(composed: &Composed) -> Result<()> {
     let Some(stage) = T::STAGE else { return Ok(()) };
     match composed.tree().get(STAGE_KEY) {
         Some(node) if !node.is_missing() && node.as_str() != Some(stage.name()) => {
-            let message = format!("{STAGE_KEY} is '{}', but this program trains '{}'", node.summary(), stage.name());
+            let (command, wanted) = (stage.command(), stage.name());
+            let message =
+                format!("{STAGE_KEY} is '{}', but `hlrp {command}` is for experiments of '{wanted}'", node.summary());
             let error = ConfigError::new(ErrorKind::Value, message).at(&node.origin);
             Err(error.hint("choose an experiment of this stage; `hlrp config list experiment` shows them"))
         }
@@ -153,6 +156,10 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
             let mut error = ConfigError::new(ErrorKind::UnknownKey, format!("there is no key '{key}'"));
             if let Some(node) = tree.get(&key) {
                 error = error.at(&node.origin);
+                if let Some(file) = file_of_group(&node.origin, name) {
+                    let hint = "to set keys of other sections begin the file with the line '# @package _global_'";
+                    return error.hint(format!("{file} sets keys below '{key}', the name of its folder; {hint}"));
+                }
             }
             error.hint(match suggest::closest(name, expected.iter().copied()) {
                 Some(best) => format!("did you mean '{}'?", join(&parent, best)),
@@ -161,9 +168,16 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
         }
         Kind::MissingField(name) => {
             let key = join(&path, name);
-            let message = format!("the key '{key}' is missing");
-            let file = section_file(composed, &key);
-            ConfigError::new(ErrorKind::MissingKey, message).hint(format!("set it in {file}, or add +{key}=..."))
+            let error = ConfigError::new(ErrorKind::MissingKey, format!("the key '{key}' is missing"));
+            if let Some(word) = composed.raw().removed_by(&key) {
+                return error.at(&Origin::word(word)).hint("leave out the word, which removes the key");
+            }
+            match nearest(tree, &path).map(|section| &section.origin) {
+                Some(origin @ Origin { source: Source::Word(_), .. }) => {
+                    error.at(origin).hint(format!("give '{name}' in this word as well, or add +{key}=..."))
+                }
+                _ => error.hint(format!("set it in {}, or add +{key}=...", section_file(composed, &key))),
+            }
         }
         kind => {
             let set = tree.get(&path).map(Node::summary);
@@ -182,6 +196,12 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
             result.hint(type_hint(kind, &path, composed))
         }
     }
+}
+
+/// The file that an origin names, if it lies in a folder of this name.
+fn file_of_group(origin: &Origin, group: &str) -> Option<String> {
+    let Source::File(path) = &origin.source else { return None };
+    (path.parent()?.file_name()? == group).then(|| path.display().to_string())
 }
 
 /// The name of a type for people.

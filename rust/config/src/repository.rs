@@ -127,9 +127,21 @@ impl Repository {
         names
     }
 
+    /// "did you mean ...?" or the groups there are, for a group that does not exist.
+    pub(crate) fn groups_hint(&self, group: &str) -> String {
+        let groups = self.groups();
+        match suggest::closest(group, groups.iter().map(String::as_str)) {
+            Some(best) => format!("did you mean the group '{best}'?"),
+            None => format!("groups: {}", groups.join(", ")),
+        }
+    }
+
     /// "did you mean ...?" and the options there are.
     pub(crate) fn options_hint(&self, option: &str) -> String {
         let (group, name) = option.rsplit_once('/').unwrap_or(("", option));
+        if !group.is_empty() && !self.is_group(group) {
+            return self.groups_hint(group);
+        }
         let options = self.options(group);
         let place = if group.is_empty() { self.root.display().to_string() } else { format!("group '{group}'") };
         match suggest::closest(name, options.iter().map(String::as_str)) {
