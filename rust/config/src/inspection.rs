@@ -1,7 +1,7 @@
 //! Composing every file of a tree, to find mistakes before a run does.
 
 use crate::{
-    Composed, ConfigError, compose, compose_raw,
+    Composed, ConfigError, Node, Value, compose, compose_raw,
     error::Result,
     num_runs,
     repository::{self, Repository},
@@ -46,6 +46,7 @@ pub enum Outcome {
 /// There is no such folder. Mistakes inside the tree are findings.
 pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
     let repository = Repository::open(root)?;
+    let config_name = config_name.strip_suffix(".yaml").unwrap_or(config_name);
     let whole = |words: &[String]| check_given(root, config_name, words);
     let mut findings = Vec::new();
     let mut add = |subject: String, result: Result<Vec<String>>| {
@@ -56,15 +57,30 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
         };
         findings.push(Finding { subject, outcome });
     };
-    add(config_name.to_string(), compose_raw(root, config_name, &[]).map(|_| Vec::new()));
-    let choices = repository.nested_options(EXPERIMENT).into_iter().map(|option| format!("{EXPERIMENT}={option}"));
-    let experiments: Vec<String> = choices.collect();
+    let primary = compose_raw(root, config_name, &[]);
+    let chosen: Vec<String> = primary.iter().flat_map(|primary| primary.choices().keys().cloned()).collect();
+    // A group that the primary file does not name is added to its list.
+    let choice = |group: &str, option: &str| {
+        let plus = if chosen.iter().any(|key| key == group) || primary.is_err() { "" } else { "+" };
+        format!("{plus}{group}={option}")
+    };
+    add(config_name.to_string(), primary.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
+    for other in repository.options("").into_iter().filter(|name| name != config_name) {
+        add(other.clone(), compose_raw(root, &other, &[]).map(|_| Vec::new()));
+    }
+    let experiments: Vec<String> =
+        repository.nested_options(EXPERIMENT).iter().map(|option| choice(EXPERIMENT, option)).collect();
     for choice in &experiments {
         add(choice.clone(), whole(std::slice::from_ref(choice)));
     }
     for group in repository.groups().into_iter().filter(|group| !repository::is_below(group, EXPERIMENT)) {
         for option in repository.files(&group) {
             let file = format!("{group}/{option}");
+            if changes_choices(&repository, &file) {
+                let choice = choice(&group, &option);
+                add(choice.clone(), whole(std::slice::from_ref(&choice)));
+                continue;
+            }
             add(file.clone(), compose_raw(root, &file, &[]).map(|_| Vec::new()));
         }
     }
@@ -75,6 +91,18 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+/// Whether a file sets keys of the whole tree and overrides choices that the primary file makes: it means something
+/// only together with that file.
+fn changes_choices(repository: &Repository, file: &str) -> bool {
+    let Ok(Some(document)) = repository.load(file) else { return false };
+    let is_override = |entry: &Node| {
+        let map = entry.as_map();
+        map.is_some_and(|map| map.keys().any(|key| key.split_whitespace().any(|word| word == "override")))
+    };
+    let Some(Value::List(entries)) = document.root.child("defaults").map(|list| &list.value) else { return false };
+    document.package.as_deref() == Some("_global_") && entries.iter().any(is_override)
 }
 
 /// What stands in for a value that only the user can give, such as the path of a checkpoint.
