@@ -231,6 +231,7 @@ DIFFERENCES = {
     "null in text": ("x: null\ny: a${x}\n", [], REFUSED, {"x": None, "y": "aNone"}),
     "a list in text": ("x: [1]\ny: a${x}\n", [], REFUSED, {"x": [1], "y": "a[1]"}),
     "a deletion behind a reference": ("x: {k: 1}\ny: ${x}\n", ["~y.k"], REFUSED, {"x": {}, "y": {}}),
+    "a tab after a value": ("x: 1\t# note\n", [], {"x": 1}, REFUSED),
     "keys are text": ("on: b\n", [], {"on": "b"}, {"True": "b"}),
     "hydra's own section": ("x: 1\n", ["hydra.run.dir=/y"], REFUSED, {"x": 1}),
     "a list function": ("x: [2, 1]\n", ["x=sort([2,1])"], REFUSED, {"x": [1, 2]}),
@@ -252,6 +253,15 @@ def test_group_header_keeps_its_meaning(tmp_path):
     (tmp_path / "config.yaml").write_text("defaults:\n  - g: a\n")
     (tmp_path / "g" / "a.yaml").write_text("# @package _group_\nx: 1\n")
     assert ours(tmp_path, []) == hydra(tmp_path, [], version_base="1.1") == plain({"g": {"x": 1}})
+
+
+def test_an_option_may_be_named_with_its_ending(tmp_path):
+    (tmp_path / "g").mkdir()
+    (tmp_path / "config.yaml").write_text("defaults:\n  - g: a.yaml\n  - _self_\n")
+    (tmp_path / "g" / "a.yaml").write_text("x: 1\n")
+    (tmp_path / "g" / "b.yaml").write_text("x: 2\n")
+    assert ours(tmp_path, []) == hydra(tmp_path, []) == plain({"g": {"x": 1}})
+    assert ours(tmp_path, ["g=b.yaml"]) == hydra(tmp_path, ["g=b.yaml"]) == plain({"g": {"x": 2}})
 
 
 def test_references_in_defaults_lists_are_refused(tmp_path):

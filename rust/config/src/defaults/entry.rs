@@ -151,6 +151,7 @@ impl Entry {
             Target::Group { options: Chosen::One(option), .. } => option,
             _ => return None,
         };
+        let name = name.strip_suffix(".yaml").unwrap_or(name);
         let group = self.group_path();
         Some(if group.is_empty() { name.to_string() } else { format!("{group}/{name}") })
     }
