@@ -1,22 +1,25 @@
 //! What a half-typed override can become.
 
-use crate::{compose_raw, find_root, node::Node, node::join, repository::Repository};
+use crate::{compose_raw, node::Node, node::join, repository::Repository};
 use std::path::Path;
 
-/// The overrides that `word` can be completed to, sorted: `group=`, `group=option`, `key.path=`. Nothing where the tree
-/// cannot be read, because a shell has no place for an error while it completes.
-pub fn complete(word: &str) -> Vec<String> {
-    match find_root(None) {
-        Ok(root) => complete_in(&root, "config", word),
-        Err(_) => Vec::new(),
-    }
+/// What is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completed {
+    /// `group=`, `group=option`, `key.path=`
+    Overrides,
+    /// `key.path`
+    Keys,
 }
 
-fn complete_in(root: &Path, config_name: &str, word: &str) -> Vec<String> {
+/// What `word` can be completed to, sorted; sections as `key.`. Nothing where the tree below `root` cannot be read,
+/// because a shell has no place for an error while it completes.
+pub fn complete(root: &Path, config_name: &str, word: &str, what: Completed) -> Vec<String> {
     let Ok(repository) = Repository::open(root) else { return Vec::new() };
     let bare = word.trim_start_matches(['+', '~']);
     let prefix = &word[..word.len() - bare.len()];
     let mut candidates = match bare.split_once('=') {
+        Some(_) if what == Completed::Keys => Vec::new(),
         Some((group, _)) => {
             let group_path = group.split('@').next().unwrap_or(group);
             let options =
@@ -25,8 +28,14 @@ fn complete_in(root: &Path, config_name: &str, word: &str) -> Vec<String> {
         }
         None => {
             let tree = compose_raw(root, config_name, &[]).map(|composition| composition.tree().clone());
-            let groups = repository.groups().into_iter().map(|group| format!("{group}="));
-            groups.chain(tree.map(|tree| keys(&tree, bare)).unwrap_or_default()).collect::<Vec<String>>()
+            let keys = tree.map(|tree| keys(&tree, bare)).unwrap_or_default().into_iter();
+            match what {
+                Completed::Keys => keys.map(|key| key.trim_end_matches('=').to_string()).collect(),
+                Completed::Overrides => {
+                    let groups = repository.groups().into_iter().map(|group| format!("{group}="));
+                    groups.chain(keys).collect::<Vec<String>>()
+                }
+            }
         }
     };
     candidates.retain(|candidate| candidate.starts_with(bare));
@@ -50,16 +59,19 @@ fn keys(tree: &Node, typed: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn completed(word: &str) -> Vec<String> {
-        complete_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config"), "config", word)
+    fn completed(word: &str, what: Completed) -> Vec<String> {
+        complete(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config"), "config", word, what)
     }
 
     #[test]
     fn groups_options_and_keys_complete() {
-        assert!(completed("exp").contains(&"experiment=".to_string()));
-        assert!(completed("experiment=laq_t").contains(&"experiment=laq_tiny".to_string()));
-        assert_eq!(completed("training.optimizer.l"), ["training.optimizer.lr="]);
-        assert_eq!(completed("++training.opt"), ["++training.optimizer."]);
-        assert!(completed("nothing_like_this").is_empty());
+        let overrides = |word| completed(word, Completed::Overrides);
+        assert!(overrides("exp").contains(&"experiment=".to_string()));
+        assert!(overrides("experiment=laq_t").contains(&"experiment=laq_tiny".to_string()));
+        assert_eq!(overrides("training.optimizer.l"), ["training.optimizer.lr="]);
+        assert_eq!(overrides("++training.opt"), ["++training.optimizer."]);
+        assert!(overrides("nothing_like_this").is_empty());
+        assert_eq!(completed("training.optimizer.l", Completed::Keys), ["training.optimizer.lr"]);
+        assert_eq!(completed("experimen", Completed::Keys), ["experiment."]);
     }
 }

@@ -37,7 +37,7 @@ mod yaml;
 pub use args::ConfigArgs;
 pub use catalog::{Group, GroupOption, groups};
 pub use check::{Check, Problem, ProblemKind};
-pub use completion::complete;
+pub use completion::{Completed, complete};
 pub use compose::{Composition, compose, compose_raw, from_resolved};
 pub use composed::{Composed, Explanation, read_yaml};
 pub use difference::{Difference, diff};

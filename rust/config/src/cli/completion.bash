@@ -9,7 +9,10 @@ _hlrp() {
     elif [[ $COMP_CWORD -eq 2 && ${COMP_WORDS[1]} == config ]]; then
         candidates=$(hlrp config --help 2>/dev/null | sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p')
     else
-        candidates=$(hlrp config complete -- "$word" 2>/dev/null)
+        local arguments=(@TREE@)
+        # The key of `hlrp config explain` has no value.
+        [[ $COMP_CWORD -eq 3 && ${COMP_WORDS[1]} == config && ${COMP_WORDS[2]} == explain ]] && arguments+=(--keys)
+        candidates=$(hlrp config complete "${arguments[@]}" -- "$word" 2>/dev/null)
     fi
     # Bash ends words at '=', so it replaces only what stands behind it.
     local kept=""

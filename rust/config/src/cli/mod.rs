@@ -1,10 +1,12 @@
 //! `hlrp config`: what can be chosen, what a choice gives, and where each value comes from.
 
+mod completion;
+mod diff;
 mod show;
 
 use crate::{
-    Composed, ConfigArgs, ConfigError, ErrorKind, Finding, Outcome, complete, compose, diff, find_root, from_resolved,
-    groups, inspect, inspection::EXPERIMENT, num_runs, sweep,
+    ConfigArgs, ConfigError, ErrorKind, Finding, Outcome, compose, find_root, groups, inspect, inspection::EXPERIMENT,
+    num_runs, repository::Repository, sweep,
 };
 use clap::{Args, Subcommand};
 use std::{
@@ -54,13 +56,13 @@ pub enum ConfigCommand {
     #[command(after_help = SWEEP_EXAMPLE)]
     Sweep(ConfigArgs),
     /// Print the script that teaches a shell to complete groups, options and keys: source <(hlrp config completion)
-    Completion,
+    Completion {
+        #[command(flatten)]
+        tree: TreeArgs,
+    },
     /// Print what a half-typed override can become; the completion script calls it.
     #[command(hide = true)]
-    Complete {
-        #[arg(allow_hyphen_values = true)]
-        word: String,
-    },
+    Complete(completion::CompleteArgs),
     /// Compose every file of the tree and check every experiment; exit code 2 when one is wrong.
     Check {
         #[command(flatten)]
@@ -94,12 +96,10 @@ pub fn run(command: &ConfigCommand) -> Result<ExitCode, ConfigError> {
         ConfigCommand::List { group, tree } => list(group.as_deref(), tree),
         ConfigCommand::Show(arguments) => show::show(arguments),
         ConfigCommand::Explain { key, config } => print(&config.compose()?.explain(key)?.to_string()),
-        ConfigCommand::Diff { left, right, tree } => differences(left, right, tree),
+        ConfigCommand::Diff { left, right, tree } => diff::differences(left, right, tree),
         ConfigCommand::Sweep(config) => print_sweep(config),
-        ConfigCommand::Completion => print(include_str!("completion.bash")),
-        ConfigCommand::Complete { word } => {
-            print(&complete(word).into_iter().map(|line| line + "\n").collect::<String>())
-        }
+        ConfigCommand::Completion { tree } => print(&completion::script(tree)?),
+        ConfigCommand::Complete(arguments) => print(&completion::candidates(arguments)),
         ConfigCommand::Check { tree } => check(tree),
     }
 }
@@ -118,9 +118,8 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
     let root = tree.root()?;
     let groups = groups(&root)?;
     if let Some(name) = only.filter(|name| groups.iter().all(|group| group.name != *name)) {
-        let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
         let error = ConfigError::new(ErrorKind::File, format!("there is no group '{name}'"));
-        return Err(error.hint(format!("groups: {}", names.join(", "))));
+        return Err(error.hint(Repository::open(&root)?.groups_hint(name)));
     }
     let mut text = String::new();
     for group in groups.iter().filter(|group| only.is_none_or(|name| group.name == name)) {
@@ -154,31 +153,6 @@ fn print_sweep(config: &ConfigArgs) -> Result<ExitCode, ConfigError> {
 fn shell_quoted(word: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-+./=:,@%".contains(char);
     if word.chars().all(is_plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
-    let mut text = String::new();
-    for difference in diff(&side(left, tree)?, &side(right, tree)?) {
-        let value = |value: Option<String>| value.unwrap_or_else(|| "(no such key)".into());
-        text += &format!("{}: {} -> {}\n", difference.key, value(difference.left), value(difference.right));
-    }
-    print(&text)
-}
-
-/// A run directory, overrides, or the name of an experiment.
-fn side(name: &str, tree: &TreeArgs) -> Result<Composed, ConfigError> {
-    let path = Path::new(name);
-    if path.join("config.yaml").is_file() {
-        return from_resolved(&path.join("config.yaml"), &[]);
-    }
-    if path.is_file() {
-        return from_resolved(path, &[]);
-    }
-    let words = match name.contains('=') {
-        true => name.split_whitespace().map(str::to_string).collect(),
-        false => vec![format!("experiment={name}")],
-    };
-    compose(&tree.root()?, &tree.config_name, &words)
 }
 
 fn check(tree: &TreeArgs) -> Result<ExitCode, ConfigError> {

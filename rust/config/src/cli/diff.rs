@@ -1,0 +1,82 @@
+//! `hlrp config diff`
+
+use super::{TreeArgs, print};
+use crate::{
+    Composed, ConfigError, ErrorKind, compose, diff, from_resolved, inspection::EXPERIMENT, repository::Repository,
+};
+use std::{path::Path, process::ExitCode};
+
+pub(super) fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
+    let mut text = String::new();
+    for difference in diff(&side(left, tree)?, &side(right, tree)?) {
+        let value = |value: Option<String>| value.unwrap_or_else(|| "(no such key)".into());
+        text += &format!("{}: {} -> {}\n", difference.key, value(difference.left), value(difference.right));
+    }
+    print(&text)
+}
+
+/// A run directory, overrides, or the name of an experiment.
+fn side(name: &str, tree: &TreeArgs) -> Result<Composed, ConfigError> {
+    let path = Path::new(name);
+    if path.join("config.yaml").is_file() {
+        return from_resolved(&path.join("config.yaml"), &[]);
+    }
+    if path.is_file() {
+        return from_resolved(path, &[]);
+    }
+    let root = tree.root()?;
+    let is_option = Repository::open(&root)?.nested_options(EXPERIMENT).iter().any(|option| option == name);
+    let is_place = name.starts_with(['/', '.']) || path.is_dir();
+    let words = match name.contains('=') || name.starts_with(['~', '+']) {
+        true if !is_place => split_words(name),
+        false if is_option || !(is_place || name.contains('/')) => vec![format!("{EXPERIMENT}={name}")],
+        _ => {
+            let what = if path.exists() { "holds no config.yaml" } else { "does not exist" };
+            let error = ConfigError::new(ErrorKind::File, format!("the run directory {name} {what}"));
+            return Err(
+                error.hint("name a run directory, an experiment, or overrides in quotes: 'seed=1 model.dim=64'")
+            );
+        }
+    };
+    compose(&root, &tree.config_name, &words)
+}
+
+/// Cuts overrides at blanks outside of quotes and brackets. A pair of quotes around a whole word is the shell's and
+/// goes; quotes inside a word belong to its value.
+fn split_words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let (mut quote, mut depth) = (None, 0_usize);
+    for char in text.chars() {
+        let word = words.last_mut().expect("there is always a last word");
+        match (quote, char) {
+            (Some(open), _) if open == char => quote = None,
+            (None, '\'' | '"') => quote = Some(char),
+            (None, '[' | '{' | '(') => depth += 1,
+            (None, ']' | '}' | ')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if quote.is_none() && depth == 0 && char.is_whitespace() {
+            words.push(String::new());
+        } else {
+            word.push(char);
+        }
+    }
+    let unquoted = |word: String| {
+        let inner = ['\'', '"'].into_iter().find_map(|quote| word.strip_prefix(quote)?.strip_suffix(quote));
+        inner.map(str::to_string).unwrap_or(word)
+    };
+    words.into_iter().filter(|word| !word.is_empty()).map(unquoted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_words;
+
+    #[test]
+    fn blanks_in_quotes_and_brackets_do_not_cut() {
+        assert_eq!(split_words("a=1  b=2"), ["a=1", "b=2"]);
+        assert_eq!(split_words("a=[1, 2] b={c: 1, d: [2, 3]}"), ["a=[1, 2]", "b={c: 1, d: [2, 3]}"]);
+        assert_eq!(split_words("a='x, y' b=\"it's [\" c=1"), ["a='x, y'", "b=\"it's [\"", "c=1"]);
+        assert_eq!(split_words("'a=x y' b=1"), ["a=x y", "b=1"]);
+    }
+}
