@@ -26,6 +26,23 @@ def test_explain_names_the_command_line_and_the_file_that_it_overrode():
     assert "config/training/laq.yaml:" in result.stdout
 
 
+def test_explain_of_a_section_names_the_place_of_each_value():
+    result = config("explain", "training.optimizer", "training.optimizer.lr=3e-4")
+    lines = result.stdout.splitlines()
+    assert "training.optimizer.lr = 0.0003  set by command line: training.optimizer.lr=3e-4" in lines
+    others = [line for line in lines if not line.startswith("training.optimizer.lr ")]
+    assert others
+    for line in others:
+        assert re.fullmatch(r"training\.optimizer\.\w+ = .*  set by config/training/laq\.yaml:\d+", line), line
+
+
+def test_a_removed_key_names_the_word_that_removed_it():
+    names = ["model.dim", "'~model.dim' removed it"]
+    assert_one_error(config("explain", "model.dim", "~model.dim"), names)
+    assert_one_error(config("show", "~model.dim"), ["'model.dim' is missing (command line: ~model.dim)"])
+    assert_one_error(config("show", "+data.sources.b={root: x}"), ["(command line: +data.sources.b={root: x})"])
+
+
 def test_check_composes_every_file_and_every_experiment_with_every_cluster():
     start = time.perf_counter()
     result = config("check")
@@ -70,6 +87,26 @@ def test_check_names_a_wrong_file(tmp_path):
     assert "WRONG  g/broken" in result.stdout and "broken.yaml:1" in result.stdout
 
 
+def test_check_composes_what_changes_choices_through_the_primary_file(tmp_path):
+    """In a tree of another project: an option of any group that overrides a choice, and further primary files."""
+    files = {
+        "config": "defaults: [{model: a}, _self_]\nwidth: ${model.dim}\n",
+        "second": "defaults: [{model: c}, _self_]\n",
+        "model/a": "dim: 1\n",
+        "model/b": "dim: 2\n",
+        "study/good": "# @package _global_\ndefaults: [{override /model: b}]\nwidth: 3\n",
+        "study/bad": "# @package _global_\ndefaults: [{override /model: c}]\n",
+    }
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    result = config("check", "--config-dir", tmp_path)
+    assert result.returncode == 2
+    for line in ["ok     config", "ok     model/b", "ok     +study=good", "WRONG  +study=bad", "WRONG  second"]:
+        assert f"{line}\n" in result.stdout, result.stdout
+    assert result.stdout.endswith("6 composed, 2 wrong\n")
+
+
 NOT_SET = "HLRP_TEST_NOT_SET"
 MISTAKES = [
     (["experimnt=laq_tiny"], ["experimnt", "did you mean 'experiment'?"]),
@@ -103,6 +140,10 @@ WRONG_TREES = {
     ),
     "a missing option": ({"config": "defaults:\n  - g: b\n", "g/a": "x: 1\n"}, ["config.yaml:2", "did you mean 'a'?"]),
     "a variable that is not set": ({"config": "a: ${oc.env:HLRP_TEST_NOT_SET}\n"}, ["config.yaml:1", NOT_SET]),
+    "a group that is not there": (
+        {"config": "defaults: [{/modle@model: a}]\n", "model/a": "x: 1\n"},
+        ["config.yaml:1", "did you mean the group 'model'?"],
+    ),
     "a list over a section": ({"config": "defaults: [g@_global_: a, _self_]\nx: [1]\n", "g/a": "x: {y: 1}\n"}, ["x: "]),
 }
 
@@ -114,6 +155,27 @@ def test_a_mistake_in_a_file_is_named_with_its_line(name, tmp_path):
         (tmp_path / f"{file}.yaml").parent.mkdir(exist_ok=True)
         (tmp_path / f"{file}.yaml").write_text(text)
     assert_one_error(config("show", "--config-dir", tmp_path), names)
+
+
+def test_a_user_file_without_its_header_is_told_to_begin_with_it(tmp_path):
+    shutil.copytree(REPO / "config", tmp_path / "config")
+    user_file = tmp_path / "config" / "user_config" / "local.yaml"
+    user_file.write_text("cluster:\n  storage_root: /my/storage\n")
+    result = config("show", "--config-dir", tmp_path / "config")
+    assert_one_error(result, ["user_config/local.yaml", "# @package _global_"])
+    user_file.write_text("# @package _global_\n" + user_file.read_text())
+    assert "storage_root: /my/storage" in config("show", "--config-dir", tmp_path / "config").stdout
+
+
+def test_a_group_cannot_be_changed_on_resume(tmp_path):
+    (tmp_path / "config.yaml").write_text(config("show", "experiment=pipeline_tiny").stdout)
+    result = run([program("hlrp"), "pipeline", "--resume", tmp_path, "experiment=laq_pixel"])
+    assert_one_error(result, ["'experiment=laq_pixel'", "groups cannot be changed"])
+
+
+def test_a_command_says_for_which_experiments_it_is():
+    result = run([program("hlrp"), "pipeline", "experiment=laq_tiny"])
+    assert_one_error(result, ["experiment.stage is 'laq'", "`hlrp pipeline` is for experiments of 'pipeline'"])
 
 
 def assert_one_error(result: subprocess.CompletedProcess, names: list[str]) -> None:
@@ -165,10 +227,22 @@ def test_show_reads_back_and_diff_names_what_changed(tmp_path):
     assert as_json["training"]["max_steps"] == 2000
 
 
+def test_diff_takes_quoted_overrides_and_names_a_directory_that_is_not_there(tmp_path):
+    result = config("diff", "seed=1", "seed=2 cluster.login_nodes=[a, b] experiment.description='x, y'")
+    assert result.returncode == 0, result.stderr
+    assert "seed: 1 -> 2\n" in result.stdout
+    assert "-> [a,b]\n" in result.stdout and "-> x, y\n" in result.stdout
+    for side in [tmp_path / "gone", "runs/gone"]:
+        assert_one_error(config("diff", "laq_tiny", side), [f"the run directory {side} does not exist"])
+    assert_one_error(config("diff", "laq_tiny", tmp_path), ["holds no config.yaml"])
+    assert_one_error(config("diff", "laq_tiny", "laq_tinny"), ["did you mean 'laq_tiny'?"])
+
+
 def test_list_shows_groups_and_options():
     result = config("list")
     assert "\nexperiment\n" in result.stdout and "\n  laq_tiny " in result.stdout
     assert config("list", "nothing").returncode == 2
+    assert_one_error(config("list", "experimnt"), ["did you mean the group 'experiment'?"])
 
 
 @pytest.mark.parametrize(
@@ -180,12 +254,28 @@ def test_list_shows_groups_and_options():
         ("hlrp train-laq cluster=mcml_a100_", ["mcml_a100_40", "mcml_a100_80"]),
         ("hlrp train-laq data/loader=n", ["node"]),
         ("hlrp train-laq experiment=laq_tiny training.optimizer.l", ["training.optimizer.lr="]),
+        ("hlrp config explain training.optimizer.l", ["training.optimizer.lr"]),
+        ("hlrp config explain seed training.optimizer.l", ["training.optimizer.lr="]),
     ],
 )
 def test_the_shell_completes(line, expected):
     """As bash does it: it splits words at '=' and replaces only the last part."""
+    assert completed(line) == expected
+
+
+def test_the_shell_completes_for_another_tree(tmp_path):
+    (tmp_path / "my tree" / "robot").mkdir(parents=True)
+    (tmp_path / "my tree" / "config.yaml").write_text("colour: red\n")
+    (tmp_path / "my tree" / "robot" / "arm.yaml").write_text("x: 1\n")
+    of_tree = ["--config-dir", str(tmp_path / "my tree")]
+    assert completed("hlrp config show colo", *of_tree) == ["colour="]
+    assert completed("hlrp config show +robot=", *of_tree) == ["arm"]
+
+
+def completed(line: str, *of_tree: str) -> list[str]:
+    """What bash offers at the end of a line, with the script for a tree."""
     script = """
-source <(hlrp config completion)
+source <(hlrp config completion "${@:2}")
 COMP_LINE=$1 COMP_POINT=${#1} COMP_WORDBREAKS=$' \\t\\n=:'
 IFS=$' \\t\\n' read -ra COMP_WORDS <<< "${1//=/ = }"
 COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
@@ -193,8 +283,7 @@ _hlrp 2>/dev/null
 printf '%s\\n' "${COMPREPLY[@]}"
 """
     environment = os.environ | {"PATH": f"{TARGET}:{os.environ['PATH']}"}
-    result = run(["bash", "-c", script, "bash", line], env=environment)
-    assert result.stdout.split() == expected, result.stderr
+    return run(["bash", "-c", script, "bash", line, *of_tree], env=environment).stdout.split()
 
 
 def keys_of(file: Path) -> dict[str, bool]:
