@@ -255,7 +255,24 @@ def test_no_teacher_for_latent_actions(tmp_path):
 
 
 def test_teacher_that_is_not_there(tmp_path):
-    refused(tmp_path / "run", tmp_path / "nowhere", code=1, names=[str(tmp_path / "nowhere"), "train-laq"])
+    """The error says everything once."""
+    nowhere = str(tmp_path / "nowhere")
+    result = run(words_for(tmp_path / "run", nowhere))
+    error = one_error(result, CONFIG_ERROR, ["model.laq.checkpoint", nowhere, "train-laq"])
+    assert error.count(nowhere) == 1 and error.count("hint:") == 1, error
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokenizer_that_is_not_there(tmp_path, uninterrupted):
+    words = f"model.tokenizer={tmp_path}"
+    names = ["model.tokenizer", str(tmp_path), "tokenizer.json", "hint:"]
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
+
+
+@pytest.mark.parametrize("option", ["width_multiplier=0.01", "num_layers=3"])
+def test_expert_that_cannot_be_built(tmp_path, uninterrupted, option):
+    words = f"model.expert.{option}"
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=[words.split("=")[0] + ": ", "hint:"])
 
 
 def test_teacher_of_other_sizes(tmp_path, uninterrupted):
@@ -276,7 +293,7 @@ def test_spacing_that_confirms_the_teachers(tmp_path, uninterrupted, uninterrupt
 
 @pytest.mark.parametrize("key", ["model.cameras=[wrist]", "model.laq.camera=wrist"])
 def test_camera_that_the_data_lacks(tmp_path, uninterrupted, key):
-    names = [key.split("=")[0], "wrist", "primary", "hint:"]
+    names = [key.split("=")[0], "wrist", "data.sources.<name>.cameras", "hint:"]
     refused(tmp_path / "run", uninterrupted, key, code=CONFIG_ERROR, names=names)
 
 

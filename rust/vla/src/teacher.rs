@@ -12,6 +12,8 @@ use crate::artifact::{PairSpacing, TeacherIdentity};
 use crate::{LatentConfig, LatentTarget, VlaError};
 use hlrp_laq::{LaqInference, Parts};
 use hlrp_torch::Autocast;
+use hlrp_track::console::error_text;
+use hlrp_train::TrainError;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -49,13 +51,12 @@ impl Teacher {
     /// # Errors
     /// A folder that is no whole checkpoint of stage 1.
     pub fn load(path: &Path, weights: TeacherWeights, device: Device) -> Result<Self, VlaError> {
-        let hint = "give a checkpoint folder or run directory of `hlrp train-laq`";
-        let refuse = |problem: String| VlaError::file(path, problem, hint);
+        let refuse = |problem: String| VlaError::file(path, problem, HINT);
         let model = match weights {
             TeacherWeights::Trained => LaqInference::load(path, Parts::Encoder, device),
             TeacherWeights::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
         };
-        let model = model.map_err(|error| refuse(format!("{error:#}")))?;
+        let model = model.map_err(|error| unreadable(path, &error))?;
         let manifest = model.manifest();
         let sha256 = match weights {
             TeacherWeights::Trained => {
@@ -143,6 +144,18 @@ impl Teacher {
     pub fn vectors(&self, codes_BS: &Tensor) -> Tensor {
         Tensor::embedding(&self.codebook_KD, codes_BS, -1, false, false)
     }
+}
+
+/// What to do about a checkpoint that cannot be a teacher.
+const HINT: &str = "give a checkpoint folder or run directory of `hlrp train-laq`";
+
+/// The cause with `path` once, and with one hint: its own where a checkpoint is damaged and it knows a whole one.
+fn unreadable(path: &Path, error: &anyhow::Error) -> VlaError {
+    let text = error_text(error.as_ref());
+    let (problem, own_hint) = text.split_once("\nhint: ").unwrap_or((&text, HINT));
+    let is_damaged = matches!(error.downcast_ref(), Some(TrainError::Damaged { .. }));
+    let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(problem);
+    VlaError::file(path, problem, if is_damaged { own_hint } else { HINT })
 }
 
 /// Rows `[K,D]` with mean 0 and deviation 1 in every column.

@@ -135,7 +135,7 @@ impl ExpertConfig {
         if self.action.action_dim > self.action.max_action_dim {
             let problem =
                 format!("{} numbers exceed max_action_dim = {}", self.action.action_dim, self.action.max_action_dim);
-            return Err(VlaError::config("action.action_dim", problem, "raise model.action.max_action_dim"));
+            return Err(VlaError::config("action.action_dim", problem, "raise model.action.max_dim"));
         }
         Ok(())
     }

@@ -166,7 +166,7 @@ impl PrefixEmbedder<'_> {
         let size = state_BN.size();
         if size.len() != 2 || size[0] != num_samples || size[1] > max_dim {
             let problem = format!("shape {size:?} where [{num_samples}, at most {max_dim}] is needed");
-            return Err(VlaError::input("state", problem, "raise model.max_state_dim"));
+            return Err(VlaError::input("state", problem, "raise model.state.max_dim"));
         }
         Ok(pad_last(state_BN, max_dim))
     }

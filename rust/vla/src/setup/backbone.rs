@@ -1,6 +1,6 @@
 //! The backbone's sizes, weights and tokenizer.
 
-use super::mistake;
+use super::mistake::mistake;
 use crate::{BACKBONE, POOLED_BACKBONE, VlaModel};
 use hlrp_config::schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig};
 use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmFolder, TextConfig, VisionConfig, locate};
@@ -14,6 +14,10 @@ fn folder(config: &BackboneConfig) -> anyhow::Result<Option<PathBuf>> {
 /// The folder with the tokenizer.
 pub(super) fn tokenizer_folder(config: &VlaModelConfig) -> anyhow::Result<PathBuf> {
     match &config.tokenizer {
+        Some(folder) if !folder.join("tokenizer.json").is_file() => {
+            let problem = format!("{}: there is no tokenizer.json in it", folder.display());
+            Err(mistake("model.tokenizer", problem, "give a folder with tokenizer.json and tokenizer_config.json"))
+        }
         Some(folder) => Ok(folder.clone()),
         None => Ok(folder(&config.backbone)?.unwrap_or_default()),
     }

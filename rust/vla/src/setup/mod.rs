@@ -1,6 +1,7 @@
 //! From a configuration to a policy under training and its data.
 
 mod backbone;
+mod mistake;
 mod policy;
 mod request;
 mod scaling;
@@ -10,10 +11,10 @@ pub(crate) use request::Requests;
 
 use crate::{FreezeConfig, Mode, Objective, Processor, Teacher, TeacherWeights, VlaError, VlaModel, VlaTask, freeze};
 use hlrp_config::schema::{self, DataConfig, VlaConfig};
-use hlrp_config::{ConfigError, Problem};
 use hlrp_data::lerobot::Info;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
 use hlrp_train::LoaderData;
+use mistake::{as_mistake, mistake};
 use std::sync::Arc;
 use tch::Device;
 
@@ -21,7 +22,7 @@ use tch::Device;
 /// none are read for it.
 ///
 /// # Errors
-/// [`ConfigError`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.
+/// [`hlrp_config::ConfigError`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.
 pub fn prepare(
     config: &VlaConfig,
     device: Device,
@@ -57,20 +58,6 @@ pub fn prepare(
     Ok((task, data))
 }
 
-/// A mistake in the configuration, as the program reports those.
-fn mistake(key: &str, problem: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    ConfigError::from(Problem::new(key, problem, hint)).into()
-}
-
-/// Errors about values of the configuration become mistakes in it.
-fn as_mistake(error: impl Into<anyhow::Error>) -> anyhow::Error {
-    let error = error.into();
-    match error.downcast_ref::<VlaError>() {
-        Some(VlaError::Config { key, problem, hint }) => mistake(&format!("model.{key}"), problem, hint),
-        _ => error,
-    }
-}
-
 /// The teacher, if the mode needs one, with the sizes that the configuration confirms.
 fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>> {
     let options = &config.model.laq;
@@ -81,7 +68,12 @@ fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>
         schema::TeacherWeights::Trained => TeacherWeights::Trained,
         schema::TeacherWeights::Random => TeacherWeights::Random { seed: config.seed },
     };
-    let teacher = Teacher::load(path, weights, device)?;
+    let teacher = Teacher::load(path, weights, device).map_err(|error| match error {
+        VlaError::File { path, problem, hint } => {
+            mistake("model.laq.checkpoint", format!("{}: {problem}", path.display()), hint)
+        }
+        other => other.into(),
+    })?;
     let identity = teacher.identity();
     let confirmed = [
         ("codebook_size", options.codebook_size, identity.codebook_size),

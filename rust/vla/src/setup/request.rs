@@ -3,7 +3,7 @@
 //! Training needs the present, the teacher's later frame and the actions from the present on. Validation compares with what repeating
 //! the past would predict, so its samples also hold one frame pair and one action before.
 
-use super::mistake;
+use super::mistake::mistake;
 use crate::PairSpacing;
 use crate::task::Moments;
 use hlrp_config::schema::{DeltaUnit, RequestConfig, VlaConfig};

@@ -1,6 +1,6 @@
 //! Scaling of states and actions from the statistics of the datasets.
 
-use super::mistake;
+use super::mistake::mistake;
 use crate::{Normalization, NormalizationMode};
 use hlrp_config::schema::{FeatureScaling, SourceConfig};
 use hlrp_data::lerobot::{FeatureStats, Info, read_stats};
