@@ -39,7 +39,8 @@ def refused_before_the_run(tmp_path: Path, *words: object, code: int, names: lis
 def test_missing_dataset(tmp_path):
     missing = tmp_path / "nowhere"
     words = f"data.sources.metaworld_mt5.root={missing}"
-    refused_before_the_run(tmp_path, words, code=1, names=[str(missing), "hint:"])
+    names = ["data.sources.metaworld_mt5.root", str(missing), "hint:"]
+    refused_before_the_run(tmp_path, words, code=CONFIG_ERROR, names=names)
 
 
 def test_v21_dataset_says_how_to_convert(tmp_path, dataset):
@@ -62,9 +63,25 @@ def test_parquet_with_a_missing_column(tmp_path, dataset):
     refused_before_the_run(tmp_path, words, code=1, names=[TABLE, "action"])
 
 
-def test_camera_that_is_not_there(tmp_path):
-    words = "data.sources.metaworld_mt5.cameras.primary=observation.images.wrist"
-    refused_before_the_run(tmp_path, words, code=1, names=["observation.images.wrist", "observation.image"])
+@pytest.mark.parametrize(
+    ("key", "existing"),
+    [("cameras.primary", "observation.image"), ("state_key", "observation.state"), ("action_key", "action")],
+)
+def test_feature_that_is_not_there(tmp_path, key, existing):
+    key = f"data.sources.metaworld_mt5.{key}"
+    refused_before_the_run(tmp_path, f"{key}=nowhere", code=CONFIG_ERROR, names=[key, "`nowhere`", "hint:", existing])
+
+
+@pytest.mark.parametrize("num_episodes", [0, 100])
+def test_none_or_all_episodes_held_out(tmp_path, num_episodes):
+    key = "data.sources.metaworld_mt5.num_val_episodes"
+    refused_before_the_run(tmp_path, f"{key}={num_episodes}", code=CONFIG_ERROR, names=[key, "hint:"])
+
+
+def test_directory_of_another_run(uninterrupted):
+    before = snapshot(uninterrupted)
+    refused(uninterrupted, code=CONFIG_ERROR, names=["logging.run_dir", str(uninterrupted), "--resume"])
+    assert snapshot(uninterrupted) == before
 
 
 def test_unknown_key(tmp_path):
@@ -115,6 +132,24 @@ def test_resume_with_another_model(tmp_path, uninterrupted):
     result = run(train_laq_command("--resume", uninterrupted, "model.dim=64"))
     one_error(result, CONFIG_ERROR, ["model.dim was 32, is 64", "hint:"])
     assert snapshot(uninterrupted) == before
+
+
+@pytest.mark.parametrize(
+    ("schedule", "way_on"), [("cosine", "training.load_weights_from="), ("none", "training.max_steps=")]
+)
+def test_resume_of_a_finished_run(tmp_path, schedule, way_on):
+    """There is nothing to do, and the program says so and how to train on."""
+    words = [
+        *MINI,
+        f"logging.run_dir={tmp_path / 'run'}",
+        "training.max_steps=4",
+        f"training.scheduler.type={schedule}",
+    ]
+    assert run(train_laq_command(*words)).returncode == 0
+    result = run(train_laq_command("--resume", tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    assert "all 4 steps are done" in result.stdout and way_on in result.stdout
+    assert "samples/s" not in result.stdout and "steps 5 to 4" not in result.stderr
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])

@@ -31,7 +31,9 @@ impl Trainer<'_> {
         if let Some(rng) = self.rng.take() {
             rng.restore(self.settings.device)?;
         }
-        self.announce();
+        if self.step < max_steps {
+            self.announce();
+        }
         let mut timers = Timers::start();
         while self.step < max_steps {
             let step = self.step + 1;
@@ -157,6 +159,7 @@ impl Trainer<'_> {
         let total = timers.total();
         Summary {
             step: self.step,
+            num_steps: self.step - self.start_step,
             best: self.best,
             validation: recorder.last_validation(),
             checkpoint: self.last_checkpoint.clone(),

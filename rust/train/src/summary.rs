@@ -26,6 +26,8 @@ impl Outcome {
 pub struct Summary {
     /// Optimizer steps done, those before a resume included.
     pub step: u64,
+    /// Optimizer steps of this process; none when the run to resume had finished.
+    pub num_steps: u64,
     /// Best score so far and the step that reached it.
     pub best: Option<BestScore>,
     /// Metrics of the newest validation in this process, by full name.

@@ -2,6 +2,7 @@
 
 use super::Program;
 use crate::Outcome;
+use hlrp_config::schema::SchedulerType;
 use hlrp_track::RunDir;
 use hlrp_track::metrics::{FILE_NAME as METRICS, read_metrics};
 use hlrp_track::plot::draw_metrics;
@@ -56,6 +57,21 @@ pub(super) fn draw_curves(run_dir: &RunDir, pictures: &[CurvePicture]) -> anyhow
         }
     }
     Ok(drawn)
+}
+
+/// Says that the run to resume had done its `step` steps, and how to train on.
+pub(super) fn nothing_to_do<P: Program>(step: u64, run_dir: &Path, schedule: &SchedulerType) -> String {
+    let (command, run_dir) = (P::COMMAND, run_dir.display());
+    let way_on = match schedule {
+        SchedulerType::None => format!("{command} --resume {run_dir} training.max_steps=…"),
+        // The learning rate of every step follows from the number of steps, so another number is another run.
+        SchedulerType::Cosine => {
+            format!("a new run from its weights: {command} experiment=… training.load_weights_from={run_dir}")
+        }
+    };
+    format!(
+        "the run {run_dir} has finished: all {step} steps are done, nothing is left to train\nto train on: {way_on}\n"
+    )
 }
 
 /// The closing table: what was learned, how fast, and where the pictures are.

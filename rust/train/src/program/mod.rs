@@ -5,6 +5,7 @@ mod args;
 mod closing;
 mod exit_code;
 mod run;
+mod sources;
 mod version;
 
 pub use closing::{Closing, CurvePicture, RowText};

@@ -1,6 +1,6 @@
 //! From arguments to a trained model.
 
-use super::{Program, args::Arguments, closing, num_threads};
+use super::{Program, args::Arguments, closing, num_threads, sources};
 use crate::{Outcome, Settings, StopRequest, Trainer};
 use anyhow::Context;
 use hlrp_config::schema::{LogLevel, RunConfig, TrainingRun};
@@ -40,6 +40,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     }
     console::init(level(common.logging.level), 0)?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
+    sources::check(&common.data.sources)?;
 
     let stop = StopRequest::listen()?;
     let device = hlrp_torch::select_device(common.device)?;
@@ -98,7 +99,11 @@ fn finish<P: Program>(
         Outcome::Interrupted(_) => RunStatus::Interrupted,
     };
     run_dir.finish(status)?;
-    console::print(&closing::table::<P>(&outcome, &path, &shown, &curves));
+    let text = match outcome.summary().num_steps {
+        0 => closing::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind),
+        _ => closing::table::<P>(&outcome, &path, &shown, &curves),
+    };
+    console::print(&text);
     Ok(Some(outcome))
 }
 
