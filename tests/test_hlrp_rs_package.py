@@ -164,7 +164,7 @@ def test_the_wheel_holds_everything_under_the_right_names(wheel):
     tracked = run(["git", "ls-files", "config"]).stdout.split()
     assert {f"hlrp_rs/{path}" for path in tracked} <= names
     assert names >= {"hlrp_rs/_core.abi3.so", "hlrp_rs/_core.pyi", "hlrp_rs/py.typed", "hlrp_rs/types.py"}
-    assert not [name for name in names if "libtorch" in name or name.endswith("local.yaml")]
+    assert not [name for name in names if "libtorch" in name or name.endswith("user_config/local.yaml")]
 
 
 def test_the_extension_links_the_torch_of_its_process(wheel, tmp_path):
