@@ -13,7 +13,17 @@ pub(super) const FILE_NAME: &str = ".lock";
 /// An advisory lock on the directory. The system releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct RunLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for RunLock {
+    /// Releases the lock by name: closing the file would leave it with a child process that is just being started, which holds a copy of the
+    /// handle until its own program begins.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!("the lock of a run directory is released by closing it ({error})");
+        }
+    }
 }
 
 impl RunLock {
@@ -44,6 +54,6 @@ impl RunLock {
                 tracing::warn!("{} cannot be locked ({error}); do not start a second process on it", run_dir.display());
             }
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
