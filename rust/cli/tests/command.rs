@@ -5,8 +5,22 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+/// Held while a program is written and while one is started: a child of another test that is just being started holds our open handle, and a
+/// program that is open for writing cannot begin.
+static PROGRAMS: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start(command: &mut Command) -> Child {
+    let _alone = alone();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
 
 /// A folder with a copy of `hlrp` and shell scripts in the place of its siblings.
 struct Installed {
@@ -16,7 +30,10 @@ struct Installed {
 impl Installed {
     fn new(siblings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_hlrp"), dir.path().join("hlrp")).unwrap();
+        {
+            let _alone = alone();
+            fs::copy(env!("CARGO_BIN_EXE_hlrp"), dir.path().join("hlrp")).unwrap();
+        }
         for (name, script) in siblings {
             write_script(dir.path(), name, script);
         }
@@ -31,11 +48,12 @@ impl Installed {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        self.hlrp(arguments).output().unwrap()
+        start(&mut self.hlrp(arguments)).wait_with_output().unwrap()
     }
 }
 
 fn write_script(dir: &Path, name: &str, script: &str) {
+    let _alone = alone();
     let path = dir.join(name);
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -63,7 +81,7 @@ fn everything_after_the_subcommand_reaches_the_sibling_as_it_is() {
 #[test]
 fn the_sibling_takes_the_place_of_the_process() {
     let installed = Installed::new(&[("hlrp-data", ECHO)]);
-    let child = installed.hlrp(&["data"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let child = start(&mut installed.hlrp(&["data"]));
     let id = child.id().to_string();
     let output = child.wait_with_output().unwrap();
     assert_eq!(text(&output.stdout).lines().next(), Some(id.as_str()), "signals to hlrp reach the sibling");
@@ -74,13 +92,13 @@ fn siblings_are_also_found_on_the_path_and_beside_the_target_of_a_link() {
     let installed = Installed::new(&[]);
     let elsewhere = tempfile::tempdir().unwrap();
     write_script(elsewhere.path(), "hlrp-data", "echo from the path");
-    let output = installed.hlrp(&["data"]).env("PATH", elsewhere.path()).output().unwrap();
+    let output = start(installed.hlrp(&["data"]).env("PATH", elsewhere.path())).wait_with_output().unwrap();
     assert_eq!(text(&output.stdout), "from the path\n");
 
     let installed = Installed::new(&[("hlrp-data", "echo beside")]);
     let link = elsewhere.path().join("hlrp");
     std::os::unix::fs::symlink(installed.dir.path().join("hlrp"), &link).unwrap();
-    let output = Command::new(link).arg0("hlrp").arg("data").output().unwrap();
+    let output = start(Command::new(link).arg0("hlrp").arg("data")).wait_with_output().unwrap();
     assert_eq!(text(&output.stdout), "beside\n");
 }
 
@@ -183,7 +201,7 @@ fn doctor_names_a_login_node() {
     let host = |job: Option<&str>| {
         let mut command = installed.hlrp(&["doctor"]);
         command.env("PATH", slurm.path()).envs(job.map(|id| ("SLURM_JOB_ID", id)));
-        let report = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let report = String::from_utf8(start(&mut command).wait_with_output().unwrap().stdout).unwrap();
         report.lines().find(|line| line[2..].starts_with("host")).unwrap().to_owned()
     };
     assert!(host(None).starts_with('!') && host(None).contains("a login node"), "{}", host(None));
