@@ -1,5 +1,6 @@
 """Runs that are interrupted, and how to tell that nothing was lost."""
 
+import os
 import signal
 import subprocess
 import time
@@ -31,6 +32,18 @@ def wait_for(process: subprocess.Popen, condition) -> None:
         if process.poll() is not None:
             pytest.fail(f"the run ended before it could be interrupted: {process.stderr.read()}")
         time.sleep(0.0002)
+
+
+def freeze(process: subprocess.Popen, condition) -> None:
+    """Stops the program, all its threads, at a moment when `condition` holds."""
+    while True:
+        wait_for(process, condition)
+        os.kill(process.pid, signal.SIGSTOP)
+        while Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1][0] not in "TZ":
+            time.sleep(0.0002)
+        if condition():
+            return
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def kill(process: subprocess.Popen) -> None:

@@ -120,7 +120,7 @@ def test_lerobot_reads_the_flags_as_they_are_meant(lerobot, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["hlrp_smoke", "hlrp_smolvla_shared"])
-def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, policy):
+def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, plugin, policy):
     experiment = {"hlrp_smoke": "lerobot_hlrp_smoke", "hlrp_smolvla_shared": "lerobot_hlrp_smolvla_shared_smoke"}[
         policy
     ]
@@ -132,7 +132,7 @@ def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, policy):
 
 
 @pytest.mark.parametrize("arm", ["", "_random", "_actions"])
-def test_lerobot_reads_the_arms_of_the_co_training(lerobot, arm):
+def test_lerobot_reads_the_arms_of_the_co_training(lerobot, plugin, arm):
     words = [f"experiment=lerobot_cotrain{arm}", "cluster=local_dev", "lerobot.policy_device=cpu"]
     words += ["lerobot.policy.stage2_artifact=config", "lerobot.policy.laq_checkpoint_path=config"]
     config = parsed(train(lerobot, *words, "--dry-run").stdout)
