@@ -421,9 +421,17 @@ def test_a_missing_program_is_one_of_the_reasons(tmp_path):
     refused(train(fake, *TRAIN, f"logging.run_dir={tmp_path}/run", env=env), 1, "uv: not on PATH", "pip: not on PATH")
 
 
+def test_an_installed_plugin_needs_no_folder(lerobot, tmp_path):
+    words = [*TRAIN, f"logging.run_dir={tmp_path}/run", f"lerobot.install_policy_editable={tmp_path}/nowhere/{PLUGIN}"]
+    result = run([program("hlrp"), "train-lerobot", *words], env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    assert not lerobot.installs()
+
+
 def test_a_folder_without_a_plugin_is_refused(lerobot, tmp_path):
-    command = [program("hlrp"), "train-lerobot", *TRAIN, f"lerobot.install_policy_editable={tmp_path}"]
-    refused(run(command, env=lerobot.env()), 2, "lerobot.install_policy_editable", "pyproject.toml")
+    lerobot.behave(plugin=False)
+    command = [program("hlrp"), "train-lerobot", *TRAIN, f"lerobot.install_policy_editable={tmp_path}/{PLUGIN}"]
+    refused(run(command, env=lerobot.env()), 2, "lerobot.install_policy_editable", "pyproject.toml", "pip install")
 
 
 # Rollouts

@@ -63,7 +63,7 @@ def check_policies() -> str:
 CHECKS = (
     (check_name, "pip install the wheel of this package"),
     (check_versions, "pip install lerobot, which brings torch"),
-    (check_bridge, "pip install the wheel of hlrp_rs that was built for this torch; `make wheel` builds it"),
+    (check_bridge, "pip install the wheel of hlrp_rs and the torch that it was built for"),
     (check_import, "pip install the wheels of this package and of hlrp_rs of one version"),
     (check_policies, "pip install a LeRobot of the version that this package was made for"),
 )

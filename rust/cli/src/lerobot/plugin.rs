@@ -87,7 +87,7 @@ pub(super) fn module_folder(python: &Path, name: &str) -> Option<PathBuf> {
     path.is_dir().then_some(path)
 }
 
-/// A folder that holds a policy plugin.
+/// A policy plugin and the folder that it can be installed from.
 #[derive(Debug)]
 pub(super) struct Plugin {
     folder: PathBuf,
@@ -96,30 +96,45 @@ pub(super) struct Plugin {
 }
 
 impl Plugin {
-    /// Reads the name from the folder's `pyproject.toml`.
+    const PROJECT: &str = "pyproject.toml";
+
+    /// Reads the name from the folder's `pyproject.toml`; the folder's own where there is none, for a plugin that is installed already.
     ///
     /// # Errors
-    /// The folder or the name is not there.
-    pub(super) fn open(folder: &Path, key: &str) -> Result<Self> {
-        let file = folder.join("pyproject.toml");
-        let Ok(text) = fs::read_to_string(&file) else {
-            let message = format!("{key}: {} is not there", file.display());
-            return Err(Mistake::new(message, format!("give the folder of the plugin, or {key}=null")).into());
+    /// The file names no project.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let file = folder.join(Self::PROJECT);
+        let name = match fs::read_to_string(&file) {
+            Ok(text) => {
+                let value = text.lines().find_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('='));
+                let name = value.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
+                name.with_context(|| format!("{} names no project", file.display()))?
+            }
+            Err(_) => folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         };
-        let value = text.lines().find_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('='));
-        let name = value.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
-        let name = name.with_context(|| format!("{} names no project", file.display()))?;
         Ok(Self { folder: folder.to_path_buf(), name })
     }
 
-    /// Installs the plugin, editable and without its dependencies, where `python` does not have it.
+    /// Installs the plugin, editable and without its dependencies, where `python` does not have it. `key` names the folder in the
+    /// configuration.
     ///
     /// # Errors
-    /// Every way fails: the text lists each with its reason.
-    pub(super) fn ensure(&self, python: &Path) -> Result<()> {
+    /// The folder holds no project, or every way fails: the text lists each with its reason.
+    pub(super) fn ensure(&self, python: &Path, key: &str) -> Result<()> {
         if Probe::ask(python, &[&self.name])?.has_plugin(&self.name) {
             tracing::debug!("{} is installed for {}", self.name, python.display());
             return Ok(());
+        }
+        let file = self.folder.join(Self::PROJECT);
+        if !file.is_file() {
+            let message = format!(
+                "{key}: {} has no plugin `{}`, and {} is not there",
+                python.display(),
+                self.name,
+                file.display()
+            );
+            let hint = format!("pip install the plugin's wheel, give the folder of its sources, or {key}=null");
+            return Err(Mistake::new(message, hint).into());
         }
         tracing::info!("installing {} for {}", self.folder.display(), python.display());
         let mut attempts = Attempts { plugin: self, python, failures: Vec::new() };

@@ -36,10 +36,7 @@ impl Needs<'_> {
     /// LeRobot or the plugin is not to be had.
     pub(super) fn prepare(&self) -> Result<BTreeMap<String, String>> {
         let installation = Installation::find(self.section, self.command, self.python)?;
-        let plugin = match self.plugin {
-            Some(folder) => Some(Plugin::open(folder, &format!("{}.install_policy_editable", self.section))?),
-            None => None,
-        };
+        let plugin = self.plugin.map(Plugin::open).transpose()?;
         let mut names = vec![LEROBOT, "torch"];
         names.extend(plugin.as_ref().map(|plugin| plugin.name.as_str()));
         let python = &installation.python;
@@ -54,7 +51,7 @@ impl Needs<'_> {
             tracing::warn!("LeRobot {version}: the flags are those of {KNOWN_RELEASES}x");
         }
         if let Some(plugin) = &plugin {
-            plugin.ensure(python)?;
+            plugin.ensure(python, &format!("{}.install_policy_editable", self.section))?;
         }
         Ok(Probe::ask(python, &names)?.versions())
     }

@@ -80,7 +80,7 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) ->
     let is_drawn = draw_metrics(&picture, &rows, &names, "Loss of the policy", "loss", true)?;
     let mut table = ResultTable::new(["result", "value"]);
     if let Some((row, loss)) = rows.iter().rev().find_map(|row| Some((row, row.get("train/loss")?))) {
-        table = table.row(["steps", &row.step.to_string()]).row(["training loss", &format!("{loss:.4}")]);
+        table = table.row(["training loss", &format!("{loss:.4} at step {}", row.step)]);
     }
     if is_drawn {
         table = table.row(["picture", &picture.display().to_string()]);
