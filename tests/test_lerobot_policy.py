@@ -3,6 +3,7 @@
 import copy
 import gc
 import resource
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,12 +31,12 @@ def features(action_dim: int = ACTION, keys: tuple[str, ...] = ("observation.ima
     }
 
 
-def make_policy(**options):
-    """A policy as LeRobot constructs it, without a dataset."""
+def make_policy(dataset_meta=None, **options):
+    """A policy as LeRobot constructs it, without a dataset unless one is given."""
     from lerobot_policy_hlrp.smolvla_shared.modeling_hlrp_smolvla_shared import HLRPSmolVLASharedPolicy as Policy
 
     torch.manual_seed(3)
-    return Policy(Policy.config_class(**(features() | options)))
+    return Policy(Policy.config_class(**(features() | options)), dataset_meta=dataset_meta)
 
 
 def make_batch(seed: int = 0, with_pairs: bool = False) -> dict:
@@ -331,6 +332,48 @@ def test_actions_are_float32_and_detached(plugin, pusht_artifact, dtype):
     action = policy.select_action(make_batch())
     assert (action.dtype, action.requires_grad, tuple(action.shape)) == (torch.float32, False, (BATCH, ACTION))
     action.numpy()
+
+
+# --- Number formats ---
+
+
+def test_weights_held_in_bfloat16_compute_what_autocast_computes(plugin, pusht_artifact):
+    noise, batch = torch.randn(BATCH, CHUNK, 32), make_batch()
+    masters = make_policy(stage2_artifact=pusht_artifact).eval()
+    held = make_policy(stage2_artifact=pusht_artifact, dtype="bfloat16").eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = masters.predict_action_chunk(batch, noise=noise)
+    assert torch.equal(held.predict_action_chunk(batch, noise=noise), expected)
+    formats = {name: parameter.dtype for name, parameter in held.named_parameters()}
+    layer = "model.vlm_with_expert.lm_expert.layers.0"
+    assert formats[f"{layer}.mlp.up_proj.weight"] == torch.bfloat16
+    assert formats[f"{layer}.input_layernorm.weight"] == formats["model.action_in_proj.weight"] == torch.float32
+
+
+def test_training_in_bfloat16_moves_float32_weights(plugin, pusht_artifact):
+    meta = SimpleNamespace(fps=10, total_episodes=BATCH, tasks=None)
+    policy = make_policy(stage2_artifact=pusht_artifact, dtype="bfloat16", dataset_meta=meta).train()
+    reference = make_policy(stage2_artifact=pusht_artifact, dataset_meta=meta).train()
+    noise, time = fixed_draws()
+    loss = policy.forward(make_batch(), noise=noise, time=time)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = reference.forward(make_batch(), noise=noise, time=time)[0]
+    assert loss.item() == expected.item()
+    loss.backward()
+    expected.backward()
+    wanted = dict(reference.named_parameters())
+    for name, parameter in policy.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None) == wanted[name].requires_grad
+        if parameter.requires_grad:
+            assert parameter.dtype == torch.float32 and torch.equal(parameter.grad, wanted[name].grad), name
+        elif name.endswith("q_proj.weight"):
+            assert parameter.dtype == torch.bfloat16
+
+
+def test_a_policy_held_in_bfloat16_is_not_trained(plugin, pusht_artifact):
+    policy = make_policy(stage2_artifact=pusht_artifact, dtype="bfloat16").train()
+    with pytest.raises(RuntimeError, match="built for evaluation"):
+        policy.forward(make_batch())
 
 
 # --- Saving and loading ---

@@ -11,6 +11,8 @@ from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
+# All gradients are larger, but for one that is zero in exact arithmetic (the bias of keys) and comes out as noise.
+SMALLEST_GRADIENT = 1e-2
 NUM_LAYERS = 4
 IMAGE_TOKEN = 150
 PAD_TOKEN = 2
@@ -126,13 +128,13 @@ def ours(folder: Path, inputs: dict[str, torch.Tensor], num_layers: int, workspa
 def assert_equal(actual: dict, expected: dict, mask: torch.Tensor) -> None:
     """Every expected tensor, relative to its largest magnitude; hidden states at real tokens."""
     for name, reference_tensor in expected.items():
-        tensor, tolerance = actual[name], TOLERANCE
+        tensor, tolerance, smallest = actual[name], TOLERANCE, 0.0
         if name.startswith("grad."):
-            tolerance = GRADIENT_TOLERANCE
+            tolerance, smallest = GRADIENT_TOLERANCE, SMALLEST_GRADIENT
         elif name != "image_tokens":
             tensor, reference_tensor = tensor[mask == 1], reference_tensor[mask == 1]
         error = (tensor - reference_tensor).abs().max().item()
-        assert error <= tolerance * reference_tensor.abs().max().item(), f"{name}: {error}"
+        assert error <= tolerance * max(reference_tensor.abs().max().item(), smallest), f"{name}: {error}"
 
 
 def compare(model, folder: Path, inputs: dict[str, torch.Tensor], num_layers: int, workspace: Path) -> None:

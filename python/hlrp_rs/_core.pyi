@@ -61,8 +61,8 @@ class Policy:
     """A policy without weights: its sizes, its tokenizer and its mathematics.
 
     The weights are the caller's. They come in as `{name: tensor}` at every call and are forgotten after it, so `.to()`,
-    `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly. Which parameters get a
-    gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
+    `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly; those of `castable()` may be
+    `bfloat16` too. Which parameters get a gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
     """
 
     def __new__(
@@ -114,10 +114,14 @@ class Policy:
     def latent_shape(self) -> tuple[int, int] | None:
         """Code slots S and numbers D of a code vector; `None` for a model without latent head."""
     def parameter_specs(self) -> list[tuple[str, tuple[int, ...], bool]]:
-        """Name, shape and whether training can reach it, for every parameter in the model's order; all are float32.
+        """Name, shape and whether training can reach it, for every parameter in the model's order.
 
         What training can never reach (language-model head, final norm of the text model, its last layers) should have
         `requires_grad=False`.
+        """
+    def castable(self) -> set[str]:
+        """Names of the parameters that may be `bfloat16` instead of `float32` where the caller computes under autocast: the matrices and biases of
+        backbone and expert, which autocast would cast at every call. Results are the same; such a parameter should not be trained.
         """
     def init(self, *, backbone: Path | None = None) -> dict[str, Tensor]:
         """Fresh weights on the CPU, `float32` and without gradient, drawn from torch's CPU generator.
@@ -134,7 +138,7 @@ class Policy:
     def unused_in(self, mode: Mode) -> set[str]:
         """Names of the parameters that take no part in `mode`: heads of the other kind, and what no loss reaches in any mode."""
     def check(self, parameters: Mapping[str, Tensor]) -> None:
-        """Refuses parameters that are not exactly those of this model (names, shapes, float32)."""
+        """Refuses parameters that are not exactly those of this model (names, shapes, number formats)."""
     def loss(
         self,
         parameters: Mapping[str, Tensor],

@@ -18,13 +18,14 @@ impl Given {
     }
 
     /// The tensor of that name; nothing usable where it is missing or does not fit, which [`Given::finish`] tells.
-    pub(crate) fn take(&mut self, name: &str, kind: Kind, shape: &[i64]) -> Tensor {
+    pub(crate) fn take(&mut self, name: &str, kinds: &[Kind], shape: &[i64]) -> Tensor {
         let Some(tensor) = self.untaken.remove(name) else {
             self.missing.push(name.to_owned());
             return Tensor::new();
         };
-        if (tensor.kind() != kind || tensor.size() != shape) && self.misfit.is_none() {
-            let (expected, found) = (format!("{kind:?} {shape:?}"), describe(&tensor));
+        if !(kinds.contains(&tensor.kind()) && tensor.size() == shape) && self.misfit.is_none() {
+            let kinds: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();
+            let (expected, found) = (format!("{} {shape:?}", kinds.join(" or ")), describe(&tensor));
             self.misfit = Some(NnError::Tensor { name: name.to_owned(), expected, found });
         }
         tensor

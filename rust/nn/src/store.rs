@@ -39,6 +39,7 @@ struct Entry {
     name: String,
     tensor: Tensor,
     trainable: bool,
+    is_castable: bool,
 }
 
 /// Where the tensors of a store come from.
@@ -143,6 +144,11 @@ impl Store {
             .count()
     }
 
+    /// Names of the parameters that a caller may also give in bfloat16.
+    pub fn castable(&self) -> Vec<String> {
+        self.entries.borrow().iter().filter(|entry| entry.is_castable).map(|entry| entry.name.clone()).collect()
+    }
+
     fn select(&self, keep: impl Fn(&Entry) -> bool) -> Vec<(String, Tensor)> {
         let entries = self.entries.borrow();
         entries
@@ -152,13 +158,13 @@ impl Store {
             .collect()
     }
 
-    fn register(&self, name: String, tensor: Tensor, trainable: bool) -> Tensor {
+    fn register(&self, name: String, tensor: Tensor, trainable: bool, is_castable: bool) -> Tensor {
         let mut entries = self.entries.borrow_mut();
         // The caller's tensors have one name each already.
         let is_new = || matches!(self.origin, Origin::Given(_)) || entries.iter().all(|entry| entry.name != name);
         assert!(is_new(), "two tensors are named `{name}`");
         let handle = tensor.shallow_clone();
-        entries.push(Entry { name, tensor, trainable });
+        entries.push(Entry { name, tensor, trainable, is_castable });
         handle
     }
 }
@@ -179,13 +185,23 @@ impl Scope<'_> {
 
     /// Registers a float32 parameter and returns a handle to it.
     pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.add_parameter(name, shape, init, &[Kind::Float])
+    }
+
+    /// Registers a parameter of a matrix product that runs under autocast. A caller who has its own tensors may give it in bfloat16, which
+    /// changes no result and saves the cast.
+    pub fn castable(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.add_parameter(name, shape, init, &[Kind::Float, Kind::BFloat16])
+    }
+
+    fn add_parameter(&self, name: &str, shape: &[i64], init: Init, kinds: &[Kind]) -> Tensor {
         let name = self.full_name(name);
         let tensor = match &self.store.origin {
             Origin::Drawn => no_grad(|| init.tensor(shape).to_device(self.store.device)).set_requires_grad(true),
             Origin::Sketched => Tensor::zeros([], (Kind::Float, Device::Cpu)).expand(shape, false),
-            Origin::Given(given) => given.borrow_mut().take(&name, Kind::Float, shape),
+            Origin::Given(given) => given.borrow_mut().take(&name, kinds, shape),
         };
-        self.store.register(name, tensor, true)
+        self.store.register(name, tensor, true, kinds.len() > 1)
     }
 
     /// Registers a buffer and returns a handle to it.
@@ -193,9 +209,9 @@ impl Scope<'_> {
         let name = self.full_name(name);
         let tensor = match &self.store.origin {
             Origin::Drawn | Origin::Sketched => value.to_device(self.store.device),
-            Origin::Given(given) => given.borrow_mut().take(&name, value.kind(), &value.size()),
+            Origin::Given(given) => given.borrow_mut().take(&name, &[value.kind()], &value.size()),
         };
-        self.store.register(name, tensor, false)
+        self.store.register(name, tensor, false, false)
     }
 
     /// Where the tensors live.

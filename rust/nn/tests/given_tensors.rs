@@ -85,6 +85,22 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
+fn a_castable_map_may_be_bfloat16() {
+    let over = |store: Store| (Linear::castable(&store.root().child("map"), 3, 2, true), store);
+    let (_, drawn) = over(Store::new(Device::Cpu));
+    assert_eq!(drawn.castable(), ["map.weight", "map.bias"]);
+    let halves = || drawn.state().into_iter().map(|(name, tensor)| (name, tensor.detach().to_kind(Kind::BFloat16)));
+    let (map, store) = over(Store::over(halves().collect()));
+    store.finish().expect("both formats fit");
+    assert_eq!(map.forward(&Tensor::ones([1, 3], (Kind::BFloat16, Device::Cpu))).kind(), Kind::BFloat16);
+
+    let strict = Store::over(halves().collect());
+    let _map = Linear::new(&strict.root().child("map"), 3, 2, true);
+    let refusal = strict.finish().expect_err("this one is float32").to_string();
+    assert!(refusal.contains("weight `map.weight` is BFloat16 [2, 3], the model needs Float [2, 3]"), "{refusal}");
+}
+
+#[test]
 fn a_sketch_has_names_and_shapes_and_no_memory() {
     let huge = 1 << 20;
     let store = Store::sketch();

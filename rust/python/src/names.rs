@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use hlrp_nn::Store;
 use hlrp_vla::{FreezeConfig, Mode, ModelConfig, VlaModel, is_named};
+use std::collections::HashSet;
 
 /// One parameter.
 #[derive(Debug, Clone)]
@@ -11,6 +12,8 @@ pub(crate) struct Parameter {
     pub(crate) shape: Vec<i64>,
     /// Whether some loss depends on it.
     pub(crate) is_reachable: bool,
+    /// Whether it may also be bfloat16.
+    pub(crate) is_castable: bool,
 }
 
 /// The parameters of a model, in its order.
@@ -20,8 +23,10 @@ pub(crate) struct Parameter {
 pub(crate) fn parameters(config: &ModelConfig) -> Result<Vec<Parameter>, Failure> {
     let unreachable = FreezeConfig::NOTHING.patterns_of(config);
     let model = VlaModel::over(config, Store::sketch())?;
+    let castable: HashSet<String> = model.store().castable().into_iter().collect();
     let one = |(name, tensor): (String, tch::Tensor)| Parameter {
         is_reachable: !is_named(&name, &unreachable),
+        is_castable: castable.contains(&name),
         shape: tensor.size(),
         name,
     };

@@ -22,8 +22,8 @@ use tch::{Device, Tensor};
 /// A policy without weights: its sizes, its tokenizer and its mathematics.
 ///
 /// The weights are the caller's. They come in as `{name: tensor}` at every call and are forgotten after it, so `.to()`,
-/// `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly. Which parameters get a
-/// gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
+/// `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly; those of `castable()` may be
+/// `bfloat16` too. Which parameters get a gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
 ///
 /// A policy from its description.
 ///
@@ -178,7 +178,7 @@ impl Policy {
         self.parts.model.latent().map(|latent| (latent.code_seq_len, latent.code_dim))
     }
 
-    /// Name, shape and whether training can reach it, for every parameter in the model's order; all are float32.
+    /// Name, shape and whether training can reach it, for every parameter in the model's order.
     ///
     /// What training can never reach (language-model head, final norm of the text model, its last layers) should have
     /// `requires_grad=False`.
@@ -187,6 +187,13 @@ impl Policy {
             Ok((parameter.name.clone(), PyTuple::new(py, &parameter.shape)?, parameter.is_reachable))
         };
         self.parts.parameters.iter().map(one).collect()
+    }
+
+    /// Names of the parameters that may be `bfloat16` instead of `float32` where the caller computes under autocast: the matrices and biases of
+    /// backbone and expert, which autocast would cast at every call. Results are the same; such a parameter should not be trained.
+    fn castable(&self) -> HashSet<String> {
+        let castable = self.parts.parameters.iter().filter(|parameter| parameter.is_castable);
+        castable.map(|parameter| parameter.name.clone()).collect()
     }
 
     /// Fresh weights on the CPU, `float32` and without gradient, drawn from torch's CPU generator.
@@ -247,7 +254,7 @@ impl Policy {
         Ok(self.select(|name| is_named(name, &patterns)))
     }
 
-    /// Refuses parameters that are not exactly those of this model (names, shapes, float32).
+    /// Refuses parameters that are not exactly those of this model (names, shapes, number formats).
     fn check(&self, py: Python<'_>, parameters: &Bound<'_, PyAny>) -> PyResult<()> {
         let (parameters, parts) = (tensors::named("parameters", parameters)?, Arc::clone(&self.parts));
         compute(py, move || Self::bind(&parts, parameters).map(drop))

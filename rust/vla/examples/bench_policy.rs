@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use hlrp_config::schema::OptimizerConfig;
 use hlrp_nn::smolvlm::pad_resize;
-use hlrp_nn::{Pass, read_tensors};
+use hlrp_nn::{Pass, Store, read_tensors};
 use hlrp_torch::{Autocast, AutocastDtype};
 use hlrp_train::{Optimizer, norm_and_clip};
 use hlrp_vla::{
@@ -15,7 +15,7 @@ use hlrp_vla::{
     Targets, TorchFlowDraws, freeze,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -41,8 +41,8 @@ fn main() -> Result<()> {
     let model = ExpertModel::new(&config, Device::Cpu)?;
     model.init_from_lerobot(&folder.join("weights.safetensors"))?;
     freeze(model.store(), &FREEZE.patterns(&config))?;
-
     let trained = if work == "step" { model.store().parameters() } else { Vec::new() };
+    let model = if bf16 { hold_in_bfloat16(model, &trained)? } else { model };
     let optimizer = Optimizer::new(&trained, &OPTIMIZER)?;
     let mut seconds = Vec::new();
     for _ in 0..=repeats {
@@ -65,6 +65,19 @@ fn main() -> Result<()> {
         })
     );
     Ok(())
+}
+
+/// The same model with what is not trained in bfloat16, as the policy inside LeRobot holds it.
+fn hold_in_bfloat16(model: ExpertModel, trained: &[(String, Tensor)]) -> Result<ExpertModel> {
+    let trained: HashSet<&str> = trained.iter().map(|(name, _)| name.as_str()).collect();
+    let castable: HashSet<String> = model.store().castable().into_iter().collect();
+    let hold = |(name, tensor): (String, Tensor)| {
+        let is_held = castable.contains(&name) && !trained.contains(name.as_str());
+        let tensor = if is_held { tensor.detach().to_kind(Kind::BFloat16) } else { tensor };
+        (name, tensor)
+    };
+    let tensors = model.store().state().into_iter().map(hold).collect();
+    Ok(ExpertModel::over(model.config(), Store::over(tensors))?)
 }
 
 fn train(model: &ExpertModel, inputs: &BTreeMap<String, Tensor>, optimizer: &Optimizer, bf16: bool) -> Result<()> {

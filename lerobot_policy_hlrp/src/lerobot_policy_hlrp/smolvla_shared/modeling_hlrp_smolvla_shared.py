@@ -65,9 +65,13 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         config.camera_map = beginning.cameras
         folder = Path(self._network.tokenizer_folder)
         self._tokenizer_files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES}
-        weights = beginning.weights()
+        weights, frozen = beginning.weights(), self._frozen()
+        self._is_trainable = dataset_meta is not None or config.dtype == "float32"
+        for name in self._network.castable() if config.dtype == "bfloat16" else ():
+            if name in frozen or not self._is_trainable:
+                weights[name] = weights[name].bfloat16()
         # Always in the model's own order: an optimizer's state is saved by position.
-        register(self, {name: weights[name] for name, *_ in self._network.parameter_specs()}, self._frozen())
+        register(self, {name: weights[name] for name, *_ in self._network.parameter_specs()}, frozen)
         self._frozen_modules = frozen_modules(self)
         self.reset()
 
@@ -97,6 +101,11 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             "latent_weight": self.config.latent_loss_weight,
             "action_weight": self.config.action_loss_weight,
         }
+        if self.training and torch.is_grad_enabled() and not self._is_trainable:
+            raise RuntimeError(
+                "this policy was built for evaluation: with dtype = bfloat16 and no dataset_meta all of its matrices are bfloat16\n"
+                "hint: give dataset_meta, as lerobot-train does, or dtype = float32"
+            )
         observation, targets = self._observe(batch), self._targets(batch)
         with self._autocast(), self._randomness():
             losses = self._network.loss(

@@ -13,7 +13,7 @@ impl Connector {
     /// A connector under the name `modality_projection.proj`.
     pub fn new(scope: &Scope<'_>, vision_dim: i64, text_dim: i64, scale: i64) -> Self {
         let scope = scope.child("modality_projection").child("proj");
-        Self { proj: Linear::new(&scope, vision_dim * scale * scale, text_dim, false), scale }
+        Self { proj: Linear::castable(&scope, vision_dim * scale * scale, text_dim, false), scale }
     }
 
     /// `[B,rows·columns,D_v]` to `[B,rows·columns/scale²,D]`, both row by row.

@@ -73,13 +73,16 @@ impl VisionTower {
     }
 
     fn embed(&self, pixels_BCHW: &Tensor) -> Tensor {
-        let stride = [self.patch_size, self.patch_size];
-        let bias = Some(&self.patch_bias_D);
-        let patches_BDhw = pixels_BCHW.conv2d(&self.patch_weight_DCPP, bias, stride, [0, 0], [1, 1], 1);
-        let grid = patches_BDhw.size();
-        let ids_N = position_ids(self.side, grid[2], grid[3], pixels_BCHW.device());
-        let positions_ND = Tensor::embedding(&self.positions_UD, &ids_N, -1, false, false);
-        patches_BDhw.flatten(2, 3).transpose(1, 2) + positions_ND
+        let (batch, _, height, width) = pixels_BCHW.size4().expect("pictures are [B,3,H,W]");
+        let (patch, rows, columns) = (self.patch_size, height / self.patch_size, width / self.patch_size);
+        // Patches do not overlap: the convolution is one product over their pixels.
+        let patches_BNX = pixels_BCHW
+            .reshape([batch, NUM_CHANNELS, rows, patch, columns, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch, rows * columns, NUM_CHANNELS * patch * patch]);
+        let embedded_BND = patches_BNX.linear(&self.patch_weight_DCPP.flatten(1, 3), Some(&self.patch_bias_D));
+        let ids_N = position_ids(self.side, rows, columns, pixels_BCHW.device());
+        embedded_BND + Tensor::embedding(&self.positions_UD, &ids_N, -1, false, false)
     }
 }
 
@@ -88,7 +91,7 @@ impl Block {
         let dim = config.hidden_size;
         let attention = scope.child("self_attn");
         let mlp = scope.child("mlp");
-        let projection = |name| Linear::new(&attention.child(name), dim, dim, true);
+        let projection = |name| Linear::castable(&attention.child(name), dim, dim, true);
         Self {
             q_proj: projection("q_proj"),
             k_proj: projection("k_proj"),
@@ -96,14 +99,14 @@ impl Block {
             out_proj: projection("out_proj"),
             layer_norm1: LayerNorm::with_eps(&scope.child("layer_norm1"), dim, config.layer_norm_eps),
             layer_norm2: LayerNorm::with_eps(&scope.child("layer_norm2"), dim, config.layer_norm_eps),
-            fc1: Linear::new(&mlp.child("fc1"), dim, config.intermediate_size, true),
-            fc2: Linear::new(&mlp.child("fc2"), config.intermediate_size, dim, true),
+            fc1: Linear::castable(&mlp.child("fc1"), dim, config.intermediate_size, true),
+            fc2: Linear::castable(&mlp.child("fc2"), config.intermediate_size, dim, true),
             num_heads: config.num_attention_heads,
         }
     }
 
     fn attention(&self, x_BND: &Tensor) -> Tensor {
-        let normed_BND = self.layer_norm1.forward(x_BND);
+        let normed_BND = self.q_proj.cast(&self.layer_norm1.forward(x_BND));
         let heads =
             |projection: &Linear| projection.forward(&normed_BND).unflatten(-1, [self.num_heads, -1]).transpose(1, 2);
         self.out_proj.forward(&attend(&heads(&self.q_proj), &heads(&self.k_proj), &heads(&self.v_proj), None))

@@ -45,7 +45,8 @@ impl LlamaLayer {
     pub fn new(scope: &Scope<'_>, config: &LlamaLayerConfig) -> Self {
         let attention = scope.child("self_attn");
         let mlp = scope.child("mlp");
-        let linear = |scope: &Scope<'_>, name, in_dim, out_dim| Linear::new(&scope.child(name), in_dim, out_dim, false);
+        let linear =
+            |scope: &Scope<'_>, name, in_dim, out_dim| Linear::castable(&scope.child(name), in_dim, out_dim, false);
         let (dim, heads_dim) = (config.dim, config.num_heads * config.head_dim);
         let kv_dim = config.num_kv_heads * config.head_dim;
         Self {
@@ -64,7 +65,7 @@ impl LlamaLayer {
 
     /// The stream `[B,L,D]` as attention reads it.
     pub fn input_norm(&self, x_BLD: &Tensor) -> Tensor {
-        self.input_layernorm.forward(x_BLD)
+        self.q_proj.cast(&self.input_layernorm.forward(x_BLD))
     }
 
     /// Queries `[B,A,L,E]` of a normed stream, not rotated.
@@ -89,7 +90,7 @@ impl LlamaLayer {
 
     /// The second half of the layer, residual included: `[B,L,D]` to `[B,L,D]`.
     pub fn feed_forward(&self, x_BLD: &Tensor) -> Tensor {
-        let normed_BLD = self.post_attention_layernorm.forward(x_BLD);
+        let normed_BLD = self.up_proj.cast(&self.post_attention_layernorm.forward(x_BLD));
         let gated = self.gate_proj.forward(&normed_BLD).silu() * self.up_proj.forward(&normed_BLD);
         x_BLD + self.down_proj.forward(&gated)
     }
