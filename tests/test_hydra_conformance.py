@@ -35,7 +35,7 @@ def plain(value):
     if isinstance(value, list):
         return [plain(child) for child in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return ("str", str(value))
+        return ("str", json.dumps(value))
     return (type(value).__name__, value)
 
 

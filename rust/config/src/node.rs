@@ -134,7 +134,8 @@ impl Node {
         }
     }
 
-    /// The values as JSON; infinity and NaN, which JSON lacks, as text.
+    /// The values as JSON. Infinity and NaN, which JSON lacks, become the text `Infinity`, `-Infinity` or `NaN`: null would be another
+    /// setting.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::{Number, Value as Json};
         match &self.value {
@@ -146,7 +147,7 @@ impl Node {
                 _ => Json::String(value.to_string()),
             },
             Value::Float(value) => {
-                Number::from_f64(*value).map_or_else(|| Json::String(python::float_repr(*value)), Json::Number)
+                Number::from_f64(*value).map_or_else(|| Json::String(python::json_word(*value).into()), Json::Number)
             }
             Value::Str(text) => Json::String(text.clone()),
             Value::List(items) => Json::Array(items.iter().map(Node::to_json).collect()),

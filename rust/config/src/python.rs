@@ -19,6 +19,15 @@ pub(crate) fn float_repr(value: f64) -> String {
     if plain.contains('.') { plain } else { format!("{plain}.0") }
 }
 
+/// What Python's `json` writes for a number that is not finite.
+pub(crate) fn json_word(value: f64) -> &'static str {
+    match value {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::float_repr;

@@ -20,6 +20,9 @@ fn values_are_typed_as_they_look() {
     let cases = [
         ("3", "3"),
         ("1e-4", "0.0001"),
+        ("inf", r#""Infinity""#),
+        ("-inf", r#""-Infinity""#),
+        ("nan", r#""NaN""#),
         ("True", "true"),
         ("null", "null"),
         ("", r#""""#),
