@@ -228,6 +228,24 @@ fn a_parquet_file_without_a_column() {
 }
 
 #[test]
+fn a_column_of_every_dataset_that_neither_the_data_nor_the_features_have() {
+    let copy = Copy::of("hevc");
+    copy.rewrite(DATA, |mut batch| {
+        batch.remove_column(batch.schema().index_of("task_index").unwrap());
+        batch
+    });
+    check_finds(copy.path(), &["data/chunk-000/file-000.parquet", "has no column `task_index`"]);
+    let info = copy.path().join("meta/info.json");
+    let mut without: serde_json::Value = serde_json::from_str(&fs::read_to_string(&info).unwrap()).unwrap();
+    without["features"].as_object_mut().unwrap().remove("task_index");
+    fs::write(&info, without.to_string()).unwrap();
+    for words in [["data/chunk-000/file-000.parquet", "has no column `task_index`"], ["meta/info.json", "`task_index`"]]
+    {
+        check_finds(copy.path(), &words);
+    }
+}
+
+#[test]
 fn a_parquet_file_that_is_cut_off() {
     let copy = Copy::of("hevc");
     copy.cut(DATA, 0.5);

@@ -10,8 +10,15 @@ use std::{collections::BTreeMap, path::Path};
 /// How far the steps between timestamps may be from 1/fps, seconds: LeRobot's `tolerance_s`.
 const STEP_TOLERANCE_S: f64 = 1e-4;
 
+/// Columns that LeRobot gives every dataset: its `DEFAULT_FEATURES`.
+const DEFAULT_COLUMNS: [&str; 5] = ["timestamp", "frame_index", "episode_index", "index", "task_index"];
+
 pub(super) fn check(dataset: &Dataset, findings: &mut Findings) {
     let mut statistics: BTreeMap<&str, Statistics> = BTreeMap::new();
+    for column in DEFAULT_COLUMNS.iter().filter(|column| !dataset.features().contains_key(**column)) {
+        let path = dataset.root().join("meta/info.json");
+        findings.add(&path, &format!("features lacks `{column}`, which every LeRobot dataset has"));
+    }
     let firsts: Vec<_> = dataset.data_files().collect();
     let mut is_whole = true;
     for (nth, (path, first_row)) in firsts.iter().enumerate() {
@@ -20,6 +27,11 @@ pub(super) fn check(dataset: &Dataset, findings: &mut Findings) {
             if table.num_rows() != end_row - first_row {
                 let what = format!("has {} rows, but its episodes have {}", table.num_rows(), end_row - first_row);
                 findings.add(path, &what);
+            }
+            for column in DEFAULT_COLUMNS {
+                if let Err(error) = table.root_of(column) {
+                    findings.error(&error);
+                }
             }
             (0..table.num_groups())
                 .try_for_each(|group| check_group(dataset, &table, group, *first_row, &mut statistics, findings))

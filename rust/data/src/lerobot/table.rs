@@ -152,7 +152,11 @@ impl Table {
         batches.iter().map(order).collect::<Result<_, _>>().map_err(|error| damaged(&error))
     }
 
-    fn root_of(&self, column: &str) -> Result<usize, DataError> {
+    /// Position of a column among the columns.
+    ///
+    /// # Errors
+    /// Names the file and the columns that it has when this one is missing.
+    pub(crate) fn root_of(&self, column: &str) -> Result<usize, DataError> {
         let names = self.column_names();
         names.iter().position(|name| *name == column).ok_or_else(|| {
             let named: Vec<_> = names.iter().filter(|name| !name.starts_with("stats/")).copied().collect();
