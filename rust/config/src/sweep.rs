@@ -15,7 +15,7 @@ const RUN_DIR: &str = "logging.run_dir";
 /// More runs than this are a mistake.
 const MAX_RUNS: usize = 10_000;
 
-/// Letters of a value in a run's name, where that tells the runs apart.
+/// Letters of a value in a run's name, as far as whole words fit and tell the runs apart.
 const LABEL_LEN: usize = 8;
 
 /// One run of a sweep.
@@ -133,7 +133,7 @@ fn suffixes(combinations: &[Combination<'_>]) -> Vec<Option<String>> {
     let suffix = |combination: &Combination<'_>, length: usize| -> String {
         let label = |(key, choice): &(&str, &Choice)| {
             let last = key.split('@').next().and_then(|key| key.rsplit(['.', '/']).next()).unwrap_or_default();
-            format!("{last}{}", choice.label().chars().take(length).collect::<String>())
+            format!("{last}{}", choice.label(length))
         };
         combination.iter().map(label).collect::<Vec<_>>().join("_")
     };
@@ -162,6 +162,9 @@ mod tests {
     fn names_of_runs_differ_whatever_their_values() {
         assert_eq!(suffixes(&["3e-4", "1e-5"]), ["task3e4", "task1e5"]);
         assert_eq!(suffixes(&["mt10_only_a", "mt10_only_b"]), ["taskmt10_only_a", "taskmt10_only_b"]);
+        assert_eq!(suffixes(&["push_the_block", "drawer_open"]), ["taskpush_the", "taskdrawer"]);
+        assert_eq!(suffixes(&["/data/robots/first", "transformer"]), ["taskdata", "tasktransformer"]);
+        assert_eq!(suffixes(&["0.0001234567", "[128,256,512]"]), ["task00001234567", "task128256"]);
         assert_eq!(suffixes(&["0.1", "01"]), ["task01_1", "task01_2"]);
     }
 }

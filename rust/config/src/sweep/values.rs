@@ -16,9 +16,20 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The value as a part of a name: letters, digits and `_` alone.
-    pub(super) fn label(&self) -> String {
-        self.text.chars().filter(|char| char.is_alphanumeric() || *char == '_').collect()
+    /// The value as a part of a name, letters, digits and `_` alone: as many of its words as have `length` letters together, and at
+    /// least one. A number is one word.
+    pub(super) fn label(&self, length: usize) -> String {
+        let is_number = self.text.parse::<f64>().is_ok();
+        let mut label = String::new();
+        for word in self.text.split_inclusive(|char: char| !is_number && !char.is_alphanumeric()) {
+            let letters: String = word.chars().filter(|char| char.is_alphanumeric() || *char == '_').collect();
+            let num_letters = label.chars().chain(letters.trim_end_matches('_').chars()).count();
+            if num_letters > length && !label.is_empty() {
+                return label.trim_end_matches('_').to_owned();
+            }
+            label.push_str(&letters);
+        }
+        label
     }
 }
 
