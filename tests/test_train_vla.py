@@ -259,7 +259,8 @@ def test_teacher_that_is_not_there(tmp_path):
     nowhere = str(tmp_path / "nowhere")
     result = run(words_for(tmp_path / "run", nowhere))
     error = one_error(result, CONFIG_ERROR, ["model.laq.checkpoint", nowhere, "train-laq"])
-    assert error.count(nowhere) == 1 and error.count("hint:") == 1, error
+    message, word = error.split(" (command line: ")
+    assert message.count(nowhere) == word.count(nowhere) == 1 and error.count("hint:") == 1, error
     assert not (tmp_path / "run").exists()
 
 
@@ -312,7 +313,23 @@ def test_backbone_of_other_sizes(tmp_path, uninterrupted, uninterrupted_vla):
 
 def test_backbone_that_is_nowhere(tmp_path, uninterrupted):
     words = ["model.backbone.path=org/name", f"model.backbone.hub_cache={tmp_path}"]
-    refused(tmp_path / "run", uninterrupted, *words, code=1, names=["org/name", str(tmp_path), "hint:"])
+    names = [
+        "model.backbone.path: org/name",
+        str(tmp_path),
+        f"(command line: {words[0]})",
+        "hint: run `hf download org/name`",
+    ]
+    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
+
+
+def test_backbone_folder_that_is_not_there(tmp_path, uninterrupted):
+    word = f"model.backbone.path={tmp_path}/nothing"
+    names = [
+        f"model.backbone.path: there is no folder {tmp_path}/nothing (command line: {word})",
+        "hint: give the folder",
+    ]
+    message = one_error(run(words_for(tmp_path / "run", uninterrupted, word)), CONFIG_ERROR, names)
+    assert "hf download" not in message and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("missing", ["file", "column"])

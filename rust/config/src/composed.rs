@@ -88,6 +88,15 @@ impl Composed {
         Ok(typed)
     }
 
+    /// The error with the place that set the value which it is about, for mistakes that show only later: a folder that is not there.
+    #[must_use]
+    pub fn locate(&self, error: ConfigError) -> ConfigError {
+        match error.key().and_then(|key| extract::nearest(&self.tree, key)) {
+            Some(node) => error.at(&node.origin),
+            None => error,
+        }
+    }
+
     /// The values as YAML, such that [`from_resolved`](crate::from_resolved) and Hydra read them back unchanged.
     pub fn to_yaml(&self) -> String {
         yaml::emit(&escaped(&self.tree))

@@ -30,15 +30,17 @@ pub enum ErrorKind {
 pub struct ConfigError {
     kind: ErrorKind,
     message: String,
+    /// The key whose value is wrong, where it is one value.
+    key: Option<String>,
     origin: Option<Origin>,
     hint: Option<String>,
-    needs: Option<String>,
+    needs_key: bool,
     is_misfit: bool,
 }
 
 impl ConfigError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), origin: None, hint: None, needs: None, is_misfit: false }
+        Self { kind, message: message.into(), key: None, origin: None, hint: None, needs_key: false, is_misfit: false }
     }
 
     /// Names the place that set the offending value.
@@ -54,13 +56,14 @@ impl ConfigError {
 
     /// Names the key whose value only the user can give.
     pub(crate) fn needing(mut self, key: impl Into<String>) -> Self {
-        self.needs = Some(key.into());
+        self.key = Some(key.into());
+        self.needs_key = true;
         self
     }
 
     /// The key whose value only the user can give, where that is all that is wrong.
     pub(crate) fn needs(&self) -> Option<&str> {
-        self.needs.as_deref()
+        self.key().filter(|_| self.needs_key)
     }
 
     /// Whether an experiment and a cluster do not go together, each of which is right by itself.
@@ -73,6 +76,11 @@ impl ConfigError {
         self.kind
     }
 
+    /// The key whose value is wrong, where it is one value.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// The place that set the offending value, where one is known.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
@@ -83,7 +91,8 @@ impl From<Problem> for ConfigError {
     fn from(problem: Problem) -> Self {
         let mut error = Self::new(ErrorKind::Value, format!("{}: {}", problem.key, problem.message));
         error.is_misfit = problem.kind == ProblemKind::Misfit;
-        let error = if problem.kind == ProblemKind::Unset { error.needing(problem.key) } else { error };
+        error.needs_key = problem.kind == ProblemKind::Unset;
+        error.key = Some(problem.key);
         error.hint(problem.hint)
     }
 }

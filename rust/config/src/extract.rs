@@ -19,11 +19,7 @@ pub(crate) fn extract<T: DeserializeOwned + Check>(composed: &Composed) -> Resul
     ensure_all_set(composed.tree())?;
     let figment = figment(composed.tree());
     let typed: T = figment.extract().map_err(|error| explain(error, composed))?;
-    typed.check().map_err(|problem| {
-        let set_at = nearest(composed.tree(), &problem.key).map(|node| node.origin.clone());
-        let error = ConfigError::from(problem);
-        set_at.map_or(error.clone(), |origin| error.at(&origin))
-    })?;
+    typed.check().map_err(|problem| composed.locate(problem.into()))?;
     Ok(typed)
 }
 
@@ -132,7 +128,7 @@ fn value(node: &Node) -> figment::value::Value {
 }
 
 /// The node at a path, or its nearest ancestor that exists.
-fn nearest<'a>(tree: &'a Node, path: &str) -> Option<&'a Node> {
+pub(crate) fn nearest<'a>(tree: &'a Node, path: &str) -> Option<&'a Node> {
     let mut path = path;
     loop {
         if let Some(node) = tree.get(path) {

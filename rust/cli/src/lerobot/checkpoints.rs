@@ -2,6 +2,7 @@
 
 use crate::mistake::Mistake;
 use anyhow::{Context, Result, anyhow};
+use hlrp_config::is_hub_name;
 use serde_json::Value;
 use std::{
     fs,
@@ -68,11 +69,4 @@ pub(crate) fn newest_policy(run_dir: &Path) -> Option<PathBuf> {
     let candidates = std::iter::once(run_dir.to_path_buf()).chain(outputs);
     let newest = candidates.filter_map(|output| last_checkpoint(&output)).max()?;
     Some(pretrained_model(&newest))
-}
-
-/// Whether a path that does not exist can be a name on the Hub: two parts, the first of them no folder here.
-fn is_hub_name(path: &Path) -> bool {
-    let parts: Vec<_> = path.iter().collect();
-    let plain = |part: &std::ffi::OsStr| !part.is_empty() && !part.to_string_lossy().starts_with(['.', '/']);
-    parts.len() == 2 && parts.iter().all(|part| plain(part)) && !Path::new(parts[0]).exists()
 }

@@ -1,8 +1,8 @@
 //! What the configurations of all trainings have in common.
 
 use super::{
-    ClusterConfig, DataConfig, ExperimentConfig, LaqConfig, LoggingConfig, PathsConfig, Precision, TrainingConfig,
-    ValidationConfig, VlaConfig,
+    BackboneConfig, ClusterConfig, DataConfig, ExperimentConfig, LaqConfig, LoggingConfig, PathsConfig, Precision,
+    TrainingConfig, ValidationConfig, VlaConfig,
 };
 use crate::Check;
 use serde::de::DeserializeOwned;
@@ -37,6 +37,11 @@ pub struct RunConfig<'a> {
 pub trait TrainingRun: Check + DeserializeOwned {
     /// The common part.
     fn run(&self) -> RunConfig<'_>;
+
+    /// Where a pretrained backbone comes from, in a stage that has one.
+    fn backbone(&self) -> Option<&BackboneConfig> {
+        None
+    }
 }
 
 impl TrainingRun for LaqConfig {
@@ -72,5 +77,9 @@ impl TrainingRun for VlaConfig {
             training: &self.training,
             validation: self.validation.shared(),
         }
+    }
+
+    fn backbone(&self) -> Option<&BackboneConfig> {
+        Some(&self.model.backbone)
     }
 }

@@ -40,7 +40,9 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     }
     console::init(level(common.logging.level), 0)?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
-    sources::check(&common.data.sources)?;
+    let located = |error| locate(&composed, error);
+    sources::check(&common.data.sources).map_err(located)?;
+    config.backbone().map_or(Ok(()), sources::check_backbone).map_err(located)?;
 
     let stop = StopRequest::listen()?;
     let device = hlrp_torch::select_device(common.device)?;
@@ -50,7 +52,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     let settings = settings(arguments, &common, &composed, device);
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
-    let (mut task, mut data) = P::prepare(&config, &Setup { device, overwrites_weights })?;
+    let (mut task, mut data) = P::prepare(&config, &Setup { device, overwrites_weights }).map_err(located)?;
     let run_path = settings.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
     let trainer = Trainer::new(settings, &mut task, &mut data)?;
@@ -76,6 +78,14 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
+}
+
+/// A mistake in the configuration that shows only here names the place that set the value.
+fn locate(composed: &Composed, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<ConfigError>() {
+        Ok(mistake) => composed.locate(mistake).into(),
+        Err(other) => other,
+    }
 }
 
 /// Records how the run ended, draws its curves and prints its table.
