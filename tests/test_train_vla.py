@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from conftest import DATA, MINI, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
+from conftest import DATA, MINI, VLA_MINI, one_error, program, read_metrics, run, train_laq_command, train_vla_command
 from interruption import INTERRUPTED, assert_same_run, assert_same_tensors, kill, last_step, start, wait_for
 from safetensors.numpy import load_file, save_file
 
@@ -72,6 +72,14 @@ def backbone_folder(folder: Path, run_dir: Path | None = None) -> Path:
 
 
 # What a run leaves behind.
+
+
+def test_a_manifest_names_the_versions_of_what_computed(uninterrupted, uninterrupted_vla):
+    ffmpeg = json.loads(run([program("hlrp-data"), "ffmpeg-info"]).stdout)["ffmpeg"]
+    for run_dir in (uninterrupted, uninterrupted_vla):
+        [session] = manifest(run_dir)["sessions"]
+        assert set(session["versions"]) == {"hlrp", "libtorch", "ffmpeg"}
+        assert session["versions"]["ffmpeg"] == ffmpeg
 
 
 def test_a_validation_measures_errors_beside_baselines_and_draws_pictures(uninterrupted_vla):

@@ -31,3 +31,12 @@ pub use request::{EpisodeSpan, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
 pub use sampler::{Permutation, Position, Shard, TrainSampler, ValidationSampler};
 pub use source::{CacheProgress, Mixture, SampleLayout, SampleRows, Source, Split};
+
+/// Release of FFmpeg that this program runs with; none where it is built without.
+#[must_use]
+pub fn ffmpeg_release() -> Option<String> {
+    #[cfg(feature = "ffmpeg")]
+    return Some(video::ffmpeg_info().ffmpeg);
+    #[cfg(not(feature = "ffmpeg"))]
+    None
+}

@@ -7,7 +7,10 @@ use hlrp_config::schema::{LogLevel, RunConfig, TrainingRun};
 use hlrp_config::{Composed, ConfigError};
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 use tch::Device;
 use tracing::level_filters::LevelFilter;
 
@@ -64,9 +67,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         description: &common.experiment.description,
         config_yaml: &yaml,
         overrides: composed.overrides(),
-        versions: [("hlrp", env!("CARGO_PKG_VERSION")), ("libtorch", hlrp_torch::LIBTORCH_VERSION)]
-            .map(|(name, version)| (name.to_owned(), version.to_owned()))
-            .into(),
+        versions: versions(),
         inputs,
         num_threads: num_threads(&common),
         repository: Path::new("."),
@@ -86,6 +87,13 @@ fn locate(composed: &Composed, error: anyhow::Error) -> anyhow::Error {
         Ok(mistake) => composed.locate(mistake).into(),
         Err(other) => other,
     }
+}
+
+/// What computes: the same versions give the same bits.
+fn versions() -> BTreeMap<String, String> {
+    let own = [("hlrp", env!("CARGO_PKG_VERSION").to_owned()), ("libtorch", hlrp_torch::LIBTORCH_VERSION.to_owned())];
+    let ffmpeg = hlrp_data::ffmpeg_release().map(|release| ("ffmpeg", release));
+    own.into_iter().chain(ffmpeg).map(|(name, version)| (name.to_owned(), version)).collect()
 }
 
 /// Records how the run ended, draws its curves and prints its table.
