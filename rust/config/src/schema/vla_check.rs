@@ -182,49 +182,43 @@ impl Check for BackboneSizes {
     }
 }
 
+/// Sizes of a transformer, each with its key: all of them are 1 or more, and `part` divides `whole`.
+fn check_transformer(counts: &[(&str, i64)], whole: (&str, i64), part: (&str, i64)) -> Checked {
+    counts.iter().chain([&whole, &part]).try_for_each(|(key, count)| at_least(key, *count, 1))?;
+    let [(whole, total), (key, count)] = [whole, part];
+    let message = format!("{count} does not divide {whole} = {total}");
+    require(total % count == 0, key, message, format!("take a divisor of {whole}"))
+}
+
 impl Check for VisionSizes {
     fn check(&self) -> Checked {
+        let width = ("hidden_size", self.hidden_size);
+        let heads = ("num_attention_heads", self.num_attention_heads);
         let counts = [
-            ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
             ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
         ];
-        counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
-        positive("layer_norm_eps", self.layer_norm_eps)?;
-        let (width, heads) = (self.hidden_size, self.num_attention_heads);
-        require(
-            width % heads == 0,
-            "num_attention_heads",
-            format!("{heads} heads do not divide the width {width}"),
-            "take a divisor of hidden_size",
-        )
+        check_transformer(&counts, width, heads)?;
+        positive("layer_norm_eps", self.layer_norm_eps)
     }
 }
 
 impl Check for TextSizes {
     fn check(&self) -> Checked {
+        let heads = ("num_attention_heads", self.num_attention_heads);
+        let shared = ("num_key_value_heads", self.num_key_value_heads);
         let counts = [
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
             ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", self.num_key_value_heads),
             ("head_dim", self.head_dim),
             ("vocab_size", self.vocab_size),
         ];
-        counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
+        check_transformer(&counts, heads, shared)?;
         positive("rms_norm_eps", self.rms_norm_eps)?;
         positive("rope_theta", self.rope_theta)?;
-        let (heads, shared) = (self.num_attention_heads, self.num_key_value_heads);
-        require(
-            heads % shared == 0,
-            "num_key_value_heads",
-            format!("{shared} heads of keys and values do not divide {heads} attention heads"),
-            "take a divisor of num_attention_heads",
-        )?;
         let message = format!("{} is odd, and rotary positions turn pairs of numbers", self.head_dim);
         require(self.head_dim % 2 == 0, "head_dim", message, "set it to an even number")
     }
