@@ -6,6 +6,8 @@ has everything real. It takes a minute, most of which LeRobot needs to start: no
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -185,6 +187,24 @@ def test_what_is_the_pipelines_goes_to_every_step(command, lerobot, tmp_path):
     result = run(again, env=lerobot.env())
     assert result.returncode == 0, result.stderr
     assert 'precision: "32-true"' in (tmp_path / "run/3_lerobot-2/config.yaml").read_text(), "kept for --resume"
+
+
+def test_what_the_pipelines_experiment_sets_of_the_cluster_goes_to_every_step(command, lerobot, other_tree):
+    experiment = other_tree / "experiment/pipeline_tiny.yaml"
+    image = "cluster:\n  container: {image: '${cluster.storage_root}/a.sqsh'}\n"
+    experiment.write_text(experiment.read_text() + image + "  storage_root: /a place\n  login_nodes: [a, 'b*']\n")
+    words = [*command, "pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot.experiment=lerobot_mine"]
+    words += ["--config-name=primary", "--config-dir", str(other_tree), "--dry-run"]
+    own = "pipeline.rollouts.door_close.overrides=['cluster.login_nodes=[mine]']"
+    result = run([*words, "cluster={compute: {mem_gb: 64}}", own], env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    steps = [shlex.split(step) for step in re.split(r"\n(?=\S)", result.stdout.replace("\\\n", " ").strip())]
+    shared = ["cluster.storage_root=/a place", "cluster.container.image=/a place/a.sqsh", "cluster.compute.mem_gb=64"]
+    for step in steps:
+        values = [word for word in step if word.startswith("cluster.")]
+        assert set(values) - {"cluster.login_nodes=[mine]"} == {*shared, 'cluster.login_nodes=[a,"b*"]'}, values
+    assert len(steps) == 2 and "cluster.login_nodes=[mine]" in steps[1], "a step's own overrides win"
+    assert steps[1].index("cluster.login_nodes=[mine]") > steps[1].index("cluster.compute.mem_gb=64")
 
 
 def test_a_step_that_has_run_keeps_its_settings(command, lerobot, tmp_path):

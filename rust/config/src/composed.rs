@@ -1,8 +1,6 @@
 //! The finished configuration: values without references, each with its history.
 
-use crate::{
-    Composition, ConfigError, ErrorKind, Node, Origin, apply, error::Result, extract, interpolation, node::join, yaml,
-};
+use crate::{Composition, ConfigError, ErrorKind, Node, Origin, apply, error::Result, extract, interpolation, yaml};
 use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeMap,
@@ -133,27 +131,17 @@ impl Composed {
             error.hint(hint.unwrap_or_else(|| "`hlrp config show` lists the keys".into()))
         })?;
         let raw = self.raw.tree.get(key).filter(|raw| raw.is_interpolation());
+        let is_section = node.as_map().is_some_and(|map| !map.is_empty());
+        let parts = if is_section { node.values(key) } else { Vec::new() };
         Ok(Explanation {
             key: key.to_string(),
             value: node.summary(),
             reference: raw.map(Node::summary),
             origin: node.origin.clone(),
             overrode: node.overrode.iter().rev().cloned().collect(),
-            parts: parts(node, key),
+            parts: parts.into_iter().map(|(key, node)| (key, node.summary(), node.origin.clone())).collect(),
         })
     }
-}
-
-/// The values inside a section with the places that set them; a list is one value.
-fn parts(node: &Node, path: &str) -> Vec<(String, String, Origin)> {
-    let inner = |(key, child): (&String, &Node)| {
-        let path = join(path, key);
-        match child.as_map().filter(|map| !map.is_empty()) {
-            Some(_) => parts(child, &path),
-            None => vec![(path, child.summary(), child.origin.clone())],
-        }
-    };
-    node.as_map().into_iter().flatten().flat_map(inner).collect()
 }
 
 /// References are done, so a `${` that is left is text.

@@ -1,6 +1,6 @@
 //! The tree of values, each with the place that set it and the values that it overrode.
 
-use crate::{Origin, python};
+use crate::{Origin, python, sweep::word_value};
 use indexmap::IndexMap;
 
 /// A mandatory value that no file has set yet.
@@ -131,6 +131,21 @@ impl Node {
                 let pairs = map.iter().map(|(key, node)| format!("{key}:{}", node.summary()));
                 format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
             }
+        }
+    }
+
+    /// The value such that a word of the command line, `key=value`, gives it.
+    pub fn to_word(&self) -> String {
+        word_value(self)
+    }
+
+    /// All values in this one with their dotted paths, `path` being its own: of a section those inside it, else itself.
+    pub fn values(&self, path: &str) -> Vec<(String, &Node)> {
+        match &self.value {
+            Value::Map(map) if !map.is_empty() => {
+                map.iter().flat_map(|(key, child)| child.values(&join(path, key))).collect()
+            }
+            _ => vec![(path.to_owned(), self)],
         }
     }
 

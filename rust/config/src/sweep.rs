@@ -4,7 +4,9 @@ mod values;
 
 use crate::{Composed, ConfigError, ErrorKind, Node, Value, compose, error::Result, inspection::check_typed};
 use std::{collections::BTreeSet, path::Path};
-use values::{Choice, choices, word_value};
+use values::{Choice, choices};
+
+pub(crate) use values::word_value;
 
 /// The section's key, and the word with which a single run of a sweep is none any more.
 const PARAMS: &str = "sweep.params";

@@ -57,7 +57,7 @@ fn as_typed(text: &str, origin: &Origin) -> String {
 }
 
 /// A value such that the command line reads it back.
-pub(super) fn word_value(node: &Node) -> String {
+pub(crate) fn word_value(node: &Node) -> String {
     match &node.value {
         Value::Float(value) => short_float(*value),
         Value::Str(text) => {
