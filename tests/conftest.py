@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fake_lerobot import FakeLerobot
 
 # Threads that wait for work sleep: on a busy machine spinning ones make torch many times slower. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -114,6 +115,12 @@ def read_metrics(run_dir: Path) -> list[dict]:
     """Lines of `metrics.jsonl` without what depends on the clock."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if not is_time(key)} for line in lines]
+
+
+@pytest.fixture
+def lerobot(tmp_path) -> FakeLerobot:
+    """A LeRobot that is quick and does as it is told."""
+    return FakeLerobot(tmp_path / "fake")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import DATA, MINI, REPO, VLA_MINI, program, run
 from fake_lerobot import FakeLerobot
+from lerobot_commands import help_teaches
 
 NAMES = ["1_laq", "2_vla", "3_lerobot", "4_rollout_door_close"]
 
@@ -40,11 +41,6 @@ def state(run_dir: Path) -> dict[str, dict]:
 
 def sessions(run_dir: Path) -> list[str]:
     return [session["status"] for session in json.loads((run_dir / "manifest.json").read_text())["sessions"]]
-
-
-@pytest.fixture
-def lerobot(tmp_path) -> FakeLerobot:
-    return FakeLerobot(tmp_path / "fake")
 
 
 @pytest.fixture
@@ -279,6 +275,10 @@ def test_a_mistake_in_any_step_is_found_before_the_first(command, lerobot, tmp_p
     for name in names:
         assert name in result.stderr, result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_help_teaches():
+    help_teaches("pipeline", "75")
 
 
 def test_everything_real_from_video_to_rollouts(tmp_path):
