@@ -23,24 +23,7 @@ METAWORLD = DATA / "metaworld_mt5"
 ROLE = "primary"
 CHUNK = 6
 SIDE = 64
-VISION = {
-    "hidden_size": 24,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "image_size": SIDE,
-    "patch_size": 8,
-}
-TEXT = {
-    "hidden_size": 48,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "vocab_size": 352,
-}
-# SmolVLA's fields for a policy around that backbone.
+# SmolVLA's fields for a policy around the tiny backbone.
 SIZES = {
     "chunk_size": CHUNK,
     "n_action_steps": CHUNK,
@@ -127,10 +110,10 @@ def pretrained(output: Path, step: str = "last") -> Path:
 def backbone(folder: Path) -> Path:
     """A tiny SmolVLM with random weights, as transformers saves it."""
     import torch
-    from smolvla_reference import vlm_folder
+    from smolvla_reference import tiny_vlm_folder
     from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
-    vlm_folder(folder, VISION, TEXT, scale_factor=4)
+    tiny_vlm_folder(folder, num_layers=3)
     torch.manual_seed(0)
     model = SmolVLMForConditionalGeneration(SmolVLMConfig.from_pretrained(folder))
     with torch.no_grad():

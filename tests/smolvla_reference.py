@@ -1,7 +1,8 @@
 """LeRobot's `smolvla` policy with random weights, offline, and the same policy in this project's terms.
 
 `vlm_folder` writes what LeRobot's constructor reads of a backbone, `build_policy` makes the policy, `expert_config` the
-sizes of the equal `ExpertModel`, and `save_weights` its weights under the names that both use.
+sizes of the equal `ExpertModel`, and `save_weights` its weights under the names that both use. `tiny_vlm_folder` and
+`build_tiny_policy` have the sizes of tests.
 """
 
 import os
@@ -49,6 +50,26 @@ REAL_TEXT = {
     "vocab_size": 49280,
 }
 
+# The same in tiny, and what a tiny policy around it sees and does.
+TINY_VISION = {
+    "hidden_size": 24,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "image_size": 64,
+    "patch_size": 8,
+}
+TINY_TEXT = {
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "vocab_size": 352,
+}
+BATCH, CHUNK, STATE_DIM, ACTION_DIM, SIDE = 3, 6, 4, 3, 64
+NUM_LAYERS = 4
+
 
 def vlm_folder(folder: Path, vision: dict, text: dict, scale_factor: int) -> Path:
     """Writes a backbone's configuration, tokenizer and processor; no weights."""
@@ -67,6 +88,11 @@ def vlm_folder(folder: Path, vision: dict, text: dict, scale_factor: int) -> Pat
     return folder
 
 
+def tiny_vlm_folder(folder: Path, num_layers: int) -> Path:
+    """The same of a tiny backbone with this many text layers."""
+    return vlm_folder(folder, TINY_VISION, TINY_TEXT | {"num_hidden_layers": num_layers}, scale_factor=4)
+
+
 def build_policy(folder: Path, cameras: list[str], state_dim: int, action_dim: int, **options) -> SmolVLAPolicy:
     """A policy with fresh float32 weights; `options` are fields of LeRobot's SmolVLAConfig."""
     images = {
@@ -82,6 +108,12 @@ def build_policy(folder: Path, cameras: list[str], state_dim: int, action_dim: i
         **options,
     )
     return SmolVLAPolicy(config).float()
+
+
+def build_tiny_policy(folder: Path, cameras: list[str], **options) -> SmolVLAPolicy:
+    """The same over a tiny backbone, of whose text layers `NUM_LAYERS` are used."""
+    actions = {"chunk_size": CHUNK, "n_action_steps": CHUNK, "num_steps": 5}
+    return build_policy(folder, cameras, STATE_DIM, ACTION_DIM, num_vlm_layers=NUM_LAYERS, **actions, **options)
 
 
 def expert_config(policy: SmolVLAPolicy, latent: dict | None) -> dict:

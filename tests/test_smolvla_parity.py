@@ -13,35 +13,24 @@ import pytest
 import torch
 from conftest import program, run
 from safetensors.torch import load_file
-from smolvla_reference import build_policy, expert_config, save_weights, vlm_folder
+from smolvla_reference import (
+    ACTION_DIM,
+    BATCH,
+    CHUNK,
+    NUM_LAYERS,
+    STATE_DIM,
+    build_tiny_policy,
+    expert_config,
+    save_weights,
+    tiny_vlm_folder,
+)
 from torch import nn
 
 TOLERANCE = 1e-5
 FIRST_ACTION_TOLERANCE = 1e-6
-BATCH = 3
 CODES = {"code_seq_len": 4, "code_dim": 5}
-CHUNK = 6
-STATE_DIM, ACTION_DIM = 4, 3
 LATENT_WEIGHT, ACTION_WEIGHT = 0.3, 2.0
 LATENT_HEAD = ("latent_in_proj", "latent_out_proj")
-NUM_LAYERS = 4
-VISION = {
-    "hidden_size": 24,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "image_size": 64,
-    "patch_size": 8,
-}
-TEXT = {
-    "hidden_size": 48,
-    "intermediate_size": 96,
-    "num_hidden_layers": NUM_LAYERS + 1,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "vocab_size": 352,
-}
 
 
 @dataclass(frozen=True)
@@ -74,15 +63,9 @@ PADDED = {
 def make_policy(case: Case, folder: Path):
     """A tiny policy whose every weight is far from its usual start, with two projections for code vectors."""
     torch.manual_seed(0)
-    policy = build_policy(
-        vlm_folder(folder / "vlm", VISION, TEXT, scale_factor=4),
+    policy = build_tiny_policy(
+        tiny_vlm_folder(folder / "vlm", NUM_LAYERS + 1),
         case.cameras(),
-        STATE_DIM,
-        ACTION_DIM,
-        chunk_size=CHUNK,
-        n_action_steps=CHUNK,
-        num_steps=5,
-        num_vlm_layers=NUM_LAYERS,
         max_state_dim=STATE_DIM + 6 * case.pad_dims,
         max_action_dim=ACTION_DIM + 5 * case.pad_dims,
         resize_imgs_with_padding=(case.side, case.side),

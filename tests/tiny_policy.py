@@ -5,30 +5,22 @@ from pathlib import Path
 
 import torch
 from hlrp_rs import Policy
-from smolvla_reference import TOKENIZER, build_policy, expert_config, vlm_folder
+from smolvla_reference import (
+    ACTION_DIM,
+    BATCH,
+    CHUNK,
+    NUM_LAYERS,
+    SIDE,
+    STATE_DIM,
+    TOKENIZER,
+    build_tiny_policy,
+    expert_config,
+    tiny_vlm_folder,
+)
 from torch import Tensor, nn
 
-BATCH, CHUNK, STATE_DIM, ACTION_DIM, SIDE = 3, 6, 4, 3, 64
 LATENT = {"code_seq_len": 2, "code_dim": 5}
 CAMERA = "top"
-NUM_LAYERS = 4
-VISION = {
-    "hidden_size": 24,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "image_size": 64,
-    "patch_size": 8,
-}
-TEXT = {
-    "hidden_size": 48,
-    "intermediate_size": 96,
-    "num_hidden_layers": NUM_LAYERS,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "vocab_size": 352,
-}
 ACTIONS_ONLY = {"mode": "actions", "latent_weight": 0.0, "action_weight": 1.0}
 MULTITASK = {"mode": "multitask", "latent_weight": 0.3, "action_weight": 2.0}
 
@@ -98,15 +90,9 @@ class Pair:
 def make_pair(folder: Path, **options) -> Pair:
     """`options` are fields of LeRobot's SmolVLAConfig."""
     torch.manual_seed(0)
-    lerobot = build_policy(
-        vlm_folder(folder / "vlm", VISION, TEXT, scale_factor=4),
+    lerobot = build_tiny_policy(
+        tiny_vlm_folder(folder / "vlm", NUM_LAYERS),
         [CAMERA],
-        STATE_DIM,
-        ACTION_DIM,
-        chunk_size=CHUNK,
-        n_action_steps=CHUNK,
-        num_steps=5,
-        num_vlm_layers=NUM_LAYERS,
         max_state_dim=STATE_DIM + 3,
         max_action_dim=ACTION_DIM + 2,
         resize_imgs_with_padding=(SIDE, SIDE),
