@@ -4,6 +4,7 @@ LeRobot itself is a stand-in here (tests/fake_lerobot.py), except where its own 
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ def test_lerobot_reads_the_flags_as_they_are_meant(lerobot, tmp_path):
         "+lerobot.policy.pretrained_backbone_weights=null",
         "+lerobot.policy.chunk_size=16",
         "+lerobot.policy.n_action_steps=8",
+        "+lerobot.policy.kl_weight=inf",
         r"""+lerobot.policy.normalization_mapping='{"VISUAL": "IDENTITY"}'""",
         "lerobot.dataset_episodes=[0,3]",
         "+lerobot.dataset.image_transforms={enable: true}",
@@ -44,6 +46,7 @@ def test_lerobot_reads_the_flags_as_they_are_meant(lerobot, tmp_path):
     assert result.returncode == 0, result.stderr
     config = parsed(result.stdout)
     assert (config.policy.type, config.policy.chunk_size, config.policy.n_action_steps) == ("act", 16, 8)
+    assert config.policy.kl_weight == math.inf
     assert config.policy.pretrained_backbone_weights is None and config.policy.push_to_hub is False
     assert config.policy.normalization_mapping == {"VISUAL": "IDENTITY"}
     assert (config.dataset.root, config.dataset.episodes) == ("tests/data/pusht_scripted", [0, 3])

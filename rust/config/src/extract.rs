@@ -2,8 +2,8 @@
 //! each value comes from.
 
 use crate::{
-    Check, Composed, ConfigError, ErrorKind, Node, Origin, Source, Value, error::Result, node::join, schema::STAGE_KEY,
-    suggest,
+    Check, Composed, ConfigError, ErrorKind, Node, Origin, Source, Value, error::Result, node::join, python,
+    schema::STAGE_KEY, suggest,
 };
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -120,6 +120,8 @@ fn value(node: &Node) -> figment::value::Value {
             (_, Ok(value)) => Out::Num(tag, Num::U64(value)),
             _ => Out::Num(tag, Num::I128(*value)),
         },
+        // As in JSON: a value that goes to LeRobot stays what it is, and no number of ours is infinite.
+        Value::Float(value) if !value.is_finite() => Out::String(tag, python::json_word(*value).into()),
         Value::Float(value) => Out::Num(tag, Num::F64(*value)),
         Value::Str(text) => Out::String(tag, text.clone()),
         Value::List(items) => Out::Array(tag, items.iter().map(value).collect()),
@@ -233,6 +235,7 @@ fn type_hint(kind: &Kind, path: &str, composed: &Composed) -> String {
         (_, Some(Value::Str(option))) if composed.raw().choices().contains_key(&group) => {
             format!("'{group}' is a group: did you mean '{group}={option}'?")
         }
+        (_, Some(Value::Float(value))) if !value.is_finite() => "give a finite number".into(),
         (_, Some(Value::Float(value))) if value.fract() == 0.0 => format!("write {path}={value:.0}"),
         _ => format!("`hlrp config explain {path}` shows what set it"),
     }

@@ -103,6 +103,18 @@ fn values_of_stage_3_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
+fn infinity_goes_to_lerobot_as_text_and_is_no_number_of_ours() {
+    let words = owned(&["experiment=lerobot_tiny", "+lerobot.policy.limits=[inf,{low: -inf}]"]);
+    let config: LerobotTrainConfig = compose(&our_root(), "config", &words).unwrap().extract().unwrap();
+    assert_eq!(config.lerobot.policy["limits"].to_string(), r#"["Infinity",{"low":"-Infinity"}]"#);
+    for word in ["training.optimizer.lr=inf", "model.attn_dropout=nan"] {
+        let (kind, text) = refusal(&[word]);
+        assert_eq!(kind, ErrorKind::Type, "{text}");
+        assert!(text.contains(" where a number belongs") && text.contains("hint: give a finite number"), "{text}");
+    }
+}
+
+#[test]
 fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
     let words = [
         "data.loader.batch_size=0",
