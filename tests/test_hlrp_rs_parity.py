@@ -44,6 +44,23 @@ def both_losses(pair, batch, reduction: str):
     return theirs, ours["loss"]
 
 
+def test_texts_are_cut_as_lerobot_cuts_them(pair):
+    from lerobot.processor import TokenizerProcessorStep
+
+    tasks = ["push the block " * 20 + "\n", "pick\n"]
+    config = pair.lerobot.config
+    step = TokenizerProcessorStep(
+        tokenizer_name=config.vlm_model_name,
+        padding=config.pad_language_to,
+        padding_side="right",
+        max_length=config.tokenizer_max_length,
+    )
+    seen = step._tokenize_text(tasks)
+    ids, mask = pair.rust.policy.tokenize(tasks)
+    assert ids.shape[1] == config.tokenizer_max_length
+    assert torch.equal(ids, seen["input_ids"]) and torch.equal(mask, seen["attention_mask"].bool())
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_losses_are_equal(pair, batch, reduction):
     theirs, ours = both_losses(pair, batch, reduction)

@@ -295,6 +295,44 @@ def test_teacher_of_another_spacing(tmp_path, uninterrupted):
     refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
+def test_teacher_and_policy_may_count_in_other_units(tmp_path, uninterrupted, uninterrupted_vla):
+    """Meta-World has 80 frames per second: 20 of them are a quarter of a second."""
+    words = ["data.request.unit=seconds", "data.request.image_deltas=[0,0.25]"]
+    laq = tmp_path / "laq"
+    assert run(train_laq_command(*MINI, *words, f"logging.run_dir={laq}")).returncode == 0
+    manifest = json.loads((trained(tmp_path / "frames", laq) / "artifacts/final/manifest.json").read_text())
+    assert manifest["teacher"]["pair"] == {"unit": "seconds", "image_deltas": [0.0, 0.25]}
+    assert read_metrics(tmp_path / "frames") == read_metrics(uninterrupted_vla)
+    # Baselines repeat what was one frame before, in whichever unit the policy counts.
+    assert read_metrics(trained(tmp_path / "seconds", laq, words[0])) == read_metrics(uninterrupted_vla)
+
+
+def test_the_last_action_is_one_frame_back_in_either_unit(tmp_path, uninterrupted):
+    words = [*POOLED, "model.mode=actions"]
+    repeat = [
+        read_metrics(trained(tmp_path / unit, uninterrupted, *words, f"data.request.unit={unit}"))[-1][
+            "val/action_repeat_baseline_mse"
+        ]
+        for unit in ("frames", "seconds")
+    ]
+    assert repeat[0] == repeat[1]
+
+
+def test_a_rule_that_the_architecture_lacks(tmp_path, uninterrupted):
+    words = [*POOLED, "model.freeze.state_proj=true"]
+    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=["model.freeze.state_proj", "hint:"])
+
+
+def test_prefix_that_is_too_short(tmp_path, uninterrupted):
+    words = "model.expert.prefix_length=5"
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.expert.prefix_length", "hint:"])
+
+
+def test_start_that_is_not_there(tmp_path, uninterrupted):
+    words = f"model.init_from={tmp_path}/nothing"
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.init_from", "nothing", "hint:"])
+
+
 def test_spacing_that_confirms_the_teachers(tmp_path, uninterrupted, uninterrupted_vla):
     run_dir = trained(tmp_path / "run", uninterrupted, "data.request.image_deltas=[0,20]")
     assert read_metrics(run_dir) == read_metrics(uninterrupted_vla)
@@ -309,7 +347,8 @@ def test_camera_that_the_data_lacks(tmp_path, uninterrupted, key):
 def test_backbone_folder_without_weights(tmp_path, uninterrupted):
     folder = backbone_folder(tmp_path / "backbone")
     words = f"model.backbone.path={folder}"
-    refused(tmp_path / "run", uninterrupted, words, code=1, names=[str(folder), "model.safetensors", "hint:"])
+    names = ["model.backbone.path", str(folder), "model.safetensors", "hint:"]
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
 def test_backbone_of_other_sizes(tmp_path, uninterrupted, uninterrupted_vla):

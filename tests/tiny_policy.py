@@ -27,7 +27,7 @@ MULTITASK = {"mode": "multitask", "latent_weight": 0.3, "action_weight": 2.0}
 
 def processor(cameras: list[str] = [CAMERA], side: int = SIDE) -> dict:  # noqa: B006
     """How inputs are prepared, as LeRobot's `smolvla` does it."""
-    layout = {"padding": "longest", "padding_side": "right", "truncation_side": "right", "max_length": 48}
+    layout = {"padding": "longest", "padding_side": "right", "truncation_side": "left", "max_length": 48}
     return {
         "cameras": cameras,
         "image_size": [side, side],

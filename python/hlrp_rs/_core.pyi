@@ -267,7 +267,8 @@ class Teacher:
         """
     def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`, and the later frame that they predict from the earlier one:
-        `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder."""
+        `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder,
+        which is read from the checkpoint at each call: for pictures, not for training loops."""
 
 @final
 class Dataset:

@@ -116,7 +116,8 @@ impl Teacher {
     }
 
     /// Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`, and the later frame that they predict from the earlier one:
-    /// `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder.
+    /// `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder,
+    /// which is read from the checkpoint at each call: for pictures, not for training loops.
     fn reconstruct(&self, py: Python<'_>, frames: &Bound<'_, PyAny>) -> PyResult<(PyTensor, PyTensor)> {
         let (frames_BTCHW, path, device) = (frame_pairs(frames)?, self.path.clone(), self.device);
         let (side, weights) = (self.identity.image_size, self.weights);

@@ -51,14 +51,6 @@ pub enum VlaError {
         /// What to do.
         hint: String,
     },
-    /// A teacher that does not fit.
-    #[error("teacher: {problem}\nhint: {hint}")]
-    Teacher {
-        /// What is wrong.
-        problem: String,
-        /// What to do.
-        hint: String,
-    },
     /// Weights that cannot be read or do not fit.
     #[error(transparent)]
     Weights(#[from] hlrp_nn::NnError),

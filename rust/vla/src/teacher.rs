@@ -93,27 +93,6 @@ impl Teacher {
         LatentConfig { code_seq_len: self.identity.code_seq_len, code_dim: self.identity.code_dim }
     }
 
-    /// Checks a policy's latent head and the spacing of the data's frame pairs against the teacher's own.
-    ///
-    /// # Errors
-    /// Other sizes, or another spacing.
-    pub fn check(&self, latent: LatentConfig, pair: &PairSpacing) -> Result<(), VlaError> {
-        let refuse = |problem: String, hint: &str| Err(VlaError::Teacher { problem, hint: hint.to_owned() });
-        let own = self.latent();
-        if latent != own {
-            let problem = format!(
-                "it gives {} codes of {} numbers, the model is configured for {} of {}",
-                own.code_seq_len, own.code_dim, latent.code_seq_len, latent.code_dim
-            );
-            return refuse(problem, "leave model.latent to the teacher, or choose the teacher that it was made for");
-        }
-        if *pair != self.identity.pair {
-            let problem = format!("it was trained on frame pairs of {}, the data gives {pair}", self.identity.pair);
-            return refuse(problem, "set data.request.image_deltas and unit to the teacher's");
-        }
-        Ok(())
-    }
-
     /// Standardised code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair counts when both of its frames are real (`bool [B,2]`).
     ///
     /// Frames of another size are brought to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do

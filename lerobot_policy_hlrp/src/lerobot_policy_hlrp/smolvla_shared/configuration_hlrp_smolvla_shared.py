@@ -81,7 +81,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     self_attn_every_n_layers: int | None = None
     expert_width_multiplier: float | None = None
 
-    # What is trained, and in which precision the network computes. With bfloat16, matrices that are not trained are held in it.
+    # What is trained, and in which precision the network computes. With bfloat16, linear maps that are not trained are held in it.
     train_expert_only: bool = True
     freeze_vision_encoder: bool = True
     train_state_proj: bool = True

@@ -103,7 +103,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         }
         if self.training and torch.is_grad_enabled() and not self._is_trainable:
             raise RuntimeError(
-                "this policy was built for evaluation: with dtype = bfloat16 and no dataset_meta all of its matrices are bfloat16\n"
+                "this policy was built for evaluation: with dtype = bfloat16 and no dataset_meta its linear maps are bfloat16\n"
                 "hint: give dataset_meta, as lerobot-train does, or dtype = float32"
             )
         observation, targets = self._observe(batch), self._targets(batch)

@@ -79,6 +79,12 @@ impl Check for VlaModelConfig {
             format!("{} steps, the pooled architecture predicts one", self.action.chunk_size),
             "set it to 1",
         )?;
+        require(
+            self.arch == VlaArch::Expert || !self.freeze.state_proj,
+            "freeze.state_proj",
+            "the pooled architecture has no projection of states",
+            "set it to false",
+        )?;
         section("action", at_least("chunk_size", self.action.chunk_size, 1))?;
         section("action", at_least("dim", self.action.dim.unwrap_or(1), 1))?;
         section("action", at_least("max_dim", self.action.max_dim, 1))?;

@@ -7,7 +7,7 @@
 //! tokenizer_config.json
 //! ```
 //!
-//! Reading is strict both ways: a key, file or tensor too few or too many is an error, as is a file that differs from its digest.
+//! Reading is strict: a key or tensor too few or too many is an error, as is a listed file that is missing or differs from its digest.
 //! Files that the manifest does not list (a README, say) are left alone.
 
 mod files;

@@ -176,7 +176,7 @@ impl PrefixEmbedder<'_> {
         let length = prefix.is_valid_BP.size()[1];
         if length > target {
             let problem = format!("{length} tokens of images, instruction and state exceed the fixed length {target}");
-            return Err(VlaError::input("prefix", problem, "raise model.prefix_length or set it to null"));
+            return Err(VlaError::input("prefix", problem, "raise prefix_length or set it to null"));
         }
         Ok(Prefix {
             state_BND: prefix.state_BND.constant_pad_nd([0, 0, 0, target - length]),

@@ -172,10 +172,10 @@ impl PooledModel {
     }
 
     fn predict_actions(&self, features_BD: &Tensor) -> Result<Tensor, VlaError> {
-        let head = self
-            .action_head
-            .as_ref()
-            .ok_or(VlaError::NoHead { head: "action", hint: "set model.action_dim, or use the latent mode" })?;
+        let head = self.action_head.as_ref().ok_or(VlaError::NoHead {
+            head: "action",
+            hint: "build the model with the size of an action, or use the latent mode",
+        })?;
         let _float32 = Autocast::disable(features_BD.device())?;
         Ok(head.forward(features_BD))
     }

@@ -1,6 +1,6 @@
 //! The backbone's sizes, weights and tokenizer.
 
-use super::mistake::mistake;
+use super::mistake::{mistake, mistake_in};
 use crate::{BACKBONE, POOLED_BACKBONE, VlaModel};
 use hlrp_config::schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig};
 use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmFolder, TextConfig, VisionConfig, locate};
@@ -31,7 +31,8 @@ pub(super) fn sizes(config: &BackboneConfig) -> anyhow::Result<SmolVlmConfig> {
     let configured = config.sizes.as_ref().map(convert);
     let whole = match (folder(config)?, configured) {
         (Some(path), configured) => {
-            let found = SmolVlmFolder::open(&path)?.config().clone();
+            let folder = SmolVlmFolder::open(&path).map_err(|error| mistake_in("model.backbone.path", &error))?;
+            let found = folder.config().clone();
             if configured.is_some_and(|configured| configured != found) {
                 let problem = format!("the backbone in {} has other sizes", path.display());
                 return Err(mistake("model.backbone.sizes", problem, "set it to null to take the folder's"));
@@ -57,7 +58,7 @@ pub(super) fn sizes(config: &BackboneConfig) -> anyhow::Result<SmolVlmConfig> {
 /// Weights that cannot be read or do not fit.
 pub(super) fn load_weights(config: &VlaModelConfig, model: &VlaModel) -> anyhow::Result<()> {
     if let (Some(path), VlaModel::Expert(expert)) = (&config.init_from, model) {
-        let done = expert.init_from_lerobot(path)?;
+        let done = expert.init_from_lerobot(path).map_err(|error| mistake_in("model.init_from", &error))?;
         tracing::info!("{} tensors from {}; fresh: {:?}", done.num_loaded, path.display(), done.fresh);
         return Ok(());
     }

@@ -5,10 +5,11 @@ use hlrp_config::{ConfigError, Problem};
 use hlrp_nn::smolvlm::SmolVlmError;
 
 /// Keys of a policy's own description that the configuration has under other names; both below `model`.
-const NAMES_IN_CONFIG: [(&str, &str); 7] = [
+const NAMES_IN_CONFIG: [(&str, &str); 8] = [
     ("num_expert_layers", "expert.num_layers"),
     ("expert_width_multiplier", "expert.width_multiplier"),
     ("self_attn_every_n_layers", "expert.self_attn_every_n_layers"),
+    ("prefix_length", "expert.prefix_length"),
     ("max_state_dim", "state.max_dim"),
     ("action.action_dim", "action.dim"),
     ("latent.code_seq_len", "laq.code_seq_len"),
@@ -18,6 +19,13 @@ const NAMES_IN_CONFIG: [(&str, &str); 7] = [
 /// A mistake in the configuration.
 pub(super) fn mistake(key: &str, problem: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     ConfigError::from(Problem::new(key, problem, hint)).into()
+}
+
+/// The value of `key` names a file or folder that cannot be used, as `error` says with its hint.
+pub(super) fn mistake_in(key: &str, error: &dyn std::error::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let (problem, hint) = text.split_once("\nhint: ").unwrap_or((&text, "give another path"));
+    mistake(key, problem, hint)
 }
 
 /// Errors about values of the configuration become mistakes in it.

@@ -30,7 +30,8 @@ pub fn prepare(
     progress: &CacheProgress<'_>,
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
     let teacher = teacher(config, device)?;
-    let requests = Requests::new(config, teacher.as_ref().map(|teacher| &teacher.identity().pair))?;
+    let pair = teacher.as_ref().map(|teacher| &teacher.identity().pair);
+    let requests = Requests::new(config, pair, &frame_rates(config)?)?;
     let frame_size = frame_size(config)?;
     let open = |request| {
         let data = DataConfig { request, ..config.data.clone() };
@@ -88,6 +89,11 @@ fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>
         }
     }
     Ok(Some(teacher))
+}
+
+/// Frames per second of the sources.
+fn frame_rates(config: &VlaConfig) -> anyhow::Result<Vec<f64>> {
+    config.data.sources.values().map(|source| Ok(Info::read(&source.root)?.fps)).collect()
 }
 
 /// The size in which the loader delivers frames: the configured one, or that of every camera in use.

@@ -70,6 +70,7 @@ impl Plan {
             },
             model: match model.arch {
                 VlaArch::Expert => {
+                    check_prefix_length(model, &backbone)?;
                     ModelConfig::Expert(expert(model, backbone, special_tokens, latent, action_dim.unwrap_or(1)))
                 }
                 VlaArch::Pooled => ModelConfig::Pooled(pooled(model, backbone, latent, action_dim)),
@@ -138,9 +139,26 @@ fn text_layout(config: &VlaModelConfig) -> TextLayout {
     TextLayout {
         padding: if config.prompt.pad_to_max_length { Padding::MaxLength } else { Padding::Longest },
         padding_side: Side::Right,
-        truncation_side: Side::Right,
+        truncation_side: Side::Left,
         max_length: config.prompt.max_length,
     }
+}
+
+/// A prefix of fixed length has room for every camera, the longest instruction and the state.
+fn check_prefix_length(config: &VlaModelConfig, backbone: &SmolVlmConfig) -> Result<(), VlaError> {
+    /// Tokens around a picture.
+    const MARKERS: i64 = 3;
+    let Some(length) = config.expert.prefix_length else { return Ok(()) };
+    let [height, width] = config.image_size;
+    let of_picture = backbone.num_image_tokens(height, width)?;
+    let of_camera = of_picture + if config.expert.image_special_tokens { MARKERS } else { 0 };
+    let longest = config.cameras.len() as i64 * of_camera + config.prompt.max_length as i64 + 1;
+    if longest <= length {
+        return Ok(());
+    }
+    let problem =
+        format!("{length} tokens, images, an instruction of model.prompt.max_length and the state are {longest}");
+    Err(VlaError::config("prefix_length", problem, format!("set it to {longest} or more, or to null")))
 }
 
 /// Every token has a row in the embedding table.

@@ -19,24 +19,30 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Fills in what the configuration leaves to the teacher and the model.
+    /// Fills in what the configuration leaves to the teacher, the model and the sources' `rates` in frames per second.
     ///
     /// # Errors
     /// Offsets that contradict the teacher's, or that cannot be filled in.
-    pub(crate) fn new(config: &VlaConfig, pair: Option<&PairSpacing>) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &VlaConfig, pair: Option<&PairSpacing>, rates: &[f64]) -> anyhow::Result<Self> {
         let request = &config.data.request;
-        let images = images(request, pair)?;
-        let actions = match request.action_deltas.as_slice() {
-            [] if request.unit == DeltaUnit::Frames || !config.model.mode.with_actions() => {
-                (0..config.model.action.chunk_size).map(|step| step as f64).collect()
-            }
-            [] => {
+        let images = images(request, pair, rates)?;
+        let steps = 0..config.model.action.chunk_size;
+        let actions = match (request.action_deltas.as_slice(), request.unit, common(rates)) {
+            ([], DeltaUnit::Frames, _) => steps.map(|step| step as f64).collect(),
+            ([], DeltaUnit::Seconds, Some(rate)) => steps.map(|step| step as f64 / rate).collect(),
+            ([], DeltaUnit::Seconds, None) if !config.model.mode.with_actions() => vec![0.0],
+            ([], DeltaUnit::Seconds, None) => {
+                let problem = format!("[] stands for frames, and the sources have {rates:?} of them per second");
                 let hint = "list the seconds of each step of model.action.chunk_size";
-                return Err(mistake("data.request.action_deltas", "[] counts frames, but the unit is seconds", hint));
+                return Err(mistake("data.request.action_deltas", problem, hint));
             }
-            given => given.to_vec(),
+            (given, ..) => given.to_vec(),
         };
-        let before = |deltas: &[f64]| deltas[0] - deltas.get(1).map_or(1.0, |second| second - deltas[0]);
+        let frame = match request.unit {
+            DeltaUnit::Frames => 1.0,
+            DeltaUnit::Seconds => rates.iter().map(|rate| rate.recip()).fold(0.0, f64::max),
+        };
+        let before = |deltas: &[f64]| deltas[0] - deltas.get(1).map_or(frame, |second| second - deltas[0]);
         let with_past = |deltas: &[f64]| [&[before(deltas)], deltas].concat();
         let state = request.state_deltas.iter().position(|delta| *delta == 0.0).unwrap_or(0);
         Ok(Self {
@@ -52,7 +58,7 @@ impl Requests {
 }
 
 /// Offsets of the images: the present alone, or the teacher's pair.
-fn images(request: &RequestConfig, pair: Option<&PairSpacing>) -> anyhow::Result<Vec<f64>> {
+fn images(request: &RequestConfig, pair: Option<&PairSpacing>, rates: &[f64]) -> anyhow::Result<Vec<f64>> {
     const KEY: &str = "data.request.image_deltas";
     let given = &request.image_deltas;
     let Some(pair) = pair else {
@@ -65,13 +71,50 @@ fn images(request: &RequestConfig, pair: Option<&PairSpacing>) -> anyhow::Result
             format!("the teacher's frame pairs are {pair}, a policy sees the first frame and that is offset 0");
         return Err(mistake("model.laq.checkpoint", problem, "train the teacher with data.request.image_deltas=[0,k]"));
     }
-    if pair.unit != request.unit {
-        let problem = format!("the teacher's frame pairs are {pair}");
+    let Some(own) = in_unit(pair, request.unit, common(rates)) else {
+        let problem = format!("the teacher's frame pairs are {pair}, the sources have {rates:?} frames per second");
         return Err(mistake("data.request.unit", problem, "use the teacher's unit"));
-    }
-    if given.as_slice() == [0.0] || *given == pair.image_deltas {
-        return Ok(pair.image_deltas.clone());
+    };
+    if given.as_slice() == [0.0] || *given == own {
+        return Ok(own);
     }
     let problem = format!("{given:?}, but the teacher was trained on frame pairs of {pair}");
     Err(mistake(KEY, problem, "set it to [0] to take the teacher's, or choose a teacher of this spacing"))
+}
+
+/// A pair's offsets in `unit`; nothing where the sources have no common `rate`, or where the offsets are no whole frames.
+fn in_unit(pair: &PairSpacing, unit: DeltaUnit, rate: Option<f64>) -> Option<Vec<f64>> {
+    /// Share of a frame that a rounded number of seconds may be off.
+    const TOLERANCE: f64 = 1e-3;
+    let whole = |frames: f64| ((frames - frames.round()).abs() < TOLERANCE).then(|| frames.round());
+    let deltas = pair.image_deltas.iter();
+    match (pair.unit, unit) {
+        (DeltaUnit::Seconds, DeltaUnit::Frames) => deltas.map(|seconds| whole(seconds * rate?)).collect(),
+        (DeltaUnit::Frames, DeltaUnit::Seconds) => deltas.map(|frames| Some(frames / rate?)).collect(),
+        _ => Some(pair.image_deltas.clone()),
+    }
+}
+
+/// The rate that all sources have.
+fn common(rates: &[f64]) -> Option<f64> {
+    rates.first().copied().filter(|first| rates.iter().all(|rate| rate == first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{common, in_unit};
+    use crate::PairSpacing;
+    use hlrp_config::schema::DeltaUnit::{Frames, Seconds};
+
+    #[test]
+    fn a_pair_has_its_offsets_in_either_unit() {
+        let seconds = PairSpacing { unit: Seconds, image_deltas: vec![0.0, 0.5] };
+        let frames = PairSpacing { unit: Frames, image_deltas: vec![0.0, 5.0] };
+        assert_eq!(in_unit(&seconds, Frames, Some(10.0)), Some(vec![0.0, 5.0]));
+        assert_eq!(in_unit(&frames, Seconds, Some(10.0)), Some(vec![0.0, 0.5]));
+        assert_eq!(in_unit(&seconds, Seconds, None), Some(vec![0.0, 0.5]));
+        assert_eq!(in_unit(&seconds, Frames, Some(15.0)), None, "7.5 frames");
+        assert_eq!(in_unit(&seconds, Frames, common(&[10.0, 30.0])), None, "5 frames here, 15 there");
+        assert_eq!(in_unit(&seconds, Frames, common(&[30.0, 30.0])), Some(vec![0.0, 15.0]));
+    }
 }

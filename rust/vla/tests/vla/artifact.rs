@@ -263,7 +263,7 @@ fn refuses_a_missing_tokenizer() {
 }
 
 #[test]
-fn refuses_a_file_that_the_manifest_does_not_list() {
+fn refuses_a_manifest_that_does_not_list_a_needed_file() {
     let saved = saved();
     saved.edit_manifest(|manifest| drop(manifest["files"].as_object_mut().unwrap().remove("model.safetensors")));
     saved.must_be_refused(&["manifest.json", "`model.safetensors` is not listed"]);

@@ -18,6 +18,13 @@ impl RmsNorm {
 
     /// `[…, dim]` to float32 `[…, dim]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.to_kind(Kind::Float).rms_norm([self.dim], Some(&self.weight_D), self.eps)
+        let x = x.to_kind(Kind::Float);
+        if x.device().is_cuda() {
+            return x.rms_norm([self.dim], Some(&self.weight_D), self.eps);
+        }
+        // libtorch's kernel is for CUDA; what it does elsewhere passes over `x` twice as often as this.
+        let norm = x.norm_scalaropt_dim(2.0, [-1].as_slice(), true);
+        let inverse = (norm.square() / self.dim as f64 + self.eps).rsqrt();
+        x * inverse * &self.weight_D
     }
 }
