@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from fake_lerobot import FakeLerobot
 
-# Threads that wait for work sleep: on a busy machine spinning ones make torch many times slower. Read when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Threads that wait for work sleep soon, as under `hlrp`: on a busy machine spinning ones make torch many times slower. Read when torch is
+# imported.
+os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
 
 # Fixtures of the LeRobot plugin.
 pytest_plugins = ["lerobot_fixtures"]

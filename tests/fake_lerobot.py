@@ -69,6 +69,7 @@ def act(name: str, folder: str) -> None:
         "HF_HUB_OFFLINE",
         "OMP_NUM_THREADS",
         "OMP_WAIT_POLICY",
+        "GOMP_SPINCOUNT",
         "PYTHONUNBUFFERED",
         "LIBERO_CONFIG_PATH",
     )

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
-# Before torch is imported: spinning threads measure the machine's other work.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# As `hlrp` starts LeRobot, and before torch is imported.
+os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
 sys.path[:0] = [str(REPO / "tests"), str(REPO / "lerobot_policy_hlrp" / "src")]
 
 import torch  # noqa: E402

@@ -123,8 +123,8 @@ def smolvla_table(num_rounds: int, threads: int) -> list[str]:
     script = REPO / "tests" / "bench" / "smolvla.py"
     works = [(work, precision) for work in ("step", "chunk") for precision in ("float32", "bf16")]
     results = {(work, who): [] for work in works for who in ("hlrp", "LeRobot")}
-    # Threads that wait asleep: a busy machine would otherwise be measured, not the programs.
-    environment = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(threads)}
+    # As `hlrp` starts programs.
+    environment = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000", "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
         subprocess.run([sys.executable, script, "write", folder, "--layers", str(num_layers)], check=True, cwd=REPO)
         for _ in range(num_rounds):

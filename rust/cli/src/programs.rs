@@ -65,9 +65,15 @@ impl Program {
     }
 }
 
-/// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs. Asleep, not spinning: the decode
-/// threads need the cores, and on a busy machine spinning makes a step several times slower (docs/benchmarks.md).
-pub(crate) const WAIT_ASLEEP: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
+/// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs; nothing where the user has decided.
+///
+/// They fall asleep soon: the decode threads need the cores, and on a busy machine spinning makes a step several times slower. They do not
+/// fall asleep at once (GNU's OpenMP turns that many rounds first): waking up takes longer than a small operation (docs/benchmarks.md).
+pub(crate) fn waiting() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let variables = [("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "2000")];
+    let is_decided = variables.iter().any(|(name, _)| std::env::var_os(name).is_some());
+    variables.into_iter().filter(move |_| !is_decided)
+}
 
 /// Becomes `program`: signals, standard streams and the exit code are then its own.
 ///
@@ -76,10 +82,7 @@ pub(crate) const WAIT_ASLEEP: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 pub(crate) fn exec(program: &Program, arguments: &[OsString]) -> Result<ExitCode> {
     let path = program.find()?;
     let mut command = Command::new(&path);
-    command.args(arguments);
-    if std::env::var_os(WAIT_ASLEEP.0).is_none() {
-        command.env(WAIT_ASLEEP.0, WAIT_ASLEEP.1);
-    }
+    command.args(arguments).envs(waiting());
     let failed: Result<Infallible> = Err(command.exec()).with_context(|| format!("cannot start {}", path.display()));
     match failed? {}
 }

@@ -1,7 +1,7 @@
 //! Environment variables of LeRobot.
 
 use super::flags;
-use crate::programs::WAIT_ASLEEP;
+use crate::programs::waiting;
 use hlrp_config::schema::PassedOn;
 use std::collections::BTreeMap;
 
@@ -14,10 +14,9 @@ pub(super) const OFFLINE: &str = "HF_HUB_OFFLINE";
 
 /// The variables of the section `env` that are set, and those that follow from the rest of the configuration.
 pub(super) fn variables(section: &PassedOn, num_threads: Option<usize>) -> BTreeMap<String, String> {
-    let asleep =
-        std::env::var_os(WAIT_ASLEEP.0).is_none().then(|| (WAIT_ASLEEP.0.to_owned(), WAIT_ASLEEP.1.to_owned()));
+    let waiting = waiting().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let threads = num_threads.map(|threads| (NUM_THREADS.to_owned(), threads.to_string()));
     let given = section.iter().filter(|(_, value)| !value.is_null());
     // What the user sets comes last and wins.
-    asleep.into_iter().chain(threads).chain(given.map(|(name, value)| (name.clone(), flags::text(value)))).collect()
+    waiting.chain(threads).chain(given.map(|(name, value)| (name.clone(), flags::text(value)))).collect()
 }
