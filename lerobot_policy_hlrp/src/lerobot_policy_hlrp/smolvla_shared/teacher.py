@@ -6,7 +6,6 @@ It is a tool of the training: it is no part of the policy's weights, and an eval
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 # How far k may lie from a whole number of frames.
@@ -65,11 +64,8 @@ class LatentTeacher:
         return teacher.identity
 
     def label(self, frames_BTCHW: Tensor, is_real_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Code vectors `float32 [B,S,D]` of pairs `[B,2,3,H,W]` in [0, 1], and which pairs are real `bool [B]`."""
-        pixels = (
-            frames_BTCHW if frames_BTCHW.dtype == torch.uint8 else (frames_BTCHW * 255).round().clamp(0, 255).byte()
-        )
-        return self._on(str(frames_BTCHW.device)).label(pixels, is_real_BT)
+        """Code vectors `float32 [B,S,D]` of pairs `[B,2,3,H,W]`, bytes or float32 in [0, 1], and which pairs are real `bool [B]`."""
+        return self._on(str(frames_BTCHW.device)).label(frames_BTCHW, is_real_BT)
 
     def _on(self, device: str) -> Any:
         if device not in self._loaded:
