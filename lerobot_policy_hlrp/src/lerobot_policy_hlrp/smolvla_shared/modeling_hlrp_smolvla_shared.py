@@ -215,8 +215,13 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
     def _check_latent_head(self) -> None:
         latent, wanted = self._network.latent_shape, self._teacher_latent()
         if wanted is not None and latent != (wanted["code_seq_len"], wanted["code_dim"]):
+            head = (
+                "the policy has no latent head"
+                if latent is None
+                else f"the policy's latent head has the shape {latent}"
+            )
             raise ValueError(
-                f"the policy's latent head has the shape {latent}, the teacher's codes {tuple(wanted.values())}\n"
+                f"{head}, the teacher's codes have the shape {tuple(wanted.values())}\n"
                 "hint: take the latent action model that the policy was trained with, or start again from an artifact"
             )
         roles = self._network.cameras
@@ -235,7 +240,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             if offset != config.latent_frame_offset:
                 raise ValueError(
                     f"the dataset has {meta.fps} frames per second, so the teacher's pairs are {offset} frames apart, "
-                    f"not {config.latent_frame_offset}\nhint: --policy.dataset_fps={meta.fps}"
+                    f"not {config.latent_frame_offset}\nhint: --policy.latent_frame_offset={offset}"
                 )
         absent = [episode for episode in config.labelled_episodes or [] if not 0 <= episode < meta.total_episodes]
         if absent:

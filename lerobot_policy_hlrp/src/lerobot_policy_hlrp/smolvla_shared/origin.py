@@ -80,10 +80,11 @@ def _describe_smolvla(config: Any) -> None:
         found = json.loads(path.read_text())
     except OSError as error:
         raise FileNotFoundError(f"{path}: {error.strerror}\n{hint}") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also what is no text
         raise ValueError(f"{path}: it is no JSON: {error}\n{hint}") from error
-    if found.get("type") != "smolvla":
-        raise ValueError(f"{path}: its type is {found.get('type')}, not smolvla\n{hint}")
+    kind = found.get("type") if isinstance(found, dict) else None
+    if kind != "smolvla":
+        raise ValueError(f"{path}: its type is {kind}, not smolvla\n{hint}")
     sizes = {name: found[name] for name in SMOLVLA if name in found}
     if isinstance(sizes.get("resize_imgs_with_padding"), list):
         sizes["resize_imgs_with_padding"] = tuple(sizes["resize_imgs_with_padding"])
@@ -209,9 +210,9 @@ def _match_action_dim(config: Any, expected: int | None, source: str) -> None:
 
 def _match_state_dim(config: Any, normalization: dict[str, Any] | None, source: str) -> None:
     if normalization is not None and config.state_dim != normalization["dim"]:
+        here = "there are no states" if config.state_dim is None else f"states have {config.state_dim} numbers"
         raise ValueError(
-            f"states have {config.state_dim} numbers here, {source} sees {normalization['dim']}\n"
-            "hint: use data of the robot that it was trained for"
+            f"{here} here, {source} sees {normalization['dim']}\nhint: use data of the robot that it was trained for"
         )
 
 
@@ -239,5 +240,6 @@ def image_special_tokens(folder: Path) -> dict[str, int]:
         return {"fake_id": ids["<fake_token_around_image>"], "global_id": ids["<global-img>"]}
     except KeyError as error:
         raise ValueError(
-            f"{folder / TOKENIZER_FILES[0]}: there is no token {error}\nhint: leave add_image_special_tokens out"
+            f"{folder / TOKENIZER_FILES[0]}: there is no token {error}\n"
+            "hint: --policy.add_image_special_tokens=false, or a backbone whose tokenizer has it"
         ) from error
