@@ -19,14 +19,18 @@ SMALLEST_GRADIENT = 1e-6
 TASK = "Push the T-shaped block onto the T-shaped target."
 
 
-def features(action_dim: int = ACTION, keys: tuple[str, ...] = ("observation.image",)) -> dict:
-    """What `make_policy` fills in from a dataset."""
+def features(
+    action_dim: int | None = ACTION, keys: tuple[str, ...] = ("observation.image",), state_dim: int | None = STATE
+) -> dict:
+    """What `make_policy` fills in from a dataset; none: the dataset has no such key."""
     from lerobot.configs import FeatureType, PolicyFeature
 
     images = {key: PolicyFeature(FeatureType.VISUAL, (3, 96, 96)) for key in keys}
+    actions = {} if action_dim is None else {"action": PolicyFeature(FeatureType.ACTION, (action_dim,))}
+    states = {} if state_dim is None else {"observation.state": PolicyFeature(FeatureType.STATE, (state_dim,))}
     return {
-        "input_features": images | {"observation.state": PolicyFeature(FeatureType.STATE, (STATE,))},
-        "output_features": {"action": PolicyFeature(FeatureType.ACTION, (action_dim,))},
+        "input_features": images | states,
+        "output_features": actions,
         "device": "cpu",
     }
 

@@ -2,11 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import VLA_MINI, run, train_vla_command
+from lerobot_fixtures import dataset_statistics
 from lerobot_world import (
     METAWORLD,
     PUSHT,
@@ -14,14 +21,30 @@ from lerobot_world import (
     lerobot_eval,
     lerobot_train,
     pretrained,
+    stage2_artifact,
     train_command,
 )
-from test_lerobot_policy import features, fixed_draws, make_batch, make_policy
+from test_lerobot_policy import CODES, OFFSET, features, fixed_draws, make_batch, make_policy
+
+# What a policy asks a dataset for.
+DATASET = SimpleNamespace(fps=10, total_episodes=20, tasks=None)
 
 
-def refused(match: str):
-    """A mistake of a user: a message with a hint."""
-    return pytest.raises((ValueError, RuntimeError, FileNotFoundError, OSError), match=rf"(?s){match}.*hint: ")
+@contextmanager
+def refused(match: str) -> Iterator[None]:
+    """A mistake of a user: one message whose last line is its one hint."""
+    with pytest.raises((ValueError, RuntimeError, OSError), match=rf"(?s){match}.*\n *hint: [^\n]+\Z") as caught:
+        yield
+    assert str(caught.value).count("hint: ") == 1
+
+
+def edited(folder: Path, copy: Path, edit: Callable[[dict], None], name: str = "manifest.json") -> Path:
+    """A copy of a folder whose JSON file of that name `edit` has changed."""
+    shutil.copytree(folder, copy)
+    content = json.loads((copy / name).read_text())
+    edit(content)
+    (copy / name).write_text(json.dumps(content))
+    return copy
 
 
 @pytest.mark.parametrize(
@@ -42,6 +65,7 @@ def refused(match: str):
         ({"stage2_artifact": "nowhere"}, "nowhere"),
         ({"init_mode": "scratch", "vlm_model_name": "no/model"}, "no/model"),
         ({"use_peft": True}, "use_peft is set"),
+        ({"stage2_artifact": "nowhere", "n_obs_steps": 2}, "n_obs_steps = 2: this policy sees one moment"),
     ],
 )
 def test_contradictions_are_found_when_lerobot_asks_for_the_optimizer(plugin, tmp_path, options, message):
@@ -55,6 +79,40 @@ def test_contradictions_are_found_when_lerobot_asks_for_the_optimizer(plugin, tm
 def test_sizes_that_contradict_the_artifact(plugin, pusht_artifact):
     with refused(r"num_vlm_layers = 16 \(there: 2\), chunk_size = 50 \(there: 6\)"):
         make_policy(stage2_artifact=pusht_artifact, chunk_size=50, num_vlm_layers=16)
+
+
+def test_pictures_that_are_to_be_scaled(plugin, pusht_artifact):
+    from lerobot.configs import NormalizationMode
+
+    with refused("normalization_mapping.VISUAL is MEAN_STD: the model scales its pictures itself"):
+        make_policy(stage2_artifact=pusht_artifact, normalization_mapping={"VISUAL": NormalizationMode.MEAN_STD})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "config.json: it is no JSON"),
+        (b"\xff\xfe\x00", "config.json: it is no JSON"),
+        (b"[]", "config.json: its type is None, not smolvla"),
+        (b'{"type": "act"}', "config.json: its type is act, not smolvla"),
+    ],
+)
+def test_a_checkpoint_that_is_no_smolvla(plugin, tmp_path, content, message):
+    (tmp_path / "config.json").write_bytes(content)
+    with refused(message):
+        make_policy(init_mode="smolvla", smolvla_checkpoint=tmp_path)
+
+
+def test_a_backbone_without_the_tokens_around_an_image(plugin, vlm, tmp_path):
+    def without_global(tokenizer: dict) -> None:
+        tokens = tokenizer["added_tokens"]
+        tokenizer["added_tokens"] = [token for token in tokens if token["content"] != "<global-img>"]
+
+    folder = edited(vlm, tmp_path / "vlm", without_global, "tokenizer.json")
+    options = {"init_mode": "scratch", "num_vlm_layers": 2, "add_image_special_tokens": True}
+    with refused("tokenizer.json: there is no token '<global-img>'"):
+        make_policy(vlm_model_name=str(folder), **options)
+    assert make_policy(vlm_model_name=str(vlm), **options).config.model["image_special_tokens"]
 
 
 def test_more_action_steps_than_a_chunk_has(plugin, pusht_artifact):
@@ -71,12 +129,34 @@ def test_a_damaged_artifact(plugin, pusht_artifact, tmp_path):
         make_policy(stage2_artifact=tmp_path / "artifact")
 
 
+@pytest.fixture(scope="module")
+def pooled_run(tmp_path_factory, laq) -> Path:
+    """A run of stage 2 whose small heads predict latent actions alone."""
+    run_dir = tmp_path_factory.mktemp("pooled") / "run"
+    model = ["model.arch=pooled", "model.mode=latent", "model.action.chunk_size=1", f"model.laq.checkpoint={laq}"]
+    steps = ["training.max_steps=2", "training.scheduler.warmup_steps=1"]
+    result = run(train_vla_command(*VLA_MINI, *model, *steps, f"logging.run_dir={run_dir}"))
+    assert result.returncode == 0, result.stderr
+    return run_dir
+
+
+def test_an_artifact_that_cannot_act(plugin, pooled_run):
+    with refused("the artifact .* has no action head"):
+        make_policy(stage2_artifact=pooled_run / "artifacts" / "final")
+
+
 def test_a_dataset_of_another_robot(plugin, pusht_artifact, tmp_path):
     command = train_command(
         METAWORLD, tmp_path / "run", 1, *flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact)
     )
     with refused("actions have 4 numbers here, the artifact .* predicts 2"):
         lerobot_train(*command)
+
+
+@pytest.mark.parametrize(("state_dim", "here"), [(3, "states have 3 numbers here"), (None, "there are no states here")])
+def test_states_of_another_robot(plugin, pusht_artifact, state_dim, here):
+    with refused(f"{here}, the artifact .* sees 2"):
+        make_policy(stage2_artifact=pusht_artifact, **features(state_dim=state_dim))
 
 
 def test_an_environment_of_another_robot(pusht_run, tmp_path):
@@ -95,16 +175,41 @@ def test_an_environment_of_another_robot(pusht_run, tmp_path):
 
 def test_a_dataset_without_a_camera(plugin, pusht_artifact, tmp_path):
     """A copy of PushT whose description has no images."""
-    shutil.copytree(PUSHT, tmp_path / "blind")
-    info_path = tmp_path / "blind" / "meta" / "info.json"
-    info = json.loads(info_path.read_text())
-    del info["features"]["observation.image"]
-    info_path.write_text(json.dumps(info))
-    command = train_command(
-        tmp_path / "blind", tmp_path / "run", 1, *flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact)
-    )
+
+    def blind(info: dict) -> None:
+        del info["features"]["observation.image"]
+
+    data = edited(PUSHT, tmp_path / "blind", blind, "meta/info.json")
+    options = flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact)
     with refused("the policy needs a camera"):
-        lerobot_train(*command)
+        lerobot_train(*train_command(data, tmp_path / "run", 1, *options))
+
+
+def test_data_without_actions(plugin, pusht_artifact):
+    with refused(r"the policy predicts actions, and the data has none beside \['observation.image'"):
+        make_policy(stage2_artifact=pusht_artifact, **features(action_dim=None))
+
+
+def test_a_dataset_without_statistics(plugin, latent_artifact, tmp_path):
+    """The artifact knows no robot, so that it has none either."""
+
+    def without_action(statistics: dict) -> None:
+        del statistics["action"]
+
+    data = edited(PUSHT, tmp_path / "unmeasured", without_action, "meta/stats.json")
+    options = flags(type="hlrp_smolvla_shared", stage2_artifact=latent_artifact)
+    with refused(r"there are no statistics of action to normalise it with \(MEAN_STD\)"):
+        lerobot_train(*train_command(data, tmp_path / "run", 1, *options))
+
+
+def test_fewer_cameras_than_the_model_has(plugin, pusht_artifact, tmp_path):
+    def add_wrist(manifest: dict) -> None:
+        for part in ("model", "processor"):
+            manifest[part]["cameras"].append("wrist")
+
+    artifact = edited(pusht_artifact, tmp_path / "artifact", add_wrist)
+    with refused(r"the data has no picture for the model's cameras \['wrist'\]; its own are \['observation.image'\]"):
+        make_policy(stage2_artifact=artifact)
 
 
 def test_more_cameras_than_the_model_has(plugin, pusht_artifact):
@@ -131,6 +236,8 @@ def test_a_camera_map_that_names_what_is_not_there(plugin, pusht_artifact, camer
         ("observation.image", None, "the batch lacks the camera"),
         ("observation.state", None, "the batch lacks observation.state"),
         ("observation.state", torch.zeros(4, 1, 3), "has 3 numbers, the policy was trained with 2"),
+        ("observation.image", torch.zeros(3, 48, 96), r"a tensor of shape \[3, 48, 96\] is no batch"),
+        ("observation.state", torch.zeros(2), r"a tensor of shape \[2\] is no batch"),
         ("task", ["one"], "1 instructions for 4 samples"),
         ("action", None, "the batch has no actions"),
     ],
@@ -148,6 +255,112 @@ def test_pairs_are_asked_for(plugin, pusht_artifact, laq):
         policy.forward(make_batch())
     with refused("learns latent actions only"):
         policy.predict_action_chunk(make_batch())
+
+
+def test_pairs_whose_padding_was_lost(plugin, pusht_artifact, laq):
+    policy = make_policy(stage2_artifact=pusht_artifact, stage3_training_mode="latent", laq_checkpoint_path=laq)
+    batch = make_batch(with_pairs=True)
+    del batch["observation.image_is_pad"]
+    with refused("the batch lacks observation.image_is_pad"):
+        policy.forward(batch)
+
+
+def test_labelled_episodes_in_a_batch_that_does_not_say_its_own(plugin, pusht_artifact):
+    policy = make_policy(stage2_artifact=pusht_artifact, labelled_episodes=[0]).train()
+    batch = make_batch()
+    del batch["episode_index"]
+    with refused("labelled_episodes is set, but the batch lacks episode_index"):
+        policy.forward(batch)
+
+
+def test_a_camera_of_the_teacher_that_the_model_lacks(plugin, pusht_artifact, laq):
+    options = {"stage3_training_mode": "latent", "laq_checkpoint_path": laq, "laq_camera": "wrist"}
+    with refused("laq_camera = wrist is no camera of the model"):
+        make_policy(stage2_artifact=pusht_artifact, **options)
+
+
+def test_a_teacher_that_is_no_latent_action_model(plugin, pusht_artifact, pooled_run, tmp_path):
+    options = {"stage3_training_mode": "latent", "laq_checkpoint_path": pooled_run}
+    command = flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact, **options)
+    with refused(f"{pooled_run}: it is no latent action model"):
+        lerobot_train(*train_command(PUSHT, tmp_path / "run", 1, *command))
+
+
+@pytest.fixture
+def artifact_taught_by(plugin, vlm, teacher_identity, tmp_path) -> Callable[..., Path]:
+    """Makes an artifact whose teacher differs from the fixture `laq` in what is said."""
+
+    def make(**differences: object) -> Path:
+        teacher = teacher_identity | differences
+        return stage2_artifact(tmp_path / "artifact", vlm, "multitask", 2, teacher, dataset_statistics(PUSHT))
+
+    return make
+
+
+@pytest.fixture
+def taught(laq) -> dict:
+    """Options of a training with that model."""
+    return {"stage3_training_mode": "multitask", "laq_checkpoint_path": laq, "dataset_meta": DATASET}
+
+
+def test_a_teacher_whose_codes_the_artifact_does_not_predict(artifact_taught_by, taught):
+    with refused(
+        r"the artifact .* predicts latent actions of \{.*'code_dim': 5.*\}, the teacher gives \{.*'code_dim': 8.*\}"
+    ):
+        make_policy(stage2_artifact=artifact_taught_by(code_dim=5), **taught)
+
+
+def test_a_teacher_whose_codes_the_checkpoint_does_not_predict(artifact_taught_by, laq, tmp_path):
+    policy = make_policy(stage2_artifact=artifact_taught_by(code_dim=5))
+    with refused(rf"the policy's latent head has the shape \(4, 5\), .* the shape \({CODES[0]}, {CODES[1]}\)"):
+        fine_tuned(policy, tmp_path / "saved", laq)
+
+
+def test_a_teacher_of_a_checkpoint_that_learned_actions_alone(plugin, vlm, laq, tmp_path):
+    statistics = dataset_statistics(PUSHT)
+    policy = make_policy(stage2_artifact=stage2_artifact(tmp_path / "artifact", vlm, "actions", 2, None, statistics))
+    with refused(rf"the policy has no latent head, the teacher's codes have the shape \({CODES[0]}, {CODES[1]}\)"):
+        fine_tuned(policy, tmp_path / "saved", laq)
+
+
+def fine_tuned(policy, folder: Path, laq: Path | None):
+    """The policy saved and loaded again for a training with a teacher, as `lerobot-train --policy.path` does it."""
+    policy.save_pretrained(folder)
+    config = type(policy.config).from_pretrained(folder)
+    config.stage3_training_mode, config.laq_checkpoint_path = "multitask", laq
+    config.latent_frame_offset = OFFSET
+    return type(policy).from_pretrained(folder, config=config, dataset_meta=DATASET)
+
+
+@pytest.mark.parametrize(("difference", "num_warnings"), [({}, 0), ({"sha256": "0" * 64}, 1)])
+def test_another_teacher_than_before_is_worth_a_warning(
+    artifact_taught_by, taught, teacher_identity, caplog, difference, num_warnings
+):
+    policy = make_policy(stage2_artifact=artifact_taught_by(**difference), **taught)
+    told = [message for message in caplog.messages if "is not the one whose codes the policy has learned" in message]
+    assert len(told) == num_warnings
+    assert policy.config.teacher == teacher_identity, "from now on it is this one"
+
+
+def test_a_teacher_whose_pairs_lie_further_apart(plugin, pusht_artifact, taught):
+    """For instance another one than a checkpoint was trained with."""
+    message = f"10 frames per second, so the teacher's pairs are {OFFSET} frames apart, not 5\nhint: --policy.(.*)=(.*)"
+    with pytest.raises(ValueError, match=message) as caught:
+        make_policy(stage2_artifact=pusht_artifact, latent_frame_offset=5, **taught)
+    advice = re.search(message, str(caught.value))
+    make_policy(stage2_artifact=pusht_artifact, **{advice[1]: int(advice[2])}, **taught)
+
+
+def test_latent_actions_without_a_teacher(plugin, pusht_artifact, taught, tmp_path):
+    """A checkpoint says where its teacher was; without it, it can act and no more."""
+    policy = make_policy(stage2_artifact=pusht_artifact, **taught)
+    with refused("stage3_training_mode = multitask needs laq_checkpoint_path"):
+        fine_tuned(policy, tmp_path / "saved", None)
+    policy.config.laq_checkpoint_path = None
+    policy.save_pretrained(tmp_path / "saved")
+    loaded = type(policy).from_pretrained(tmp_path / "saved").train()
+    with refused("there is no teacher: laq_checkpoint_path is not set"):
+        loaded.forward(make_batch(with_pairs=True))
 
 
 def test_episodes_that_do_not_exist(plugin, pusht_artifact, tmp_path):
@@ -175,6 +388,8 @@ def test_spacing_in_seconds_needs_the_datasets_rate(plugin):
     [
         ("ACCELERATE_USE_FSDP", "true", "FSDP shards parameters"),
         ("ACCELERATE_USE_DEEPSPEED", "true", "DeepSpeed shards parameters"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", "Megatron-LM shards parameters"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "true", "this parallelism shards parameters"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "torch.compile sees no Python operations"),
     ],
 )
@@ -203,6 +418,29 @@ def test_a_compiler_around_the_policy_leaves_it_alone(plugin, pusht_artifact):
 def test_half_precision_weights(plugin, pusht_artifact):
     with refused("float32|Float"):
         make_policy(stage2_artifact=pusht_artifact).half().forward(make_batch())
+
+
+def test_a_configuration_alone_is_no_checkpoint(pusht_run, tmp_path):
+    def without_model(config: dict) -> None:
+        config["model"] = None
+
+    policy = edited(pretrained(pusht_run.output), tmp_path / "policy", without_model, "config.json")
+    with refused(f"{policy}: config.json does not describe a model"):
+        lerobot_train(*train_command(PUSHT, tmp_path / "run", 1, *flags(path=policy)))
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({"state_dim": None}, r"hlrp_smoke sees states, and there is none among \['observation.image'\]"),
+        ({"action_dim": None}, "hlrp_smoke predicts actions, and the data has none"),
+    ],
+)
+def test_data_that_the_smoke_policy_cannot_use(plugin, widths, message):
+    from lerobot_policy_hlrp.smoke.modeling_hlrp_smoke import HLRPSmokePolicy
+
+    with refused(message):
+        HLRPSmokePolicy(HLRPSmokePolicy.config_class(**features(**widths)))
 
 
 def test_a_checkpoint_without_its_tokenizer(pusht_run, tmp_path):
