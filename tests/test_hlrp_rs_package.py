@@ -15,6 +15,8 @@ import pytest
 import torch
 from conftest import DATA, MINI, REPO, run
 from hlrp_rs import _core, _torch
+from lerobot_world import PUSHT, flags, pretrained, train_command
+from safetensors.torch import load_file
 
 PACKAGE = REPO / "python" / "hlrp_rs"
 PROGRAMS = ["hlrp", "hlrp-data", "hlrp-train-laq", "hlrp-train-vla"]
@@ -142,11 +144,18 @@ def test_a_python_without_torch_is_told_what_to_install(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def wheels(tmp_path_factory) -> Path:
+    """Folder of both wheels."""
+    folder = tmp_path_factory.mktemp("wheels")
     result = run(["make", "--no-print-directory", "wheel", f"WHEELS={folder}"])
     assert result.returncode == 0, result.stderr
-    (path,) = folder.glob("hlrp_rs*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(wheels) -> Path:
+    """The wheel of hlrp_rs."""
+    (path,) = wheels.glob("hlrp_rs*.whl")
     return path
 
 
@@ -176,16 +185,28 @@ def test_the_extension_links_the_torch_of_its_process(wheel, tmp_path):
     assert str(REPO) not in dynamic
 
 
+# How the files of our own distributions begin in site-packages, and what leads Python to their sources.
+OURS = ("hlrp_rs", "lerobot_policy_hlrp", "__editable__")
+
+
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory) -> Path:
-    """Folder of the commands of a clean environment that shares this one's torch."""
+def installed(wheels, tmp_path_factory) -> Path:
+    """Folder of the commands of an environment that shares torch and LeRobot with this one, and into which both wheels were installed.
+
+    The installer finds what the wheels depend on among what is shared, or fails.
+    """
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    target = str(folder / "bin" / "python")
-    install = [sys.executable, "-m", "pip", "--python", target, "install", "--quiet", "--no-deps", str(wheel)]
-    subprocess.run(install, check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    (site / "shared.pth").write_text(str(Path(torch.__file__).parents[1]))
+    shared = folder / "shared"
+    shared.mkdir()
+    for path in Path(torch.__file__).parents[1].iterdir():
+        if not path.name.startswith(OURS):
+            (shared / path.name).symlink_to(path)
+    (site / "shared.pth").write_text(str(shared))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(folder / "bin" / "python")]
+    result = run([*pip, "install", "--quiet", "--no-index", *map(str, sorted(wheels.glob("*.whl")))])
+    assert result.returncode == 0, result.stderr
     return folder / "bin"
 
 
@@ -220,6 +241,37 @@ def test_the_installed_commands_train(installed, tmp_path):
     assert result.returncode == 0, result.stderr
     manifest = json.loads((tmp_path / "run" / "checkpoints" / "step-000002" / "manifest.json").read_text())
     assert manifest["libtorch"] == _torch.BUILT_FOR
+
+
+# `lerobot-train`, and then where what it used comes from.
+TRAIN = """
+import sys
+from lerobot.scripts.lerobot_train import main
+main()
+print(*(sys.modules[name].__file__ for name in ("hlrp_rs", "hlrp_rs._core", "lerobot_policy_hlrp")), sep="\\n")
+"""
+
+
+def test_lerobot_trains_with_what_is_installed(installed, plugin, lerobot_environment, pusht_artifact, tmp_path):
+    # LeRobot is compiled once for both programs, outside of what is shared.
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")}
+    env = lerobot_environment | bytecode | {"PYTHONPATH": ""}
+    check = run([str(installed / "lerobot-policy-hlrp-check")], cwd=tmp_path, env=env)
+    assert check.returncode == 0, check.stderr
+    assert f"ok      hlrp_rs {hlrp_rs.__version__} for libtorch {_torch.BUILT_FOR}\n" in check.stdout
+    assert check.stdout.endswith("LeRobot will find these policies.\n")
+
+    options = flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact)
+    command = train_command(PUSHT, tmp_path / "run", 2, *options, "--save_freq=2")
+    result = run([str(installed / "python"), "-c", TRAIN, *command], cwd=tmp_path, env=env)
+    assert result.returncode == 0, result.stderr
+    modules = result.stdout.splitlines()[-3:]
+    assert all(Path(module).is_relative_to(installed.parent / "lib") for module in modules), modules
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (pusht_artifact, pretrained(tmp_path / "run"))
+    )
+    name = "model.action_out_proj.weight"
+    assert not torch.equal(before[name], after[name])
 
 
 def test_an_installation_without_programs_says_so(tmp_path, monkeypatch, capsys):
