@@ -59,6 +59,9 @@ def edited(folder: Path, copy: Path, edit: Callable[[dict], None], name: str = "
         ({"init_mode": "smolvla", "smolvla_checkpoint": "nowhere"}, "nowhere/config.json"),
         ({"init_mode": "hub"}, "init_mode = hub is unknown"),
         ({"stage3_training_mode": "actions"}, "stage3_training_mode = actions is unknown"),
+        ({"laq_weights": "fresh"}, "laq_weights = fresh is unknown"),
+        ({"dtype": "float16"}, "dtype = float16 is unknown"),
+        ({"pad_language_to": "right"}, "pad_language_to = right is unknown"),
         ({"stage2_artifact": "nowhere", "stage3_training_mode": "latent"}, "needs laq_checkpoint_path"),
         ({"stage2_artifact": "x", "stage3_training_mode": "latent", "laq_checkpoint_path": "nowhere"}, "nowhere"),
         ({"stage2_artifact": "nowhere", "labelled_episodes": []}, "labelled_episodes is empty"),
@@ -93,7 +96,7 @@ def test_pictures_that_are_to_be_scaled(plugin, pusht_artifact):
     [
         (b"{", "config.json: it is no JSON"),
         (b"\xff\xfe\x00", "config.json: it is no JSON"),
-        (b"[]", "config.json: its type is None, not smolvla"),
+        (b"[]", "config.json: it is no JSON object"),
         (b'{"type": "act"}', "config.json: its type is act, not smolvla"),
     ],
 )
@@ -113,6 +116,9 @@ def test_a_backbone_without_the_tokens_around_an_image(plugin, vlm, tmp_path):
     with refused("tokenizer.json: there is no token '<global-img>'"):
         make_policy(vlm_model_name=str(folder), **options)
     assert make_policy(vlm_model_name=str(vlm), **options).config.model["image_special_tokens"]
+    (folder / "tokenizer.json").unlink()
+    with refused("tokenizer.json: No such file or directory"):
+        make_policy(vlm_model_name=str(folder), **options)
 
 
 def test_more_action_steps_than_a_chunk_has(plugin, pusht_artifact):

@@ -76,15 +76,9 @@ def _describe_scratch(config: Any) -> None:
 def _describe_smolvla(config: Any) -> None:
     path = Path(config.smolvla_checkpoint) / "config.json"
     hint = "hint: give the folder of a LeRobot smolvla policy (it holds config.json and model.safetensors)"
-    try:
-        found = json.loads(path.read_text())
-    except OSError as error:
-        raise FileNotFoundError(f"{path}: {error.strerror}\n{hint}") from error
-    except ValueError as error:  # also what is no text
-        raise ValueError(f"{path}: it is no JSON: {error}\n{hint}") from error
-    kind = found.get("type") if isinstance(found, dict) else None
-    if kind != "smolvla":
-        raise ValueError(f"{path}: its type is {kind}, not smolvla\n{hint}")
+    found = read_json(path, hint)
+    if found.get("type") != "smolvla":
+        raise ValueError(f"{path}: its type is {found.get('type')}, not smolvla\n{hint}")
     sizes = {name: found[name] for name in SMOLVLA if name in found}
     if isinstance(sizes.get("resize_imgs_with_padding"), list):
         sizes["resize_imgs_with_padding"] = tuple(sizes["resize_imgs_with_padding"])
@@ -92,6 +86,19 @@ def _describe_smolvla(config: Any) -> None:
     sizes.pop("empty_cameras", None)
     config.adopt(sizes, f"{config.smolvla_checkpoint}", SMOLVLA_FREE)
     backbone_folder(config)
+
+
+def read_json(path: Path, hint: str) -> dict[str, Any]:
+    """A file that holds a JSON object; `hint` says what to give instead."""
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise FileNotFoundError(f"{path}: {error.strerror}\n{hint}") from error
+    except ValueError as error:  # no JSON, or no text at all
+        raise ValueError(f"{path}: it is no JSON: {error}\n{hint}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: it is no JSON object\n{hint}")
+    return found
 
 
 def backbone_folder(config: Any) -> Path:
@@ -234,12 +241,13 @@ def _with_latent(model: dict[str, Any], latent: dict[str, int] | None, source: s
 
 def image_special_tokens(folder: Path) -> dict[str, int]:
     """Ids of the tokens around an image, from the tokenizer beside a backbone."""
-    tokens = json.loads((folder / TOKENIZER_FILES[0]).read_text())["added_tokens"]
-    ids = {token["content"]: token["id"] for token in tokens}
+    path = folder / TOKENIZER_FILES[0]
+    tokenizer = read_json(path, "hint: give a model that has its tokenizer beside it, as transformers saves it")
+    ids = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
     try:
         return {"fake_id": ids["<fake_token_around_image>"], "global_id": ids["<global-img>"]}
     except KeyError as error:
         raise ValueError(
-            f"{folder / TOKENIZER_FILES[0]}: there is no token {error}\n"
+            f"{path}: there is no token {error}\n"
             "hint: --policy.add_image_special_tokens=false, or a backbone whose tokenizer has it"
         ) from error
