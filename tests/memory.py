@@ -5,8 +5,8 @@ import gc
 import resource
 from pathlib import Path
 
-# KiB by which a thousand steps may differ: two for each of them would be noticed.
-SLACK = 2 * 1024
+# KiB by which a thousand steps may differ: four for each of them would be noticed.
+SLACK = 4 * 1024
 
 
 def resident_kib() -> int:
