@@ -224,6 +224,20 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_
     assert not run_dir.exists()
 
 
+def test_what_a_step_sets_itself_is_not_handed_over(command, lerobot, tmp_path):
+    own = {
+        "model.laq.checkpoint": ("vla", "model.laq={checkpoint: /my/teacher}"),
+        "lerobot.policy.stage2_artifact": ("lerobot", "lerobot.policy.stage2_artifact=/my/artifact"),
+        "lerobot_eval.policy_path": ("rollouts.door_close", "lerobot_eval.policy_path=/my/policy"),
+    }
+    for key, (step, word) in own.items():
+        result = run([*command, f"pipeline.{step}.overrides={json.dumps([word])}", "--dry-run"], env=lerobot.env())
+        assert result.returncode == 0, result.stderr
+        assert word in result.stdout.replace("'", "") and f"{key}={tmp_path}" not in result.stdout, result.stdout
+        for other in own.keys() - {key}:
+            assert f"{other}={tmp_path}/run/" in result.stdout, "the other steps are given theirs"
+
+
 @pytest.fixture
 def other_tree(tmp_path) -> Path:
     """A configuration tree that nothing finds by itself: another primary file, and an experiment of its own."""

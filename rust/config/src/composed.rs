@@ -1,6 +1,8 @@
 //! The finished configuration: values without references, each with its history.
 
-use crate::{Composition, ConfigError, ErrorKind, Node, Origin, apply, error::Result, extract, interpolation, yaml};
+use crate::{
+    Composition, ConfigError, ErrorKind, Node, Origin, Source, apply, error::Result, extract, interpolation, yaml,
+};
 use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeMap,
@@ -103,6 +105,15 @@ impl Composed {
     /// The words that changed the files' values, as typed.
     pub fn overrides(&self) -> &[String] {
         &self.raw.words
+    }
+
+    /// The word that set a key's value, or removed the key; none where a file has the last say.
+    pub fn changed_by(&self, key: &str) -> Option<&str> {
+        match self.raw.tree.get(key).map(|node| &node.origin.source) {
+            Some(Source::Word(word)) => Some(word),
+            Some(Source::File(_)) => None,
+            None => self.raw.removed_by(key),
+        }
     }
 
     /// The values.

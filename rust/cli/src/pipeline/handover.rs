@@ -2,7 +2,10 @@
 
 use super::{state::State, steps::Step};
 use anyhow::{Result, anyhow};
-use hlrp_config::schema::{ArtifactChoice, Stage};
+use hlrp_config::{
+    Composed,
+    schema::{ArtifactChoice, Stage},
+};
 use std::path::{Path, PathBuf};
 
 /// Artifacts of stage 2.
@@ -52,20 +55,44 @@ pub(super) fn all_words(step: &Step, outputs: &[(Stage, PathBuf)], run_dir: &Pat
     step.words.iter().cloned().chain(words(step, outputs)).chain([target]).collect()
 }
 
-/// The words that give a step what it takes from those before it.
-fn words(step: &Step, outputs: &[(Stage, PathBuf)]) -> Vec<String> {
-    let from = |stage: Stage| outputs.iter().rev().find(|(of, _)| *of == stage).map(|(_, path)| path);
-    let word = |key: &str, path: Option<&PathBuf>| path.map(|path| format!("{key}={}", in_quotes(path)));
-    let given = match step.stage {
-        Stage::Vla => vec![word("model.laq.checkpoint", from(Stage::Laq))],
-        Stage::LerobotTrain => vec![
-            word("++lerobot.policy.stage2_artifact", from(Stage::Vla).filter(|_| step.takes_artifact)),
-            word("++lerobot.policy.laq_checkpoint_path", from(Stage::Laq).filter(|_| step.takes_teacher)),
-        ],
-        Stage::LerobotRollout => vec![word("lerobot_eval.policy_path", from(Stage::LerobotTrain))],
+/// Something that a step takes from one before it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Input {
+    /// The stage that gives it.
+    from: Stage,
+    /// The key that names it.
+    key: &'static str,
+}
+
+/// What a step of `stage` takes from those before it. A key that a word of its own sets or removes is left as it is.
+pub(super) fn inputs(stage: Stage, composed: &Composed) -> Vec<Input> {
+    let text = |key: &str| composed.tree().get(key).map(|node| node.summary()).filter(|text| text != "null");
+    let possible = match stage {
+        Stage::Vla => vec![(Stage::Laq, "model.laq.checkpoint", true)],
+        Stage::LerobotTrain => {
+            let mode = text("lerobot.policy.stage3_training_mode");
+            let has_teacher = matches!(mode.as_deref(), Some("latent" | "multitask"));
+            let has_artifact = text("lerobot.policy.init_mode").as_deref() == Some("artifact");
+            vec![
+                (Stage::Vla, "lerobot.policy.stage2_artifact", has_artifact),
+                (Stage::Laq, "lerobot.policy.laq_checkpoint_path", has_teacher),
+            ]
+        }
+        Stage::LerobotRollout => vec![(Stage::LerobotTrain, "lerobot_eval.policy_path", true)],
         Stage::Laq | Stage::Pipeline => Vec::new(),
     };
-    given.into_iter().flatten().collect()
+    let taken = possible.into_iter().filter(|(_, key, is_wanted)| *is_wanted && composed.changed_by(key).is_none());
+    taken.map(|(from, key, _)| Input { from, key }).collect()
+}
+
+/// The words that give a step what it takes: `++` because fields of a policy are declared nowhere.
+fn words(step: &Step, outputs: &[(Stage, PathBuf)]) -> Vec<String> {
+    let given = |stage: Stage| outputs.iter().rev().find(|(of, _)| *of == stage).map(|(_, path)| path);
+    let word = |input: &Input| {
+        let plus = if input.key.starts_with("lerobot.policy.") { "++" } else { "" };
+        Some(format!("{plus}{}={}", input.key, in_quotes(given(input.from)?)))
+    };
+    step.inputs.iter().filter_map(word).collect()
 }
 
 /// A path as a value of the configuration's grammar.

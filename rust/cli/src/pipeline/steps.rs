@@ -1,6 +1,10 @@
 //! The steps of a pipeline and the words of their command lines.
 
-use super::{handover, shared, tree::Tree};
+use super::{
+    handover::{self, Input},
+    shared,
+    tree::Tree,
+};
 use crate::mistake::Mistake;
 use anyhow::{Context, Result};
 use hlrp_config::schema::{ArtifactChoice, PipelineConfig, Stage, StepConfig};
@@ -17,10 +21,8 @@ pub(super) struct Step {
     pub(super) stage: Stage,
     /// The command line, without what is handed over and where it writes.
     pub(super) words: Vec<String>,
-    /// Whether a policy of stage 3 starts from an artifact of stage 2.
-    pub(super) takes_artifact: bool,
-    /// Whether a policy of stage 3 has the model of stage 1 as its teacher.
-    pub(super) takes_teacher: bool,
+    /// What it takes from the steps before it.
+    pub(super) inputs: Vec<Input>,
 }
 
 /// The steps in their order, as far as the pipeline's own configuration describes them; [`check`] completes them.
@@ -41,13 +43,13 @@ pub(super) fn of(config: &PipelineConfig, passed_on: &[String]) -> Vec<Step> {
     let step = |(name, key, stage, step): (_, _, _, &StepConfig)| {
         let experiment = [format!("experiment={}", step.experiment)];
         let words = experiment.iter().chain(&shared).chain(&step.overrides).cloned().collect();
-        Step { name, key, stage, words, takes_artifact: false, takes_teacher: false }
+        Step { name, key, stage, words, inputs: Vec::new() }
     };
     single.chain(rollouts).map(step).collect()
 }
 
 /// Composes and checks the configuration of every step as it will be when the pipeline runs in `run_dir`, so that a mistake in the last
-/// one does not show after hours; and sees what a policy of stage 3 wants to be given.
+/// one does not show after hours; and sees what each wants to be given.
 ///
 /// # Errors
 /// The first mistake, with the step that has it.
@@ -61,11 +63,7 @@ pub(super) fn check(steps: &mut [Step], tree: &Tree, run_dir: &Path, artifact: A
             return Err(Mistake::new(message, "`hlrp config list experiment` shows the experiments").into());
         }
         let composed = tree.compose(&step.words).with_context(|| step.key.clone())?;
-        let is_one_of = |key: &str, wanted: &[&str]| {
-            composed.tree().get(key).is_some_and(|node| wanted.contains(&node.summary().as_str()))
-        };
-        step.takes_artifact = is_one_of("lerobot.policy.init_mode", &["artifact"]);
-        step.takes_teacher = is_one_of("lerobot.policy.stage3_training_mode", &["latent", "multitask"]);
+        step.inputs = handover::inputs(stage, &composed);
         let step_dir = run_dir.join(&step.name);
         let whole = tree.compose(&handover::all_words(step, &outputs, &step_dir)).with_context(|| step.key.clone())?;
         stage.check(&whole).with_context(|| step.key.clone())?;
