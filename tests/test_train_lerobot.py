@@ -257,6 +257,40 @@ def test_a_continued_training_keeps_what_its_checkpoint_holds(lerobot, tmp_path)
     assert changeable in " ".join(text.split()), "the help has the same list"
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["seed=7"], ["seed was 42, is 7"]),
+        (["device=cuda"], ["device was auto, is cuda"]),
+        (["experiment.name=x", "logging.run_dir=/elsewhere"], ["experiment.name", "logging.run_dir"]),
+        (["lerobot={batch_size: 7}"], ["lerobot.batch_size was 8, is 7"]),
+        (["+lerobot.policy.n_action_steps=1"], ["lerobot.policy.n_action_steps was absent, is 1"]),
+        (["lerobot.steps=5"], ["lerobot.steps=5", "step 30"]),
+        (["lerobot.num_workers=1"], ["lerobot.steps=30", "above 30"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_a_change_that_a_continued_training_would_ignore_is_refused(lerobot, tmp_path, words, names):
+    assert train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run").returncode == 0
+    refused(train(lerobot, "--resume", tmp_path / "run", *words), 2, *names)
+    assert len(lerobot.calls("lerobot-train")) == 1
+
+
+def test_a_continued_training_takes_what_belongs_to_the_machine(lerobot, tmp_path):
+    assert train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run").returncode == 0
+    words = ["num_threads=1", "logging={level: warn}", "cluster.login_nodes=[]", "+lerobot.env.X=1", "lerobot.steps=40"]
+    assert train(lerobot, "--resume", tmp_path / "run", *words).returncode == 0
+    assert lerobot.calls("lerobot-train")[-1]["env"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_training_killed_after_its_last_checkpoint_is_ended_in_order(lerobot, tmp_path):
+    assert train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run").returncode == 0
+    manifest = tmp_path / "run/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"finished"', '"running"'))
+    assert train(lerobot, "--resume", tmp_path / "run").returncode == 0
+    assert session(tmp_path / "run")["status"] == "finished"
+
+
 def test_a_killed_command_takes_lerobot_with_it(lerobot, tmp_path):
     lerobot.behave(wait_at=20)
     words = [*TRAIN, f"logging.run_dir={tmp_path}/run", f"lerobot.install_policy_editable={lerobot.plugin}"]

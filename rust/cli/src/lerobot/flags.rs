@@ -68,6 +68,21 @@ pub(super) const CHANGEABLE_ON_RESUME: [&str; 12] = [
     "env",
 ];
 
+/// Keys outside of section `lerobot` that a continued training may change: what LeRobot gets does not depend on the others any more.
+pub(super) const CHANGEABLE_BESIDES: [&str; 5] =
+    ["cluster", "num_threads", "logging.level", "logging.min_free_gb", "logging.use_wandb"];
+
+/// Whether a continued training may change a key.
+pub(super) fn may_change_on_resume(key: &str) -> bool {
+    let is_inside = |section: &str, key: &str| {
+        key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    match key.strip_prefix("lerobot.") {
+        Some(key) => CHANGEABLE_ON_RESUME.iter().any(|field| is_inside(field, key)),
+        None => CHANGEABLE_BESIDES.iter().any(|section| is_inside(section, key)),
+    }
+}
+
 /// Flags of rollouts. `env_settings` are those of the configuration and the inherited ones.
 pub(super) fn eval(config: &LerobotEvalConfig, policy_path: &Path, env: &super::inherit::Simulator) -> Vec<String> {
     let mut flags = Flags::default();

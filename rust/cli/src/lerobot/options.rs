@@ -1,9 +1,12 @@
 //! The command lines; their comments are the help.
 
-use super::flags::CHANGEABLE_ON_RESUME;
+use super::flags::{CHANGEABLE_BESIDES, CHANGEABLE_ON_RESUME};
 use clap::Args;
 use hlrp_config::{Composed, ConfigArgs, ConfigError, from_resolved};
 use std::path::PathBuf;
+
+/// The configuration of a run, in its directory.
+pub(super) const CONFIG: &str = "config.yaml";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -45,8 +48,9 @@ pub(crate) struct TrainOptions {
 
 fn resume_help() -> String {
     format!(
-        "Continue the run in this directory from LeRobot's last checkpoint; further words can change, below lerobot: {}",
-        CHANGEABLE_ON_RESUME.join(", ")
+        "Continue the run in this directory from LeRobot's last checkpoint; further words can change, below lerobot: {}; besides: {}",
+        CHANGEABLE_ON_RESUME.join(", "),
+        CHANGEABLE_BESIDES.join(", ")
     )
 }
 
@@ -81,13 +85,8 @@ impl TrainOptions {
     /// A mistake in the tree or in an override.
     pub(super) fn compose(&self) -> Result<Composed, ConfigError> {
         match &self.resume {
-            Some(run_dir) => from_resolved(&run_dir.join("config.yaml"), &self.config.overrides),
+            Some(run_dir) => from_resolved(&run_dir.join(CONFIG), &self.config.overrides),
             None => self.config.compose(),
         }
-    }
-
-    /// The words that change the configuration.
-    pub(super) fn overrides(&self) -> &[String] {
-        &self.config.overrides
     }
 }

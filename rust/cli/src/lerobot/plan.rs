@@ -4,16 +4,16 @@ use super::{
     checkpoints::{self, last_checkpoint},
     flags,
     installation::Installation,
-    options::TrainOptions,
+    options::{CONFIG, TrainOptions},
     prepare::Needs,
     train::{NAME, all_cores},
 };
 use crate::{child::Invocation, mistake::Mistake};
 use anyhow::{Result, anyhow};
-use hlrp_config::{Composed, schema::LerobotTrainConfig};
+use hlrp_config::{Composed, Difference, diff, from_resolved, schema::LerobotTrainConfig};
 use hlrp_track::{
     RunDir,
-    run::{Artifact, RunInfo},
+    run::{Artifact, Manifest, RunInfo, RunStatus},
 };
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(options: &TrainOptions, config: &LerobotTrainConfig) -> Result<Self> {
+    pub(super) fn new(options: &TrainOptions, composed: &Composed, config: &LerobotTrainConfig) -> Result<Self> {
         let Some(run_dir) = &options.resume else {
             let is_offline = needs(config).is_offline();
             let policy = config.lerobot.policy_path.as_deref();
@@ -48,12 +48,13 @@ impl Plan {
                 start_step: 0,
             });
         };
-        refuse_other_changes(options.overrides())?;
+        refuse_other_changes(run_dir, composed)?;
         let output_dir = checkpoints::output_dir(run_dir, &config.lerobot.output_dir);
         let checkpoint = last_checkpoint(&output_dir).ok_or_else(|| {
             anyhow!("{} holds no checkpoint to continue from\nhint: start a new run", output_dir.display())
         })?;
         let start_step = checkpoints::step(&checkpoint)?;
+        refuse_done_steps(run_dir, config.lerobot.steps, start_step)?;
         Ok(Self { run_dir: run_dir.clone(), output_dir, checkpoint: Some(checkpoint), policy: None, start_step })
     }
 
@@ -132,24 +133,48 @@ fn in_parallel(config: &LerobotTrainConfig, one: Invocation, num_processes: u64)
 }
 
 /// # Errors
-/// A word changes what the checkpoint has fixed.
-fn refuse_other_changes(overrides: &[String]) -> Result<()> {
-    let key = |word: &str| word.trim_start_matches(['+', '~']).split('=').next().unwrap_or_default().to_owned();
-    let may_change = |key: &str| {
-        let field = key.strip_prefix("lerobot.").map(|rest| rest.split('.').next().unwrap_or_default());
-        field.is_none_or(|field| flags::CHANGEABLE_ON_RESUME.contains(&field))
-    };
-    match overrides.iter().map(|word| key(word)).find(|key| !may_change(key)) {
-        None => Ok(()),
-        Some(key) => {
-            let hint = format!(
-                "changeable below lerobot: {}; for another {key} start a new run from this one's policy with \
-                 lerobot.policy_path=...",
-                flags::CHANGEABLE_ON_RESUME.join(", ")
-            );
-            Err(Mistake::new(format!("a continued training keeps {key} of its checkpoint"), hint).into())
-        }
+/// The configuration differs from that of the run in what a continued training does not read.
+fn refuse_other_changes(run_dir: &Path, composed: &Composed) -> Result<()> {
+    let former = from_resolved(&run_dir.join(CONFIG), &[])?;
+    let differences = diff(&former, composed);
+    let changes: Vec<String> = differences
+        .iter()
+        .filter(|difference| !flags::may_change_on_resume(&difference.key))
+        .map(|Difference { key, left, right }| {
+            let [was, is] = [left, right].map(|side| side.as_deref().unwrap_or("absent"));
+            format!("{key} was {was}, is {is}")
+        })
+        .collect();
+    if changes.is_empty() {
+        return Ok(());
     }
+    let hint = format!(
+        "changeable below lerobot: {}; besides: {}; for anything else start a new run, from this one's policy with \
+         lerobot.policy_path=...",
+        flags::CHANGEABLE_ON_RESUME.join(", "),
+        flags::CHANGEABLE_BESIDES.join(", ")
+    );
+    Err(Mistake::new(
+        format!("a continued training keeps the settings of its checkpoint: {}", changes.join("; ")),
+        hint,
+    )
+    .into())
+}
+
+/// A run that was killed after its last checkpoint has no step left, and is to be ended in order.
+///
+/// # Errors
+/// There is no step to do.
+fn refuse_done_steps(run_dir: &Path, steps: u64, start_step: u64) -> Result<()> {
+    let is_finished = || {
+        let last = Manifest::read(run_dir).ok().and_then(|manifest| manifest.sessions.into_iter().next_back());
+        last.is_some_and(|session| session.status == RunStatus::Finished)
+    };
+    if steps > start_step || (steps == start_step && !is_finished()) {
+        return Ok(());
+    }
+    let message = format!("lerobot.steps={steps} leaves nothing to do: the last checkpoint is of step {start_step}");
+    Err(Mistake::new(message, format!("set lerobot.steps above {start_step} to train on")).into())
 }
 
 /// # Errors

@@ -36,7 +36,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
         console::print(&composed.to_yaml());
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = Plan::new(options, &config)?;
+    let plan = Plan::new(options, &composed, &config)?;
     refuse_missing_files_of_policy(&config)?;
     if options.common.dry_run {
         console::print(&plan.invocation(&config).to_shell());
