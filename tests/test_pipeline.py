@@ -238,6 +238,12 @@ def test_what_a_step_sets_itself_is_not_handed_over(command, lerobot, tmp_path):
             assert f"{other}={tmp_path}/run/" in result.stdout, "the other steps are given theirs"
 
 
+def test_a_policy_whose_start_is_the_plugins_default_is_given_the_artifact(command, lerobot, tmp_path):
+    word = 'pipeline.lerobot.overrides=["~lerobot.policy.init_mode"]'
+    result = run([*command, word, "--dry-run"], env=lerobot.env())
+    assert f"lerobot.policy.stage2_artifact={tmp_path}/run/2_vla/artifacts/best" in result.stdout, result.stderr
+
+
 @pytest.fixture
 def other_tree(tmp_path) -> Path:
     """A configuration tree that nothing finds by itself: another primary file, and an experiment of its own."""

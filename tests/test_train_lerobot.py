@@ -71,9 +71,10 @@ def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, plugin, pol
 
 
 @pytest.mark.parametrize("arm", ["", "_random", "_actions"])
-def test_lerobot_reads_the_arms_of_the_co_training(lerobot, plugin, arm):
+def test_lerobot_reads_the_arms_of_the_co_training(lerobot, plugin, tmp_path, arm):
     words = [f"experiment=lerobot_cotrain{arm}", "cluster=local_dev", "lerobot.policy_device=cpu"]
-    words += ["lerobot.policy.stage2_artifact=config", "lerobot.policy.laq_checkpoint_path=config"]
+    (tmp_path / "manifest.json").write_text("{}")
+    words += [f"lerobot.policy.stage2_artifact={tmp_path}", f"lerobot.policy.laq_checkpoint_path={tmp_path}"]
     config = parsed(train(lerobot, *words, "--dry-run").stdout)
     labelled = config.dataset.episodes if arm == "_actions" else config.policy.labelled_episodes
     assert len(labelled) == 170 and labelled[:3] == [0, 10, 20], "a tenth of 1693"
@@ -100,6 +101,36 @@ def test_a_dry_run_writes_nothing(lerobot, tmp_path):
 def test_a_dry_run_needs_what_the_policy_starts_from(lerobot):
     words = ["+lerobot.policy={init_mode: artifact, stage2_artifact: /nowhere}", "--dry-run"]
     refused(train(lerobot, *TRAIN, *words), 2, "lerobot.policy.stage2_artifact", "/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["+lerobot.policy.stage3_training_mode=multitask"], ["policy.laq_checkpoint_path", "is multitask"]),
+        (["+lerobot.policy.init_mode=smolvla"], ["lerobot.policy.smolvla_checkpoint", "is smolvla"]),
+        (["+lerobot.policy.smolvla_checkpoint=x"], ["lerobot.policy.smolvla_checkpoint", "is scratch"]),
+        (
+            ["+lerobot.policy.init_mode=smolvla", "+lerobot.policy.smolvla_checkpoint=/nowhere"],
+            ["lerobot.policy.smolvla_checkpoint", "/nowhere does not exist"],
+        ),
+        (
+            ["+lerobot.policy.init_mode=smolvla", "+lerobot.policy.smolvla_checkpoint=tests/data"],
+            ["lerobot.policy.smolvla_checkpoint", "config.json"],
+        ),
+        (["lerobot.policy={}"], ["lerobot.policy.stage2_artifact", "is artifact"]),
+        (
+            ["+lerobot.policy={init_mode: artifact, stage2_artifact: tests/data}"],
+            ["lerobot.policy.stage2_artifact", "tests/data holds no manifest.json"],
+        ),
+        (["lerobot.dataset_episodes='[0,'"], ["lerobot.dataset_episodes", "[0,"]),
+    ],
+    ids=lambda value: value[-1],
+)
+def test_a_dry_run_finds_what_the_plugin_would_refuse(lerobot, words, names):
+    if not any("init_mode" in word or word == "lerobot.policy={}" for word in words):
+        words = ["+lerobot.policy.init_mode=scratch", *words]
+    words = ["lerobot.policy_type=hlrp_smolvla_shared", *words, "--dry-run"]
+    refused(train(lerobot, *TRAIN, *words), 2, *names)
 
 
 def test_several_processes_go_through_accelerate(lerobot):

@@ -20,8 +20,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Fields of a policy that name files; those that are given must exist before anything starts.
-const PATHS: [&str; 2] = ["stage2_artifact", "laq_checkpoint_path"];
+/// Fields of a policy that name folders, and the file that makes a folder what it has to be, where there is one such file. Those that are
+/// given must exist before anything starts.
+const PATHS: [(&str, Option<&str>); 3] = [
+    ("stage2_artifact", Some("manifest.json")),
+    ("smolvla_checkpoint", Some("config.json")),
+    ("laq_checkpoint_path", None),
+];
 
 /// Where the training starts and where it writes.
 pub(super) struct Plan {
@@ -180,9 +185,17 @@ fn refuse_done_steps(run_dir: &Path, steps: u64, start_step: u64) -> Result<()> 
 /// # Errors
 /// A file that the policy needs is not there.
 pub(super) fn refuse_missing_files_of_policy(config: &LerobotTrainConfig) -> Result<()> {
-    PATHS.into_iter().try_for_each(|field| {
-        let path = config.lerobot.policy.get(field).and_then(serde_json::Value::as_str);
-        refuse_missing(&format!("lerobot.policy.{field}"), path.map(Path::new))
+    PATHS.into_iter().try_for_each(|(field, file)| {
+        let path = config.lerobot.policy.get(field).and_then(serde_json::Value::as_str).map(Path::new);
+        let key = format!("lerobot.policy.{field}");
+        refuse_missing(&key, path)?;
+        match path.zip(file).filter(|(path, file)| !path.join(file).is_file()) {
+            None => Ok(()),
+            Some((path, file)) => {
+                let message = format!("{key}: {} holds no {file}", path.display());
+                Err(Mistake::new(message, format!("set {key} to the folder that holds it")).into())
+            }
+        }
     })
 }
 

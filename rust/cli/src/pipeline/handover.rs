@@ -4,7 +4,7 @@ use super::{state::State, steps::Step};
 use anyhow::{Result, anyhow};
 use hlrp_config::{
     Composed,
-    schema::{ArtifactChoice, Stage},
+    schema::{ArtifactChoice, Stage, start_of_policy},
 };
 use std::path::{Path, PathBuf};
 
@@ -72,7 +72,8 @@ pub(super) fn inputs(stage: Stage, composed: &Composed) -> Vec<Input> {
         Stage::LerobotTrain => {
             let mode = text("lerobot.policy.stage3_training_mode");
             let has_teacher = matches!(mode.as_deref(), Some("latent" | "multitask"));
-            let has_artifact = text("lerobot.policy.init_mode").as_deref() == Some("artifact");
+            let [kind, start] = ["lerobot.policy_type", "lerobot.policy.init_mode"].map(text);
+            let has_artifact = start_of_policy(kind.as_deref(), start.as_deref()) == Some("artifact");
             vec![
                 (Stage::Vla, "lerobot.policy.stage2_artifact", has_artifact),
                 (Stage::Laq, "lerobot.policy.laq_checkpoint_path", has_teacher),

@@ -168,6 +168,7 @@ impl Check for LerobotConfig {
         check_policy_device(&self.policy_device)?;
         section("policy", self.check_shared_policy())?;
         self.check_start()?;
+        self.check_teacher()?;
         said_once("dataset", &self.dataset, DATASET_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;
@@ -192,9 +193,7 @@ impl Check for LerobotConfig {
             }
             _ => Ok(()),
         }?;
-        if !matches!(self.dataset_episodes, serde_json::Value::Null | serde_json::Value::String(_))
-            && !self.dataset_episodes.as_array().is_some_and(|list| list.iter().all(serde_json::Value::is_u64))
-        {
+        if !are_episodes(&self.dataset_episodes) {
             let message = format!("{} is no list of episodes", self.dataset_episodes);
             return Err(Problem::new("dataset_episodes", message, "give indices as in [0,1,2], or null for all"));
         }
@@ -241,21 +240,62 @@ impl LerobotConfig {
         Ok(())
     }
 
-    /// A policy of the plugin starts from an artifact of stage 2 exactly when it is to.
-    fn check_start(&self) -> Result<(), Problem> {
-        const KEY: &str = "policy.stage2_artifact";
+    /// A policy of the plugin is given what it starts from, and nothing that another start would read.
+    fn check_start(&self) -> Checked {
         let field = |name: &str| self.policy.get(name).and_then(serde_json::Value::as_str);
-        match (field("init_mode"), field("stage2_artifact")) {
-            (Some("artifact"), None) => {
-                let hint = "lerobot.policy.stage2_artifact=runs/<run of train-vla>/artifacts/best";
-                Err(Problem::new(KEY, "which artifact of stage 2 does the policy start from?", hint).unset())
+        let Some(mode) = start_of_policy(self.policy_type.as_deref(), field("init_mode")) else { return Ok(()) };
+        let starts = [
+            ("artifact", "stage2_artifact", "lerobot.policy.stage2_artifact=runs/<run of train-vla>/artifacts/best"),
+            (
+                "smolvla",
+                "smolvla_checkpoint",
+                "++lerobot.policy.smolvla_checkpoint=<folder of a LeRobot smolvla policy>",
+            ),
+        ];
+        for (of, name, hint) in starts {
+            let key = format!("policy.{name}");
+            match field(name) {
+                None if mode == of => {
+                    let message = format!("which one does the policy start from? lerobot.policy.init_mode is {mode}");
+                    return Err(Problem::new(key, message, hint).unset());
+                }
+                Some(_) if mode != of => {
+                    let message = format!("the policy starts in another way: lerobot.policy.init_mode is {mode}");
+                    let hint = format!("set lerobot.policy.init_mode={of}, or lerobot.{key} to null");
+                    return Err(Problem::new(key, message, hint));
+                }
+                _ => {}
             }
-            (Some(mode), Some(_)) if mode != "artifact" => {
-                let message = format!("the policy starts in another way: lerobot.policy.init_mode is {mode}");
-                Err(Problem::new(KEY, message, "set lerobot.policy.init_mode=artifact, or the artifact to null"))
+        }
+        Ok(())
+    }
+
+    /// A new policy of the plugin that learns latent actions has a teacher.
+    fn check_teacher(&self) -> Checked {
+        let field = |name: &str| self.policy.get(name).and_then(serde_json::Value::as_str);
+        let is_ours = self.policy_type.as_deref() == Some(SHARED_POLICY);
+        match (field("stage3_training_mode"), field("laq_checkpoint_path")) {
+            (Some(mode @ ("latent" | "multitask")), None) if is_ours => {
+                let message = format!("who labels the frames? lerobot.policy.stage3_training_mode is {mode}");
+                let hint = "++lerobot.policy.laq_checkpoint_path=runs/<run of train-laq>";
+                Err(Problem::new("policy.laq_checkpoint_path", message, hint).unset())
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// How a new policy starts: as its `init_mode` says, which the plugin's policy has also where it is not given.
+pub fn start_of_policy<'a>(policy_type: Option<&str>, init_mode: Option<&'a str>) -> Option<&'a str> {
+    init_mode.or_else(|| (policy_type == Some(SHARED_POLICY)).then_some("artifact"))
+}
+
+/// Whether a value says which episodes: null, a list of indices, or such a list as text.
+fn are_episodes(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::String(text) => serde_json::from_str::<Vec<u64>>(text).is_ok(),
+        other => other.as_array().is_some_and(|list| list.iter().all(serde_json::Value::is_u64)),
     }
 }
 

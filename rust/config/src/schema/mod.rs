@@ -16,7 +16,7 @@ mod vla_check;
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
-pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};
+pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use run::{RunConfig, TrainingRun};
 pub use shared::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, SweepConfig};
