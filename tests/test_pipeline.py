@@ -254,6 +254,44 @@ def other_tree(tmp_path) -> Path:
     return tree
 
 
+def test_an_experiment_in_a_folder_and_a_cluster_with_another_label_go_to_every_step(
+    command, lerobot, other_tree, tmp_path
+):
+    """A tree below a folder that is called experiment, too, hands on no more than another one."""
+    root = tmp_path / "experiment/tree"
+    root.parent.mkdir()
+    other_tree.rename(root)
+    (root / "experiment/mine").mkdir()
+    experiment = (root / "experiment/pipeline_tiny.yaml").rename(root / "experiment/mine/pipeline.yaml")
+    experiment.write_text(experiment.read_text() + "precision: 32-true\n")
+    cluster = root / "cluster/local_dev.yaml"
+    cluster.write_text(cluster.read_text().replace("name: local_dev", "name: mybox"))
+    words = ["experiment=mine/pipeline" if word.startswith("experiment=") else word for word in command]
+    words += ["pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot.experiment=lerobot_mine"]
+    words += ["--config-name=primary", "--config-dir", str(root)]
+    shown = run([*words, "--dry-run"], env=lerobot.env())
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("precision=32-true") == 2 == shown.stdout.count("cluster=local_dev"), shown.stdout
+    assert "cluster." not in shown.stdout and "logging.level" not in shown.stdout, "no experiment sets these"
+
+    lerobot.behave(exit=5)
+    assert run(words, env=lerobot.env()).returncode == 5
+    lerobot.behave(exit=None)
+    result = run([program("hlrp"), "pipeline", "--resume", str(tmp_path / "run")], env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_record_without_what_all_steps_share_is_damaged(command, lerobot, tmp_path):
+    words = [*command, "pipeline.laq=null", "pipeline.vla=null", *ACTIONS_ONLY]
+    assert run(words, env=lerobot.env()).returncode == 0
+    record = tmp_path / "run/pipeline.json"
+    whole = json.loads(record.read_text())
+    for key in ["tree", "passed_on"]:
+        record.write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+        result = run(words, env=lerobot.env())
+        assert result.returncode == 1 and f"{record} is damaged" in result.stderr, result.stderr
+
+
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_every_step_is_composed_from_the_tree_of_the_pipeline(command, lerobot, other_tree, tmp_path, by):
     run_dir = tmp_path / "run"

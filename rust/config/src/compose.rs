@@ -24,6 +24,8 @@ pub struct Composition {
     pub(crate) tree: Node,
     pub(crate) words: Vec<String>,
     pub(crate) choices: BTreeMap<String, Option<String>>,
+    /// The folder of the tree; none for a finished configuration.
+    pub(crate) root: Option<PathBuf>,
     /// The file that holds what no other file declares: named in errors about missing keys.
     pub(crate) primary: PathBuf,
     /// Files in merge order, with the package of each.
@@ -70,7 +72,14 @@ pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Resu
             .map_err(|error| misspelt_group(&repository, value).map_or(error.clone(), |hint| error.hint(hint)))?;
     }
     let files = included.iter().map(|file| (repository.file(&file.file), file.package.clone())).collect();
-    Ok(Composition { tree, words: overrides.to_vec(), choices: choices.known, primary, files })
+    Ok(Composition {
+        tree,
+        words: overrides.to_vec(),
+        choices: choices.known,
+        root: Some(root.to_path_buf()),
+        primary,
+        files,
+    })
 }
 
 /// Reads a resolved `config.yaml`, for example that of a run to resume, and applies value overrides to it.
@@ -105,6 +114,7 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
         tree,
         words: overrides.to_vec(),
         choices: BTreeMap::new(),
+        root: None,
         primary: path.to_path_buf(),
         files: vec![(path.to_path_buf(), String::new())],
     };

@@ -36,6 +36,12 @@ impl Composition {
         &self.files
     }
 
+    /// Whether a file of the tree is an option of a group, or of a group inside it.
+    pub fn is_option_of(&self, file: &Path, group: &str) -> bool {
+        let below = self.root.as_deref().and_then(|root| file.strip_prefix(root).ok());
+        below.is_some_and(|below| below.starts_with(group))
+    }
+
     /// The values with their references.
     pub fn tree(&self) -> &Node {
         &self.tree

@@ -47,5 +47,6 @@ pub use hub::is_hub_name;
 pub use inspection::{Finding, Outcome, inspect};
 pub use node::{Node, Value};
 pub use origin::{Origin, Source};
+pub use overrides::word_key;
 pub use root::find_root;
 pub use sweep::{SweepRun, num_runs, sweep};

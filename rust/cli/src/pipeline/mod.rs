@@ -58,8 +58,8 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
     let former = State::read(&run_path)?;
     let kept = former.as_ref().filter(|_| options.resume.is_some());
-    let tree = Tree::find(&options.config, kept.and_then(State::tree))?;
-    let passed_on = shared::passed_on(&composed, kept.map(State::passed_on));
+    let tree = Tree::find(&options.config, kept.map(|state| state.tree.clone()))?;
+    let passed_on = shared::passed_on(&composed, kept.map(|state| state.passed_on.as_slice()));
     let mut steps = steps::of(&config, &passed_on);
     steps::check(&mut steps, &tree, &run_path, config.pipeline.artifact)?;
     let step_options = Options { tree: tree.options(), allow_login_node: options.allow_login_node };
@@ -74,7 +74,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     ensure_free(&run_path, 0, config.logging.min_free_gb)?;
     let program = std::env::current_exe().context("cannot tell where hlrp lies")?;
     let signals = Signals::listen()?;
-    let state = State::of(former, &steps, &run_path)?.with_shared(tree, passed_on);
+    let state = State::of(former, &steps, &run_path, tree, passed_on)?;
     let run_dir = open(&run_path, &config, &composed)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_path.display());

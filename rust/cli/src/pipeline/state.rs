@@ -17,10 +17,10 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct State {
     format: u32,
-    /// What the steps are composed from; a file of an older version does not say.
-    tree: Option<Tree>,
-    /// Words of every step that [`shared::passed_on`](super::shared::passed_on) found; as above.
-    passed_on: Option<Vec<String>>,
+    /// What the steps are composed from.
+    pub(super) tree: Tree,
+    /// Words of every step that [`shared::passed_on`](super::shared::passed_on) found.
+    pub(super) passed_on: Vec<String>,
     /// In the order in which they run.
     pub(super) steps: Vec<StepState>,
 }
@@ -80,21 +80,18 @@ impl State {
         Ok(Some(former))
     }
 
-    /// The tree of the steps, where it is known.
-    pub(super) fn tree(&self) -> Option<Tree> {
-        self.tree.clone()
-    }
-
-    /// Words of every step.
-    pub(super) fn passed_on(&self) -> Vec<String> {
-        self.passed_on.clone().unwrap_or_default()
-    }
-
-    /// The state of `steps` after `former`; those that have started must be as they were.
+    /// The state of `steps`, which are composed from `tree` and share `passed_on`, after `former`; those that have started must be as
+    /// they were.
     ///
     /// # Errors
     /// One is not.
-    pub(super) fn of(former: Option<Self>, steps: &[Step], run_dir: &Path) -> Result<Self> {
+    pub(super) fn of(
+        former: Option<Self>,
+        steps: &[Step],
+        run_dir: &Path,
+        tree: Tree,
+        passed_on: Vec<String>,
+    ) -> Result<Self> {
         let mut former = former.map(|state| state.steps).unwrap_or_default();
         let continued = steps.iter().map(|step| {
             let Some(index) = former.iter().position(|state| state.name == step.name) else {
@@ -113,12 +110,7 @@ impl State {
             }
         });
         let steps = continued.collect::<Result<_>>()?;
-        Ok(Self { format: FORMAT, tree: None, passed_on: None, steps })
-    }
-
-    /// Adds what all steps share, for a pipeline that continues this one.
-    pub(super) fn with_shared(self, tree: Tree, passed_on: Vec<String>) -> Self {
-        Self { tree: Some(tree), passed_on: Some(passed_on), ..self }
+        Ok(Self { format: FORMAT, tree, passed_on, steps })
     }
 
     /// Writes the file.

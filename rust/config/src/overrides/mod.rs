@@ -10,6 +10,11 @@ pub(crate) use parser::{parse, split_commas, typed_value};
 
 use crate::{Origin, Value};
 
+/// The key or group that a word changes.
+pub fn word_key(word: &str) -> &str {
+    word.trim_start_matches(['+', '~']).split(['=', '@']).next().unwrap_or_default()
+}
+
 /// What a word does with its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {

@@ -1,7 +1,7 @@
 //! The tree of `hlrp pipeline`: which experiments run in turn.
 
 use super::{ClusterConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, Stage, SweepConfig};
-use crate::{Check, Problem};
+use crate::{Check, Problem, word_key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -113,8 +113,7 @@ impl StepsConfig {
 impl Check for StepConfig {
     fn check(&self) -> Result<(), Problem> {
         const RUN_DIR: &str = "logging.run_dir";
-        let key = |word: &str| word.trim_start_matches(['+', '~']).split('=').next().unwrap_or_default().to_owned();
-        if self.overrides.iter().any(|word| key(word) == RUN_DIR) {
+        if self.overrides.iter().any(|word| word_key(word) == RUN_DIR) {
             let message = format!("{RUN_DIR} of a step is a folder of the pipeline's run directory");
             return Err(Problem::new("overrides", message, format!("remove it here, set {RUN_DIR} of the pipeline")));
         }
