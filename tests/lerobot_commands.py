@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import program, run
+from conftest import one_error, program, run
 from fake_lerobot import FakeLerobot
 
 
@@ -40,10 +40,7 @@ def session(run_dir: Path) -> dict:
 
 def refused(result: subprocess.CompletedProcess, code: int, *names: str) -> None:
     """One clear error with a hint that contains every name."""
-    assert result.returncode == code, result.stderr
-    assert result.stderr.count("error:") == 1 and "hint:" in result.stderr and "panicked" not in result.stderr
-    for name in names:
-        assert name in result.stderr, result.stderr
+    one_error(result, code, ["hint:", *names])
 
 
 def parsed(shell: str, config_class: str = "lerobot.configs.train.TrainPipelineConfig"):

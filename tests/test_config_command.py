@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, TARGET, program, run
+from conftest import REPO, TARGET, one_error, program, run
 
 
 def config(*words: object) -> subprocess.CompletedProcess:
@@ -180,10 +180,8 @@ def test_a_command_says_for_which_experiments_it_is():
 
 def assert_one_error(result: subprocess.CompletedProcess, names: list[str]) -> None:
     """One error with one hint, exit code 2, no output; the error names what it must."""
-    assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.count("error:") == 1 and result.stderr.count("hint:") == 1, result.stderr
-    for name in names:
-        assert name in result.stderr, result.stderr
+    message = one_error(result, 2, names)
+    assert result.stdout == "" and message.count("hint:") == 1, message
 
 
 def test_a_training_program_refuses_as_show_does(tmp_path):

@@ -1,7 +1,8 @@
 //! The finished configuration: values without references, each with its history.
 
 use crate::{
-    Composition, ConfigError, ErrorKind, Node, Origin, Source, apply, error::Result, extract, interpolation, yaml,
+    Composition, ConfigError, ErrorKind, Node, Origin, Source, apply, error::Result, extract, interpolation, word_key,
+    yaml,
 };
 use serde::de::DeserializeOwned;
 use std::{
@@ -50,10 +51,8 @@ impl Composition {
     /// The word that removed a key, or a section around it.
     pub(crate) fn removed_by(&self, key: &str) -> Option<&str> {
         let removes = |word: &&String| {
-            let removed = word.strip_prefix('~').map(|rest| rest.split('=').next().unwrap_or(rest));
-            removed.is_some_and(|removed| {
-                key.strip_prefix(removed).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            })
+            let rest = key.strip_prefix(word_key(word)).filter(|_| word.starts_with('~'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         self.words.iter().rev().find(removes).map(String::as_str)
     }

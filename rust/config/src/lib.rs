@@ -49,4 +49,4 @@ pub use node::{Node, Value};
 pub use origin::{Origin, Source};
 pub use overrides::word_key;
 pub use root::find_root;
-pub use sweep::{SweepRun, num_runs, sweep};
+pub use sweep::{SweepRun, num_runs, path_to_word, sweep};

@@ -6,6 +6,7 @@ use crate::{Composed, ConfigError, ErrorKind, Node, Value, compose, error::Resul
 use std::{collections::BTreeSet, path::Path};
 use values::{Choice, choices};
 
+pub use values::path_to_word;
 pub(crate) use values::word_value;
 
 /// The section's key, and the word with which a single run of a sweep is none any more.

@@ -32,6 +32,5 @@ mod training_log;
 pub(crate) use checkpoints::newest_policy;
 pub(crate) use evaluation::{RESULTS, read_results};
 pub(crate) use options::{RolloutOptions, TrainOptions};
-pub(crate) use prepare::level_filter;
 pub(crate) use rollout::rollout;
 pub(crate) use train::{all_cores, train};

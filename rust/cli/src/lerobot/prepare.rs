@@ -11,7 +11,6 @@ use anyhow::{Result, bail};
 use hlrp_config::schema::{LogLevel, PassedOn};
 use hlrp_track::host;
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
-use tracing::level_filters::LevelFilter;
 
 /// LeRobot's distribution, and the releases whose flags are known here.
 const LEROBOT: &str = "lerobot";
@@ -93,18 +92,7 @@ pub(super) fn start(
     login_nodes: Option<&[String]>,
     options: &CommonOptions,
 ) -> Result<()> {
-    hlrp_track::console::init(level_filter(level), 0)?;
+    hlrp_track::console::init(level.into(), 0)?;
     host::refuse_login_node(name, login_nodes, options.allow_login_node)?;
     Ok(())
-}
-
-/// The filter of a level.
-pub(crate) fn level_filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
 }

@@ -3,7 +3,7 @@
 use super::{state::State, steps::Step};
 use anyhow::{Result, anyhow};
 use hlrp_config::{
-    Composed,
+    Composed, path_to_word,
     schema::{ArtifactChoice, Stage, start_of_policy},
 };
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn what(stage: Stage) -> &'static str {
 
 /// All words of a step that writes to `run_dir`.
 pub(super) fn all_words(step: &Step, outputs: &[(Stage, PathBuf)], run_dir: &Path) -> Vec<String> {
-    let target = format!("logging.run_dir={}", in_quotes(run_dir));
+    let target = format!("logging.run_dir={}", path_to_word(run_dir));
     step.words.iter().cloned().chain(words(step, outputs)).chain([target]).collect()
 }
 
@@ -91,16 +91,9 @@ fn words(step: &Step, outputs: &[(Stage, PathBuf)]) -> Vec<String> {
     let given = |stage: Stage| outputs.iter().rev().find(|(of, _)| *of == stage).map(|(_, path)| path);
     let word = |input: &Input| {
         let plus = if input.key.starts_with("lerobot.policy.") { "++" } else { "" };
-        Some(format!("{plus}{}={}", input.key, in_quotes(given(input.from)?)))
+        Some(format!("{plus}{}={}", input.key, path_to_word(given(input.from)?)))
     };
     step.inputs.iter().filter_map(word).collect()
-}
-
-/// A path as a value of the configuration's grammar.
-fn in_quotes(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = text.chars().all(|char| char.is_ascii_alphanumeric() || "/._-".contains(char));
-    if is_plain { text } else { format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'")) }
 }
 
 /// What the steps that are done give, in their order.

@@ -24,7 +24,6 @@ pub(crate) use options::PipelineOptions;
 
 use crate::{
     child::{EXIT_INTERRUPTED, Signals},
-    lerobot::level_filter,
     mistake::Mistake,
 };
 use anyhow::{Context, Result};
@@ -69,7 +68,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    console::init(level_filter(config.logging.level), 0)?;
+    console::init(config.logging.level.into(), 0)?;
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
     ensure_free(&run_path, 0, config.logging.min_free_gb)?;
     let program = std::env::current_exe().context("cannot tell where hlrp lies")?;

@@ -55,3 +55,15 @@ impl Override {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::word_key;
+
+    #[test]
+    fn the_key_of_a_word_lies_between_its_signs() {
+        for word in ["a.b=1", "+a.b=1", "++a.b=x=y", "~a.b", "~a.b=1", "a.b@c=1"] {
+            assert_eq!(word_key(word), "a.b", "{word}");
+        }
+    }
+}

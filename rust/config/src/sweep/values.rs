@@ -7,6 +7,7 @@ use crate::{
     overrides::{split_commas, typed_value},
     python,
 };
+use std::path::Path;
 
 /// One value of a swept key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +57,22 @@ fn as_typed(text: &str, origin: &Origin) -> String {
     if typed_value(text, origin).is_some() { text.to_string() } else { quoted(text) }
 }
 
+/// A path such that a word of the command line, `key=path`, gives it.
+pub fn path_to_word(path: &Path) -> String {
+    text_value(&path.display().to_string())
+}
+
+fn text_value(text: &str) -> String {
+    let text = interpolation::escape(text);
+    let reads_back = typed_value(&text, &Origin::word(&text)) == Some(Value::Str(text.clone()));
+    if reads_back && !text.is_empty() { text } else { quoted(&text) }
+}
+
 /// A value such that the command line reads it back.
 pub(crate) fn word_value(node: &Node) -> String {
     match &node.value {
         Value::Float(value) => short_float(*value),
-        Value::Str(text) => {
-            let text = interpolation::escape(text);
-            let reads_back = typed_value(&text, &node.origin) == Some(Value::Str(text.clone()));
-            if reads_back && !text.is_empty() { text } else { quoted(&text) }
-        }
+        Value::Str(text) => text_value(text),
         Value::List(items) => format!("[{}]", items.iter().map(item_value).collect::<Vec<_>>().join(",")),
         Value::Map(map) => {
             let pairs = map.iter().map(|(key, child)| format!("{key}:{}", item_value(child)));
@@ -124,6 +132,16 @@ mod tests {
         assert_eq!(texts(Value::Str("'a,b', [1,2],{x:1}".into())), ["'a,b'", "[1,2]", "{x:1}"]);
         assert_eq!(texts(Value::Str("one".into())), ["one"]);
         assert_eq!(texts(Value::Str("größe (m)".into())), ["\"größe (m)\""]);
+    }
+
+    #[test]
+    fn every_path_reads_back_as_it_is() {
+        let origin = Origin::word("test");
+        for path in ["./runs/a-1_b.c", "/a place", "/it's", "/a,b", "/[x]", "/a=b", "1", "null", "C:\\", " x"] {
+            let text = path_to_word(Path::new(path));
+            assert_eq!(typed_value(&text, &origin), Some(Value::Str(path.into())), "{text}");
+        }
+        assert_eq!(path_to_word(Path::new("./runs/a-1_b.c")), "./runs/a-1_b.c");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Program, args::Arguments, closing, num_threads, sources};
 use crate::{Outcome, Settings, StopRequest, Trainer};
 use anyhow::Context;
-use hlrp_config::schema::{LogLevel, RunConfig, TrainingRun};
+use hlrp_config::schema::{RunConfig, TrainingRun};
 use hlrp_config::{Composed, ConfigError};
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
@@ -12,7 +12,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use tch::Device;
-use tracing::level_filters::LevelFilter;
 
 /// What a stage may use when it builds its model and data.
 pub struct Setup {
@@ -41,7 +40,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     if let Some(run_dir) = &arguments.resume {
         common.cluster.refuse_outside("--resume", run_dir).map_err(ConfigError::from)?;
     }
-    console::init(level(common.logging.level), 0)?;
+    console::init(common.logging.level.into(), 0)?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
     let located = |error| locate(&composed, error);
     sources::check(&common.data.sources).map_err(located)?;
@@ -158,14 +157,4 @@ fn inputs<P: Program>(settings: &Settings, config: &P::Config) -> Vec<Artifact> 
         .chain(P::inputs(config))
         .map(|(role, path)| Artifact { role: role.to_owned(), path, sha256: None })
         .collect()
-}
-
-fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
 }
