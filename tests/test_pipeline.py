@@ -224,6 +224,17 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_
     assert not run_dir.exists()
 
 
+def test_the_pipeline_of_a_workstation_has_the_local_version_of_each_stage():
+    result = run([program("hlrp"), "pipeline", "experiment=pipeline_local", "--dry-run"])
+    assert result.returncode == 0, result.stderr
+    assert re.findall(r"experiment=(\w+)", result.stdout) == [
+        "laq_local",
+        "vla_local",
+        "lerobot_local",
+        "rollout_local",
+    ]
+
+
 def test_what_a_step_sets_itself_is_not_handed_over(command, lerobot, tmp_path):
     own = {
         "model.laq.checkpoint": ("vla", "model.laq={checkpoint: /my/teacher}"),

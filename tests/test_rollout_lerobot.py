@@ -32,6 +32,13 @@ def test_lerobot_reads_the_flags_of_a_rollout(lerobot, tmp_path):
     assert (config.seed, config.job_name, config.trust_remote_code) == (3, "rollout_tiny", False)
 
 
+def test_lerobot_reads_the_flags_of_a_rollout_on_a_workstation(lerobot):
+    words = ["experiment=rollout_local", "lerobot_eval.policy_path=me/policy", "--dry-run"]
+    flags = flags_of(rollout(lerobot, *words).stdout)
+    assert (flags["env.type"], flags["env.task"], flags["policy.device"]) == ("libero", "libero_object", "cuda")
+    assert (flags["eval.n_episodes"], flags["env.max_parallel_tasks"]) == ("5", "1")
+
+
 @pytest.fixture
 def policy(tmp_path) -> Path:
     """The run directory of a training in a simulator of an unusual size."""

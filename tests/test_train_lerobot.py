@@ -70,6 +70,19 @@ def test_lerobot_reads_the_flags_of_the_cluster_experiments(lerobot, plugin, pol
     assert (config.steps, config.batch_size, config.num_workers, config.log_freq) == (50, 2, 2, 10)
 
 
+def test_lerobot_reads_a_dataset_of_ones_own_in_the_local_experiment(lerobot, plugin, tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    words = ["experiment=lerobot_local", f"lerobot.policy.stage2_artifact={tmp_path}", "lerobot.policy_device=cpu"]
+    libero = parsed(train(lerobot, *words, "--dry-run").stdout)
+    assert (libero.dataset.repo_id, libero.batch_size) == ("HuggingFaceVLA/libero", 16)
+    assert libero.policy.camera_map == {"primary": "observation.images.image"}
+    words += ["lerobot.dataset_repo_id=me/mine", "lerobot.dataset_root=/data/mine"]
+    words += [r'lerobot.policy.camera_map="{\"primary\": \"observation.images.top\"}"']
+    own = parsed(train(lerobot, *words, "--dry-run").stdout)
+    assert (own.dataset.repo_id, str(own.dataset.root)) == ("me/mine", "/data/mine")
+    assert own.policy.camera_map == {"primary": "observation.images.top"}
+
+
 @pytest.mark.parametrize("arm", ["", "_random", "_actions"])
 def test_lerobot_reads_the_arms_of_the_co_training(lerobot, plugin, tmp_path, arm):
     words = [f"experiment=lerobot_cotrain{arm}", "cluster=local_dev", "lerobot.policy_device=cpu"]
