@@ -18,6 +18,10 @@ fake_lerobot.act({name!r}, {folder!r})
 """
 
 
+# What other tests set for LeRobot in this process.
+OF_LEROBOT = ("HF_HUB_OFFLINE", "MUJOCO_GL")
+
+
 class FakeLerobot:
     """The folder, seen from a test."""
 
@@ -56,7 +60,8 @@ class FakeLerobot:
 
     def env(self, **more: str) -> dict:
         """Variables under which this is the LeRobot of the user, and nothing else of Python is on PATH."""
-        return {**os.environ, "PATH": f"{self.bin}:/usr/bin:/bin", **more}
+        users = {name: value for name, value in os.environ.items() if name not in OF_LEROBOT}
+        return {**users, "PATH": f"{self.bin}:/usr/bin:/bin", **more}
 
 
 def act(name: str, folder: str) -> None:
