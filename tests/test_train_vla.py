@@ -318,21 +318,6 @@ def test_the_last_action_is_one_frame_back_in_either_unit(tmp_path, uninterrupte
     assert repeat[0] == repeat[1]
 
 
-def test_a_rule_that_the_architecture_lacks(tmp_path, uninterrupted):
-    words = [*POOLED, "model.freeze.state_proj=true"]
-    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=["model.freeze.state_proj", "hint:"])
-
-
-def test_prefix_that_is_too_short(tmp_path, uninterrupted):
-    words = "model.expert.prefix_length=5"
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.expert.prefix_length", "hint:"])
-
-
-def test_start_that_is_not_there(tmp_path, uninterrupted):
-    words = f"model.init_from={tmp_path}/nothing"
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.init_from", "nothing", "hint:"])
-
-
 def test_spacing_that_confirms_the_teachers(tmp_path, uninterrupted, uninterrupted_vla):
     run_dir = trained(tmp_path / "run", uninterrupted, "data.request.image_deltas=[0,20]")
     assert read_metrics(run_dir) == read_metrics(uninterrupted_vla)
@@ -391,14 +376,19 @@ def test_dataset_without_instructions(tmp_path, uninterrupted, missing):
     refused(tmp_path / "run", uninterrupted, words, code=1, names=["tasks.parquet", "hint:"])
 
 
-def test_actions_wider_than_the_policy(tmp_path, uninterrupted):
-    words = "model.action.max_dim=3"
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.action.max_dim", "4 numbers"])
-
-
-def test_data_without_actions(tmp_path, uninterrupted):
-    words = f"{SOURCE}.action_key=null"
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.mode", "no actions", "hint:"])
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["model.action.max_dim=3"], ["model.action.max_dim", "4 numbers"]),
+        ([f"{SOURCE}.action_key=null"], ["model.mode", "no actions", "hint:"]),
+        ([*POOLED, "model.freeze.state_proj=true"], ["model.freeze.state_proj", "hint:"]),
+        (["model.expert.prefix_length=5"], ["model.expert.prefix_length", "hint:"]),
+        (["model.init_from=/nothing"], ["model.init_from", "/nothing", "hint:"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_value_that_does_not_fit(tmp_path, uninterrupted, words, names):
+    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
 
 
 def test_chunk_and_offsets_that_contradict_each_other(tmp_path, uninterrupted):

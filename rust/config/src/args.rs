@@ -4,6 +4,9 @@ use crate::{Composed, compose, error::Result, find_root};
 use clap::Args;
 use std::path::PathBuf;
 
+/// Name of the primary file where `--config-name` gives no other.
+pub const PRIMARY: &str = "config";
+
 /// Which tree, which primary file, and what to change.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
@@ -15,7 +18,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
     /// Primary file of the tree, without .yaml.
-    #[arg(long, value_name = "NAME", default_value = "config")]
+    #[arg(long, value_name = "NAME", default_value = PRIMARY)]
     pub config_name: String,
 }
 

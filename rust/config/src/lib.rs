@@ -35,7 +35,7 @@ mod sweep;
 mod yaml;
 
 #[cfg(feature = "clap")]
-pub use args::ConfigArgs;
+pub use args::{ConfigArgs, PRIMARY};
 pub use catalog::{Group, GroupOption, groups};
 pub use check::{Check, Problem, ProblemKind};
 pub use completion::{Completed, complete};

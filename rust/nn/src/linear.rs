@@ -12,18 +12,16 @@ pub struct Linear {
 impl Linear {
     /// A map from `in_dim` to `out_dim` numbers, in float32.
     pub fn new(scope: &Scope<'_>, in_dim: i64, out_dim: i64, with_bias: bool) -> Self {
-        Self {
-            weight: scope.parameter("weight", &[out_dim, in_dim], Init::FanIn(in_dim)),
-            bias: with_bias.then(|| scope.parameter("bias", &[out_dim], Init::FanIn(in_dim))),
-        }
+        Self::of(|name, shape| scope.parameter(name, shape, Init::FanIn(in_dim)), in_dim, out_dim, with_bias)
     }
 
     /// The same, of a part that always runs under the caller's autocast: [castable](Scope::castable).
     pub fn castable(scope: &Scope<'_>, in_dim: i64, out_dim: i64, with_bias: bool) -> Self {
-        Self {
-            weight: scope.castable("weight", &[out_dim, in_dim], Init::FanIn(in_dim)),
-            bias: with_bias.then(|| scope.castable("bias", &[out_dim], Init::FanIn(in_dim))),
-        }
+        Self::of(|name, shape| scope.castable(name, shape, Init::FanIn(in_dim)), in_dim, out_dim, with_bias)
+    }
+
+    fn of(register: impl Fn(&str, &[i64]) -> Tensor, in_dim: i64, out_dim: i64, with_bias: bool) -> Self {
+        Self { weight: register("weight", &[out_dim, in_dim]), bias: with_bias.then(|| register("bias", &[out_dim])) }
     }
 
     /// `x` in the number format of the weights, to be called once for what several maps of one format read. What carries a gradient stays as

@@ -53,7 +53,7 @@ pub(super) fn resume(config: &LerobotConfig, pretrained_model: &Path, output_dir
 }
 
 /// Keys of section `lerobot` that a continued training may change.
-pub(super) const CHANGEABLE_ON_RESUME: [&str; 12] = [
+const CHANGEABLE_ON_RESUME: [&str; 12] = [
     "steps",
     "num_workers",
     "env_eval_freq",
@@ -69,8 +69,13 @@ pub(super) const CHANGEABLE_ON_RESUME: [&str; 12] = [
 ];
 
 /// Keys outside of section `lerobot` that a continued training may change: what LeRobot gets does not depend on the others any more.
-pub(super) const CHANGEABLE_BESIDES: [&str; 5] =
+const CHANGEABLE_BESIDES: [&str; 5] =
     ["cluster", "num_threads", "logging.level", "logging.min_free_gb", "logging.use_wandb"];
+
+/// What a continued training may change, for help and hints.
+pub(super) fn changeable_on_resume() -> String {
+    format!("below lerobot: {}; besides: {}", CHANGEABLE_ON_RESUME.join(", "), CHANGEABLE_BESIDES.join(", "))
+}
 
 /// Whether a continued training may change a key.
 pub(super) fn may_change_on_resume(key: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The command lines; their comments are the help.
 
-use super::flags::{CHANGEABLE_BESIDES, CHANGEABLE_ON_RESUME};
+use super::flags::changeable_on_resume;
 use clap::Args;
 use hlrp_config::{Composed, ConfigArgs, ConfigError, from_resolved};
 use std::path::PathBuf;
@@ -48,9 +48,8 @@ pub(crate) struct TrainOptions {
 
 fn resume_help() -> String {
     format!(
-        "Continue the run in this directory from LeRobot's last checkpoint; further words can change, below lerobot: {}; besides: {}",
-        CHANGEABLE_ON_RESUME.join(", "),
-        CHANGEABLE_BESIDES.join(", ")
+        "Continue the run in this directory from LeRobot's last checkpoint; further words can change, {}",
+        changeable_on_resume()
     )
 }
 

@@ -154,10 +154,8 @@ fn refuse_other_changes(run_dir: &Path, composed: &Composed) -> Result<()> {
         return Ok(());
     }
     let hint = format!(
-        "changeable below lerobot: {}; besides: {}; for anything else start a new run, from this one's policy with \
-         lerobot.policy_path=...",
-        flags::CHANGEABLE_ON_RESUME.join(", "),
-        flags::CHANGEABLE_BESIDES.join(", ")
+        "changeable {}; for anything else start a new run, from this one's policy with lerobot.policy_path=...",
+        flags::changeable_on_resume()
     );
     Err(Mistake::new(
         format!("a continued training keeps the settings of its checkpoint: {}", changes.join("; ")),

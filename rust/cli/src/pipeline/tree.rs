@@ -1,12 +1,9 @@
 //! The configuration tree that the steps are composed from: here, and again by each step.
 
 use anyhow::{Context, Result};
-use hlrp_config::{Composed, ConfigArgs, compose, env, find_root};
+use hlrp_config::{Composed, ConfigArgs, PRIMARY, compose, env, find_root};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// The primary file where `--config-name` names no other.
-const PRIMARY: &str = "config";
 
 /// A tree and its primary file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -77,7 +77,7 @@ pub struct TreeArgs {
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
     /// Primary file of the tree, without .yaml.
-    #[arg(long, value_name = "NAME", default_value = "config")]
+    #[arg(long, value_name = "NAME", default_value = crate::PRIMARY)]
     config_name: String,
 }
 

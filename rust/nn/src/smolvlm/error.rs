@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum SmolVlmError {
     /// Neither a folder nor a model in the Hugging Face cache.
-    #[error("no model `{model}`: it is not a folder, and {hub_cache} has no snapshot of it\nhint: run `hf download {model}` on a machine with network access, or give the path of a folder", hub_cache = hub_cache.display())]
+    #[error("no model `{model}`: it is not a folder, and {hub_cache} has no snapshot of it\nhint: run `hf download {model}` on a machine with network access if this is a name on the Hub, else give the path of a folder", hub_cache = hub_cache.display())]
     NotFound {
         /// What was asked for.
         model: String,

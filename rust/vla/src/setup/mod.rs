@@ -9,13 +9,13 @@ mod scaling;
 pub(crate) use policy::Plan;
 pub(crate) use request::Requests;
 
-use crate::{FreezeConfig, Mode, Objective, Processor, Teacher, TeacherWeights, VlaError, VlaModel, VlaTask, freeze};
+use crate::{FreezeConfig, Mode, Objective, Processor, Teacher, TeacherWeights, VlaModel, VlaTask, freeze};
 use hlrp_config::schema::{self, DataConfig, VlaConfig};
 use hlrp_data::lerobot::Info;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
 use hlrp_train::LoaderData;
-use mistake::{as_mistake, mistake};
-use std::sync::Arc;
+use mistake::{as_mistake, mistake, mistake_in};
+use std::{collections::BTreeMap, sync::Arc};
 use tch::Device;
 
 /// Builds the task and the data of a run; nothing is written. With `overwrites_weights` a checkpoint will replace the model's weights, so
@@ -31,8 +31,10 @@ pub fn prepare(
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
     let teacher = teacher(config, device)?;
     let pair = teacher.as_ref().map(|teacher| &teacher.identity().pair);
-    let requests = Requests::new(config, pair, &frame_rates(config)?)?;
-    let frame_size = frame_size(config)?;
+    let infos = infos(config)?;
+    let rates: Vec<f64> = infos.values().map(|info| info.fps).collect();
+    let requests = Requests::new(config, pair, &rates)?;
+    let frame_size = frame_size(config, &infos)?;
     let open = |request| {
         let data = DataConfig { request, ..config.data.clone() };
         Mixture::open(&data, frame_size, progress).map(Arc::new)
@@ -69,12 +71,8 @@ fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>
         schema::TeacherWeights::Trained => TeacherWeights::Trained,
         schema::TeacherWeights::Random => TeacherWeights::Random { seed: config.seed },
     };
-    let teacher = Teacher::load(path, weights, device).map_err(|error| match error {
-        VlaError::File { path, problem, hint } => {
-            mistake("model.laq.checkpoint", format!("{}: {problem}", path.display()), hint)
-        }
-        other => other.into(),
-    })?;
+    let loaded = Teacher::load(path, weights, device);
+    let teacher = loaded.map_err(|error| mistake_in("model.laq.checkpoint", &error))?;
     let identity = teacher.identity();
     let confirmed = [
         ("codebook_size", options.codebook_size, identity.codebook_size),
@@ -91,22 +89,23 @@ fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>
     Ok(Some(teacher))
 }
 
-/// Frames per second of the sources.
-fn frame_rates(config: &VlaConfig) -> anyhow::Result<Vec<f64>> {
-    config.data.sources.values().map(|source| Ok(Info::read(&source.root)?.fps)).collect()
+/// What the datasets say about themselves, by the name of the source.
+fn infos(config: &VlaConfig) -> anyhow::Result<BTreeMap<&str, Info>> {
+    config.data.sources.iter().map(|(name, source)| Ok((name.as_str(), Info::read(&source.root)?))).collect()
 }
 
 /// The size in which the loader delivers frames: the configured one, or that of every camera in use.
-fn frame_size(config: &VlaConfig) -> anyhow::Result<FrameSize> {
+fn frame_size(config: &VlaConfig, infos: &BTreeMap<&str, Info>) -> anyhow::Result<FrameSize> {
     if let Some([height, width]) = config.model.frame_size {
         return Ok(FrameSize { height, width });
     }
     let mut found: Option<(String, FrameSize)> = None;
     for (name, source) in &config.data.sources {
-        let info = Info::read(&source.root)?;
         for key in source.cameras.values() {
             // A camera that is not there is refused when the dataset is opened.
-            let Some(size) = info.features.get(key).and_then(|feature| feature.frame_size()) else { continue };
+            let Some(size) = infos[name.as_str()].features.get(key).and_then(|feature| feature.frame_size()) else {
+                continue;
+            };
             let place = format!("{name}/{key}");
             match &found {
                 Some((other, known)) if *known != size => {
