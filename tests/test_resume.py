@@ -25,6 +25,18 @@ def test_kill_at_several_steps(tmp_path, uninterrupted, num_workers):
     assert_same_run(run_dir, uninterrupted)
 
 
+def test_kill_in_the_middle_of_clips(tmp_path):
+    words = [*MINI, "data.loader.anchors_per_clip=4"]
+    reference, run_dir = tmp_path / "reference", tmp_path / "run"
+    assert run(train_laq_command(*words, f"logging.run_dir={reference}")).returncode == 0
+    process = start(train_laq_command(*words, f"logging.run_dir={run_dir}"))
+    wait_for(process, lambda: last_step(run_dir) >= 7)
+    kill(process)
+    result = run(train_laq_command("--resume", run_dir, "data.loader.num_workers=4"))
+    assert result.returncode == 0, result.stderr
+    assert_same_run(run_dir, reference)
+
+
 def test_kill_in_the_middle_of_a_checkpoint_write(tmp_path, uninterrupted):
     run_dir = tmp_path / "run"
     checkpoints = run_dir / "checkpoints"

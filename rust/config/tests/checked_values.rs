@@ -118,6 +118,7 @@ fn infinity_goes_to_lerobot_as_text_and_is_no_number_of_ours() {
 fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
     let words = [
         "data.loader.batch_size=0",
+        "data.loader.anchors_per_clip=0",
         "data.loader.num_workers=0",
         "data.sources.metaworld_mt5.episodes=[]",
         "data.request.image_deltas=[0]",

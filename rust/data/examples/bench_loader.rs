@@ -30,6 +30,9 @@ struct Args {
     /// Pairs in a batch.
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
+    /// Neighbouring anchors that are decoded together.
+    #[arg(long, default_value_t = 1)]
+    anchors_per_clip: usize,
     /// Height and width to deliver; the recorded size when absent.
     #[arg(long)]
     size: Option<usize>,
@@ -108,6 +111,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         },
         loader: LoaderConfig {
             batch_size: args.batch_size,
+            anchors_per_clip: args.anchors_per_clip,
             num_workers: args.workers,
             prefetch_batches: PREFETCH_BATCHES,
             memory_budget_mb: 4096,

@@ -29,7 +29,7 @@ pub use frames::{FrameReader, FrameSize, FrameStore};
 pub use loader::{LoadError, Loader, LoaderStats, ValidationLoader};
 pub use request::{EpisodeSpan, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
-pub use sampler::{Permutation, Position, Shard, TrainSampler, ValidationSampler};
+pub use sampler::{Clips, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
 pub use source::{CacheProgress, Mixture, SampleLayout, SampleRows, Source, Split};
 
 /// Release of FFmpeg that this program runs with; none where it is built without.

@@ -4,8 +4,12 @@
 mod fake;
 
 use fake::{Behaviour, FRAME_BYTES, FakeDataset, SIZE, ids, loader_config, mixture, pixel, source, source_config};
+use hlrp_config::schema::LoaderConfig;
 use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Split};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// Reads take different times, so that threads finish out of order.
 fn uneven() -> Behaviour {
@@ -17,19 +21,26 @@ fn batches(mixture: &Arc<Mixture>, start: Position, num_batches: usize) -> Vec<B
     (0..num_batches).map(|_| loader.next_batch().unwrap()).collect()
 }
 
+/// Clips of three anchors.
+fn with_clips(num_workers: usize) -> LoaderConfig {
+    LoaderConfig { anchors_per_clip: 3, ..loader_config(num_workers) }
+}
+
 #[test]
 fn one_and_four_threads_give_the_same_batches() {
-    let with = |num_workers| {
-        batches(&mixture(&[9, 3, 20, 7, 11], uneven(), loader_config(num_workers)), Position::default(), 40)
-    };
-    assert_eq!(with(1), with(4));
+    for config in [loader_config, with_clips] {
+        let with =
+            |num_workers| batches(&mixture(&[9, 3, 20, 7, 11], uneven(), config(num_workers)), Position::default(), 40);
+        assert_eq!(with(1), with(4));
+    }
 }
 
 #[test]
 fn a_batch_holds_what_its_sample_ids_say() {
     let lengths = [9, 3, 20, 7, 11];
     let spans = FakeDataset::new(&lengths).spans;
-    for batch in batches(&mixture(&lengths, uneven(), loader_config(3)), Position::default(), 20) {
+    let of = |config| batches(&mixture(&lengths, uneven(), config), Position::default(), 20);
+    for batch in [of(loader_config(3)), of(with_clips(3))].into_iter().flatten() {
         let (state, action) = (batch.state.as_ref().unwrap(), batch.action.as_ref().unwrap());
         assert_eq!((state.shape, action.shape), ([4, 1, 3], [4, 3, 2]));
         for (b, meta) in batch.meta.iter().enumerate() {
@@ -59,16 +70,19 @@ fn a_batch_holds_what_its_sample_ids_say() {
 
 #[test]
 fn a_loader_started_at_a_position_continues_the_run() {
-    let mixture = mixture(&[9, 3, 20, 7, 11], uneven(), loader_config(2));
-    let whole = batches(&mixture, Position::default(), 30);
-    let mut loader = Loader::train(&mixture, 42, Shard::SINGLE, Position::default()).unwrap();
-    for num_done in 0..25 {
-        assert_eq!(batches(&mixture, loader.position(), 3), whole[num_done..num_done + 3], "after {num_done} batches");
-        loader.next_batch().unwrap();
+    for config in [loader_config(2), with_clips(2)] {
+        let mixture = mixture(&[9, 3, 20, 7, 11], uneven(), config);
+        let whole = batches(&mixture, Position::default(), 30);
+        let mut loader = Loader::train(&mixture, 42, Shard::SINGLE, Position::default()).unwrap();
+        for num_done in 0..25 {
+            let wanted = &whole[num_done..num_done + 3];
+            assert_eq!(batches(&mixture, loader.position(), 3), wanted, "after {num_done} batches");
+            loader.next_batch().unwrap();
+        }
+        // 25 batches of 4 are more than four epochs of 22 anchors: batches ran across their ends.
+        assert_eq!(mixture.anchors(Split::Train).len(), 22);
+        assert_eq!(loader.position(), Position { epoch: 4, sample: 12, num_bad_samples: 0 });
     }
-    // 25 batches of 4 are more than four epochs of 22 anchors: batches ran across their ends.
-    assert_eq!(mixture.anchors(Split::Train).len(), 22);
-    assert_eq!(loader.position(), Position { epoch: 4, sample: 12, num_bad_samples: 0 });
 }
 
 #[test]
@@ -80,8 +94,7 @@ fn a_position_survives_a_checkpoint() {
 
 #[test]
 fn two_ranks_share_the_global_batch_of_one() {
-    let single =
-        mixture(&[9, 3, 20, 7, 11], uneven(), hlrp_config::schema::LoaderConfig { batch_size: 8, ..loader_config(2) });
+    let single = mixture(&[9, 3, 20, 7, 11], uneven(), LoaderConfig { batch_size: 8, ..loader_config(2) });
     let half = mixture(&[9, 3, 20, 7, 11], uneven(), loader_config(2));
     let mut ranks: Vec<_> =
         (0..2).map(|rank| Loader::train(&half, 42, Shard { rank, world: 2 }, Position::default()).unwrap()).collect();
@@ -93,6 +106,22 @@ fn two_ranks_share_the_global_batch_of_one() {
         assert_eq!(together, wanted);
     }
     assert_eq!(ranks[0].position(), ranks[1].position());
+}
+
+#[test]
+fn the_pictures_of_a_clip_are_decoded_once() {
+    let num_read = |anchors_per_clip| {
+        let behaviour = Behaviour::default();
+        let config = LoaderConfig { anchors_per_clip, ..loader_config(3) };
+        batches(&mixture(&[500], behaviour.clone(), config), Position::default(), 240);
+        behaviour.num_read.load(Ordering::Relaxed)
+    };
+    // 960 samples of two pictures from two cameras, and up to three batches ahead.
+    let alone = num_read(1);
+    assert!((3840..=3888).contains(&alone), "{alone}");
+    // Eight anchors show ten pictures instead of sixteen; a few clips are split at the ends of the two epochs.
+    let in_clips = num_read(8) as f64 / alone as f64;
+    assert!((0.62..0.7).contains(&in_clips), "{in_clips}");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn config(root: &Path) -> DataConfig {
         },
         loader: LoaderConfig {
             batch_size: 16,
+            anchors_per_clip: 1,
             num_workers: 2,
             prefetch_batches: 2,
             memory_budget_mb: 64,
@@ -81,11 +82,15 @@ fn copy_of_metaworld() -> TempDir {
 
 #[test]
 fn batches_hold_what_the_dataset_holds() {
-    let mixture = open(&config(&metaworld())).unwrap();
+    let with = |anchors_per_clip| {
+        let mut config = config(&metaworld());
+        config.loader.anchors_per_clip = anchors_per_clip;
+        batches(&open(&config).unwrap(), 10)
+    };
     let dataset = Arc::new(Dataset::open(&metaworld(), &TableCache::new(1 << 20)).unwrap());
     let frames = dataset.frame_store("observation.image", Some(SIZE)).unwrap();
     let mut reader = frames.reader(4).unwrap();
-    for batch in batches(&mixture, 3) {
+    for batch in [with(1), with(8)].into_iter().flatten() {
         let (state, action, images) = (batch.state.unwrap(), batch.action.unwrap(), &batch.images["primary"]);
         assert_eq!((state.shape, action.shape, images.shape), ([16, 1, 4], [16, 5, 4], [16, 2, 3, 48, 64]));
         let pair_bytes = images.pixels_BTCHW.len() / 16;

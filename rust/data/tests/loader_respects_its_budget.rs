@@ -59,10 +59,33 @@ fn a_batch_that_exceeds_the_budget_is_refused() {
 }
 
 #[test]
+fn clips_count_against_the_budget() {
+    // Two cameras of 200 KiB pictures. A clip of two anchors with two pictures two frames apart holds four of each: 1.6 MiB.
+    // A batch of four samples and one thread keep five clips: 7.8 MiB, and each batch takes 3.1 MiB.
+    let size = FrameSize { height: 256, width: 267 };
+    let with = |memory_budget_mb| {
+        let source = source("fake", FakeDataset::new(&[50]), &source_config(0)).unwrap();
+        let config = LoaderConfig { anchors_per_clip: 2, memory_budget_mb, ..loader_config(1) };
+        let mixture = Arc::new(Mixture::new(vec![source], size, config).unwrap());
+        Loader::train(&mixture, 1, Shard::SINGLE, Position::default())
+    };
+    let stats = with(12).unwrap().stats();
+    let frame_bytes = 3 * 256 * 267;
+    let least = (5 * 4 + 4 * 2) * 2 * frame_bytes;
+    assert!((least..=12 << 20).contains(&stats.max_bytes_in_flight), "{}", stats.max_bytes_in_flight);
+    assert_eq!(
+        with(10).err().unwrap().to_string(),
+        "data.loader.memory_budget_mb: one batch takes 4 MiB and its clips 8 MiB\n\
+         hint: raise it, or lower data.loader.anchors_per_clip or batch_size"
+    );
+}
+
+#[test]
 fn a_setting_of_zero_is_refused_by_its_key() {
     type Set = fn(&mut LoaderConfig);
-    let set: [(&str, Set); 5] = [
+    let set: [(&str, Set); 6] = [
         ("batch_size", |c| c.batch_size = 0),
+        ("anchors_per_clip", |c| c.anchors_per_clip = 0),
         ("num_workers", |c| c.num_workers = 0),
         ("prefetch_batches", |c| c.prefetch_batches = 0),
         ("memory_budget_mb", |c| c.memory_budget_mb = 0),

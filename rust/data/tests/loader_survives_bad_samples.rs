@@ -39,8 +39,11 @@ fn until_error(loader: &mut Loader, at_most: usize) -> (Vec<Batch>, Option<DataE
     (batches, None)
 }
 
+/// Source, episode and frame of a sample.
+type Id = (String, u64, u64);
+
 /// Whether row 13, frame 3 of episode 1, is one of the two images of a sample.
-fn shows_row_13(id: &(String, u64, u64)) -> bool {
+fn shows_row_13(id: &Id) -> bool {
     id.1 == 1 && (id.2 == 1 || id.2 == 3)
 }
 
@@ -73,6 +76,23 @@ fn a_bad_sample_is_replaced_by_its_neighbour_in_the_plan() {
         assert!(error.is_none());
         assert_eq!(batches.iter().flat_map(ids).collect::<Vec<_>>(), wanted);
         assert_eq!((loader.stats().num_bad_samples, loader.position().num_bad_samples), (2, 2));
+    }
+}
+
+#[test]
+fn a_broken_picture_of_a_clip_costs_the_samples_that_show_it_and_no_other() {
+    let run = |behaviour| {
+        let config = LoaderConfig { anchors_per_clip: 4, max_bad_samples: 2, ..loader_config(2) };
+        let mut loader = start(&mixture(&[30], behaviour, config));
+        let batches = until_error(&mut loader, 6).0;
+        (batches.iter().flat_map(ids).collect::<Vec<_>>(), loader.position().num_bad_samples)
+    };
+    let in_row_13 = |id: &Id| id.2 == 11 || id.2 == 13;
+    let (plan, _) = run(Behaviour::default());
+    let (samples, num_bad) = run(broken(&[13]));
+    assert_eq!(num_bad, plan.iter().filter(|id| in_row_13(id)).count() as u64);
+    for (planned, sample) in plan.iter().zip(&samples) {
+        assert_eq!(planned == sample, !in_row_13(planned), "{planned:?} gave {sample:?}");
     }
 }
 

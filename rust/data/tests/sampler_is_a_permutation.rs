@@ -1,12 +1,15 @@
 //! The sampler is a pure function of (seed, epoch, rank): a permutation per epoch, disjoint between ranks, resumable anywhere.
 #![allow(clippy::unwrap_used)]
 
-use hlrp_data::{DataError, Permutation, Position, Shard, TrainSampler, ValidationSampler};
-use std::collections::BTreeSet;
+use hlrp_data::{Clips, DataError, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
+use std::collections::{BTreeMap, BTreeSet};
 
 fn sampler(num_anchors: u64, seed: u64, rank: u64, world: u64) -> TrainSampler {
-    TrainSampler::new(num_anchors, seed, Shard { rank, world }, Position::default()).unwrap()
+    TrainSampler::new(num_anchors, Clips::SINGLE, seed, Shard { rank, world }, Position::default()).unwrap()
 }
+
+/// Clips of eight anchors, batches of 24.
+const CLIPS: Clips = Clips { anchors_per_clip: 8, global_batch: 24 };
 
 #[test]
 fn every_length_is_permuted() {
@@ -21,7 +24,7 @@ fn every_length_is_permuted() {
 fn an_epoch_holds_every_anchor_once_and_the_next_one_in_another_order() {
     let sampler = sampler(1000, 42, 0, 1);
     let epochs: Vec<Vec<u64>> =
-        (0..3).map(|e| (e * 1000..(e + 1) * 1000).map(|d| sampler.anchor(d)).collect()).collect();
+        (0..3).map(|e| (e * 1000..(e + 1) * 1000).map(|d| sampler.draw(d).anchor).collect()).collect();
     for order in &epochs {
         assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 1000);
     }
@@ -31,7 +34,7 @@ fn an_epoch_holds_every_anchor_once_and_the_next_one_in_another_order() {
 
 #[test]
 fn the_same_seed_gives_the_same_order_and_another_seed_another() {
-    let order = |seed| (0..500).map(|draw| sampler(500, seed, 0, 1).anchor(draw)).collect::<Vec<_>>();
+    let order = |seed| (0..500).map(|draw| sampler(500, seed, 0, 1).draw(draw).anchor).collect::<Vec<_>>();
     assert_eq!(order(1), order(1));
     assert_ne!(order(1), order(2));
 }
@@ -45,7 +48,7 @@ fn ranks_are_disjoint_and_together_complete_whatever_their_number() {
         for rank in 0..world {
             // `world` epochs are a whole number of draws for each rank.
             (0..num_anchors)
-                .map(|draw| sampler(num_anchors, 9, rank, world).anchor(draw))
+                .map(|draw| sampler(num_anchors, 9, rank, world).draw(draw).anchor)
                 .for_each(|a| times_drawn[a as usize] += 1);
         }
         assert!(times_drawn.iter().all(|&n| n == world), "{world} ranks");
@@ -54,33 +57,100 @@ fn ranks_are_disjoint_and_together_complete_whatever_their_number() {
 
 #[test]
 fn a_global_batch_is_the_same_on_any_number_of_ranks() {
-    let global_batch = |world: u64, step: u64| -> BTreeSet<u64> {
-        let per_rank = 24 / world;
-        let draws = step * per_rank..(step + 1) * per_rank;
-        (0..world).flat_map(|rank| draws.clone().map(move |d| sampler(1000, 5, rank, world).anchor(d))).collect()
-    };
-    for step in 0..100 {
-        assert_eq!(global_batch(1, step), global_batch(4, step));
-        assert_eq!(global_batch(1, step), global_batch(6, step));
+    for clips in [Clips::SINGLE, CLIPS] {
+        let global_batch = |world: u64, step: u64| -> BTreeSet<u64> {
+            let per_rank = 24 / world;
+            let ranks = (0..world)
+                .map(|rank| TrainSampler::new(1000, clips, 5, Shard { rank, world }, Position::default()).unwrap());
+            ranks.flat_map(|s| (step * per_rank..(step + 1) * per_rank).map(move |d| s.draw(d).anchor)).collect()
+        };
+        for step in 0..100 {
+            assert_eq!(global_batch(1, step), global_batch(4, step));
+            assert_eq!(global_batch(1, step), global_batch(6, step));
+        }
     }
 }
 
 #[test]
 fn a_run_resumes_at_any_position_on_any_number_of_ranks() {
-    let whole: Vec<u64> = (0..5000).map(|draw| sampler(777, 3, 0, 1).anchor(draw)).collect();
-    for num_draws in [0, 1, 776, 777, 778, 2000, 3108] {
-        let position = sampler(777, 3, 0, 1).position(num_draws, 0);
-        assert_eq!(position.epoch * 777 + position.sample, num_draws);
-        let resumed = TrainSampler::new(777, 3, Shard::SINGLE, position).unwrap();
-        let rest: Vec<u64> = (0..1000).map(|draw| resumed.anchor(draw)).collect();
-        assert_eq!(rest, whole[num_draws as usize..][..1000]);
+    for clips in [Clips::SINGLE, CLIPS] {
+        let start = |shard, position| TrainSampler::new(777, clips, 3, shard, position).unwrap();
+        let single = start(Shard::SINGLE, Position::default());
+        let whole: Vec<Draw> = (0..5000).map(|draw| single.draw(draw)).collect();
+        for num_draws in [0, 1, 776, 777, 778, 2000, 3108] {
+            let position = single.position(num_draws, 0);
+            assert_eq!(position.epoch * 777 + position.sample, num_draws);
+            let resumed = start(Shard::SINGLE, position);
+            let rest: Vec<Draw> = (0..1000).map(|draw| resumed.draw(draw)).collect();
+            assert_eq!(rest, whole[num_draws as usize..][..1000]);
 
-        let two: Vec<_> =
-            (0..2).map(|rank| TrainSampler::new(777, 3, Shard { rank, world: 2 }, position).unwrap()).collect();
-        let interleaved: Vec<u64> = (0..500).flat_map(|draw| two.iter().map(move |s| s.anchor(draw))).collect();
-        assert_eq!(interleaved, rest);
-        assert_eq!(two[1].position(500, 0), resumed.position(1000, 0));
+            let two: Vec<_> = (0..2).map(|rank| start(Shard { rank, world: 2 }, position)).collect();
+            let interleaved: Vec<Draw> = (0..500).flat_map(|draw| two.iter().map(move |s| s.draw(draw))).collect();
+            assert_eq!(interleaved, rest);
+            assert_eq!(two[1].position(500, 0), resumed.position(1000, 0));
+        }
     }
+}
+
+/// All draws of one epoch.
+fn epoch(num_anchors: u64, clips: Clips, epoch: u64) -> Vec<Draw> {
+    let start = Position { epoch, ..Position::default() };
+    let sampler = TrainSampler::new(num_anchors, clips, 11, Shard::SINGLE, start).unwrap();
+    (0..num_anchors).map(|draw| sampler.draw(draw)).collect()
+}
+
+#[test]
+fn with_clips_an_epoch_holds_every_anchor_once_too() {
+    for num_anchors in (1..=100).chain([777, 1000, 1023]) {
+        for anchors_per_clip in [1, 2, 3, 8, 200] {
+            for global_batch in [1, 4, 7, 24] {
+                let draws = epoch(num_anchors, Clips { anchors_per_clip, global_batch }, 2);
+                let seen: BTreeSet<u64> = draws.iter().map(|draw| draw.anchor).collect();
+                let what = format!("{num_anchors} anchors, clips of {anchors_per_clip}, batches of {global_batch}");
+                assert_eq!((seen.len() as u64, seen.last().copied()), (num_anchors, Some(num_anchors - 1)), "{what}");
+                assert!(draws.iter().all(|draw| draw.clip.contains(&draw.anchor)), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clip_gives_one_anchor_to_each_of_as_many_successive_batches() {
+    let draws = epoch(5000, CLIPS, 0);
+    let mut batches_of_clip: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (number, batch) in draws.chunks(24).enumerate() {
+        let clips: BTreeSet<u64> = batch.iter().map(|draw| draw.clip.start).collect();
+        assert_eq!(clips.len(), batch.len(), "batch {number} holds a clip twice");
+        for draw in batch.iter().filter(|draw| draw.clip.end - draw.clip.start == 8) {
+            batches_of_clip.entry(draw.clip.start).or_default().push(number);
+        }
+    }
+    // 26 windows of 24 clips; at most one clip of each slot is split between the beginning and the end of the epoch.
+    assert_eq!(batches_of_clip.len(), 26 * 24);
+    let is_in_a_row = |batches: &&Vec<usize>| batches.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    assert!(batches_of_clip.values().all(|batches| batches.len() == 8));
+    assert!(batches_of_clip.values().filter(is_in_a_row).count() >= 25 * 24);
+}
+
+#[test]
+fn every_batch_begins_as_many_clips() {
+    let mut seen = BTreeSet::new();
+    let num_new = epoch(5000, CLIPS, 0)
+        .chunks(24)
+        .take(208)
+        .map(|batch| batch.iter().filter(|d| seen.insert(d.clip.start)).count())
+        .collect::<Vec<_>>();
+    // The first batch meets every slot's clip for the first time.
+    assert_eq!((num_new[0], &num_new[1..201]), (24, &[3; 200][..]));
+}
+
+#[test]
+fn clips_begin_elsewhere_in_each_epoch_and_run_in_orders_of_their_own() {
+    let phases: BTreeSet<u64> = (0..60).map(|number| epoch(5000, CLIPS, number)[0].clip.start % 8).collect();
+    assert_eq!(phases.len(), 8, "60 epochs meet every phase");
+    let first_batch = &epoch(5000, CLIPS, 0)[..24];
+    let turns: BTreeSet<u64> = first_batch.iter().map(|draw| draw.anchor - draw.clip.start).collect();
+    assert!(turns.len() > 4, "{turns:?}");
 }
 
 /// Chi-square of counts against a uniform expectation, as standard deviations from its mean (degrees of freedom n - 1).
@@ -115,7 +185,7 @@ fn the_start_of_an_epoch_is_spread_over_all_anchors() {
     let num_anchors = 24_048_868_u64;
     let sampler = sampler(num_anchors, 42, 0, 1);
     let mut counts = vec![0_u64; 100];
-    (0..100_000).for_each(|draw| counts[(sampler.anchor(draw) * 100 / num_anchors) as usize] += 1);
+    (0..100_000).for_each(|draw| counts[(sampler.draw(draw).anchor * 100 / num_anchors) as usize] += 1);
     let z = chi_square_z(&counts);
     // Without replacement the spread is a little below that of independent draws.
     assert!(z.abs() < 4.0, "{z} standard deviations from uniform");
@@ -147,8 +217,14 @@ fn validation_is_shared_out_between_ranks_without_overlap() {
 #[test]
 fn what_cannot_be_sampled_is_refused() {
     let error = |result: Result<TrainSampler, DataError>| result.unwrap_err().to_string();
-    assert!(error(TrainSampler::new(0, 0, Shard::SINGLE, Position::default())).contains("no anchor for training"));
-    assert!(error(TrainSampler::new(9, 0, Shard { rank: 2, world: 2 }, Position::default())).contains("rank 2 of 2"));
+    assert!(
+        error(TrainSampler::new(0, Clips::SINGLE, 0, Shard::SINGLE, Position::default()))
+            .contains("no anchor for training")
+    );
+    assert!(
+        error(TrainSampler::new(9, Clips::SINGLE, 0, Shard { rank: 2, world: 2 }, Position::default()))
+            .contains("rank 2 of 2")
+    );
     let beyond = Position { epoch: 0, sample: 9, num_bad_samples: 0 };
-    assert!(error(TrainSampler::new(9, 0, Shard::SINGLE, beyond)).contains("other data.sources"));
+    assert!(error(TrainSampler::new(9, Clips::SINGLE, 0, Shard::SINGLE, beyond)).contains("other data.sources"));
 }

@@ -238,6 +238,7 @@ impl Check for RequestConfig {
 impl Check for LoaderConfig {
     fn check(&self) -> Checked {
         at_least("batch_size", self.batch_size, 1)?;
+        at_least("anchors_per_clip", self.anchors_per_clip, 1)?;
         at_least("num_workers", self.num_workers, 1)?;
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
         at_least("memory_budget_mb", self.memory_budget_mb, 1)?;

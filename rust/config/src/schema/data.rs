@@ -65,6 +65,8 @@ pub struct RequestConfig {
 pub struct LoaderConfig {
     /// Samples per batch and rank.
     pub batch_size: usize,
+    /// Neighbouring anchors that are decoded together and go into as many successive batches.
+    pub anchors_per_clip: usize,
     /// Decode threads.
     pub num_workers: usize,
     /// Batches that are made ahead of the trainer.

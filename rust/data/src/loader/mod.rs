@@ -1,10 +1,11 @@
 //! Batches from many threads: deterministic order and content whatever the number of threads.
 //!
 //! A plan says which anchor is which draw. Threads take draws in order, one sample at a time, and write its images straight into their part
-//! of the batch's buffer. Batches leave in order. A batch is begun only while fewer than `prefetch_batches` are in flight and the byte budget
+//! of the batch's buffer; the pictures of a clip are decoded once and copied. Batches leave in order. A batch is begun only while fewer than `prefetch_batches` are in flight and the byte budget
 //! holds it, so what is in flight is bounded and threads wait instead of piling up. Dropping a loader ends its threads.
 
 mod buffer;
+mod clips;
 mod error;
 mod outcome;
 mod pipeline;
@@ -18,7 +19,7 @@ pub use stats::LoaderStats;
 
 use crate::{
     Batch, DataError, Mixture, Position, Shard, Split,
-    sampler::{TrainSampler, ValidationSampler},
+    sampler::{Clips, TrainSampler, ValidationSampler},
 };
 use pipeline::Pipeline;
 use plan::Plan;
@@ -38,7 +39,11 @@ impl Loader {
     /// # Errors
     /// There is no training anchor, `shard` or `start` is impossible, one batch exceeds the byte budget, or threads cannot be started.
     pub fn train(mixture: &Arc<Mixture>, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
-        let sampler = TrainSampler::new(mixture.anchors(Split::Train).len(), seed, shard, start)?;
+        let clips = Clips {
+            anchors_per_clip: mixture.loader.anchors_per_clip as u64,
+            global_batch: mixture.loader.batch_size as u64 * shard.world,
+        };
+        let sampler = TrainSampler::new(mixture.anchors(Split::Train).len(), clips, seed, shard, start)?;
         let pipeline = Pipeline::start(mixture, Plan::Train(sampler.clone()), start.num_bad_samples)?;
         Ok(Self { pipeline, sampler, batch_size: mixture.loader.batch_size as u64, num_batches: 0 })
     }

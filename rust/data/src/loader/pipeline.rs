@@ -2,6 +2,7 @@
 
 use super::{
     LoadError, LoaderStats,
+    clips::ClipStore,
     outcome::{self, BadBudget, Outcome},
     plan::Plan,
     queue::Queue,
@@ -22,6 +23,7 @@ pub(super) struct Shared {
     pub(super) mixture: Arc<Mixture>,
     pub(super) plan: Plan,
     pub(super) queue: Queue,
+    pub(super) clips: ClipStore,
     pub(super) counters: Counters,
 }
 
@@ -31,6 +33,7 @@ pub(super) struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     budget: BadBudget,
     batch_bytes: u64,
+    clip_bytes: u64,
     max_pending: u64,
     consumer_wait: Duration,
     has_failed: bool,
@@ -40,18 +43,20 @@ impl Pipeline {
     pub(super) fn start(mixture: &Arc<Mixture>, plan: Plan, num_bad: u64) -> Result<Self, DataError> {
         let config = &mixture.loader;
         let batch_bytes = mixture.layout.sample_bytes() * config.batch_size;
-        let max_pending = config.prefetch_batches.min(config.memory_budget_mb * BYTES_PER_MIB / batch_bytes);
+        let (num_clips, clip_bytes) = clips_of(mixture, &plan);
+        let budget = config.memory_budget_mb * BYTES_PER_MIB;
+        let max_pending = config.prefetch_batches.min(budget.saturating_sub(clip_bytes) / batch_bytes);
         if max_pending == 0 {
-            let problem = format!("one batch takes {} MiB", batch_bytes.div_ceil(BYTES_PER_MIB));
-            let hint = "raise it, or lower data.loader.batch_size";
-            return Err(LoadError::setting("data.loader.memory_budget_mb", &problem, hint).into());
+            return Err(too_small(batch_bytes, clip_bytes).into());
         }
         let queue = Queue::new(mixture.layout.clone(), config.batch_size, plan.len(), max_pending);
-        let shared = Arc::new(Shared { mixture: Arc::clone(mixture), plan, queue, counters: Counters::default() });
+        let (mixture, clips, counters) = (Arc::clone(mixture), ClipStore::new(num_clips), Counters::default());
+        let shared = Arc::new(Shared { mixture, plan, queue, clips, counters });
         let mut pipeline = Self {
             threads: Vec::with_capacity(config.num_workers),
             budget: BadBudget { num_bad, max_bad: config.max_bad_samples as u64 },
             batch_bytes: batch_bytes as u64,
+            clip_bytes: clip_bytes as u64,
             max_pending: max_pending as u64,
             consumer_wait: Duration::ZERO,
             has_failed: false,
@@ -95,8 +100,8 @@ impl Pipeline {
         LoaderStats {
             num_samples: counters.num_samples.load(Ordering::Relaxed),
             num_bad_samples: self.budget.num_bad,
-            bytes_in_flight: queue.num_pending() as u64 * self.batch_bytes,
-            max_bytes_in_flight: self.max_pending * self.batch_bytes,
+            bytes_in_flight: self.clip_bytes + queue.num_pending() as u64 * self.batch_bytes,
+            max_bytes_in_flight: self.clip_bytes + self.max_pending * self.batch_bytes,
             worker_busy: counters.busy(),
             worker_idle: counters.idle(),
             consumer_wait: self.consumer_wait,
@@ -112,4 +117,28 @@ impl Drop for Pipeline {
             let _ = thread.join();
         }
     }
+}
+
+/// Clips that are kept at the same time, and the most bytes that they take.
+fn clips_of(mixture: &Mixture, plan: &Plan) -> (usize, usize) {
+    let (config, layout) = (&mixture.loader, &mixture.layout);
+    if matches!(plan, Plan::Validation(_)) || config.anchors_per_clip == 1 {
+        return (0, 0);
+    }
+    // One for each sample of a batch, and one for each sample in the making.
+    let num_clips = config.batch_size + config.num_workers;
+    // Anchors may share pictures; those of two episodes do not.
+    (num_clips, num_clips * config.anchors_per_clip * layout.roles.len() * layout.image_bytes())
+}
+
+/// A budget that does not hold what is needed at least.
+fn too_small(batch_bytes: usize, clip_bytes: usize) -> LoadError {
+    let mib = |bytes: usize| bytes.div_ceil(BYTES_PER_MIB);
+    let (problem, hint) = if clip_bytes == 0 {
+        (format!("one batch takes {} MiB", mib(batch_bytes)), "raise it, or lower data.loader.batch_size")
+    } else {
+        let problem = format!("one batch takes {} MiB and its clips {} MiB", mib(batch_bytes), mib(clip_bytes));
+        (problem, "raise it, or lower data.loader.anchors_per_clip or batch_size")
+    };
+    LoadError::setting("data.loader.memory_budget_mb", &problem, hint)
 }

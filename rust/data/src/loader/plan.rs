@@ -1,6 +1,6 @@
 //! Which anchor is which draw.
 
-use crate::sampler::{TrainSampler, ValidationSampler};
+use crate::sampler::{Draw, TrainSampler, ValidationSampler};
 
 /// The draws of one loader, numbered from 0.
 pub(super) enum Plan {
@@ -19,11 +19,11 @@ impl Plan {
         }
     }
 
-    /// Number of the anchor of a draw.
-    pub(super) fn anchor(&self, draw: u64) -> u64 {
+    /// The anchor of a draw and its clip.
+    pub(super) fn draw(&self, draw: u64) -> Draw {
         match self {
-            Self::Train(sampler) => sampler.anchor(draw),
-            Self::Validation(sampler) => sampler.anchor(draw),
+            Self::Train(sampler) => sampler.draw(draw),
+            Self::Validation(sampler) => Draw::single(sampler.anchor(draw)),
         }
     }
 

@@ -2,12 +2,14 @@
 
 use super::{
     buffer::SampleParts,
+    clips::{self, ClipFrames, ClipStore},
     outcome::{BadSample, Outcome, Sample, Vectors},
     pipeline::Shared,
 };
 use crate::{
     Anchor, AnchorTable, DataError, FrameReader, Mixture, SampleMeta, Split,
     loader::plan::Plan,
+    sampler::Draw,
     source::{Source, VectorKey},
 };
 use lru::LruCache;
@@ -29,7 +31,10 @@ pub(super) fn run(shared: &Shared) {
         let outcome = catch_unwind(AssertUnwindSafe(|| worker.make(work.draw, work.parts))).unwrap_or_else(|panic| {
             // What a reader holds after a panic is unknown: begin with new ones.
             worker = Worker::new(shared);
-            Outcome::Panicked { meta: worker.meta(&worker.anchor(work.draw), 0.0), message: panic_text(&*panic) }
+            Outcome::Panicked {
+                meta: worker.meta(&worker.anchor(&shared.plan.draw(work.draw)), 0.0),
+                message: panic_text(&*panic),
+            }
         });
         shared.counters.add_busy(began.elapsed());
         shared.queue.put(work.draw, outcome);
@@ -41,6 +46,7 @@ struct Worker<'a> {
     mixture: &'a Mixture,
     anchors: &'a AnchorTable,
     plan: &'a Plan,
+    clips: &'a ClipStore,
     /// By source and role.
     readers: LruCache<(usize, usize), Box<dyn FrameReader + 'a>>,
     /// Video files that each reader may keep open.
@@ -60,6 +66,7 @@ impl<'a> Worker<'a> {
             mixture,
             anchors: mixture.anchors(split),
             plan: &shared.plan,
+            clips: &shared.clips,
             readers: LruCache::new(max_open),
             max_open_per_reader: (max_open.get() / num_streams.max(1)).max(1),
         }
@@ -70,8 +77,9 @@ impl<'a> Worker<'a> {
         let mut first_bad = None;
         let mut num_tried = 0;
         loop {
-            let anchor = self.anchor(self.plan.substitute(draw, num_tried));
-            let reason = match self.read(&anchor, &mut parts) {
+            let drawn = self.plan.draw(self.plan.substitute(draw, num_tried));
+            let anchor = self.anchor(&drawn);
+            let reason = match self.read(&drawn, &anchor, &mut parts) {
                 Ok(sample) => return Outcome::Ready(Box::new(sample), first_bad),
                 Err(reason) => reason,
             };
@@ -85,14 +93,19 @@ impl<'a> Worker<'a> {
     }
 
     /// Reads one sample; its images go into `parts`.
-    fn read(&mut self, anchor: &Anchor, parts: &mut SampleParts) -> Result<Sample, DataError> {
+    fn read(&mut self, drawn: &Draw, anchor: &Anchor, parts: &mut SampleParts) -> Result<Sample, DataError> {
         let source = &self.mixture.sources[anchor.source];
         let layout = &self.mixture.layout;
         let (image_rows, is_pad_T) = anchor.span.window(anchor.row, &source.request.image_deltas);
-        for (role, (camera, part)) in source.cameras.values().zip(parts.iter_mut()).enumerate() {
-            let max_open = self.max_open_per_reader;
-            let reader = self.readers.try_get_or_insert_mut((anchor.source, role), || camera.reader(max_open))?;
-            reader.read(&image_rows, part)?;
+        let is_alone = drawn.clip.end - drawn.clip.start == 1;
+        let clip = (!is_alone).then(|| self.clips.get(drawn.clip.start));
+        // Where a picture of the clip cannot be had, each of its samples is read alone.
+        let frames = clip.as_ref().and_then(|clip| clip.get_or_init(|| self.read_clip(drawn).ok()).as_ref());
+        for (role, part) in parts.iter_mut().enumerate() {
+            match frames {
+                Some(frames) => frames.copy(role, anchor.source, &image_rows, part),
+                None => self.read_images(role, anchor.source, &image_rows, part)?,
+            }
         }
         Ok(Sample {
             state: vectors(source, source.state.as_ref(), layout.state, anchor, &source.request.state_deltas)?,
@@ -104,9 +117,25 @@ impl<'a> Worker<'a> {
         })
     }
 
-    fn anchor(&self, draw: u64) -> Anchor {
+    /// Decodes every picture of a clip.
+    fn read_clip(&mut self, drawn: &Draw) -> Result<ClipFrames, DataError> {
+        let layout = &self.mixture.layout;
+        let keys = clips::frames_of(&drawn.clip, self.anchors, &self.mixture.sources);
+        let mut frames = self.clips.unread(layout, keys);
+        frames.fill(layout, |role, source, rows, out_NCHW| self.read_images(role, source, rows, out_NCHW))?;
+        Ok(frames)
+    }
+
+    /// Reads images of one role of one source.
+    fn read_images(&mut self, role: usize, source: usize, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError> {
+        let (mixture, max_open) = (self.mixture, self.max_open_per_reader);
+        let camera = &mixture.sources[source].cameras[&mixture.layout.roles[role]];
+        self.readers.try_get_or_insert_mut((source, role), || camera.reader(max_open))?.read(rows, out_TCHW)
+    }
+
+    fn anchor(&self, drawn: &Draw) -> Anchor {
         // The plan was made for this table: its numbers exist.
-        self.anchors.get(self.plan.anchor(draw)).unwrap_or_else(|| unreachable!("draw {draw} has no anchor"))
+        self.anchors.get(drawn.anchor).unwrap_or_else(|| unreachable!("there is no anchor {}", drawn.anchor))
     }
 
     fn meta(&self, anchor: &Anchor, dt_s: f64) -> SampleMeta {

@@ -4,12 +4,16 @@
 //! Every anchor stands exactly once in every epoch, so starts are uniform over anchors. Rank `r` of `w` takes the places `r, r + w, r + 2w, …`:
 //! ranks are disjoint and equally long, nothing is dropped or repeated at an epoch's end (a batch may hold the end of one epoch and the start of
 //! the next), and a run with the same global batch sees the same samples in each step whatever its number of ranks.
+//! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their pictures are decoded once.
 
+mod order;
 mod permutation;
 
+pub use order::{Clips, Draw};
 pub use permutation::Permutation;
 
 use crate::{DataError, LoadError};
+use order::EpochOrder;
 use serde::{Deserialize, Serialize};
 
 /// One process of a distributed run.
@@ -42,6 +46,7 @@ pub struct Position {
 #[derive(Debug, Clone)]
 pub struct TrainSampler {
     num_anchors: u64,
+    clips: Clips,
     seed: u64,
     shard: Shard,
     start: Position,
@@ -52,7 +57,7 @@ impl TrainSampler {
     ///
     /// # Errors
     /// There is no anchor, the rank is not below the number of ranks, or `start` lies outside the epoch.
-    pub fn new(num_anchors: u64, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
+    pub fn new(num_anchors: u64, clips: Clips, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
         if num_anchors == 0 {
             return Err(LoadError::NoAnchors { split: "training" }.into());
         }
@@ -62,15 +67,15 @@ impl TrainSampler {
         if start.sample >= num_anchors {
             return Err(LoadError::Position { sample: start.sample, num_anchors }.into());
         }
-        Ok(Self { num_anchors, seed, shard, start })
+        Ok(Self { num_anchors, clips, seed, shard, start })
     }
 
-    /// Number of the anchor of this rank's draw `draw`, counted from the start position.
+    /// What this rank draws as number `draw`, counted from the start position.
     #[must_use]
-    pub fn anchor(&self, draw: u64) -> u64 {
+    pub fn draw(&self, draw: u64) -> Draw {
         let place = self.start.sample + self.shard.rank + draw * self.shard.world;
         let epoch = self.start.epoch + place / self.num_anchors;
-        Permutation::new(self.num_anchors, [self.seed, epoch]).get(place % self.num_anchors)
+        EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(place % self.num_anchors)
     }
 
     /// Epoch and sample after every rank has made `num_draws` draws.

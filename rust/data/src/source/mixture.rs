@@ -105,6 +105,7 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> 
 fn check(loader: &LoaderConfig) -> Result<(), DataError> {
     let at_least_one = [
         ("batch_size", loader.batch_size),
+        ("anchors_per_clip", loader.anchors_per_clip),
         ("num_workers", loader.num_workers),
         ("prefetch_batches", loader.prefetch_batches),
         ("memory_budget_mb", loader.memory_budget_mb),

@@ -4,7 +4,15 @@
 
 use hlrp_config::schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use hlrp_data::{Batch, DataError, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, SampleRows, Source};
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 /// Delivered size of all frames.
 pub const SIZE: FrameSize = FrameSize { height: 4, width: 6 };
@@ -20,6 +28,8 @@ pub struct Behaviour {
     pub panic_rows: BTreeSet<u64>,
     /// Time that a read takes, longer for some rows than for others.
     pub delay: Duration,
+    /// Pictures read so far, by all cameras.
+    pub num_read: Arc<AtomicU64>,
 }
 
 /// A dataset in memory.
@@ -98,6 +108,7 @@ impl FrameReader for FakeReader<'_> {
     fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError> {
         let behaviour = &self.0.behaviour;
         for (row, out) in rows.iter().zip(out_TCHW.chunks_exact_mut(FRAME_BYTES)) {
+            behaviour.num_read.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(behaviour.delay * (1 + row % 4) as u32);
             assert!(!behaviour.panic_rows.contains(row), "row {row} makes the decoder panic");
             if behaviour.broken_rows.contains(row) {
@@ -114,6 +125,7 @@ impl FrameReader for FakeReader<'_> {
 pub fn loader_config(num_workers: usize) -> LoaderConfig {
     LoaderConfig {
         batch_size: 4,
+        anchors_per_clip: 1,
         num_workers,
         prefetch_batches: 3,
         memory_budget_mb: 64,

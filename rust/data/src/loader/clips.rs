@@ -1,0 +1,111 @@
+//! Pictures of the clips whose samples are being made: decoded once, copied into each sample that shows them.
+
+use crate::{AnchorTable, SampleLayout, lru::ByteLru, source::Source};
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+/// Source and global row of a picture.
+pub(super) type FrameKey = (usize, u64);
+
+/// Memory of clips whose samples are made, for those that come: fresh memory costs the kernel a twentieth of the decoding.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// The pictures that the samples of one clip show.
+pub(super) struct ClipFrames {
+    /// Ascending.
+    keys: Vec<FrameKey>,
+    /// `uint8 [N,C,H,W]` of each role, in the order of [`SampleLayout::roles`].
+    pixels_NCHW: Vec<Vec<u8>>,
+    spare: Spare,
+}
+
+impl Drop for ClipFrames {
+    fn drop(&mut self) {
+        lock(&self.spare).append(&mut self.pixels_NCHW);
+    }
+}
+
+impl ClipFrames {
+    /// Fills the pictures with what `read` gives for one role, one source and ascending rows of it.
+    pub(super) fn fill<E>(
+        &mut self,
+        layout: &SampleLayout,
+        mut read: impl FnMut(usize, usize, &[u64], &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for of_source in self.keys.chunk_by(|a, b| a.0 == b.0) {
+            let rows: Vec<u64> = of_source.iter().map(|&(_, row)| row).collect();
+            let from = self.keys.partition_point(|key| key < &of_source[0]) * layout.frame_bytes();
+            for (role, pixels_NCHW) in self.pixels_NCHW.iter_mut().enumerate() {
+                let out_NCHW = &mut pixels_NCHW[from..from + rows.len() * layout.frame_bytes()];
+                read(role, of_source[0].0, &rows, out_NCHW)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies pictures of one role to `out_TCHW`.
+    pub(super) fn copy(&self, role: usize, source: usize, rows: &[u64], out_TCHW: &mut [u8]) {
+        let frame_bytes = out_TCHW.len() / rows.len();
+        for (&row, out_CHW) in rows.iter().zip(out_TCHW.chunks_exact_mut(frame_bytes)) {
+            // A clip holds the pictures of all its anchors.
+            let at = self.keys.partition_point(|key| *key < (source, row)) * frame_bytes;
+            out_CHW.copy_from_slice(&self.pixels_NCHW[role][at..at + frame_bytes]);
+        }
+    }
+}
+
+/// A clip that some thread decodes, or has decoded; none where a picture of it cannot be had.
+pub(super) type SharedClip = Arc<OnceLock<Option<ClipFrames>>>;
+
+/// The clips whose samples are being made.
+pub(super) struct ClipStore {
+    /// By first anchor.
+    clips: Mutex<ByteLru<u64, SharedClip>>,
+    spare: Spare,
+}
+
+impl ClipStore {
+    /// A store of so many clips.
+    pub(super) fn new(num_clips: usize) -> Self {
+        Self { clips: Mutex::new(ByteLru::new(usize::MAX, num_clips)), spare: Spare::default() }
+    }
+
+    /// The clip that begins with the anchor `first`.
+    pub(super) fn get(&self, first: u64) -> SharedClip {
+        let mut clips = lock(&self.clips);
+        if let Some(clip) = clips.get(&first) {
+            return Arc::clone(clip);
+        }
+        let clip = SharedClip::default();
+        clips.put(first, Arc::clone(&clip), 0);
+        clip
+    }
+
+    /// Pictures whose content is still to be read.
+    pub(super) fn unread(&self, layout: &SampleLayout, keys: Vec<FrameKey>) -> ClipFrames {
+        let bytes = keys.len() * layout.frame_bytes();
+        let pixels_NCHW = layout.roles.iter().map(|_| {
+            let mut pixels = lock(&self.spare).pop().unwrap_or_default();
+            pixels.resize(bytes, 0);
+            pixels
+        });
+        ClipFrames { pixels_NCHW: pixels_NCHW.collect(), keys, spare: Arc::clone(&self.spare) }
+    }
+}
+
+/// No code that can panic runs under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every picture that the samples of some anchors show, ascending.
+pub(super) fn frames_of(clip: &Range<u64>, anchors: &AnchorTable, sources: &[Source]) -> Vec<FrameKey> {
+    let shown = clip.clone().filter_map(|number| anchors.get(number)).flat_map(|anchor| {
+        let (rows, _) = anchor.span.window(anchor.row, &sources[anchor.source].request.image_deltas);
+        rows.into_iter().map(move |row| (anchor.source, row))
+    });
+    shown.collect::<BTreeSet<_>>().into_iter().collect()
+}

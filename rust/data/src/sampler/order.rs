@@ -1,0 +1,95 @@
+//! The order of anchors within one epoch: clips in random order, each spread over successive batches.
+//!
+//! A clip is `anchors_per_clip` neighbouring anchors, whose pictures are decoded together. A global batch of G samples has G slots, and each slot
+//! walks through clips of its own, one anchor a batch: a batch never holds two anchors of one clip, and the clips of a batch are a random draw.
+//! Slots begin their clips at different batches, so that every batch costs alike. With one anchor per clip this is a plain permutation.
+
+use super::Permutation;
+use std::ops::Range;
+
+/// How anchors are grouped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clips {
+    /// Neighbouring anchors that are decoded together.
+    pub anchors_per_clip: u64,
+    /// Samples of a batch over all ranks: how far apart in the order the anchors of a clip stand.
+    pub global_batch: u64,
+}
+
+impl Clips {
+    /// Every anchor on its own.
+    pub const SINGLE: Self = Self { anchors_per_clip: 1, global_batch: 1 };
+}
+
+/// One place of the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draw {
+    /// Number of the anchor.
+    pub anchor: u64,
+    /// Numbers of the anchors that are decoded with it: those of its clip, or itself alone.
+    pub clip: Range<u64>,
+}
+
+impl Draw {
+    /// An anchor on its own.
+    pub(crate) fn single(anchor: u64) -> Self {
+        Self { anchor, clip: anchor..anchor + 1 }
+    }
+}
+
+/// The order of one epoch.
+pub(super) struct EpochOrder {
+    num_anchors: u64,
+    clips: Clips,
+    key: [u64; 2],
+    num_clips: u64,
+    /// Anchor with which the first clip begins: another one in each epoch.
+    first_anchor: u64,
+    /// Batches that hold an anchor of a clip in every slot.
+    num_full_batches: u64,
+}
+
+impl EpochOrder {
+    /// The order of `num_anchors` anchors that belongs to `key`.
+    pub(super) fn new(num_anchors: u64, clips: Clips, key: [u64; 2]) -> Self {
+        let Clips { anchors_per_clip, global_batch } = clips;
+        let first_anchor = Permutation::new(anchors_per_clip.min(num_anchors), key).get(0);
+        let num_clips = (num_anchors - first_anchor) / anchors_per_clip;
+        let num_full_batches = num_clips / global_batch * anchors_per_clip;
+        Self { num_anchors, clips, key, num_clips, first_anchor, num_full_batches }
+    }
+
+    /// What stands at `place`, which is less than the number of anchors.
+    pub(super) fn get(&self, place: u64) -> Draw {
+        let Clips { anchors_per_clip, global_batch } = self.clips;
+        let num_full = self.num_full_batches * global_batch;
+        if place < num_full {
+            let (batch, slot) = (place / global_batch, place % global_batch);
+            let turn = (batch + slot * anchors_per_clip / global_batch) % self.num_full_batches;
+            let clip = self.clip(turn / anchors_per_clip * global_batch + slot);
+            return Draw { anchor: self.member(&clip, turn % anchors_per_clip), clip };
+        }
+        // Clips that do not fill a batch, and then the anchors outside of clips.
+        let (rest, num_rest) = (place - num_full, self.num_clips - num_full / anchors_per_clip);
+        if rest < num_rest * anchors_per_clip {
+            let clip = self.clip(num_full / anchors_per_clip + rest % num_rest);
+            return Draw::single(self.member(&clip, rest / num_rest));
+        }
+        let in_clips = self.num_clips * anchors_per_clip;
+        let outside = Permutation::new(self.num_anchors - in_clips, self.key).get(place - in_clips);
+        Draw::single(if outside < self.first_anchor { outside } else { outside + in_clips })
+    }
+
+    /// Anchors of the clip at a place in the order of clips.
+    fn clip(&self, place: u64) -> Range<u64> {
+        let number = Permutation::new(self.num_clips, self.key).get(place);
+        let first = self.first_anchor + number * self.clips.anchors_per_clip;
+        first..first + self.clips.anchors_per_clip
+    }
+
+    /// The anchor of a clip that comes at its `turn`-th batch.
+    fn member(&self, clip: &Range<u64>, turn: u64) -> u64 {
+        let order = Permutation::new(self.clips.anchors_per_clip, [self.key[0] ^ clip.start, self.key[1]]);
+        clip.start + order.get(turn)
+    }
+}
