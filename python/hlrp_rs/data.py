@@ -36,7 +36,7 @@ def open_dataset(
     `roots`: folder of a dataset, or names to folders. `cameras`: role to feature key. `image_size`: height and width in pixels that frames are
     brought to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
     `unit`, `*_deltas`: offsets of what a sample holds from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
-    from then on. `loader`: keys of section `data.loader`, such as `batch_size` or `num_workers`; the others have the values of
+    from then on. `loader`: keys of section `data.loader`, such as `batch_size`, `num_workers` or `anchors_per_clip`; the others have the values of
     `config/data/lerobot.yaml`.
     """
     named = roots if isinstance(roots, Mapping) else {Path(roots).name: roots}
@@ -82,7 +82,7 @@ class Loader:
         epoch: int = 0,
         position: Position | None = None,
     ):
-        """`epoch`: the epoch to begin with; or `position`: where another loader with the same seed and sizes stopped."""
+        """`epoch`: the epoch to begin with; or `position`: where another loader with the same seed, sizes and `loader` settings stopped."""
         start = position or Position(epoch=epoch, sample=0, num_bad_samples=0)
         self.dataset = dataset
         self._samples_per_batch = dataset.batch_size * world_size

@@ -91,6 +91,7 @@ fn a_broken_picture_of_a_clip_costs_the_samples_that_show_it_and_no_other() {
     let (plan, _) = run(Behaviour::default());
     let (samples, num_bad) = run(broken(&[13]));
     assert_eq!(num_bad, plan.iter().filter(|id| in_row_13(id)).count() as u64);
+    assert_eq!((plan.len(), samples.len()), (24, 24));
     for (planned, sample) in plan.iter().zip(&samples) {
         assert_eq!(planned == sample, !in_row_13(planned), "{planned:?} gave {sample:?}");
     }
@@ -136,6 +137,18 @@ fn a_panic_in_a_thread_becomes_an_error_at_its_batch() {
     assert_eq!(batches.len(), num_batches_before(1));
     let text = error.unwrap().to_string();
     assert!(text.contains("episode 1, frame") && text.contains("row 13 makes the decoder panic"), "{text}");
+}
+
+#[test]
+fn a_panic_over_a_picture_of_a_clip_becomes_an_error_at_the_sample_that_shows_it() {
+    let config = LoaderConfig { anchors_per_clip: 4, ..loader_config(2) };
+    let run = |behaviour| until_error(&mut start(&mixture(&[30], behaviour, config.clone())), 6);
+    let shows_it = |batch: &Batch| ids(batch).iter().any(|id| id.2 == 11 || id.2 == 13);
+    let num_before = run(Behaviour::default()).0.iter().take_while(|batch| !shows_it(batch)).count();
+    let (batches, error) = run(Behaviour { panic_rows: [13].into(), ..Behaviour::default() });
+    let text = error.unwrap().to_string();
+    assert_eq!(batches.len(), num_before, "{text}");
+    assert!(text.contains("episode 0, frame 11") || text.contains("episode 0, frame 13"), "{text}");
 }
 
 #[test]

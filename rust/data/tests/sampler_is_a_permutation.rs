@@ -102,14 +102,41 @@ fn epoch(num_anchors: u64, clips: Clips, epoch: u64) -> Vec<Draw> {
 #[test]
 fn with_clips_an_epoch_holds_every_anchor_once_too() {
     for num_anchors in (1..=100).chain([777, 1000, 1023]) {
-        for anchors_per_clip in [1, 2, 3, 8, 200] {
-            for global_batch in [1, 4, 7, 24] {
-                let draws = epoch(num_anchors, Clips { anchors_per_clip, global_batch }, 2);
-                let seen: BTreeSet<u64> = draws.iter().map(|draw| draw.anchor).collect();
-                let what = format!("{num_anchors} anchors, clips of {anchors_per_clip}, batches of {global_batch}");
-                assert_eq!((seen.len() as u64, seen.last().copied()), (num_anchors, Some(num_anchors - 1)), "{what}");
-                assert!(draws.iter().all(|draw| draw.clip.contains(&draw.anchor)), "{what}");
+        for (anchors_per_clip, global_batch) in [(1, 7), (2, 4), (3, 4), (3, 7), (8, 4), (8, 24), (100, 1)] {
+            let clips = Clips::new(anchors_per_clip, global_batch);
+            if anchors_per_clip > 1 && clips.window() > num_anchors {
+                continue;
             }
+            let draws = epoch(num_anchors, clips, 2);
+            let seen: BTreeSet<u64> = draws.iter().map(|draw| draw.anchor).collect();
+            let what = format!("{num_anchors} anchors, clips of {anchors_per_clip}, batches of {global_batch}");
+            assert_eq!((seen.len() as u64, seen.last().copied()), (num_anchors, Some(num_anchors - 1)), "{what}");
+            assert!(draws.iter().all(|draw| draw.clip.contains(&draw.anchor)), "{what}");
+        }
+    }
+}
+
+#[test]
+fn clips_of_one_anchor_are_the_order_without_clips() {
+    assert_eq!(epoch(1000, Clips::new(1, 24), 3), epoch(1000, Clips::SINGLE, 3));
+}
+
+#[test]
+fn no_batch_holds_two_anchors_that_are_decoded_together() {
+    // Batches run across the ends of epochs, and behind the windows of each are a few anchors, less than a batch or more.
+    for (num_anchors, anchors_per_clip, global_batch) in [(777, 8, 24), (5000, 8, 24), (1003, 5, 7), (96, 3, 32)] {
+        let clips = Clips::new(anchors_per_clip, global_batch);
+        let stream: Vec<Draw> = (0..4).flat_map(|number| epoch(num_anchors, clips, number)).collect();
+        for (number, batch) in stream.chunks(global_batch as usize).enumerate() {
+            let together = batch.iter().filter(|draw| draw.clip.end - draw.clip.start > 1);
+            let clips: Vec<u64> = together.map(|draw| draw.clip.start).collect();
+            let place = number as u64 * global_batch;
+            let is_across_epochs = place / num_anchors != (place + global_batch - 1) / num_anchors;
+            // Two epochs may draw clips that overlap, as without clips they may draw one anchor twice.
+            assert!(
+                is_across_epochs || clips.iter().collect::<BTreeSet<_>>().len() == clips.len(),
+                "batch {number} of {num_anchors} anchors: {clips:?}"
+            );
         }
     }
 }
@@ -119,8 +146,6 @@ fn a_clip_gives_one_anchor_to_each_of_as_many_successive_batches() {
     let draws = epoch(5000, CLIPS, 0);
     let mut batches_of_clip: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for (number, batch) in draws.chunks(24).enumerate() {
-        let clips: BTreeSet<u64> = batch.iter().map(|draw| draw.clip.start).collect();
-        assert_eq!(clips.len(), batch.len(), "batch {number} holds a clip twice");
         for draw in batch.iter().filter(|draw| draw.clip.end - draw.clip.start == 8) {
             batches_of_clip.entry(draw.clip.start).or_default().push(number);
         }
@@ -133,15 +158,27 @@ fn a_clip_gives_one_anchor_to_each_of_as_many_successive_batches() {
 }
 
 #[test]
-fn every_batch_begins_as_many_clips() {
+fn within_an_epoch_every_batch_begins_as_many_clips() {
     let mut seen = BTreeSet::new();
-    let num_new = epoch(5000, CLIPS, 0)
+    let num_new: Vec<usize> = epoch(5000, CLIPS, 0)
         .chunks(24)
-        .take(208)
-        .map(|batch| batch.iter().filter(|d| seen.insert(d.clip.start)).count())
-        .collect::<Vec<_>>();
-    // The first batch meets every slot's clip for the first time.
+        .map(|batch| batch.iter().filter(|draw| seen.insert(draw.clip.start)).count())
+        .collect();
+    // The first batch meets every slot's clip for the first time, the last eight those that the epoch's beginning cut off.
     assert_eq!((num_new[0], &num_new[1..201]), (24, &[3; 200][..]));
+}
+
+#[test]
+fn what_fills_no_window_comes_last_and_is_spread() {
+    // 777 anchors: 4 windows of 192, then at least 9 anchors one by one.
+    let draws = epoch(777, CLIPS, 0);
+    let is_alone: Vec<bool> = draws.iter().map(|draw| draw.clip.end - draw.clip.start == 1).collect();
+    assert_eq!(is_alone.iter().filter(|&&alone| alone).count(), 777 - 768);
+    assert!(is_alone[768..].iter().all(|&alone| alone));
+    // 24 anchors of three clips and up to seven others: drawn at random, neighbours rarely follow one another.
+    let rest: Vec<u64> = epoch(5000 + 23, CLIPS, 0)[4992..].iter().map(|draw| draw.anchor).collect();
+    let num_neighbours = rest.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
+    assert!(num_neighbours < 8, "{rest:?}");
 }
 
 #[test]
@@ -225,6 +262,8 @@ fn what_cannot_be_sampled_is_refused() {
         error(TrainSampler::new(9, Clips::SINGLE, 0, Shard { rank: 2, world: 2 }, Position::default()))
             .contains("rank 2 of 2")
     );
+    let too_long = error(TrainSampler::new(9, Clips::new(4, 3), 0, Shard::SINGLE, Position::default()));
+    assert!(too_long.starts_with("data.loader.anchors_per_clip: clips are spread over 12 samples"), "{too_long}");
     let beyond = Position { epoch: 0, sample: 9, num_bad_samples: 0 };
     assert!(error(TrainSampler::new(9, Clips::SINGLE, 0, Shard::SINGLE, beyond)).contains("other data.sources"));
 }

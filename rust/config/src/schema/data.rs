@@ -71,7 +71,7 @@ pub struct LoaderConfig {
     pub num_workers: usize,
     /// Batches that are made ahead of the trainer.
     pub prefetch_batches: usize,
-    /// MiB of samples in flight.
+    /// MiB of samples in flight and of the clips that they come from.
     pub memory_budget_mb: usize,
     /// MiB of state, action and task columns that stay in memory.
     pub table_cache_mb: usize,

@@ -10,7 +10,7 @@ use std::{
 /// Source and global row of a picture.
 pub(super) type FrameKey = (usize, u64);
 
-/// Memory of clips whose samples are made, for those that come: fresh memory costs the kernel a twentieth of the decoding.
+/// Memory of clips whose samples are made, for those that come: touching fresh memory takes time.
 type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// The pictures that the samples of one clip show.
@@ -88,7 +88,9 @@ impl ClipStore {
     pub(super) fn unread(&self, layout: &SampleLayout, keys: Vec<FrameKey>) -> ClipFrames {
         let bytes = keys.len() * layout.frame_bytes();
         let pixels_NCHW = layout.roles.iter().map(|_| {
-            let mut pixels = lock(&self.spare).pop().unwrap_or_default();
+            let used = lock(&self.spare).pop().filter(|pixels| pixels.capacity() >= bytes);
+            // Growing would double what the budget counts on.
+            let mut pixels = used.unwrap_or_else(|| vec![0; bytes]);
             pixels.resize(bytes, 0);
             pixels
         });

@@ -1,8 +1,9 @@
 //! Batches from many threads: deterministic order and content whatever the number of threads.
 //!
 //! A plan says which anchor is which draw. Threads take draws in order, one sample at a time, and write its images straight into their part
-//! of the batch's buffer; the pictures of a clip are decoded once and copied. Batches leave in order. A batch is begun only while fewer than `prefetch_batches` are in flight and the byte budget
-//! holds it, so what is in flight is bounded and threads wait instead of piling up. Dropping a loader ends its threads.
+//! of the batch's buffer; the pictures of a clip are decoded once and copied. Batches leave in order. A batch is begun only while fewer than
+//! `prefetch_batches` are in flight and the byte budget holds it beside the clips, so what is in flight is bounded and threads wait instead of
+//! piling up. Dropping a loader ends its threads.
 
 mod buffer;
 mod clips;
@@ -37,12 +38,11 @@ impl Loader {
     /// Starts loading training batches at `start` ([`Position::default`] for a new run).
     ///
     /// # Errors
-    /// There is no training anchor, `shard` or `start` is impossible, one batch exceeds the byte budget, or threads cannot be started.
+    /// There is no training anchor, clips are too long for the data, `shard` or `start` is impossible, one batch and its clips exceed the byte budget,
+    /// or threads cannot be started.
     pub fn train(mixture: &Arc<Mixture>, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
-        let clips = Clips {
-            anchors_per_clip: mixture.loader.anchors_per_clip as u64,
-            global_batch: mixture.loader.batch_size as u64 * shard.world,
-        };
+        let config = &mixture.loader;
+        let clips = Clips::new(config.anchors_per_clip as u64, config.batch_size as u64 * shard.world);
         let sampler = TrainSampler::new(mixture.anchors(Split::Train).len(), clips, seed, shard, start)?;
         let pipeline = Pipeline::start(mixture, Plan::Train(sampler.clone()), start.num_bad_samples)?;
         Ok(Self { pipeline, sampler, batch_size: mixture.loader.batch_size as u64, num_batches: 0 })

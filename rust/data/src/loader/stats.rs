@@ -12,7 +12,7 @@ pub struct LoaderStats {
     pub num_samples: u64,
     /// Samples that could not be decoded and were replaced.
     pub num_bad_samples: u64,
-    /// Bytes of the batches in the making or ready, now, and of the clips that are kept.
+    /// Bytes of the batches in the making or ready, now, and the most that clips take.
     pub bytes_in_flight: u64,
     /// Most bytes that can be in flight.
     pub max_bytes_in_flight: u64,

@@ -31,10 +31,8 @@ pub(super) fn run(shared: &Shared) {
         let outcome = catch_unwind(AssertUnwindSafe(|| worker.make(work.draw, work.parts))).unwrap_or_else(|panic| {
             // What a reader holds after a panic is unknown: begin with new ones.
             worker = Worker::new(shared);
-            Outcome::Panicked {
-                meta: worker.meta(&worker.anchor(&shared.plan.draw(work.draw)), 0.0),
-                message: panic_text(&*panic),
-            }
+            let anchor = worker.anchor(&shared.plan.draw(work.draw));
+            Outcome::Panicked { meta: worker.meta(&anchor, 0.0), message: panic_text(&*panic) }
         });
         shared.counters.add_busy(began.elapsed());
         shared.queue.put(work.draw, outcome);
@@ -99,8 +97,7 @@ impl<'a> Worker<'a> {
         let (image_rows, is_pad_T) = anchor.span.window(anchor.row, &source.request.image_deltas);
         let is_alone = drawn.clip.end - drawn.clip.start == 1;
         let clip = (!is_alone).then(|| self.clips.get(drawn.clip.start));
-        // Where a picture of the clip cannot be had, each of its samples is read alone.
-        let frames = clip.as_ref().and_then(|clip| clip.get_or_init(|| self.read_clip(drawn).ok()).as_ref());
+        let frames = clip.as_ref().and_then(|clip| clip.get_or_init(|| self.clip(drawn)).as_ref());
         for (role, part) in parts.iter_mut().enumerate() {
             match frames {
                 Some(frames) => frames.copy(role, anchor.source, &image_rows, part),
@@ -115,6 +112,21 @@ impl<'a> Worker<'a> {
             is_real_T: is_pad_T.iter().map(|is_pad| !is_pad).collect(),
             parts: std::mem::take(parts),
         })
+    }
+
+    /// The pictures of a clip. None where one of them cannot be had: then each sample is read alone, and those that show it say what is wrong.
+    fn clip(&mut self, drawn: &Draw) -> Option<ClipFrames> {
+        match catch_unwind(AssertUnwindSafe(|| self.read_clip(drawn))) {
+            Ok(Ok(frames)) => Some(frames),
+            Ok(Err(reason)) => {
+                tracing::debug!(anchor = drawn.anchor, "the samples of a clip are read one by one: {reason}");
+                None
+            }
+            Err(_) => {
+                self.readers.clear();
+                None
+            }
+        }
     }
 
     /// Decodes every picture of a clip.

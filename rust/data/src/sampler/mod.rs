@@ -4,7 +4,8 @@
 //! Every anchor stands exactly once in every epoch, so starts are uniform over anchors. Rank `r` of `w` takes the places `r, r + w, r + 2w, …`:
 //! ranks are disjoint and equally long, nothing is dropped or repeated at an epoch's end (a batch may hold the end of one epoch and the start of
 //! the next), and a run with the same global batch sees the same samples in each step whatever its number of ranks.
-//! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their pictures are decoded once.
+//! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their pictures are decoded once; the order then depends on the size of the
+//! global batch, too.
 
 mod order;
 mod permutation;
@@ -56,10 +57,13 @@ impl TrainSampler {
     /// The stream over `num_anchors` anchors from `start` on.
     ///
     /// # Errors
-    /// There is no anchor, the rank is not below the number of ranks, or `start` lies outside the epoch.
+    /// There is no anchor, not even one window of clips, the rank is not below the number of ranks, or `start` lies outside the epoch.
     pub fn new(num_anchors: u64, clips: Clips, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
         if num_anchors == 0 {
             return Err(LoadError::NoAnchors { split: "training" }.into());
+        }
+        if clips != Clips::SINGLE && clips.window() > num_anchors {
+            return Err(LoadError::Clips { window: clips.window(), num_anchors }.into());
         }
         if shard.rank >= shard.world {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());

@@ -1,8 +1,9 @@
 //! The order of anchors within one epoch: clips in random order, each spread over successive batches.
 //!
 //! A clip is `anchors_per_clip` neighbouring anchors, whose pictures are decoded together. A global batch of G samples has G slots, and each slot
-//! walks through clips of its own, one anchor a batch: a batch never holds two anchors of one clip, and the clips of a batch are a random draw.
-//! Slots begin their clips at different batches, so that every batch costs alike. With one anchor per clip this is a plain permutation.
+//! walks through clips of its own, one anchor a batch: a batch never holds two anchors that were decoded together, and the clips of a batch are a
+//! random draw. Slots begin their clips at different batches, so that batches cost about the same. Anchors that do not fill `anchors_per_clip` batches
+//! come last, in random order, each on its own. With one anchor per clip this is a plain permutation.
 
 use super::Permutation;
 use std::ops::Range;
@@ -19,6 +20,18 @@ pub struct Clips {
 impl Clips {
     /// Every anchor on its own.
     pub const SINGLE: Self = Self { anchors_per_clip: 1, global_batch: 1 };
+
+    /// Clips of so many anchors, spread over batches of so many samples; neither is 0.
+    #[must_use]
+    pub fn new(anchors_per_clip: u64, global_batch: u64) -> Self {
+        if anchors_per_clip == 1 { Self::SINGLE } else { Self { anchors_per_clip, global_batch } }
+    }
+
+    /// Samples of the batches over which one clip is spread. An epoch has to hold as many, or no clip finds a place in it.
+    #[must_use]
+    pub fn window(self) -> u64 {
+        self.anchors_per_clip.saturating_mul(self.global_batch)
+    }
 }
 
 /// One place of the order.
@@ -69,15 +82,14 @@ impl EpochOrder {
             let clip = self.clip(turn / anchors_per_clip * global_batch + slot);
             return Draw { anchor: self.member(&clip, turn % anchors_per_clip), clip };
         }
-        // Clips that do not fill a batch, and then the anchors outside of clips.
-        let (rest, num_rest) = (place - num_full, self.num_clips - num_full / anchors_per_clip);
-        if rest < num_rest * anchors_per_clip {
-            let clip = self.clip(num_full / anchors_per_clip + rest % num_rest);
-            return Draw::single(self.member(&clip, rest / num_rest));
+        // Clips that do not fill a batch, and the anchors before the first and behind the last clip.
+        let (num_rest, num_in_clips) = (self.num_anchors - num_full, self.num_clips * anchors_per_clip);
+        let rest = num_full + Permutation::new(num_rest, self.key).get(place - num_full);
+        if rest < num_in_clips {
+            return Draw::single(self.clip(rest / anchors_per_clip).start + rest % anchors_per_clip);
         }
-        let in_clips = self.num_clips * anchors_per_clip;
-        let outside = Permutation::new(self.num_anchors - in_clips, self.key).get(place - in_clips);
-        Draw::single(if outside < self.first_anchor { outside } else { outside + in_clips })
+        let outside = rest - num_in_clips;
+        Draw::single(if outside < self.first_anchor { outside } else { outside + num_in_clips })
     }
 
     /// Anchors of the clip at a place in the order of clips.

@@ -3,11 +3,11 @@
 //! A video file is a chain of coded pictures, most of which build on others; decoding starts at a key picture. A frame
 //! of a dataset is named by its time in the file. Reading one is: find its packet in the table that the container's
 //! header gives (`index`), decode from the key picture before it unless the decoder stands between the two already
-//! (`clip`), convert it to RGB planes (`color`), and resize it. Packets are read by position and given to the decoder
+//! (`file`), convert it to RGB planes (`color`), and resize it. Packets are read by position and given to the decoder
 //! directly; nothing seeks, and no picture is decoded that the wanted one does not build on, where the codec tells.
 
-mod clip;
 mod color;
+mod file;
 mod index;
 mod probe;
 mod raw;
@@ -18,4 +18,4 @@ pub use probe::{FfmpegInfo, VideoInfo, ffmpeg_info, probe};
 pub use raw::RawFrame;
 pub use store::VideoStore;
 
-pub(crate) use clip::{Clip, ClipDecoder};
+pub(crate) use file::{VideoDecoder, VideoFile};

@@ -1,6 +1,6 @@
 //! What FFmpeg is there, and what a video file holds.
 
-use super::{Clip, clip::decoder_of};
+use super::{VideoFile, file::decoder_of};
 use crate::DataError;
 use ffmpeg::codec::Id;
 use ffmpeg_next as ffmpeg;
@@ -63,10 +63,10 @@ pub struct VideoInfo {
 /// # Errors
 /// When the file is missing, cut off, or not a video.
 pub fn probe(path: &Path) -> Result<VideoInfo, DataError> {
-    let clip = Clip::open(path)?;
-    let index = clip.index();
+    let video = VideoFile::open(path)?;
+    let index = video.index();
     Ok(VideoInfo {
-        codec: clip.codec_id().name().to_owned(),
+        codec: video.codec_id().name().to_owned(),
         num_frames: index.packets().len(),
         last_frame_s: index.last_time(),
         group_size: index.group_size(),

@@ -1,6 +1,6 @@
 //! Decoded pictures as the codec gives them, before any conversion.
 
-use super::{ClipDecoder, VideoStore};
+use super::{VideoDecoder, VideoStore};
 use crate::DataError;
 use std::path::PathBuf;
 
@@ -26,11 +26,11 @@ impl VideoStore {
     /// When the file is missing or damaged.
     pub fn raw_frame(&self, row: u64) -> Result<RawFrame, DataError> {
         let (file, time_s) = self.locate(row)?;
-        let clip = self.clip(file)?;
-        let packet = clip.index().nearest(time_s);
-        let (number, time_s) = (clip.index().number(packet), clip.index().time(packet));
+        let video = self.video(file)?;
+        let packet = video.index().nearest(time_s);
+        let (number, time_s) = (video.index().number(packet), video.index().time(packet));
         let (mut planes, mut pixel_format) = (Vec::new(), String::new());
-        let decoded = ClipDecoder::open(clip)?.decode(&[packet], |_, frame| {
+        let decoded = VideoDecoder::open(video)?.decode(&[packet], |_, frame| {
             let format = frame.format().descriptor();
             pixel_format = format.map_or_else(String::new, |format| format.name().to_owned());
             for plane in 0..frame.planes() {

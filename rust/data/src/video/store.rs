@@ -1,6 +1,6 @@
 //! The frames of one camera of a dataset whose pictures lie in video files.
 
-use super::{Clip, ClipDecoder, rgb::FrameConverter};
+use super::{VideoDecoder, VideoFile, rgb::FrameConverter};
 use crate::{DataError, FrameReader, FrameSize, FrameStore, TOLERANCE_S, lerobot::Dataset, lru::ByteLru};
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ pub struct VideoStore {
     /// Where each episode lies: which of `files`, and the time of its first frame there.
     spans: Vec<(u32, f64)>,
     files: Vec<PathBuf>,
-    clips: Mutex<ByteLru<u32, Arc<Clip>>>,
+    videos: Mutex<ByteLru<u32, Arc<VideoFile>>>,
 }
 
 impl VideoStore {
@@ -36,8 +36,8 @@ impl VideoStore {
             }
             spans.push((files.len() as u32 - 1, span.from_s));
         }
-        let clips = Mutex::new(ByteLru::new(MAX_INDEX_BYTES, usize::MAX));
-        Ok(Self { dataset, size, spans, files, clips })
+        let videos = Mutex::new(ByteLru::new(MAX_INDEX_BYTES, usize::MAX));
+        Ok(Self { dataset, size, spans, files, videos })
     }
 
     /// The file that holds a row's frame, and the frame's time in it, seconds.
@@ -52,14 +52,14 @@ impl VideoStore {
     }
 
     /// The shared part of an open file.
-    pub(crate) fn clip(&self, file: u32) -> Result<Arc<Clip>, DataError> {
-        let lock = || self.clips.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(clip) = lock().get(&file) {
-            return Ok(Arc::clone(clip));
+    pub(crate) fn video(&self, file: u32) -> Result<Arc<VideoFile>, DataError> {
+        let lock = || self.videos.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(video) = lock().get(&file) {
+            return Ok(Arc::clone(video));
         }
-        let clip = Arc::new(Clip::open(self.path(file))?);
-        lock().put(file, Arc::clone(&clip), clip.index().memory_size());
-        Ok(clip)
+        let video = Arc::new(VideoFile::open(self.path(file))?);
+        lock().put(file, Arc::clone(&video), video.index().memory_size());
+        Ok(video)
     }
 }
 
@@ -93,7 +93,7 @@ struct Wanted {
 
 struct VideoReader<'a> {
     store: &'a VideoStore,
-    open: ByteLru<u32, ClipDecoder>,
+    open: ByteLru<u32, VideoDecoder>,
     converter: FrameConverter,
     wanted: Vec<Wanted>,
 }
@@ -119,12 +119,12 @@ impl VideoReader<'_> {
     fn read_file(&mut self, wanted: &mut [Wanted], out_TCHW: &mut [u8]) -> Result<(), DataError> {
         let file = wanted[0].file;
         if self.open.get(&file).is_none() {
-            let decoder = ClipDecoder::open(self.store.clip(file)?)?;
+            let decoder = VideoDecoder::open(self.store.video(file)?)?;
             self.open.put(file, decoder, 0);
         }
         let Some(decoder) = self.open.get(&file) else { return Ok(()) };
         for frame in wanted.iter_mut() {
-            let index = decoder.clip().index();
+            let index = decoder.video().index();
             frame.packet = index.nearest(frame.time_s);
             let found_s = index.time(frame.packet);
             if (found_s - frame.time_s).abs() > TOLERANCE_S {

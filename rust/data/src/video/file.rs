@@ -12,14 +12,14 @@ use std::{
 };
 
 /// What threads share of a video file: its packet table and what opening a decoder needs.
-pub(crate) struct Clip {
+pub(crate) struct VideoFile {
     path: PathBuf,
     file: File,
     index: PacketIndex,
     parameters: Mutex<codec::Parameters>,
 }
 
-impl Clip {
+impl VideoFile {
     /// Opens a video file.
     ///
     /// # Errors
@@ -69,8 +69,8 @@ pub(crate) fn decoder_of(id: codec::Id) -> Option<ffmpeg::Codec> {
 
 /// One thread's decoder of a video file. It stays where it is between calls, so that pictures that follow each other
 /// are decoded once.
-pub(crate) struct ClipDecoder {
-    clip: Arc<Clip>,
+pub(crate) struct VideoDecoder {
+    video: Arc<VideoFile>,
     decoder: ffmpeg::decoder::Video,
     frame: frame::Video,
     /// The next packet to decode; none when the decoder must start again.
@@ -81,17 +81,17 @@ pub(crate) struct ClipDecoder {
     is_damaged: bool,
 }
 
-impl ClipDecoder {
+impl VideoDecoder {
     /// Opens a decoder.
     ///
     /// # Errors
     /// When FFmpeg has no decoder for the file's codec.
-    pub(crate) fn open(clip: Arc<Clip>) -> Result<Self, DataError> {
-        let parameters = clip.parameters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(crate) fn open(video: Arc<VideoFile>) -> Result<Self, DataError> {
+        let parameters = video.parameters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let id = parameters.id();
         let no_decoder = |what: String| {
             DataError::file(
-                &clip.path,
+                &video.path,
                 what,
                 "install an FFmpeg with this decoder; `hlrp-data ffmpeg-info` lists what it has",
             )
@@ -103,12 +103,12 @@ impl ClipDecoder {
         context.set_threading(codec::threading::Config::count(1));
         context.set_flags(codec::Flags::LOW_DELAY);
         let decoder = context.decoder().open_as(codec).and_then(|opened| opened.video()).map_err(failed)?;
-        Ok(Self { clip, decoder, frame: frame::Video::empty(), next: None, started: 0, is_damaged: false })
+        Ok(Self { video, decoder, frame: frame::Video::empty(), next: None, started: 0, is_damaged: false })
     }
 
     /// The file that it decodes.
-    pub(crate) fn clip(&self) -> &Clip {
-        &self.clip
+    pub(crate) fn video(&self) -> &VideoFile {
+        &self.video
     }
 
     /// Decodes the pictures of the packets `wanted`, which are sorted by presentation time, and hands each to `on_frame`
@@ -141,7 +141,7 @@ impl ClipDecoder {
     fn run_end(&self, wanted: &[usize], first: usize) -> usize {
         let mut last_packet = wanted[first];
         let mut end = first + 1;
-        while end < wanted.len() && self.clip.index.key_before(wanted[end]) <= last_packet + 1 {
+        while end < wanted.len() && self.video.index.key_before(wanted[end]) <= last_packet + 1 {
             last_packet = last_packet.max(wanted[end]);
             end += 1;
         }
@@ -150,7 +150,7 @@ impl ClipDecoder {
 
     /// Places the decoder so that it decodes towards `packet`: on from where it is, or from the key picture before.
     fn seek(&mut self, packet: usize) {
-        let key = self.clip.index.key_before(packet);
+        let key = self.video.index.key_before(packet);
         let goes_on = self.next.is_some_and(|next| (key..=packet).contains(&next) && self.started <= key);
         if !goes_on {
             if self.next.is_some() {
@@ -173,8 +173,8 @@ impl ClipDecoder {
         run: std::ops::Range<usize>,
         on_frame: &mut impl FnMut(usize, &frame::Video) -> Result<(), String>,
     ) -> Result<(), (usize, String)> {
-        let clip = Arc::clone(&self.clip);
-        let packets = clip.index.packets();
+        let video = Arc::clone(&self.video);
+        let packets = video.index.packets();
         let last = wanted[run.clone()].iter().copied().max().unwrap_or(0);
         let mut nth = run.start;
         let mut drained = false;
@@ -197,7 +197,7 @@ impl ClipDecoder {
             }
             match self.next {
                 Some(next) if next <= last => {
-                    let packet = clip.read_packet(next).map_err(|error| (nth, error.to_string()))?;
+                    let packet = video.read_packet(next).map_err(|error| (nth, error.to_string()))?;
                     // Pictures that nobody wants and that no other builds on need not be decoded.
                     let is_wanted = wanted[run.clone()].contains(&next);
                     self.decoder.skip_frame(if is_wanted { Discard::Default } else { Discard::NonReference });
