@@ -62,11 +62,13 @@ def median(rounds: list[dict], key: str) -> float | None:
 
 def loader_table(dataset: Path, cache: str, batches: int, num_rounds: int) -> list[str]:
     """One row per loader; `cache` is an empty folder for the frame cache."""
+    # Opened five times: clips are spread over windows of batches, which a whole dataset fills and this cut of one does not.
+    clips = ("--anchors-per-clip", 8, "--sources", 5)
     contestants = {
         "hlrp, 1 decode thread": lambda: ours(dataset, 1, batches),
         "hlrp, 2 decode threads": lambda: ours(dataset, 2, batches),
-        # Opened five times: clips are spread over windows of batches, which a whole dataset fills and this cut of one does not.
-        "hlrp, clips of 8, 1 decode thread": lambda: ours(dataset, 1, batches, "--anchors-per-clip", 8, "--sources", 5),
+        "hlrp, clips of 8, 1 decode thread": lambda: ours(dataset, 1, batches, *clips),
+        "hlrp, clips of 8, 2 decode threads": lambda: ours(dataset, 2, batches, *clips),
         "hlrp, frame cache": lambda: ours(dataset, 1, 8 * batches, "--cache", cache),
         "LeRobot DataLoader, uint8, 0 workers": lambda: lerobot(dataset, 0, batches),
         "LeRobot DataLoader, uint8, 2 workers": lambda: lerobot(dataset, 2, batches),
