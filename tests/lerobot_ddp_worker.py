@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
-from test_lerobot_policy import fixed_draws, make_batch
+from lerobot_modules import fixed_draws, make_batch
 
 BATCH = 4
 

@@ -75,6 +75,24 @@ def latent_artifact(tmp_path_factory, vlm, teacher_identity) -> Path:
     return stage2_artifact(folder, vlm, "latent", 4, teacher_identity, None)
 
 
+@pytest.fixture
+def policy(plugin, pusht_artifact):
+    """A policy of the artifact, in training."""
+    from lerobot_modules import make_policy
+
+    return make_policy(stage2_artifact=pusht_artifact).train()
+
+
+@pytest.fixture
+def multitask(plugin, pusht_artifact, laq):
+    """The same with a teacher, learning actions and latent actions."""
+    from lerobot_modules import make_policy
+
+    return make_policy(
+        stage2_artifact=pusht_artifact, stage3_training_mode="multitask", laq_checkpoint_path=laq
+    ).train()
+
+
 @pytest.fixture(scope="session")
 def pusht_run(plugin, tmp_path_factory, pusht_artifact) -> SimpleNamespace:
     """`lerobot-train` from the artifact on PushT: 12 steps with a checkpoint after 6."""

@@ -5,71 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lerobot_world import CHUNK, SIDE, smolvla_policy
+from lerobot_modules import ACTION, BATCH, STATE, TASK, fixed_draws, make_batch, make_policy
+from lerobot_world import CHUNK, smolvla_policy
 from memory import SLACK, resident_kib
 
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
-BATCH, STATE, ACTION = 4, 2, 2
-OFFSET = 20
-CODES = (4, 8)
 # A gradient that is zero in exact arithmetic (the bias of keys) comes out as noise far below this.
 SMALLEST_GRADIENT = 1e-6
-TASK = "Push the T-shaped block onto the T-shaped target."
-
-
-def features(
-    action_dim: int | None = ACTION, keys: tuple[str, ...] = ("observation.image",), state_dim: int | None = STATE
-) -> dict:
-    """What `make_policy` fills in from a dataset; none: the dataset has no such key."""
-    from lerobot.configs import FeatureType, PolicyFeature
-
-    images = {key: PolicyFeature(FeatureType.VISUAL, (3, 96, 96)) for key in keys}
-    actions = {} if action_dim is None else {"action": PolicyFeature(FeatureType.ACTION, (action_dim,))}
-    states = {} if state_dim is None else {"observation.state": PolicyFeature(FeatureType.STATE, (state_dim,))}
-    return {
-        "input_features": images | states,
-        "output_features": actions,
-        "device": "cpu",
-    }
-
-
-def make_policy(dataset_meta=None, **options):
-    """A policy as LeRobot constructs it, without a dataset unless one is given."""
-    from lerobot_policy_hlrp.smolvla_shared.modeling_hlrp_smolvla_shared import HLRPSmolVLASharedPolicy as Policy
-
-    torch.manual_seed(3)
-    return Policy(Policy.config_class(**(features() | options)), dataset_meta=dataset_meta)
-
-
-def make_batch(seed: int = 0, with_pairs: bool = False) -> dict:
-    """A preprocessed batch; with pairs, images and states have a second moment, as LeRobot 0.6.1 gives them."""
-    generator = torch.Generator().manual_seed(seed)
-    moments = (2,) if with_pairs else (1,)
-    images = torch.randint(0, 256, (BATCH, *moments, 3, 48, 96), generator=generator)
-    is_pad = torch.zeros(BATCH, CHUNK, dtype=torch.bool)
-    is_pad[1, 3:] = True
-    return {
-        "observation.image": images / 255,
-        "observation.image_is_pad": torch.zeros(BATCH, *moments, dtype=torch.bool),
-        "observation.state": torch.randn(BATCH, *moments, STATE, generator=generator),
-        "action": torch.randn(BATCH, CHUNK, ACTION, generator=generator),
-        "action_is_pad": is_pad,
-        "episode_index": torch.arange(BATCH),
-        "task": [TASK] * BATCH,
-    }
-
-
-@pytest.fixture
-def policy(plugin, pusht_artifact):
-    return make_policy(stage2_artifact=pusht_artifact).train()
-
-
-@pytest.fixture
-def multitask(plugin, pusht_artifact, laq):
-    return make_policy(
-        stage2_artifact=pusht_artifact, stage3_training_mode="multitask", laq_checkpoint_path=laq
-    ).train()
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -140,16 +83,6 @@ def test_the_policy_sees_frame_t_only(multitask):
     assert torch.equal(chunk, multitask.predict_action_chunk(other, noise=noise))
     other["observation.image"][:, 0] = 1 - other["observation.image"][:, 0]
     assert not torch.equal(chunk, multitask.predict_action_chunk(other, noise=noise)), "frame t does matter"
-
-
-def fixed_draws() -> tuple[dict, dict]:
-    generator = torch.Generator().manual_seed(7)
-    noise = {
-        "action": torch.randn(BATCH, CHUNK, 32, generator=generator),
-        "latent": torch.randn(BATCH, *CODES, generator=generator),
-    }
-    time = {head: torch.rand(BATCH, generator=generator) * 0.9 + 0.05 for head in noise}
-    return noise, time
 
 
 def test_latent_labels_are_those_of_the_teacher(multitask, laq):
@@ -376,141 +309,3 @@ def test_a_policy_held_in_bfloat16_is_not_trained(plugin, pusht_artifact):
     policy = make_policy(stage2_artifact=pusht_artifact, dtype="bfloat16").train()
     with pytest.raises(RuntimeError, match="built for evaluation"):
         policy.forward(make_batch())
-
-
-# --- Saving and loading ---
-
-
-@pytest.mark.parametrize("mode", ["action", "multitask"])
-def test_a_saved_policy_is_the_same_policy(plugin, pusht_artifact, laq, tmp_path, mode):
-    """Without the artifact, and from another place."""
-    artifact = tmp_path / "artifact"
-    artifact.symlink_to(pusht_artifact)
-    policy = make_policy(stage2_artifact=artifact, stage3_training_mode=mode, laq_checkpoint_path=laq).train()
-    policy.save_pretrained(tmp_path / "saved")
-    artifact.unlink()
-    (tmp_path / "saved").rename(tmp_path / "moved")
-    loaded = type(policy).from_pretrained(tmp_path / "moved")
-    assert not loaded.training
-    noise, time = fixed_draws()
-    batch = make_batch(with_pairs=True)
-    expected = policy.forward(batch, noise=noise, time=time)
-    actual = loaded.train().forward(batch, noise=noise, time=time)
-    assert actual[0].item() == expected[0].item()
-    assert actual[1] == expected[1]
-    assert loaded.state_dict().keys() == policy.state_dict().keys()
-
-
-def test_the_teacher_is_no_part_of_a_checkpoint(multitask, tmp_path):
-    from safetensors import safe_open
-
-    multitask.save_pretrained(tmp_path / "saved")
-    with safe_open(tmp_path / "saved" / "model.safetensors", "pt") as weights:
-        assert {name.split(".")[0] for name in weights.keys()} == {"model"}  # noqa: SIM118
-    multitask.config.laq_checkpoint_path = tmp_path / "gone"
-    multitask.save_pretrained(tmp_path / "saved")
-    loaded = type(multitask).from_pretrained(tmp_path / "saved")
-    assert loaded.predict_action_chunk(make_batch()).isfinite().all(), "acting needs no teacher"
-
-
-@pytest.mark.parametrize("change", ["missing", "unexpected"])
-def test_weights_load_strictly_both_ways(policy, tmp_path, change):
-    """LeRobot asks for `strict=False`."""
-    from safetensors.torch import load_file, save_file
-
-    policy.save_pretrained(tmp_path)
-    weights = load_file(tmp_path / "model.safetensors")
-    if change == "missing":
-        del weights["model.state_proj.bias"]
-    else:
-        weights["model.nobody.bias"] = torch.zeros(1)
-    save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(RuntimeError, match="model.state_proj.bias" if change == "missing" else "model.nobody.bias"):
-        type(policy).from_pretrained(tmp_path, strict=False)
-
-
-def test_training_passes_draw_by_their_number(policy, tmp_path):
-    """A loaded policy continues with the noise that the saved one would have seen, whatever was drawn in between."""
-    torch.manual_seed(11)
-    policy.forward(make_batch())
-    policy.save_pretrained(tmp_path)
-    expected = [policy.forward(make_batch())[0].item() for _ in range(3)]
-    assert len(set(expected)) == 3
-    loaded = type(policy).from_pretrained(tmp_path).train()
-    torch.rand(5)
-    state = torch.get_rng_state()
-    assert [loaded.forward(make_batch())[0].item() for _ in range(3)] == expected
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-# --- Starting points ---
-
-
-def test_the_model_of_an_artifact_is_taken_as_it_is(policy):
-    config = policy.config
-    assert (config.chunk_size, config.n_action_steps, config.num_vlm_layers) == (CHUNK, CHUNK, 2)
-    assert config.resize_imgs_with_padding == (SIDE, SIDE)
-    assert config.camera_map == {"primary": "observation.image"}
-
-
-def test_scratch_takes_the_backbone_and_smolvlas_fields(plugin, vlm):
-    options = {
-        "init_mode": "scratch",
-        "vlm_model_name": str(vlm),
-        "num_vlm_layers": 2,
-        "resize_imgs_with_padding": (SIDE, SIDE),
-    }
-    policy = make_policy(**options, chunk_size=5)
-    from safetensors.torch import load_file
-
-    backbone = load_file(vlm / "model.safetensors")
-    name = "model.text_model.layers.1.mlp.up_proj.weight"
-    assert torch.equal(policy.get_parameter(f"model.vlm_with_expert.vlm.{name}"), backbone[name])
-    assert policy.predict_action_chunk(make_batch()).shape == (BATCH, 5, ACTION)
-    fresh = make_policy(**options, load_vlm_weights=False)
-    assert not torch.equal(fresh.get_parameter(f"model.vlm_with_expert.vlm.{name}"), backbone[name])
-
-
-def test_an_artifact_without_a_robot_takes_the_data_s(plugin, latent_artifact, laq):
-    policy = make_policy(stage2_artifact=latent_artifact, chunk_size=9, **features(action_dim=3))
-    assert policy.predict_action_chunk(make_batch()).shape == (BATCH, 9, 3)
-
-
-def test_cameras_meet_by_name_by_order_or_as_they_are_told(plugin, pusht_artifact):
-    keys = ("observation.images.a", "observation.images.b")
-    policy = make_policy(stage2_artifact=pusht_artifact, camera_map={"primary": keys[1]}, **features(keys=keys))
-    batch = make_batch()
-    pictures = batch.pop("observation.image")
-    noise = torch.randn(BATCH, CHUNK, 32)
-    chunk = policy.predict_action_chunk(batch | {keys[0]: torch.rand_like(pictures), keys[1]: pictures}, noise=noise)
-    assert torch.equal(chunk, policy.predict_action_chunk(batch | {keys[0]: pictures, keys[1]: pictures}, noise=noise))
-
-
-def test_statistics_come_from_the_data_else_from_the_artifact(plugin, pusht_artifact):
-    from lerobot.policies.factory import make_pre_post_processors
-
-    policy = make_policy(stage2_artifact=pusht_artifact)
-    mean = torch.tensor(policy.config.processor["action"]["statistics"]["mean"])
-    _, postprocessor = make_pre_post_processors(policy.config, dataset_stats=None)
-    assert torch.allclose(postprocessor(torch.zeros(1, ACTION)), mean)
-    statistics = {key: {"mean": torch.ones(2), "std": torch.ones(2)} for key in ("observation.state", "action")}
-    _, postprocessor = make_pre_post_processors(policy.config, dataset_stats=statistics)
-    assert torch.allclose(postprocessor(torch.zeros(1, ACTION)), torch.ones(ACTION))
-
-
-def test_a_random_teacher_is_the_same_model_with_other_weights(plugin, pusht_artifact, laq):
-    options = {"stage2_artifact": pusht_artifact, "stage3_training_mode": "latent", "laq_checkpoint_path": laq}
-    batch = make_batch(with_pairs=True)
-    labels = [
-        make_policy(**options, laq_weights=weights, laq_seed=seed)._targets(batch)["latents"]
-        for weights, seed in (("trained", 0), ("random", 0), ("random", 0), ("random", 1))
-    ]
-    assert torch.equal(labels[1], labels[2])
-    assert not torch.equal(labels[0], labels[1])
-    assert not torch.equal(labels[1], labels[3])
-
-
-def test_offsets_of_a_sample_are_the_teacher_s(multitask, policy):
-    assert multitask.config.observation_delta_indices == [0, OFFSET]
-    assert multitask.config.action_delta_indices == list(range(CHUNK))
-    assert policy.config.observation_delta_indices == [0]

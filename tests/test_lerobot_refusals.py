@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import VLA_MINI, run, train_vla_command
 from lerobot_fixtures import dataset_statistics
+from lerobot_modules import CODES, OFFSET, features, fixed_draws, make_batch, make_policy
 from lerobot_world import (
     METAWORLD,
     PUSHT,
@@ -24,7 +25,6 @@ from lerobot_world import (
     stage2_artifact,
     train_command,
 )
-from test_lerobot_policy import CODES, OFFSET, features, fixed_draws, make_batch, make_policy
 
 # What a policy asks a dataset for.
 DATASET = SimpleNamespace(fps=10, total_episodes=20, tasks=None)
