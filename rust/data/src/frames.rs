@@ -10,6 +10,14 @@ pub struct FrameSize {
     pub width: usize,
 }
 
+impl FrameSize {
+    /// Bytes of one frame: three planes, `uint8 [3,H,W]`.
+    #[must_use]
+    pub const fn frame_bytes(self) -> usize {
+        3 * self.height * self.width
+    }
+}
+
 /// Something that holds the frames of one camera of one dataset.
 pub trait FrameStore: Send + Sync {
     /// Opens what one thread needs to read: file handles, decoders, buffers.

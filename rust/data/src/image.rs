@@ -45,7 +45,7 @@ struct ImageReader<'a> {
 impl FrameReader for ImageReader<'_> {
     fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError> {
         let size = self.store.size;
-        let frame_len = 3 * size.height * size.width;
+        let frame_len = size.frame_bytes();
         for (slot, &row) in rows.iter().enumerate() {
             let (before, out_CHW) = out_TCHW.split_at_mut(slot * frame_len);
             let out_CHW = &mut out_CHW[..frame_len];

@@ -12,6 +12,7 @@ mod frames;
 mod image;
 pub mod lerobot;
 mod loader;
+mod lock;
 mod lru;
 mod request;
 mod resize;

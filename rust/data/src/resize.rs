@@ -75,11 +75,11 @@ impl Resizer {
 /// When `from_CHW` does not hold three planes of size `from`, or a size is zero.
 pub fn resize_planes(from: FrameSize, from_CHW: &[u8], to: FrameSize) -> Result<Vec<u8>, DataError> {
     let path = Path::new("picture");
-    if from_CHW.len() != 3 * from.height * from.width {
+    if from_CHW.len() != from.frame_bytes() {
         let what = format!("holds {} bytes, not 3x{}x{}", from_CHW.len(), from.height, from.width);
         return Err(DataError::file(path, what, "give red, green and blue planes"));
     }
-    let mut to_CHW = vec![0; 3 * to.height * to.width];
+    let mut to_CHW = vec![0; to.frame_bytes()];
     Resizer::default().resize(path, from, from_CHW, to, &mut to_CHW)?;
     Ok(to_CHW)
 }

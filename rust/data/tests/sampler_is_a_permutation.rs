@@ -9,7 +9,7 @@ fn sampler(num_anchors: u64, seed: u64, rank: u64, world: u64) -> TrainSampler {
 }
 
 /// Clips of eight anchors, batches of 24.
-const CLIPS: Clips = Clips { anchors_per_clip: 8, global_batch: 24 };
+const CLIPS: Clips = Clips::new(8, 24);
 
 #[test]
 fn every_length_is_permuted() {
@@ -104,7 +104,7 @@ fn with_clips_an_epoch_holds_every_anchor_once_too() {
     for num_anchors in (1..=100).chain([777, 1000, 1023]) {
         for (anchors_per_clip, global_batch) in [(1, 7), (2, 4), (3, 4), (3, 7), (8, 4), (8, 24), (100, 1)] {
             let clips = Clips::new(anchors_per_clip, global_batch);
-            if anchors_per_clip > 1 && clips.window() > num_anchors {
+            if clips.window() > num_anchors {
                 continue;
             }
             let draws = epoch(num_anchors, clips, 2);
@@ -126,17 +126,16 @@ fn no_batch_holds_two_anchors_that_are_decoded_together() {
     // Batches run across the ends of epochs, and behind the windows of each are a few anchors, less than a batch or more.
     for (num_anchors, anchors_per_clip, global_batch) in [(777, 8, 24), (5000, 8, 24), (1003, 5, 7), (96, 3, 32)] {
         let clips = Clips::new(anchors_per_clip, global_batch);
-        let stream: Vec<Draw> = (0..4).flat_map(|number| epoch(num_anchors, clips, number)).collect();
-        for (number, batch) in stream.chunks(global_batch as usize).enumerate() {
-            let together = batch.iter().filter(|draw| draw.clip.end - draw.clip.start > 1);
-            let clips: Vec<u64> = together.map(|draw| draw.clip.start).collect();
-            let place = number as u64 * global_batch;
-            let is_across_epochs = place / num_anchors != (place + global_batch - 1) / num_anchors;
-            // Two epochs may draw clips that overlap, as without clips they may draw one anchor twice.
-            assert!(
-                is_across_epochs || clips.iter().collect::<BTreeSet<_>>().len() == clips.len(),
-                "batch {number} of {num_anchors} anchors: {clips:?}"
-            );
+        let of_epoch = |number| epoch(num_anchors, clips, number).into_iter().map(move |draw| (number, draw));
+        let stream: Vec<(u64, Draw)> = (0..4).flat_map(of_epoch).collect();
+        for batch in stream.chunks(global_batch as usize) {
+            let together: Vec<_> = batch
+                .iter()
+                .filter(|(_, draw)| !draw.is_alone())
+                .map(|(epoch, draw)| (epoch, draw.clip.start))
+                .collect();
+            let distinct: BTreeSet<_> = together.iter().collect();
+            assert_eq!(distinct.len(), together.len(), "{num_anchors} anchors: {together:?}");
         }
     }
 }
@@ -146,7 +145,7 @@ fn a_clip_gives_one_anchor_to_each_of_as_many_successive_batches() {
     let draws = epoch(5000, CLIPS, 0);
     let mut batches_of_clip: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for (number, batch) in draws.chunks(24).enumerate() {
-        for draw in batch.iter().filter(|draw| draw.clip.end - draw.clip.start == 8) {
+        for draw in batch.iter().filter(|draw| !draw.is_alone()) {
             batches_of_clip.entry(draw.clip.start).or_default().push(number);
         }
     }
@@ -172,7 +171,7 @@ fn within_an_epoch_every_batch_begins_as_many_clips() {
 fn what_fills_no_window_comes_last_and_is_spread() {
     // 777 anchors: 4 windows of 192, then at least 9 anchors one by one.
     let draws = epoch(777, CLIPS, 0);
-    let is_alone: Vec<bool> = draws.iter().map(|draw| draw.clip.end - draw.clip.start == 1).collect();
+    let is_alone: Vec<bool> = draws.iter().map(Draw::is_alone).collect();
     assert_eq!(is_alone.iter().filter(|&&alone| alone).count(), 777 - 768);
     assert!(is_alone[768..].iter().all(|&alone| alone));
     // 24 anchors of three clips and up to seven others: drawn at random, neighbours rarely follow one another.

@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -231,6 +231,6 @@ impl Build<'_> {
     }
 
     fn error(&self) -> std::sync::MutexGuard<'_, Option<DataError>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::lock::lock(&self.error)
     }
 }

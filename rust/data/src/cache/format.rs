@@ -52,8 +52,8 @@ impl Layout {
                 first
             })
             .collect();
-        let Identity { height, width, num_frames, num_episodes, .. } = spec.identity;
-        Self { header, frame_bytes: (3 * height * width) as u64, num_frames, num_episodes, first_frames }
+        let Identity { num_frames, num_episodes, .. } = spec.identity;
+        Self { header, frame_bytes: spec.size().frame_bytes() as u64, num_frames, num_episodes, first_frames }
     }
 
     /// Bytes of frames `[first, first + num)`.

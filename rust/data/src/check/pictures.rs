@@ -24,7 +24,7 @@ fn decode_all(dataset: &Arc<Dataset>, camera: &str, depth: Depth, findings: &mut
     }
     let store = dataset.frame_store(camera, None)?;
     let mut reader = store.reader(2)?;
-    let frame_len = 3 * store.size().height * store.size().width;
+    let frame_len = store.size().frame_bytes();
     let mut out_TCHW = Vec::new();
     for episode in dataset.episodes() {
         for from in (episode.from_row..episode.to_row).step_by(MAX_FRAMES_AT_ONCE) {

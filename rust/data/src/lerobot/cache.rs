@@ -1,11 +1,11 @@
 //! Memory for what was read from parquet files: the least recently used goes first.
 
 use super::table::Table;
-use crate::{DataError, lru::ByteLru};
+use crate::{DataError, lock::lock, lru::ByteLru};
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -79,9 +79,4 @@ impl TableCache {
         lock(&self.blocks).put(key, Arc::clone(&block), size);
         Ok(block)
     }
-}
-
-/// No code runs under these locks that could leave the cache half-changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

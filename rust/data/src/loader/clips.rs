@@ -1,10 +1,12 @@
 //! Pictures of the clips whose samples are being made: decoded once, copied into each sample that shows them.
 
-use crate::{AnchorTable, SampleLayout, lru::ByteLru, source::Source};
+use crate::{AnchorTable, DataError, FrameSize, SampleLayout, lock::lock, source::Source};
+use lru::LruCache;
 use std::{
     collections::BTreeSet,
+    num::NonZeroUsize,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 /// Source and global row of a picture.
@@ -19,6 +21,7 @@ pub(super) struct ClipFrames {
     keys: Vec<FrameKey>,
     /// `uint8 [N,C,H,W]` of each role, in the order of [`SampleLayout::roles`].
     pixels_NCHW: Vec<Vec<u8>>,
+    size: FrameSize,
     spare: Spare,
 }
 
@@ -30,25 +33,25 @@ impl Drop for ClipFrames {
 
 impl ClipFrames {
     /// Fills the pictures with what `read` gives for one role, one source and ascending rows of it.
-    pub(super) fn fill<E>(
+    pub(super) fn fill(
         &mut self,
-        layout: &SampleLayout,
-        mut read: impl FnMut(usize, usize, &[u64], &mut [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut read: impl FnMut(usize, usize, &[u64], &mut [u8]) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        let mut num_before = 0;
         for of_source in self.keys.chunk_by(|a, b| a.0 == b.0) {
             let rows: Vec<u64> = of_source.iter().map(|&(_, row)| row).collect();
-            let from = self.keys.partition_point(|key| key < &of_source[0]) * layout.frame_bytes();
+            let bytes = num_before * self.size.frame_bytes()..(num_before + rows.len()) * self.size.frame_bytes();
             for (role, pixels_NCHW) in self.pixels_NCHW.iter_mut().enumerate() {
-                let out_NCHW = &mut pixels_NCHW[from..from + rows.len() * layout.frame_bytes()];
-                read(role, of_source[0].0, &rows, out_NCHW)?;
+                read(role, of_source[0].0, &rows, &mut pixels_NCHW[bytes.clone()])?;
             }
+            num_before += rows.len();
         }
         Ok(())
     }
 
     /// Copies pictures of one role to `out_TCHW`.
     pub(super) fn copy(&self, role: usize, source: usize, rows: &[u64], out_TCHW: &mut [u8]) {
-        let frame_bytes = out_TCHW.len() / rows.len();
+        let frame_bytes = self.size.frame_bytes();
         for (&row, out_CHW) in rows.iter().zip(out_TCHW.chunks_exact_mut(frame_bytes)) {
             // A clip holds the pictures of all its anchors.
             let at = self.keys.partition_point(|key| *key < (source, row)) * frame_bytes;
@@ -63,30 +66,25 @@ pub(super) type SharedClip = Arc<OnceLock<Option<ClipFrames>>>;
 /// The clips whose samples are being made.
 pub(super) struct ClipStore {
     /// By first anchor.
-    clips: Mutex<ByteLru<u64, SharedClip>>,
+    clips: Mutex<LruCache<u64, SharedClip>>,
     spare: Spare,
 }
 
 impl ClipStore {
     /// A store of so many clips.
     pub(super) fn new(num_clips: usize) -> Self {
-        Self { clips: Mutex::new(ByteLru::new(usize::MAX, num_clips)), spare: Spare::default() }
+        let capacity = NonZeroUsize::new(num_clips).unwrap_or(NonZeroUsize::MIN);
+        Self { clips: Mutex::new(LruCache::new(capacity)), spare: Spare::default() }
     }
 
     /// The clip that begins with the anchor `first`.
     pub(super) fn get(&self, first: u64) -> SharedClip {
-        let mut clips = lock(&self.clips);
-        if let Some(clip) = clips.get(&first) {
-            return Arc::clone(clip);
-        }
-        let clip = SharedClip::default();
-        clips.put(first, Arc::clone(&clip), 0);
-        clip
+        Arc::clone(lock(&self.clips).get_or_insert(first, SharedClip::default))
     }
 
     /// Pictures whose content is still to be read.
     pub(super) fn unread(&self, layout: &SampleLayout, keys: Vec<FrameKey>) -> ClipFrames {
-        let bytes = keys.len() * layout.frame_bytes();
+        let bytes = keys.len() * layout.size.frame_bytes();
         let pixels_NCHW = layout.roles.iter().map(|_| {
             let used = lock(&self.spare).pop().filter(|pixels| pixels.capacity() >= bytes);
             // Growing would double what the budget counts on.
@@ -94,13 +92,8 @@ impl ClipStore {
             pixels.resize(bytes, 0);
             pixels
         });
-        ClipFrames { pixels_NCHW: pixels_NCHW.collect(), keys, spare: Arc::clone(&self.spare) }
+        ClipFrames { pixels_NCHW: pixels_NCHW.collect(), keys, size: layout.size, spare: Arc::clone(&self.spare) }
     }
-}
-
-/// No code that can panic runs under these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Every picture that the samples of some anchors show, ascending.

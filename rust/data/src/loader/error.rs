@@ -22,17 +22,6 @@ pub enum LoadError {
         /// Training or validation.
         split: &'static str,
     },
-    /// Clips that find no place in an epoch.
-    #[error(
-        "data.loader.anchors_per_clip: clips are spread over {window} samples (anchors of a clip times batch size times processes), an epoch has {num_anchors}\n\
-         hint: lower it, or data.loader.batch_size; 1 draws every anchor alone"
-    )]
-    Clips {
-        /// Samples of the batches over which a clip is spread.
-        window: u64,
-        /// Anchors of an epoch.
-        num_anchors: u64,
-    },
     /// A rank that does not exist.
     #[error("rank {rank} of {world} processes does not exist\nhint: ranks count from 0")]
     Shard {

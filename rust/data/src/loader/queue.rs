@@ -4,10 +4,10 @@ use super::{
     buffer::{self, SampleParts},
     outcome::Outcome,
 };
-use crate::SampleLayout;
+use crate::{SampleLayout, lock::lock};
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
 };
 
 /// One sample to make.
@@ -60,7 +60,7 @@ impl Queue {
 
     /// The next sample to make; waits while enough batches are in the making. None when the queue has stopped or all draws are taken.
     pub(super) fn take(&self) -> Option<Work> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             if state.is_stopped {
                 return None;
@@ -81,7 +81,7 @@ impl Queue {
 
     /// Puts the outcome of a draw into its batch.
     pub(super) fn put(&self, draw: u64, outcome: Outcome) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         // Draws of a batch are consecutive, and a batch leaves only when all its outcomes are there.
         if let Some(batch) = state.pending.iter_mut().rev().find(|batch| batch.first_draw <= draw) {
             batch.outcomes[(draw - batch.first_draw) as usize] = Some(outcome);
@@ -94,7 +94,7 @@ impl Queue {
 
     /// The outcomes of the next batch; waits for the last of them. None when the queue has stopped or all batches have left.
     pub(super) fn next(&self) -> Option<Vec<Outcome>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             if state.is_stopped || (state.pending.is_empty() && state.next_draw == self.num_draws) {
                 return None;
@@ -110,14 +110,14 @@ impl Queue {
 
     /// Ends all waiting, now and later.
     pub(super) fn stop(&self) {
-        self.lock().is_stopped = true;
+        lock(&self.state).is_stopped = true;
         self.work.notify_all();
         self.ready.notify_all();
     }
 
     /// Batches in the making.
     pub(super) fn num_pending(&self) -> usize {
-        self.lock().pending.len()
+        lock(&self.state).pending.len()
     }
 
     fn begin_batch(&self, state: &mut State) {
@@ -127,11 +127,6 @@ impl Queue {
         let outcomes = (0..num_samples).map(|_| None).collect();
         state.pending.push_back(Pending { first_draw: state.next_draw, untaken, outcomes, num_missing: num_samples });
         state.next_draw += num_samples as u64;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is whole between any two statements that can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -95,8 +95,7 @@ impl<'a> Worker<'a> {
         let source = &self.mixture.sources[anchor.source];
         let layout = &self.mixture.layout;
         let (image_rows, is_pad_T) = anchor.span.window(anchor.row, &source.request.image_deltas);
-        let is_alone = drawn.clip.end - drawn.clip.start == 1;
-        let clip = (!is_alone).then(|| self.clips.get(drawn.clip.start));
+        let clip = (!drawn.is_alone()).then(|| self.clips.get(drawn.clip.start));
         let frames = clip.as_ref().and_then(|clip| clip.get_or_init(|| self.clip(drawn)).as_ref());
         for (role, part) in parts.iter_mut().enumerate() {
             match frames {
@@ -131,10 +130,9 @@ impl<'a> Worker<'a> {
 
     /// Decodes every picture of a clip.
     fn read_clip(&mut self, drawn: &Draw) -> Result<ClipFrames, DataError> {
-        let layout = &self.mixture.layout;
         let keys = clips::frames_of(&drawn.clip, self.anchors, &self.mixture.sources);
-        let mut frames = self.clips.unread(layout, keys);
-        frames.fill(layout, |role, source, rows, out_NCHW| self.read_images(role, source, rows, out_NCHW))?;
+        let mut frames = self.clips.unread(&self.mixture.layout, keys);
+        frames.fill(|role, source, rows, out_NCHW| self.read_images(role, source, rows, out_NCHW))?;
         Ok(frames)
     }
 

@@ -62,8 +62,14 @@ impl TrainSampler {
         if num_anchors == 0 {
             return Err(LoadError::NoAnchors { split: "training" }.into());
         }
-        if clips != Clips::SINGLE && clips.window() > num_anchors {
-            return Err(LoadError::Clips { window: clips.window(), num_anchors }.into());
+        if clips.window() > num_anchors {
+            let window = format!(
+                "clips are spread over {} samples (anchors of a clip times batch size times processes)",
+                clips.window()
+            );
+            let hint = "lower it, or data.loader.batch_size; 1 draws every anchor alone";
+            let problem = format!("{window}, an epoch has {num_anchors}");
+            return Err(LoadError::setting("data.loader.anchors_per_clip", &problem, hint).into());
         }
         if shard.rank >= shard.world {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());

@@ -12,18 +12,18 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clips {
     /// Neighbouring anchors that are decoded together.
-    pub anchors_per_clip: u64,
+    anchors_per_clip: u64,
     /// Samples of a batch over all ranks: how far apart in the order the anchors of a clip stand.
-    pub global_batch: u64,
+    global_batch: u64,
 }
 
 impl Clips {
     /// Every anchor on its own.
     pub const SINGLE: Self = Self { anchors_per_clip: 1, global_batch: 1 };
 
-    /// Clips of so many anchors, spread over batches of so many samples; neither is 0.
+    /// Clips of so many anchors, spread over batches of so many samples; neither is 0. The size of a batch matters to clips alone.
     #[must_use]
-    pub fn new(anchors_per_clip: u64, global_batch: u64) -> Self {
+    pub const fn new(anchors_per_clip: u64, global_batch: u64) -> Self {
         if anchors_per_clip == 1 { Self::SINGLE } else { Self { anchors_per_clip, global_batch } }
     }
 
@@ -47,6 +47,12 @@ impl Draw {
     /// An anchor on its own.
     pub(crate) fn single(anchor: u64) -> Self {
         Self { anchor, clip: anchor..anchor + 1 }
+    }
+
+    /// Whether no other anchor is decoded with it.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.clip.end - self.clip.start == 1
     }
 }
 

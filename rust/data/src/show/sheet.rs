@@ -77,7 +77,7 @@ impl<'a> Line<'a> {
     ) -> Result<(), DataError> {
         let rows: Vec<u64> =
             spread(episode.num_frames() as usize, num_times).map(|frame| episode.from_row + frame as u64).collect();
-        let frame_len = 3 * self.thumb.height * self.thumb.width;
+        let frame_len = self.thumb.frame_bytes();
         let mut pixels_TCHW = vec![0; rows.len() * frame_len];
         dataset.frame_store(self.camera, Some(self.thumb))?.reader(1)?.read(&rows, &mut pixels_TCHW)?;
         let (width, height) = (self.thumb.width as u32, self.thumb.height as u32);

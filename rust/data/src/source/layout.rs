@@ -49,16 +49,10 @@ impl SampleLayout {
         })
     }
 
-    /// Bytes of one image.
-    #[must_use]
-    pub fn frame_bytes(&self) -> usize {
-        3 * self.size.height * self.size.width
-    }
-
     /// Bytes of the images of one role of one sample.
     #[must_use]
     pub fn image_bytes(&self) -> usize {
-        self.num_images * self.frame_bytes()
+        self.num_images * self.size.frame_bytes()
     }
 
     /// Bytes of one sample.

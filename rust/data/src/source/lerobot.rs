@@ -4,11 +4,12 @@ use super::{CacheProgress, SampleRows, Source, chosen_episodes};
 use crate::{
     BuildOptions, CacheSpec, DataError, EpisodeSpan, FrameCache, FrameSize, FrameStore, PREPROCESS_ID,
     lerobot::{Dataset, Episode, TableCache},
+    lock::lock,
 };
 use hlrp_config::schema::{DataConfig, SourceConfig};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 impl SampleRows for Dataset {
@@ -81,7 +82,7 @@ impl<'a> Opener<'a> {
         decoded: impl FnOnce() -> Result<Box<dyn FrameStore>, DataError>,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<FrameCache, DataError> {
-        let _turn = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.building);
         let options = BuildOptions {
             num_workers: self.data.loader.num_workers,
             max_open_decoders: self.data.loader.max_open_decoders,

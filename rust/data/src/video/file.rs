@@ -1,14 +1,14 @@
 //! One open video file: what all threads share of it, and one thread's decoder.
 
 use super::index::PacketIndex;
-use crate::DataError;
+use crate::{DataError, lock::lock};
 use ffmpeg::{Discard, Packet, codec, format, frame, media};
 use ffmpeg_next as ffmpeg;
 use std::{
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, Mutex, Once},
 };
 
 /// What threads share of a video file: its packet table and what opening a decoder needs.
@@ -44,7 +44,7 @@ impl VideoFile {
 
     /// Codec of the video.
     pub(crate) fn codec_id(&self) -> codec::Id {
-        self.parameters.lock().unwrap_or_else(PoisonError::into_inner).id()
+        lock(&self.parameters).id()
     }
 
     fn read_packet(&self, at: usize) -> std::io::Result<Packet> {
@@ -87,7 +87,7 @@ impl VideoDecoder {
     /// # Errors
     /// When FFmpeg has no decoder for the file's codec.
     pub(crate) fn open(video: Arc<VideoFile>) -> Result<Self, DataError> {
-        let parameters = video.parameters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let parameters = lock(&video.parameters).clone();
         let id = parameters.id();
         let no_decoder = |what: String| {
             DataError::file(

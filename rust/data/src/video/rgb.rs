@@ -40,7 +40,7 @@ impl FrameConverter {
             return self.native(frame, out_CHW);
         }
         let mut planes_CHW = std::mem::take(&mut self.planes_CHW);
-        planes_CHW.resize(3 * native.height * native.width, 0);
+        planes_CHW.resize(native.frame_bytes(), 0);
         let done = self.native(frame, &mut planes_CHW).and_then(|()| {
             self.resizer.resize(path, native, &planes_CHW, size, out_CHW).map_err(|error| error.to_string())
         });

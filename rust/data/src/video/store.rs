@@ -1,10 +1,10 @@
 //! The frames of one camera of a dataset whose pictures lie in video files.
 
 use super::{VideoDecoder, VideoFile, rgb::FrameConverter};
-use crate::{DataError, FrameReader, FrameSize, FrameStore, TOLERANCE_S, lerobot::Dataset, lru::ByteLru};
+use crate::{DataError, FrameReader, FrameSize, FrameStore, TOLERANCE_S, lerobot::Dataset, lock::lock, lru::ByteLru};
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// Packet tables of files that no thread has open are kept up to this many bytes (about 350,000 frames).
@@ -53,12 +53,11 @@ impl VideoStore {
 
     /// The shared part of an open file.
     pub(crate) fn video(&self, file: u32) -> Result<Arc<VideoFile>, DataError> {
-        let lock = || self.videos.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(video) = lock().get(&file) {
+        if let Some(video) = lock(&self.videos).get(&file) {
             return Ok(Arc::clone(video));
         }
         let video = Arc::new(VideoFile::open(self.path(file))?);
-        lock().put(file, Arc::clone(&video), video.index().memory_size());
+        lock(&self.videos).put(file, Arc::clone(&video), video.index().memory_size());
         Ok(video)
     }
 }
@@ -138,7 +137,7 @@ impl VideoReader<'_> {
         let mut packets: Vec<usize> = wanted.iter().map(|frame| frame.packet).collect();
         packets.dedup();
         let size = self.store.size;
-        let frame_len = 3 * size.height * size.width;
+        let frame_len = size.frame_bytes();
         let path = self.store.path(file);
         let converter = &mut self.converter;
         let decoded = decoder.decode(&packets, |nth, frame| {
