@@ -1,12 +1,12 @@
 //! The command line; its comments are the help.
 
+use crate::config::ConfigCommand;
 use crate::{
     doctor::DoctorOptions,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
 };
 use clap::{Parser, Subcommand};
-use hlrp_config::cli::ConfigCommand;
 use std::ffi::OsString;
 
 const EXAMPLES: &str = "\

@@ -2,6 +2,7 @@
 
 mod args;
 mod child;
+mod config;
 mod doctor;
 mod lerobot;
 mod mistake;
@@ -10,10 +11,13 @@ mod programs;
 
 use args::{Arguments, Command};
 use clap::Parser;
-use hlrp_config::{ConfigError, cli as config};
+use hlrp_config::{HintOf, Problem, hint_of};
 use hlrp_track::console;
 use mistake::Mistake;
 use std::process::ExitCode;
+
+/// The errors of this program whose hints are printed.
+const HINTS: &[HintOf] = &[hint_of::<Problem>];
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
@@ -27,8 +31,8 @@ fn main() -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| {
-        console::report_error(error.as_ref());
-        let is_mistake = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<Mistake>());
+        console::report_error(error.as_ref(), HINTS);
+        let is_mistake = error.chain().any(|cause| cause.is::<Problem>() || cause.is::<Mistake>());
         if is_mistake { ExitCode::from(config::CONFIG_ERROR) } else { ExitCode::FAILURE }
     })
 }

@@ -1,12 +1,12 @@
 //! Value overrides on a composed tree, with Hydra's rules about keys that exist and keys that do not.
 
 use crate::{
-    ConfigError, ErrorKind, Node, Value,
-    error::Result,
+    Node, Problem, ProblemKind, Value,
     interpolation::Resolver,
     merge::merge,
     node::join,
     overrides::{Action, Override},
+    problem::Result,
     suggest,
 };
 use std::borrow::Cow;
@@ -19,11 +19,11 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
     if let Some(package) = &change.package {
         let message =
             format!("'{}@{package}' reads like a group choice, but there is no group '{}'", change.key, change.key);
-        return Err(ConfigError::new(ErrorKind::Defaults, message).hint("`hlrp config list` shows the groups"));
+        return Err(Problem::of(ProblemKind::Defaults, message).hint("`hlrp config list` shows the groups"));
     }
     if change.key.contains('/') {
         let message = format!("there is no group '{}'", change.key);
-        return Err(ConfigError::new(ErrorKind::Defaults, message).hint("`hlrp config list` shows the groups"));
+        return Err(Problem::of(ProblemKind::Defaults, message).hint("`hlrp config list` shows the groups"));
     }
     match change.action {
         Action::Delete => delete(root, change),
@@ -36,7 +36,7 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
                     let message = format!("'{}' exists already, so '{}' cannot add it", change.key, change.word);
                     let bare = change.word.trim_start_matches('+');
                     let hint = format!("write {bare} to change it, or ++{bare} to set it in any case");
-                    Err(ConfigError::new(ErrorKind::UnknownKey, message).at(&old.origin).hint(hint))
+                    Err(Problem::of(ProblemKind::UnknownKey, message).at(&old.origin).hint(hint))
                 }
                 _ => set(root, change, true),
             }
@@ -54,14 +54,14 @@ fn delete(root: &mut Node, change: &Override) -> Result<()> {
     let Some(old) = found else {
         let message = format!("'{}' cannot be deleted: it does not exist", change.key);
         let hint = similar_key(root, &change.key).unwrap_or_else(|| "`hlrp config show` lists the keys".into());
-        return Err(ConfigError::new(ErrorKind::UnknownKey, message).hint(hint));
+        return Err(Problem::of(ProblemKind::UnknownKey, message).hint(hint));
     };
     if let Some(value) = change.value.clone().filter(|value| !matches!(value, Value::Null)) {
         let wanted = Node::new(value, change.origin());
         if !same(&wanted, &old) {
             let message = format!("'{}' is {} and not {}", change.key, old.summary(), wanted.summary());
             let hint = format!("~{} deletes it whatever its value", change.key);
-            return Err(ConfigError::new(ErrorKind::Value, message).at(&old.origin).hint(hint));
+            return Err(Problem::of(ProblemKind::Value, message).at(&old.origin).hint(hint));
         }
     }
     let (parent, last) = change.key.rsplit_once('.').unwrap_or(("", &change.key));
@@ -80,7 +80,7 @@ fn delete(root: &mut Node, change: &Override) -> Result<()> {
         return Ok(());
     }
     let message = format!("'{}' cannot be deleted: it lies behind a reference", change.key);
-    Err(ConfigError::new(ErrorKind::UnknownKey, message).hint("delete it where it is defined"))
+    Err(Problem::of(ProblemKind::UnknownKey, message).hint("delete it where it is defined"))
 }
 
 /// Equal values, wherever they come from; 1 equals 1.0 as in Python.
@@ -152,20 +152,20 @@ fn put(parent: &mut Node, key: &str, new: Node, change: &Override) -> Result<()>
         }
         _ => {
             let message = format!("'{}': the list has no item {key}", change.key);
-            let error = ConfigError::new(ErrorKind::UnknownKey, message).at(&parent.origin);
+            let error = Problem::of(ProblemKind::UnknownKey, message).at(&parent.origin);
             Err(error.hint("give the whole list: key=[a,b]"))
         }
     }
 }
 
-fn unknown(root: &Node, change: &Override) -> ConfigError {
+fn unknown(root: &Node, change: &Override) -> Problem {
     unknown_key(root, &change.key, change)
 }
 
-fn unknown_key(root: &Node, key: &str, change: &Override) -> ConfigError {
+fn unknown_key(root: &Node, key: &str, change: &Override) -> Problem {
     let message = format!("there is no key '{key}' to change with '{}'", change.word);
     let hint = similar_key(root, key).unwrap_or_else(|| format!("+{} adds it", change.word));
-    ConfigError::new(ErrorKind::UnknownKey, message).hint(hint)
+    Problem::of(ProblemKind::UnknownKey, message).hint(hint)
 }
 
 /// The existing key that a mistyped one is closest to.

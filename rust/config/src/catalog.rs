@@ -1,6 +1,6 @@
 //! What there is to choose: the groups of a tree and their options.
 
-use crate::{error::Result, repository::Repository};
+use crate::{problem::Result, repository::Repository};
 use std::path::Path;
 
 /// A folder of a tree.

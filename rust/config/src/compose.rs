@@ -1,12 +1,12 @@
 //! Composition: from a folder of files and the words of a command line to one tree of values.
 
 use crate::{
-    Composed, ConfigError, ErrorKind, Node, Origin, Value,
+    Composed, Node, Origin, Problem, ProblemKind, Value,
     apply::apply,
     defaults::{self, Choices},
-    error::Result,
     merge::{follow_references, merge},
     overrides::{self, Override},
+    problem::Result,
     repository::Repository,
     suggest, yaml,
 };
@@ -36,7 +36,7 @@ pub struct Composition {
 /// all references.
 ///
 /// # Errors
-/// Any mistake in a file, an override or a reference; see [`ConfigError`].
+/// Any mistake in a file, an override or a reference; see [`Problem`].
 pub fn compose(root: &Path, config_name: &str, overrides: &[String]) -> Result<Composed> {
     compose_raw(root, config_name, overrides)?.resolve()
 }
@@ -66,7 +66,7 @@ pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Resu
             let message =
                 format!("'{}': the section hydra configures Hydra itself, which does not run here", value.word);
             let hint = "for hydra.run.dir use logging.run_dir";
-            return Err(ConfigError::new(ErrorKind::UnknownKey, message).hint(hint));
+            return Err(Problem::of(ProblemKind::UnknownKey, message).hint(hint));
         }
         apply(&mut tree, value)
             .map_err(|error| misspelt_group(&repository, value).map_or(error.clone(), |hint| error.hint(hint)))?;
@@ -90,14 +90,14 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
     let file = Arc::new(path.to_path_buf());
     let text = fs::read_to_string(path).map_err(|error| {
         let message = format!("cannot read {}: {error}", path.display());
-        ConfigError::new(ErrorKind::File, message).hint("name a run directory that holds a config.yaml")
+        Problem::of(ProblemKind::File, message).hint("name a run directory that holds a config.yaml")
     })?;
     let mut tree = yaml::parse(&text, &file)?.root;
     for word in overrides {
         let change = overrides::parse(word)?;
         if change.key.contains('/') || change.package.is_some() {
             let message = format!("'{word}' chooses an option, but {} is a finished configuration", path.display());
-            return Err(ConfigError::new(ErrorKind::Defaults, message).hint("override single keys: a.b=value"));
+            return Err(Problem::of(ProblemKind::Defaults, message).hint("override single keys: a.b=value"));
         }
         if replaces_section(&tree, &change) {
             let message = format!(
@@ -106,7 +106,7 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
                 path.display()
             );
             let hint = format!("a resumed run keeps its groups; override single keys: {}.KEY=value", change.key);
-            return Err(ConfigError::new(ErrorKind::Defaults, message).hint(hint));
+            return Err(Problem::of(ProblemKind::Defaults, message).hint(hint));
         }
         apply(&mut tree, &change)?;
     }

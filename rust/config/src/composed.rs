@@ -1,7 +1,7 @@
 //! The finished configuration: values without references, each with its history.
 
 use crate::{
-    Composition, ConfigError, ErrorKind, Node, Origin, Source, apply, error::Result, extract, interpolation, word_key,
+    Composition, Node, Origin, Problem, ProblemKind, Source, apply, extract, interpolation, problem::Result, word_key,
     yaml,
 };
 use serde::de::DeserializeOwned;
@@ -75,27 +75,9 @@ impl Composed {
         extract::extract(self)
     }
 
-    /// The typed configuration of one run, checked.
-    ///
-    /// # Errors
-    /// As [`Composed::extract`]; and a sweep, which is several runs.
-    pub fn extract_run<T: DeserializeOwned + crate::Check>(&self) -> Result<T> {
-        let typed = self.extract()?;
-        let num_runs = crate::num_runs(self)?;
-        if num_runs > 1 {
-            let message = format!("sweep.params makes {num_runs} runs, and this program does one");
-            let error = ConfigError::new(ErrorKind::Value, message);
-            let error = self.tree.get("sweep.params").map_or(error.clone(), |node| error.at(&node.origin));
-            return Err(error.hint(
-                "`hlrp config sweep` with the same words prints the words of each run; sweep.params=null does a single one",
-            ));
-        }
-        Ok(typed)
-    }
-
     /// The error with the place that set the value which it is about, for mistakes that show only later: a folder that is not there.
     #[must_use]
-    pub fn locate(&self, error: ConfigError) -> ConfigError {
+    pub fn locate(&self, error: Problem) -> Problem {
         match error.key().and_then(|key| extract::nearest(&self.tree, key)) {
             Some(node) => error.at(&node.origin),
             None => error,
@@ -139,10 +121,10 @@ impl Composed {
         let node = self.tree.get(key).ok_or_else(|| {
             if let Some(word) = self.raw.removed_by(key) {
                 let message = format!("there is no key '{key}': the word '{word}' removed it");
-                return ConfigError::new(ErrorKind::UnknownKey, message)
+                return Problem::of(ProblemKind::UnknownKey, message)
                     .hint("leave the word out to see what set the key");
             }
-            let error = ConfigError::new(ErrorKind::UnknownKey, format!("there is no key '{key}'"));
+            let error = Problem::of(ProblemKind::UnknownKey, format!("there is no key '{key}'"));
             let hint = apply::similar_key(&self.tree, key);
             error.hint(hint.unwrap_or_else(|| "`hlrp config show` lists the keys".into()))
         })?;

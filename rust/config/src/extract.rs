@@ -2,8 +2,7 @@
 //! each value comes from.
 
 use crate::{
-    Check, Composed, ConfigError, ErrorKind, Node, Origin, Source, Value, error::Result, node::join, python,
-    schema::STAGE_KEY, suggest,
+    Check, Composed, Node, Origin, Problem, ProblemKind, Source, Value, node::join, problem::Result, python, suggest,
 };
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -15,28 +14,11 @@ use std::collections::BTreeMap;
 
 /// Types and checks the values.
 pub(crate) fn extract<T: DeserializeOwned + Check>(composed: &Composed) -> Result<T> {
-    ensure_stage::<T>(composed)?;
     ensure_all_set(composed.tree())?;
     let figment = figment(composed.tree());
     let typed: T = figment.extract().map_err(|error| explain(error, composed))?;
-    typed.check().map_err(|problem| composed.locate(problem.into()))?;
+    typed.check().map_err(|problem| composed.locate(problem))?;
     Ok(typed)
-}
-
-/// # Errors
-/// The experiment belongs to another stage than the type, which would show as a heap of unknown keys.
-fn ensure_stage<T: Check>(composed: &Composed) -> Result<()> {
-    let Some(stage) = T::STAGE else { return Ok(()) };
-    match composed.tree().get(STAGE_KEY) {
-        Some(node) if !node.is_missing() && node.as_str() != Some(stage.name()) => {
-            let (command, wanted) = (stage.command(), stage.name());
-            let message =
-                format!("{STAGE_KEY} is '{}', but `hlrp {command}` is for experiments of '{wanted}'", node.summary());
-            let error = ConfigError::new(ErrorKind::Value, message).at(&node.origin);
-            Err(error.hint("choose an experiment of this stage; `hlrp config list experiment` shows them"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// # Errors
@@ -51,7 +33,7 @@ fn ensure_all_set(tree: &Node) -> Result<()> {
     match first {
         None => Ok(()),
         Some((path, origin)) => {
-            let error = ConfigError::new(ErrorKind::MissingKey, format!("'{path}' must be set")).at(&origin);
+            let error = Problem::of(ProblemKind::MissingKey, format!("'{path}' must be set")).at(&origin);
             Err(error.needing(&path).hint(format!("add {path}=... or set it in the experiment's file")))
         }
     }
@@ -140,7 +122,7 @@ pub(crate) fn nearest<'a>(tree: &'a Node, path: &str) -> Option<&'a Node> {
     }
 }
 
-fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
+fn explain(error: figment::Error, composed: &Composed) -> Problem {
     let path = error.path.join(".");
     let tree = composed.tree();
     match &error.kind {
@@ -151,7 +133,7 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
                 _ => path.clone(),
             };
             let key = join(&parent, name);
-            let mut error = ConfigError::new(ErrorKind::UnknownKey, format!("there is no key '{key}'"));
+            let mut error = Problem::of(ProblemKind::UnknownKey, format!("there is no key '{key}'"));
             if let Some(node) = tree.get(&key) {
                 error = error.at(&node.origin);
                 if let Some(file) = file_of_group(&node.origin, name) {
@@ -166,7 +148,7 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
         }
         Kind::MissingField(name) => {
             let key = join(&path, name);
-            let error = ConfigError::new(ErrorKind::MissingKey, format!("the key '{key}' is missing"));
+            let error = Problem::of(ProblemKind::MissingKey, format!("the key '{key}' is missing"));
             if let Some(word) = composed.raw().removed_by(&key) {
                 return error.at(&Origin::word(word)).hint("leave out the word, which removes the key");
             }
@@ -187,7 +169,7 @@ fn explain(error: figment::Error, composed: &Composed) -> ConfigError {
                 Kind::InvalidLength(length, wanted) => format!("{length} items where {} belongs", in_words(wanted)),
                 other => other.to_string(),
             };
-            let mut result = ConfigError::new(ErrorKind::Type, format!("{path}: {what}"));
+            let mut result = Problem::of(ProblemKind::Type, format!("{path}: {what}"));
             if let Some(node) = nearest(tree, &path) {
                 result = result.at(&node.origin);
             }

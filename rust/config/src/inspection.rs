@@ -1,20 +1,12 @@
 //! Composing every file of a tree, to find mistakes before a run does.
 
 use crate::{
-    Composed, ConfigError, Node, Value, compose, compose_raw,
-    error::Result,
-    num_runs,
+    Node, Problem, ProblemKind, Project, Value, compose, compose_raw, num_runs,
+    problem::Result,
     repository::{self, Repository},
-    schema::Stage,
     sweep,
 };
 use std::path::Path;
-
-/// The group whose options are whole configurations.
-pub(crate) const EXPERIMENT: &str = "experiment";
-
-/// The group whose options say where a run computes.
-const CLUSTER: &str = "cluster";
 
 /// The result for one file.
 #[derive(Debug, Clone)]
@@ -33,10 +25,10 @@ pub enum Outcome {
         /// Dotted paths.
         needs: Vec<String>,
     },
-    /// An experiment that does not go with a cluster.
-    Misfit(ConfigError),
+    /// Two options that do not go together.
+    Misfit(Problem),
     /// A mistake.
-    Wrong(ConfigError),
+    Wrong(Problem),
 }
 
 /// Composes every file of the tree below `root`: each experiment from the primary file and into its typed structs, each
@@ -44,15 +36,15 @@ pub enum Outcome {
 ///
 /// # Errors
 /// There is no such folder. Mistakes inside the tree are findings.
-pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
+pub fn inspect(project: &Project, root: &Path, config_name: &str) -> Result<Vec<Finding>> {
     let repository = Repository::open(root)?;
     let config_name = config_name.strip_suffix(".yaml").unwrap_or(config_name);
-    let whole = |words: &[String]| check_given(root, config_name, words);
+    let whole = |words: &[String]| check_given(project, root, config_name, words);
     let mut findings = Vec::new();
     let mut add = |subject: String, result: Result<Vec<String>>| {
         let outcome = match result {
             Ok(needs) => Outcome::Good { needs },
-            Err(error) if error.is_misfit() => Outcome::Misfit(error),
+            Err(error) if error.kind() == ProblemKind::Misfit => Outcome::Misfit(error),
             Err(error) => Outcome::Wrong(error),
         };
         findings.push(Finding { subject, outcome });
@@ -68,12 +60,15 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
     for other in repository.options("").into_iter().filter(|name| name != config_name) {
         add(other.clone(), compose_raw(root, &other, &[]).map(|_| Vec::new()));
     }
-    let experiments: Vec<String> =
-        repository.nested_options(EXPERIMENT).iter().map(|option| choice(EXPERIMENT, option)).collect();
+    let experiments: Vec<String> = repository
+        .nested_options(project.experiments)
+        .iter()
+        .map(|option| choice(project.experiments, option))
+        .collect();
     for choice in &experiments {
         add(choice.clone(), whole(std::slice::from_ref(choice)));
     }
-    for group in repository.groups().into_iter().filter(|group| !repository::is_below(group, EXPERIMENT)) {
+    for group in repository.groups().into_iter().filter(|group| !repository::is_below(group, project.experiments)) {
         for option in repository.files(&group) {
             let file = format!("{group}/{option}");
             if changes_choices(&repository, &file) {
@@ -84,9 +79,9 @@ pub fn inspect(root: &Path, config_name: &str) -> Result<Vec<Finding>> {
             add(file.clone(), compose_raw(root, &file, &[]).map(|_| Vec::new()));
         }
     }
-    for cluster in repository.options(CLUSTER) {
+    for cluster in repository.options(project.crossed_with) {
         for choice in &experiments {
-            let words = [choice.clone(), format!("{CLUSTER}={cluster}")];
+            let words = [choice.clone(), format!("{}={cluster}", project.crossed_with)];
             add(words.join(" "), whole(&words));
         }
     }
@@ -109,13 +104,16 @@ fn changes_choices(repository: &Repository, file: &str) -> bool {
 const GIVEN: &str = "/given/on/the/command/line";
 
 /// Composes and checks a whole configuration, and all runs of a sweep. Gives the keys that it needs from the user.
-fn check_given(root: &Path, config_name: &str, words: &[String]) -> Result<Vec<String>> {
+fn check_given(project: &Project, root: &Path, config_name: &str, words: &[String]) -> Result<Vec<String>> {
     let mut words = words.to_vec();
     let mut needs = Vec::new();
     loop {
-        let checked = compose(root, config_name, &words).and_then(|composed| check_typed(&composed).map(|()| composed));
+        let checked =
+            compose(root, config_name, &words).and_then(|composed| (project.check)(&composed).map(|()| composed));
         let error = match checked {
-            Ok(composed) if num_runs(&composed)? > 1 => sweep(root, config_name, &words).map(|_| needs.clone()),
+            Ok(composed) if num_runs(project, &composed)? > 1 => {
+                sweep(project, root, config_name, &words).map(|_| needs.clone())
+            }
             Ok(_) => return Ok(needs),
             Err(error) => Err(error),
         };
@@ -128,14 +126,4 @@ fn check_given(root: &Path, config_name: &str, words: &[String]) -> Result<Vec<S
             finished => return finished,
         }
     }
-}
-
-/// Types and checks a composition that names its stage; others have no typed form.
-pub(crate) fn check_typed(composed: &Composed) -> Result<()> {
-    if is_ours(composed) { Stage::of(composed)?.check(composed) } else { Ok(()) }
-}
-
-/// Whether a composition says which stage it belongs to, and so has a typed form.
-fn is_ours(composed: &Composed) -> bool {
-    composed.tree().get(crate::schema::STAGE_KEY).is_some()
 }

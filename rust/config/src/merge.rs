@@ -1,6 +1,6 @@
 //! One tree over another: sections unite, everything else is replaced.
 
-use crate::{ConfigError, ErrorKind, Node, Value, error::Result, interpolation::Resolver, node::join};
+use crate::{Node, Problem, ProblemKind, Value, interpolation::Resolver, node::join, problem::Result};
 
 /// Merges `newer` over `older`, which lies at `path`. A missing value (`???`) does not override one that is set.
 ///
@@ -33,8 +33,8 @@ pub(crate) fn merge(older: &mut Node, newer: Node, path: &str) -> Result<()> {
     Ok(())
 }
 
-fn mismatch(path: &str, message: &str, older: &Node) -> ConfigError {
-    ConfigError::new(ErrorKind::Type, format!("{path}: {message}")).hint(format!("it was set at {}", older.origin))
+fn mismatch(path: &str, message: &str, older: &Node) -> Problem {
+    Problem::of(ProblemKind::Type, format!("{path}: {message}")).hint(format!("it was set at {}", older.origin))
 }
 
 /// Where `newer` has a section over a reference of `tree` to a section, puts a copy of that section in the reference's

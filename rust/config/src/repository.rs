@@ -1,9 +1,9 @@
 //! The tree of YAML files: its groups (folders) and options (files), each file read once.
 
 use crate::{
-    ConfigError, ErrorKind,
-    error::Result,
-    interpolation, suggest,
+    Problem, ProblemKind, interpolation,
+    problem::Result,
+    suggest,
     yaml::{self, Document},
 };
 use std::{
@@ -16,18 +16,20 @@ use std::{
 };
 
 /// A folder of YAML files.
-pub(crate) struct Repository {
+pub struct Repository {
     root: PathBuf,
     documents: RefCell<HashMap<String, Option<Rc<Document>>>>,
 }
 
 impl Repository {
+    /// Opens the tree below `root`.
+    ///
     /// # Errors
     /// `root` is not a folder.
-    pub(crate) fn open(root: &Path) -> Result<Self> {
+    pub fn open(root: &Path) -> Result<Self> {
         if !root.is_dir() {
             let message = format!("the configuration folder {} does not exist", root.display());
-            return Err(ConfigError::new(ErrorKind::File, message).hint("name it with --config-dir"));
+            return Err(Problem::of(ProblemKind::File, message).hint("name it with --config-dir"));
         }
         Ok(Self { root: root.to_path_buf(), documents: RefCell::default() })
     }
@@ -51,7 +53,7 @@ impl Repository {
                 let document = yaml::parse(&text, &path)?;
                 if document.root.as_map().is_none() {
                     let message = format!("{} does not hold keys but one value", path.display());
-                    let error = ConfigError::new(ErrorKind::Syntax, message).at(&document.root.origin);
+                    let error = Problem::of(ProblemKind::Syntax, message).at(&document.root.origin);
                     return Err(error.hint("write key: value lines"));
                 }
                 interpolation::check(&document.root)?;
@@ -60,7 +62,7 @@ impl Repository {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => None,
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
-                return Err(ConfigError::new(ErrorKind::File, message).hint("check its permissions"));
+                return Err(Problem::of(ProblemKind::File, message).hint("check its permissions"));
             }
         };
         self.documents.borrow_mut().insert(option.to_string(), document.clone());
@@ -110,7 +112,7 @@ impl Repository {
     }
 
     /// Options of a group and of the folders inside it, as `folder/option`.
-    pub(crate) fn nested_options(&self, parent: &str) -> Vec<String> {
+    pub fn nested_options(&self, parent: &str) -> Vec<String> {
         let mut found = Vec::new();
         for group in self.groups().into_iter().filter(|group| is_below(group, parent)) {
             let folder = group[parent.len()..].trim_start_matches('/');
@@ -128,7 +130,7 @@ impl Repository {
     }
 
     /// "did you mean ...?" or the groups there are, for a group that does not exist.
-    pub(crate) fn groups_hint(&self, group: &str) -> String {
+    pub fn groups_hint(&self, group: &str) -> String {
         let groups = self.groups();
         match suggest::closest(group, groups.iter().map(String::as_str)) {
             Some(best) => format!("did you mean the group '{best}'?"),

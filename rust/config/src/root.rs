@@ -1,22 +1,22 @@
 //! Finding the configuration tree.
 
-use crate::{ConfigError, ErrorKind, env, error::Result};
+use crate::{Problem, ProblemKind, problem::Result};
 use std::path::{Path, PathBuf};
 
-/// The folder of the configuration tree: `named` (from `--config-dir`), else `HLRP_CONFIG_DIR`, else `config/` in the
+/// The folder of the configuration tree: `named` (from `--config-dir`), else that in `variable`, else `config/` in the
 /// working directory or a folder above it, else `../../config` of the program's folder.
 ///
 /// # Errors
 /// The named folder, or all of these, do not exist.
-pub fn find_root(named: Option<&Path>) -> Result<PathBuf> {
-    let variable = std::env::var_os(env::CONFIG_DIR).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = named.map(Path::to_path_buf).or(variable) {
+pub fn find_root(named: Option<&Path>, variable: &str) -> Result<PathBuf> {
+    let set = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = named.map(Path::to_path_buf).or(set) {
         if folder.is_dir() {
             return Ok(folder);
         }
         let message = format!("the configuration folder {} does not exist", folder.display());
-        let hint = format!("check --config-dir and {}", env::CONFIG_DIR);
-        return Err(ConfigError::new(ErrorKind::File, message).hint(hint));
+        let hint = format!("check --config-dir and {variable}");
+        return Err(Problem::of(ProblemKind::File, message).hint(hint));
     }
     let is_tree = |folder: &Path| folder.join("config.yaml").is_file();
     let working = std::env::current_dir().unwrap_or_default();
@@ -33,6 +33,6 @@ pub fn find_root(named: Option<&Path>) -> Result<PathBuf> {
     }
     let message =
         format!("no configuration tree: neither {} nor a folder above it holds config/config.yaml", working.display());
-    Err(ConfigError::new(ErrorKind::File, message)
-        .hint(format!("run inside the repository, or name the tree with --config-dir or {}", env::CONFIG_DIR)))
+    Err(Problem::of(ProblemKind::File, message)
+        .hint(format!("run inside the repository, or name the tree with --config-dir or {variable}")))
 }

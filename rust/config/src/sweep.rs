@@ -2,18 +2,12 @@
 
 mod values;
 
-use crate::{Composed, ConfigError, ErrorKind, Node, Value, compose, error::Result, inspection::check_typed};
+use crate::{Composed, Node, Problem, ProblemKind, Project, Value, compose, problem::Result};
 use std::{collections::BTreeSet, path::Path};
 use values::{Choice, choices};
 
 pub use values::path_to_word;
 pub(crate) use values::word_value;
-
-/// The section's key, and the word with which a single run of a sweep is none any more.
-const PARAMS: &str = "sweep.params";
-const NO_SWEEP: &str = "sweep.params=null";
-const NAME: &str = "experiment.name";
-const RUN_DIR: &str = "logging.run_dir";
 
 /// More runs than this are a mistake.
 const MAX_RUNS: usize = 10_000;
@@ -37,9 +31,9 @@ pub struct SweepRun {
 ///
 /// # Errors
 /// Any mistake in the configuration of any run, or two runs with one directory.
-pub fn sweep(root: &Path, config_name: &str, overrides: &[String]) -> Result<Vec<SweepRun>> {
+pub fn sweep(project: &Project, root: &Path, config_name: &str, overrides: &[String]) -> Result<Vec<SweepRun>> {
     let composed = compose(root, config_name, overrides)?;
-    let Some(params) = params(&composed)? else {
+    let Some(params) = params(project, &composed)? else {
         return Ok(vec![SweepRun { overrides: overrides.to_vec(), suffix: None, composed }]);
     };
     let combinations = product(&params);
@@ -49,18 +43,21 @@ pub fn sweep(root: &Path, config_name: &str, overrides: &[String]) -> Result<Vec
     for (combination, suffix) in combinations.into_iter().zip(suffixes) {
         let mut words = overrides.to_vec();
         words.extend(combination.iter().map(|(key, choice)| format!("{key}={}", choice.text)));
-        words.push(NO_SWEEP.into());
+        words.push(format!("{}=null", project.sweep_params));
         if let Some(suffix) = &suffix {
-            words.extend(compose(root, config_name, &words)?.tree().get(NAME).map(|name| named(name, suffix)));
+            let unnamed = compose(root, config_name, &words)?;
+            words.extend(unnamed.tree().get(project.run_name).map(|name| named(project.run_name, name, suffix)));
         }
         let composed = compose(root, config_name, &words)?;
-        check_typed(&composed)?;
-        if let Some(run_dir) = composed.tree().get(RUN_DIR)
+        (project.check)(&composed)?;
+        if let Some(run_dir) = composed.tree().get(project.run_dir)
             && !run_dirs.insert(run_dir.summary())
         {
-            let message = format!("{RUN_DIR}: two runs of the sweep would write {}", run_dir.summary());
-            let error = ConfigError::new(ErrorKind::Value, message).at(&run_dir.origin);
-            return Err(error.hint("let it hold ${experiment.name}, to which a sweep adds what differs"));
+            let message = format!("{}: two runs of the sweep would write {}", project.run_dir, run_dir.summary());
+            let error = Problem::of(ProblemKind::Value, message).at(&run_dir.origin);
+            return Err(
+                error.hint(format!("let it contain ${{{}}}, to which a sweep adds what differs", project.run_name))
+            );
         }
         runs.push(SweepRun { overrides: words, suffix, composed });
     }
@@ -71,13 +68,13 @@ pub fn sweep(root: &Path, config_name: &str, overrides: &[String]) -> Result<Vec
 ///
 /// # Errors
 /// Values that cannot be swept over.
-pub fn num_runs(composed: &Composed) -> Result<usize> {
-    Ok(params(composed)?.map_or(1, |params| product(&params).len()))
+pub fn num_runs(project: &Project, composed: &Composed) -> Result<usize> {
+    Ok(params(project, composed)?.map_or(1, |params| product(&params).len()))
 }
 
-fn named(name: &Node, suffix: &str) -> String {
+fn named(key: &str, name: &Node, suffix: &str) -> String {
     let name = Value::Str(format!("{}_{suffix}", name.summary()));
-    format!("{NAME}={}", word_value(&Node::new(name, crate::Origin::word(NAME))))
+    format!("{key}={}", word_value(&Node::new(name, crate::Origin::word(key))))
 }
 
 /// Swept keys, each with its values.
@@ -86,15 +83,16 @@ type Params = Vec<(String, Vec<Choice>)>;
 type Combination<'a> = Vec<(&'a str, &'a Choice)>;
 
 /// The section's keys and values; none where there is no sweep.
-fn params(composed: &Composed) -> Result<Option<Params>> {
-    let Some(node) = composed.tree().get(PARAMS) else { return Ok(None) };
+fn params(project: &Project, composed: &Composed) -> Result<Option<Params>> {
+    let key = project.sweep_params;
+    let Some(node) = composed.tree().get(key) else { return Ok(None) };
     let mut params = Vec::new();
     match &node.value {
         Value::Null => return Ok(None),
         Value::Map(_) => collect(node, "", &mut params)?,
         _ => {
-            let message = format!("{PARAMS}: {} where keys with their values belong", node.summary());
-            let error = ConfigError::new(ErrorKind::Type, message).at(&node.origin);
+            let message = format!("{key}: {} where keys with their values belong", node.summary());
+            let error = Problem::of(ProblemKind::Type, message).at(&node.origin);
             return Err(error.hint("write key: [value, value] lines, or null for a single run"));
         }
     }
@@ -103,8 +101,8 @@ fn params(composed: &Composed) -> Result<Option<Params>> {
         _ if params.is_empty() => Ok(None),
         Some(num_runs) if num_runs <= MAX_RUNS => Ok(Some(params)),
         _ => {
-            let message = format!("{PARAMS}: more than {MAX_RUNS} combinations");
-            Err(ConfigError::new(ErrorKind::Value, message).at(&node.origin).hint("sweep over fewer values"))
+            let message = format!("{key}: more than {MAX_RUNS} combinations");
+            Err(Problem::of(ProblemKind::Value, message).at(&node.origin).hint("sweep over fewer values"))
         }
     }
 }

@@ -5,11 +5,11 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use hlrp_config::schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use hlrp_data::{
     FrameSize, Loader, Mixture, Position, Shard, Split,
     lerobot::{Dataset, TableCache},
 };
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use serde_json::json;
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 

@@ -4,7 +4,7 @@
 //! `DatasetReader._get_query_indices`), so that a sample equals `LeRobotDataset[i]` with the same `delta_timestamps`.
 
 use crate::{DataError, LoadError};
-use hlrp_config::schema::{DeltaUnit, RequestConfig};
+use hlrp_schema::{DeltaUnit, RequestConfig};
 
 /// How far an offset in seconds may lie from a whole number of frames (LeRobot's `tolerance_s`), in seconds.
 pub const TOLERANCE_S: f64 = 1e-4;

@@ -66,7 +66,7 @@ fn the_two_splits_share_no_episode_and_lose_none() {
 #[test]
 fn impossible_choices_of_episodes_are_refused() {
     let refuse = |episodes: Option<Vec<u64>>, num_val_episodes| {
-        let config = hlrp_config::schema::SourceConfig { episodes, ..source_config(num_val_episodes) };
+        let config = hlrp_schema::SourceConfig { episodes, ..source_config(num_val_episodes) };
         source("robot", FakeDataset::new(&[10; 4]), &config).err().unwrap().to_string()
     };
     assert!(

@@ -4,8 +4,8 @@
 mod fake;
 
 use fake::{Behaviour, FRAME_BYTES, FakeDataset, SIZE, ids, loader_config, mixture, pixel, source, source_config};
-use hlrp_config::schema::LoaderConfig;
 use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Split};
+use hlrp_schema::LoaderConfig;
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,

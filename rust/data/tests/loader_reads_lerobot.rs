@@ -2,11 +2,11 @@
 #![cfg(feature = "ffmpeg")]
 #![allow(clippy::unwrap_used)]
 
-use hlrp_config::schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use hlrp_data::{
     Batch, DataError, FrameSize, Loader, Mixture, Position, Shard, Split,
     lerobot::{Dataset, TableCache},
 };
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use std::{
     fs,
     path::{Path, PathBuf},

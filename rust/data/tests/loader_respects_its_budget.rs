@@ -4,8 +4,8 @@
 mod fake;
 
 use fake::{Behaviour, FakeDataset, SIZE, loader_config, mixture, source, source_config};
-use hlrp_config::schema::{LoaderConfig, SourceConfig};
 use hlrp_data::{FrameSize, Loader, Mixture, Position, Shard};
+use hlrp_schema::{LoaderConfig, SourceConfig};
 use std::{sync::Arc, thread, time::Duration};
 
 /// Waits until the threads of a loader do nothing any more.

@@ -4,8 +4,8 @@
 mod fake;
 
 use fake::{Behaviour, ids, loader_config, mixture};
-use hlrp_config::schema::LoaderConfig;
 use hlrp_data::{Batch, DataError, LoadError, Loader, Mixture, Position, Shard};
+use hlrp_schema::LoaderConfig;
 use std::{
     sync::{Arc, mpsc},
     thread,

@@ -1,8 +1,8 @@
 //! Offsets, clamping and padding masks are those of LeRobot.
 #![allow(clippy::unwrap_used)]
 
-use hlrp_config::schema::{DeltaUnit, RequestConfig};
 use hlrp_data::{EpisodeSpan, Request};
+use hlrp_schema::{DeltaUnit, RequestConfig};
 use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path};
 

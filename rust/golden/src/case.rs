@@ -1,9 +1,9 @@
 //! One folder of recorded numbers.
 
 use anyhow::Context;
-use hlrp_config::schema::{DecoderConfig, LaqModelConfig, LatentAblation};
 use hlrp_laq::from_lightning_names;
 use hlrp_nn::{Store, read_tensors};
+use hlrp_schema::{DecoderConfig, LaqModelConfig, LatentAblation};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -5,9 +5,10 @@
 
 use anyhow::Result;
 use clap::Parser;
-use hlrp_config::{Composed, ConfigArgs, schema::LaqConfig};
+use hlrp_config::Composed;
 use hlrp_data::{Batch, Position};
 use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
+use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_track::{RunDir, run::RunInfo};
 use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
 use serde_json::json;

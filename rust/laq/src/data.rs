@@ -1,8 +1,8 @@
 //! Frame pairs for the engine.
 
 use crate::LaqError;
-use hlrp_config::schema::LaqConfig;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
+use hlrp_schema::LaqConfig;
 use hlrp_train::LoaderData;
 use std::sync::Arc;
 

@@ -7,8 +7,8 @@ use crate::{
     dims::transformer_config,
     patches::{PatchTokens, unpatchify},
 };
-use hlrp_config::schema::LaqModelConfig;
 use hlrp_nn::{AttendOver, ContinuousPositionBias, Linear, Pass, Scope, Transformer};
+use hlrp_schema::LaqModelConfig;
 use tch::{Kind, Tensor};
 
 /// What every decoder sees.

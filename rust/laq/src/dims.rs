@@ -2,8 +2,8 @@
 
 use crate::LaqError;
 use hlrp_config::Check;
-use hlrp_config::schema::LaqModelConfig;
 use hlrp_nn::TransformerConfig;
+use hlrp_schema::LaqModelConfig;
 
 /// Sizes that follow from a checked configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +32,7 @@ impl Dims {
     /// # Errors
     /// The first key whose value makes no model.
     pub fn new(config: &LaqModelConfig) -> Result<Self, LaqError> {
-        config.check().map_err(|problem| LaqError::Config {
-            key: problem.key,
-            problem: problem.message,
-            hint: problem.hint,
-        })?;
+        config.check().map_err(|problem| problem.inside("model"))?;
         Ok(Self {
             image_size: config.image_size,
             channels: config.channels,

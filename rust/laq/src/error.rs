@@ -5,16 +5,9 @@ use std::path::PathBuf;
 /// An error of this crate. Its text names the key or file and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LaqError {
-    /// A value of the model's configuration makes no model.
-    #[error("model.{key}: {problem}\nhint: {hint}")]
-    Config {
-        /// Key below `model`.
-        key: String,
-        /// What is wrong with its value.
-        problem: String,
-        /// What to do.
-        hint: String,
-    },
+    /// An invalid setting.
+    #[error("{0}")]
+    Problem(#[from] hlrp_config::Problem),
     /// Frames that the model cannot take.
     #[error(
         "frames of shape {found:?} do not fit the model: it needs {expected}\nhint: set data.request.image_deltas to two offsets and let the loader resize to model.image_size"

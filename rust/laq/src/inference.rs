@@ -2,8 +2,8 @@
 
 use crate::patches::unit_frames;
 use crate::{Dims, LaqError, LaqModel, Parts, eval_step};
-use hlrp_config::schema::LaqModelConfig;
 use hlrp_nn::Pass;
+use hlrp_schema::LaqModelConfig;
 use hlrp_train::checkpoint::{Manifest, find, read_weights};
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor, no_grad};

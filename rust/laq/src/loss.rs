@@ -1,7 +1,7 @@
 //! Losses of the decoders and their weights.
 
 use crate::{Encoded, LaqModel, Predictions};
-use hlrp_config::schema::DecoderConfig;
+use hlrp_schema::DecoderConfig;
 use tch::{Kind, Reduction, Tensor};
 
 /// Mean squared errors per decoder, unweighted, float32; none where a decoder does not exist.

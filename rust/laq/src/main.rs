@@ -1,7 +1,8 @@
 //! `hlrp-train-laq`: trains stage 1.
 
-use hlrp_config::schema::LaqConfig;
+use hlrp_config::HintOf;
 use hlrp_laq::{CODE_HISTOGRAM, LaqModel, LaqTask, Parts, RECONSTRUCTIONS, open_pairs};
+use hlrp_schema::LaqConfig;
 use hlrp_train::LoaderData;
 use hlrp_train::program::{Closing, CurvePicture, Program, Setup};
 use std::{path::PathBuf, process::ExitCode};
@@ -26,6 +27,8 @@ impl Program for Laq {
   hlrp train-laq experiment=laq_tiny training.optimizer.lr=3e-4 seed=7
   hlrp train-laq experiment=laq_pixel data.sources.metaworld_mt5.root=/data/mine
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_tiny";
+
+    const HINTS: &'static [HintOf] = hlrp_train::HINTS;
 
     fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
         let data = open_pairs(config, &Setup::report_cache)?;

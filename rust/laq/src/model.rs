@@ -11,8 +11,8 @@ use crate::decoders::{AuxDecoder, DecoderInput, PixelDecoder, decode_tokens, dec
 use crate::dims::transformer_config;
 use crate::patches::PatchTokens;
 use crate::{Dims, LaqError, Quantizer};
-use hlrp_config::schema::LaqModelConfig;
 use hlrp_nn::{AttendOver, ContinuousPositionBias, Pass, Store, Transformer};
+use hlrp_schema::LaqModelConfig;
 use tch::{Device, Tensor};
 
 /// Which parts of a model to build.

@@ -2,8 +2,8 @@
 
 use crate::quantizer::{RefreshSchedule, count_codes, cutoff, is_unused, perplexity};
 use crate::{DecoderLosses, Draws, Encoded, LaqModel, Predictions};
-use hlrp_config::schema::LatentAblation;
 use hlrp_nn::Pass;
+use hlrp_schema::LatentAblation;
 use tch::{Kind, Tensor, no_grad};
 
 /// Result of a training forward pass.

@@ -3,8 +3,8 @@
 use crate::data::ROLE;
 use crate::quantizer::{RefreshSchedule, perplexity};
 use crate::{LaqError, LaqModel, RefreshPlan, TorchDraws, train_step, unit_frames, validation};
-use hlrp_config::schema::{LaqConfig, RequestConfig};
 use hlrp_nn::Pass;
+use hlrp_schema::{LaqConfig, RequestConfig};
 use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
 use tch::Tensor;
 

@@ -173,7 +173,7 @@ fn weights_survive_a_file_and_refuse_another_model() {
     copy.store().load_strict(&tensors).unwrap();
     assert!(same(&eval_step(&copy, &frames).encoded.change_BSQ, &eval_step(&original, &frames).encoded.change_BSQ));
 
-    let wider = model(&hlrp_config::schema::LaqModelConfig { quant_dim: 16, ..config() }, 11);
+    let wider = model(&hlrp_schema::LaqModelConfig { quant_dim: 16, ..config() }, 11);
     let error = wider.store().load_strict(&tensors).unwrap_err().to_string();
     assert!(error.contains("vq.codebooks") && error.contains("[8, 16]"), "{error}");
 }

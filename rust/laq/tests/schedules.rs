@@ -1,8 +1,8 @@
 //! When the codebook is refreshed, and how loss weights warm up.
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use hlrp_config::schema::DecoderConfig;
 use hlrp_laq::{RefreshSchedule, weight_at};
+use hlrp_schema::DecoderConfig;
 
 #[test]
 fn the_default_schedule_refreshes_44_times_in_100000_steps() {

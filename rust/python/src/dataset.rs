@@ -3,8 +3,8 @@
 use crate::compute::compute;
 use crate::failure::Failure;
 use crate::{batch, description};
-use hlrp_config::schema::DataConfig;
 use hlrp_data::{FrameSize, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader};
+use hlrp_schema::DataConfig;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Exponential moving average of the weights.
 
 use crate::{Result, RowReset, TrainError};
-use hlrp_config::schema::EmaConfig;
+use hlrp_schema::EmaConfig;
 use tch::Tensor;
 
 /// Float32 averages of the parameters: `average += (1 - decay) * (weight - average)`, as in `torch.optim.swa_utils`. The first

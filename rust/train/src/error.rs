@@ -125,9 +125,9 @@ pub enum TrainError {
     /// The model failed.
     #[error(transparent)]
     Task(anyhow::Error),
-    /// A configuration cannot be read.
-    #[error(transparent)]
-    Config(#[from] hlrp_config::ConfigError),
+    /// A setting is invalid, or a configuration cannot be read.
+    #[error("{0}")]
+    Problem(#[from] hlrp_config::Problem),
     /// libtorch refused.
     #[error(transparent)]
     Torch(#[from] TorchError),

@@ -13,6 +13,9 @@
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
 #![allow(non_snake_case)] // shape suffixes
 
+/// The error types of this crate and below whose hints a program prints.
+pub const HINTS: &[hlrp_config::HintOf] = &[hlrp_config::hint_of::<hlrp_config::Problem>];
+
 mod batch_stream;
 pub mod checkpoint;
 mod device_batch;

@@ -1,7 +1,7 @@
 //! AdamW over named parameters in two decay groups.
 
 use crate::{Result, RowReset, TrainError};
-use hlrp_config::schema::OptimizerConfig;
+use hlrp_schema::OptimizerConfig;
 use hlrp_torch::{AdamWStep, clear_grads, fused_adamw};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

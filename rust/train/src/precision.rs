@@ -1,7 +1,7 @@
 //! Number format of the forward pass.
 
 use crate::Result;
-use hlrp_config::schema::Precision;
+use hlrp_schema::Precision;
 use hlrp_torch::{Autocast, AutocastDtype};
 use tch::Device;
 

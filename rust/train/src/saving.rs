@@ -6,7 +6,7 @@ use crate::{
     precision,
     recorder::Recorder,
 };
-use hlrp_config::schema::MonitorMode;
+use hlrp_schema::MonitorMode;
 use hlrp_torch::HostToDevice;
 use hlrp_track::RunDir;
 

@@ -1,7 +1,7 @@
 //! Learning rate over time: a pure function of the number of finished optimizer steps.
 
 use crate::{Result, TrainError};
-use hlrp_config::schema::{SchedulerConfig, SchedulerType};
+use hlrp_schema::{SchedulerConfig, SchedulerType};
 use std::f64::consts::PI;
 
 /// Smallest share of the base rate at which a warm-up starts.

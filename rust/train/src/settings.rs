@@ -1,10 +1,8 @@
 //! What a run is told.
 
 use crate::{Result, TrainError, gradient};
-use hlrp_config::{
-    Composed,
-    schema::{Precision, TrainingConfig, ValidationConfig},
-};
+use hlrp_config::Composed;
+use hlrp_schema::{Precision, TrainingConfig, ValidationConfig};
 use std::path::PathBuf;
 use tch::Device;
 

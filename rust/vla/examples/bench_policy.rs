@@ -5,9 +5,9 @@
 #![allow(non_snake_case, clippy::print_stdout, missing_docs, reason = "a program")]
 
 use anyhow::{Context, Result};
-use hlrp_config::schema::OptimizerConfig;
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Store, read_tensors};
+use hlrp_schema::OptimizerConfig;
 use hlrp_torch::{Autocast, AutocastDtype};
 use hlrp_train::{Optimizer, norm_and_clip};
 use hlrp_vla::{

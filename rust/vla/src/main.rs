@@ -1,6 +1,7 @@
 //! `hlrp-train-vla`: trains stage 2.
 
-use hlrp_config::schema::VlaConfig;
+use hlrp_config::HintOf;
+use hlrp_schema::VlaConfig;
 use hlrp_train::LoaderData;
 use hlrp_train::program::{Closing, CurvePicture, Program, RowText, Setup};
 use hlrp_vla::{CHUNKS, SAMPLES, VlaTask};
@@ -26,6 +27,8 @@ impl Program for Vla {
   hlrp train-vla experiment=vla_tiny model.mode=actions                    real actions alone; no teacher
   hlrp train-vla experiment=vla_smolvla model.laq.checkpoint=runs/LAQ_RUN model.backbone.path=/models/SmolVLM2-500M
   hlrp train-vla --resume runs/2026-01-31_12-00-00_vla_tiny";
+
+    const HINTS: &'static [HintOf] = hlrp_train::HINTS;
 
     fn prepare(config: &VlaConfig, setup: &Setup) -> anyhow::Result<(VlaTask, LoaderData)> {
         hlrp_vla::prepare(config, setup.device, setup.overwrites_weights, &Setup::report_cache)

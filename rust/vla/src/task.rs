@@ -5,8 +5,8 @@ use crate::{
     Artifact, Description, LatentTarget, Objective, Observation, Present, Processor, Provenance, Targets, Teacher,
     TorchFlowDraws, VlaError, VlaModel, validation,
 };
-use hlrp_config::schema::VlaConfig;
 use hlrp_nn::Pass;
+use hlrp_schema::VlaConfig;
 use hlrp_track::fs::OnExisting;
 use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Task, Validation, ValidationContext};
 use serde_json::json;

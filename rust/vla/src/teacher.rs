@@ -130,7 +130,7 @@ const HINT: &str = "give a checkpoint folder or run directory of `hlrp train-laq
 
 /// The cause with `path` once, and with one hint: its own where a checkpoint is damaged and it knows a whole one.
 fn unreadable(path: &Path, error: &anyhow::Error) -> VlaError {
-    let text = error_text(error.as_ref());
+    let text = error_text(error.as_ref(), hlrp_train::HINTS);
     let (problem, own_hint) = text.split_once("\nhint: ").unwrap_or((&text, HINT));
     let is_damaged = matches!(error.downcast_ref(), Some(TrainError::Damaged { .. }));
     let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(problem);

@@ -1,8 +1,10 @@
 //! One function for each line of the report.
 
 use super::report::Finding;
+use crate::HINTS;
 use crate::programs::{DATA, TRAIN_LAQ};
-use hlrp_config::{ConfigArgs, ConfigError, find_root, schema::LaqConfig};
+use hlrp_config::Problem;
+use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_track::{
     console::error_text,
     fs::{check_free, free_bytes},
@@ -24,10 +26,10 @@ pub(super) fn directory() -> Finding {
 }
 
 /// The root of the configuration tree, and what it says about this machine.
-pub(super) type Config = Result<(PathBuf, LaqConfig), ConfigError>;
+pub(super) type Config = Result<(PathBuf, LaqConfig), Problem>;
 
 pub(super) fn read_config(config: &ConfigArgs) -> Config {
-    Ok((find_root(config.config_dir.as_deref())?, config.compose()?.extract()?))
+    Ok((config.root()?, config.compose()?.extract()?))
 }
 
 pub(super) fn place(config: &Config) -> Finding {
@@ -75,7 +77,7 @@ pub(super) fn gpu(gpus: &Gpus) -> Finding {
 pub(super) fn libtorch(gpus: &Gpus) -> Finding {
     let facts = match TRAIN_LAQ.ask("--version-json") {
         Ok(facts) => facts,
-        Err(error) => return Finding::problem("libtorch", &error_text(error.as_ref())),
+        Err(error) => return Finding::problem("libtorch", &error_text(error.as_ref(), HINTS)),
     };
     let version = facts["libtorch"].as_str().unwrap_or("of unknown version");
     let num_devices = facts["num_cuda_devices"].as_u64().unwrap_or(0);
@@ -97,7 +99,7 @@ pub(super) fn libtorch(gpus: &Gpus) -> Finding {
 pub(super) fn ffmpeg() -> Finding {
     let facts = match DATA.ask("ffmpeg-info") {
         Ok(facts) => facts,
-        Err(error) => return Finding::problem("ffmpeg", &error_text(error.as_ref())),
+        Err(error) => return Finding::problem("ffmpeg", &error_text(error.as_ref(), HINTS)),
     };
     let Some(version) = facts["ffmpeg"].as_str() else {
         return Finding::note("ffmpeg", "none: this build reads frame caches and embedded images only", None);
@@ -122,7 +124,7 @@ pub(super) fn ffmpeg() -> Finding {
 pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
     let (root, LaqConfig { paths, logging, .. }) = match config {
         Ok(found) => found,
-        Err(error) => return vec![Finding::problem("config", &error_text(error))],
+        Err(error) => return vec![Finding::problem("config", &error_text(error, HINTS))],
     };
     let disk = |name, path: &Path| {
         let floor = logging.min_free_gb;

@@ -5,7 +5,7 @@ mod report;
 
 use anyhow::Result;
 use clap::Args;
-use hlrp_config::ConfigArgs;
+use hlrp_schema::ConfigArgs;
 use hlrp_track::console;
 use report::Report;
 use std::process::ExitCode;

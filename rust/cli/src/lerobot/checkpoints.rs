@@ -2,7 +2,7 @@
 
 use crate::mistake::Mistake;
 use anyhow::{Context, Result, anyhow};
-use hlrp_config::is_hub_name;
+use hlrp_schema::is_hub_name;
 use serde_json::Value;
 use std::{
     fs,

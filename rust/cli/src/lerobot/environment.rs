@@ -2,7 +2,7 @@
 
 use super::flags;
 use crate::programs::waiting;
-use hlrp_config::schema::PassedOn;
+use hlrp_schema::PassedOn;
 use std::collections::BTreeMap;
 
 /// Whether Python buffers what it prints.

@@ -1,6 +1,6 @@
 //! Flags of `lerobot-train` and `lerobot-eval`, as LeRobot 0.6 calls them.
 
-use hlrp_config::schema::{LerobotConfig, LerobotEvalConfig, PassedOn};
+use hlrp_schema::{LerobotConfig, LerobotEvalConfig, PassedOn};
 use serde_json::Value;
 use std::path::Path;
 

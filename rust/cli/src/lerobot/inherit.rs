@@ -3,7 +3,7 @@
 use super::flags::text;
 use crate::mistake::Mistake;
 use anyhow::{Context, Result};
-use hlrp_config::schema::{LerobotEvalConfig, PassedOn};
+use hlrp_schema::{LerobotEvalConfig, PassedOn};
 use serde_json::Value;
 use std::{fs, path::Path};
 

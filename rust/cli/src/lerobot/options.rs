@@ -2,7 +2,8 @@
 
 use super::flags::changeable_on_resume;
 use clap::Args;
-use hlrp_config::{Composed, ConfigArgs, ConfigError, from_resolved};
+use hlrp_config::{Composed, Problem, from_resolved};
+use hlrp_schema::ConfigArgs;
 use std::path::PathBuf;
 
 /// The configuration of a run, in its directory.
@@ -82,7 +83,7 @@ impl TrainOptions {
     ///
     /// # Errors
     /// A mistake in the tree or in an override.
-    pub(super) fn compose(&self) -> Result<Composed, ConfigError> {
+    pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
             Some(run_dir) => from_resolved(&run_dir.join(CONFIG), &self.config.overrides),
             None => self.config.compose(),

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{child::Invocation, mistake::Mistake};
 use anyhow::{Result, anyhow};
-use hlrp_config::{Composed, Difference, diff, from_resolved, schema::LerobotTrainConfig};
+use hlrp_config::{Composed, Difference, diff, from_resolved};
+use hlrp_schema::LerobotTrainConfig;
 use hlrp_track::{
     RunDir,
     run::{Artifact, Manifest, RunInfo, RunStatus},

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::child::Invocation;
 use anyhow::{Result, bail};
-use hlrp_config::schema::{LogLevel, PassedOn};
+use hlrp_schema::{LogLevel, PassedOn};
 use hlrp_track::host;
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
 

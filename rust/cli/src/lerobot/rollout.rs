@@ -9,7 +9,9 @@ use super::{
 };
 use crate::child::{self, Ended, Signals, Tee};
 use anyhow::Result;
-use hlrp_config::{Composed, schema::RolloutConfig};
+use hlrp_config::Composed;
+use hlrp_schema::RolloutConfig;
+use hlrp_schema::StageConfig;
 use hlrp_track::{
     RunDir, console,
     fs::ensure_free,
@@ -30,7 +32,7 @@ const NAME: &str = "hlrp rollout-lerobot";
 /// goes on.
 pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     let composed = options.config.compose()?;
-    let config: RolloutConfig = composed.extract_run()?;
+    let config: RolloutConfig = RolloutConfig::of_run(&composed)?;
     if options.common.print_config {
         console::print(&composed.to_yaml());
         return Ok(ExitCode::SUCCESS);

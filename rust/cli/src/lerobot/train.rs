@@ -8,9 +8,11 @@ use super::{
     prepare,
     training_log::TrainingLog,
 };
+use crate::HINTS;
 use crate::child::{self, EXIT_INTERRUPTED, Ended, Signals, Tee};
 use anyhow::{Result, anyhow};
-use hlrp_config::schema::LerobotTrainConfig;
+use hlrp_schema::LerobotTrainConfig;
+use hlrp_schema::StageConfig;
 use hlrp_track::{
     RunDir, console,
     fs::ensure_free,
@@ -31,7 +33,7 @@ pub(super) const NAME: &str = "hlrp train-lerobot";
 /// goes on.
 pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     let composed = options.compose()?;
-    let config: LerobotTrainConfig = composed.extract_run()?;
+    let config: LerobotTrainConfig = LerobotTrainConfig::of_run(&composed)?;
     if options.common.print_config {
         console::print(&composed.to_yaml());
         return Ok(ExitCode::SUCCESS);
@@ -138,6 +140,6 @@ pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path, log_start: usi
     }
     let place = if reason.is_some() { "everything that it printed is" } else { "its last lines say why, above and" };
     text.push_str(&format!("\nhint: {place} in {}", log.display()));
-    console::report_error(anyhow!(text).as_ref());
+    console::report_error(anyhow!(text).as_ref(), HINTS);
     Ok(ExitCode::from(if ended.code == 0 { EXIT_INTERRUPTED } else { ended.code }))
 }

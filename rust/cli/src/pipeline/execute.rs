@@ -7,7 +7,7 @@ use super::{
 };
 use crate::child::{self, Ended, Invocation, Signals};
 use anyhow::Result;
-use hlrp_config::schema::{ArtifactChoice, Stage};
+use hlrp_schema::{ArtifactChoice, Stage};
 use hlrp_track::run::{Manifest, RunStatus};
 use std::{
     collections::BTreeMap,

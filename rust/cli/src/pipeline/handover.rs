@@ -2,10 +2,8 @@
 
 use super::{state::State, steps::Step};
 use anyhow::{Result, anyhow};
-use hlrp_config::{
-    Composed, path_to_word,
-    schema::{ArtifactChoice, Stage, start_of_policy},
-};
+use hlrp_config::{Composed, path_to_word};
+use hlrp_schema::{ArtifactChoice, Stage, start_of_policy};
 use std::path::{Path, PathBuf};
 
 /// Artifacts of stage 2.

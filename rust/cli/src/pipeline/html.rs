@@ -3,7 +3,7 @@
 use super::summary::{Report, StepReport, clock};
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use hlrp_config::schema::ExperimentConfig;
+use hlrp_schema::ExperimentConfig;
 use hlrp_track::fs::write_atomic;
 use std::{
     fmt::Write,

@@ -22,13 +22,16 @@ mod tree;
 
 pub(crate) use options::PipelineOptions;
 
+use crate::HINTS;
 use crate::{
     child::{EXIT_INTERRUPTED, Signals},
     mistake::Mistake,
 };
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
-use hlrp_config::{Composed, from_resolved, schema::PipelineConfig};
+use hlrp_config::{Composed, from_resolved};
+use hlrp_schema::PipelineConfig;
+use hlrp_schema::StageConfig;
 use hlrp_track::{
     RunDir, console,
     fs::ensure_free,
@@ -53,7 +56,7 @@ const NAME: &str = "hlrp pipeline";
 /// exit code goes on.
 pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
-    let config: PipelineConfig = composed.extract_run()?;
+    let config: PipelineConfig = PipelineConfig::of_run(&composed)?;
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
     let former = State::read(&run_path)?;
     let kept = former.as_ref().filter(|_| options.resume.is_some());
@@ -147,11 +150,11 @@ fn finish(
             let log = Some(of_step.join("unified.log")).filter(|log| log.is_file());
             let place = log.map_or_else(|| "what it printed above".to_owned(), |log| log.display().to_string());
             let hint = format!("{place} says why; mend it and continue with: {again}");
-            console::report_error(&Mistake::new(reason, hint));
+            console::report_error(&Mistake::new(reason, hint), HINTS);
             Ok(ExitCode::from(code))
         }
         Err(error) => {
-            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref()) })?;
+            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref(), HINTS) })?;
             Err(error)
         }
     }

@@ -1,7 +1,7 @@
 //! The command line; its comments are the help.
 
 use clap::Args;
-use hlrp_config::ConfigArgs;
+use hlrp_schema::ConfigArgs;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\

@@ -1,6 +1,7 @@
 //! What every step has in common with the pipeline.
 
-use hlrp_config::{Composed, Source, schema::PipelineConfig, word_key};
+use hlrp_config::{Composed, Source, word_key};
+use hlrp_schema::PipelineConfig;
 
 /// Keys and sections whose values are the pipeline's only where it sets them; else each step has its own.
 const WHERE_SET: [&str; 3] = ["cluster", "precision", "logging.level"];

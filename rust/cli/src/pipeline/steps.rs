@@ -7,7 +7,7 @@ use super::{
 };
 use crate::mistake::Mistake;
 use anyhow::{Context, Result};
-use hlrp_config::schema::{ArtifactChoice, PipelineConfig, Stage, StepConfig};
+use hlrp_schema::{ArtifactChoice, PipelineConfig, Stage, StepConfig};
 use std::path::Path;
 
 /// One step.

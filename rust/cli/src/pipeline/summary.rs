@@ -3,7 +3,7 @@
 use super::{state::State, steps::Step};
 use crate::lerobot::read_results;
 use anyhow::Result;
-use hlrp_config::schema::Stage;
+use hlrp_schema::Stage;
 use hlrp_track::{
     fs::write_atomic,
     metrics::{FILE_NAME as METRICS, MetricsRow, read_metrics},

@@ -1,7 +1,8 @@
 //! The configuration tree that the steps are composed from: here, and again by each step.
 
 use anyhow::{Context, Result};
-use hlrp_config::{Composed, ConfigArgs, PRIMARY, compose, env, find_root};
+use hlrp_config::{Composed, compose, find_root};
+use hlrp_schema::{ConfigArgs, PRIMARY, PROJECT};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -23,12 +24,15 @@ impl Tree {
     /// There is none.
     pub(super) fn find(config: &ConfigArgs, former: Option<Self>) -> Result<Self> {
         if let Some(former) = former.filter(|tree| tree.is_named && config.config_dir.is_none()) {
-            return Ok(Self { config_dir: find_root(Some(&former.config_dir))?, ..former });
+            return Ok(Self {
+                config_dir: find_root(Some(&former.config_dir), PROJECT.config_dir_variable)?,
+                ..former
+            });
         }
         let is_named = config.config_dir.is_some()
-            || std::env::var_os(env::CONFIG_DIR).is_some_and(|value| !value.is_empty())
+            || std::env::var_os(PROJECT.config_dir_variable).is_some_and(|value| !value.is_empty())
             || config.config_name != PRIMARY;
-        let found = find_root(config.config_dir.as_deref())?;
+        let found = config.root()?;
         let config_dir = if is_named {
             found.canonicalize().with_context(|| format!("cannot read {}", found.display()))?
         } else {

@@ -2,9 +2,9 @@
 
 use super::entry::{Chosen, Entry, Target};
 use crate::{
-    ConfigError, ErrorKind, Origin, Source, Value,
-    error::Result,
+    Origin, Problem, ProblemKind, Source, Value,
     overrides::{Action, Override},
+    problem::Result,
     repository::Repository,
     suggest,
 };
@@ -64,7 +64,7 @@ impl Choices {
             (Action::Force, _) => {
                 let message = format!("'{}': a group cannot be forced", word.word);
                 let hint = format!("+{} adds it, {} changes it", &word.word[2..], &word.word[2..]);
-                return Err(ConfigError::new(ErrorKind::Defaults, message).hint(hint));
+                return Err(Problem::of(ProblemKind::Defaults, message).hint(hint));
             }
             (Action::Delete, options) => {
                 let option = match (&word.value, options) {
@@ -144,7 +144,7 @@ impl Choices {
                     }
                     _ => format!("the later entry must read 'override {key}: {}'", text(&option)),
                 };
-                Err(ConfigError::new(ErrorKind::Defaults, message).at(&entry.origin).hint(hint))
+                Err(Problem::of(ProblemKind::Defaults, message).at(&entry.origin).hint(hint))
             }
             _ => {
                 self.known.insert(key, option);
@@ -170,7 +170,7 @@ impl Choices {
                 (None, []) => "an 'override' entry changes a group that another list chooses".into(),
             };
             let message = format!("no defaults list chooses an option for '{key}', so it cannot be changed");
-            return Err(ConfigError::new(ErrorKind::Defaults, message).at(&choice.origin).hint(hint));
+            return Err(Problem::of(ProblemKind::Defaults, message).at(&choice.origin).hint(hint));
         }
         match self.deleted.values().find(|deletion| !deletion.used) {
             None => Ok(()),
@@ -178,13 +178,13 @@ impl Choices {
                 let message = format!("'{}' removes nothing: no defaults list chooses it", deletion.word);
                 let keys: Vec<&str> = self.known.keys().map(String::as_str).collect();
                 let hint = format!("groups with a choice: {}", keys.join(", "));
-                Err(ConfigError::new(ErrorKind::Defaults, message).hint(hint))
+                Err(Problem::of(ProblemKind::Defaults, message).hint(hint))
             }
         }
     }
 }
 
-fn not_an_option(word: &Override) -> ConfigError {
+fn not_an_option(word: &Override) -> Problem {
     let message = format!("'{}': an option of group '{}' is a word or a list of words", word.word, word.key);
     let hint = match &word.value {
         Some(value) if !matches!(value, Value::List(_) | Value::Null) => {
@@ -192,5 +192,5 @@ fn not_an_option(word: &Override) -> ConfigError {
         }
         _ => format!("~{} removes the group", word.key),
     };
-    ConfigError::new(ErrorKind::Defaults, message).hint(hint)
+    Problem::of(ProblemKind::Defaults, message).hint(hint)
 }

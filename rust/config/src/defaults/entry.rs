@@ -1,6 +1,6 @@
 //! One entry of a `defaults` list.
 
-use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result};
+use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result};
 
 /// What an entry names.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +55,7 @@ impl Entry {
     /// Reads an item of a `defaults` list.
     pub(crate) fn read(item: &Node) -> Result<Self> {
         let wrong = |message: String| {
-            let error = ConfigError::new(ErrorKind::Defaults, message).at(&item.origin);
+            let error = Problem::of(ProblemKind::Defaults, message).at(&item.origin);
             error.hint("a defaults list holds '_self_', 'file', 'group: option', 'optional group: option' or 'override group: option'")
         };
         let (words, options) = match &item.value {
@@ -71,7 +71,7 @@ impl Entry {
                 "the defaults entry '{}' holds a reference; the files must be known before values are",
                 item.summary()
             );
-            return Err(ConfigError::new(ErrorKind::Defaults, message).at(&item.origin).hint("name the option"));
+            return Err(Problem::of(ProblemKind::Defaults, message).at(&item.origin).hint("name the option"));
         }
         if words == "_self_" && options.is_none() {
             return Ok(Self::new(Target::Own, item.origin.clone()));

@@ -4,7 +4,7 @@ use super::{
     choices::Choices,
     entry::{Chosen, Entry, Target},
 };
-use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result, repository::Repository};
+use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result, repository::Repository};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// A file to merge.
@@ -31,9 +31,7 @@ pub(crate) fn expand(repository: &Repository, primary: &str, choices: &mut Choic
     for leaf in &leaves {
         if let Some(key) = leaf.choice_key.as_ref().filter(|key| !seen.insert((*key).clone())) {
             let message = format!("'{key}' is chosen twice in the final list of files");
-            return Err(ConfigError::new(ErrorKind::Defaults, message)
-                .at(&leaf.origin)
-                .hint("keep one of the entries"));
+            return Err(Problem::of(ProblemKind::Defaults, message).at(&leaf.origin).hint("keep one of the entries"));
         }
     }
     Ok(leaves.into_iter().rev().map(|leaf| leaf.included).collect())
@@ -70,7 +68,7 @@ impl Expansion<'_> {
         };
         if let Some(start) = self.stack.iter().position(|open| *open == file) {
             let chain = [&self.stack[start..], std::slice::from_ref(&file)].concat().join(" -> ");
-            let error = ConfigError::new(ErrorKind::Defaults, format!("defaults lists include each other: {chain}"));
+            let error = Problem::of(ProblemKind::Defaults, format!("defaults lists include each other: {chain}"));
             return Err(error.at(&entry.origin).hint("remove one of these entries"));
         }
         let package = entry.final_package(document.package.as_deref());
@@ -131,21 +129,21 @@ impl Expansion<'_> {
                 }
             } else if let Some(before) = seen.filter(|_| !entry.is_appended) {
                 let message = format!("'override {}' stands before another entry", before.choice_key());
-                let error = ConfigError::new(ErrorKind::Defaults, message).at(&before.origin);
+                let error = Problem::of(ProblemKind::Defaults, message).at(&before.origin);
                 return Err(error.hint("move the overrides to the end of the list"));
             }
         }
         Ok(())
     }
 
-    fn must_choose(&self, entry: &Entry) -> ConfigError {
+    fn must_choose(&self, entry: &Entry) -> Problem {
         let key = entry.choice_key();
         let options = self.repository.options(&entry.group_path()).join(" | ");
-        let error = ConfigError::new(ErrorKind::Defaults, format!("no option is chosen for '{key}'")).at(&entry.origin);
+        let error = Problem::of(ProblemKind::Defaults, format!("no option is chosen for '{key}'")).at(&entry.origin);
         error.hint(format!("add {key}=OPTION with one of: {options}"))
     }
 
-    fn not_found(&self, entry: &Entry, file: &str, is_primary: bool) -> ConfigError {
+    fn not_found(&self, entry: &Entry, file: &str, is_primary: bool) -> Problem {
         let path = self.repository.file(file);
         let message = match &entry.target {
             _ if is_primary => format!("there is no primary file {}", path.display()),
@@ -155,7 +153,7 @@ impl Expansion<'_> {
             }
             _ => format!("there is no file {}", path.display()),
         };
-        let error = ConfigError::new(ErrorKind::File, message).hint(self.repository.options_hint(file));
+        let error = Problem::of(ProblemKind::File, message).hint(self.repository.options_hint(file));
         if is_primary { error } else { error.at(&entry.origin) }
     }
 }
@@ -166,7 +164,7 @@ fn read_list(root: &Node) -> Result<Vec<Entry>> {
         None => Ok(Vec::new()),
         Some((Value::List(items), _)) => items.iter().map(Entry::read).collect(),
         Some((_, origin)) => {
-            let error = ConfigError::new(ErrorKind::Defaults, "'defaults' is not a list").at(origin);
+            let error = Problem::of(ProblemKind::Defaults, "'defaults' is not a list").at(origin);
             Err(error.hint("write '- group: option' lines below it"))
         }
     }
@@ -180,9 +178,7 @@ fn complete(list: &mut Vec<Entry>, file: &str, origin: &Origin) -> Result<()> {
             Ok(())
         }
         0 | 1 => Ok(()),
-        _ => {
-            Err(ConfigError::new(ErrorKind::Defaults, format!("'_self_' appears twice in the defaults list of {file}"))
-                .hint("keep one"))
-        }
+        _ => Err(Problem::of(ProblemKind::Defaults, format!("'_self_' appears twice in the defaults list of {file}"))
+            .hint("keep one")),
     }
 }

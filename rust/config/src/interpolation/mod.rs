@@ -10,7 +10,7 @@ mod resolvers;
 pub(crate) use parse::escape;
 pub(crate) use resolve::Resolver;
 
-use crate::{ConfigError, ErrorKind, Node, Value, error::Result};
+use crate::{Node, Problem, ProblemKind, Value, problem::Result};
 
 /// Checks that all references below a node can be read.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn check(node: &Node) -> Result<()> {
     }
 }
 
-fn unreadable(text: &str, reason: &str) -> ConfigError {
-    let error = ConfigError::new(ErrorKind::Interpolation, format!("cannot read '{text}': {reason}"));
+fn unreadable(text: &str, reason: &str) -> Problem {
+    let error = Problem::of(ProblemKind::Interpolation, format!("cannot read '{text}': {reason}"));
     error.hint("references read ${a.b} or ${resolver:argument}; write \\${ for a plain ${")
 }

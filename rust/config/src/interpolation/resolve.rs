@@ -4,7 +4,7 @@ use super::{
     parse::{Argument, Part, Reference, parse},
     resolvers,
 };
-use crate::{ConfigError, ErrorKind, Node, Value, apply, error::Result, node::join, overrides::typed_value, python};
+use crate::{Node, Problem, ProblemKind, Value, apply, node::join, overrides::typed_value, problem::Result, python};
 use std::{borrow::Cow, cell::RefCell};
 
 /// Stands in a path for a dot that belongs to a key, as in `training.optimizer.lr: [1, 2]` below `sweep.params`; in a
@@ -90,7 +90,7 @@ impl<'a> Resolver<'a> {
             let mut chain = self.stack.borrow()[start..].to_vec();
             chain.push(path.to_string());
             let message = format!("references in a circle: {}", chain.join(" -> "));
-            let error = ConfigError::new(ErrorKind::Interpolation, message).at(&node.origin);
+            let error = Problem::of(ProblemKind::Interpolation, message).at(&node.origin);
             return Err(error.hint("set one of these keys to a value"));
         }
         self.stack.borrow_mut().push(path.to_string());
@@ -122,7 +122,7 @@ impl<'a> Resolver<'a> {
                         let value = Node::new(value, self.root.origin.clone()).summary();
                         let message = format!("{path}: the reference {} inside text is {value}", describe(reference));
                         let hint = "set what it names to text or a number, or make the reference the whole value";
-                        return Err(ConfigError::new(ErrorKind::Interpolation, message).hint(hint));
+                        return Err(Problem::of(ProblemKind::Interpolation, message).hint(hint));
                     }
                 },
             }
@@ -150,20 +150,20 @@ impl<'a> Resolver<'a> {
     /// What a path names, seen from the value at `path`.
     fn named(&self, target: &str, path: &str, reference: &Reference) -> Result<Value> {
         let absolute = absolute(target, path);
-        let unresolved = |kind, message: String| ConfigError::new(kind, format!("{path}: {message}"));
+        let unresolved = |kind, message: String| Problem::of(kind, format!("{path}: {message}"));
         let Some(absolute) = absolute else {
-            let error = unresolved(ErrorKind::Interpolation, format!("{} leads above the root", describe(reference)));
+            let error = unresolved(ProblemKind::Interpolation, format!("{} leads above the root", describe(reference)));
             return Err(error.hint("use fewer dots"));
         };
         let found = if absolute.is_empty() { Some(self.tree()?) } else { self.select(&absolute)? };
         match found {
             Some(node) if node.is_missing() => {
                 let message = format!("'{absolute}', which {} names, must be set", describe(reference));
-                Err(unresolved(ErrorKind::MissingKey, message).hint(format!("add {absolute}=...")))
+                Err(unresolved(ProblemKind::MissingKey, message).hint(format!("add {absolute}=...")))
             }
             Some(node) => Ok(node.value),
             None => {
-                let error = unresolved(ErrorKind::Interpolation, format!("{} names no key", describe(reference)));
+                let error = unresolved(ProblemKind::Interpolation, format!("{} names no key", describe(reference)));
                 let hint = apply::similar_key(self.root, &absolute);
                 Err(error.hint(hint.unwrap_or_else(|| format!("set {absolute}, or correct the reference"))))
             }

@@ -1,6 +1,6 @@
 //! The resolvers: `now`, `oc.env`, and (in `resolve`, because it needs the tree) `oc.select`.
 
-use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result};
+use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result};
 use jiff::Zoned;
 use std::{env, sync::LazyLock};
 
@@ -15,14 +15,14 @@ pub(super) fn call(name: &str, arguments: &[Value], path: &str) -> Result<Value>
         "now" => now(arguments, path),
         "oc.env" => variable(arguments, path),
         _ => {
-            let error = ConfigError::new(ErrorKind::Interpolation, format!("{path}: there is no resolver '{name}'"));
+            let error = Problem::of(ProblemKind::Interpolation, format!("{path}: there is no resolver '{name}'"));
             Err(error.hint(format!("resolvers: {}", NAMES.join(", "))))
         }
     }
 }
 
-pub(super) fn wrong_arguments(path: &str, name: &str, wanted: &str) -> ConfigError {
-    let error = ConfigError::new(ErrorKind::Interpolation, format!("{path}: wrong arguments for ${{{name}:...}}"));
+pub(super) fn wrong_arguments(path: &str, name: &str, wanted: &str) -> Problem {
+    let error = Problem::of(ProblemKind::Interpolation, format!("{path}: wrong arguments for ${{{name}:...}}"));
     error.hint(format!("it takes {wanted}"))
 }
 
@@ -35,7 +35,7 @@ fn now(arguments: &[Value], path: &str) -> Result<Value> {
         Ok(text) => Ok(Value::Str(text)),
         Err(error) => {
             let message = format!("{path}: '{format}' is not a time format: {error}");
-            Err(ConfigError::new(ErrorKind::Interpolation, message).hint("for example %Y-%m-%d_%H-%M-%S"))
+            Err(Problem::of(ProblemKind::Interpolation, message).hint("for example %Y-%m-%d_%H-%M-%S"))
         }
     }
 }
@@ -59,11 +59,11 @@ fn variable(arguments: &[Value], path: &str) -> Result<Value> {
         (Err(env::VarError::NotPresent), None) => {
             let message = format!("{path}: the environment variable {name} is not set");
             let hint = format!("set it, or give a default: ${{oc.env:{name},default}}");
-            Err(ConfigError::new(ErrorKind::Interpolation, message).hint(hint))
+            Err(Problem::of(ProblemKind::Interpolation, message).hint(hint))
         }
         (Err(env::VarError::NotUnicode(_)), _) => {
             let message = format!("{path}: the environment variable {name} is not UTF-8");
-            Err(ConfigError::new(ErrorKind::Interpolation, message).hint("set it to plain text"))
+            Err(Problem::of(ProblemKind::Interpolation, message).hint("set it to plain text"))
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     cast::cast,
     lexer::{Kind, Token, tokens},
 };
-use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result, interpolation};
+use crate::{Node, Origin, Problem, ProblemKind, Value, interpolation, problem::Result};
 use indexmap::IndexMap;
 use regex_lite::Regex;
 use std::sync::LazyLock;
@@ -38,12 +38,12 @@ pub(crate) fn parse(word: &str) -> Result<Override> {
         Some((key, text)) => (key, Some(text)),
         None if action == Action::Delete => (rest, None),
         None => {
-            let error = ConfigError::new(ErrorKind::Syntax, format!("'{word}' is not an override: it has no '='"));
+            let error = Problem::of(ProblemKind::Syntax, format!("'{word}' is not an override: it has no '='"));
             return Err(error.hint("write key=value, +key=value, ++key=value, ~key or group=option"));
         }
     };
     let Some(found) = KEY.captures(key) else {
-        let error = ConfigError::new(ErrorKind::Syntax, format!("'{key}' in '{word}' is not a key"));
+        let error = Problem::of(ProblemKind::Syntax, format!("'{key}' in '{word}' is not a key"));
         return Err(error.hint("a key is a dotted path (a.b.c), a group (a/b) or group@package"));
     };
     let part = |name| found.name(name).map(|part| part.as_str().to_string());
@@ -60,7 +60,7 @@ pub(crate) fn parse(word: &str) -> Result<Override> {
 
 fn parse_value(text: &str, word: &str) -> Result<Value> {
     value_or_reason(text, &Origin::word(word)).map_err(|reason| {
-        let error = ConfigError::new(ErrorKind::Syntax, format!("cannot read the value of '{word}': {}", reason.0));
+        let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{word}': {}", reason.0));
         error.hint(reason.1.unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()))
     })
 }

@@ -1,10 +1,9 @@
 //! The values of one swept key, and how each is written in a word of the command line.
 
 use crate::{
-    ConfigError, ErrorKind, Node, Origin, Value,
-    error::Result,
-    interpolation,
+    Node, Origin, Problem, ProblemKind, Value, interpolation,
     overrides::{split_commas, typed_value},
+    problem::Result,
     python,
 };
 use std::path::Path;
@@ -45,8 +44,8 @@ pub(super) fn choices(key: &str, node: &Node) -> Result<Vec<Choice>> {
         _ => vec![word_value(node)],
     };
     if texts.is_empty() || texts.iter().any(String::is_empty) {
-        let message = format!("sweep.params: '{key}' has {} value", if texts.is_empty() { "no" } else { "an empty" });
-        let error = ConfigError::new(ErrorKind::Value, message).at(&node.origin);
+        let message = format!("'{key}' has {} value to sweep over", if texts.is_empty() { "no" } else { "an empty" });
+        let error = Problem::of(ProblemKind::Value, message).at(&node.origin);
         return Err(error.hint(format!("write {key}: [value, value]")));
     }
     Ok(texts.into_iter().map(|text| Choice { text }).collect())

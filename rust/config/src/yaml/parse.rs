@@ -1,7 +1,7 @@
 //! A YAML document as a tree in which every value knows its line.
 
 use super::scalar;
-use crate::{ConfigError, ErrorKind, Node, Origin, Value, error::Result};
+use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result};
 use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc};
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
                 let origin = Origin::file(self.path, error.marker().line());
                 let tab = error.info().contains("tab");
                 let message = format!("not YAML: {}", error.info());
-                Err(ConfigError::new(ErrorKind::Syntax, message).at(&origin).hint(if tab {
+                Err(Problem::of(ProblemKind::Syntax, message).at(&origin).hint(if tab {
                     "indent with spaces"
                 } else {
                     "check quotes, brackets and indentation there"
@@ -78,8 +78,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn error(&self, span: &Span, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(ErrorKind::Syntax, message).at(&Origin::file(self.path, span.start.line()))
+    fn error(&self, span: &Span, message: impl Into<String>) -> Problem {
+        Problem::of(ProblemKind::Syntax, message).at(&Origin::file(self.path, span.start.line()))
     }
 
     fn node(&mut self, event: Event<'a>, span: &Span) -> Result<Node> {

@@ -1,8 +1,8 @@
 //! Small trees for tests.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)] // each test file uses a part of it
 
-use hlrp_config::{Composed, ConfigError, compose};
-use std::path::{Path, PathBuf};
+use hlrp_config::{Composed, Problem, Project, compose, with_hint};
+use std::path::Path;
 
 /// A folder of YAML files that goes away with the test.
 pub struct Tree(tempfile::TempDir);
@@ -23,7 +23,7 @@ impl Tree {
         self.0.path()
     }
 
-    pub fn compose(&self, words: &[&str]) -> Result<Composed, ConfigError> {
+    pub fn compose(&self, words: &[&str]) -> Result<Composed, Problem> {
         compose(self.root(), "config", &owned(words))
     }
 
@@ -34,7 +34,7 @@ impl Tree {
 
     /// The text of the error, which must have a hint.
     pub fn error(&self, words: &[&str]) -> String {
-        let text = self.compose(words).expect_err("a mistake").to_string();
+        let text = with_hint(&self.compose(words).expect_err("an invalid tree"));
         assert!(text.contains("\nhint: "), "no hint in: {text}");
         text
     }
@@ -44,7 +44,13 @@ pub fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_string()).collect()
 }
 
-/// The repository's own tree.
-pub fn our_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
-}
+/// A project whose compositions need no typed form.
+pub const PROJECT: Project = Project {
+    experiments: "experiment",
+    crossed_with: "cluster",
+    sweep_params: "sweep.params",
+    run_name: "experiment.name",
+    run_dir: "logging.run_dir",
+    config_dir_variable: "TEST_CONFIG_DIR",
+    check: |_| Ok(()),
+};

@@ -6,7 +6,7 @@ use crate::{
     lerobot::{Dataset, Episode, TableCache},
     lock::lock,
 };
-use hlrp_config::schema::{DataConfig, SourceConfig};
+use hlrp_schema::{DataConfig, SourceConfig};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},

@@ -2,7 +2,7 @@
 
 use super::{SampleLayout, Source, lerobot::Opener};
 use crate::{AnchorTable, DataError, FrameSize, LoadError};
-use hlrp_config::schema::{DataConfig, LoaderConfig};
+use hlrp_schema::{DataConfig, LoaderConfig};
 use std::{
     iter,
     num::NonZeroUsize,

@@ -14,7 +14,7 @@ use crate::{
     anchors::held_out_positions,
     request::{EpisodeSpan, Request},
 };
-use hlrp_config::schema::{RequestConfig, SourceConfig};
+use hlrp_schema::{RequestConfig, SourceConfig};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,

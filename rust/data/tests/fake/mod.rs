@@ -2,8 +2,8 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, non_snake_case)]
 
-use hlrp_config::schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use hlrp_data::{Batch, DataError, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, SampleRows, Source};
+use hlrp_schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use std::{
     collections::BTreeSet,
     path::PathBuf,

@@ -3,7 +3,7 @@
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
-use hlrp_config::schema::{SchedulerConfig, SchedulerType};
+use hlrp_schema::{SchedulerConfig, SchedulerType};
 use hlrp_train::Schedule;
 use hlrp_vla::LerobotCosine;
 use serde_json::Value;

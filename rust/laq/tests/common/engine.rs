@@ -1,10 +1,10 @@
 //! The engine around a mini model, with synthetic data: a bright square that moves.
 #![allow(dead_code)] // each test file uses its part
 
-use hlrp_config::schema::LaqConfig;
 use hlrp_config::{Composed, compose};
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
 use hlrp_laq::ROLE;
+use hlrp_schema::LaqConfig;
 use hlrp_train::{BatchStream, Settings, TrainingData, ValidationBatches};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! A model small enough to run in milliseconds, and frames for it.
 #![allow(dead_code)] // each test file uses its part
 
-use hlrp_config::schema::{DecoderConfig, LaqModelConfig, LatentAblation};
 use hlrp_laq::{LaqModel, Parts};
+use hlrp_schema::{DecoderConfig, LaqModelConfig, LatentAblation};
 use tch::{Device, Kind, Tensor};
 
 pub(crate) fn config() -> LaqModelConfig {

@@ -2,7 +2,8 @@
 
 use super::Program;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use hlrp_config::{Composed, ConfigArgs, ConfigError, from_resolved};
+use hlrp_config::{Composed, Problem, from_resolved};
+use hlrp_schema::ConfigArgs;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 mistake in the configuration, 75 interrupted by a signal \
@@ -41,7 +42,7 @@ impl Arguments {
     ///
     /// # Errors
     /// A mistake in the tree or in an override.
-    pub(super) fn compose(&self) -> Result<Composed, ConfigError> {
+    pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
             Some(run_dir) => from_resolved(&run_dir.join("config.yaml"), &self.config.overrides),
             None => self.config.compose(),

@@ -2,7 +2,7 @@
 
 use super::Program;
 use crate::Outcome;
-use hlrp_config::schema::SchedulerType;
+use hlrp_schema::SchedulerType;
 use hlrp_track::RunDir;
 use hlrp_track::metrics::{FILE_NAME as METRICS, read_metrics};
 use hlrp_track::plot::draw_metrics;

@@ -1,7 +1,7 @@
 //! Whose mistake an error is: that of the configuration, or another.
 
 use crate::TrainError;
-use hlrp_config::ConfigError;
+use hlrp_config::Problem;
 use hlrp_data::{DataError, LoadError};
 use hlrp_track::TrackError;
 
@@ -12,7 +12,7 @@ const CONFIG: u8 = 2;
 
 /// The exit code of a program that ends with `error`.
 pub(super) fn of(error: &anyhow::Error) -> u8 {
-    let is_mistake = error.is::<ConfigError>()
+    let is_mistake = error.is::<Problem>()
         || error.downcast_ref().is_some_and(is_setting)
         || error.downcast_ref().is_some_and(is_setting_of_data)
         || error.downcast_ref().is_some_and(is_setting_of_loader)
@@ -22,9 +22,9 @@ pub(super) fn of(error: &anyhow::Error) -> u8 {
 
 /// A value that the engine refuses, or one that a continued run may not change.
 fn is_setting(error: &TrainError) -> bool {
-    use TrainError::{Config, Conflict, NoSuchMetric, Setting};
+    use TrainError::{Conflict, NoSuchMetric, Problem, Setting};
     match error {
-        Setting { .. } | NoSuchMetric { .. } | Conflict { .. } | Config(_) => true,
+        Setting { .. } | NoSuchMetric { .. } | Conflict { .. } | Problem(_) => true,
         TrainError::Track(error) => is_setting_of_run(error),
         _ => false,
     }

@@ -13,7 +13,8 @@ pub use run::Setup;
 
 use crate::{EXIT_INTERRUPTED, Outcome, Task, TrainingData};
 use args::Arguments;
-use hlrp_config::schema::{RunConfig, TrainingRun};
+use hlrp_config::HintOf;
+use hlrp_schema::{RunConfig, TrainingRun};
 use std::{path::PathBuf, process::ExitCode};
 
 /// What a stage brings to its training program.
@@ -33,6 +34,8 @@ pub trait Program {
     const ABOUT: &'static str;
     /// Command lines for the help.
     const EXAMPLES: &'static str;
+    /// The error types whose hints are printed.
+    const HINTS: &'static [HintOf];
 
     /// Builds model and data. The random state is that of the seed, and nothing may be written.
     ///
@@ -58,7 +61,7 @@ pub fn main<P: Program>() -> ExitCode {
         Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(u8::try_from(EXIT_INTERRUPTED).unwrap_or(exit_code::ERROR)),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            hlrp_track::console::report_error(error.as_ref());
+            hlrp_track::console::report_error(error.as_ref(), P::HINTS);
             ExitCode::from(exit_code::of(&error))
         }
     }

@@ -3,8 +3,8 @@
 use super::{Program, args::Arguments, closing, num_threads, sources};
 use crate::{Outcome, Settings, StopRequest, Trainer};
 use anyhow::Context;
-use hlrp_config::schema::{RunConfig, TrainingRun};
-use hlrp_config::{Composed, ConfigError};
+use hlrp_config::{Composed, Problem};
+use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
 use std::{
@@ -31,14 +31,14 @@ impl Setup {
 /// Trains; gives nothing when only the configuration was asked for.
 pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
     let composed = arguments.compose()?;
-    let config: P::Config = composed.extract_run()?;
+    let config: P::Config = P::Config::of_run(&composed)?;
     if arguments.print_config {
         console::print(&composed.to_yaml());
         return Ok(None);
     }
     let common = config.run();
     if let Some(run_dir) = &arguments.resume {
-        common.cluster.refuse_outside("--resume", run_dir).map_err(ConfigError::from)?;
+        common.cluster.refuse_outside("--resume", run_dir)?;
     }
     console::init(common.logging.level.into(), 0)?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
@@ -82,7 +82,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
 
 /// A mistake in the configuration that shows only here names the place that set the value.
 fn locate(composed: &Composed, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<ConfigError>() {
+    match error.downcast::<Problem>() {
         Ok(mistake) => composed.locate(mistake).into(),
         Err(other) => other,
     }
@@ -104,7 +104,7 @@ fn finish<P: Program>(
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            run_dir.finish(RunStatus::Failed { reason: console::error_text(&error) })?;
+            run_dir.finish(RunStatus::Failed { reason: console::error_text(&error, P::HINTS) })?;
             return Err(error.into());
         }
     };

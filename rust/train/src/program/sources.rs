@@ -1,16 +1,17 @@
 //! Whether the datasets and the backbone that the configuration names are there, and the datasets have what it names.
 
-use hlrp_config::schema::{BackboneConfig, SourceConfig};
-use hlrp_config::{ConfigError, Problem, is_hub_name};
+use hlrp_config::Problem;
 use hlrp_data::DataError;
 use hlrp_data::lerobot::{Feature, Info};
 use hlrp_nn::smolvlm::{SmolVlmError, locate};
+use hlrp_schema::is_hub_name;
+use hlrp_schema::{BackboneConfig, SourceConfig};
 use std::{collections::BTreeMap, path::Path};
 
 /// Looks at every source.
 ///
 /// # Errors
-/// [`ConfigError`] with the key of a folder that holds no dataset, of a feature that the dataset lacks, or of the episodes to hold out when
+/// [`Problem`] with the key of a folder that holds no dataset, of a feature that the dataset lacks, or of the episodes to hold out when
 /// no source holds out any; otherwise a dataset that cannot be read.
 pub(super) fn check(sources: &BTreeMap<String, SourceConfig>) -> anyhow::Result<()> {
     for (name, source) in sources {
@@ -60,7 +61,7 @@ fn check_source(place: &str, source: &SourceConfig) -> anyhow::Result<()> {
 /// Looks for the backbone, if it has a folder.
 ///
 /// # Errors
-/// [`ConfigError`] when there is no such folder, nor a model of this name in the Hugging Face cache.
+/// [`Problem`] when there is no such folder, nor a model of this name in the Hugging Face cache.
 pub(super) fn check_backbone(backbone: &BackboneConfig) -> anyhow::Result<()> {
     let located = backbone.path.as_ref().map(|path| locate(path, &backbone.hub_cache));
     let Some(Err(SmolVlmError::NotFound { model, hub_cache })) = located else { return Ok(()) };
@@ -76,5 +77,5 @@ pub(super) fn check_backbone(backbone: &BackboneConfig) -> anyhow::Result<()> {
 }
 
 fn mistake(key: String, problem: String, hint: &str) -> anyhow::Error {
-    ConfigError::from(Problem::new(key, problem, hint)).into()
+    Problem::new(key, problem, hint).into()
 }

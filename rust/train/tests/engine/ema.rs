@@ -1,7 +1,7 @@
 //! The averaged weights: their rule, their use in validation, their place in a checkpoint.
 
 use crate::common::{Numbers, Regression, alone, checkpoint, settings, tensors, train, train_until};
-use hlrp_config::schema::EmaConfig;
+use hlrp_schema::EmaConfig;
 use hlrp_train::{Ema, StopRequest, Task, checkpoint::read_weights};
 use tch::{Device, Kind, Tensor};
 

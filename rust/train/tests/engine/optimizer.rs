@@ -1,6 +1,6 @@
 //! Decay groups, parameters without a gradient, rewritten rows, clipping.
 
-use hlrp_config::schema::OptimizerConfig;
+use hlrp_schema::OptimizerConfig;
 use hlrp_train::{Optimizer, RowReset, norm_and_clip};
 use tch::{Device, Kind, Tensor};
 

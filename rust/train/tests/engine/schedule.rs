@@ -1,6 +1,6 @@
 //! The learning rate over time, against the reference's tables and the figures of its documentation.
 
-use hlrp_config::schema::{SchedulerConfig, SchedulerType};
+use hlrp_schema::{SchedulerConfig, SchedulerType};
 use hlrp_train::Schedule;
 use serde_json::Value;
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use super::{MANIFEST, WEIGHTS, files};
 use crate::{ModelConfig, Objective, ProcessorConfig, VlaError};
-use hlrp_config::schema::DeltaUnit;
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
+use hlrp_schema::DeltaUnit;
 use hlrp_train::checkpoint::FileRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -2,8 +2,8 @@
 
 use super::mistake::{mistake, mistake_in};
 use crate::{BACKBONE, POOLED_BACKBONE, VlaModel};
-use hlrp_config::schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig};
 use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmFolder, TextConfig, VisionConfig, locate};
+use hlrp_schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig};
 use std::path::PathBuf;
 
 /// The folder of the backbone, if it has one.

@@ -1,7 +1,7 @@
 //! Errors about values of the configuration, as the program reports those.
 
 use crate::VlaError;
-use hlrp_config::{ConfigError, Problem};
+use hlrp_config::Problem;
 use hlrp_nn::smolvlm::SmolVlmError;
 
 /// Keys of a policy's own description that the configuration has under other names; both below `model`.
@@ -18,7 +18,7 @@ const NAMES_IN_CONFIG: [(&str, &str); 8] = [
 
 /// A mistake in the configuration.
 pub(super) fn mistake(key: &str, problem: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    ConfigError::from(Problem::new(key, problem, hint)).into()
+    Problem::new(key, problem, hint).into()
 }
 
 /// The value of `key` names a file or folder that cannot be used, as `error` says with its hint.

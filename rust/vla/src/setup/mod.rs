@@ -10,9 +10,9 @@ pub(crate) use policy::Plan;
 pub(crate) use request::Requests;
 
 use crate::{FreezeConfig, Mode, Objective, Processor, Teacher, TeacherWeights, VlaModel, VlaTask, freeze};
-use hlrp_config::schema::{self, DataConfig, VlaConfig};
 use hlrp_data::lerobot::Info;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
+use hlrp_schema::{DataConfig, VlaConfig};
 use hlrp_train::LoaderData;
 use mistake::{as_mistake, mistake, mistake_in};
 use std::{collections::BTreeMap, sync::Arc};
@@ -22,7 +22,7 @@ use tch::Device;
 /// none are read for it.
 ///
 /// # Errors
-/// [`hlrp_config::ConfigError`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.
+/// [`hlrp_config::Problem`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.
 pub fn prepare(
     config: &VlaConfig,
     device: Device,
@@ -68,8 +68,8 @@ fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>
         return Ok(None);
     };
     let weights = match options.weights {
-        schema::TeacherWeights::Trained => TeacherWeights::Trained,
-        schema::TeacherWeights::Random => TeacherWeights::Random { seed: config.seed },
+        hlrp_schema::TeacherWeights::Trained => TeacherWeights::Trained,
+        hlrp_schema::TeacherWeights::Random => TeacherWeights::Random { seed: config.seed },
     };
     let loaded = Teacher::load(path, weights, device);
     let teacher = loaded.map_err(|error| mistake_in("model.laq.checkpoint", &error))?;
@@ -147,9 +147,9 @@ fn check_cameras(config: &VlaConfig, roles: &[String]) -> anyhow::Result<()> {
 fn objective(config: &VlaConfig) -> Objective {
     Objective {
         mode: match config.model.mode {
-            schema::VlaMode::Latent => Mode::Latent,
-            schema::VlaMode::Actions => Mode::Actions,
-            schema::VlaMode::Multitask => Mode::Multitask,
+            hlrp_schema::VlaMode::Latent => Mode::Latent,
+            hlrp_schema::VlaMode::Actions => Mode::Actions,
+            hlrp_schema::VlaMode::Multitask => Mode::Multitask,
         },
         latent_weight: config.model.latent_loss_weight,
         action_weight: config.model.action_loss_weight,
@@ -157,6 +157,6 @@ fn objective(config: &VlaConfig) -> Objective {
 }
 
 fn freeze_config(config: &VlaConfig) -> FreezeConfig {
-    let schema::FreezeOptions { backbone, vision_encoder, state_proj } = config.model.freeze;
+    let hlrp_schema::FreezeOptions { backbone, vision_encoder, state_proj } = config.model.freeze;
     FreezeConfig { backbone, vision_encoder, state_proj }
 }

@@ -6,9 +6,9 @@ use crate::{
     ActionConfig, ExpertConfig, FlowConfig, ImageSpecialTokens, LatentConfig, ModelConfig, Normalization, PooledConfig,
     ProcessorConfig, PromptConfig, Teacher, VlaError,
 };
-use hlrp_config::schema::{VlaArch, VlaConfig, VlaModelConfig};
 use hlrp_data::SampleLayout;
 use hlrp_nn::smolvlm::{IMAGE_PREPARATION, Padding, Side, SmolVlmConfig, TextLayout, TextTokenizer};
+use hlrp_schema::{VlaArch, VlaConfig, VlaModelConfig};
 use std::path::Path;
 
 /// Tokens around an image in SmolVLM's vocabulary.

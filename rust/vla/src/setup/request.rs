@@ -6,7 +6,7 @@
 use super::mistake::mistake;
 use crate::PairSpacing;
 use crate::task::Moments;
-use hlrp_config::schema::{DeltaUnit, RequestConfig, VlaConfig};
+use hlrp_schema::{DeltaUnit, RequestConfig, VlaConfig};
 
 /// What samples of both splits hold, and where in them.
 pub(crate) struct Requests {
@@ -104,7 +104,7 @@ fn common(rates: &[f64]) -> Option<f64> {
 mod tests {
     use super::{common, in_unit};
     use crate::PairSpacing;
-    use hlrp_config::schema::DeltaUnit::{Frames, Seconds};
+    use hlrp_schema::DeltaUnit::{Frames, Seconds};
 
     #[test]
     fn a_pair_has_its_offsets_in_either_unit() {

@@ -2,8 +2,8 @@
 
 use super::mistake::mistake;
 use crate::{Normalization, NormalizationMode};
-use hlrp_config::schema::{FeatureScaling, SourceConfig};
 use hlrp_data::lerobot::{FeatureStats, Info, read_stats};
+use hlrp_schema::{FeatureScaling, SourceConfig};
 use std::collections::BTreeMap;
 
 /// Which vector of a source.

@@ -1,8 +1,8 @@
 //! An artifact comes back as it was written, or not at all.
 
 use crate::fixtures::{FixedDraws, batch, distance, expert, processor_config, tokenizer_folder};
-use hlrp_config::schema::DeltaUnit;
 use hlrp_nn::{Pass, read_tensors};
+use hlrp_schema::DeltaUnit;
 use hlrp_track::fs::OnExisting;
 use hlrp_train::DeviceBatch;
 use hlrp_vla::{

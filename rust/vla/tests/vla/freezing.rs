@@ -1,8 +1,8 @@
 //! A frozen part gets no gradient and does not move.
 
 use crate::fixtures::{FixedDraws, distance, expert, observation, targets};
-use hlrp_config::schema::OptimizerConfig;
 use hlrp_nn::Pass;
+use hlrp_schema::OptimizerConfig;
 use hlrp_train::Optimizer;
 use hlrp_vla::{BACKBONE, ExpertModel, FreezeConfig, Mode, Objective, freeze};
 use std::collections::BTreeMap;

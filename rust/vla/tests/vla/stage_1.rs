@@ -1,8 +1,9 @@
 //! A run of stage 1, small enough to be trained within a test.
 
-use hlrp_config::{compose, schema::LaqConfig};
+use hlrp_config::compose;
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
 use hlrp_laq::{LaqModel, LaqTask, Parts, ROLE};
+use hlrp_schema::LaqConfig;
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
 use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};

@@ -6,7 +6,8 @@ mod model;
 pub use data::Numbers;
 pub use model::Regression;
 
-use hlrp_config::{Composed, schema::LaqConfig};
+use hlrp_config::Composed;
+use hlrp_schema::LaqConfig;
 use hlrp_torch::rng;
 use hlrp_track::{
     RunDir,

@@ -1,5 +1,7 @@
 //! Sections `training` and `validation`.
 
+use crate::rules::{Checked, at_least, not_negative, positive, require, section, share};
+use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -123,4 +125,65 @@ pub struct ValidationConfig {
     pub limit_batches: Option<usize>,
     /// Pairs in the reconstruction picture.
     pub num_fixed_samples: usize,
+}
+
+impl Check for TrainingConfig {
+    fn check(&self) -> Checked {
+        at_least("max_steps", self.max_steps, 1)?;
+        at_least("log_every_n_steps", self.log_every_n_steps, 1)?;
+        section("optimizer", self.optimizer.check())?;
+        section("scheduler", self.scheduler.check(self.max_steps))?;
+        if let Some(clip_norm) = self.gradient.clip_norm {
+            section("gradient", positive("clip_norm", clip_norm))?;
+        }
+        section("gradient", at_least("accumulate_steps", self.gradient.accumulate_steps, 1))?;
+        section("ema", share("decay", self.ema.decay, true))?;
+        section("ema", at_least("update_every_n_steps", self.ema.update_every_n_steps, 1))?;
+        section("checkpoint", self.checkpoint.check())?;
+        require(
+            self.resume_from_checkpoint.is_none() || self.load_weights_from.is_none(),
+            "load_weights_from",
+            "a run either continues (resume_from_checkpoint) or starts from weights (load_weights_from)",
+            "set one of the two to null",
+        )
+    }
+}
+
+impl Check for OptimizerConfig {
+    fn check(&self) -> Checked {
+        positive("lr", self.lr)?;
+        self.betas.iter().try_for_each(|&beta| share("betas", beta, true))?;
+        positive("eps", self.eps)?;
+        not_negative("weight_decay", self.weight_decay)
+    }
+}
+
+impl SchedulerConfig {
+    fn check(&self, max_steps: u64) -> Checked {
+        not_negative("warmup_start_lr", self.warmup_start_lr)?;
+        not_negative("min_lr", self.min_lr)?;
+        require(
+            self.kind == SchedulerType::None || self.warmup_steps < max_steps,
+            "warmup_steps",
+            format!("a warm-up of {} steps does not fit into a run of {max_steps}", self.warmup_steps),
+            "set it below training.max_steps",
+        )
+    }
+}
+
+impl Check for CheckpointConfig {
+    fn check(&self) -> Checked {
+        at_least("every_n_steps", self.every_n_steps, 1)?;
+        if let Some(keep_last) = self.keep_last {
+            at_least("keep_last", keep_last, 1)?;
+        }
+        require(!self.monitor.is_empty(), "monitor", "no metric", "name one, for example val/loss")
+    }
+}
+
+impl Check for ValidationConfig {
+    fn check(&self) -> Checked {
+        at_least("check_interval", self.check_interval, 1)?;
+        self.limit_batches.map_or(Ok(()), |limit| at_least("limit_batches", limit, 1))
+    }
 }

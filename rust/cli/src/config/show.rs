@@ -1,13 +1,14 @@
 //! `hlrp config show`
 
 use super::print;
-use crate::{ConfigArgs, ConfigError, compose_raw, find_root, inspection::check_typed};
 use clap::{Args, ValueEnum};
+use hlrp_config::{Problem, compose_raw};
+use hlrp_schema::{ConfigArgs, PROJECT};
 use std::process::ExitCode;
 
 /// What to show, and how.
 #[derive(Debug, Clone, Args)]
-pub struct ShowArgs {
+pub(crate) struct ShowArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Form of the output.
@@ -27,15 +28,15 @@ enum Format {
     Json,
 }
 
-pub(super) fn show(arguments: &ShowArgs) -> Result<ExitCode, ConfigError> {
+pub(super) fn show(arguments: &ShowArgs) -> Result<ExitCode, Problem> {
     let config = &arguments.config;
-    let raw = compose_raw(&find_root(config.config_dir.as_deref())?, &config.config_name, &config.overrides)?;
+    let raw = compose_raw(&config.root()?, &config.config_name, &config.overrides)?;
     let (tree, yaml) = if arguments.unresolved {
         (raw.tree().clone(), raw.to_yaml())
     } else {
         let composed = raw.resolve()?;
         if !arguments.raw {
-            check_typed(&composed)?;
+            (PROJECT.check)(&composed)?;
         }
         (composed.tree().clone(), composed.to_yaml())
     };

@@ -1,12 +1,12 @@
 //! `hlrp config completion` and what its script calls.
 
 use super::{TreeArgs, shell_quoted};
-use crate::{Completed, ConfigError, complete};
 use clap::Args;
+use hlrp_config::{Completed, Problem, complete};
 
 /// What is half typed, and for which tree.
 #[derive(Debug, Clone, Args)]
-pub struct CompleteArgs {
+pub(crate) struct CompleteArgs {
     /// Complete keys alone, without '='.
     #[arg(long)]
     keys: bool,
@@ -20,7 +20,7 @@ pub struct CompleteArgs {
 const TREE: &str = "@TREE@";
 
 /// The script that completes for this tree; for the one found while completing where none is named.
-pub(super) fn script(tree: &TreeArgs) -> Result<String, ConfigError> {
+pub(super) fn script(tree: &TreeArgs) -> Result<String, Problem> {
     let mut words = vec!["--config-name".to_string(), tree.config_name.clone()];
     if tree.config_dir.is_some() {
         let root = tree.root()?;

@@ -1,7 +1,8 @@
 //! The repository's own tree composes and extracts, and says where its values come from.
 #![allow(clippy::unwrap_used)]
 
-use hlrp_config::{Composed, compose, from_resolved, schema::LaqConfig};
+use hlrp_config::{Composed, compose, from_resolved, with_hint};
+use hlrp_schema::{LaqConfig, StageConfig};
 use std::path::Path;
 
 fn composed(overrides: &[&str]) -> Composed {
@@ -50,4 +51,15 @@ fn a_resolved_configuration_reads_back_and_takes_overrides() {
         from_resolved(&file, &["training.max_steps=7".into(), "training.scheduler.warmup_steps=0".into()]).unwrap();
     assert_eq!(changed.extract::<LaqConfig>().unwrap().training.max_steps, 7);
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_program_that_does_one_run_refuses_a_sweep() {
+    let swept = composed(&["experiment=laq_lr_sweep"]);
+    assert!(swept.extract::<LaqConfig>().is_ok());
+    let text = with_hint(&LaqConfig::of_run(&swept).unwrap_err());
+    assert!(text.contains("sweep.params: 6 runs") && text.contains("hint: `hlrp config sweep`"), "{text}");
+    assert!(text.contains("config/experiment/laq_lr_sweep.yaml:"), "{text}");
+    let one = composed(&["experiment=laq_lr_sweep", "sweep.params=null"]);
+    assert!(LaqConfig::of_run(&one).is_ok());
 }

@@ -1,12 +1,11 @@
 //! `hlrp config diff`
 
 use super::{TreeArgs, print};
-use crate::{
-    Composed, ConfigError, ErrorKind, compose, diff, from_resolved, inspection::EXPERIMENT, repository::Repository,
-};
+use hlrp_config::{Composed, Problem, ProblemKind, Repository, compose, diff, from_resolved};
+use hlrp_schema::PROJECT;
 use std::{path::Path, process::ExitCode};
 
-pub(super) fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
+pub(super) fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<ExitCode, Problem> {
     let mut text = String::new();
     for difference in diff(&side(left, tree)?, &side(right, tree)?) {
         let value = |value: Option<String>| value.unwrap_or_else(|| "(no such key)".into());
@@ -16,7 +15,7 @@ pub(super) fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<Ex
 }
 
 /// A run directory, overrides, or the name of an experiment.
-fn side(name: &str, tree: &TreeArgs) -> Result<Composed, ConfigError> {
+fn side(name: &str, tree: &TreeArgs) -> Result<Composed, Problem> {
     let path = Path::new(name);
     if path.join("config.yaml").is_file() {
         return from_resolved(&path.join("config.yaml"), &[]);
@@ -25,14 +24,14 @@ fn side(name: &str, tree: &TreeArgs) -> Result<Composed, ConfigError> {
         return from_resolved(path, &[]);
     }
     let root = tree.root()?;
-    let is_option = Repository::open(&root)?.nested_options(EXPERIMENT).iter().any(|option| option == name);
+    let is_option = Repository::open(&root)?.nested_options(PROJECT.experiments).iter().any(|option| option == name);
     let is_place = name.starts_with(['/', '.']) || path.is_dir();
     let words = match name.contains('=') || name.starts_with(['~', '+']) {
         true if !is_place => split_words(name),
-        false if is_option || !(is_place || name.contains('/')) => vec![format!("{EXPERIMENT}={name}")],
+        false if is_option || !(is_place || name.contains('/')) => vec![format!("{}={name}", PROJECT.experiments)],
         _ => {
             let what = if path.exists() { "holds no config.yaml" } else { "does not exist" };
-            let error = ConfigError::new(ErrorKind::File, format!("the run directory {name} {what}"));
+            let error = Problem::of(ProblemKind::File, format!("the run directory {name} {what}"));
             return Err(
                 error.hint("name a run directory, an experiment, or overrides in quotes: 'seed=1 model.dim=64'")
             );

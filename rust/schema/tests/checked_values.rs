@@ -4,20 +4,18 @@
 mod common;
 
 use common::{our_root, owned};
-use hlrp_config::{
-    Check, ErrorKind, compose,
-    schema::{LaqConfig, LerobotTrainConfig, VlaConfig},
-};
+use hlrp_config::{Check, ProblemKind, compose, with_hint};
+use hlrp_schema::{LaqConfig, LerobotTrainConfig, VlaConfig};
 use serde::de::DeserializeOwned;
 
-fn refusal(words: &[&str]) -> (ErrorKind, String) {
+fn refusal(words: &[&str]) -> (ProblemKind, String) {
     refusal_of::<LaqConfig>(words)
 }
 
-fn refusal_of<T: DeserializeOwned + Check>(words: &[&str]) -> (ErrorKind, String) {
+fn refusal_of<T: DeserializeOwned + Check>(words: &[&str]) -> (ProblemKind, String) {
     let composed = compose(&our_root(), "config", &owned(words)).unwrap_or_else(|error| panic!("{error}"));
     let Err(error) = composed.extract::<T>() else { panic!("{words:?} cannot be meant") };
-    (error.kind(), error.to_string())
+    (error.kind(), with_hint(&error))
 }
 
 /// Each word alone spoils a good experiment, and is named with its key and a hint.
@@ -27,7 +25,7 @@ fn each_is_refused<T: DeserializeOwned + Check>(good: &[&str], words: &[&str]) {
     for word in words {
         let (kind, text) = refusal_of::<T>(&[good, &[word]].concat());
         let key = word.trim_start_matches('+').split('=').next().unwrap();
-        assert_eq!(kind, ErrorKind::Value, "{text}");
+        assert_eq!(kind, ProblemKind::Value, "{text}");
         assert!(text.starts_with(&format!("{key}: ")) && text.contains("\nhint: "), "{word}: {text}");
         assert!(text.contains(&format!("(command line: {word})")), "{word}: {text}");
     }
@@ -109,7 +107,7 @@ fn infinity_goes_to_lerobot_as_text_and_is_no_number_of_ours() {
     assert_eq!(config.lerobot.policy["limits"].to_string(), r#"["Infinity",{"low":"-Infinity"}]"#);
     for word in ["training.optimizer.lr=inf", "model.attn_dropout=nan"] {
         let (kind, text) = refusal(&[word]);
-        assert_eq!(kind, ErrorKind::Type, "{text}");
+        assert_eq!(kind, ProblemKind::Type, "{text}");
         assert!(text.contains(" where a number belongs") && text.contains("hint: give a finite number"), "{text}");
     }
 }
@@ -151,7 +149,7 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
     for word in words {
         let (kind, text) = refusal(&[word]);
         let key = word.split('=').next().unwrap();
-        assert_eq!(kind, ErrorKind::Value, "{text}");
+        assert_eq!(kind, ProblemKind::Value, "{text}");
         assert!(text.contains(key) && text.contains("hint: "), "{word}: {text}");
         // What two keys make impossible together is laid to one of them, which the word need not have set.
         let alone = !matches!(key, "model.pixel_decoder.enabled");
@@ -162,7 +160,7 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
 #[test]
 fn data_without_sources_is_refused() {
     let (kind, text) = refusal(&["~data.sources.metaworld_mt5"]);
-    assert_eq!(kind, ErrorKind::Value);
+    assert_eq!(kind, ProblemKind::Value);
     assert!(
         text.starts_with("data.sources: no source of data (") && text.contains("config/data/lerobot.yaml:"),
         "{text}"
@@ -175,7 +173,7 @@ fn wrong_types_name_their_key_and_the_word_that_set_it() {
         ["model.dim=wide", "model.dim=1.5", "training.max_steps=-1", "seed=null", "training.checkpoint.mode=best"];
     for word in words {
         let (kind, text) = refusal(&[word]);
-        assert_eq!(kind, ErrorKind::Type, "{text}");
+        assert_eq!(kind, ProblemKind::Type, "{text}");
         assert!(
             text.contains(word.split('=').next().unwrap()) && text.contains(&format!("command line: {word}")),
             "{text}"
@@ -206,19 +204,19 @@ fn a_wrong_type_comes_with_what_to_write() {
 #[test]
 fn unknown_and_missing_keys_are_named_in_full() {
     let (kind, text) = refusal(&["+training.optimizer.lrr=1"]);
-    assert_eq!(kind, ErrorKind::UnknownKey);
+    assert_eq!(kind, ProblemKind::UnknownKey);
     assert!(
         text.contains("'training.optimizer.lrr'") && text.contains("did you mean 'training.optimizer.lr'?"),
         "{text}"
     );
     let (kind, text) = refusal(&["~training.optimizer.lr"]);
-    assert_eq!(kind, ErrorKind::MissingKey);
+    assert_eq!(kind, ProblemKind::MissingKey);
     assert!(
         text.contains("'training.optimizer.lr'") && text.contains("leave out the word, which removes the key"),
         "{text}"
     );
     let (kind, text) = refusal(&["experiment.description=???"]);
-    assert_eq!(kind, ErrorKind::MissingKey);
+    assert_eq!(kind, ProblemKind::MissingKey);
     assert!(text.contains("'experiment.description' must be set"), "{text}");
 }
 

@@ -1,7 +1,7 @@
 //! Section `cluster`: where a run computes, and where it may write.
 
-use super::check::{Checked, at_least, require, section};
-use crate::{Check, Problem};
+use crate::rules::{Checked, at_least, require, section};
+use hlrp_config::{Check, Problem};
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use std::{

@@ -4,10 +4,8 @@
 mod common;
 
 use common::{our_root, owned};
-use hlrp_config::{
-    compose,
-    schema::{ClusterConfig, LaqConfig},
-};
+use hlrp_config::compose;
+use hlrp_schema::{ClusterConfig, LaqConfig};
 use std::path::Path;
 
 fn laq(words: &[&str]) -> Result<LaqConfig, String> {

@@ -1,7 +1,8 @@
 //! The command-line arguments that every program with a configuration shares.
 
-use crate::{Composed, compose, error::Result, find_root};
+use crate::stage::PROJECT;
 use clap::Args;
+use hlrp_config::{Composed, Result, compose, find_root};
 use std::path::PathBuf;
 
 /// Name of the primary file where `--config-name` gives no other.
@@ -23,11 +24,19 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// The folder of the tree.
+    ///
+    /// # Errors
+    /// As [`find_root`].
+    pub fn root(&self) -> Result<PathBuf> {
+        find_root(self.config_dir.as_deref(), PROJECT.config_dir_variable)
+    }
+
     /// Composes what the arguments say.
     ///
     /// # Errors
     /// No tree, or a mistake in it or in an override.
     pub fn compose(&self) -> Result<Composed> {
-        compose(&find_root(self.config_dir.as_deref())?, &self.config_name, &self.overrides)
+        compose(&self.root()?, &self.config_name, &self.overrides)
     }
 }

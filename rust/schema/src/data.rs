@@ -1,5 +1,7 @@
 //! Section `data`.
 
+use crate::rules::{Checked, at_least, require, section};
+use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -91,4 +93,64 @@ pub struct CacheConfig {
     pub dir: PathBuf,
     /// Whether every frame is compared with its checksum when a cache is opened.
     pub verify: bool,
+}
+
+impl Check for DataConfig {
+    fn check(&self) -> Checked {
+        let hint = "choose a data set with data=NAME, or add one below data.sources";
+        require(!self.sources.is_empty(), "sources", "no source of data", hint)?;
+        for (name, source) in &self.sources {
+            section("sources", section(name, source.check()))?;
+        }
+        section("request", self.request.check())?;
+        section("loader", self.loader.check())
+    }
+}
+
+impl Check for SourceConfig {
+    fn check(&self) -> Checked {
+        require(
+            !self.cameras.is_empty(),
+            "cameras",
+            "no camera",
+            "give role: feature key, as in primary: observation.image",
+        )?;
+        let Some(episodes) = &self.episodes else { return Ok(()) };
+        require(!episodes.is_empty(), "episodes", "an empty list of episodes", "give indices, or null for all")?;
+        let num_episodes = episodes.len() as u64;
+        require(
+            self.num_val_episodes < num_episodes,
+            "num_val_episodes",
+            format!("{} of {num_episodes} episodes leave none for training", self.num_val_episodes),
+            "hold out fewer episodes",
+        )
+    }
+}
+
+impl Check for RequestConfig {
+    fn check(&self) -> Checked {
+        let lists = [
+            ("image_deltas", &self.image_deltas),
+            ("state_deltas", &self.state_deltas),
+            ("action_deltas", &self.action_deltas),
+        ];
+        for (key, deltas) in lists {
+            let whole = self.unit != DeltaUnit::Frames || deltas.iter().all(|delta| delta.fract() == 0.0);
+            require(deltas.iter().all(|delta| delta.is_finite()), key, "an offset that is no number", "give numbers")?;
+            require(whole, key, "a part of a frame", "give whole numbers, or set data.request.unit=seconds")?;
+        }
+        require(!self.image_deltas.is_empty(), "image_deltas", "no image", "give at least [0]")
+    }
+}
+
+impl Check for LoaderConfig {
+    fn check(&self) -> Checked {
+        at_least("batch_size", self.batch_size, 1)?;
+        at_least("anchors_per_clip", self.anchors_per_clip, 1)?;
+        at_least("num_workers", self.num_workers, 1)?;
+        at_least("prefetch_batches", self.prefetch_batches, 1)?;
+        at_least("memory_budget_mb", self.memory_budget_mb, 1)?;
+        at_least("table_cache_mb", self.table_cache_mb, 1)?;
+        at_least("max_open_decoders", self.max_open_decoders, 1)
+    }
 }

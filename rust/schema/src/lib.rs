@@ -1,27 +1,31 @@
-//! The typed form of the configuration tree. No field has a default here: every value comes from `config/`.
+//! The typed form of the configuration tree, one file per section: each struct with the rules for its values beneath it.
+//!
+//! No field has a default here: every value comes from `config/`. What is built from a checked section cannot fail on it.
 
-mod check;
+#[cfg(feature = "clap")]
+mod args;
 mod cluster;
 mod data;
+mod hub;
 mod laq;
 mod lerobot;
 mod pipeline;
+mod rules;
 mod run;
-mod shared;
 mod stage;
 mod training;
 mod vla;
-mod vla_check;
 
+#[cfg(feature = "clap")]
+pub use args::{ConfigArgs, PRIMARY};
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+pub use hub::is_hub_name;
 pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
-pub use run::{RunConfig, TrainingRun};
-pub use shared::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, SweepConfig};
-pub(crate) use stage::STAGE_KEY;
-pub use stage::Stage;
+pub use run::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig, TrainingRun};
+pub use stage::{PROJECT, Stage, StageConfig};
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,

@@ -1,8 +1,11 @@
 //! The trees of stage 3: what `lerobot-train` and `lerobot-eval` are started with.
 
-use super::check::{Checked, check_policy_device, check_run, not_negative, require, section};
-use super::{ClusterConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, Stage, SweepConfig};
-use crate::{Check, Problem};
+use crate::cluster::ClusterConfig;
+use crate::rules::{Checked, not_negative, require, section};
+use crate::run::{
+    ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig, check_policy_device, check_run,
+};
+use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -143,8 +146,6 @@ const DATASET_KEYS: [(&str, &str); 3] =
 const ENV_KEYS: [(&str, &str); 2] = [("type", "env_type"), ("task", "env_task")];
 
 impl Check for LerobotTrainConfig {
-    const STAGE: Option<Stage> = Some(Stage::LerobotTrain);
-
     fn check(&self) -> Result<(), Problem> {
         check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
         if self.cluster.compute.num_nodes.is_some_and(|num_nodes| num_nodes > 1) {
@@ -300,8 +301,6 @@ fn are_episodes(value: &serde_json::Value) -> bool {
 }
 
 impl Check for RolloutConfig {
-    const STAGE: Option<Stage> = Some(Stage::LerobotRollout);
-
     fn check(&self) -> Result<(), Problem> {
         check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
         self.cluster.refuse_outside("lerobot_eval.output_dir", &self.lerobot_eval.output_dir)?;

@@ -4,11 +4,11 @@ mod completion;
 mod diff;
 mod show;
 
-use crate::{
-    ConfigArgs, ConfigError, ErrorKind, Finding, Outcome, compose, find_root, groups, inspect, inspection::EXPERIMENT,
-    num_runs, repository::Repository, sweep,
-};
 use clap::{Args, Subcommand};
+use hlrp_config::{
+    Finding, Outcome, Problem, ProblemKind, Repository, compose, find_root, groups, inspect, num_runs, sweep, with_hint,
+};
+use hlrp_schema::{ConfigArgs, PRIMARY, PROJECT};
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Exit code of a mistake in the configuration.
-pub const CONFIG_ERROR: u8 = 2;
+pub(crate) const CONFIG_ERROR: u8 = 2;
 
 const SWEEP_EXAMPLE: &str = "\
 Example, one run after the other on this machine:
@@ -25,7 +25,7 @@ Example, one run after the other on this machine:
 /// Look into the configuration.
 #[derive(Debug, Clone, Subcommand)]
 #[allow(missing_docs)] // a doc comment of a flattened field would become help text of nothing
-pub enum ConfigCommand {
+pub(crate) enum ConfigCommand {
     /// List the groups and their options, each with the first line of its file.
     List {
         /// Only this group.
@@ -72,18 +72,18 @@ pub enum ConfigCommand {
 
 /// Which tree.
 #[derive(Debug, Clone, Args)]
-pub struct TreeArgs {
+pub(crate) struct TreeArgs {
     /// Folder of the configuration tree; else HLRP_CONFIG_DIR, else config/ here or above.
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
     /// Primary file of the tree, without .yaml.
-    #[arg(long, value_name = "NAME", default_value = crate::PRIMARY)]
+    #[arg(long, value_name = "NAME", default_value = PRIMARY)]
     config_name: String,
 }
 
 impl TreeArgs {
-    fn root(&self) -> Result<PathBuf, ConfigError> {
-        find_root(self.config_dir.as_deref())
+    fn root(&self) -> Result<PathBuf, Problem> {
+        find_root(self.config_dir.as_deref(), PROJECT.config_dir_variable)
     }
 }
 
@@ -91,7 +91,7 @@ impl TreeArgs {
 ///
 /// # Errors
 /// Any mistake in the tree or the overrides; the program ends with [`CONFIG_ERROR`] on it.
-pub fn run(command: &ConfigCommand) -> Result<ExitCode, ConfigError> {
+pub(crate) fn run(command: &ConfigCommand) -> Result<ExitCode, Problem> {
     match command {
         ConfigCommand::List { group, tree } => list(group.as_deref(), tree),
         ConfigCommand::Show(arguments) => show::show(arguments),
@@ -105,20 +105,20 @@ pub fn run(command: &ConfigCommand) -> Result<ExitCode, ConfigError> {
 }
 
 /// Writes to standard output; a reader that has gone away is no mistake of the user.
-fn print(text: &str) -> Result<ExitCode, ConfigError> {
+fn print(text: &str) -> Result<ExitCode, Problem> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(ConfigError::new(ErrorKind::File, format!("cannot write to standard output: {error}")))
+            Err(Problem::of(ProblemKind::File, format!("cannot write to standard output: {error}")))
         }
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
+fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, Problem> {
     let root = tree.root()?;
     let groups = groups(&root)?;
     if let Some(name) = only.filter(|name| groups.iter().all(|group| group.name != *name)) {
-        let error = ConfigError::new(ErrorKind::File, format!("there is no group '{name}'"));
+        let error = Problem::of(ProblemKind::File, format!("there is no group '{name}'"));
         return Err(error.hint(Repository::open(&root)?.groups_hint(name)));
     }
     let mut text = String::new();
@@ -127,7 +127,11 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
         text += &format!("{}\n", group.name);
         for option in &group.options {
             let description = option.description.as_deref().unwrap_or_default();
-            let runs = if group.name == EXPERIMENT { sweep_note(&root, &tree.config_name, &option.name) } else { None };
+            let runs = if group.name == PROJECT.experiments {
+                sweep_note(&root, &tree.config_name, &option.name)
+            } else {
+                None
+            };
             let runs = runs.unwrap_or_default();
             text += format!("  {:width$}  {description}{runs}", option.name).trim_end();
             text.push('\n');
@@ -138,13 +142,13 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
 
 /// How many runs an experiment makes, if several; a mistake in it is for `check` to tell.
 fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String> {
-    let composed = compose(root, config_name, &[format!("{EXPERIMENT}={experiment}")]).ok()?;
-    let num_runs = num_runs(&composed).ok()?;
+    let composed = compose(root, config_name, &[format!("{}={experiment}", PROJECT.experiments)]).ok()?;
+    let num_runs = num_runs(&PROJECT, &composed).ok()?;
     (num_runs > 1).then(|| format!(" [{num_runs} runs]"))
 }
 
-fn print_sweep(config: &ConfigArgs) -> Result<ExitCode, ConfigError> {
-    let runs = sweep(&find_root(config.config_dir.as_deref())?, &config.config_name, &config.overrides)?;
+fn print_sweep(config: &ConfigArgs) -> Result<ExitCode, Problem> {
+    let runs = sweep(&PROJECT, &config.root()?, &config.config_name, &config.overrides)?;
     let line = |words: &[String]| words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ") + "\n";
     print(&runs.iter().map(|run| line(&run.overrides)).collect::<String>())
 }
@@ -155,8 +159,8 @@ fn shell_quoted(word: &str) -> String {
     if word.chars().all(is_plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-fn check(tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
-    let findings = inspect(&tree.root()?, &tree.config_name)?;
+fn check(tree: &TreeArgs) -> Result<ExitCode, Problem> {
+    let findings = inspect(&PROJECT, &tree.root()?, &tree.config_name)?;
     let mut num_wrong = 0;
     let mut text = String::new();
     for Finding { subject, outcome } in &findings {
@@ -166,12 +170,11 @@ fn check(tree: &TreeArgs) -> Result<ExitCode, ConfigError> {
             Outcome::Good { needs } if needs.is_empty() => text += &format!("ok     {subject}\n"),
             Outcome::Good { needs } => text += &format!("ok     {subject}  needs {}=...\n", needs.join("=..., ")),
             Outcome::Misfit(error) => {
-                let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-                text += &format!("unfit  {subject}: {reason}\n");
+                text += &format!("unfit  {subject}: {error}\n");
             }
             Outcome::Wrong(error) => {
                 num_wrong += 1;
-                text += &format!("WRONG  {subject}\n{}\n", indented(&error.to_string()));
+                text += &format!("WRONG  {subject}\n{}\n", indented(&with_hint(error)));
             }
         }
     }

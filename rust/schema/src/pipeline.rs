@@ -1,7 +1,8 @@
 //! The tree of `hlrp pipeline`: which experiments run in turn.
 
-use super::{ClusterConfig, ExperimentConfig, LoggingConfig, PathsConfig, Precision, Stage, SweepConfig};
-use crate::{Check, Problem, word_key};
+use crate::cluster::ClusterConfig;
+use crate::run::{ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig};
+use hlrp_config::{Check, Problem, word_key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -78,8 +79,6 @@ impl ArtifactChoice {
 }
 
 impl Check for PipelineConfig {
-    const STAGE: Option<Stage> = Some(Stage::Pipeline);
-
     fn check(&self) -> Result<(), Problem> {
         if self.logging.use_wandb {
             let message = "stages 1 and 2 log to no service";

@@ -1,0 +1,147 @@
+//! Which typed configuration an experiment belongs to.
+
+use crate::laq::LaqConfig;
+use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
+use crate::pipeline::PipelineConfig;
+use crate::vla::VlaConfig;
+use hlrp_config::{Check, Composed, Problem, Project, Result, num_runs};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The key that names the stage of an experiment.
+const STAGE_KEY: &str = "experiment.stage";
+
+/// This project's tree, for the engine.
+pub const PROJECT: Project = Project {
+    experiments: "experiment",
+    crossed_with: "cluster",
+    sweep_params: "sweep.params",
+    run_name: "experiment.name",
+    run_dir: "logging.run_dir",
+    config_dir_variable: "HLRP_CONFIG_DIR",
+    check: |composed| match composed.tree().get(STAGE_KEY) {
+        Some(_) => Stage::of(composed)?.check(composed),
+        None => Ok(()),
+    },
+};
+
+/// What an experiment does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Stage 1, `hlrp train-laq`: [`LaqConfig`].
+    Laq,
+    /// Stage 2, `hlrp train-vla`: [`VlaConfig`].
+    Vla,
+    /// Stage 3, `hlrp train-lerobot`: [`LerobotTrainConfig`].
+    LerobotTrain,
+    /// Stage 3, `hlrp rollout-lerobot`: [`RolloutConfig`].
+    LerobotRollout,
+    /// All stages in turn, `hlrp pipeline`: [`PipelineConfig`].
+    Pipeline,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [Stage::Laq, Stage::Vla, Stage::LerobotTrain, Stage::LerobotRollout, Stage::Pipeline];
+
+    /// As written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Laq => "laq",
+            Stage::Vla => "vla",
+            Stage::LerobotTrain => "lerobot_train",
+            Stage::LerobotRollout => "lerobot_rollout",
+            Stage::Pipeline => "pipeline",
+        }
+    }
+
+    /// The subcommand of `hlrp` that runs such an experiment.
+    pub fn command(self) -> &'static str {
+        match self {
+            Stage::Laq => "train-laq",
+            Stage::Vla => "train-vla",
+            Stage::LerobotTrain => "train-lerobot",
+            Stage::LerobotRollout => "rollout-lerobot",
+            Stage::Pipeline => "pipeline",
+        }
+    }
+
+    /// The stage that a composition names.
+    ///
+    /// # Errors
+    /// It names none, or an unknown one.
+    pub fn of(composed: &Composed) -> Result<Self> {
+        let name = composed.tree().get(STAGE_KEY).and_then(|node| node.as_str()).unwrap_or_default();
+        Self::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            composed.locate(Problem::new(
+                STAGE_KEY,
+                format!("unknown stage '{name}'"),
+                format!("set it to one of {names}"),
+            ))
+        })
+    }
+
+    /// Types and checks a composition of this stage.
+    ///
+    /// # Errors
+    /// As [`Composed::extract`].
+    pub fn check(self, composed: &Composed) -> Result<()> {
+        match self {
+            Stage::Laq => composed.extract::<LaqConfig>().map(drop),
+            Stage::Vla => composed.extract::<VlaConfig>().map(drop),
+            Stage::LerobotTrain => composed.extract::<LerobotTrainConfig>().map(drop),
+            Stage::LerobotRollout => composed.extract::<RolloutConfig>().map(drop),
+            Stage::Pipeline => composed.extract::<PipelineConfig>().map(drop),
+        }
+    }
+}
+
+/// The whole configuration of a stage.
+pub trait StageConfig: Check + DeserializeOwned {
+    /// The stage.
+    const STAGE: Stage;
+
+    /// The typed configuration of one run, checked.
+    ///
+    /// # Errors
+    /// As [`Composed::extract`]; an experiment of another stage, whose keys would all be unknown; a sweep, which is several runs.
+    fn of_run(composed: &Composed) -> Result<Self> {
+        let stage = Stage::of(composed)?;
+        if stage != Self::STAGE {
+            let (command, wanted) = (Self::STAGE.command(), Self::STAGE.name());
+            let message = format!("'{}', but `hlrp {command}` is for experiments of '{wanted}'", stage.name());
+            let hint = "choose an experiment of this stage; `hlrp config list experiment` shows them";
+            return Err(composed.locate(Problem::new(STAGE_KEY, message, hint)));
+        }
+        let typed = composed.extract()?;
+        match num_runs(&PROJECT, composed)? {
+            0 | 1 => Ok(typed),
+            num_runs => {
+                let message = format!("{num_runs} runs, but this program does one");
+                let hint = "`hlrp config sweep` with the same overrides prints the overrides of each run; \
+                            sweep.params=null does a single one";
+                Err(composed.locate(Problem::new(PROJECT.sweep_params, message, hint)))
+            }
+        }
+    }
+}
+
+impl StageConfig for LaqConfig {
+    const STAGE: Stage = Stage::Laq;
+}
+
+impl StageConfig for VlaConfig {
+    const STAGE: Stage = Stage::Vla;
+}
+
+impl StageConfig for LerobotTrainConfig {
+    const STAGE: Stage = Stage::LerobotTrain;
+}
+
+impl StageConfig for RolloutConfig {
+    const STAGE: Stage = Stage::LerobotRollout;
+}
+
+impl StageConfig for PipelineConfig {
+    const STAGE: Stage = Stage::Pipeline;
+}
