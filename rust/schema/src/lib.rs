@@ -9,6 +9,7 @@ mod data;
 mod hub;
 mod laq;
 mod lerobot;
+mod migrate;
 mod pipeline;
 mod rules;
 mod run;
@@ -23,6 +24,7 @@ pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, 
 pub use hub::is_hub_name;
 pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
+pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use run::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig, TrainingRun};
 pub use stage::{PROJECT, Stage, StageConfig};
