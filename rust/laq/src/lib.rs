@@ -31,4 +31,3 @@ pub use quantizer::{CodeUsage, Quantizer, Refresh, RefreshSchedule, perplexity};
 pub use reference::from_lightning_names;
 pub use step::{EvalStep, RefreshPlan, TrainStep, eval_step, other_samples, train_step};
 pub use task::LaqTask;
-pub use validation::{CODE_HISTOGRAM, RECONSTRUCTIONS};
