@@ -123,7 +123,7 @@ fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
             Ok((checkpoint, description))
         }
         other => {
-            let problem = format!("it is a checkpoint of stage {}, not laq", other.stage());
+            let problem = format!("it is a checkpoint of stage {}, not laq", other.stage().name());
             Err(LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem }.into())
         }
     }

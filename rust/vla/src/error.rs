@@ -58,7 +58,7 @@ pub enum VlaError {
     #[error(transparent)]
     Backbone(#[from] hlrp_nn::smolvlm::SmolVlmError),
     /// A folder that cannot be published.
-    #[error(transparent)]
+    #[error("{0}")]
     Publish(#[from] hlrp_track::TrackError),
     /// A stage 1 model that cannot be built or read.
     #[error(transparent)]
