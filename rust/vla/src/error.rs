@@ -55,7 +55,7 @@ pub enum VlaError {
     #[error("{0}")]
     Nn(#[from] hlrp_nn::NnError),
     /// A folder that cannot be published.
-    #[error(transparent)]
+    #[error("{0}")]
     Publish(#[from] hlrp_track::TrackError),
     /// A stage 1 model that cannot be built or read.
     #[error(transparent)]
