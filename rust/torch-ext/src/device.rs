@@ -26,29 +26,26 @@ pub fn select_device(wanted: Option<Device>) -> Result<Device, TorchError> {
 }
 
 fn gpu(index: usize) -> Result<Device, TorchError> {
-    let missing = |reason: String, hint: &str| TorchError::NoCuda {
-        wanted: format!("cuda:{index}"),
-        reason,
-        hint: hint.to_owned(),
-    };
+    let missing =
+        |reason: String, hint: &'static str| TorchError::NoCuda { wanted: format!("cuda:{index}"), reason, hint };
     match cuda::start_up() {
         CudaStatus::Ready { num_devices } if index < *num_devices => Ok(Device::Cuda(index)),
         CudaStatus::Ready { num_devices } => {
-            Err(missing(format!("this machine shows {num_devices} GPU(s), numbered from 0"), "lower the number"))
+            Err(missing(format!("this machine has {num_devices} GPU(s), numbered from 0"), "lower the number"))
         }
         CudaStatus::NoDriver => Err(missing(
             "this machine has no NVIDIA driver (libcuda.so.1)".to_owned(),
             "set device=cpu, or run where nvidia-smi works",
         )),
         CudaStatus::NoLibrary { path } => Err(missing(
-            format!("this libtorch has no CUDA support ({} is absent)", path.display()),
+            format!("this libtorch has no CUDA support ({} is missing)", path.display()),
             "install the CUDA build of torch, or set device=cpu",
         )),
         CudaStatus::LoadFailed { path, message } => {
             Err(TorchError::LoadCuda { path: path.clone(), message: message.clone() })
         }
         CudaStatus::NoDevice => {
-            Err(missing("no GPU is visible to this process".to_owned(), "look at CUDA_VISIBLE_DEVICES and nvidia-smi"))
+            Err(missing("no GPU is visible to this process".to_owned(), "check CUDA_VISIBLE_DEVICES and nvidia-smi"))
         }
     }
 }
