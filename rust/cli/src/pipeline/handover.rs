@@ -2,7 +2,7 @@
 
 use super::{state::State, steps::Step};
 use anyhow::{Result, anyhow};
-use hlrp_config::{Composed, path_to_word};
+use hlrp_config::{Composed, write_path};
 use hlrp_schema::{
     ArtifactChoice, Stage,
     plugin::{ARTIFACT_FILES, PluginPolicy},
@@ -52,7 +52,7 @@ fn what(stage: Stage) -> &'static str {
 
 /// All words of a step that writes to `run_dir`.
 pub(super) fn all_words(step: &Step, outputs: &[(Stage, PathBuf)], run_dir: &Path) -> Vec<String> {
-    let target = format!("logging.run_dir={}", path_to_word(run_dir));
+    let target = format!("logging.run_dir={}", write_path(run_dir));
     step.words.iter().cloned().chain(words(step, outputs)).chain([target]).collect()
 }
 
@@ -95,7 +95,7 @@ fn words(step: &Step, outputs: &[(Stage, PathBuf)]) -> Vec<String> {
     let given = |stage: Stage| outputs.iter().rev().find(|(of, _)| *of == stage).map(|(_, path)| path);
     let word = |input: &Input| {
         let plus = if input.key.starts_with("lerobot.policy.") { "++" } else { "" };
-        Some(format!("{plus}{}={}", input.key, path_to_word(given(input.from)?)))
+        Some(format!("{plus}{}={}", input.key, write_path(given(input.from)?)))
     };
     step.inputs.iter().filter_map(word).collect()
 }

@@ -1,6 +1,6 @@
 //! What every step has in common with the pipeline.
 
-use hlrp_config::{Composed, Source, word_key};
+use hlrp_config::{Composed, Source, override_key, write_value};
 use hlrp_schema::PipelineConfig;
 
 /// Keys and sections whose values are the pipeline's only where it sets them; else each step has its own.
@@ -24,13 +24,13 @@ pub(super) fn words(config: &PipelineConfig, passed_on: &[String]) -> Vec<String
 pub(super) fn passed_on(composed: &Composed, former: Option<&[String]>) -> Vec<String> {
     let choice = composed.raw().choices().get(CLUSTER).cloned().flatten();
     let is_set = |source: &Source| match source {
-        Source::Word(_) => true,
+        Source::Override(_) => true,
         Source::File(path) => composed.raw().is_option_of(path, "experiment"),
     };
     let known = WHERE_SET.into_iter().filter_map(|key| Some((key, composed.tree().get(key)?)));
     let set = known.flat_map(|(key, node)| node.values(key)).filter(|(_, node)| is_set(&node.origin.source));
-    let set = set.map(|(key, node)| format!("{key}={}", node.to_word()));
+    let set = set.map(|(key, node)| format!("{key}={}", write_value(node)));
     let now: Vec<String> = choice.map(|option| format!("{CLUSTER}={option}")).into_iter().chain(set).collect();
-    let is_kept = |former: &&String| now.iter().all(|word| word_key(word) != word_key(former));
+    let is_kept = |former: &&String| now.iter().all(|word| override_key(word) != override_key(former));
     former.unwrap_or_default().iter().filter(is_kept).chain(&now).cloned().collect()
 }
