@@ -21,7 +21,10 @@ pub use args::{ConfigArgs, PRIMARY};
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use hub::is_hub_name;
-pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
+pub use laq::{
+    AuxDecoderConfig, DecoderConfig, DecodersConfig, LaqConfig, LaqModelConfig, LatentAblation, NsvqConfig, PixelDecoderConfig,
+    QuantizerConfig, QuantizerMethod, TokenDecoderConfig,
+};
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use run::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig, TrainingRun};
