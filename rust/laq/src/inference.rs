@@ -9,15 +9,16 @@ use crate::quantizers::{Codes, Latent, Scale};
 use crate::step::eval_step;
 use hlrp_config::Check;
 use hlrp_nn::Pass;
-use hlrp_schema::LaqModelConfig;
-use hlrp_train::checkpoint::{Manifest, find, read_weights};
-use std::path::{Path, PathBuf};
+use hlrp_schema::{LaqDescription, TaskDescription};
+use hlrp_train::checkpoint::{Checkpoint, Manifest};
+use std::path::Path;
 use tch::{Device, Tensor, no_grad};
 
 /// A frozen latent action model.
 pub struct LaqInference {
     model: LaqModel,
     manifest: Manifest,
+    description: LaqDescription,
     scale: Scale,
 }
 
@@ -28,14 +29,14 @@ impl LaqInference {
     /// # Errors
     /// A folder that is not a complete checkpoint of stage 1.
     pub fn load(path: &Path, parts: Parts, device: Device) -> anyhow::Result<Self> {
-        let (dir, manifest, config) = open(path)?;
-        let model = LaqModel::new(&config, parts, device);
-        let mut weights: Vec<(String, Tensor)> = read_weights(&dir)?;
+        let (checkpoint, description) = open(path)?;
+        let model = LaqModel::new(&description.model, parts, device);
+        let mut weights: Vec<(String, Tensor)> = checkpoint.weights()?.into_iter().collect();
         if parts == Parts::Encoder {
             weights.retain(|(name, _)| !Decoders::owns(name));
         }
         model.store().load_strict(&weights).map_err(LaqError::from)?;
-        Ok(Self::frozen(model, manifest))
+        Ok(Self::frozen(model, &checkpoint, description))
     }
 
     /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: a control, whose codes nothing was learned
@@ -44,18 +45,18 @@ impl LaqInference {
     /// # Errors
     /// As [`LaqInference::load`].
     pub fn random(path: &Path, parts: Parts, device: Device, seed: u64) -> anyhow::Result<Self> {
-        let (_, manifest, config) = open(path)?;
+        let (checkpoint, description) = open(path)?;
         let before = hlrp_torch::rng::state(Device::Cpu)?;
         hlrp_torch::rng::seed(Device::Cpu, seed)?;
-        let model = LaqModel::new(&config, parts, device);
+        let model = LaqModel::new(&description.model, parts, device);
         hlrp_torch::rng::set_state(Device::Cpu, &before)?;
-        Ok(Self::frozen(model, manifest))
+        Ok(Self::frozen(model, &checkpoint, description))
     }
 
-    fn frozen(model: LaqModel, manifest: Manifest) -> Self {
+    fn frozen(model: LaqModel, checkpoint: &Checkpoint, description: LaqDescription) -> Self {
         model.store().freeze();
         let scale = no_grad(|| model.quantizer.scale());
-        Self { model, manifest, scale }
+        Self { model, manifest: checkpoint.manifest().clone(), description, scale }
     }
 
     /// Sizes: codes K, slots S, width Q of a code vector, side of a frame.
@@ -63,9 +64,14 @@ impl LaqInference {
         self.model.dims()
     }
 
-    /// What the checkpoint says about itself, such as the pair spacing.
+    /// What the checkpoint says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The model and the frame pairs that it was trained on.
+    pub fn description(&self) -> &LaqDescription {
+        &self.description
     }
 
     /// Codes `int64 [B,S]` of frame pairs `uint8 [B,2,C,H,W]`.
@@ -159,16 +165,14 @@ impl LaqInference {
     }
 }
 
-/// The folder, manifest and model of a checkpoint of stage 1.
-fn open(path: &Path) -> anyhow::Result<(PathBuf, Manifest, LaqModelConfig)> {
-    let dir = find(path)?;
-    let manifest = Manifest::verify(&dir)?;
-    let refuse = |problem: String| LaqError::Checkpoint { path: dir.join("manifest.json"), problem };
-    if manifest.task["stage"] != "laq" {
-        return Err(refuse("task.stage is not `laq`".into()).into());
-    }
-    let config: LaqModelConfig = serde_json::from_value(manifest.task["model"].clone())
-        .map_err(|error| refuse(format!("task.model is not a model configuration: {error}")))?;
-    config.check().map_err(|problem| refuse(format!("task.model.{problem}")))?;
-    Ok((dir, manifest, config))
+/// A checkpoint of stage 1 and its task.
+fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
+    let checkpoint = Checkpoint::open(path)?;
+    let refuse = |problem: String| LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem };
+    let description = match &checkpoint.manifest().task {
+        TaskDescription::Laq(description) => description.clone(),
+        other => return Err(refuse(format!("it is a checkpoint of stage {}, not laq", other.stage())).into()),
+    };
+    description.model.check().map_err(|problem| refuse(format!("task.model.{problem}")))?;
+    Ok((checkpoint, description))
 }

@@ -37,4 +37,3 @@ pub use quantizers::{
 };
 pub use step::{EvalStep, TrainStep, eval_step, other_samples, train_step};
 pub use task::LaqTask;
-pub use validation::{CODE_HISTOGRAM, RECONSTRUCTIONS};

@@ -6,6 +6,7 @@ use crate::model::{Encoded, LaqModel};
 use crate::quantizers::{Latent, TrainContext, TrainPass};
 use hlrp_nn::Pass;
 use hlrp_schema::LatentAblation;
+use hlrp_torch::{TorchError, World};
 use hlrp_train::RowReset;
 use tch::{Tensor, no_grad};
 
@@ -26,16 +27,20 @@ pub struct TrainStep {
 }
 
 /// Forward pass of training at optimizer step `step` (1-based) over float frame pairs `[B,2,C,H,W]` in [0, 1].
+///
+/// # Errors
+/// Another process of `world` is gone.
 pub fn train_step(
     model: &mut LaqModel,
     frames_BTCHW: &Tensor,
     step: u64,
+    world: &World,
     draws: &mut dyn Draws,
     pass: &Pass<'_>,
-) -> TrainStep {
+) -> Result<TrainStep, TorchError> {
     let encoded = model.encode(frames_BTCHW, pass);
     let TrainPass { latent, mut metrics, mut row_resets } =
-        model.quantizer.train_pass(&encoded.change_BSQ, &mut TrainContext { step, draws, pass });
+        model.quantizer.train_pass(&encoded.change_BSQ, &mut TrainContext { step, world, draws, pass })?;
     for reset in &mut row_resets {
         reset.parameter = format!("{}.{}", LaqModel::QUANTIZER, reset.parameter);
     }
@@ -47,7 +52,7 @@ pub fn train_step(
     let losses = model.decoders.losses(&predictions, &model.target(frames_BTCHW, &encoded));
     metrics.extend(model.decoders.metrics(&losses).into_iter().map(|(name, loss)| (name, loss.detach())));
     let loss = model.decoders.total(&losses, Some(step));
-    TrainStep { loss, losses, ids_BS: latent.ids_BS, predictions, metrics, row_resets }
+    Ok(TrainStep { loss, losses, ids_BS: latent.ids_BS, predictions, metrics, row_resets })
 }
 
 /// Result of an evaluation forward pass.

@@ -6,6 +6,7 @@
 mod args;
 mod cluster;
 mod data;
+mod description;
 mod hub;
 mod laq;
 mod lerobot;
@@ -20,6 +21,7 @@ mod vla;
 pub use args::{ConfigArgs, PRIMARY};
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use hub::is_hub_name;
 pub use laq::{
     AuxDecoderConfig, DecoderConfig, DecodersConfig, LaqConfig, LaqModelConfig, LatentAblation, NsvqConfig, PixelDecoderConfig,

@@ -17,6 +17,7 @@ fn info<'a>(config_yaml: &'a str, overrides: &'a [String]) -> RunInfo<'a> {
         versions: BTreeMap::from([("hlrp".into(), "0.1.0".into())]),
         inputs: Vec::new(),
         num_threads: 2,
+        metrics: Vec::new(),
         repository: Path::new(env!("CARGO_MANIFEST_DIR")),
     }
 }

@@ -2,14 +2,15 @@
 
 use crate::{Checkpoint, Result, TrainError};
 use hlrp_config::{Composed, Node, Value, from_resolved};
+use hlrp_schema::TaskDescription;
 use std::collections::BTreeMap;
 
 /// Refuses to continue a checkpoint of another stage, whose settings would all differ.
 ///
 /// # Errors
 /// [`TrainError::Conflict`] with both stages.
-pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &serde_json::Value) -> Result<()> {
-    let (was, is) = (&checkpoint.manifest().task["stage"], &current["stage"]);
+pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &TaskDescription) -> Result<()> {
+    let (was, is) = (checkpoint.manifest().task.stage(), current.stage());
     if was == is {
         return Ok(());
     }
@@ -21,12 +22,17 @@ pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &serde_json::V
 ///
 /// # Errors
 /// [`TrainError::Conflict`] with every part of the description that differs.
-pub(crate) fn ensure_same_model(checkpoint: &Checkpoint, current: &serde_json::Value) -> Result<()> {
-    // Both sides went through the same text, so equal numbers are equal.
-    let current: serde_json::Value = serde_json::from_str(&current.to_string())
-        .map_err(|error| TrainError::Malformed { path: checkpoint.dir().to_path_buf(), reason: error.to_string() })?;
+pub(crate) fn ensure_same_model(checkpoint: &Checkpoint, current: &TaskDescription) -> Result<()> {
+    let malformed = |error: serde_json::Error| TrainError::Malformed {
+        path: checkpoint.dir().to_path_buf(),
+        reason: error.to_string(),
+    };
+    let was = serde_json::to_value(&checkpoint.manifest().task).map_err(malformed)?;
+    // Through text, as the other side came: equal numbers are then equal.
+    let text = serde_json::to_string(current).map_err(malformed)?;
+    let is: serde_json::Value = serde_json::from_str(&text).map_err(malformed)?;
     let mut differences = Vec::new();
-    note_differences("", &checkpoint.manifest().task, &current, &mut differences);
+    note_differences("", &was, &is, &mut differences);
     if differences.is_empty() {
         return Ok(());
     }

@@ -7,6 +7,7 @@ use super::{
     options::{CONFIG, TrainOptions},
     prepare::Needs,
     train::{NAME, all_cores},
+    training_log::metrics,
 };
 use crate::{child::Invocation, mistake::Mistake};
 use anyhow::{Result, anyhow};
@@ -95,6 +96,7 @@ impl Plan {
             versions,
             inputs,
             num_threads: config.num_threads.unwrap_or_else(all_cores),
+            metrics: metrics(),
             repository: Path::new("."),
         };
         Ok(match self.checkpoint {

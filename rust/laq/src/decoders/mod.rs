@@ -11,6 +11,7 @@ mod token;
 
 use crate::dims::{Dims, transformer_config};
 use hlrp_nn::{AttendOver, Pass, Scope, Transformer};
+use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_schema::{DecoderConfig, DecodersConfig, LaqModelConfig};
 use tch::{Kind, Reduction, Tensor};
 
@@ -77,6 +78,11 @@ pub trait Decoder {
 
     /// Name of its loss among the metrics, such as `pixel_loss`.
     fn metric(&self) -> &'static str;
+
+    /// Its metrics: the loss in validation, and in training where it is drawn.
+    fn metrics(&self) -> Vec<MetricSpec> {
+        vec![MetricSpec::detail(format!("val/{}", self.metric())).lower_is_better()]
+    }
 
     /// What it predicts of frame t+k. Where it does not train the codes, the action tokens carry no gradient.
     fn predict(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor;
@@ -197,6 +203,11 @@ pub fn weight_at(decoder: &DecoderConfig, step: Option<u64>) -> f64 {
         Some(step) if step < decoder.warmup_steps => decoder.loss_weight * step as f64 / decoder.warmup_steps as f64,
         _ => decoder.loss_weight,
     }
+}
+
+/// The plot of pixel losses.
+pub(crate) fn pixel_curve() -> Curve {
+    Curve::new("pixel_loss.png", "Pixel loss beside the copy-frame baseline", "mean squared error").log()
 }
 
 /// Mean squared error in float32.

@@ -1,8 +1,9 @@
 //! Predicts the pixels of frame t+k.
 
-use super::{BuildContext, Decoder, DecoderInput, Registration, Target, mean_squared_error};
+use super::{BuildContext, Decoder, DecoderInput, Registration, Target, mean_squared_error, pixel_curve};
 use crate::patches::unpatchify;
 use hlrp_nn::{Linear, Pass, Transformer};
+use hlrp_track::metrics::MetricSpec;
 use tch::{Kind, Tensor};
 
 /// Where its transformer is, and where its last layer is.
@@ -54,6 +55,13 @@ impl Decoder for PixelDecoder {
 
     fn metric(&self) -> &'static str {
         "pixel_loss"
+    }
+
+    fn metrics(&self) -> Vec<MetricSpec> {
+        vec![
+            MetricSpec::detail("train/pixel_loss").drawn_in(&pixel_curve()),
+            MetricSpec::new("val/pixel_loss", "validation pixel loss").lower_is_better().drawn_in(&pixel_curve()),
+        ]
     }
 
     fn predict(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {

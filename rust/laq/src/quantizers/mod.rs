@@ -17,7 +17,8 @@ use crate::dims::Dims;
 use crate::draws::Draws;
 use hlrp_nn::{Pass, Scope};
 use hlrp_schema::{QuantizerConfig, QuantizerMethod};
-use hlrp_torch::Autocast;
+use hlrp_torch::{Autocast, TorchError, World};
+use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::RowReset;
 use tch::{Device, Tensor};
 
@@ -25,6 +26,8 @@ use tch::{Device, Tensor};
 pub struct TrainContext<'a> {
     /// The optimizer step that this gradient will make, 1-based. 0 = none: nothing that follows a schedule happens.
     pub step: u64,
+    /// The processes that train together: the use of codes is counted over all of them.
+    pub world: &'a World,
     /// Source of noise.
     pub draws: &'a mut dyn Draws,
     /// The forward pass.
@@ -68,7 +71,13 @@ impl Scale {
 pub trait Quantizer {
     /// One training pass over changes `[B,S,Q]`. Counts the use of codes. What it changes in its parameters it changes after everything
     /// that depends on them was computed. Only a pass that does something on a schedule waits for the device.
-    fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> TrainPass;
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> Result<TrainPass, TorchError>;
+
+    /// Those of the training's metrics that are drawn.
+    fn metrics(&self) -> Vec<MetricSpec>;
 
     /// Latent actions in evaluation: no noise, no change of state.
     fn quantize(&self, change_BSQ: &Tensor) -> Latent;
@@ -96,6 +105,11 @@ pub trait Codes {
 
     /// What to do when training uses few of them, as the end of a sentence that begins with a verb.
     fn remedy(&self) -> &'static str;
+}
+
+/// The plot of the codes in use.
+pub(crate) fn codes_curve() -> Curve {
+    Curve::new("codes.png", "Codes in use", "codes")
 }
 
 /// The quantizer of a checked configuration, with fresh weights in `scope`.

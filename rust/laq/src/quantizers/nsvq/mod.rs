@@ -11,11 +11,13 @@ mod refresh;
 pub use refresh::{Refresh, RefreshSchedule};
 
 use super::usage::{CodeUsage, count_codes, perplexity};
-use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, in_float32};
+use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, codes_curve, in_float32};
 use crate::dims::Dims;
 use crate::draws::Draws;
 use hlrp_nn::{Init, Scope};
 use hlrp_schema::NsvqConfig;
+use hlrp_torch::TorchError;
+use hlrp_track::metrics::MetricSpec;
 use hlrp_train::RowReset;
 use refresh::{cutoff, is_unused, rewrite_unused};
 use tch::{Kind, Tensor, no_grad};
@@ -86,7 +88,7 @@ impl Nsvq {
 
     /// Code statistics of a batch and of the window, without waiting for the device. `codebook_replaced_count` is what a refresh at this
     /// step rewrites or would rewrite; `codebook_replaced` is whether it happened.
-    fn metrics(&self, counts_K: &Tensor) -> Vec<(&'static str, Tensor)> {
+    fn statistics(&self, counts_K: &Tensor) -> Vec<(&'static str, Tensor)> {
         no_grad(|| {
             let window_K = self.usage.window();
             let unused_K = is_unused(window_K, self.discarding_threshold);
@@ -135,7 +137,7 @@ impl Nsvq {
 }
 
 impl Quantizer for Nsvq {
-    fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> TrainPass {
+    fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> Result<TrainPass, TorchError> {
         let distances_BSK = self.distances(change_BSQ);
         context.pass.record(|| "vq.distances".into(), &distances_BSK);
         let ids_BS = distances_BSK.argmin(-1, false);
@@ -143,10 +145,17 @@ impl Quantizer for Nsvq {
         context.pass.record(|| "vq.before_project_out".into(), &vectors_BSQ);
 
         let counts_K = count_codes(&ids_BS, self.num_codes());
+        context.world.all_reduce(&counts_K)?;
         self.usage.add(&counts_K);
-        let mut metrics = self.metrics(&counts_K);
+        let mut metrics = self.statistics(&counts_K);
         let row_resets = self.refresh_if_due(context, &mut metrics);
-        TrainPass { latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) }, metrics, row_resets }
+        Ok(TrainPass { latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) }, metrics, row_resets })
+    }
+
+    fn metrics(&self) -> Vec<MetricSpec> {
+        ["train/num_unique_codes", "train/codebook_window_perplexity"]
+            .map(|name| MetricSpec::detail(name).higher_is_better().drawn_in(&codes_curve()))
+            .into()
     }
 
     fn quantize(&self, change_BSQ: &Tensor) -> Latent {
