@@ -171,7 +171,7 @@ fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
     let refuse = |problem: String| LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem };
     let description = match &checkpoint.manifest().task {
         TaskDescription::Laq(description) => description.clone(),
-        other => return Err(refuse(format!("it is a checkpoint of stage {}, not laq", other.stage())).into()),
+        other => return Err(refuse(format!("it is a checkpoint of stage {}, not laq", other.stage().name())).into()),
     };
     description.model.check().map_err(|problem| refuse(format!("task.model.{problem}")))?;
     Ok((checkpoint, description))

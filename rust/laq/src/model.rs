@@ -12,7 +12,8 @@ use crate::dims::{Dims, transformer_config};
 use crate::encoders::{self, Encoder};
 use crate::error::LaqError;
 use crate::quantizers::{self, Bottleneck, Nsvq, Quantizer};
-use hlrp_nn::{AttendOver, ContinuousPositionBias, Pass, Store, Transformer};
+use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
+use hlrp_nn::{Pass, Store};
 use hlrp_schema::LaqModelConfig;
 use tch::{Device, Tensor};
 
@@ -32,8 +33,8 @@ pub struct LaqModel {
     config: LaqModelConfig,
     position_bias: ContinuousPositionBias,
     encoder: Box<dyn Encoder>,
-    spatial: Transformer,
-    temporal: Transformer,
+    spatial: SpaceTimeTransformer,
+    temporal: SpaceTimeTransformer,
     /// The quantizer.
     pub quantizer: Box<dyn Quantizer>,
     /// The way into the quantizer and out of it.
@@ -62,7 +63,7 @@ impl LaqModel {
         let store = Store::new(device);
         let root = store.root();
         let transformer = |scope: &str, name, over, depth| {
-            Transformer::new(&root.child(scope), name, over, transformer_config(config, depth, false))
+            SpaceTimeTransformer::new(&root.child(scope), name, over, transformer_config(config, depth, false))
         };
         let (bias_scope, quantizer_scope) = (root.child("spatial_rel_pos_bias"), root.child(Self::QUANTIZER));
         // Weights are drawn in this order.

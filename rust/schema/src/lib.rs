@@ -10,7 +10,9 @@ mod description;
 mod hub;
 mod laq;
 mod lerobot;
+mod migrate;
 mod pipeline;
+pub mod policy;
 mod rules;
 mod run;
 mod stage;
@@ -28,7 +30,9 @@ pub use laq::{
     QuantizerConfig, QuantizerMethod, TokenDecoderConfig,
 };
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
+pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
+pub use policy::PolicySpec;
 pub use run::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig, TrainingRun};
 pub use stage::{PROJECT, Stage, StageConfig};
 pub use training::{

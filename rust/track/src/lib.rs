@@ -10,12 +10,14 @@
 //! | What do its pictures look like? | [`plot`] |
 //! | How does it sum itself up? | [`table`] |
 //! | Which machine is this? | [`host`] |
+//! | With which code does a program end? | [`exit_code`] |
 
 #![allow(non_snake_case)] // names of image buffers carry their shape, such as rgb_HWC
 
 pub mod console;
 pub mod env;
 mod error;
+pub mod exit_code;
 pub mod fs;
 pub mod host;
 pub mod metrics;

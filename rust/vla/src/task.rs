@@ -166,7 +166,8 @@ impl Task for VlaTask {
     }
 
     fn description(&self) -> TaskDescription {
-        TaskDescription::Vla(json!({
+        TaskDescription::Other(json!({
+            "stage": "vla",
             "model": self.plan.model,
             "processor": self.plan.processor,
             "objective": self.objective,

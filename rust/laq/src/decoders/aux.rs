@@ -3,7 +3,7 @@
 use super::pixel::ToPixels;
 use super::{Decoder, DecoderInput, Registration, Target, mean_squared_error};
 use crate::encoders::PatchTokens;
-use hlrp_nn::{ContinuousPositionBias, Pass};
+use hlrp_nn::{Pass, spacetime::ContinuousPositionBias};
 use tch::Tensor;
 
 /// Where its canvas, its position bias, its transformer and its last layer are.

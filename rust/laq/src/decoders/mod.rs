@@ -10,7 +10,8 @@ mod pixel;
 mod token;
 
 use crate::dims::{Dims, transformer_config};
-use hlrp_nn::{AttendOver, Pass, Scope, Transformer};
+use hlrp_nn::spacetime::{AttendOver, SpaceTimeTransformer};
+use hlrp_nn::{Pass, Scope};
 use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_schema::{DecoderConfig, DecodersConfig, LaqModelConfig};
 use tch::{Kind, Reduction, Tensor};
@@ -38,9 +39,9 @@ struct BuildContext<'a> {
 
 impl BuildContext<'_> {
     /// The transformer of a decoder under `name`: canvas in, tokens of frame t+k out.
-    fn transformer(&self, name: &'static str, depth: i64) -> Transformer {
+    fn transformer(&self, name: &'static str, depth: i64) -> SpaceTimeTransformer {
         let config = transformer_config(self.config, depth, true);
-        Transformer::new(&self.root.child(name), name, AttendOver::Space, config)
+        SpaceTimeTransformer::new(&self.root.child(name), name, AttendOver::Space, config)
     }
 }
 

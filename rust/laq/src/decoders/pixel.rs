@@ -2,7 +2,7 @@
 
 use super::{BuildContext, Decoder, DecoderInput, Registration, Target, mean_squared_error, pixel_curve};
 use crate::patches::unpatchify;
-use hlrp_nn::{Linear, Pass, Transformer};
+use hlrp_nn::{Linear, Pass, spacetime::SpaceTimeTransformer};
 use hlrp_track::metrics::MetricSpec;
 use tch::{Kind, Tensor};
 
@@ -18,7 +18,7 @@ pub(super) const REGISTRATION: Registration = Registration {
 /// A transformer and a linear map from tokens to patches.
 pub(super) struct ToPixels {
     name: &'static str,
-    transformer: Transformer,
+    transformer: SpaceTimeTransformer,
     to_pixels: Linear,
     patch_size: i64,
 }

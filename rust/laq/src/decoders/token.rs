@@ -1,7 +1,7 @@
 //! Predicts the encoder's tokens of frame t+k.
 
 use super::{Decoder, DecoderInput, Registration, Target, mean_squared_error};
-use hlrp_nn::{Pass, Transformer};
+use hlrp_nn::{Pass, spacetime::SpaceTimeTransformer};
 use tch::Tensor;
 
 /// Where its tensors are.
@@ -16,7 +16,7 @@ pub(super) const REGISTRATION: Registration = Registration {
 };
 
 struct TokenDecoder {
-    transformer: Transformer,
+    transformer: SpaceTimeTransformer,
 }
 
 impl Decoder for TokenDecoder {

@@ -10,6 +10,7 @@ use crate::{
     fs::{sync_dir, write_atomic},
     metrics::MetricSpec,
 };
+use hlrp_config::Problem;
 use std::{
     collections::BTreeMap,
     fs,
@@ -61,7 +62,7 @@ impl RunDir {
     /// what a run left that was killed before it began). The manifest comes last: a run has begun when it is there.
     ///
     /// # Errors
-    /// [`TrackError::RunExists`], [`TrackError::RunLocked`], or the system's refusal.
+    /// An occupied directory as [`TrackError::Problem`], [`TrackError::RunLocked`], or the system's refusal.
     pub fn create(path: &Path, info: &RunInfo<'_>) -> Result<Self> {
         refuse_occupied(path)?;
         fs::create_dir_all(path).map_err(TrackError::io("create", path))?;
@@ -203,7 +204,10 @@ fn refuse_occupied(path: &Path) -> Result<()> {
         let of_slurm = [".out", ".err", ".sbatch"].iter().any(|end| name.ends_with(end));
         let of_beginning = name == super::lock::FILE_NAME || (has_lock && is_of_beginning(path, &name));
         if !of_slurm && !of_beginning {
-            return Err(TrackError::RunExists { path: path.to_path_buf(), entry: name.into_owned() });
+            let path = path.display();
+            let message = format!("the run directory {path} is not empty (it contains {name})");
+            let hint = format!("continue that run with --resume {path}, or choose another directory");
+            return Err(Problem::new("logging.run_dir", message, hint).into());
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ mod version;
 
 pub use launch::Setup;
 
-use crate::{EXIT_INTERRUPTED, Outcome, Task, TrainingData};
+use crate::{Outcome, Task, TrainingData};
 use args::Arguments;
 use hlrp_config::HintOf;
 use hlrp_schema::{RunConfig, TrainingRun};
@@ -62,7 +62,7 @@ pub fn main<P: Program>() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match launch::run::<P>(&arguments) {
-        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(u8::try_from(EXIT_INTERRUPTED).unwrap_or(exit_code::ERROR)),
+        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(hlrp_track::exit_code::INTERRUPTED),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             hlrp_track::console::report_error(error.as_ref(), P::HINTS);
@@ -73,6 +73,5 @@ pub fn main<P: Program>() -> ExitCode {
 
 /// CPU threads for tensor work.
 fn num_threads(config: &RunConfig<'_>) -> usize {
-    let all_cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    config.num_threads.unwrap_or_else(all_cores)
+    config.num_threads.unwrap_or_else(hlrp_track::host::num_cores)
 }

@@ -2,7 +2,10 @@
 
 use super::mistake::{mistake, mistake_in};
 use crate::{BACKBONE, POOLED_BACKBONE, VlaModel};
-use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmError, SmolVlmFolder, TextConfig, VisionConfig, locate};
+use hlrp_nn::llama::TextConfig;
+use hlrp_nn::siglip::VisionConfig;
+use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmFolder};
+use hlrp_nn::{NnError, hub::locate};
 use hlrp_schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig, is_hub_name};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +20,7 @@ fn folder(config: &BackboneConfig) -> anyhow::Result<Option<PathBuf>> {
 /// [`hlrp_config::Problem`] when there is no such folder, nor a model of this name in the Hugging Face cache.
 pub fn preflight(config: &BackboneConfig) -> anyhow::Result<()> {
     let located = config.path.as_ref().map(|path| locate(path, &config.hub_cache));
-    let Some(Err(SmolVlmError::NotFound { model, hub_cache })) = located else { return Ok(()) };
+    let Some(Err(NnError::NotFound { model, hub_cache })) = located else { return Ok(()) };
     let (problem, hint) = if is_hub_name(Path::new(&model)) {
         let problem = format!("{model} is neither a folder nor in the Hugging Face cache {}", hub_cache.display());
         let download = format!("run `hf download {model}` on a machine with network access");

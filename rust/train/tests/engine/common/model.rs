@@ -168,7 +168,8 @@ pub fn description(width: i64) -> LaqDescription {
     static MODEL: OnceLock<LaqModelConfig> = OnceLock::new();
     let model = || {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-        let composed = hlrp_config::compose(&tree, "config", &["experiment=laq_tiny".to_owned()]).unwrap();
+        let composed =
+            hlrp_config::compose(&hlrp_schema::PROJECT, &tree, "config", &["experiment=laq_tiny".to_owned()]).unwrap();
         composed.extract::<LaqConfig>().unwrap().model
     };
     LaqDescription {
