@@ -33,7 +33,8 @@ pub use inference::LaqInference;
 pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
 pub use quantizers::{
-    Bottleneck, CodeUsage, Codes, Latent, Nsvq, Quantizer, Refresh, RefreshSchedule, Scale, TrainContext, TrainPass, perplexity,
+    Bottleneck, CodeUsage, Codes, Latent, Nsvq, Quantizer, Refresh, RefreshSchedule, Scale, TrainContext, TrainPass,
+    perplexity,
 };
 pub use step::{EvalStep, TrainStep, eval_step, other_samples, train_step};
 pub use task::LaqTask;

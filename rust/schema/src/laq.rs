@@ -260,7 +260,10 @@ impl QuantizerConfig {
         }
         let message = match chosen.len() {
             0 => "no quantizer is chosen".to_owned(),
-            _ => format!("several quantizers are chosen: {}", chosen.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+            _ => format!(
+                "several quantizers are chosen: {}",
+                chosen.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+            ),
         };
         Err(Problem::of(ProblemKind::Value, message).hint(format!("choose one with model/quantizer=NAME: {names}")))
     }
@@ -294,7 +297,10 @@ impl Check for DecodersConfig {
             all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes),
             "pixel.enabled",
             "no decoder trains the codes",
-            format!("enable one of model.decoders.{{{}}}; the others send no gradient to the codes", training.join(",")),
+            format!(
+                "enable one of model.decoders.{{{}}}; the others send no gradient to the codes",
+                training.join(",")
+            ),
         )
     }
 }

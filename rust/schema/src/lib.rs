@@ -26,8 +26,8 @@ pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, 
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use hub::is_hub_name;
 pub use laq::{
-    AuxDecoderConfig, DecoderConfig, DecodersConfig, LaqConfig, LaqModelConfig, LatentAblation, NsvqConfig, PixelDecoderConfig,
-    QuantizerConfig, QuantizerMethod, TokenDecoderConfig,
+    AuxDecoderConfig, DecoderConfig, DecodersConfig, LaqConfig, LaqModelConfig, LatentAblation, NsvqConfig,
+    PixelDecoderConfig, QuantizerConfig, QuantizerMethod, TokenDecoderConfig,
 };
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
 pub use migrate::migrate;

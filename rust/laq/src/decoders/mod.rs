@@ -12,8 +12,8 @@ mod token;
 use crate::dims::{Dims, transformer_config};
 use hlrp_nn::spacetime::{AttendOver, SpaceTimeTransformer};
 use hlrp_nn::{Pass, Scope};
-use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_schema::{DecoderConfig, DecodersConfig, LaqModelConfig};
+use hlrp_track::metrics::{Curve, MetricSpec};
 use tch::{Kind, Reduction, Tensor};
 
 /// Every decoder, in the order in which they are built, run and reported.

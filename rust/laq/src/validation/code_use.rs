@@ -17,11 +17,7 @@ pub(super) struct CodeUse {
 impl CodeUse {
     pub(super) fn new(num_codes: i64, num_slots: i64) -> Self {
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
-        Self {
-            counts_K: vec![0; size(num_codes)],
-            sequences: BTreeMap::new(),
-            num_slots: size(num_slots),
-        }
+        Self { counts_K: vec![0; size(num_codes)], sequences: BTreeMap::new(), num_slots: size(num_slots) }
     }
 
     /// Adds codes `int64 [B,S]`.

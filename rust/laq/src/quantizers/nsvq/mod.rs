@@ -108,7 +108,11 @@ impl Nsvq {
     }
 
     /// Refreshes when the schedule says so, once per optimizer step, and notes it in `metrics`.
-    fn refresh_if_due(&mut self, context: &mut TrainContext<'_>, metrics: &mut [(&'static str, Tensor)]) -> Vec<RowReset> {
+    fn refresh_if_due(
+        &mut self,
+        context: &mut TrainContext<'_>,
+        metrics: &mut [(&'static str, Tensor)],
+    ) -> Vec<RowReset> {
         let step = context.step;
         if self.refreshed_at == Some(step) || !self.schedule.is_due(step) {
             return Vec::new();
