@@ -1,43 +1,24 @@
 //! The whole tree of stage 1.
 
-use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
-use crate::rules::{Checked, at_least, not_negative, require, section, share};
-use crate::run::{ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig, TrainingRun, check_training};
+use crate::rules::{Checked, at_least, fraction, not_negative, require, section};
+use crate::run::{TrainingRun, check_training, stage_config};
 use crate::training::{TrainingConfig, ValidationConfig};
 use hlrp_config::{Check, Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 
-/// Everything that `hlrp train-laq` reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LaqConfig {
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Number format.
-    pub precision: Precision,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
-    /// CPU threads; all cores when null.
-    pub num_threads: Option<usize>,
-    /// Name of the run.
-    pub experiment: ExperimentConfig,
-    /// Where things are stored.
-    pub paths: PathsConfig,
-    /// What is written.
-    pub logging: LoggingConfig,
-    /// Where the run computes, and where it may write.
-    pub cluster: ClusterConfig,
-    /// Several runs of the experiment.
-    pub sweep: SweepConfig,
-    /// The model.
-    pub model: LaqModelConfig,
-    /// The data.
-    pub data: DataConfig,
-    /// The optimization.
-    pub training: TrainingConfig,
-    /// The validation.
-    pub validation: ValidationConfig,
+stage_config! {
+    /// Everything that `hlrp train-laq` reads.
+    LaqConfig of Laq {
+        /// The model.
+        model: LaqModelConfig,
+        /// The data.
+        data: DataConfig,
+        /// The optimization.
+        training: TrainingConfig,
+        /// The validation.
+        validation: ValidationConfig,
+    }
 }
 
 /// Section `model` of stage 1.
@@ -176,7 +157,7 @@ decoder_sections! {
     AuxDecoderConfig, trains_codes: false, {}
 }
 
-/// Token grids with the numbers of code slots that the grid encoder can make of them.
+/// Patches per side that the grid encoder supports, each with the numbers of code slots that it can produce.
 const CODES_OF_GRID: [(i64, &[i64]); 2] = [(8, &[1, 2, 4]), (16, &[1, 4, 16, 64])];
 
 impl Check for LaqConfig {
@@ -187,8 +168,8 @@ impl Check for LaqConfig {
         require(
             deltas.len() == 2 && deltas[0] < deltas[1],
             "data.request.image_deltas",
-            "a latent action is what changed between two frames, the earlier one first",
-            "give two rising offsets, for example [0,5]",
+            "a latent action needs two frames, the earlier one first",
+            "give two ascending offsets, for example [0,5]",
         )
     }
 }
@@ -206,8 +187,8 @@ impl Check for LaqModelConfig {
             ("temporal_depth", self.temporal_depth),
         ];
         counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
-        share("attn_dropout", self.attn_dropout, true)?;
-        share("ff_dropout", self.ff_dropout, true)?;
+        fraction("attn_dropout", self.attn_dropout, true)?;
+        fraction("ff_dropout", self.ff_dropout, true)?;
         section("quantizer", self.quantizer.check())?;
         self.check_grid()?;
         section("decoders", self.decoders.check())
@@ -219,7 +200,7 @@ impl LaqModelConfig {
         let (image, patch, num_slots) = (self.image_size, self.patch_size, self.quantizer.code_seq_len);
         let grid = if image % patch == 0 { image / patch } else { 0 };
         let Some((_, known)) = CODES_OF_GRID.into_iter().find(|(known, _)| *known == grid) else {
-            let message = format!("{image} pixels in patches of {patch} do not make 8 or 16 patches a side");
+            let message = format!("{image} pixels in patches of {patch} are not 8 or 16 patches per side");
             let hint = format!("set it to {} or {}", 8 * patch, 16 * patch);
             return Err(Problem::new("image_size", message, hint));
         };
@@ -227,7 +208,7 @@ impl LaqModelConfig {
         require(
             known.contains(&num_slots),
             "quantizer.code_seq_len",
-            format!("{num_slots} codes cannot come from {grid}x{grid} patches"),
+            format!("{num_slots} codes do not fit {grid}x{grid} patches"),
             format!("with this image_size and patch_size use {}", names.join(", ")),
         )
     }
@@ -238,7 +219,7 @@ impl Check for QuantizerConfig {
         at_least("codebook_size", self.codebook_size, 2)?;
         at_least("code_seq_len", self.code_seq_len, 1)?;
         at_least("code_dim", self.code_dim, 1)?;
-        share("usage_decay", self.usage_decay, true)?;
+        fraction("usage_decay", self.usage_decay, true)?;
         not_negative("collapse_perplexity", self.collapse_perplexity)?;
         match self.method()? {
             QuantizerMethod::Nsvq(nsvq) => section("nsvq", nsvq.check()),
@@ -271,7 +252,7 @@ impl QuantizerConfig {
 
 impl Check for NsvqConfig {
     fn check(&self) -> Checked {
-        share("discarding_threshold", self.discarding_threshold, false)?;
+        fraction("discarding_threshold", self.discarding_threshold, false)?;
         require(
             self.refresh_schedule.iter().all(|[interval, _]| *interval > 0),
             "refresh_schedule",
