@@ -1,4 +1,4 @@
-//! What a argument of the command line does.
+//! What an override does.
 
 #![allow(clippy::unwrap_used)]
 

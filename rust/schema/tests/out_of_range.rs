@@ -109,7 +109,7 @@ fn a_number_out_of_range_is_refused_with_its_key_and_a_hint() {
                             is_about(key, &number),
                             "{experiment}: {number}={value} is reported for {key}: {problem}"
                         );
-                        let hint = problem.hint().unwrap_or_default();
+                        let hint = Hint::hint(&problem).unwrap_or_default();
                         assert!(!hint.is_empty(), "{experiment}: {number}={value}: no hint for: {problem}");
                         true
                     }
