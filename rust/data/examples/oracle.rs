@@ -6,8 +6,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use hlrp_data::{
-    EpisodeSpan, FrameSize,
-    lerobot::{Dataset, TableCache},
+    Dataset, EpisodeSpan, FrameSize,
+    formats::lerobot::{LeRobotDataset, TableCache},
     video::VideoStore,
 };
 use serde_json::Value;
@@ -22,7 +22,7 @@ use std::{
 /// RGB whose hash differs may still be this far off in the mean of a channel (of 255): other converters round otherwise.
 const RGB_MEAN_TOLERANCE: f64 = 0.25;
 
-/// Keys of a line that are no columns.
+/// Keys of a line that are not columns.
 const NO_COLUMNS: [&str; 6] = ["kind", "i", "k", "cams", "task", "episode"];
 
 fn main() -> Result<ExitCode> {
@@ -110,18 +110,18 @@ impl Tally {
 
 /// The dataset under test.
 struct Subject {
-    dataset: Arc<Dataset>,
+    dataset: Arc<LeRobotDataset>,
     videos: BTreeMap<String, VideoStore>,
 }
 
 impl Subject {
     fn open(root: &Path) -> Result<Self> {
-        let dataset = Arc::new(Dataset::open(root, &TableCache::new(64 << 20))?);
+        let dataset = Arc::new(LeRobotDataset::open(root, &TableCache::new(64 << 20))?);
         let mut videos = BTreeMap::new();
         for key in dataset.camera_keys() {
             if dataset.camera(key)?.dtype == "video" {
                 let any_size = FrameSize { height: 1, width: 1 };
-                videos.insert(key.to_owned(), VideoStore::new(Arc::clone(&dataset), key, any_size)?);
+                videos.insert(key.to_owned(), dataset.video_store(key, any_size)?);
             }
         }
         Ok(Self { dataset, videos })
@@ -235,7 +235,7 @@ impl Subject {
 
     /// The pictures of one camera at some rows, read at once as a loader does.
     fn pictures(&self, camera: &str, rows: &[u64], theirs: &[Value], tally: &mut Tally) -> Result<()> {
-        let store = self.dataset.frame_store(camera, None)?;
+        let store = Arc::clone(&self.dataset).frame_store(camera, None)?;
         let FrameSize { height, width } = store.size();
         let mut out_TCHW = vec![0; rows.len() * 3 * height * width];
         store.reader(4)?.read(rows, &mut out_TCHW)?;

@@ -4,7 +4,7 @@
 //! an episode `[a, b)` holds the anchors `[a + r, b - s)`. States and actions do not count: they are padded.
 //! Anchors are numbered source by source, episode by episode, frame by frame; nothing is stored per anchor.
 
-use crate::EpisodeSpan;
+use crate::request::EpisodeSpan;
 
 /// One anchor frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,7 +49,7 @@ impl AnchorTable {
         Self::default()
     }
 
-    /// Appends the next source. `reach` is [`crate::Request::image_reach`].
+    /// Appends the next source. `reach` is [`crate::request::Request::image_reach`].
     pub fn push_source(&mut self, spans: impl IntoIterator<Item = EpisodeSpan>, reach: (i64, i64)) {
         let (reach_back, reach_on) = (reach.0.unsigned_abs(), reach.1.unsigned_abs());
         let mut num_anchors = 0;

@@ -1,6 +1,6 @@
 //! The one way in which pictures are brought to the model's size.
 
-use crate::{DataError, FrameSize};
+use crate::{error::DataError, frames::FrameSize};
 use fast_image_resize as fir;
 use fir::{
     FilterType, PixelType, ResizeAlg, ResizeOptions,

@@ -3,7 +3,10 @@
 use crate::rules::{Checked, at_least, require, section};
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 /// Datasets, what a sample holds, and how it is loaded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +22,7 @@ pub struct DataConfig {
     pub cache: CacheConfig,
 }
 
-/// One LeRobot v3 dataset.
+/// One dataset. The folder itself shows which format it has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
@@ -117,6 +120,11 @@ impl Check for SourceConfig {
         )?;
         let Some(episodes) = &self.episodes else { return Ok(()) };
         require(!episodes.is_empty(), "episodes", "an empty list of episodes", "give indices, or null for all")?;
+        let mut seen = BTreeSet::new();
+        for episode in episodes {
+            let message = format!("episode {episode} is listed twice");
+            require(seen.insert(episode), "episodes", message, "list each episode once")?;
+        }
         let num_episodes = episodes.len() as u64;
         require(
             self.num_val_episodes < num_episodes,
@@ -135,11 +143,14 @@ impl Check for RequestConfig {
             ("action_deltas", &self.action_deltas),
         ];
         for (key, deltas) in lists {
-            let whole = self.unit != DeltaUnit::Frames || deltas.iter().all(|delta| delta.fract() == 0.0);
-            require(deltas.iter().all(|delta| delta.is_finite()), key, "an offset that is no number", "give numbers")?;
-            require(whole, key, "a part of a frame", "give whole numbers, or set data.request.unit=seconds")?;
+            for delta in deltas {
+                require(delta.is_finite(), key, format!("offset {delta} is not finite"), "give finite numbers")?;
+                let is_whole = self.unit != DeltaUnit::Frames || delta.fract() == 0.0;
+                let hint = "give whole numbers, or set data.request.unit=seconds";
+                require(is_whole, key, format!("{delta} is not a whole number of frames"), hint)?;
+            }
         }
-        require(!self.image_deltas.is_empty(), "image_deltas", "no image", "give at least [0]")
+        require(!self.image_deltas.is_empty(), "image_deltas", "the list is empty", "give at least [0]")
     }
 }
 

@@ -14,7 +14,11 @@
 #![allow(non_snake_case)] // shape suffixes
 
 /// The error types of this crate and below whose hints a program prints.
-pub const HINTS: &[hlrp_config::HintOf] = &[hlrp_config::hint_of::<hlrp_config::Problem>];
+pub const HINTS: &[hlrp_config::HintOf] = &[
+    hlrp_config::hint_of::<hlrp_config::Problem>,
+    hlrp_config::hint_of::<hlrp_data::DataError>,
+    hlrp_config::hint_of::<hlrp_data::LoadError>,
+];
 
 mod batch_stream;
 pub mod checkpoint;

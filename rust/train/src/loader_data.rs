@@ -1,7 +1,7 @@
 //! Datasets as the data of a run.
 
 use crate::{BatchStream, TrainingData, ValidationBatches};
-use hlrp_data::{Batch, LoadError, Loader, Mixture, Position, Shard, Split};
+use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Split};
 use std::sync::Arc;
 
 /// Training and validation samples of opened datasets.
@@ -18,11 +18,7 @@ impl LoaderData {
     /// # Errors
     /// No episode is held out, or none is long enough.
     pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
-        if validation.anchors(Split::Validation).is_empty() {
-            let hint = "raise data.sources.<name>.num_val_episodes; an episode has to be longer than the offsets of one sample reach";
-            let (key, problem) = ("data.sources".to_owned(), "the validation set is empty".to_owned());
-            return Err(LoadError::Setting { key, problem, hint: hint.to_owned() }.into());
-        }
+        validation.require(Split::Validation)?;
         Ok(Self { train, validation, seed })
     }
 
@@ -34,7 +30,7 @@ impl LoaderData {
 
 impl TrainingData for LoaderData {
     fn train(&mut self, position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
-        Ok(Box::new(Samples(Loader::train(&self.train, self.seed, Shard::SINGLE, position)?)))
+        Ok(Box::new(Loader::train(&self.train, self.seed, Shard::SINGLE, position)?))
     }
 
     fn validation(&mut self, limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
@@ -43,14 +39,12 @@ impl TrainingData for LoaderData {
     }
 }
 
-struct Samples(Loader);
-
-impl BatchStream for Samples {
+impl BatchStream for Loader {
     fn next_batch(&mut self) -> anyhow::Result<Batch> {
-        Ok(self.0.next_batch()?)
+        Ok(Self::next_batch(self)?)
     }
 
     fn position(&self) -> Position {
-        self.0.position()
+        Self::position(self)
     }
 }

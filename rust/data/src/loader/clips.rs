@@ -1,6 +1,11 @@
 //! Pictures of the clips whose samples are being made: decoded once, copied into each sample that shows them.
 
-use crate::{AnchorTable, DataError, FrameSize, SampleLayout, lock::lock, source::Source};
+use crate::anchors::AnchorTable;
+use crate::error::DataError;
+use crate::frames::FrameSize;
+use crate::lock::lock;
+use crate::mixture::SampleLayout;
+use crate::source::Source;
 use lru::LruCache;
 use std::{
     collections::BTreeSet,

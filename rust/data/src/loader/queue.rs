@@ -1,10 +1,7 @@
 //! Draws handed to threads and batches in the making, bounded in number.
 
-use super::{
-    buffer::{self, SampleParts},
-    outcome::Outcome,
-};
-use crate::{SampleLayout, lock::lock};
+use super::samples::{self, Outcome, SampleParts};
+use crate::{lock::lock, mixture::SampleLayout};
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, PoisonError},
@@ -122,7 +119,7 @@ impl Queue {
 
     fn begin_batch(&self, state: &mut State) {
         let num_samples = (self.num_draws - state.next_draw).min(self.batch_size as u64) as usize;
-        let mut untaken = buffer::cut(&self.layout, num_samples);
+        let mut untaken = samples::cut(&self.layout, num_samples);
         untaken.reverse();
         let outcomes = (0..num_samples).map(|_| None).collect();
         state.pending.push_back(Pending { first_draw: state.next_draw, untaken, outcomes, num_missing: num_samples });

@@ -1,23 +1,34 @@
 //! One decode thread: draws in, outcomes out.
 
 use super::{
-    buffer::SampleParts,
     clips::{self, ClipFrames, ClipStore},
-    outcome::{BadSample, Outcome, Sample, Vectors},
-    pipeline::Shared,
+    queue::Queue,
+    samples::{BadSample, Outcome, Sample, SampleParts, Vectors},
+    stats::Counters,
 };
-use crate::{
-    Anchor, AnchorTable, DataError, FrameReader, Mixture, SampleMeta, Split,
-    loader::plan::Plan,
-    sampler::Draw,
-    source::{Source, VectorKey},
-};
+use crate::anchors::{Anchor, AnchorTable};
+use crate::batch::SampleMeta;
+use crate::error::DataError;
+use crate::frames::FrameReader;
+use crate::mixture::Mixture;
+use crate::sampler::{Draw, Plan};
+use crate::source::{Source, VectorKey};
 use lru::LruCache;
 use std::{
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
+
+/// What the threads of a loader share.
+pub(super) struct Shared {
+    pub(super) mixture: Arc<Mixture>,
+    pub(super) plan: Plan,
+    pub(super) queue: Queue,
+    pub(super) clips: ClipStore,
+    pub(super) counters: Counters,
+}
 
 /// Works until the queue ends.
 pub(super) fn run(shared: &Shared) {
@@ -56,13 +67,9 @@ impl<'a> Worker<'a> {
         let mixture = &*shared.mixture;
         let max_open = NonZeroUsize::new(mixture.loader.max_open_decoders).unwrap_or(NonZeroUsize::MIN);
         let num_streams = mixture.sources.len() * mixture.layout.roles.len();
-        let split = match shared.plan {
-            Plan::Train(_) => Split::Train,
-            Plan::Validation(_) => Split::Validation,
-        };
         Self {
             mixture,
-            anchors: mixture.anchors(split),
+            anchors: mixture.anchors(shared.plan.split()),
             plan: &shared.plan,
             clips: &shared.clips,
             readers: LruCache::new(max_open),
@@ -106,7 +113,7 @@ impl<'a> Worker<'a> {
         Ok(Sample {
             state: vectors(source, source.state.as_ref(), layout.state, anchor, &source.request.state_deltas)?,
             action: vectors(source, source.action.as_ref(), layout.action, anchor, &source.request.action_deltas)?,
-            task: source.rows.task(anchor.row)?,
+            task: source.dataset.task(anchor.row)?,
             meta: self.meta(anchor, source.seconds_between(&image_rows)),
             is_real_T: is_pad_T.iter().map(|is_pad| !is_pad).collect(),
             parts: std::mem::take(parts),
@@ -169,7 +176,7 @@ fn vectors(
     let (Some(vector), Some([_, width])) = (vector, size) else { return Ok(None) };
     let (rows, is_pad_T) = anchor.span.window(anchor.row, deltas);
     let mut values_TN = vec![0.0; rows.len() * vector.width];
-    source.rows.read_vectors(&vector.key, &rows, &mut values_TN)?;
+    source.dataset.read_vectors(&vector.key, &rows, &mut values_TN)?;
     if vector.width < width {
         let padding = std::iter::repeat_n(0.0, width - vector.width);
         values_TN =

@@ -13,7 +13,9 @@ mod permutation;
 pub use order::{Clips, Draw};
 pub use permutation::Permutation;
 
-use crate::{DataError, LoadError};
+use crate::error::{DataError, LoadError};
+use crate::source::Split;
+use hlrp_config::Problem;
 use order::EpochOrder;
 use serde::{Deserialize, Serialize};
 
@@ -54,14 +56,11 @@ pub struct TrainSampler {
 }
 
 impl TrainSampler {
-    /// The stream over `num_anchors` anchors from `start` on.
+    /// The stream over `num_anchors` anchors, at least one, from `start` on.
     ///
     /// # Errors
-    /// There is no anchor, not even one window of clips, the rank is not below the number of ranks, or `start` lies outside the epoch.
+    /// There is not even one window of clips, the rank is not below the number of ranks, or `start` lies outside the epoch.
     pub fn new(num_anchors: u64, clips: Clips, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
-        if num_anchors == 0 {
-            return Err(LoadError::NoAnchors { split: "training" }.into());
-        }
         if clips.window() > num_anchors {
             let window = format!(
                 "clips are spread over {} samples (anchors of a clip times batch size times processes)",
@@ -69,7 +68,7 @@ impl TrainSampler {
             );
             let hint = "lower it, or data.loader.batch_size; 1 draws every anchor alone";
             let problem = format!("{window}, an epoch has {num_anchors}");
-            return Err(LoadError::setting("data.loader.anchors_per_clip", &problem, hint).into());
+            return Err(Problem::new("data.loader.anchors_per_clip", problem, hint).into());
         }
         if shard.rank >= shard.world {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
@@ -112,11 +111,8 @@ impl ValidationSampler {
     /// All anchors, or `limit` of them over all ranks together.
     ///
     /// # Errors
-    /// There is no anchor, or the rank is not below the number of ranks.
+    /// The rank is not below the number of ranks.
     pub fn new(num_anchors: u64, limit: Option<u64>, shard: Shard) -> Result<Self, DataError> {
-        if num_anchors == 0 {
-            return Err(LoadError::NoAnchors { split: "validation" }.into());
-        }
         if shard.rank >= shard.world {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
         }
@@ -142,5 +138,47 @@ impl ValidationSampler {
         // Exact in 128 bits; the middle of each of `num_samples` equal stretches.
         let index = (2 * u128::from(place) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
         index as u64
+    }
+}
+
+/// The draws of one loader, numbered from 0.
+pub(crate) enum Plan {
+    /// Endless.
+    Train(TrainSampler),
+    /// One pass.
+    Validation(ValidationSampler),
+}
+
+impl Plan {
+    /// The split that is drawn from.
+    pub(crate) fn split(&self) -> Split {
+        match self {
+            Self::Train(_) => Split::Train,
+            Self::Validation(_) => Split::Validation,
+        }
+    }
+
+    /// Number of draws.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Train(_) => u64::MAX,
+            Self::Validation(sampler) => sampler.len(),
+        }
+    }
+
+    /// The anchor of a draw and its clip.
+    pub(crate) fn draw(&self, draw: u64) -> Draw {
+        match self {
+            Self::Train(sampler) => sampler.draw(draw),
+            Self::Validation(sampler) => Draw::single(sampler.anchor(draw)),
+        }
+    }
+
+    /// The draw that stands in for `draw` when it and its substitutes before this `attempt` cannot be decoded; itself at attempt 0.
+    pub(crate) fn substitute(&self, draw: u64, attempt: u64) -> u64 {
+        match self {
+            Self::Train(_) => draw + attempt,
+            Self::Validation(sampler) => (draw + attempt) % sampler.len(),
+        }
     }
 }

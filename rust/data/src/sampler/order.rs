@@ -5,7 +5,7 @@
 //! random draw. Slots begin their clips at different batches, so that batches cost about the same. Anchors that do not fill `anchors_per_clip` batches
 //! come last, in random order, each on its own. With one anchor per clip this is a plain permutation.
 
-use super::Permutation;
+use super::permutation::Permutation;
 use std::ops::Range;
 
 /// How anchors are grouped.

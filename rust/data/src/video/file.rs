@@ -1,7 +1,7 @@
 //! One open video file: what all threads share of it, and one thread's decoder.
 
 use super::index::PacketIndex;
-use crate::{DataError, lock::lock};
+use crate::{error::DataError, lock::lock};
 use ffmpeg::{Discard, Packet, codec, format, frame, media};
 use ffmpeg_next as ffmpeg;
 use std::{

@@ -2,7 +2,7 @@
 //!
 //! It comes from the container's header alone, so that a picture is found by one look-up and read by one `pread`.
 
-use crate::DataError;
+use crate::error::DataError;
 use mp4parse::{Track, TrackType, unstable::create_sample_table};
 use std::{fs::File, io::Cursor, os::unix::fs::FileExt, path::Path};
 

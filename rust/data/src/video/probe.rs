@@ -1,7 +1,7 @@
 //! What FFmpeg is there, and what a video file holds.
 
-use super::{VideoFile, file::decoder_of};
-use crate::DataError;
+use super::file::{VideoFile, decoder_of};
+use crate::error::DataError;
 use ffmpeg::codec::Id;
 use ffmpeg_next as ffmpeg;
 use serde::Serialize;

@@ -2,7 +2,6 @@
 
 use crate::TrainError;
 use hlrp_config::Problem;
-use hlrp_data::{DataError, LoadError};
 use hlrp_track::TrackError;
 
 /// Anything that is no mistake in the configuration.
@@ -12,10 +11,8 @@ const CONFIG: u8 = 2;
 
 /// The exit code of a program that ends with `error`.
 pub(super) fn of(error: &anyhow::Error) -> u8 {
-    let is_mistake = error.is::<Problem>()
+    let is_mistake = error.chain().any(|cause| cause.is::<Problem>())
         || error.downcast_ref().is_some_and(is_setting)
-        || error.downcast_ref().is_some_and(is_setting_of_data)
-        || error.downcast_ref().is_some_and(is_setting_of_loader)
         || error.downcast_ref().is_some_and(is_setting_of_run);
     if is_mistake { CONFIG } else { ERROR }
 }
@@ -28,14 +25,6 @@ fn is_setting(error: &TrainError) -> bool {
         TrainError::Track(error) => is_setting_of_run(error),
         _ => false,
     }
-}
-
-fn is_setting_of_data(error: &DataError) -> bool {
-    matches!(error, DataError::Load(error) if is_setting_of_loader(error))
-}
-
-fn is_setting_of_loader(error: &LoadError) -> bool {
-    matches!(error, LoadError::Setting { .. } | LoadError::NoAnchors { .. })
 }
 
 /// `logging.run_dir` names a directory that holds something.

@@ -21,13 +21,6 @@ pub struct Setup {
     pub overwrites_weights: bool,
 }
 
-impl Setup {
-    /// Says how far the building of a frame cache is.
-    pub fn report_cache(source: &str, role: &str, num_done: u64, num_total: u64) {
-        tracing::info!("frame cache of {source}/{role}: {num_done} of {num_total} episodes");
-    }
-}
-
 /// Trains; gives nothing when only the configuration was asked for.
 pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
     let composed = arguments.compose()?;
@@ -43,7 +36,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     console::init(common.logging.level.into(), 0)?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
     let located = |error| locate(&composed, error);
-    sources::check(&common.data.sources).map_err(located)?;
+    hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     config.backbone().map_or(Ok(()), sources::check_backbone).map_err(located)?;
 
     let stop = StopRequest::listen()?;
@@ -82,9 +75,9 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
 
 /// A mistake in the configuration that shows only here names the place that set the value.
 fn locate(composed: &Composed, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<Problem>() {
-        Ok(mistake) => composed.locate(mistake).into(),
-        Err(other) => other,
+    match error.chain().find_map(|cause| cause.downcast_ref::<Problem>()) {
+        Some(problem) => composed.locate(problem.clone()).into(),
+        None => error,
     }
 }
 

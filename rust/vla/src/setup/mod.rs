@@ -10,8 +10,8 @@ pub(crate) use policy::Plan;
 pub(crate) use request::Requests;
 
 use crate::{FreezeConfig, Mode, Objective, Processor, Teacher, TeacherWeights, VlaModel, VlaTask, freeze};
-use hlrp_data::lerobot::Info;
-use hlrp_data::{CacheProgress, FrameSize, Mixture};
+use hlrp_data::formats::FeatureKind;
+use hlrp_data::{CacheProgress, Description, FrameSize, Mixture};
 use hlrp_schema::{DataConfig, VlaConfig};
 use hlrp_train::LoaderData;
 use mistake::{as_mistake, mistake, mistake_in};
@@ -31,20 +31,17 @@ pub fn prepare(
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
     let teacher = teacher(config, device)?;
     let pair = teacher.as_ref().map(|teacher| &teacher.identity().pair);
-    let infos = infos(config)?;
-    let rates: Vec<f64> = infos.values().map(|info| info.fps).collect();
+    let datasets = hlrp_data::describe_sources(&config.data.sources)?;
+    let rates: Vec<f64> = datasets.values().map(|dataset| dataset.fps).collect();
     let requests = Requests::new(config, pair, &rates)?;
-    let frame_size = frame_size(config, &infos)?;
-    let open = |request| {
-        let data = DataConfig { request, ..config.data.clone() };
-        Mixture::open(&data, frame_size, progress).map(Arc::new)
-    };
-    let train = open(requests.train.clone())?;
-    let validation = open(requests.validation.clone())?;
+    let frame_size = frame_size(config, &datasets)?;
+    let data = DataConfig { request: requests.train.clone(), ..config.data.clone() };
+    let train = Arc::new(Mixture::open(&data, frame_size, progress)?);
+    let validation = Arc::new(train.with_request(&requests.validation)?);
     check_cameras(config, &train.layout().roles)?;
 
     let tokenizer_folder = backbone::tokenizer_folder(&config.model)?;
-    let plan = Plan::new(config, train.layout(), teacher.as_ref(), &tokenizer_folder).map_err(as_mistake)?;
+    let plan = Plan::new(config, train.layout(), &datasets, teacher.as_ref(), &tokenizer_folder).map_err(as_mistake)?;
     let processor = Processor::new(&plan.processor, &tokenizer_folder)?;
     let model = VlaModel::new(&plan.model, device).map_err(as_mistake)?;
     if !overwrites_weights {
@@ -89,13 +86,8 @@ fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>
     Ok(Some(teacher))
 }
 
-/// What the datasets say about themselves, by the name of the source.
-fn infos(config: &VlaConfig) -> anyhow::Result<BTreeMap<&str, Info>> {
-    config.data.sources.iter().map(|(name, source)| Ok((name.as_str(), Info::read(&source.root)?))).collect()
-}
-
 /// The size in which the loader delivers frames: the configured one, or that of every camera in use.
-fn frame_size(config: &VlaConfig, infos: &BTreeMap<&str, Info>) -> anyhow::Result<FrameSize> {
+fn frame_size(config: &VlaConfig, datasets: &BTreeMap<String, Description>) -> anyhow::Result<FrameSize> {
     if let Some([height, width]) = config.model.frame_size {
         return Ok(FrameSize { height, width });
     }
@@ -103,7 +95,8 @@ fn frame_size(config: &VlaConfig, infos: &BTreeMap<&str, Info>) -> anyhow::Resul
     for (name, source) in &config.data.sources {
         for key in source.cameras.values() {
             // A camera that is not there is refused when the dataset is opened.
-            let Some(size) = infos[name.as_str()].features.get(key).and_then(|feature| feature.frame_size()) else {
+            let camera = datasets[name].feature(key, FeatureKind::Camera);
+            let Some(size) = camera.and_then(|camera| camera.frame_size()) else {
                 continue;
             };
             let place = format!("{name}/{key}");

@@ -6,10 +6,10 @@ use crate::{
     ActionConfig, ExpertConfig, FlowConfig, ImageSpecialTokens, LatentConfig, ModelConfig, Normalization, PooledConfig,
     ProcessorConfig, PromptConfig, Teacher, VlaError,
 };
-use hlrp_data::SampleLayout;
+use hlrp_data::{Description, SampleLayout};
 use hlrp_nn::smolvlm::{IMAGE_PREPARATION, Padding, Side, SmolVlmConfig, TextLayout, TextTokenizer};
 use hlrp_schema::{VlaArch, VlaConfig, VlaModelConfig};
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Tokens around an image in SmolVLM's vocabulary.
 const FAKE_TOKEN: &str = "<fake_token_around_image>";
@@ -31,6 +31,7 @@ impl Plan {
     pub(super) fn new(
         config: &VlaConfig,
         layout: &SampleLayout,
+        datasets: &BTreeMap<String, Description>,
         teacher: Option<&Teacher>,
         tokenizer_folder: &Path,
     ) -> anyhow::Result<Self> {
@@ -50,11 +51,11 @@ impl Plan {
         let action_dim = action_dim(config, layout)?;
         let sources = &config.data.sources;
         let action = action_dim
-            .map(|dim| scaling(Vector::Action, model.normalization.action, dim as usize, sources))
+            .map(|dim| scaling(Vector::Action, model.normalization.action, dim as usize, sources, datasets))
             .transpose()?;
         let state = layout.state.filter(|_| model.arch == VlaArch::Expert);
         let state =
-            state.map(|[_, dim]| scaling(Vector::State, model.normalization.state, dim, sources)).transpose()?;
+            state.map(|[_, dim]| scaling(Vector::State, model.normalization.state, dim, sources, datasets)).transpose()?;
         Ok(Self {
             processor: ProcessorConfig {
                 cameras: model.cameras.clone(),

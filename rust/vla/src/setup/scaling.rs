@@ -2,7 +2,8 @@
 
 use super::mistake::mistake;
 use crate::{Normalization, NormalizationMode};
-use hlrp_data::lerobot::{FeatureStats, Info, read_stats};
+use hlrp_data::Description;
+use hlrp_data::formats::FeatureStats;
 use hlrp_schema::{FeatureScaling, SourceConfig};
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ impl Vector {
     }
 }
 
-/// Scaling of a vector with `dim` numbers over all `sources`.
+/// Scaling of a vector with `dim` dims over all `sources`, whose descriptions are `datasets`.
 ///
 /// Several datasets count by their frames: the mean is that of all frames, the deviation goes with it, minimum and maximum are the
 /// outermost, and so are the quantiles, which cannot be joined exactly.
@@ -41,6 +42,7 @@ pub(super) fn scaling(
     scaling: FeatureScaling,
     dim: usize,
     sources: &BTreeMap<String, SourceConfig>,
+    datasets: &BTreeMap<String, Description>,
 ) -> anyhow::Result<Normalization> {
     let mode = match scaling {
         FeatureScaling::Identity => NormalizationMode::Identity,
@@ -51,14 +53,15 @@ pub(super) fn scaling(
     let mut parts = Vec::new();
     for (name, source) in sources {
         let Some(key) = vector.key(source) else { continue };
-        let width = Info::read(&source.root)?.features.get(key).map_or(dim, |feature| feature.width());
+        let dataset = &datasets[name];
+        let width = dataset.features.get(key).map_or(dim, |feature| feature.num_values());
         if width != dim {
             let problem = format!("`{key}` has {width} numbers, that of another source {dim}");
             let hint = "train on sources of one robot, or leave this one out";
             return Err(mistake(&format!("data.sources.{name}.{}_key", vector.name()), problem, hint));
         }
-        if let Some(stats) = read_stats(&source.root)?.remove(key) {
-            parts.push(stats);
+        if let Some(stats) = dataset.statistics.get(key) {
+            parts.push(stats.clone());
         }
     }
     Ok(Normalization::new(vector.name(), mode, dim, join(&parts))?)
@@ -108,7 +111,7 @@ fn join(parts: &[FeatureStats]) -> BTreeMap<String, Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::join;
-    use hlrp_data::lerobot::FeatureStats;
+    use hlrp_data::formats::FeatureStats;
 
     #[test]
     fn two_datasets_join_as_their_frames_would() {
