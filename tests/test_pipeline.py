@@ -159,7 +159,7 @@ def test_a_step_that_failed_before_it_wrote_anything_names_no_log(command, lerob
     lerobot.behave(lerobot=None)
     result = run([*command, "pipeline.laq=null", "pipeline.vla=null", *ACTIONS_ONLY], env=lerobot.env())
     assert result.returncode == 1 and not (tmp_path / "run/3_lerobot").exists()
-    assert "hint: what it printed above says why" in result.stderr and "3_lerobot/unified.log" not in result.stderr
+    assert "hint: see its output above" in result.stderr and "3_lerobot/unified.log" not in result.stderr
 
 
 def test_what_is_the_pipelines_goes_to_every_step(command, lerobot, tmp_path):

@@ -1,23 +1,23 @@
-//! The command that users type. It knows no tensor and no video: programs that do lie beside it and are started in its place.
+//! The command that users type. It knows no tensor and no video: the programs that do are started in its place.
 
 mod args;
 mod child;
 mod config;
 mod doctor;
+mod error;
 mod lerobot;
-mod mistake;
 mod pipeline;
 mod programs;
 
 use args::{Arguments, Command};
 use clap::Parser;
+use error::CommandError;
 use hlrp_config::{HintOf, Problem, hint_of};
-use hlrp_track::console;
-use mistake::Mistake;
+use hlrp_track::{TrackError, console, exit_code};
 use std::process::ExitCode;
 
 /// The errors of this program whose hints are printed.
-const HINTS: &[HintOf] = &[hint_of::<Problem>];
+const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<TrackError>, hint_of::<CommandError>];
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
@@ -32,7 +32,6 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
-        let is_mistake = error.chain().any(|cause| cause.is::<Problem>() || cause.is::<Mistake>());
-        if is_mistake { ExitCode::from(config::CONFIG_ERROR) } else { ExitCode::FAILURE }
+        ExitCode::from(exit_code::of(error.as_ref()))
     })
 }

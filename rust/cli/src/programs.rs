@@ -1,6 +1,7 @@
 //! The programs beside this one, found and started as git and cargo do.
 
-use anyhow::{Context, Result, anyhow};
+use crate::error::CommandError;
+use anyhow::{Context, Result, bail};
 use hlrp_track::host::find_program;
 use std::{
     convert::Infallible,
@@ -33,32 +34,28 @@ impl Program {
     /// It is in neither place.
     pub(crate) fn find(&self) -> Result<PathBuf> {
         let own =
-            std::env::current_exe().and_then(|path| path.canonicalize()).context("cannot tell where hlrp lies")?;
+            std::env::current_exe().and_then(|path| path.canonicalize()).context("cannot find the path of hlrp")?;
         let beside = own.with_file_name(self.name);
         if beside.is_file() {
             return Ok(beside);
         }
         find_program(self.name).ok_or_else(|| {
-            let folder = own.parent().unwrap_or(&own).display();
-            anyhow!(
-                "{} is neither in {folder} nor on PATH\nhint: build it with `cargo build --release -p {}`",
-                self.name,
-                self.package
-            )
+            let message = format!("{} is neither in {} nor on PATH", self.name, own.parent().unwrap_or(&own).display());
+            CommandError::new(message, format!("build it with `cargo build --release -p {}`", self.package)).into()
         })
     }
 
     /// What the program prints when asked for facts about itself, as JSON.
     ///
     /// # Errors
-    /// A sentence why there is no answer.
+    /// Why the program did not answer.
     pub(crate) fn ask(&self, argument: &str) -> Result<serde_json::Value> {
         let path = self.find()?;
         let output =
             Command::new(&path).arg(argument).output().with_context(|| format!("cannot start {}", path.display()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(anyhow!("{} fails: {}", path.display(), said.trim().lines().next().unwrap_or("no message")));
+            bail!("{} fails: {}", path.display(), said.trim().lines().next().unwrap_or("no message"));
         }
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("{} {argument} does not print JSON; is it of another version?", path.display()))

@@ -11,7 +11,7 @@ use hlrp_data::{
     formats::{self, TableCache},
     show::{SheetLayout, contact_sheet, summary},
 };
-use hlrp_track::console;
+use hlrp_track::{console, exit_code};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -73,7 +73,7 @@ enum Command {
 fn main() -> ExitCode {
     run(Args::parse().command).unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
-        ExitCode::FAILURE
+        ExitCode::from(exit_code::of(error.as_ref()))
     })
 }
 

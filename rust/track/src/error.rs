@@ -1,5 +1,6 @@
-//! The one error type of this crate. Each text names the file and, where there is something to do, ends in a `hint:`.
+//! The one error type of this crate. What to do about an error is its [`Hint`].
 
+use hlrp_config::{Hint, Problem};
 use std::{io, path::Path, path::PathBuf};
 
 /// What can go wrong while a run is recorded.
@@ -19,8 +20,7 @@ pub enum TrackError {
     /// A write would fill the disk.
     #[error(
         "not enough free space for {path}: {free_gib:.2} GiB free, the write needs {needed_gib:.2} GiB and \
-         must leave {floor_gib:.2} GiB\nhint: free space on that disk, or choose another with paths.root=…; \
-         the floor is logging.min_free_gb"
+         must leave {floor_gib:.2} GiB"
     )]
     NoSpace {
         /// Where the write would go.
@@ -32,27 +32,17 @@ pub enum TrackError {
         /// GiB that must remain.
         floor_gib: f64,
     },
-    /// Something that would be replaced is already there.
-    #[error("{path} already exists\nhint: move it away or choose another name")]
+    /// Something that would be replaced already exists.
+    #[error("{path} already exists")]
     Exists {
         /// The file or folder.
         path: PathBuf,
     },
-    /// The directory of a new run holds something.
-    #[error(
-        "run directory {path} is not empty (it holds {entry})\nhint: continue that run with --resume {path}, or \
-         choose another directory with logging.run_dir=…"
-    )]
-    RunExists {
-        /// The directory.
-        path: PathBuf,
-        /// One of the things in it.
-        entry: String,
-    },
+    /// An invalid setting, such as a run directory that is not empty.
+    #[error("{0}")]
+    Problem(#[from] Problem),
     /// A directory without a manifest.
-    #[error(
-        "{path} is not a run directory: {missing} is missing\nhint: give the folder that holds manifest.json and checkpoints/"
-    )]
+    #[error("{path} is not a run directory: {missing} is missing")]
     NotARun {
         /// The directory.
         path: PathBuf,
@@ -60,16 +50,14 @@ pub enum TrackError {
         missing: String,
     },
     /// Another process writes this run.
-    #[error(
-        "run directory {path} is in use by {owner}\nhint: wait for that process, or choose another logging.run_dir"
-    )]
+    #[error("run directory {path} is in use by {owner}")]
     RunLocked {
         /// The directory.
         path: PathBuf,
         /// Process and host.
         owner: String,
     },
-    /// A file is not what its name promises.
+    /// A file does not have the expected content.
     #[error("{path}{}: {reason}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
     Malformed {
         /// The file.
@@ -79,16 +67,16 @@ pub enum TrackError {
         /// What is wrong.
         reason: String,
     },
-    /// A metric cannot be called that.
-    #[error("a metric may not be called {name:?}: every line of metrics.jsonl has that key already")]
+    /// A reserved metric name.
+    #[error("a metric cannot be named {name:?}: every line of metrics.jsonl already has that key")]
     ReservedMetric {
         /// The name.
         name: String,
     },
-    /// A picture could not be drawn.
+    /// An image could not be drawn.
     #[error("cannot draw {path}: {reason}")]
     Plot {
-        /// The picture.
+        /// The image file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
@@ -96,12 +84,8 @@ pub enum TrackError {
     /// The console can be set up once for each process.
     #[error("the console of this process is already set up")]
     ConsoleTwice,
-    /// Training was started where it must not run.
-    #[error(
-        "{program} does not train on a login node ({host}: {reason})\nhint: submit the job, or start it inside an \
-         allocation (salloc, srun); where this is no login node, --allow-login-node starts it once and cluster.login_nodes=[] in the user \
-         file always"
-    )]
+    /// Training was started on a login node.
+    #[error("{program} does not train on a login node ({host}: {reason})")]
     LoginNode {
         /// Program that was refused.
         program: String,
@@ -110,6 +94,26 @@ pub enum TrackError {
         /// Why it looks like a login node.
         reason: String,
     },
+}
+
+impl Hint for TrackError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoSpace { .. } => {
+                "free space on that disk, or choose another with paths.root=…; the minimum is logging.min_free_gb"
+            }
+            Self::Exists { .. } => "move it away or choose another name",
+            Self::Problem(problem) => return problem.hint(),
+            Self::NotARun { .. } => "give the folder that contains run.json and checkpoints/",
+            Self::RunLocked { .. } => "wait for that process, or choose another logging.run_dir",
+            Self::LoginNode { .. } => {
+                "submit the job, or start it inside an allocation (salloc, srun); if this is not a login node, \
+                 --allow-login-node starts it once, and cluster.login_nodes=[] in the user file always"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
 }
 
 impl TrackError {

@@ -1,6 +1,7 @@
 //! Files and folders appear whole or not at all, and never at the cost of the last free space.
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
+use hlrp_config::with_hint;
 use hlrp_track::{
     TrackError,
     fs::{OnExisting, check_free, ensure_free, free_bytes, publish_dir, write_atomic, write_atomic_with},
@@ -134,7 +135,7 @@ fn a_folder_that_is_to_be_replaced_holds_only_the_new_files_and_a_failed_one_the
 fn a_nearly_full_disk_is_refused_with_what_to_do() {
     let path = Path::new("/runs/a");
     check_free(path, 5 * GIB, 2 * GIB, 3.0).unwrap();
-    let error = check_free(path, 5 * GIB - 1, 2 * GIB, 3.0).unwrap_err().to_string();
+    let error = with_hint(&check_free(path, 5 * GIB - 1, 2 * GIB, 3.0).unwrap_err());
     for part in ["/runs/a", "5.00 GiB free", "needs 2.00 GiB", "leave 3.00 GiB", "hint:", "logging.min_free_gb"] {
         assert!(error.contains(part), "{part} is missing in: {error}");
     }

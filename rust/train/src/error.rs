@@ -135,7 +135,7 @@ pub enum TrainError {
     #[error("libtorch: {0}")]
     Tch(#[from] tch::TchError),
     /// The run could not be recorded.
-    #[error(transparent)]
+    #[error("{0}")]
     Track(#[from] TrackError),
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Exit code of a program that stopped on a signal and left a checkpoint (`EX_TEMPFAIL`: run it again).
-pub const EXIT_INTERRUPTED: i32 = 75;
+pub const EXIT_INTERRUPTED: i32 = hlrp_track::exit_code::INTERRUPTED as i32;
 /// Exit code when a second SIGINT ends the program at once, as a shell reports it.
 const EXIT_SECOND_SIGINT: i32 = 128 + SIGINT;
 

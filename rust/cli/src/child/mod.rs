@@ -5,7 +5,7 @@ mod signals;
 mod tee;
 
 pub(crate) use invocation::Invocation;
-pub(crate) use signals::{EXIT_INTERRUPTED, Signals};
+pub(crate) use signals::Signals;
 pub(crate) use tee::Tee;
 
 use anyhow::{Context, Result};

@@ -7,9 +7,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Exit code of a program that stopped on a signal and can be continued (`EX_TEMPFAIL`: run it again).
-pub(crate) const EXIT_INTERRUPTED: u8 = 75;
-
 /// The newest signal that nobody has looked at yet.
 #[derive(Debug)]
 pub(crate) struct Signals {

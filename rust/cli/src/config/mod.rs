@@ -9,14 +9,12 @@ use hlrp_config::{
     Finding, Outcome, Problem, ProblemKind, Repository, compose, find_root, groups, inspect, num_runs, sweep, with_hint,
 };
 use hlrp_schema::{ConfigArgs, PRIMARY, PROJECT};
+use hlrp_track::exit_code;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
-
-/// Exit code of a mistake in the configuration.
-pub(crate) const CONFIG_ERROR: u8 = 2;
 
 const SWEEP_EXAMPLE: &str = "\
 Example, one run after the other on this machine:
@@ -90,7 +88,7 @@ impl TreeArgs {
 /// Runs a command and prints its result to standard output.
 ///
 /// # Errors
-/// Any mistake in the tree or the overrides; the program ends with [`CONFIG_ERROR`] on it.
+/// An error in the tree or the overrides.
 pub(crate) fn run(command: &ConfigCommand) -> Result<ExitCode, Problem> {
     match command {
         ConfigCommand::List { group, tree } => list(group.as_deref(), tree),
@@ -142,7 +140,7 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, Problem> {
 
 /// How many runs an experiment makes, if several; a mistake in it is for `check` to tell.
 fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String> {
-    let composed = compose(root, config_name, &[format!("{}={experiment}", PROJECT.experiments)]).ok()?;
+    let composed = compose(&PROJECT, root, config_name, &[format!("{}={experiment}", PROJECT.experiments)]).ok()?;
     let num_runs = num_runs(&PROJECT, &composed).ok()?;
     (num_runs > 1).then(|| format!(" [{num_runs} runs]"))
 }
@@ -180,7 +178,7 @@ fn check(tree: &TreeArgs) -> Result<ExitCode, Problem> {
     }
     text += &format!("{} composed, {num_wrong} wrong\n", findings.len());
     print(&text)?;
-    Ok(if num_wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(CONFIG_ERROR) })
+    Ok(if num_wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit_code::INVALID_SETTING) })
 }
 
 fn indented(text: &str) -> String {

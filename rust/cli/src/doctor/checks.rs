@@ -1,12 +1,10 @@
 //! One function for each line of the report.
 
 use super::report::Finding;
-use crate::HINTS;
 use crate::programs::{DATA, TRAIN_LAQ};
 use hlrp_config::Problem;
 use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_track::{
-    console::error_text,
     fs::{check_free, free_bytes},
     host::{Cpu, Gpu, Memory, Place, hostname},
 };
@@ -21,7 +19,7 @@ type Gpus = Result<Vec<Gpu>, String>;
 pub(super) fn directory() -> Finding {
     match std::env::current_dir() {
         Ok(dir) => Finding::ok("directory", dir.display().to_string()),
-        Err(error) => Finding::problem("directory", &format!("the working directory is gone: {error}")),
+        Err(error) => Finding::problem("directory", format!("the working directory does not exist: {error}"), None),
     }
 }
 
@@ -40,7 +38,7 @@ pub(super) fn place(config: &Config) -> Finding {
         Place::SlurmJob { id } => Finding::ok("host", format!("{host}, inside Slurm job {id}")),
         Place::LoginNode { reason } => {
             let text = format!("{host}, a login node ({reason}): no training here");
-            Finding::problem("host", &format!("{text}\nhint: submit a job, or start an allocation with salloc"))
+            Finding::problem("host", text, Some("submit a job, or start an allocation with salloc"))
         }
     }
 }
@@ -77,7 +75,7 @@ pub(super) fn gpu(gpus: &Gpus) -> Finding {
 pub(super) fn libtorch(gpus: &Gpus) -> Finding {
     let facts = match TRAIN_LAQ.ask("--version-json") {
         Ok(facts) => facts,
-        Err(error) => return Finding::problem("libtorch", &error_text(error.as_ref(), HINTS)),
+        Err(error) => return Finding::error("libtorch", error.as_ref()),
     };
     let version = facts["libtorch"].as_str().unwrap_or("of unknown version");
     let num_devices = facts["num_cuda_devices"].as_u64().unwrap_or(0);
@@ -99,7 +97,7 @@ pub(super) fn libtorch(gpus: &Gpus) -> Finding {
 pub(super) fn ffmpeg() -> Finding {
     let facts = match DATA.ask("ffmpeg-info") {
         Ok(facts) => facts,
-        Err(error) => return Finding::problem("ffmpeg", &error_text(error.as_ref(), HINTS)),
+        Err(error) => return Finding::error("ffmpeg", error.as_ref()),
     };
     let Some(version) = facts["ffmpeg"].as_str() else {
         return Finding::note("ffmpeg", "none: this build reads frame caches and embedded images only", None);
@@ -124,13 +122,13 @@ pub(super) fn ffmpeg() -> Finding {
 pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
     let (root, LaqConfig { paths, logging, .. }) = match config {
         Ok(found) => found,
-        Err(error) => return vec![Finding::problem("config", &error_text(error, HINTS))],
+        Err(error) => return vec![Finding::error("config", error)],
     };
     let disk = |name, path: &Path| {
         let floor = logging.min_free_gb;
         match free_bytes(path).and_then(|free| check_free(path, free, 0, floor).map(|()| free)) {
             Ok(free) => Finding::ok(name, format!("{}, {:.1} GiB free", path.display(), free as f64 / GIB)),
-            Err(error) => Finding::problem(name, &error.to_string()),
+            Err(error) => Finding::error(name, &error),
         }
     };
     vec![

@@ -1,8 +1,10 @@
 //! Findings, and how they are printed.
 
+use crate::HINTS;
 use anyhow::Result;
+use hlrp_track::console::message_and_hints;
 use serde::Serialize;
-use std::fmt::Write;
+use std::{error::Error, fmt::Write};
 
 /// Whether a finding stands in the way of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -34,13 +36,13 @@ impl Finding {
         Self { name, status: Status::Note, text: text.into(), hint: hint.map(Into::into) }
     }
 
-    /// A problem from an error's text, whose `hint:` line becomes the hint.
-    pub(crate) fn problem(name: &'static str, text: &str) -> Self {
-        let (text, hint) = match text.split_once("\nhint: ") {
-            Some((text, hint)) => (text, Some(hint.into())),
-            None => (text, None),
-        };
-        Self { name, status: Status::Problem, text: text.into(), hint }
+    pub(crate) fn problem(name: &'static str, text: impl Into<String>, hint: Option<&str>) -> Self {
+        Self { name, status: Status::Problem, text: text.into(), hint: hint.map(Into::into) }
+    }
+
+    pub(crate) fn error(name: &'static str, error: &(dyn Error + 'static)) -> Self {
+        let (text, hints) = message_and_hints(error, HINTS);
+        Self { name, status: Status::Problem, text, hint: (!hints.is_empty()).then(|| hints.join("; ")) }
     }
 }
 

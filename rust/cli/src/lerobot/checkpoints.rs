@@ -1,7 +1,7 @@
 //! Where LeRobot's checkpoints lie: `<output>/checkpoints/<step>/{pretrained_model,training_state}`, `last` being a link to the newest.
 
-use crate::mistake::Mistake;
 use anyhow::{Context, Result, anyhow};
+use hlrp_config::Problem;
 use hlrp_schema::is_hub_name;
 use serde_json::Value;
 use std::{
@@ -34,7 +34,7 @@ pub(super) fn step(checkpoint: &Path) -> Result<u64> {
     let path = checkpoint.join("training_state/training_step.json");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-    value["step"].as_u64().ok_or_else(|| anyhow!("{} tells no step", path.display()))
+    value["step"].as_u64().ok_or_else(|| anyhow!("{} has no `step` field", path.display()))
 }
 
 /// LeRobot's output folder of a run of ours: where its configuration says, also after the run was moved.
@@ -51,7 +51,7 @@ pub(super) fn output_dir(run_dir: &Path, configured: &Path) -> PathBuf {
 pub(super) fn policy_folder(key: &str, path: &Path, is_offline: bool) -> Result<PathBuf> {
     let none = |reason: &str| {
         let hint = "give a run directory of `hlrp train-lerobot`, a LeRobot checkpoint or its pretrained_model folder";
-        Mistake::new(format!("{key}: {} {reason}", path.display()), hint).into()
+        Problem::new(key, format!("{} {reason}", path.display()), hint).into()
     };
     if !path.exists() {
         return if is_hub_name(path) && !is_offline { Ok(path.to_path_buf()) } else { Err(none("does not exist")) };

@@ -1,8 +1,8 @@
 //! The simulator of a rollout: what the user says, and for the rest what the policy was trained with.
 
 use super::flags::text;
-use crate::mistake::Mistake;
 use anyhow::{Context, Result};
+use hlrp_config::Problem;
 use hlrp_schema::{LerobotEvalConfig, PassedOn};
 use serde_json::Value;
 use std::{fs, path::Path};
@@ -42,8 +42,9 @@ impl Simulator {
         let trained = trained_with(pretrained_model)?;
         let trained_kind = trained["type"].as_str();
         let Some(kind) = config.env_type.as_deref().or(trained_kind) else {
-            let message = "lerobot_eval.env_type must be set: the policy was trained without a simulator";
-            return Err(Mistake::new(message, "lerobot_eval.env_type=pusht, metaworld, libero, ...").into());
+            let message = "must be set: the policy was trained without a simulator";
+            let hint = "lerobot_eval.env_type=pusht, metaworld, libero, ...";
+            return Err(Problem::new("lerobot_eval.env_type", message, hint).into());
         };
         let mut simulator = Self {
             kind: kind.to_owned(),

@@ -1,6 +1,8 @@
 //! Which LeRobot: the program and the Python that runs it.
 
-use anyhow::{Result, anyhow};
+use crate::error::CommandError;
+use anyhow::Result;
+use hlrp_config::Problem;
 use hlrp_track::host::find_program;
 use std::{
     fs,
@@ -29,21 +31,22 @@ impl Installation {
     /// It is nowhere, or no interpreter belongs to it.
     pub(super) fn find(section: &str, command: &str, python: Option<&str>) -> Result<Self> {
         let program = find(command).ok_or_else(|| {
-            anyhow!(
-                "{command} is neither on PATH nor in {OWN_ENVIRONMENT}\nhint: activate the environment in which LeRobot is \
-                 installed, or give its path with {section}.command=...; `pip install lerobot==0.6.1` installs it, \
-                 and so does scripts/setup.sh"
-            )
+            let message = format!("{command} is neither on PATH nor in {OWN_ENVIRONMENT}");
+            let hint = format!(
+                "activate the environment in which LeRobot is installed, or give its path with {section}.command=...; \
+                 `pip install lerobot==0.6.1` installs it, and so does scripts/setup.sh"
+            );
+            CommandError::new(message, hint)
         })?;
         let python = match python {
             Some(python) => {
-                find(python).ok_or_else(|| anyhow!("{python} is not a program\nhint: set {section}.python"))?
+                let key = format!("{section}.python");
+                let hint = "give the name or path of a Python interpreter, or null for the one of the command";
+                find(python).ok_or_else(|| Problem::new(key, format!("{python} is not a program"), hint))?
             }
             None => interpreter_of(&program).ok_or_else(|| {
-                anyhow!(
-                    "no Python lies beside {}\nhint: name the one that runs it with {section}.python=...",
-                    program.display()
-                )
+                let message = format!("no Python beside {}", program.display());
+                CommandError::new(message, format!("name the one that runs it with {section}.python=..."))
             })?,
         };
         Ok(Self { program, python })

@@ -33,4 +33,4 @@ pub(crate) use checkpoints::newest_policy;
 pub(crate) use evaluation::{RESULTS, read_results};
 pub(crate) use options::{RolloutOptions, TrainOptions};
 pub(crate) use rollout::rollout;
-pub(crate) use train::{all_cores, train};
+pub(crate) use train::train;

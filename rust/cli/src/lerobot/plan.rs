@@ -6,12 +6,13 @@ use super::{
     installation::Installation,
     options::{CONFIG, TrainOptions},
     prepare::Needs,
-    train::{NAME, all_cores},
+    train::NAME,
+    training_log::metrics,
 };
-use crate::{child::Invocation, mistake::Mistake};
-use anyhow::{Result, anyhow};
-use hlrp_config::{Composed, Difference, diff, from_resolved};
-use hlrp_schema::LerobotTrainConfig;
+use crate::{child::Invocation, error::CommandError};
+use anyhow::Result;
+use hlrp_config::{Composed, Difference, Problem, ProblemKind, diff, from_resolved};
+use hlrp_schema::{LerobotTrainConfig, PROJECT};
 use hlrp_track::{
     RunDir,
     run::{Artifact, Manifest, RunInfo, RunStatus},
@@ -57,7 +58,8 @@ impl Plan {
         refuse_other_changes(run_dir, composed)?;
         let output_dir = checkpoints::output_dir(run_dir, &config.lerobot.output_dir);
         let checkpoint = last_checkpoint(&output_dir).ok_or_else(|| {
-            anyhow!("{} holds no checkpoint to continue from\nhint: start a new run", output_dir.display())
+            let message = format!("{} contains no checkpoint to continue from", output_dir.display());
+            CommandError::new(message, "start a new run")
         })?;
         let start_step = checkpoints::step(&checkpoint)?;
         refuse_done_steps(run_dir, config.lerobot.steps, start_step)?;
@@ -94,7 +96,8 @@ impl Plan {
             overrides: composed.overrides(),
             versions,
             inputs,
-            num_threads: config.num_threads.unwrap_or_else(all_cores),
+            num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
+            metrics: metrics(),
             repository: Path::new("."),
         };
         Ok(match self.checkpoint {
@@ -141,7 +144,7 @@ fn in_parallel(config: &LerobotTrainConfig, one: Invocation, num_processes: u64)
 /// # Errors
 /// The configuration differs from that of the run in what a continued training does not read.
 fn refuse_other_changes(run_dir: &Path, composed: &Composed) -> Result<()> {
-    let former = from_resolved(&run_dir.join(CONFIG), &[])?;
+    let former = from_resolved(&PROJECT, &run_dir.join(CONFIG), &[])?;
     let differences = diff(&former, composed);
     let changes: Vec<String> = differences
         .iter()
@@ -158,11 +161,8 @@ fn refuse_other_changes(run_dir: &Path, composed: &Composed) -> Result<()> {
         "changeable {}; for anything else start a new run, from this one's policy with lerobot.policy_path=...",
         flags::changeable_on_resume()
     );
-    Err(Mistake::new(
-        format!("a continued training keeps the settings of its checkpoint: {}", changes.join("; ")),
-        hint,
-    )
-    .into())
+    let message = format!("a resumed training keeps the settings of its checkpoint: {}", changes.join("; "));
+    Err(Problem::of(ProblemKind::Value, message).hint(hint).into())
 }
 
 /// A run that was killed after its last checkpoint has no step left, and is to be ended in order.
@@ -177,8 +177,8 @@ fn refuse_done_steps(run_dir: &Path, steps: u64, start_step: u64) -> Result<()> 
     if steps > start_step || (steps == start_step && !is_finished()) {
         return Ok(());
     }
-    let message = format!("lerobot.steps={steps} leaves nothing to do: the last checkpoint is of step {start_step}");
-    Err(Mistake::new(message, format!("set lerobot.steps above {start_step} to train on")).into())
+    let message = format!("{steps} leaves nothing to do: the last checkpoint is of step {start_step}");
+    Err(Problem::new("lerobot.steps", message, format!("set it above {start_step} to train on")).into())
 }
 
 /// # Errors
@@ -191,8 +191,9 @@ pub(super) fn refuse_missing_files_of_policy(config: &LerobotTrainConfig) -> Res
         match path.zip(file).filter(|(path, file)| !path.join(file).is_file()) {
             None => Ok(()),
             Some((path, file)) => {
-                let message = format!("{key}: {} holds no {file}", path.display());
-                Err(Mistake::new(message, format!("set {key} to the folder that holds it")).into())
+                let message = format!("{} contains no {file}", path.display());
+                let hint = format!("set {key} to the folder that contains it");
+                Err(Problem::new(key, message, hint).into())
             }
         }
     })
@@ -209,9 +210,7 @@ pub(super) fn refuse_missing_dataset(config: &LerobotTrainConfig) -> Result<()> 
 fn refuse_missing(key: &str, path: Option<&Path>) -> Result<()> {
     match path.filter(|path| !path.exists()) {
         None => Ok(()),
-        Some(path) => {
-            Err(Mistake::new(format!("{key}: {} does not exist", path.display()), format!("set {key}")).into())
-        }
+        Some(path) => Err(Problem::new(key, format!("{} does not exist", path.display()), format!("set {key}")).into()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The policy plugin in LeRobot's environment: looked for first, installed where it is missing.
 
-use crate::mistake::Mistake;
+use crate::error::CommandError;
 use anyhow::{Context, Result, bail};
+use hlrp_config::Problem;
 use hlrp_track::host::find_program;
 use serde::Deserialize;
 use std::{
@@ -127,14 +128,10 @@ impl Plugin {
         }
         let file = self.folder.join(Self::PROJECT);
         if !file.is_file() {
-            let message = format!(
-                "{key}: {} has no plugin `{}`, and {} is not there",
-                python.display(),
-                self.name,
-                file.display()
-            );
+            let python = python.display();
+            let message = format!("{python} has no plugin `{}`, and {} does not exist", self.name, file.display());
             let hint = format!("pip install the plugin's wheel, give the folder of its sources, or {key}=null");
-            return Err(Mistake::new(message, hint).into());
+            return Err(Problem::new(key, message, hint).into());
         }
         tracing::info!("installing {} for {}", self.folder.display(), python.display());
         let mut attempts = Attempts { plugin: self, python, failures: Vec::new() };
@@ -142,11 +139,8 @@ impl Plugin {
             return Ok(());
         }
         let list: String = attempts.failures.iter().map(|failure| format!("\n  - {failure}")).collect();
-        bail!(
-            "{} cannot be installed for {}:{list}\nhint: install it by hand, then this step is skipped",
-            self.folder.display(),
-            python.display()
-        )
+        let message = format!("{} cannot be installed for {}:{list}", self.folder.display(), python.display());
+        Err(CommandError::new(message, "install it by hand, then this step is skipped").into())
     }
 }
 
@@ -191,11 +185,8 @@ impl Attempts<'_> {
         let is_there = Probe::ask(self.python, &[&self.plugin.name])?.has_plugin(&self.plugin.name);
         if !is_there {
             let shown = shown(program, words);
-            self.failures.push(format!(
-                "{shown} ended well, but {} does not find {}",
-                self.python.display(),
-                self.plugin.name
-            ));
+            let python = self.python.display();
+            self.failures.push(format!("{shown} succeeded, but {python} still cannot import {}", self.plugin.name));
         }
         Ok(is_there)
     }

@@ -6,8 +6,8 @@ use super::{
     options::CommonOptions,
     plugin::{Plugin, Probe},
 };
-use crate::child::Invocation;
-use anyhow::{Result, bail};
+use crate::{child::Invocation, error::CommandError};
+use anyhow::Result;
 use hlrp_schema::{LogLevel, PassedOn};
 use hlrp_track::host;
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
@@ -32,7 +32,7 @@ impl Needs<'_> {
     /// plugin.
     ///
     /// # Errors
-    /// LeRobot or the plugin is not to be had.
+    /// LeRobot or the plugin is not available.
     pub(super) fn prepare(&self) -> Result<BTreeMap<String, String>> {
         let installation = Installation::find(self.section, self.command, self.python)?;
         let plugin = self.plugin.map(Plugin::open).transpose()?;
@@ -40,11 +40,9 @@ impl Needs<'_> {
         names.extend(plugin.as_ref().map(|plugin| plugin.name.as_str()));
         let python = &installation.python;
         let Some(version) = Probe::ask(python, &names)?.version(LEROBOT).map(str::to_owned) else {
-            bail!(
-                "{} has no LeRobot\nhint: install lerobot==0.6.1 there, or name another interpreter with {}.python=...",
-                python.display(),
-                self.section
-            )
+            let hint =
+                format!("install lerobot==0.6.1 there, or name another interpreter with {}.python=...", self.section);
+            return Err(CommandError::new(format!("{} has no LeRobot", python.display()), hint).into());
         };
         if !version.starts_with(KNOWN_RELEASES) {
             tracing::warn!("LeRobot {version}: the flags are those of {KNOWN_RELEASES}x");

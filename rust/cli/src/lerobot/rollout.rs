@@ -5,7 +5,7 @@ use super::{
     inherit::Simulator,
     options::RolloutOptions,
     prepare::{self, Needs},
-    train::{all_cores, failed, length},
+    train::{failed, length},
 };
 use crate::child::{self, Ended, Signals, Tee};
 use anyhow::Result;
@@ -95,7 +95,8 @@ fn open(
         overrides: composed.overrides(),
         versions,
         inputs: vec![Artifact { role: "policy_path".into(), path: policy, sha256: None }],
-        num_threads: config.num_threads.unwrap_or_else(all_cores),
+        num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
+        metrics: Vec::new(),
         repository: Path::new("."),
     };
     Ok(RunDir::create(&config.logging.run_dir, &info)?)

@@ -6,15 +6,16 @@ use super::{
     options::TrainOptions,
     plan::{Plan, needs, refuse_missing_dataset, refuse_missing_files_of_policy},
     prepare,
-    training_log::TrainingLog,
+    training_log::{TrainingLog, metrics},
 };
 use crate::HINTS;
-use crate::child::{self, EXIT_INTERRUPTED, Ended, Signals, Tee};
-use anyhow::{Result, anyhow};
+use crate::child::{self, Ended, Signals, Tee};
+use crate::error::CommandError;
+use anyhow::Result;
 use hlrp_schema::LerobotTrainConfig;
 use hlrp_schema::StageConfig;
 use hlrp_track::{
-    RunDir, console,
+    RunDir, console, exit_code,
     fs::ensure_free,
     metrics::{FILE_NAME as METRICS, MetricsWriter, read_metrics},
     plot::draw_metrics,
@@ -67,25 +68,18 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     finish(ended, run_dir, &plan.output_dir, log_start)
 }
 
-/// Number of CPU cores.
-pub(crate) fn all_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 /// Records how the run ended, draws its curve and prints its table.
 fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
     let checkpoint = last_checkpoint(output_dir);
     let rows = read_metrics(&path.join(METRICS))?;
-    let picture = run_dir.plots().join("loss.png");
-    let names = ["train/loss", "val/loss"];
-    let is_drawn = draw_metrics(&picture, &rows, &names, "Loss of the policy", "loss", true)?;
+    let curves = draw_metrics(&run_dir.plots(), &rows, &metrics())?;
     let mut table = ResultTable::new(["result", "value"]);
     if let Some((row, loss)) = rows.iter().rev().find_map(|row| Some((row, row.get("train/loss")?))) {
         table = table.row(["training loss", &format!("{loss:.4} at step {}", row.step)]);
     }
-    if is_drawn {
-        table = table.row(["picture", &picture.display().to_string()]);
+    for curve in curves {
+        table = table.row(["image", &curve.display().to_string()]);
     }
     if let Some(checkpoint) = &checkpoint {
         table = table.row(["policy", &checkpoints::pretrained_model(checkpoint).display().to_string()]);
@@ -108,7 +102,7 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) ->
     }
     if can_continue {
         console::print(&format!("\ninterrupted; continue with: {NAME} --resume {}", path.display()));
-        return Ok(ExitCode::from(EXIT_INTERRUPTED));
+        return Ok(ExitCode::from(exit_code::INTERRUPTED));
     }
     if !is_finished {
         return failed("lerobot-train", ended, &path, log_start);
@@ -135,11 +129,11 @@ pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path, log_start: usi
     if let Some(reason) = &reason {
         text.push_str(&format!(": {reason}"));
     }
+    let what = if reason.is_some() { "its whole output is" } else { "its last lines give the reason, above and" };
+    let mut hint = format!("{what} in {}", log.display());
     if let Some(line) = logged.lines().find(|line| line.contains("Could not import third-party plugin")) {
-        text.push_str(&format!("\nhint: LeRobot could not use the policy plugin ({})", line.trim()));
+        hint = format!("LeRobot could not import the policy plugin ({}); {hint}", line.trim());
     }
-    let place = if reason.is_some() { "everything that it printed is" } else { "its last lines say why, above and" };
-    text.push_str(&format!("\nhint: {place} in {}", log.display()));
-    console::report_error(anyhow!(text).as_ref(), HINTS);
-    Ok(ExitCode::from(if ended.code == 0 { EXIT_INTERRUPTED } else { ended.code }))
+    console::report_error(&CommandError::new(text, hint), HINTS);
+    Ok(ExitCode::from(if ended.code == 0 { exit_code::INTERRUPTED } else { ended.code }))
 }

@@ -23,17 +23,13 @@ mod tree;
 pub(crate) use options::PipelineOptions;
 
 use crate::HINTS;
-use crate::{
-    child::{EXIT_INTERRUPTED, Signals},
-    mistake::Mistake,
-};
+use crate::{child::Signals, error::CommandError};
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
 use hlrp_config::{Composed, from_resolved};
-use hlrp_schema::PipelineConfig;
-use hlrp_schema::StageConfig;
+use hlrp_schema::{PROJECT, PipelineConfig, StageConfig};
 use hlrp_track::{
-    RunDir, console,
+    RunDir, console, exit_code,
     fs::ensure_free,
     host,
     run::{RunInfo, RunStatus},
@@ -74,7 +70,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     console::init(config.logging.level.into(), 0)?;
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
     ensure_free(&run_path, 0, config.logging.min_free_gb)?;
-    let program = std::env::current_exe().context("cannot tell where hlrp lies")?;
+    let program = std::env::current_exe().context("cannot find the path of hlrp")?;
     let signals = Signals::listen()?;
     let state = State::of(former, &steps, &run_path, tree, passed_on)?;
     let run_dir = open(&run_path, &config, &composed)?;
@@ -91,7 +87,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
 fn compose_or_continue(options: &PipelineOptions) -> Result<Composed> {
     let config = &options.config;
     Ok(match &options.resume {
-        Some(run_dir) => from_resolved(&run_dir.join("config.yaml"), &config.overrides)?,
+        Some(run_dir) => from_resolved(&PROJECT, &run_dir.join("config.yaml"), &config.overrides)?,
         None => config.compose()?,
     })
 }
@@ -107,7 +103,8 @@ fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<Run
         overrides: composed.overrides(),
         versions: BTreeMap::from([("hlrp".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         inputs: Vec::new(),
-        num_threads: config.num_threads.unwrap_or_else(crate::lerobot::all_cores),
+        num_threads: config.num_threads.unwrap_or_else(host::num_cores),
+        metrics: Vec::new(),
         repository: Path::new("."),
     };
     Ok(if State::exists(path) { RunDir::resume(path, 0, &info)? } else { RunDir::create(path, &info)? })
@@ -142,15 +139,15 @@ fn finish(
         Ok(Outcome::Interrupted { step }) => {
             run_dir.finish(RunStatus::Interrupted)?;
             console::print(&format!("\ninterrupted in {step}; continue with: {again}"));
-            Ok(ExitCode::from(EXIT_INTERRUPTED))
+            Ok(ExitCode::from(exit_code::INTERRUPTED))
         }
         Ok(Outcome::Failed { step, run_dir: of_step, code }) => {
             let reason = format!("{step} ended with exit code {code}");
             run_dir.finish(RunStatus::Failed { reason: reason.clone() })?;
             let log = Some(of_step.join("unified.log")).filter(|log| log.is_file());
-            let place = log.map_or_else(|| "what it printed above".to_owned(), |log| log.display().to_string());
-            let hint = format!("{place} says why; mend it and continue with: {again}");
-            console::report_error(&Mistake::new(reason, hint), HINTS);
+            let place = log.map_or_else(|| "its output above".to_owned(), |log| log.display().to_string());
+            let hint = format!("see {place}; fix the cause, then resume with: {again}");
+            console::report_error(&CommandError::new(reason, hint), HINTS);
             Ok(ExitCode::from(code))
         }
         Err(error) => {

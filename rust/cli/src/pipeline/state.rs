@@ -1,8 +1,8 @@
 //! `pipeline.json`: which steps are done, where each one writes, and how long it took.
 
 use super::{steps::Step, tree::Tree};
-use crate::mistake::Mistake;
 use anyhow::{Context, Result, anyhow};
+use hlrp_config::Problem;
 use hlrp_track::fs::write_atomic;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -105,7 +105,8 @@ impl State {
                 None => Ok(state),
                 Some(word) => {
                     let message = format!("{} has run with other settings in {}: {word}", step.name, run_dir.display());
-                    Err(Mistake::new(message, "choose another logging.run_dir, or leave that step as it was").into())
+                    let hint = "choose another directory, or leave that step as it was";
+                    Err(Problem::new("logging.run_dir", message, hint).into())
                 }
             }
         });

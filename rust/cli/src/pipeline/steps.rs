@@ -5,8 +5,8 @@ use super::{
     shared,
     tree::Tree,
 };
-use crate::mistake::Mistake;
 use anyhow::{Context, Result};
+use hlrp_config::Problem;
 use hlrp_schema::{ArtifactChoice, PipelineConfig, Stage, StepConfig};
 use std::path::Path;
 
@@ -59,8 +59,9 @@ pub(super) fn check(steps: &mut [Step], tree: &Tree, run_dir: &Path, artifact: A
         let experiment = tree.compose(&step.words[..1]).with_context(|| step.key.clone())?;
         let stage = Stage::of(&experiment).with_context(|| step.key.clone())?;
         if stage != step.stage {
-            let message = format!("{}.experiment is of stage {}, not {}", step.key, stage.name(), step.stage.name());
-            return Err(Mistake::new(message, "`hlrp config list experiment` shows the experiments").into());
+            let message = format!("an experiment of stage {}, not {}", stage.name(), step.stage.name());
+            let hint = "`hlrp config list experiment` shows the experiments";
+            return Err(Problem::new(format!("{}.experiment", step.key), message, hint).into());
         }
         let composed = tree.compose(&step.words).with_context(|| step.key.clone())?;
         step.inputs = handover::inputs(stage, &composed);

@@ -17,8 +17,14 @@ pub fn report_error(error: &(dyn Error + 'static), hints: &[HintOf]) {
 ///
 /// A cause that an outer error quotes already is not repeated.
 pub fn error_text(error: &(dyn Error + 'static), hints: &[HintOf]) -> String {
+    let (message, hints) = message_and_hints(error, hints);
+    [message].into_iter().chain(hints.iter().map(|hint| format!("hint: {hint}"))).collect::<Vec<_>>().join("\n")
+}
+
+/// The two parts of [`error_text`]: the error with its causes, and the hints, each once.
+pub fn message_and_hints(error: &(dyn Error + 'static), hints: &[HintOf]) -> (String, Vec<String>) {
     let mut message = String::new();
-    let mut lines: Vec<String> = Vec::new();
+    let mut found: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
         next = cause.source();
@@ -26,10 +32,10 @@ pub fn error_text(error: &(dyn Error + 'static), hints: &[HintOf]) -> String {
         if !message.contains(&own) {
             message = if message.is_empty() { own } else { format!("{message}: {own}") };
         }
-        let hint = hints.iter().find_map(|hint_of| hint_of(cause)).map(|hint| format!("hint: {hint}"));
-        lines.extend(hint.filter(|hint| !lines.contains(hint)));
+        let hint = hints.iter().find_map(|hint_of| hint_of(cause));
+        found.extend(hint.filter(|hint| !found.contains(hint)));
     }
-    [message].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+    (message, found)
 }
 
 #[cfg(test)]

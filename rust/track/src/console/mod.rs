@@ -11,7 +11,7 @@ mod progress;
 mod rate;
 mod sinks;
 
-pub use failure::{error_text, report_error};
+pub use failure::{error_text, message_and_hints, report_error};
 pub use line::format_value;
 pub use progress::Progress;
 

@@ -1,10 +1,12 @@
 //! Files and folders that appear whole or not at all, and the free space that they need.
 
 mod atomic;
+mod digest;
 mod publish;
 mod space;
 
 pub use atomic::{write_atomic, write_atomic_with};
+pub use digest::{FileDigest, sha256_of};
 pub use publish::{OnExisting, publish_dir};
 pub use space::{check_free, ensure_free, free_bytes};
 

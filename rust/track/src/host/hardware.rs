@@ -15,8 +15,13 @@ impl Cpu {
     /// The processor of this machine.
     pub fn detect() -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        Self { model: cpu_model(&info), num_cores: std::thread::available_parallelism().map_or(1, usize::from) }
+        Self { model: cpu_model(&info), num_cores: num_cores() }
     }
+}
+
+/// CPU cores that this process may use.
+pub fn num_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The main memory, in bytes.

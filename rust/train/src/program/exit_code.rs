@@ -2,7 +2,6 @@
 
 use crate::TrainError;
 use hlrp_config::Problem;
-use hlrp_track::TrackError;
 
 /// Anything that is no mistake in the configuration.
 pub(super) const ERROR: u8 = 1;
@@ -11,23 +10,12 @@ const CONFIG: u8 = 2;
 
 /// The exit code of a program that ends with `error`.
 pub(super) fn of(error: &anyhow::Error) -> u8 {
-    let is_mistake = error.chain().any(|cause| cause.is::<Problem>())
-        || error.downcast_ref().is_some_and(is_setting)
-        || error.downcast_ref().is_some_and(is_setting_of_run);
+    let is_mistake = error.chain().any(|cause| cause.is::<Problem>()) || error.downcast_ref().is_some_and(is_setting);
     if is_mistake { CONFIG } else { ERROR }
 }
 
 /// A value that the engine refuses, or one that a continued run may not change.
 fn is_setting(error: &TrainError) -> bool {
-    use TrainError::{Conflict, NoSuchMetric, Problem, Setting};
-    match error {
-        Setting { .. } | NoSuchMetric { .. } | Conflict { .. } | Problem(_) => true,
-        TrainError::Track(error) => is_setting_of_run(error),
-        _ => false,
-    }
-}
-
-/// `logging.run_dir` names a directory that holds something.
-fn is_setting_of_run(error: &TrackError) -> bool {
-    matches!(error, TrackError::RunExists { .. })
+    use TrainError::{Conflict, NoSuchMetric, Setting};
+    matches!(error, Setting { .. } | NoSuchMetric { .. } | Conflict { .. })
 }

@@ -1,17 +1,15 @@
-//! A training program, from the command line to the exit code. A stage brings its configuration, its task, its data and what it shows at
-//! the end ([`Program`]); everything else is the same for every stage.
+//! A training program, from the command line to the exit code. A stage has its configuration, its task and its data
+//! ([`Program`]); everything else is the same for every stage.
 
 mod args;
-mod closing;
 mod exit_code;
-mod run;
-mod sources;
+mod launch;
+mod report;
 mod version;
 
-pub use closing::{Closing, CurvePicture, RowText};
-pub use run::Setup;
+pub use launch::Setup;
 
-use crate::{EXIT_INTERRUPTED, Outcome, Task, TrainingData};
+use crate::{Outcome, Task, TrainingData};
 use args::Arguments;
 use hlrp_config::HintOf;
 use hlrp_schema::{RunConfig, TrainingRun};
@@ -46,8 +44,13 @@ pub trait Program {
     /// Checkpoints and folders that the run starts from besides those of section `training`: role and path.
     fn inputs(config: &Self::Config) -> Vec<(&'static str, PathBuf)>;
 
-    /// What a finished run shows.
-    fn closing(config: &Self::Config) -> Closing;
+    /// Looks for what the stage needs besides the datasets, before anything is built.
+    ///
+    /// # Errors
+    /// [`hlrp_config::Problem`] with the key of what is missing.
+    fn preflight(_config: &Self::Config) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// Runs the program. Exit codes: 0 done, 1 error, 2 configuration, 75 interrupted with a checkpoint.
@@ -57,8 +60,8 @@ pub fn main<P: Program>() -> ExitCode {
         hlrp_track::console::print(&version::to_json().to_string());
         return ExitCode::SUCCESS;
     }
-    match run::run::<P>(&arguments) {
-        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(u8::try_from(EXIT_INTERRUPTED).unwrap_or(exit_code::ERROR)),
+    match launch::run::<P>(&arguments) {
+        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(hlrp_track::exit_code::INTERRUPTED),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             hlrp_track::console::report_error(error.as_ref(), P::HINTS);
@@ -69,6 +72,5 @@ pub fn main<P: Program>() -> ExitCode {
 
 /// CPU threads for tensor work.
 fn num_threads(config: &RunConfig<'_>) -> usize {
-    let all_cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    config.num_threads.unwrap_or_else(all_cores)
+    config.num_threads.unwrap_or_else(hlrp_track::host::num_cores)
 }

@@ -1,0 +1,88 @@
+//! What a checkpoint says of its task: the contract between the stages.
+
+use crate::data::DeltaUnit;
+use crate::laq::LaqModelConfig;
+use crate::policy::PolicySpec;
+use crate::stage::Stage;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+
+/// What was trained, by stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum TaskDescription {
+    /// A latent action model.
+    Laq(LaqDescription),
+    /// A policy, resolved.
+    Vla(Box<PolicySpec>),
+    /// A policy that is not described by a [`PolicySpec`] yet.
+    #[serde(untagged)]
+    Other(Value),
+}
+
+/// A latent action model and the frame pairs that it was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaqDescription {
+    /// The model.
+    pub model: LaqModelConfig,
+    /// Spacing of the frame pairs.
+    pub pair: PairSpacing,
+    /// Camera role that it was trained on.
+    pub camera: String,
+    /// Id of the image preprocessing.
+    pub preprocess: String,
+}
+
+/// Offsets of a frame pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairSpacing {
+    /// Unit of the offsets.
+    pub unit: DeltaUnit,
+    /// Offsets of both frames from the anchor.
+    pub image_deltas: Vec<f64>,
+}
+
+impl fmt::Display for PairSpacing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.unit {
+            DeltaUnit::Frames => "frames",
+            DeltaUnit::Seconds => "seconds",
+        };
+        write!(f, "{:?} {unit}", self.image_deltas)
+    }
+}
+
+impl TaskDescription {
+    /// The stage that trained it.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Laq(_) => Stage::Laq,
+            Self::Vla(_) | Self::Other(_) => Stage::Vla,
+        }
+    }
+
+    /// Every value that differs in `other`, as `key was a, is b`; empty for equal descriptions.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        if self != other {
+            // Serializing plain structs does not fail.
+            let [was, is] = [self, other].map(|task| serde_json::to_value(task).unwrap_or_default());
+            note_differences("", &was, &is, &mut differences);
+        }
+        differences
+    }
+}
+
+fn note_differences(path: &str, was: &Value, is: &Value, out: &mut Vec<String>) {
+    if let (Some(was), Some(is)) = (was.as_object(), is.as_object()) {
+        for name in was.keys().chain(is.keys().filter(|name| !was.contains_key(*name))) {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            note_differences(&path, was.get(name).unwrap_or(&Value::Null), is.get(name).unwrap_or(&Value::Null), out);
+        }
+    } else if was != is {
+        out.push(format!("{path} was {was}, is {is}"));
+    }
+}
