@@ -3,17 +3,18 @@
 use crate::compute::compute;
 use crate::failure::Failure;
 use crate::{batch, description};
+use hlrp_config::{Check, with_hint};
 use hlrp_data::{FrameSize, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader};
 use hlrp_schema::DataConfig;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Opened LeRobot v3 datasets. Loaders over it share its indices and caches.
+/// Opened datasets. Loaders over it share its indices and caches.
 ///
 /// Opens the section `data` of a configuration (`sources`, `request`, `loader`, `cache`), as a mapping or JSON text, every key given.
 ///
-/// `image_size` is the height and width in pixels that frames are brought to.
+/// `image_size` is the height and width in pixels that frames are resized to.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Dataset {
     mixture: Arc<Mixture>,
@@ -60,6 +61,7 @@ impl Dataset {
     #[new]
     fn new(py: Python<'_>, config: &Bound<'_, PyAny>, image_size: (usize, usize)) -> PyResult<Self> {
         let config: DataConfig = description::read("data", config)?;
+        config.check().map_err(|problem| Failure::value(with_hint(&problem.inside("data"))))?;
         let size = FrameSize { height: image_size.0, width: image_size.1 };
         compute(py, move || {
             let mixture = Mixture::open(&config, size, &|_, _, _, _| {})?;
@@ -166,7 +168,7 @@ impl BatchStream {
         self.num_batches
     }
 
-    /// Behind the last batch that was taken; `None` for a validation pass.
+    /// Position after the last batch that was taken; `None` for a validation pass.
     #[getter]
     fn position<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let position = self.ask(py, |batches| Ok(batches.position()))?;
