@@ -18,7 +18,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 struct Args {
     /// Folder of a LeRobot v3 dataset.
     dataset: PathBuf,
-    /// Frames between the two pictures of a pair.
+    /// Frames between the two images of a pair.
     #[arg(long, default_value_t = 5)]
     delta: u32,
     /// Decode threads.

@@ -24,7 +24,7 @@ struct Args {
     /// Feature key of the camera; the first when absent.
     #[arg(long)]
     camera: Option<String>,
-    /// Frames between the two pictures of a pair.
+    /// Frames between the two images of a pair.
     #[arg(long, default_value_t = 5)]
     delta: u64,
     /// How long to measure.

@@ -14,7 +14,7 @@ pub enum DataError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A folder does not hold a dataset that can be read.
+    /// A folder is not a dataset that can be read.
     #[error("{root}: {what}", root = root.display())]
     Dataset {
         /// Folder of the dataset.

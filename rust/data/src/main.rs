@@ -110,10 +110,10 @@ fn run(command: Command) -> Result<ExitCode> {
 
 /// Writes an image to a temporary file and renames it, so that no half image is left.
 fn save_png(image: &image::RgbImage, path: &Path) -> Result<()> {
-    let beside = path.with_extension("png.part");
-    let place = || format!("the contact sheet cannot be written to {}", path.display());
-    image.save_with_format(&beside, image::ImageFormat::Png).with_context(place)?;
-    std::fs::rename(&beside, path).with_context(place)
+    let temporary = path.with_extension("png.part");
+    let failure = || format!("the contact sheet cannot be written to {}", path.display());
+    image.save_with_format(&temporary, image::ImageFormat::Png).with_context(failure)?;
+    std::fs::rename(&temporary, path).with_context(failure)
 }
 
 /// The version of this program and, where it is built with FFmpeg, of FFmpeg and the names of its decoders.

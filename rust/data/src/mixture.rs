@@ -30,7 +30,7 @@ pub fn log_cache_progress(source: &str, role: &str, num_done: u64, num_total: u6
     tracing::info!("frame cache of {source}/{role}: {num_done} of {num_total} frames");
 }
 
-/// Sizes of what a sample holds: the same for every sample of a mixture.
+/// Sizes of a sample: the same for every sample of a mixture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SampleLayout {
     /// Camera roles, sorted.
@@ -247,7 +247,7 @@ impl Opener<'_> {
     }
 }
 
-/// What `make` gives for each item, in order, made by as many threads as there are cores.
+/// What `make` returns for each item, in order, on as many threads as there are cores.
 pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let num_threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(items.len());
     let next = AtomicUsize::new(0);

@@ -66,12 +66,12 @@ fn hevc_with_closed_groups() {
 }
 
 #[test]
-fn hevc_whose_pictures_build_on_the_group_before() {
+fn hevc_whose_frames_depend_on_the_group_before() {
     any_order_gives_the_same_frames("hevc_open_gop");
 }
 
 #[test]
-fn embedded_pictures() {
+fn embedded_images() {
     any_order_gives_the_same_frames("embedded_images");
 }
 

@@ -1,8 +1,8 @@
 //! Batches from many threads: deterministic order and content whatever the number of threads.
 //!
-//! A plan says which anchor is which draw. Threads take draws in order, one sample at a time, and write its images straight into their part
-//! of the batch's buffer; the pictures of a clip are decoded once and copied. Batches leave in order. A batch is begun only while fewer than
-//! `prefetch_batches` are in flight and the byte budget holds it beside the clips, so what is in flight is bounded and threads wait instead of
+//! A plan says which anchor each draw is. Threads take draws in order, one sample at a time, and write its images straight into their part
+//! of the batch's buffer; the frames of a clip are decoded once and copied. Batches leave in order. A batch is begun only while fewer than
+//! `prefetch_batches` are in flight and it fits the byte budget together with the clips, so what is in flight is bounded and threads wait instead of
 //! piling up. Dropping a loader ends its threads.
 
 mod clips;

@@ -120,7 +120,7 @@ fn clips_of(mixture: &Mixture, plan: &Plan) -> (usize, usize) {
     }
     // One for each sample of a batch, and one for each sample in the making.
     let num_clips = config.batch_size + config.num_workers;
-    // Anchors may share pictures; those of two episodes do not.
+    // Anchors may share frames; those of two episodes do not.
     (num_clips, num_clips * config.anchors_per_clip * layout.roles.len() * layout.image_bytes())
 }
 

@@ -126,7 +126,7 @@ pub(super) fn batch(layout: &SampleLayout, mut samples: Vec<Sample>) -> Batch {
     Batch { images, task, state, action, meta }
 }
 
-/// Vectors of all samples behind one another.
+/// Vectors of all samples, one after the other.
 fn stack<'a>([num_steps, width]: [usize; 2], samples: impl Iterator<Item = &'a Vectors>) -> VectorStream {
     let (mut values_BTN, mut is_pad_BT, mut num_samples) = (Vec::new(), Vec::new(), 0);
     for vectors in samples {

@@ -40,7 +40,7 @@ pub(super) fn run(shared: &Shared) {
         shared.counters.add_idle(began - asked);
         let Some(work) = work else { return };
         let outcome = catch_unwind(AssertUnwindSafe(|| worker.make(work.draw, work.parts))).unwrap_or_else(|panic| {
-            // What a reader holds after a panic is unknown: begin with new ones.
+            // The state of a reader after a panic is unknown: begin with new ones.
             worker = Worker::new(shared);
             let anchor = worker.anchor(&shared.plan.draw(work.draw));
             Outcome::Panicked { meta: worker.meta(&anchor, 0.0), message: panic_text(&*panic) }
@@ -120,7 +120,8 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// The pictures of a clip. None where one of them cannot be had: then each sample is read alone, and those that show it say what is wrong.
+    /// The frames of a clip. None where one of them cannot be decoded: then each sample is read alone, and those that show it report what is
+    /// wrong.
     fn clip(&mut self, drawn: &Draw) -> Option<ClipFrames> {
         match catch_unwind(AssertUnwindSafe(|| self.read_clip(drawn))) {
             Ok(Ok(frames)) => Some(frames),
@@ -135,7 +136,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Decodes every picture of a clip.
+    /// Decodes every frame of a clip.
     fn read_clip(&mut self, drawn: &Draw) -> Result<ClipFrames, DataError> {
         let keys = clips::frames_of(&drawn.clip, self.anchors, &self.mixture.sources);
         let mut frames = self.clips.unread(&self.mixture.layout, keys);
@@ -151,7 +152,7 @@ impl<'a> Worker<'a> {
     }
 
     fn anchor(&self, drawn: &Draw) -> Anchor {
-        // The plan was made for this table: its numbers exist.
+        // The plan was made for this table: its indices exist.
         self.anchors.get(drawn.anchor).unwrap_or_else(|| unreachable!("there is no anchor {}", drawn.anchor))
     }
 
@@ -165,7 +166,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// States or actions around an anchor, padded with zeros to the width that all sources share. None where the batch holds none.
+/// States or actions around an anchor, padded with zeros to the width that all sources share. None where the batch has none.
 fn vectors(
     source: &Source,
     vector: Option<&VectorKey>,

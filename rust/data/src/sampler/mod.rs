@@ -1,10 +1,10 @@
 //! Which anchor comes when: a pure function of (seed, epoch, rank), without state and without a stored order.
 //!
 //! Training walks an endless stream: epoch 0's anchors in an order that (seed, 0) fixes, then epoch 1's in the order of (seed, 1), and so on.
-//! Every anchor stands exactly once in every epoch, so starts are uniform over anchors. Rank `r` of `w` takes the places `r, r + w, r + 2w, …`:
-//! ranks are disjoint and equally long, nothing is dropped or repeated at an epoch's end (a batch may hold the end of one epoch and the start of
+//! Every anchor occurs exactly once in every epoch, so starts are uniform over anchors. Rank `r` of `w` takes the positions `r, r + w, r + 2w, …`:
+//! ranks are disjoint and equally long, nothing is dropped or repeated at an epoch's end (a batch may have the end of one epoch and the start of
 //! the next), and a run with the same global batch sees the same samples in each step whatever its number of ranks.
-//! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their pictures are decoded once; the order then depends on the size of the
+//! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their frames are decoded once; the order then depends on the size of the
 //! global batch, too.
 
 mod order;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 /// One process of a distributed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Number of this process.
+    /// Rank of this process.
     pub rank: u64,
     /// Number of processes.
     pub world: u64,
@@ -33,7 +33,7 @@ impl Shard {
     pub const SINGLE: Self = Self { rank: 0, world: 1 };
 }
 
-/// A place in the training stream, between two global batches. Belongs in a checkpoint.
+/// A position in the training stream, between two global batches. Belongs in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -59,7 +59,7 @@ impl TrainSampler {
     /// The stream over `num_anchors` anchors, at least one, from `start` on.
     ///
     /// # Errors
-    /// There is not even one window of clips, the rank is not below the number of ranks, or `start` lies outside the epoch.
+    /// There is not even one window of clips, the rank is not below the number of ranks, or `start` is outside the epoch.
     pub fn new(num_anchors: u64, clips: Clips, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
         if clips.window() > num_anchors {
             let window = format!(
@@ -79,21 +79,21 @@ impl TrainSampler {
         Ok(Self { num_anchors, clips, seed, shard, start })
     }
 
-    /// What this rank draws as number `draw`, counted from the start position.
+    /// The draw with this index on this rank, counted from the start position.
     #[must_use]
     pub fn draw(&self, draw: u64) -> Draw {
-        let place = self.start.sample + self.shard.rank + draw * self.shard.world;
-        let epoch = self.start.epoch + place / self.num_anchors;
-        EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(place % self.num_anchors)
+        let position = self.start.sample + self.shard.rank + draw * self.shard.world;
+        let epoch = self.start.epoch + position / self.num_anchors;
+        EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(position % self.num_anchors)
     }
 
     /// Epoch and sample after every rank has made `num_draws` draws.
     #[must_use]
     pub fn position(&self, num_draws: u64, num_bad_samples: u64) -> Position {
-        let place = self.start.sample + num_draws * self.shard.world;
+        let position = self.start.sample + num_draws * self.shard.world;
         Position {
-            epoch: self.start.epoch + place / self.num_anchors,
-            sample: place % self.num_anchors,
+            epoch: self.start.epoch + position / self.num_anchors,
+            sample: position % self.num_anchors,
             num_bad_samples,
         }
     }
@@ -134,9 +134,9 @@ impl ValidationSampler {
     /// Number of the anchor of this rank's draw `draw`.
     #[must_use]
     pub fn anchor(&self, draw: u64) -> u64 {
-        let place = self.shard.rank + draw * self.shard.world;
+        let position = self.shard.rank + draw * self.shard.world;
         // Exact in 128 bits; the middle of each of `num_samples` equal stretches.
-        let index = (2 * u128::from(place) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
+        let index = (2 * u128::from(position) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
         index as u64
     }
 }
@@ -174,7 +174,7 @@ impl Plan {
         }
     }
 
-    /// The draw that stands in for `draw` when it and its substitutes before this `attempt` cannot be decoded; itself at attempt 0.
+    /// The draw that replaces `draw` when it and its substitutes before this `attempt` cannot be decoded; itself at attempt 0.
     pub(crate) fn substitute(&self, draw: u64, attempt: u64) -> u64 {
         match self {
             Self::Train(_) => draw + attempt,

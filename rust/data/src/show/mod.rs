@@ -1,4 +1,4 @@
-//! What is in a dataset, as text and as a sheet of pictures.
+//! What is in a dataset, as text and as a sheet of images.
 
 mod sheet;
 mod summary;

@@ -8,14 +8,14 @@ use font8x8::{BASIC_FONTS, LATIN_FONTS, UnicodeFonts};
 use image::{Rgb, RgbImage};
 use std::sync::Arc;
 
-/// How many pictures a contact sheet has.
+/// How many images a contact sheet has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SheetLayout {
     /// Episodes, spread evenly over the dataset.
     pub num_episodes: usize,
     /// Times of each episode, from its first frame to its last.
     pub num_times: usize,
-    /// Height of a picture in pixels.
+    /// Height of an image in pixels.
     pub thumb_height: usize,
 }
 
@@ -60,7 +60,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Pictures of this height that keep the camera's aspect ratio.
+    /// Images of this height that keep the camera's aspect ratio.
     fn new(dataset: &Arc<dyn Dataset>, camera: &'a str, height: usize) -> Self {
         let native = dataset.describe().features[camera].frame_size();
         let width = native.map_or(height, |size| (size.width * height / size.height).max(1));
@@ -88,7 +88,7 @@ impl<'a> Line<'a> {
         canvas.paragraph(8, y + 38, LABEL_LETTERS, max_lines, &dataset.task(episode.from_row)?);
         for (nth, (row, pixels_CHW)) in (0..).zip(rows.iter().zip(pixels_TCHW.chunks_exact(frame_len))) {
             let x = LABEL_WIDTH + nth * (width + GAP);
-            canvas.picture(x, y, width, height, pixels_CHW);
+            canvas.paste(x, y, width, height, pixels_CHW);
             let seconds = (row - episode.from_row) as f64 / dataset.describe().fps;
             canvas.text(x, y + height + 2, 1, &format!("{seconds:.2} s"));
         }
@@ -107,7 +107,7 @@ const GLYPH: u32 = 8;
 const INK: Rgb<u8> = Rgb([32, 32, 32]);
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 
-/// A white picture that is drawn on.
+/// A white image that is drawn on.
 struct Canvas {
     image: RgbImage,
 }
@@ -159,7 +159,7 @@ impl Canvas {
     }
 
     /// Pastes planes `uint8 [3,H,W]`.
-    fn picture(&mut self, x: u32, y: u32, width: u32, height: u32, pixels_CHW: &[u8]) {
+    fn paste(&mut self, x: u32, y: u32, width: u32, height: u32, pixels_CHW: &[u8]) {
         let plane = (width * height) as usize;
         for (at, (row, column)) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))).enumerate() {
             let color = Rgb([pixels_CHW[at], pixels_CHW[plane + at], pixels_CHW[2 * plane + at]]);

@@ -66,7 +66,7 @@ impl FrameConverter {
         if !self.scaler.as_ref().is_some_and(fits) {
             let scaler = Context::get(format, width, height, Pixel::RGB24, width, height, Flags::BILINEAR);
             self.scaler =
-                Some(scaler.map_err(|error| format!("pictures of format {format:?} cannot be converted ({error})"))?);
+                Some(scaler.map_err(|error| format!("frames of format {format:?} cannot be converted ({error})"))?);
             self.rgb = None;
         }
         let rgb = self.rgb.get_or_insert_with(frame::Video::empty);
@@ -160,7 +160,7 @@ impl YuvToRgb {
         [&mut self.red, &mut self.green, &mut self.blue]
     }
 
-    /// Fills the rows with what chroma adds to each colour.
+    /// Fills the rows with what chroma adds to each channel.
     fn chroma_terms(&mut self, u: &[u8], v: &[u8], c: Coefficients) {
         let pairs = self.red.chunks_exact_mut(2).zip(self.green.chunks_exact_mut(2)).zip(self.blue.chunks_exact_mut(2));
         for (((red, green), blue), (&u, &v)) in pairs.zip(u.iter().zip(v)) {
@@ -179,7 +179,7 @@ fn add_luma(luma: &[u8], c: Coefficients, chroma: &[i16], out: &mut [u8]) {
     }
 }
 
-/// The upper 16 bits of a product, as the `pmulhw` instruction gives them.
+/// The upper 16 bits of a product, as the `pmulhw` instruction returns them.
 fn mul_high(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
 }

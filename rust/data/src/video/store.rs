@@ -16,7 +16,7 @@ use std::{
 /// Packet tables of files that no thread has open are kept up to this many bytes (about 350,000 frames).
 const MAX_INDEX_BYTES: usize = 8 << 20;
 
-/// Where the frames of one camera are: in which video file, and when.
+/// Where the frames of one camera are: in which video file, and at which time.
 pub trait VideoTable: Send + Sync {
     /// The file with a row's frame, and the frame's time in it, seconds.
     ///
@@ -122,12 +122,12 @@ impl VideoReader<'_> {
             let found_s = index.time(frame.packet);
             if (found_s - frame.time_s).abs() > TOLERANCE_S {
                 let what =
-                    format!("the nearest picture of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
+                    format!("the nearest frame of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
                 let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes";
                 return Err(failure(self.store, frame, what, hint));
             }
         }
-        // Rows at an episode's end repeat; each picture is decoded once.
+        // Rows at an episode's end repeat; each frame is decoded once.
         let mut packets: Vec<usize> = wanted.iter().map(|frame| frame.packet).collect();
         packets.dedup();
         let size = self.store.size;
@@ -164,14 +164,14 @@ fn failure(store: &VideoStore, frame: &Wanted, what: String, hint: &str) -> Data
     }
 }
 
-/// A decoded picture.
+/// A decoded frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawFrame {
     /// The video file.
     pub file: PathBuf,
-    /// Number of the picture in the file, in the order of presentation.
-    pub number: usize,
-    /// Time of the picture in the file, seconds.
+    /// Index of the frame in the file, in the order of presentation.
+    pub index: usize,
+    /// Time of the frame in the file, seconds.
     pub time_s: f64,
     /// FFmpeg's name of the pixel format, such as `yuv420p`.
     pub pixel_format: String,
@@ -180,7 +180,7 @@ pub struct RawFrame {
 }
 
 impl VideoStore {
-    /// Decodes the picture of a row without converting it.
+    /// Decodes the frame of a row without converting it.
     ///
     /// # Errors
     /// When the file is missing or damaged.
@@ -188,7 +188,7 @@ impl VideoStore {
         let (file, time_s) = self.table.locate(row)?;
         let video = self.video(file)?;
         let packet = video.index().nearest(time_s);
-        let (number, time_s) = (video.index().number(packet), video.index().time(packet));
+        let (index, time_s) = (video.index().shown_index(packet), video.index().time(packet));
         let (mut planes, mut pixel_format) = (Vec::new(), String::new());
         let decoded = VideoDecoder::open(video)?.decode(&[packet], |_, frame| {
             let format = frame.format().descriptor();
@@ -202,6 +202,6 @@ impl VideoStore {
         });
         let path = self.table.path(file).to_owned();
         decoded.map_err(|(_, what)| DataError::file(&path, what, "the video is damaged: fetch or record it again"))?;
-        Ok(RawFrame { file: path, number, time_s, pixel_format, planes })
+        Ok(RawFrame { file: path, index, time_s, pixel_format, planes })
     }
 }

@@ -44,7 +44,7 @@ fn check_counts(dataset: &LeRobotDataset, findings: &mut Findings) {
 /// How far the steps between timestamps may be from 1/fps, seconds: LeRobot's `tolerance_s`.
 const STEP_TOLERANCE_S: f64 = 1e-4;
 
-/// Columns that LeRobot gives every dataset: its `DEFAULT_FEATURES`.
+/// Columns of every LeRobot dataset: its `DEFAULT_FEATURES`.
 const DEFAULT_COLUMNS: [&str; 5] = ["timestamp", "frame_index", "episode_index", "index", "task_index"];
 
 /// Every row of the data files: indices, times, tasks, values.
@@ -100,7 +100,7 @@ fn check_group<'a>(
                 .map_err(|what| DataError::file(table.path(), format!("column `{key}` {what}"), "record it again"))?;
         }
         if values.len() != rows.len() * width {
-            let what = format!("column `{key}` does not hold {width} values per row");
+            let what = format!("column `{key}` does not have {width} values per row");
             return Err(DataError::file(table.path(), what, "compare it with meta/info.json"));
         }
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {

@@ -110,15 +110,15 @@ impl LeRobotDataset {
         &self.episodes
     }
 
-    /// The episode that holds a row.
+    /// The episode of a row.
     ///
     /// # Errors
-    /// When the row lies outside the dataset.
+    /// When the row is outside the dataset.
     pub fn episode_of(&self, row: u64) -> Result<&Episode, DataError> {
         Ok(&self.episodes[self.episode_slot(row)?])
     }
 
-    /// Position in [`LeRobotDataset::episodes`] of the episode that holds a row.
+    /// Position in [`LeRobotDataset::episodes`] of the episode of a row.
     pub(crate) fn episode_slot(&self, row: u64) -> Result<usize, DataError> {
         let slot = self.episodes.partition_point(|episode| episode.to_row <= row);
         self.episodes.get(slot).filter(|episode| episode.from_row <= row).map(|_| slot).ok_or_else(|| {
@@ -173,7 +173,7 @@ impl LeRobotDataset {
     /// The instruction of a row. It may change within an episode.
     ///
     /// # Errors
-    /// When the row lies outside the dataset, a file is damaged, or the row names an unknown task.
+    /// When the row is outside the dataset, a file is damaged, or the row names an unknown task.
     pub fn task_text(&self, row: u64) -> Result<&str, DataError> {
         let task = match self.episode_of(row)?.task {
             MANY_TASKS => {
@@ -223,13 +223,13 @@ impl LeRobotDataset {
     /// Rows next to each other cost one look-up.
     ///
     /// # Errors
-    /// When there is no such feature, a row lies outside the dataset, or a file is missing or damaged.
+    /// When there is no such feature, a row is outside the dataset, or a file is missing or damaged.
     ///
     /// # Panics
-    /// When `out` does not hold `rows.len()` times [`LeRobotDataset::vector_width`] values.
+    /// When the length of `out` is not `rows.len()` times [`LeRobotDataset::vector_width`] values.
     pub fn read_vectors(&self, key: &str, rows: &[u64], out: &mut [f32]) -> Result<(), DataError> {
         let width = self.vector_width(key)?;
-        assert_eq!(out.len(), rows.len() * width, "the buffer must hold [rows, width] of `{key}`");
+        assert_eq!(out.len(), rows.len() * width, "the buffer must have the size [rows, width] of `{key}`");
         let mut block: Option<Arc<Block>> = None;
         for (&row, out) in rows.iter().zip(out.chunks_exact_mut(width.max(1))) {
             let block = match &mut block {
@@ -297,7 +297,7 @@ impl LeRobotDataset {
         self.data_files.iter().map(|file| (file.path.as_path(), file.first_row))
     }
 
-    /// The file that holds a row, and the row's number within it.
+    /// The file of a row, and the row's index in it.
     fn table_of(&self, row: u64) -> Result<(Arc<Table>, u64), DataError> {
         let file = &self.data_files[self.episode_of(row)?.data_file as usize];
         let table = self.cache.table(&file.path)?;
@@ -332,7 +332,7 @@ impl LeRobotDataset {
             }
             if values.len() as u64 != (rows.end - rows.start) * width as u64 {
                 let what = format!(
-                    "column `{key}` holds {} values in {} rows, but meta/info.json says {width} per row",
+                    "column `{key}` has {} values in {} rows, but meta/info.json says {width} per row",
                     values.len(),
                     rows.end - rows.start
                 );

@@ -18,7 +18,7 @@ pub struct Episode {
     pub from_row: u64,
     /// One past its last global row.
     pub to_row: u64,
-    /// Which of the dataset's data files holds it.
+    /// Which of the dataset's data files it is in.
     pub(crate) data_file: u32,
     /// Its task when it has exactly one, else [`MANY_TASKS`].
     pub(crate) task: u32,
@@ -145,7 +145,7 @@ fn episode_files(root: &Path) -> Result<Vec<PathBuf>, DataError> {
         }
     }
     if files.is_empty() {
-        return Err(DataError::file(&folder, "holds no parquet files", "fetch the dataset's meta folder again"));
+        return Err(DataError::file(&folder, "has no parquet files", "fetch the dataset's meta folder again"));
     }
     Ok(files)
 }
@@ -165,7 +165,7 @@ fn int_columns<const N: usize>(path: &Path, arrays: &[ArrayRef], names: &[&str])
         let bad = |what: String| DataError::file(path, format!("column `{name}` {what}"), "fetch or record it again");
         for value in ints(array).map_err(bad)? {
             let value = u64::try_from(value).ok().filter(|&value| value < 1 << 48);
-            out.push(value.ok_or_else(|| bad("holds an index out of range".into()))?);
+            out.push(value.ok_or_else(|| bad("has an index out of range".into()))?);
         }
     }
     Ok(out)
@@ -174,7 +174,7 @@ fn int_columns<const N: usize>(path: &Path, arrays: &[ArrayRef], names: &[&str])
 /// The task of each episode, [`MANY_TASKS`] where it does not have exactly one that is known.
 fn single_tasks(column: &ArrayRef, task_of: &HashMap<&str, u32>) -> Result<Vec<u32>, String> {
     let DataType::List(_) = column.data_type() else {
-        return Err(format!("holds {}, not lists of text", column.data_type()));
+        return Err(format!("has the type {}, not lists of text", column.data_type()));
     };
     let lists = column.as_list::<i32>();
     let texts = texts(lists.values())?;

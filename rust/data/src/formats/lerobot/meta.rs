@@ -189,7 +189,7 @@ fn other_version(root: &Path, version: &str) -> DataError {
 pub(super) fn read_tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let path = root.join("meta/tasks.parquet");
     if !path.is_file() {
-        let hint = "it holds the instructions: fetch the dataset's folder meta again";
+        let hint = "it has the instructions: fetch the dataset's folder meta again";
         return Err(DataError::file(&path, "the file is missing", hint));
     }
     let table = Table::open(&path)?;

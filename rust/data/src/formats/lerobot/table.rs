@@ -83,7 +83,7 @@ impl Table {
         self.group_starts[group]..self.group_starts[group + 1]
     }
 
-    /// The row group that holds a row.
+    /// The row group of a row.
     pub(crate) fn group_of(&self, row: u64) -> usize {
         self.group_starts.partition_point(|&start| start <= row).saturating_sub(1).min(self.num_groups() - 1)
     }
@@ -270,7 +270,7 @@ fn append<T>(array: &dyn Array, out: &mut Vec<T>, of: impl Fn(f64) -> T + Copy) 
             let (start, end) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
             return append(&array.as_list::<i64>().values().slice(start, end - start), out, of);
         }
-        other => return Err(format!("holds {other}, not numbers")),
+        other => return Err(format!("has the type {other}, not numbers")),
     }
     Ok(())
 }
@@ -291,7 +291,7 @@ pub(crate) fn ints(array: &ArrayRef) -> Result<Vec<i64>, String> {
     match array.data_type() {
         DataType::Int64 => Ok(array.as_primitive::<Int64Type>().values().to_vec()),
         DataType::Int32 => Ok(array.as_primitive::<Int32Type>().values().iter().map(|&value| value.into()).collect()),
-        other => Err(format!("holds {other}, not integers")),
+        other => Err(format!("has the type {other}, not integers")),
     }
 }
 
@@ -305,6 +305,6 @@ pub(crate) fn texts(array: &dyn Array) -> Result<Vec<String>, String> {
         DataType::Utf8 => Ok(array.as_string::<i32>().iter().map(own).collect()),
         DataType::LargeUtf8 => Ok(array.as_string::<i64>().iter().map(own).collect()),
         DataType::Utf8View => Ok(array.as_string_view().iter().map(own).collect()),
-        other => Err(format!("holds {other}, not text")),
+        other => Err(format!("has the type {other}, not text")),
     }
 }
