@@ -45,7 +45,7 @@ impl Request {
 }
 
 /// One offset in frames.
-#[allow(clippy::cast_possible_truncation)] // an offset beyond the range of integers lies outside every episode, as its limit does
+#[allow(clippy::cast_possible_truncation)] // a checked section bounds offsets
 fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, name: &str, source: &str) -> Result<i64, Problem> {
     let frames = match unit {
         DeltaUnit::Frames => delta,

@@ -28,7 +28,7 @@ impl Program for Vla {
   hlrp train-vla experiment=vla_smolvla model.laq.checkpoint=runs/LAQ_RUN model.backbone.path=/models/SmolVLM2-500M
   hlrp train-vla --resume runs/2026-01-31_12-00-00_vla_tiny";
 
-    const HINTS: &'static [HintOf] = hlrp_train::HINTS;
+    const HINTS: &'static [HintOf] = hlrp_laq::HINTS;
 
     fn prepare(config: &VlaConfig, setup: &Setup) -> anyhow::Result<(VlaTask, LoaderData)> {
         hlrp_vla::prepare(config, setup.device, setup.overwrites_weights, &hlrp_data::log_cache_progress)

@@ -97,7 +97,7 @@ impl VlaTask {
         if self.objective.mode.with_latents() {
             let codes = self.codes(batch, moments.image)?;
             targets.latent = Some(codes.0);
-            codes_BS = Some(codes.1);
+            codes_BS = codes.1;
         }
         if self.objective.mode.with_actions() {
             let mut target = self.processor.actions(batch)?;
@@ -110,7 +110,7 @@ impl VlaTask {
     }
 
     /// The teacher's view of the frame pair that begins at `first`: targets and codes.
-    pub(crate) fn codes(&self, batch: &DeviceBatch, first: i64) -> Result<(LatentTarget, Tensor), VlaError> {
+    pub(crate) fn codes(&self, batch: &DeviceBatch, first: i64) -> Result<(LatentTarget, Option<Tensor>), VlaError> {
         let (teacher, role) = self
             .teacher
             .as_ref()
@@ -119,9 +119,9 @@ impl VlaTask {
         let stream = batch.images.get(role).ok_or_else(|| {
             VlaError::input(format!("camera `{role}`"), "the batch lacks it", "map a camera of every source to it")
         })?;
-        let codes_BS = teacher.codes(&stream.pixels_BTCHW.narrow(1, first, 2))?;
+        let latent = teacher.targets(&stream.pixels_BTCHW.narrow(1, first, 2))?;
         let is_valid_B = stream.is_real_BT.narrow(1, first, 2).all_dim(1, false);
-        Ok((LatentTarget { codes_BSD: teacher.vectors(&codes_BS), is_valid_B }, codes_BS))
+        Ok((LatentTarget { codes_BSD: latent.vectors_BSQ, is_valid_B }, latent.ids_BS))
     }
 }
 

@@ -54,8 +54,9 @@ impl Plan {
             .map(|dim| scaling(Vector::Action, model.normalization.action, dim as usize, sources, datasets))
             .transpose()?;
         let state = layout.state.filter(|_| model.arch == VlaArch::Expert);
-        let state =
-            state.map(|[_, dim]| scaling(Vector::State, model.normalization.state, dim, sources, datasets)).transpose()?;
+        let state = state
+            .map(|[_, dim]| scaling(Vector::State, model.normalization.state, dim, sources, datasets))
+            .transpose()?;
         Ok(Self {
             processor: ProcessorConfig {
                 cameras: model.cameras.clone(),

@@ -8,6 +8,7 @@ mod pictures;
 
 use crate::task::{Lesson, Moments};
 use crate::{Prediction, TorchFlowDraws, VlaTask};
+use anyhow::Context;
 use code_accuracy::CodeAccuracy;
 use errors::Errors;
 use hlrp_nn::Pass;
@@ -38,10 +39,11 @@ pub(crate) fn run(
     batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
     context: &ValidationContext<'_>,
 ) -> anyhow::Result<Validation> {
-    hlrp_torch::rng::seed(task.model.store().device(), SEED)?;
+    let device = task.model.store().device();
+    hlrp_torch::rng::seed(device, SEED)?;
     let mut sums = Sums::default();
     let (mut latents, mut actions) = (Errors::default(), Errors::default());
-    let mut accuracy = task.teacher.as_ref().map(|teacher| CodeAccuracy::new(teacher.codebook()));
+    let mut accuracy = task.teacher.as_ref().map(|teacher| CodeAccuracy::new(teacher.identity().codebook_size, device));
     let mut pictured = EvenSamples::new(task.num_pictured);
     for batch in batches {
         let batch = batch?;
@@ -49,13 +51,14 @@ pub(crate) fn run(
         add_losses(&mut sums, task, &lesson, batch.meta.len())?;
         let predicted = predict(task, &lesson)?;
         let mut codes_BS = None;
-        if let (Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
-            (&mut accuracy, &predicted.latents_BSD, &lesson.targets.latent, &lesson.codes_BS)
+        if let (Some(teacher), Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
+            (&task.teacher, &mut accuracy, &predicted.latents_BSD, &lesson.targets.latent, &lesson.codes_BS)
         {
             let (repeated, repeated_BS) = task.codes(&batch, moments.image - 1)?;
+            let repeated_BS = repeated_BS.context("a teacher that gives codes of one pair gives codes of all")?;
             let is_valid_BS = target.is_valid_B.unsqueeze(1).expand([-1, true_BS.size()[1]], false);
             latents.add(predicted_BSD, &repeated.codes_BSD, &target.codes_BSD, &is_valid_BS);
-            let predicted_BS = accuracy.nearest(predicted_BSD);
+            let predicted_BS = teacher.nearest(predicted_BSD)?;
             accuracy.add(&predicted_BS, &repeated_BS, true_BS);
             codes_BS = Some(predicted_BS);
         }
