@@ -6,7 +6,8 @@ use crate::laq::LaqConfig;
 use crate::rules::{Checked, at_least, not_negative, require, section};
 use crate::stage::{Stage, StageConfig};
 use crate::training::{TrainingConfig, ValidationConfig};
-use crate::vla::{BackboneConfig, VlaConfig};
+use crate::policy::BackboneSpec;
+use crate::vla::VlaConfig;
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -127,7 +128,7 @@ pub trait TrainingRun: StageConfig {
     fn run(&self) -> RunConfig<'_>;
 
     /// Where a pretrained backbone comes from, in a stage that has one.
-    fn backbone(&self) -> Option<&BackboneConfig> {
+    fn backbone(&self) -> Option<&BackboneSpec> {
         None
     }
 }
@@ -167,8 +168,8 @@ impl TrainingRun for VlaConfig {
         }
     }
 
-    fn backbone(&self) -> Option<&BackboneConfig> {
-        Some(&self.model.backbone)
+    fn backbone(&self) -> Option<&BackboneSpec> {
+        Some(&self.policy.model.backbone)
     }
 }
 
