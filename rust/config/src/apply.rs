@@ -1,7 +1,7 @@
 //! Value overrides on a composed tree, with Hydra's rules about keys that exist and keys that do not.
 
 use crate::{
-    Node, Problem, ProblemKind, Value,
+    Node, Problem, ProblemKind, Project, Value,
     interpolation::Resolver,
     merge::merge,
     node::join,
@@ -15,7 +15,7 @@ use std::borrow::Cow;
 ///
 /// # Errors
 /// A change of a key that does not exist, an addition of one that does, a deletion of nothing.
-pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
+pub(crate) fn apply(project: &Project, root: &mut Node, change: &Override) -> Result<()> {
     if let Some(package) = &change.package {
         let message =
             format!("'{}@{package}' reads like a group choice, but there is no group '{}'", change.key, change.key);
@@ -26,9 +26,9 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
         return Err(Problem::of(ProblemKind::Defaults, message).hint("`hlrp config list` shows the groups"));
     }
     match change.action {
-        Action::Delete => delete(root, change),
-        Action::Change => set(root, change, false),
-        Action::Force => set(root, change, true),
+        Action::Delete => delete(project, root, change),
+        Action::Change => set(project, root, change, false),
+        Action::Force => set(project, root, change, true),
         Action::Add => {
             let collects = matches!(change.value, Some(Value::Map(_) | Value::List(_)));
             match select(root, &change.key) {
@@ -38,7 +38,7 @@ pub(crate) fn apply(root: &mut Node, change: &Override) -> Result<()> {
                     let hint = format!("write {bare} to change it, or ++{bare} to set it in any case");
                     Err(Problem::of(ProblemKind::UnknownKey, message).at(&old.origin).hint(hint))
                 }
-                _ => set(root, change, true),
+                _ => set(project, root, change, true),
             }
         }
     }
@@ -49,11 +49,11 @@ fn select<'a>(root: &'a Node, key: &str) -> Option<Cow<'a, Node>> {
     Resolver::new(root).find(key).ok().flatten()
 }
 
-fn delete(root: &mut Node, change: &Override) -> Result<()> {
+fn delete(project: &Project, root: &mut Node, change: &Override) -> Result<()> {
     let found = select(root, &change.key).filter(|node| !matches!(node.value, Value::Null) && !node.is_missing());
     let Some(old) = found else {
         let message = format!("'{}' cannot be deleted: it does not exist", change.key);
-        let hint = similar_key(root, &change.key).unwrap_or_else(|| "`hlrp config show` lists the keys".into());
+        let hint = suggestion(project, root, &change.key).unwrap_or_else(|| "`hlrp config show` lists the keys".into());
         return Err(Problem::of(ProblemKind::UnknownKey, message).hint(hint));
     };
     if let Some(value) = change.value.clone().filter(|value| !matches!(value, Value::Null)) {
@@ -95,7 +95,7 @@ fn same(a: &Node, b: &Node) -> bool {
     }
 }
 
-fn set(root: &mut Node, change: &Override, create: bool) -> Result<()> {
+fn set(project: &Project, root: &mut Node, change: &Override, create: bool) -> Result<()> {
     let keys: Vec<&str> = change.key.split('.').collect();
     let (last, parents) = keys.split_last().expect("a split has at least one part");
     let mut path = String::new();
@@ -104,7 +104,7 @@ fn set(root: &mut Node, change: &Override, create: bool) -> Result<()> {
         path = join(&path, key);
         if !node.child(key).is_some_and(Node::is_container) {
             if !create {
-                return Err(unknown(root, change));
+                return Err(unknown_key(project, root, &change.key, change));
             }
             let section = Node::empty_map(change.origin());
             match node.child_mut(key) {
@@ -116,11 +116,11 @@ fn set(root: &mut Node, change: &Override, create: bool) -> Result<()> {
     }
     let new = Node::new(change.value.clone().unwrap_or(Value::Null), change.origin());
     match node.child_mut(last) {
-        None if !create => Err(unknown(root, change)),
+        None if !create => Err(unknown_key(project, root, &change.key, change)),
         None => put(node, last, new, change),
         Some(old) => {
             if !create && let Some(inner) = first_unknown(old, &new, &change.key) {
-                return Err(unknown_key(root, &inner, change));
+                return Err(unknown_key(project, root, &inner, change));
             }
             if new.is_container() && old.is_container() {
                 return merge(old, new, &change.key);
@@ -158,14 +158,16 @@ fn put(parent: &mut Node, key: &str, new: Node, change: &Override) -> Result<()>
     }
 }
 
-fn unknown(root: &Node, change: &Override) -> Problem {
-    unknown_key(root, &change.key, change)
+fn unknown_key(project: &Project, root: &Node, key: &str, change: &Override) -> Problem {
+    let message = format!("there is no key '{key}' to change with '{}'", change.word);
+    let hint = suggestion(project, root, key).unwrap_or_else(|| format!("+{} adds it", change.word));
+    Problem::of(ProblemKind::UnknownKey, message).hint(hint)
 }
 
-fn unknown_key(root: &Node, key: &str, change: &Override) -> Problem {
-    let message = format!("there is no key '{key}' to change with '{}'", change.word);
-    let hint = similar_key(root, key).unwrap_or_else(|| format!("+{} adds it", change.word));
-    Problem::of(ProblemKind::UnknownKey, message).hint(hint)
+/// The key that a user who wrote an unknown one may mean: what it is called now, or else the one with the closest name.
+pub(crate) fn suggestion(project: &Project, root: &Node, key: &str) -> Option<String> {
+    let renamed = (project.renamed)(root, key).map(|new| format!("it was renamed: did you mean '{new}'?"));
+    renamed.or_else(|| similar_key(root, key))
 }
 
 /// The existing key that a mistyped one is closest to.

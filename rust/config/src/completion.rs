@@ -1,6 +1,6 @@
 //! What a half-typed override can become.
 
-use crate::{compose_raw, node::Node, node::join, repository::Repository};
+use crate::{Project, compose_raw, node::Node, node::join, repository::Repository};
 use std::path::Path;
 
 /// What is typed.
@@ -14,7 +14,7 @@ pub enum Completed {
 
 /// What `word` can be completed to, sorted; sections as `key.`. Nothing where the tree below `root` cannot be read,
 /// because a shell has no place for an error while it completes.
-pub fn complete(root: &Path, config_name: &str, word: &str, what: Completed) -> Vec<String> {
+pub fn complete(project: &Project, root: &Path, config_name: &str, word: &str, what: Completed) -> Vec<String> {
     let Ok(repository) = Repository::open(root) else { return Vec::new() };
     let bare = word.trim_start_matches(['+', '~']);
     let prefix = &word[..word.len() - bare.len()];
@@ -27,7 +27,7 @@ pub fn complete(root: &Path, config_name: &str, word: &str, what: Completed) -> 
             options.into_iter().map(|option| format!("{group}={option}")).collect()
         }
         None => {
-            let tree = compose_raw(root, config_name, &[]).map(|composition| composition.tree().clone());
+            let tree = compose_raw(project, root, config_name, &[]).map(|composition| composition.tree().clone());
             let keys = tree.map(|tree| keys(&tree, bare)).unwrap_or_default().into_iter();
             match what {
                 Completed::Keys => keys.map(|key| key.trim_end_matches('=').to_string()).collect(),
@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     fn completed(word: &str, what: Completed) -> Vec<String> {
-        complete(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config"), "config", word, what)
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        complete(&crate::project::OF_TESTS, &root, "config", word, what)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Composition: from a folder of files and the words of a command line to one tree of values.
 
 use crate::{
-    Composed, Node, Origin, Problem, ProblemKind, Value,
+    Composed, Node, Origin, Problem, ProblemKind, Project, Value,
     apply::apply,
     defaults::{self, Choices},
     merge::{follow_references, merge},
@@ -21,6 +21,7 @@ use std::{
 /// A composition before its references are resolved.
 #[derive(Debug, Clone)]
 pub struct Composition {
+    pub(crate) project: Project,
     pub(crate) tree: Node,
     pub(crate) words: Vec<String>,
     pub(crate) choices: BTreeMap<String, Option<String>>,
@@ -37,15 +38,15 @@ pub struct Composition {
 ///
 /// # Errors
 /// Any mistake in a file, an override or a reference; see [`Problem`].
-pub fn compose(root: &Path, config_name: &str, overrides: &[String]) -> Result<Composed> {
-    compose_raw(root, config_name, overrides)?.resolve()
+pub fn compose(project: &Project, root: &Path, config_name: &str, overrides: &[String]) -> Result<Composed> {
+    compose_raw(project, root, config_name, overrides)?.resolve()
 }
 
 /// Like [`compose`], with references still in place.
 ///
 /// # Errors
 /// Any mistake in a file or an override.
-pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Result<Composition> {
+pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides: &[String]) -> Result<Composition> {
     let repository = Repository::open(root)?;
     let parsed = overrides.iter().map(|word| overrides::parse(word)).collect::<Result<Vec<_>>>()?;
     let (mut choices, values) = Choices::from_words(&repository, parsed)?;
@@ -68,11 +69,12 @@ pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Resu
             let hint = "for hydra.run.dir use logging.run_dir";
             return Err(Problem::of(ProblemKind::UnknownKey, message).hint(hint));
         }
-        apply(&mut tree, value)
+        apply(project, &mut tree, value)
             .map_err(|error| misspelt_group(&repository, value).map_or(error.clone(), |hint| error.hint(hint)))?;
     }
     let files = included.iter().map(|file| (repository.file(&file.file), file.package.clone())).collect();
     Ok(Composition {
+        project: *project,
         tree,
         words: overrides.to_vec(),
         choices: choices.known,
@@ -82,17 +84,22 @@ pub fn compose_raw(root: &Path, config_name: &str, overrides: &[String]) -> Resu
     })
 }
 
-/// Reads a resolved `config.yaml`, for example that of a run to resume, and applies value overrides to it.
+/// Reads a resolved `config.yaml`, for example that of a run to resume, and applies value overrides to it. A file of an older version is
+/// brought up to date first; its values then have no lines.
 ///
 /// # Errors
 /// Any mistake in the file or an override; a group choice, because the file holds no groups any more.
-pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
+pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Result<Composed> {
     let file = Arc::new(path.to_path_buf());
     let text = fs::read_to_string(path).map_err(|error| {
         let message = format!("cannot read {}: {error}", path.display());
         Problem::of(ProblemKind::File, message).hint("name a run directory that holds a config.yaml")
     })?;
     let mut tree = yaml::parse(&text, &file)?.root;
+    let mut values = tree.to_json();
+    if (project.migrate)(&mut values) {
+        tree = Node::from_json(&values, &Origin::file(&file, 1));
+    }
     for word in overrides {
         let change = overrides::parse(word)?;
         if change.key.contains('/') || change.package.is_some() {
@@ -108,9 +115,10 @@ pub fn from_resolved(path: &Path, overrides: &[String]) -> Result<Composed> {
             let hint = format!("a resumed run keeps its groups; override single keys: {}.KEY=value", change.key);
             return Err(Problem::of(ProblemKind::Defaults, message).hint(hint));
         }
-        apply(&mut tree, &change)?;
+        apply(project, &mut tree, &change)?;
     }
     let composition = Composition {
+        project: *project,
         tree,
         words: overrides.to_vec(),
         choices: BTreeMap::new(),

@@ -125,7 +125,7 @@ impl Composed {
                     .hint("leave the word out to see what set the key");
             }
             let error = Problem::of(ProblemKind::UnknownKey, format!("there is no key '{key}'"));
-            let hint = apply::similar_key(&self.tree, key);
+            let hint = apply::suggestion(&self.raw.project, &self.tree, key);
             error.hint(hint.unwrap_or_else(|| "`hlrp config show` lists the keys".into()))
         })?;
         let raw = self.raw.tree.get(key).filter(|raw| raw.is_interpolation());

@@ -141,6 +141,12 @@ fn explain(error: figment::Error, composed: &Composed) -> Problem {
                     return error.hint(format!("{file} sets keys below '{key}', the name of its folder; {hint}"));
                 }
             }
+            let project = &composed.raw().project;
+            let written = tree.get(&key).map_or_else(Vec::new, |node| node.values(&key));
+            let renamed = [key.clone()].into_iter().chain(written.into_iter().map(|(path, _)| path));
+            if let Some(new) = renamed.into_iter().find_map(|path| (project.renamed)(tree, &path)) {
+                return error.hint(format!("it was renamed: did you mean '{new}'?"));
+            }
             error.hint(match suggest::closest(name, expected.iter().copied()) {
                 Some(best) => format!("did you mean '{}'?", join(&parent, best)),
                 None => format!("keys there: {}", expected.join(", ")),

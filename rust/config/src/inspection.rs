@@ -49,7 +49,7 @@ pub fn inspect(project: &Project, root: &Path, config_name: &str) -> Result<Vec<
         };
         findings.push(Finding { subject, outcome });
     };
-    let primary = compose_raw(root, config_name, &[]);
+    let primary = compose_raw(project, root, config_name, &[]);
     let chosen: Vec<String> = primary.iter().flat_map(|primary| primary.choices().keys().cloned()).collect();
     // A group that the primary file does not name is added to its list.
     let choice = |group: &str, option: &str| {
@@ -58,7 +58,7 @@ pub fn inspect(project: &Project, root: &Path, config_name: &str) -> Result<Vec<
     };
     add(config_name.to_string(), primary.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
     for other in repository.options("").into_iter().filter(|name| name != config_name) {
-        add(other.clone(), compose_raw(root, &other, &[]).map(|_| Vec::new()));
+        add(other.clone(), compose_raw(project, root, &other, &[]).map(|_| Vec::new()));
     }
     let experiments: Vec<String> = repository
         .nested_options(project.experiments)
@@ -76,7 +76,7 @@ pub fn inspect(project: &Project, root: &Path, config_name: &str) -> Result<Vec<
                 add(choice.clone(), whole(std::slice::from_ref(&choice)));
                 continue;
             }
-            add(file.clone(), compose_raw(root, &file, &[]).map(|_| Vec::new()));
+            add(file.clone(), compose_raw(project, root, &file, &[]).map(|_| Vec::new()));
         }
     }
     for cluster in repository.options(project.crossed_with) {
@@ -108,8 +108,8 @@ fn check_given(project: &Project, root: &Path, config_name: &str, words: &[Strin
     let mut words = words.to_vec();
     let mut needs = Vec::new();
     loop {
-        let checked =
-            compose(root, config_name, &words).and_then(|composed| (project.check)(&composed).map(|()| composed));
+        let checked = compose(project, root, config_name, &words)
+            .and_then(|composed| (project.check)(&composed).map(|()| composed));
         let error = match checked {
             Ok(composed) if num_runs(project, &composed)? > 1 => {
                 sweep(project, root, config_name, &words).map(|_| needs.clone())

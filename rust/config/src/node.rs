@@ -171,6 +171,26 @@ impl Node {
         }
     }
 
+    /// The values of a JSON tree, all set by `origin`.
+    pub fn from_json(json: &serde_json::Value, origin: &Origin) -> Self {
+        use serde_json::Value as Json;
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                (Some(value), ..) => Value::Int(value.into()),
+                (_, Some(value), _) => Value::Int(value.into()),
+                (_, _, value) => Value::Float(value.unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::Str(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(|item| Self::from_json(item, origin)).collect()),
+            Json::Object(map) => {
+                Value::Map(map.iter().map(|(key, child)| (key.clone(), Self::from_json(child, origin))).collect())
+            }
+        };
+        Self::new(value, origin.clone())
+    }
+
     /// Calls `visit` with the dotted path of every value that is not a filled list or section.
     pub(crate) fn for_each_leaf<'a>(&'a self, visit: &mut impl FnMut(&str, &'a Node)) {
         fn walk<'a>(node: &'a Node, path: &str, visit: &mut impl FnMut(&str, &'a Node)) {

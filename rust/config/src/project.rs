@@ -1,6 +1,6 @@
 //! What the engine has to know of the project whose tree it composes.
 
-use crate::{Composed, problem::Result};
+use crate::{composed::Composed, node::Node, problem::Result};
 
 /// Names and rules of one project's tree. The engine reads no key that is not named here.
 #[derive(Debug, Clone, Copy)]
@@ -19,4 +19,22 @@ pub struct Project {
     pub config_dir_variable: &'static str,
     /// Types and checks a composition; accepts one that has no typed form.
     pub check: fn(&Composed) -> Result<()>,
+    /// What a key that is not in a tree is called there, if an older version of the project had it under that name.
+    pub renamed: fn(&Node, &str) -> Option<String>,
+    /// Brings a finished configuration of an older version up to date, and says whether it was one.
+    pub migrate: fn(&mut serde_json::Value) -> bool,
 }
+
+/// A project whose compositions need no typed form.
+#[cfg(test)]
+pub(crate) const OF_TESTS: Project = Project {
+    experiments: "experiment",
+    crossed_with: "cluster",
+    sweep_params: "sweep.params",
+    run_name: "experiment.name",
+    run_dir: "logging.run_dir",
+    config_dir_variable: "TEST_CONFIG_DIR",
+    check: |_| Ok(()),
+    renamed: |_, _| None,
+    migrate: |_| false,
+};

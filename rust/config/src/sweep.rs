@@ -32,7 +32,7 @@ pub struct SweepRun {
 /// # Errors
 /// Any mistake in the configuration of any run, or two runs with one directory.
 pub fn sweep(project: &Project, root: &Path, config_name: &str, overrides: &[String]) -> Result<Vec<SweepRun>> {
-    let composed = compose(root, config_name, overrides)?;
+    let composed = compose(project, root, config_name, overrides)?;
     let Some(params) = params(project, &composed)? else {
         return Ok(vec![SweepRun { overrides: overrides.to_vec(), suffix: None, composed }]);
     };
@@ -45,10 +45,10 @@ pub fn sweep(project: &Project, root: &Path, config_name: &str, overrides: &[Str
         words.extend(combination.iter().map(|(key, choice)| format!("{key}={}", choice.text)));
         words.push(format!("{}=null", project.sweep_params));
         if let Some(suffix) = &suffix {
-            let unnamed = compose(root, config_name, &words)?;
+            let unnamed = compose(project, root, config_name, &words)?;
             words.extend(unnamed.tree().get(project.run_name).map(|name| named(project.run_name, name, suffix)));
         }
-        let composed = compose(root, config_name, &words)?;
+        let composed = compose(project, root, config_name, &words)?;
         (project.check)(&composed)?;
         if let Some(run_dir) = composed.tree().get(project.run_dir)
             && !run_dirs.insert(run_dir.summary())

@@ -42,7 +42,7 @@ fn lists_and_text_with_commas_make_all_combinations_the_last_key_fastest() {
 fn the_words_of_a_run_give_the_run() {
     let tree = tree("    a.task: [one, 'two, three', \"it's\", '\\${x}', 1e-4, null, [1, b]]\n    seed: [1]\n");
     for run in runs(&tree, &["a.lr=2"]) {
-        let again = compose(tree.root(), "config", &run.overrides).unwrap();
+        let again = compose(&PROJECT, tree.root(), "config", &run.overrides).unwrap();
         assert_eq!(again.tree().to_json(), run.composed.tree().to_json(), "{:?}", run.overrides);
         assert_eq!(
             sweep(&PROJECT, tree.root(), "config", &run.overrides).unwrap().len(),

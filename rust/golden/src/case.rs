@@ -1,7 +1,7 @@
 //! One folder of recorded numbers.
 
 use anyhow::Context;
-use hlrp_laq::from_lightning_names;
+use hlrp_golden::lightning::from_lightning_names;
 use hlrp_nn::{Store, read_tensors};
 use hlrp_schema::{DecoderConfig, LaqModelConfig, LatentAblation};
 use serde_json::Value;

@@ -7,7 +7,8 @@ use crate::{
     dims::transformer_config,
     patches::{PatchTokens, unpatchify},
 };
-use hlrp_nn::{AttendOver, ContinuousPositionBias, Linear, Pass, Scope, Transformer};
+use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
+use hlrp_nn::{Linear, Pass, Scope};
 use hlrp_schema::LaqModelConfig;
 use tch::{Kind, Tensor};
 
@@ -27,19 +28,19 @@ pub(crate) fn decoder_transformer(
     name: &'static str,
     depth: i64,
     config: &LaqModelConfig,
-) -> Transformer {
-    Transformer::new(scope, name, AttendOver::Space, transformer_config(config, depth, true))
+) -> SpaceTimeTransformer {
+    SpaceTimeTransformer::new(scope, name, AttendOver::Space, transformer_config(config, depth, true))
 }
 
 /// Runs a decoder's transformer, `[B,1,H,W,D]`.
-pub(crate) fn decode_tokens(transformer: &Transformer, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
+pub(crate) fn decode_tokens(transformer: &SpaceTimeTransformer, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
     transformer.forward(input.canvas_B1HWD, Some(input.bias_ANN), Some(input.action_tokens_BSD), pass)
 }
 
 /// Predicts the pixels of frame t+k.
 pub(crate) struct PixelDecoder {
     name: &'static str,
-    transformer: Transformer,
+    transformer: SpaceTimeTransformer,
     to_pixels: Linear,
     patch_size: i64,
 }

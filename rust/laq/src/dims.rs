@@ -2,7 +2,7 @@
 
 use crate::LaqError;
 use hlrp_config::Check;
-use hlrp_nn::TransformerConfig;
+use hlrp_nn::spacetime::SpaceTimeConfig;
 use hlrp_schema::LaqModelConfig;
 
 /// Sizes that follow from a checked configuration.
@@ -57,8 +57,8 @@ impl Dims {
 }
 
 /// Sizes of one of the model's transformers.
-pub(crate) fn transformer_config(config: &LaqModelConfig, depth: i64, cross_attention: bool) -> TransformerConfig {
-    TransformerConfig {
+pub(crate) fn transformer_config(config: &LaqModelConfig, depth: i64, cross_attention: bool) -> SpaceTimeConfig {
+    SpaceTimeConfig {
         dim: config.dim,
         heads: config.heads,
         dim_head: config.dim_head,

@@ -11,7 +11,8 @@ use crate::decoders::{AuxDecoder, DecoderInput, PixelDecoder, decode_tokens, dec
 use crate::dims::transformer_config;
 use crate::patches::PatchTokens;
 use crate::{Dims, LaqError, Quantizer};
-use hlrp_nn::{AttendOver, ContinuousPositionBias, Pass, Store, Transformer};
+use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
+use hlrp_nn::{Pass, Store};
 use hlrp_schema::LaqModelConfig;
 use tch::{Device, Tensor};
 
@@ -31,11 +32,11 @@ pub struct LaqModel {
     config: LaqModelConfig,
     position_bias: ContinuousPositionBias,
     patch_tokens: PatchTokens,
-    spatial: Transformer,
-    temporal: Transformer,
+    spatial: SpaceTimeTransformer,
+    temporal: SpaceTimeTransformer,
     /// The quantizer.
     pub quantizer: Quantizer,
-    token_decoder: Option<Transformer>,
+    token_decoder: Option<SpaceTimeTransformer>,
     pixel_decoder: Option<PixelDecoder>,
     aux_decoder: Option<AuxDecoder>,
 }
@@ -70,7 +71,7 @@ impl LaqModel {
         let store = Store::new(device);
         let root = store.root();
         let encoder = |place: &str, name, over, depth| {
-            Transformer::new(&root.child(place), name, over, transformer_config(config, depth, false))
+            SpaceTimeTransformer::new(&root.child(place), name, over, transformer_config(config, depth, false))
         };
         let enabled = |decoder_enabled: bool| decoder_enabled && parts == Parts::All;
         Ok(Self {

@@ -1,39 +1,89 @@
-//! What can go wrong with weight files.
+//! What can go wrong with weights, model folders and tokenizers.
 
+use hlrp_config::Hint;
 use std::path::PathBuf;
 
-/// An error of this crate. Its text names the file or tensor and what to do.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum NnError {
-    /// A weight file cannot be read.
-    #[error("{path}: {source}\nhint: the file is missing, truncated, or not in safetensors format", path = path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        source: tch::TchError,
+    /// Neither a folder nor a model in the Hugging Face cache.
+    #[error("no model `{model}`: it is not a folder, and {hub_cache} has no snapshot of it", hub_cache = hub_cache.display())]
+    NotFound {
+        /// What was asked for.
+        model: String,
+        /// The cache that was searched.
+        hub_cache: PathBuf,
     },
-    /// The names in a file are not those of the model.
-    #[error("weights do not fit the model: {} missing ({}), {} unknown ({})\nhint: the weights belong to a model of another architecture or size",
+    /// A file or folder is missing, unreadable, or has other content than it should.
+    #[error("{path}: {problem}", path = path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The names of the weights are not those of the model.
+    #[error("weights do not fit the model: {} missing ({}), {} unknown ({})",
         missing.len(), first(missing), unknown.len(), first(unknown))]
     Names {
-        /// In the model, not in the file.
+        /// In the model, not among the weights.
         missing: Vec<String>,
-        /// In the file, not in the model.
+        /// Among the weights, not in the model.
         unknown: Vec<String>,
     },
     /// A tensor has another shape or number format than the model's.
-    #[error(
-        "weight `{name}` is {found}, the model needs {expected}\nhint: the weights belong to a model of another size"
-    )]
+    #[error("weight `{name}` is {found}, the model needs {expected}")]
     Tensor {
         /// Name of the tensor.
         name: String,
         /// What the model holds.
         expected: String,
-        /// What the file holds.
+        /// What was given.
         found: String,
     },
+    /// The weights of a folder do not fit.
+    #[error("{path}: {cause}", path = path.display())]
+    Weights {
+        /// The folder.
+        path: PathBuf,
+        /// Which tensor, and why.
+        cause: Box<NnError>,
+    },
+    /// Sizes of a model that contradict each other.
+    #[error("backbone sizes: {problem}")]
+    Sizes {
+        /// Which sizes.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+impl NnError {
+    pub(crate) fn file(path: impl Into<PathBuf>, problem: impl ToString, hint: &'static str) -> Self {
+        Self::File { path: path.into(), problem: problem.to_string(), hint }
+    }
+
+    pub(crate) fn sizes(problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Sizes { problem: problem.into(), hint: hint.into() }
+    }
+}
+
+impl Hint for NnError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotFound { model, .. } => format!(
+                "run `hf download {model}` on a machine with network access if this is a name on the Hub, else give the path of a folder"
+            ),
+            Self::File { hint, .. } => (*hint).to_owned(),
+            Self::Names { .. } => "the weights belong to a model of another architecture or size".to_owned(),
+            Self::Tensor { .. } => "the weights belong to a model of another size".to_owned(),
+            Self::Weights { cause, .. } => return cause.hint(),
+            Self::Sizes { hint, .. } => hint.clone(),
+        })
+    }
 }
 
 /// The first few names, for an error text.

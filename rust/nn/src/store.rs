@@ -1,9 +1,8 @@
-//! The ordered list of a model's tensors.
+//! The ordered list of a model's tensors, and how weights from elsewhere enter it: strictly, by name, shape and number format.
 
-use crate::given::Given;
-use crate::{NnError, weights};
+use crate::NnError;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// How a parameter starts.
@@ -48,8 +47,8 @@ enum Origin {
     Drawn,
     /// Each has its shape and no memory.
     Sketched,
-    /// The caller has them.
-    Given(RefCell<Given>),
+    /// The caller provides them.
+    Provided(RefCell<Provided>),
 }
 
 /// A model's parameters and buffers, in the order of their registration.
@@ -57,6 +56,7 @@ pub struct Store {
     device: Device,
     origin: Origin,
     entries: RefCell<Vec<Entry>>,
+    names: RefCell<HashSet<String>>,
 }
 
 impl Store {
@@ -65,34 +65,34 @@ impl Store {
         Self::with_origin(device, Origin::Drawn)
     }
 
-    /// An empty store for a model of which only names and shapes are wanted: its tensors must not be written.
+    /// An empty store for a model of which only names and shapes are needed: its tensors must not be written.
     pub fn sketch() -> Self {
         Self::with_origin(Device::Cpu, Origin::Sketched)
     }
 
-    /// A store that hands out the tensors of the caller by name instead of making its own. Nothing is copied or changed: a parameter carries a
-    /// gradient if its tensor does. What does not fit is told by [`Store::finish`].
+    /// A store over the caller's tensors, found by name. Nothing is copied or changed: a parameter requires a gradient if its tensor does.
+    /// [`Store::finish`] reports tensors that do not fit.
     pub fn over(tensors: HashMap<String, Tensor>) -> Self {
         let device = tensors.values().next().map_or(Device::Cpu, Tensor::device);
-        Self::with_origin(device, Origin::Given(RefCell::new(Given::new(tensors))))
+        Self::with_origin(device, Origin::Provided(RefCell::new(Provided::new(tensors))))
     }
 
     fn with_origin(device: Device, origin: Origin) -> Self {
-        Self { device, origin, entries: RefCell::new(Vec::new()) }
+        Self { device, origin, entries: RefCell::default(), names: RefCell::default() }
     }
 
-    /// To be called when a model is complete and before it computes: checks that the caller's tensors are exactly its own.
+    /// Checks that the caller's tensors are exactly the model's. To be called when a model is complete, before it computes.
     ///
     /// # Errors
     /// A missing or unknown tensor, or one of another shape or number format.
     pub fn finish(&self) -> Result<(), NnError> {
         match &self.origin {
-            Origin::Given(given) => given.borrow_mut().finish(),
+            Origin::Provided(provided) => provided.borrow_mut().finish(),
             Origin::Drawn | Origin::Sketched => Ok(()),
         }
     }
 
-    /// Where names start.
+    /// The empty prefix.
     pub fn root(&self) -> Scope<'_> {
         Scope { store: self, prefix: String::new() }
     }
@@ -122,7 +122,7 @@ impl Store {
     /// # Errors
     /// A missing, unknown or differently shaped tensor; the store is then unchanged.
     pub fn load_strict(&self, source: &[(String, Tensor)]) -> Result<(), NnError> {
-        weights::load_strict(&self.state(), source)
+        load_strict(&self.state(), source)
     }
 
     /// Makes every parameter constant: no gradient is ever computed for it.
@@ -132,7 +132,7 @@ impl Store {
         }
     }
 
-    /// Freezes the parameters whose names `matches` picks and gives their number: they get no gradient and count as buffers from then on.
+    /// Freezes the parameters whose names match and returns their number: they get no gradient and count as buffers from then on.
     pub fn freeze_where(&self, matches: impl Fn(&str) -> bool) -> usize {
         let mut entries = self.entries.borrow_mut();
         let picked = entries.iter_mut().filter(|entry| entry.trainable && matches(&entry.name));
@@ -144,7 +144,7 @@ impl Store {
             .count()
     }
 
-    /// Names of the parameters that a caller may also give in bfloat16.
+    /// Names of the parameters that a caller may also provide in bfloat16.
     pub fn castable(&self) -> Vec<String> {
         self.entries.borrow().iter().filter(|entry| entry.is_castable).map(|entry| entry.name.clone()).collect()
     }
@@ -159,17 +159,15 @@ impl Store {
     }
 
     fn register(&self, name: String, tensor: Tensor, trainable: bool, is_castable: bool) -> Tensor {
-        let mut entries = self.entries.borrow_mut();
-        // The caller's tensors have one name each already.
-        let is_new = || matches!(self.origin, Origin::Given(_)) || entries.iter().all(|entry| entry.name != name);
-        assert!(is_new(), "two tensors are named `{name}`");
+        let is_new = self.names.borrow_mut().insert(name.clone());
+        assert!(is_new, "two tensors are named `{name}`");
         let handle = tensor.shallow_clone();
-        entries.push(Entry { name, tensor, trainable, is_castable });
+        self.entries.borrow_mut().push(Entry { name, tensor, trainable, is_castable });
         handle
     }
 }
 
-/// A place in the tree of names, such as `enc_spatial_transformer.layers.0`.
+/// A prefix of names, such as `enc_spatial_transformer.layers.0`.
 #[derive(Clone)]
 pub struct Scope<'a> {
     store: &'a Store,
@@ -177,7 +175,7 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The place `name` below this one.
+    /// The prefix `name` below this one.
     #[must_use]
     pub fn child(&self, name: impl std::fmt::Display) -> Self {
         Self { store: self.store, prefix: self.full_name(name) }
@@ -188,8 +186,8 @@ impl Scope<'_> {
         self.add_parameter(name, shape, init, &[Kind::Float])
     }
 
-    /// Registers a parameter of a matrix product that runs under autocast. A caller who has its own tensors may give it in bfloat16, which
-    /// changes no result and saves the cast.
+    /// Registers a parameter of a matrix product that runs under autocast. A caller that provides the tensors may provide it in bfloat16,
+    /// which changes no result and saves the cast.
     pub fn castable(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.add_parameter(name, shape, init, &[Kind::Float, Kind::BFloat16])
     }
@@ -199,7 +197,7 @@ impl Scope<'_> {
         let tensor = match &self.store.origin {
             Origin::Drawn => no_grad(|| init.tensor(shape).to_device(self.store.device)).set_requires_grad(true),
             Origin::Sketched => Tensor::zeros([], (Kind::Float, Device::Cpu)).expand(shape, false),
-            Origin::Given(given) => given.borrow_mut().take(&name, kinds, shape),
+            Origin::Provided(provided) => provided.borrow_mut().take(&name, kinds, shape),
         };
         self.store.register(name, tensor, true, kinds.len() > 1)
     }
@@ -209,17 +207,17 @@ impl Scope<'_> {
         let name = self.full_name(name);
         let tensor = match &self.store.origin {
             Origin::Drawn | Origin::Sketched => value.to_device(self.store.device),
-            Origin::Given(given) => given.borrow_mut().take(&name, &[value.kind()], &value.size()),
+            Origin::Provided(provided) => provided.borrow_mut().take(&name, &[value.kind()], &value.size()),
         };
         self.store.register(name, tensor, false, false)
     }
 
-    /// Where the tensors live.
+    /// The device of all tensors.
     pub fn device(&self) -> Device {
         self.store.device
     }
 
-    /// Parameters and buffers below this place, under their names from here on.
+    /// Parameters and buffers below this prefix, by the rest of their names.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let prefix = self.full_name("");
         let below = |(name, tensor): (String, Tensor)| name.strip_prefix(&prefix).map(|name| (name.to_owned(), tensor));
@@ -229,4 +227,73 @@ impl Scope<'_> {
     fn full_name(&self, name: impl std::fmt::Display) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
+}
+
+/// The caller's tensors that no parameter has asked for yet, and what was wrong with the others.
+struct Provided {
+    rest: HashMap<String, Tensor>,
+    missing: Vec<String>,
+    mismatch: Option<NnError>,
+}
+
+impl Provided {
+    fn new(tensors: HashMap<String, Tensor>) -> Self {
+        Self { rest: tensors, missing: Vec::new(), mismatch: None }
+    }
+
+    /// The tensor of that name; an unusable one where it is missing or does not fit, which [`Provided::finish`] reports.
+    fn take(&mut self, name: &str, kinds: &[Kind], shape: &[i64]) -> Tensor {
+        let Some(tensor) = self.rest.remove(name) else {
+            self.missing.push(name.to_owned());
+            return Tensor::new();
+        };
+        if !(kinds.contains(&tensor.kind()) && tensor.size() == shape) && self.mismatch.is_none() {
+            let kinds: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();
+            let (expected, found) = (format!("{} {shape:?}", kinds.join(" or ")), describe(&tensor));
+            self.mismatch = Some(NnError::Tensor { name: name.to_owned(), expected, found });
+        }
+        tensor
+    }
+
+    /// Whether the model used every tensor and found all that it needs.
+    fn finish(&mut self) -> Result<(), NnError> {
+        if !self.missing.is_empty() || !self.rest.is_empty() {
+            let mut unknown: Vec<String> = self.rest.keys().cloned().collect();
+            unknown.sort_unstable();
+            return Err(NnError::Names { missing: std::mem::take(&mut self.missing), unknown });
+        }
+        self.mismatch.take().map_or(Ok(()), Err)
+    }
+}
+
+/// Overwrites each tensor of `target` with the one of the same name in `source`.
+///
+/// # Errors
+/// A name that only one side has, or another shape or number format; nothing is written then.
+pub fn load_strict(target: &[(String, Tensor)], source: &[(String, Tensor)]) -> Result<(), NnError> {
+    let by_name: BTreeMap<&str, &Tensor> = source.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let wanted: BTreeSet<&str> = target.iter().map(|(name, _)| name.as_str()).collect();
+    let missing: Vec<String> =
+        wanted.iter().filter(|name| !by_name.contains_key(*name)).map(ToString::to_string).collect();
+    let unknown: Vec<String> = by_name.keys().filter(|name| !wanted.contains(*name)).map(ToString::to_string).collect();
+    if !missing.is_empty() || !unknown.is_empty() {
+        return Err(NnError::Names { missing, unknown });
+    }
+    for (name, tensor) in target {
+        let (expected, found) = (describe(tensor), describe(by_name[name.as_str()]));
+        if expected != found {
+            return Err(NnError::Tensor { name: name.clone(), expected, found });
+        }
+    }
+    no_grad(|| {
+        for (name, tensor) in target {
+            tensor.shallow_clone().copy_(by_name[name.as_str()]);
+        }
+    });
+    Ok(())
+}
+
+/// Number format and shape, for an error text.
+fn describe(tensor: &Tensor) -> String {
+    format!("{:?} {:?}", tensor.kind(), tensor.size())
 }

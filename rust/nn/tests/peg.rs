@@ -1,7 +1,7 @@
 //! The position convolution sees the past and the present, not the future, and its neighbours on the grid.
 #![allow(clippy::unwrap_used, non_snake_case)] // a test may panic
 
-use hlrp_nn::{Peg, Store};
+use hlrp_nn::{Store, spacetime::Peg};
 use tch::{Device, Kind, Tensor, no_grad};
 
 fn tokens(shape: [i64; 5]) -> Tensor {

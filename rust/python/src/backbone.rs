@@ -2,7 +2,8 @@
 
 use crate::description;
 use crate::failure::Failure;
-use hlrp_nn::smolvlm::{SmolVlmConfig, locate};
+use hlrp_nn::hub::locate;
+use hlrp_nn::smolvlm::SmolVlmConfig;
 use pyo3::prelude::*;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

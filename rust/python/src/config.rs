@@ -16,7 +16,7 @@ pub(crate) fn compose_config<'py>(
     config_dir: PathBuf,
 ) -> PyResult<Bound<'py, PyAny>> {
     let refuse = |error: hlrp_config::Problem| Failure::value(error.to_string());
-    let composed = hlrp_config::compose(&config_dir, PRIMARY, &overrides).map_err(refuse)?;
+    let composed = hlrp_config::compose(&hlrp_schema::PROJECT, &config_dir, PRIMARY, &overrides).map_err(refuse)?;
     let value = hlrp_config::read_yaml(&composed.to_yaml(), &config_dir).map_err(refuse)?;
     description::write(py, &value)
 }

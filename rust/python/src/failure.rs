@@ -1,8 +1,9 @@
 //! Errors of the crates below as Python exceptions with the same text.
 
+use hlrp_config::with_hint;
 use hlrp_data::{DataError, LoadError};
 use hlrp_laq::LaqError;
-use hlrp_nn::{NnError, smolvlm::SmolVlmError};
+use hlrp_nn::NnError;
 use hlrp_torch::TorchError;
 use hlrp_train::TrainError;
 use hlrp_vla::VlaError;
@@ -108,8 +109,7 @@ impl From<VlaError> for Failure {
     fn from(error: VlaError) -> Self {
         match error {
             VlaError::File { ref path, .. } => Self::at(path, &error),
-            VlaError::Weights(error) => error.into(),
-            VlaError::Backbone(error) => error.into(),
+            VlaError::Nn(error) => error.into(),
             VlaError::Laq(error) => error.into(),
             VlaError::Torch(error) => error.into(),
             VlaError::Publish(error) => Self::general(error.to_string()),
@@ -118,21 +118,12 @@ impl From<VlaError> for Failure {
     }
 }
 
-impl From<SmolVlmError> for Failure {
-    fn from(error: SmolVlmError) -> Self {
-        match error {
-            SmolVlmError::NotFound { .. } => Self { class: Class::FileNotFound, text: error.to_string() },
-            SmolVlmError::File { ref path, .. } | SmolVlmError::Tokenizer { ref path, .. } => Self::at(path, &error),
-            other => Self::value(other.to_string()),
-        }
-    }
-}
-
 impl From<NnError> for Failure {
     fn from(error: NnError) -> Self {
         match error {
-            NnError::File { ref path, .. } => Self::at(path, &error),
-            other => Self::value(other.to_string()),
+            NnError::NotFound { .. } => Self { class: Class::FileNotFound, text: with_hint(&error) },
+            NnError::File { ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
+            other => Self::value(with_hint(&other)),
         }
     }
 }
@@ -174,8 +165,8 @@ impl From<DataError> for Failure {
 impl From<TorchError> for Failure {
     fn from(error: TorchError) -> Self {
         match error {
-            TorchError::UnknownDevice(_) => Self::value(error.to_string()),
-            other => Self::general(other.to_string()),
+            TorchError::UnknownDevice(_) => Self::value(with_hint(&error)),
+            other => Self::general(with_hint(&other)),
         }
     }
 }

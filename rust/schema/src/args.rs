@@ -37,6 +37,6 @@ impl ConfigArgs {
     /// # Errors
     /// No tree, or a mistake in it or in an override.
     pub fn compose(&self) -> Result<Composed> {
-        compose(&self.root()?, &self.config_name, &self.overrides)
+        compose(&PROJECT, &self.root()?, &self.config_name, &self.overrides)
     }
 }

@@ -2,13 +2,14 @@
 
 use crate::laq::LaqConfig;
 use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
+use crate::migrate::{migrate_tree, renamed};
 use crate::pipeline::PipelineConfig;
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, Composed, Problem, Project, Result, num_runs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The key that names the stage of an experiment.
-const STAGE_KEY: &str = "experiment.stage";
+pub(crate) const STAGE_KEY: &str = "experiment.stage";
 
 /// This project's tree, for the engine.
 pub const PROJECT: Project = Project {
@@ -22,6 +23,8 @@ pub const PROJECT: Project = Project {
         Some(_) => Stage::of(composed)?.check(composed),
         None => Ok(()),
     },
+    renamed,
+    migrate: migrate_tree,
 };
 
 /// What an experiment does.
@@ -41,7 +44,8 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 5] = [Stage::Laq, Stage::Vla, Stage::LerobotTrain, Stage::LerobotRollout, Stage::Pipeline];
+    pub(crate) const ALL: [Self; 5] =
+        [Stage::Laq, Stage::Vla, Stage::LerobotTrain, Stage::LerobotRollout, Stage::Pipeline];
 
     /// As written in the configuration.
     pub fn name(self) -> &'static str {
@@ -65,13 +69,17 @@ impl Stage {
         }
     }
 
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+
     /// The stage that a composition names.
     ///
     /// # Errors
     /// It names none, or an unknown one.
     pub fn of(composed: &Composed) -> Result<Self> {
         let name = composed.tree().get(STAGE_KEY).and_then(|node| node.as_str()).unwrap_or_default();
-        Self::ALL.into_iter().find(|stage| stage.name() == name).ok_or_else(|| {
+        Self::from_name(name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
             composed.locate(Problem::new(
                 STAGE_KEY,

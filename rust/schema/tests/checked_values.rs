@@ -5,7 +5,7 @@ mod common;
 
 use common::{our_root, owned};
 use hlrp_config::{Check, ProblemKind, compose, with_hint};
-use hlrp_schema::{LaqConfig, LerobotTrainConfig, VlaConfig};
+use hlrp_schema::{LaqConfig, LerobotTrainConfig, PROJECT, VlaConfig};
 use serde::de::DeserializeOwned;
 
 fn refusal(words: &[&str]) -> (ProblemKind, String) {
@@ -13,14 +13,14 @@ fn refusal(words: &[&str]) -> (ProblemKind, String) {
 }
 
 fn refusal_of<T: DeserializeOwned + Check>(words: &[&str]) -> (ProblemKind, String) {
-    let composed = compose(&our_root(), "config", &owned(words)).unwrap_or_else(|error| panic!("{error}"));
+    let composed = compose(&PROJECT, &our_root(), "config", &owned(words)).unwrap_or_else(|error| panic!("{error}"));
     let Err(error) = composed.extract::<T>() else { panic!("{words:?} cannot be meant") };
     (error.kind(), with_hint(&error))
 }
 
 /// Each word alone spoils a good experiment, and is named with its key and a hint.
 fn each_is_refused<T: DeserializeOwned + Check>(good: &[&str], words: &[&str]) {
-    let composed = compose(&our_root(), "config", &owned(good)).unwrap_or_else(|error| panic!("{error}"));
+    let composed = compose(&PROJECT, &our_root(), "config", &owned(good)).unwrap_or_else(|error| panic!("{error}"));
     composed.extract::<T>().unwrap_or_else(|error| panic!("{error}"));
     for word in words {
         let (kind, text) = refusal_of::<T>(&[good, &[word]].concat());
@@ -95,7 +95,8 @@ fn values_of_stage_3_that_cannot_be_meant_are_refused() {
     each_is_refused::<LerobotTrainConfig>(&good, &words);
     let devices = ["mps", "auto", "cpu", "cuda", "cuda:1"].map(|device| format!("lerobot.policy_device={device}"));
     for device in &devices {
-        let composed = compose(&our_root(), "config", &owned(&[good.as_slice(), &[device]].concat())).unwrap();
+        let composed =
+            compose(&PROJECT, &our_root(), "config", &owned(&[good.as_slice(), &[device]].concat())).unwrap();
         assert!(composed.extract::<LerobotTrainConfig>().is_ok(), "{device}");
     }
 }
@@ -103,7 +104,7 @@ fn values_of_stage_3_that_cannot_be_meant_are_refused() {
 #[test]
 fn infinity_goes_to_lerobot_as_text_and_is_no_number_of_ours() {
     let words = owned(&["experiment=lerobot_tiny", "+lerobot.policy.limits=[inf,{low: -inf}]"]);
-    let config: LerobotTrainConfig = compose(&our_root(), "config", &words).unwrap().extract().unwrap();
+    let config: LerobotTrainConfig = compose(&PROJECT, &our_root(), "config", &words).unwrap().extract().unwrap();
     assert_eq!(config.lerobot.policy["limits"].to_string(), r#"["Infinity",{"low":"-Infinity"}]"#);
     for word in ["training.optimizer.lr=inf", "model.attn_dropout=nan"] {
         let (kind, text) = refusal(&[word]);
@@ -223,5 +224,5 @@ fn unknown_and_missing_keys_are_named_in_full() {
 #[test]
 fn a_warm_up_may_fill_the_run_but_not_exceed_it() {
     let words = owned(&["training.max_steps=10", "training.scheduler.warmup_steps=9"]);
-    assert!(compose(&our_root(), "config", &words).unwrap().extract::<LaqConfig>().is_ok());
+    assert!(compose(&PROJECT, &our_root(), "config", &words).unwrap().extract::<LaqConfig>().is_ok());
 }

@@ -5,11 +5,11 @@ mod common;
 
 use common::{our_root, owned};
 use hlrp_config::compose;
-use hlrp_schema::{ClusterConfig, LaqConfig};
+use hlrp_schema::{ClusterConfig, LaqConfig, PROJECT};
 use std::path::Path;
 
 fn laq(words: &[&str]) -> Result<LaqConfig, String> {
-    let composed = compose(&our_root(), "config", &owned(words)).map_err(|error| error.to_string())?;
+    let composed = compose(&PROJECT, &our_root(), "config", &owned(words)).map_err(|error| error.to_string())?;
     composed.extract().map_err(|error| error.to_string())
 }
 

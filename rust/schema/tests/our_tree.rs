@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use hlrp_config::{Composed, compose, from_resolved, with_hint};
-use hlrp_schema::{LaqConfig, StageConfig};
+use hlrp_schema::{LaqConfig, PROJECT, StageConfig};
 use std::path::Path;
 
 fn composed(overrides: &[&str]) -> Composed {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     let overrides: Vec<String> = overrides.iter().map(|word| word.to_string()).collect();
-    compose(&root, "config", &overrides).unwrap_or_else(|error| panic!("{error}"))
+    compose(&PROJECT, &root, "config", &overrides).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -45,10 +45,11 @@ fn a_resolved_configuration_reads_back_and_takes_overrides() {
     let before = composed(&["experiment.description=a \\${literal} text"]);
     let file = std::env::temp_dir().join(format!("hlrp-resolved-{}.yaml", std::process::id()));
     std::fs::write(&file, before.to_yaml()).unwrap();
-    let after = from_resolved(&file, &[]).unwrap();
+    let after = from_resolved(&PROJECT, &file, &[]).unwrap();
     assert_eq!(before.extract::<LaqConfig>().unwrap(), after.extract::<LaqConfig>().unwrap());
     let changed =
-        from_resolved(&file, &["training.max_steps=7".into(), "training.scheduler.warmup_steps=0".into()]).unwrap();
+        from_resolved(&PROJECT, &file, &["training.max_steps=7".into(), "training.scheduler.warmup_steps=0".into()])
+            .unwrap();
     assert_eq!(changed.extract::<LaqConfig>().unwrap().training.max_steps, 7);
     std::fs::remove_file(&file).unwrap();
 }

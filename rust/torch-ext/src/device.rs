@@ -6,10 +6,10 @@ use crate::{
 };
 use tch::Device;
 
-/// Understands `auto` (the first GPU, else the CPU), `cpu`, `cuda` (the first GPU) and `cuda:N`, and starts CUDA if it may be used.
+/// Accepts `auto` (the first GPU, else the CPU), `cpu`, `cuda` (the first GPU) and `cuda:N`, and starts CUDA if it may be used.
 ///
 /// # Errors
-/// An unknown name, or a GPU that was asked for by name and cannot be had.
+/// An unknown name, or a GPU that was asked for by name and is not available.
 pub fn select_device(wanted: &str) -> Result<Device, TorchError> {
     match wanted {
         "cpu" => Ok(Device::Cpu),
@@ -30,26 +30,25 @@ pub fn select_device(wanted: &str) -> Result<Device, TorchError> {
 }
 
 fn gpu(wanted: &str, index: usize) -> Result<Device, TorchError> {
-    let missing =
-        |reason: String, hint: &str| TorchError::NoCuda { wanted: wanted.to_owned(), reason, hint: hint.to_owned() };
+    let missing = |reason: String, hint: &'static str| TorchError::NoCuda { wanted: wanted.to_owned(), reason, hint };
     match cuda::start_up() {
         CudaStatus::Ready { num_devices } if index < *num_devices => Ok(Device::Cuda(index)),
         CudaStatus::Ready { num_devices } => {
-            Err(missing(format!("this machine shows {num_devices} GPU(s), numbered from 0"), "lower the number"))
+            Err(missing(format!("this machine has {num_devices} GPU(s), numbered from 0"), "lower the number"))
         }
         CudaStatus::NoDriver => Err(missing(
             "this machine has no NVIDIA driver (libcuda.so.1)".to_owned(),
             "set device=cpu, or run where nvidia-smi works",
         )),
         CudaStatus::NoLibrary { path } => Err(missing(
-            format!("this libtorch has no CUDA support ({} is absent)", path.display()),
+            format!("this libtorch has no CUDA support ({} is missing)", path.display()),
             "install the CUDA build of torch, or set device=cpu",
         )),
         CudaStatus::LoadFailed { path, message } => {
             Err(TorchError::LoadCuda { path: path.clone(), message: message.clone() })
         }
         CudaStatus::NoDevice => {
-            Err(missing("no GPU is visible to this process".to_owned(), "look at CUDA_VISIBLE_DEVICES and nvidia-smi"))
+            Err(missing("no GPU is visible to this process".to_owned(), "check CUDA_VISIBLE_DEVICES and nvidia-smi"))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What libtorch can refuse.
 
+use hlrp_config::Hint;
 use std::path::PathBuf;
 
 /// An error of this crate.
@@ -21,25 +22,38 @@ pub enum TorchError {
         /// What does not match.
         message: String,
     },
-    /// A device name that cannot be understood.
-    #[error("device: '{0}' is not a device\nhint: use auto, cpu, cuda or cuda:N")]
+    /// An unknown device name.
+    #[error("unknown device '{0}'")]
     UnknownDevice(String),
-    /// A GPU was asked for and cannot be had.
-    #[error("device: '{wanted}' was asked for, but {reason}\nhint: {hint}")]
+    /// A GPU was asked for and is not available.
+    #[error("device '{wanted}' is not available: {reason}")]
     NoCuda {
         /// The device as written.
         wanted: String,
         /// What is missing.
         reason: String,
         /// What to do.
-        hint: String,
+        hint: &'static str,
     },
-    /// `libtorch_cuda` is there and cannot be loaded.
-    #[error("{path}: {message}\nhint: reinstall the torch wheel with its nvidia-* packages, or set device=cpu", path = path.display())]
+    /// `libtorch_cuda` exists and cannot be loaded.
+    #[error("{path}: {message}", path = path.display())]
     LoadCuda {
         /// The library.
         path: PathBuf,
         /// The dynamic linker's own words.
         message: String,
     },
+}
+
+impl Hint for TorchError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exception { .. } | Self::Shape { .. } => None,
+            Self::UnknownDevice(_) => Some("use auto, cpu, cuda or cuda:N".to_owned()),
+            Self::NoCuda { hint, .. } => Some((*hint).to_owned()),
+            Self::LoadCuda { .. } => {
+                Some("reinstall the torch wheel with its nvidia-* packages, or set device=cpu".to_owned())
+            }
+        }
+    }
 }

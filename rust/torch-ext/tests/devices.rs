@@ -1,6 +1,7 @@
 //! The configuration's device names, on machines with and without a GPU.
 #![allow(clippy::unwrap_used)]
 
+use hlrp_config::with_hint;
 use hlrp_torch::{
     cuda::{self, CudaStatus},
     memory, select_device,
@@ -24,14 +25,14 @@ fn auto_is_the_first_gpu_or_else_the_cpu() {
 #[test]
 fn a_gpu_that_is_not_there_is_refused_with_a_way_out() {
     let wanted = format!("cuda:{}", num_gpus());
-    let error = select_device(&wanted).unwrap_err().to_string();
+    let error = with_hint(&select_device(&wanted).unwrap_err());
     assert!(error.contains(&wanted) && error.contains("hint: "), "{error}");
 }
 
 #[test]
 fn an_unknown_name_is_refused() {
     for name in ["gpu", "cuda:", "cuda:x", "cuda:-1", ""] {
-        let error = select_device(name).unwrap_err().to_string();
+        let error = with_hint(&select_device(name).unwrap_err());
         assert!(error.contains("hint: use auto, cpu, cuda or cuda:N"), "{name}: {error}");
     }
 }

@@ -14,8 +14,12 @@
 #![allow(non_snake_case)] // shape suffixes
 
 /// The error types of this crate and below whose hints a program prints.
-pub const HINTS: &[hlrp_config::HintOf] =
-    &[hlrp_config::hint_of::<hlrp_config::Problem>, hlrp_config::hint_of::<hlrp_track::TrackError>];
+pub const HINTS: &[hlrp_config::HintOf] = &[
+    hlrp_config::hint_of::<hlrp_config::Problem>,
+    hlrp_config::hint_of::<hlrp_track::TrackError>,
+    hlrp_config::hint_of::<hlrp_torch::TorchError>,
+    hlrp_config::hint_of::<hlrp_nn::NnError>,
+];
 
 mod batch_stream;
 pub mod checkpoint;

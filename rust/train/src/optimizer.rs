@@ -4,6 +4,7 @@ use crate::{Result, RowReset, TrainError};
 use hlrp_schema::OptimizerConfig;
 use hlrp_torch::{AdamWStep, clear_grads, fused_adamw};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use tch::{Kind, Tensor};
 
 /// Parameters that share a weight decay.
@@ -41,6 +42,7 @@ impl Optimizer {
     pub fn new(parameters: &[(String, Tensor)], config: &OptimizerConfig) -> Result<Self> {
         check(config)?;
         let mut slots: Vec<Slot> = Vec::new();
+        let mut names = HashSet::new();
         for (name, param) in parameters {
             let wrong = |reason: &str| Err(TrainError::Parameter { name: name.clone(), reason: reason.to_owned() });
             if param.kind() != Kind::Float {
@@ -49,7 +51,7 @@ impl Optimizer {
             if !param.is_contiguous() || !param.requires_grad() {
                 return wrong("a trainable parameter is a contiguous tensor that requires a gradient");
             }
-            if slots.iter().any(|slot| slot.name == *name) {
+            if !names.insert(name) {
                 return wrong("two parameters have this name");
             }
             if param.numel() == 0 {

@@ -84,7 +84,7 @@ const SCHEDULE: &str = "training.scheduler.type";
 /// # Errors
 /// [`TrainError::Conflict`] with every key that differs and both of its values.
 pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed) -> Result<()> {
-    let saved = from_resolved(&checkpoint.dir().join(crate::checkpoint::CONFIG), &[])?;
+    let saved = from_resolved(&hlrp_schema::PROJECT, &checkpoint.dir().join(crate::checkpoint::CONFIG), &[])?;
     let (saved, current) = (leaves(saved.tree()), leaves(config.tree()));
     let constant_rate = current.get(SCHEDULE).is_some_and(|value| value.text == "none");
     let mut differences = Vec::new();

@@ -51,12 +51,9 @@ pub enum VlaError {
         /// What to do.
         hint: String,
     },
-    /// Weights that cannot be read or do not fit.
-    #[error(transparent)]
-    Weights(#[from] hlrp_nn::NnError),
-    /// A backbone or tokenizer that cannot be read or does not fit.
-    #[error(transparent)]
-    Backbone(#[from] hlrp_nn::smolvlm::SmolVlmError),
+    /// Weights, a backbone or a tokenizer that cannot be read or do not fit.
+    #[error("{0}")]
+    Nn(#[from] hlrp_nn::NnError),
     /// A folder that cannot be published.
     #[error("{0}")]
     Publish(#[from] hlrp_track::TrackError),

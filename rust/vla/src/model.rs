@@ -4,8 +4,8 @@ use crate::{
     ExpertConfig, ExpertModel, FlowDraws, Mode, Objective, Observation, PooledConfig, PooledModel, Prediction, Targets,
     VlaError, VlaLoss,
 };
-use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmError};
-use hlrp_nn::{Pass, Store};
+use hlrp_nn::smolvlm::SmolVlmConfig;
+use hlrp_nn::{NnError, Pass, Store};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -58,7 +58,7 @@ pub(crate) fn check_backbone(backbone: &SmolVlmConfig, image_size: [i64; 2]) -> 
     backbone.validate()?;
     let [height, width] = image_size;
     match backbone.num_image_tokens(height, width) {
-        Err(SmolVlmError::Sizes { problem, hint }) => Err(VlaError::Config { key: "image_size", problem, hint }),
+        Err(NnError::Sizes { problem, hint }) => Err(VlaError::Config { key: "image_size", problem, hint }),
         Err(other) => Err(other.into()),
         Ok(_) => Ok(()),
     }

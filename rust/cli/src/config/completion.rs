@@ -3,6 +3,7 @@
 use super::{TreeArgs, shell_quoted};
 use clap::Args;
 use hlrp_config::{Completed, Problem, complete};
+use hlrp_schema::PROJECT;
 
 /// What is half typed, and for which tree.
 #[derive(Debug, Clone, Args)]
@@ -35,6 +36,6 @@ pub(super) fn script(tree: &TreeArgs) -> Result<String, Problem> {
 pub(super) fn candidates(arguments: &CompleteArgs) -> String {
     let Ok(root) = arguments.tree.root() else { return String::new() };
     let what = if arguments.keys { Completed::Keys } else { Completed::Overrides };
-    let candidates = complete(&root, &arguments.tree.config_name, &arguments.word, what);
+    let candidates = complete(&PROJECT, &root, &arguments.tree.config_name, &arguments.word, what);
     candidates.into_iter().map(|line| line + "\n").collect()
 }

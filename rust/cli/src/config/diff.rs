@@ -18,10 +18,10 @@ pub(super) fn differences(left: &str, right: &str, tree: &TreeArgs) -> Result<Ex
 fn side(name: &str, tree: &TreeArgs) -> Result<Composed, Problem> {
     let path = Path::new(name);
     if path.join("config.yaml").is_file() {
-        return from_resolved(&path.join("config.yaml"), &[]);
+        return from_resolved(&PROJECT, &path.join("config.yaml"), &[]);
     }
     if path.is_file() {
-        return from_resolved(path, &[]);
+        return from_resolved(&PROJECT, path, &[]);
     }
     let root = tree.root()?;
     let is_option = Repository::open(&root)?.nested_options(PROJECT.experiments).iter().any(|option| option == name);
@@ -37,7 +37,7 @@ fn side(name: &str, tree: &TreeArgs) -> Result<Composed, Problem> {
             );
         }
     };
-    compose(&root, &tree.config_name, &words)
+    compose(&PROJECT, &root, &tree.config_name, &words)
 }
 
 /// Cuts overrides at blanks outside of quotes and brackets. A pair of quotes around a whole word is the shell's and

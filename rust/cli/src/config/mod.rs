@@ -140,7 +140,7 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, Problem> {
 
 /// How many runs an experiment makes, if several; a mistake in it is for `check` to tell.
 fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String> {
-    let composed = compose(root, config_name, &[format!("{}={experiment}", PROJECT.experiments)]).ok()?;
+    let composed = compose(&PROJECT, root, config_name, &[format!("{}={experiment}", PROJECT.experiments)]).ok()?;
     let num_runs = num_runs(&PROJECT, &composed).ok()?;
     (num_runs > 1).then(|| format!(" [{num_runs} runs]"))
 }

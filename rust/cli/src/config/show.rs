@@ -30,7 +30,7 @@ enum Format {
 
 pub(super) fn show(arguments: &ShowArgs) -> Result<ExitCode, Problem> {
     let config = &arguments.config;
-    let raw = compose_raw(&config.root()?, &config.config_name, &config.overrides)?;
+    let raw = compose_raw(&PROJECT, &config.root()?, &config.config_name, &config.overrides)?;
     let (tree, yaml) = if arguments.unresolved {
         (raw.tree().clone(), raw.to_yaml())
     } else {

@@ -3,7 +3,7 @@
 use super::flags::changeable_on_resume;
 use clap::Args;
 use hlrp_config::{Composed, Problem, from_resolved};
-use hlrp_schema::ConfigArgs;
+use hlrp_schema::{ConfigArgs, PROJECT};
 use std::path::PathBuf;
 
 /// The configuration of a run, in its directory.
@@ -85,7 +85,7 @@ impl TrainOptions {
     /// A mistake in the tree or in an override.
     pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
-            Some(run_dir) => from_resolved(&run_dir.join(CONFIG), &self.config.overrides),
+            Some(run_dir) => from_resolved(&PROJECT, &run_dir.join(CONFIG), &self.config.overrides),
             None => self.config.compose(),
         }
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{child::Invocation, error::CommandError};
 use anyhow::Result;
 use hlrp_config::{Composed, Difference, Problem, ProblemKind, diff, from_resolved};
-use hlrp_schema::LerobotTrainConfig;
+use hlrp_schema::{LerobotTrainConfig, PROJECT};
 use hlrp_track::{
     RunDir,
     run::{Artifact, Manifest, RunInfo, RunStatus},
@@ -142,7 +142,7 @@ fn in_parallel(config: &LerobotTrainConfig, one: Invocation, num_processes: u64)
 /// # Errors
 /// The configuration differs from that of the run in what a continued training does not read.
 fn refuse_other_changes(run_dir: &Path, composed: &Composed) -> Result<()> {
-    let former = from_resolved(&run_dir.join(CONFIG), &[])?;
+    let former = from_resolved(&PROJECT, &run_dir.join(CONFIG), &[])?;
     let differences = diff(&former, composed);
     let changes: Vec<String> = differences
         .iter()

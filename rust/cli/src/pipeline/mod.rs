@@ -27,8 +27,7 @@ use crate::{child::Signals, error::CommandError};
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
 use hlrp_config::{Composed, from_resolved};
-use hlrp_schema::PipelineConfig;
-use hlrp_schema::StageConfig;
+use hlrp_schema::{PROJECT, PipelineConfig, StageConfig};
 use hlrp_track::{
     RunDir, console, exit_code,
     fs::ensure_free,
@@ -88,7 +87,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
 fn compose_or_continue(options: &PipelineOptions) -> Result<Composed> {
     let config = &options.config;
     Ok(match &options.resume {
-        Some(run_dir) => from_resolved(&run_dir.join("config.yaml"), &config.overrides)?,
+        Some(run_dir) => from_resolved(&PROJECT, &run_dir.join("config.yaml"), &config.overrides)?,
         None => config.compose()?,
     })
 }

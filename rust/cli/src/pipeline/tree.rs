@@ -44,7 +44,7 @@ impl Tree {
     /// # Errors
     /// A mistake in the tree or in a word.
     pub(super) fn compose(&self, words: &[String]) -> Result<Composed> {
-        Ok(compose(&self.config_dir, &self.config_name, words)?)
+        Ok(compose(&PROJECT, &self.config_dir, &self.config_name, words)?)
     }
 
     /// The options that give it to a step.

@@ -24,7 +24,7 @@ impl Tree {
     }
 
     pub fn compose(&self, words: &[&str]) -> Result<Composed, Problem> {
-        compose(self.root(), "config", &owned(words))
+        compose(&PROJECT, self.root(), "config", &owned(words))
     }
 
     /// The composition as compact JSON.
@@ -53,4 +53,6 @@ pub const PROJECT: Project = Project {
     run_dir: "logging.run_dir",
     config_dir_variable: "TEST_CONFIG_DIR",
     check: |_| Ok(()),
+    renamed: |_, _| None,
+    migrate: |_| false,
 };

@@ -4,9 +4,8 @@ use crate::case::{Case, Tensors};
 use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
-use hlrp_laq::{
-    LaqModel, Parts, RefreshPlan, RefreshSchedule, TrainStep, from_lightning_names, train_step, unit_frames,
-};
+use hlrp_golden::lightning::from_lightning_names;
+use hlrp_laq::{LaqModel, Parts, RefreshPlan, RefreshSchedule, TrainStep, train_step, unit_frames};
 use hlrp_nn::Pass;
 use hlrp_schema::{OptimizerConfig, SchedulerConfig, SchedulerType};
 use hlrp_train::{Optimizer, Schedule, norm_and_clip};

@@ -5,8 +5,8 @@ use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
 use hlrp_schema::{SchedulerConfig, SchedulerType};
 use hlrp_train::Schedule;
-use hlrp_vla::LerobotCosine;
 use serde_json::Value;
+use std::f64::consts::PI;
 use tch::Tensor;
 
 /// Updates that LeRobot's schedules were recorded for.
@@ -84,4 +84,43 @@ fn warm_up_and_cosine(
     let stays = config.kind == SchedulerType::None || bool::try_from(after_end.eq(min_lr).all())?;
     comparison.meant_difference(key, stays, "the rate must stay at its minimum after the end");
     Ok(())
+}
+
+/// LeRobot's learning-rate schedule for SmolVLA: cosine decay with warm-up, as its preset of that name computes it.
+///
+/// The cosine counts from step 0, not from the end of the warm-up, so the peak itself is reached only without a warm-up.
+/// A run shorter than the decay shrinks warm-up and decay in proportion.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct LerobotCosine {
+    num_warmup_steps: u64,
+    num_decay_steps: u64,
+    end_ratio: f64,
+}
+
+impl LerobotCosine {
+    /// The schedule of a run of `num_training_steps`; rates in units of each other.
+    fn new(num_warmup_steps: u64, num_decay_steps: u64, peak_lr: f64, decay_lr: f64, num_training_steps: u64) -> Self {
+        let end_ratio = decay_lr / peak_lr;
+        if num_training_steps >= num_decay_steps {
+            return Self { num_warmup_steps, num_decay_steps, end_ratio };
+        }
+        let shrink = num_training_steps as f64 / num_decay_steps as f64;
+        Self {
+            num_warmup_steps: (num_warmup_steps as f64 * shrink) as u64,
+            num_decay_steps: num_training_steps,
+            end_ratio,
+        }
+    }
+
+    /// Factor on the peak rate for the update that follows `num_done` finished updates.
+    fn multiplier(&self, num_done: u64) -> f64 {
+        if num_done < self.num_warmup_steps {
+            let first = 1.0 / (self.num_warmup_steps + 1) as f64;
+            let remaining = 1.0 - num_done as f64 / self.num_warmup_steps as f64;
+            return (first - 1.0) * remaining + 1.0;
+        }
+        let progress = num_done.min(self.num_decay_steps) as f64 / self.num_decay_steps as f64;
+        let cosine = 0.5 * (1.0 + (PI * progress).cos());
+        (1.0 - self.end_ratio) * cosine + self.end_ratio
+    }
 }

@@ -3,7 +3,10 @@
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
-use hlrp_nn::smolvlm::{LmHead, SmolVlm, SmolVlmConfig, causal_mask, position_ids};
+use hlrp_golden::smolvlm::{embed_prompt, logits};
+use hlrp_nn::llama::causal_mask;
+use hlrp_nn::siglip::position_ids;
+use hlrp_nn::smolvlm::{SmolVlm, SmolVlmConfig};
 use hlrp_nn::{Pass, Store, Trace, load_strict};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -12,7 +15,7 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     let config = backbone_config(&case.config)?;
     config.validate()?;
     let store = Store::new(Device::Cpu);
-    let model = SmolVlm::new(&store.root(), &config, LmHead::Keep);
+    let model = SmolVlm::new(&store.root(), &config);
     let weights: Vec<_> = case.file("weights.safetensors")?.into_iter().collect();
     load_strict(&store.state(), &weights)?;
 
@@ -20,9 +23,9 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
         for picture in ["img32", "img64", "img96"] {
             images(case, &model, &config, picture, comparison)?;
         }
-        text(case, &model, comparison)?;
-        image_and_text(case, &model, comparison)?;
-        complete_model(case, &model, comparison)
+        text(case, &store, &model, comparison)?;
+        image_and_text(case, &store, &model, comparison)?;
+        complete_model(case, &store, &model, &config, comparison)
     })?;
     position_bins(case, comparison)
 }
@@ -82,33 +85,46 @@ fn images(
     Ok(())
 }
 
-fn text(case: &Case, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn text(case: &Case, store: &Store, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
     let embeddings_BLD = model.embed_tokens(case.input("text.input_ids")?);
     comparison.check("text.embeddings", &embeddings_BLD, Tolerance::Forward);
-    decode(model, "text", &embeddings_BLD, case.input("text.attention_mask")?, comparison);
+    decode(store, model, "text", &embeddings_BLD, case.input("text.attention_mask")?, comparison);
     Ok(())
 }
 
-fn image_and_text(case: &Case, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn image_and_text(case: &Case, store: &Store, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
     let images_BND = model.embed_images(case.input("img64.pixel_values")?, &Pass::plain(false));
     let texts_BLD = model.embed_tokens(case.input("text.input_ids")?);
     let text_mask_BL = case.input("text.attention_mask")?;
     let mask_BL =
         Tensor::cat(&[images_BND.select(2, 0).ones_like().to_kind(Kind::Int64), text_mask_BL.shallow_clone()], 1);
     comparison.check("image_text.attention_mask", &mask_BL, Tolerance::Forward);
-    decode(model, "image_text", &Tensor::cat(&[images_BND, texts_BLD], 1), &mask_BL, comparison);
+    decode(store, model, "image_text", &Tensor::cat(&[images_BND, texts_BLD], 1), &mask_BL, comparison);
     Ok(())
 }
 
-fn complete_model(case: &Case, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn complete_model(
+    case: &Case,
+    store: &Store,
+    model: &SmolVlm,
+    config: &SmolVlmConfig,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
     let images_BND = model.embed_images(case.input("img64.pixel_values")?, &Pass::plain(false));
-    let prompt_BLD = model.embed_prompt(case.input("full.input_ids")?, &images_BND)?;
-    decode(model, "full", &prompt_BLD, case.input("full.attention_mask")?, comparison);
+    let prompt_BLD = embed_prompt(model, config, case.input("full.input_ids")?, &images_BND)?;
+    decode(store, model, "full", &prompt_BLD, case.input("full.attention_mask")?, comparison);
     Ok(())
 }
 
 /// Text decoder, final norm and head at positions 0, 1, 2, … in every row.
-fn decode(model: &SmolVlm, pass_name: &str, x_BLD: &Tensor, mask_BL: &Tensor, comparison: &mut Comparison) {
+fn decode(
+    store: &Store,
+    model: &SmolVlm,
+    pass_name: &str,
+    x_BLD: &Tensor,
+    mask_BL: &Tensor,
+    comparison: &mut Comparison,
+) {
     let trace = Trace::default();
     let positions_BL = Tensor::arange(x_BLD.size()[1], (Kind::Int64, Device::Cpu)).unsqueeze(0);
     let mask_B1LL = causal_mask(&mask_BL.to_kind(Kind::Bool));
@@ -118,9 +134,7 @@ fn decode(model: &SmolVlm, pass_name: &str, x_BLD: &Tensor, mask_BL: &Tensor, co
 
     let normed_BLD = model.text().norm().forward(&hidden_BLD);
     comparison.check(&format!("{pass_name}.norm"), &normed_BLD, Tolerance::Forward);
-    if let Some(logits_BLV) = model.logits(&normed_BLD) {
-        comparison.check(&format!("{pass_name}.logits"), &logits_BLV, Tolerance::Forward);
-    }
+    comparison.check(&format!("{pass_name}.logits"), &logits(store, &normed_BLD), Tolerance::Forward);
 }
 
 fn check_trace(trace: Trace, pass_name: &str, comparison: &mut Comparison) {

@@ -33,7 +33,7 @@ pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
     ];
     let mut words: Vec<String> = words.map(str::to_owned).into();
     words.push(format!("logging.run_dir={}", run_dir.display()));
-    let composed = compose(&root, "config", &words).unwrap();
+    let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words).unwrap();
     let config = composed.extract().unwrap();
     (composed, config)
 }

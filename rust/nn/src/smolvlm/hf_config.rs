@@ -1,6 +1,9 @@
 //! Reading the `config.json` that transformers saves beside a SmolVLM.
 
-use super::{SmolVlmConfig, SmolVlmError, TextConfig, VisionConfig};
+use super::SmolVlmConfig;
+use crate::NnError;
+use crate::llama::TextConfig;
+use crate::siglip::VisionConfig;
 use serde_json::Value;
 use std::path::Path;
 
@@ -17,11 +20,11 @@ mod omitted {
 /// Reads `path`.
 ///
 /// # Errors
-/// A file that is absent or no JSON, a model of another kind, a missing or contradictory size.
-pub(super) fn read(path: &Path) -> Result<SmolVlmConfig, SmolVlmError> {
+/// A missing file, invalid JSON, a model of another kind, a missing or contradictory size.
+pub(super) fn read(path: &Path) -> Result<SmolVlmConfig, NnError> {
     const HINT: &str =
         "give the folder of a SmolVLM model as transformers saves it, or its snapshot in the Hugging Face cache";
-    let file_error = |problem: String| SmolVlmError::File { path: path.to_owned(), problem, hint: HINT };
+    let file_error = |problem: String| NnError::file(path, problem, HINT);
     let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| file_error(error.to_string()))?;
 
@@ -38,7 +41,7 @@ pub(super) fn read(path: &Path) -> Result<SmolVlmConfig, SmolVlmError> {
     Ok(config)
 }
 
-fn vision(section: &Section<'_>) -> Result<VisionConfig, SmolVlmError> {
+fn vision(section: &Section<'_>) -> Result<VisionConfig, NnError> {
     section.must_be("hidden_act", "gelu_pytorch_tanh", Presence::Optional)?;
     Ok(VisionConfig {
         hidden_size: section.integer("hidden_size")?,
@@ -51,7 +54,7 @@ fn vision(section: &Section<'_>) -> Result<VisionConfig, SmolVlmError> {
     })
 }
 
-fn text_config(section: &Section<'_>) -> Result<TextConfig, SmolVlmError> {
+fn text_config(section: &Section<'_>) -> Result<TextConfig, NnError> {
     section.must_be("model_type", "llama", Presence::Optional)?;
     section.must_be("hidden_act", "silu", Presence::Optional)?;
     section.must_be("attention_bias", false, Presence::Optional)?;
@@ -95,43 +98,38 @@ struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn section(&self, key: &'a str) -> Result<Section<'a>, SmolVlmError> {
+    fn section(&self, key: &'a str) -> Result<Section<'a>, NnError> {
         match self.value.get(key) {
             Some(value) if value.is_object() => Ok(Section { path: self.path, name: key, value }),
             _ => Err(self.error(key, "is missing")),
         }
     }
 
-    fn integer(&self, key: &str) -> Result<i64, SmolVlmError> {
+    fn integer(&self, key: &str) -> Result<i64, NnError> {
         self.optional_integer(key)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    fn number(&self, key: &str) -> Result<f64, SmolVlmError> {
+    fn number(&self, key: &str) -> Result<f64, NnError> {
         self.optional_number(key)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    fn optional_integer(&self, key: &str) -> Result<Option<i64>, SmolVlmError> {
+    fn optional_integer(&self, key: &str) -> Result<Option<i64>, NnError> {
         self.optional(key, "an integer", Value::as_i64)
     }
 
-    fn optional_number(&self, key: &str) -> Result<Option<f64>, SmolVlmError> {
+    fn optional_number(&self, key: &str) -> Result<Option<f64>, NnError> {
         self.optional(key, "a number", Value::as_f64)
     }
 
     /// A value of a certain type; `null` counts as absent.
-    fn optional<T>(
-        &self,
-        key: &str,
-        what: &str,
-        read: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Option<T>, SmolVlmError> {
+    fn optional<T>(&self, key: &str, what: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, NnError> {
         match self.value.get(key).filter(|value| !value.is_null()) {
             None => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| self.error(key, &format!("is {value}, not {what}"))),
         }
     }
 
-    fn must_be(&self, key: &str, wanted: impl Into<Value>, presence: Presence) -> Result<(), SmolVlmError> {
+    fn must_be(&self, key: &str, wanted: impl Into<Value>, presence: Presence) -> Result<(), NnError> {
         let wanted = wanted.into();
         match self.value.get(key).filter(|value| !value.is_null()) {
             None if presence == Presence::Optional => Ok(()),
@@ -141,8 +139,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn error(&self, key: &str, problem: &str) -> SmolVlmError {
+    fn error(&self, key: &str, problem: &str) -> NnError {
         let key = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
-        SmolVlmError::HfConfig { path: self.path.to_owned(), key, problem: problem.to_owned() }
+        NnError::file(
+            self.path,
+            format!("`{key}` {problem}"),
+            "this backbone reads SmolVLM models as transformers saves them",
+        )
     }
 }

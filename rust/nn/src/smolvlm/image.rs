@@ -1,13 +1,13 @@
-//! Picture preparation.
+//! Image preparation.
 
 use tch::{Kind, Tensor};
 
-/// Names the preparation of [`pad_resize`] in checkpoints and artifacts.
+/// Id of the preparation of [`pad_resize`] in checkpoints and artifacts.
 pub const IMAGE_PREPARATION: &str = "pad-resize-bilinear-left-top/1";
 
-/// Pictures for the vision tower: `images_BCHW` (uint8, or float in [0, 1]) to float32 `[B,C,height,width]` in [−1, 1].
+/// Images for the vision tower: `images_BCHW` (uint8, or float in [0, 1]) to float32 `[B,C,height,width]` in [−1, 1].
 ///
-/// Bilinear without antialiasing, half-pixel centres, aspect kept; what remains on the left and on top is black (−1). The arithmetic
+/// Bilinear without antialiasing, half-pixel centres, aspect kept; the padding on the left and on top is black (−1). The arithmetic
 /// is that of LeRobot's SmolVLA.
 pub fn pad_resize(images_BCHW: &Tensor, height: i64, width: i64) -> Tensor {
     let size = images_BCHW.size();
@@ -17,7 +17,7 @@ pub fn pad_resize(images_BCHW: &Tensor, height: i64, width: i64) -> Tensor {
     padded_BCHW * 2.0 - 1.0
 }
 
-/// Height and width of the picture inside the padding: the source divided by the larger of the two ratios, rounded down.
+/// Height and width of the image inside the padding: the source divided by the larger of the two ratios, rounded down.
 ///
 /// The division happens twice in double precision, as in LeRobot, which may lose a row against exact arithmetic.
 pub fn pad_resized_size(source: (i64, i64), target: (i64, i64)) -> (i64, i64) {
@@ -26,7 +26,7 @@ pub fn pad_resized_size(source: (i64, i64), target: (i64, i64)) -> (i64, i64) {
     (scaled(source.0), scaled(source.1))
 }
 
-/// Pictures stretched to a size: `images_BCHW` (uint8, or float in [0, 1]) to float32 `[B,C,height,width]` in [0, 1]; bilinear
+/// Images stretched to a size: `images_BCHW` (uint8, or float in [0, 1]) to float32 `[B,C,height,width]` in [0, 1]; bilinear
 /// without antialiasing, half-pixel centres.
 pub fn squash_resize(images_BCHW: &Tensor, height: i64, width: i64) -> Tensor {
     let unit_BCHW = match images_BCHW.kind() {

@@ -1,46 +1,39 @@
-//! The backbone as a whole.
+//! The backbone, and its weights in a model folder.
 
-use super::{Connector, LlamaStack, SmolVlmConfig, SmolVlmError, VisionTower};
-use crate::{Init, Linear, Pass, Scope};
-use tch::{Kind, Tensor};
+use super::SmolVlmConfig;
+use crate::hub::WeightFiles;
+use crate::layers::Linear;
+use crate::llama::LlamaStack;
+use crate::siglip::VisionTower;
+use crate::store::{Init, Scope, load_strict};
+use crate::{NnError, Pass};
+use std::path::Path;
+use tch::Tensor;
 
-/// Standard deviation of freshly drawn token embeddings.
+/// Std of fresh token embeddings.
 const EMBEDDING_STD: f64 = 0.02;
+const LM_HEAD: &str = "lm_head.weight";
 
-/// Whether a backbone has a language-model head. Policies do not use it, and it is as large as the embedding table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LmHead {
-    /// With the head; it adds no tensor when it is tied to the embedding.
-    Keep,
-    /// Without.
-    Drop,
-}
-
-/// Vision tower, connector, token embedding, text decoder and, if wanted, the language-model head.
+/// Vision tower, connector, token embedding and text decoder.
+///
+/// The language-model head belongs to the tensors, because checkpoints of this model have it, and to no computation here.
 pub struct SmolVlm {
     vision: VisionTower,
     connector: Connector,
     embedding_VD: Tensor,
     text: LlamaStack,
-    lm_head: Option<Head>,
     patch_size: i64,
-    image_token_id: i64,
-}
-
-enum Head {
-    Own(Linear),
-    Tied,
 }
 
 impl SmolVlm {
-    /// A backbone with fresh weights under transformers' names: `model.vision_model`, `model.connector`, `model.text_model` and
-    /// `lm_head`. `config` has been [validated](SmolVlmConfig::validate).
-    pub fn new(scope: &Scope<'_>, config: &SmolVlmConfig, lm_head: LmHead) -> Self {
+    /// A backbone with fresh weights under transformers' names: `model.vision_model`, `model.connector`, `model.text_model` and, unless it
+    /// is tied to the embedding, `lm_head`. `config` is [valid](SmolVlmConfig::validate).
+    pub fn new(scope: &Scope<'_>, config: &SmolVlmConfig) -> Self {
         let (vision, text) = (&config.vision, &config.text);
         let model = scope.child("model");
         let text_model = model.child("text_model");
-        let embedding = Init::ScaledNormal(EMBEDDING_STD);
-        Self {
+        let embedding_shape = [text.vocab_size, text.hidden_size];
+        let backbone = Self {
             vision: VisionTower::new(&model.child("vision_model"), vision),
             connector: Connector::new(
                 &model.child("connector"),
@@ -50,25 +43,21 @@ impl SmolVlm {
             ),
             embedding_VD: text_model.child("embed_tokens").parameter(
                 "weight",
-                &[text.vocab_size, text.hidden_size],
-                embedding,
+                &embedding_shape,
+                Init::ScaledNormal(EMBEDDING_STD),
             ),
             text: LlamaStack::new(&text_model, text),
-            lm_head: match lm_head {
-                LmHead::Drop => None,
-                LmHead::Keep if config.tie_word_embeddings => Some(Head::Tied),
-                LmHead::Keep => {
-                    Some(Head::Own(Linear::new(&scope.child("lm_head"), text.hidden_size, text.vocab_size, false)))
-                }
-            },
             patch_size: vision.patch_size,
-            image_token_id: config.image_token_id,
+        };
+        if !config.tie_word_embeddings {
+            Linear::new(&scope.child("lm_head"), text.hidden_size, text.vocab_size, false);
         }
+        backbone
     }
 
-    /// Image tokens `[B,N,D]` of pictures `[B,3,H,W]` in [−1, 1]; sizes as [`SmolVlmConfig::num_image_tokens`] accepts them.
+    /// Image tokens `[B,N,D]` of images `[B,3,H,W]` in [−1, 1]; sizes as [`SmolVlmConfig::num_image_tokens`] accepts them.
     pub fn embed_images(&self, pixels_BCHW: &Tensor, pass: &Pass<'_>) -> Tensor {
-        let (_, _, height, width) = pixels_BCHW.size4().expect("pictures are [B,3,H,W]");
+        let (_, _, height, width) = pixels_BCHW.size4().expect("images are [B,3,H,W]");
         let patches_BND = self.vision.forward(pixels_BCHW, pass);
         self.connector.forward(&patches_BND, height / self.patch_size, width / self.patch_size, pass)
     }
@@ -78,39 +67,88 @@ impl SmolVlm {
         Tensor::embedding(&self.embedding_VD, ids_BL, -1, false, false)
     }
 
-    /// Embeddings `[B,L,D]` of a prompt whose image placeholders are replaced, in order, by `image_tokens_IND` (all pictures of the
-    /// batch, I of them).
-    ///
-    /// # Errors
-    /// The prompt has another number of placeholders than there are image tokens.
-    pub fn embed_prompt(&self, ids_BL: &Tensor, image_tokens_IND: &Tensor) -> Result<Tensor, SmolVlmError> {
-        let placeholders_BL = ids_BL.eq(self.image_token_id);
-        let num_placeholders = placeholders_BL.sum(Kind::Int64).int64_value(&[]);
-        let image_tokens_XD = image_tokens_IND.flatten(0, 1);
-        let num_image_tokens = image_tokens_XD.size()[0];
-        if num_placeholders != num_image_tokens {
-            return Err(SmolVlmError::Sizes {
-                problem: format!(
-                    "{num_placeholders} image placeholders in the prompt, {num_image_tokens} image tokens"
-                ),
-                hint: format!("write the token with id {} once per image token", self.image_token_id),
-            });
-        }
-        let text_BLD = self.embed_tokens(ids_BL);
-        let image_tokens_XD = image_tokens_XD.to_kind(text_BLD.kind());
-        Ok(text_BLD.masked_scatter(&placeholders_BL.unsqueeze(-1), &image_tokens_XD))
-    }
-
     /// The text decoder.
     pub fn text(&self) -> &LlamaStack {
         &self.text
     }
+}
 
-    /// Logits `[B,L,V]` of hidden states after the final norm; nothing without a language-model head.
-    pub fn logits(&self, normed_BLD: &Tensor) -> Option<Tensor> {
-        self.lm_head.as_ref().map(|head| match head {
-            Head::Own(linear) => linear.forward(normed_BLD),
-            Head::Tied => normed_BLD.linear(&self.embedding_VD, None::<&Tensor>),
-        })
+/// Each block of `scale`×`scale` neighbouring vision tokens becomes one token, mapped to the text width without a bias.
+pub struct Connector {
+    proj: Linear,
+    scale: i64,
+}
+
+impl Connector {
+    /// A connector under the name `modality_projection.proj`.
+    pub fn new(scope: &Scope<'_>, vision_dim: i64, text_dim: i64, scale: i64) -> Self {
+        let scope = scope.child("modality_projection").child("proj");
+        Self { proj: Linear::castable(&scope, vision_dim * scale * scale, text_dim, false), scale }
     }
+
+    /// `[B,rows·columns,D_v]` to `[B,rows·columns/scale²,D]`, both row by row.
+    ///
+    /// Records `vision.pixel_shuffled` and `connector`.
+    pub fn forward(&self, x_BND: &Tensor, rows: i64, columns: i64, pass: &Pass<'_>) -> Tensor {
+        let shuffled_BNX = pixel_shuffle(x_BND, rows, columns, self.scale);
+        pass.record(|| "vision.pixel_shuffled".to_owned(), &shuffled_BNX);
+        let out_BND = self.proj.forward(&shuffled_BNX);
+        pass.record(|| "connector".to_owned(), &out_BND);
+        out_BND
+    }
+}
+
+/// Space to channels: inside a block, the row comes first, then the column, then the token's own channels.
+fn pixel_shuffle(x_BND: &Tensor, rows: i64, columns: i64, scale: i64) -> Tensor {
+    let (batch, dim) = (x_BND.size()[0], x_BND.size()[2]);
+    x_BND.reshape([batch, rows / scale, scale, columns / scale, scale, dim]).permute([0, 1, 3, 2, 4, 5]).reshape([
+        batch,
+        (rows / scale) * (columns / scale),
+        scale * scale * dim,
+    ])
+}
+
+/// A model folder whose configuration was read and whose weight files exist.
+#[derive(Debug)]
+pub struct SmolVlmFolder {
+    config: SmolVlmConfig,
+    weights: WeightFiles,
+}
+
+impl SmolVlmFolder {
+    /// Reads the configuration and lists the weight files; tensors stay on disk.
+    ///
+    /// # Errors
+    /// No `config.json`, a model of another kind, no safetensors, an index that names a missing file.
+    pub fn open(path: &Path) -> Result<Self, NnError> {
+        Ok(Self { config: SmolVlmConfig::from_folder(path)?, weights: WeightFiles::of(path)? })
+    }
+
+    /// Sizes of the whole model in the folder.
+    pub fn config(&self) -> &SmolVlmConfig {
+        &self.config
+    }
+
+    /// Overwrites the backbone that was built below `scope` with the folder's weights, as float32.
+    ///
+    /// Text layers above those that `config` keeps are skipped, and a language-model head that is tied here; every other name must be on
+    /// both sides.
+    ///
+    /// # Errors
+    /// An unreadable file, a missing or unknown tensor, another shape; the backbone is then unchanged.
+    pub fn load_into(&self, scope: &Scope<'_>, config: &SmolVlmConfig) -> Result<(), NnError> {
+        let target = scope.state();
+        let is_tied = target.iter().all(|(name, _)| name != LM_HEAD);
+        let dropped_layers = config.text.num_hidden_layers..self.config.text.num_hidden_layers;
+        let is_skipped = |name: &str| {
+            (name == LM_HEAD && is_tied) || text_layer(name).is_some_and(|layer| dropped_layers.contains(&layer))
+        };
+        let source = self.weights.read(|name| !is_skipped(name)).map_err(|cause| self.weights.mismatch(cause))?;
+        load_strict(&target, &source).map_err(|cause| self.weights.mismatch(cause))
+    }
+}
+
+/// 7 for `model.text_model.layers.7.mlp.up_proj.weight`.
+fn text_layer(name: &str) -> Option<i64> {
+    name.strip_prefix("model.text_model.layers.")?.split('.').next()?.parse().ok()
 }

@@ -1,13 +1,13 @@
-//! From texts to token ids.
+//! From instructions to token ids.
 
-use super::SmolVlmError;
+use crate::NnError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationDirection, TruncationParams};
 
-/// Files that make a tokenizer folder.
+/// Files of a tokenizer folder.
 pub const TOKENIZER_FILES: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
 
 /// An end of a token sequence.
@@ -20,11 +20,11 @@ pub enum Side {
     Right,
 }
 
-/// How long the sequences of a batch become.
+/// Length of the sequences of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
-    /// As the longest of the batch.
+    /// That of the longest text of the batch.
     Longest,
     /// Always the maximum length.
     MaxLength,
@@ -64,12 +64,10 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// A missing or damaged file, no padding token, a maximum length of 0.
-    pub fn from_folder(folder: &Path, layout: TextLayout) -> Result<Self, SmolVlmError> {
+    pub fn from_folder(folder: &Path, layout: TextLayout) -> Result<Self, NnError> {
         let path = folder.join(TOKENIZER_FILES[0]);
-        let error = |problem: String| SmolVlmError::Tokenizer {
-            path: path.clone(),
-            problem,
-            hint: "tokenizer.json and tokenizer_config.json of the model must lie together",
+        let error = |problem: String| {
+            NnError::file(&path, problem, "keep tokenizer.json and tokenizer_config.json of the model in one folder")
         };
         if layout.max_length == 0 {
             return Err(error("the maximum text length is 0".to_owned()));
@@ -109,7 +107,7 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// A text that the tokenizer cannot encode.
-    pub fn encode<T: AsRef<str>>(&self, texts: &[T]) -> Result<TokenBatch, SmolVlmError> {
+    pub fn encode<T: AsRef<str>>(&self, texts: &[T]) -> Result<TokenBatch, NnError> {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         let num_texts = texts.len();
         let encodings = self.tokenizer.encode_batch_fast(texts, true).map_err(|cause| self.error(cause.to_string()))?;
@@ -123,8 +121,8 @@ impl TextTokenizer {
     /// The text of token ids, with or without special tokens.
     ///
     /// # Errors
-    /// An id that is no token.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, SmolVlmError> {
+    /// An unknown id.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, NnError> {
         self.tokenizer.decode(ids, skip_special).map_err(|cause| self.error(cause.to_string()))
     }
 
@@ -132,7 +130,7 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// The vocabulary has no such token.
-    pub fn token_id(&self, token: &str) -> Result<i64, SmolVlmError> {
+    pub fn token_id(&self, token: &str) -> Result<i64, NnError> {
         let id = self.tokenizer.token_to_id(token).map(i64::from);
         id.ok_or_else(|| self.error(format!("there is no token `{token}`")))
     }
@@ -142,12 +140,8 @@ impl TextTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
-    fn error(&self, problem: String) -> SmolVlmError {
-        SmolVlmError::Tokenizer {
-            path: self.path.clone(),
-            problem,
-            hint: "the tokenizer must be the one that the backbone was trained with",
-        }
+    fn error(&self, problem: String) -> NnError {
+        NnError::file(&self.path, problem, "use the tokenizer that the backbone was trained with")
     }
 }
 
@@ -159,4 +153,14 @@ fn pad_token(path: &Path) -> Result<String, String> {
     let token = &config["pad_token"];
     let token = token.as_str().or_else(|| token["content"].as_str());
     token.map(str::to_owned).ok_or_else(|| format!("{name}: `pad_token` is missing"))
+}
+
+/// The text, ended by a newline as LeRobot's SmolVLA was trained with.
+pub fn with_newline(text: &str) -> String {
+    if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
+}
+
+/// System prompt, newline, text; just the text when the system prompt is empty.
+pub fn with_system_prompt(system_prompt: &str, text: &str) -> String {
+    if system_prompt.is_empty() { text.to_owned() } else { format!("{system_prompt}\n{text}") }
 }

@@ -2,7 +2,7 @@
 
 use crate::tiny::{fresh, tiny_config};
 use hlrp_nn::Pass;
-use hlrp_nn::smolvlm::{KvCache, LmHead, Rope, additive_mask, attend, causal_mask};
+use hlrp_nn::llama::{KvCache, Rope, additive_mask, attend, causal_mask};
 use tch::{Device, Kind, Tensor, no_grad};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -19,7 +19,7 @@ fn largest_difference(left: &Tensor, right: &Tensor) -> f64 {
 fn prefill_and_denoise_equal_the_joint_forward() {
     tch::manual_seed(0);
     let (num_prefix, num_suffix) = (5, 3);
-    let (_store, model) = fresh(&tiny_config(), LmHead::Drop);
+    let (_store, model) = fresh(&tiny_config());
     let stack = model.text();
     let x_BLD = Tensor::randn([2, num_prefix + num_suffix, 16], FLOAT);
     let valid_BL = Tensor::from_slice2(&[[1_i64, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 1, 1, 1]]).to_kind(Kind::Bool);
@@ -70,7 +70,7 @@ fn a_shorter_suffix_fits_the_same_cache() {
 #[test]
 fn later_and_padded_positions_are_not_seen() {
     tch::manual_seed(1);
-    let (_store, model) = fresh(&tiny_config(), LmHead::Drop);
+    let (_store, model) = fresh(&tiny_config());
     let valid_BL = Tensor::from_slice2(&[[1_i64, 1, 0, 1, 1]]).to_kind(Kind::Bool);
     let run = |x_BLD: &Tensor| {
         no_grad(|| model.text().forward(x_BLD, &positions(0, 5), &causal_mask(&valid_BL), &Pass::plain(false)))

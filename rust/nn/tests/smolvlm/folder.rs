@@ -1,8 +1,10 @@
-//! Which model folders load, and what the others are told.
+//! Which model folders load, and how the others are refused.
 
 use crate::tiny::{fresh, hf_config, identical, save, tiny_config};
+use hlrp_config::with_hint;
 use hlrp_nn::Store;
-use hlrp_nn::smolvlm::{LmHead, SmolVlm, SmolVlmConfig, SmolVlmFolder, locate};
+use hlrp_nn::hub::locate;
+use hlrp_nn::smolvlm::{SmolVlm, SmolVlmConfig, SmolVlmFolder};
 use serde_json::{Value, json};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -12,25 +14,25 @@ type State = Vec<(String, Tensor)>;
 /// A tiny backbone saved in a fresh folder, and its weights.
 fn saved() -> (tempfile::TempDir, State) {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = fresh(&tiny_config(), LmHead::Keep);
+    let (store, _) = fresh(&tiny_config());
     save(folder.path(), &hf_config(), &store.state());
     (folder, store.state())
 }
 
 /// What another backbone holds after it was loaded from a folder.
-fn loaded(folder: &Path, config: &SmolVlmConfig, lm_head: LmHead) -> State {
-    let (store, _) = fresh(config, lm_head);
+fn loaded(folder: &Path, config: &SmolVlmConfig) -> State {
+    let (store, _) = fresh(config);
     SmolVlmFolder::open(folder).unwrap().load_into(&store.root(), config).unwrap();
     store.state()
 }
 
 /// The error of opening a folder and loading it whole.
 fn refusal(folder: &Path) -> String {
-    let (store, _) = fresh(&tiny_config(), LmHead::Keep);
+    let (store, _) = fresh(&tiny_config());
     let before: State = store.state().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
     let result = SmolVlmFolder::open(folder).and_then(|folder| folder.load_into(&store.root(), &tiny_config()));
     assert!(identical(&store.state(), &before), "a refused folder changed the weights");
-    let text = result.unwrap_err().to_string();
+    let text = with_hint(&result.unwrap_err());
     assert_eq!(text.matches("hint: ").count(), 1, "one hint: {text}");
     text
 }
@@ -45,7 +47,7 @@ fn assert_mentions(text: &str, parts: &[&str]) {
 fn a_folder_loads_exactly() {
     let (folder, state) = saved();
     assert_eq!(SmolVlmFolder::open(folder.path()).unwrap().config(), &tiny_config());
-    assert!(identical(&loaded(folder.path(), &tiny_config(), LmHead::Keep), &state));
+    assert!(identical(&loaded(folder.path(), &tiny_config()), &state));
 }
 
 #[test]
@@ -62,7 +64,7 @@ fn shards_load_like_one_file() {
         state.iter().enumerate().map(|(index, (name, _))| (name.clone(), json!(shard_of(index)))).collect();
     let index = folder.path().join("model.safetensors.index.json");
     std::fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
-    assert!(identical(&loaded(folder.path(), &tiny_config(), LmHead::Keep), &state));
+    assert!(identical(&loaded(folder.path(), &tiny_config()), &state));
 
     std::fs::remove_file(folder.path().join(shard_of(1))).unwrap();
     assert_mentions(
@@ -84,22 +86,23 @@ fn half_precision_becomes_float32() {
     let halves: State = state.iter().map(|(name, x)| (name.clone(), x.to_kind(Kind::BFloat16))).collect();
     save(folder.path(), &hf_config(), &halves);
     let widened: State = halves.iter().map(|(name, x)| (name.clone(), x.to_kind(Kind::Float))).collect();
-    assert!(identical(&loaded(folder.path(), &tiny_config(), LmHead::Keep), &widened));
+    assert!(identical(&loaded(folder.path(), &tiny_config()), &widened));
 }
 
 #[test]
-fn upper_layers_and_the_head_can_be_left_out() {
+fn upper_layers_and_a_tied_head_are_left_out() {
     let (folder, state) = saved();
-    let config = SmolVlmFolder::open(folder.path()).unwrap().config().clone().with_text_layers(2).unwrap();
+    let whole = SmolVlmFolder::open(folder.path()).unwrap().config().clone();
+    let config = SmolVlmConfig { tie_word_embeddings: true, ..whole.with_text_layers(2).unwrap() };
     let kept: State = state
         .into_iter()
         .filter(|(name, _)| !name.contains("text_model.layers.2.") && name != "lm_head.weight")
         .collect();
-    assert!(identical(&loaded(folder.path(), &config, LmHead::Drop), &kept));
+    assert!(identical(&loaded(folder.path(), &config), &kept));
 
     for num_layers in [0, 4] {
-        let error = tiny_config().with_text_layers(num_layers).unwrap_err().to_string();
-        assert_mentions(&error, &[&format!("{num_layers} text layers"), "has 3", "keep 1 to 3"]);
+        let error = tiny_config().with_text_layers(num_layers).unwrap_err();
+        assert_mentions(&with_hint(&error), &[&format!("{num_layers} text layers"), "has 3", "keep 1 to 3"]);
     }
 }
 
@@ -108,21 +111,10 @@ fn a_backbone_below_a_prefix_loads_by_the_same_names() {
     let (folder, state) = saved();
     let store = Store::new(Device::Cpu);
     let place = store.root().child("policy").child("vlm");
-    SmolVlm::new(&place, &tiny_config(), LmHead::Keep);
+    SmolVlm::new(&place, &tiny_config());
     SmolVlmFolder::open(folder.path()).unwrap().load_into(&place, &tiny_config()).unwrap();
     assert!(identical(&place.state(), &state));
     assert!(store.state().iter().all(|(name, _)| name.starts_with("policy.vlm.")));
-}
-
-#[test]
-fn a_tied_head_is_the_embedding() {
-    let config = SmolVlmConfig { tie_word_embeddings: true, ..tiny_config() };
-    let (store, model) = fresh(&config, LmHead::Keep);
-    assert!(store.state().iter().all(|(name, _)| name != "lm_head.weight"));
-    let embedding = store.state().into_iter().find(|(name, _)| name.ends_with("embed_tokens.weight")).unwrap().1;
-    let logits = model.logits(&Tensor::eye(16, (Kind::Float, Device::Cpu))).unwrap();
-    assert!(logits.equal(&embedding.transpose(0, 1)));
-    assert!(fresh(&tiny_config(), LmHead::Drop).1.logits(&Tensor::eye(16, (Kind::Float, Device::Cpu))).is_none());
 }
 
 #[test]
@@ -137,7 +129,7 @@ fn models_are_found_as_folders_and_in_the_hub_cache() {
     assert_eq!(locate("org/Tiny", cache.path()).unwrap(), snapshot);
     assert_eq!(locate(entry.to_str().unwrap(), cache.path()).unwrap(), snapshot);
     assert_eq!(locate(snapshot.to_str().unwrap(), cache.path()).unwrap(), snapshot);
-    let error = locate("org/Other", cache.path()).unwrap_err().to_string();
+    let error = with_hint(&locate("org/Other", cache.path()).unwrap_err());
     assert_mentions(&error, &["org/Other", "hint: run `hf download org/Other`"]);
 }
 

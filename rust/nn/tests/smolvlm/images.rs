@@ -1,20 +1,22 @@
-//! Pictures on their way to image tokens.
+//! Images on their way to image tokens.
 
 use crate::tiny::{fresh, tiny_config};
+use hlrp_config::with_hint;
 use hlrp_nn::Pass;
-use hlrp_nn::smolvlm::{LmHead, pad_resize, pad_resized_size, position_ids, squash_resize};
+use hlrp_nn::siglip::position_ids;
+use hlrp_nn::smolvlm::{pad_resize, pad_resized_size, squash_resize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 #[test]
-fn a_wide_picture_gets_a_black_bar_on_top() {
-    let picture_1CHW = Tensor::arange(8, (Kind::Float, Device::Cpu)).view([1, 1, 2, 4]) / 8.0;
-    let prepared = pad_resize(&picture_1CHW, 4, 4);
+fn a_wide_image_gets_a_black_bar_on_top() {
+    let image_1CHW = Tensor::arange(8, (Kind::Float, Device::Cpu)).view([1, 1, 2, 4]) / 8.0;
+    let prepared = pad_resize(&image_1CHW, 4, 4);
     assert!(prepared.narrow(2, 0, 2).equal(&Tensor::full([1, 1, 2, 4], -1.0, (Kind::Float, Device::Cpu))));
-    assert!(prepared.narrow(2, 2, 2).equal(&(picture_1CHW * 2.0 - 1.0)));
+    assert!(prepared.narrow(2, 2, 2).equal(&(image_1CHW * 2.0 - 1.0)));
 }
 
 #[test]
-fn uint8_and_unit_floats_are_the_same_picture() {
+fn uint8_and_unit_floats_are_the_same_image() {
     let levels = Tensor::randint(256, [2, 3, 10, 14], (Kind::Uint8, Device::Cpu));
     let unit = levels.to_kind(Kind::Float) / 255.0;
     assert!(pad_resize(&levels, 8, 8).equal(&pad_resize(&unit, 8, 8)));
@@ -40,23 +42,23 @@ fn position_ids_spread_a_grid_over_the_table() {
 }
 
 #[test]
-fn a_picture_becomes_one_token_per_block() {
+fn an_image_becomes_one_token_per_block() {
     let config = tiny_config();
-    let (_store, model) = fresh(&config, LmHead::Drop);
+    let (_store, model) = fresh(&config);
     for (height, width, num_tokens) in [(16, 16, 4), (8, 24, 3), (32, 16, 8)] {
         assert_eq!(config.num_image_tokens(height, width).unwrap(), num_tokens);
         let pixels_BCHW = Tensor::rand([2, 3, height, width], (Kind::Float, Device::Cpu));
         assert_eq!(no_grad(|| model.embed_images(&pixels_BCHW, &Pass::plain(false))).size(), [2, num_tokens, 16]);
     }
     for (height, width) in [(16, 20), (0, 16), (4, 4)] {
-        let error = config.num_image_tokens(height, width).unwrap_err().to_string();
+        let error = with_hint(&config.num_image_tokens(height, width).unwrap_err());
         assert!(error.contains(&format!("{height}x{width}")) && error.contains("multiples of 8"), "{error}");
     }
 }
 
 #[test]
 fn a_block_is_projected_row_by_row() {
-    let (store, model) = fresh(&tiny_config(), LmHead::Drop);
+    let (store, model) = fresh(&tiny_config());
     let trace = hlrp_nn::Trace::default();
     let pixels_BCHW = Tensor::rand([1, 3, 8, 16], (Kind::Float, Device::Cpu));
     let tokens_BND = no_grad(|| model.embed_images(&pixels_BCHW, &Pass { train: false, trace: Some(&trace) }));
@@ -71,22 +73,4 @@ fn a_block_is_projected_row_by_row() {
     let block = Tensor::cat(&[2, 3, 6, 7].map(|patch| patches_ND.select(0, patch)), 0);
     let expected = no_grad(|| proj.mv(&block));
     assert!((tokens_BND.select(1, 1).squeeze_dim(0) - expected).abs().max().double_value(&[]) < 1e-6);
-}
-
-#[test]
-fn placeholders_of_a_prompt_are_replaced_in_order() {
-    let config = tiny_config();
-    let (_store, model) = fresh(&config, LmHead::Drop);
-    let image = config.image_token_id;
-    let ids_BL = Tensor::from_slice2(&[[1, image, image, 2], [image, 3, 4, image]]);
-    let image_tokens_IND = Tensor::rand([2, 2, 16], (Kind::Float, Device::Cpu));
-    let prompt_BLD = model.embed_prompt(&ids_BL, &image_tokens_IND).unwrap();
-    for (row, position, picture, token) in [(0, 1, 0, 0), (0, 2, 0, 1), (1, 0, 1, 0), (1, 3, 1, 1)] {
-        let placed = prompt_BLD.select(0, row).select(0, position);
-        assert!(placed.equal(&image_tokens_IND.select(0, picture).select(0, token)));
-    }
-    assert!(prompt_BLD.select(0, 1).select(0, 1).equal(&model.embed_tokens(&ids_BL).select(0, 1).select(0, 1)));
-
-    let error = model.embed_prompt(&ids_BL, &image_tokens_IND.narrow(0, 0, 1)).unwrap_err().to_string();
-    assert!(error.contains("4 image placeholders in the prompt, 2 image tokens"), "{error}");
 }

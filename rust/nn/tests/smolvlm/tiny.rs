@@ -1,7 +1,9 @@
 //! A tiny backbone on disk, as transformers would save it.
 
 use hlrp_nn::Store;
-use hlrp_nn::smolvlm::{LmHead, SmolVlm, SmolVlmConfig, TextConfig, VisionConfig};
+use hlrp_nn::llama::TextConfig;
+use hlrp_nn::siglip::VisionConfig;
+use hlrp_nn::smolvlm::{SmolVlm, SmolVlmConfig};
 use serde_json::{Value, json};
 use std::path::Path;
 use tch::{Device, Tensor};
@@ -56,9 +58,9 @@ pub(crate) fn hf_config() -> Value {
 }
 
 /// A backbone with fresh weights, and the store that names them.
-pub(crate) fn fresh(config: &SmolVlmConfig, lm_head: LmHead) -> (Store, SmolVlm) {
+pub(crate) fn fresh(config: &SmolVlmConfig) -> (Store, SmolVlm) {
     let store = Store::new(Device::Cpu);
-    let model = SmolVlm::new(&store.root(), config, lm_head);
+    let model = SmolVlm::new(&store.root(), config);
     (store, model)
 }
 

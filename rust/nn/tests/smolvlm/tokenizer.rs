@@ -1,5 +1,6 @@
 //! Texts to token ids: layouts of a batch, and folders that hold no usable tokenizer.
 
+use hlrp_config::with_hint;
 use hlrp_nn::smolvlm::{Padding, Side, TOKENIZER_FILES, TextLayout, TextTokenizer, with_newline, with_system_prompt};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -40,7 +41,7 @@ fn padding_and_truncation_have_explicit_sides() {
 }
 
 #[test]
-fn prompts_are_worded_once() {
+fn prompts_are_formatted_once() {
     assert_eq!(with_newline("reach"), "reach\n");
     assert_eq!(with_newline("reach\n"), "reach\n");
     assert_eq!(with_system_prompt("You are a robot.", "reach"), "You are a robot.\nreach");
@@ -51,7 +52,7 @@ fn prompts_are_worded_once() {
 fn a_folder_without_a_usable_tokenizer_is_refused() {
     let copy = tempfile::tempdir().unwrap();
     let refusal = |layout: TextLayout| {
-        let error = TextTokenizer::from_folder(copy.path(), layout).err().unwrap().to_string();
+        let error = with_hint(&TextTokenizer::from_folder(copy.path(), layout).err().unwrap());
         assert!(error.contains("hint: "), "{error}");
         error
     };

@@ -44,7 +44,7 @@ impl Arguments {
     /// A mistake in the tree or in an override.
     pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
-            Some(run_dir) => from_resolved(&run_dir.join("config.yaml"), &self.config.overrides),
+            Some(run_dir) => from_resolved(&hlrp_schema::PROJECT, &run_dir.join("config.yaml"), &self.config.overrides),
             None => self.config.compose(),
         }
     }

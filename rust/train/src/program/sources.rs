@@ -3,7 +3,7 @@
 use hlrp_config::Problem;
 use hlrp_data::DataError;
 use hlrp_data::lerobot::{Feature, Info};
-use hlrp_nn::smolvlm::{SmolVlmError, locate};
+use hlrp_nn::{NnError, hub::locate};
 use hlrp_schema::is_hub_name;
 use hlrp_schema::{BackboneConfig, SourceConfig};
 use std::{collections::BTreeMap, path::Path};
@@ -64,7 +64,7 @@ fn check_source(place: &str, source: &SourceConfig) -> anyhow::Result<()> {
 /// [`Problem`] when there is no such folder, nor a model of this name in the Hugging Face cache.
 pub(super) fn check_backbone(backbone: &BackboneConfig) -> anyhow::Result<()> {
     let located = backbone.path.as_ref().map(|path| locate(path, &backbone.hub_cache));
-    let Some(Err(SmolVlmError::NotFound { model, hub_cache })) = located else { return Ok(()) };
+    let Some(Err(NnError::NotFound { model, hub_cache })) = located else { return Ok(()) };
     let (problem, hint) = if is_hub_name(Path::new(&model)) {
         let problem = format!("{model} is neither a folder nor in the Hugging Face cache {}", hub_cache.display());
         let download = format!("run `hf download {model}` on a machine with network access");

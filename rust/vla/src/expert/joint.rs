@@ -10,7 +10,7 @@ use super::prefix::Prefix;
 use super::stack::{ExpertStack, ROPE_WAVELENGTH};
 use crate::masks;
 use hlrp_nn::Pass;
-use hlrp_nn::smolvlm::{LlamaStack, Rope, additive_mask, attend};
+use hlrp_nn::llama::{LlamaStack, Rope, additive_mask, attend};
 use tch::{Kind, Tensor};
 
 /// Runs both streams; gives the expert's behind its final norm, `[B,S,X]`.

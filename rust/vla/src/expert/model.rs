@@ -13,7 +13,7 @@ use crate::{
     FlowConfig, FlowDraws, FlowPoint, Mode, Objective, Observation, Prediction, SupervisedLoss, Targets, VlaError,
     VlaLoss,
 };
-use hlrp_nn::smolvlm::{LmHead, SmolVlm};
+use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Linear, Pass, Store};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -66,7 +66,7 @@ impl ExpertModel {
         let expert_dim = config.expert_dim();
         let text_dim = config.backbone.text.hidden_size;
         let model = Self {
-            vlm: SmolVlm::new(&root.child(BACKBONE), &config.backbone, LmHead::Keep),
+            vlm: SmolVlm::new(&root.child(BACKBONE), &config.backbone),
             expert: ExpertStack::new(&root.child(EXPERT), config),
             state_proj: Linear::new(&heads.child("state_proj"), config.max_state_dim, text_dim, true),
             time_mlp: TimeMlp::new(&heads, expert_dim),

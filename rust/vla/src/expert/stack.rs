@@ -12,7 +12,7 @@
 use super::config::{ExpertConfig, ExpertRole};
 use super::prefix::Prefix;
 use crate::masks;
-use hlrp_nn::smolvlm::{KvCache, LlamaLayer, LlamaLayerConfig, LlamaStack, RmsNorm, Rope, additive_mask, attend};
+use hlrp_nn::llama::{KvCache, LlamaLayer, LlamaLayerConfig, LlamaStack, RmsNorm, Rope, additive_mask, attend};
 use hlrp_nn::{Pass, Scope};
 use tch::{Device, Kind, Tensor};
 

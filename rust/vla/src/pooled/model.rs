@@ -10,7 +10,8 @@ use super::flow_head::PooledFlowHead;
 use crate::{
     FlowDraws, FlowPoint, Mode, Objective, Observation, Prediction, SupervisedLoss, Targets, VlaError, VlaLoss,
 };
-use hlrp_nn::smolvlm::{LmHead, SmolVlm, causal_mask};
+use hlrp_nn::llama::causal_mask;
+use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Linear, Pass, Store};
 use hlrp_torch::Autocast;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -52,7 +53,7 @@ impl PooledModel {
         let width = config.backbone.text.hidden_size;
         let latent_dim = config.latent.code_seq_len * config.latent.code_dim;
         let model = Self {
-            vlm: SmolVlm::new(&root.child(BACKBONE), &config.backbone, LmHead::Keep),
+            vlm: SmolVlm::new(&root.child(BACKBONE), &config.backbone),
             latent_head: PooledFlowHead::new(&root, latent_dim, width),
             action_head: config.action_dim.map(|dim| Linear::new(&root.child(ACTION_HEAD), width, dim, true)),
             config: config.clone(),

@@ -2,7 +2,10 @@
 
 use super::mistake::{mistake, mistake_in};
 use crate::{BACKBONE, POOLED_BACKBONE, VlaModel};
-use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmFolder, TextConfig, VisionConfig, locate};
+use hlrp_nn::hub::locate;
+use hlrp_nn::llama::TextConfig;
+use hlrp_nn::siglip::VisionConfig;
+use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmFolder};
 use hlrp_schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig};
 use std::path::PathBuf;
 

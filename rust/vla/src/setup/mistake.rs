@@ -2,7 +2,7 @@
 
 use crate::VlaError;
 use hlrp_config::Problem;
-use hlrp_nn::smolvlm::SmolVlmError;
+use hlrp_nn::NnError;
 
 /// Keys of a policy's own description that the configuration has under other names; both below `model`.
 const NAMES_IN_CONFIG: [(&str, &str); 8] = [
@@ -22,8 +22,8 @@ pub(super) fn mistake(key: &str, problem: impl Into<String>, hint: impl Into<Str
 }
 
 /// The value of `key` names a file or folder that cannot be used, as `error` says with its hint.
-pub(super) fn mistake_in(key: &str, error: &dyn std::error::Error) -> anyhow::Error {
-    let text = error.to_string();
+pub(super) fn mistake_in(key: &str, error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
+    let text = hlrp_track::console::error_text(error, hlrp_train::HINTS);
     let (problem, hint) = text.split_once("\nhint: ").unwrap_or((&text, "give another path"));
     mistake(key, problem, hint)
 }
@@ -36,9 +36,7 @@ pub(super) fn as_mistake(error: impl Into<anyhow::Error>) -> anyhow::Error {
             let other_name = NAMES_IN_CONFIG.iter().find(|(own, _)| own == key);
             mistake(&format!("model.{}", other_name.map_or(*key, |(_, name)| name)), problem, hint)
         }
-        Some(VlaError::Backbone(SmolVlmError::Sizes { problem, hint })) => {
-            mistake("model.backbone.sizes", problem, hint)
-        }
+        Some(VlaError::Nn(NnError::Sizes { problem, hint })) => mistake("model.backbone.sizes", problem, hint),
         _ => error,
     }
 }

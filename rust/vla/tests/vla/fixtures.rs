@@ -1,6 +1,8 @@
 //! A tiny model and batches for it.
 
-use hlrp_nn::smolvlm::{IMAGE_PREPARATION, Padding, Side, SmolVlmConfig, TextConfig, TextLayout, VisionConfig};
+use hlrp_nn::llama::TextConfig;
+use hlrp_nn::siglip::VisionConfig;
+use hlrp_nn::smolvlm::{IMAGE_PREPARATION, Padding, Side, SmolVlmConfig, TextLayout};
 use hlrp_train::{DeviceBatch, DeviceImages, DeviceVectors};
 use hlrp_vla::{
     ActionConfig, ActionTarget, CameraImages, ExpertConfig, FlowConfig, FlowDraws, ImageSpecialTokens, Language,

@@ -29,7 +29,7 @@ pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
         "logging.min_free_gb=0.0",
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-    let composed = compose(&root, "config", &words.map(str::to_owned)).unwrap();
+    let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words.map(str::to_owned)).unwrap();
     let config: LaqConfig = composed.extract().unwrap();
     tch::manual_seed(1);
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap(), &config);

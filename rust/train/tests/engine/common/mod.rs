@@ -46,13 +46,13 @@ pub fn settings(run_dir: &Path, words: &[&str]) -> Settings {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     let mut overrides: Vec<String> = SHORT.iter().chain(words).map(ToString::to_string).collect();
     overrides.push(format!("logging.run_dir={}", run_dir.display()));
-    settings_of(hlrp_config::compose(&tree, "config", &overrides).unwrap(), run_dir)
+    settings_of(hlrp_config::compose(&hlrp_schema::PROJECT, &tree, "config", &overrides).unwrap(), run_dir)
 }
 
 /// Settings of a finished configuration with further overrides.
 pub fn settings_from(config: &Path, run_dir: &Path, words: &[&str]) -> Settings {
     let overrides: Vec<String> = words.iter().map(ToString::to_string).collect();
-    settings_of(hlrp_config::from_resolved(config, &overrides).unwrap(), run_dir)
+    settings_of(hlrp_config::from_resolved(&hlrp_schema::PROJECT, config, &overrides).unwrap(), run_dir)
 }
 
 fn settings_of(config: Composed, run_dir: &Path) -> Settings {

@@ -1,13 +1,37 @@
 //! The SigLIP vision tower.
+//!
+//! Shape suffixes: B samples, C channels, H and W pixel rows and columns, N patches, D token width, P patch side.
 
-use super::{VisionConfig, attend};
-use crate::{Init, LayerNorm, Linear, Pass, Scope};
+use crate::layers::{LayerNorm, Linear};
+use crate::store::{Init, Scope};
+use crate::trace::Pass;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Colours of a picture.
+/// Channels of an image.
 const NUM_CHANNELS: i64 = 3;
-/// Standard deviation of freshly drawn position embeddings.
+/// Std of fresh position embeddings.
 const POSITION_STD: f64 = 0.02;
+
+/// Sizes of a vision tower. Field names are those of transformers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisionConfig {
+    /// Token width.
+    pub hidden_size: i64,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: i64,
+    /// Blocks.
+    pub num_hidden_layers: i64,
+    /// Attention heads.
+    pub num_attention_heads: i64,
+    /// Side in pixels of the square image that the position table was made for.
+    pub image_size: i64,
+    /// Side of a patch in pixels.
+    pub patch_size: i64,
+    /// ε of the layer norms.
+    pub layer_norm_eps: f64,
+}
 
 /// Patches, learned positions, pre-norm transformer blocks in which all patches see each other, and a last norm.
 pub struct VisionTower {
@@ -54,7 +78,7 @@ impl VisionTower {
         }
     }
 
-    /// Patches of a picture: `pixels_BCHW` in [−1, 1] to `[B,N,D]`, row by row.
+    /// Patches of an image: `pixels_BCHW` in [−1, 1] to `[B,N,D]`, row by row.
     ///
     /// Records `vision.{embeddings,layer{i}.self_attn,layer{i},post_layernorm}`.
     pub fn forward(&self, pixels_BCHW: &Tensor, pass: &Pass<'_>) -> Tensor {
@@ -73,7 +97,7 @@ impl VisionTower {
     }
 
     fn embed(&self, pixels_BCHW: &Tensor) -> Tensor {
-        let (batch, _, height, width) = pixels_BCHW.size4().expect("pictures are [B,3,H,W]");
+        let (batch, _, height, width) = pixels_BCHW.size4().expect("images are [B,3,H,W]");
         let (patch, rows, columns) = (self.patch_size, height / self.patch_size, width / self.patch_size);
         // Patches do not overlap: the convolution is one product over their pixels.
         let patches_BNX = pixels_BCHW
@@ -109,7 +133,10 @@ impl Block {
         let normed_BND = self.q_proj.cast(&self.layer_norm1.forward(x_BND));
         let heads =
             |projection: &Linear| projection.forward(&normed_BND).unflatten(-1, [self.num_heads, -1]).transpose(1, 2);
-        self.out_proj.forward(&attend(&heads(&self.q_proj), &heads(&self.k_proj), &heads(&self.v_proj), None))
+        let [q_BAND, k_BAND, v_BAND] = [&self.q_proj, &self.k_proj, &self.v_proj].map(heads);
+        let attended =
+            Tensor::scaled_dot_product_attention(&q_BAND, &k_BAND, &v_BAND, None::<&Tensor>, 0.0, false, None, false);
+        self.out_proj.forward(&attended.transpose(1, 2).flatten(2, 3))
     }
 
     fn feed_forward(&self, x_BND: &Tensor) -> Tensor {
@@ -118,8 +145,8 @@ impl Block {
 }
 
 /// Rows `[rows·columns]` of a position table made for `side`×`side` patches, for a grid of `rows`×`columns`: patch i of n sits at
-/// the fraction i/n of the picture, which is the table's ⌊side·i/n⌋-th place.
+/// the fraction i/n of the image, which is row ⌊side·i/n⌋ of the table.
 pub fn position_ids(side: i64, rows: i64, columns: i64, device: Device) -> Tensor {
-    let places = |count: i64| (Tensor::arange(count, (Kind::Int64, device)) * side).floor_divide_scalar(count);
-    (places(rows).unsqueeze(1) * side + places(columns).unsqueeze(0)).flatten(0, 1)
+    let rows_of = |count: i64| (Tensor::arange(count, (Kind::Int64, device)) * side).floor_divide_scalar(count);
+    (rows_of(rows).unsqueeze(1) * side + rows_of(columns).unsqueeze(0)).flatten(0, 1)
 }

@@ -1,29 +1,30 @@
 //! Cosine-similarity attention.
 
-use crate::{GammaNorm, Init, Linear, Scope};
+use crate::layers::{GammaNorm, Linear};
+use crate::store::{Init, Scope};
 use tch::Tensor;
 
 /// Sizes of an attention layer.
 #[derive(Debug, Clone, Copy)]
-pub struct AttentionConfig {
+pub struct CosineAttentionConfig {
     /// Token width.
     pub dim: i64,
-    /// Heads.
+    /// Attention heads.
     pub heads: i64,
     /// Width of a head.
     pub dim_head: i64,
     /// Whether keys and values come from a context instead of the tokens themselves.
     pub cross: bool,
-    /// Share of attention weights dropped in training.
+    /// Fraction of attention weights dropped in training.
     pub dropout: f64,
 }
 
 /// Attention whose logits are 8·cos(q, k), with learned scales per channel; no linear map has a bias.
 ///
-/// Self-attention takes its keys and values from the tokens before normalisation. Cross-attention normalises its context and offers
-/// [`Attention::NUM_NULL`] learned keys and values beside it.
-pub struct Attention {
-    config: AttentionConfig,
+/// Self-attention takes its keys and values from the tokens before normalisation. Cross-attention normalises its context and
+/// prepends [`CosineAttention::NUM_NULL`] learned keys and values to it.
+pub struct CosineAttention {
+    config: CosineAttentionConfig,
     norm: GammaNorm,
     context: Option<ContextInput>,
     to_q: Linear,
@@ -40,8 +41,8 @@ struct ContextInput {
     null_kv: Tensor,
 }
 
-impl Attention {
-    /// Learned keys (and values) beside the context.
+impl CosineAttention {
+    /// Learned keys (and values) before those of the context.
     pub const NUM_NULL: i64 = 2;
     /// Fixed factor on the cosine.
     const LOGIT_SCALE: f64 = 8.0;
@@ -49,7 +50,7 @@ impl Attention {
     const MIN_NORM: f64 = 1e-12;
 
     /// A layer under the names `norm`, `to_q`, `to_kv`, `to_out`, `q_scale`, `k_scale` and, with a context, `context_norm`, `null_kv`.
-    pub fn new(scope: &Scope<'_>, config: AttentionConfig) -> Self {
+    pub fn new(scope: &Scope<'_>, config: CosineAttentionConfig) -> Self {
         let inner = config.heads * config.dim_head;
         let ones = Init::Constant(1.0);
         Self {
@@ -122,5 +123,5 @@ impl Attention {
 
 /// Vectors of the last dimension at length 1.
 fn unit(x: &Tensor) -> Tensor {
-    x / x.norm_scalaropt_dim(2.0, [-1].as_slice(), true).clamp_min(Attention::MIN_NORM)
+    x / x.norm_scalaropt_dim(2.0, [-1].as_slice(), true).clamp_min(CosineAttention::MIN_NORM)
 }

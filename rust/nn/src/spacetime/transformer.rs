@@ -1,14 +1,18 @@
-//! The transformer of the latent action model.
+//! Transformer layers over a token grid in space and time.
 
-use crate::{Attention, AttentionConfig, FeedForward, GammaNorm, Pass, Peg, Scope};
+use super::attention::{CosineAttention, CosineAttentionConfig};
+use super::position::Peg;
+use crate::layers::{GammaNorm, GegluFeedForward};
+use crate::store::Scope;
+use crate::trace::Pass;
 use tch::Tensor;
 
 /// Sizes of a transformer.
 #[derive(Debug, Clone, Copy)]
-pub struct TransformerConfig {
+pub struct SpaceTimeConfig {
     /// Token width.
     pub dim: i64,
-    /// Attention heads.
+    /// CosineAttention heads.
     pub heads: i64,
     /// Width of a head.
     pub dim_head: i64,
@@ -16,9 +20,9 @@ pub struct TransformerConfig {
     pub depth: i64,
     /// Whether layers also attend to a context.
     pub cross_attention: bool,
-    /// Share of attention weights dropped in training.
+    /// Fraction of attention weights dropped in training.
     pub attn_dropout: f64,
-    /// Share of feed-forward activations dropped in training.
+    /// Fraction of feed-forward activations dropped in training.
     pub ff_dropout: f64,
 }
 
@@ -32,7 +36,7 @@ pub enum AttendOver {
 }
 
 /// Per layer: position convolution, self-attention, attention to a context when there is one, feed-forward; a norm at the end.
-pub struct Transformer {
+pub struct SpaceTimeTransformer {
     name: &'static str,
     attend_over: AttendOver,
     layers: Vec<Layer>,
@@ -41,15 +45,15 @@ pub struct Transformer {
 
 struct Layer {
     peg: Peg,
-    self_attention: Attention,
-    cross_attention: Option<Attention>,
-    feed_forward: FeedForward,
+    self_attention: CosineAttention,
+    cross_attention: Option<CosineAttention>,
+    feed_forward: GegluFeedForward,
 }
 
-impl Transformer {
+impl SpaceTimeTransformer {
     /// A transformer that records its intermediate results as `name.l{layer}.{peg,self_attn,cross_attn,out}` and `name.norm_out`.
-    pub fn new(scope: &Scope<'_>, name: &'static str, attend_over: AttendOver, config: TransformerConfig) -> Self {
-        let attention = |cross| AttentionConfig {
+    pub fn new(scope: &Scope<'_>, name: &'static str, attend_over: AttendOver, config: SpaceTimeConfig) -> Self {
+        let attention = |cross| CosineAttentionConfig {
             dim: config.dim,
             heads: config.heads,
             dim_head: config.dim_head,
@@ -60,9 +64,9 @@ impl Transformer {
             let scope = scope.child("layers").child(index);
             Layer {
                 peg: Peg::new(&scope.child(0), config.dim),
-                self_attention: Attention::new(&scope.child(1), attention(false)),
-                cross_attention: config.cross_attention.then(|| Attention::new(&scope.child(2), attention(true))),
-                feed_forward: FeedForward::new(&scope.child(3), config.dim, config.ff_dropout),
+                self_attention: CosineAttention::new(&scope.child(1), attention(false)),
+                cross_attention: config.cross_attention.then(|| CosineAttention::new(&scope.child(2), attention(true))),
+                feed_forward: GegluFeedForward::new(&scope.child(3), config.dim, config.ff_dropout),
             }
         };
         Self {
@@ -73,7 +77,7 @@ impl Transformer {
         }
     }
 
-    /// `[B,T,H,W,D]` to the same shape. `bias_ANN` is the position bias, `context_BMD` what the layers attend to besides
+    /// `[B,T,H,W,D]` to the same shape. `bias_ANN` is the position bias, `context_BMD` the context of cross-attention
     /// (with a context, T is 1).
     pub fn forward(
         &self,

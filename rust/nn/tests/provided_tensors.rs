@@ -43,9 +43,9 @@ fn refusal(tensors: HashMap<String, Tensor>) -> String {
 
 #[test]
 fn the_model_computes_with_the_very_tensors_of_the_caller() {
-    let given = tensors();
-    let mut bias = given["linear.bias"].set_requires_grad(true);
-    let model = Model::over(Store::over(copies(&given)));
+    let provided = tensors();
+    let mut bias = provided["linear.bias"].set_requires_grad(true);
+    let model = Model::over(Store::over(copies(&provided)));
     model.store.finish().expect("these are the model's tensors");
     let x = Tensor::randn([4, 3], FLOAT);
     let before = model.forward(&x);

@@ -23,7 +23,7 @@ from transformers import (  # noqa: E402
     SmolVLMVideoProcessor,
 )
 
-TOKENIZER = Path(__file__).resolve().parent / "golden" / "tokenizer"
+TOKENIZER = Path(__file__).resolve().parent.parent / "golden" / "tokenizer"
 SPECIAL_TOKENS = {
     "fake_image_token": "<fake_token_around_image>",
     "global_image_token": "<global-img>",

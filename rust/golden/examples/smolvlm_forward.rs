@@ -5,7 +5,9 @@
 //! parameter.
 #![allow(non_snake_case)] // shape suffixes
 
-use hlrp_nn::smolvlm::{LmHead, SmolVlm, SmolVlmFolder, causal_mask};
+use hlrp_golden::smolvlm::{embed_prompt, logits};
+use hlrp_nn::llama::causal_mask;
+use hlrp_nn::smolvlm::{SmolVlm, SmolVlmFolder};
 use hlrp_nn::{Pass, Store, Trace, read_tensors};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -23,18 +25,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = SmolVlmFolder::open(Path::new(folder))?;
     let config = folder.config().clone().with_text_layers(num_text_layers.parse()?)?;
     let store = Store::new(Device::Cpu);
-    let model = SmolVlm::new(&store.root(), &config, LmHead::Keep);
+    let model = SmolVlm::new(&store.root(), &config);
     folder.load_into(&store.root(), &config)?;
 
     let trace = Trace::default();
     let image_tokens_BND = model.embed_images(input("pixel_values")?, &Pass::plain(true));
-    let prompt_BLD = model.embed_prompt(input("input_ids")?, &image_tokens_BND)?;
+    let prompt_BLD = embed_prompt(&model, &config, input("input_ids")?, &image_tokens_BND)?;
     let mask_B1LL = causal_mask(&input("attention_mask")?.to_kind(Kind::Bool));
     let positions_BL = Tensor::arange(prompt_BLD.size()[1], (Kind::Int64, Device::Cpu)).unsqueeze(0);
     let pass = Pass { train: true, trace: Some(&trace) };
     let hidden_BLD = model.text().forward(&prompt_BLD, &positions_BL, &mask_B1LL, &pass);
     let normed_BLD = model.text().norm().forward(&hidden_BLD);
-    let logits_BLV = model.logits(&normed_BLD).ok_or("the model has no language-model head")?;
+    let logits_BLV = logits(&store, &normed_BLD);
     (&logits_BLV * input("logit_weights")?).sum(Kind::Float).backward();
 
     let mut results = trace.into_records();

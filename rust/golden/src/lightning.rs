@@ -11,10 +11,10 @@ const AUX_COPIES: [(&str, &str); 2] =
     [("spatial_rel_pos_bias.", "aux_rel_pos_bias."), ("pixel_projection.", "aux_context_projection.")];
 
 /// Brings the state dict of a Lightning checkpoint (with or without its prefix `model.`) to the names of a
-/// [`LaqModel`](crate::LaqModel), of which `target` is the state.
+/// [`LaqModel`](hlrp_laq::LaqModel), of which `target` is the state.
 ///
-/// Dropped are what carries nothing: aliases, zero shifts (`beta`), empty `null_kv`, and the context norm of self-attention, which no
-/// computation reads. The aux decoder's own position bias and canvas start as copies of the shared ones; usage counters start at 0.
+/// Tensors without information are dropped: aliases, zero shifts (`beta`), empty `null_kv`, and the context norm of self-attention, which
+/// no computation reads. The aux decoder's own position bias and canvas start as copies of the shared ones; usage counters start at 0.
 ///
 /// # Errors
 /// A shift that is not zero, which this model cannot represent.
@@ -30,7 +30,7 @@ pub fn from_lightning_names(
         }
         named.insert(name, tensor);
     }
-    named.retain(|name, tensor| !carries_nothing(name, tensor));
+    named.retain(|name, tensor| !is_redundant(name, tensor));
     for (name, start) in target.iter().filter(|(name, _)| !named.contains_key(name)).collect::<Vec<_>>() {
         let shared = AUX_COPIES.iter().find_map(|(from, to)| name.strip_prefix(to).map(|rest| format!("{from}{rest}")));
         if let Some(tensor) = shared.and_then(|name| named.get(&name)) {
@@ -43,7 +43,7 @@ pub fn from_lightning_names(
     Ok(named.into_iter().collect())
 }
 
-fn carries_nothing(name: &str, tensor: &Tensor) -> bool {
+fn is_redundant(name: &str, tensor: &Tensor) -> bool {
     let is_alias = ALIASES.iter().any(|alias| name.starts_with(alias));
     let is_self_attention = name.split('.').rev().nth(2).is_some_and(|part| part == "1");
     is_alias

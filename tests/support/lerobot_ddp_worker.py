@@ -4,8 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-from lerobot_modules import fixed_draws, make_batch
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # started as a program, it finds conftest nowhere else
+
+import torch  # noqa: E402
+from lerobot_modules import fixed_draws, make_batch  # noqa: E402
 
 BATCH = 4
 

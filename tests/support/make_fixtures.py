@@ -1,6 +1,6 @@
 """Makes the small datasets of tests/data that LeRobot's own demos do not cover, and what LeRobot reads of them.
 
-    .venv/bin/python tests/make_fixtures.py [NAME ...]
+    .venv/bin/python tests/support/make_fixtures.py [NAME ...]
 
 For each name a folder tests/data/NAME and a file tests/data/oracle_NAME.jsonl, which `make oracle` compares with what
 this project reads. A folder that is there already is left alone.
@@ -17,7 +17,7 @@ import torch
 from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 CAMERA = "observation.images.front"
 FPS = 20
 # LeRobot finds a wrong frame where pictures before a key picture build on it (and says so): nothing to compare with.

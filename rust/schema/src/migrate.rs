@@ -1,0 +1,171 @@
+//! Keys that older versions had under other names: one table for each stage. It brings trees of older versions up to date, and tells a
+//! user who writes an old key what it is called now.
+
+use crate::stage::Stage;
+use hlrp_config::Node;
+use serde_json::{Map, Value};
+
+/// One difference between an older version's tree of a stage and this version's.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code)] // until every kind is in a table
+enum Change {
+    /// The value or section at the first dotted path is now at the second.
+    Moved(&'static str, &'static str),
+    /// The key no longer exists.
+    Removed(&'static str),
+    /// A key that older versions did not have, with the value (JSON) that they implied.
+    Added(&'static str, &'static str),
+    /// Whatever is not said by the others; sees the whole tree.
+    Custom(fn(&mut Value)),
+}
+
+/// The changes of a stage's tree in the order in which they apply: keys of a section before the section.
+fn changes(stage: Stage) -> &'static [Change] {
+    match stage {
+        Stage::Laq => LAQ,
+        Stage::Vla => VLA,
+        Stage::LerobotTrain => LEROBOT_TRAIN,
+        Stage::LerobotRollout | Stage::Pipeline => &[],
+    }
+}
+
+/// Stage 1.
+const LAQ: &[Change] = &[];
+
+/// Stage 2.
+const VLA: &[Change] = &[];
+
+/// Stage 3.
+const LEROBOT_TRAIN: &[Change] = &[];
+
+/// Brings the tree of a stage from an older version to this one, and says whether it was of an older version: whether it has a key
+/// that this version has moved or removed.
+pub fn migrate(stage: Stage, tree: &mut Value) -> bool {
+    migrate_with(changes(stage), tree)
+}
+
+fn migrate_with(changes: &[Change], tree: &mut Value) -> bool {
+    let is_old = |change: &Change| match change {
+        Change::Moved(old, _) | Change::Removed(old) => get(tree, old).is_some(),
+        Change::Added(..) | Change::Custom(_) => false,
+    };
+    if !changes.iter().any(is_old) {
+        return false;
+    }
+    for change in changes {
+        match change {
+            Change::Moved(old, new) => {
+                if let Some(value) = remove(tree, old) {
+                    insert(tree, new, value);
+                }
+            }
+            Change::Removed(old) => drop(remove(tree, old)),
+            Change::Added(key, json) => {
+                if get(tree, key).is_none() {
+                    let value = serde_json::from_str(json).unwrap_or_else(|_| Value::String((*json).to_owned()));
+                    insert(tree, key, value);
+                }
+            }
+            Change::Custom(change) => change(tree),
+        }
+    }
+    true
+}
+
+/// [`migrate`] for a whole tree, which names its stage itself.
+pub(crate) fn migrate_tree(tree: &mut Value) -> bool {
+    let name = get(tree, crate::stage::STAGE_KEY).and_then(Value::as_str).unwrap_or_default();
+    Stage::from_name(name).is_some_and(|stage| migrate(stage, tree))
+}
+
+/// What an unknown key of a tree is called now, if an older version knew it.
+pub(crate) fn renamed(tree: &Node, key: &str) -> Option<String> {
+    let stage = tree.get(crate::stage::STAGE_KEY).and_then(|node| Stage::from_name(node.as_str()?))?;
+    renamed_with(changes(stage), key)
+}
+
+fn renamed_with(changes: &[Change], key: &str) -> Option<String> {
+    changes.iter().find_map(|change| {
+        let Change::Moved(old, new) = change else { return None };
+        let rest = key.strip_prefix(old)?;
+        (rest.is_empty() || rest.starts_with('.')).then(|| format!("{new}{rest}"))
+    })
+}
+
+fn get<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(tree, |value, key| value.get(key))
+}
+
+/// Removes a value, and the sections that are empty without it.
+fn remove(tree: &mut Value, path: &str) -> Option<Value> {
+    let map = tree.as_object_mut()?;
+    match path.split_once('.') {
+        None => map.remove(path),
+        Some((section, rest)) => {
+            let inner = map.get_mut(section)?;
+            let removed = remove(inner, rest)?;
+            if inner.as_object().is_some_and(Map::is_empty) {
+                map.remove(section);
+            }
+            Some(removed)
+        }
+    }
+}
+
+/// Sets a value; sections on the way are made where they are missing. A section is merged into one that exists.
+fn insert(tree: &mut Value, path: &str, value: Value) {
+    if !tree.is_object() {
+        *tree = Value::Object(Map::new());
+    }
+    let Some(map) = tree.as_object_mut() else { return };
+    match (path.split_once('.'), value) {
+        (Some((section, rest)), value) => insert(map.entry(section).or_insert(Value::Null), rest, value),
+        (None, Value::Object(new)) if map.get(path).is_some_and(Value::is_object) => {
+            new.into_iter().for_each(|(key, value)| insert(&mut map[path], &key, value));
+        }
+        (None, value) => drop(map.insert(path.to_owned(), value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const CHANGES: &[Change] = &[
+        Change::Moved("model.old.kind", "model.new.name"),
+        Change::Moved("model.old", "model.new.rest"),
+        Change::Removed("model.gone"),
+        Change::Added("model.new.is_known", "true"),
+        Change::Custom(|tree| insert(tree, "seen", json!(1))),
+    ];
+
+    #[test]
+    fn a_tree_of_an_older_version_is_brought_up_to_date_once() {
+        let mut tree = json!({"model": {"old": {"kind": "a", "dim": 3}, "gone": null, "kept": 1}});
+        assert!(migrate_with(CHANGES, &mut tree));
+        let wanted =
+            json!({"model": {"new": {"name": "a", "rest": {"dim": 3}, "is_known": true}, "kept": 1}, "seen": 1});
+        assert_eq!(tree, wanted);
+        assert!(!migrate_with(CHANGES, &mut tree), "it is of this version now");
+        assert_eq!(tree, wanted);
+    }
+
+    #[test]
+    fn an_old_key_has_a_new_name() {
+        assert_eq!(renamed_with(CHANGES, "model.old.kind").as_deref(), Some("model.new.name"));
+        assert_eq!(renamed_with(CHANGES, "model.old.dim").as_deref(), Some("model.new.rest.dim"));
+        assert_eq!(renamed_with(CHANGES, "model.older"), None);
+    }
+
+    #[test]
+    fn no_table_moves_a_key_to_one_that_it_moves_too() {
+        for stage in Stage::ALL {
+            for change in changes(stage) {
+                let Change::Moved(_, new) = change else { continue };
+                let again = renamed_with(changes(stage), new);
+                assert_eq!(again, None, "a second migration would change {new}");
+            }
+        }
+    }
+}
