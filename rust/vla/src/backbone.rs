@@ -1,0 +1,52 @@
+//! Sizes of a backbone as the description has them, and as the network does: the same names on both sides.
+
+use hlrp_nn::smolvlm::SmolVlmConfig;
+use hlrp_schema::policy::BackboneSizes;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// What the network is built from.
+pub fn smolvlm(sizes: &BackboneSizes) -> SmolVlmConfig {
+    same_names(sizes)
+}
+
+/// What a description says of a backbone in a folder.
+pub fn sizes(config: &SmolVlmConfig) -> BackboneSizes {
+    same_names(config)
+}
+
+fn same_names<From: Serialize, Into: DeserializeOwned>(from: &From) -> Into {
+    let value = serde_json::to_value(from).and_then(serde_json::from_value);
+    value.expect("both types have the same names")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hlrp_schema::policy::{TextSizes, VisionSizes};
+
+    #[test]
+    fn sizes_come_back() {
+        let vision = VisionSizes {
+            hidden_size: 1,
+            intermediate_size: 2,
+            num_hidden_layers: 3,
+            num_attention_heads: 4,
+            image_size: 5,
+            patch_size: 6,
+            layer_norm_eps: 1e-6,
+        };
+        let text = TextSizes {
+            hidden_size: 7,
+            intermediate_size: 8,
+            num_hidden_layers: 9,
+            num_attention_heads: 10,
+            num_key_value_heads: 11,
+            head_dim: 12,
+            rms_norm_eps: 1e-5,
+            rope_theta: 1e5,
+            vocab_size: 13,
+        };
+        let own = BackboneSizes { vision, text, scale_factor: 14, image_token_id: 15, tie_word_embeddings: true };
+        assert_eq!(sizes(&smolvlm(&own)), own);
+    }
+}
