@@ -3,15 +3,16 @@
 use crate::patches::unit_frames;
 use crate::{Dims, LaqError, LaqModel, Parts, eval_step};
 use hlrp_nn::Pass;
-use hlrp_schema::LaqModelConfig;
-use hlrp_train::checkpoint::{Manifest, find, read_weights};
-use std::path::{Path, PathBuf};
+use hlrp_schema::{LaqDescription, TaskDescription};
+use hlrp_train::checkpoint::{Checkpoint, Manifest};
+use std::path::Path;
 use tch::{Device, Tensor, no_grad};
 
 /// A frozen latent action model.
 pub struct LaqInference {
     model: LaqModel,
     manifest: Manifest,
+    description: LaqDescription,
 }
 
 /// First parts of the names that only decoders have.
@@ -26,15 +27,15 @@ impl LaqInference {
     /// # Errors
     /// A folder that is no whole checkpoint of stage 1.
     pub fn load(path: &Path, parts: Parts, device: Device) -> anyhow::Result<Self> {
-        let (dir, manifest, config) = open(path)?;
-        let model = LaqModel::new(&config, parts, device)?;
+        let (checkpoint, description) = open(path)?;
+        let model = LaqModel::new(&description.model, parts, device)?;
         let is_decoder =
             |name: &str| DECODER_PLACES.iter().any(|place| name.starts_with(place)) && !name.starts_with(ENCODER_PLACE);
         let weights: Vec<(String, Tensor)> =
-            read_weights(&dir)?.into_iter().filter(|(name, _)| parts == Parts::All || !is_decoder(name)).collect();
+            checkpoint.weights()?.into_iter().filter(|(name, _)| parts == Parts::All || !is_decoder(name)).collect();
         model.store().load_strict(&weights).map_err(LaqError::from)?;
         model.store().freeze();
-        Ok(Self { model, manifest })
+        Ok(Self { model, manifest: checkpoint.manifest().clone(), description })
     }
 
     /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: what codes are worth that nothing was
@@ -43,14 +44,14 @@ impl LaqInference {
     /// # Errors
     /// As [`LaqInference::load`].
     pub fn random(path: &Path, parts: Parts, device: Device, seed: u64) -> anyhow::Result<Self> {
-        let (_, manifest, config) = open(path)?;
+        let (checkpoint, description) = open(path)?;
         let before = hlrp_torch::rng::state(Device::Cpu)?;
         hlrp_torch::rng::seed(Device::Cpu, seed)?;
-        let model = LaqModel::new(&config, parts, device);
+        let model = LaqModel::new(&description.model, parts, device);
         hlrp_torch::rng::set_state(Device::Cpu, &before)?;
         let model = model?;
         model.store().freeze();
-        Ok(Self { model, manifest })
+        Ok(Self { model, manifest: checkpoint.manifest().clone(), description })
     }
 
     /// Sizes: codes K, slots S, width Q of a code vector, side of a frame.
@@ -58,9 +59,14 @@ impl LaqInference {
         self.model.dims()
     }
 
-    /// What the checkpoint says about itself, such as the pair spacing.
+    /// What the checkpoint says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The model and the frame pairs it was trained on.
+    pub fn description(&self) -> &LaqDescription {
+        &self.description
     }
 
     /// Codes `int64 [B,S]` of frame pairs `uint8 [B,2,C,H,W]`.
@@ -108,15 +114,17 @@ impl LaqInference {
     }
 }
 
-/// The folder, manifest and model of a checkpoint of stage 1.
-fn open(path: &Path) -> anyhow::Result<(PathBuf, Manifest, LaqModelConfig)> {
-    let dir = find(path)?;
-    let manifest = Manifest::verify(&dir)?;
-    let no_model = |problem: String| LaqError::Checkpoint { path: dir.join("manifest.json"), problem };
-    if manifest.task["stage"] != "laq" {
-        return Err(no_model("task.stage is not `laq`".into()).into());
+/// A checkpoint of stage 1 and its task.
+fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
+    let checkpoint = Checkpoint::open(path)?;
+    match &checkpoint.manifest().task {
+        TaskDescription::Laq(description) => {
+            let description = description.clone();
+            Ok((checkpoint, description))
+        }
+        other => {
+            let problem = format!("it is a checkpoint of stage {}, not laq", other.stage().name());
+            Err(LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem }.into())
+        }
     }
-    let config: LaqModelConfig = serde_json::from_value(manifest.task["model"].clone())
-        .map_err(|error| no_model(format!("task.model is no model: {error}")))?;
-    Ok((dir, manifest, config))
 }

@@ -29,4 +29,3 @@ pub use patches::{patchify, unit_frames, unpatchify};
 pub use quantizer::{CodeUsage, Quantizer, Refresh, RefreshSchedule, perplexity};
 pub use step::{EvalStep, RefreshPlan, TrainStep, eval_step, other_samples, train_step};
 pub use task::LaqTask;
-pub use validation::{CODE_HISTOGRAM, RECONSTRUCTIONS};

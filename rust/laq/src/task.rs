@@ -4,7 +4,8 @@ use crate::data::ROLE;
 use crate::quantizer::{RefreshSchedule, perplexity};
 use crate::{LaqError, LaqModel, RefreshPlan, TorchDraws, train_step, unit_frames, validation};
 use hlrp_nn::Pass;
-use hlrp_schema::{LaqConfig, RequestConfig};
+use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDescription};
+use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
 use tch::Tensor;
 
@@ -111,17 +112,16 @@ impl Task for LaqTask {
         validation::run(&self.model, batches, self.num_pictured, context)
     }
 
-    fn validation_metrics(&self) -> Vec<String> {
-        validation::metric_names(&self.model, self.batch_size)
+    fn metrics(&self) -> Vec<MetricSpec> {
+        validation::metrics(&self.model, self.batch_size)
     }
 
-    fn checkpoint_extras(&self) -> serde_json::Value {
-        serde_json::json!({
-            "stage": "laq",
-            "model": self.model.config(),
-            "pair": { "unit": self.request.unit, "image_deltas": self.request.image_deltas },
-            "camera": ROLE,
-            "preprocess": hlrp_data::PREPROCESS_ID,
+    fn description(&self) -> TaskDescription {
+        TaskDescription::Laq(LaqDescription {
+            model: self.model.config().clone(),
+            pair: PairSpacing { unit: self.request.unit, image_deltas: self.request.image_deltas.clone() },
+            camera: ROLE.to_owned(),
+            preprocess: hlrp_data::PREPROCESS_ID.to_owned(),
         })
     }
 }

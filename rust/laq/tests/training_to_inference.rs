@@ -5,7 +5,7 @@
 mod engine;
 
 use engine::{Squares, batch, compose_mini, settings};
-use hlrp_laq::{CODE_HISTOGRAM, LaqInference, LaqModel, LaqTask, Parts, RECONSTRUCTIONS, eval_step, unit_frames};
+use hlrp_laq::{LaqInference, LaqModel, LaqTask, Parts, eval_step, unit_frames};
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
 use hlrp_train::{Outcome, StopRequest, Trainer};
@@ -37,6 +37,7 @@ fn train() -> Trained {
         versions: Default::default(),
         inputs: Vec::new(),
         num_threads: 1,
+        metrics: Vec::new(),
         repository: Path::new("."),
     };
     let run = RunDir::create(&run_dir, &info).unwrap();
@@ -101,7 +102,7 @@ fn validation_measures_the_baseline_and_draws_pictures() {
         }
     }
     assert!((metrics["val/copy_frame_loss"] - sum / num).abs() < 1e-6 * sum / num + 1e-9);
-    for file in [RECONSTRUCTIONS, CODE_HISTOGRAM] {
+    for file in ["reconstructions.png", "code_histogram.png"] {
         let bytes = std::fs::read(trained.run_dir.join("validation/step-000004").join(file)).unwrap();
         assert_eq!(&bytes[1..4], b"PNG", "{file}");
     }

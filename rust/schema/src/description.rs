@@ -16,6 +16,9 @@ pub enum TaskDescription {
     Laq(LaqDescription),
     /// A policy, resolved.
     Vla(Box<PolicySpec>),
+    /// A policy that is not described by a [`PolicySpec`] yet.
+    #[serde(untagged)]
+    Other(Value),
 }
 
 /// A latent action model and the frame pairs that it was trained on.
@@ -57,7 +60,7 @@ impl TaskDescription {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Laq(_) => Stage::Laq,
-            Self::Vla(_) => Stage::Vla,
+            Self::Vla(_) | Self::Other(_) => Stage::Vla,
         }
     }
 

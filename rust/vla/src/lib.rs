@@ -35,7 +35,6 @@ pub use normalize::{Normalization, NormalizationMode};
 pub use observation::{ActionTarget, CameraImages, Language, LatentTarget, Observation, Prediction, Targets};
 pub use pooled::{BACKBONE as POOLED_BACKBONE, PooledConfig, PooledModel};
 pub use processor::{Present, Processor, ProcessorConfig, PromptConfig};
-pub use setup::prepare;
+pub use setup::{preflight, prepare};
 pub use task::VlaTask;
 pub use teacher::{Teacher, TeacherWeights, resize_frames};
-pub use validation::{CHUNKS, SAMPLES};

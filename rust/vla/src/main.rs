@@ -3,8 +3,8 @@
 use hlrp_config::HintOf;
 use hlrp_schema::VlaConfig;
 use hlrp_train::LoaderData;
-use hlrp_train::program::{Closing, CurvePicture, Program, RowText, Setup};
-use hlrp_vla::{CHUNKS, SAMPLES, VlaTask};
+use hlrp_train::program::{Program, Setup};
+use hlrp_vla::VlaTask;
 use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -44,54 +44,7 @@ impl Program for Vla {
             .collect()
     }
 
-    fn closing(config: &VlaConfig) -> Closing {
-        let mut rows: Vec<(&'static str, RowText)> = Vec::new();
-        if config.model.mode.with_latents() {
-            rows.extend([
-                ("latent error", Closing::metric("val/latent_mse", 4)),
-                ("  predicting the mean", Closing::metric("val/latent_mean_baseline_mse", 4)),
-                ("  repeating the last pair's", Closing::metric("val/latent_repeat_baseline_mse", 4)),
-                ("codes right", Closing::metric("val/latent_code_accuracy", 3)),
-                ("  the most frequent code", Closing::metric("val/latent_code_frequent_baseline", 3)),
-                ("  the last pair's codes", Closing::metric("val/latent_code_repeat_baseline", 3)),
-            ]);
-        }
-        if config.model.mode.with_actions() {
-            rows.extend([
-                ("action error", Closing::metric("val/action_mse", 4)),
-                ("  predicting the mean", Closing::metric("val/action_mean_baseline_mse", 4)),
-                ("  repeating the last action", Closing::metric("val/action_repeat_baseline_mse", 4)),
-            ]);
-        }
-        Closing {
-            curves: &CURVES,
-            rows,
-            files: &[("artifact of the best score", "artifacts/best"), ("artifact of the end", "artifacts/final")],
-            pictures: &[SAMPLES, CHUNKS],
-        }
+    fn preflight(config: &VlaConfig) -> anyhow::Result<()> {
+        hlrp_vla::preflight(&config.model.backbone)
     }
 }
-
-const CURVES: [CurvePicture; 3] = [
-    CurvePicture {
-        file: "losses.png",
-        metrics: &["train/latent_loss", "val/latent_loss", "train/action_loss", "val/action_loss"],
-        title: "Flow-matching losses",
-        y_label: "mean squared error of the velocity",
-        log_y: true,
-    },
-    CurvePicture {
-        file: "latent_error.png",
-        metrics: &["val/latent_mse", "val/latent_mean_baseline_mse", "val/latent_repeat_baseline_mse"],
-        title: "Latent actions beside the baselines",
-        y_label: "mean squared error",
-        log_y: false,
-    },
-    CurvePicture {
-        file: "action_error.png",
-        metrics: &["val/action_mse", "val/action_mean_baseline_mse", "val/action_repeat_baseline_mse"],
-        title: "Actions beside the baselines",
-        y_label: "mean squared error, normalised",
-        log_y: false,
-    },
-];

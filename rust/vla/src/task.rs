@@ -6,8 +6,9 @@ use crate::{
     TorchFlowDraws, VlaError, VlaModel, validation,
 };
 use hlrp_nn::Pass;
-use hlrp_schema::VlaConfig;
+use hlrp_schema::{TaskDescription, VlaConfig};
 use hlrp_track::fs::OnExisting;
+use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Task, Validation, ValidationContext};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -158,20 +159,20 @@ impl Task for VlaTask {
         validation::run(self, self.moments.in_validation(), batches, context)
     }
 
-    fn validation_metrics(&self) -> Vec<String> {
+    fn metrics(&self) -> Vec<MetricSpec> {
         let code_dim = self.teacher.as_ref().map(|teacher| teacher.latent().code_dim);
         let action_dim = self.plan.model.action_dim().filter(|_| self.objective.mode.with_actions());
-        validation::metric_names(code_dim, action_dim)
+        validation::metrics(code_dim, action_dim)
     }
 
-    fn checkpoint_extras(&self) -> serde_json::Value {
-        json!({
+    fn description(&self) -> TaskDescription {
+        TaskDescription::Other(json!({
             "stage": "vla",
             "model": self.plan.model,
             "processor": self.plan.processor,
             "objective": self.objective,
             "teacher": self.teacher.as_ref().map(Teacher::identity),
-        })
+        }))
     }
 
     fn export(&self, context: &ExportContext<'_>) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@
 //!
 //! Shape suffixes: B samples, T = 2 frames, C colours, H×W pixels, S code slots, D numbers of a code vector.
 
-use crate::artifact::{PairSpacing, TeacherIdentity};
+use crate::artifact::TeacherIdentity;
 use crate::{LatentConfig, LatentTarget, VlaError};
 use hlrp_laq::{LaqInference, Parts};
 use hlrp_torch::Autocast;
@@ -63,12 +63,12 @@ impl Teacher {
                 WEIGHTS.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone())
             }
             TeacherWeights::Random { seed } => {
-                let origin = format!("random weights from seed {seed} of {}", manifest.task["model"]);
+                let architecture = serde_json::to_string(&model.description().model);
+                let architecture = architecture.map_err(|error| refuse(error.to_string()))?;
+                let origin = format!("random weights from seed {seed} of {architecture}");
                 Some(hex::encode(Sha256::digest(origin)))
             }
         };
-        let pair: PairSpacing = serde_json::from_value(manifest.task["pair"].clone())
-            .map_err(|error| refuse(format!("its manifest states no pair spacing: {error}")))?;
         let dims = model.dims();
         let identity = TeacherIdentity {
             sha256: sha256.ok_or_else(|| refuse("its manifest lists no weights".to_owned()))?,
@@ -76,7 +76,7 @@ impl Teacher {
             code_seq_len: dims.code_seq_len,
             code_dim: dims.quant_dim,
             image_size: dims.image_size,
-            pair,
+            pair: model.description().pair.clone(),
         };
         let codes_K1 = Tensor::arange(identity.codebook_size, (Kind::Int64, device)).unsqueeze(1);
         let codebook_KD = standardised(&model.code_vectors(&codes_K1).squeeze_dim(1));

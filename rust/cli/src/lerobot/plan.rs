@@ -7,6 +7,7 @@ use super::{
     options::{CONFIG, TrainOptions},
     prepare::Needs,
     train::NAME,
+    training_log::metrics,
 };
 use crate::{child::Invocation, error::CommandError};
 use anyhow::Result;
@@ -96,6 +97,7 @@ impl Plan {
             versions,
             inputs,
             num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
+            metrics: metrics(),
             repository: Path::new("."),
         };
         Ok(match self.checkpoint {

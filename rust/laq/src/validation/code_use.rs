@@ -1,6 +1,9 @@
 //! How the codes of a validation are spread.
 
 use crate::Dims;
+use hlrp_torch::World;
+use hlrp_track::metrics::{Curve, MetricSpec};
+use hlrp_train::validation::gather_rows;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -33,6 +36,29 @@ impl CodeUse {
         Ok(())
     }
 
+    /// The counts of all processes together.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub(super) fn of_all(mut self, world: &World) -> anyhow::Result<Self> {
+        let rows: Vec<i64> =
+            self.sequences.iter().flat_map(|(ids, count)| ids.iter().copied().chain([*count as i64])).collect();
+        let width = self.num_slots + 1;
+        let rows_NC = Tensor::from_slice(&rows).view([self.sequences.len() as i64, width as i64]);
+        let rows = Vec::<i64>::try_from(gather_rows(world, &rows_NC)?.reshape([-1]))?;
+        self.counts_K.fill(0);
+        self.sequences.clear();
+        for row in rows.chunks(width) {
+            let (ids, count) = row.split_at(self.num_slots);
+            let count = u64::try_from(count[0])?;
+            for &id in ids {
+                self.counts_K[usize::try_from(id)?] += count;
+            }
+            *self.sequences.entry(ids.to_vec()).or_default() += count;
+        }
+        Ok(self)
+    }
+
     /// How often each code occurred.
     pub(super) fn counts(&self) -> &[u64] {
         &self.counts_K
@@ -59,6 +85,20 @@ impl CodeUse {
         .map(|(name, value)| (name.to_owned(), value))
         .into()
     }
+}
+
+/// The metrics that [`CodeUse::metrics`] returns for a model with `dims`; `curve` shows the codes in use.
+pub(super) fn metrics(dims: &Dims, curve: &Curve) -> [MetricSpec; 7] {
+    let in_use = format!("codes in use (of {})", dims.codebook_size);
+    [
+        MetricSpec::new("val/num_unique_codes", in_use).higher_is_better().drawn_in(curve),
+        MetricSpec::detail("val/codebook_utilization").higher_is_better(),
+        MetricSpec::detail("val/codebook_entropy").higher_is_better(),
+        MetricSpec::detail("val/vq_perplexity").higher_is_better(),
+        MetricSpec::detail("val/sequence_entropy").higher_is_better(),
+        MetricSpec::detail("val/unique_sequences").higher_is_better(),
+        MetricSpec::detail("val/total_val_samples"),
+    ]
 }
 
 /// Entropy in nats of the frequencies that `counts` give; zero counts carry nothing.

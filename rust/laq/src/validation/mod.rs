@@ -3,12 +3,11 @@
 mod code_use;
 mod pictures;
 
-pub use pictures::{CODE_HISTOGRAM, RECONSTRUCTIONS};
-
 use crate::task::pairs_of;
 use crate::{DecoderLosses, EvalStep, LaqModel, eval_step, other_samples};
 use code_use::CodeUse;
 use hlrp_nn::Pass;
+use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use pictures::{PicturedPair, draw};
@@ -38,33 +37,51 @@ pub(crate) fn run(
         }
     }
     anyhow::ensure!(!sums.is_empty(), "the validation set is empty\nhint: raise data.sources.<name>.num_val_episodes");
-    let mut metrics = sums.means()?;
+    let mut metrics = sums.means(context.world)?;
     if let (Some(own), Some(other)) =
         (metrics.get("val/permuted_latent_self_recon_mse"), metrics.get("val/permuted_latent_mse"))
     {
         let ratio = other / own.max(f64::MIN_POSITIVE);
         metrics.insert("val/permuted_latent_ratio".into(), ratio);
     }
+    let codes = codes.of_all(context.world)?;
     metrics.extend(codes.metrics());
-    draw(context, &pictured.take(), &codes)?;
-    Ok(Validation { metrics })
+    Ok(Validation { metrics, images: draw(context.step, &pictured.take(), &codes)? })
 }
 
-/// Names of the metrics that [`run`] gives for batches of `batch_size` pairs.
-pub(crate) fn metric_names(model: &LaqModel, batch_size: usize) -> Vec<String> {
+/// The metrics of a model that trains and validates on batches of `batch_size` pairs.
+pub(crate) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
     let config = model.config();
-    let decoders = [
-        ("val/dino_loss", &config.token_decoder),
-        ("val/pixel_loss", &config.pixel_decoder),
-        ("val/aux_loss", &config.aux_decoder),
-    ];
-    let mut names = vec!["val/loss", "val/copy_frame_loss"];
-    names.extend(decoders.iter().filter(|(_, decoder)| decoder.enabled).map(|(name, _)| *name));
-    if batch_size > 1 && (config.pixel_decoder.enabled || config.aux_decoder.enabled) {
-        names.extend(["val/permuted_latent_self_recon_mse", "val/permuted_latent_mse", "val/permuted_latent_ratio"]);
+    let pixels = Curve::new("pixel_loss.png", "Pixel loss beside the copy-frame baseline", "mean squared error").log();
+    let codes = Curve::new("codes.png", "Codes in use", "codes");
+    let mut specs = vec![MetricSpec::detail("val/loss").lower_is_better()];
+    if config.token_decoder.enabled {
+        specs.push(MetricSpec::detail("val/dino_loss").lower_is_better());
     }
-    let of_codes = CodeUse::new(model.dims()).metrics().into_iter().map(|(name, _)| name);
-    names.into_iter().map(str::to_owned).chain(of_codes).collect()
+    if config.pixel_decoder.enabled {
+        specs.extend([
+            MetricSpec::detail("train/pixel_loss").drawn_in(&pixels),
+            MetricSpec::new("val/pixel_loss", "validation pixel loss").lower_is_better().drawn_in(&pixels),
+        ]);
+    }
+    if config.aux_decoder.enabled {
+        specs.push(MetricSpec::detail("val/aux_loss").lower_is_better());
+    }
+    specs.push(MetricSpec::new("val/copy_frame_loss", "pixel loss, first frame copied").drawn_in(&pixels));
+    if batch_size > 1 && (config.pixel_decoder.enabled || config.aux_decoder.enabled) {
+        specs.extend([
+            MetricSpec::detail("val/permuted_latent_self_recon_mse").lower_is_better(),
+            MetricSpec::detail("val/permuted_latent_mse"),
+            MetricSpec::new("val/permuted_latent_ratio", "pixel loss with another pair's codes / with its own")
+                .higher_is_better(),
+        ]);
+    }
+    specs.extend(
+        ["train/num_unique_codes", "train/codebook_window_perplexity"]
+            .map(|name| MetricSpec::detail(name).higher_is_better().drawn_in(&codes)),
+    );
+    specs.extend(code_use::metrics(model.dims(), &codes));
+    specs
 }
 
 fn add_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {

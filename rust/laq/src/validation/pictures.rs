@@ -3,14 +3,14 @@
 use super::code_use::CodeUse;
 use crate::EvalStep;
 use hlrp_data::SampleMeta;
-use hlrp_track::plot::{BarChart, GridImage, ImageGrid, draw_bars, draw_grid};
-use hlrp_train::ValidationContext;
+use hlrp_track::plot::{BarChart, GridImage, ImageGrid, render_bars, render_grid};
+use hlrp_track::sinks::NamedImage;
 use tch::{Device, Kind, Tensor};
 
-/// File of the reconstructions within a validation's folder.
-pub const RECONSTRUCTIONS: &str = "reconstructions.png";
-/// File of the code histogram within a validation's folder.
-pub const CODE_HISTOGRAM: &str = "code_histogram.png";
+/// Image of frame pairs and their reconstructions.
+const RECONSTRUCTIONS: &str = "reconstructions";
+/// Image of how often each code is used.
+const CODE_HISTOGRAM: &str = "code_histogram";
 
 /// An RGB picture of one frame.
 struct Picture {
@@ -51,11 +51,12 @@ fn picture(pixels_CHW: &Tensor) -> anyhow::Result<Picture> {
     Ok(Picture { width: u32::try_from(size[2])?, height: u32::try_from(size[1])?, rgb_HWC })
 }
 
-/// Writes [`RECONSTRUCTIONS`] and [`CODE_HISTOGRAM`] into the validation's folder.
-pub(super) fn draw(context: &ValidationContext<'_>, pairs: &[PicturedPair], codes: &CodeUse) -> anyhow::Result<()> {
+/// Draws [`RECONSTRUCTIONS`] and [`CODE_HISTOGRAM`] of the validation after `step`.
+pub(super) fn draw(step: u64, pairs: &[PicturedPair], codes: &CodeUse) -> anyhow::Result<Vec<NamedImage>> {
+    let mut images = Vec::new();
     if let Some(first) = pairs.first() {
         let grid = ImageGrid {
-            title: format!("Validation pairs after step {}", context.step),
+            title: format!("Validation pairs after step {step}"),
             column_titles: first.columns.iter().map(|(title, _)| (*title).to_owned()).collect(),
             row_labels: pairs.iter().map(|pair| pair.label.clone()).collect(),
             rows: pairs
@@ -63,19 +64,19 @@ pub(super) fn draw(context: &ValidationContext<'_>, pairs: &[PicturedPair], code
                 .map(|pair| pair.columns.iter().map(|(_, picture)| grid_image(picture)).collect())
                 .collect(),
         };
-        draw_grid(&context.dir.join(RECONSTRUCTIONS), &grid)?;
+        images.push(NamedImage { name: RECONSTRUCTIONS.to_owned(), image: render_grid(RECONSTRUCTIONS, &grid)? });
     }
     let counts = codes.counts();
     let total: u64 = counts.iter().sum();
     let chart = BarChart {
-        title: format!("Codes in use after step {}: {} of {}", context.step, codes.num_used(), counts.len()),
+        title: format!("Codes in use after step {step}: {} of {}", codes.num_used(), counts.len()),
         x_label: "code".into(),
         y_label: "share of assignments".into(),
         values: counts.iter().map(|count| *count as f64 / total as f64).collect(),
         reference: Some(("uniform".into(), 1.0 / counts.len() as f64)),
     };
-    draw_bars(&context.dir.join(CODE_HISTOGRAM), &chart)?;
-    Ok(())
+    images.push(NamedImage { name: CODE_HISTOGRAM.to_owned(), image: render_bars(CODE_HISTOGRAM, &chart)? });
+    Ok(images)
 }
 
 fn grid_image(picture: &Picture) -> GridImage<'_> {

@@ -3,11 +3,11 @@
 use super::{MANIFEST, WEIGHTS, files};
 use crate::{ModelConfig, Objective, ProcessorConfig, VlaError};
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
-use hlrp_schema::DeltaUnit;
+use hlrp_schema::PairSpacing;
 use hlrp_train::checkpoint::FileRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// `manifest.json` of an artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,26 +50,6 @@ pub struct TeacherIdentity {
     pub image_size: i64,
     /// How far apart the frames of its pairs lie.
     pub pair: PairSpacing,
-}
-
-/// Offsets of a frame pair.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PairSpacing {
-    /// Unit of the offsets.
-    pub unit: DeltaUnit,
-    /// Offsets of both frames from the anchor.
-    pub image_deltas: Vec<f64>,
-}
-
-impl fmt::Display for PairSpacing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            DeltaUnit::Frames => "frames",
-            DeltaUnit::Seconds => "seconds",
-        };
-        write!(f, "{:?} {unit}", self.image_deltas)
-    }
 }
 
 /// The training that made an artifact.

@@ -15,8 +15,9 @@ mod load;
 mod manifest;
 mod save;
 
+pub use hlrp_schema::PairSpacing;
 pub use load::Artifact;
-pub use manifest::{Manifest, PairSpacing, Provenance, TeacherIdentity};
+pub use manifest::{Manifest, Provenance, TeacherIdentity};
 pub use save::Description;
 
 /// File names in an artifact.

@@ -2,16 +2,34 @@
 
 use super::mistake::{mistake, mistake_in};
 use crate::{BACKBONE, POOLED_BACKBONE, VlaModel};
-use hlrp_nn::hub::locate;
 use hlrp_nn::llama::TextConfig;
 use hlrp_nn::siglip::VisionConfig;
 use hlrp_nn::smolvlm::{SmolVlmConfig, SmolVlmFolder};
-use hlrp_schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig};
-use std::path::PathBuf;
+use hlrp_nn::{NnError, hub::locate};
+use hlrp_schema::{BackboneConfig, BackboneSizes, TextSizes, VisionSizes, VlaModelConfig, is_hub_name};
+use std::path::{Path, PathBuf};
 
 /// The folder of the backbone, if it has one.
 fn folder(config: &BackboneConfig) -> anyhow::Result<Option<PathBuf>> {
     Ok(config.path.as_ref().map(|path| locate(path, &config.hub_cache)).transpose()?)
+}
+
+/// Looks for the backbone, if it has a folder.
+///
+/// # Errors
+/// [`hlrp_config::Problem`] when there is no such folder, nor a model of this name in the Hugging Face cache.
+pub fn preflight(config: &BackboneConfig) -> anyhow::Result<()> {
+    let located = config.path.as_ref().map(|path| locate(path, &config.hub_cache));
+    let Some(Err(NnError::NotFound { model, hub_cache })) = located else { return Ok(()) };
+    let (problem, hint) = if is_hub_name(Path::new(&model)) {
+        let problem = format!("{model} is neither a folder nor in the Hugging Face cache {}", hub_cache.display());
+        let download = format!("run `hf download {model}` on a machine with network access");
+        (problem, format!("{download}, or give the path of a folder"))
+    } else {
+        let hint = "give the folder of a SmolVLM as transformers saves it, or its name on the Hugging Face Hub";
+        (format!("there is no folder {model}"), hint.to_owned())
+    };
+    Err(mistake("model.backbone.path", problem, hint))
 }
 
 /// The folder with the tokenizer.

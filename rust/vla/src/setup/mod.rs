@@ -6,6 +6,7 @@ mod policy;
 mod request;
 mod scaling;
 
+pub use backbone::preflight;
 pub(crate) use policy::Plan;
 pub(crate) use request::Requests;
 

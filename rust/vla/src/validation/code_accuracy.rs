@@ -2,12 +2,19 @@
 //!
 //! Shape suffixes: B samples, S code slots, K codes, D numbers of a code vector.
 
+use hlrp_torch::World;
+use hlrp_track::metrics::MetricSpec;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Names of the metrics: of the policy, of each slot's most frequent code, and of the last pair's codes.
-pub(super) const NAMES: [&str; 3] =
-    ["val/latent_code_accuracy", "val/latent_code_frequent_baseline", "val/latent_code_repeat_baseline"];
+/// The metrics: of the policy, of each slot's most frequent code, and of the last pair's codes.
+pub(super) fn metrics() -> [MetricSpec; 3] {
+    [
+        MetricSpec::new("val/latent_code_accuracy", "code accuracy").higher_is_better(),
+        MetricSpec::new("val/latent_code_frequent_baseline", "code accuracy, always the most frequent"),
+        MetricSpec::new("val/latent_code_repeat_baseline", "code accuracy, last pair repeated"),
+    ]
+}
 
 /// Counts over samples, on the device.
 pub(super) struct CodeAccuracy {
@@ -42,13 +49,19 @@ impl CodeAccuracy {
         });
     }
 
-    /// Shares of slots that are right, by [`NAMES`].
-    pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
-        let Some(counts_SK) = &self.counts_SK else { return BTreeMap::new() };
+    /// Fractions of slots that are right over the samples of all processes, by the names of [`metrics`].
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub(super) fn metrics(&self, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
+        let Some(counts_SK) = &self.counts_SK else { return Ok(BTreeMap::new()) };
+        for count in [&self.hits, &self.repeat_hits, counts_SK] {
+            world.all_reduce(count)?;
+        }
         let number = |x: &Tensor| x.int64_value(&[]) as f64;
         let total = number(&counts_SK.sum(Kind::Int64)).max(1.0);
         let most_frequent = counts_SK.amax([1].as_slice(), false).sum(Kind::Int64);
         let hits = [&self.hits, &most_frequent, &self.repeat_hits].map(number);
-        NAMES.into_iter().zip(hits).map(|(name, hits)| (name.to_owned(), hits / total)).collect()
+        Ok(metrics().into_iter().zip(hits).map(|(spec, hits)| (spec.name, hits / total)).collect())
     }
 }

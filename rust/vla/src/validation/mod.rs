@@ -6,13 +6,12 @@ mod code_accuracy;
 mod errors;
 mod pictures;
 
-pub use pictures::{CHUNKS, SAMPLES};
-
 use crate::task::{Lesson, Moments};
 use crate::{Prediction, TorchFlowDraws, VlaTask};
 use code_accuracy::CodeAccuracy;
 use errors::Errors;
 use hlrp_nn::Pass;
+use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use pictures::PicturedSample;
@@ -70,29 +69,31 @@ pub(crate) fn run(
             pictured.offer(|| PicturedSample::new(task, moments, &batch, &compared, index))?;
         }
     }
-    let mut metrics = sums.means()?;
-    metrics.extend(latents.metrics("latent"));
-    metrics.extend(actions.metrics("action"));
+    let mut metrics = sums.means(context.world)?;
+    metrics.extend(latents.metrics("latent", context.world)?);
+    metrics.extend(actions.metrics("action", context.world)?);
     if let Some(accuracy) = accuracy {
-        metrics.extend(accuracy.metrics());
+        metrics.extend(accuracy.metrics(context.world)?);
     }
-    pictures::draw(context, &pictured.take())?;
-    Ok(Validation { metrics })
+    Ok(Validation { metrics, images: pictures::draw(context.step, &pictured.take())? })
 }
 
-/// Names of the metrics that [`run`] gives for a policy that learns code vectors of `code_dim` numbers, actions of `action_dim`, or both.
-pub(crate) fn metric_names(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<String> {
-    let mut names = vec!["val/loss".to_owned()];
+/// The metrics of a policy that learns code vectors of `code_dim` dimensions, actions of `action_dim`, or both.
+pub(crate) fn metrics(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<MetricSpec> {
+    let losses = Curve::new("losses.png", "Flow-matching losses", "mean squared error of the velocity").log();
+    let mut specs = vec![MetricSpec::new("val/loss", "validation loss").lower_is_better()];
     if let Some(code_dim) = code_dim {
-        names.push("val/latent_loss".to_owned());
-        names.extend(code_accuracy::NAMES.map(str::to_owned));
-        names.extend(errors::names("latent", code_dim));
+        let curve = Curve::new("latent_error.png", "Latent actions beside the baselines", "mean squared error");
+        specs.extend(["train/latent_loss", "val/latent_loss"].map(|name| MetricSpec::detail(name).drawn_in(&losses)));
+        specs.extend(errors::metrics("latent", "last pair", code_dim, &curve));
+        specs.extend(code_accuracy::metrics());
     }
     if let Some(action_dim) = action_dim {
-        names.push("val/action_loss".to_owned());
-        names.extend(errors::names("action", action_dim));
+        let curve = Curve::new("action_error.png", "Actions beside the baselines", "mean squared error, normalised");
+        specs.extend(["train/action_loss", "val/action_loss"].map(|name| MetricSpec::detail(name).drawn_in(&losses)));
+        specs.extend(errors::metrics("action", "last action", action_dim, &curve));
     }
-    names
+    specs
 }
 
 fn add_losses(sums: &mut Sums, task: &VlaTask, lesson: &Lesson, num_samples: usize) -> anyhow::Result<()> {

@@ -3,14 +3,15 @@
 use super::Compared;
 use crate::VlaTask;
 use crate::task::Moments;
-use hlrp_track::plot::{GridImage, ImageGrid, PanelGrid, PanelLine, draw_grid, draw_panels};
-use hlrp_train::{DeviceBatch, ValidationContext};
+use hlrp_track::plot::{GridImage, ImageGrid, PanelGrid, PanelLine, render_grid, render_panels};
+use hlrp_track::sinks::NamedImage;
+use hlrp_train::DeviceBatch;
 use tch::{Device, Kind, Tensor};
 
-/// File with image, instruction and prediction of each pictured sample, within a validation's folder.
-pub const SAMPLES: &str = "samples.png";
-/// File with predicted action chunks over the true ones, within a validation's folder.
-pub const CHUNKS: &str = "chunks.png";
+/// Image with frames, instruction and prediction of each sample.
+const SAMPLES: &str = "samples";
+/// Image with predicted action chunks over the true ones.
+const CHUNKS: &str = "chunks";
 
 /// Letters of an instruction on one line.
 const LINE_LENGTH: usize = 34;
@@ -123,16 +124,15 @@ impl Chunk {
     }
 }
 
-/// Draws [`SAMPLES`] and [`CHUNKS`] into the validation's folder.
-pub(super) fn draw(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> anyhow::Result<()> {
-    draw_samples(context, samples)?;
-    draw_chunks(context, samples)
+/// Draws [`SAMPLES`] and [`CHUNKS`] of the validation after `step`.
+pub(super) fn draw(step: u64, samples: &[PicturedSample]) -> anyhow::Result<Vec<NamedImage>> {
+    Ok([draw_samples(step, samples)?, draw_chunks(step, samples)?].into_iter().flatten().collect())
 }
 
-fn draw_samples(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> anyhow::Result<()> {
-    let Some(first) = samples.first().filter(|sample| !sample.pictures.is_empty()) else { return Ok(()) };
+fn draw_samples(step: u64, samples: &[PicturedSample]) -> anyhow::Result<Option<NamedImage>> {
+    let Some(first) = samples.first().filter(|sample| !sample.pictures.is_empty()) else { return Ok(None) };
     let grid = ImageGrid {
-        title: format!("Predictions after step {}", context.step),
+        title: format!("Predictions after step {step}"),
         column_titles: first.pictures.iter().map(|(title, _)| (*title).to_owned()).collect(),
         row_labels: samples.iter().map(|sample| format!("{}\n{}", sample.label, sample.prediction)).collect(),
         rows: samples
@@ -140,18 +140,18 @@ fn draw_samples(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> 
             .map(|sample| sample.pictures.iter().map(|(_, picture)| grid_image(picture)).collect())
             .collect(),
     };
-    Ok(draw_grid(&context.dir.join(SAMPLES), &grid)?)
+    Ok(Some(NamedImage { name: SAMPLES.to_owned(), image: render_grid(SAMPLES, &grid)? }))
 }
 
-fn draw_chunks(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> anyhow::Result<()> {
+fn draw_chunks(step: u64, samples: &[PicturedSample]) -> anyhow::Result<Option<NamedImage>> {
     let chunks: Vec<&Chunk> = samples.iter().filter_map(|sample| sample.chunk.as_ref()).collect();
-    let Some(num_dims) = chunks.first().map(|chunk| chunk.truth.len().min(MAX_DIMS)) else { return Ok(()) };
+    let Some(num_dims) = chunks.first().map(|chunk| chunk.truth.len().min(MAX_DIMS)) else { return Ok(None) };
     let line = |name: &str, of: fn(&Chunk) -> &Vec<Vec<f64>>| PanelLine {
         name: name.to_owned(),
         values: chunks.iter().map(|chunk| of(chunk)[..num_dims].to_vec()).collect(),
     };
     let grid = PanelGrid {
-        title: format!("Action chunks after step {}", context.step),
+        title: format!("Action chunks after step {step}"),
         x_label: "frames from the present".to_owned(),
         column_titles: (0..num_dims).map(|dim| format!("action {dim}")).collect(),
         row_labels: samples.iter().filter(|sample| sample.chunk.is_some()).map(|sample| sample.label.clone()).collect(),
@@ -161,7 +161,7 @@ fn draw_chunks(context: &ValidationContext<'_>, samples: &[PicturedSample]) -> a
             line("predicted", |chunk| &chunk.predicted),
         ],
     };
-    Ok(draw_panels(&context.dir.join(CHUNKS), &grid)?)
+    Ok(Some(NamedImage { name: CHUNKS.to_owned(), image: render_panels(CHUNKS, &grid)? }))
 }
 
 /// `[T,A]` as one list of T numbers for each of A.

@@ -1,10 +1,11 @@
 //! From arguments to a trained model.
 
-use super::{Program, args::Arguments, closing, num_threads, sources};
-use crate::{Outcome, Settings, StopRequest, Trainer};
+use super::{Program, args::Arguments, num_threads, report, sources};
+use crate::{Outcome, Settings, StopRequest, Task, Trainer};
 use anyhow::Context;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
+use hlrp_torch::World;
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
 use std::{
@@ -15,8 +16,10 @@ use tch::Device;
 
 /// What a stage may use when it builds its model and data.
 pub struct Setup {
-    /// Where the model lives.
+    /// Device of the model.
     pub device: Device,
+    /// The processes that train together.
+    pub world: World,
     /// Whether the weights will come from a checkpoint: those that the model starts with do not matter.
     pub overwrites_weights: bool,
 }
@@ -44,19 +47,21 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
     let located = |error| locate(&composed, error);
     sources::check(&common.data.sources).map_err(located)?;
-    config.backbone().map_or(Ok(()), sources::check_backbone).map_err(located)?;
+    P::preflight(&config).map_err(located)?;
 
     let stop = StopRequest::listen()?;
     let device = hlrp_torch::select_device(common.device)?;
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
-    let settings = settings(arguments, &common, &composed, device);
+    let settings = settings(arguments, &common, &composed, device, World::single());
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
-    let (mut task, mut data) = P::prepare(&config, &Setup { device, overwrites_weights }).map_err(located)?;
+    let setup = Setup { device, world: World::single(), overwrites_weights };
+    let (mut task, mut data) = P::prepare(&config, &setup).map_err(located)?;
     let run_path = settings.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
+    let metrics = task.metrics();
     let trainer = Trainer::new(settings, &mut task, &mut data)?;
 
     let yaml = composed.to_yaml();
@@ -69,6 +74,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         versions: versions(),
         inputs,
         num_threads: num_threads(&common),
+        metrics,
         repository: Path::new("."),
     };
     let run_dir = match &arguments.resume {
@@ -108,8 +114,8 @@ fn finish<P: Program>(
             return Err(error.into());
         }
     };
-    let shown = P::closing(config);
-    let curves = closing::draw_curves(&run_dir, shown.curves).context("the curves of the run cannot be drawn")?;
+    let curves = report::draw_curves(&run_dir).context("the curves of the run cannot be drawn")?;
+    let metrics = run_dir.manifest().metrics.clone();
     let path = run_dir.path().to_owned();
     let status = match &outcome {
         Outcome::Finished(_) => RunStatus::Finished,
@@ -117,14 +123,20 @@ fn finish<P: Program>(
     };
     run_dir.finish(status)?;
     let text = match outcome.summary().num_steps {
-        0 => closing::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind),
-        _ => closing::table::<P>(&outcome, &path, &shown, &curves),
+        0 => report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind),
+        _ => report::table::<P>(&outcome, &path, &metrics, &curves),
     };
     console::print(&text);
     Ok(Some(outcome))
 }
 
-fn settings(arguments: &Arguments, config: &RunConfig<'_>, composed: &Composed, device: Device) -> Settings {
+fn settings(
+    arguments: &Arguments,
+    config: &RunConfig<'_>,
+    composed: &Composed,
+    device: Device,
+    world: World,
+) -> Settings {
     let mut training = config.training.clone();
     let run_dir = match &arguments.resume {
         Some(run_dir) => {
@@ -138,6 +150,7 @@ fn settings(arguments: &Arguments, config: &RunConfig<'_>, composed: &Composed, 
         training,
         validation: config.validation.clone(),
         precision: config.precision,
+        world,
         device,
         run_dir,
         min_free_gb: config.logging.min_free_gb,
