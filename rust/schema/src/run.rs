@@ -3,10 +3,10 @@
 use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
 use crate::laq::LaqConfig;
+use crate::policy::BackboneSpec;
 use crate::rules::{Checked, at_least, not_negative, require, section};
 use crate::stage::{Stage, StageConfig};
 use crate::training::{TrainingConfig, ValidationConfig};
-use crate::policy::BackboneSpec;
 use crate::vla::VlaConfig;
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use super::{BackboneFacts, ExpertSpec, LatentShape, Mode, ModelSpec, PooledSpec}
 use crate::rules::Checked;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::fmt;
+use std::{fmt, path::Path};
 
 /// What the section of an architecture says to the rest of a description.
 pub trait Arch {
@@ -31,6 +31,11 @@ pub trait Arch {
 
     /// Key and value of a fixed length of the prefix, if there is one.
     fn prefix_length(&self) -> Option<(&'static str, i64)> {
+        None
+    }
+
+    /// Key (relative to the model) and value of a LeRobot policy to start from, if there is one.
+    fn smolvla_checkpoint(&self) -> Option<(&'static str, &Path)> {
         None
     }
 

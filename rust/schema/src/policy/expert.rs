@@ -4,7 +4,7 @@ use super::{Arch, BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UN
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::Problem;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A multiple that the expert's feed-forward width is rounded up to.
 const MLP_MULTIPLE: i64 = 256;
@@ -137,6 +137,10 @@ impl Arch for ExpertSpec {
 
     fn prefix_length(&self) -> Option<(&'static str, i64)> {
         self.prefix_length.map(|length| ("prefix_length", length))
+    }
+
+    fn smolvla_checkpoint(&self) -> Option<(&'static str, &Path)> {
+        self.smolvla_checkpoint.as_deref().map(|path| ("arch.expert.smolvla_checkpoint", path))
     }
 
     fn num_tokens_around_image(&self) -> i64 {

@@ -10,6 +10,7 @@ mod expert;
 mod learning;
 mod pooled;
 mod processor;
+mod version_1;
 
 pub use arch::{Arch, ArchSpec};
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
@@ -17,6 +18,7 @@ pub use expert::{ExpertSpec, ImageSpecialTokens};
 pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
 pub use pooled::PooledSpec;
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
+pub use version_1::from_version_1;
 
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::{Check, Problem};

@@ -70,7 +70,11 @@ pub trait Architecture {
     /// A file that cannot be read or does not fit (the model is then unchanged), or an architecture that is not LeRobot's.
     fn init_from_smolvla(&self, checkpoint: &Path) -> Result<Initialised, VlaError> {
         let hint = "use the expert architecture, which is LeRobot's";
-        Err(VlaError::input(checkpoint.display().to_string(), "this architecture cannot start from a smolvla policy", hint))
+        Err(VlaError::input(
+            checkpoint.display().to_string(),
+            "this architecture cannot start from a smolvla policy",
+            hint,
+        ))
     }
 }
 

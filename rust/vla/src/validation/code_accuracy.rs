@@ -1,6 +1,6 @@
 //! How often the nearest code of a predicted latent action is the teacher's.
 //!
-//! Shape suffixes: B samples, S code slots, K codes, D numbers of a code vector.
+//! Shape suffixes: B samples, S code slots, K codes, D dimensions of a code vector.
 
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;

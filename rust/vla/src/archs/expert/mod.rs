@@ -26,7 +26,7 @@ use joint::joint_forward;
 use prefix::{Prefix, PrefixEmbedder, pad_last};
 use stack::{ExpertStack, Reading, SuffixReader, last_layer_read};
 use std::path::Path;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 /// Where LeRobot's checkpoints keep the backbone.
 pub const BACKBONE: &str = "model.vlm_with_expert.vlm";
@@ -243,8 +243,7 @@ impl Architecture for ExpertModel {
 
     /// The language-model head, the final norm and the text layers from the last one on that the expert reads.
     fn unreachable(&self) -> Vec<String> {
-        let tie_word_embeddings =
-            self.spec.backbone.sizes.as_ref().is_some_and(|sizes| sizes.tie_word_embeddings);
+        let tie_word_embeddings = self.spec.backbone.sizes.as_ref().is_some_and(|sizes| sizes.tie_word_embeddings);
         let layers = last_layer_read(&self.expert.roles)..self.expert.roles.len();
         let layers = layers.map(|layer| format!("{BACKBONE}.model.text_model.layers.{layer}"));
         unread_parts(BACKBONE, tie_word_embeddings).into_iter().chain(layers).collect()
