@@ -5,7 +5,7 @@ use hlrp_schema::policy::BackboneSizes;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// What the network is built from.
-pub fn smolvlm(sizes: &BackboneSizes) -> SmolVlmConfig {
+pub(crate) fn smolvlm(sizes: &BackboneSizes) -> SmolVlmConfig {
     same_names(sizes)
 }
 

@@ -12,7 +12,7 @@
 
 mod record;
 
-pub use record::{ArtifactRecord, Provenance, WEIGHTS, is_artifact};
+pub use record::{ArtifactRecord, Provenance, is_artifact};
 
 use crate::VlaError;
 use crate::archs::VlaModel;
@@ -21,6 +21,7 @@ use hlrp_nn::read_tensors;
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
 use hlrp_track::fs::{FileDigest, OnExisting, ensure_free, publish_dir, write_atomic};
+use record::WEIGHTS;
 use std::{fs, path::Path};
 use tch::{Device, Tensor};
 

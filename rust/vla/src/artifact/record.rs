@@ -19,7 +19,7 @@ pub(super) const FILE: &str = "artifact.json";
 /// Its name in version 1.
 const FILE_OF_VERSION_1: &str = "manifest.json";
 /// The weights.
-pub const WEIGHTS: &str = "model.safetensors";
+pub(super) const WEIGHTS: &str = "model.safetensors";
 
 /// What to do about an artifact that is not as it was written.
 const DAMAGED: &str = "the artifact was changed or damaged: write it again from its run, or copy it again";
