@@ -8,12 +8,10 @@ use anyhow::{Context, Result};
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Store, read_tensors};
 use hlrp_schema::OptimizerConfig;
+use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec};
 use hlrp_torch::{Autocast, AutocastDtype};
 use hlrp_train::{Optimizer, norm_and_clip};
-use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec};
-use hlrp_vla::{
-    ActionTarget, CameraImages, Language, Observation, Targets, TorchNoise, VlaModel, freeze,
-};
+use hlrp_vla::{ActionTarget, CameraImages, Language, Observation, Targets, TorchNoise, VlaModel, freeze};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

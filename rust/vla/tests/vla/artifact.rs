@@ -60,8 +60,7 @@ impl Saved {
     }
 
     fn edit_record(&self, change: impl FnOnce(&mut Value)) {
-        let mut record: Value =
-            serde_json::from_str(&fs::read_to_string(self.path("artifact.json")).unwrap()).unwrap();
+        let mut record: Value = serde_json::from_str(&fs::read_to_string(self.path("artifact.json")).unwrap()).unwrap();
         change(&mut record);
         fs::write(self.path("artifact.json"), record.to_string()).unwrap();
     }
@@ -74,8 +73,7 @@ impl Saved {
         Tensor::write_safetensors(&weights, &path).unwrap();
         let bytes = fs::read(&path).unwrap();
         self.edit_record(|record| {
-            record["files"]["model.safetensors"] =
-                json!({"size": bytes.len(), "sha256": sha256_of(&bytes)});
+            record["files"]["model.safetensors"] = json!({"size": bytes.len(), "sha256": sha256_of(&bytes)});
         });
     }
 
@@ -102,7 +100,8 @@ fn a_policy_comes_back_bit_for_bit() {
     assert_eq!(artifact.record.policy.teacher.identity(), Some(teacher()));
     assert_eq!(artifact.processor.spec(), &processor_spec());
     let batch = batch();
-    let ours = predict(&saved.model, &Processor::new(&expert(), &processor_spec(), &tokenizer_folder()).unwrap(), &batch);
+    let ours =
+        predict(&saved.model, &Processor::new(&expert(), &processor_spec(), &tokenizer_folder()).unwrap(), &batch);
     let theirs = predict(&artifact.model, &artifact.processor, &batch);
     assert_eq!(distance(&ours.actions_BTA.unwrap(), &theirs.actions_BTA.unwrap()), 0.0);
     assert_eq!(distance(&ours.latents_BSD.unwrap(), &theirs.latents_BSD.unwrap()), 0.0);

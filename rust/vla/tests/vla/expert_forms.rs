@@ -8,7 +8,8 @@ use hlrp_schema::policy::{ExpertSpec, Mode, ModelSpec, ObjectiveSpec};
 use hlrp_vla::{Architecture, ExpertModel, HeadKind};
 use tch::{Device, Tensor, no_grad};
 
-const OBJECTIVE: ObjectiveSpec = ObjectiveSpec { mode: Mode::Multitask, latent_loss_weight: 1.0, action_loss_weight: 1.0 };
+const OBJECTIVE: ObjectiveSpec =
+    ObjectiveSpec { mode: Mode::Multitask, latent_loss_weight: 1.0, action_loss_weight: 1.0 };
 
 /// Half as many expert layers as text layers.
 fn half() -> ExpertSpec {

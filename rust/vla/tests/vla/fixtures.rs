@@ -91,12 +91,7 @@ pub(crate) fn expert_with(section: ExpertSpec) -> ModelSpec {
 }
 
 pub(crate) fn pooled() -> ModelSpec {
-    ModelSpec {
-        cameras: vec!["front".to_owned()],
-        empty_cameras: 0,
-        arch: ArchSpec::Pooled(PooledSpec {}),
-        ..expert()
-    }
+    ModelSpec { cameras: vec!["front".to_owned()], empty_cameras: 0, arch: ArchSpec::Pooled(PooledSpec {}), ..expert() }
 }
 
 /// Images, an instruction with padding and a state; the second sample lacks its wrist camera.

@@ -4,8 +4,8 @@ use crate::fixtures::{FixedNoise, distance, expert, expert_section, expert_with,
 use hlrp_config::Hint;
 use hlrp_nn::Pass;
 use hlrp_schema::OptimizerConfig;
-use hlrp_train::Optimizer;
 use hlrp_schema::policy::{BackboneSpec, ExpertSpec, Mode, ModelSpec, ObjectiveSpec};
+use hlrp_train::Optimizer;
 use hlrp_vla::{Architecture, BACKBONE, ExpertModel, freeze};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};

@@ -1,8 +1,8 @@
 //! What counts in a loss.
 
 use crate::fixtures::{FixedNoise, distance, expert, observation, pooled, targets};
-use hlrp_nn::Pass;
 use hlrp_config::with_hint;
+use hlrp_nn::Pass;
 use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec};
 use hlrp_vla::{FlowNoise, Observation, Targets, VlaLoss, VlaModel};
 use tch::{Device, Tensor};

@@ -41,12 +41,7 @@ fn each_mode_scales_as_its_formula_says() {
 #[test]
 fn unnormalize_undoes_normalize() {
     let x = Tensor::from_slice(&[2.5_f32, 3.0, -7.0, 3.0]).view([2, 2]);
-    for mode in [
-        ScalingMode::Identity,
-        ScalingMode::MeanStd,
-        ScalingMode::MinMax,
-        ScalingMode::Quantiles,
-    ] {
+    for mode in [ScalingMode::Identity, ScalingMode::MeanStd, ScalingMode::MinMax, ScalingMode::Quantiles] {
         let scaling = scaling(mode);
         assert!(distance(&unnormalize(&scaling, &normalize(&scaling, &x)), &x) < 1e-5, "{mode:?}");
     }

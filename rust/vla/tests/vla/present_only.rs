@@ -3,8 +3,8 @@
 use crate::fixtures::{FixedNoise, batch, distance, expert, processor_spec, tokenizer_folder};
 use hlrp_config::with_hint;
 use hlrp_nn::Pass;
-use hlrp_train::DeviceBatch;
 use hlrp_schema::policy::{Mode, ModelSpec};
+use hlrp_train::DeviceBatch;
 use hlrp_vla::{Architecture, ExpertModel, Processor, TimeIndices};
 use tch::{Device, Tensor};
 

@@ -2,8 +2,8 @@
 
 use crate::fixtures::distance;
 use crate::stage_1::{pairs, run_of_stage_1};
-use hlrp_laq::{LaqInference, Parts};
 use hlrp_config::with_hint;
+use hlrp_laq::{LaqInference, Parts};
 use hlrp_schema::policy::LatentShape;
 use hlrp_vla::{Teacher, TeacherInit};
 use tch::{Device, Kind, Tensor};
