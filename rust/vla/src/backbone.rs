@@ -1,8 +1,28 @@
-//! Sizes of a backbone as the description has them, and as the network does: the same names on both sides.
+//! A backbone as the description has it, and as the network does: the sizes have the same names on both sides.
 
-use hlrp_nn::smolvlm::SmolVlmConfig;
-use hlrp_schema::policy::BackboneSizes;
+use crate::VlaError;
+use hlrp_nn::smolvlm::{Padding, Side, SmolVlmConfig, TextLayout, TextTokenizer};
+use hlrp_schema::policy::{BackboneFacts, BackboneSizes, ImageSpecialTokens};
 use serde::{Serialize, de::DeserializeOwned};
+use std::path::Path;
+
+/// Tokens around an image in SmolVLM's vocabulary.
+const FAKE_TOKEN: &str = "<fake_token_around_image>";
+const GLOBAL_TOKEN: &str = "<global-img>";
+/// The vocabulary does not depend on the layout of batches.
+const ANY_LAYOUT: TextLayout =
+    TextLayout { padding: Padding::Longest, padding_side: Side::Right, truncation_side: Side::Left, max_length: 1 };
+
+/// What a description takes from a backbone (`sizes` of its folder, if it has one) and from a tokenizer.
+///
+/// # Errors
+/// A tokenizer that cannot be read.
+pub fn facts(sizes: Option<BackboneSizes>, tokenizer_folder: &Path) -> Result<BackboneFacts, VlaError> {
+    let tokenizer = TextTokenizer::from_folder(tokenizer_folder, ANY_LAYOUT)?;
+    let [fake, global] = [FAKE_TOKEN, GLOBAL_TOKEN].map(|name| tokenizer.token_id(name).ok());
+    let image_special_tokens = fake.zip(global).map(|(fake_id, global_id)| ImageSpecialTokens { fake_id, global_id });
+    Ok(BackboneFacts { sizes, num_tokens: tokenizer.vocab_size(), image_special_tokens })
+}
 
 /// What the network is built from.
 pub(crate) fn smolvlm(sizes: &BackboneSizes) -> SmolVlmConfig {

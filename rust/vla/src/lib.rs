@@ -29,8 +29,8 @@ mod teacher;
 mod validation;
 
 pub use archs::{Architecture, BACKBONE, ExpertModel, HeadKind, Initialised, PooledModel, PrefixMemory, VlaModel};
-pub use artifact::{Artifact, ArtifactRecord, Provenance, is_artifact};
-pub use backbone::sizes as backbone_sizes;
+pub use artifact::{Artifact, ArtifactRecord, Provenance};
+pub use backbone::{facts as backbone_facts, sizes as backbone_sizes};
 pub use error::VlaError;
 pub use flow::{FlowNoise, FlowPoint, TorchNoise};
 pub use freeze::{freeze, is_named};

@@ -1,6 +1,6 @@
 //! The architectures: each has a section of its own, and a description holds exactly one.
 
-use super::{BackboneFacts, ExpertSpec, LatentShape, Mode, ModelSpec, PooledSpec};
+use super::{BackboneFacts, BackboneSizes, ExpertSpec, LatentShape, Mode, ModelSpec, PooledSpec};
 use crate::rules::Checked;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -52,11 +52,11 @@ pub trait Arch {
         latent: Option<LatentShape>,
     ) -> (Option<i64>, Option<LatentShape>);
 
-    /// Fills what is null, and drops the paths.
+    /// Fills what is null from the sizes in use and what the backbone says, and drops the paths.
     ///
     /// # Errors
     /// A value that contradicts the backbone; its key is relative to the model.
-    fn resolve(&mut self, backbone: &BackboneFacts) -> Checked;
+    fn resolve(&mut self, sizes: &BackboneSizes, backbone: &BackboneFacts) -> Checked;
 }
 
 /// Registers architectures: the key of the section, the variant and the struct.

@@ -157,8 +157,9 @@ impl Arch for ExpertSpec {
         (Some(action_dim.unwrap_or(1)), latent)
     }
 
-    fn resolve(&mut self, backbone: &BackboneFacts) -> Checked {
+    fn resolve(&mut self, sizes: &BackboneSizes, backbone: &BackboneFacts) -> Checked {
         self.smolvla_checkpoint = None;
+        self.num_expert_layers.get_or_insert(sizes.text.num_hidden_layers);
         if self.add_image_special_tokens && self.image_special_tokens.is_none() {
             self.image_special_tokens = Some(backbone.image_special_tokens.ok_or_else(|| {
                 Problem::new(

@@ -12,7 +12,7 @@
 
 mod record;
 
-pub use record::{ArtifactRecord, Provenance, is_artifact};
+pub use record::{ArtifactRecord, Provenance};
 
 use crate::VlaError;
 use crate::archs::VlaModel;

@@ -4,6 +4,7 @@ use crate::VlaError;
 use hlrp_config::{Hint, Problem};
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
+use hlrp_schema::plugin::ARTIFACT_FILES;
 use hlrp_schema::policy::from_version_1;
 use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// The file.
-pub(super) const FILE: &str = "artifact.json";
-/// Its name in version 1.
-const FILE_OF_VERSION_1: &str = "manifest.json";
+/// The file; older versions had another name for it.
+pub(super) const FILE: &str = ARTIFACT_FILES[0];
 /// The weights.
 pub(super) const WEIGHTS: &str = "model.safetensors";
 
@@ -52,13 +51,9 @@ pub struct Provenance {
     pub step: u64,
 }
 
-/// Whether a folder has the record of an artifact, of this version or an older one.
-pub fn is_artifact(dir: &Path) -> bool {
-    file_in(dir).is_some()
-}
-
+/// The record of the folder `dir`, of this version or an older one.
 fn file_in(dir: &Path) -> Option<PathBuf> {
-    [FILE, FILE_OF_VERSION_1].map(|name| dir.join(name)).into_iter().find(|path| path.is_file())
+    ARTIFACT_FILES.iter().map(|name| dir.join(name)).find(|path| path.is_file())
 }
 
 impl ArtifactRecord {

@@ -2,19 +2,17 @@
 
 use super::problem_at;
 use crate::archs::VlaModel;
-use crate::backbone::sizes;
+use crate::backbone::{facts as backbone_facts, sizes};
 use hlrp_config::Problem;
 use hlrp_nn::NnError;
 use hlrp_nn::hub::locate;
-use hlrp_nn::smolvlm::{SmolVlmFolder, TextLayout, TextTokenizer};
+use hlrp_nn::smolvlm::SmolVlmFolder;
+use hlrp_schema::PolicySpec;
 use hlrp_schema::is_hub_name;
-use hlrp_schema::policy::{BackboneFacts, BackboneSpec, ImageSpecialTokens, PolicySpec};
+use hlrp_schema::policy::{BackboneFacts, BackboneSpec};
 use std::path::{Path, PathBuf};
 
 const MODEL_NAME: &str = "policy.model.backbone.vlm_model_name";
-/// Tokens around an image in SmolVLM's vocabulary.
-const FAKE_TOKEN: &str = "<fake_token_around_image>";
-const GLOBAL_TOKEN: &str = "<global-img>";
 
 /// Looks for the backbone, if it has a folder.
 ///
@@ -65,25 +63,8 @@ pub(super) fn facts(policy: &PolicySpec, tokenizer_folder: &Path) -> anyhow::Res
     let backbone = &policy.model.backbone;
     let open = |path: PathBuf| SmolVlmFolder::open(&path).map_err(|error| problem_at(MODEL_NAME, &error));
     let whole = folder(backbone)?.map(open).transpose()?;
-    let tokenizer = TextTokenizer::from_folder(tokenizer_folder, ANY_LAYOUT)?;
-    let token = |name| tokenizer.token_id(name).ok();
-    let image_special_tokens = token(FAKE_TOKEN)
-        .zip(token(GLOBAL_TOKEN))
-        .map(|(fake_id, global_id)| ImageSpecialTokens { fake_id, global_id });
-    Ok(BackboneFacts {
-        sizes: whole.map(|folder| sizes(folder.config())),
-        num_tokens: tokenizer.vocab_size(),
-        image_special_tokens,
-    })
+    Ok(backbone_facts(whole.map(|folder| sizes(folder.config())), tokenizer_folder)?)
 }
-
-/// The vocabulary does not depend on the layout of batches.
-const ANY_LAYOUT: TextLayout = TextLayout {
-    padding: hlrp_nn::smolvlm::Padding::Longest,
-    padding_side: hlrp_nn::smolvlm::Side::Right,
-    truncation_side: hlrp_nn::smolvlm::Side::Left,
-    max_length: 1,
-};
 
 /// Reads the backbone's weights, or those of a whole LeRobot policy; without either the fresh ones stay.
 ///
