@@ -137,9 +137,9 @@ impl From<NnError> for Failure {
 impl From<LaqError> for Failure {
     fn from(error: LaqError) -> Self {
         match error {
-            LaqError::Checkpoint { ref path, .. } => Self::at(path, &error),
+            LaqError::Checkpoint { ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
             LaqError::Weights(error) => error.into(),
-            other => Self::value(other.to_string()),
+            other => Self::value(with_hint(&other)),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Teacher {
             return Err(Failure::value(format!("{text}\nhint: give what Teacher.codes returned")).into());
         }
         let device = self.device;
-        self.ask(py, move |teacher| Ok(teacher.vectors(&codes_BS.to_device(device)))).map(PyTensor)
+        self.ask(py, move |teacher| Ok(teacher.vectors(&codes_BS.to_device(device))?)).map(PyTensor)
     }
 
     /// `latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.

@@ -30,7 +30,18 @@ fn changes(stage: Stage) -> &'static [Change] {
 }
 
 /// Stage 1.
-const LAQ: &[Change] = &[];
+const LAQ: &[Change] = &[
+    Change::Moved("model.quant_dim", "model.quantizer.code_dim"),
+    Change::Moved("model.codebook_size", "model.quantizer.codebook_size"),
+    Change::Moved("model.code_seq_len", "model.quantizer.code_seq_len"),
+    Change::Moved("model.usage_decay", "model.quantizer.usage_decay"),
+    Change::Moved("model.collapse_perplexity", "model.quantizer.collapse_perplexity"),
+    Change::Moved("model.vq_discarding_threshold", "model.quantizer.nsvq.discarding_threshold"),
+    Change::Moved("model.codebook_replace_schedule", "model.quantizer.nsvq.refresh_schedule"),
+    Change::Moved("model.token_decoder", "model.decoders.token"),
+    Change::Moved("model.pixel_decoder", "model.decoders.pixel"),
+    Change::Moved("model.aux_decoder", "model.decoders.aux"),
+];
 
 /// Stage 2.
 const VLA: &[Change] = &[

@@ -164,14 +164,14 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
         "experiment.name=a/b",
         "logging.min_free_gb=-1",
         "model.dim=-8",
-        "model.codebook_size=1",
-        "model.code_seq_len=3",
+        "model.quantizer.codebook_size=1",
+        "model.quantizer.code_seq_len=3",
         "model.image_size=100",
         "model.attn_dropout=1.5",
-        "model.vq_discarding_threshold=2",
-        "model.codebook_replace_schedule=[[0,10]]",
-        "model.pixel_decoder.enabled=false",
-        "model.pixel_decoder.loss_weight=-1",
+        "model.quantizer.nsvq.discarding_threshold=2",
+        "model.quantizer.nsvq.refresh_schedule=[[0,10]]",
+        "model.decoders.pixel.enabled=false",
+        "model.decoders.pixel.loss_weight=-1",
         "training.max_steps=0",
         "training.optimizer.lr=0",
         "training.optimizer.betas=[0.9,1.0]",
@@ -190,7 +190,7 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
         assert_eq!(kind, ProblemKind::Value, "{text}");
         assert!(text.contains(key) && text.contains("hint: "), "{word}: {text}");
         // What two keys make impossible together is laid to one of them, which the word need not have set.
-        let alone = !matches!(key, "model.pixel_decoder.enabled");
+        let alone = !matches!(key, "model.decoders.pixel.enabled");
         assert!(!alone || text.contains(&format!("(command line: {word})")), "{word}: {text}");
     }
 }

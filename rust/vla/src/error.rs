@@ -68,7 +68,7 @@ impl Hint for VlaError {
             Self::FreezesNothing { example, .. } => Some(format!("parameters are named like `{example}`")),
             Self::Nn(error) => error.hint(),
             Self::Track(error) => error.hint(),
-            Self::Laq(_) => None,
+            Self::Laq(error) => error.hint(),
             Self::Torch(error) => error.hint(),
         }
     }

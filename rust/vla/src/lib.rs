@@ -10,6 +10,7 @@
 #![allow(non_snake_case)] // shape suffixes
 
 use hlrp_config::{HintOf, hint_of};
+use std::error::Error;
 
 pub mod archs;
 mod artifact;
@@ -44,10 +45,8 @@ pub use task::VlaTask;
 pub use teacher::{Teacher, TeacherInit, resize_frames};
 
 /// The error types of this crate and below whose hints a program prints.
-pub const HINTS: &[HintOf] = &[
-    hint_of::<hlrp_config::Problem>,
-    hint_of::<hlrp_track::TrackError>,
-    hint_of::<hlrp_torch::TorchError>,
-    hint_of::<hlrp_nn::NnError>,
-    hint_of::<VlaError>,
-];
+pub const HINTS: &[HintOf] = &[hint_of::<VlaError>, below];
+
+fn below(error: &(dyn Error + 'static)) -> Option<String> {
+    hlrp_laq::HINTS.iter().find_map(|hint| hint(error))
+}

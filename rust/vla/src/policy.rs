@@ -25,7 +25,7 @@ pub(crate) struct Policy {
 pub(crate) struct LabelledBatch {
     pub(crate) observation: Observation,
     pub(crate) targets: Targets,
-    /// `int64 [B,S]` the teacher's codes.
+    /// `int64 [B,S]` the teacher's codes, where it has codes.
     pub(crate) codes_BS: Option<Tensor>,
 }
 
@@ -38,7 +38,7 @@ impl Policy {
         if mode.with_latents() {
             let codes = self.codes(batch, indices.image)?;
             targets.latent = Some(codes.0);
-            codes_BS = Some(codes.1);
+            codes_BS = codes.1;
         }
         if mode.with_actions() {
             let mut target = self.processor.actions(batch)?;
@@ -50,8 +50,8 @@ impl Policy {
         Ok(LabelledBatch { observation: self.processor.observe(batch, indices)?, targets, codes_BS })
     }
 
-    /// The teacher's labels for the frame pair whose first frame has index `first`: targets and codes.
-    pub(crate) fn codes(&self, batch: &DeviceBatch, first: i64) -> Result<(LatentTarget, Tensor), VlaError> {
+    /// The teacher's labels for the frame pair whose first frame has index `first`: targets, and codes where the teacher has them.
+    pub(crate) fn codes(&self, batch: &DeviceBatch, first: i64) -> Result<(LatentTarget, Option<Tensor>), VlaError> {
         let teacher = self
             .teacher
             .as_ref()
@@ -60,8 +60,8 @@ impl Policy {
         let stream = batch.images.get(role).ok_or_else(|| {
             VlaError::input(format!("camera `{role}`"), "the batch lacks it", "map a camera of every source to it")
         })?;
-        let codes_BS = teacher.codes(&stream.pixels_BTCHW.narrow(1, first, 2))?;
+        let latent = teacher.targets(&stream.pixels_BTCHW.narrow(1, first, 2))?;
         let is_valid_B = stream.is_real_BT.narrow(1, first, 2).all_dim(1, false);
-        Ok((LatentTarget { codes_BSD: teacher.vectors(&codes_BS), is_valid_B }, codes_BS))
+        Ok((LatentTarget { codes_BSD: latent.vectors_BSQ, is_valid_B }, latent.ids_BS))
     }
 }

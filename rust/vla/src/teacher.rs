@@ -2,15 +2,13 @@
 //!
 //! Its sizes and its pair spacing come from its checkpoint; a description of a policy or a data request that contradicts them is an error.
 //!
-//! What a policy learns are code vectors *standardised over the codebook*: each dimension minus its mean over all codes, divided by its
-//! std. The rows of a trained codebook differ by far less than their common mean, so that a flow that starts at unit noise could not tell
-//! them apart. The scaling follows from the teacher's weights alone.
+//! What a policy learns are its standardised vectors: [`LaqInference::targets`].
 //!
 //! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels, S code slots, D dimensions of a code vector.
 
 use crate::observation::LatentTarget;
 use crate::{HINTS, VlaError};
-use hlrp_laq::{LaqInference, Parts};
+use hlrp_laq::{LaqInference, Latent, Parts};
 use hlrp_schema::policy::TeacherIdentity;
 use hlrp_torch::Autocast;
 use hlrp_track::console::message_and_hints;
@@ -21,9 +19,6 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 /// Weight files of a checkpoint; the first that it has is the one in use.
 const WEIGHT_FILES: [&str; 2] = ["ema.safetensors", "model.safetensors"];
-
-/// Keeps a dimension finite in which all codes are equal.
-const MIN_STD: f64 = 1e-6;
 
 /// Which weights a teacher has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +36,6 @@ pub enum TeacherInit {
 pub struct Teacher {
     model: LaqInference,
     identity: TeacherIdentity,
-    /// `float32 [K,D]` standardised code vectors.
-    codebook_KD: Tensor,
     device: Device,
 }
 
@@ -75,13 +68,11 @@ impl Teacher {
             sha256: sha256.ok_or_else(|| refuse("its manifest lists no weights".to_owned()))?,
             codebook_size: dims.codebook_size,
             code_seq_len: dims.code_seq_len,
-            code_dim: dims.quant_dim,
+            code_dim: dims.code_dim,
             image_size: dims.image_size,
             pair: model.description().pair.clone(),
         };
-        let codes_K1 = Tensor::arange(identity.codebook_size, (Kind::Int64, device)).unsqueeze(1);
-        let codebook_KD = standardised(&model.code_vectors(&codes_K1).squeeze_dim(1));
-        Ok(Self { model, identity, codebook_KD, device })
+        Ok(Self { model, identity, device })
     }
 
     /// Which latent action model labels.
@@ -97,8 +88,17 @@ impl Teacher {
     /// # Errors
     /// Frames that are not pairs.
     pub fn label(&self, frames_BTCHW: &Tensor, is_real_BT: &Tensor) -> Result<LatentTarget, VlaError> {
-        let codes_BSD = self.vectors(&self.codes(frames_BTCHW)?);
+        let codes_BSD = self.targets(frames_BTCHW)?.vectors_BSQ;
         Ok(LatentTarget { codes_BSD, is_valid_B: is_real_BT.all_dim(1, false) })
+    }
+
+    /// Standardised vectors `[B,S,D]` of such frame pairs, and their codes where the teacher has codes.
+    ///
+    /// # Errors
+    /// Frames that are not pairs.
+    pub fn targets(&self, frames_BTCHW: &Tensor) -> Result<Latent, VlaError> {
+        let _float32 = Autocast::disable(self.device)?;
+        Ok(self.model.targets(&resize_frames(frames_BTCHW, self.identity.image_size))?)
     }
 
     /// Codes `int64 [B,S]` of such frame pairs.
@@ -110,14 +110,20 @@ impl Teacher {
         Ok(self.model.codes(&resize_frames(frames_BTCHW, self.identity.image_size))?)
     }
 
-    /// Every standardised code vector, `float32 [K,D]`.
-    pub fn codebook(&self) -> Tensor {
-        self.codebook_KD.shallow_clone()
+    /// Standardised code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
+    ///
+    /// # Errors
+    /// A teacher without codes.
+    pub fn vectors(&self, codes_BS: &Tensor) -> Result<Tensor, VlaError> {
+        Ok(self.model.target_vectors(codes_BS)?)
     }
 
-    /// Standardised code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
-    pub fn vectors(&self, codes_BS: &Tensor) -> Tensor {
-        Tensor::embedding(&self.codebook_KD, codes_BS, -1, false, false)
+    /// The codes `int64 [B,S]` whose vectors are nearest to predicted ones `[B,S,D]`.
+    ///
+    /// # Errors
+    /// A teacher without codes.
+    pub fn nearest(&self, latents_BSD: &Tensor) -> Result<Tensor, VlaError> {
+        Ok(self.model.nearest_codes(latents_BSD)?)
     }
 }
 
@@ -131,13 +137,6 @@ fn unreadable(path: &Path, error: &anyhow::Error) -> VlaError {
     let own_hint = hints.first().filter(|_| is_damaged);
     let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&problem);
     VlaError::file(path, problem, own_hint.map_or(HINT, String::as_str))
-}
-
-/// Rows `[K,D]` with mean 0 and std 1 in every column.
-fn standardised(codebook_KD: &Tensor) -> Tensor {
-    let mean_1D = codebook_KD.mean_dim([0].as_slice(), true, Kind::Float);
-    let std_1D = codebook_KD.std_dim([0].as_slice(), false, true).clamp_min(MIN_STD);
-    (codebook_KD - mean_1D) / std_1D
 }
 
 /// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`, as the data loader does it.

@@ -10,6 +10,7 @@ use crate::flow::TorchNoise;
 use crate::observation::Prediction;
 use crate::policy::{LabelledBatch, Policy};
 use crate::processor::TimeIndices;
+use anyhow::Context;
 use code_accuracy::CodeAccuracy;
 use errors::Errors;
 use hlrp_nn::Pass;
@@ -57,10 +58,12 @@ pub(crate) fn run(
     batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
     context: &ValidationContext<'_>,
 ) -> anyhow::Result<Validation> {
-    hlrp_torch::rng::seed(policy.model.store().device(), SEED)?;
+    let device = policy.model.store().device();
+    hlrp_torch::rng::seed(device, SEED)?;
     let mut sums = Sums::default();
     let (mut latents, mut actions) = (Errors::default(), Errors::default());
-    let mut accuracy = policy.teacher.as_ref().map(|teacher| CodeAccuracy::new(teacher.codebook()));
+    let num_codes = policy.teacher.as_ref().map(|teacher| teacher.identity().codebook_size);
+    let mut accuracy = num_codes.map(|num_codes| CodeAccuracy::new(num_codes, device));
     let mut drawn = EvenSamples::new(options.num_fixed_samples);
     for batch in batches {
         let batch = batch?;
@@ -68,13 +71,14 @@ pub(crate) fn run(
         add_losses(&mut sums, policy, &labelled, batch.meta.len())?;
         let predicted = predict(policy, &labelled, options.num_flow_samples)?;
         let mut codes_BS = None;
-        if let (Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
-            (&mut accuracy, &predicted.latents_BSD, &labelled.targets.latent, &labelled.codes_BS)
+        if let (Some(teacher), Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
+            (&policy.teacher, &mut accuracy, &predicted.latents_BSD, &labelled.targets.latent, &labelled.codes_BS)
         {
             let (repeated, repeated_BS) = policy.codes(&batch, indices.image - 1)?;
+            let repeated_BS = repeated_BS.context("a teacher that has codes for one pair has codes for all")?;
             let is_valid_BS = target.is_valid_B.unsqueeze(1).expand([-1, true_BS.size()[1]], false);
             latents.add(predicted_BSD, &repeated.codes_BSD, &target.codes_BSD, &is_valid_BS);
-            let predicted_BS = accuracy.nearest(predicted_BSD);
+            let predicted_BS = teacher.nearest(predicted_BSD)?;
             accuracy.add(&predicted_BS, &repeated_BS, true_BS);
             codes_BS = Some(predicted_BS);
         }

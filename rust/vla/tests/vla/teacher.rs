@@ -21,10 +21,10 @@ fn labels_with_the_codebook_rows_of_its_checkpoint() {
     let labels = teacher.label(&pairs, &is_real_BT).unwrap();
     // scaled to mean 0 and std 1 over the codebook.
     let num_codes = laq.dims().codebook_size;
-    let codebook = laq.code_vectors(&Tensor::arange(num_codes, (Kind::Int64, Device::Cpu)).unsqueeze(1));
+    let codebook = laq.code_vectors(&Tensor::arange(num_codes, (Kind::Int64, Device::Cpu)).unsqueeze(1)).unwrap();
     let (mean, std) =
         (codebook.mean_dim([0].as_slice(), true, Kind::Float), codebook.std_dim([0].as_slice(), false, true));
-    let expected_BSD = (laq.code_vectors(&laq.codes(&pairs).unwrap()) - mean) / std;
+    let expected_BSD = (laq.code_vectors(&laq.codes(&pairs).unwrap()).unwrap() - mean) / std;
     assert!(distance(&labels.codes_BSD, &expected_BSD) < 1e-5);
     assert_eq!(Vec::<bool>::try_from(&labels.is_valid_B).unwrap(), [true, false, false, true]);
 

@@ -1,12 +1,12 @@
 //! Refresh of codes that training does not use.
 
-use crate::Draws;
+use crate::draws::Draws;
 use tch::{IndexOp, Kind, Tensor, no_grad};
 
-/// Spread of a rewritten code around the code that it copies.
-const DONOR_SPREAD: f64 = 0.02;
-/// Spread added to the whole codebook when no code was used.
-const RESTART_SPREAD: f64 = 1e-12;
+/// Std of a rewritten code around the code that it copies.
+const DONOR_STD: f64 = 0.02;
+/// Std of the noise added to the whole codebook when no code was used.
+const RESTART_STD: f64 = 1e-12;
 
 /// When to refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,13 @@ pub struct Refresh {
     pub cutoff: f64,
 }
 
-/// Count below which a code is under-used: a share of the mean count. A scalar tensor on the device.
-pub(crate) fn cutoff(window_K: &Tensor, discarding_threshold: f64) -> Tensor {
+/// Count below which a code is under-used: a fraction of the mean count. A scalar tensor on the device.
+pub(super) fn cutoff(window_K: &Tensor, discarding_threshold: f64) -> Tensor {
     window_K.sum(Kind::Float) * (discarding_threshold / window_K.size()[0] as f64)
 }
 
 /// Whether each code counts as under-used, `bool [K]`. With an empty window all do.
-pub(crate) fn is_unused(window_K: &Tensor, discarding_threshold: f64) -> Tensor {
+pub(super) fn is_unused(window_K: &Tensor, discarding_threshold: f64) -> Tensor {
     let below = window_K.to_kind(Kind::Float).lt_tensor(&cutoff(window_K, discarding_threshold));
     below.logical_or(&window_K.sum(Kind::Int64).eq(0))
 }
@@ -73,7 +73,7 @@ pub(super) fn rewrite_unused(
     no_grad(|| {
         let mut codebook_KQ = codebook_KQ.shallow_clone();
         if num_used == 0 {
-            let noise_KQ = draws.normal(&codebook_KQ.size(), device) * RESTART_SPREAD;
+            let noise_KQ = draws.normal(&codebook_KQ.size(), device) * RESTART_STD;
             let _ = codebook_KQ.g_add_(&noise_KQ);
         } else if num_unused > 0 {
             let mut donors = refresh.used.shallow_clone();
@@ -82,7 +82,7 @@ pub(super) fn rewrite_unused(
                 donors = donors.index_select(0, &draws.permutation(donors.size()[0], device));
             }
             let donors_RQ = codebook_KQ.index_select(0, &donors.i(..num_unused));
-            let rewritten_RQ = donors_RQ + draws.normal(&[num_unused, width], device) * DONOR_SPREAD;
+            let rewritten_RQ = donors_RQ + draws.normal(&[num_unused, width], device) * DONOR_STD;
             let _ = codebook_KQ.index_copy_(0, &refresh.unused, &rewritten_RQ);
         }
     });

@@ -3,7 +3,7 @@
 use hlrp_nn::Scope;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Counts of assignments, on the device, part of every checkpoint. Only training adds to them.
+/// Counts of assignments, on the device, saved in every checkpoint. Only training adds to them.
 pub struct CodeUsage {
     /// `int64 [K]` assignments since the last refresh.
     window_K: Tensor,
@@ -13,7 +13,8 @@ pub struct CodeUsage {
 }
 
 impl CodeUsage {
-    pub(crate) fn new(scope: &Scope<'_>, num_codes: i64, decay: f64) -> Self {
+    /// Counts of `num_codes` codes in `scope`; `decay` is the fraction of the old average per step in the running frequencies.
+    pub(super) fn new(scope: &Scope<'_>, num_codes: i64, decay: f64) -> Self {
         let zeros = |kind| Tensor::zeros([num_codes], (kind, Device::Cpu));
         Self {
             window_K: scope.buffer("codebooks_used", &zeros(Kind::Int64)),
@@ -27,9 +28,9 @@ impl CodeUsage {
         no_grad(|| {
             let mut window_K = self.window_K.shallow_clone();
             let _ = window_K.g_add_(counts_K);
-            let share_K = counts_K.to_kind(Kind::Float) / counts_K.sum(Kind::Float);
+            let fraction_K = counts_K.to_kind(Kind::Float) / counts_K.sum(Kind::Float);
             let mut recent_K = self.recent_K.shallow_clone();
-            let _ = recent_K.g_mul_scalar_(self.decay).g_add_(&(share_K * (1.0 - self.decay)));
+            let _ = recent_K.g_mul_scalar_(self.decay).g_add_(&(fraction_K * (1.0 - self.decay)));
         });
     }
 
@@ -43,20 +44,20 @@ impl CodeUsage {
         &self.recent_K
     }
 
-    pub(crate) fn start_window(&mut self) {
+    pub(super) fn start_window(&mut self) {
         let _ = no_grad(|| self.window_K.shallow_clone().zero_());
     }
 }
 
 /// `int64 [K]`: how often each code occurs in `ids`.
-pub(crate) fn count_codes(ids: &Tensor, num_codes: i64) -> Tensor {
+pub(super) fn count_codes(ids: &Tensor, num_codes: i64) -> Tensor {
     let codes_K = Tensor::arange(num_codes, (Kind::Int64, ids.device()));
     ids.reshape([-1, 1]).eq_tensor(&codes_K).sum_dim_intlist([0].as_slice(), false, Kind::Int64)
 }
 
 /// exp of the entropy of the frequencies that `counts_K` (any kind, not all zero) gives: 1 to K.
 pub fn perplexity(counts_K: &Tensor) -> Tensor {
-    const MIN_SHARE: f64 = 1e-12;
-    let share_K = counts_K.to_kind(Kind::Float) / counts_K.sum(Kind::Float);
-    (-(&share_K * (&share_K + MIN_SHARE).log()).sum(Kind::Float)).exp()
+    const MIN_FRACTION: f64 = 1e-12;
+    let fraction_K = counts_K.to_kind(Kind::Float) / counts_K.sum(Kind::Float);
+    (-(&fraction_K * (&fraction_K + MIN_FRACTION).log()).sum(Kind::Float)).exp()
 }
