@@ -1,8 +1,8 @@
 //! The classes `Dataset` and `BatchStream`.
 
-use crate::compute::compute;
+use crate::batch;
 use crate::failure::Failure;
-use crate::{batch, description};
+use crate::wall::{self, compute};
 use hlrp_config::{Check, with_hint};
 use hlrp_data::{FrameSize, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader};
 use hlrp_schema::DataConfig;
@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Opened datasets. Loaders over it share its indices and caches.
+/// Opened LeRobot v3 datasets. Loaders over it share its indices and caches.
 ///
 /// Opens the section `data` of a configuration (`sources`, `request`, `loader`, `cache`), as a mapping or JSON text, every key given.
 ///
-/// `image_size` is the height and width in pixels that frames are resized to.
+/// `image_size` is the height and width in pixels that frames are brought to.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Dataset {
     mixture: Arc<Mixture>,
@@ -60,7 +60,7 @@ impl Batches {
 impl Dataset {
     #[new]
     fn new(py: Python<'_>, config: &Bound<'_, PyAny>, image_size: (usize, usize)) -> PyResult<Self> {
-        let config: DataConfig = description::read("data", config)?;
+        let config: DataConfig = wall::read("data", config)?;
         config.check().map_err(|problem| Failure::value(with_hint(&problem.inside("data"))))?;
         let size = FrameSize { height: image_size.0, width: image_size.1 };
         compute(py, move || {
@@ -72,7 +72,7 @@ impl Dataset {
     /// The configuration.
     #[getter]
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        description::write(py, &self.config)
+        wall::write(py, &self.config)
     }
 
     /// Camera roles that every source has.
@@ -109,8 +109,10 @@ impl Dataset {
         world_size: u64,
         position: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BatchStream> {
-        let position =
-            position.map(|position| description::read("position", position)).transpose()?.unwrap_or_default();
+        let position = position
+            .map(|position| wall::typed("position", wall::value("position", position)?))
+            .transpose()?
+            .unwrap_or_default();
         let mixture = Arc::clone(&self.mixture);
         let shard = Shard { rank, world: world_size };
         let loader = compute(py, move || Ok(Loader::train(&mixture, seed, shard, position)?))?;
@@ -168,11 +170,11 @@ impl BatchStream {
         self.num_batches
     }
 
-    /// Position after the last batch that was taken; `None` for a validation pass.
+    /// Behind the last batch that was taken; `None` for a validation pass.
     #[getter]
     fn position<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let position = self.ask(py, |batches| Ok(batches.position()))?;
-        position.map(|position| description::write(py, &position)).transpose()
+        position.map(|position| wall::write(py, &position)).transpose()
     }
 
     /// `num_samples`, `num_bad_samples`, `bytes_in_flight`, `max_bytes_in_flight`, and in seconds `worker_busy_s`, `worker_idle_s`,

@@ -2,20 +2,21 @@
 //!
 //! Shape suffixes: B samples, P prefix tokens, N tokens of an image, L language tokens, D width of the text model.
 
-use super::{ExpertConfig, ImageSpecialTokens};
-use crate::{CameraImages, Observation, VlaError, masks};
+use crate::observation::{CameraImages, Observation};
+use crate::{VlaError, masks};
 use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Linear, Pass};
+use hlrp_schema::policy::{ExpertSpec, ImageSpecialTokens, ModelSpec};
 use tch::{Device, Kind, Tensor};
 
-/// Colour value of an absent camera.
+/// Pixel value of an absent camera.
 const EMPTY_PIXEL: f64 = -1.0;
 
 /// The prefix of a batch.
 pub(crate) struct Prefix {
-    /// `[B,·,D]` tokens of images and instruction: they see each other and nothing behind them.
+    /// `[B,·,D]` tokens of images and instruction: they see each other and nothing after them.
     seen_BND: Tensor,
-    /// `[B,·,D]` tokens behind them: the state and padding.
+    /// `[B,·,D]` tokens after them: the state and padding.
     state_BND: Tensor,
     /// `bool [B,P]`.
     pub(crate) is_valid_BP: Tensor,
@@ -49,7 +50,8 @@ impl Prefix {
 
 /// Embeds observations.
 pub(crate) struct PrefixEmbedder<'a> {
-    pub(crate) config: &'a ExpertConfig,
+    pub(crate) spec: &'a ModelSpec,
+    pub(crate) own: &'a ExpertSpec,
     pub(crate) vlm: &'a SmolVlm,
     pub(crate) state_proj: &'a Linear,
 }
@@ -64,14 +66,14 @@ impl PrefixEmbedder<'_> {
     /// The prefix of `observation`.
     ///
     /// # Errors
-    /// Cameras, images or states that do not fit the configuration.
+    /// States that do not fit the description, or a prefix that is too long. The cameras are checked already.
     pub(crate) fn embed(&self, observation: &Observation, pass: &Pass<'_>) -> Result<Prefix, VlaError> {
         let ids_BL = &observation.language.ids_BL;
         let (num_samples, device) = (ids_BL.size()[0], ids_BL.device());
-        let scale = (self.config.backbone.text.hidden_size as f64).sqrt();
+        let scale = (self.spec.backbone.sizes()?.text.hidden_size as f64).sqrt();
 
         let mut parts = Vec::new();
-        for (index, images) in self.complete(observation, num_samples, device)?.into_iter().enumerate() {
+        for (index, images) in self.complete(observation, num_samples, device).into_iter().enumerate() {
             pass.record(|| format!("image{index}"), &images.pixels_BCHW);
             pass.record(|| format!("image{index}.mask"), &images.is_real_B);
             let tokens_BND = self.vlm.embed_images(&images.pixels_BCHW, &Pass { trace: None, ..*pass }) * scale;
@@ -98,9 +100,9 @@ impl PrefixEmbedder<'_> {
         Ok(prefix)
     }
 
-    /// Adds an image, between its special tokens if there are any. Those count as real even around an absent image.
+    /// Adds an image, between its special tokens if there are any; those are valid even around an absent image.
     fn push_image(&self, parts: &mut Vec<Part>, image: Part, num_samples: i64, device: Device) {
-        let Some(ImageSpecialTokens { fake_id, global_id }) = self.config.image_special_tokens else {
+        let Some(ImageSpecialTokens { fake_id, global_id }) = self.own.image_special_tokens else {
             parts.push(image);
             return;
         };
@@ -113,66 +115,32 @@ impl PrefixEmbedder<'_> {
         parts.extend([special(&[fake_id, global_id]), image, special(&[fake_id])]);
     }
 
-    /// The cameras that are there, then a dark picture for each of the others.
-    fn complete(
-        &self,
-        observation: &Observation,
-        num_samples: i64,
-        device: Device,
-    ) -> Result<Vec<CameraImages>, VlaError> {
-        let [height, width] = self.config.image_size;
-        let expected = [num_samples, 3, height, width];
-        if observation.cameras.len() != self.config.cameras.len() {
-            let problem =
-                format!("{} cameras where the model has {}", observation.cameras.len(), self.config.cameras.len());
-            return Err(VlaError::input(
-                "observation",
-                problem,
-                format!("give one entry for each of {:?}", self.config.cameras),
-            ));
-        }
-        let by_role = || self.config.cameras.iter().zip(&observation.cameras);
-        let absent: Vec<&String> = by_role().filter(|(_, images)| images.is_none()).map(|(role, _)| role).collect();
-        if absent.len() > self.config.num_empty_cameras {
-            let problem = format!("the data lacks {absent:?}, {} may be lacking", self.config.num_empty_cameras);
-            let hint = "map a camera of every source to each role of model.cameras, or raise model.num_empty_cameras";
-            return Err(VlaError::input("cameras", problem, hint));
-        }
-        let mut complete = Vec::new();
-        for (role, images) in by_role() {
-            let Some(images) = images else { continue };
-            let size = images.pixels_BCHW.size();
-            if size != expected {
-                let problem = format!("pictures of shape {size:?} where {expected:?} is needed");
-                return Err(VlaError::input(format!("camera `{role}`"), problem, "prepare them for model.image_size"));
-            }
-            complete.push(CameraImages {
-                pixels_BCHW: images.pixels_BCHW.shallow_clone(),
-                is_real_B: images.is_real_B.shallow_clone(),
-            });
-        }
-        complete.extend(absent.iter().map(|_| CameraImages {
-            pixels_BCHW: Tensor::full(expected, EMPTY_PIXEL, (Kind::Float, device)),
+    /// The images of the cameras that are present, then a dark image for each of the others.
+    fn complete(&self, observation: &Observation, num_samples: i64, device: Device) -> Vec<CameraImages> {
+        let [height, width] = self.spec.image_size();
+        let present = observation.cameras.iter().flatten().map(CameraImages::shallow_clone);
+        let absent = observation.cameras.iter().filter(|images| images.is_none()).map(|_| CameraImages {
+            pixels_BCHW: Tensor::full([num_samples, 3, height, width], EMPTY_PIXEL, (Kind::Float, device)),
             is_real_B: Tensor::zeros([num_samples], (Kind::Bool, device)),
-        }));
-        Ok(complete)
+        });
+        present.chain(absent).collect()
     }
 
     fn padded_state(&self, observation: &Observation, num_samples: i64, device: Device) -> Result<Tensor, VlaError> {
-        let max_dim = self.config.max_state_dim;
+        let max_dim = self.own.max_state_dim;
         let Some(state_BN) = &observation.state_BN else {
             return Ok(Tensor::zeros([num_samples, max_dim], (Kind::Float, device)));
         };
         let size = state_BN.size();
         if size.len() != 2 || size[0] != num_samples || size[1] > max_dim {
             let problem = format!("shape {size:?} where [{num_samples}, at most {max_dim}] is needed");
-            return Err(VlaError::input("state", problem, "raise model.state.max_dim"));
+            return Err(VlaError::input("state", problem, "raise policy.model.arch.expert.max_state_dim"));
         }
         Ok(pad_last(state_BN, max_dim))
     }
 
     fn pad(&self, prefix: Prefix) -> Result<Prefix, VlaError> {
-        let Some(target) = self.config.prefix_length else { return Ok(prefix) };
+        let Some(target) = self.own.prefix_length else { return Ok(prefix) };
         let length = prefix.is_valid_BP.size()[1];
         if length > target {
             let problem = format!("{length} tokens of images, instruction and state exceed the fixed length {target}");
@@ -187,7 +155,7 @@ impl PrefixEmbedder<'_> {
     }
 }
 
-/// Zeros behind the last dimension until it has `length` entries.
+/// Pads the last dimension with zeros to `length` entries.
 pub(crate) fn pad_last(x: &Tensor, length: i64) -> Tensor {
     let present = x.size().last().copied().unwrap_or(0);
     x.constant_pad_nd([0, length - present])

@@ -1,8 +1,8 @@
-//! Pictures of a validation.
+//! Images of a validation.
 
 use super::Compared;
-use crate::VlaTask;
-use crate::task::Moments;
+use crate::policy::Policy;
+use crate::processor::TimeIndices;
 use hlrp_track::plot::{GridImage, ImageGrid, PanelGrid, PanelLine, render_grid, render_panels};
 use hlrp_track::sinks::NamedImage;
 use hlrp_train::DeviceBatch;
@@ -13,51 +13,51 @@ const SAMPLES: &str = "samples";
 /// Image with predicted action chunks over the true ones.
 const CHUNKS: &str = "chunks";
 
-/// Letters of an instruction on one line.
+/// Characters of an instruction on one line.
 const LINE_LENGTH: usize = 34;
 /// Columns of a grid of charts at most.
 const MAX_DIMS: usize = 8;
 
-/// One sample with what the policy made of it, on the CPU.
-pub(super) struct PicturedSample {
+/// One sample and the policy's prediction, on the CPU.
+pub(super) struct SampleImage {
     label: String,
     prediction: String,
-    pictures: Vec<(&'static str, Picture)>,
+    frames: Vec<(&'static str, Frame)>,
     chunk: Option<Chunk>,
 }
 
-/// An RGB picture.
-struct Picture {
+/// An RGB frame.
+struct Frame {
     width: u32,
     height: u32,
     rgb_HWC: Vec<u8>,
 }
 
-/// Actions at the robot's scale, by number and step.
+/// Actions at the robot's scale, by dimension and step.
 struct Chunk {
     truth: Vec<Vec<f64>>,
     predicted: Vec<Vec<f64>>,
     repeated: Vec<Vec<f64>>,
 }
 
-impl PicturedSample {
+impl SampleImage {
     /// Copies sample `index` of a batch.
     pub(super) fn new(
-        task: &VlaTask,
-        moments: Moments,
+        policy: &Policy,
+        indices: TimeIndices,
         batch: &DeviceBatch,
         compared: &Compared,
         index: usize,
     ) -> anyhow::Result<Self> {
         let sample = i64::try_from(index)?;
         let meta = &batch.meta[index];
-        let mut pictures = Vec::new();
-        let shown = task.processor.config().cameras.iter().find_map(|role| batch.images.get(role));
+        let mut frames = Vec::new();
+        let shown = policy.processor.cameras().iter().find_map(|role| batch.images.get(role));
         if let Some(stream) = shown {
             let frames_TCHW = stream.pixels_BTCHW.select(0, sample);
-            pictures.push(("frame t", Picture::new(&frames_TCHW.select(0, moments.image))?));
-            if frames_TCHW.size()[0] > moments.image + 1 {
-                pictures.push(("frame t+k", Picture::new(&frames_TCHW.select(0, moments.image + 1))?));
+            frames.push(("frame t", Frame::new(&frames_TCHW.select(0, indices.image))?));
+            if frames_TCHW.size()[0] > indices.image + 1 {
+                frames.push(("frame t+k", Frame::new(&frames_TCHW.select(0, indices.image + 1))?));
             }
         }
         let mut prediction = Vec::new();
@@ -66,11 +66,11 @@ impl PicturedSample {
             let codes = Vec::<i64>::try_from(codes_BS.select(0, sample).to_device(Device::Cpu))?;
             Ok(Some(codes.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")))
         };
-        if let (Some(truth), Some(predicted)) = (codes(&compared.lesson.codes_BS)?, codes(&compared.codes_BS)?) {
+        if let (Some(truth), Some(predicted)) = (codes(&compared.labelled.codes_BS)?, codes(&compared.codes_BS)?) {
             prediction.push(format!("teacher's codes {truth}"));
             prediction.push(format!("predicted codes {predicted}"));
         }
-        let chunk = Chunk::new(task, moments, batch, compared, sample)?;
+        let chunk = Chunk::new(policy, indices, batch, compared, sample)?;
         if let Some(chunk) = &chunk {
             prediction.push(format!("first action {}", numbers(&chunk.truth)));
             prediction.push(format!("predicted {}", numbers(&chunk.predicted)));
@@ -79,13 +79,13 @@ impl PicturedSample {
         Ok(Self {
             label: format!("{instruction}\nep {} frame {}", meta.episode, meta.frame),
             prediction: prediction.join("\n"),
-            pictures,
+            frames,
             chunk,
         })
     }
 }
 
-impl Picture {
+impl Frame {
     /// From `uint8 [3,H,W]`.
     fn new(pixels_CHW: &Tensor) -> anyhow::Result<Self> {
         let size = pixels_CHW.size();
@@ -97,14 +97,14 @@ impl Picture {
 
 impl Chunk {
     fn new(
-        task: &VlaTask,
-        moments: Moments,
+        policy: &Policy,
+        indices: TimeIndices,
         batch: &DeviceBatch,
         compared: &Compared,
         sample: i64,
     ) -> anyhow::Result<Option<Self>> {
         let (Some(predicted_BTA), Some(target), Some(stream)) =
-            (&compared.predicted.actions_BTA, &compared.lesson.targets.action, &batch.action)
+            (&compared.predicted.actions_BTA, &compared.labelled.targets.action, &batch.action)
         else {
             return Ok(None);
         };
@@ -112,10 +112,10 @@ impl Chunk {
         let num_steps = is_pad_T.size()[0];
         let of_sample = |x_BTA: &Tensor| x_BTA.select(0, sample);
         let actions_TA = of_sample(&stream.values_BTN);
-        // Steps behind the end of the episode have no truth.
-        let truth_TA = actions_TA.narrow(0, moments.action, num_steps).masked_fill(&is_pad_T.unsqueeze(1), f64::NAN);
-        let last_1A = actions_TA.narrow(0, moments.action - 1, 1);
-        let predicted_TA = of_sample(&task.processor.unnormalize_actions(predicted_BTA)?);
+        // Steps after the end of the episode have no truth.
+        let truth_TA = actions_TA.narrow(0, indices.action, num_steps).masked_fill(&is_pad_T.unsqueeze(1), f64::NAN);
+        let last_1A = actions_TA.narrow(0, indices.action - 1, 1);
+        let predicted_TA = of_sample(&policy.processor.unnormalize_actions(predicted_BTA)?);
         Ok(Some(Self {
             truth: columns(&truth_TA)?,
             predicted: columns(&predicted_TA)?,
@@ -125,25 +125,22 @@ impl Chunk {
 }
 
 /// Draws [`SAMPLES`] and [`CHUNKS`] of the validation after `step`.
-pub(super) fn draw(step: u64, samples: &[PicturedSample]) -> anyhow::Result<Vec<NamedImage>> {
+pub(super) fn draw(step: u64, samples: &[SampleImage]) -> anyhow::Result<Vec<NamedImage>> {
     Ok([draw_samples(step, samples)?, draw_chunks(step, samples)?].into_iter().flatten().collect())
 }
 
-fn draw_samples(step: u64, samples: &[PicturedSample]) -> anyhow::Result<Option<NamedImage>> {
-    let Some(first) = samples.first().filter(|sample| !sample.pictures.is_empty()) else { return Ok(None) };
+fn draw_samples(step: u64, samples: &[SampleImage]) -> anyhow::Result<Option<NamedImage>> {
+    let Some(first) = samples.first().filter(|sample| !sample.frames.is_empty()) else { return Ok(None) };
     let grid = ImageGrid {
         title: format!("Predictions after step {step}"),
-        column_titles: first.pictures.iter().map(|(title, _)| (*title).to_owned()).collect(),
+        column_titles: first.frames.iter().map(|(title, _)| (*title).to_owned()).collect(),
         row_labels: samples.iter().map(|sample| format!("{}\n{}", sample.label, sample.prediction)).collect(),
-        rows: samples
-            .iter()
-            .map(|sample| sample.pictures.iter().map(|(_, picture)| grid_image(picture)).collect())
-            .collect(),
+        rows: samples.iter().map(|sample| sample.frames.iter().map(|(_, frame)| grid_image(frame)).collect()).collect(),
     };
     Ok(Some(NamedImage { name: SAMPLES.to_owned(), image: render_grid(SAMPLES, &grid)? }))
 }
 
-fn draw_chunks(step: u64, samples: &[PicturedSample]) -> anyhow::Result<Option<NamedImage>> {
+fn draw_chunks(step: u64, samples: &[SampleImage]) -> anyhow::Result<Option<NamedImage>> {
     let chunks: Vec<&Chunk> = samples.iter().filter_map(|sample| sample.chunk.as_ref()).collect();
     let Some(num_dims) = chunks.first().map(|chunk| chunk.truth.len().min(MAX_DIMS)) else { return Ok(None) };
     let line = |name: &str, of: fn(&Chunk) -> &Vec<Vec<f64>>| PanelLine {
@@ -164,7 +161,7 @@ fn draw_chunks(step: u64, samples: &[PicturedSample]) -> anyhow::Result<Option<N
     Ok(Some(NamedImage { name: CHUNKS.to_owned(), image: render_panels(CHUNKS, &grid)? }))
 }
 
-/// `[T,A]` as one list of T numbers for each of A.
+/// `[T,A]` as one list of T values for each of A.
 fn columns(x_TA: &Tensor) -> anyhow::Result<Vec<Vec<f64>>> {
     let x_AT = x_TA.to_kind(Kind::Double).to_device(Device::Cpu).transpose(0, 1).contiguous();
     Ok(Vec::<Vec<f64>>::try_from(x_AT)?)
@@ -176,7 +173,7 @@ fn numbers(chunk: &[Vec<f64>]) -> String {
     first.map(|value| format!("{value:.2}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Lines of at most [`LINE_LENGTH`] letters, broken between words.
+/// Lines of at most [`LINE_LENGTH`] characters, broken between words.
 fn wrapped(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -194,6 +191,6 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-fn grid_image(picture: &Picture) -> GridImage<'_> {
-    GridImage { width: picture.width, height: picture.height, rgb_HWC: &picture.rgb_HWC }
+fn grid_image(frame: &Frame) -> GridImage<'_> {
+    GridImage { width: frame.width, height: frame.height, rgb_HWC: &frame.rgb_HWC }
 }

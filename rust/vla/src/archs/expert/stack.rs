@@ -1,7 +1,7 @@
 //! The interleaved layers of backbone and expert.
 //!
-//! The backbone's stream (the prefix) never sees the expert's (the suffix). So the prefix runs once and leaves keys and values behind,
-//! and any number of suffixes reads them: the losses of one batch, or the steps of a sampler.
+//! The backbone's stream (the prefix) never sees the expert's (the suffix). So the prefix runs once and its keys and values are kept;
+//! any number of suffixes reads them: the losses of one batch, or the steps of a sampler.
 //!
 //! In a joint layer the suffix attends to the prefix and itself. In a cross layer it attends to the prefix alone, through the expert's own
 //! projections of the backbone's keys and values; those do not depend on the suffix either and are computed with the prefix.
@@ -9,17 +9,45 @@
 //! Shape suffixes: B samples, P prefix tokens, S suffix tokens, K = P + S, D width of the text model, X width of the expert, A query heads,
 //! G key/value heads, E width of a head.
 
-use super::config::{ExpertConfig, ExpertRole};
 use super::prefix::Prefix;
 use crate::masks;
 use hlrp_nn::llama::{KvCache, LlamaLayer, LlamaLayerConfig, LlamaStack, RmsNorm, Rope, additive_mask, attend};
 use hlrp_nn::{Pass, Scope};
+use hlrp_schema::policy::{BackboneSizes, ExpertSpec};
 use tch::{Device, Kind, Tensor};
 
 /// Longest wavelength of the rotary positions of both streams (the text model alone uses another one).
 pub(crate) const ROPE_WAVELENGTH: f64 = 10_000.0;
 
-/// The expert's layers and their place beside the backbone's.
+/// What the expert does at one layer of the backbone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExpertRole {
+    /// Attends with the backbone over one sequence; the expert layer's index.
+    Joint(usize),
+    /// Attends to the backbone's keys and values; the expert layer's index.
+    Cross(usize),
+    /// Has no layer here.
+    Absent,
+}
+
+/// What the expert does at each of `num_text_layers` layers of the backbone.
+fn roles(spec: &ExpertSpec, num_text_layers: i64) -> Vec<ExpertRole> {
+    let spacing = num_text_layers / spec.num_layers(num_text_layers);
+    (0..num_text_layers)
+        .map(|layer| match (layer % spacing, layer % spec.self_attn_every_n_layers, (layer / spacing) as usize) {
+            (0, 0, index) => ExpertRole::Joint(index),
+            (0, _, index) => ExpertRole::Cross(index),
+            _ => ExpertRole::Absent,
+        })
+        .collect()
+}
+
+/// The last layer of the backbone whose keys and values the expert reads; the layers' outputs from there on reach no loss.
+pub(crate) fn last_layer_read(roles: &[ExpertRole]) -> usize {
+    roles.iter().rposition(|role| *role != ExpertRole::Absent).unwrap_or(0)
+}
+
+/// The expert's layers and which of the backbone's they belong to.
 pub(crate) struct ExpertStack {
     pub(crate) layers: Vec<LlamaLayer>,
     pub(crate) norm: RmsNorm,
@@ -35,7 +63,7 @@ enum LayerMemory {
     Cross(usize, [Tensor; 2]),
 }
 
-/// What a prefix leaves behind for its suffixes.
+/// What the suffixes of a prefix read of it.
 pub struct PrefixMemory {
     layers: Vec<LayerMemory>,
     is_valid_BP: Tensor,
@@ -43,14 +71,14 @@ pub struct PrefixMemory {
 
 impl ExpertStack {
     /// Registers `layers.N` and `norm`.
-    pub(crate) fn new(scope: &Scope<'_>, config: &ExpertConfig) -> Self {
-        let text = &config.backbone.text;
-        let expert_dim = config.expert_dim();
+    pub(crate) fn new(scope: &Scope<'_>, spec: &ExpertSpec, sizes: &BackboneSizes) -> Self {
+        let text = &sizes.text;
+        let expert_dim = spec.dim(sizes);
         let layer = |index: i64| {
-            let crosses = index % config.self_attn_every_n_layers != 0;
+            let crosses = index % spec.self_attn_every_n_layers != 0;
             let layer_config = LlamaLayerConfig {
                 dim: expert_dim,
-                mlp_dim: config.expert_mlp_dim(),
+                mlp_dim: spec.mlp_dim(sizes),
                 num_heads: text.num_attention_heads,
                 num_kv_heads: text.num_key_value_heads,
                 head_dim: text.head_dim,
@@ -60,9 +88,9 @@ impl ExpertStack {
             LlamaLayer::new(&scope.child("layers").child(index), &layer_config)
         };
         Self {
-            layers: (0..config.num_expert_layers).map(layer).collect(),
+            layers: (0..spec.num_layers(text.num_hidden_layers)).map(layer).collect(),
             norm: RmsNorm::new(&scope.child("norm"), expert_dim, text.rms_norm_eps),
-            roles: config.roles(),
+            roles: roles(spec, text.num_hidden_layers),
             head_dim: text.head_dim,
         }
     }
@@ -73,7 +101,7 @@ impl ExpertStack {
     /// records every layer's keys and values.
     pub(crate) fn prefill(&self, backbone: &LlamaStack, prefix: &Prefix, pass: &Pass<'_>) -> PrefixMemory {
         let mut parts = PrefixPart::all(prefix, self.head_dim);
-        let last_read = self.roles.iter().rposition(|role| *role != ExpertRole::Absent).unwrap_or(0);
+        let last_read = last_layer_read(&self.roles);
         let mut layers = Vec::new();
         for (index, (layer, role)) in backbone.layers().iter().zip(&self.roles).enumerate() {
             let needs_output = index < last_read || pass.trace.is_some();
@@ -98,7 +126,7 @@ impl ExpertStack {
         [self.layers[own].keys(&merged(k_BGPE)), self.layers[own].values(&merged(v_BGPE))]
     }
 
-    /// Runs suffix tokens `[B,S,X]` over a prefix, to `[B,S,X]` behind the final norm.
+    /// Runs suffix tokens `[B,S,X]` over a prefix, to `[B,S,X]` after the final norm.
     pub(crate) fn denoise(&self, reader: &SuffixReader<'_>, tokens_BSX: &Tensor, pass: &Pass<'_>) -> Tensor {
         let mut x_BSX = tokens_BSX.shallow_clone();
         let mut num_joint = 0;
@@ -108,7 +136,7 @@ impl ExpertStack {
                     let (layer, normed_BSX) = (&self.layers[*own], self.layers[*own].input_norm(&x_BSX));
                     let q_BASE = reader.joint_rope.rotate(&layer.queries(&normed_BSX));
                     let k_BGSE = reader.joint_rope.rotate(&layer.keys(&normed_BSX));
-                    let [k_BGKE, v_BGKE] = reader.behind_prefix(num_joint, prefix, &k_BGSE, &layer.values(&normed_BSX));
+                    let [k_BGKE, v_BGKE] = reader.after_prefix(num_joint, prefix, &k_BGSE, &layer.values(&normed_BSX));
                     num_joint += 1;
                     attend(&q_BASE, &k_BGKE, &v_BGKE, Some(&reader.joint_mask))
                 }
@@ -148,7 +176,7 @@ impl PrefixPart {
     }
 }
 
-/// Moves every part through one layer of the backbone, if its output is needed; gives the keys and values `[B,G,P,E]` of all of them.
+/// Moves every part through one layer of the backbone, if its output is needed; returns the keys and values `[B,G,P,E]` of all of them.
 fn run_layer(layer: &LlamaLayer, parts: &mut [PrefixPart], needs_output: bool) -> [Tensor; 2] {
     let mut seen: Option<[Tensor; 2]> = None;
     for part in parts {
@@ -214,8 +242,8 @@ impl<'a> SuffixReader<'a> {
         }
     }
 
-    /// Keys and values `[B,G,K,E]` of the prefix with those of the suffix behind them.
-    fn behind_prefix(&self, num_joint: usize, prefix: &[Tensor; 2], k_BGSE: &Tensor, v_BGSE: &Tensor) -> [Tensor; 2] {
+    /// Keys and values `[B,G,K,E]` of the prefix followed by those of the suffix.
+    fn after_prefix(&self, num_joint: usize, prefix: &[Tensor; 2], k_BGSE: &Tensor, v_BGSE: &Tensor) -> [Tensor; 2] {
         match &self.room {
             Some(room) => room.with_suffix(num_joint, k_BGSE, v_BGSE).into(),
             None => [Tensor::cat(&[&prefix[0], k_BGSE], 2), Tensor::cat(&[&prefix[1], v_BGSE], 2)],
@@ -229,7 +257,7 @@ impl PrefixMemory {
         self.is_valid_BP.size()[0]
     }
 
-    /// Where the memory lies.
+    /// Its device.
     pub fn device(&self) -> Device {
         self.is_valid_BP.device()
     }

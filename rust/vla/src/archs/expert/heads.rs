@@ -2,10 +2,12 @@
 //!
 //! They run in float32 under any precision: times and velocities are small differences.
 //!
-//! Shape suffixes: B samples, S steps of the flow variable, D numbers per step, X width of the expert.
+//! Shape suffixes: B samples, S steps of the flow variable, D dimensions per step, X width of the expert.
 
-use crate::{FlowConfig, VlaError};
+use crate::VlaError;
+use crate::flow::embed_time;
 use hlrp_nn::{Linear, Pass, Scope};
+use hlrp_schema::policy::FlowSpec;
 use hlrp_torch::Autocast;
 use tch::{Kind, Tensor};
 
@@ -16,7 +18,7 @@ pub(crate) struct FlowHead {
 }
 
 impl FlowHead {
-    /// Registers `<name>_in_proj` and `<name>_out_proj` for steps of `dim` numbers.
+    /// Registers `<name>_in_proj` and `<name>_out_proj` for steps of `dim` dimensions.
     pub(crate) fn new(scope: &Scope<'_>, name: &str, dim: i64, expert_dim: i64) -> Self {
         Self {
             in_proj: Linear::new(&scope.child(format!("{name}_in_proj")), dim, expert_dim, true),
@@ -54,12 +56,12 @@ impl TimeMlp {
         head: &FlowHead,
         x_BSD: &Tensor,
         time_B: &Tensor,
-        flow: &FlowConfig,
+        flow: &FlowSpec,
         pass: &Pass<'_>,
     ) -> Result<Tensor, VlaError> {
         let _float32 = Autocast::disable(x_BSD.device())?;
         let steps_BSX = head.in_proj.forward(x_BSD);
-        let time_BSX = flow.embed_time(time_B, self.expert_dim).unsqueeze(1).expand_as(&steps_BSX);
+        let time_BSX = embed_time(flow, time_B, self.expert_dim).unsqueeze(1).expand_as(&steps_BSX);
         let tokens_BSX = self.mlp_out.forward(&self.mlp_in.forward(&Tensor::cat(&[steps_BSX, time_BSX], 2)).silu());
         pass.record(|| "suffix_embeddings".into(), &tokens_BSX);
         Ok(tokens_BSX)

@@ -1,70 +1,56 @@
-//! Scaling of states and actions from the statistics of the datasets.
+//! What the datasets say of the policy's vectors: dimensions, and statistics over all sources.
 
-use super::mistake::mistake;
-use crate::{Normalization, NormalizationMode};
-use hlrp_data::Description;
+use hlrp_config::Problem;
 use hlrp_data::formats::FeatureStats;
-use hlrp_schema::{FeatureScaling, SourceConfig};
+use hlrp_data::{Description, SampleLayout};
+use hlrp_schema::SourceConfig;
+use hlrp_schema::policy::{DataFacts, FeatureFacts};
 use std::collections::BTreeMap;
 
-/// Which vector of a source.
-#[derive(Clone, Copy)]
-pub(super) enum Vector {
-    State,
-    Action,
-}
-
-impl Vector {
-    fn name(self) -> &'static str {
-        match self {
-            Self::State => "state",
-            Self::Action => "action",
-        }
-    }
-
-    fn key(self, source: &SourceConfig) -> Option<&String> {
-        match self {
-            Self::State => source.state_key.as_ref(),
-            Self::Action => source.action_key.as_ref(),
-        }
-    }
-}
-
-/// Scaling of a vector with `dim` dims over all `sources`, whose descriptions are `datasets`.
+/// State and action of all `sources`, whose descriptions are `datasets`.
 ///
-/// Several datasets count by their frames: the mean is that of all frames, the deviation goes with it, minimum and maximum are the
-/// outermost, and so are the quantiles, which cannot be joined exactly.
+/// Several datasets count by their frames: the mean is that of all frames, the std goes with it, minimum and maximum are the outermost, and
+/// so are the quantiles, which cannot be joined exactly.
 ///
 /// # Errors
-/// Statistics that are missing, or sources whose vectors differ in width.
-pub(super) fn scaling(
-    vector: Vector,
-    scaling: FeatureScaling,
+/// Statistics that cannot be read, or sources whose vectors differ in their dimensions.
+pub(super) fn of_data(
+    sources: &BTreeMap<String, SourceConfig>,
+    datasets: &BTreeMap<String, Description>,
+    layout: &SampleLayout,
+) -> anyhow::Result<DataFacts> {
+    let facts = |name: &str, vector: Option<[usize; 2]>, key: fn(&SourceConfig) -> Option<&String>| {
+        vector.map(|[_, dim]| feature(name, dim, sources, datasets, key)).transpose()
+    };
+    Ok(DataFacts {
+        state: facts("state", layout.state, |source| source.state_key.as_ref())?,
+        action: facts("action", layout.action, |source| source.action_key.as_ref())?,
+    })
+}
+
+/// A vector with `dim` dimensions, which `key_of` names in every source.
+fn feature(
+    vector: &str,
     dim: usize,
     sources: &BTreeMap<String, SourceConfig>,
     datasets: &BTreeMap<String, Description>,
-) -> anyhow::Result<Normalization> {
-    let mode = match scaling {
-        FeatureScaling::Identity => NormalizationMode::Identity,
-        FeatureScaling::MeanStd => NormalizationMode::MeanStd,
-        FeatureScaling::MinMax => NormalizationMode::MinMax,
-        FeatureScaling::Quantiles => NormalizationMode::Quantiles,
-    };
+    key_of: fn(&SourceConfig) -> Option<&String>,
+) -> anyhow::Result<FeatureFacts> {
     let mut parts = Vec::new();
     for (name, source) in sources {
-        let Some(key) = vector.key(source) else { continue };
+        let Some(key) = key_of(source) else { continue };
         let dataset = &datasets[name];
-        let width = dataset.features.get(key).map_or(dim, |feature| feature.num_values());
-        if width != dim {
-            let problem = format!("`{key}` has {width} numbers, that of another source {dim}");
+        let found = dataset.features.get(key).map_or(dim, |feature| feature.num_values());
+        if found != dim {
+            let problem = format!("`{key}` has {found} dimensions, that of another source {dim}");
             let hint = "train on sources of one robot, or leave this one out";
-            return Err(mistake(&format!("data.sources.{name}.{}_key", vector.name()), problem, hint));
+            return Err(Problem::new(format!("data.sources.{name}.{vector}_key"), problem, hint).into());
         }
         if let Some(stats) = dataset.statistics.get(key) {
             parts.push(stats.clone());
         }
     }
-    Ok(Normalization::new(vector.name(), mode, dim, join(&parts))?)
+    Ok(FeatureFacts { dim, statistics: join(&parts) })
 }
 
 /// Statistics over several datasets; those that every one of them has.
@@ -81,17 +67,17 @@ fn join(parts: &[FeatureStats]) -> BTreeMap<String, Vec<f64>> {
         (0..width).map(|index| at(index) / total).collect()
     };
     let mut joined = BTreeMap::new();
-    if let (Some(means), Some(deviations)) = (all("mean"), all("std")) {
+    if let (Some(means), Some(stds)) = (all("mean"), all("std")) {
         let mean = averages(&means.iter().map(|list| (*list).clone()).collect::<Vec<_>>());
         let squares: Vec<Vec<f64>> = means
             .iter()
-            .zip(&deviations)
-            .map(|(means, deviations)| means.iter().zip(*deviations).map(|(m, d)| m * m + d * d).collect())
+            .zip(&stds)
+            .map(|(means, stds)| means.iter().zip(*stds).map(|(m, d)| m * m + d * d).collect())
             .collect();
-        let deviation =
+        let std =
             averages(&squares).iter().zip(&mean).map(|(square, mean)| (square - mean * mean).max(0.0).sqrt()).collect();
         joined.insert("mean".to_owned(), mean);
-        joined.insert("std".to_owned(), deviation);
+        joined.insert("std".to_owned(), std);
     }
     type Choice = fn(f64, f64) -> f64;
     let outermost: [(&str, Choice); 4] = [("min", f64::min), ("max", f64::max), ("q01", f64::min), ("q99", f64::max)];

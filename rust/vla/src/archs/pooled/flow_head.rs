@@ -1,9 +1,11 @@
 //! A small network that predicts velocities from one feature vector.
 //!
-//! Shape suffixes: B samples, D numbers of the flow variable, X width of the features.
+//! Shape suffixes: B samples, D dimensions of the flow variable, X width of the features.
 
-use crate::{FlowConfig, VlaError};
+use crate::VlaError;
+use crate::flow::embed_time;
 use hlrp_nn::{Linear, Pass, Scope};
+use hlrp_schema::policy::FlowSpec;
 use hlrp_torch::Autocast;
 use tch::{Kind, Tensor};
 
@@ -37,7 +39,7 @@ impl PooledFlowHead {
         features_BX: &Tensor,
         x_BD: &Tensor,
         time_B: &Tensor,
-        flow: &FlowConfig,
+        flow: &FlowSpec,
         pass: &Pass<'_>,
     ) -> Result<Tensor, VlaError> {
         let _float32 = Autocast::disable(x_BD.device())?;
@@ -46,7 +48,7 @@ impl PooledFlowHead {
             tensor
         };
         let projected_BX = watched("latent_in_proj", self.in_proj.forward(x_BD));
-        let time_BX = watched("time_embedding", flow.embed_time(time_B, self.width));
+        let time_BX = watched("time_embedding", embed_time(flow, time_B, self.width));
         let timed = watched("latent_time_mlp_in.input", Tensor::cat(&[projected_BX, time_BX], 1));
         let hidden_BX = watched("latent_time_mlp_in", self.time_mlp_in.forward(&timed));
         let timed_BX = watched("latent_time_mlp_out", self.time_mlp_out.forward(&hidden_BX.silu()));

@@ -5,15 +5,14 @@
 //!
 //! Shape suffixes: as in `stack.rs`, and L = P + S tokens of both streams.
 
-use super::config::ExpertRole;
 use super::prefix::Prefix;
-use super::stack::{ExpertStack, ROPE_WAVELENGTH};
+use super::stack::{ExpertRole, ExpertStack, ROPE_WAVELENGTH};
 use crate::masks;
 use hlrp_nn::Pass;
 use hlrp_nn::llama::{LlamaStack, Rope, additive_mask, attend};
 use tch::{Kind, Tensor};
 
-/// Runs both streams; gives the expert's behind its final norm, `[B,S,X]`.
+/// Runs both streams; returns the expert's after its final norm, `[B,S,X]`.
 pub(crate) fn joint_forward(
     expert: &ExpertStack,
     backbone: &LlamaStack,
