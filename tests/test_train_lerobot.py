@@ -133,7 +133,7 @@ def test_a_dry_run_needs_what_the_policy_starts_from(lerobot):
         (["lerobot.policy={}"], ["lerobot.policy.stage2_artifact", "is artifact"]),
         (
             ["+lerobot.policy={init_mode: artifact, stage2_artifact: tests/data}"],
-            ["lerobot.policy.stage2_artifact", "tests/data contains no manifest.json"],
+            ["lerobot.policy.stage2_artifact", "tests/data contains no artifact.json"],
         ),
         (["lerobot.dataset_episodes='[0,'"], ["lerobot.dataset_episodes", "[0,"]),
     ],

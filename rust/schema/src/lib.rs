@@ -45,8 +45,4 @@ pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,
 };
-pub use vla::{
-    ActionOptions, BackboneConfig, BackboneSizes, ExpertOptions, FeatureScaling, FlowOptions, FreezeOptions,
-    NormalizationOptions, PromptOptions, StateOptions, TeacherOptions, TeacherWeights, TextSizes, VisionSizes, VlaArch,
-    VlaConfig, VlaMode, VlaModelConfig, VlaValidationConfig,
-};
+pub use vla::{VlaConfig, VlaValidationConfig};

@@ -1,27 +1,28 @@
 //! A frozen latent action model that labels frame pairs while a policy trains.
 //!
-//! Its sizes and its pair spacing come from its checkpoint; a policy or a data request that contradicts them is refused.
+//! Its sizes and its pair spacing come from its checkpoint; a description of a policy or a data request that contradicts them is an error.
 //!
 //! What a policy learns are its standardised vectors: [`LaqInference::targets`].
 //!
-//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels, S code slots, D width of a code vector.
+//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels, S code slots, D dimensions of a code vector.
 
-use crate::artifact::TeacherIdentity;
-use crate::{LatentConfig, LatentTarget, VlaError};
+use crate::observation::LatentTarget;
+use crate::{HINTS, VlaError};
 use hlrp_laq::{LaqInference, Latent, Parts};
+use hlrp_schema::policy::TeacherIdentity;
 use hlrp_torch::Autocast;
-use hlrp_track::console::error_text;
+use hlrp_track::console::message_and_hints;
+use hlrp_track::fs::sha256_of;
 use hlrp_train::TrainError;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Weight files of a checkpoint; the first that it has is the one in use.
-const WEIGHTS: [&str; 2] = ["ema.safetensors", "model.safetensors"];
+const WEIGHT_FILES: [&str; 2] = ["ema.safetensors", "model.safetensors"];
 
 /// Which weights a teacher has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TeacherWeights {
+pub enum TeacherInit {
     /// Those of its checkpoint.
     Trained,
     /// Fresh ones of the same architecture, drawn from `seed`: a control, whose codes nothing was learned for.
@@ -42,24 +43,24 @@ impl Teacher {
     /// Loads a checkpoint folder or run directory of stage 1, or draws random weights for it.
     ///
     /// # Errors
-    /// A folder that is no whole checkpoint of stage 1.
-    pub fn load(path: &Path, weights: TeacherWeights, device: Device) -> Result<Self, VlaError> {
+    /// A folder that is not a whole checkpoint of stage 1.
+    pub fn load(path: &Path, weights: TeacherInit, device: Device) -> Result<Self, VlaError> {
         let refuse = |problem: String| VlaError::file(path, problem, HINT);
         let model = match weights {
-            TeacherWeights::Trained => LaqInference::load(path, Parts::Encoder, device),
-            TeacherWeights::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
+            TeacherInit::Trained => LaqInference::load(path, Parts::Encoder, device),
+            TeacherInit::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
         };
         let model = model.map_err(|error| unreadable(path, &error))?;
         let manifest = model.manifest();
         let sha256 = match weights {
-            TeacherWeights::Trained => {
-                WEIGHTS.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone())
+            TeacherInit::Trained => {
+                WEIGHT_FILES.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone())
             }
-            TeacherWeights::Random { seed } => {
+            TeacherInit::Random { seed } => {
                 let architecture = serde_json::to_string(&model.description().model);
                 let architecture = architecture.map_err(|error| refuse(error.to_string()))?;
                 let origin = format!("random weights from seed {seed} of {architecture}");
-                Some(hex::encode(Sha256::digest(origin)))
+                Some(sha256_of(origin))
             }
         };
         let dims = model.dims();
@@ -74,23 +75,18 @@ impl Teacher {
         Ok(Self { model, identity, device })
     }
 
-    /// Who labels.
+    /// Which latent action model labels.
     pub fn identity(&self) -> &TeacherIdentity {
         &self.identity
     }
 
-    /// Sizes that a policy's latent head must have.
-    pub fn latent(&self) -> LatentConfig {
-        LatentConfig { code_seq_len: self.identity.code_seq_len, code_dim: self.identity.code_dim }
-    }
-
-    /// Standardised code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair counts when both of its frames are real (`bool [B,2]`).
+    /// Standardised code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair is valid when both of its frames are real (`bool [B,2]`).
     ///
-    /// Frames of another size are brought to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do
+    /// Frames of another size are resized to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do
     /// not depend on the precision of the training.
     ///
     /// # Errors
-    /// Frames that are no pairs.
+    /// Frames that are not pairs.
     pub fn label(&self, frames_BTCHW: &Tensor, is_real_BT: &Tensor) -> Result<LatentTarget, VlaError> {
         let codes_BSD = self.targets(frames_BTCHW)?.vectors_BSQ;
         Ok(LatentTarget { codes_BSD, is_valid_B: is_real_BT.all_dim(1, false) })
@@ -99,7 +95,7 @@ impl Teacher {
     /// Standardised vectors `[B,S,D]` of such frame pairs, and their codes where the teacher has codes.
     ///
     /// # Errors
-    /// Frames that are no pairs.
+    /// Frames that are not pairs.
     pub fn targets(&self, frames_BTCHW: &Tensor) -> Result<Latent, VlaError> {
         let _float32 = Autocast::disable(self.device)?;
         Ok(self.model.targets(&resize_frames(frames_BTCHW, self.identity.image_size))?)
@@ -108,7 +104,7 @@ impl Teacher {
     /// Codes `int64 [B,S]` of such frame pairs.
     ///
     /// # Errors
-    /// Frames that are no pairs.
+    /// Frames that are not pairs.
     pub fn codes(&self, frames_BTCHW: &Tensor) -> Result<Tensor, VlaError> {
         let _float32 = Autocast::disable(self.device)?;
         Ok(self.model.codes(&resize_frames(frames_BTCHW, self.identity.image_size))?)
@@ -136,11 +132,11 @@ const HINT: &str = "give a checkpoint folder or run directory of `hlrp train-laq
 
 /// The cause with `path` once, and with one hint: its own where a checkpoint is damaged and it knows a whole one.
 fn unreadable(path: &Path, error: &anyhow::Error) -> VlaError {
-    let text = error_text(error.as_ref(), hlrp_laq::HINTS);
-    let (problem, own_hint) = text.split_once("\nhint: ").unwrap_or((&text, HINT));
+    let (problem, hints) = message_and_hints(error.as_ref(), HINTS);
     let is_damaged = matches!(error.downcast_ref(), Some(TrainError::Damaged { .. }));
-    let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(problem);
-    VlaError::file(path, problem, if is_damaged { own_hint } else { HINT })
+    let own_hint = hints.first().filter(|_| is_damaged);
+    let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&problem);
+    VlaError::file(path, problem, own_hint.map_or(HINT, String::as_str))
 }
 
 /// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`, as the data loader does it.

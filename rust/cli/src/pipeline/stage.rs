@@ -54,7 +54,7 @@ static LAQ: Contract = Contract {
 
 static VLA: Contract = Contract {
     title: "Stage 2: a policy that predicts latent and real actions",
-    inputs: &[Input { from: Stage::Laq, key: "model.laq.checkpoint" }],
+    inputs: &[Input { from: Stage::Laq, key: "policy.teacher.checkpoint" }],
     uses: |_, _| true,
     output_name: "an artifact",
     output: |run_dir, choice| {
