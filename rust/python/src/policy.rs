@@ -4,7 +4,8 @@ use crate::backbone::insert_backbone;
 use crate::compute::compute;
 use crate::failure::Failure;
 use crate::inputs::{RawDraws, RawObservation, RawTargets, tasks};
-use crate::{description, names, tensors};
+use crate::tensors::{self, PyTensor};
+use crate::{description, names};
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_nn::{Pass, Store};
 use hlrp_vla::{
@@ -13,7 +14,6 @@ use hlrp_vla::{
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3_tch::PyTensor;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,10 +25,8 @@ use tch::{Device, Tensor};
 /// `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly; those of `castable()` may be
 /// `bfloat16` too. Which parameters get a gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
 ///
-/// A policy from its description.
-///
 /// `model` and `processor` are those of an artifact's `manifest.json`, as mappings or JSON texts; `tokenizer_folder` holds
-/// `tokenizer.json` and `tokenizer_config.json`. States and actions enter and leave normalised: the statistics in `processor` are for the
+/// `tokenizer.json` and `tokenizer_config.json`. States and actions are normalised on both sides: the statistics in `processor` are for the
 /// caller (`normalization`).
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Policy {

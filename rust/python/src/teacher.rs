@@ -1,12 +1,12 @@
 //! The class `Teacher`.
 
 use crate::compute::compute;
+use crate::description;
 use crate::failure::Failure;
-use crate::{description, tensors};
+use crate::tensors::{self, PyTensor};
 use hlrp_laq::{LaqInference, Parts};
 use hlrp_vla::{TeacherIdentity, TeacherWeights};
 use pyo3::prelude::*;
-use pyo3_tch::PyTensor;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
