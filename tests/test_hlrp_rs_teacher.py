@@ -32,9 +32,7 @@ def test_the_identity_is_that_of_the_checkpoint(teacher, uninterrupted):
     weights = files.get("ema.safetensors", files["model.safetensors"])
     assert teacher.identity == {
         "sha256": weights["sha256"],
-        "codebook_size": model["codebook_size"],
-        "code_seq_len": model["code_seq_len"],
-        "code_dim": model["quant_dim"],
+        **{key: model["quantizer"][key] for key in ("codebook_size", "code_seq_len", "code_dim")},
         "image_size": model["image_size"],
         "pair": manifest["task"]["pair"],
     }
@@ -103,7 +101,7 @@ def test_random_weights_are_a_control_that_a_seed_fixes(teacher, frames, uninter
 def test_mistakes_are_named(teacher, frames, uninterrupted, tmp_path):
     with pytest.raises(HlrpFileNotFoundError, match="nowhere"):
         Teacher.load(tmp_path / "nowhere")
-    with pytest.raises(HlrpValueError, match="device: 'gpu' is not a device"):
+    with pytest.raises(HlrpValueError, match="device: unknown device 'gpu'"):
         Teacher.load(uninterrupted, "gpu")
     with pytest.raises(HlrpValueError, match="teacher: random weights need a seed"):
         Teacher.load(uninterrupted, weights="random")

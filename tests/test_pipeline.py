@@ -216,7 +216,7 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_
     assert result.returncode == 0, result.stderr
     run_dir = tmp_path / "run"
     for part in [
-        f"model.laq.checkpoint={run_dir}/1_laq",
+        f"policy.teacher.checkpoint={run_dir}/1_laq",
         f"lerobot.policy.stage2_artifact={run_dir}/2_vla/artifacts/best",
         f"lerobot_eval.policy_path={run_dir}/3_lerobot",
     ]:
@@ -237,7 +237,7 @@ def test_the_pipeline_of_a_workstation_has_the_local_version_of_each_stage():
 
 def test_what_a_step_sets_itself_is_not_handed_over(command, lerobot, tmp_path):
     own = {
-        "model.laq.checkpoint": ("vla", "model.laq={checkpoint: /my/teacher}"),
+        "policy.teacher.checkpoint": ("vla", "policy.teacher={checkpoint: /my/teacher}"),
         "lerobot.policy.stage2_artifact": ("lerobot", "lerobot.policy.stage2_artifact=/my/artifact"),
         "lerobot_eval.policy_path": ("rollouts.door_close", "lerobot_eval.policy_path=/my/policy"),
     }

@@ -1,6 +1,6 @@
 """`hlrp rollout-lerobot`: what it starts, with which words, and what it makes of the results.
 
-LeRobot itself is a stand-in here (tests/fake_lerobot.py), except where its own parser reads the flags.
+LeRobot itself is a stand-in here (tests/support/fake_lerobot.py), except where its own parser reads the flags.
 """
 
 import json

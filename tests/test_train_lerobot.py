@@ -1,6 +1,6 @@
 """`hlrp train-lerobot`: what it starts, with which words, and how it takes what happens.
 
-LeRobot itself is a stand-in here (tests/fake_lerobot.py), except where its own parser reads the flags.
+LeRobot itself is a stand-in here (tests/support/fake_lerobot.py), except where its own parser reads the flags.
 """
 
 import json
@@ -133,7 +133,7 @@ def test_a_dry_run_needs_what_the_policy_starts_from(lerobot):
         (["lerobot.policy={}"], ["lerobot.policy.stage2_artifact", "is artifact"]),
         (
             ["+lerobot.policy={init_mode: artifact, stage2_artifact: tests/data}"],
-            ["lerobot.policy.stage2_artifact", "tests/data contains no manifest.json"],
+            ["lerobot.policy.stage2_artifact", "tests/data contains no artifact.json"],
         ),
         (["lerobot.dataset_episodes='[0,'"], ["lerobot.dataset_episodes", "[0,"]),
     ],
@@ -424,7 +424,11 @@ def test_when_no_way_works_each_is_listed_with_its_reason(tmp_path):
     fake.behave(plugin=False)
     result = train(fake, *TRAIN, f"logging.run_dir={tmp_path}/run")
     refused(
-        result, 1, "externally managed", "no such index", f"succeeded, but {fake.bin}/python still cannot import {PLUGIN}"
+        result,
+        1,
+        "externally managed",
+        "no such index",
+        f"succeeded, but {fake.bin}/python still cannot import {PLUGIN}",
     )
     assert result.stderr.count("\n  - ") == 3 and not (tmp_path / "run").exists()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent.parent
 # As `hlrp` starts LeRobot, and before torch is imported.
 os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
-sys.path[:0] = [str(REPO / "tests"), str(REPO / "lerobot_policy_hlrp" / "src")]
+sys.path[:0] = [str(REPO / "tests" / "support"), str(REPO / "lerobot_policy_hlrp" / "src")]
 
 import torch  # noqa: E402
 from accelerate import Accelerator  # noqa: E402

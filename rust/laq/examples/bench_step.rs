@@ -9,6 +9,7 @@ use hlrp_config::Composed;
 use hlrp_data::{Batch, Position};
 use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
 use hlrp_schema::{ConfigArgs, LaqConfig};
+use hlrp_torch::World;
 use hlrp_track::{RunDir, run::RunInfo};
 use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
 use serde_json::json;
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
     let batch_size = config.data.loader.batch_size;
     let mut data = open_pairs(&config, &|_, _, _, _| {})?;
     let with_data = step_seconds(&config, &composed, &mut data)?;
-    let batch = data.train(Position::default())?.next_batch()?;
+    let batch = data.train(Position::default(), &World::single())?.next_batch()?;
     let without_data = step_seconds(&config, &composed, &mut Repeated { batch, data })?;
     println!(
         "{}",
@@ -58,13 +59,14 @@ fn main() -> Result<()> {
 /// Mean seconds of a step after the warm-up, from the engine's own records.
 fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -> Result<f64> {
     let folder = tempfile::tempdir()?;
-    let device = hlrp_torch::select_device(&config.device)?;
+    let device = hlrp_train::select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device)?, config);
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), config, World::single());
     let settings = Settings {
         training: config.training.clone(),
         validation: config.validation.clone(),
         precision: config.precision,
+        world: World::single(),
         device,
         run_dir: folder.path().join("run"),
         min_free_gb: config.logging.min_free_gb,
@@ -79,6 +81,7 @@ fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn Training
         versions: Default::default(),
         inputs: Vec::new(),
         num_threads: usize::try_from(tch::get_num_threads())?,
+        metrics: Vec::new(),
         repository: Path::new("."),
     };
     let run_dir = RunDir::create(&settings.run_dir, &info)?;
@@ -101,12 +104,12 @@ struct Repeated {
 }
 
 impl TrainingData for Repeated {
-    fn train(&mut self, _: Position) -> Result<Box<dyn BatchStream>> {
+    fn train(&mut self, _: Position, _: &World) -> Result<Box<dyn BatchStream>> {
         Ok(Box::new(OneBatch(self.batch.clone())))
     }
 
-    fn validation(&mut self, limit_batches: Option<usize>) -> Result<ValidationBatches> {
-        self.data.validation(limit_batches)
+    fn validation(&mut self, limit_batches: Option<usize>, world: &World) -> Result<ValidationBatches> {
+        self.data.validation(limit_batches, world)
     }
 }
 

@@ -1,10 +1,10 @@
 //! `hlrp-train-laq`: trains stage 1.
 
 use hlrp_config::HintOf;
-use hlrp_laq::{CODE_HISTOGRAM, LaqModel, LaqTask, Parts, RECONSTRUCTIONS, open_pairs};
+use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
 use hlrp_schema::LaqConfig;
 use hlrp_train::LoaderData;
-use hlrp_train::program::{Closing, CurvePicture, Program, Setup};
+use hlrp_train::program::{Program, Setup};
 use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -28,56 +28,15 @@ impl Program for Laq {
   hlrp train-laq experiment=laq_pixel data.sources.metaworld_mt5.root=/data/mine
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_tiny";
 
-    const HINTS: &'static [HintOf] = hlrp_train::HINTS;
+    const HINTS: &'static [HintOf] = hlrp_laq::HINTS;
 
     fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
         let data = open_pairs(config, &Setup::report_cache)?;
-        let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device)?, config);
+        let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device), config, setup.world.clone());
         Ok((task, data))
     }
 
     fn inputs(_config: &LaqConfig) -> Vec<(&'static str, PathBuf)> {
         Vec::new()
     }
-
-    fn closing(config: &LaqConfig) -> Closing {
-        let num_codes = config.model.codebook_size;
-        Closing {
-            curves: &CURVES,
-            rows: vec![
-                ("validation pixel loss", Closing::metric("val/pixel_loss", 5)),
-                ("copy-frame baseline", Closing::metric("val/copy_frame_loss", 5)),
-                (
-                    "pixel loss with another pair's codes / with its own",
-                    Closing::metric("val/permuted_latent_ratio", 2),
-                ),
-                (
-                    "codes in use",
-                    Box::new(move |metrics| {
-                        let used = metrics.get("val/num_unique_codes");
-                        used.map_or_else(|| "-".to_owned(), |used| format!("{used:.0} of {num_codes}"))
-                    }),
-                ),
-            ],
-            files: &[],
-            pictures: &[RECONSTRUCTIONS, CODE_HISTOGRAM],
-        }
-    }
 }
-
-const CURVES: [CurvePicture; 2] = [
-    CurvePicture {
-        file: "pixel_loss.png",
-        metrics: &["train/pixel_loss", "val/pixel_loss", "val/copy_frame_loss"],
-        title: "Pixel loss beside the copy-frame baseline",
-        y_label: "mean squared error",
-        log_y: true,
-    },
-    CurvePicture {
-        file: "codes.png",
-        metrics: &["train/num_unique_codes", "train/codebook_window_perplexity", "val/num_unique_codes"],
-        title: "Codes in use",
-        y_label: "codes",
-        log_y: false,
-    },
-];

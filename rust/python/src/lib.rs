@@ -3,7 +3,7 @@
 //! | question | where |
 //! |---|---|
 //! | How do tensors cross the border? | `tensors` |
-//! | What happens to the GIL, to errors and to panics? | `compute`, `failure` |
+//! | How do descriptions cross it? What happens to the GIL, to errors and to panics? | `wall`, `failure` |
 //! | What do the classes offer? | one file each: `policy`, `artifact`, `checkpoint`, `teacher`, `dataset` |
 //!
 //! The type stubs (`python/hlrp_rs/_core.pyi`) are generated from the signatures and texts here by `make stubs`.
@@ -17,18 +17,14 @@ mod artifact;
 mod backbone;
 mod batch;
 mod checkpoint;
-mod compute;
 mod config;
 mod dataset;
-mod description;
-mod draws;
 mod failure;
 mod inputs;
-mod names;
 mod policy;
-mod quiet;
 mod teacher;
 mod tensors;
+mod wall;
 
 use pyo3::prelude::*;
 
@@ -44,7 +40,7 @@ use pyo3::prelude::*;
 /// Errors of Rust keep their text, which names the key, tensor or file and ends in a `hint:`.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    quiet::install();
+    wall::install();
     failure::register(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LIBTORCH_VERSION", hlrp_torch::LIBTORCH_VERSION)?;
@@ -56,6 +52,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<dataset::BatchStream>()?;
     module.add_function(wrap_pyfunction!(backbone::locate_model, module)?)?;
-    module.add_function(wrap_pyfunction!(backbone::backbone_description, module)?)?;
+    module.add_function(wrap_pyfunction!(backbone::backbone_sizes, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::checkpoint_task, module)?)?;
+    module.add_function(wrap_pyfunction!(policy::policy_description, module)?)?;
     module.add_function(wrap_pyfunction!(config::compose_config, module)?)
 }

@@ -2,10 +2,11 @@
 
 use crate::data::DeltaUnit;
 use crate::laq::LaqModelConfig;
-use crate::policy::PolicySpec;
+use crate::migrate::migrate;
+use crate::policy::{PolicySpec, from_version_1};
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt;
 
 /// What was trained, by stage.
@@ -59,6 +60,26 @@ impl TaskDescription {
             Self::Laq(_) => Stage::Laq,
             Self::Vla(_) => Stage::Vla,
         }
+    }
+
+    /// Reads the description that a checkpoint holds. `is_version_1`: it was written by an older program, whose settings (the whole tree of the
+    /// run, migrated) say what it did not describe.
+    ///
+    /// # Errors
+    /// A missing or unknown key, or an invalid value; the text names it.
+    pub fn read(mut task: Value, is_version_1: bool, settings: Option<&Value>) -> Result<Self, String> {
+        if is_version_1 && task["stage"] == "vla" {
+            if let Some(map) = task.as_object_mut() {
+                map.remove("stage");
+            }
+            task = from_version_1(&task, settings.and_then(|settings| settings.get("policy")))?;
+            task["stage"] = "vla".into();
+        } else if is_version_1 {
+            let mut tree = json!({ "model": task["model"] });
+            migrate(Stage::Laq, &mut tree);
+            task["model"] = tree["model"].take();
+        }
+        serde_json::from_value(task).map_err(|error| error.to_string())
     }
 
     /// Every value that differs in `other`, as `key was a, is b`; empty for equal descriptions.

@@ -7,11 +7,13 @@ mod args;
 mod cluster;
 mod data;
 mod description;
+mod device;
 mod hub;
 mod laq;
 mod lerobot;
 mod migrate;
 mod pipeline;
+pub mod plugin;
 pub mod policy;
 mod rules;
 mod run;
@@ -24,20 +26,23 @@ pub use args::{ConfigArgs, PRIMARY};
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
+pub use device::Device;
 pub use hub::is_hub_name;
-pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
-pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
+pub use laq::{
+    AuxDecoderConfig, DecoderConfig, DecodersConfig, LaqConfig, LaqModelConfig, LatentAblation, NsvqConfig,
+    PixelDecoderConfig, QuantizerConfig, QuantizerMethod, TokenDecoderConfig,
+};
+pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};
 pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use policy::PolicySpec;
-pub use run::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig, TrainingRun};
+pub use run::{
+    CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig,
+    TrainingRun,
+};
 pub use stage::{PROJECT, Stage, StageConfig};
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,
 };
-pub use vla::{
-    ActionOptions, BackboneConfig, BackboneSizes, ExpertOptions, FeatureScaling, FlowOptions, FreezeOptions,
-    NormalizationOptions, PromptOptions, StateOptions, TeacherOptions, TeacherWeights, TextSizes, VisionSizes, VlaArch,
-    VlaConfig, VlaMode, VlaModelConfig, VlaValidationConfig,
-};
+pub use vla::{VlaConfig, VlaValidationConfig};

@@ -49,7 +49,7 @@ impl Hint for TorchError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Exception { .. } | Self::Shape { .. } => None,
-            Self::UnknownDevice(_) => Some("use auto, cpu, cuda or cuda:N".to_owned()),
+            Self::UnknownDevice(_) => Some("use the CPU or a CUDA device".to_owned()),
             Self::NoCuda { hint, .. } => Some((*hint).to_owned()),
             Self::LoadCuda { .. } => {
                 Some("reinstall the torch wheel with its nvidia-* packages, or set device=cpu".to_owned())

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod rng;
 mod storage;
 mod transfer;
+mod world;
 
 pub use adamw::{AdamWStep, fused_adamw};
 pub use autocast::{Autocast, AutocastDtype};
@@ -24,6 +25,7 @@ pub use error::TorchError;
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
 pub use storage::{BlobElement, tensor_from_vec};
 pub use transfer::HostToDevice;
+pub use world::World;
 
 /// Version of the libtorch that this crate is written for.
 pub const LIBTORCH_VERSION: &str = "2.11.0";

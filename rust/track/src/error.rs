@@ -104,7 +104,7 @@ impl Hint for TrackError {
             }
             Self::Exists { .. } => "move it away or choose another name",
             Self::Problem(problem) => return problem.hint(),
-            Self::NotARun { .. } => "give the folder that holds manifest.json and checkpoints/",
+            Self::NotARun { .. } => "give the folder that contains run.json and checkpoints/",
             Self::RunLocked { .. } => "wait for that process, or choose another logging.run_dir",
             Self::LoginNode { .. } => {
                 "submit the job, or start it inside an allocation (salloc, srun); if this is not a login node, \

@@ -5,6 +5,7 @@
 //! | How does a file or folder appear whole or not at all? | [`fs`] |
 //! | Where does a run keep its things, and what does it record about itself? | [`run`] |
 //! | Which numbers did it produce at which step? | [`metrics`] |
+//! | Where do metrics and images go? | [`sinks`] |
 //! | What does a person watching it see? | [`console`] |
 //! | What do its pictures look like? | [`plot`] |
 //! | How does it sum itself up? | [`table`] |
@@ -22,6 +23,7 @@ pub mod host;
 pub mod metrics;
 pub mod plot;
 pub mod run;
+pub mod sinks;
 pub mod table;
 
 pub use error::TrackError;

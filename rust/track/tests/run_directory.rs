@@ -18,6 +18,7 @@ fn info<'a>(config_yaml: &'a str, overrides: &'a [String]) -> RunInfo<'a> {
         versions: BTreeMap::from([("hlrp".into(), "0.1.0".into())]),
         inputs: Vec::new(),
         num_threads: 2,
+        metrics: Vec::new(),
         repository: Path::new(env!("CARGO_MANIFEST_DIR")),
     }
 }
@@ -52,7 +53,7 @@ fn the_manifest_is_flat_where_people_look() {
     let parent = tempfile::tempdir().unwrap();
     let run = RunDir::create(parent.path(), &info("", &[])).unwrap();
     run.finish(RunStatus::Failed { reason: "loss is NaN at step 12".into() }).unwrap();
-    let text = fs::read_to_string(parent.path().join("manifest.json")).unwrap();
+    let text = fs::read_to_string(parent.path().join("run.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(manifest["experiment"], "laq_tiny");
     assert_eq!(manifest["sessions"][0]["status"], "failed");
@@ -84,12 +85,12 @@ fn a_slurm_jobs_output_files_may_be_there_first() {
 fn a_run_that_was_killed_before_its_manifest_never_began() {
     let dir = tempfile::tempdir().unwrap();
     drop(RunDir::create(dir.path(), &info("seed: 1\n", &[])).unwrap());
-    fs::remove_file(dir.path().join("manifest.json")).unwrap();
-    fs::write(dir.path().join(".manifest.json.a1b2.partial"), "{").unwrap();
+    fs::remove_file(dir.path().join("run.json")).unwrap();
+    fs::write(dir.path().join(".run.json.a1b2.partial"), "{").unwrap();
     drop(RunDir::create(dir.path(), &info("seed: 2\n", &[])).unwrap());
     assert_eq!(fs::read_to_string(dir.path().join("config.yaml")).unwrap(), "seed: 2\n");
 
-    fs::remove_file(dir.path().join("manifest.json")).unwrap();
+    fs::remove_file(dir.path().join("run.json")).unwrap();
     fs::write(dir.path().join("checkpoints/last"), "step-000080\n").unwrap();
     let error = RunDir::create(dir.path(), &info("", &[])).unwrap_err();
     assert!(error.to_string().contains("(it contains checkpoints)"), "{error}");
@@ -120,9 +121,9 @@ fn a_continued_run_keeps_its_history() {
     let dir = tempfile::tempdir().unwrap();
     let killed = RunDir::create(dir.path(), &info("seed: 1\n", &[])).unwrap();
     // A killed process releases its lock and runs no destructor; a copy of the manifest from before the drop stands for that.
-    let manifest = fs::read(dir.path().join("manifest.json")).unwrap();
+    let manifest = fs::read(dir.path().join("run.json")).unwrap();
     drop(killed);
-    fs::write(dir.path().join("manifest.json"), manifest).unwrap();
+    fs::write(dir.path().join("run.json"), manifest).unwrap();
 
     let changed = ["seed=2".to_owned()];
     let run = RunDir::resume(dir.path(), 80, &info("seed: 2\n", &changed)).unwrap();
@@ -149,9 +150,9 @@ fn a_run_that_is_dropped_is_recorded_as_failed() {
 fn what_is_not_a_run_cannot_be_continued() {
     let dir = tempfile::tempdir().unwrap();
     let error = RunDir::resume(dir.path(), 0, &info("", &[])).unwrap_err();
-    assert!(error.to_string().contains("is not a run directory: manifest.json is missing"), "{error}");
+    assert!(error.to_string().contains("is not a run directory: run.json is missing"), "{error}");
     drop(RunDir::create(dir.path(), &info("", &[])).unwrap());
-    fs::write(dir.path().join("manifest.json"), "{\"format\": 1,").unwrap();
+    fs::write(dir.path().join("run.json"), "{\"format\": 1,").unwrap();
     let error = RunDir::resume(dir.path(), 0, &info("", &[])).unwrap_err();
     assert!(matches!(error, TrackError::Malformed { .. }), "{error}");
 }

@@ -1,8 +1,9 @@
-//! Where batches come from.
+//! The source of batches.
 
 use hlrp_data::{Batch, Position};
+use hlrp_torch::World;
 
-/// An endless stream of training batches that knows its place.
+/// An endless stream of training batches with a position.
 pub trait BatchStream: Send {
     /// The next batch.
     ///
@@ -10,8 +11,7 @@ pub trait BatchStream: Send {
     /// Data that cannot be read; the stream is then over.
     fn next_batch(&mut self) -> anyhow::Result<Batch>;
 
-    /// The place behind the last batch that [`BatchStream::next_batch`] returned: a stream opened there gives the batches that
-    /// would have followed.
+    /// Position after the last batch that [`BatchStream::next_batch`] returned; a stream opened there continues with the next one.
     fn position(&self) -> Position;
 }
 
@@ -20,15 +20,15 @@ pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>>>;
 
 /// The data of a run.
 pub trait TrainingData {
-    /// Opens the training stream at `position`.
+    /// Opens this process's part of the training stream at `position`.
     ///
     /// # Errors
     /// Data that cannot be read, or a position outside of it.
-    fn train(&mut self, position: Position) -> anyhow::Result<Box<dyn BatchStream>>;
+    fn train(&mut self, position: Position, world: &World) -> anyhow::Result<Box<dyn BatchStream>>;
 
-    /// Opens the validation set, at most `limit_batches` batches of it.
+    /// Opens this process's part of the validation set, at most `limit_batches` batches of it.
     ///
     /// # Errors
     /// Data that cannot be read.
-    fn validation(&mut self, limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches>;
+    fn validation(&mut self, limit_batches: Option<usize>, world: &World) -> anyhow::Result<ValidationBatches>;
 }

@@ -23,6 +23,7 @@ pub const HINTS: &[hlrp_config::HintOf] = &[
 
 mod batch_stream;
 pub mod checkpoint;
+mod device;
 mod device_batch;
 mod ema;
 mod error;
@@ -49,6 +50,7 @@ pub mod validation;
 
 pub use batch_stream::{BatchStream, TrainingData, ValidationBatches};
 pub use checkpoint::{BestScore, Checkpoint, RunState};
+pub use device::select_device;
 pub use device_batch::{DeviceBatch, DeviceImages, DeviceVectors};
 pub use ema::Ema;
 pub use error::{Result, TrainError};

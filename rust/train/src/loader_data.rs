@@ -2,6 +2,7 @@
 
 use crate::{BatchStream, TrainingData, ValidationBatches};
 use hlrp_data::{Batch, LoadError, Loader, Mixture, Position, Shard, Split};
+use hlrp_torch::World;
 use std::sync::Arc;
 
 /// Training and validation samples of opened datasets.
@@ -33,24 +34,27 @@ impl LoaderData {
 }
 
 impl TrainingData for LoaderData {
-    fn train(&mut self, position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
-        Ok(Box::new(Samples(Loader::train(&self.train, self.seed, Shard::SINGLE, position)?)))
+    fn train(&mut self, position: Position, world: &World) -> anyhow::Result<Box<dyn BatchStream>> {
+        Ok(Box::new(Loader::train(&self.train, self.seed, shard(world), position)?))
     }
 
-    fn validation(&mut self, limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
-        let batches = Loader::validation(&self.validation, limit_batches, Shard::SINGLE)?;
+    fn validation(&mut self, limit_batches: Option<usize>, world: &World) -> anyhow::Result<ValidationBatches> {
+        let batches = Loader::validation(&self.validation, limit_batches, shard(world))?;
         Ok(Box::new(batches.map(|batch| Ok(batch?))))
     }
 }
 
-struct Samples(Loader);
-
-impl BatchStream for Samples {
+impl BatchStream for Loader {
     fn next_batch(&mut self) -> anyhow::Result<Batch> {
-        Ok(self.0.next_batch()?)
+        Ok(Loader::next_batch(self)?)
     }
 
     fn position(&self) -> Position {
-        self.0.position()
+        Loader::position(self)
     }
+}
+
+/// The part of the data that a process reads.
+fn shard(world: &World) -> Shard {
+    Shard { rank: world.rank() as u64, world: world.size() as u64 }
 }

@@ -2,14 +2,15 @@
 
 use crate::{Checkpoint, Result, TrainError};
 use hlrp_config::{Composed, Node, Value, from_resolved};
+use hlrp_schema::TaskDescription;
 use std::collections::BTreeMap;
 
 /// Refuses to continue a checkpoint of another stage, whose settings would all differ.
 ///
 /// # Errors
 /// [`TrainError::Conflict`] with both stages.
-pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &serde_json::Value) -> Result<()> {
-    let (was, is) = (&checkpoint.manifest().task["stage"], &current["stage"]);
+pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &TaskDescription) -> Result<()> {
+    let (was, is) = (checkpoint.manifest().task.stage().name(), current.stage().name());
     if was == is {
         return Ok(());
     }
@@ -21,30 +22,13 @@ pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &serde_json::V
 ///
 /// # Errors
 /// [`TrainError::Conflict`] with every part of the description that differs.
-pub(crate) fn ensure_same_model(checkpoint: &Checkpoint, current: &serde_json::Value) -> Result<()> {
-    // Both sides went through the same text, so equal numbers are equal.
-    let current: serde_json::Value = serde_json::from_str(&current.to_string())
-        .map_err(|error| TrainError::Malformed { path: checkpoint.dir().to_path_buf(), reason: error.to_string() })?;
-    let mut differences = Vec::new();
-    note_differences("", &checkpoint.manifest().task, &current, &mut differences);
+pub(crate) fn ensure_same_model(checkpoint: &Checkpoint, current: &TaskDescription) -> Result<()> {
+    let differences = checkpoint.manifest().task.differences(current);
     if differences.is_empty() {
         return Ok(());
     }
     let path = checkpoint.dir().to_path_buf();
-    Err(TrainError::Conflict { path, differences: differences.join("\n") })
-}
-
-fn note_differences(path: &str, was: &serde_json::Value, is: &serde_json::Value, out: &mut Vec<String>) {
-    if let (Some(was), Some(is)) = (was.as_object(), is.as_object()) {
-        let names = was.keys().chain(is.keys().filter(|name| !was.contains_key(*name)));
-        for name in names {
-            let null = serde_json::Value::Null;
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            note_differences(&path, was.get(name).unwrap_or(&null), is.get(name).unwrap_or(&null), out);
-        }
-    } else if was != is {
-        out.push(format!("  {path} was {was}, is {is}"));
-    }
+    Err(TrainError::Conflict { path, differences: format!("  {}", differences.join("\n  ")) })
 }
 
 /// Keys that change neither what is computed nor in which order; `*` is any one name, and a key stands for all below it.
@@ -61,12 +45,12 @@ const FREE: &[&str] = &[
     "device",
     "experiment",
     "logging",
-    "model.backbone.hub_cache",
-    "model.backbone.path",
-    "model.init_from",
-    "model.laq.checkpoint",
     "num_threads",
     "paths",
+    "policy.model.arch.*.smolvla_checkpoint",
+    "policy.model.backbone.hub_cache",
+    "policy.model.backbone.vlm_model_name",
+    "policy.teacher.checkpoint",
     "sweep",
     "training.checkpoint.every_n_steps",
     "training.checkpoint.keep_last",

@@ -26,7 +26,7 @@ impl Trainer<'_> {
     pub fn run(mut self, run: &RunDir, stop: &StopRequest) -> Result<Outcome> {
         let max_steps = self.settings.training.max_steps;
         let mut recorder = Recorder::open(run, self.step, max_steps)?;
-        let stream = self.data.train(self.position).map_err(TrainError::Data)?;
+        let stream = self.data.train(self.position, &self.settings.world).map_err(TrainError::Data)?;
         let mut feeder = Feeder::start(stream, self.settings.device)?;
         if let Some(rng) = self.rng.take() {
             rng.restore(self.settings.device)?;
@@ -164,7 +164,7 @@ impl Trainer<'_> {
             validation: recorder.last_validation(),
             checkpoint: self.last_checkpoint.clone(),
             samples_per_sec: total.samples_per_sec(),
-            data_wait_share: total.data_wait_share(),
+            data_wait_fraction: total.data_wait_share(),
             peak_memory_bytes: hlrp_torch::memory::peak(self.settings.device),
         }
     }

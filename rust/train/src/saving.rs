@@ -9,6 +9,7 @@ use crate::{
 use hlrp_schema::MonitorMode;
 use hlrp_torch::HostToDevice;
 use hlrp_track::RunDir;
+use hlrp_track::sinks::{PngSink, Sink};
 
 impl Trainer<'_> {
     /// Validates the weights of this step, averaged ones where averages are kept, and gives their score. Training cannot tell that
@@ -20,9 +21,9 @@ impl Trainer<'_> {
         self.ensure_finite()?;
         let device = self.settings.device;
         let rng = RngStates::capture(device)?;
-        let dir = run.validation(self.step)?;
-        let context = ValidationContext { step: self.step, dir: &dir };
-        let batches = self.data.validation(self.settings.validation.limit_batches).map_err(TrainError::Data)?;
+        let context = ValidationContext { step: self.step, world: &self.settings.world };
+        let (limit, world) = (self.settings.validation.limit_batches, &self.settings.world);
+        let batches = self.data.validation(limit, world).map_err(TrainError::Data)?;
         let transfer = HostToDevice::new(device)?;
         let mut batches = batches.map(|batch| Ok(DeviceBatch::from_host(batch?, &transfer)?));
         let (task, precision) = (&mut *self.task, self.settings.precision);
@@ -36,6 +37,7 @@ impl Trainer<'_> {
         };
         rng.restore(device)?;
         let score = self.score_of(&validation.metrics);
+        PngSink::new(run.path()).images(self.step, &validation.images)?;
         recorder.validation(self.step, validation.metrics)?;
         if score.is_err() {
             self.save(run, recorder, None, false)?; // the steps since the last checkpoint are not lost

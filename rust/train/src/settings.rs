@@ -3,6 +3,7 @@
 use crate::{Result, TrainError, gradient};
 use hlrp_config::Composed;
 use hlrp_schema::{Precision, TrainingConfig, ValidationConfig};
+use hlrp_torch::World;
 use std::path::PathBuf;
 use tch::Device;
 
@@ -15,6 +16,8 @@ pub struct Settings {
     pub validation: ValidationConfig,
     /// Number format of the forward pass.
     pub precision: Precision,
+    /// The processes that train together.
+    pub world: World,
     /// Device of the model's parameters.
     pub device: Device,
     /// Directory of the run; checkpoints lie in its folder `checkpoints`.

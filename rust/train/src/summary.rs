@@ -36,8 +36,8 @@ pub struct Summary {
     pub checkpoint: Option<PathBuf>,
     /// Samples per second of training time in this process, validation and checkpoints left out.
     pub samples_per_sec: f64,
-    /// Share of the training time spent waiting for data, 0 to 1.
-    pub data_wait_share: f64,
+    /// Fraction of the training time spent waiting for data, 0 to 1.
+    pub data_wait_fraction: f64,
     /// Most memory taken, in bytes: device memory on a GPU, resident memory on the CPU.
     pub peak_memory_bytes: Option<u64>,
 }

@@ -1,6 +1,9 @@
 //! What a model offers to the training engine. The engine knows no model; a model knows no loop.
 
 use crate::DeviceBatch;
+use hlrp_schema::TaskDescription;
+use hlrp_torch::World;
+use hlrp_track::{metrics::MetricSpec, sinks::NamedImage};
 use std::{collections::BTreeMap, path::Path};
 use tch::Tensor;
 
@@ -24,14 +27,16 @@ pub struct RowReset {
 pub struct Validation {
     /// Scalars by full name, such as `val/loss`.
     pub metrics: BTreeMap<String, f64>,
+    /// What to look at, such as reconstructions.
+    pub images: Vec<NamedImage>,
 }
 
 /// What a validation may use besides the model.
 pub struct ValidationContext<'a> {
     /// Optimizer steps done.
     pub step: u64,
-    /// Folder for this validation's pictures and tables; exists.
-    pub dir: &'a Path,
+    /// The processes that validate together: each its part of the batches, and all return the metrics of the whole.
+    pub world: &'a World,
 }
 
 /// Where and when weights are exported.
@@ -68,13 +73,13 @@ pub trait Task {
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation>;
 
-    /// Full names of the metrics that every validation of this task gives, such as `val/loss`: what
-    /// `training.checkpoint.monitor` may name.
-    fn validation_metrics(&self) -> Vec<String>;
+    /// The metrics of this task: all that a validation returns (`val/…`, which `training.checkpoint.monitor` may name), and those of
+    /// the training that are drawn (`train/…`). Tables, plots and summaries take labels from here.
+    fn metrics(&self) -> Vec<MetricSpec>;
 
-    /// Extra facts for a checkpoint's manifest (sizes, pair spacing, preprocessing). A run continues only from a checkpoint that
-    /// states the same.
-    fn checkpoint_extras(&self) -> serde_json::Value;
+    /// What a checkpoint says of this task (sizes, pair spacing, preprocessing). A run resumes only from a checkpoint with the same
+    /// description.
+    fn description(&self) -> TaskDescription;
 
     /// Writes what the next stage takes over: at each best score and at the end, of the weights that the validation judged. A stage
     /// whose checkpoints are what the next one takes writes nothing.

@@ -7,6 +7,7 @@ use crate::{
     resume::{ensure_same_model, ensure_same_run, ensure_same_stage},
 };
 use hlrp_data::Position;
+use hlrp_track::metrics::MetricSpec;
 use std::path::PathBuf;
 use tch::Tensor;
 
@@ -41,12 +42,12 @@ impl<'a> Trainer<'a> {
     /// free space for a checkpoint. Nothing is written to the disk.
     pub fn new(settings: Settings, task: &'a mut dyn Task, data: &'a mut dyn TrainingData) -> Result<Self> {
         settings.check()?;
-        ensure_monitored(&settings.training.checkpoint.monitor, &task.validation_metrics())?;
+        ensure_monitored(&settings.training.checkpoint.monitor, &task.metrics())?;
         let training = &settings.training;
         let schedule = Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps)?;
         let checkpoint = training.resume_from_checkpoint.as_deref().map(Checkpoint::open).transpose()?;
         if let Some(checkpoint) = &checkpoint {
-            let model = task.checkpoint_extras();
+            let model = task.description();
             ensure_same_stage(checkpoint, &model)?;
             ensure_same_run(checkpoint, &settings.config)?;
             ensure_same_model(checkpoint, &model)?;
@@ -132,7 +133,7 @@ impl<'a> Trainer<'a> {
                 num_threads: num_threads(),
                 precision: self.settings.precision_name().to_owned(),
                 optimizer_groups: self.optimizer.groups(),
-                task: self.task.checkpoint_extras(),
+                task: self.task.description(),
             },
         })
     }
@@ -152,8 +153,10 @@ impl<'a> Trainer<'a> {
 }
 
 /// Refuses a monitored metric that the validation does not give.
-fn ensure_monitored(monitor: &str, known: &[String]) -> Result<()> {
-    known.iter().any(|name| name == monitor).then_some(()).ok_or_else(|| no_such_metric(monitor, known))
+fn ensure_monitored(monitor: &str, metrics: &[MetricSpec]) -> Result<()> {
+    let of_validation = metrics.iter().map(|spec| &spec.name).filter(|name| name.starts_with("val/"));
+    let known: Vec<String> = of_validation.cloned().collect();
+    known.iter().any(|name| name == monitor).then_some(()).ok_or_else(|| no_such_metric(monitor, &known))
 }
 
 fn no_such_metric(monitor: &str, known: &[String]) -> TrainError {

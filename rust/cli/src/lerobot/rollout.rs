@@ -96,6 +96,7 @@ fn open(
         versions,
         inputs: vec![Artifact { role: "policy_path".into(), path: policy, sha256: None }],
         num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
+        metrics: Vec::new(),
         repository: Path::new("."),
     };
     Ok(RunDir::create(&config.logging.run_dir, &info)?)

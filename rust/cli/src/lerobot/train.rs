@@ -6,7 +6,7 @@ use super::{
     options::TrainOptions,
     plan::{Plan, needs, refuse_missing_dataset, refuse_missing_files_of_policy},
     prepare,
-    training_log::TrainingLog,
+    training_log::{TrainingLog, metrics},
 };
 use crate::HINTS;
 use crate::child::{self, Ended, Signals, Tee};
@@ -73,15 +73,13 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) ->
     let path = run_dir.path().to_owned();
     let checkpoint = last_checkpoint(output_dir);
     let rows = read_metrics(&path.join(METRICS))?;
-    let picture = run_dir.plots().join("loss.png");
-    let names = ["train/loss", "val/loss"];
-    let is_drawn = draw_metrics(&picture, &rows, &names, "Loss of the policy", "loss", true)?;
+    let curves = draw_metrics(&run_dir.plots(), &rows, &metrics())?;
     let mut table = ResultTable::new(["result", "value"]);
     if let Some((row, loss)) = rows.iter().rev().find_map(|row| Some((row, row.get("train/loss")?))) {
         table = table.row(["training loss", &format!("{loss:.4} at step {}", row.step)]);
     }
-    if is_drawn {
-        table = table.row(["picture", &picture.display().to_string()]);
+    for curve in curves {
+        table = table.row(["image", &curve.display().to_string()]);
     }
     if let Some(checkpoint) = &checkpoint {
         table = table.row(["policy", &checkpoints::pretrained_model(checkpoint).display().to_string()]);

@@ -1,6 +1,6 @@
 //! The numbers in what `lerobot-train` logs, as rows of `metrics.jsonl`.
 
-use hlrp_track::metrics::MetricsWriter;
+use hlrp_track::metrics::{Curve, MetricSpec, MetricsWriter};
 
 /// LeRobot's short names and ours; other numbers come from the policy and keep their names below `train/`.
 const NAMES: [(&str, &str); 6] = [
@@ -15,6 +15,16 @@ const NAMES: [(&str, &str); 6] = [
 const LEFT_OUT: [&str; 3] = ["step", "smpl", "ep"];
 /// What every report has.
 const LOSS: &str = "train/loss";
+
+/// The metrics of a training that tables and plots show.
+pub(super) fn metrics() -> Vec<MetricSpec> {
+    let losses = Curve::new("loss.png", "Loss of the policy", "loss").log();
+    vec![
+        MetricSpec::new(LOSS, "training loss").lower_is_better().drawn_in(&losses),
+        MetricSpec::new("val/loss", "held-out loss").lower_is_better().drawn_in(&losses),
+        MetricSpec::new("perf/samples_per_sec", "samples/s").higher_is_better(),
+    ]
+}
 
 /// Writes a row for each line in which LeRobot reports its training.
 pub(super) struct TrainingLog {

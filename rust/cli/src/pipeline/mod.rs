@@ -104,6 +104,7 @@ fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<Run
         versions: BTreeMap::from([("hlrp".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         inputs: Vec::new(),
         num_threads: config.num_threads.unwrap_or_else(host::num_cores),
+        metrics: Vec::new(),
         repository: Path::new("."),
     };
     Ok(if State::exists(path) { RunDir::resume(path, 0, &info)? } else { RunDir::create(path, &info)? })

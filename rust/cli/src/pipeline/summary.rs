@@ -6,32 +6,14 @@ use anyhow::Result;
 use hlrp_schema::Stage;
 use hlrp_track::{
     fs::write_atomic,
-    metrics::{FILE_NAME as METRICS, MetricsRow, read_metrics},
+    metrics::{FILE_NAME as METRICS, MetricsRow, read_metrics, shown},
+    run::Manifest,
     table::ResultTable,
 };
 use std::{
     fs,
     path::{Path, PathBuf},
 };
-
-/// Metrics of the last validation or report that tell a stage's outcome, with their names for people. Those that a run lacks are left out.
-const LAQ: [(&str, &str); 4] = [
-    ("val/pixel_loss", "validation pixel loss"),
-    ("val/copy_frame_loss", "copying the first frame"),
-    ("val/num_unique_codes", "codes in use"),
-    ("val/permuted_latent_ratio", "loss with another pair's codes / with its own"),
-];
-const VLA: [(&str, &str); 7] = [
-    ("val/loss", "validation loss"),
-    ("val/latent_code_accuracy", "codes predicted right"),
-    ("val/latent_code_frequent_baseline", "always the most frequent code"),
-    ("val/action_mse", "action error (mse)"),
-    ("val/action_mean_baseline_mse", "always the mean action"),
-    ("val/latent_mse", "latent error (mse)"),
-    ("val/latent_mean_baseline_mse", "always the mean latent action"),
-];
-const LEROBOT: [(&str, &str); 3] =
-    [("train/loss", "training loss"), ("val/loss", "held-out loss"), ("perf/samples_per_sec", "samples/s")];
 
 /// A pipeline's outcome.
 pub(super) struct Report {
@@ -61,9 +43,7 @@ pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
     let reports = reports.map(|(step, state, run_dir)| {
         let mut videos = Vec::new();
         let facts = match step.stage {
-            Stage::Laq => facts(&run_dir, &LAQ)?,
-            Stage::Vla => facts(&run_dir, &VLA)?,
-            Stage::LerobotTrain => facts(&run_dir, &LEROBOT)?,
+            Stage::Laq | Stage::Vla | Stage::LerobotTrain => facts(&run_dir)?,
             Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
         };
         let pictures = pictures(&run_dir);
@@ -115,13 +95,12 @@ fn title(stage: Stage) -> &'static str {
     }
 }
 
-fn facts(run_dir: &Path, names: &[(&str, &str)]) -> Result<Vec<(String, String)>> {
+/// The last value of every metric that the run declares for tables.
+fn facts(run_dir: &Path) -> Result<Vec<(String, String)>> {
     let rows = read_metrics(&run_dir.join(METRICS))?;
-    let mut facts = vec![("steps".to_owned(), rows.last().map_or(0, |row| row.step).to_string())];
+    let steps = ("steps".to_owned(), rows.last().map_or(0, |row| row.step).to_string());
     let last = |name: &str| rows.iter().rev().find_map(|row: &MetricsRow| row.get(name));
-    let found = names.iter().filter_map(|(name, shown)| Some(((*shown).to_owned(), number(last(name)?))));
-    facts.extend(found);
-    Ok(facts)
+    Ok(std::iter::once(steps).chain(shown(&Manifest::read(run_dir)?.metrics, last)).collect())
 }
 
 fn number(value: f64) -> String {

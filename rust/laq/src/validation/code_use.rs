@@ -1,6 +1,9 @@
 //! How the codes of a validation are spread.
 
-use crate::Dims;
+use crate::quantizers::codes_curve;
+use hlrp_torch::World;
+use hlrp_track::metrics::MetricSpec;
+use hlrp_train::validation::gather_rows;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -12,13 +15,9 @@ pub(super) struct CodeUse {
 }
 
 impl CodeUse {
-    pub(super) fn new(dims: &Dims) -> Self {
-        let size = |number: i64| usize::try_from(number).unwrap_or(0);
-        Self {
-            counts_K: vec![0; size(dims.codebook_size)],
-            sequences: BTreeMap::new(),
-            num_slots: size(dims.code_seq_len),
-        }
+    pub(super) fn new(num_codes: i64, num_slots: i64) -> Self {
+        let size = |count: i64| usize::try_from(count).unwrap_or(0);
+        Self { counts_K: vec![0; size(num_codes)], sequences: BTreeMap::new(), num_slots: size(num_slots) }
     }
 
     /// Adds codes `int64 [B,S]`.
@@ -31,6 +30,29 @@ impl CodeUse {
             *self.sequences.entry(sequence.to_vec()).or_default() += 1;
         }
         Ok(())
+    }
+
+    /// The counts of all processes together.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub(super) fn of_all(mut self, world: &World) -> anyhow::Result<Self> {
+        let rows: Vec<i64> =
+            self.sequences.iter().flat_map(|(ids, count)| ids.iter().copied().chain([*count as i64])).collect();
+        let width = self.num_slots + 1;
+        let rows_NC = Tensor::from_slice(&rows).view([self.sequences.len() as i64, width as i64]);
+        let rows = Vec::<i64>::try_from(gather_rows(world, &rows_NC)?.reshape([-1]))?;
+        self.counts_K.fill(0);
+        self.sequences.clear();
+        for row in rows.chunks(width) {
+            let (ids, count) = row.split_at(self.num_slots);
+            let count = u64::try_from(count[0])?;
+            for &id in ids {
+                self.counts_K[usize::try_from(id)?] += count;
+            }
+            *self.sequences.entry(ids.to_vec()).or_default() += count;
+        }
+        Ok(self)
     }
 
     /// How often each code occurred.
@@ -61,10 +83,24 @@ impl CodeUse {
     }
 }
 
-/// Entropy in nats of the frequencies that `counts` give; zero counts carry nothing.
+/// The metrics that [`CodeUse::metrics`] returns for a model of `num_codes` codes.
+pub(super) fn metrics(num_codes: i64) -> [MetricSpec; 7] {
+    let in_use = format!("codes in use (of {num_codes})");
+    [
+        MetricSpec::new("val/num_unique_codes", in_use).higher_is_better().drawn_in(&codes_curve()),
+        MetricSpec::detail("val/codebook_utilization").higher_is_better(),
+        MetricSpec::detail("val/codebook_entropy").higher_is_better(),
+        MetricSpec::detail("val/vq_perplexity").higher_is_better(),
+        MetricSpec::detail("val/sequence_entropy").higher_is_better(),
+        MetricSpec::detail("val/unique_sequences").higher_is_better(),
+        MetricSpec::detail("val/total_val_samples"),
+    ]
+}
+
+/// Entropy in nats of the frequencies that `counts` give; zero counts add nothing.
 fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     let total = counts.clone().sum::<u64>() as f64;
-    counts.filter(|count| *count > 0).map(|count| count as f64 / total).map(|share| -share * share.ln()).sum()
+    counts.filter(|count| *count > 0).map(|count| count as f64 / total).map(|fraction| -fraction * fraction.ln()).sum()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use hlrp_config::{Composed, compose};
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
 use hlrp_laq::ROLE;
 use hlrp_schema::LaqConfig;
+use hlrp_torch::World;
 use hlrp_train::{BatchStream, Settings, TrainingData, ValidationBatches};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +24,6 @@ pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
         "model.dim=32",
         "model.heads=2",
         "model.dim_head=16",
-        "model.quant_dim=8",
         "training.max_steps=4",
         "training.scheduler.warmup_steps=1",
         "training.checkpoint.every_n_steps=2",
@@ -43,6 +43,7 @@ pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
         training: config.training.clone(),
         validation: config.validation.clone(),
         precision: config.precision,
+        world: World::single(),
         device: Device::Cpu,
         run_dir: config.logging.run_dir.clone(),
         min_free_gb: config.logging.min_free_gb,
@@ -98,11 +99,11 @@ impl BatchStream for Stream {
 }
 
 impl TrainingData for Squares {
-    fn train(&mut self, position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
+    fn train(&mut self, position: Position, _: &World) -> anyhow::Result<Box<dyn BatchStream>> {
         Ok(Box::new(Stream(position.sample / NUM_SAMPLES as u64)))
     }
 
-    fn validation(&mut self, _limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
+    fn validation(&mut self, _limit_batches: Option<usize>, _: &World) -> anyhow::Result<ValidationBatches> {
         Ok(Box::new((100..103).map(|index| Ok(batch(index)))))
     }
 }

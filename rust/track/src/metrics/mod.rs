@@ -10,9 +10,11 @@
 //! `metrics.jsonl` is that of an uninterrupted run. The lines of step N must therefore be written before the checkpoint of step N.
 
 mod reader;
+mod spec;
 mod writer;
 
 pub use reader::{MetricsRow, read_metrics, series};
+pub use spec::{Better, Curve, MetricSpec, shown};
 pub use writer::MetricsWriter;
 
 /// Name of the file in a run directory.

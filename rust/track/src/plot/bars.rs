@@ -2,6 +2,7 @@
 
 use super::canvas::{self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR, WIDTH, plot_error, text, tick};
 use crate::Result;
+use image::RgbImage;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -26,16 +27,24 @@ pub struct BarChart {
 /// Writes `chart` to the PNG file `path`.
 ///
 /// # Errors
-/// There is no value or one is negative or not finite, or the file cannot be written.
+/// As [`render_bars`], or the file cannot be written.
 pub fn draw_bars(path: &Path, chart: &BarChart) -> Result<()> {
+    canvas::save(path, &render_bars(&path.display().to_string(), chart)?)
+}
+
+/// Draws `chart`; `name` is for errors.
+///
+/// # Errors
+/// There is no value or one is negative or not finite.
+pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
     let num_bars = chart.values.len();
     if num_bars == 0 || chart.values.iter().any(|value| !value.is_finite() || *value < 0.0) {
-        return Err(plot_error(path, "the bars need one or more values, all finite and none negative"));
+        return Err(plot_error(name, "the bars need one or more values, all finite and none negative"));
     }
     let heights = chart.values.iter().copied().chain(chart.reference.iter().map(|(_, height)| *height));
     let top = heights.fold(f64::MIN_POSITIVE, f64::max) * 1.1;
     let right = num_bars as f64 - 0.5;
-    let picture = canvas::render(path, (WIDTH, HEIGHT), |area| {
+    canvas::render(name, (WIDTH, HEIGHT), |area| {
         // Without a reference the bars speak for themselves.
         let names = chart.reference.iter().flat_map(|(name, _)| [chart.y_label.as_str(), name]);
         let below = canvas::draw_head(area, &chart.title, names)?;
@@ -69,6 +78,5 @@ pub fn draw_bars(path: &Path, chart: &BarChart) -> Result<()> {
             context.draw_series(LineSeries::new([(-0.5, *height), (right, *height)], style))?;
         }
         Ok(())
-    })?;
-    canvas::save(path, &picture)
+    })
 }

@@ -39,7 +39,7 @@ pub(super) fn text(size: u32) -> TextStyle<'static> {
 
 /// A white picture with whatever `draw` puts on it.
 pub(super) fn render(
-    path: &Path,
+    name: &str,
     (width, height): (u32, u32),
     draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>,
 ) -> Result<RgbImage> {
@@ -49,19 +49,19 @@ pub(super) fn render(
         let area = BitMapBackend::with_buffer(&mut picture, (width, height)).into_drawing_area();
         draw(&area).and_then(|()| Ok(area.present()?))
     };
-    drawn.map_err(|error| plot_error(path, error))?;
+    drawn.map_err(|error| plot_error(name, error))?;
     Ok(picture)
 }
 
 /// Writes the picture to `path` as PNG.
-pub(super) fn save(path: &Path, picture: &RgbImage) -> Result<()> {
+pub(crate) fn save(path: &Path, picture: &RgbImage) -> Result<()> {
     let mut png = Cursor::new(Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png).map_err(|error| plot_error(path, error))?;
+    picture.write_to(&mut png, ImageFormat::Png).map_err(|error| plot_error(&path.display().to_string(), error))?;
     write_atomic(path, png.into_inner())
 }
 
-pub(super) fn plot_error(path: &Path, reason: impl std::fmt::Display) -> TrackError {
-    TrackError::Plot { path: path.to_path_buf(), reason: reason.to_string() }
+pub(super) fn plot_error(name: &str, reason: impl std::fmt::Display) -> TrackError {
+    TrackError::Plot { path: name.into(), reason: reason.to_string() }
 }
 
 fn register_font() {

@@ -3,13 +3,16 @@
 use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, WIDTH, plot_error, text, tick};
 use crate::{
     Result,
-    metrics::{MetricsRow, series},
+    metrics::{MetricSpec, MetricsRow, series},
 };
 use plotters::{
     coord::ranged1d::{AsRangedCoord, ValueFormatter},
     prelude::*,
 };
-use std::{ops::Range, path::Path};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 /// A curve with more points than this gets a smooth line, its points faintly behind.
 const MAX_RAW_POINTS: usize = 200;
@@ -45,25 +48,28 @@ pub struct CurveChart {
     pub curves: Vec<Curve>,
 }
 
-/// Draws the metrics called `names`, those of them that occur, and returns whether any did (no picture is written otherwise).
+/// Draws the curves that `specs` declare into the folder `plots` and returns the files; a plot without a value is left out.
 ///
 /// # Errors
 /// As [`draw_curves`].
-pub fn draw_metrics(
-    path: &Path,
-    rows: &[MetricsRow],
-    names: &[&str],
-    title: &str,
-    y_label: &str,
-    log_y: bool,
-) -> Result<bool> {
-    let curves = names.iter().map(|name| Curve { name: (*name).into(), points: series(rows, name) });
-    let curves: Vec<_> = curves.filter(|curve| !drawable(curve, log_y).is_empty()).collect();
-    if curves.is_empty() {
-        return Ok(false);
+pub fn draw_metrics(plots: &Path, rows: &[MetricsRow], specs: &[MetricSpec]) -> Result<Vec<PathBuf>> {
+    let mut charts: Vec<(PathBuf, CurveChart)> = Vec::new();
+    for (spec, plot) in specs.iter().filter_map(|spec| Some((spec, spec.curve.as_ref()?))) {
+        let name = if spec.label.is_empty() { &spec.name } else { &spec.label };
+        let curve = Curve { name: name.clone(), points: series(rows, &spec.name) };
+        if drawable(&curve, plot.log).is_empty() {
+            continue;
+        }
+        let path = plots.join(&plot.file);
+        match charts.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, chart)) => chart.curves.push(curve),
+            None => {
+                let (title, y_label) = (plot.title.clone(), plot.y_label.clone());
+                charts.push((path, CurveChart { title, y_label, log_y: plot.log, curves: vec![curve] }));
+            }
+        }
     }
-    draw_curves(path, &CurveChart { title: title.into(), y_label: y_label.into(), log_y, curves })?;
-    Ok(true)
+    charts.into_iter().map(|(path, chart)| draw_curves(&path, &chart).map(|()| path)).collect()
 }
 
 /// Writes `chart` to the PNG file `path`.
@@ -75,11 +81,11 @@ pub fn draw_curves(path: &Path, chart: &CurveChart) -> Result<()> {
         chart.curves.iter().map(|curve| (curve.name.as_str(), drawable(curve, chart.log_y))).collect();
     let all = || curves.iter().flat_map(|(_, points)| points.iter());
     if all().next().is_none() {
-        return Err(plot_error(path, "no curve has a finite value"));
+        return Err(plot_error(&path.display().to_string(), "no curve has a finite value"));
     }
     let x = span(all().map(|point| point.0), 0.0, false);
     let y = span(all().map(|point| point.1), 0.05, chart.log_y);
-    let picture = canvas::render(path, (WIDTH, HEIGHT), |area| {
+    let picture = canvas::render(&path.display().to_string(), (WIDTH, HEIGHT), |area| {
         let ticks = if chart.log_y { log_ticks(&y) } else { Vec::new() };
         if ticks.len() >= MIN_LOG_TICKS {
             draw(area, chart, &curves, x, y.log_scale().with_key_points(ticks))

@@ -55,11 +55,19 @@ struct Layout {
 /// Writes `grid` to the PNG file `path`.
 ///
 /// # Errors
-/// The grid is empty or ragged, an image has not the size that it states, or the file cannot be written.
+/// As [`render_grid`], or the file cannot be written.
 pub fn draw_grid(path: &Path, grid: &ImageGrid<'_>) -> Result<()> {
-    check(grid).map_err(|reason| plot_error(path, reason))?;
-    let layout = layout(path, grid)?;
-    let mut picture = canvas::render(path, (layout.width, layout.height), |area| {
+    canvas::save(path, &render_grid(&path.display().to_string(), grid)?)
+}
+
+/// Draws `grid`; `name` is for errors.
+///
+/// # Errors
+/// The grid is empty or ragged, an image has not the size that it states.
+pub fn render_grid(name: &str, grid: &ImageGrid<'_>) -> Result<RgbImage> {
+    check(grid).map_err(|reason| plot_error(name, reason))?;
+    let layout = layout(name, grid)?;
+    let mut picture = canvas::render(name, (layout.width, layout.height), |area| {
         let centred = |size| text(size).pos(Pos::new(HPos::Center, VPos::Center));
         let title_y = (MARGIN + TITLE_SIZE / 2) as i32;
         area.draw_text(&grid.title, &centred(TITLE_SIZE), ((layout.width / 2) as i32, title_y))?;
@@ -87,7 +95,7 @@ pub fn draw_grid(path: &Path, grid: &ImageGrid<'_>) -> Result<()> {
             imageops::replace(&mut picture, &enlarged(image, layout.scale), x.into(), y.into());
         }
     }
-    canvas::save(path, &picture)
+    Ok(picture)
 }
 
 impl Layout {
@@ -97,12 +105,12 @@ impl Layout {
     }
 }
 
-fn layout(path: &Path, grid: &ImageGrid<'_>) -> Result<Layout> {
+fn layout(name: &str, grid: &ImageGrid<'_>) -> Result<Layout> {
     let GridImage { width, height, .. } = grid.rows[0][0];
     let scale = MIN_CELL.div_ceil(width.max(height)).max(1);
     let (cell_width, cell_height) = (width * scale, height * scale);
     let mut widest_label = 0;
-    canvas::render(path, (1, 1), |area| {
+    canvas::render(name, (1, 1), |area| {
         for line in grid.row_labels.iter().flat_map(|label| label.lines()) {
             widest_label = widest_label.max(area.estimate_text_size(line, &text(LABEL_SIZE))?.0);
         }

@@ -2,6 +2,7 @@
 
 use super::canvas::{self, Area, GRID_COLOUR, LABEL_SIZE, PALETTE, TEXT_COLOUR, TITLE_SIZE, plot_error, text, tick};
 use crate::Result;
+use image::RgbImage;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::{ops::Range, path::Path};
@@ -42,20 +43,28 @@ pub struct PanelGrid {
 /// Writes `grid` to the PNG file `path`.
 ///
 /// # Errors
-/// There is no chart, a line lacks one, or the file cannot be written.
+/// As [`render_panels`], or the file cannot be written.
 pub fn draw_panels(path: &Path, grid: &PanelGrid) -> Result<()> {
+    canvas::save(path, &render_panels(&path.display().to_string(), grid)?)
+}
+
+/// Draws `grid`; `name` is for errors.
+///
+/// # Errors
+/// There is no chart, a line lacks one.
+pub fn render_panels(name: &str, grid: &PanelGrid) -> Result<RgbImage> {
     let (num_rows, num_columns) = (grid.row_labels.len(), grid.column_titles.len());
     let is_whole = |line: &PanelLine| {
         line.values.len() == num_rows && line.values.iter().all(|columns| columns.len() == num_columns)
     };
     if num_rows == 0 || num_columns == 0 || !grid.lines.iter().all(is_whole) {
         return Err(plot_error(
-            path,
+            name,
             format!("every line needs {num_rows} rows of {num_columns} charts, and at least one"),
         ));
     }
     let mut label_width = 0;
-    canvas::render(path, (1, 1), |area| {
+    canvas::render(name, (1, 1), |area| {
         for line in grid.row_labels.iter().flat_map(|label| label.lines()) {
             label_width = label_width.max(area.estimate_text_size(line, &text(LABEL_SIZE))?.0);
         }
@@ -64,7 +73,7 @@ pub fn draw_panels(path: &Path, grid: &PanelGrid) -> Result<()> {
     let left = 2 * MARGIN + label_width;
     let width = left + num_columns as u32 * CELL.0 + MARGIN;
     let height = HEAD + num_rows as u32 * CELL.1 + 2 * LABEL_SIZE;
-    let picture = canvas::render(path, (width, height), |area| {
+    canvas::render(name, (width, height), |area| {
         draw_head(area, grid, left, width)?;
         let centred = text(LABEL_SIZE).pos(Pos::new(HPos::Center, VPos::Center));
         let middle = ((left + width) / 2) as i32;
@@ -78,8 +87,7 @@ pub fn draw_panels(path: &Path, grid: &PanelGrid) -> Result<()> {
             }
         }
         Ok(())
-    })?;
-    canvas::save(path, &picture)
+    })
 }
 
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;

@@ -2,12 +2,13 @@
 
 use super::{
     lock::RunLock,
-    manifest::{Artifact, FILE_NAME as MANIFEST, Manifest, RunStatus, Session},
+    manifest::{Artifact, FILE_NAME as MANIFEST, FORMER_NAME, Manifest, RunStatus, Session},
     provenance::{GitState, redact},
 };
 use crate::{
     Result, TrackError,
     fs::{sync_dir, write_atomic},
+    metrics::MetricSpec,
 };
 use hlrp_config::Problem;
 use std::{
@@ -39,6 +40,8 @@ pub struct RunInfo<'a> {
     pub inputs: Vec<Artifact>,
     /// CPU threads of the tensor library; the same number gives the same bits.
     pub num_threads: usize,
+    /// The metrics that the run records.
+    pub metrics: Vec<MetricSpec>,
     /// A folder in the repository whose commit is recorded, such as the configuration root.
     pub repository: &'a Path,
 }
@@ -76,6 +79,7 @@ impl RunDir {
             program: info.program.into(),
             experiment: info.experiment.into(),
             description: info.description.into(),
+            metrics: info.metrics.clone(),
             sessions: vec![session(info, 0)],
         };
         manifest.write(&path.join(MANIFEST))?;
@@ -89,10 +93,10 @@ impl RunDir {
     /// # Errors
     /// [`TrackError::NotARun`], [`TrackError::RunLocked`], an unreadable manifest, or the system's refusal.
     pub fn resume(path: &Path, step: u64, info: &RunInfo<'_>) -> Result<Self> {
-        for missing in [MANIFEST, CONFIG] {
-            if !path.join(missing).is_file() {
-                return Err(TrackError::NotARun { path: path.to_path_buf(), missing: missing.into() });
-            }
+        let not_a_run = |missing: &str| TrackError::NotARun { path: path.to_path_buf(), missing: missing.into() };
+        Manifest::path(path).ok_or_else(|| not_a_run(MANIFEST))?;
+        if !path.join(CONFIG).is_file() {
+            return Err(not_a_run(CONFIG));
         }
         let lock = RunLock::acquire(path)?;
         let mut manifest = Manifest::read(path)?;
@@ -103,7 +107,9 @@ impl RunDir {
         }
         replace_config(path, info.config_yaml)?;
         manifest.sessions.push(session(info, step));
+        manifest.metrics.clone_from(&info.metrics);
         manifest.write(&path.join(MANIFEST))?;
+        remove_former(path)?;
         Ok(Self { path: path.to_path_buf(), manifest, _lock: lock })
     }
 
@@ -158,10 +164,18 @@ impl RunDir {
     /// # Errors
     /// The system refuses.
     pub fn validation(&self, step: u64) -> Result<PathBuf> {
-        let dir = self.path.join("validation").join(format!("step-{step:06}"));
-        fs::create_dir_all(&dir).map_err(TrackError::io("create", &dir))?;
-        Ok(dir)
+        validation_dir(&self.path, step)
     }
+}
+
+/// As [`RunDir::validation`], of the run in `run_dir`.
+///
+/// # Errors
+/// The system refuses.
+pub fn validation_dir(run_dir: &Path, step: u64) -> Result<PathBuf> {
+    let dir = run_dir.join("validation").join(format!("step-{step:06}"));
+    fs::create_dir_all(&dir).map_err(TrackError::io("create", &dir))?;
+    Ok(dir)
 }
 
 impl Drop for RunDir {
@@ -220,6 +234,15 @@ fn session(info: &RunInfo<'_>, start_step: u64) -> Session {
         host: crate::host::hostname(),
         num_threads: info.num_threads,
         slurm: super::manifest::SlurmJob::from_env(),
+    }
+}
+
+/// Removes the file of format 1, whose content is in `run.json` now.
+fn remove_former(path: &Path) -> Result<()> {
+    let former = path.join(FORMER_NAME);
+    match fs::remove_file(&former) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TrackError::io("remove", &former)(error)),
+        _ => Ok(()),
     }
 }
 

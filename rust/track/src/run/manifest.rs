@@ -1,11 +1,15 @@
-//! `manifest.json`: what a run records about itself. It never holds a secret.
+//! `run.json`: what a run records about itself. It never contains a secret.
 
 use super::provenance::GitState;
-use crate::{Result, TrackError, env, fs::write_atomic};
+use crate::{Result, TrackError, env, fs::write_atomic, metrics::MetricSpec};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 
-pub(super) const FILE_NAME: &str = "manifest.json";
+/// Name of the file in a run directory.
+pub const FILE_NAME: &str = "run.json";
+/// Its name in format 1.
+pub(super) const FORMER_NAME: &str = "manifest.json";
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +22,8 @@ pub struct Manifest {
     pub experiment: String,
     /// `experiment.description`.
     pub description: String,
+    /// The metrics that it records: their labels, and where they are drawn.
+    pub metrics: Vec<MetricSpec>,
     /// One entry for each time a process worked on the run, oldest first.
     pub sessions: Vec<Session>,
 }
@@ -109,25 +115,32 @@ impl SlurmJob {
 
 impl Manifest {
     /// The layout that this code writes.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 
-    /// Reads the manifest of `run_dir`.
+    /// The file of `run_dir`: `run.json`, or what format 1 called it; none where there is no run.
+    pub fn path(run_dir: &Path) -> Option<PathBuf> {
+        [FILE_NAME, FORMER_NAME].map(|name| run_dir.join(name)).into_iter().find(|path| path.is_file())
+    }
+
+    /// Reads what the run in `run_dir` records; format 1, which declared no metrics, is migrated.
     ///
     /// # Errors
-    /// The file is missing, or is not a manifest of this format.
+    /// The file is missing, or has another format.
     pub fn read(run_dir: &Path) -> Result<Self> {
-        let path = run_dir.join(FILE_NAME);
+        let path = Self::path(run_dir).unwrap_or_else(|| run_dir.join(FILE_NAME));
         let text = fs::read_to_string(&path).map_err(TrackError::io("read", &path))?;
-        let manifest: Self = serde_json::from_str(&text).map_err(|error| TrackError::Malformed {
-            path: path.clone(),
-            line: Some(error.line()),
-            reason: error.to_string(),
-        })?;
-        if manifest.format != Self::FORMAT {
-            let reason = format!("format {} is not the format {} of this program", manifest.format, Self::FORMAT);
-            return Err(TrackError::Malformed { path, line: None, reason });
+        let malformed = |line, reason| TrackError::Malformed { path: path.clone(), line, reason };
+        let mut value: Value =
+            serde_json::from_str(&text).map_err(|error| malformed(Some(error.line()), error.to_string()))?;
+        if value["format"] == 1 && value["metrics"].is_null() {
+            value["format"] = Self::FORMAT.into();
+            value["metrics"] = Value::Array(Vec::new());
         }
-        Ok(manifest)
+        if value["format"] != Self::FORMAT {
+            let reason = format!("format {}, but this program reads format {}", value["format"], Self::FORMAT);
+            return Err(malformed(None, reason));
+        }
+        serde_json::from_value(value).map_err(|error| malformed(None, error.to_string()))
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<()> {

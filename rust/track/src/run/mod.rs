@@ -3,9 +3,9 @@
 //! ```text
 //! <run>/
 //!   config.yaml        the resolved configuration      overrides.yaml   what the command line changed
-//!   manifest.json      who, where, when, from what     metrics.jsonl    numbers by step
+//!   run.json           who, where, when, from what     metrics.jsonl    scalars by step
 //!   unified.log        every log line                  checkpoints/     written by the engine
-//!   plots/             pictures of the whole run       validation/step-000080/  pictures of one validation
+//!   plots/             plots of the whole run          validation/step-000080/  images of one validation
 //! ```
 
 mod dir;
@@ -13,6 +13,6 @@ mod lock;
 mod manifest;
 mod provenance;
 
-pub use dir::{RunDir, RunInfo};
-pub use manifest::{Artifact, Manifest, RunStatus, Session, SlurmJob};
+pub use dir::{RunDir, RunInfo, validation_dir};
+pub use manifest::{Artifact, FILE_NAME, Manifest, RunStatus, Session, SlurmJob};
 pub use provenance::{GitState, redact};

@@ -2,6 +2,7 @@
 
 use super::{RunState, Score};
 use crate::DecayGroup;
+use hlrp_schema::TaskDescription;
 use tch::Tensor;
 
 /// Facts about the process that writes.
@@ -10,8 +11,8 @@ pub(crate) struct About {
     pub(crate) num_threads: usize,
     pub(crate) precision: String,
     pub(crate) optimizer_groups: [DecayGroup; 2],
-    /// [`crate::Task::checkpoint_extras`].
-    pub(crate) task: serde_json::Value,
+    /// [`crate::Task::description`].
+    pub(crate) task: TaskDescription,
 }
 
 /// Everything that a checkpoint holds.

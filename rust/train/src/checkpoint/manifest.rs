@@ -2,6 +2,7 @@
 
 use super::{CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, whole_neighbour};
 use crate::{DecayGroup, Result, TrainError};
+use hlrp_schema::TaskDescription;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -35,8 +36,8 @@ pub struct Manifest {
     pub precision: String,
     /// Which parameters decay, and which do not.
     pub optimizer_groups: [DecayGroup; 2],
-    /// What the model is: [`crate::Task::checkpoint_extras`].
-    pub task: serde_json::Value,
+    /// What the model is: [`crate::Task::description`].
+    pub task: TaskDescription,
     /// Every other file by name.
     pub files: BTreeMap<String, FileRecord>,
 }

@@ -52,6 +52,18 @@ impl Checkpoint {
         fs::read_to_string(&path).map_err(TrainError::io("read", &path))
     }
 
+    /// The weights that it exports: parameters, averaged where the training kept averages, and buffers.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut weights: BTreeMap<String, Tensor> = read(&self.dir.join(MODEL))?.into_iter().collect();
+        if self.manifest.files.contains_key(EMA) {
+            weights.extend(read(&self.dir.join(EMA))?);
+        }
+        Ok(weights)
+    }
+
     /// Overwrites the model's parameters and buffers.
     pub(crate) fn load_model(&self, target: &[(String, Tensor)]) -> Result<()> {
         load(&self.dir.join(MODEL), target)
@@ -68,8 +80,7 @@ impl Checkpoint {
     }
 }
 
-/// The weights that a checkpoint exports: its parameters, averaged where it keeps averages, and its buffers. `path` is a checkpoint
-/// folder, a run directory (its newest checkpoint), or a safetensors file.
+/// The weights of `path`: of a checkpoint folder, of a run directory (its newest checkpoint), or of a safetensors file.
 ///
 /// # Errors
 /// No checkpoint, a damaged one, or a file that cannot be read.
@@ -77,12 +88,7 @@ pub fn read_weights(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     if path.is_file() {
         return Ok(read(path)?.into_iter().collect());
     }
-    let checkpoint = Checkpoint::open(path)?;
-    let mut weights: BTreeMap<String, Tensor> = read(&checkpoint.dir.join(MODEL))?.into_iter().collect();
-    if checkpoint.manifest.files.contains_key(EMA) {
-        weights.extend(read(&checkpoint.dir.join(EMA))?);
-    }
-    Ok(weights)
+    Checkpoint::open(path)?.weights()
 }
 
 /// Overwrites `target` (parameters and buffers by name) with [`read_weights`] of `path`.

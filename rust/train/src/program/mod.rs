@@ -1,15 +1,14 @@
-//! A training program, from the command line to the exit code. A stage brings its configuration, its task, its data and what it shows at
-//! the end ([`Program`]); everything else is the same for every stage.
+//! A training program, from the command line to the exit code. A stage has its configuration, its task and its data
+//! ([`Program`]); everything else is the same for every stage.
 
 mod args;
-mod closing;
 mod exit_code;
-mod run;
+mod launch;
+mod report;
 mod sources;
 mod version;
 
-pub use closing::{Closing, CurvePicture, RowText};
-pub use run::Setup;
+pub use launch::Setup;
 
 use crate::{Outcome, Task, TrainingData};
 use args::Arguments;
@@ -46,8 +45,13 @@ pub trait Program {
     /// Checkpoints and folders that the run starts from besides those of section `training`: role and path.
     fn inputs(config: &Self::Config) -> Vec<(&'static str, PathBuf)>;
 
-    /// What a finished run shows.
-    fn closing(config: &Self::Config) -> Closing;
+    /// Looks for what the stage needs besides the datasets, before anything is built.
+    ///
+    /// # Errors
+    /// [`hlrp_config::Problem`] with the key of what is missing.
+    fn preflight(_config: &Self::Config) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// Runs the program. Exit codes: 0 done, 1 error, 2 configuration, 75 interrupted with a checkpoint.
@@ -57,7 +61,7 @@ pub fn main<P: Program>() -> ExitCode {
         hlrp_track::console::print(&version::to_json().to_string());
         return ExitCode::SUCCESS;
     }
-    match run::run::<P>(&arguments) {
+    match launch::run::<P>(&arguments) {
         Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(hlrp_track::exit_code::INTERRUPTED),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,12 +1,10 @@
-//! Whether the datasets and the backbone that the configuration names are there, and the datasets have what it names.
+//! Whether the datasets that the configuration names are there and have what it names.
 
 use hlrp_config::Problem;
 use hlrp_data::DataError;
 use hlrp_data::lerobot::{Feature, Info};
-use hlrp_nn::{NnError, hub::locate};
-use hlrp_schema::is_hub_name;
-use hlrp_schema::{BackboneConfig, SourceConfig};
-use std::{collections::BTreeMap, path::Path};
+use hlrp_schema::SourceConfig;
+use std::collections::BTreeMap;
 
 /// Looks at every source.
 ///
@@ -56,24 +54,6 @@ fn check_source(place: &str, source: &SourceConfig) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Looks for the backbone, if it has a folder.
-///
-/// # Errors
-/// [`Problem`] when there is no such folder, nor a model of this name in the Hugging Face cache.
-pub(super) fn check_backbone(backbone: &BackboneConfig) -> anyhow::Result<()> {
-    let located = backbone.path.as_ref().map(|path| locate(path, &backbone.hub_cache));
-    let Some(Err(NnError::NotFound { model, hub_cache })) = located else { return Ok(()) };
-    let (problem, hint) = if is_hub_name(Path::new(&model)) {
-        let problem = format!("{model} is neither a folder nor in the Hugging Face cache {}", hub_cache.display());
-        let download = format!("run `hf download {model}` on a machine with network access");
-        (problem, format!("{download}, or give the path of a folder"))
-    } else {
-        let hint = "give the folder of a SmolVLM as transformers saves it, or its name on the Hugging Face Hub";
-        (format!("there is no folder {model}"), hint.to_owned())
-    };
-    Err(mistake("model.backbone.path".to_owned(), problem, &hint))
 }
 
 fn mistake(key: String, problem: String, hint: &str) -> anyhow::Error {

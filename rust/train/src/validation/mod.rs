@@ -1,7 +1,9 @@
 //! Helpers for what a [`crate::Task`] measures.
 
 mod even_samples;
+mod gather;
 mod sums;
 
 pub use even_samples::EvenSamples;
+pub use gather::gather_rows;
 pub use sums::Sums;

@@ -1,5 +1,6 @@
 //! Means over batches of different sizes.
 
+use hlrp_torch::World;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -20,11 +21,17 @@ impl Sums {
         self.0.is_empty()
     }
 
-    /// Means by name; waits for the device.
+    /// Means by name over the samples of all processes; waits for the device.
     ///
     /// # Errors
-    /// A value that was no scalar.
-    pub fn means(self) -> anyhow::Result<BTreeMap<String, f64>> {
-        self.0.into_iter().map(|(name, (sum, count))| Ok((name, f64::try_from(sum)? / count as f64))).collect()
+    /// A value that is not a scalar, or a process that is gone.
+    pub fn means(self, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
+        let mean = |(name, (sum, count)): (String, (Tensor, i64))| {
+            let count = Tensor::from(count).to_device(sum.device());
+            world.all_reduce(&sum)?;
+            world.all_reduce(&count)?;
+            Ok((name, f64::try_from(sum)? / i64::try_from(count)? as f64))
+        };
+        self.0.into_iter().map(mean).collect()
     }
 }

@@ -1,7 +1,8 @@
 //! When checkpoints are written, what they hold, and which ones stay.
 
 use crate::common::{
-    Numbers, Regression, alone, assert_same_run, checkpoint, metrics, settings, tensors, train, train_until,
+    Numbers, Regression, alone, assert_same_run, checkpoint, description, metrics, settings, tensors, train,
+    train_until,
 };
 use hlrp_train::{Checkpoint, StopRequest, TrainError, Trainer, checkpoint::load_weights};
 use std::{
@@ -86,7 +87,7 @@ fn the_manifest_says_what_the_model_is_and_how_it_was_computed() {
     let run_dir = run_in(folder.path(), "run", &[]);
     let checkpoint = Checkpoint::open(&run_dir).unwrap();
     let manifest = checkpoint.manifest();
-    assert_eq!(manifest.task, serde_json::json!({ "width": 16 }));
+    assert_eq!(manifest.task, hlrp_schema::TaskDescription::Laq(description(16)));
     assert_eq!((manifest.device.as_str(), manifest.num_threads, manifest.precision.as_str()), ("cpu", 1, "32-true"));
     let [decayed, rest] = &manifest.optimizer_groups;
     assert_eq!((decayed.weight_decay, decayed.names.join(" ")), (0.01, "first.weight second.weight codes".to_owned()));

@@ -1,11 +1,13 @@
-//! Errors of predictions beside those of two policies that do not look at the picture.
+//! Errors of predictions, and of two baselines that do not look at the image.
 //!
-//! *Predict the mean*: always the mean of the validation targets, for each step and number its own: the best that any constant can do, and
+//! *Predict the mean*: always the mean of the validation targets, one for each step and dimension: the best that any constant can do, and
 //! better than the mean of the training set could. *Repeat the last*: for actions, every step of the chunk is the action of the frame
 //! before the present; for latent actions, the teacher's codes of the frame pair that ends at the present.
 //!
-//! Shape suffixes: B samples, T steps or slots, D numbers.
+//! Shape suffixes: B samples, T steps or slots, D dimensions.
 
+use hlrp_torch::World;
+use hlrp_track::metrics::{Curve, MetricSpec};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -23,11 +25,18 @@ struct Sums {
     num_cosines: Tensor,
 }
 
-/// Names of the metrics of one kind of prediction with `num_dims` numbers, as [`Errors::metrics`] gives them.
-pub(super) fn names(kind: &str, num_dims: i64) -> Vec<String> {
-    let means = ["mse", "mean_baseline_mse", "repeat_baseline_mse", "cosine"];
-    let of_dims = (0..num_dims).map(|dim| format!("val/{kind}_mse_dim{dim}"));
-    means.iter().map(|name| format!("val/{kind}_{name}")).chain(of_dims).collect()
+/// The metrics of one kind of prediction with `num_dims` dimensions, as [`Errors::metrics`] returns them; `repeated` is what the
+/// second baseline repeats.
+pub(super) fn metrics(kind: &str, repeated: &str, num_dims: i64, curve: &Curve) -> Vec<MetricSpec> {
+    let spec = |name: &str, label: String| MetricSpec::new(format!("val/{kind}_{name}"), label);
+    let errors = [
+        spec("mse", format!("{kind} error (MSE)")).lower_is_better().drawn_in(curve),
+        spec("mean_baseline_mse", format!("{kind} error, always the mean")).drawn_in(curve),
+        spec("repeat_baseline_mse", format!("{kind} error, {repeated} repeated")).drawn_in(curve),
+        MetricSpec::detail(format!("val/{kind}_cosine")).higher_is_better(),
+    ];
+    let of_dims = (0..num_dims).map(|dim| MetricSpec::detail(format!("val/{kind}_mse_dim{dim}")).lower_is_better());
+    errors.into_iter().chain(of_dims).collect()
 }
 
 /// Squared errors and cosines of one kind of prediction.
@@ -73,10 +82,24 @@ impl Errors {
         });
     }
 
-    /// Mean squared errors of the policy and both baselines, the policy's per dimension, and the mean cosine; nothing when nothing was
-    /// added. Names begin with `val/<kind>_`.
-    pub(super) fn metrics(self, kind: &str) -> BTreeMap<String, f64> {
-        let Some(sums) = self.0 else { return BTreeMap::new() };
+    /// Mean squared errors of the policy and both baselines, the policy's per dimension, and the mean cosine, over the samples of all
+    /// processes; empty when nothing was added. Names begin with `val/<kind>_`.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub(super) fn metrics(self, kind: &str, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
+        let Some(sums) = self.0 else { return Ok(BTreeMap::new()) };
+        for sum in [
+            &sums.count_TD,
+            &sums.target_TD,
+            &sums.target_square_TD,
+            &sums.error_TD,
+            &sums.repeat_error_TD,
+            &sums.cosine,
+            &sums.num_cosines,
+        ] {
+            world.all_reduce(sum)?;
+        }
         let total = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
         let count = total(&sums.count_TD).max(1.0);
         // Not below 0, where rounding takes the variance of a constant.
@@ -93,13 +116,16 @@ impl Errors {
             let error = of_dim(&sums.error_TD) / of_dim(&sums.count_TD).max(1.0);
             metrics.insert(format!("val/{kind}_mse_dim{dim}"), error);
         }
-        metrics
+        Ok(metrics)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
     use super::Errors;
+    use hlrp_torch::World;
     use tch::Tensor;
 
     #[test]
@@ -109,7 +135,7 @@ mod tests {
         let is_valid = Tensor::from_slice(&[true, true, false]).view([3, 1]);
         // Targets 1 and 3 (mean 2), predicted 2 and 3, repeated 0 and 0; the third does not count.
         errors.add(&column([2.0, 3.0, 9.0]), &column([0.0, 0.0, 9.0]), &column([1.0, 3.0, 5.0]), &is_valid);
-        let metrics = errors.metrics("x");
+        let metrics = errors.metrics("x", &World::single()).unwrap();
         assert_eq!(metrics["val/x_mse"], 0.5);
         assert_eq!(metrics["val/x_mse_dim0"], 0.5);
         assert_eq!(metrics["val/x_mean_baseline_mse"], 1.0);

@@ -4,6 +4,7 @@ use hlrp_config::compose;
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
 use hlrp_laq::{LaqModel, LaqTask, Parts, ROLE};
 use hlrp_schema::LaqConfig;
+use hlrp_torch::World;
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
 use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
@@ -32,11 +33,12 @@ pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
     let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words.map(str::to_owned)).unwrap();
     let config: LaqConfig = composed.extract().unwrap();
     tch::manual_seed(1);
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap(), &config);
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
     let settings = Settings {
         training: config.training,
         validation: config.validation,
         precision: config.precision,
+        world: World::single(),
         device: Device::Cpu,
         run_dir: run_dir.clone(),
         min_free_gb: config.logging.min_free_gb,
@@ -60,6 +62,7 @@ fn info() -> RunInfo<'static> {
         versions: BTreeMap::new(),
         inputs: Vec::new(),
         num_threads: 1,
+        metrics: Vec::new(),
         repository: Path::new("."),
     }
 }
@@ -101,11 +104,11 @@ impl BatchStream for Noise {
 }
 
 impl TrainingData for Noise {
-    fn train(&mut self, _position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
+    fn train(&mut self, _position: Position, _: &World) -> anyhow::Result<Box<dyn BatchStream>> {
         Ok(Box::new(Noise))
     }
 
-    fn validation(&mut self, _limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
+    fn validation(&mut self, _limit_batches: Option<usize>, _: &World) -> anyhow::Result<ValidationBatches> {
         Ok(Box::new(std::iter::once(Ok(batch()))))
     }
 }

@@ -1,6 +1,7 @@
 //! Data that a formula makes: every sample is a function of its place in the epoch.
 
 use hlrp_data::{Batch, Position, SampleMeta, VectorStream};
+use hlrp_torch::World;
 use hlrp_train::{BatchStream, TrainingData, ValidationBatches};
 use std::{
     collections::BTreeMap,
@@ -27,12 +28,12 @@ impl Default for Numbers {
 }
 
 impl TrainingData for Numbers {
-    fn train(&mut self, position: Position) -> anyhow::Result<Box<dyn BatchStream>> {
+    fn train(&mut self, position: Position, _: &World) -> anyhow::Result<Box<dyn BatchStream>> {
         let (batch_size, poisoned) = (self.batch_size, self.poisoned);
         Ok(Box::new(Stream { position, batch_size, poisoned, order: Arc::clone(&self.order) }))
     }
 
-    fn validation(&mut self, limit_batches: Option<usize>) -> anyhow::Result<ValidationBatches> {
+    fn validation(&mut self, limit_batches: Option<usize>, _: &World) -> anyhow::Result<ValidationBatches> {
         let batches = (0..3).map(|number| Ok(batch_at(1000, number * 4, 4, None)));
         Ok(Box::new(batches.take(limit_batches.unwrap_or(usize::MAX))))
     }

@@ -4,11 +4,11 @@ mod data;
 mod model;
 
 pub use data::Numbers;
-pub use model::Regression;
+pub use model::{Regression, description};
 
 use hlrp_config::Composed;
 use hlrp_schema::LaqConfig;
-use hlrp_torch::rng;
+use hlrp_torch::{World, rng};
 use hlrp_track::{
     RunDir,
     metrics::read_metrics,
@@ -61,6 +61,7 @@ fn settings_of(config: Composed, run_dir: &Path) -> Settings {
         training: typed.training,
         validation: typed.validation,
         precision: typed.precision,
+        world: World::single(),
         device: Device::Cpu,
         run_dir: run_dir.to_path_buf(),
         min_free_gb: typed.logging.min_free_gb,
@@ -93,6 +94,7 @@ pub fn train_until(
         versions: BTreeMap::new(),
         inputs: Vec::new(),
         num_threads: 1,
+        metrics: Vec::new(),
         repository: Path::new("."),
     };
     let run = if run_dir.exists() {

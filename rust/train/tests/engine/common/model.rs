@@ -1,7 +1,9 @@
 //! A model with everything that an engine must treat right: random draws, a buffer, a parameter without gradient, rewritten rows.
 
+use hlrp_schema::{DeltaUnit, LaqConfig, LaqDescription, LaqModelConfig, PairSpacing, TaskDescription};
+use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// Two linear layers with a code added in between; noise in training.
@@ -148,14 +150,32 @@ impl Task for Regression {
         self.validated_with =
             Some(self.params.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect());
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-        Ok(Validation { metrics: BTreeMap::from([("val/loss".to_owned(), self.val_loss.unwrap_or(mean))]) })
+        let metrics = BTreeMap::from([("val/loss".to_owned(), self.val_loss.unwrap_or(mean))]);
+        Ok(Validation { metrics, images: Vec::new() })
     }
 
-    fn validation_metrics(&self) -> Vec<String> {
-        self.promised.iter().map(ToString::to_string).collect()
+    fn metrics(&self) -> Vec<MetricSpec> {
+        self.promised.iter().map(|name| MetricSpec::new(*name, *name)).collect()
     }
 
-    fn checkpoint_extras(&self) -> serde_json::Value {
-        serde_json::json!({ "width": self.param("first.bias").size()[0] })
+    fn description(&self) -> TaskDescription {
+        TaskDescription::Laq(description(self.param("first.bias").size()[0]))
+    }
+}
+
+/// A description that differs with the width of the model.
+pub fn description(width: i64) -> LaqDescription {
+    static MODEL: OnceLock<LaqModelConfig> = OnceLock::new();
+    let model = || {
+        let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let composed =
+            hlrp_config::compose(&hlrp_schema::PROJECT, &tree, "config", &["experiment=laq_tiny".to_owned()]).unwrap();
+        composed.extract::<LaqConfig>().unwrap().model
+    };
+    LaqDescription {
+        model: LaqModelConfig { dim: width, ..MODEL.get_or_init(model).clone() },
+        pair: PairSpacing { unit: DeltaUnit::Frames, image_deltas: vec![0.0, 5.0] },
+        camera: "none".to_owned(),
+        preprocess: "none".to_owned(),
     }
 }

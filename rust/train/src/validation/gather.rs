@@ -1,0 +1,34 @@
+//! Rows of all processes.
+
+use hlrp_torch::World;
+use tch::Tensor;
+
+/// The rows `[N,C]` of all processes, `[sum of N,C]` in the order of the ranks; each process may have another N.
+///
+/// # Errors
+/// A process that is gone.
+pub fn gather_rows(world: &World, rows_NC: &Tensor) -> anyhow::Result<Tensor> {
+    let num_rows = rows_NC.size()[0];
+    let counts = world.all_gather(&Tensor::from(num_rows).to_device(rows_NC.device()))?;
+    let counts = counts.iter().map(i64::try_from).collect::<Result<Vec<_>, _>>()?;
+    let most = counts.iter().copied().max().unwrap_or(num_rows);
+    let padded_NC = rows_NC.new_zeros([most, rows_NC.size()[1]], (rows_NC.kind(), rows_NC.device()));
+    padded_NC.narrow(0, 0, num_rows).copy_(rows_NC);
+    let parts = world.all_gather(&padded_NC)?;
+    let parts: Vec<Tensor> = parts.iter().zip(counts).map(|(part, count)| part.narrow(0, 0, count)).collect();
+    Ok(Tensor::cat(&parts, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn alone_the_rows_are_the_own_ones() {
+        let rows = Tensor::arange(6, (Kind::Int64, tch::Device::Cpu)).view([3, 2]);
+        assert_eq!(gather_rows(&World::single(), &rows).unwrap(), rows);
+    }
+}
