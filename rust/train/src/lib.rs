@@ -16,6 +16,8 @@
 /// The error types of this crate and below whose hints a program prints.
 pub const HINTS: &[hlrp_config::HintOf] = &[
     hlrp_config::hint_of::<hlrp_config::Problem>,
+    hlrp_config::hint_of::<hlrp_data::DataError>,
+    hlrp_config::hint_of::<hlrp_data::LoadError>,
     hlrp_config::hint_of::<hlrp_track::TrackError>,
     hlrp_config::hint_of::<hlrp_torch::TorchError>,
     hlrp_config::hint_of::<hlrp_nn::NnError>,

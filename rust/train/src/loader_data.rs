@@ -1,7 +1,7 @@
 //! Datasets as the data of a run.
 
 use crate::{BatchStream, TrainingData, ValidationBatches};
-use hlrp_data::{Batch, LoadError, Loader, Mixture, Position, Shard, Split};
+use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Split};
 use hlrp_torch::World;
 use std::sync::Arc;
 
@@ -19,11 +19,7 @@ impl LoaderData {
     /// # Errors
     /// No episode is held out, or none is long enough.
     pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
-        if validation.anchors(Split::Validation).is_empty() {
-            let hint = "raise data.sources.<name>.num_val_episodes; an episode has to be longer than the offsets of one sample reach";
-            let (key, problem) = ("data.sources".to_owned(), "the validation set is empty".to_owned());
-            return Err(LoadError::Setting { key, problem, hint: hint.to_owned() }.into());
-        }
+        validation.require(Split::Validation)?;
         Ok(Self { train, validation, seed })
     }
 

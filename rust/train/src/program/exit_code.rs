@@ -2,7 +2,6 @@
 
 use crate::TrainError;
 use hlrp_config::Problem;
-use hlrp_data::{DataError, LoadError};
 
 /// Anything that is no mistake in the configuration.
 pub(super) const ERROR: u8 = 1;
@@ -11,10 +10,7 @@ const CONFIG: u8 = 2;
 
 /// The exit code of a program that ends with `error`.
 pub(super) fn of(error: &anyhow::Error) -> u8 {
-    let is_mistake = error.chain().any(|cause| cause.is::<Problem>())
-        || error.downcast_ref().is_some_and(is_setting)
-        || error.downcast_ref().is_some_and(is_setting_of_data)
-        || error.downcast_ref().is_some_and(is_setting_of_loader);
+    let is_mistake = error.chain().any(|cause| cause.is::<Problem>()) || error.downcast_ref().is_some_and(is_setting);
     if is_mistake { CONFIG } else { ERROR }
 }
 
@@ -22,12 +18,4 @@ pub(super) fn of(error: &anyhow::Error) -> u8 {
 fn is_setting(error: &TrainError) -> bool {
     use TrainError::{Conflict, NoSuchMetric, Setting};
     matches!(error, Setting { .. } | NoSuchMetric { .. } | Conflict { .. })
-}
-
-fn is_setting_of_data(error: &DataError) -> bool {
-    matches!(error, DataError::Load(error) if is_setting_of_loader(error))
-}
-
-fn is_setting_of_loader(error: &LoadError) -> bool {
-    matches!(error, LoadError::Setting { .. } | LoadError::NoAnchors { .. })
 }

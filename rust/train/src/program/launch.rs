@@ -1,6 +1,6 @@
 //! From arguments to a trained model.
 
-use super::{Program, args::Arguments, num_threads, report, sources};
+use super::{Program, args::Arguments, num_threads, report};
 use crate::{Outcome, Settings, StopRequest, Task, Trainer};
 use anyhow::Context;
 use hlrp_config::{Composed, Problem};
@@ -24,13 +24,6 @@ pub struct Setup {
     pub overwrites_weights: bool,
 }
 
-impl Setup {
-    /// Says how far the building of a frame cache is.
-    pub fn report_cache(source: &str, role: &str, num_done: u64, num_total: u64) {
-        tracing::info!("frame cache of {source}/{role}: {num_done} of {num_total} episodes");
-    }
-}
-
 /// Trains; gives nothing when only the configuration was asked for.
 pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
     let composed = arguments.compose()?;
@@ -46,7 +39,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     console::init(common.logging.level.into(), 0)?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
     let located = |error| locate(&composed, error);
-    sources::check(&common.data.sources).map_err(located)?;
+    hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
     let stop = StopRequest::listen()?;
@@ -86,11 +79,11 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
 }
 
-/// A mistake in the configuration that shows only here names the place that set the value.
+/// An invalid setting that shows only here names what set the value.
 fn locate(composed: &Composed, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<Problem>() {
-        Ok(mistake) => composed.locate(mistake).into(),
-        Err(other) => other,
+    match error.chain().find_map(|cause| cause.downcast_ref::<Problem>()) {
+        Some(problem) => composed.locate(problem.clone()).into(),
+        None => error,
     }
 }
 

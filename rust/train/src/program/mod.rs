@@ -5,7 +5,6 @@ mod args;
 mod exit_code;
 mod launch;
 mod report;
-mod sources;
 mod version;
 
 pub use launch::Setup;
