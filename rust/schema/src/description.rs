@@ -64,6 +64,17 @@ impl TaskDescription {
         }
     }
 
+    /// Brings the JSON of a description in a checkpoint of an older format version up to date.
+    pub fn migrate(task: &mut Value) {
+        let stage = task["stage"].as_str().and_then(Stage::from_name);
+        if stage == Some(Stage::Laq) {
+            // The tables are about whole trees; a description has the section `model` of one.
+            let mut tree = serde_json::json!({ "model": task["model"].take() });
+            crate::migrate::migrate(Stage::Laq, &mut tree);
+            task["model"] = tree["model"].take();
+        }
+    }
+
     /// Every value that differs in `other`, as `key was a, is b`; empty for equal descriptions.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut differences = Vec::new();

@@ -30,7 +30,9 @@ pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn
 pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use policy::PolicySpec;
-pub use run::{ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig, TrainingRun};
+pub use run::{
+    ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig, SweepConfig, TrainingRun,
+};
 pub use stage::{PROJECT, Stage, StageConfig};
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,

@@ -54,7 +54,8 @@ pub struct RunInfo<'a> {
 pub struct RunDir {
     path: PathBuf,
     manifest: Manifest,
-    _lock: RunLock,
+    /// None in a process that only follows.
+    lock: Option<RunLock>,
 }
 
 impl RunDir {
@@ -84,7 +85,7 @@ impl RunDir {
         };
         manifest.write(&path.join(MANIFEST))?;
         sync_dir(path)?;
-        Ok(Self { path: path.to_path_buf(), manifest, _lock: lock })
+        Ok(Self { path: path.to_path_buf(), manifest, lock: Some(lock) })
     }
 
     /// Continues the run in `path` from the checkpoint of `step`. The manifest gets a further session; a configuration that differs
@@ -110,7 +111,15 @@ impl RunDir {
         manifest.metrics.clone_from(&info.metrics);
         manifest.write(&path.join(MANIFEST))?;
         remove_former(path)?;
-        Ok(Self { path: path.to_path_buf(), manifest, _lock: lock })
+        Ok(Self { path: path.to_path_buf(), manifest, lock: Some(lock) })
+    }
+
+    /// The directory of a run that another process of the same run has opened; this one records nothing about it.
+    ///
+    /// # Errors
+    /// `run.json` cannot be read.
+    pub fn follow(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_path_buf(), manifest: Manifest::read(path)?, lock: None })
     }
 
     /// Records how the run ended, and when.
@@ -122,6 +131,9 @@ impl RunDir {
     }
 
     fn end_session(&mut self, status: RunStatus) -> Result<()> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
         if let Some(session) = self.manifest.sessions.last_mut() {
             session.status = status;
             session.ended_at = Some(now());

@@ -1,7 +1,7 @@
 //! Files of an artifact and their digests.
 
 use crate::VlaError;
-use hlrp_train::checkpoint::FileRecord;
+use hlrp_track::fs::FileDigest;
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
@@ -22,8 +22,8 @@ pub(super) fn is_plain_name(name: &str) -> bool {
 }
 
 /// Size and digest of a file.
-pub(super) fn record(path: &Path) -> Result<FileRecord, VlaError> {
-    let read = || -> io::Result<FileRecord> {
+pub(super) fn record(path: &Path) -> Result<FileDigest, VlaError> {
+    let read = || -> io::Result<FileDigest> {
         let mut file = File::open(path)?;
         let (mut hasher, mut size, mut block) = (Sha256::new(), 0, vec![0; BLOCK]);
         loop {
@@ -35,13 +35,13 @@ pub(super) fn record(path: &Path) -> Result<FileRecord, VlaError> {
                 }
             }
         }
-        Ok(FileRecord { size, sha256: hex::encode(hasher.finalize()) })
+        Ok(FileDigest { size, sha256: hex::encode(hasher.finalize()) })
     };
     read().map_err(|error| VlaError::file(path, error.to_string(), DAMAGED))
 }
 
 /// Compares a file with its record.
-pub(super) fn compare(path: &Path, expected: &FileRecord) -> Result<(), VlaError> {
+pub(super) fn compare(path: &Path, expected: &FileDigest) -> Result<(), VlaError> {
     let refuse = |problem: String| Err(VlaError::file(path, problem, DAMAGED));
     match fs::symlink_metadata(path) {
         Err(error) => return refuse(error.to_string()),

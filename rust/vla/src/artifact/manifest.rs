@@ -4,7 +4,7 @@ use super::{MANIFEST, WEIGHTS, files};
 use crate::{ModelConfig, Objective, ProcessorConfig, VlaError};
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PairSpacing;
-use hlrp_train::checkpoint::FileRecord;
+use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path};
@@ -30,7 +30,7 @@ pub struct Manifest {
     /// Where it comes from.
     pub provenance: Provenance,
     /// Every other file by name.
-    pub files: BTreeMap<String, FileRecord>,
+    pub files: BTreeMap<String, FileDigest>,
 }
 
 /// The latent action model whose codes a policy predicts.
