@@ -103,7 +103,7 @@ def test_random_weights_are_a_control_that_a_seed_fixes(teacher, frames, uninter
 def test_mistakes_are_named(teacher, frames, uninterrupted, tmp_path):
     with pytest.raises(HlrpFileNotFoundError, match="nowhere"):
         Teacher.load(tmp_path / "nowhere")
-    with pytest.raises(HlrpValueError, match="device: 'gpu' is not a device"):
+    with pytest.raises(HlrpValueError, match="device: unknown device 'gpu'"):
         Teacher.load(uninterrupted, "gpu")
     with pytest.raises(HlrpValueError, match="teacher: random weights need a seed"):
         Teacher.load(uninterrupted, weights="random")

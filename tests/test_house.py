@@ -31,7 +31,7 @@ LIBTORCH = {"tch", "torch-sys", "hlrp-torch"}
 FFMPEG = {"ffmpeg-next", "ffmpeg-sys-next"}
 # All crates but the Python bridge, as the programs are built.
 CRATES = ["--workspace", "--exclude=hlrp-py"]
-WITHOUT_LIBTORCH = ["hlrp-config", "hlrp-track", "hlrp-slurm", "hlrp-data", "hlrp"]
+WITHOUT_LIBTORCH = ["hlrp-config", "hlrp-schema", "hlrp-track", "hlrp-slurm", "hlrp-data", "hlrp"]
 
 
 @cache
@@ -163,13 +163,13 @@ def rust_files() -> list[Path]:
 
 def test_unsafe_code_lives_in_torch_ext_and_the_python_bridge():
     homes = (REPO / "rust/torch-ext", REPO / "rust/python")
-    strangers = [
+    elsewhere = [
         str(path.relative_to(REPO))
         for path in rust_files()
         if not path.is_relative_to(homes[0]) and not path.is_relative_to(homes[1])
         if re.search(r"\bunsafe\s*(\{|fn|impl|extern)|allow\(unsafe_code\)", path.read_text())
     ]
-    assert strangers == []
+    assert elsewhere == []
 
 
 def test_every_unsafe_block_says_why_it_is_sound():
@@ -185,9 +185,85 @@ def test_every_unsafe_block_says_why_it_is_sound():
 
 
 def test_configuration_structs_have_no_defaults_in_code():
-    schema = [path for path in rust_files() if path.is_relative_to(REPO / "rust/config/src/schema")]
+    schema = [path for path in rust_files() if path.is_relative_to(REPO / "rust/schema/src")]
     assert schema, "the schema is where it is looked for"
     assert [path.name for path in schema if re.search(r"serde\([^)]*\bdefault\b", path.read_text())] == []
+
+
+def source(*crates: str) -> dict[str, str]:
+    """Files of the crates by name below the repository, without comments and without their tests."""
+
+    def code(text: str) -> str:
+        return re.sub(r"^\s*//.*$", "", text.split("#[cfg(test)]")[0], flags=re.MULTILINE)
+
+    folders = [f"rust/{crate}/src/" for crate in crates]
+    files = (path.relative_to(REPO).as_posix() for path in rust_files())
+    return {name: code((REPO / name).read_text()) for name in files if name.startswith(tuple(folders))}
+
+
+def crates_but(*owners: str) -> list[str]:
+    return [path.parent.name for path in REPO.glob("rust/*/Cargo.toml") if path.parent.name not in owners]
+
+
+def lines_with(pattern: str, files: dict[str, str]) -> list[str]:
+    found = re.compile(pattern)
+    return [
+        f"{name}: {line.strip()}" for name, text in files.items() for line in text.splitlines() if found.search(line)
+    ]
+
+
+def test_the_engine_of_the_configuration_knows_no_key_of_ours():
+    show = [program("hlrp"), "config", "show", "--format=json"]
+    sections: set[str] = set()
+    for experiment in ["laq_tiny", "vla_tiny", "lerobot_tiny", "rollout_tiny", "pipeline_tiny"]:
+        result = subprocess.run([*show, "--raw", f"experiment={experiment}"], cwd=REPO, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        sections |= {key for key, value in json.loads(result.stdout).items() if isinstance(value, dict)}
+    assert len(sections) > 10, "the tree has the sections that are looked for"
+    keys = rf'"({"|".join(sorted(sections))})\b[".=]'
+    assert lines_with(keys, source("config")) == []
+    assert lines_with(keys, source("schema")), "the pattern finds them where they are"
+    ours = r"(?i)hlrp|lerobot|wandb|codebook|checkpoint|slurm|policy"
+    assert lines_with(ours, source("config")) == []
+
+
+def test_the_training_engine_knows_no_model_and_no_dataset_format():
+    pattern = r"hlrp_(nn|laq|vla)\b|\bformats::|(?i:smolvlm|lerobot|rlds|codebook|nsvq)"
+    assert lines_with(pattern, source("train")) == []
+    assert lines_with(pattern, source("laq", "vla")), "the pattern finds them where they are"
+
+
+@pytest.mark.parametrize(
+    ("owners", "variants"),
+    [
+        (("vla", "schema", "golden"), r'(Model|Arch|Policy)\w*::(Expert|Pooled)\b|"(expert|pooled)"'),
+        (("laq", "schema", "golden"), r'Quantizer\w*::Nsvq\b|"nsvq"|"(token|pixel|aux)_decoder"'),
+        (("data", "schema"), r"\b(formats::lerobot|hlrp_data::lerobot)\b"),
+    ],
+)
+def test_no_crate_matches_on_the_variants_of_another(owners, variants):
+    assert lines_with(variants, source(*crates_but(*owners))) == []
+
+
+def test_the_python_side_does_not_match_on_an_architecture():
+    files = [*REPO.glob("python/**/*.py"), *REPO.glob("lerobot_policy_hlrp/**/*.py")]
+    code = {path.relative_to(REPO).as_posix(): path.read_text() for path in files}
+    assert lines_with(r"""[\"'](expert|pooled)[\"']""", code) == []
+
+
+def test_a_range_is_checked_in_the_schema_alone():
+    """What is built from a checked section does not check it again: no other crate makes a problem of a section's key by itself."""
+    sections = (
+        r"model|policy|data\.loader|data\.request|training\.(optimizer|scheduler|ema|gradient|checkpoint)|validation"
+    )
+    ranges = rf'Problem::new\(\s*"({sections})\.[a-z_.]+",\s*(format!\()?"\{{?[^"]*(below|above|range|positive|negative|finite)'
+    elsewhere = {name: text for name, text in source(*crates_but("schema")).items()}
+    assert [name for name, text in elsewhere.items() if re.search(ranges, text)] == []
+
+
+def test_hints_are_not_part_of_an_error_message():
+    messages = r'#\[error\((?:[^"\]]|"(?:[^"\\]|\\.)*")*hint:'
+    assert [name for name, text in source(*crates_but()).items() if re.search(messages, text)] == []
 
 
 def test_setup_does_nothing_twice():

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{PROJECT, Tree, owned};
-use hlrp_config::{SweepRun, compose, sweep};
+use hlrp_config::{SweepRun, compose, sweep, with_hint};
 
 fn tree(params: &str) -> Tree {
     let text = format!(
@@ -102,7 +102,7 @@ fn names_that_depend_on_a_swept_key_follow_it() {
 #[test]
 fn mistakes_of_a_sweep_are_named() {
     let error = |params: &str, words: &[&str]| {
-        sweep(&PROJECT, tree(params).root(), "config", &owned(words)).unwrap_err().to_string()
+        with_hint(&sweep(&PROJECT, tree(params).root(), "config", &owned(words)).unwrap_err())
     };
     assert!(error("    a.lrr: [1, 2]\n", &[]).contains("did you mean 'a.lr'?"));
     let text = error("    seed: []\n", &[]);

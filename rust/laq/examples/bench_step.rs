@@ -59,7 +59,7 @@ fn main() -> Result<()> {
 /// Mean seconds of a step after the warm-up, from the engine's own records.
 fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -> Result<f64> {
     let folder = tempfile::tempdir()?;
-    let device = hlrp_torch::select_device(&config.device)?;
+    let device = hlrp_train::select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device)?, config);
     let settings = Settings {

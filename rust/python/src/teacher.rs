@@ -45,7 +45,9 @@ impl Teacher {
     #[pyo3(signature = (path, device="cpu", *, weights="trained", seed=None))]
     fn load(py: Python<'_>, path: PathBuf, device: &str, weights: &str, seed: Option<u64>) -> PyResult<Self> {
         let weights = read_weights(weights, seed)?;
-        let device = hlrp_torch::select_device(device).map_err(Failure::from)?;
+        let refuse = |problem: hlrp_config::Problem| Failure::value(hlrp_config::with_hint(&problem));
+        let device: hlrp_schema::Device = device.parse().map_err(refuse)?;
+        let device = hlrp_train::select_device(device).map_err(Failure::from)?;
         compute(py, move || {
             let labeller = hlrp_vla::Teacher::load(&path, weights, device)?;
             let identity = labeller.identity().clone();

@@ -1,6 +1,6 @@
 //! Section `data`.
 
-use crate::rules::{Checked, at_least, require, section};
+use crate::rules::{Checked, at_least, long_count, require, section};
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -71,7 +71,7 @@ pub struct LoaderConfig {
     pub anchors_per_clip: usize,
     /// Decode threads.
     pub num_workers: usize,
-    /// Batches that are made ahead of the trainer.
+    /// Batches that are prepared ahead of the trainer.
     pub prefetch_batches: usize,
     /// MiB of samples in flight and of the clips that they come from.
     pub memory_budget_mb: usize,
@@ -95,10 +95,13 @@ pub struct CacheConfig {
     pub verify: bool,
 }
 
+/// Largest offset in frames or seconds.
+const MAX_DELTA: f64 = (1u64 << 31) as f64;
+
 impl Check for DataConfig {
     fn check(&self) -> Checked {
-        let hint = "choose a data set with data=NAME, or add one below data.sources";
-        require(!self.sources.is_empty(), "sources", "no source of data", hint)?;
+        let hint = "choose a dataset with data=NAME, or add one below data.sources";
+        require(!self.sources.is_empty(), "sources", "no data source", hint)?;
         for (name, source) in &self.sources {
             section("sources", section(name, source.check()))?;
         }
@@ -121,7 +124,7 @@ impl Check for SourceConfig {
         require(
             self.num_val_episodes < num_episodes,
             "num_val_episodes",
-            format!("{} of {num_episodes} episodes leave none for training", self.num_val_episodes),
+            format!("holding out {} of {num_episodes} episodes leaves none for training", self.num_val_episodes),
             "hold out fewer episodes",
         )
     }
@@ -136,8 +139,10 @@ impl Check for RequestConfig {
         ];
         for (key, deltas) in lists {
             let whole = self.unit != DeltaUnit::Frames || deltas.iter().all(|delta| delta.fract() == 0.0);
-            require(deltas.iter().all(|delta| delta.is_finite()), key, "an offset that is no number", "give numbers")?;
-            require(whole, key, "a part of a frame", "give whole numbers, or set data.request.unit=seconds")?;
+            let is_near = deltas.iter().all(|delta| delta.abs() <= MAX_DELTA);
+            require(is_near, key, "an offset out of range", format!("give offsets from -{MAX_DELTA} to {MAX_DELTA}"))?;
+            let hint = "give whole numbers, or set data.request.unit=seconds";
+            require(whole, key, "an offset that is not a whole number of frames", hint)?;
         }
         require(!self.image_deltas.is_empty(), "image_deltas", "no image", "give at least [0]")
     }
@@ -149,8 +154,8 @@ impl Check for LoaderConfig {
         at_least("anchors_per_clip", self.anchors_per_clip, 1)?;
         at_least("num_workers", self.num_workers, 1)?;
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
-        at_least("memory_budget_mb", self.memory_budget_mb, 1)?;
-        at_least("table_cache_mb", self.table_cache_mb, 1)?;
+        long_count("memory_budget_mb", self.memory_budget_mb as u64)?;
+        long_count("table_cache_mb", self.table_cache_mb as u64)?;
         at_least("max_open_decoders", self.max_open_decoders, 1)
     }
 }

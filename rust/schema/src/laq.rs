@@ -1,43 +1,24 @@
 //! The whole tree of stage 1.
 
-use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
-use crate::rules::{Checked, at_least, not_negative, require, section, share};
-use crate::run::{ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig, TrainingRun, check_training};
+use crate::rules::{Checked, at_least, fraction, not_negative, require, section};
+use crate::run::{TrainingRun, check_training, stage_config};
 use crate::training::{TrainingConfig, ValidationConfig};
 use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 
-/// Everything that `hlrp train-laq` reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LaqConfig {
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Number format.
-    pub precision: Precision,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
-    /// CPU threads; all cores when null.
-    pub num_threads: Option<usize>,
-    /// Name of the run.
-    pub experiment: ExperimentConfig,
-    /// Where things are stored.
-    pub paths: PathsConfig,
-    /// What is written.
-    pub logging: LoggingConfig,
-    /// Where the run computes, and where it may write.
-    pub cluster: ClusterConfig,
-    /// Several runs of the experiment.
-    pub sweep: SweepConfig,
-    /// The model.
-    pub model: LaqModelConfig,
-    /// The data.
-    pub data: DataConfig,
-    /// The optimization.
-    pub training: TrainingConfig,
-    /// The validation.
-    pub validation: ValidationConfig,
+stage_config! {
+    /// Everything that `hlrp train-laq` reads.
+    LaqConfig of Laq {
+        /// The model.
+        model: LaqModelConfig,
+        /// The data.
+        data: DataConfig,
+        /// The optimization.
+        training: TrainingConfig,
+        /// The validation.
+        validation: ValidationConfig,
+    }
 }
 
 /// Section `model` of stage 1.
@@ -93,6 +74,7 @@ pub struct DecoderConfig {
     pub warmup_steps: u64,
 }
 
+/// Patches per side that the quantizer supports, each with the numbers of codes that it can produce.
 const CODES_OF_GRID: [(i64, &[i64]); 2] = [(8, &[1, 2, 4]), (16, &[1, 4, 16, 64])];
 
 impl Check for LaqConfig {
@@ -103,8 +85,8 @@ impl Check for LaqConfig {
         require(
             deltas.len() == 2 && deltas[0] < deltas[1],
             "data.request.image_deltas",
-            "a latent action is what changed between two frames, the earlier one first",
-            "give two rising offsets, for example [0,5]",
+            "a latent action needs two frames, the earlier one first",
+            "give two ascending offsets, for example [0,5]",
         )
     }
 }
@@ -126,10 +108,10 @@ impl Check for LaqModelConfig {
         counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
         at_least("codebook_size", self.codebook_size, 2)?;
         self.check_grid()?;
-        share("attn_dropout", self.attn_dropout, true)?;
-        share("ff_dropout", self.ff_dropout, true)?;
-        share("vq_discarding_threshold", self.vq_discarding_threshold, false)?;
-        share("usage_decay", self.usage_decay, true)?;
+        fraction("attn_dropout", self.attn_dropout, true)?;
+        fraction("ff_dropout", self.ff_dropout, true)?;
+        fraction("vq_discarding_threshold", self.vq_discarding_threshold, false)?;
+        fraction("usage_decay", self.usage_decay, true)?;
         not_negative("collapse_perplexity", self.collapse_perplexity)?;
         require(
             self.codebook_replace_schedule.iter().all(|[interval, _]| *interval > 0),
@@ -154,7 +136,7 @@ impl LaqModelConfig {
         let (image, patch) = (self.image_size, self.patch_size);
         let grid = if image % patch == 0 { image / patch } else { 0 };
         let Some((_, codes)) = CODES_OF_GRID.into_iter().find(|(known, _)| *known == grid) else {
-            let message = format!("{image} pixels in patches of {patch} do not make 8 or 16 patches a side");
+            let message = format!("{image} pixels in patches of {patch} are not 8 or 16 patches per side");
             let hint = format!("set it to {} or {}", 8 * patch, 16 * patch);
             return Err(Problem::new("image_size", message, hint));
         };
@@ -162,7 +144,7 @@ impl LaqModelConfig {
         require(
             codes.contains(&self.code_seq_len),
             "code_seq_len",
-            format!("{} codes cannot come from {grid}x{grid} patches", self.code_seq_len),
+            format!("{} codes do not fit {grid}x{grid} patches", self.code_seq_len),
             format!("with this image_size and patch_size use {}", known.join(", ")),
         )
     }

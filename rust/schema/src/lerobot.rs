@@ -1,10 +1,10 @@
 //! The trees of stage 3: what `lerobot-train` and `lerobot-eval` are started with.
 
-use crate::cluster::ClusterConfig;
-use crate::rules::{Checked, not_negative, require, section};
-use crate::run::{
-    ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig, check_policy_device, check_run,
-};
+use crate::device::Device;
+use crate::plugin::PluginPolicy;
+use crate::rules::{Checked, at_least, long_count, require};
+use crate::run::{check_common, stage_config};
+use crate::stage::StageConfig;
 use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -12,30 +12,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// Values that go to LeRobot under their own names, or into the environment; null, text, numbers, lists and maps.
 pub type PassedOn = BTreeMap<String, serde_json::Value>;
 
-/// Everything that `hlrp train-lerobot` reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LerobotTrainConfig {
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Number format of stages 1 and 2; a LeRobot policy has its own key for it.
-    pub precision: Precision,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
-    /// CPU threads of tensor work; all cores when null.
-    pub num_threads: Option<usize>,
-    /// Name of the run.
-    pub experiment: ExperimentConfig,
-    /// Where things are stored.
-    pub paths: PathsConfig,
-    /// What is written.
-    pub logging: LoggingConfig,
-    /// Where the run computes, and where it may write.
-    pub cluster: ClusterConfig,
-    /// Several runs of the experiment.
-    pub sweep: SweepConfig,
-    /// The fine-tuning.
-    pub lerobot: LerobotConfig,
+stage_config! {
+    /// Everything that `hlrp train-lerobot` reads.
+    LerobotTrainConfig of LerobotTrain {
+        /// The fine-tuning.
+        lerobot: LerobotConfig,
+    }
 }
 
 /// Section `lerobot`.
@@ -79,30 +61,12 @@ pub struct LerobotConfig {
     pub extra_args: Vec<String>,
 }
 
-/// Everything that `hlrp rollout-lerobot` reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RolloutConfig {
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Number format of stages 1 and 2; the checkpoint knows its own.
-    pub precision: Precision,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
-    /// CPU threads of tensor work; all cores when null.
-    pub num_threads: Option<usize>,
-    /// Name of the run.
-    pub experiment: ExperimentConfig,
-    /// Where things are stored.
-    pub paths: PathsConfig,
-    /// What is written.
-    pub logging: LoggingConfig,
-    /// Where the run computes, and where it may write.
-    pub cluster: ClusterConfig,
-    /// Several runs of the experiment.
-    pub sweep: SweepConfig,
-    /// The evaluation.
-    pub lerobot_eval: LerobotEvalConfig,
+stage_config! {
+    /// Everything that `hlrp rollout-lerobot` reads.
+    RolloutConfig of LerobotRollout {
+        /// The evaluation.
+        lerobot_eval: LerobotEvalConfig,
+    }
 }
 
 /// Section `lerobot_eval`.
@@ -132,7 +96,7 @@ pub struct LerobotEvalConfig {
     pub extra_args: Vec<String>,
 }
 
-/// The fields that both commands of stage 3 give a meaning of their own: below `policy` and `dataset` they would be said twice.
+/// Fields of LeRobot that have keys of their own in these sections, so that `policy`, `dataset` and `env_settings` must not set them again.
 const POLICY_KEYS: [(&str, &str); 6] = [
     ("type", "policy_type"),
     ("path", "policy_path"),
@@ -147,9 +111,9 @@ const ENV_KEYS: [(&str, &str); 2] = [("type", "env_type"), ("task", "env_task")]
 
 impl Check for LerobotTrainConfig {
     fn check(&self) -> Result<(), Problem> {
-        check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
+        check_common(&self.common())?;
         if self.cluster.compute.num_nodes.is_some_and(|num_nodes| num_nodes > 1) {
-            let message = "LeRobot is started on one machine";
+            let message = "LeRobot runs on one machine";
             return Err(Problem::new(
                 "cluster.compute.num_nodes",
                 message,
@@ -167,25 +131,21 @@ impl Check for LerobotConfig {
         let own_amp = POLICY_KEYS.iter().filter(|(field, _)| *field != "use_amp").copied();
         said_once("policy", &self.policy, own_amp)?;
         check_policy_device(&self.policy_device)?;
-        section("policy", self.check_shared_policy())?;
-        self.check_start()?;
-        self.check_teacher()?;
+        PluginPolicy::new(self.policy_type.as_deref(), &self.policy).check(&self.policy)?;
         said_once("dataset", &self.dataset, DATASET_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;
-        let counts = [
-            ("num_processes", self.num_processes.unwrap_or(1)),
-            ("steps", self.steps),
-            ("batch_size", self.batch_size),
-            ("log_freq", self.log_freq),
-        ];
-        counts.into_iter().try_for_each(|(key, value)| at_least_one(key, value))?;
+        at_least("num_processes", self.num_processes.unwrap_or(1), 1)?;
+        at_least("batch_size", self.batch_size, 1)?;
+        at_least("num_workers", self.num_workers, 0)?;
+        long_count("steps", self.steps)?;
+        long_count("log_freq", self.log_freq)?;
         match (&self.policy_type, &self.policy_path) {
             (None, None) => {
                 Err(Problem::new("policy_type", "no policy", "set lerobot.policy_type or lerobot.policy_path"))
             }
             (Some(_), Some(_)) => {
-                let message = "the checkpoint at policy_path has a type of its own";
+                let message = "the checkpoint at policy_path already has a type";
                 Err(Problem::new(
                     "policy_type",
                     message,
@@ -195,100 +155,21 @@ impl Check for LerobotConfig {
             _ => Ok(()),
         }?;
         if !are_episodes(&self.dataset_episodes) {
-            let message = format!("{} is no list of episodes", self.dataset_episodes);
+            let message = format!("{} is not a list of episodes", self.dataset_episodes);
             return Err(Problem::new("dataset_episodes", message, "give indices as in [0,1,2], or null for all"));
         }
         if !self.optimizer.is_empty() && !self.optimizer.contains_key("lr") {
-            let message = "an optimizer of its own without a learning rate would train with LeRobot's 1e-3";
+            let message = "an optimizer without a learning rate would train with LeRobot's 1e-3";
             return Err(Problem::new("optimizer", message, "add lerobot.optimizer.lr=..."));
         }
         if self.optimizer.is_empty() != self.scheduler.is_empty() {
             let (key, other) =
                 if self.optimizer.is_empty() { ("optimizer", "scheduler") } else { ("scheduler", "optimizer") };
-            let message = format!("LeRobot takes both from the policy or none; only {other} is set");
+            let message = format!("LeRobot takes both or neither from the policy; only {other} is set");
             return Err(Problem::new(key, message, format!("set lerobot.{key}, or leave lerobot.{other} empty")));
         }
         Ok(())
     }
-}
-
-/// The type of the plugin's policy that shares its network with stage 2.
-const SHARED_POLICY: &str = "hlrp_smolvla_shared";
-/// Its fields that choose among words.
-const SHARED_CHOICES: [(&str, &[&str]); 3] = [
-    ("init_mode", &["artifact", "scratch", "smolvla"]),
-    ("stage3_training_mode", &["action", "latent", "multitask"]),
-    ("laq_weights", &["trained", "random"]),
-];
-
-impl LerobotConfig {
-    /// Fields of the plugin's policy that are given; the rest is for LeRobot to check.
-    fn check_shared_policy(&self) -> Checked {
-        if self.policy_type.as_deref() != Some(SHARED_POLICY) {
-            return Ok(());
-        }
-        let given = |name: &str| self.policy.get(name).filter(|value| !value.is_null());
-        for (name, known) in SHARED_CHOICES {
-            let Some(value) = given(name) else { continue };
-            let good = value.as_str().is_some_and(|word| known.contains(&word));
-            let known = known.join(", ");
-            require(good, name, format!("{value} is none of {known}"), format!("set it to one of {known}"))?;
-        }
-        for name in ["action_loss_weight", "latent_loss_weight"] {
-            let Some(value) = given(name) else { continue };
-            not_negative(name, value.as_f64().unwrap_or(f64::NAN))?;
-        }
-        Ok(())
-    }
-
-    /// A policy of the plugin is given what it starts from, and nothing that another start would read.
-    fn check_start(&self) -> Checked {
-        let field = |name: &str| self.policy.get(name).and_then(serde_json::Value::as_str);
-        let Some(mode) = start_of_policy(self.policy_type.as_deref(), field("init_mode")) else { return Ok(()) };
-        let starts = [
-            ("artifact", "stage2_artifact", "lerobot.policy.stage2_artifact=runs/<run of train-vla>/artifacts/best"),
-            (
-                "smolvla",
-                "smolvla_checkpoint",
-                "++lerobot.policy.smolvla_checkpoint=<folder of a LeRobot smolvla policy>",
-            ),
-        ];
-        for (of, name, hint) in starts {
-            let key = format!("policy.{name}");
-            match field(name) {
-                None if mode == of => {
-                    let message = format!("which one does the policy start from? lerobot.policy.init_mode is {mode}");
-                    return Err(Problem::new(key, message, hint).unset());
-                }
-                Some(_) if mode != of => {
-                    let message = format!("the policy starts in another way: lerobot.policy.init_mode is {mode}");
-                    let hint = format!("set lerobot.policy.init_mode={of}, or lerobot.{key} to null");
-                    return Err(Problem::new(key, message, hint));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// A new policy of the plugin that learns latent actions has a teacher.
-    fn check_teacher(&self) -> Checked {
-        let field = |name: &str| self.policy.get(name).and_then(serde_json::Value::as_str);
-        let is_ours = self.policy_type.as_deref() == Some(SHARED_POLICY);
-        match (field("stage3_training_mode"), field("laq_checkpoint_path")) {
-            (Some(mode @ ("latent" | "multitask")), None) if is_ours => {
-                let message = format!("who labels the frames? lerobot.policy.stage3_training_mode is {mode}");
-                let hint = "++lerobot.policy.laq_checkpoint_path=runs/<run of train-laq>";
-                Err(Problem::new("policy.laq_checkpoint_path", message, hint).unset())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// How a new policy starts: as its `init_mode` says, which the plugin's policy has also where it is not given.
-pub fn start_of_policy<'a>(policy_type: Option<&str>, init_mode: Option<&'a str>) -> Option<&'a str> {
-    init_mode.or_else(|| (policy_type == Some(SHARED_POLICY)).then_some("artifact"))
 }
 
 /// Whether a value says which episodes: null, a list of indices, or such a list as text.
@@ -302,7 +183,7 @@ fn are_episodes(value: &serde_json::Value) -> bool {
 
 impl Check for RolloutConfig {
     fn check(&self) -> Result<(), Problem> {
-        check_run(&self.experiment, &self.paths, &self.logging, &self.cluster)?;
+        check_common(&self.common())?;
         self.cluster.refuse_outside("lerobot_eval.output_dir", &self.lerobot_eval.output_dir)?;
         self.lerobot_eval.check().map_err(|problem| problem.inside("lerobot_eval"))
     }
@@ -312,15 +193,21 @@ impl Check for LerobotEvalConfig {
     fn check(&self) -> Result<(), Problem> {
         if self.policy_path.is_none() {
             let hint = "lerobot_eval.policy_path=runs/<run of train-lerobot>, or a checkpoint of LeRobot";
-            return Err(Problem::new("policy_path", "which policy is to act?", hint).unset());
+            return Err(Problem::new("policy_path", "must be set", hint).unset());
         }
         check_policy_device(&self.policy_device)?;
         said_once("policy", &self.policy, POLICY_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;
-        at_least_one("eval_n_episodes", self.eval_n_episodes)?;
-        at_least_one("eval_batch_size", self.eval_batch_size)
+        at_least("eval_n_episodes", self.eval_n_episodes, 1)?;
+        at_least("eval_batch_size", self.eval_batch_size, 1)
     }
+}
+
+/// A policy of LeRobot may also compute on Apple's GPUs.
+fn check_policy_device(name: &str) -> Checked {
+    let good = name == "mps" || name.parse::<Device>().is_ok();
+    require(good, "policy_device", format!("unknown device '{name}'"), "use auto, cpu, cuda, cuda:N or mps")
 }
 
 /// # Errors
@@ -334,7 +221,7 @@ fn said_once<'a>(
         None => Ok(()),
         Some((field, key)) => Err(Problem::new(
             format!("{section}.{field}"),
-            format!("this has a key of its own, {key}"),
+            format!("has a key of its own, {key}"),
             format!("set {key} instead"),
         )),
     }
@@ -347,12 +234,8 @@ fn variables(values: &PassedOn) -> Result<(), Problem> {
         None => Ok(()),
         Some((name, value)) => Err(Problem::new(
             format!("env.{name}"),
-            format!("{value} is no value of an environment variable"),
+            format!("{value} is not a value of an environment variable"),
             "give text or a number, or null to leave the variable as it is",
         )),
     }
-}
-
-fn at_least_one(key: &str, value: u64) -> Result<(), Problem> {
-    if value >= 1 { Ok(()) } else { Err(Problem::new(key, "0 is below 1", "set it to 1 or more")) }
 }

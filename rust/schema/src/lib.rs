@@ -7,11 +7,13 @@ mod args;
 mod cluster;
 mod data;
 mod description;
+mod device;
 mod hub;
 mod laq;
 mod lerobot;
 mod migrate;
 mod pipeline;
+pub mod plugin;
 pub mod policy;
 mod rules;
 mod run;
@@ -24,14 +26,16 @@ pub use args::{ConfigArgs, PRIMARY};
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
+pub use device::Device;
 pub use hub::is_hub_name;
 pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
-pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig, start_of_policy};
+pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};
 pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use policy::PolicySpec;
 pub use run::{
-    ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig, SweepConfig, TrainingRun,
+    CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
+    SweepConfig, TrainingRun,
 };
 pub use stage::{PROJECT, Stage, StageConfig};
 pub use training::{

@@ -1,35 +1,17 @@
 //! The tree of `hlrp pipeline`: which experiments run in turn.
 
-use crate::cluster::ClusterConfig;
-use crate::run::{ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig};
+use crate::run::{check_common, stage_config};
+use crate::stage::StageConfig;
 use hlrp_config::{Check, Problem, word_key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Everything that `hlrp pipeline` reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PipelineConfig {
-    /// Seed of every step.
-    pub seed: u64,
-    /// Number format of every step, where the pipeline's experiment or a word sets it; else each has its own.
-    pub precision: Precision,
-    /// Device of every step.
-    pub device: String,
-    /// CPU threads of every step; all cores when null.
-    pub num_threads: Option<usize>,
-    /// Name of the run.
-    pub experiment: ExperimentConfig,
-    /// Where things are stored.
-    pub paths: PathsConfig,
-    /// What is written.
-    pub logging: LoggingConfig,
-    /// Where the run computes, and where it may write.
-    pub cluster: ClusterConfig,
-    /// Several runs of the experiment.
-    pub sweep: SweepConfig,
-    /// The steps.
-    pub pipeline: StepsConfig,
+stage_config! {
+    /// Everything that `hlrp pipeline` reads.
+    PipelineConfig of Pipeline {
+        /// The steps.
+        pipeline: StepsConfig,
+    }
 }
 
 /// Section `pipeline`.
@@ -80,8 +62,9 @@ impl ArtifactChoice {
 
 impl Check for PipelineConfig {
     fn check(&self) -> Result<(), Problem> {
+        check_common(&self.common())?;
         if self.logging.use_wandb {
-            let message = "stages 1 and 2 log to no service";
+            let message = "stages 1 and 2 do not log to Weights & Biases yet";
             let hint = "set it to false; for stage 3 put logging.use_wandb=true and lerobot.wandb_enable=true into \
                         pipeline.lerobot.overrides";
             return Err(Problem::new("logging.use_wandb", message, hint));
@@ -91,9 +74,11 @@ impl Check for PipelineConfig {
         if none {
             return Err(Problem::new("pipeline", "no step", "set pipeline.laq.experiment and so on"));
         }
-        let good = |name: &str| name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char));
+        let good = |name: &str| {
+            !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char))
+        };
         if let Some(name) = steps.rollouts.keys().find(|name| !good(name)) {
-            let message = format!("'{name}' cannot name a directory");
+            let message = format!("'{name}' is not a directory name");
             return Err(Problem::new("pipeline.rollouts", message, "use letters, digits, '_' and '-'"));
         }
         steps.all().try_for_each(|(key, step)| step.check().map_err(|problem| problem.inside(&key)))

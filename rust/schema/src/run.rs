@@ -2,6 +2,7 @@
 
 use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
+use crate::device::Device;
 use crate::laq::LaqConfig;
 use crate::rules::{Checked, at_least, not_negative, require, section};
 use crate::stage::{Stage, StageConfig};
@@ -9,7 +10,7 @@ use crate::training::{TrainingConfig, ValidationConfig};
 use crate::vla::{BackboneConfig, VlaConfig};
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ops::Deref, path::PathBuf};
 use tracing::level_filters::LevelFilter;
 
 /// Names the run.
@@ -30,11 +31,11 @@ pub struct ExperimentConfig {
 pub struct PathsConfig {
     /// Storage root.
     pub root: PathBuf,
-    /// Datasets lie here.
+    /// Folder of the datasets.
     pub datasets_dir: PathBuf,
-    /// Run directories lie here.
+    /// Folder of the run directories.
     pub runs_dir: PathBuf,
-    /// Caches lie here.
+    /// Folder of the caches.
     pub cache_dir: PathBuf,
 }
 
@@ -107,14 +108,15 @@ pub enum Precision {
     Float32,
 }
 
-/// The part of a training's configuration that the engine and its program read.
-pub struct RunConfig<'a> {
+/// What the configurations of all stages have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct CommonConfig<'a> {
     /// Seed of everything random.
     pub seed: u64,
     /// Number format.
     pub precision: Precision,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: &'a str,
+    /// Where tensors are computed.
+    pub device: Device,
     /// CPU threads; all cores when none.
     pub num_threads: Option<usize>,
     /// Name of the run.
@@ -125,12 +127,79 @@ pub struct RunConfig<'a> {
     pub logging: &'a LoggingConfig,
     /// Where the run computes, and where it may write.
     pub cluster: &'a ClusterConfig,
+    /// Several runs of the experiment.
+    pub sweep: &'a SweepConfig,
+}
+
+/// Defines the whole configuration of a stage: the fields that all stages have, then its own. (serde's `flatten` does not go with
+/// `deny_unknown_fields`.)
+macro_rules! stage_config {
+    ($(#[$doc:meta])* $name:ident of $stage:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// Seed of everything random.
+            pub seed: u64,
+            /// Number format of stages 1 and 2.
+            pub precision: crate::run::Precision,
+            /// Where tensors are computed.
+            pub device: crate::device::Device,
+            /// CPU threads of tensor work; all cores when null.
+            pub num_threads: Option<usize>,
+            /// Name of the run.
+            pub experiment: crate::run::ExperimentConfig,
+            /// Where things are stored.
+            pub paths: crate::run::PathsConfig,
+            /// What is written.
+            pub logging: crate::run::LoggingConfig,
+            /// Where the run computes, and where it may write.
+            pub cluster: crate::cluster::ClusterConfig,
+            /// Several runs of the experiment.
+            pub sweep: crate::run::SweepConfig,
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl crate::stage::StageConfig for $name {
+            const STAGE: crate::stage::Stage = crate::stage::Stage::$stage;
+
+            fn common(&self) -> crate::run::CommonConfig<'_> {
+                crate::run::CommonConfig {
+                    seed: self.seed,
+                    precision: self.precision,
+                    device: self.device,
+                    num_threads: self.num_threads,
+                    experiment: &self.experiment,
+                    paths: &self.paths,
+                    logging: &self.logging,
+                    cluster: &self.cluster,
+                    sweep: &self.sweep,
+                }
+            }
+        }
+    };
+}
+pub(crate) use stage_config;
+
+/// The part of a training's configuration that the engine and its program read.
+#[derive(Debug, Clone)]
+pub struct RunConfig<'a> {
+    /// What all stages have in common; its fields are read through this struct.
+    pub common: CommonConfig<'a>,
     /// The data.
     pub data: &'a DataConfig,
     /// The optimization.
     pub training: &'a TrainingConfig,
     /// The validation.
     pub validation: ValidationConfig,
+}
+
+impl<'a> Deref for RunConfig<'a> {
+    type Target = CommonConfig<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.common
+    }
 }
 
 /// The whole configuration of a training.
@@ -147,14 +216,7 @@ pub trait TrainingRun: StageConfig {
 impl TrainingRun for LaqConfig {
     fn run(&self) -> RunConfig<'_> {
         RunConfig {
-            seed: self.seed,
-            precision: self.precision,
-            device: &self.device,
-            num_threads: self.num_threads,
-            experiment: &self.experiment,
-            paths: &self.paths,
-            logging: &self.logging,
-            cluster: &self.cluster,
+            common: self.common(),
             data: &self.data,
             training: &self.training,
             validation: self.validation.clone(),
@@ -165,14 +227,7 @@ impl TrainingRun for LaqConfig {
 impl TrainingRun for VlaConfig {
     fn run(&self) -> RunConfig<'_> {
         RunConfig {
-            seed: self.seed,
-            precision: self.precision,
-            device: &self.device,
-            num_threads: self.num_threads,
-            experiment: &self.experiment,
-            paths: &self.paths,
-            logging: &self.logging,
-            cluster: &self.cluster,
+            common: self.common(),
             data: &self.data,
             training: &self.training,
             validation: self.validation.shared(),
@@ -184,77 +239,44 @@ impl TrainingRun for VlaConfig {
     }
 }
 
-/// Grids of tokens per frame that the quantizer knows, with the numbers of codes that each can give.
-
-/// A share from 0 to 1; without 1 itself where `open`.
-
 /// What the configurations of all trainings share.
-
 pub(crate) fn check_training(run: &RunConfig<'_>) -> Checked {
-    check_run(run.experiment, run.paths, run.logging, run.cluster)?;
+    check_common(run)?;
     check_no_wandb(run.logging)?;
     if run.data.cache.enabled {
         run.cluster.refuse_outside("data.cache.dir", &run.data.cache.dir)?;
-    }
-    check_device(run.device)?;
-    if let Some(num_threads) = run.num_threads {
-        at_least("num_threads", num_threads, 1)?;
     }
     section("data", run.data.check())?;
     section("training", run.training.check())?;
     section("validation", run.validation.check())
 }
 
-/// Checks what every stage has in common: the name of a run, and where it writes.
-
-pub(crate) fn check_run(
-    experiment: &ExperimentConfig,
-    paths: &PathsConfig,
-    logging: &LoggingConfig,
-    cluster: &ClusterConfig,
-) -> Checked {
-    section("experiment", experiment.check())?;
-    section("logging", not_negative("min_free_gb", logging.min_free_gb))?;
-    section("cluster", cluster.check())?;
-    cluster.refuse_outside("logging.run_dir", &logging.run_dir)?;
-    cluster.refuse_outside("paths.cache_dir", &paths.cache_dir)
+/// What every stage has in common.
+pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
+    section("experiment", common.experiment.check())?;
+    if let Some(num_threads) = common.num_threads {
+        at_least("num_threads", num_threads, 1)?;
+    }
+    section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
+    section("cluster", common.cluster.check())?;
+    common.cluster.refuse_outside("logging.run_dir", &common.logging.run_dir)?;
+    common.cluster.refuse_outside("paths.cache_dir", &common.paths.cache_dir)
 }
 
-/// Stages 1 and 2 do not speak to W&B; LeRobot does, in stage 3.
-
+/// Stages 1 and 2 have no W&B client; LeRobot has one, in stage 3.
 fn check_no_wandb(logging: &LoggingConfig) -> Checked {
     require(
         !logging.use_wandb,
         "logging.use_wandb",
         "this stage does not log to Weights & Biases yet",
-        "set it to false; metrics.jsonl and plots/ in the run directory hold the numbers and curves",
+        "set it to false; metrics.jsonl and plots/ in the run directory have the metrics and curves",
     )
-}
-
-/// Whether a text is `auto`, `cpu`, `cuda` or `cuda:N`.
-
-fn is_device(device: &str) -> bool {
-    let index = device.strip_prefix("cuda:").map(|index| index.parse::<usize>().is_ok());
-    matches!(device, "auto" | "cpu" | "cuda") || index == Some(true)
-}
-
-fn check_device(device: &str) -> Checked {
-    let hint = "set it to auto, cpu, cuda or cuda:N";
-    require(is_device(device), "device", format!("'{device}' is no device"), hint)
-}
-
-/// LeRobot knows the devices of stages 1 and 2 and one more.
-
-pub(crate) fn check_policy_device(device: &str) -> Checked {
-    let good = is_device(device) || device == "mps";
-    let hint = "set it to auto, cpu, cuda, cuda:N or mps";
-    require(good, "policy_device", format!("'{device}' is no device"), hint)
 }
 
 impl Check for ExperimentConfig {
     fn check(&self) -> Checked {
         let name = &self.name;
         let good = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', '\0', '\n', '=']);
-        require(good, "name", format!("'{name}' cannot name a directory"), "use letters, digits, '_', '-' and '.'")
+        require(good, "name", format!("'{name}' is not a directory name"), "use letters, digits, '_', '-' and '.'")
     }
 }

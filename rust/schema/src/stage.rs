@@ -4,6 +4,7 @@ use crate::laq::LaqConfig;
 use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
 use crate::migrate::{migrate_tree, renamed};
 use crate::pipeline::PipelineConfig;
+use crate::run::CommonConfig;
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, Composed, Problem, Project, Result, num_runs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -109,6 +110,9 @@ pub trait StageConfig: Check + DeserializeOwned {
     /// The stage.
     const STAGE: Stage;
 
+    /// What it has in common with every other stage.
+    fn common(&self) -> CommonConfig<'_>;
+
     /// The typed configuration of one run, checked.
     ///
     /// # Errors
@@ -132,24 +136,4 @@ pub trait StageConfig: Check + DeserializeOwned {
             }
         }
     }
-}
-
-impl StageConfig for LaqConfig {
-    const STAGE: Stage = Stage::Laq;
-}
-
-impl StageConfig for VlaConfig {
-    const STAGE: Stage = Stage::Vla;
-}
-
-impl StageConfig for LerobotTrainConfig {
-    const STAGE: Stage = Stage::LerobotTrain;
-}
-
-impl StageConfig for RolloutConfig {
-    const STAGE: Stage = Stage::LerobotRollout;
-}
-
-impl StageConfig for PipelineConfig {
-    const STAGE: Stage = Stage::Pipeline;
 }

@@ -1,6 +1,6 @@
 //! Sections `training` and `validation`.
 
-use crate::rules::{Checked, at_least, not_negative, positive, require, section, share};
+use crate::rules::{Checked, at_least, fraction, long_count, not_negative, positive, require, section};
 use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ pub struct GradientConfig {
 pub struct EmaConfig {
     /// Whether it is kept, and used by validation.
     pub enabled: bool,
-    /// Share of the old average.
+    /// Fraction of the old average.
     pub decay: f64,
     /// Steps between updates.
     pub update_every_n_steps: u64,
@@ -123,27 +123,27 @@ pub struct ValidationConfig {
     pub check_interval: u64,
     /// Most batches of one validation; all when null.
     pub limit_batches: Option<usize>,
-    /// Pairs in the reconstruction picture.
+    /// Pairs in the reconstruction image.
     pub num_fixed_samples: usize,
 }
 
 impl Check for TrainingConfig {
     fn check(&self) -> Checked {
-        at_least("max_steps", self.max_steps, 1)?;
-        at_least("log_every_n_steps", self.log_every_n_steps, 1)?;
+        long_count("max_steps", self.max_steps)?;
+        long_count("log_every_n_steps", self.log_every_n_steps)?;
         section("optimizer", self.optimizer.check())?;
         section("scheduler", self.scheduler.check(self.max_steps, self.optimizer.lr))?;
         if let Some(clip_norm) = self.gradient.clip_norm {
             section("gradient", positive("clip_norm", clip_norm))?;
         }
         section("gradient", at_least("accumulate_steps", self.gradient.accumulate_steps, 1))?;
-        section("ema", share("decay", self.ema.decay, true))?;
-        section("ema", at_least("update_every_n_steps", self.ema.update_every_n_steps, 1))?;
+        section("ema", fraction("decay", self.ema.decay, true))?;
+        section("ema", long_count("update_every_n_steps", self.ema.update_every_n_steps))?;
         section("checkpoint", self.checkpoint.check())?;
         require(
             self.resume_from_checkpoint.is_none() || self.load_weights_from.is_none(),
             "load_weights_from",
-            "a run either continues (resume_from_checkpoint) or starts from weights (load_weights_from)",
+            "a run either resumes (resume_from_checkpoint) or starts from weights (load_weights_from)",
             "set one of the two to null",
         )
     }
@@ -152,7 +152,7 @@ impl Check for TrainingConfig {
 impl Check for OptimizerConfig {
     fn check(&self) -> Checked {
         positive("lr", self.lr)?;
-        self.betas.iter().try_for_each(|&beta| share("betas", beta, true))?;
+        self.betas.iter().try_for_each(|&beta| fraction("betas", beta, true))?;
         positive("eps", self.eps)?;
         not_negative("weight_decay", self.weight_decay)
     }
@@ -173,7 +173,7 @@ impl SchedulerConfig {
         require(
             is_constant || self.warmup_steps < max_steps,
             "warmup_steps",
-            format!("a warm-up of {} steps does not fit into a run of {max_steps}", self.warmup_steps),
+            format!("a warm-up of {} steps is not shorter than the run of {max_steps}", self.warmup_steps),
             "set it below training.max_steps",
         )
     }
@@ -181,9 +181,9 @@ impl SchedulerConfig {
 
 impl Check for CheckpointConfig {
     fn check(&self) -> Checked {
-        at_least("every_n_steps", self.every_n_steps, 1)?;
+        long_count("every_n_steps", self.every_n_steps)?;
         if let Some(keep_last) = self.keep_last {
-            at_least("keep_last", keep_last, 1)?;
+            long_count("keep_last", keep_last as u64)?;
         }
         require(!self.monitor.is_empty(), "monitor", "no metric", "name one, for example val/loss")
     }
@@ -191,8 +191,9 @@ impl Check for CheckpointConfig {
 
 impl Check for ValidationConfig {
     fn check(&self) -> Checked {
-        at_least("check_interval", self.check_interval, 1)?;
-        self.limit_batches.map_or(Ok(()), |limit| at_least("limit_batches", limit, 1))
+        long_count("check_interval", self.check_interval)?;
+        at_least("num_fixed_samples", self.num_fixed_samples, 0)?;
+        self.limit_batches.map_or(Ok(()), |limit| long_count("limit_batches", limit as u64))
     }
 }
 

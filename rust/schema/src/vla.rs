@@ -1,44 +1,25 @@
 //! The whole tree of stage 2.
 
-use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
 use crate::rules::{Checked, at_least, not_negative, positive, require, section};
-use crate::run::{ExperimentConfig, LoggingConfig, PathsConfig, Precision, SweepConfig, TrainingRun, check_training};
+use crate::run::{TrainingRun, check_training, stage_config};
 use crate::training::{TrainingConfig, ValidationConfig};
 use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Everything that `hlrp train-vla` reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VlaConfig {
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Number format.
-    pub precision: Precision,
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: String,
-    /// CPU threads; all cores when null.
-    pub num_threads: Option<usize>,
-    /// Name of the run.
-    pub experiment: ExperimentConfig,
-    /// Where things are stored.
-    pub paths: PathsConfig,
-    /// What is written.
-    pub logging: LoggingConfig,
-    /// Where the run computes, and where it may write.
-    pub cluster: ClusterConfig,
-    /// Several runs of the experiment.
-    pub sweep: SweepConfig,
-    /// The policy and its teacher.
-    pub model: VlaModelConfig,
-    /// The data.
-    pub data: DataConfig,
-    /// The optimization.
-    pub training: TrainingConfig,
-    /// The validation.
-    pub validation: VlaValidationConfig,
+stage_config! {
+    /// Everything that `hlrp train-vla` reads.
+    VlaConfig of Vla {
+        /// The policy and its teacher.
+        model: VlaModelConfig,
+        /// The data.
+        data: DataConfig,
+        /// The optimization.
+        training: TrainingConfig,
+        /// The validation.
+        validation: VlaValidationConfig,
+    }
 }
 
 /// Section `model` of stage 2.

@@ -122,7 +122,6 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
         "data.sources.metaworld_mt5.episodes=[]",
         "data.request.image_deltas=[0]",
         "data.request.action_deltas=[0.5]",
-        "device=gpu",
         "num_threads=0",
         "experiment.name=a/b",
         "logging.min_free_gb=-1",
@@ -170,8 +169,14 @@ fn data_without_sources_is_refused() {
 
 #[test]
 fn wrong_types_name_their_key_and_the_word_that_set_it() {
-    let words =
-        ["model.dim=wide", "model.dim=1.5", "training.max_steps=-1", "seed=null", "training.checkpoint.mode=best"];
+    let words = [
+        "device=gpu",
+        "model.dim=wide",
+        "model.dim=1.5",
+        "training.max_steps=-1",
+        "seed=null",
+        "training.checkpoint.mode=best",
+    ];
     for word in words {
         let (kind, text) = refusal(&[word]);
         assert_eq!(kind, ProblemKind::Type, "{text}");

@@ -1,4 +1,4 @@
-//! From the configuration's `device` to a device.
+//! The device that is asked for.
 
 use crate::{
     TorchError,
@@ -6,14 +6,15 @@ use crate::{
 };
 use tch::Device;
 
-/// Accepts `auto` (the first GPU, else the CPU), `cpu`, `cuda` (the first GPU) and `cuda:N`, and starts CUDA if it may be used.
+/// The device that is asked for, with CUDA started if it may be used; the first GPU, else the CPU, when `wanted` is none.
 ///
 /// # Errors
-/// An unknown name, or a GPU that was asked for by name and is not available.
-pub fn select_device(wanted: &str) -> Result<Device, TorchError> {
+/// A GPU that was asked for and is not available, or a libtorch whose CUDA part does not load.
+pub fn select_device(wanted: Option<Device>) -> Result<Device, TorchError> {
     match wanted {
-        "cpu" => Ok(Device::Cpu),
-        "auto" => match cuda::start_up() {
+        Some(Device::Cuda(index)) => gpu(index),
+        Some(device) => Ok(device),
+        None => match cuda::start_up() {
             CudaStatus::Ready { .. } => Ok(Device::Cuda(0)),
             // A GPU machine whose libtorch does not load must not train on the CPU unnoticed.
             CudaStatus::LoadFailed { path, message } => {
@@ -21,16 +22,12 @@ pub fn select_device(wanted: &str) -> Result<Device, TorchError> {
             }
             CudaStatus::NoDriver | CudaStatus::NoLibrary { .. } | CudaStatus::NoDevice => Ok(Device::Cpu),
         },
-        "cuda" => gpu(wanted, 0),
-        _ => {
-            let index = wanted.strip_prefix("cuda:").and_then(|index| index.parse().ok());
-            gpu(wanted, index.ok_or_else(|| TorchError::UnknownDevice(wanted.to_owned()))?)
-        }
     }
 }
 
-fn gpu(wanted: &str, index: usize) -> Result<Device, TorchError> {
-    let missing = |reason: String, hint: &'static str| TorchError::NoCuda { wanted: wanted.to_owned(), reason, hint };
+fn gpu(index: usize) -> Result<Device, TorchError> {
+    let missing =
+        |reason: String, hint: &'static str| TorchError::NoCuda { wanted: format!("cuda:{index}"), reason, hint };
     match cuda::start_up() {
         CudaStatus::Ready { num_devices } if index < *num_devices => Ok(Device::Cuda(index)),
         CudaStatus::Ready { num_devices } => {

@@ -72,7 +72,7 @@ impl Hint for TorchError {
                 Some("the weights belong to a model of another architecture or size".to_owned())
             }
             Self::Weight { .. } => Some("the weights belong to a model of another size".to_owned()),
-            Self::UnknownDevice(_) => Some("use auto, cpu, cuda or cuda:N".to_owned()),
+            Self::UnknownDevice(_) => Some("use the CPU or a CUDA device".to_owned()),
             Self::NoCuda { hint, .. } => Some((*hint).to_owned()),
             Self::LoadCuda { .. } => {
                 Some("reinstall the torch wheel with its nvidia-* packages, or set device=cpu".to_owned())

@@ -15,6 +15,7 @@
 
 pub mod checkpoint;
 mod data;
+mod device;
 mod error;
 mod prefetch;
 pub mod program;
@@ -30,6 +31,7 @@ mod watch;
 
 pub use checkpoint::{BestScore, Checkpoint, RunState};
 pub use data::{BatchStream, LoaderData, TrainingData, ValidationBatches};
+pub use device::select_device;
 pub use error::{HINTS, Result, TrainError};
 pub use prefetch::{DeviceBatch, DeviceImages, DeviceVectors};
 pub use signals::StopRequest;

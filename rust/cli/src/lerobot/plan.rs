@@ -12,7 +12,10 @@ use super::{
 use crate::{child::Invocation, error::CommandError};
 use anyhow::Result;
 use hlrp_config::{Composed, Difference, Problem, ProblemKind, diff, from_resolved};
-use hlrp_schema::{LerobotTrainConfig, PROJECT};
+use hlrp_schema::{
+    LerobotTrainConfig, PROJECT,
+    plugin::{ARTIFACT_FIELD, FOLDER_FIELDS, FolderField, TEACHER_FIELD},
+};
 use hlrp_track::{
     RunDir,
     run::{Artifact, Manifest, RunInfo, RunStatus},
@@ -21,14 +24,6 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
-
-/// Fields of a policy that name folders, and the file that makes a folder what it has to be, where there is one such file. Those that are
-/// given must exist before anything starts.
-const PATHS: [(&str, Option<&str>); 3] = [
-    ("stage2_artifact", Some("manifest.json")),
-    ("smolvla_checkpoint", Some("config.json")),
-    ("laq_checkpoint_path", None),
-];
 
 /// Where the training starts and where it writes.
 pub(super) struct Plan {
@@ -184,11 +179,12 @@ fn refuse_done_steps(run_dir: &Path, steps: u64, start_step: u64) -> Result<()> 
 /// # Errors
 /// A file that the policy needs is not there.
 pub(super) fn refuse_missing_files_of_policy(config: &LerobotTrainConfig) -> Result<()> {
-    PATHS.into_iter().try_for_each(|(field, file)| {
-        let path = config.lerobot.policy.get(field).and_then(serde_json::Value::as_str).map(Path::new);
-        let key = format!("lerobot.policy.{field}");
+    FOLDER_FIELDS.into_iter().try_for_each(|FolderField { name, files }| {
+        let path = config.lerobot.policy.get(name).and_then(serde_json::Value::as_str).map(Path::new);
+        let key = format!("lerobot.policy.{name}");
         refuse_missing(&key, path)?;
-        match path.zip(file).filter(|(path, file)| !path.join(file).is_file()) {
+        let has_one = |path: &Path| files.iter().any(|file| path.join(file).is_file());
+        match path.zip(files.first()).filter(|(path, _)| !has_one(path)) {
             None => Ok(()),
             Some((path, file)) => {
                 let message = format!("{} contains no {file}", path.display());
@@ -220,8 +216,8 @@ fn inputs(config: &LerobotTrainConfig, checkpoint: Option<&Path>) -> Vec<Artifac
     let given = [
         ("resume", checkpoint.map(Path::to_path_buf)),
         ("policy_path", config.lerobot.policy_path.clone()),
-        ("stage2_artifact", field("stage2_artifact")),
-        ("laq_checkpoint_path", field("laq_checkpoint_path")),
+        (ARTIFACT_FIELD, field(ARTIFACT_FIELD)),
+        (TEACHER_FIELD, field(TEACHER_FIELD)),
     ];
     given
         .into_iter()

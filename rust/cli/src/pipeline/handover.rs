@@ -3,7 +3,10 @@
 use super::{state::State, steps::Step};
 use anyhow::{Result, anyhow};
 use hlrp_config::{Composed, path_to_word};
-use hlrp_schema::{ArtifactChoice, Stage, start_of_policy};
+use hlrp_schema::{
+    ArtifactChoice, Stage,
+    plugin::{ARTIFACT_FILES, PluginPolicy},
+};
 use std::path::{Path, PathBuf};
 
 /// Artifacts of stage 2.
@@ -21,7 +24,7 @@ pub(super) fn output(stage: Stage, run_dir: &Path, artifact: ArtifactChoice) -> 
         }
         Stage::Vla => {
             let folders = [artifact, ArtifactChoice::Final].map(|choice| run_dir.join(ARTIFACTS).join(choice.folder()));
-            folders.into_iter().find(|folder| folder.join("manifest.json").is_file())
+            folders.into_iter().find(|folder| ARTIFACT_FILES.iter().any(|file| folder.join(file).is_file()))
         }
         Stage::LerobotTrain => crate::lerobot::newest_policy(run_dir),
         Stage::LerobotRollout => Some(run_dir.join(crate::lerobot::RESULTS)).filter(|file| file.is_file()),
@@ -68,13 +71,16 @@ pub(super) fn inputs(stage: Stage, composed: &Composed) -> Vec<Input> {
     let possible = match stage {
         Stage::Vla => vec![(Stage::Laq, "model.laq.checkpoint", true)],
         Stage::LerobotTrain => {
-            let mode = text("lerobot.policy.stage3_training_mode");
-            let has_teacher = matches!(mode.as_deref(), Some("latent" | "multitask"));
-            let [kind, start] = ["lerobot.policy_type", "lerobot.policy.init_mode"].map(text);
-            let has_artifact = start_of_policy(kind.as_deref(), start.as_deref()) == Some("artifact");
+            let [policy_type, init_mode, training_mode] =
+                ["lerobot.policy_type", "lerobot.policy.init_mode", "lerobot.policy.stage3_training_mode"].map(text);
+            let policy = PluginPolicy {
+                policy_type: policy_type.as_deref(),
+                init_mode: init_mode.as_deref(),
+                training_mode: training_mode.as_deref(),
+            };
             vec![
-                (Stage::Vla, "lerobot.policy.stage2_artifact", has_artifact),
-                (Stage::Laq, "lerobot.policy.laq_checkpoint_path", has_teacher),
+                (Stage::Vla, "lerobot.policy.stage2_artifact", policy.needs_artifact()),
+                (Stage::Laq, "lerobot.policy.laq_checkpoint_path", policy.needs_teacher()),
             ]
         }
         Stage::LerobotRollout => vec![(Stage::LerobotTrain, "lerobot_eval.policy_path", true)],

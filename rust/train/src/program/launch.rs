@@ -55,7 +55,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     P::preflight(&config).map_err(located)?;
 
     let stop = StopRequest::listen()?;
-    let device = hlrp_torch::select_device(common.device)?;
+    let device = crate::select_device(common.device)?;
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
