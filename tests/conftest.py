@@ -29,9 +29,9 @@ MINI = [
     "model.dim_head=16",
     "model.spatial_depth=1",
     "model.temporal_depth=1",
-    "model.pixel_decoder.depth=1",
-    "model.aux_decoder.depth=1",
-    "model.codebook_replace_schedule=[[4,1000]]",
+    "model.decoders.pixel.depth=1",
+    "model.decoders.aux.depth=1",
+    "model.quantizer.nsvq.refresh_schedule=[[4,1000]]",
     "data.loader.batch_size=4",
     "training.max_steps=24",
     "training.log_every_n_steps=1",
@@ -46,21 +46,21 @@ MINI = [
 # A policy of the same kind: a few thousand parameters, both losses.
 VLA_MINI = [
     "experiment=vla_tiny",
-    "model.image_size=[32,32]",
-    "model.frame_size=[32,32]",
-    "model.backbone.sizes.vision.hidden_size=16",
-    "model.backbone.sizes.vision.intermediate_size=32",
-    "model.backbone.sizes.vision.num_hidden_layers=1",
-    "model.backbone.sizes.vision.num_attention_heads=2",
-    "model.backbone.sizes.vision.image_size=32",
-    "model.backbone.sizes.text.hidden_size=32",
-    "model.backbone.sizes.text.intermediate_size=48",
-    "model.backbone.sizes.text.num_hidden_layers=2",
-    "model.backbone.sizes.text.num_attention_heads=2",
-    "model.backbone.sizes.text.num_key_value_heads=1",
-    "model.backbone.sizes.text.head_dim=16",
-    "model.action.chunk_size=4",
-    "model.flow.num_steps=2",
+    "policy.model.resize_imgs_with_padding=[32,32]",
+    "policy.processor.frame_size=[32,32]",
+    "policy.model.backbone.sizes.vision.hidden_size=16",
+    "policy.model.backbone.sizes.vision.intermediate_size=32",
+    "policy.model.backbone.sizes.vision.num_hidden_layers=1",
+    "policy.model.backbone.sizes.vision.num_attention_heads=2",
+    "policy.model.backbone.sizes.vision.image_size=32",
+    "policy.model.backbone.sizes.text.hidden_size=32",
+    "policy.model.backbone.sizes.text.intermediate_size=48",
+    "policy.model.backbone.sizes.text.num_hidden_layers=2",
+    "policy.model.backbone.sizes.text.num_attention_heads=2",
+    "policy.model.backbone.sizes.text.num_key_value_heads=1",
+    "policy.model.backbone.sizes.text.head_dim=16",
+    "policy.model.arch.expert.chunk_size=4",
+    "policy.model.flow.num_steps=2",
     "data.loader.batch_size=4",
     "training.max_steps=24",
     "training.log_every_n_steps=1",
@@ -137,7 +137,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 def uninterrupted_vla(tmp_path_factory, uninterrupted) -> Path:
     """Run directory of the mini policy with the mini model as its teacher, trained without interruption."""
     run_dir = tmp_path_factory.mktemp("uninterrupted_vla") / "run"
-    teacher = f"model.laq.checkpoint={uninterrupted}"
+    teacher = f"policy.teacher.checkpoint={uninterrupted}"
     result = run(train_vla_command(*VLA_MINI, teacher, f"logging.run_dir={run_dir}"))
     assert result.returncode == 0, result.stderr
     return run_dir

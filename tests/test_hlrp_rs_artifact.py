@@ -38,12 +38,14 @@ def write_artifact(folder: Path, policy: RustPolicy) -> Path:
     }
     manifest = {
         "format": "hlrp-vla-artifact",
-        "format_version": 1,
+        "format_version": 2,
         "hlrp": "0.1.0",
-        "model": policy.policy.model,
-        "processor": processor() | {"action": action},
-        "objective": MULTITASK,
-        "teacher": TEACHER,
+        "policy": {
+            "model": policy.policy.model,
+            "processor": processor() | {"action": action},
+            "objective": MULTITASK,
+            "teacher": {"checkpoint": None, "weights": "trained", "camera": "top"} | TEACHER,
+        },
         "provenance": {"experiment": "test", "step": 10},
     }
     seal(folder, manifest)
@@ -57,12 +59,12 @@ def seal(folder: Path, manifest: dict) -> None:
         return {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
     manifest["files"] = {name: record(folder / name) for name in ["model.safetensors", *TOKENIZER_FILES]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "artifact.json").write_text(json.dumps(manifest))
 
 
 def change(folder: Path, edit) -> None:
     """Edits the manifest without touching other files."""
-    path = folder / "manifest.json"
+    path = folder / "artifact.json"
     manifest = json.loads(path.read_text())
     edit(manifest)
     path.write_text(json.dumps(manifest))
@@ -81,7 +83,7 @@ def folder(tmp_path, policy) -> Path:
 def test_an_artifact_gives_back_what_was_trained(folder, policy):
     artifact = Artifact.load(folder)
     assert artifact.path == artifact.tokenizer_folder == str(folder)
-    assert artifact.manifest["teacher"] == TEACHER
+    assert artifact.teacher == TEACHER
     assert artifact.manifest["provenance"] == {"experiment": "test", "step": 10}
     tensors = artifact.tensors()
     assert tensors.keys() == policy.tensors().keys()
@@ -125,7 +127,7 @@ def test_a_changed_byte_is_noticed(folder):
 def test_weights_of_another_model_are_refused(folder):
     weights = load_file(folder / "model.safetensors")
     name = "model.state_proj.bias"
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "artifact.json").read_text())
     for broken, text in [
         ({key: tensor for key, tensor in weights.items() if key != name}, f"1 missing ({name})"),
         (weights | {"extra": torch.zeros(1)}, "1 unknown (extra)"),
@@ -139,15 +141,15 @@ def test_weights_of_another_model_are_refused(folder):
 
 
 def test_contradictions_in_the_manifest_are_refused(folder):
-    original = (folder / "manifest.json").read_text()
+    original = (folder / "artifact.json").read_text()
     for edit, text in [
-        (lambda m: m["teacher"].update(code_dim=7), "the teacher has 2 codes of 7 numbers"),
-        (lambda m: m["processor"].update(cameras=["wrist"]), "processor.cameras"),
+        (lambda m: m["policy"]["teacher"].update(code_dim=7), "the teacher has 2 codes of 7 dimensions"),
+        (lambda m: m["policy"]["model"].update(empty_cameras=1), "policy.model.empty_cameras"),
         (lambda m: m.update(surprise=1), "unknown field `surprise`"),
-        (lambda m: m.pop("objective"), "missing field `objective`"),
+        (lambda m: m["policy"].pop("objective"), "missing field `objective`"),
         (lambda m: m.update(format_version=9), "version 9"),
     ]:
-        (folder / "manifest.json").write_text(original)
+        (folder / "artifact.json").write_text(original)
         change(folder, edit)
         with pytest.raises(HlrpValueError) as caught:
             Artifact.load(folder)
@@ -156,7 +158,7 @@ def test_contradictions_in_the_manifest_are_refused(folder):
 
 
 def test_what_is_not_there_is_a_file_not_found(folder, tmp_path):
-    with pytest.raises(HlrpFileNotFoundError, match="manifest.json: No such file"):
+    with pytest.raises(HlrpFileNotFoundError, match="artifact.json: No such file"):
         Artifact.load(tmp_path / "nowhere")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="tokenizer.json"):

@@ -106,7 +106,7 @@ def test_copies_are_independent_and_pickles_are_whole(policy, batch):
 
 
 def test_only_parameters_that_ask_for_it_get_a_gradient(policy, batch):
-    frozen = policy.policy.frozen({"backbone": True, "vision_encoder": False, "state_proj": True})
+    frozen = policy.policy.frozen()
     for name, tensor in policy.tensors().items():
         tensor.requires_grad_(name not in frozen)
     loss(policy, batch).backward()
@@ -182,7 +182,7 @@ def test_wrong_inputs_are_named(policy, batch):
     refused("latent actions: the batch has none", taught={"actions": taught["actions"]})
     refused("a mask is Float [3, 6] where bool [3, 6]", taught=taught | {"action_is_pad": torch.zeros(3, 6)})
     refused("objective: ", objective=MULTITASK | {"mode": "both"})
-    refused("objective: missing field `latent_weight`", objective={"mode": "actions", "action_weight": 1.0})
+    refused("objective: missing field `latent_loss_weight`", objective={"mode": "actions", "action_loss_weight": 1.0})
     refused("reduction: there is no `sum`", reduction="sum")
     refused('noise["action"]: this is Float [1]', noise={"action": torch.zeros(1)})
 
@@ -198,12 +198,11 @@ def test_what_libtorch_refuses_is_an_exception_with_its_own_text(policy, batch, 
 
 def test_a_description_must_be_whole(policy):
     model = policy.policy.model
+    narrow = {"expert": model["arch"]["expert"] | {"max_action_dim": 2}}
     with pytest.raises(HlrpValueError, match="model: missing field `cameras`"):
         Policy({key: value for key, value in model.items() if key != "cameras"}, processor(), ".")
-    with pytest.raises(HlrpValueError, match=r"model.action.action_dim: 3 numbers exceed max_action_dim = 2"):
-        Policy(model | {"action": model["action"] | {"max_action_dim": 2}}, processor(), policy.policy.tokenizer_folder)
-    with pytest.raises(HlrpValueError, match="processor: cameras"):
-        Policy(model, processor(["wrist"]), policy.policy.tokenizer_folder)
+    with pytest.raises(HlrpValueError, match=r"model.arch.expert.max_action_dim: 2, but actions have 3 dimensions"):
+        Policy(model | {"arch": narrow}, processor(), policy.policy.tokenizer_folder)
     with pytest.raises(FileNotFoundError, match="tokenizer /no/folder/tokenizer.json"):
         Policy(model, processor(), "/no/folder")
 

@@ -32,9 +32,7 @@ def test_the_identity_is_that_of_the_checkpoint(teacher, uninterrupted):
     weights = files.get("ema.safetensors", files["model.safetensors"])
     assert teacher.identity == {
         "sha256": weights["sha256"],
-        "codebook_size": model["codebook_size"],
-        "code_seq_len": model["code_seq_len"],
-        "code_dim": model["quant_dim"],
+        **{key: model["quantizer"][key] for key in ("codebook_size", "code_seq_len", "code_dim")},
         "image_size": model["image_size"],
         "pair": manifest["task"]["pair"],
     }

@@ -96,7 +96,7 @@ OUR_WORDS = [
     ["data=lerobot", "data/dataset=libero", "data/loader=node", "model=laq_pixel"],
     ["~training.ema", "~sweep", "~cluster.slurm.qos", "~precision=bf16-mixed"],
     ["~model", "~cluster", "+training@other=laq"],
-    ["model={dim: 64, pixel_decoder: {depth: 3}}", "cluster={compute: {mem_gb: 64, time_limit: '01:00:00'}}"],
+    ["model={dim: 64, decoders: {pixel: {depth: 3}}}", "cluster={compute: {mem_gb: 64, time_limit: '01:00:00'}}"],
     ["experiment.description='a, b'", 'experiment.name="x y"', "cluster.slurm.account=null", "device="],
     ["paths.root=/x", "logging.run_dir=${paths.root}/y_${experiment.name}", "cluster.storage_root=${oc.env:HOME}/z"],
     ["+sweep.params={training.optimizer.lr: [1e-4, 3e-4], seed: '1,2'}"],

@@ -38,7 +38,7 @@ def refused(match: str) -> Iterator[None]:
     assert str(caught.value).count("hint: ") == 1
 
 
-def edited(folder: Path, copy: Path, edit: Callable[[dict], None], name: str = "manifest.json") -> Path:
+def edited(folder: Path, copy: Path, edit: Callable[[dict], None], name: str = "artifact.json") -> Path:
     """A copy of a folder whose JSON file of that name `edit` has changed."""
     shutil.copytree(folder, copy)
     content = json.loads((copy / name).read_text())
@@ -122,7 +122,7 @@ def test_a_backbone_without_the_tokens_around_an_image(plugin, vlm, tmp_path):
 
 
 def test_more_action_steps_than_a_chunk_has(plugin, pusht_artifact):
-    with refused("n_action_steps = 7 does not lie between 1 and chunk_size = 6"):
+    with refused("n_action_steps = 7 is not between 1 and chunk_size = 6"):
         make_policy(stage2_artifact=pusht_artifact, n_action_steps=7)
 
 
@@ -139,7 +139,8 @@ def test_a_damaged_artifact(plugin, pusht_artifact, tmp_path):
 def pooled_run(tmp_path_factory, laq) -> Path:
     """A run of stage 2 whose small heads predict latent actions alone."""
     run_dir = tmp_path_factory.mktemp("pooled") / "run"
-    model = ["model.arch=pooled", "model.mode=latent", "model.action.chunk_size=1", f"model.laq.checkpoint={laq}"]
+    model = ["~policy.model.arch.expert", "+policy.model.arch.pooled={}", "policy.objective.mode=latent"]
+    model += [f"policy.teacher.checkpoint={laq}"]
     steps = ["training.max_steps=2", "training.scheduler.warmup_steps=1"]
     result = run(train_vla_command(*VLA_MINI, *model, *steps, f"logging.run_dir={run_dir}"))
     assert result.returncode == 0, result.stderr
@@ -155,18 +156,18 @@ def test_a_dataset_of_another_robot(plugin, pusht_artifact, tmp_path):
     command = train_command(
         METAWORLD, tmp_path / "run", 1, *flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact)
     )
-    with refused("actions have 4 numbers here, the artifact .* predicts 2"):
+    with refused("actions have 4 dimensions here, the artifact .* predicts 2"):
         lerobot_train(*command)
 
 
-@pytest.mark.parametrize(("state_dim", "here"), [(3, "states have 3 numbers here"), (None, "there are no states here")])
+@pytest.mark.parametrize(("state_dim", "here"), [(3, "states have 3 dimensions here"), (None, "there are no states here")])
 def test_states_of_another_robot(plugin, pusht_artifact, state_dim, here):
     with refused(f"{here}, the artifact .* sees 2"):
         make_policy(stage2_artifact=pusht_artifact, **features(state_dim=state_dim))
 
 
 def test_an_environment_of_another_robot(pusht_run, tmp_path):
-    with refused("actions have 4 numbers here, the checkpoint .* predicts 2"):
+    with refused("actions have 4 dimensions here, the checkpoint .* predicts 2"):
         lerobot_eval(
             f"--policy.path={pretrained(pusht_run.output)}",
             "--policy.device=cpu",
@@ -209,12 +210,11 @@ def test_a_dataset_without_statistics(plugin, latent_artifact, tmp_path):
 
 
 def test_fewer_cameras_than_the_model_has(plugin, pusht_artifact, tmp_path):
-    def add_wrist(manifest: dict) -> None:
-        for part in ("model", "processor"):
-            manifest[part]["cameras"].append("wrist")
+    def add_wrist(record: dict) -> None:
+        record["policy"]["model"]["cameras"].append("wrist")
 
     artifact = edited(pusht_artifact, tmp_path / "artifact", add_wrist)
-    with refused(r"the data has no picture for the model's cameras \['wrist'\]; its own are \['observation.image'\]"):
+    with refused(r"the data has no image for the model's cameras \['wrist'\]; its own are \['observation.image'\]"):
         make_policy(stage2_artifact=artifact)
 
 

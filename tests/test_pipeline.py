@@ -40,7 +40,7 @@ def state(run_dir: Path) -> dict[str, dict]:
 
 
 def sessions(run_dir: Path) -> list[str]:
-    return [session["status"] for session in json.loads((run_dir / "manifest.json").read_text())["sessions"]]
+    return [session["status"] for session in json.loads((run_dir / "run.json").read_text())["sessions"]]
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_pipeline_killed_in_every_step_does_each_once(command, lerobot, tmp_pa
     [first, again] = lerobot.calls("lerobot-train")
     assert f"--policy.stage2_artifact={run_dir}/2_vla/artifacts/best" in first["arguments"]
     assert "--resume=true" in again["arguments"]
-    inputs = json.loads((run_dir / "2_vla/manifest.json").read_text())["sessions"][0]["inputs"]
+    inputs = json.loads((run_dir / "2_vla/run.json").read_text())["sessions"][0]["inputs"]
     assert str(run_dir / "1_laq") in [given["path"] for given in inputs]
     [evaluation] = lerobot.calls("lerobot-eval")
     assert f"--policy.path={run_dir}/3_lerobot/lerobot/checkpoints/000030/pretrained_model" in evaluation["arguments"]
@@ -216,7 +216,7 @@ def test_a_dry_run_shows_every_command_and_writes_nothing(command, lerobot, tmp_
     assert result.returncode == 0, result.stderr
     run_dir = tmp_path / "run"
     for part in [
-        f"model.laq.checkpoint={run_dir}/1_laq",
+        f"policy.teacher.checkpoint={run_dir}/1_laq",
         f"lerobot.policy.stage2_artifact={run_dir}/2_vla/artifacts/best",
         f"lerobot_eval.policy_path={run_dir}/3_lerobot",
     ]:
@@ -237,7 +237,7 @@ def test_the_pipeline_of_a_workstation_has_the_local_version_of_each_stage():
 
 def test_what_a_step_sets_itself_is_not_handed_over(command, lerobot, tmp_path):
     own = {
-        "model.laq.checkpoint": ("vla", "model.laq={checkpoint: /my/teacher}"),
+        "policy.teacher.checkpoint": ("vla", "policy.teacher={checkpoint: /my/teacher}"),
         "lerobot.policy.stage2_artifact": ("lerobot", "lerobot.policy.stage2_artifact=/my/artifact"),
         "lerobot_eval.policy_path": ("rollouts.door_close", "lerobot_eval.policy_path=/my/policy"),
     }

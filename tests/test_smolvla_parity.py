@@ -20,7 +20,7 @@ from smolvla_reference import (
     NUM_LAYERS,
     STATE_DIM,
     build_tiny_policy,
-    expert_config,
+    expert_model,
     save_weights,
     tiny_vlm_folder,
 )
@@ -43,7 +43,7 @@ class Case:
     pad_steps: bool = False
     lack_cameras: bool = False
     pad_dims: bool = False
-    num_empty_cameras: int = 0
+    empty_cameras: int = 0
     options: dict = field(default_factory=dict)
 
     def cameras(self) -> list[str]:
@@ -56,7 +56,7 @@ PADDED = {
     "pad_steps": True,
     "lack_cameras": True,
     "pad_dims": True,
-    "num_empty_cameras": 1,
+    "empty_cameras": 1,
 }
 
 
@@ -69,7 +69,7 @@ def make_policy(case: Case, folder: Path):
         max_state_dim=STATE_DIM + 6 * case.pad_dims,
         max_action_dim=ACTION_DIM + 5 * case.pad_dims,
         resize_imgs_with_padding=(case.side, case.side),
-        empty_cameras=case.num_empty_cameras,
+        empty_cameras=case.empty_cameras,
         **case.options,
     )
     width = policy.model.vlm_with_expert.expert_hidden_size
@@ -250,16 +250,11 @@ def reference(policy, inputs: dict[str, torch.Tensor], case: Case) -> dict[str, 
 
 def ours(policy, inputs: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
     """Results of the Rust model."""
-    rules = {
-        "backbone": policy.config.train_expert_only,
-        "vision_encoder": policy.config.freeze_vision_encoder,
-        "state_proj": not policy.config.train_state_proj,
-    }
     case = {
-        "model": expert_config(policy, CODES),
-        "freeze": rules,
-        "latent_weight": LATENT_WEIGHT,
-        "action_weight": ACTION_WEIGHT,
+        "model": expert_model(policy, CODES),
+        "freezes": True,
+        "latent_loss_weight": LATENT_WEIGHT,
+        "action_loss_weight": ACTION_WEIGHT,
     }
     (folder / "case.json").write_text(json.dumps(case))
     save_weights(dict(policy.named_parameters()), folder / "weights.safetensors")
@@ -312,7 +307,7 @@ def test_sizes_cameras_and_padding(tmp_path, side, num_cameras, padding):
         {"pad_steps": True},
         {"lack_cameras": True},
         {"pad_dims": True},
-        {"num_empty_cameras": 2},
+        {"empty_cameras": 2},
         {"options": FREE | {"prefix_length": 40}},
     ],
     ids=lambda padding: next(iter(padding)),

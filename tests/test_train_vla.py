@@ -15,13 +15,13 @@ from safetensors.numpy import load_file, save_file
 CONFIG_ERROR = 2
 BACKBONE = "model.vlm_with_expert.vlm."
 SOURCE = "data.sources.metaworld_mt5"
-# The pooled architecture predicts one action.
-POOLED = ["model.arch=pooled", "model.action.chunk_size=1"]
+# The pooled architecture instead of the expert: one action, no chunk.
+POOLED = ["~policy.model.arch.expert", "+policy.model.arch.pooled={}"]
 
 
 def words_for(run_dir: Path, teacher: Path, *words: object) -> list[str]:
     """The command line of a mini run."""
-    return train_vla_command(*VLA_MINI, f"model.laq.checkpoint={teacher}", f"logging.run_dir={run_dir}", *words)
+    return train_vla_command(*VLA_MINI, f"policy.teacher.checkpoint={teacher}", f"logging.run_dir={run_dir}", *words)
 
 
 def trained(run_dir: Path, teacher: Path, *words: object) -> Path:
@@ -36,8 +36,13 @@ def refused(run_dir: Path, teacher: Path, *words: object, code: int, names: list
     assert not run_dir.exists(), "a refused run leaves nothing behind"
 
 
-def manifest(artifact: Path) -> dict:
-    return json.loads((artifact / "manifest.json").read_text())
+def record(artifact: Path) -> dict:
+    return json.loads((artifact / "artifact.json").read_text())
+
+
+def policy(run_dir: Path) -> dict:
+    """The description of a trained policy."""
+    return record(run_dir / "artifacts/final")["policy"]
 
 
 def backbone_folder(folder: Path, run_dir: Path | None = None) -> Path:
@@ -77,7 +82,7 @@ def backbone_folder(folder: Path, run_dir: Path | None = None) -> Path:
 def test_a_manifest_names_the_versions_of_what_computed(uninterrupted, uninterrupted_vla):
     ffmpeg = json.loads(run([program("hlrp-data"), "ffmpeg-info"]).stdout)["ffmpeg"]
     for run_dir in (uninterrupted, uninterrupted_vla):
-        [session] = manifest(run_dir)["sessions"]
+        [session] = json.loads((run_dir / "manifest.json").read_text())["sessions"]
         assert set(session["versions"]) == {"hlrp", "libtorch", "ffmpeg"}
         assert session["versions"]["ffmpeg"] == ffmpeg
 
@@ -106,38 +111,38 @@ def test_a_validation_measures_errors_beside_baselines_and_draws_pictures(uninte
 
 def test_the_final_artifact_is_the_last_checkpoint(uninterrupted_vla):
     artifact = uninterrupted_vla / "artifacts/final"
-    facts = manifest(artifact)
-    assert {path.name for path in artifact.iterdir()} == {*facts["files"], "manifest.json"}
-    for name, record in facts["files"].items():
+    facts = record(artifact)
+    assert {path.name for path in artifact.iterdir()} == {*facts["files"], "artifact.json"}
+    for name, digest in facts["files"].items():
         content = (artifact / name).read_bytes()
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (record["size"], record["sha256"]), name
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (digest["size"], digest["sha256"]), name
     assert_same_tensors(artifact / "model.safetensors", uninterrupted_vla / "checkpoints/step-000024/model.safetensors")
     assert facts["provenance"] == {"experiment": "vla_tiny", "step": 24}
-    assert facts["objective"]["mode"] == "multitask"
+    assert facts["policy"]["objective"]["mode"] == "multitask"
 
 
 def test_the_best_artifact_is_the_best_checkpoint(uninterrupted_vla):
     best = (uninterrupted_vla / "checkpoints/best").read_text().strip()
     artifact = uninterrupted_vla / "artifacts/best"
-    assert f"step-{manifest(artifact)['provenance']['step']:06}" == best
+    assert f"step-{record(artifact)['provenance']['step']:06}" == best
     assert_same_tensors(artifact / "model.safetensors", uninterrupted_vla / "checkpoints" / best / "model.safetensors")
     assert {path.name for path in (uninterrupted_vla / "artifacts").iterdir()} == {"best", "final"}
 
 
 def test_sizes_and_spacing_of_latent_actions_come_from_the_teacher(uninterrupted, uninterrupted_vla):
     checkpoint = uninterrupted / "checkpoints/step-000024"
-    laq = json.loads((checkpoint / "manifest.json").read_text())
-    teacher = manifest(uninterrupted_vla / "artifacts/final")["teacher"]
+    laq = json.loads((checkpoint / "checkpoint.json").read_text())
+    teacher = policy(uninterrupted_vla)["teacher"]
     assert teacher["sha256"] == hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
     assert teacher["pair"] == laq["task"]["pair"]
     model = laq["task"]["model"]
-    sizes = {"codebook_size": "codebook_size", "code_seq_len": "code_seq_len", "code_dim": "quant_dim"}
-    assert {ours: teacher[ours] for ours in sizes} == {ours: model[theirs] for ours, theirs in sizes.items()}
+    for size in ("codebook_size", "code_seq_len", "code_dim"):
+        assert teacher[size] == model["quantizer"][size]
 
 
 def test_normalisation_is_that_of_the_dataset(uninterrupted_vla):
     stats = json.loads((DATA / "metaworld_mt5/meta/stats.json").read_text())
-    processor = manifest(uninterrupted_vla / "artifacts/final")["processor"]
+    processor = policy(uninterrupted_vla)["processor"]
     for ours, theirs in (("state", "observation.state"), ("action", "action")):
         assert processor[ours]["mode"] == "mean_std"
         for name in ("mean", "std"):
@@ -145,34 +150,35 @@ def test_normalisation_is_that_of_the_dataset(uninterrupted_vla):
 
 
 def test_actions_alone_need_no_teacher(tmp_path):
-    words = ["model.mode=actions", f"logging.run_dir={tmp_path / 'run'}"]
+    words = ["policy.objective.mode=actions", f"logging.run_dir={tmp_path / 'run'}"]
     result = run(train_vla_command(*VLA_MINI, *words))
     assert result.returncode == 0, result.stderr
-    assert manifest(tmp_path / "run/artifacts/final")["teacher"] is None
+    assert policy(tmp_path / "run")["teacher"]["sha256"] is None
     assert not any(name.startswith("val/latent") for line in read_metrics(tmp_path / "run") for name in line)
 
 
-@pytest.mark.parametrize("words", [["model.mode=latent"], POOLED, [*POOLED, "model.mode=latent"]])
+@pytest.mark.parametrize("words", [["policy.objective.mode=latent"], POOLED, [*POOLED, "policy.objective.mode=latent"]])
 def test_other_modes_and_architectures_train(tmp_path, uninterrupted, words):
     run_dir = trained(tmp_path / "run", uninterrupted, *words, "training.max_steps=10")
     losses = [line["train/loss"] for line in read_metrics(run_dir) if "train/loss" in line]
     assert len(losses) == 10
-    assert manifest(run_dir / "artifacts/final")["model"]["arch"] == ("pooled" if POOLED[0] in words else "expert")
+    assert list(policy(run_dir)["model"]["arch"]) == ["pooled" if POOLED[0] in words else "expert"]
 
 
 def test_a_random_teacher_is_another_teacher_of_the_same_sizes(tmp_path, uninterrupted, uninterrupted_vla):
-    words = ["model.laq.weights=random", "training.max_steps=10"]
+    words = ["policy.teacher.weights=random", "training.max_steps=10"]
     run_dir = trained(tmp_path / "run", uninterrupted, *words)
-    ours = manifest(run_dir / "artifacts/final")["teacher"]
-    theirs = manifest(uninterrupted_vla / "artifacts/final")["teacher"]
+    ours = policy(run_dir)["teacher"]
+    theirs = policy(uninterrupted_vla)["teacher"]
     assert ours.pop("sha256") != theirs.pop("sha256")
+    assert (ours.pop("weights"), theirs.pop("weights")) == ("random", "trained")
     assert ours == theirs
     again = trained(tmp_path / "again", uninterrupted, *words)
     assert read_metrics(again) == read_metrics(run_dir), "its weights follow from the seed"
 
 
 def test_a_frozen_backbone_does_not_move(tmp_path, uninterrupted):
-    run_dir = trained(tmp_path / "run", uninterrupted, "model.freeze.backbone=true")
+    run_dir = trained(tmp_path / "run", uninterrupted, "policy.model.backbone.train_expert_only=true")
     early, late = (load_file(run_dir / f"checkpoints/step-{step:06}/model.safetensors") for step in (5, 24))
     moved = {name for name in late if (early[name] != late[name]).any()}
     assert any(name.startswith("model.vlm_with_expert.lm_expert.") for name in moved)
@@ -190,7 +196,7 @@ def test_averaged_weights_are_what_is_exported(tmp_path, uninterrupted):
 
 def test_a_backbone_comes_from_its_folder(tmp_path, uninterrupted, uninterrupted_vla):
     folder = backbone_folder(tmp_path / "backbone", uninterrupted_vla)
-    words = [f"model.backbone.path={folder}", "model.freeze.backbone=true", "training.max_steps=5", "seed=5"]
+    words = [f"policy.model.backbone.vlm_model_name={folder}", "policy.model.backbone.train_expert_only=true", "training.max_steps=5", "seed=5"]
     weights = load_file(trained(tmp_path / "run", uninterrupted, *words) / "artifacts/final/model.safetensors")
     given = load_file(folder / "model.safetensors")
     assert given and all((weights[BACKBONE + name] == tensor).all() for name, tensor in given.items())
@@ -199,7 +205,7 @@ def test_a_backbone_comes_from_its_folder(tmp_path, uninterrupted, uninterrupted
 def test_a_whole_policy_is_a_start(tmp_path, uninterrupted, uninterrupted_vla):
     """Weights under LeRobot's names; a rate of almost zero leaves them where they were."""
     artifact = uninterrupted_vla / "artifacts/final"
-    words = [f"model.init_from={artifact}", "training.max_steps=1", "training.optimizer.lr=1e-12", "seed=5"]
+    words = [f"policy.model.arch.expert.smolvla_checkpoint={artifact}", "training.max_steps=1", "training.optimizer.lr=1e-12", "seed=5"]
     words += ["training.scheduler.type=none", "training.scheduler.warmup_steps=0"]
     weights = load_file(trained(tmp_path / "run", uninterrupted, *words) / "artifacts/final/model.safetensors")
     given = load_file(artifact / "model.safetensors")
@@ -258,7 +264,7 @@ def test_signals_checkpoint_and_exit_with_their_own_code(tmp_path, uninterrupted
 
 def test_no_teacher_for_latent_actions(tmp_path):
     result = run(train_vla_command(*VLA_MINI, f"logging.run_dir={tmp_path / 'run'}"))
-    one_error(result, CONFIG_ERROR, ["model.laq.checkpoint", "hint:"])
+    one_error(result, CONFIG_ERROR, ["policy.teacher.checkpoint", "hint:"])
     assert not (tmp_path / "run").exists()
 
 
@@ -266,27 +272,27 @@ def test_teacher_that_is_not_there(tmp_path):
     """The error says everything once."""
     nowhere = str(tmp_path / "nowhere")
     result = run(words_for(tmp_path / "run", nowhere))
-    error = one_error(result, CONFIG_ERROR, ["model.laq.checkpoint", nowhere, "train-laq"])
+    error = one_error(result, CONFIG_ERROR, ["policy.teacher.checkpoint", nowhere, "train-laq"])
     message, word = error.split(" (command line: ")
     assert message.count(nowhere) == word.count(nowhere) == 1 and error.count("hint:") == 1, error
     assert not (tmp_path / "run").exists()
 
 
 def test_tokenizer_that_is_not_there(tmp_path, uninterrupted):
-    words = f"model.tokenizer={tmp_path}"
-    names = ["model.tokenizer", str(tmp_path), "tokenizer.json", "hint:"]
+    words = f"policy.processor.tokenizer={tmp_path}"
+    names = ["policy.processor.tokenizer", str(tmp_path), "tokenizer.json", "hint:"]
     refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
-@pytest.mark.parametrize("option", ["width_multiplier=0.01", "num_layers=3"])
+@pytest.mark.parametrize("option", ["expert_width_multiplier=0.01", "num_expert_layers=3"])
 def test_expert_that_cannot_be_built(tmp_path, uninterrupted, option):
-    words = f"model.expert.{option}"
+    words = f"policy.model.arch.expert.{option}"
     refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=[words.split("=")[0] + ": ", "hint:"])
 
 
 def test_teacher_of_other_sizes(tmp_path, uninterrupted):
-    words = "model.laq.code_dim=16"
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["model.laq.code_dim", "has 8", "hint:"])
+    words = "policy.teacher.code_dim=16"
+    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["policy.teacher.code_dim", "is 8", "hint:"])
 
 
 def test_teacher_of_another_spacing(tmp_path, uninterrupted):
@@ -300,15 +306,14 @@ def test_teacher_and_policy_may_count_in_other_units(tmp_path, uninterrupted, un
     words = ["data.request.unit=seconds", "data.request.image_deltas=[0,0.25]"]
     laq = tmp_path / "laq"
     assert run(train_laq_command(*MINI, *words, f"logging.run_dir={laq}")).returncode == 0
-    manifest = json.loads((trained(tmp_path / "frames", laq) / "artifacts/final/manifest.json").read_text())
-    assert manifest["teacher"]["pair"] == {"unit": "seconds", "image_deltas": [0.0, 0.25]}
+    assert policy(trained(tmp_path / "frames", laq))["teacher"]["pair"] == {"unit": "seconds", "image_deltas": [0.0, 0.25]}
     assert read_metrics(tmp_path / "frames") == read_metrics(uninterrupted_vla)
     # Baselines repeat what was one frame before, in whichever unit the policy counts.
     assert read_metrics(trained(tmp_path / "seconds", laq, words[0])) == read_metrics(uninterrupted_vla)
 
 
 def test_the_last_action_is_one_frame_back_in_either_unit(tmp_path, uninterrupted):
-    words = [*POOLED, "model.mode=actions"]
+    words = [*POOLED, "policy.objective.mode=actions"]
     repeat = [
         read_metrics(trained(tmp_path / unit, uninterrupted, *words, f"data.request.unit={unit}"))[-1][
             "val/action_repeat_baseline_mse"
@@ -323,7 +328,7 @@ def test_spacing_that_confirms_the_teachers(tmp_path, uninterrupted, uninterrupt
     assert read_metrics(run_dir) == read_metrics(uninterrupted_vla)
 
 
-@pytest.mark.parametrize("key", ["model.cameras=[wrist]", "model.laq.camera=wrist"])
+@pytest.mark.parametrize("key", ["policy.model.cameras=[wrist]", "policy.teacher.camera=wrist"])
 def test_camera_that_the_data_lacks(tmp_path, uninterrupted, key):
     names = [key.split("=")[0], "wrist", "data.sources.<name>.cameras", "hint:"]
     refused(tmp_path / "run", uninterrupted, key, code=CONFIG_ERROR, names=names)
@@ -331,22 +336,22 @@ def test_camera_that_the_data_lacks(tmp_path, uninterrupted, key):
 
 def test_backbone_folder_without_weights(tmp_path, uninterrupted):
     folder = backbone_folder(tmp_path / "backbone")
-    words = f"model.backbone.path={folder}"
-    names = ["model.backbone.path", str(folder), "model.safetensors", "hint:"]
+    words = f"policy.model.backbone.vlm_model_name={folder}"
+    names = ["policy.model.backbone.vlm_model_name", str(folder), "model.safetensors", "hint:"]
     refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
 def test_backbone_of_other_sizes(tmp_path, uninterrupted, uninterrupted_vla):
     folder = backbone_folder(tmp_path / "backbone", uninterrupted_vla)
-    words = [f"model.backbone.path={folder}", "model.backbone.sizes.text.vocab_size=353"]
-    names = ["model.backbone.sizes", str(folder), "hint:"]
+    words = [f"policy.model.backbone.vlm_model_name={folder}", "policy.model.backbone.sizes.text.vocab_size=353"]
+    names = ["policy.model.backbone.sizes", "folder", "hint:"]
     refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
 
 
 def test_backbone_that_is_nowhere(tmp_path, uninterrupted):
-    words = ["model.backbone.path=org/name", f"model.backbone.hub_cache={tmp_path}"]
+    words = ["policy.model.backbone.vlm_model_name=org/name", f"policy.model.backbone.hub_cache={tmp_path}"]
     names = [
-        "model.backbone.path: org/name",
+        "policy.model.backbone.vlm_model_name: org/name",
         str(tmp_path),
         f"(command line: {words[0]})",
         "hint: run `hf download org/name`",
@@ -355,9 +360,9 @@ def test_backbone_that_is_nowhere(tmp_path, uninterrupted):
 
 
 def test_backbone_folder_that_is_not_there(tmp_path, uninterrupted):
-    word = f"model.backbone.path={tmp_path}/nothing"
+    word = f"policy.model.backbone.vlm_model_name={tmp_path}/nothing"
     names = [
-        f"model.backbone.path: there is no folder {tmp_path}/nothing (command line: {word})",
+        f"policy.model.backbone.vlm_model_name: there is no folder {tmp_path}/nothing (command line: {word})",
         "hint: give the folder",
     ]
     message = one_error(run(words_for(tmp_path / "run", uninterrupted, word)), CONFIG_ERROR, names)
@@ -379,11 +384,11 @@ def test_dataset_without_instructions(tmp_path, uninterrupted, missing):
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (["model.action.max_dim=3"], ["model.action.max_dim", "4 numbers"]),
-        ([f"{SOURCE}.action_key=null"], ["model.mode", "no actions", "hint:"]),
-        ([*POOLED, "model.freeze.state_proj=true"], ["model.freeze.state_proj", "hint:"]),
-        (["model.expert.prefix_length=5"], ["model.expert.prefix_length", "hint:"]),
-        (["model.init_from=/nothing"], ["model.init_from", "/nothing", "hint:"]),
+        (["policy.model.arch.expert.max_action_dim=3"], ["policy.model.arch.expert.max_action_dim", "4 dimensions"]),
+        ([f"{SOURCE}.action_key=null"], ["policy.objective.mode", "no actions", "hint:"]),
+        ([*POOLED, "+policy.model.arch.pooled.train_state_proj=true"], ["train_state_proj", "hint:"]),
+        (["policy.model.arch.expert.prefix_length=5"], ["policy.model.arch.expert.prefix_length", "hint:"]),
+        (["policy.model.arch.expert.smolvla_checkpoint=/nothing"], ["policy.model.arch.expert.smolvla_checkpoint", "/nothing", "hint:"]),
     ],
     ids=lambda value: value[0],
 )
@@ -393,7 +398,7 @@ def test_value_that_does_not_fit(tmp_path, uninterrupted, words, names):
 
 def test_chunk_and_offsets_that_contradict_each_other(tmp_path, uninterrupted):
     words = "data.request.action_deltas=[0,1]"
-    names = ["data.request.action_deltas", "model.action.chunk_size = 4"]
+    names = ["data.request.action_deltas", "chunk of 4 steps"]
     refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
@@ -409,13 +414,13 @@ def test_monitor_that_no_validation_gives(tmp_path, uninterrupted, uninterrupted
 def test_resume_with_another_architecture(uninterrupted_vla):
     before = read_metrics(uninterrupted_vla)
     result = run(train_vla_command("--resume", uninterrupted_vla, *POOLED))
-    one_error(result, CONFIG_ERROR, ["model.arch was expert, is pooled", "hint:"])
+    one_error(result, CONFIG_ERROR, ["policy.model.arch.pooled was absent, is {}", "hint:"])
     assert read_metrics(uninterrupted_vla) == before
 
 
 def test_resume_from_a_checkpoint_of_stage_1(tmp_path, uninterrupted):
     words = f"training.resume_from_checkpoint={uninterrupted}"
-    names = [str(uninterrupted), 'was "laq", is "vla"', "hint:"]
+    names = [str(uninterrupted), "was laq, is vla", "hint:"]
     refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
 
 
@@ -424,5 +429,5 @@ def test_resume_with_another_teacher(tmp_path, uninterrupted_vla):
     other = tmp_path / "other"
     assert run(train_laq_command(*MINI, f"logging.run_dir={other}", "seed=3", "training.max_steps=5")).returncode == 0
     run_dir = shutil.copytree(uninterrupted_vla, tmp_path / "run")
-    result = run(train_vla_command("--resume", run_dir, f"model.laq.checkpoint={other}"))
+    result = run(train_vla_command("--resume", run_dir, f"policy.teacher.checkpoint={other}"))
     one_error(result, CONFIG_ERROR, ["teacher.sha256 was", "hint:"])

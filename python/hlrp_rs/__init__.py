@@ -1,8 +1,8 @@
 """Robot policies from video, computed in Rust over the libtorch of this process's torch.
 
-`Policy` is the mathematics of a policy whose weights are yours, `Artifact` and `Checkpoint` read what training left behind, `Teacher` is a
+`Policy` is the mathematics of a policy whose weights are yours, `Artifact` and `Checkpoint` read what training wrote, `Teacher` is a
 frozen latent action model, `Dataset` and `Loader` read LeRobot datasets. The commands `hlrp`, `hlrp-train-laq` and `hlrp-train-vla` come with
-the package. Shapes and units stand at each function: `help(hlrp_rs.Policy)` and `hlrp_rs/_core.pyi`.
+the package. Shapes and units are documented at each function: `help(hlrp_rs.Policy)` and `hlrp_rs/_core.pyi`.
 
 Importing this package checks the version of torch and takes milliseconds; torch itself is imported with the first class that is used.
 """
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         Policy,
         Teacher,
         __version__,
-        backbone_description,
+        backbone_sizes,
+        checkpoint_task,
         compose_config,
         locate_model,
+        policy_description,
     )
     from hlrp_rs.data import Loader, config_folder, open_dataset
 
@@ -48,11 +50,13 @@ __all__ = [
     "Policy",
     "Teacher",
     "__version__",
-    "backbone_description",
+    "backbone_sizes",
+    "checkpoint_task",
     "compose_config",
     "config_folder",
     "locate_model",
     "open_dataset",
+    "policy_description",
 ]
 _IN_DATA = {"Loader", "config_folder", "open_dataset"}
 

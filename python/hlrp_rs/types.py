@@ -1,7 +1,7 @@
 """Dictionaries that go in and out of `hlrp_rs`, with shapes and units.
 
-Shapes: B samples, T moments or steps of an action chunk, H×W pixels, N numbers of a state, A numbers of an action, S code slots, D numbers of a
-code vector.
+Shapes: B samples, T frames or steps of an action chunk, H×W pixels, N dimensions of a state, A dimensions of an action, S code slots,
+D dimensions of a code vector.
 """
 
 import os
@@ -16,29 +16,18 @@ type Mode = Literal["latent", "actions", "multitask"]
 
 
 class Objective(TypedDict):
-    """What is learned and with which weights; as in `manifest.json` of an artifact."""
+    """What is learned and with which weights; as in `artifact.json`."""
 
     mode: Mode
-    latent_weight: float
-    action_weight: float
-
-
-class Freeze(TypedDict):
-    """Frozen parts of a policy."""
-
-    backbone: bool
-    """The whole vision-language model (LeRobot: `train_expert_only`)."""
-    vision_encoder: bool
-    """The vision tower (LeRobot: `freeze_vision_encoder`)."""
-    state_proj: bool
-    """The projection of states (LeRobot: not `train_state_proj`)."""
+    latent_loss_weight: float
+    action_loss_weight: float
 
 
 class Observation(TypedDict):
-    """What a policy sees at time t. All tensors lie on the device of the parameters.
+    """What a policy sees at time t. All tensors are on the device of the parameters.
 
-    `images`: camera role to pictures at time t, `uint8 [B,3,H,W]` or float `[B,3,H,W]` in [0, 1], of any size; the policy brings them to its own
-    size. At least one camera; as many roles may be left out as the model's `num_empty_cameras` says.
+    `images`: camera role to images at time t, `uint8 [B,3,H,W]` or float `[B,3,H,W]` in [0, 1], of any size; the policy resizes them to its
+    own. At least one camera; as many roles may be left out as the model's `empty_cameras` says.
     `task`: B instructions.
     `is_real`: camera role to `bool [B]`, false where a sample lacks this camera; all true when left out.
     `state`: `float32 [B,N]`, already normalised; `None` or left out for a robot without states (seen as zeros).
@@ -51,10 +40,10 @@ class Observation(TypedDict):
 
 
 class Targets(TypedDict, total=False):
-    """What a batch teaches. A mode that learns something needs its target.
+    """The targets of a batch. A mode that learns something needs its target.
 
-    `actions`: `float32 [B,T,A]`, already normalised, T = `action.chunk_size` and A = `action.action_dim` of the model (pooled: T = 1).
-    `action_is_pad`: `bool [B,T]`, true where a step lies outside its episode or carries no label; a sample whose row is all true is not
+    `actions`: `float32 [B,T,A]`, already normalised, T and A are `Policy.chunk_size` and `Policy.action_dim`.
+    `action_is_pad`: `bool [B,T]`, true where a step is outside its episode or has no label; a sample whose row is all true is not
     supervised. All false when left out.
     `latents`: `float32 [B,S,D]`, code vectors of the teacher (`Teacher.label`).
     `latent_is_valid`: `bool [B]`, false where the frame pair is not real; all true when left out.
@@ -82,17 +71,17 @@ class Batch(TypedDict):
     images: dict[str, Tensor]
     """Camera role to `uint8 [B,T,3,H,W]`."""
     is_real: dict[str, Tensor]
-    """Camera role to `bool [B,T]`, false where a frame lies outside the episode and its first or last frame stands in."""
+    """Camera role to `bool [B,T]`, false where a frame is outside the episode and replaced by its first or last frame."""
     task: list[str]
     """B instructions."""
     state: Tensor | None
     """`float32 [B,T,N]` as recorded; `None` unless every source has states."""
     state_is_pad: Tensor | None
-    """`bool [B,T]`, true where a step lies outside the episode."""
+    """`bool [B,T]`, true where a step is outside the episode."""
     action: Tensor | None
     """`float32 [B,T,A]` as recorded; `None` unless every source has actions."""
     action_is_pad: Tensor | None
-    """`bool [B,T]`, true where a step lies outside the episode."""
+    """`bool [B,T]`, true where a step is outside the episode."""
     source: list[str]
     """Names of the sources."""
     episode: Tensor
@@ -104,7 +93,7 @@ class Batch(TypedDict):
 
 
 class Position(TypedDict):
-    """A place in the training stream, between two batches: a stream opened there gives the batches that would have followed."""
+    """A position in the training stream, between two batches: a stream opened there continues with the next one."""
 
     epoch: int
     sample: int

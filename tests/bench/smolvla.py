@@ -20,7 +20,7 @@ from smolvla_reference import (  # noqa: E402
     REAL_TEXT,
     REAL_VISION,
     build_policy,
-    expert_config,
+    expert_model,
     save_weights,
     vlm_folder,
 )
@@ -40,10 +40,9 @@ def write(folder: Path, num_layers: int, batch_size: int) -> None:
     vlm_folder(folder / "vlm", REAL_VISION, REAL_TEXT | {"num_hidden_layers": num_layers}, scale_factor=4)
     (folder / "sizes.json").write_text(json.dumps({"num_layers": num_layers}))
     policy = make_policy(folder)
-    config = expert_config(policy, latent=None)
-    (folder / "case.json").write_text(json.dumps({"model": config}))
+    (folder / "case.json").write_text(json.dumps({"model": expert_model(policy, latent=None)}))
     save_weights(dict(policy.named_parameters()), folder / "weights.safetensors")
-    chunk = (batch_size, config["action"]["chunk_size"])
+    chunk = (batch_size, policy.config.chunk_size)
     batch = {
         "language.ids": torch.randint(3, 300, (batch_size, NUM_TOKENS)),
         "language.is_valid": torch.ones(batch_size, NUM_TOKENS, dtype=torch.int64),

@@ -151,11 +151,11 @@ def stage2_artifact(
     """An artifact as stage 2 leaves it, with random weights. `statistics` are those of `state` and `action`."""
     import torch
     from safetensors.torch import save_file
-    from smolvla_reference import expert_config
+    from smolvla_reference import expert_model
 
     policy = smolvla_policy(vlm, action_dim, action_dim)
     latent = None if teacher is None else {name: teacher[name] for name in ("code_seq_len", "code_dim")}
-    model = {"arch": "expert"} | expert_config(policy, latent) | {"cameras": [ROLE]}
+    model = expert_model(policy, latent) | {"cameras": [ROLE]}
     weights = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
     if latent is not None:
         width = weights["model.action_in_proj.weight"].shape[0]
@@ -170,30 +170,36 @@ def stage2_artifact(
         name: {"mode": "mean_std", "dim": action_dim, "statistics": values}
         for name, values in (statistics or {}).items()
     }
-    manifest = {
+    identity = teacher or dict.fromkeys(
+        ("sha256", "codebook_size", "code_seq_len", "code_dim", "image_size", "pair"), None
+    )
+    record = {
         "format": "hlrp-vla-artifact",
-        "format_version": 1,
+        "format_version": 2,
         "hlrp": "0.1.0",
-        "model": model,
-        "processor": {
-            "cameras": [ROLE],
-            "image_size": [SIDE, SIDE],
-            "image_preparation": "pad-resize-bilinear-left-top/1",
-            "prompt": {
+        "policy": {
+            "model": model,
+            "processor": {
+                "image_preparation": "pad-resize-bilinear-left-top/1",
+                "frame_size": None,
+                "tokenizer": None,
+                "tokenizer_max_length": 48,
+                "pad_language_to": "longest",
+                "padding_side": "right",
+                "truncation_side": "left",
                 "system_prompt": "",
                 "newline": True,
-                "layout": {"padding": "longest", "padding_side": "right", "truncation_side": "left", "max_length": 48},
+                "state": scalings.get("state"),
+                "action": scalings.get("action"),
             },
-            "state": scalings.get("state"),
-            "action": scalings.get("action"),
+            "objective": {"mode": mode, "latent_loss_weight": 0.1, "action_loss_weight": 1.0},
+            "teacher": {"checkpoint": None, "weights": "trained", "camera": ROLE} | identity,
         },
-        "objective": {"mode": mode, "latent_weight": 0.1, "action_weight": 1.0},
-        "teacher": teacher,
         "provenance": {"experiment": "test", "step": 7},
         "files": {
             path.name: {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
             for path in sorted(folder.iterdir())
         },
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "artifact.json").write_text(json.dumps(record))
     return folder

@@ -1,7 +1,7 @@
 """LeRobot's `smolvla` policy with random weights, offline, and the same policy in this project's terms.
 
-`vlm_folder` writes what LeRobot's constructor reads of a backbone, `build_policy` makes the policy, `expert_config` the
-sizes of the equal `ExpertModel`, and `save_weights` its weights under the names that both use. `tiny_vlm_folder` and
+`vlm_folder` writes what LeRobot's constructor reads of a backbone, `build_policy` makes the policy, `expert_model` the
+description of the equal model, and `save_weights` its weights under the names that both use. `tiny_vlm_folder` and
 `build_tiny_policy` have the sizes of tests.
 """
 
@@ -116,44 +116,50 @@ def build_tiny_policy(folder: Path, cameras: list[str], **options) -> SmolVLAPol
     return build_policy(folder, cameras, STATE_DIM, ACTION_DIM, num_vlm_layers=NUM_LAYERS, **actions, **options)
 
 
-def expert_config(policy: SmolVLAPolicy, latent: dict | None) -> dict:
-    """Sizes of the equal `ExpertModel`, as its configuration is written."""
+def expert_model(policy: SmolVLAPolicy, latent: dict | None) -> dict:
+    """The equal model as a description has it."""
     config, model = policy.config, policy.model.vlm_with_expert
     vlm, text, vision = model.config, model.config.text_config, model.config.vision_config
     special = {"fake_id": policy.model.fake_image_token, "global_id": policy.model.global_image_token}
     vision_sizes = [*REAL_VISION, "layer_norm_eps"]
     text_sizes = [*REAL_TEXT, "rms_norm_eps"]
-    width, height = config.resize_imgs_with_padding
+    sizes = {
+        "vision": {name: getattr(vision, name) for name in vision_sizes},
+        "text": {name: getattr(text, name) for name in text_sizes}
+        | {"num_hidden_layers": model.num_vlm_layers, "rope_theta": 100000.0},
+        "scale_factor": vlm.scale_factor,
+        "image_token_id": vlm.image_token_id,
+        "tie_word_embeddings": False,
+    }
+
+    def fields(*names: str) -> dict:
+        return {name: getattr(config, name) for name in names}
+
     return {
-        "backbone": {
-            "vision": {name: getattr(vision, name) for name in vision_sizes},
-            "text": {name: getattr(text, name) for name in text_sizes}
-            | {"num_hidden_layers": model.num_vlm_layers, "rope_theta": 100000.0},
-            "scale_factor": vlm.scale_factor,
-            "image_token_id": vlm.image_token_id,
-            "tie_word_embeddings": False,
-        },
+        "backbone": fields("train_expert_only", "freeze_vision_encoder", "load_vlm_weights")
+        | {"vlm_model_name": None, "hub_cache": None, "num_vlm_layers": model.num_vlm_layers, "sizes": sizes},
         "cameras": [key.removeprefix("observation.images.") for key in config.image_features],
-        "num_empty_cameras": config.empty_cameras,
-        "image_size": [height, width],
-        "image_special_tokens": special if config.add_image_special_tokens else None,
-        "prefix_length": config.prefix_length if config.prefix_length > 0 else None,
-        "num_expert_layers": model.num_expert_layers,
-        "expert_width_multiplier": config.expert_width_multiplier,
-        "self_attn_every_n_layers": config.self_attn_every_n_layers,
-        "max_state_dim": config.max_state_dim,
-        "action": {
-            "chunk_size": config.chunk_size,
-            "action_dim": config.action_feature.shape[0],
-            "max_action_dim": config.max_action_dim,
-        },
+        "empty_cameras": config.empty_cameras,
+        "resize_imgs_with_padding": list(config.resize_imgs_with_padding),
+        "action_dim": config.action_feature.shape[0],
         "latent": latent,
-        "flow": {
-            "num_steps": config.num_steps,
-            "min_period": config.min_period,
-            "max_period": config.max_period,
-            "time_beta_alpha": 1.5,
-            "time_beta_beta": 1.0,
+        "flow": fields("num_steps", "min_period", "max_period") | {"time_beta_alpha": 1.5, "time_beta_beta": 1.0},
+        "arch": {
+            "expert": fields(
+                "expert_width_multiplier",
+                "self_attn_every_n_layers",
+                "add_image_special_tokens",
+                "max_state_dim",
+                "max_action_dim",
+                "chunk_size",
+                "train_state_proj",
+            )
+            | {
+                "smolvla_checkpoint": None,
+                "num_expert_layers": model.num_expert_layers,
+                "prefix_length": config.prefix_length if config.prefix_length > 0 else None,
+                "image_special_tokens": special if config.add_image_special_tokens else None,
+            }
         },
     }
 

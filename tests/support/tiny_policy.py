@@ -14,32 +14,36 @@ from smolvla_reference import (
     STATE_DIM,
     TOKENIZER,
     build_tiny_policy,
-    expert_config,
+    expert_model,
     tiny_vlm_folder,
 )
 from torch import Tensor, nn
 
 LATENT = {"code_seq_len": 2, "code_dim": 5}
 CAMERA = "top"
-ACTIONS_ONLY = {"mode": "actions", "latent_weight": 0.0, "action_weight": 1.0}
-MULTITASK = {"mode": "multitask", "latent_weight": 0.3, "action_weight": 2.0}
+ACTIONS_ONLY = {"mode": "actions", "latent_loss_weight": 0.0, "action_loss_weight": 1.0}
+MULTITASK = {"mode": "multitask", "latent_loss_weight": 0.3, "action_loss_weight": 2.0}
 
 
-def processor(cameras: list[str] = [CAMERA], side: int = SIDE) -> dict:  # noqa: B006
+def processor() -> dict:
     """How inputs are prepared, as LeRobot's `smolvla` does it."""
-    layout = {"padding": "longest", "padding_side": "right", "truncation_side": "left", "max_length": 48}
     return {
-        "cameras": cameras,
-        "image_size": [side, side],
         "image_preparation": "pad-resize-bilinear-left-top/1",
-        "prompt": {"system_prompt": "", "newline": True, "layout": layout},
+        "frame_size": None,
+        "tokenizer": None,
+        "tokenizer_max_length": 48,
+        "pad_language_to": "longest",
+        "padding_side": "right",
+        "truncation_side": "left",
+        "system_prompt": "",
+        "newline": True,
         "state": None,
         "action": None,
     }
 
 
 def observation(generator: torch.Generator, size: int = BATCH) -> dict:
-    """Pictures wider than high, so that the preparation pads; instructions of different lengths."""
+    """Images wider than high, so that the preparation pads; instructions of different lengths."""
     tasks = ["push the block", "open the small drawer", "pick"]
     return {
         "images": {CAMERA: torch.rand(size, 3, 40, 72, generator=generator)},
@@ -113,5 +117,5 @@ def make_pair(folder: Path, **options) -> Pair:
 
 def make_rust_policy(lerobot: nn.Module) -> RustPolicy:
     """A policy of the same sizes with a latent head and fresh weights."""
-    policy = Policy({"arch": "expert", **expert_config(lerobot, LATENT)}, processor(), TOKENIZER)
+    policy = Policy(expert_model(lerobot, LATENT), processor(), TOKENIZER)
     return RustPolicy(policy, policy.init())

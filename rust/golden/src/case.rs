@@ -1,9 +1,10 @@
 //! One folder of recorded numbers.
 
 use anyhow::Context;
+use hlrp_config::compose;
 use hlrp_golden::lightning::from_lightning_names;
 use hlrp_nn::{Store, read_tensors};
-use hlrp_schema::{DecoderConfig, LaqModelConfig, LatentAblation};
+use hlrp_schema::{LaqConfig, LaqModelConfig, PROJECT};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,42 +67,43 @@ impl Case {
         Ok(store.load_strict(&from_lightning_names(state, &store.state())?)?)
     }
 
-    /// The model's configuration from the reference's field names.
+    /// The model's configuration from the reference's field names: the tiny model with the case's sizes.
     pub(crate) fn model_config(&self) -> anyhow::Result<LaqModelConfig> {
         let model = &self.config["model"];
-        let integer =
-            |key: &str| model[key].as_i64().with_context(|| format!("config.json has no integer model.{key}"));
-        let number = |key: &str| model[key].as_f64().with_context(|| format!("config.json has no number model.{key}"));
-        let depth = integer("spatial_depth")?;
-        let decoder =
-            |key: &str| DecoderConfig { enabled: model[key] == true, depth, loss_weight: 1.0, warmup_steps: 0 };
-        Ok(LaqModelConfig {
-            name: self.name.clone(),
-            image_size: integer("image_size")?,
-            patch_size: integer("patch_size")?,
-            channels: integer("channels")?,
-            dim: integer("dim")?,
-            heads: integer("heads")?,
-            dim_head: integer("dim_head")?,
-            spatial_depth: depth,
-            temporal_depth: integer("temporal_depth")?,
-            attn_dropout: number("attn_dropout")?,
-            ff_dropout: number("ff_dropout")?,
-            quant_dim: integer("quant_dim")?,
-            codebook_size: integer("codebook_size")?,
-            code_seq_len: integer("code_seq_len")?,
-            vq_discarding_threshold: number("vq_discarding_threshold")?,
-            codebook_replace_schedule: schedule(&model["codebook_replace_schedule"])?,
-            usage_decay: 0.9,
-            collapse_perplexity: 0.0,
-            latent_ablation: match model["latent_ablation"].as_str() {
-                Some("permute_batch") => LatentAblation::PermuteBatch,
-                _ => LatentAblation::None,
-            },
-            token_decoder: decoder("use_dino_decoder"),
-            pixel_decoder: decoder("use_pixel_decoder"),
-            aux_decoder: decoder("use_aux_decoder"),
-        })
+        let value = |key: &str| {
+            let value = &model[key];
+            anyhow::ensure!(value.is_number(), "config.json has no number model.{key}");
+            Ok(value.clone())
+        };
+        let mut overrides = vec![
+            "experiment=laq_tiny".to_owned(),
+            format!("model.decoders.token.enabled={}", model["use_dino_decoder"] == true),
+            format!("model.decoders.pixel.enabled={}", model["use_pixel_decoder"] == true),
+            format!("model.decoders.aux.enabled={}", model["use_aux_decoder"] == true),
+            format!("model.latent_ablation={}", model["latent_ablation"].as_str().unwrap_or("none")),
+            format!("model.quantizer.nsvq.discarding_threshold={}", value("vq_discarding_threshold")?),
+            format!("model.quantizer.nsvq.refresh_schedule={:?}", schedule(&model["codebook_replace_schedule"])?),
+            "model.quantizer.usage_decay=0.9".to_owned(),
+        ];
+        for key in
+            ["image_size", "patch_size", "channels", "dim", "heads", "dim_head", "spatial_depth", "temporal_depth"]
+        {
+            overrides.push(format!("model.{key}={}", value(key)?));
+        }
+        for key in ["attn_dropout", "ff_dropout"] {
+            overrides.push(format!("model.{key}={}", value(key)?));
+        }
+        for (key, ours) in
+            [("quant_dim", "code_dim"), ("codebook_size", "codebook_size"), ("code_seq_len", "code_seq_len")]
+        {
+            overrides.push(format!("model.quantizer.{ours}={}", value(key)?));
+        }
+        for decoder in ["token", "pixel", "aux"] {
+            overrides.push(format!("model.decoders.{decoder}.depth={}", value("spatial_depth")?));
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let config: LaqConfig = compose(&PROJECT, &root, "config", &overrides)?.extract()?;
+        Ok(config.model)
     }
 }
 

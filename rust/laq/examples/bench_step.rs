@@ -61,7 +61,7 @@ fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn Training
     let folder = tempfile::tempdir()?;
     let device = hlrp_train::select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device)?, config);
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), config, World::single());
     let settings = Settings {
         training: config.training.clone(),
         validation: config.validation.clone(),

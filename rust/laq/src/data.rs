@@ -1,10 +1,13 @@
 //! Frame pairs for the engine.
 
-use crate::LaqError;
+use crate::error::LaqError;
+use crate::model::LaqModel;
+use crate::patches::unit_frames;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
 use hlrp_schema::LaqConfig;
-use hlrp_train::LoaderData;
+use hlrp_train::{DeviceBatch, LoaderData};
 use std::sync::Arc;
+use tch::Tensor;
 
 /// The image stream that stage 1 reads.
 pub const ROLE: &str = "primary";
@@ -22,4 +25,17 @@ pub fn open_pairs(config: &LaqConfig, progress: &CacheProgress<'_>) -> anyhow::R
     }
     let mixture = Arc::new(mixture);
     LoaderData::new(Arc::clone(&mixture), mixture, config.seed)
+}
+
+/// Frame pairs of a batch as floats, `[B,2,C,H,W]` in [0, 1].
+///
+/// # Errors
+/// A batch without the stream [`ROLE`], or frames that do not fit the model.
+pub(crate) fn pairs_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
+    let stream = batch
+        .images
+        .get(ROLE)
+        .ok_or_else(|| LaqError::Stream { role: ROLE.into(), available: batch.images.keys().cloned().collect() })?;
+    model.check_frames(&stream.pixels_BTCHW)?;
+    Ok(unit_frames(&stream.pixels_BTCHW))
 }

@@ -1,7 +1,5 @@
-//! The sizes of a model, checked once.
+//! The sizes of a model.
 
-use crate::LaqError;
-use hlrp_config::Check;
 use hlrp_nn::spacetime::SpaceTimeConfig;
 use hlrp_schema::LaqModelConfig;
 
@@ -10,7 +8,7 @@ use hlrp_schema::LaqModelConfig;
 pub struct Dims {
     /// Side of a frame in pixels.
     pub image_size: i64,
-    /// Colours.
+    /// Channels of a frame.
     pub channels: i64,
     /// Side of a patch in pixels.
     pub patch_size: i64,
@@ -19,7 +17,7 @@ pub struct Dims {
     /// Token width D.
     pub dim: i64,
     /// Width Q of a code vector.
-    pub quant_dim: i64,
+    pub code_dim: i64,
     /// Codes K.
     pub codebook_size: i64,
     /// Code slots S of a frame pair.
@@ -27,22 +25,18 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// Checks a configuration.
-    ///
-    /// # Errors
-    /// The first key whose value makes no model.
-    pub fn new(config: &LaqModelConfig) -> Result<Self, LaqError> {
-        config.check().map_err(|problem| problem.inside("model"))?;
-        Ok(Self {
+    /// The sizes of a checked configuration.
+    pub fn new(config: &LaqModelConfig) -> Self {
+        Self {
             image_size: config.image_size,
             channels: config.channels,
             patch_size: config.patch_size,
             grid: config.image_size / config.patch_size,
             dim: config.dim,
-            quant_dim: config.quant_dim,
-            codebook_size: config.codebook_size,
-            code_seq_len: config.code_seq_len,
-        })
+            code_dim: config.quantizer.code_dim,
+            codebook_size: config.quantizer.codebook_size,
+            code_seq_len: config.quantizer.code_seq_len,
+        }
     }
 
     /// Tokens N of a frame.
@@ -50,7 +44,7 @@ impl Dims {
         self.grid * self.grid
     }
 
-    /// Numbers of a patch.
+    /// Length of a patch vector.
     pub fn patch_dim(&self) -> i64 {
         self.channels * self.patch_size * self.patch_size
     }

@@ -1,17 +1,14 @@
 //! What can go wrong in stage 1 besides the engine.
 
+use hlrp_config::{Hint, HintOf, hint_of};
+use std::error::Error;
 use std::path::PathBuf;
 
-/// An error of this crate. Its text names the key or file and what to do.
+/// An error of this crate. Its text names the key or file.
 #[derive(Debug, thiserror::Error)]
 pub enum LaqError {
-    /// An invalid setting.
-    #[error("{0}")]
-    Problem(#[from] hlrp_config::Problem),
-    /// Frames that the model cannot take.
-    #[error(
-        "frames of shape {found:?} do not fit the model: it needs {expected}\nhint: set data.request.image_deltas to two offsets and let the loader resize to model.image_size"
-    )]
+    /// Frames of a shape that does not fit the model.
+    #[error("frames of shape {found:?} do not fit the model: it needs {expected}")]
     Frames {
         /// Shape of the batch.
         found: Vec<i64>,
@@ -19,9 +16,7 @@ pub enum LaqError {
         expected: String,
     },
     /// A batch without the image stream that this stage reads.
-    #[error(
-        "the batch has no image stream `{role}`, only {available:?}\nhint: name one camera `{role}` under data.sources.<name>.cameras"
-    )]
+    #[error("the batch has no image stream `{role}`, only {available:?}")]
     Stream {
         /// The role asked for.
         role: String,
@@ -29,7 +24,7 @@ pub enum LaqError {
         available: Vec<String>,
     },
     /// A checkpoint folder that is not one of this stage.
-    #[error("{path}: {problem}\nhint: give a checkpoint folder of stage 1 (it holds manifest.json and model.safetensors)", path = path.display())]
+    #[error("{path}: {problem}", path = path.display())]
     Checkpoint {
         /// The folder or file.
         path: PathBuf,
@@ -37,9 +32,39 @@ pub enum LaqError {
         problem: String,
     },
     /// A decoder that the model was built without.
-    #[error("this model has no {0} decoder\nhint: enable model.{0}_decoder when training")]
+    #[error("this model has no {0} decoder")]
     NoDecoder(&'static str),
+    /// Codes of a model whose latent is continuous.
+    #[error("this model has no codes: its latent actions are continuous")]
+    NoCodes,
+    /// A validation without samples.
+    #[error("the validation set is empty")]
+    NoValidationData,
     /// Weights that cannot be read or do not fit.
     #[error(transparent)]
     Weights(#[from] hlrp_nn::NnError),
+}
+
+impl Hint for LaqError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Frames { .. } => {
+                "set data.request.image_deltas to two offsets and let the loader resize to model.image_size".into()
+            }
+            Self::Stream { role, .. } => format!("name one camera `{role}` under data.sources.<name>.cameras"),
+            Self::Checkpoint { .. } => "give a checkpoint folder or run directory of `hlrp train-laq`".into(),
+            Self::NoDecoder(name) => format!("enable model.decoders.{name} when training"),
+            Self::NoCodes => "choose a model that was trained with a discrete model/quantizer".into(),
+            Self::NoValidationData => "raise data.sources.<name>.num_val_episodes".into(),
+            Self::Weights(_) => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// The error types of this crate and below whose hints a program prints.
+pub const HINTS: &[HintOf] = &[hint_of::<LaqError>, hint_of::<hlrp_nn::NnError>, of_engine];
+
+fn of_engine(error: &(dyn Error + 'static)) -> Option<String> {
+    hlrp_train::HINTS.iter().find_map(|hint| hint(error))
 }

@@ -1,7 +1,13 @@
-//! A trained model at work: codes of frame pairs, vectors of codes, predictions from codes.
+//! A trained model in use: codes of frame pairs, vectors of codes, predictions from codes.
 
+use crate::decoders::Decoders;
+use crate::dims::Dims;
+use crate::error::LaqError;
+use crate::model::{LaqModel, Parts};
 use crate::patches::unit_frames;
-use crate::{Dims, LaqError, LaqModel, Parts, eval_step};
+use crate::quantizers::{Codes, Latent, Scale};
+use crate::step::eval_step;
+use hlrp_config::Check;
 use hlrp_nn::Pass;
 use hlrp_schema::{LaqDescription, TaskDescription};
 use hlrp_train::checkpoint::{Checkpoint, Manifest};
@@ -13,33 +19,28 @@ pub struct LaqInference {
     model: LaqModel,
     manifest: Manifest,
     description: LaqDescription,
+    scale: Scale,
 }
-
-/// First parts of the names that only decoders have.
-const DECODER_PLACES: [&str; 3] = ["dino_decoder.", "pixel_", "aux_"];
-/// The patch tokens belong to the encoder although their name starts like a decoder's.
-const ENCODER_PLACE: &str = "pixel_projection.";
 
 impl LaqInference {
     /// Loads a checkpoint folder or a run directory. The sizes come from its manifest; the weights must fit exactly.
     /// [`Parts::Encoder`] leaves the decoders out of memory: codes and vectors only.
     ///
     /// # Errors
-    /// A folder that is no whole checkpoint of stage 1.
+    /// A folder that is not a complete checkpoint of stage 1.
     pub fn load(path: &Path, parts: Parts, device: Device) -> anyhow::Result<Self> {
         let (checkpoint, description) = open(path)?;
-        let model = LaqModel::new(&description.model, parts, device)?;
-        let is_decoder =
-            |name: &str| DECODER_PLACES.iter().any(|place| name.starts_with(place)) && !name.starts_with(ENCODER_PLACE);
-        let weights: Vec<(String, Tensor)> =
-            checkpoint.weights()?.into_iter().filter(|(name, _)| parts == Parts::All || !is_decoder(name)).collect();
+        let model = LaqModel::new(&description.model, parts, device);
+        let mut weights: Vec<(String, Tensor)> = checkpoint.weights()?.into_iter().collect();
+        if parts == Parts::Encoder {
+            weights.retain(|(name, _)| !Decoders::owns(name));
+        }
         model.store().load_strict(&weights).map_err(LaqError::from)?;
-        model.store().freeze();
-        Ok(Self { model, manifest: checkpoint.manifest().clone(), description })
+        Ok(Self::frozen(model, &checkpoint, description))
     }
 
-    /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: what codes are worth that nothing was
-    /// learned for. The state of the default generator is left as it was.
+    /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: a control, whose codes nothing was learned
+    /// for. The state of the default generator is left as it was.
     ///
     /// # Errors
     /// As [`LaqInference::load`].
@@ -49,9 +50,13 @@ impl LaqInference {
         hlrp_torch::rng::seed(Device::Cpu, seed)?;
         let model = LaqModel::new(&description.model, parts, device);
         hlrp_torch::rng::set_state(Device::Cpu, &before)?;
-        let model = model?;
+        Ok(Self::frozen(model, &checkpoint, description))
+    }
+
+    fn frozen(model: LaqModel, checkpoint: &Checkpoint, description: LaqDescription) -> Self {
         model.store().freeze();
-        Ok(Self { model, manifest: checkpoint.manifest().clone(), description })
+        let scale = no_grad(|| model.quantizer.scale());
+        Self { model, manifest: checkpoint.manifest().clone(), description, scale }
     }
 
     /// Sizes: codes K, slots S, width Q of a code vector, side of a frame.
@@ -64,7 +69,7 @@ impl LaqInference {
         &self.manifest
     }
 
-    /// The model and the frame pairs it was trained on.
+    /// The model and the frame pairs that it was trained on.
     pub fn description(&self) -> &LaqDescription {
         &self.description
     }
@@ -72,59 +77,102 @@ impl LaqInference {
     /// Codes `int64 [B,S]` of frame pairs `uint8 [B,2,C,H,W]`.
     ///
     /// # Errors
-    /// Frames of another shape.
+    /// Frames of another shape, or a model without codes.
     pub fn codes(&self, frames_BTCHW: &Tensor) -> Result<Tensor, LaqError> {
-        self.model.check_frames(frames_BTCHW)?;
-        let frames_BTCHW = unit_frames(&frames_BTCHW.to_device(self.model.store().device()));
-        Ok(no_grad(|| {
-            let encoded = self.model.encode(&frames_BTCHW, &Pass::plain(false));
-            self.model.quantizer.nearest(&encoded.change_BSQ)
-        }))
+        self.latent(frames_BTCHW)?.ids_BS.ok_or(LaqError::NoCodes)
+    }
+
+    /// What a policy learns from frame pairs `uint8 [B,2,C,H,W]`: their vectors `float32 [B,S,Q]`, standardised, and their codes.
+    ///
+    /// *Standardised* is over the codes: each dimension minus its mean over all of them, divided by its std. The rows of a trained codebook
+    /// are close to each other, with a common mean far larger than their differences, so that a flow that starts at unit noise could not
+    /// tell them apart. The scale follows from the weights alone.
+    ///
+    /// # Errors
+    /// Frames of another shape.
+    pub fn targets(&self, frames_BTCHW: &Tensor) -> Result<Latent, LaqError> {
+        let Latent { vectors_BSQ, ids_BS } = self.latent(frames_BTCHW)?;
+        Ok(Latent { vectors_BSQ: self.scale.standardise(&vectors_BSQ), ids_BS })
+    }
+
+    /// Standardised vectors `float32 [B,S,Q]` of codes `int64 [B,S]`, as in [`LaqInference::targets`].
+    ///
+    /// # Errors
+    /// A model without codes.
+    pub fn target_vectors(&self, ids_BS: &Tensor) -> Result<Tensor, LaqError> {
+        let codes = self.codebook()?;
+        Ok(no_grad(|| self.scale.standardise(&codes.vectors(ids_BS))))
+    }
+
+    /// The codes `int64 [B,S]` whose standardised vectors are nearest to `standardised_BSQ`.
+    ///
+    /// # Errors
+    /// A model without codes.
+    pub fn nearest_codes(&self, standardised_BSQ: &Tensor) -> Result<Tensor, LaqError> {
+        let codes = self.codebook()?;
+        Ok(no_grad(|| codes.nearest(standardised_BSQ, &self.scale)))
     }
 
     /// Code vectors `[B,S,Q]` of codes `int64 [B,S]`: rows of the codebook.
-    pub fn code_vectors(&self, ids_BS: &Tensor) -> Tensor {
-        no_grad(|| self.model.quantizer.lookup(ids_BS))
+    ///
+    /// # Errors
+    /// A model without codes.
+    pub fn code_vectors(&self, ids_BS: &Tensor) -> Result<Tensor, LaqError> {
+        let codes = self.codebook()?;
+        Ok(no_grad(|| codes.vectors(ids_BS)))
     }
 
     /// The frame that codes `[B,S]` lead to from frame t `uint8 [B,C,H,W]`: `float32 [B,C,H,W]`, not clamped.
     ///
     /// # Errors
-    /// A model without a pixel decoder.
+    /// A model without codes or without a pixel decoder.
     pub fn predict(&self, frame_BCHW: &Tensor, ids_BS: &Tensor) -> Result<Tensor, LaqError> {
-        let frame_B1CHW = unit_frames(&frame_BCHW.to_device(self.model.store().device())).unsqueeze(1);
+        let frame_B1CHW = self.unit_frames(frame_BCHW).unsqueeze(1);
+        let vectors_BSQ = self.code_vectors(ids_BS)?;
         let predictions = no_grad(|| {
-            let tokens_BSD = self.model.quantizer.action_tokens(&self.model.quantizer.lookup(ids_BS));
+            let tokens_BSD = self.model.bottleneck.action_tokens(&vectors_BSQ);
             self.model.predict(&frame_B1CHW, &tokens_BSD, &Pass::plain(false))
         });
-        predictions.pixels_BCHW.or(predictions.aux_BCHW).ok_or(LaqError::NoDecoder("pixel"))
+        self.model.decoders.frame(&predictions).map(Tensor::shallow_clone).ok_or(LaqError::NoDecoder("pixel"))
     }
 
     /// Codes of frame pairs `uint8 [B,2,C,H,W]` and the later frame that they predict.
     ///
     /// # Errors
-    /// Frames of another shape, or a model without a pixel decoder.
+    /// Frames of another shape, or a model without codes or without a pixel decoder.
     pub fn reconstruct(&self, frames_BTCHW: &Tensor) -> Result<(Tensor, Tensor), LaqError> {
         self.model.check_frames(frames_BTCHW)?;
-        let frames_BTCHW = unit_frames(&frames_BTCHW.to_device(self.model.store().device()));
-        let step = eval_step(&self.model, &frames_BTCHW);
-        let predictions = step.predictions;
-        let pixels_BCHW = predictions.pixels_BCHW.or(predictions.aux_BCHW).ok_or(LaqError::NoDecoder("pixel"))?;
-        Ok((step.ids_BS, pixels_BCHW))
+        let step = eval_step(&self.model, &self.unit_frames(frames_BTCHW));
+        let pixels_BCHW = self.model.decoders.frame(&step.predictions).ok_or(LaqError::NoDecoder("pixel"))?;
+        Ok((step.latent.ids_BS.ok_or(LaqError::NoCodes)?, pixels_BCHW.shallow_clone()))
+    }
+
+    fn latent(&self, frames_BTCHW: &Tensor) -> Result<Latent, LaqError> {
+        self.model.check_frames(frames_BTCHW)?;
+        let frames_BTCHW = self.unit_frames(frames_BTCHW);
+        Ok(no_grad(|| {
+            let encoded = self.model.encode(&frames_BTCHW, &Pass::plain(false));
+            self.model.quantizer.quantize(&encoded.change_BSQ)
+        }))
+    }
+
+    fn codebook(&self) -> Result<&dyn Codes, LaqError> {
+        self.model.quantizer.codes().ok_or(LaqError::NoCodes)
+    }
+
+    fn unit_frames(&self, pixels_u8: &Tensor) -> Tensor {
+        unit_frames(&pixels_u8.to_device(self.model.store().device()))
     }
 }
 
 /// A checkpoint of stage 1 and its task.
 fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
     let checkpoint = Checkpoint::open(path)?;
-    match &checkpoint.manifest().task {
-        TaskDescription::Laq(description) => {
-            let description = description.clone();
-            Ok((checkpoint, description))
-        }
-        other => {
-            let problem = format!("it is a checkpoint of stage {}, not laq", other.stage().name());
-            Err(LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem }.into())
-        }
-    }
+    let refuse = |problem: String| LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem };
+    let description = match &checkpoint.manifest().task {
+        TaskDescription::Laq(description) => description.clone(),
+        other => return Err(refuse(format!("it is a checkpoint of stage {}, not laq", other.stage().name())).into()),
+    };
+    description.model.check().map_err(|problem| refuse(format!("task.model.{problem}")))?;
+    Ok((checkpoint, description))
 }

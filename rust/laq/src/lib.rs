@@ -1,31 +1,40 @@
 //! Stage 1: latent actions from frame pairs.
 //!
-//! [`LaqModel`] is the network, [`train_step`] and [`eval_step`] are one forward pass of it, [`LaqTask`] is what the training engine sees,
-//! [`LaqInference`] is what others use of a trained model.
+//! | question | where |
+//! |---|---|
+//! | What is the network? | [`LaqModel`] |
+//! | What can vary? | `encoders/`, `quantizers/`, `decoders/`: a trait in `mod.rs`, one variant per file |
+//! | What is one forward pass? | [`train_step`], [`eval_step`] |
+//! | What does the training engine see? | [`LaqTask`] |
+//! | What do others use of a trained model? | [`LaqInference`] |
 #![allow(non_snake_case)] // shape suffixes
 
 mod data;
 mod decoders;
 mod dims;
 mod draws;
+mod encoders;
 mod error;
 mod inference;
-mod loss;
 mod model;
 mod patches;
-mod quantizer;
+mod quantizers;
 mod step;
 mod task;
 mod validation;
 
 pub use data::{ROLE, open_pairs};
+pub use decoders::{ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, Predictions, Target, weight_at};
 pub use dims::Dims;
 pub use draws::{Draws, TorchDraws};
-pub use error::LaqError;
+pub use encoders::Encoder;
+pub use error::{HINTS, LaqError};
 pub use inference::LaqInference;
-pub use loss::{DecoderLosses, weight_at};
-pub use model::{Encoded, LaqModel, Parts, Predictions};
+pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
-pub use quantizer::{CodeUsage, Quantizer, Refresh, RefreshSchedule, perplexity};
-pub use step::{EvalStep, RefreshPlan, TrainStep, eval_step, other_samples, train_step};
+pub use quantizers::{
+    Bottleneck, CodeUsage, Codes, Latent, Nsvq, Quantizer, Refresh, RefreshSchedule, Scale, TrainContext, TrainPass,
+    perplexity,
+};
+pub use step::{EvalStep, TrainStep, eval_step, other_samples, train_step};
 pub use task::LaqTask;

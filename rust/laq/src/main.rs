@@ -28,11 +28,11 @@ impl Program for Laq {
   hlrp train-laq experiment=laq_pixel data.sources.metaworld_mt5.root=/data/mine
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_tiny";
 
-    const HINTS: &'static [HintOf] = hlrp_train::HINTS;
+    const HINTS: &'static [HintOf] = hlrp_laq::HINTS;
 
     fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
         let data = open_pairs(config, &Setup::report_cache)?;
-        let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device)?, config);
+        let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device), config, setup.world.clone());
         Ok((task, data))
     }
 

@@ -1,7 +1,5 @@
-//! Frames to patches to tokens, and back.
+//! Frames to patch vectors, and back.
 
-use crate::Dims;
-use hlrp_nn::{LayerNorm, Linear, Scope};
 use tch::{Kind, Tensor};
 
 /// `uint8` pixels to float32 in [0, 1].
@@ -9,7 +7,7 @@ pub fn unit_frames(pixels_u8: &Tensor) -> Tensor {
     pixels_u8.to_kind(Kind::Float) / 255.0
 }
 
-/// Frames `[B,T,C,H·p,W·p]` to patch vectors `[B,T,H,W,C·p·p]`, ordered by colour, row, column.
+/// Frames `[B,T,C,H·p,W·p]` to patch vectors `[B,T,H,W,C·p·p]`, ordered by channel, row, column.
 pub fn patchify(frames: &Tensor, patch_size: i64) -> Tensor {
     let size = frames.size();
     let (h, w) = (size[3] / patch_size, size[4] / patch_size);
@@ -32,31 +30,4 @@ pub fn unpatchify(patches: &Tensor, patch_size: i64) -> Tensor {
         h * patch_size,
         w * patch_size,
     ])
-}
-
-/// Patches to tokens: norm, linear map, norm.
-///
-/// The names `1`, `2` and `3` are the positions behind the patch cut in the sequence that checkpoints know.
-pub(crate) struct PatchTokens {
-    norm_in: LayerNorm,
-    project: Linear,
-    norm_out: LayerNorm,
-    patch_size: i64,
-}
-
-impl PatchTokens {
-    pub(crate) fn new(scope: &Scope<'_>, dims: &Dims) -> Self {
-        Self {
-            norm_in: LayerNorm::new(&scope.child(1), dims.patch_dim()),
-            project: Linear::new(&scope.child(2), dims.patch_dim(), dims.dim, true),
-            norm_out: LayerNorm::new(&scope.child(3), dims.dim),
-            patch_size: dims.patch_size,
-        }
-    }
-
-    /// Float frames `[B,T,C,H,W]` to tokens `[B,T,h,w,D]`.
-    pub(crate) fn forward(&self, frames_BTCHW: &Tensor) -> Tensor {
-        let patches = patchify(frames_BTCHW, self.patch_size);
-        self.norm_out.forward(&self.project.forward(&self.norm_in.forward(&patches)))
-    }
 }

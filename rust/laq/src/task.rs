@@ -1,10 +1,14 @@
 //! The model as the engine sees it.
 
-use crate::data::ROLE;
-use crate::quantizer::{RefreshSchedule, perplexity};
-use crate::{LaqError, LaqModel, RefreshPlan, TorchDraws, train_step, unit_frames, validation};
+use crate::data::{ROLE, pairs_of};
+use crate::draws::TorchDraws;
+use crate::model::LaqModel;
+use crate::quantizers::perplexity;
+use crate::step::train_step;
+use crate::validation;
 use hlrp_nn::Pass;
 use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDescription};
+use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
 use tch::Tensor;
@@ -12,31 +16,28 @@ use tch::Tensor;
 /// Training and validation of a [`LaqModel`].
 pub struct LaqTask {
     model: LaqModel,
-    schedule: RefreshSchedule,
+    world: World,
     request: RequestConfig,
-    num_pictured: usize,
+    num_shown: usize,
     batch_size: usize,
-    /// The optimizer step that refreshed the codebook last: its further micro-batches do not refresh again.
-    refreshed_at: Option<u64>,
     row_resets: Vec<RowReset>,
     has_warned_of_collapse: bool,
 }
 
 impl LaqTask {
-    /// Steps between looks at the code use, each of which waits for the device.
+    /// Steps between checks of the code use, each of which waits for the device.
     const COLLAPSE_CHECK_INTERVAL: u64 = 50;
-    /// Steps before the first look: the first refreshes act within them.
+    /// Steps before the first check: the first refreshes happen within them.
     const COLLAPSE_CHECK_START: u64 = 100;
 
-    /// Trains `model` as `config` says.
-    pub fn new(model: LaqModel, config: &LaqConfig) -> Self {
+    /// Trains `model` as `config` says, together with the other processes of `world`.
+    pub fn new(model: LaqModel, config: &LaqConfig, world: World) -> Self {
         Self {
-            schedule: RefreshSchedule::new(&config.model.codebook_replace_schedule),
             request: config.data.request.clone(),
-            num_pictured: config.validation.num_fixed_samples,
+            num_shown: config.validation.num_fixed_samples,
             batch_size: config.data.loader.batch_size,
             model,
-            refreshed_at: None,
+            world,
             row_resets: Vec::new(),
             has_warned_of_collapse: false,
         }
@@ -47,34 +48,26 @@ impl LaqTask {
         &self.model
     }
 
-    /// Names a collapse of the codebook once, and again after it recovered.
+    /// Reports a collapse of the codebook once, and again after it recovered.
     fn watch_for_collapse(&mut self, step: u64) {
         if step < Self::COLLAPSE_CHECK_START || !step.is_multiple_of(Self::COLLAPSE_CHECK_INTERVAL) {
             return;
         }
-        let num_codes = self.model.dims().codebook_size;
-        let in_use = perplexity(self.model.quantizer.usage.recent()).double_value(&[]);
-        let limit = self.model.config().collapse_perplexity * num_codes as f64;
+        let Some(codes) = self.model.quantizer.codes() else { return };
+        let num_codes = codes.num_codes();
+        let in_use = perplexity(codes.usage().recent()).double_value(&[]);
+        let limit = self.model.config().quantizer.collapse_perplexity * num_codes as f64;
         let has_collapsed = in_use < limit;
         if has_collapsed && !self.has_warned_of_collapse {
             tracing::warn!(
                 "step {step}: the codebook has collapsed: the last steps used as many as {in_use:.2} of {num_codes} codes \
-                 (perplexity; the limit is {limit:.2})\nhint: refresh more often (model.codebook_replace_schedule), lower \
-                 training.optimizer.lr, or take more of the change per pair (data.request.image_deltas)"
+                 (perplexity; the limit is {limit:.2})\nhint: {}, lower training.optimizer.lr, or increase the change per pair \
+                 (data.request.image_deltas)",
+                codes.remedy()
             );
         }
         self.has_warned_of_collapse = has_collapsed;
     }
-}
-
-/// Frame pairs of a batch as floats, `[B,2,C,H,W]` in [0, 1].
-pub(crate) fn pairs_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
-    let stream = batch
-        .images
-        .get(ROLE)
-        .ok_or_else(|| LaqError::Stream { role: ROLE.into(), available: batch.images.keys().cloned().collect() })?;
-    model.check_frames(&stream.pixels_BTCHW)?;
-    Ok(unit_frames(&stream.pixels_BTCHW))
 }
 
 impl Task for LaqTask {
@@ -88,14 +81,9 @@ impl Task for LaqTask {
 
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
         let frames_BTCHW = pairs_of(batch, &self.model)?;
-        let plan = RefreshPlan { schedule: &self.schedule, done: self.refreshed_at == Some(step) };
-        let result = train_step(&mut self.model, &frames_BTCHW, step, &plan, &mut TorchDraws, &Pass::plain(true));
-        if self.schedule.is_due(step) {
-            self.refreshed_at = Some(step);
-        }
-        if let Some(rows) = result.rewritten {
-            self.row_resets.push(RowReset { parameter: LaqModel::codebook_name(), rows });
-        }
+        let pass = Pass::plain(true);
+        let result = train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut TorchDraws, &pass)?;
+        self.row_resets.extend(result.row_resets);
         self.watch_for_collapse(step);
         Ok(LossOutput { loss: result.loss, metrics: result.metrics })
     }
@@ -109,7 +97,7 @@ impl Task for LaqTask {
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        validation::run(&self.model, batches, self.num_pictured, context)
+        validation::run(&self.model, batches, self.num_shown, context)
     }
 
     fn metrics(&self) -> Vec<MetricSpec> {

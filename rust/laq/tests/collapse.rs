@@ -6,7 +6,7 @@ mod engine;
 
 use engine::{batch, compose_mini};
 use hlrp_laq::{LaqModel, LaqTask, Parts};
-use hlrp_torch::HostToDevice;
+use hlrp_torch::{HostToDevice, World};
 use hlrp_train::{DeviceBatch, Task};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -35,9 +35,9 @@ fn warnings(has_collapsed: bool) -> Vec<(u64, String)> {
         tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, || {
         let (_, mut config) = compose_mini(std::path::Path::new("unused"));
-        config.model.codebook_replace_schedule = Vec::new();
+        config.model.quantizer.nsvq.as_mut().unwrap().refresh_schedule = Vec::new();
         tch::manual_seed(1);
-        let model = LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap();
+        let model = LaqModel::new(&config.model, Parts::All, Device::Cpu);
         let codebook =
             model.store().parameters().into_iter().find(|(name, _)| *name == LaqModel::codebook_name()).unwrap().1;
         if has_collapsed {
@@ -45,7 +45,7 @@ fn warnings(has_collapsed: bool) -> Vec<(u64, String)> {
         } else {
             let _ = no_grad(|| codebook.shallow_clone().g_mul_scalar_(1e-2));
         }
-        let mut task = LaqTask::new(model, &config);
+        let mut task = LaqTask::new(model, &config, World::single());
         let transfer = HostToDevice::new(Device::Cpu).unwrap();
         let mut found = Vec::new();
         for step in 1..=200 {

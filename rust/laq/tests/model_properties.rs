@@ -3,14 +3,28 @@
 
 mod common;
 
-use common::{config, frames, model, same};
-use hlrp_laq::{LaqModel, RefreshPlan, RefreshSchedule, TorchDraws, TrainStep, eval_step, train_step};
+use common::{config, config_with, frames, model, same};
+use hlrp_laq::{Decoders, LaqModel, Parts, TorchDraws, TrainStep, eval_step, train_step};
 use hlrp_nn::{Pass, Trace};
+use hlrp_torch::World;
 use tch::{Kind, Tensor, no_grad};
 
+fn step_number(model: &mut LaqModel, frames: &Tensor, step: u64) -> TrainStep {
+    train_step(model, frames, step, &World::single(), &mut TorchDraws, &Pass::plain(true)).unwrap()
+}
+
 fn step(model: &mut LaqModel, frames: &Tensor) -> TrainStep {
-    let plan = RefreshPlan { schedule: &RefreshSchedule::new(&[]), done: false };
-    train_step(model, frames, 1, &plan, &mut TorchDraws, &Pass::plain(true))
+    step_number(model, frames, 1)
+}
+
+/// Tokens of codes.
+fn tokens_of(model: &LaqModel, ids: &Tensor) -> Tensor {
+    no_grad(|| model.bottleneck.action_tokens(&model.quantizer.codes().unwrap().vectors(ids)))
+}
+
+/// Assignments in the window of the code use.
+fn num_counted(model: &LaqModel) -> i64 {
+    model.quantizer.codes().unwrap().usage().window().sum(Kind::Int64).int64_value(&[])
 }
 
 /// Names of parameters with a gradient that is not all zero.
@@ -26,7 +40,7 @@ fn with_gradient(model: &LaqModel) -> Vec<String> {
 fn decoding_looked_up_codes_gives_the_tokens_that_evaluation_uses() {
     let model = model(&config(), 1);
     let result = eval_step(&model, &frames(3));
-    let tokens = no_grad(|| model.quantizer.action_tokens(&model.quantizer.lookup(&result.ids_BS)));
+    let tokens = tokens_of(&model, result.latent.ids_BS.as_ref().unwrap());
     assert!(same(&tokens, &result.action_tokens_BSD));
 }
 
@@ -35,8 +49,7 @@ fn each_slot_of_the_action_tokens_depends_on_its_own_code_alone() {
     let model = model(&config(), 1);
     let ids = Tensor::from_slice(&[0_i64, 1, 2, 3]).unsqueeze(0);
     let changed = Tensor::from_slice(&[0_i64, 1, 7, 3]).unsqueeze(0);
-    let tokens = |ids: &Tensor| no_grad(|| model.quantizer.action_tokens(&model.quantizer.lookup(ids)));
-    let difference = (tokens(&ids) - tokens(&changed)).abs().amax([0, 2], false);
+    let difference = (tokens_of(&model, &ids) - tokens_of(&model, &changed)).abs().amax([0, 2], false);
     let moved: Vec<bool> = Vec::<f32>::try_from(difference).unwrap().iter().map(|d| *d > 0.0).collect();
     assert_eq!(moved, [false, false, true, false]);
 }
@@ -47,8 +60,8 @@ fn evaluation_is_deterministic_and_changes_nothing() {
     let frames = frames(3);
     let before: Vec<Tensor> = model.store().state().iter().map(|(_, tensor)| tensor.copy()).collect();
     let (first, second) = (eval_step(&model, &frames), eval_step(&model, &frames));
-    assert!(same(&first.losses.total(&model, None), &second.losses.total(&model, None)));
-    assert!(same(&first.predictions.pixels_BCHW.unwrap(), &second.predictions.pixels_BCHW.unwrap()));
+    assert!(same(&model.decoders.total(&first.losses, None), &model.decoders.total(&second.losses, None)));
+    assert!(same(first.predictions.get("pixel").unwrap(), second.predictions.get("pixel").unwrap()));
     for ((name, tensor), before) in model.store().state().iter().zip(&before) {
         assert!(same(tensor, before), "{name} changed");
     }
@@ -67,17 +80,17 @@ fn only_training_counts_code_use() {
     let mut model = model(&config(), 3);
     let frames = frames(5);
     eval_step(&model, &frames);
-    assert_eq!(model.quantizer.usage.window().sum(Kind::Int64).int64_value(&[]), 0);
+    assert_eq!(num_counted(&model), 0);
     step(&mut model, &frames);
     eval_step(&model, &frames);
-    assert_eq!(model.quantizer.usage.window().sum(Kind::Int64).int64_value(&[]), 5 * 4);
+    assert_eq!(num_counted(&model), 5 * 4);
 }
 
 #[test]
 fn the_aux_decoder_sends_no_gradient_outside() {
     let mut model = model(&config(), 4);
     let result = step(&mut model, &frames(3));
-    result.losses.aux.unwrap().backward();
+    result.losses.get("aux").unwrap().backward();
     let names = with_gradient(&model);
     assert!(!names.is_empty());
     for name in names {
@@ -89,7 +102,7 @@ fn the_aux_decoder_sends_no_gradient_outside() {
 fn the_other_decoders_send_no_gradient_into_the_aux_decoder() {
     let mut model = model(&config(), 4);
     let result = step(&mut model, &frames(3));
-    (result.losses.pixel.unwrap() + result.losses.token.unwrap()).backward();
+    (result.losses.get("pixel").unwrap() + result.losses.get("token").unwrap()).backward();
     assert!(with_gradient(&model).iter().all(|name| !name.starts_with("aux_")));
 }
 
@@ -131,32 +144,32 @@ fn the_prediction_depends_on_frame_t_and_the_codes_alone() {
     let frames = frames(2);
     let result = eval_step(&model, &frames);
     let alone = no_grad(|| model.predict(&frames.narrow(1, 0, 1), &result.action_tokens_BSD, &Pass::plain(false)));
-    assert!(result.predictions.pixels_BCHW.unwrap().allclose(&alone.pixels_BCHW.unwrap(), 1e-6, 1e-6, false));
-    assert!(result.predictions.aux_BCHW.unwrap().allclose(&alone.aux_BCHW.unwrap(), 1e-6, 1e-6, false));
+    for (name, prediction) in result.predictions.iter() {
+        assert!(prediction.allclose(alone.get(name).unwrap(), 1e-6, 1e-6, false), "{name}");
+    }
 }
 
 #[test]
 fn a_refresh_rewrites_unused_rows_and_reports_them() {
-    let mut model = model(&config(), 8);
+    let mut model = model(&config_with(&["model.quantizer.nsvq.refresh_schedule=[[2,100]]"]), 8);
     let name = LaqModel::codebook_name();
     let codebook = model.store().parameters().into_iter().find(|(entry, _)| *entry == name).unwrap().1;
     // Codes far away from everything are never chosen.
     let _ = no_grad(|| codebook.narrow(0, 5, 3).fill_(1e3));
     let before = codebook.copy();
-    let schedule = RefreshSchedule::new(&[[2, 100]]);
-    let plan = RefreshPlan { schedule: &schedule, done: false };
     let frames = frames(8);
-    let first = train_step(&mut model, &frames, 1, &plan, &mut TorchDraws, &Pass::plain(true));
-    assert!(first.rewritten.is_none() && same(&codebook, &before), "step 1 is not due");
-    let second = train_step(&mut model, &frames, 2, &plan, &mut TorchDraws, &Pass::plain(true));
-    let rewritten = Vec::<i64>::try_from(second.rewritten.unwrap()).unwrap();
+    let first = step_number(&mut model, &frames, 1);
+    assert!(first.row_resets.is_empty() && same(&codebook, &before), "step 1 is not due");
+    let second = step_number(&mut model, &frames, 2);
+    let [reset] = &second.row_resets[..] else { panic!("one parameter was rewritten") };
+    assert_eq!(reset.parameter, name);
+    let rewritten = Vec::<i64>::try_from(&reset.rows).unwrap();
     assert!([5, 6, 7].iter().all(|row| rewritten.contains(row)), "{rewritten:?}");
     assert!(codebook.narrow(0, 5, 3).abs().max().double_value(&[]) < 10.0);
     for row in (0..8).filter(|row| !rewritten.contains(row)) {
         assert!(same(&codebook.select(0, row), &before.select(0, row)), "row {row} was in use");
     }
-    let again = RefreshPlan { schedule: &schedule, done: true };
-    assert!(train_step(&mut model, &frames, 2, &again, &mut TorchDraws, &Pass::plain(true)).rewritten.is_none());
+    assert!(step_number(&mut model, &frames, 2).row_resets.is_empty(), "another micro-batch of the same step");
 }
 
 #[test]
@@ -173,7 +186,28 @@ fn weights_survive_a_file_and_refuse_another_model() {
     copy.store().load_strict(&tensors).unwrap();
     assert!(same(&eval_step(&copy, &frames).encoded.change_BSQ, &eval_step(&original, &frames).encoded.change_BSQ));
 
-    let wider = model(&hlrp_schema::LaqModelConfig { quant_dim: 16, ..config() }, 11);
+    let wider = model(&config_with(&["model.quantizer.code_dim=16"]), 11);
     let error = wider.store().load_strict(&tensors).unwrap_err().to_string();
     assert!(error.contains("vq.codebooks") && error.contains("[8, 16]"), "{error}");
+}
+
+#[test]
+fn a_model_without_decoders_has_the_names_that_no_decoder_owns() {
+    let names = |parts| {
+        let model = LaqModel::new(&config(), parts, tch::Device::Cpu);
+        model.store().state().into_iter().map(|(name, _)| name).collect::<Vec<String>>()
+    };
+    let mut whole = names(Parts::All);
+    whole.retain(|name| !Decoders::owns(name));
+    assert_eq!(names(Parts::Encoder), whole);
+}
+
+#[test]
+fn standardised_vectors_are_nearest_to_their_own_codes() {
+    let model = model(&config(), 12);
+    let (codes, scale) = (model.quantizer.codes().unwrap(), no_grad(|| model.quantizer.scale()));
+    let ids = Tensor::arange(codes.num_codes(), (Kind::Int64, tch::Device::Cpu)).view([2, 4]);
+    let vectors = no_grad(|| scale.standardise(&codes.vectors(&ids)));
+    assert!(vectors.mean_dim([0, 1].as_slice(), false, Kind::Float).abs().max().double_value(&[]) < 1e-6);
+    assert!(same(&codes.nearest(&vectors, &scale), &ids));
 }

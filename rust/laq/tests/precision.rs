@@ -16,9 +16,9 @@ fn codes_are_chosen_in_float32_under_bf16_autocast() {
     let (encoded, ids, tokens) = {
         let _autocast = Autocast::enter(Device::Cpu, AutocastDtype::Bf16).unwrap();
         let encoded = model.encode(&frames, &Pass { train: false, trace: Some(&trace) });
-        let ids = model.quantizer.nearest(&encoded.change_BSQ);
-        let tokens = model.quantizer.action_tokens(&model.quantizer.lookup(&ids));
-        (encoded, ids, tokens)
+        let latent = model.quantizer.quantize(&encoded.change_BSQ);
+        let tokens = model.bottleneck.action_tokens(&latent.vectors_BSQ);
+        (encoded, latent.ids_BS.unwrap(), tokens)
     };
     let records = trace.into_records();
     let record = |name: &str| &records.iter().find(|(entry, _)| entry == name).unwrap().1;
@@ -27,7 +27,7 @@ fn codes_are_chosen_in_float32_under_bf16_autocast() {
 
     // The same inputs without autocast give the same bits.
     let pair = tch::Tensor::stack(&[record("vq.in.frame0"), record("vq.in.frame1")], 1);
-    let change = model.quantizer.change(&pair, &Pass::plain(false));
+    let change = model.bottleneck.change(&pair, &Pass::plain(false));
     assert!(change.equal(&encoded.change_BSQ));
-    assert!(model.quantizer.nearest(&change).equal(&ids));
+    assert!(model.quantizer.quantize(&change).ids_BS.unwrap().equal(&ids));
 }

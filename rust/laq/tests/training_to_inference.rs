@@ -6,6 +6,7 @@ mod engine;
 
 use engine::{Squares, batch, compose_mini, settings};
 use hlrp_laq::{LaqInference, LaqModel, LaqTask, Parts, eval_step, unit_frames};
+use hlrp_torch::World;
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
 use hlrp_train::{Outcome, StopRequest, Trainer};
@@ -24,7 +25,7 @@ fn train() -> Trained {
     let run_dir = dir.path().join("run");
     let (composed, config) = compose_mini(&run_dir);
     tch::manual_seed(1);
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap(), &config);
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
     let mut data = Squares;
     let trainer = Trainer::new(settings(&composed, &config), &mut task, &mut data).unwrap();
     let yaml = composed.to_yaml();
@@ -61,11 +62,11 @@ fn a_checkpoint_gives_the_codes_and_predictions_of_the_trained_model() {
 
     let whole = LaqInference::load(&trained.run_dir, Parts::All, Device::Cpu).unwrap();
     let (ids_BS, pixels_BCHW) = whole.reconstruct(&frames).unwrap();
-    assert!(ids_BS.equal(&expected.ids_BS));
-    assert!(pixels_BCHW.equal(&expected.predictions.pixels_BCHW.unwrap()));
+    assert!(ids_BS.equal(&expected.latent.ids_BS.unwrap()));
+    assert!(pixels_BCHW.equal(expected.predictions.get("pixel").unwrap()));
     let predicted = whole.predict(&frames.select(1, 0), &ids_BS).unwrap();
     assert!(predicted.allclose(&pixels_BCHW, 1e-6, 1e-6, false));
-    assert_eq!(whole.code_vectors(&ids_BS).size(), [4, whole.dims().code_seq_len, whole.dims().quant_dim]);
+    assert_eq!(whole.code_vectors(&ids_BS).unwrap().size(), [4, whole.dims().code_seq_len, whole.dims().code_dim]);
 
     let encoder = LaqInference::load(&trained.run_dir, Parts::Encoder, Device::Cpu).unwrap();
     assert!(encoder.codes(&frames).unwrap().equal(&ids_BS));
@@ -74,7 +75,7 @@ fn a_checkpoint_gives_the_codes_and_predictions_of_the_trained_model() {
 }
 
 #[test]
-fn validation_measures_the_baseline_and_draws_pictures() {
+fn validation_measures_the_baseline_and_returns_images() {
     let trained = train();
     let metrics = trained.outcome.summary().validation.clone().unwrap();
     for name in [

@@ -1,19 +1,19 @@
 //! The class `Artifact`.
 
-use crate::compute::compute;
 use crate::policy::Policy;
-use crate::{description, tensors};
+use crate::tensors;
+use crate::wall::{self, compute};
 use hlrp_nn::Store;
-use hlrp_vla::{Manifest, VlaModel};
+use hlrp_vla::{ArtifactRecord, VlaModel};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
 
-/// What stage 2 leaves behind: `manifest.json`, `model.safetensors` and the tokenizer.
+/// What stage 2 writes for stage 3: `artifact.json`, `model.safetensors` and the tokenizer.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Artifact {
     path: PathBuf,
-    manifest: Manifest,
+    record: ArtifactRecord,
 }
 
 #[pymethods]
@@ -24,10 +24,10 @@ impl Artifact {
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         compute(py, move || {
-            let manifest = Manifest::verify(&path)?;
+            let record = ArtifactRecord::verify(&path)?;
             let weights = hlrp_vla::Artifact::read_weights(&path)?;
-            VlaModel::over(&manifest.model, Store::over(weights.into_iter().collect()))?;
-            Ok(Self { path, manifest })
+            VlaModel::over(&record.policy.model, Store::over(weights.into_iter().collect()))?;
+            Ok(Self { path, record })
         })
     }
 
@@ -37,13 +37,19 @@ impl Artifact {
         self.path.display().to_string()
     }
 
-    /// `manifest.json`: `model`, `processor`, `objective`, `teacher`, `provenance`, `files`, …
+    /// `artifact.json`: `policy` (`model`, `processor`, `objective`, `teacher`), `provenance`, `files`, …; of older versions, migrated.
     #[getter]
     fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        description::write(py, &self.manifest)
+        wall::write(py, &self.record)
     }
 
-    /// Where the tokenizer lies: the artifact's own folder.
+    /// Identity of the latent action model that labelled for the policy; `None` for a policy that learned real actions only.
+    #[getter]
+    fn teacher<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.record.policy.teacher.identity().map(|identity| wall::write(py, &identity)).transpose()
+    }
+
+    /// Folder of the tokenizer: the artifact's own.
     #[getter]
     fn tokenizer_folder(&self) -> String {
         self.path()
@@ -57,7 +63,8 @@ impl Artifact {
 
     /// The policy that these weights are for.
     fn policy(&self, py: Python<'_>) -> PyResult<Policy> {
-        Policy::build(py, self.manifest.model.clone(), &self.manifest.processor, self.path.clone())
+        let hlrp_schema::PolicySpec { model, processor, .. } = &self.record.policy;
+        Policy::build(py, model.clone(), processor, self.path.clone())
     }
 
     fn __repr__(&self) -> String {

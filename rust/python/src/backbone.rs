@@ -1,11 +1,11 @@
 //! Backbones in folders.
 
-use crate::description;
 use crate::failure::Failure;
+use crate::wall;
 use hlrp_nn::hub::locate;
 use hlrp_nn::smolvlm::SmolVlmConfig;
+use hlrp_schema::policy::ModelSpec;
 use pyo3::prelude::*;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The folder of a model: `model` itself if it is a folder, else its snapshot in a Hugging Face cache. Downloads nothing.
@@ -14,39 +14,19 @@ pub(crate) fn locate_model(model: &str, hub_cache: PathBuf) -> PyResult<String> 
     Ok(locate(model, &hub_cache).map_err(Failure::from)?.display().to_string())
 }
 
-/// The key `backbone` of a model's description, read from the `config.json` of a SmolVLM folder; weights need not be there.
+/// The sizes of a SmolVLM: `model["backbone"]["sizes"]` of a description. Read from the folder's `config.json`; weights need not be there.
 #[pyfunction]
-#[pyo3(signature = (folder, *, num_text_layers=None))]
-pub(crate) fn backbone_description<'py>(
-    py: Python<'py>,
-    folder: PathBuf,
-    num_text_layers: Option<i64>,
-) -> PyResult<Bound<'py, PyAny>> {
-    description::write(py, &read(&folder, num_text_layers)?)
+pub(crate) fn backbone_sizes<'py>(py: Python<'py>, folder: PathBuf) -> PyResult<Bound<'py, PyAny>> {
+    let config = SmolVlmConfig::from_folder(&folder).map_err(Failure::from)?;
+    wall::write(py, &hlrp_vla::backbone_sizes(&config))
 }
 
-fn read(folder: &Path, num_text_layers: Option<i64>) -> Result<SmolVlmConfig, Failure> {
-    let config = SmolVlmConfig::from_folder(folder)?;
-    Ok(match num_text_layers {
-        Some(num_layers) => config.with_text_layers(num_layers)?,
-        None => config,
-    })
-}
-
-/// Completes the description of a model with the backbone of `folder`.
+/// Fills what the description of a model leaves to its backbone.
 ///
 /// # Errors
-/// A description that is no object or has a backbone already, or a folder without a readable `config.json`.
-pub(crate) fn insert_backbone(model: Value, folder: &Path, num_text_layers: Option<i64>) -> Result<Value, Failure> {
-    let Value::Object(mut model) = model else {
-        return Err(Failure::value("model: it is no mapping\nhint: give the description without its key `backbone`"));
-    };
-    let backbone =
-        serde_json::to_value(read(folder, num_text_layers)?).map_err(|error| Failure::general(error.to_string()))?;
-    match model.insert("backbone".to_owned(), backbone) {
-        None => Ok(Value::Object(model)),
-        Some(_) => Err(Failure::value(
-            "model: it has a `backbone` already\nhint: leave the key out, or use Policy(model, processor, tokenizer_folder)",
-        )),
-    }
+/// A folder without a readable `config.json` or tokenizer, or a description that contradicts them.
+pub(crate) fn resolve(model: &mut ModelSpec, folder: &Path, tokenizer_folder: &Path) -> Result<(), Failure> {
+    let sizes = hlrp_vla::backbone_sizes(&SmolVlmConfig::from_folder(folder)?);
+    let facts = hlrp_vla::backbone_facts(Some(sizes), tokenizer_folder)?;
+    Ok(model.resolve_backbone(&facts).map_err(|problem| problem.inside("model"))?)
 }

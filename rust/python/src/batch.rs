@@ -1,13 +1,12 @@
 //! Batches of the data loader as dictionaries of tensors over the loader's own memory.
 
 use crate::failure::Failure;
-use crate::tensors;
+use crate::tensors::{self, PyTensor};
 use hlrp_data::Batch;
 use hlrp_torch::HostToDevice;
 use hlrp_train::{DeviceBatch, DeviceVectors};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pyo3_tch::PyTensor;
 use tch::{Device, Tensor};
 
 /// Tensors of a batch on the CPU, without a copy.

@@ -1,8 +1,9 @@
 //! The class `Checkpoint`.
 
-use crate::compute::compute;
-use crate::{description, tensors};
-use hlrp_train::checkpoint::{Checkpoint as Opened, read_weights};
+use crate::failure::Failure;
+use crate::tensors;
+use crate::wall::{self, compute};
+use hlrp_train::checkpoint::{Checkpoint as Opened, Manifest, find};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ impl Checkpoint {
     /// `manifest.json`: `step`, `score`, `precision`, `task` (what the model is), `files`, …
     #[getter]
     fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        description::write(py, self.opened.manifest())
+        wall::write(py, self.opened.manifest())
     }
 
     /// Optimizer steps done.
@@ -52,11 +53,18 @@ impl Checkpoint {
 
     /// The weights that it exports: parameters, averaged where it keeps averages, and buffers; on the CPU, read anew at each call.
     fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let path = self.opened.dir().to_owned();
-        tensors::dict(py, compute(py, move || Ok(read_weights(&path)?))?)
+        tensors::dict(py, compute(py, || Ok(self.opened.weights()?))?)
     }
 
     fn __repr__(&self) -> String {
         format!("Checkpoint({:?})", self.path())
     }
+}
+
+/// What a checkpoint folder, or the newest checkpoint of a run directory, says of its task: `stage`, and for stage 1 `model`, `pair`, `camera` and
+/// `preprocess`, for stage 2 the policy. Its files are not read; loading it compares them with their digests.
+#[pyfunction]
+pub(crate) fn checkpoint_task<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyAny>> {
+    let manifest = find(&path).and_then(|dir| Manifest::read(&dir)).map_err(Failure::from)?;
+    wall::write(py, &manifest.task)
 }

@@ -1,7 +1,7 @@
 //! The configuration tree.
 
-use crate::description;
 use crate::failure::Failure;
+use crate::wall;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 
@@ -18,5 +18,5 @@ pub(crate) fn compose_config<'py>(
     let refuse = |error: hlrp_config::Problem| Failure::value(error.to_string());
     let composed = hlrp_config::compose(&hlrp_schema::PROJECT, &config_dir, PRIMARY, &overrides).map_err(refuse)?;
     let value = hlrp_config::read_yaml(&composed.to_yaml(), &config_dir).map_err(refuse)?;
-    description::write(py, &value)
+    wall::write(py, &value)
 }

@@ -1,8 +1,8 @@
 //! The classes `Dataset` and `BatchStream`.
 
-use crate::compute::compute;
+use crate::batch;
 use crate::failure::Failure;
-use crate::{batch, description};
+use crate::wall::{self, compute};
 use hlrp_data::{FrameSize, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader};
 use hlrp_schema::DataConfig;
 use pyo3::prelude::*;
@@ -59,7 +59,7 @@ impl Batches {
 impl Dataset {
     #[new]
     fn new(py: Python<'_>, config: &Bound<'_, PyAny>, image_size: (usize, usize)) -> PyResult<Self> {
-        let config: DataConfig = description::read("data", config)?;
+        let config: DataConfig = wall::read("data", config)?;
         let size = FrameSize { height: image_size.0, width: image_size.1 };
         compute(py, move || {
             let mixture = Mixture::open(&config, size, &|_, _, _, _| {})?;
@@ -70,7 +70,7 @@ impl Dataset {
     /// The configuration.
     #[getter]
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        description::write(py, &self.config)
+        wall::write(py, &self.config)
     }
 
     /// Camera roles that every source has.
@@ -107,8 +107,10 @@ impl Dataset {
         world_size: u64,
         position: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<BatchStream> {
-        let position =
-            position.map(|position| description::read("position", position)).transpose()?.unwrap_or_default();
+        let position = position
+            .map(|position| wall::typed("position", wall::value("position", position)?))
+            .transpose()?
+            .unwrap_or_default();
         let mixture = Arc::clone(&self.mixture);
         let shard = Shard { rank, world: world_size };
         let loader = compute(py, move || Ok(Loader::train(&mixture, seed, shard, position)?))?;
@@ -170,7 +172,7 @@ impl BatchStream {
     #[getter]
     fn position<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let position = self.ask(py, |batches| Ok(batches.position()))?;
-        position.map(|position| description::write(py, &position)).transpose()
+        position.map(|position| wall::write(py, &position)).transpose()
     }
 
     /// `num_samples`, `num_bad_samples`, `bytes_in_flight`, `max_bytes_in_flight`, and in seconds `worker_busy_s`, `worker_idle_s`,

@@ -1,6 +1,6 @@
 //! Errors of the crates below as Python exceptions with the same text.
 
-use hlrp_config::with_hint;
+use hlrp_config::{Problem, with_hint};
 use hlrp_data::{DataError, LoadError};
 use hlrp_laq::LaqError;
 use hlrp_nn::NnError;
@@ -105,15 +105,21 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::value(with_hint(&problem))
+    }
+}
+
 impl From<VlaError> for Failure {
     fn from(error: VlaError) -> Self {
         match error {
-            VlaError::File { ref path, .. } => Self::at(path, &error),
+            VlaError::File { ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
             VlaError::Nn(error) => error.into(),
             VlaError::Laq(error) => error.into(),
             VlaError::Torch(error) => error.into(),
-            VlaError::Publish(error) => Self::general(error.to_string()),
-            other => Self::value(other.to_string()),
+            VlaError::Track(error) => Self::general(with_hint(&error)),
+            other => Self::value(with_hint(&other)),
         }
     }
 }
@@ -131,9 +137,9 @@ impl From<NnError> for Failure {
 impl From<LaqError> for Failure {
     fn from(error: LaqError) -> Self {
         match error {
-            LaqError::Checkpoint { ref path, .. } => Self::at(path, &error),
+            LaqError::Checkpoint { ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
             LaqError::Weights(error) => error.into(),
-            other => Self::value(other.to_string()),
+            other => Self::value(with_hint(&other)),
         }
     }
 }

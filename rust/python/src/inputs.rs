@@ -1,18 +1,21 @@
-//! Observations, targets and draws of a call: read from dictionaries, checked against the model's sizes.
+//! Observations, targets and noise of a call: read from dictionaries, checked against the model's sizes.
 
-use crate::draws::GivenDraws;
 use crate::failure::Failure;
 use crate::tensors::{named, tensor};
-use hlrp_vla::{ActionTarget, CameraImages, LatentTarget, Mode, ModelConfig, Observation, Processor, Targets};
+use hlrp_schema::policy::{FlowSpec, Mode};
+use hlrp_vla::{
+    ActionTarget, CameraImages, FlowNoise, HeadKind, LatentTarget, Observation, Processor, Targets, TorchNoise,
+    VlaModel,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use tch::{Device, Kind, Tensor};
 
-/// Heads in the order in which they draw, with their names in dictionaries.
+/// Names of the heads in dictionaries.
 const HEADS: [&str; 2] = ["latent", "action"];
 
-/// What a policy sees, as the caller gave it.
+/// What a policy sees, from the caller.
 pub(crate) struct RawObservation {
     images: HashMap<String, Tensor>,
     is_real: HashMap<String, Tensor>,
@@ -20,7 +23,7 @@ pub(crate) struct RawObservation {
     state: Option<Tensor>,
 }
 
-/// What a batch teaches, as the caller gave it.
+/// The targets of a batch, from the caller.
 #[derive(Default)]
 pub(crate) struct RawTargets {
     actions: Option<Tensor>,
@@ -29,9 +32,9 @@ pub(crate) struct RawTargets {
     latent_is_valid: Option<Tensor>,
 }
 
-/// Noise or times by head, as the caller gave them.
+/// Noise or times by head, from the caller.
 #[derive(Default)]
-pub(crate) struct RawDraws {
+pub(crate) struct RawNoise {
     pub(crate) noise: HashMap<String, Tensor>,
     pub(crate) time: HashMap<String, Tensor>,
 }
@@ -86,12 +89,12 @@ impl RawObservation {
         })
     }
 
-    /// What the model takes: pictures at its size, tokens on the pictures' device.
+    /// The inputs of the model: images at its size, tokens on the images' device.
     pub(crate) fn prepare(mut self, processor: &Processor) -> Result<Observation, Failure> {
-        let roles = &processor.config().cameras;
+        let roles = processor.cameras();
         let num_samples = self.task.len() as i64;
-        let strangers = |given: &HashMap<String, Tensor>| given.keys().find(|role| !roles.contains(role)).cloned();
-        if let Some(role) = strangers(&self.images).or_else(|| strangers(&self.is_real)) {
+        let unknown = |given: &HashMap<String, Tensor>| given.keys().find(|role| !roles.contains(role)).cloned();
+        if let Some(role) = unknown(&self.images).or_else(|| unknown(&self.is_real)) {
             let text = format!("observation: the policy has no camera `{role}`\nhint: its cameras are {roles:?}");
             return Err(Failure::value(text));
         }
@@ -100,23 +103,23 @@ impl RawObservation {
             let camera = match self.images.remove(role) {
                 None => None,
                 Some(images_BCHW) => {
-                    check_pictures(role, &images_BCHW, num_samples)?;
+                    check_images(role, &images_BCHW, num_samples)?;
                     let is_real_B = self.is_real.remove(role).unwrap_or_else(|| all_true(&[num_samples], &images_BCHW));
                     check_mask(&format!("observation[\"is_real\"][\"{role}\"]"), &is_real_B, &[num_samples])?;
-                    Some(CameraImages { pixels_BCHW: processor.pictures(&images_BCHW), is_real_B })
+                    Some(CameraImages { pixels_BCHW: processor.images(&images_BCHW), is_real_B })
                 }
             };
             cameras.push(camera);
         }
         let Some(device) = cameras.iter().flatten().next().map(|camera| camera.pixels_BCHW.device()) else {
-            let text = format!("observation: it has no picture of any camera\nhint: give one for each of {roles:?}");
+            let text = format!("observation: it has no image of any camera\nhint: give one for each of {roles:?}");
             return Err(Failure::value(text));
         };
         Ok(Observation { cameras, language: processor.language(&self.task, device)?, state_BN: self.state })
     }
 }
 
-/// B instructions. A lone text would be taken for its letters.
+/// B instructions. A single text would be a list of characters.
 pub(crate) fn tasks(task: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     task.extract::<Vec<String>>().map_err(|_| {
         Failure::value(format!(
@@ -127,17 +130,17 @@ pub(crate) fn tasks(task: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     })
 }
 
-fn check_pictures(role: &str, images_BCHW: &Tensor, num_samples: i64) -> Result<(), Failure> {
+fn check_images(role: &str, images_BCHW: &Tensor, num_samples: i64) -> Result<(), Failure> {
     let size = images_BCHW.size();
-    let is_picture = size.len() == 4 && size[1] == 3 && size[2] > 0 && size[3] > 0;
+    let is_image = size.len() == 4 && size[1] == 3 && size[2] > 0 && size[3] > 0;
     let is_number = matches!(images_BCHW.kind(), Kind::Uint8 | Kind::Float | Kind::Half | Kind::BFloat16);
-    if is_picture && is_number && size[0] == num_samples {
+    if is_image && is_number && size[0] == num_samples {
         return Ok(());
     }
     let found = format!("{:?} {size:?}", images_BCHW.kind());
     Err(Failure::value(format!(
-        "camera `{role}`: pictures are {found} where uint8 or float [{num_samples}, 3, height, width] is needed\n\
-         hint: give pictures of time t alone, one for each instruction"
+        "camera `{role}`: images are {found} where uint8 or float [{num_samples}, 3, height, width] is needed\n\
+         hint: give images of time t alone, one for each instruction"
     )))
 }
 
@@ -169,7 +172,7 @@ impl RawTargets {
         })
     }
 
-    /// What the model takes; its own checks see to the sizes.
+    /// The targets of the model, which checks their sizes.
     pub(crate) fn prepare(self, num_samples: i64) -> Result<Targets, Failure> {
         let action = match self.actions {
             None => None,
@@ -206,7 +209,7 @@ fn check_samples(what: &str, target: &Tensor, num_samples: i64) -> Result<(), Fa
     )))
 }
 
-impl RawDraws {
+impl RawNoise {
     /// Reads the dictionaries that `FlowTensors` in `_core.pyi` describes.
     pub(crate) fn read(noise: Option<&Bound<'_, PyAny>>, time: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let read = |what, value: Option<&Bound<'_, PyAny>>| -> PyResult<HashMap<String, Tensor>> {
@@ -219,32 +222,44 @@ impl RawDraws {
         Ok(Self { noise: read("noise", noise)?, time: read("time", time)? })
     }
 
-    /// The draws of a call in `mode`.
+    /// The noise of a call in `mode`, checked against the shapes that `model` needs.
     pub(crate) fn prepare(
         mut self,
-        config: &ModelConfig,
+        model: &VlaModel,
         mode: Mode,
         num_samples: i64,
         device: Device,
-    ) -> Result<GivenDraws, Failure> {
-        let latent = config.latent().map(|latent| vec![num_samples, latent.code_seq_len, latent.code_dim]);
-        let action = match config {
-            ModelConfig::Expert(config) => {
-                Some(vec![num_samples, config.action.chunk_size, config.action.max_action_dim])
-            }
-            ModelConfig::Pooled(_) => None,
-        };
-        let mut draws = GivenDraws { noise: Default::default(), time: Default::default() };
-        for (head, takes_part, shape) in
-            [(HEADS[0], mode.with_latents(), latent), (HEADS[1], mode.with_actions(), action)]
-        {
-            // A head that regresses draws nothing; one that is missing is refused by the model.
-            let (noise, time) = (self.noise.remove(head), self.time.remove(head));
-            let Some(shape) = shape.filter(|_| takes_part) else { continue };
-            draws.noise.push_back(checked("noise", head, noise, &shape, device)?);
-            draws.time.push_back(checked("time", head, time, &shape[..1], device)?);
+    ) -> Result<GivenNoise, Failure> {
+        let mut given = GivenNoise { normal: VecDeque::new(), time: VecDeque::new() };
+        for (kind, shape) in model.noise_shapes(mode, num_samples) {
+            let head = HEADS[usize::from(kind == HeadKind::Action)];
+            given.normal.push_back(checked("noise", head, self.noise.remove(head), &shape, device)?);
+            given.time.push_back(checked("time", head, self.time.remove(head), &shape[..1], device)?);
         }
-        Ok(draws)
+        Ok(given)
+    }
+}
+
+/// The caller's tensors in the order in which the heads ask for them; a missing one comes from torch's generator.
+pub(crate) struct GivenNoise {
+    normal: VecDeque<Option<Tensor>>,
+    time: VecDeque<Option<Tensor>>,
+}
+
+impl FlowNoise for GivenNoise {
+    fn normal(&mut self, shape: &[i64], device: Device) -> Tensor {
+        match self.normal.pop_front().flatten() {
+            // An architecture may ask for slots and dimensions as one flat vector.
+            Some(normal) => normal.reshape(shape),
+            None => TorchNoise.normal(shape, device),
+        }
+    }
+
+    fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor {
+        match self.time.pop_front().flatten() {
+            Some(time_B) => time_B,
+            None => TorchNoise.time(num_samples, flow, device),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! | question | where |
 //! |---|---|
 //! | How do tensors cross the border? | `tensors` |
-//! | What happens to the GIL, to errors and to panics? | `compute`, `failure` |
+//! | How do descriptions cross it? What happens to the GIL, to errors and to panics? | `wall`, `failure` |
 //! | What do the classes offer? | one file each: `policy`, `artifact`, `checkpoint`, `teacher`, `dataset`; `python/hlrp_rs/_core.pyi` |
 //!
 //! Nothing here keeps a tensor that a caller passed in.
@@ -16,24 +16,20 @@ mod artifact;
 mod backbone;
 mod batch;
 mod checkpoint;
-mod compute;
 mod config;
 mod dataset;
-mod description;
-mod draws;
 mod failure;
 mod inputs;
-mod names;
 mod policy;
-mod quiet;
 mod teacher;
 mod tensors;
+mod wall;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    quiet::install();
+    wall::install();
     failure::register(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LIBTORCH_VERSION", hlrp_torch::LIBTORCH_VERSION)?;
@@ -45,6 +41,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<dataset::BatchStream>()?;
     module.add_function(wrap_pyfunction!(backbone::locate_model, module)?)?;
-    module.add_function(wrap_pyfunction!(backbone::backbone_description, module)?)?;
+    module.add_function(wrap_pyfunction!(backbone::backbone_sizes, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::checkpoint_task, module)?)?;
+    module.add_function(wrap_pyfunction!(policy::policy_description, module)?)?;
     module.add_function(wrap_pyfunction!(config::compose_config, module)?)
 }

@@ -1,19 +1,17 @@
 //! The class `Policy`.
 
-use crate::backbone::insert_backbone;
-use crate::compute::compute;
+use crate::backbone;
 use crate::failure::Failure;
-use crate::inputs::{RawDraws, RawObservation, RawTargets, tasks};
-use crate::{description, names, tensors};
+use crate::inputs::{RawNoise, RawObservation, RawTargets, tasks};
+use crate::tensors::{self, PyTensor};
+use crate::wall::{self, compute};
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_nn::{Pass, Store};
-use hlrp_vla::{
-    BACKBONE, FreezeConfig, Mode, ModelConfig, Objective, Processor, ProcessorConfig, SupervisedLoss, VlaLoss,
-    VlaModel, is_named,
-};
+use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, from_version_1};
+use hlrp_vla::{Processor, SupervisedLoss, VlaLoss, VlaModel, is_named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3_tch::PyTensor;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,22 +23,35 @@ use tch::{Device, Tensor};
 /// `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly; those of `castable()` may be
 /// `bfloat16` too. Which parameters get a gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
 ///
-/// A policy from its description.
-///
-/// `model` and `processor` are those of an artifact's `manifest.json`, as mappings or JSON texts; `tokenizer_folder` holds
-/// `tokenizer.json` and `tokenizer_config.json`. States and actions enter and leave normalised: the statistics in `processor` are for the
+/// `model` and `processor` are those of an artifact's `artifact.json` (section `policy`), as mappings or JSON texts; `tokenizer_folder` holds
+/// `tokenizer.json` and `tokenizer_config.json`. States and actions are normalised on both sides: the statistics in `processor` are for the
 /// caller (`normalization`).
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Policy {
     parts: Arc<PolicyParts>,
 }
 
-/// What a policy is, shared by its copies and by computations under way. No tensor is among it.
+/// What a policy is, shared by its copies and by running computations. It holds no tensor.
 struct PolicyParts {
-    model: ModelConfig,
-    processor: Processor,
+    model: ModelSpec,
+    processor: ProcessorSpec,
+    prepare: Processor,
     tokenizer_folder: PathBuf,
-    parameters: Vec<names::Parameter>,
+    parameters: Vec<Parameter>,
+}
+
+/// One parameter.
+struct Parameter {
+    name: String,
+    shape: Vec<i64>,
+    /// Whether some loss depends on it.
+    is_reachable: bool,
+    /// Whether it may also be bfloat16.
+    is_castable: bool,
+    /// Whether the description keeps it as it is.
+    is_frozen: bool,
+    /// The modes in which it takes no part.
+    unused_in: Vec<Mode>,
 }
 
 /// How the losses of a batch are averaged.
@@ -53,34 +64,30 @@ enum Reduction {
 impl Policy {
     pub(crate) fn build(
         py: Python<'_>,
-        model: ModelConfig,
-        processor: &ProcessorConfig,
+        model: ModelSpec,
+        processor: &ProcessorSpec,
         tokenizer_folder: PathBuf,
     ) -> PyResult<Self> {
-        if processor.cameras != model.cameras() || processor.image_size != model.image_size() {
-            let text = format!(
-                "processor: cameras {:?} at {:?} pixels, the model has {:?} at {:?}",
-                processor.cameras,
-                processor.image_size,
-                model.cameras(),
-                model.image_size()
-            );
-            return Err(Failure::value(format!("{text}\nhint: give both the same")).into());
-        }
+        processor.check_resolved().map_err(|problem| Failure::from(problem.inside("processor")))?;
         let parts = compute(py, || {
-            let parameters = names::parameters(&model)?;
             Ok(PolicyParts {
-                processor: Processor::new(processor, &tokenizer_folder)?,
+                parameters: parameters(&model)?,
+                prepare: Processor::new(&model, processor, &tokenizer_folder)?,
+                processor: processor.clone(),
                 model,
                 tokenizer_folder,
-                parameters,
             })
         })?;
         Ok(Self { parts: Arc::new(parts) })
     }
 
-    fn select(&self, matches: impl Fn(&str) -> bool) -> HashSet<String> {
-        self.parts.parameters.iter().map(|parameter| parameter.name.clone()).filter(|name| matches(name)).collect()
+    fn select(&self, matches: impl Fn(&Parameter) -> bool) -> HashSet<String> {
+        self.parts
+            .parameters
+            .iter()
+            .filter(|parameter| matches(parameter))
+            .map(|parameter| parameter.name.clone())
+            .collect()
     }
 
     /// Weights as a dictionary, without gradient.
@@ -103,43 +110,42 @@ impl Policy {
         processor: &Bound<'_, PyAny>,
         tokenizer_folder: PathBuf,
     ) -> PyResult<Self> {
-        let (model, processor) = (description::read("model", model)?, description::read("processor", processor)?);
+        let (model, processor) = (wall::read("model", model)?, wall::read("processor", processor)?);
         Self::build(py, model, &processor, tokenizer_folder)
     }
 
     /// A policy around a SmolVLM in a folder, as transformers saves it.
     ///
-    /// `model` is a description without its key `backbone`, which is read from the folder's `config.json` (`num_text_layers` keeps only the
-    /// first layers; all when `None`). The folder's weights are not touched: `init(backbone=…)` loads them. The tokenizer lies in the same
-    /// folder unless `tokenizer_folder` is given.
+    /// What `model` leaves to its backbone (`backbone.sizes`, ids of special tokens, …) is `None` and read from the folder. The folder's weights
+    /// are not touched: `init(backbone=…)` loads them. The tokenizer is in the same folder unless `tokenizer_folder` is given.
     #[staticmethod]
-    #[pyo3(signature = (backbone, model, processor, *, num_text_layers=None, tokenizer_folder=None))]
+    #[pyo3(signature = (backbone, model, processor, *, tokenizer_folder=None))]
     fn from_backbone(
         py: Python<'_>,
         backbone: PathBuf,
         model: &Bound<'_, PyAny>,
         processor: &Bound<'_, PyAny>,
-        num_text_layers: Option<i64>,
         tokenizer_folder: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let model = insert_backbone(description::value("model", model)?, &backbone, num_text_layers)?;
-        let (model, processor) = (description::typed("model", model)?, description::read("processor", processor)?);
-        Self::build(py, model, &processor, tokenizer_folder.unwrap_or(backbone))
+        let (mut model, processor): (ModelSpec, _) = (wall::read("model", model)?, wall::read("processor", processor)?);
+        let tokenizer_folder = tokenizer_folder.unwrap_or_else(|| backbone.clone());
+        backbone::resolve(&mut model, &backbone, &tokenizer_folder)?;
+        Self::build(py, model, &processor, tokenizer_folder)
     }
 
-    /// The model's description, as in `manifest.json`.
+    /// The model's description, as in `artifact.json`.
     #[getter]
     fn model<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        description::write(py, &self.parts.model)
+        wall::write(py, &self.parts.model)
     }
 
-    /// How inputs are prepared, as in `manifest.json`.
+    /// How inputs are prepared, as in `artifact.json`.
     #[getter]
     fn processor<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        description::write(py, self.parts.processor.config())
+        wall::write(py, &self.parts.processor)
     }
 
-    /// Where the tokenizer lies.
+    /// Folder of the tokenizer.
     #[getter]
     fn tokenizer_folder(&self) -> String {
         self.parts.tokenizer_folder.display().to_string()
@@ -148,10 +154,10 @@ impl Policy {
     /// Camera roles in the model's order.
     #[getter]
     fn cameras(&self) -> Vec<String> {
-        self.parts.model.cameras().to_vec()
+        self.parts.model.cameras.clone()
     }
 
-    /// Height and width in pixels that pictures are brought to.
+    /// Height and width in pixels of prepared images.
     #[getter]
     fn image_size(&self) -> (i64, i64) {
         self.parts.model.image_size().into()
@@ -160,22 +166,20 @@ impl Policy {
     /// Steps T of an action chunk; `None` for a model without action head.
     #[getter]
     fn chunk_size(&self) -> Option<i64> {
-        match &self.parts.model {
-            ModelConfig::Expert(config) => Some(config.action.chunk_size),
-            ModelConfig::Pooled(config) => config.action_dim.map(|_| 1),
-        }
+        let model = &self.parts.model;
+        model.action_dim.map(|_| model.arch.get().chunk_size())
     }
 
-    /// Numbers A of an action; `None` for a model without action head.
+    /// Dimensions A of an action; `None` for a model without action head.
     #[getter]
     fn action_dim(&self) -> Option<i64> {
-        self.parts.model.action_dim()
+        self.parts.model.action_dim
     }
 
-    /// Code slots S and numbers D of a code vector; `None` for a model without latent head.
+    /// Code slots S and dimensions D of a code vector; `None` for a model without latent head.
     #[getter]
     fn latent_shape(&self) -> Option<(i64, i64)> {
-        self.parts.model.latent().map(|latent| (latent.code_seq_len, latent.code_dim))
+        self.parts.model.latent.map(|latent| (latent.code_seq_len, latent.code_dim))
     }
 
     /// Name, shape and whether training can reach it, for every parameter in the model's order.
@@ -183,7 +187,7 @@ impl Policy {
     /// What training can never reach (language-model head, final norm of the text model, its last layers) should have
     /// `requires_grad=False`.
     fn parameter_specs<'py>(&self, py: Python<'py>) -> PyResult<Vec<(String, Bound<'py, PyTuple>, bool)>> {
-        let one = |parameter: &names::Parameter| {
+        let one = |parameter: &Parameter| {
             Ok((parameter.name.clone(), PyTuple::new(py, &parameter.shape)?, parameter.is_reachable))
         };
         self.parts.parameters.iter().map(one).collect()
@@ -192,8 +196,7 @@ impl Policy {
     /// Names of the parameters that may be `bfloat16` instead of `float32` where the caller computes under autocast: the matrices and biases of
     /// backbone and expert, which autocast would cast at every call. Results are the same; such a parameter should not be trained.
     fn castable(&self) -> HashSet<String> {
-        let castable = self.parts.parameters.iter().filter(|parameter| parameter.is_castable);
-        castable.map(|parameter| parameter.name.clone()).collect()
+        self.select(|parameter| parameter.is_castable)
     }
 
     /// Fresh weights on the CPU, `float32` and without gradient, drawn from torch's CPU generator.
@@ -205,12 +208,7 @@ impl Policy {
         let weights = compute(py, move || {
             let model = VlaModel::new(&parts.model, Device::Cpu)?;
             if let Some(folder) = backbone {
-                let (place, config) = match &parts.model {
-                    ModelConfig::Expert(config) => (BACKBONE, &config.backbone),
-                    ModelConfig::Pooled(config) => (hlrp_vla::POOLED_BACKBONE, &config.backbone),
-                };
-                let root = model.store().root();
-                SmolVlmFolder::open(&folder)?.load_into(&root.child(place), config)?;
+                model.load_backbone(&SmolVlmFolder::open(&folder)?)?;
             }
             Ok(model.store().state())
         })?;
@@ -226,32 +224,25 @@ impl Policy {
         checkpoint: PathBuf,
     ) -> PyResult<(Bound<'py, PyDict>, Initialised)> {
         let parts = Arc::clone(&self.parts);
-        let (weights, report) = compute(py, move || match VlaModel::new(&parts.model, Device::Cpu)? {
-            VlaModel::Expert(model) => {
-                let report = model.init_from_lerobot(&checkpoint)?;
-                Ok((model.store().state(), report))
-            }
-            VlaModel::Pooled(_) => Err(Failure::value(
-                "init_from_smolvla: this model has `arch: pooled`, LeRobot's smolvla policy is an expert\n\
-                 hint: describe a model with `arch: expert`",
-            )),
+        let (weights, report) = compute(py, move || {
+            let model = VlaModel::new(&parts.model, Device::Cpu)?;
+            let report = model.init_from_smolvla(&checkpoint)?;
+            Ok((model.store().state(), report))
         })?;
         let hlrp_vla::Initialised { num_loaded, fresh, ignored } = report;
         Ok((Self::weights(py, weights)?, Initialised { num_loaded, fresh, ignored }))
     }
 
-    /// Names of the parameters that `freeze` keeps as they are, those that no loss can reach included.
-    fn frozen(&self, freeze: &Bound<'_, PyAny>) -> PyResult<HashSet<String>> {
-        let freeze: FreezeConfig = description::read("freeze", freeze)?;
-        let patterns = freeze.patterns_of(&self.parts.model);
-        Ok(self.select(|name| is_named(name, &patterns)))
+    /// Names of the parameters that the description keeps as they are (`train_expert_only`, `freeze_vision_encoder`, `train_state_proj`), those
+    /// that no loss can reach included.
+    fn frozen(&self) -> HashSet<String> {
+        self.select(|parameter| parameter.is_frozen)
     }
 
     /// Names of the parameters that take no part in `mode`: heads of the other kind, and what no loss reaches in any mode.
-    fn unused_in(&self, py: Python<'_>, mode: &Bound<'_, PyAny>) -> PyResult<HashSet<String>> {
-        let (mode, parts) = (read_mode(mode)?, Arc::clone(&self.parts));
-        let patterns = compute(py, move || names::unused_in(&parts.model, mode))?;
-        Ok(self.select(|name| is_named(name, &patterns)))
+    fn unused_in(&self, mode: &Bound<'_, PyAny>) -> PyResult<HashSet<String>> {
+        let mode = read_mode(mode)?;
+        Ok(self.select(|parameter| parameter.unused_in.contains(&mode)))
     }
 
     /// Refuses parameters that are not exactly those of this model (names, shapes, number formats).
@@ -264,10 +255,10 @@ impl Policy {
     ///
     /// `loss`: weighted sum of the parts, float32, differentiable; a scalar, or `[B]` with `reduction="none"`.
     /// `latent_loss`, `action_loss`: parts without weight and without gradient, shaped as `loss`; 0 where the mode has no such part.
-    /// `num_latent_samples`, `num_action_samples`: float32 scalars, samples with at least one supervised number.
+    /// `num_latent_samples`, `num_action_samples`: float32 scalars, samples with at least one supervised value.
     ///
-    /// A mean runs over the supervised numbers of the batch (real action dimensions of steps that are no padding, latents of real pairs) and
-    /// is 0 where there are none; per sample it runs over the sample's supervised numbers.
+    /// A mean runs over the supervised values of the batch (real action dimensions of steps that are no padding, latents of real pairs) and
+    /// is 0 where there are none; per sample it runs over the sample's supervised values.
     #[pyo3(signature = (parameters, observation, targets, objective, *, noise=None, time=None, reduction="mean"))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
     fn loss<'py>(
@@ -285,23 +276,23 @@ impl Policy {
             "mean" => Reduction::Mean,
             "none" => Reduction::PerSample,
             other => {
-                let text = format!("reduction: there is no `{other}`\nhint: choose mean or none");
+                let text = format!("reduction: unknown reduction `{other}`\nhint: choose mean or none");
                 return Err(Failure::value(text).into());
             }
         };
-        let objective: Objective = description::read("objective", objective)?;
+        let objective: ObjectiveSpec = wall::read("objective", objective)?;
         let parameters = tensors::named("parameters", parameters)?;
         let (observation, targets) = (RawObservation::read(observation)?, RawTargets::read(targets)?);
-        let draws = RawDraws::read(noise, time)?;
+        let noise = RawNoise::read(noise, time)?;
         let parts = Arc::clone(&self.parts);
         let losses = compute(py, move || {
             let num_samples = observation.task.len() as i64;
             let model = Self::bind(&parts, parameters)?;
-            let observation = observation.prepare(&parts.processor)?;
+            let observation = observation.prepare(&parts.prepare)?;
             let device = observation.language.ids_BL.device();
             let targets = targets.prepare(num_samples)?;
-            let mut draws = draws.prepare(&parts.model, objective.mode, num_samples, device)?;
-            let loss = model.loss(&observation, &targets, &objective, &mut draws, &Pass::plain(true))?;
+            let mut noise = noise.prepare(&model, objective.mode, num_samples, device)?;
+            let loss = model.loss(&observation, &targets, &objective, &mut noise, &Pass::plain(true))?;
             Ok(reduce(&loss, &objective, reduction, num_samples))
         })?;
         tensors::dict(py, losses)
@@ -322,16 +313,16 @@ impl Policy {
         let mode = read_mode(mode)?;
         let parameters = tensors::named("parameters", parameters)?;
         let observation = RawObservation::read(observation)?;
-        let draws = RawDraws::read(noise, None)?;
+        let noise = RawNoise::read(noise, None)?;
         let parts = Arc::clone(&self.parts);
         let prediction = compute(py, move || {
             tch::no_grad(|| {
                 let num_samples = observation.task.len() as i64;
                 let model = Self::bind(&parts, parameters)?;
-                let observation = observation.prepare(&parts.processor)?;
+                let observation = observation.prepare(&parts.prepare)?;
                 let device = observation.language.ids_BL.device();
-                let mut draws = draws.prepare(&parts.model, mode, num_samples, device)?;
-                let prediction = model.sample(&observation, mode, &mut draws, &Pass::plain(false))?;
+                let mut noise = noise.prepare(&model, mode, num_samples, device)?;
+                let prediction = model.sample(&observation, mode, &mut noise, &Pass::plain(false))?;
                 let named = [("actions", prediction.actions_BTA), ("latents", prediction.latents_BSD)];
                 let present = named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?)));
                 Ok(present.map(|(name, tensor)| (name, tensor.to_kind(tch::Kind::Float))).collect::<Vec<_>>())
@@ -343,19 +334,19 @@ impl Policy {
     /// Ids `int64 [B,L]` and mask `bool [B,L]` (true = real token) of instructions, prompt included, on the CPU.
     fn tokenize(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<(PyTensor, PyTensor)> {
         let (task, parts) = (tasks(task)?, Arc::clone(&self.parts));
-        let language = compute(py, move || Ok(parts.processor.language(&task, Device::Cpu)?))?;
+        let language = compute(py, move || Ok(parts.prepare.language(&task, Device::Cpu)?))?;
         Ok((PyTensor(language.ids_BL), PyTensor(language.is_valid_BL)))
     }
 
-    /// Pictures `uint8 [B,3,H,W]`, or float in [0, 1], as the vision tower takes them: `float32 [B,3,h,w]` in [-1, 1].
+    /// Images `uint8 [B,3,H,W]`, or float in [0, 1], for the vision tower: `float32 [B,3,h,w]` in [-1, 1].
     fn prepare_images(&self, py: Python<'_>, images: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let (images, parts) = (tensors::tensor("images", images)?, Arc::clone(&self.parts));
-        compute(py, move || Ok(parts.processor.pictures(&images))).map(PyTensor)
+        compute(py, move || Ok(parts.prepare.images(&images))).map(PyTensor)
     }
 
     /// Scaling of a feature as the artifact states it: `mode`, `dim`, `statistics` (LeRobot's names); `None` if the policy lacks it.
     fn normalization<'py>(&self, py: Python<'py>, feature: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let config = self.parts.processor.config();
+        let config = &self.parts.processor;
         let normalization = match feature {
             "state" => &config.state,
             "action" => &config.action,
@@ -364,7 +355,7 @@ impl Policy {
                 return Err(Failure::value(text).into());
             }
         };
-        normalization.as_ref().map(|normalization| description::write(py, normalization)).transpose()
+        normalization.as_ref().map(|normalization| wall::write(py, normalization)).transpose()
     }
 
     fn __copy__(&self) -> Self {
@@ -376,29 +367,64 @@ impl Policy {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String, String, String))> {
-        let model = description::text(&self.parts.model)?;
-        let processor = description::text(self.parts.processor.config())?;
+        let model = wall::text(&self.parts.model)?;
+        let processor = wall::text(&self.parts.processor)?;
         Ok((py.get_type::<Self>().into_any(), (model, processor, self.tokenizer_folder())))
     }
 
     fn __repr__(&self) -> String {
         let count = self.parts.parameters.iter().map(|parameter| parameter.shape.iter().product::<i64>()).sum::<i64>();
-        let arch = match self.parts.model {
-            ModelConfig::Expert(_) => "expert",
-            ModelConfig::Pooled(_) => "pooled",
-        };
-        format!("Policy(arch={arch}, cameras={:?}, {count} parameters)", self.cameras())
+        format!("Policy(arch={}, cameras={:?}, {count} parameters)", self.parts.model.arch.name(), self.cameras())
     }
+}
+
+/// The parameters of a model, in its order.
+///
+/// # Errors
+/// A description that is not complete.
+fn parameters(spec: &ModelSpec) -> Result<Vec<Parameter>, Failure> {
+    const MODES: [Mode; 3] = [Mode::Latent, Mode::Actions, Mode::Multitask];
+    let model = VlaModel::over(spec, Store::sketch())?;
+    let castable: HashSet<String> = model.store().castable().into_iter().collect();
+    let (frozen, unreachable) = (model.frozen(), model.unreachable());
+    let unused = MODES.map(|mode| (mode, model.unused_in(mode)));
+    let one = |(name, tensor): (String, Tensor)| Parameter {
+        is_reachable: !is_named(&name, &unreachable),
+        is_castable: castable.contains(&name),
+        is_frozen: is_named(&name, &frozen),
+        unused_in: unused.iter().filter(|(_, names)| is_named(&name, names)).map(|(mode, _)| *mode).collect(),
+        shape: tensor.size(),
+        name,
+    };
+    Ok(model.store().parameters().into_iter().map(one).collect())
+}
+
+/// `model` and `processor` of a description of any version, as this version has them.
+#[pyfunction]
+pub(crate) fn policy_description<'py>(
+    py: Python<'py>,
+    model: &Bound<'_, PyAny>,
+    processor: &Bound<'_, PyAny>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let (mut model, mut processor) = (wall::value("model", model)?, wall::value("processor", processor)?);
+    // Version 1 named the architecture where this version has its section.
+    if model.get("arch").is_some_and(Value::is_string) {
+        let objective = json!({ "mode": "actions", "latent_weight": 0.0, "action_weight": 1.0 });
+        let all = json!({ "model": model, "processor": processor, "objective": objective, "teacher": null });
+        let mut all = from_version_1(&all, None).map_err(Failure::value)?;
+        (model, processor) = (all["model"].take(), all["processor"].take());
+    }
+    Ok((wall::write(py, &model)?, wall::write(py, &processor)?))
 }
 
 /// What an initialisation from a LeRobot checkpoint did.
 #[pyclass(frozen, get_all, module = "hlrp_rs")]
 pub(crate) struct Initialised {
-    /// Tensors taken over.
+    /// Tensors that were loaded.
     num_loaded: usize,
     /// Parameters that the checkpoint does not have: they keep fresh values.
     fresh: Vec<String>,
-    /// Tensors of the checkpoint that are no weights of the network.
+    /// Tensors of the checkpoint that are not weights of the network.
     ignored: Vec<String>,
 }
 
@@ -412,7 +438,7 @@ fn read_mode(mode: &Bound<'_, PyAny>) -> PyResult<Mode> {
 /// The losses as Python gets them, the same names in every mode.
 fn reduce(
     loss: &VlaLoss,
-    objective: &Objective,
+    objective: &ObjectiveSpec,
     reduction: Reduction,
     num_samples: i64,
 ) -> Vec<(&'static str, Tensor)> {
@@ -424,7 +450,7 @@ fn reduce(
     let total = match reduction {
         Reduction::Mean => loss.total.shallow_clone(),
         Reduction::PerSample => {
-            let weighted = [(&latent, objective.latent_weight), (&action, objective.action_weight)];
+            let weighted = [(&latent, objective.latent_loss_weight), (&action, objective.action_loss_weight)];
             let terms = weighted.into_iter().filter_map(|(part, weight)| part.as_ref().map(|part| part * weight));
             terms.reduce(|sum, term| sum + term).unwrap_or_else(|| loss.total.expand([num_samples], false))
         }

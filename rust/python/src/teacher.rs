@@ -1,26 +1,27 @@
 //! The class `Teacher`.
 
-use crate::compute::compute;
 use crate::failure::Failure;
-use crate::{description, tensors};
+use crate::tensors::{self, PyTensor};
+use crate::wall::{self, compute};
 use hlrp_laq::{LaqInference, Parts};
-use hlrp_vla::{TeacherIdentity, TeacherWeights};
+use hlrp_schema::policy::TeacherIdentity;
+use hlrp_vla::TeacherInit;
 use pyo3::prelude::*;
-use pyo3_tch::PyTensor;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// A frozen latent action model (stage 1) that labels frame pairs. It keeps its own weights on its device.
 ///
-/// Frames are `uint8 [B,2,3,H,W]` (time t, time t+k), or float of that shape in [0, 1], which are rounded to bytes. Frames of another size are brought to the teacher's as the data loader does it (bilinear, antialiased). Labels are float32 under any
-/// autocast and never carry a gradient.
+/// Frames are `uint8 [B,2,3,H,W]` (time t, time t+k), or float of that shape in [0, 1], which are rounded to bytes. Frames of another
+/// size are resized to the teacher's as the data loader does it (bilinear, antialiased). Labels are float32 under any autocast and have no
+/// gradient.
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Teacher {
     labeller: Arc<Mutex<hlrp_vla::Teacher>>,
     identity: TeacherIdentity,
     path: PathBuf,
-    weights: TeacherWeights,
+    weights: TeacherInit,
     device: Device,
 }
 
@@ -56,10 +57,10 @@ impl Teacher {
     }
 
     /// `sha256` of the weights, `codebook_size` K, `code_seq_len` S, `code_dim` D, `image_size` in pixels, `pair`
-    /// (`{"unit": "frames" | "seconds", "image_deltas": [0, k]}`): the same as `manifest["teacher"]` of an artifact that it taught.
+    /// (`{"unit": "frames" | "seconds", "image_deltas": [0, k]}`): the same as `Artifact.teacher` of a policy that it labelled for.
     #[getter]
     fn identity<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        description::write(py, &self.identity)
+        wall::write(py, &self.identity)
     }
 
     /// Where it computes, such as `cpu` or `cuda:0`.
@@ -77,7 +78,7 @@ impl Teacher {
         self.ask(py, move |teacher| Ok(teacher.codes(&frames_BTCHW)?)).map(PyTensor)
     }
 
-    /// Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook, each number standardised over the K rows.
+    /// Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook, each dimension standardised over the K rows.
     fn vectors(&self, py: Python<'_>, codes: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let codes_BS = tensors::tensor("codes", codes)?;
         let num_slots = self.identity.code_seq_len;
@@ -88,7 +89,7 @@ impl Teacher {
             return Err(Failure::value(format!("{text}\nhint: give what Teacher.codes returned")).into());
         }
         let device = self.device;
-        self.ask(py, move |teacher| Ok(teacher.vectors(&codes_BS.to_device(device)))).map(PyTensor)
+        self.ask(py, move |teacher| Ok(teacher.vectors(&codes_BS.to_device(device))?)).map(PyTensor)
     }
 
     /// `latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
@@ -119,14 +120,14 @@ impl Teacher {
 
     /// Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`, and the later frame that they predict from the earlier one:
     /// `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder,
-    /// which is read from the checkpoint at each call: for pictures, not for training loops.
+    /// which is read from the checkpoint at each call: for images, not for training loops.
     fn reconstruct(&self, py: Python<'_>, frames: &Bound<'_, PyAny>) -> PyResult<(PyTensor, PyTensor)> {
         let (frames_BTCHW, path, device) = (frame_pairs(frames)?, self.path.clone(), self.device);
         let (side, weights) = (self.identity.image_size, self.weights);
         let (codes_BS, pixels_BCHW) = compute(py, move || {
             let model = match weights {
-                TeacherWeights::Trained => LaqInference::load(&path, Parts::All, device)?,
-                TeacherWeights::Random { .. } => {
+                TeacherInit::Trained => LaqInference::load(&path, Parts::All, device)?,
+                TeacherInit::Random { .. } => {
                     return Err(Failure::value(
                         "teacher: random weights reconstruct nothing\nhint: load the teacher with weights=\"trained\"",
                     ));
@@ -139,17 +140,20 @@ impl Teacher {
 
     fn __repr__(&self) -> String {
         let TeacherIdentity { codebook_size, code_seq_len, code_dim, .. } = self.identity;
-        format!("Teacher({:?}, {codebook_size} codes, {code_seq_len} slots of {code_dim} numbers)", self.path.display())
+        format!(
+            "Teacher({:?}, {codebook_size} codes, {code_seq_len} slots of {code_dim} dimensions)",
+            self.path.display()
+        )
     }
 }
 
-fn read_weights(weights: &str, seed: Option<u64>) -> Result<TeacherWeights, Failure> {
+fn read_weights(weights: &str, seed: Option<u64>) -> Result<TeacherInit, Failure> {
     match (weights, seed) {
-        ("trained", _) => Ok(TeacherWeights::Trained),
-        ("random", Some(seed)) => Ok(TeacherWeights::Random { seed }),
+        ("trained", _) => Ok(TeacherInit::Trained),
+        ("random", Some(seed)) => Ok(TeacherInit::Random { seed }),
         ("random", None) => Err(Failure::value("teacher: random weights need a seed\nhint: give seed=0, or any other")),
         (other, _) => {
-            Err(Failure::value(format!("teacher: there are no weights `{other}`\nhint: choose trained or random")))
+            Err(Failure::value(format!("teacher: unknown weights `{other}`\nhint: choose trained or random")))
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
-use pyo3_tch::PyTensor;
+pub(crate) use pyo3_tch::PyTensor;
 use std::collections::HashMap;
 use tch::Tensor;
 

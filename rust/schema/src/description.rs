@@ -2,10 +2,11 @@
 
 use crate::data::DeltaUnit;
 use crate::laq::LaqModelConfig;
-use crate::policy::PolicySpec;
+use crate::migrate::migrate;
+use crate::policy::{PolicySpec, from_version_1};
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt;
 
 /// What was trained, by stage.
@@ -16,9 +17,6 @@ pub enum TaskDescription {
     Laq(LaqDescription),
     /// A policy, resolved.
     Vla(Box<PolicySpec>),
-    /// A policy that is not described by a [`PolicySpec`] yet.
-    #[serde(untagged)]
-    Other(Value),
 }
 
 /// A latent action model and the frame pairs that it was trained on.
@@ -60,19 +58,28 @@ impl TaskDescription {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Laq(_) => Stage::Laq,
-            Self::Vla(_) | Self::Other(_) => Stage::Vla,
+            Self::Vla(_) => Stage::Vla,
         }
     }
 
-    /// Brings the JSON of a description in a checkpoint of an older format version up to date.
-    pub fn migrate(task: &mut Value) {
-        let stage = task["stage"].as_str().and_then(Stage::from_name);
-        if stage == Some(Stage::Laq) {
-            // The tables are about whole trees; a description has the section `model` of one.
-            let mut tree = serde_json::json!({ "model": task["model"].take() });
-            crate::migrate::migrate(Stage::Laq, &mut tree);
+    /// Reads the description that a checkpoint holds. `is_version_1`: it was written by an older program, whose settings (the whole tree of the
+    /// run, migrated) say what it did not describe.
+    ///
+    /// # Errors
+    /// A missing or unknown key, or an invalid value; the text names it.
+    pub fn read(mut task: Value, is_version_1: bool, settings: Option<&Value>) -> Result<Self, String> {
+        if is_version_1 && task["stage"] == "vla" {
+            if let Some(map) = task.as_object_mut() {
+                map.remove("stage");
+            }
+            task = from_version_1(&task, settings.and_then(|settings| settings.get("policy")))?;
+            task["stage"] = "vla".into();
+        } else if is_version_1 {
+            let mut tree = json!({ "model": task["model"] });
+            migrate(Stage::Laq, &mut tree);
             task["model"] = tree["model"].take();
         }
+        serde_json::from_value(task).map_err(|error| error.to_string())
     }
 
     /// Every value that differs in `other`, as `key was a, is b`; empty for equal descriptions.

@@ -4,7 +4,7 @@ use crate::data::DataConfig;
 use crate::rules::{Checked, at_least, fraction, not_negative, require, section};
 use crate::run::{TrainingRun, check_training, stage_config};
 use crate::training::{TrainingConfig, ValidationConfig};
-use hlrp_config::{Check, Problem};
+use hlrp_config::{Check, Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 
 stage_config! {
@@ -37,17 +37,45 @@ pub struct LaqModelConfig {
     pub temporal_depth: i64,
     pub attn_dropout: f64,
     pub ff_dropout: f64,
-    pub quant_dim: i64,
-    pub codebook_size: i64,
-    pub code_seq_len: i64,
-    pub vq_discarding_threshold: f64,
-    pub codebook_replace_schedule: Vec<[u64; 2]>,
-    pub usage_decay: f64,
-    pub collapse_perplexity: f64,
+    pub quantizer: QuantizerConfig,
+    pub decoders: DecodersConfig,
     pub latent_ablation: LatentAblation,
-    pub token_decoder: DecoderConfig,
-    pub pixel_decoder: DecoderConfig,
-    pub aux_decoder: DecoderConfig,
+}
+
+/// How the change between two frames becomes codes: what every quantizer shares, and the section of the one in use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuantizerConfig {
+    /// K.
+    pub codebook_size: i64,
+    /// S, codes per frame pair.
+    pub code_seq_len: i64,
+    /// Width of a code vector.
+    pub code_dim: i64,
+    /// Fraction of the old average per step in the running code frequencies.
+    pub usage_decay: f64,
+    /// Fraction of K below which the running perplexity is reported as a collapse.
+    pub collapse_perplexity: f64,
+    /// Noise substitution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nsvq: Option<NsvqConfig>,
+}
+
+/// The one quantizer that a configuration has.
+#[derive(Debug, Clone, Copy)]
+pub enum QuantizerMethod<'a> {
+    /// Noise substitution.
+    Nsvq(&'a NsvqConfig),
+}
+
+/// Section `model.quantizer.nsvq`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NsvqConfig {
+    /// A code used less often than this fraction of the mean use is rewritten at a refresh.
+    pub discarding_threshold: f64,
+    /// `[interval, until]` in optimizer steps; none = never.
+    pub refresh_schedule: Vec<[u64; 2]>,
 }
 
 /// Whether the decoders see the sample's own codes.
@@ -60,9 +88,20 @@ pub enum LatentAblation {
     PermuteBatch,
 }
 
-/// One decoder of the latent action model.
+/// Section `model.decoders`: every decoder, in use or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct DecodersConfig {
+    /// The later frame's encoder tokens.
+    pub token: TokenDecoderConfig,
+    /// The later frame's pixels.
+    pub pixel: PixelDecoderConfig,
+    /// The later frame's pixels, for images only.
+    pub aux: AuxDecoderConfig,
+}
+
+/// What all decoders share.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DecoderConfig {
     /// Whether it exists.
     pub enabled: bool,
@@ -72,9 +111,53 @@ pub struct DecoderConfig {
     pub loss_weight: f64,
     /// Steps over which the factor rises linearly from 0.
     pub warmup_steps: u64,
+    /// Whether its loss reaches the codes; not a key but a property of the decoder.
+    pub trains_codes: bool,
 }
 
-/// Patches per side that the quantizer supports, each with the numbers of codes that it can produce.
+/// One struct per decoder: the keys of [`DecoderConfig`], which serde cannot flatten into a section that refuses unknown keys, and its own.
+macro_rules! decoder_sections {
+    ($($(#[$doc:meta])* $name:ident, trains_codes: $trains_codes:literal, { $($(#[$key_doc:meta])* $key:ident: $type:ty),* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// Whether it exists.
+            pub enabled: bool,
+            /// Transformer layers.
+            pub depth: i64,
+            /// Factor on its loss.
+            pub loss_weight: f64,
+            /// Steps over which the factor rises linearly from 0.
+            pub warmup_steps: u64,
+            $($(#[$key_doc])* pub $key: $type,)*
+        }
+
+        impl $name {
+            /// The keys that all decoders share.
+            pub fn shared(&self) -> DecoderConfig {
+                DecoderConfig {
+                    enabled: self.enabled,
+                    depth: self.depth,
+                    loss_weight: self.loss_weight,
+                    warmup_steps: self.warmup_steps,
+                    trains_codes: $trains_codes,
+                }
+            }
+        }
+    )*};
+}
+
+decoder_sections! {
+    /// Section `model.decoders.token`.
+    TokenDecoderConfig, trains_codes: true, {}
+    /// Section `model.decoders.pixel`.
+    PixelDecoderConfig, trains_codes: true, {}
+    /// Section `model.decoders.aux`.
+    AuxDecoderConfig, trains_codes: false, {}
+}
+
+/// Patches per side that the grid encoder supports, each with the numbers of code slots that it can produce.
 const CODES_OF_GRID: [(i64, &[i64]); 2] = [(8, &[1, 2, 4]), (16, &[1, 4, 16, 64])];
 
 impl Check for LaqConfig {
@@ -102,50 +185,103 @@ impl Check for LaqModelConfig {
             ("dim_head", self.dim_head),
             ("spatial_depth", self.spatial_depth),
             ("temporal_depth", self.temporal_depth),
-            ("quant_dim", self.quant_dim),
-            ("code_seq_len", self.code_seq_len),
         ];
         counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
-        at_least("codebook_size", self.codebook_size, 2)?;
-        self.check_grid()?;
         fraction("attn_dropout", self.attn_dropout, true)?;
         fraction("ff_dropout", self.ff_dropout, true)?;
-        fraction("vq_discarding_threshold", self.vq_discarding_threshold, false)?;
-        fraction("usage_decay", self.usage_decay, true)?;
-        not_negative("collapse_perplexity", self.collapse_perplexity)?;
-        require(
-            self.codebook_replace_schedule.iter().all(|[interval, _]| *interval > 0),
-            "codebook_replace_schedule",
-            "an interval of 0 steps",
-            "each entry is [interval, until] with an interval of 1 or more; [] = never",
-        )?;
-        section("token_decoder", self.token_decoder.check())?;
-        section("pixel_decoder", self.pixel_decoder.check())?;
-        section("aux_decoder", self.aux_decoder.check())?;
-        require(
-            self.token_decoder.enabled || self.pixel_decoder.enabled,
-            "pixel_decoder.enabled",
-            "no decoder trains the codes",
-            "enable token_decoder or pixel_decoder; aux_decoder sends no gradient to the codes",
-        )
+        section("quantizer", self.quantizer.check())?;
+        self.check_grid()?;
+        section("decoders", self.decoders.check())
     }
 }
 
 impl LaqModelConfig {
     fn check_grid(&self) -> Checked {
-        let (image, patch) = (self.image_size, self.patch_size);
+        let (image, patch, num_slots) = (self.image_size, self.patch_size, self.quantizer.code_seq_len);
         let grid = if image % patch == 0 { image / patch } else { 0 };
-        let Some((_, codes)) = CODES_OF_GRID.into_iter().find(|(known, _)| *known == grid) else {
+        let Some((_, known)) = CODES_OF_GRID.into_iter().find(|(known, _)| *known == grid) else {
             let message = format!("{image} pixels in patches of {patch} are not 8 or 16 patches per side");
             let hint = format!("set it to {} or {}", 8 * patch, 16 * patch);
             return Err(Problem::new("image_size", message, hint));
         };
-        let known: Vec<String> = codes.iter().map(i64::to_string).collect();
+        let names: Vec<String> = known.iter().map(i64::to_string).collect();
         require(
-            codes.contains(&self.code_seq_len),
-            "code_seq_len",
-            format!("{} codes do not fit {grid}x{grid} patches", self.code_seq_len),
-            format!("with this image_size and patch_size use {}", known.join(", ")),
+            known.contains(&num_slots),
+            "quantizer.code_seq_len",
+            format!("{num_slots} codes do not fit {grid}x{grid} patches"),
+            format!("with this image_size and patch_size use {}", names.join(", ")),
+        )
+    }
+}
+
+impl Check for QuantizerConfig {
+    fn check(&self) -> Checked {
+        at_least("codebook_size", self.codebook_size, 2)?;
+        at_least("code_seq_len", self.code_seq_len, 1)?;
+        at_least("code_dim", self.code_dim, 1)?;
+        fraction("usage_decay", self.usage_decay, true)?;
+        not_negative("collapse_perplexity", self.collapse_perplexity)?;
+        match self.method()? {
+            QuantizerMethod::Nsvq(nsvq) => section("nsvq", nsvq.check()),
+        }
+    }
+}
+
+impl QuantizerConfig {
+    /// The quantizer in use.
+    ///
+    /// # Errors
+    /// None has a section, or several have one.
+    pub fn method(&self) -> Result<QuantizerMethod<'_>, Problem> {
+        let known = [("nsvq", self.nsvq.as_ref().map(QuantizerMethod::Nsvq))];
+        let names = known.map(|(name, _)| name).join(", ");
+        let chosen: Vec<_> = known.into_iter().filter_map(|(name, method)| Some((name, method?))).collect();
+        if let [(_, method)] = chosen[..] {
+            return Ok(method);
+        }
+        let message = match chosen.len() {
+            0 => "no quantizer is chosen".to_owned(),
+            _ => format!(
+                "several quantizers are chosen: {}",
+                chosen.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        Err(Problem::of(ProblemKind::Value, message).hint(format!("choose one with model/quantizer=NAME: {names}")))
+    }
+}
+
+impl Check for NsvqConfig {
+    fn check(&self) -> Checked {
+        fraction("discarding_threshold", self.discarding_threshold, false)?;
+        require(
+            self.refresh_schedule.iter().all(|[interval, _]| *interval > 0),
+            "refresh_schedule",
+            "an interval of 0 steps",
+            "each entry is [interval, until] with an interval of 1 or more; [] = never",
+        )
+    }
+}
+
+impl DecodersConfig {
+    /// The shared keys of every decoder, by the name of its section.
+    pub fn all(&self) -> [(&'static str, DecoderConfig); 3] {
+        [("token", self.token.shared()), ("pixel", self.pixel.shared()), ("aux", self.aux.shared())]
+    }
+}
+
+impl Check for DecodersConfig {
+    fn check(&self) -> Checked {
+        let all = self.all();
+        all.iter().try_for_each(|(name, decoder)| section(name, decoder.check()))?;
+        let training: Vec<_> = all.iter().filter(|(_, decoder)| decoder.trains_codes).map(|(name, _)| *name).collect();
+        require(
+            all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes),
+            "pixel.enabled",
+            "no decoder trains the codes",
+            format!(
+                "enable one of model.decoders.{{{}}}; the others send no gradient to the codes",
+                training.join(",")
+            ),
         )
     }
 }

@@ -28,7 +28,10 @@ pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, 
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use device::Device;
 pub use hub::is_hub_name;
-pub use laq::{DecoderConfig, LaqConfig, LaqModelConfig, LatentAblation};
+pub use laq::{
+    AuxDecoderConfig, DecoderConfig, DecodersConfig, LaqConfig, LaqModelConfig, LatentAblation, NsvqConfig,
+    PixelDecoderConfig, QuantizerConfig, QuantizerMethod, TokenDecoderConfig,
+};
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};
 pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
@@ -42,8 +45,4 @@ pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,
 };
-pub use vla::{
-    ActionOptions, BackboneConfig, BackboneSizes, ExpertOptions, FeatureScaling, FlowOptions, FreezeOptions,
-    NormalizationOptions, PromptOptions, StateOptions, TeacherOptions, TeacherWeights, TextSizes, VisionSizes, VlaArch,
-    VlaConfig, VlaMode, VlaModelConfig, VlaValidationConfig,
-};
+pub use vla::{VlaConfig, VlaValidationConfig};

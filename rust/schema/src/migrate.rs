@@ -33,10 +33,92 @@ fn changes(stage: Stage) -> &'static [Change] {
 const ADDED: [(&str, &str); 2] = [("logging.sinks.console", "true"), ("logging.sinks.png", "true")];
 
 /// Stage 1.
-const LAQ: &[Change] = &[];
+const LAQ: &[Change] = &[
+    Change::Moved("model.quant_dim", "model.quantizer.code_dim"),
+    Change::Moved("model.codebook_size", "model.quantizer.codebook_size"),
+    Change::Moved("model.code_seq_len", "model.quantizer.code_seq_len"),
+    Change::Moved("model.usage_decay", "model.quantizer.usage_decay"),
+    Change::Moved("model.collapse_perplexity", "model.quantizer.collapse_perplexity"),
+    Change::Moved("model.vq_discarding_threshold", "model.quantizer.nsvq.discarding_threshold"),
+    Change::Moved("model.codebook_replace_schedule", "model.quantizer.nsvq.refresh_schedule"),
+    Change::Moved("model.token_decoder", "model.decoders.token"),
+    Change::Moved("model.pixel_decoder", "model.decoders.pixel"),
+    Change::Moved("model.aux_decoder", "model.decoders.aux"),
+];
 
 /// Stage 2.
-const VLA: &[Change] = &[];
+const VLA: &[Change] = &[
+    Change::Custom(|tree| {
+        // The first version had every architecture's keys in every tree.
+        if let Some(arch) = remove(tree, "model.arch") {
+            if arch == "pooled" {
+                for key in ["model.expert", "model.state", "model.action.chunk_size", "model.action.max_dim"] {
+                    remove(tree, key);
+                }
+                remove(tree, "model.freeze.state_proj");
+                remove(tree, "model.init_from");
+                insert(tree, "policy.model.arch.pooled", Value::Object(Map::new()));
+            } else {
+                insert(tree, "policy.model.arch.expert.image_special_tokens", Value::Null);
+            }
+        }
+        if let Some(Value::Array(mut sides)) = remove(tree, "model.image_size") {
+            sides.reverse();
+            insert(tree, "policy.model.resize_imgs_with_padding", Value::Array(sides));
+        }
+        if let Some(pads) = remove(tree, "model.prompt.pad_to_max_length") {
+            let choice = if pads == true { "max_length" } else { "longest" };
+            insert(tree, "policy.processor.pad_language_to", choice.into());
+        }
+        if let Some(is_frozen) = remove(tree, "model.freeze.state_proj") {
+            insert(tree, "policy.model.arch.expert.train_state_proj", (is_frozen != true).into());
+        }
+    }),
+    Change::Removed("model.name"),
+    Change::Moved("model.arch", "policy.model.arch"),
+    Change::Moved("model.image_size", "policy.model.resize_imgs_with_padding"),
+    Change::Moved("model.prompt.pad_to_max_length", "policy.processor.pad_language_to"),
+    Change::Moved("model.freeze.state_proj", "policy.model.arch.expert.train_state_proj"),
+    Change::Moved("model.freeze.backbone", "policy.model.backbone.train_expert_only"),
+    Change::Moved("model.freeze.vision_encoder", "policy.model.backbone.freeze_vision_encoder"),
+    Change::Moved("model.mode", "policy.objective.mode"),
+    Change::Moved("model.latent_loss_weight", "policy.objective.latent_loss_weight"),
+    Change::Moved("model.action_loss_weight", "policy.objective.action_loss_weight"),
+    Change::Moved("model.cameras", "policy.model.cameras"),
+    Change::Moved("model.num_empty_cameras", "policy.model.empty_cameras"),
+    Change::Moved("model.frame_size", "policy.processor.frame_size"),
+    Change::Moved("model.backbone.path", "policy.model.backbone.vlm_model_name"),
+    Change::Moved("model.backbone.num_text_layers", "policy.model.backbone.num_vlm_layers"),
+    Change::Moved("model.backbone", "policy.model.backbone"),
+    Change::Moved("model.init_from", "policy.model.arch.expert.smolvla_checkpoint"),
+    Change::Moved("model.tokenizer", "policy.processor.tokenizer"),
+    Change::Moved("model.prompt.max_length", "policy.processor.tokenizer_max_length"),
+    Change::Moved("model.prompt", "policy.processor"),
+    Change::Moved("model.normalization.state", "policy.processor.state.mode"),
+    Change::Moved("model.normalization.action", "policy.processor.action.mode"),
+    Change::Moved("model.expert.num_layers", "policy.model.arch.expert.num_expert_layers"),
+    Change::Moved("model.expert.width_multiplier", "policy.model.arch.expert.expert_width_multiplier"),
+    Change::Moved("model.expert.image_special_tokens", "policy.model.arch.expert.add_image_special_tokens"),
+    Change::Moved("model.expert", "policy.model.arch.expert"),
+    Change::Moved("model.state.max_dim", "policy.model.arch.expert.max_state_dim"),
+    Change::Moved("model.action.chunk_size", "policy.model.arch.expert.chunk_size"),
+    Change::Moved("model.action.max_dim", "policy.model.arch.expert.max_action_dim"),
+    Change::Moved("model.action.dim", "policy.model.action_dim"),
+    Change::Moved("model.flow", "policy.model.flow"),
+    Change::Moved("model.laq", "policy.teacher"),
+    Change::Added("policy.model.latent", "null"),
+    Change::Added("policy.model.backbone.load_vlm_weights", "true"),
+    Change::Added("policy.processor.image_preparation", "pad-resize-bilinear-left-top/1"),
+    Change::Added("policy.processor.padding_side", "right"),
+    Change::Added("policy.processor.truncation_side", "left"),
+    Change::Added("policy.processor.state.dim", "null"),
+    Change::Added("policy.processor.state.statistics", "null"),
+    Change::Added("policy.processor.action.dim", "null"),
+    Change::Added("policy.processor.action.statistics", "null"),
+    Change::Added("policy.teacher.sha256", "null"),
+    Change::Added("policy.teacher.image_size", "null"),
+    Change::Added("policy.teacher.pair", "null"),
+];
 
 /// Stage 3.
 const LEROBOT_TRAIN: &[Change] = &[];

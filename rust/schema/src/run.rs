@@ -7,7 +7,7 @@ use crate::laq::LaqConfig;
 use crate::rules::{Checked, at_least, not_negative, require, section};
 use crate::stage::{Stage, StageConfig};
 use crate::training::{TrainingConfig, ValidationConfig};
-use crate::vla::{BackboneConfig, VlaConfig};
+use crate::vla::VlaConfig;
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Deref, path::PathBuf};
@@ -206,11 +206,6 @@ impl<'a> Deref for RunConfig<'a> {
 pub trait TrainingRun: StageConfig {
     /// The common part.
     fn run(&self) -> RunConfig<'_>;
-
-    /// Where a pretrained backbone comes from, in a stage that has one.
-    fn backbone(&self) -> Option<&BackboneConfig> {
-        None
-    }
 }
 
 impl TrainingRun for LaqConfig {
@@ -232,10 +227,6 @@ impl TrainingRun for VlaConfig {
             training: &self.training,
             validation: self.validation.shared(),
         }
-    }
-
-    fn backbone(&self) -> Option<&BackboneConfig> {
-        Some(&self.model.backbone)
     }
 }
 

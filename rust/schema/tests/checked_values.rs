@@ -33,47 +33,85 @@ fn each_is_refused<T: DeserializeOwned + Check>(good: &[&str], words: &[&str]) {
 
 #[test]
 fn values_of_stage_2_that_cannot_be_meant_are_refused() {
-    let good = ["experiment=vla_tiny", "model.laq.checkpoint=runs/teacher"];
+    let good = ["experiment=vla_tiny", "policy.teacher.checkpoint=runs/teacher"];
     let words = [
-        "model.expert.width_multiplier=0",
-        "model.expert.width_multiplier=0.001",
-        "model.expert.self_attn_every_n_layers=0",
-        "model.expert.num_layers=0",
-        "model.expert.num_layers=3",
-        "model.frame_size=[0,64]",
-        "model.image_size=[64,0]",
-        "model.backbone.num_text_layers=0",
-        "model.backbone.num_text_layers=5",
-        "model.backbone.sizes.vision.hidden_size=0",
-        "model.backbone.sizes.vision.num_attention_heads=0",
-        "model.backbone.sizes.vision.num_attention_heads=5",
-        "model.backbone.sizes.text.num_attention_heads=0",
-        "model.backbone.sizes.text.num_key_value_heads=0",
-        "model.backbone.sizes.text.num_key_value_heads=3",
-        "model.backbone.sizes.text.head_dim=33",
-        "model.backbone.sizes.text.rope_theta=0",
-        "model.backbone.sizes.scale_factor=0",
-        "model.backbone.sizes.image_token_id=352",
-        "model.latent_loss_weight=-1",
-        "model.action_loss_weight=-1",
-        "model.cameras=[]",
-        "model.cameras=[primary,primary]",
-        "model.cameras=['']",
-        "model.num_empty_cameras=1",
-        "model.action.max_dim=0",
-        "model.state.max_dim=0",
-        "model.laq.camera=wrist",
-        "model.laq.code_dim=0",
-        "model.laq.codebook_size=0",
-        "model.laq.code_seq_len=0",
+        "policy.model.arch.expert.expert_width_multiplier=0",
+        "policy.model.arch.expert.expert_width_multiplier=0.001",
+        "policy.model.arch.expert.self_attn_every_n_layers=0",
+        "policy.model.arch.expert.num_expert_layers=0",
+        "policy.model.arch.expert.num_expert_layers=3",
+        "policy.model.arch.expert.chunk_size=0",
+        "policy.model.arch.expert.prefix_length=0",
+        "policy.model.flow.num_steps=0",
+        "policy.model.flow.min_period=0",
+        "policy.model.flow.max_period=0.001",
+        "policy.model.flow.time_beta_alpha=0",
+        "policy.model.resize_imgs_with_padding=[60,64]",
+        "policy.processor.tokenizer_max_length=0",
+        "policy.processor.frame_size=[0,64]",
+        "policy.model.resize_imgs_with_padding=[64,0]",
+        "policy.model.backbone.num_vlm_layers=0",
+        "policy.model.backbone.num_vlm_layers=5",
+        "policy.model.backbone.sizes.vision.hidden_size=0",
+        "policy.model.backbone.sizes.vision.num_attention_heads=0",
+        "policy.model.backbone.sizes.vision.num_attention_heads=5",
+        "policy.model.backbone.sizes.text.num_attention_heads=0",
+        "policy.model.backbone.sizes.text.num_key_value_heads=0",
+        "policy.model.backbone.sizes.text.num_key_value_heads=3",
+        "policy.model.backbone.sizes.text.head_dim=33",
+        "policy.model.backbone.sizes.text.rope_theta=0",
+        "policy.model.backbone.sizes.scale_factor=0",
+        "policy.model.backbone.sizes.image_token_id=352",
+        "policy.objective.latent_loss_weight=-1",
+        "policy.objective.action_loss_weight=-1",
+        "policy.model.cameras=[]",
+        "policy.model.cameras=[primary,primary]",
+        "policy.model.cameras=['']",
+        "policy.model.empty_cameras=1",
+        "policy.model.arch.expert.max_action_dim=0",
+        "policy.model.arch.expert.max_state_dim=0",
+        "policy.teacher.camera=wrist",
+        "policy.teacher.code_dim=0",
+        "policy.teacher.codebook_size=0",
+        "policy.teacher.code_seq_len=0",
         "data.request.image_deltas=[0,1,2]",
         "data.request.image_deltas=[5]",
     ];
     each_is_refused::<VlaConfig>(&good, &words);
     let of_mode = |mode: &'static str| [good.as_slice(), &[mode]].concat();
-    each_is_refused::<VlaConfig>(&of_mode("model.mode=actions"), &["model.action_loss_weight=0"]);
-    each_is_refused::<VlaConfig>(&of_mode("model.mode=latent"), &["model.latent_loss_weight=0"]);
-    each_is_refused::<VlaConfig>(&of_mode("model.latent_loss_weight=0"), &["model.action_loss_weight=0"]);
+    each_is_refused::<VlaConfig>(&of_mode("policy.objective.mode=actions"), &["policy.objective.action_loss_weight=0"]);
+    each_is_refused::<VlaConfig>(&of_mode("policy.objective.mode=latent"), &["policy.objective.latent_loss_weight=0"]);
+    each_is_refused::<VlaConfig>(
+        &of_mode("policy.objective.latent_loss_weight=0"),
+        &["policy.objective.action_loss_weight=0"],
+    );
+}
+
+#[test]
+fn a_description_has_the_section_of_one_architecture() {
+    let good = ["experiment=vla_tiny", "policy.teacher.checkpoint=runs/teacher"];
+    let refused = |word: &str| refusal_of::<VlaConfig>(&[good.as_slice(), &[word]].concat()).1;
+    let text = refused("+policy.model.arch.pooled={}");
+    assert!(text.starts_with("policy.model.arch: ") && text.contains("one architecture"), "{text}");
+    let text = refused("+policy.model.arch.expert.chunk_sizes=3");
+    assert!(text.contains("'policy.model.arch.expert.chunk_sizes'") && text.contains("chunk_size'?"), "{text}");
+    let text = refused("~policy.model.arch.expert.chunk_size");
+    assert!(text.contains("'policy.model.arch.expert.chunk_size'"), "{text}");
+    let text = refused("~policy.model.arch.expert");
+    assert!(text.contains("policy.model.arch"), "{text}");
+}
+
+#[test]
+fn an_old_key_of_stage_2_is_named_as_it_is_now() {
+    let good = ["experiment=vla_tiny", "policy.teacher.checkpoint=runs/teacher"];
+    for (word, key) in [
+        ("+model.laq.checkpoint=runs/teacher", "policy.teacher.checkpoint"),
+        ("+model.expert.num_layers=2", "policy.model.arch.expert.num_expert_layers"),
+        ("+model.mode=latent", "policy.objective.mode"),
+    ] {
+        let (_, text) = refusal_of::<VlaConfig>(&[good.as_slice(), &[word]].concat());
+        assert!(text.contains(&format!("did you mean '{key}'?")), "{word}: {text}");
+    }
 }
 
 #[test]
@@ -126,14 +164,14 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
         "experiment.name=a/b",
         "logging.min_free_gb=-1",
         "model.dim=-8",
-        "model.codebook_size=1",
-        "model.code_seq_len=3",
+        "model.quantizer.codebook_size=1",
+        "model.quantizer.code_seq_len=3",
         "model.image_size=100",
         "model.attn_dropout=1.5",
-        "model.vq_discarding_threshold=2",
-        "model.codebook_replace_schedule=[[0,10]]",
-        "model.pixel_decoder.enabled=false",
-        "model.pixel_decoder.loss_weight=-1",
+        "model.quantizer.nsvq.discarding_threshold=2",
+        "model.quantizer.nsvq.refresh_schedule=[[0,10]]",
+        "model.decoders.pixel.enabled=false",
+        "model.decoders.pixel.loss_weight=-1",
         "training.max_steps=0",
         "training.optimizer.lr=0",
         "training.optimizer.betas=[0.9,1.0]",
@@ -152,7 +190,7 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
         assert_eq!(kind, ProblemKind::Value, "{text}");
         assert!(text.contains(key) && text.contains("hint: "), "{word}: {text}");
         // What two keys make impossible together is laid to one of them, which the word need not have set.
-        let alone = !matches!(key, "model.pixel_decoder.enabled");
+        let alone = !matches!(key, "model.decoders.pixel.enabled");
         assert!(!alone || text.contains(&format!("(command line: {word})")), "{word}: {text}");
     }
 }

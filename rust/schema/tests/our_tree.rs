@@ -17,8 +17,8 @@ fn the_default_experiment_extracts() {
     assert_eq!(config.experiment.name, "laq_tiny");
     assert_eq!(config.model.image_size, 64);
     // laq_tiny sets the pixel decoder's depth alone; its other keys stay those of laq_pixel.
-    assert_eq!(config.model.pixel_decoder.depth, 2);
-    assert!(config.model.pixel_decoder.enabled);
+    assert_eq!(config.model.decoders.pixel.depth, 2);
+    assert!(config.model.decoders.pixel.enabled);
 }
 
 #[test]

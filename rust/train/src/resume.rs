@@ -33,7 +33,7 @@ fn refuse(checkpoint: &Checkpoint, differences: Vec<String>) -> Result<()> {
     Err(Problem::new("training.resume_from_checkpoint", message, hint).into())
 }
 
-/// Keys that change neither what is computed nor in which order; `*` is any one name, and a key stands for all below it.
+/// Keys that change neither what is computed nor in which order; `*` is any one name, and a key includes all keys below it.
 const FREE: &[&str] = &[
     "data.cache",
     "data.loader.max_bad_samples",
@@ -47,12 +47,12 @@ const FREE: &[&str] = &[
     "device",
     "experiment",
     "logging",
-    "model.backbone.hub_cache",
-    "model.backbone.path",
-    "model.init_from",
-    "model.laq.checkpoint",
     "num_threads",
     "paths",
+    "policy.model.arch.*.smolvla_checkpoint",
+    "policy.model.backbone.hub_cache",
+    "policy.model.backbone.vlm_model_name",
+    "policy.teacher.checkpoint",
     "sweep",
     "training.checkpoint.every_n_steps",
     "training.checkpoint.keep_last",

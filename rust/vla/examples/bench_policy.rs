@@ -8,12 +8,10 @@ use anyhow::{Context, Result};
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Store, read_tensors};
 use hlrp_schema::OptimizerConfig;
+use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec};
 use hlrp_torch::{Autocast, AutocastDtype};
 use hlrp_train::{Optimizer, norm_and_clip};
-use hlrp_vla::{
-    ActionTarget, CameraImages, ExpertConfig, ExpertModel, FreezeConfig, Language, Mode, Objective, Observation,
-    Targets, TorchFlowDraws, freeze,
-};
+use hlrp_vla::{ActionTarget, CameraImages, Language, Observation, Targets, TorchNoise, VlaModel, freeze};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -23,9 +21,8 @@ use tch::{Device, Kind, Tensor};
 /// LeRobot's preset for SmolVLA.
 const OPTIMIZER: OptimizerConfig = OptimizerConfig { lr: 1e-4, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 1e-10 };
 const CLIP_NORM: f64 = 10.0;
-const OBJECTIVE: Objective = Objective { mode: Mode::Actions, latent_weight: 0.0, action_weight: 1.0 };
-/// LeRobot's default: only the expert and the projections train.
-const FREEZE: FreezeConfig = FreezeConfig { backbone: true, vision_encoder: true, state_proj: false };
+const OBJECTIVE: ObjectiveSpec =
+    ObjectiveSpec { mode: Mode::Actions, latent_loss_weight: 0.0, action_loss_weight: 1.0 };
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,12 +32,12 @@ fn main() -> Result<()> {
     let (folder, bf16, repeats) = (Path::new(folder), precision == "bf16", repeats.parse::<usize>()?);
     tch::set_num_threads(threads.parse()?);
     let case: Value = serde_json::from_reader(std::fs::File::open(folder.join("case.json"))?)?;
-    let config: ExpertConfig = serde_json::from_value(case["model"].clone())?;
+    let spec: ModelSpec = serde_json::from_value(case["model"].clone())?;
     let inputs = if work == "step" { "batch.safetensors" } else { "observation.safetensors" };
     let inputs: BTreeMap<String, Tensor> = read_tensors(&folder.join(inputs))?.into_iter().collect();
-    let model = ExpertModel::new(&config, Device::Cpu)?;
-    model.init_from_lerobot(&folder.join("weights.safetensors"))?;
-    freeze(model.store(), &FREEZE.patterns(&config))?;
+    let model = VlaModel::new(&spec, Device::Cpu)?;
+    model.init_from_smolvla(&folder.join("weights.safetensors"))?;
+    freeze(model.store(), &model.frozen())?;
     let trained = if work == "step" { model.store().parameters() } else { Vec::new() };
     let model = if bf16 { hold_in_bfloat16(model, &trained)? } else { model };
     let optimizer = Optimizer::new(&trained, &OPTIMIZER)?;
@@ -68,7 +65,7 @@ fn main() -> Result<()> {
 }
 
 /// The same model with what is not trained in bfloat16, as the policy inside LeRobot holds it.
-fn hold_in_bfloat16(model: ExpertModel, trained: &[(String, Tensor)]) -> Result<ExpertModel> {
+fn hold_in_bfloat16(model: VlaModel, trained: &[(String, Tensor)]) -> Result<VlaModel> {
     let trained: HashSet<&str> = trained.iter().map(|(name, _)| name.as_str()).collect();
     let castable: HashSet<String> = model.store().castable().into_iter().collect();
     let hold = |(name, tensor): (String, Tensor)| {
@@ -77,11 +74,11 @@ fn hold_in_bfloat16(model: ExpertModel, trained: &[(String, Tensor)]) -> Result<
         (name, tensor)
     };
     let tensors = model.store().state().into_iter().map(hold).collect();
-    Ok(ExpertModel::over(model.config(), Store::over(tensors))?)
+    Ok(VlaModel::over(model.spec(), Store::over(tensors))?)
 }
 
-fn train(model: &ExpertModel, inputs: &BTreeMap<String, Tensor>, optimizer: &Optimizer, bf16: bool) -> Result<()> {
-    let observation = observation(model.config(), inputs)?;
+fn train(model: &VlaModel, inputs: &BTreeMap<String, Tensor>, optimizer: &Optimizer, bf16: bool) -> Result<()> {
+    let observation = observation(model.spec(), inputs)?;
     let targets = Targets {
         action: Some(ActionTarget {
             chunk_BTA: input(inputs, "actions")?,
@@ -91,7 +88,7 @@ fn train(model: &ExpertModel, inputs: &BTreeMap<String, Tensor>, optimizer: &Opt
     };
     let loss = {
         let _autocast = bf16.then(|| Autocast::enter(Device::Cpu, AutocastDtype::Bf16)).transpose()?;
-        model.loss(&observation, &targets, &OBJECTIVE, &mut TorchFlowDraws, &Pass::plain(true))?
+        model.loss(&observation, &targets, &OBJECTIVE, &mut TorchNoise, &Pass::plain(true))?
     };
     loss.total.backward();
     let _norm = norm_and_clip(&optimizer.gradients(), Some(CLIP_NORM), Device::Cpu)?;
@@ -100,25 +97,25 @@ fn train(model: &ExpertModel, inputs: &BTreeMap<String, Tensor>, optimizer: &Opt
     Ok(())
 }
 
-fn sample(model: &ExpertModel, inputs: &BTreeMap<String, Tensor>, bf16: bool) -> Result<()> {
+fn sample(model: &VlaModel, inputs: &BTreeMap<String, Tensor>, bf16: bool) -> Result<()> {
     let _autocast = bf16.then(|| Autocast::enter(Device::Cpu, AutocastDtype::Bf16)).transpose()?;
-    let observation = observation(model.config(), inputs)?;
-    let prediction = model.sample(&observation, Mode::Actions, &mut TorchFlowDraws, &Pass::plain(false))?;
+    let observation = observation(model.spec(), inputs)?;
+    let prediction = model.sample(&observation, Mode::Actions, &mut TorchNoise, &Pass::plain(false))?;
     let chunk_BTA = prediction.actions_BTA.context("no actions were sampled")?;
     anyhow::ensure!(chunk_BTA.isfinite().all().int64_value(&[]) == 1, "the chunk is not finite");
     Ok(())
 }
 
-/// What the policy sees, pictures prepared from their recorded size.
-fn observation(config: &ExpertConfig, inputs: &BTreeMap<String, Tensor>) -> Result<Observation> {
-    let [height, width] = config.image_size;
+/// What the policy sees, images prepared from their recorded size.
+fn observation(spec: &ModelSpec, inputs: &BTreeMap<String, Tensor>) -> Result<Observation> {
+    let [height, width] = spec.image_size();
     let camera = |role: &String| -> Result<Option<CameraImages>> {
-        let pictures_BCHW = input(inputs, &format!("camera.{role}"))?;
-        let is_real_B = Tensor::ones([pictures_BCHW.size()[0]], (Kind::Bool, Device::Cpu));
-        Ok(Some(CameraImages { pixels_BCHW: pad_resize(&pictures_BCHW, height, width), is_real_B }))
+        let images_BCHW = input(inputs, &format!("camera.{role}"))?;
+        let is_real_B = Tensor::ones([images_BCHW.size()[0]], (Kind::Bool, Device::Cpu));
+        Ok(Some(CameraImages { pixels_BCHW: pad_resize(&images_BCHW, height, width), is_real_B }))
     };
     Ok(Observation {
-        cameras: config.cameras.iter().map(camera).collect::<Result<_>>()?,
+        cameras: spec.cameras.iter().map(camera).collect::<Result<_>>()?,
         language: Language {
             ids_BL: input(inputs, "language.ids")?,
             is_valid_BL: input(inputs, "language.is_valid")?.to_kind(Kind::Bool),

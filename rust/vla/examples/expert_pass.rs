@@ -1,6 +1,6 @@
 //! Runs an expert model on recorded inputs, for comparison with LeRobot's SmolVLA.
 //!
-//! `expert_pass FOLDER` reads `case.json` (sizes, freezing rules and loss weights), `weights.safetensors` and `inputs.safetensors` of a folder
+//! `expert_pass FOLDER` reads `case.json` (description, whether to freeze, and loss weights), `weights.safetensors` and `inputs.safetensors` of a folder
 //! and writes `outputs.safetensors`: per mode the losses and all gradients, every intermediate result of training, of the joint form and of
 //! the sampler, and the samples.
 #![allow(non_snake_case)] // shape suffixes
@@ -8,9 +8,10 @@
 use anyhow::{Context, Result};
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Trace, read_tensors};
+use hlrp_schema::policy::{ArchSpec, FlowSpec, Mode, ModelSpec, ObjectiveSpec};
 use hlrp_vla::{
-    ActionTarget, CameraImages, ExpertConfig, ExpertModel, FlowConfig, FlowDraws, FlowPoint, FreezeConfig, HeadKind,
-    Language, LatentTarget, Mode, Objective, Observation, Targets, freeze,
+    ActionTarget, Architecture, CameraImages, ExpertModel, FlowNoise, FlowPoint, HeadKind, Language, LatentTarget,
+    Observation, Targets, freeze,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,10 +21,10 @@ use tch::{Device, Kind, Tensor, no_grad};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    model: ExpertConfig,
-    freeze: Option<FreezeConfig>,
-    latent_weight: f64,
-    action_weight: f64,
+    model: ModelSpec,
+    freezes: bool,
+    latent_loss_weight: f64,
+    action_loss_weight: f64,
 }
 
 struct Inputs(BTreeMap<String, Tensor>);
@@ -37,12 +38,12 @@ impl Inputs {
         Ok(self.get(name)?.to_kind(Kind::Bool))
     }
 
-    fn observation(&self, config: &ExpertConfig) -> Result<Observation> {
-        let [height, width] = config.image_size;
+    fn observation(&self, config: &ModelSpec) -> Result<Observation> {
+        let [height, width] = config.image_size();
         let camera = |role: &String| -> Result<Option<CameraImages>> {
-            let Some(pictures_BCHW) = self.0.get(&format!("camera.{role}")) else { return Ok(None) };
+            let Some(images_BCHW) = self.0.get(&format!("camera.{role}")) else { return Ok(None) };
             let is_real_B = self.mask(&format!("camera.{role}.is_real"))?;
-            Ok(Some(CameraImages { pixels_BCHW: pad_resize(pictures_BCHW, height, width), is_real_B }))
+            Ok(Some(CameraImages { pixels_BCHW: pad_resize(images_BCHW, height, width), is_real_B }))
         };
         Ok(Observation {
             cameras: config.cameras.iter().map(camera).collect::<Result<_>>()?,
@@ -78,12 +79,12 @@ struct GivenDraws {
     time: VecDeque<Tensor>,
 }
 
-impl FlowDraws for GivenDraws {
-    fn noise(&mut self, _shape: &[i64], _device: Device) -> Tensor {
+impl FlowNoise for GivenDraws {
+    fn normal(&mut self, _shape: &[i64], _device: Device) -> Tensor {
         self.noise.pop_front().expect("noise is drawn once per loss or sample")
     }
 
-    fn time(&mut self, _num_samples: i64, _flow: &FlowConfig, _device: Device) -> Tensor {
+    fn time(&mut self, _num_samples: i64, _flow: &FlowSpec, _device: Device) -> Tensor {
         self.time.pop_front().expect("times are drawn once per loss")
     }
 }
@@ -95,14 +96,18 @@ fn main() -> Result<()> {
     let inputs = Inputs(read_tensors(&folder.join("inputs.safetensors"))?.into_iter().collect());
     let model = ExpertModel::new(&case.model, Device::Cpu)?;
     model.store().load_strict(&read_tensors(&folder.join("weights.safetensors"))?)?;
-    if let Some(rules) = case.freeze {
-        freeze(model.store(), &rules.patterns(&case.model))?;
+    if case.freezes {
+        freeze(model.store(), &model.frozen())?;
     }
 
     let (observation, targets) = (inputs.observation(&case.model)?, inputs.targets()?);
     let mut results = Vec::new();
     for (name, mode) in [("actions", Mode::Actions), ("latent", Mode::Latent), ("multitask", Mode::Multitask)] {
-        let objective = Objective { mode, latent_weight: case.latent_weight, action_weight: case.action_weight };
+        let objective = ObjectiveSpec {
+            mode,
+            latent_loss_weight: case.latent_loss_weight,
+            action_loss_weight: case.action_loss_weight,
+        };
         let draws = &mut inputs.draws(mode, "")?;
         let loss = model.loss(&observation, &targets, &objective, draws, &Pass::plain(true))?;
         loss.total.backward();
@@ -141,12 +146,13 @@ fn main() -> Result<()> {
 }
 
 /// The point of the flow of `name` that its loss looks at.
-fn point(inputs: &Inputs, name: &str, config: &ExpertConfig) -> Result<FlowPoint> {
+fn point(inputs: &Inputs, name: &str, config: &ModelSpec) -> Result<FlowPoint> {
     let target_BSD = match name {
         "latent" => inputs.get("latents")?,
         _ => {
             let chunk_BTA = inputs.get("actions")?;
-            chunk_BTA.constant_pad_nd([0, config.action.max_action_dim - config.action.action_dim])
+            let ArchSpec::Expert(own) = &config.arch else { anyhow::bail!("the case is not an expert") };
+            chunk_BTA.constant_pad_nd([0, own.max_action_dim - config.action_dim.unwrap_or_default()])
         }
     };
     let (noise_BSD, time_B) = (inputs.get(&format!("noise.{name}"))?, inputs.get(&format!("time.{name}"))?);

@@ -1,22 +1,16 @@
 //! What can go wrong in stage 2 besides the engine.
 
+use hlrp_config::{Hint, Problem};
 use std::path::PathBuf;
 
-/// An error of this crate. Its text names the key, tensor or file and what to do.
+/// An error of this crate. Its text names the key, tensor or file.
 #[derive(Debug, thiserror::Error)]
 pub enum VlaError {
-    /// A value of the model's configuration makes no model.
-    #[error("model.{key}: {problem}\nhint: {hint}")]
-    Config {
-        /// Key below `model`.
-        key: &'static str,
-        /// What is wrong with its value.
-        problem: String,
-        /// What to do.
-        hint: String,
-    },
-    /// An observation or target that the model cannot take.
-    #[error("{input}: {problem}\nhint: {hint}")]
+    /// An invalid setting, or an invalid description of a policy.
+    #[error("{0}")]
+    Problem(#[from] Problem),
+    /// An observation or target that does not fit the model.
+    #[error("{input}: {problem}")]
     Input {
         /// Which input.
         input: String,
@@ -26,7 +20,7 @@ pub enum VlaError {
         hint: String,
     },
     /// A loss or prediction that needs a head which the model was built without.
-    #[error("this model has no {head} head\nhint: {hint}")]
+    #[error("this model has no {head} head")]
     NoHead {
         /// `latent` or `action`.
         head: &'static str,
@@ -34,7 +28,7 @@ pub enum VlaError {
         hint: &'static str,
     },
     /// A freezing rule that freezes nothing.
-    #[error("the freezing rule `{pattern}` matches no parameter\nhint: parameters are named like `{example}`")]
+    #[error("the freezing rule `{pattern}` matches no parameter")]
     FreezesNothing {
         /// The rule.
         pattern: String,
@@ -42,7 +36,7 @@ pub enum VlaError {
         example: String,
     },
     /// An artifact or checkpoint that is not what it should be.
-    #[error("{path}: {problem}\nhint: {hint}", path = path.display())]
+    #[error("{path}: {problem}", path = path.display())]
     File {
         /// The folder or file.
         path: PathBuf,
@@ -54,22 +48,33 @@ pub enum VlaError {
     /// Weights, a backbone or a tokenizer that cannot be read or do not fit.
     #[error("{0}")]
     Nn(#[from] hlrp_nn::NnError),
-    /// A folder that cannot be published.
+    /// A file or folder that cannot be written.
     #[error("{0}")]
-    Publish(#[from] hlrp_track::TrackError),
+    Track(#[from] hlrp_track::TrackError),
     /// A stage 1 model that cannot be built or read.
-    #[error(transparent)]
+    #[error("{0}")]
     Laq(#[from] hlrp_laq::LaqError),
     /// An operation that libtorch refuses.
-    #[error(transparent)]
+    #[error("{0}")]
     Torch(#[from] hlrp_torch::TorchError),
 }
 
-impl VlaError {
-    pub(crate) fn config(key: &'static str, problem: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Config { key, problem: problem.into(), hint: hint.into() }
+impl Hint for VlaError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Problem(problem) => problem.hint(),
+            Self::Input { hint, .. } | Self::File { hint, .. } => Some(hint.clone()),
+            Self::NoHead { hint, .. } => Some((*hint).to_owned()),
+            Self::FreezesNothing { example, .. } => Some(format!("parameters are named like `{example}`")),
+            Self::Nn(error) => error.hint(),
+            Self::Track(error) => error.hint(),
+            Self::Laq(error) => error.hint(),
+            Self::Torch(error) => error.hint(),
+        }
     }
+}
 
+impl VlaError {
     pub(crate) fn input(input: impl Into<String>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Input { input: input.into(), problem: problem.into(), hint: hint.into() }
     }

@@ -6,8 +6,8 @@
 //!
 //! Shape suffixes: B samples, S steps of the flow variable, D its width.
 
-use crate::VlaError;
-use serde::{Deserialize, Serialize};
+use hlrp_nn::Pass;
+use hlrp_schema::policy::FlowSpec;
 use std::f64::consts::TAU;
 use tch::{Device, Kind, Tensor};
 
@@ -15,75 +15,57 @@ use tch::{Device, Kind, Tensor};
 const TIME_SPAN: f64 = 0.999;
 const TIME_OFFSET: f64 = 0.001;
 
-/// Constants of the flow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FlowConfig {
-    /// Euler steps of a sample.
-    pub num_steps: i64,
-    /// Shortest period of the time embedding.
-    pub min_period: f64,
-    /// Longest period of the time embedding.
-    pub max_period: f64,
-    /// First parameter of the Beta distribution of training times.
-    pub time_beta_alpha: f64,
-    /// Second parameter.
-    pub time_beta_beta: f64,
+/// Sine and cosine features `[B,dim]` float32 of times `[B]`, periods from `min_period` to `max_period` on a logarithmic scale.
+///
+/// `dim` is even.
+pub fn embed_time(flow: &FlowSpec, time_B: &Tensor, dim: i64) -> Tensor {
+    debug_assert!(dim % 2 == 0, "a time embedding has as many sines as cosines");
+    let fraction = Tensor::linspace(0.0, 1.0, dim / 2, (Kind::Double, time_B.device()));
+    let period = ((flow.max_period / flow.min_period).ln() * fraction).exp() * flow.min_period;
+    let angle_BD = time_B.to_kind(Kind::Double).unsqueeze(1) * (period.reciprocal() * TAU).unsqueeze(0);
+    Tensor::cat(&[angle_BD.sin(), angle_BD.cos()], 1).to_kind(Kind::Float)
 }
 
-impl FlowConfig {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// No step, periods out of order, or a Beta distribution that does not exist.
-    pub fn check(&self) -> Result<(), VlaError> {
-        let hint = "take 10 steps, periods 0.004 and 4.0, and Beta(1.5, 1.0) unless you know better";
-        if self.num_steps < 1 {
-            return Err(VlaError::config(
-                "flow.num_steps",
-                format!("{} is not a number of steps", self.num_steps),
-                hint,
-            ));
-        }
-        if !(self.min_period > 0.0 && self.min_period < self.max_period && self.max_period.is_finite()) {
-            let problem = format!("0 < {} < {} does not hold", self.min_period, self.max_period);
-            return Err(VlaError::config("flow.min_period", problem, hint));
-        }
-        if !(self.time_beta_alpha > 0.0 && self.time_beta_beta > 0.0) {
-            let problem = format!("Beta({}, {}) does not exist", self.time_beta_alpha, self.time_beta_beta);
-            return Err(VlaError::config("flow.time_beta_alpha", problem, hint));
-        }
-        Ok(())
-    }
+/// Walks from noise at time 1 to a sample at time 0; `velocity(x, time_B, pass)` is the model. Each step is recorded, what the model records
+/// in it is not.
+///
+/// # Errors
+/// Whatever `velocity` returns.
+pub fn integrate<E>(
+    flow: &FlowSpec,
+    noise: &Tensor,
+    pass: &Pass<'_>,
+    mut velocity: impl FnMut(&Tensor, &Tensor, &Pass<'_>) -> Result<Tensor, E>,
+) -> Result<Tensor, E> {
+    let num_samples = noise.size()[0];
+    let step = -1.0 / flow.num_steps as f64;
+    let sample = (0..flow.num_steps).try_fold(noise.shallow_clone(), |x, index| {
+        let time_B = Tensor::full([num_samples], 1.0 + index as f64 * step, (Kind::Float, noise.device()));
+        let velocity = velocity(&x, &time_B, &Pass { trace: None, ..*pass })?;
+        pass.record(|| "step.time".into(), &time_B);
+        pass.record(|| "step.x".into(), &x);
+        pass.record(|| "step.velocity".into(), &velocity);
+        Ok(x + velocity * step)
+    })?;
+    pass.record(|| "sample".into(), &sample);
+    Ok(sample)
+}
 
-    /// Sine and cosine features `[B,dim]` float32 of times `[B]`, periods from `min_period` to `max_period` on a logarithmic scale.
-    ///
-    /// `dim` is even.
-    pub fn embed_time(&self, time_B: &Tensor, dim: i64) -> Tensor {
-        assert!(dim % 2 == 0, "a time embedding has as many sines as cosines");
-        let fraction = Tensor::linspace(0.0, 1.0, dim / 2, (Kind::Double, time_B.device()));
-        let period = ((self.max_period / self.min_period).ln() * fraction).exp() * self.min_period;
-        let angle_BD = time_B.to_kind(Kind::Double).unsqueeze(1) * (period.reciprocal() * TAU).unsqueeze(0);
-        Tensor::cat(&[angle_BD.sin(), angle_BD.cos()], 1).to_kind(Kind::Float)
-    }
-
-    /// Walks from noise at time 1 to a sample at time 0; `velocity(x, time_B)` is the model.
-    ///
-    /// # Errors
-    /// Whatever `velocity` returns.
-    pub fn integrate<E>(
-        &self,
-        noise: &Tensor,
-        mut velocity: impl FnMut(&Tensor, &Tensor) -> Result<Tensor, E>,
-    ) -> Result<Tensor, E> {
-        let num_samples = noise.size()[0];
-        let step = -1.0 / self.num_steps as f64;
-        (0..self.num_steps).try_fold(noise.shallow_clone(), |x, index| {
-            let time_B = Tensor::full([num_samples], 1.0 + index as f64 * step, (Kind::Float, noise.device()));
-            let velocity = velocity(&x, &time_B)?;
-            Ok(x + velocity * step)
-        })
-    }
+/// Squared error, shaped as `target`, of the velocity that the model predicts at a random point between noise and `target`.
+///
+/// # Errors
+/// Whatever `velocity` returns.
+pub(crate) fn squared_error<E>(
+    flow: &FlowSpec,
+    target: &Tensor,
+    noise: &mut dyn FlowNoise,
+    velocity: impl FnOnce(&FlowPoint) -> Result<Tensor, E>,
+) -> Result<Tensor, E> {
+    let device = target.device();
+    let normal = noise.normal(&target.size(), device);
+    let time_B = noise.time(target.size()[0], flow, device);
+    let point = FlowPoint::new(&target.to_kind(Kind::Float), &normal, &time_B);
+    Ok((velocity(&point)? - &point.velocity).square())
 }
 
 /// A point on the way from noise to target, and where it is heading.
@@ -107,23 +89,23 @@ impl FlowPoint {
     }
 }
 
-/// Where noise and times come from. Training and sampling use [`TorchFlowDraws`]; a test injects what it wants to see.
-pub trait FlowDraws {
-    /// Standard normal numbers, float32 of `shape`.
-    fn noise(&mut self, shape: &[i64], device: Device) -> Tensor;
+/// Where noise and times come from. Training and sampling use [`TorchNoise`]; a test injects what it wants to see.
+pub trait FlowNoise {
+    /// Standard normal values, float32 of `shape`.
+    fn normal(&mut self, shape: &[i64], device: Device) -> Tensor;
     /// Training times `[B]` float32 in (0, 1].
-    fn time(&mut self, num_samples: i64, flow: &FlowConfig, device: Device) -> Tensor;
+    fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor;
 }
 
-/// Draws from the device's torch generator, whose state is part of every checkpoint.
-pub struct TorchFlowDraws;
+/// Noise and times from the device's torch generator, whose state is part of every checkpoint.
+pub struct TorchNoise;
 
-impl FlowDraws for TorchFlowDraws {
-    fn noise(&mut self, shape: &[i64], device: Device) -> Tensor {
+impl FlowNoise for TorchNoise {
+    fn normal(&mut self, shape: &[i64], device: Device) -> Tensor {
         Tensor::randn(shape, (Kind::Float, device))
     }
 
-    fn time(&mut self, num_samples: i64, flow: &FlowConfig, device: Device) -> Tensor {
+    fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor {
         // A Beta variable is the first component of a Dirichlet variable of two.
         let concentration = Tensor::from_slice(&[flow.time_beta_alpha, flow.time_beta_beta]).to_kind(Kind::Float);
         let concentration_B2 =

@@ -1,40 +1,52 @@
 //! Stage 2: policies that see an image and an instruction and predict latent actions, real actions, or both.
 //!
-//! [`VlaModel`] is the network in either architecture, [`Processor`] prepares batches for it, [`Artifact`] is what a training leaves behind.
+//! | question | where |
+//! |---|---|
+//! | What is a policy? | `hlrp_schema::policy::PolicySpec` |
+//! | What does its network compute? | [`archs`]: a trait, one architecture per module |
+//! | How are its inputs prepared? | [`Processor`] |
+//! | Who labels its latent actions? | [`Teacher`] |
+//! | What does a training leave? | [`Artifact`] |
 #![allow(non_snake_case)] // shape suffixes
 
+use hlrp_config::{HintOf, hint_of};
+use std::error::Error;
+
+pub mod archs;
 mod artifact;
+mod backbone;
 mod error;
-mod expert;
-mod flow;
+pub mod flow;
 mod freeze;
 mod loss;
 mod masks;
-mod model;
 mod normalize;
 mod observation;
-mod pooled;
+mod policy;
 mod processor;
 mod setup;
 mod task;
 mod teacher;
 mod validation;
 
-pub use artifact::{Artifact, Description, Manifest, PairSpacing, Provenance, TeacherIdentity};
+pub use archs::{Architecture, BACKBONE, ExpertModel, HeadKind, Initialised, PooledModel, PrefixMemory, VlaModel};
+pub use artifact::{Artifact, ArtifactRecord, Provenance};
+pub use backbone::{facts as backbone_facts, sizes as backbone_sizes};
 pub use error::VlaError;
-pub use expert::{
-    ActionConfig, BACKBONE, ExpertConfig, ExpertModel, HeadKind, ImageSpecialTokens, Initialised, LatentConfig,
-    PrefixMemory,
-};
-pub use flow::{FlowConfig, FlowDraws, FlowPoint, TorchFlowDraws};
-pub use freeze::{FreezeConfig, freeze, is_named};
-pub use loss::{Mode, Objective, SupervisedLoss, VlaLoss};
+pub use flow::{FlowNoise, FlowPoint, TorchNoise};
+pub use freeze::{freeze, is_named};
+pub use loss::{SupervisedLoss, VlaLoss};
 pub use masks::{block_mask, positions};
-pub use model::{ModelConfig, VlaModel};
-pub use normalize::{Normalization, NormalizationMode};
+pub use normalize::{normalize, unnormalize};
 pub use observation::{ActionTarget, CameraImages, Language, LatentTarget, Observation, Prediction, Targets};
-pub use pooled::{BACKBONE as POOLED_BACKBONE, PooledConfig, PooledModel};
-pub use processor::{Present, Processor, ProcessorConfig, PromptConfig};
+pub use processor::{Processor, TimeIndices};
 pub use setup::{preflight, prepare};
 pub use task::VlaTask;
-pub use teacher::{Teacher, TeacherWeights, resize_frames};
+pub use teacher::{Teacher, TeacherInit, resize_frames};
+
+/// The error types of this crate and below whose hints a program prints.
+pub const HINTS: &[HintOf] = &[hint_of::<VlaError>, below];
+
+fn below(error: &(dyn Error + 'static)) -> Option<String> {
+    hlrp_laq::HINTS.iter().find_map(|hint| hint(error))
+}

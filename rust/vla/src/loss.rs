@@ -1,54 +1,20 @@
 //! Losses and how they add up.
 //!
-//! Shape suffixes: B samples, T steps, D numbers per step.
+//! Shape suffixes: B samples, T steps, D dimensions per step.
 
-use crate::{ActionTarget, LatentTarget, Targets, VlaError};
-use serde::{Deserialize, Serialize};
+use crate::VlaError;
+use crate::flow::FlowNoise;
+use crate::observation::{ActionTarget, LatentTarget, Targets};
+use hlrp_schema::policy::ObjectiveSpec;
 use tch::{Kind, Tensor};
-
-/// What a policy learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// The teacher's latent actions.
-    Latent,
-    /// Real actions.
-    Actions,
-    /// Both, from one look at the observation.
-    Multitask,
-}
-
-impl Mode {
-    /// Whether latent actions are learned.
-    pub fn with_latents(self) -> bool {
-        self != Self::Actions
-    }
-
-    /// Whether real actions are learned.
-    pub fn with_actions(self) -> bool {
-        self != Self::Latent
-    }
-}
-
-/// What is learned and with which weights.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Objective {
-    /// Which losses there are.
-    pub mode: Mode,
-    /// Factor on the latent loss.
-    pub latent_weight: f64,
-    /// Factor on the action loss.
-    pub action_weight: f64,
-}
 
 /// A mean squared error over what is supervised.
 pub struct SupervisedLoss {
-    /// Mean over every supervised number of the batch; 0 where nothing is supervised.
+    /// Mean over every supervised value of the batch; 0 where nothing is supervised.
     pub mean: Tensor,
-    /// `[B]` mean over the supervised numbers of each sample.
+    /// `[B]` mean over the supervised values of each sample.
     pub per_sample_B: Tensor,
-    /// Samples with at least one supervised number.
+    /// Samples with at least one supervised value.
     pub num_supervised: Tensor,
 }
 
@@ -78,13 +44,23 @@ pub struct VlaLoss {
 }
 
 impl VlaLoss {
-    /// Adds the losses up with the weights of `objective`.
-    pub(crate) fn new(latent: Option<SupervisedLoss>, action: Option<SupervisedLoss>, objective: &Objective) -> Self {
-        let weighted = [(&latent, objective.latent_weight), (&action, objective.action_weight)]
+    /// The losses of the objective's mode, the latent one first (both take noise), and their weighted sum.
+    ///
+    /// # Errors
+    /// Whatever one of the losses returns.
+    pub(crate) fn of(
+        objective: &ObjectiveSpec,
+        noise: &mut dyn FlowNoise,
+        latent: impl FnOnce(&mut dyn FlowNoise) -> Result<SupervisedLoss, VlaError>,
+        action: impl FnOnce(&mut dyn FlowNoise) -> Result<SupervisedLoss, VlaError>,
+    ) -> Result<Self, VlaError> {
+        let latent = objective.mode.with_latents().then(|| latent(noise)).transpose()?;
+        let action = objective.mode.with_actions().then(|| action(noise)).transpose()?;
+        let weighted = [(&latent, objective.latent_loss_weight), (&action, objective.action_loss_weight)]
             .into_iter()
             .filter_map(|(loss, weight)| loss.as_ref().map(|loss| &loss.mean * weight));
         let total = weighted.reduce(|sum, term| sum + term).unwrap_or_else(|| Tensor::from(0.0_f32));
-        Self { total, latent, action }
+        Ok(Self { total, latent, action })
     }
 
     /// Scalars by name, left on the device. The names are the same in every mode; an absent loss is 0 over 0 samples.
@@ -111,7 +87,7 @@ impl Targets {
             VlaError::input(
                 "latent actions",
                 "the batch has none",
-                "bind a teacher, or train with model.mode = actions",
+                "give a teacher, or train with policy.objective.mode = actions",
             )
         })?;
         let size = target.codes_BSD.size();
@@ -128,7 +104,7 @@ impl Targets {
             VlaError::input(
                 "actions",
                 "the batch has none",
-                "give every source an action key, or train with model.mode = latent",
+                "give every source an action key, or train with policy.objective.mode = latent",
             )
         })?;
         let size = target.chunk_BTA.size();
@@ -137,7 +113,7 @@ impl Targets {
             return Err(VlaError::input(
                 "actions",
                 problem,
-                "set the data request's action chunk and model.action to the same sizes",
+                "set the data request's action chunk and policy.model to the same sizes",
             ));
         }
         Ok(target)

@@ -1,18 +1,27 @@
-//! What a policy sees and what it is taught.
+//! What a policy sees and what it learns from.
 //!
-//! An observation holds one moment, frame t: no later frame can reach the model through it.
+//! An observation is of one time, frame t: no later frame can reach the model through it.
 //!
-//! Shape suffixes: B samples, C colours, H×W pixels, L language tokens, N numbers of a state, T steps of a chunk, A numbers of an action,
-//! S code slots, D numbers of a code vector.
+//! Shape suffixes: B samples, C channels, H×W pixels, L language tokens, N dimensions of a state, T steps of a chunk, A dimensions of an action,
+//! S code slots, D dimensions of a code vector.
 
+use crate::VlaError;
+use crate::flow::FlowNoise;
+use hlrp_schema::policy::Mode;
 use tch::Tensor;
 
-/// Pictures of one camera at time t.
+/// Images of one camera at time t.
 pub struct CameraImages {
     /// `[B,3,H,W]` float32 in [−1, 1], at the model's image size.
     pub pixels_BCHW: Tensor,
     /// `bool [B]`: false where the sample lacks this camera.
     pub is_real_B: Tensor,
+}
+
+impl CameraImages {
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Self { pixels_BCHW: self.pixels_BCHW.shallow_clone(), is_real_B: self.is_real_B.shallow_clone() }
+    }
 }
 
 /// Instructions as tokens.
@@ -37,7 +46,7 @@ pub struct Observation {
 pub struct ActionTarget {
     /// `[B,T,A]` float32.
     pub chunk_BTA: Tensor,
-    /// `bool [B,T]`: true where the step lies outside the episode or carries no label.
+    /// `bool [B,T]`: true where the step is outside the episode or has no label.
     pub is_pad_BT: Tensor,
 }
 
@@ -49,7 +58,7 @@ pub struct LatentTarget {
     pub is_valid_B: Tensor,
 }
 
-/// What a batch teaches; a loss that lacks its target is an error.
+/// The targets of a batch; a loss that lacks its target is an error.
 #[derive(Default)]
 pub struct Targets {
     /// For modes with actions.
@@ -65,4 +74,21 @@ pub struct Prediction {
     pub actions_BTA: Option<Tensor>,
     /// `[B,S,D]` latent actions.
     pub latents_BSD: Option<Tensor>,
+}
+
+impl Prediction {
+    /// What `mode` predicts, latent actions first: both take noise.
+    ///
+    /// # Errors
+    /// Whatever one of the predictions returns.
+    pub(crate) fn of(
+        mode: Mode,
+        noise: &mut dyn FlowNoise,
+        latents: impl FnOnce(&mut dyn FlowNoise) -> Result<Tensor, VlaError>,
+        actions: impl FnOnce(&mut dyn FlowNoise) -> Result<Tensor, VlaError>,
+    ) -> Result<Self, VlaError> {
+        let latents_BSD = mode.with_latents().then(|| latents(noise)).transpose()?;
+        let actions_BTA = mode.with_actions().then(|| actions(noise)).transpose()?;
+        Ok(Self { actions_BTA, latents_BSD })
+    }
 }

@@ -1,32 +1,28 @@
 //! A frozen latent action model that labels frame pairs while a policy trains.
 //!
-//! Its sizes and its pair spacing come from its checkpoint; a policy or a data request that contradicts them is refused.
+//! Its sizes and its pair spacing come from its checkpoint; a description of a policy or a data request that contradicts them is an error.
 //!
-//! What a policy learns are code vectors *standardised over the codebook*: each number minus its mean over all codes, divided by its
-//! deviation. The rows of a trained codebook lie close to each other beside a common mean far larger than their differences, so that a flow
-//! that starts at unit noise could not tell them apart. The scaling follows from the teacher's weights alone.
+//! What a policy learns are its standardised vectors: [`LaqInference::targets`].
 //!
-//! Shape suffixes: B samples, T = 2 frames, C colours, H×W pixels, S code slots, D numbers of a code vector.
+//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels, S code slots, D dimensions of a code vector.
 
-use crate::artifact::TeacherIdentity;
-use crate::{LatentConfig, LatentTarget, VlaError};
-use hlrp_laq::{LaqInference, Parts};
+use crate::observation::LatentTarget;
+use crate::{HINTS, VlaError};
+use hlrp_laq::{LaqInference, Latent, Parts};
+use hlrp_schema::policy::TeacherIdentity;
 use hlrp_torch::Autocast;
-use hlrp_track::console::error_text;
+use hlrp_track::console::message_and_hints;
+use hlrp_track::fs::sha256_of;
 use hlrp_train::TrainError;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Weight files of a checkpoint; the first that it has is the one in use.
-const WEIGHTS: [&str; 2] = ["ema.safetensors", "model.safetensors"];
-
-/// Keeps a number finite that all codes share.
-const MIN_DEVIATION: f64 = 1e-6;
+const WEIGHT_FILES: [&str; 2] = ["ema.safetensors", "model.safetensors"];
 
 /// Which weights a teacher has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TeacherWeights {
+pub enum TeacherInit {
     /// Those of its checkpoint.
     Trained,
     /// Fresh ones of the same architecture, drawn from `seed`: a control, whose codes nothing was learned for.
@@ -40,8 +36,6 @@ pub enum TeacherWeights {
 pub struct Teacher {
     model: LaqInference,
     identity: TeacherIdentity,
-    /// `float32 [K,D]` standardised code vectors.
-    codebook_KD: Tensor,
     device: Device,
 }
 
@@ -49,24 +43,24 @@ impl Teacher {
     /// Loads a checkpoint folder or run directory of stage 1, or draws random weights for it.
     ///
     /// # Errors
-    /// A folder that is no whole checkpoint of stage 1.
-    pub fn load(path: &Path, weights: TeacherWeights, device: Device) -> Result<Self, VlaError> {
+    /// A folder that is not a whole checkpoint of stage 1.
+    pub fn load(path: &Path, weights: TeacherInit, device: Device) -> Result<Self, VlaError> {
         let refuse = |problem: String| VlaError::file(path, problem, HINT);
         let model = match weights {
-            TeacherWeights::Trained => LaqInference::load(path, Parts::Encoder, device),
-            TeacherWeights::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
+            TeacherInit::Trained => LaqInference::load(path, Parts::Encoder, device),
+            TeacherInit::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
         };
         let model = model.map_err(|error| unreadable(path, &error))?;
         let manifest = model.manifest();
         let sha256 = match weights {
-            TeacherWeights::Trained => {
-                WEIGHTS.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone())
+            TeacherInit::Trained => {
+                WEIGHT_FILES.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone())
             }
-            TeacherWeights::Random { seed } => {
+            TeacherInit::Random { seed } => {
                 let architecture = serde_json::to_string(&model.description().model);
                 let architecture = architecture.map_err(|error| refuse(error.to_string()))?;
                 let origin = format!("random weights from seed {seed} of {architecture}");
-                Some(hex::encode(Sha256::digest(origin)))
+                Some(sha256_of(origin))
             }
         };
         let dims = model.dims();
@@ -74,54 +68,62 @@ impl Teacher {
             sha256: sha256.ok_or_else(|| refuse("its manifest lists no weights".to_owned()))?,
             codebook_size: dims.codebook_size,
             code_seq_len: dims.code_seq_len,
-            code_dim: dims.quant_dim,
+            code_dim: dims.code_dim,
             image_size: dims.image_size,
             pair: model.description().pair.clone(),
         };
-        let codes_K1 = Tensor::arange(identity.codebook_size, (Kind::Int64, device)).unsqueeze(1);
-        let codebook_KD = standardised(&model.code_vectors(&codes_K1).squeeze_dim(1));
-        Ok(Self { model, identity, codebook_KD, device })
+        Ok(Self { model, identity, device })
     }
 
-    /// Who labels.
+    /// Which latent action model labels.
     pub fn identity(&self) -> &TeacherIdentity {
         &self.identity
     }
 
-    /// Sizes that a policy's latent head must have.
-    pub fn latent(&self) -> LatentConfig {
-        LatentConfig { code_seq_len: self.identity.code_seq_len, code_dim: self.identity.code_dim }
-    }
-
-    /// Standardised code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair counts when both of its frames are real (`bool [B,2]`).
+    /// Standardised code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair is valid when both of its frames are real (`bool [B,2]`).
     ///
-    /// Frames of another size are brought to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do
+    /// Frames of another size are resized to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do
     /// not depend on the precision of the training.
     ///
     /// # Errors
-    /// Frames that are no pairs.
+    /// Frames that are not pairs.
     pub fn label(&self, frames_BTCHW: &Tensor, is_real_BT: &Tensor) -> Result<LatentTarget, VlaError> {
-        let codes_BSD = self.vectors(&self.codes(frames_BTCHW)?);
+        let codes_BSD = self.targets(frames_BTCHW)?.vectors_BSQ;
         Ok(LatentTarget { codes_BSD, is_valid_B: is_real_BT.all_dim(1, false) })
+    }
+
+    /// Standardised vectors `[B,S,D]` of such frame pairs, and their codes where the teacher has codes.
+    ///
+    /// # Errors
+    /// Frames that are not pairs.
+    pub fn targets(&self, frames_BTCHW: &Tensor) -> Result<Latent, VlaError> {
+        let _float32 = Autocast::disable(self.device)?;
+        Ok(self.model.targets(&resize_frames(frames_BTCHW, self.identity.image_size))?)
     }
 
     /// Codes `int64 [B,S]` of such frame pairs.
     ///
     /// # Errors
-    /// Frames that are no pairs.
+    /// Frames that are not pairs.
     pub fn codes(&self, frames_BTCHW: &Tensor) -> Result<Tensor, VlaError> {
         let _float32 = Autocast::disable(self.device)?;
         Ok(self.model.codes(&resize_frames(frames_BTCHW, self.identity.image_size))?)
     }
 
-    /// Every standardised code vector, `float32 [K,D]`.
-    pub fn codebook(&self) -> Tensor {
-        self.codebook_KD.shallow_clone()
+    /// Standardised code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
+    ///
+    /// # Errors
+    /// A teacher without codes.
+    pub fn vectors(&self, codes_BS: &Tensor) -> Result<Tensor, VlaError> {
+        Ok(self.model.target_vectors(codes_BS)?)
     }
 
-    /// Standardised code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
-    pub fn vectors(&self, codes_BS: &Tensor) -> Tensor {
-        Tensor::embedding(&self.codebook_KD, codes_BS, -1, false, false)
+    /// The codes `int64 [B,S]` whose vectors are nearest to predicted ones `[B,S,D]`.
+    ///
+    /// # Errors
+    /// A teacher without codes.
+    pub fn nearest(&self, latents_BSD: &Tensor) -> Result<Tensor, VlaError> {
+        Ok(self.model.nearest_codes(latents_BSD)?)
     }
 }
 
@@ -130,18 +132,11 @@ const HINT: &str = "give a checkpoint folder or run directory of `hlrp train-laq
 
 /// The cause with `path` once, and with one hint: its own where a checkpoint is damaged and it knows a whole one.
 fn unreadable(path: &Path, error: &anyhow::Error) -> VlaError {
-    let text = error_text(error.as_ref(), hlrp_train::HINTS);
-    let (problem, own_hint) = text.split_once("\nhint: ").unwrap_or((&text, HINT));
+    let (problem, hints) = message_and_hints(error.as_ref(), HINTS);
     let is_damaged = matches!(error.downcast_ref(), Some(TrainError::Damaged { .. }));
-    let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(problem);
-    VlaError::file(path, problem, if is_damaged { own_hint } else { HINT })
-}
-
-/// Rows `[K,D]` with mean 0 and deviation 1 in every column.
-fn standardised(codebook_KD: &Tensor) -> Tensor {
-    let mean_1D = codebook_KD.mean_dim([0].as_slice(), true, Kind::Float);
-    let deviation_1D = codebook_KD.std_dim([0].as_slice(), false, true).clamp_min(MIN_DEVIATION);
-    (codebook_KD - mean_1D) / deviation_1D
+    let own_hint = hints.first().filter(|_| is_damaged);
+    let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&problem);
+    VlaError::file(path, problem, own_hint.map_or(HINT, String::as_str))
 }
 
 /// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`, as the data loader does it.

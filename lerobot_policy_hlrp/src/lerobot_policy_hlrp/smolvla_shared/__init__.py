@@ -1,7 +1,7 @@
 """`hlrp_smolvla_shared`: the policy of stage 2 inside LeRobot.
 
 configuration_*  fields, and which description of a model they lead to
-sizes            SmolVLA's field names for the sizes in a model's description
+sizes            fields of the configuration, and the sizes in a description
 cameras          which key of a dataset is which camera of the model
 origin           the network and its first weights: from an artifact, from scratch, from a smolvla checkpoint, or from a checkpoint of this policy
 parameters       the model's parameters as ordinary `nn.Parameter`s

@@ -1,8 +1,8 @@
-"""What a LeRobot batch shows and teaches.
+"""Observations and targets in a LeRobot batch.
 
-Everything that the policy sees is taken at frame t, the first moment of a stream: later frames are for the teacher alone.
+Everything that the policy sees is taken at frame t, the first frame of a stream: later frames are for the teacher alone.
 
-Shapes: B samples, T moments or steps, 3×H×W pixels, N numbers of a state, A numbers of an action.
+Shapes: B samples, T frames or steps, 3×H×W pixels, N dimensions of a state, A dimensions of an action.
 """
 
 from typing import Any
@@ -17,18 +17,18 @@ EPISODE = "episode_index"
 
 
 def present(stream: Tensor, num_dims: int) -> Tensor:
-    """Frame t of a stream with or without a time axis; `num_dims` is what one moment of a batch has."""
+    """Frame t of a stream with or without a time axis; `num_dims` is what one frame of a batch has."""
     if stream.ndim == num_dims + 1:
         return stream[:, 0]
     if stream.ndim != num_dims:
         raise ValueError(
-            f"a tensor of shape {list(stream.shape)} is no batch\nhint: give [B,…] or [B,T,…] as LeRobot does"
+            f"a tensor of shape {list(stream.shape)} is not a batch\nhint: give [B,…] or [B,T,…] as LeRobot does"
         )
     return stream
 
 
 def images(batch: dict[str, Any], cameras: dict[str, str], num_empty: int) -> dict[str, Tensor]:
-    """Camera role to pictures `[B,3,H,W]` at frame t. Only cameras that the model can do without may be missing."""
+    """Camera role to images `[B,3,H,W]` at frame t. Only cameras that the model can do without may be missing."""
     missing = [key for key in cameras.values() if key not in batch]
     if missing and (len(missing) > num_empty or len(missing) == len(cameras)):
         found = [key for key in batch if key.startswith(OBS_PREFIX) and not key.endswith(PADDING)]
@@ -44,11 +44,11 @@ def state(batch: dict[str, Any], dim: int | None) -> Tensor | None:
     if dim is None:
         return None
     if OBS_STATE not in batch:
-        raise ValueError(f"the batch lacks {OBS_STATE}\nhint: the policy was trained with a state of {dim} numbers")
+        raise ValueError(f"the batch lacks {OBS_STATE}\nhint: the policy was trained with a state of {dim} dimensions")
     state_BN = present(batch[OBS_STATE], 2)
     if state_BN.shape[1] != dim:
         raise ValueError(
-            f"{OBS_STATE} has {state_BN.shape[1]} numbers, the policy was trained with {dim}\nhint: use the same robot"
+            f"{OBS_STATE} has {state_BN.shape[1]} dimensions, the policy was trained with {dim}\nhint: use the same robot"
         )
     return state_BN.float()
 
@@ -81,7 +81,7 @@ def action_targets(batch: dict[str, Any], labelled_episodes: list[int] | None) -
 
 
 def frame_pairs(batch: dict[str, Any], key: str) -> tuple[Tensor, Tensor]:
-    """Frames t and t+k `[B,2,3,H,W]` of a camera, and which of them lie in their episode `bool [B,2]`."""
+    """Frames t and t+k `[B,2,3,H,W]` of a camera, and which of them are in their episode `bool [B,2]`."""
     frames = batch.get(key)
     if frames is None or frames.ndim != 5 or frames.shape[1] != 2:
         found = None if frames is None else list(frames.shape)

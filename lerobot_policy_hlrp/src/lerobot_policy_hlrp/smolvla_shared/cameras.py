@@ -30,7 +30,7 @@ def map_cameras(keys: list[str], roles: list[str] | None, num_empty: int, given:
     missing = [role for role in roles if role not in mapped]
     if len(missing) > num_empty:
         raise ValueError(
-            f"the data has no picture for the model's cameras {missing}; its own are {keys}\n"
+            f"the data has no image for the model's cameras {missing}; its own are {keys}\n"
             f"hint: use data with {len(roles)} cameras; the model works without {num_empty} of them"
         )
     return mapped
@@ -42,4 +42,4 @@ def check_map(given: dict[str, str], keys: list[str], roles: list[str]) -> None:
         if role not in roles:
             raise ValueError(f"camera_map names the camera `{role}`\nhint: the model has {roles}")
         if key not in keys:
-            raise ValueError(f"camera_map.{role} is `{key}`, which is no camera of the data\nhint: it has {keys}")
+            raise ValueError(f"camera_map.{role} is `{key}`, which is not a camera of the data\nhint: it has {keys}")

@@ -2,7 +2,7 @@
 
 A configuration is complete only when it is *resolved*: sizes that were left out come from the artifact, from the `smolvla`
 checkpoint or from SmolVLA's defaults, and sizes that were given must agree with them. LeRobot asks for the optimizer and for the
-frames of a sample before anything is loaded, so mistakes are found there, before the training starts. What is saved beside a
+frames of a sample before anything is loaded, so invalid settings are found there, before the training starts. What is saved beside a
 checkpoint is resolved and holds the model's description: nothing else is read when it is loaded.
 """
 
@@ -134,12 +134,15 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
         if self.model is None:
             describe(self)
         else:
+            import hlrp_rs
+
+            self.model, self.processor = hlrp_rs.policy_description(self.model, self.processor)
             self.adopt(read_sizes(self.model, self.processor), "the checkpoint", may_differ={"num_steps"})
         if self.n_action_steps is None:
             self.n_action_steps = self.chunk_size
         if not 1 <= self.n_action_steps <= self.chunk_size:
             raise ValueError(
-                f"n_action_steps = {self.n_action_steps} does not lie between 1 and chunk_size = {self.chunk_size}\n"
+                f"n_action_steps = {self.n_action_steps} is not between 1 and chunk_size = {self.chunk_size}\n"
                 "hint: an action chunk has chunk_size steps, of which n_action_steps are executed before the next is predicted"
             )
         modes = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
@@ -151,7 +154,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
         } | self.normalization_mapping
         if self.normalization_mapping["VISUAL"] is not NormalizationMode.IDENTITY:
             raise ValueError(
-                f"normalization_mapping.VISUAL is {self.normalization_mapping['VISUAL'].name}: the model scales its pictures itself\n"
+                f"normalization_mapping.VISUAL is {self.normalization_mapping['VISUAL'].name}: the model scales its images itself\n"
                 "hint: leave it at IDENTITY"
             )
         self._is_resolved = True
@@ -189,7 +192,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} = {getattr(self, name)} is unknown\nhint: choose one of {', '.join(known)}")
         if self.n_obs_steps != 1:
-            raise ValueError(f"n_obs_steps = {self.n_obs_steps}: this policy sees one moment\nhint: leave it at 1")
+            raise ValueError(f"n_obs_steps = {self.n_obs_steps}: this policy sees one frame\nhint: leave it at 1")
         if self.use_peft:
             raise ValueError(
                 "use_peft is set: adapters replace the forward pass of Python modules, and this one runs in Rust\n"
@@ -236,7 +239,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
 
     @property
     def state_dim(self) -> int | None:
-        """Numbers of the robot's state; none when the data has no state."""
+        """Dimensions of the robot's state; none when the data has no state."""
         return self.robot_state_feature.shape[0] if self.robot_state_feature is not None else None
 
     def get_optimizer_preset(self) -> AdamWConfig:

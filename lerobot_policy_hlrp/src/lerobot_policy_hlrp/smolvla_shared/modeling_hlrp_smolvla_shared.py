@@ -4,7 +4,7 @@ Its parameters are ordinary `nn.Parameter`s under LeRobot's SmolVLA names; what 
 at every call and nothing of them is kept, so optimizers, data parallelism, averaged weights, `.to()` and `load_state_dict` work as
 with any module.
 
-Shapes: B samples, T steps of an action chunk, A numbers of an action.
+Shapes: B samples, T steps of an action chunk, A dimensions of an action.
 """
 
 import logging
@@ -22,14 +22,14 @@ from torch import Tensor
 from . import batch as batches
 from .configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
 from .launch import refuse_compile, refuse_unsupported_launch
-from .origin import TOKENIZER_FILES, begin
+from .origin import TOKENIZER_FILES, start
 from .parameters import collect, frozen_modules, register
 from .randomness import of_step
 from .teacher import LatentTeacher, offset_of
 
 logger = logging.getLogger(__name__)
 
-# Words of stage 2 for the training modes.
+# The training modes under the names of stage 2.
 MODES = {"action": "actions", "latent": "latent", "multitask": "multitask"}
 PARTS = ("action", "latent")
 
@@ -50,7 +50,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         """A policy for the features of `config`.
 
         `dataset_meta` is the dataset of a training, none in an evaluation. `checkpoint` is the folder of a saved policy whose weights
-        are loaded next; without it the weights begin as `init_mode` says.
+        are loaded next; without it the first weights are those of `init_mode`.
         """
         refuse_unsupported_launch()
         super().__init__(config)
@@ -59,13 +59,13 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         self._teacher = self._make_teacher(is_training=dataset_meta is not None)
         if dataset_meta is not None:
             self._check_dataset(dataset_meta)
-        beginning = begin(config, self._teacher_latent(), checkpoint)
-        self._network = beginning.network
+        start_of = start(config, self._teacher_latent(), checkpoint)
+        self._network = start_of.network
         self._check_latent_head()
-        config.camera_map = beginning.cameras
+        config.camera_map = start_of.cameras
         folder = Path(self._network.tokenizer_folder)
         self._tokenizer_files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES}
-        weights, frozen = beginning.weights(), self._frozen()
+        weights, frozen = start_of.weights(), self._frozen()
         self._is_trainable = dataset_meta is not None or config.dtype == "float32"
         for name in self._network.castable() if config.dtype == "bfloat16" else ():
             if name in frozen or not self._is_trainable:
@@ -98,8 +98,8 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         """
         objective = {
             "mode": MODES[self.config.stage3_training_mode],
-            "latent_weight": self.config.latent_loss_weight,
-            "action_weight": self.config.action_loss_weight,
+            "latent_loss_weight": self.config.latent_loss_weight,
+            "action_loss_weight": self.config.action_loss_weight,
         }
         if self.training and torch.is_grad_enabled() and not self._is_trainable:
             raise RuntimeError(
@@ -195,7 +195,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         config = self.config
         if not config.with_latents or config.laq_checkpoint_path is None:
             return None
-        teacher = LatentTeacher(config.laq_checkpoint_path, config.laq_weights, config.laq_seed)
+        teacher = LatentTeacher(config.laq_checkpoint_path, config.laq_weights, config.laq_seed, config.device)
         if is_training:
             identity = teacher.identity
             if config.teacher is not None and config.teacher["sha256"] != identity["sha256"]:
@@ -253,15 +253,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             config.default_task = str(instructions[0])
 
     def _frozen(self) -> set[str]:
-        config = self.config
-        freeze = {
-            "backbone": config.train_expert_only,
-            "vision_encoder": config.freeze_vision_encoder,
-            "state_proj": not config.train_state_proj,
-        }
-        unreachable = {name for name, _, is_reachable in self._network.parameter_specs() if not is_reachable}
-        unused = self._network.unused_in(MODES[config.stage3_training_mode])
-        return self._network.frozen(freeze) | unreachable | unused
+        return self._network.frozen() | self._network.unused_in(MODES[self.config.stage3_training_mode])
 
     # Parts of a step.
 
@@ -318,12 +310,12 @@ def metrics(losses: dict[str, Tensor]) -> dict[str, float]:
 
 
 def by_head(value: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """A tensor alone is meant for the actions."""
+    """A single tensor is that of the actions."""
     return {"action": value} if isinstance(value, Tensor) else value
 
 
 def local_folder(name_or_path: str | Path, hub_options: dict[str, Any]) -> Path:
-    """Where the files beside a policy's weights lie: its folder, or the snapshot of its repository."""
+    """The folder with the files next to a policy's weights: its own, or the snapshot of its repository."""
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
     from huggingface_hub import hf_hub_download

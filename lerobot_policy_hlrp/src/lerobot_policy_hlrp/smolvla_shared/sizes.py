@@ -1,12 +1,12 @@
-"""SmolVLA's names for what a model's description says.
+"""The sizes of a policy: fields of the configuration, and what a description says of them.
 
-A description is the `model` and the `processor` of an artifact's manifest. Its sizes are configuration fields here, so that a
-policy is configured as LeRobot's `smolvla` is.
+A description is the `model` and the `processor` of an artifact. It has SmolVLA's names for what SmolVLA has, so that a policy is configured as
+LeRobot's `smolvla` is.
 """
 
 from typing import Any
 
-# What LeRobot's smolvla takes when nothing is said; the published model has these sizes.
+# SmolVLA's defaults; the published model has these sizes.
 SMOLVLA = {
     "chunk_size": 50,
     "max_state_dim": 32,
@@ -37,86 +37,99 @@ SHAPES = (
     "expert_width_multiplier",
 )
 
+# What may be chosen anew for a given model: no weight depends on it.
+CHOICES = ("num_steps", "train_expert_only", "freeze_vision_encoder", "train_state_proj")
+
 # Parameters of the distribution of training times; smolvla has no fields for them.
 TIME_BETA = (1.5, 1.0)
 
 
 def read_sizes(model: dict[str, Any], processor: dict[str, Any]) -> dict[str, Any]:
-    """The sizes that a description states; those that its architecture lacks are left out."""
-    height, width = model["image_size"]
-    layout = processor["prompt"]["layout"]
-    sizes = {
-        "resize_imgs_with_padding": (width, height),
-        "num_vlm_layers": model["backbone"]["text"]["num_hidden_layers"],
-        "num_steps": model["flow"]["num_steps"],
-        "min_period": model["flow"]["min_period"],
-        "max_period": model["flow"]["max_period"],
-        "tokenizer_max_length": layout["max_length"],
-        "pad_language_to": layout["padding"],
-        "system_prompt": processor["prompt"]["system_prompt"],
-    }
-    if model["arch"] == "pooled":
-        return sizes | {"chunk_size": 1, "empty_cameras": 0}
-    return sizes | {
-        "chunk_size": model["action"]["chunk_size"],
-        "max_state_dim": model["max_state_dim"],
-        "max_action_dim": model["action"]["max_action_dim"],
-        "add_image_special_tokens": model["image_special_tokens"] is not None,
-        "empty_cameras": model["num_empty_cameras"],
-        "prefix_length": model["prefix_length"] or -1,
-        "num_expert_layers": model["num_expert_layers"],
-        "self_attn_every_n_layers": model["self_attn_every_n_layers"],
-        "expert_width_multiplier": model["expert_width_multiplier"],
-    }
+    """The sizes in a description, under the names of the fields; those that its architecture lacks are left out."""
+    sizes = {name: value for name, value in leaves(model | processor) if name in SMOLVLA}
+    sizes["resize_imgs_with_padding"] = tuple(sizes["resize_imgs_with_padding"])
+    # LeRobot writes -1 where a description has null.
+    return sizes | {name: -1 for name in ("prefix_length", "num_expert_layers") if sizes.get(name, 0) is None}
+
+
+def leaves(description: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Keys and values of all sections; the sizes of the backbone are those of its own parts and have other meanings."""
+    found = []
+    for name, value in description.items():
+        if isinstance(value, dict):
+            found += leaves(value) if name != "sizes" else []
+        else:
+            found.append((name, value))
+    return found
+
+
+def with_choices(model: dict[str, Any], config: Any) -> dict[str, Any]:
+    """A model with the choices of `config`."""
+    return with_values(model, {name: getattr(config, name) for name in CHOICES})
+
+
+def with_values(section: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """A description with other values, wherever its sections have these keys."""
+
+    def value_of(name: str, value: Any) -> Any:
+        return with_values(value, values) if isinstance(value, dict) else values.get(name, value)
+
+    return {name: value_of(name, value) for name, value in section.items()}
 
 
 def write_model(config: Any, cameras: list[str], action_dim: int, latent: dict[str, int] | None) -> dict[str, Any]:
-    """The description, without `backbone` and `image_special_tokens`, of the model that the fields of `config` ask for."""
-    width, height = config.resize_imgs_with_padding
-    num_expert_layers = config.num_expert_layers if config.num_expert_layers > 0 else config.num_vlm_layers
+    """The description of the expert that the fields of `config` ask for; what it leaves to the backbone is `None`."""
+
+    def section(*names: str) -> dict[str, Any]:
+        return {name: getattr(config, name) for name in names}
+
     return {
-        "arch": "expert",
+        "backbone": section("load_vlm_weights", "num_vlm_layers", "train_expert_only", "freeze_vision_encoder")
+        | {"vlm_model_name": None, "hub_cache": None, "sizes": None},
         "cameras": cameras,
-        "num_empty_cameras": config.empty_cameras,
-        "image_size": [height, width],
-        "prefix_length": config.prefix_length if config.prefix_length > 0 else None,
-        "num_expert_layers": num_expert_layers,
-        "expert_width_multiplier": config.expert_width_multiplier,
-        "self_attn_every_n_layers": config.self_attn_every_n_layers,
-        "max_state_dim": config.max_state_dim,
-        "action": {
-            "chunk_size": config.chunk_size,
-            "action_dim": action_dim,
-            "max_action_dim": config.max_action_dim,
-        },
+        "empty_cameras": config.empty_cameras,
+        "resize_imgs_with_padding": list(config.resize_imgs_with_padding),
+        "action_dim": action_dim,
         "latent": latent,
-        "flow": {
-            "num_steps": config.num_steps,
-            "min_period": config.min_period,
-            "max_period": config.max_period,
-            "time_beta_alpha": TIME_BETA[0],
-            "time_beta_beta": TIME_BETA[1],
+        "flow": section("num_steps", "min_period", "max_period")
+        | dict(zip(("time_beta_alpha", "time_beta_beta"), TIME_BETA, strict=True)),
+        "arch": {
+            "expert": section(
+                "expert_width_multiplier",
+                "self_attn_every_n_layers",
+                "add_image_special_tokens",
+                "max_state_dim",
+                "max_action_dim",
+                "chunk_size",
+                "train_state_proj",
+            )
+            | {
+                "smolvla_checkpoint": None,
+                "image_special_tokens": None,
+                "num_expert_layers": positive(config.num_expert_layers),
+                "prefix_length": positive(config.prefix_length),
+            }
         },
     }
 
 
-def write_processor(config: Any, cameras: list[str], image_preparation: str) -> dict[str, Any]:
+def positive(value: int) -> int | None:
+    """LeRobot writes -1 where a description has null."""
+    return value if value > 0 else None
+
+
+def write_processor(config: Any, image_preparation: str) -> dict[str, Any]:
     """How inputs of that model are prepared: as smolvla does it."""
-    width, height = config.resize_imgs_with_padding
     return {
-        "cameras": cameras,
-        "image_size": [height, width],
         "image_preparation": image_preparation,
-        "prompt": {
-            "system_prompt": config.system_prompt,
-            "newline": True,
-            "layout": {
-                "padding": config.pad_language_to,
-                "padding_side": "right",
-                "truncation_side": "left",
-                "max_length": config.tokenizer_max_length,
-            },
-        },
+        "frame_size": None,
+        "tokenizer": None,
+        "tokenizer_max_length": config.tokenizer_max_length,
+        "pad_language_to": config.pad_language_to,
+        "padding_side": "right",
+        "truncation_side": "left",
+        "system_prompt": config.system_prompt,
+        "newline": True,
         "state": None,
         "action": None,
     }

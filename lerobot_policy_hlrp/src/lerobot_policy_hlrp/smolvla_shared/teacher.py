@@ -1,19 +1,20 @@
 """Latent labels of frame pairs, from a frozen latent action model of stage 1.
 
-It is a tool of the training: it is no part of the policy's weights, and an evaluation does not load it.
+It serves the training: it is not part of the policy's weights, and an evaluation does not load it.
 """
 
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-# How far k may lie from a whole number of frames.
+# How far k may be from a whole number of frames.
 TOLERANCE = 1e-3
 
 
 def frame_offset(checkpoint: Path | None, mode: str, fps: float | None) -> int:
-    """Frames k between both pictures of the teacher's pairs, in a dataset of `fps` frames per second."""
+    """Frames k between the two images of the teacher's pairs, in a dataset of `fps` frames per second."""
     if checkpoint is None:
         raise ValueError(
             f"stage3_training_mode = {mode} needs laq_checkpoint_path, the latent action model that labels frame pairs\n"
@@ -21,9 +22,10 @@ def frame_offset(checkpoint: Path | None, mode: str, fps: float | None) -> int:
         )
     import hlrp_rs
 
-    pair = hlrp_rs.Checkpoint.load(checkpoint).manifest["task"].get("pair")
+    # Loading the teacher compares its files with their digests; here its record is enough.
+    pair = hlrp_rs.checkpoint_task(checkpoint).get("pair")
     if pair is None:
-        raise ValueError(f"{checkpoint}: it is no latent action model\nhint: give a run directory of `hlrp train-laq`")
+        raise ValueError(f"{checkpoint}: it is not a latent action model\nhint: give a run directory of `hlrp train-laq`")
     return offset_of(pair, fps)
 
 
@@ -32,7 +34,7 @@ def offset_of(pair: dict[str, Any], fps: float | None) -> int:
     first, second = pair["image_deltas"]
     if first != 0:
         raise ValueError(
-            f"the teacher's pairs begin at offset {first}: the policy sees frame t and needs pairs (t, t+k)\n"
+            f"the teacher's pairs start at offset {first}: the policy sees frame t and needs pairs (t, t+k)\n"
             "hint: train the latent action model with data.request.image_deltas=[0, k]"
         )
     if pair["unit"] == "frames":
@@ -44,23 +46,25 @@ def offset_of(pair: dict[str, Any], fps: float | None) -> int:
         )
     if abs(second * fps - round(second * fps)) > TOLERANCE:
         raise ValueError(
-            f"the teacher's pairs are {second} seconds apart, which is no whole number of frames at {fps} per second\n"
+            f"the teacher's pairs are {second} seconds apart, which is not a whole number of frames at {fps} per second\n"
             "hint: use a teacher whose spacing fits the dataset"
         )
     return round(second * fps)
 
 
 class LatentTeacher:
-    """The teacher of a policy. Copies share it; it is loaded on the device of the frames that it sees first."""
+    """The teacher of a policy. Copies share it; it is loaded once on each device where it is needed."""
 
-    def __init__(self, checkpoint: Path, weights: str, seed: int):
+    def __init__(self, checkpoint: Path, weights: str, seed: int, device: str | None):
         self.checkpoint, self.weights, self.seed = checkpoint, weights, seed
+        # Where frames are expected: loading it there for its identity loads it for labelling, too.
+        self.device = device or "cpu"
         self._loaded = {}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Who labels: digest, sizes and pair spacing."""
-        teacher = next(iter(self._loaded.values()), None) or self._on("cpu")
+        """Digest, sizes and pair spacing."""
+        teacher = next(iter(self._loaded.values()), None) or self._on(self.device)
         return teacher.identity
 
     def label(self, frames_BTCHW: Tensor, is_real_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,6 +72,8 @@ class LatentTeacher:
         return self._on(str(frames_BTCHW.device)).label(frames_BTCHW, is_real_BT)
 
     def _on(self, device: str) -> Any:
+        if device == "cuda":
+            device = f"cuda:{torch.cuda.current_device()}"
         if device not in self._loaded:
             import hlrp_rs
 

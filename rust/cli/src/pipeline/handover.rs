@@ -69,7 +69,7 @@ pub(super) struct Input {
 pub(super) fn inputs(stage: Stage, composed: &Composed) -> Vec<Input> {
     let text = |key: &str| composed.tree().get(key).map(|node| node.summary()).filter(|text| text != "null");
     let possible = match stage {
-        Stage::Vla => vec![(Stage::Laq, "model.laq.checkpoint", true)],
+        Stage::Vla => vec![(Stage::Laq, "policy.teacher.checkpoint", true)],
         Stage::LerobotTrain => {
             let [policy_type, init_mode, training_mode] =
                 ["lerobot.policy_type", "lerobot.policy.init_mode", "lerobot.policy.stage3_training_mode"].map(text);

@@ -4,8 +4,9 @@ use crate::case::{Case, schedule};
 use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
-use hlrp_laq::{LaqModel, Parts, RefreshPlan, RefreshSchedule, TrainStep, eval_step, train_step, unit_frames};
+use hlrp_laq::{Codes, LaqModel, Parts, RefreshSchedule, TrainContext, TrainStep, eval_step, train_step, unit_frames};
 use hlrp_nn::{Pass, Trace};
+use hlrp_torch::World;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor, no_grad};
 
@@ -22,10 +23,19 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     Ok(())
 }
 
-fn model(case: &Case) -> anyhow::Result<LaqModel> {
-    let model = LaqModel::new(&case.model_config()?, Parts::All, Device::Cpu)?;
+/// The case's model; `refreshes` as its schedule says, or never.
+fn model(case: &Case, refreshes: bool) -> anyhow::Result<LaqModel> {
+    let mut config = case.model_config()?;
+    if let Some(nsvq) = config.quantizer.nsvq.as_mut().filter(|_| !refreshes) {
+        nsvq.refresh_schedule.clear();
+    }
+    let model = LaqModel::new(&config, Parts::All, Device::Cpu);
     case.load_model(model.store())?;
     Ok(model)
+}
+
+fn codes(model: &LaqModel) -> anyhow::Result<&dyn Codes> {
+    model.quantizer.codes().context("the model has no codes")
 }
 
 fn integer(tensor: &Tensor) -> anyhow::Result<u64> {
@@ -38,19 +48,18 @@ fn draws(case: &Case, pass: &str) -> RecordedDraws {
 }
 
 fn training(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let mut model = model(case)?;
+    let mut model = model(case, false)?;
     let trace = Trace::default();
     let pass = Pass { train: true, trace: Some(&trace) };
-    let plan = RefreshPlan { schedule: &RefreshSchedule::new(&[]), done: false };
-    let step =
-        train_step(&mut model, frames, integer(case.input("train.step")?)?, &plan, &mut draws(case, "train"), &pass);
+    let (number, mut draws) = (integer(case.input("train.step")?)?, draws(case, "train"));
+    let step = train_step(&mut model, frames, number, &World::single(), &mut draws, &pass)?;
     for (name, tensor) in trace.into_records() {
         check_record(comparison, &name, &tensor);
     }
-    comparison.check("vq.indices", &step.ids_BS, Tolerance::Forward);
-    comparison.check("vq.usage_after", model.quantizer.usage.window(), Tolerance::Forward);
+    comparison.check("vq.indices", step.ids_BS.as_ref().context("no codes")?, Tolerance::Forward);
+    comparison.check("vq.usage_after", codes(&model)?.usage().window(), Tolerance::Forward);
     comparison.check("loss.total", &step.loss, Tolerance::Forward);
-    for (name, loss) in step.losses.by_name() {
+    for (name, loss) in model.decoders.metrics(&step.losses) {
         comparison.check(&format!("loss.{}", name.trim_end_matches("_loss")), &loss, Tolerance::Forward);
     }
     check_metrics(comparison, "metric", &step);
@@ -125,55 +134,54 @@ fn check_gradients(case: &Case, model: &LaqModel, comparison: &mut Comparison) {
 }
 
 fn evaluation(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let model = model(case)?;
+    let mut model = model(case, false)?;
     let evaluation = eval_step(&model, frames);
-    comparison.check("ids_only", &evaluation.ids_BS, Tolerance::Forward);
-    comparison.check("inference.ids", &evaluation.ids_BS, Tolerance::Forward);
-    comparison.check("inference.before_project_out", &model.quantizer.lookup(&evaluation.ids_BS), Tolerance::Forward);
+    let ids_BS = evaluation.latent.ids_BS.context("no codes")?;
+    comparison.check("ids_only", &ids_BS, Tolerance::Forward);
+    comparison.check("inference.ids", &ids_BS, Tolerance::Forward);
+    comparison.check("inference.before_project_out", &codes(&model)?.vectors(&ids_BS), Tolerance::Forward);
     comparison.check("inference.action_tokens", &evaluation.action_tokens_BSD, Tolerance::Forward);
-    let Some(aux) = &evaluation.predictions.aux_BCHW else { return Ok(()) };
+    let Some(aux) = evaluation.predictions.get("aux") else { return Ok(()) };
     comparison.check("inference.recons", aux, Tolerance::Forward);
 
     // The reference reconstructs from noisy vectors; here evaluation has none, so the pass is put together by hand.
-    let noisy = no_grad(|| {
-        let mut draws = draws(case, "recons");
-        let change = &evaluation.encoded.change_BSQ;
-        let noisy = model.quantizer.substitute_noise(change, &evaluation.ids_BS, &mut draws);
-        model.predict(&frames.narrow(1, 0, 1), &model.quantizer.action_tokens(&noisy), &Pass::plain(false))
-    });
-    comparison.check("recons_only", &noisy.aux_BCHW.context("no aux decoder")?, Tolerance::Forward);
-
-    let forced = |ids: &Tensor| {
-        let tokens = model.quantizer.action_tokens(&model.quantizer.lookup(&ids.view_as(&evaluation.ids_BS)));
-        no_grad(|| model.predict(&frames.narrow(1, 0, 1), &tokens, &Pass::plain(false)))
-            .aux_BCHW
-            .context("no aux decoder")
+    let (world, pass, mut draws) = (World::single(), Pass::plain(false), draws(case, "recons"));
+    let mut context = TrainContext { step: 0, world: &world, draws: &mut draws, pass: &pass };
+    let noisy =
+        no_grad(|| model.quantizer.train_pass(&evaluation.encoded.change_BSQ, &mut context))?.latent.vectors_BSQ;
+    let aux_of = |vectors: &Tensor| {
+        let tokens = model.bottleneck.action_tokens(vectors);
+        let predictions = no_grad(|| model.predict(&frames.narrow(1, 0, 1), &tokens, &pass));
+        predictions.get("aux").map(Tensor::shallow_clone).context("no aux decoder")
     };
+    comparison.check("recons_only", &aux_of(&noisy)?, Tolerance::Forward);
+
+    let forced = |ids: &Tensor| aux_of(&codes(&model)?.vectors(&ids.view_as(&ids_BS)));
     if let Some(ids) = case.outputs.get("inference.user_list") {
         comparison.check("inference.user_list", ids, Tolerance::Forward);
         comparison.check("inference.user_list.recons", &forced(ids)?, Tolerance::Forward);
     }
     if let Some(id) = case.config["inference_user_int"].as_i64() {
-        comparison.check("inference.user_int.recons", &forced(&evaluation.ids_BS.full_like(id))?, Tolerance::Forward);
+        comparison.check("inference.user_int.recons", &forced(&ids_BS.full_like(id))?, Tolerance::Forward);
     }
     Ok(())
 }
 
 fn refresh(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let Some(step) = case.inputs.get("replace.step") else { return Ok(()) };
-    let mut model = model(case)?;
+    let mut model = model(case, true)?;
     let codebook_name = LaqModel::codebook_name();
     let parameters = model.store().parameters();
     let codebook = &parameters.iter().find(|(name, _)| *name == codebook_name).context("no codebook")?.1;
     comparison.check("replace.codebooks_before", codebook, Tolerance::Forward);
-    let schedule = RefreshSchedule::new(&model.config().codebook_replace_schedule);
-    let plan = RefreshPlan { schedule: &schedule, done: false };
     // The batch permutation of an ablated forward pass is recorded once, under the name of the first pass.
     let mut draws = draws(case, "replace").permutation(case.inputs.get("train.randperm"));
-    let result = train_step(&mut model, frames, integer(step)?, &plan, &mut draws, &Pass::plain(true));
-    let counts = result.ids_BS.reshape([-1]).bincount::<Tensor>(None, model.dims().codebook_size);
+    let pass = Pass::plain(true);
+    let result = train_step(&mut model, frames, integer(step)?, &World::single(), &mut draws, &pass)?;
+    let counts =
+        result.ids_BS.as_ref().context("no codes")?.reshape([-1]).bincount::<Tensor>(None, model.dims().codebook_size);
     comparison.check("replace.usage_before", &counts, Tolerance::Forward);
-    comparison.check("replace.usage_after", model.quantizer.usage.window(), Tolerance::Forward);
+    comparison.check("replace.usage_after", codes(&model)?.usage().window(), Tolerance::Forward);
     comparison.check("replace.codebooks_after", codebook, Tolerance::Forward);
     comparison.check("replace.loss", &result.loss, Tolerance::Forward);
     check_metrics(comparison, "replace.metric", &result);

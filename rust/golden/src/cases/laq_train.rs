@@ -5,15 +5,16 @@ use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
 use hlrp_golden::lightning::from_lightning_names;
-use hlrp_laq::{LaqModel, Parts, RefreshPlan, RefreshSchedule, TrainStep, train_step, unit_frames};
+use hlrp_laq::{LaqModel, Parts, TrainStep, train_step, unit_frames};
 use hlrp_nn::Pass;
 use hlrp_schema::{OptimizerConfig, SchedulerConfig, SchedulerType};
+use hlrp_torch::World;
 use hlrp_train::{Optimizer, Schedule, norm_and_clip};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let mut model = LaqModel::new(&case.model_config()?, Parts::All, Device::Cpu)?;
+    let mut model = LaqModel::new(&case.model_config()?, Parts::All, Device::Cpu);
     case.load_model(model.store())?;
     let training = Training::new(case)?;
     let optimizer = Optimizer::new(&model.store().parameters(), &training.optimizer)?;
@@ -27,7 +28,7 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
         let gradients = optimizer.gradients();
         let norm = norm_and_clip(&gradients, training.clip_norm, Device::Cpu)?;
         let lr = schedule.lr(index.unsigned_abs());
-        history.note(&step, &norm, lr, model.quantizer.usage.window());
+        history.note(&step, &norm, lr, model.quantizer.codes().context("the model has no codes")?.usage().window());
         // The reference keeps the moments of rewritten rows, so no row is reset here.
         optimizer.step(lr)?;
         optimizer.clear_gradients()?;
@@ -79,9 +80,7 @@ fn forward(case: &Case, model: &mut LaqModel, index: i64) -> anyhow::Result<Trai
     let noise = case.input("vq_noise")?.select(0, index);
     let mut draws =
         RecordedDraws::default().normal(Some(&noise)).normal(recorded("randn")).permutation(recorded("randperm"));
-    let schedule = RefreshSchedule::new(&model.config().codebook_replace_schedule);
-    let plan = RefreshPlan { schedule: &schedule, done: false };
-    Ok(train_step(model, &frames, number.unsigned_abs(), &plan, &mut draws, &Pass::plain(true)))
+    Ok(train_step(model, &frames, number.unsigned_abs(), &World::single(), &mut draws, &Pass::plain(true))?)
 }
 
 /// Numbers of every step, by the name under which they are recorded.
@@ -94,7 +93,9 @@ impl History {
         push("loss", &step.loss);
         push("grad_norm", grad_norm);
         push("lr", &Tensor::from(lr));
-        push("indices", &step.ids_BS);
+        if let Some(ids_BS) = &step.ids_BS {
+            push("indices", ids_BS);
+        }
         push("usage", usage);
         for (name, value) in &step.metrics {
             match *name {

@@ -4,8 +4,10 @@ use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
-use hlrp_laq::{Dims, Quantizer, perplexity};
+use hlrp_laq::{Bottleneck, Codes, Dims, Nsvq, Quantizer, TrainContext, TrainPass};
 use hlrp_nn::{Pass, Store};
+use hlrp_schema::NsvqConfig;
+use hlrp_torch::World;
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
@@ -18,8 +20,8 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
 
 struct Setup {
     store: Store,
-    quantizer: Quantizer,
-    discarding_threshold: f64,
+    quantizer: Nsvq,
+    bottleneck: Bottleneck,
 }
 
 impl Setup {
@@ -33,37 +35,42 @@ impl Setup {
             patch_size: integer("patch_size")?,
             grid,
             dim: integer("dim")?,
-            quant_dim: integer("embedding_dim")?,
+            code_dim: integer("embedding_dim")?,
             codebook_size: integer("num_embeddings")?,
             code_seq_len: integer("code_seq_len")?,
         };
+        let threshold = args["discarding_threshold"].as_f64();
+        let config = NsvqConfig {
+            discarding_threshold: threshold.context("config.json has no args.discarding_threshold")?,
+            refresh_schedule: Vec::new(),
+        };
         let store = Store::new(Device::Cpu);
-        let quantizer = Quantizer::new(&store.root(), &dims, 0.9);
+        let quantizer = Nsvq::new(&store.root(), &dims, 0.9, &config);
+        let bottleneck = Bottleneck::new(&store.root(), &dims);
         case.load_model(&store)?;
-        let discarding_threshold =
-            args["discarding_threshold"].as_f64().context("config.json has no args.discarding_threshold")?;
-        Ok(Self { store, quantizer, discarding_threshold })
+        Ok(Self { store, quantizer, bottleneck })
     }
 
     fn codebook(&self) -> Tensor {
         let parameters = self.store.parameters();
-        parameters.into_iter().find(|(name, _)| name == Quantizer::CODEBOOK).expect("the codebook is a parameter").1
+        parameters.into_iter().find(|(name, _)| name == Nsvq::CODEBOOK).expect("the codebook is a parameter").1
     }
 
     /// What one training forward pass computes; it counts its codes.
-    fn forward(&mut self, earlier: &Tensor, later: &Tensor, draws: &mut RecordedDraws) -> Forward {
+    fn forward(&mut self, earlier: &Tensor, later: &Tensor, draws: &mut RecordedDraws) -> anyhow::Result<Forward> {
         let features = Tensor::stack(&[earlier, later], 1);
-        let change = self.quantizer.change(&features, &Pass::plain(true));
-        let ids = self.quantizer.nearest(&change);
-        let noisy = self.quantizer.substitute_noise(&change, &ids, draws);
-        let tokens = self.quantizer.action_tokens(&noisy);
-        let counts = ids.flatten(0, 1).one_hot(self.quantizer.codebook_size()).sum_dim_intlist(
-            [0].as_slice(),
-            false,
-            Kind::Int64,
-        );
-        self.quantizer.usage.add(&counts);
-        Forward { change, ids, tokens, perplexity: perplexity(&counts) }
+        let pass = Pass::plain(true);
+        let change = self.bottleneck.change(&features, &pass);
+        let mut context = TrainContext { step: 1, world: &World::single(), draws, pass: &pass };
+        let TrainPass { latent, metrics, .. } = self.quantizer.train_pass(&change, &mut context)?;
+        let perplexity = metrics.into_iter().find(|(name, _)| *name == "vq_perplexity").context("no perplexity")?.1;
+        let tokens = self.bottleneck.action_tokens(&latent.vectors_BSQ);
+        Ok(Forward { change, ids: latent.ids_BS.context("no codes")?, tokens, perplexity })
+    }
+
+    /// Tokens of hard codes.
+    fn tokens_of(&self, ids: &Tensor) -> Tensor {
+        self.bottleneck.action_tokens(&self.quantizer.vectors(ids))
     }
 }
 
@@ -80,15 +87,14 @@ fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyh
     let mut draws =
         RecordedDraws::default().normal(Some(case.input("noise")?)).normal(Some(case.input("noise_second")?));
 
-    let first = setup.forward(&earlier, &later, &mut draws);
+    let first = setup.forward(&earlier, &later, &mut draws)?;
     comparison.check("train.change", &first.change, Tolerance::Forward);
     comparison.check("train.distances", &setup.quantizer.distances(&first.change), Tolerance::Forward);
     comparison.check("train.indices", &first.ids, Tolerance::Forward);
     comparison.check("train.tokens", &first.tokens, Tolerance::Forward);
     comparison.check("train.perplexity", &first.perplexity, Tolerance::Forward);
-    comparison.check("train.usage_after", setup.quantizer.usage.window(), Tolerance::Forward);
-    let hard = setup.quantizer.action_tokens(&setup.quantizer.lookup(&first.ids));
-    comparison.check("hard_training.tokens", &hard, Tolerance::Forward);
+    comparison.check("train.usage_after", setup.quantizer.usage().window(), Tolerance::Forward);
+    comparison.check("hard_training.tokens", &setup.tokens_of(&first.ids), Tolerance::Forward);
 
     (&first.tokens * case.input("cotangent")?).sum(Kind::Float).backward();
     comparison.check("grad.INPUT.first", &earlier.grad(), Tolerance::Gradient);
@@ -101,28 +107,28 @@ fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyh
         comparison.check(&format!("grad.{name}"), &parameter.grad(), tolerance);
     }
 
-    let second = setup.forward(&later, &earlier, &mut draws);
+    let second = setup.forward(&later, &earlier, &mut draws)?;
     comparison.check("second.indices", &second.ids, Tolerance::Forward);
     comparison.check("second.tokens", &second.tokens, Tolerance::Forward);
     comparison.check("second.perplexity", &second.perplexity, Tolerance::Forward);
-    comparison.check("second.usage_after", setup.quantizer.usage.window(), Tolerance::Forward);
+    comparison.check("second.usage_after", setup.quantizer.usage().window(), Tolerance::Forward);
     Ok(())
 }
 
 fn inference(case: &Case, setup: &Setup, comparison: &mut Comparison) -> anyhow::Result<()> {
     let quantizer = &setup.quantizer;
     let features = Tensor::stack(&[case.input("first")?, case.input("last")?], 1);
-    let ids = no_grad(|| quantizer.nearest(&quantizer.change(&features, &Pass::plain(false))));
+    let change = no_grad(|| setup.bottleneck.change(&features, &Pass::plain(false)));
+    let ids = quantizer.quantize(&change).ids_BS.context("no codes")?;
     let forced_list = case.outputs.get("inference.user_list.indices").context("no forced codes are recorded")?;
     let forced_int = ids.full_like(case.config["user_int"].as_i64().context("config.json has no user_int")?);
     for (prefix, ids) in
         [("inference", &ids), ("inference.user_list", forced_list), ("inference.user_int", &forced_int)]
     {
-        let tokens = quantizer.action_tokens(&quantizer.lookup(ids));
         comparison.check(&format!("{prefix}.indices"), ids, Tolerance::Forward);
-        comparison.check(&format!("{prefix}.tokens"), &tokens, Tolerance::Forward);
+        comparison.check(&format!("{prefix}.tokens"), &setup.tokens_of(ids), Tolerance::Forward);
     }
-    comparison.check("inference.usage_after", quantizer.usage.window(), Tolerance::Forward);
+    comparison.check("inference.usage_after", quantizer.usage().window(), Tolerance::Forward);
     Ok(())
 }
 
@@ -130,13 +136,13 @@ fn refresh(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     for situation in ["none_used", "all_used", "few_used", "many_used"] {
         let key = |what: &str| format!("replace.{situation}.{what}");
         let mut setup = Setup::new(case)?;
-        setup.quantizer.usage.add(case.input(&key("counts"))?);
+        setup.quantizer.count(case.input(&key("counts"))?);
         let mut draws = RecordedDraws::default()
             .normal(case.inputs.get(&key("randn")))
             .permutation(case.inputs.get(&key("randperm")));
-        let refresh = setup.quantizer.refresh(setup.discarding_threshold, &mut draws);
+        let refresh = setup.quantizer.refresh(&mut draws);
         comparison.check(&key("codebooks"), &setup.codebook(), Tolerance::Forward);
-        comparison.check(&key("counts_after"), setup.quantizer.usage.window(), Tolerance::Forward);
+        comparison.check(&key("counts_after"), setup.quantizer.usage().window(), Tolerance::Forward);
         comparison.check(&key("unused"), &refresh.unused, Tolerance::Forward);
         comparison.check(&key("used"), &refresh.used, Tolerance::Forward);
         let recorded = &case.scalars["replace"][situation];

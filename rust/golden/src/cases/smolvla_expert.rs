@@ -1,26 +1,30 @@
 //! The expert architecture against LeRobot's SmolVLA.
 
 use super::smolvlm::backbone_config;
-use super::vla::{RecordedFlow, by_name, check_gradients, integer, number, pair, truth};
+use super::vla::{RecordedFlow, backbone, by_name, check_gradients, integer, number, pair, truth};
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Trace};
+use hlrp_schema::policy::{
+    ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImageSpecialTokens, Mode, ModelSpec, ObjectiveSpec,
+};
 use hlrp_vla::{
-    ActionConfig, ActionTarget, CameraImages, ExpertConfig, ExpertModel, FlowConfig, FlowPoint, FreezeConfig, HeadKind,
-    ImageSpecialTokens, Language, Mode, Objective, Observation, Targets, freeze,
+    ActionTarget, Architecture, CameraImages, ExpertModel, FlowPoint, HeadKind, Language, Observation, Targets,
+    backbone_sizes, freeze,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// Actions alone, as LeRobot trains.
-const OBJECTIVE: Objective = Objective { mode: Mode::Actions, latent_weight: 0.0, action_weight: 1.0 };
+const OBJECTIVE: ObjectiveSpec =
+    ObjectiveSpec { mode: Mode::Actions, latent_loss_weight: 0.0, action_loss_weight: 1.0 };
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let model = ExpertModel::new(&config(case)?, Device::Cpu)?;
-    let initialised = model.init_from_lerobot(&case.dir().join("weights.safetensors"))?;
+    let initialised = model.init_from_smolvla(&case.dir().join("weights.safetensors"))?;
     comparison.require("weights", initialised.fresh.is_empty(), "the checkpoint must fill the whole model");
     check_freezing(case, &model, comparison)?;
 
@@ -31,54 +35,55 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     check_sampling(case, &model, &observation, comparison)
 }
 
-fn config(case: &Case) -> anyhow::Result<ExpertConfig> {
+fn config(case: &Case) -> anyhow::Result<ModelSpec> {
     let policy = &case.config["policy"];
     let special = &case.config["special_ids"];
     let positive = |key: &str| integer(policy, key).map(|value| (value > 0).then_some(value));
     let num_layers = integer(policy, "num_vlm_layers")?;
     let cameras = case.config["cameras"].as_object().context("config.json has no `cameras`")?;
-    Ok(ExpertConfig {
-        backbone: backbone_config(&case.config)?.with_text_layers(num_layers)?,
-        cameras: cameras.keys().cloned().collect(),
-        num_empty_cameras: usize::try_from(integer(policy, "empty_cameras")?)?,
-        image_size: pair(policy, "resize_imgs_with_padding")?,
-        image_special_tokens: (policy["add_image_special_tokens"] == true)
-            .then(|| -> anyhow::Result<_> {
-                let (fake_id, global_id) =
-                    (integer(special, "fake_image_token_id")?, integer(special, "global_image_token_id")?);
-                Ok(ImageSpecialTokens { fake_id, global_id })
-            })
-            .transpose()?,
-        prefix_length: positive("prefix_length")?,
-        num_expert_layers: positive("num_expert_layers")?.unwrap_or(num_layers),
-        expert_width_multiplier: number(policy, "expert_width_multiplier")?,
-        self_attn_every_n_layers: integer(policy, "self_attn_every_n_layers")?,
-        max_state_dim: integer(policy, "max_state_dim")?,
-        action: ActionConfig {
-            chunk_size: integer(policy, "chunk_size")?,
-            action_dim: integer(&case.config, "action_dim")?,
-            max_action_dim: integer(policy, "max_action_dim")?,
+    let sizes = backbone_sizes(&backbone_config(&case.config)?.with_text_layers(num_layers)?);
+    let special_tokens = || -> anyhow::Result<_> {
+        let ids = (integer(special, "fake_image_token_id")?, integer(special, "global_image_token_id")?);
+        Ok(ImageSpecialTokens { fake_id: ids.0, global_id: ids.1 })
+    };
+    let has_special_tokens = policy["add_image_special_tokens"] == true;
+    Ok(ModelSpec {
+        backbone: BackboneSpec {
+            train_expert_only: policy["train_expert_only"] == true,
+            freeze_vision_encoder: policy["freeze_vision_encoder"] == true,
+            ..backbone(sizes)
         },
+        cameras: cameras.keys().cloned().collect(),
+        empty_cameras: usize::try_from(integer(policy, "empty_cameras")?)?,
+        resize_imgs_with_padding: pair(policy, "resize_imgs_with_padding")?,
+        action_dim: Some(integer(&case.config, "action_dim")?),
         latent: None,
-        flow: FlowConfig {
+        flow: FlowSpec {
             num_steps: integer(policy, "num_steps")?,
             min_period: number(policy, "min_period")?,
             max_period: number(policy, "max_period")?,
             time_beta_alpha: 1.5,
             time_beta_beta: 1.0,
         },
+        arch: ArchSpec::Expert(ExpertSpec {
+            smolvla_checkpoint: None,
+            num_expert_layers: positive("num_expert_layers")?,
+            expert_width_multiplier: number(policy, "expert_width_multiplier")?,
+            self_attn_every_n_layers: integer(policy, "self_attn_every_n_layers")?,
+            prefix_length: positive("prefix_length")?,
+            add_image_special_tokens: has_special_tokens,
+            image_special_tokens: has_special_tokens.then(special_tokens).transpose()?,
+            max_state_dim: integer(policy, "max_state_dim")?,
+            max_action_dim: integer(policy, "max_action_dim")?,
+            chunk_size: integer(policy, "chunk_size")?,
+            train_state_proj: policy["train_state_proj"] != false,
+        }),
     })
 }
 
 /// Freezes as the case says; the trainable parameters must be LeRobot's.
 fn check_freezing(case: &Case, model: &ExpertModel, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let policy = &case.config["policy"];
-    let rules = FreezeConfig {
-        backbone: policy["train_expert_only"] == true,
-        vision_encoder: policy["freeze_vision_encoder"] == true,
-        state_proj: policy["train_state_proj"] == false,
-    };
-    freeze(model.store(), &rules.patterns(model.config()))?;
+    freeze(model.store(), &model.frozen())?;
     let trainable: BTreeSet<String> = model.store().parameters().into_iter().map(|(name, _)| name).collect();
     let expected: BTreeSet<String> = serde_json::from_value(case.config["trainable"].clone())?;
     comparison.require("trainable", trainable == expected, "the parameters that train must be those of the reference");
@@ -86,18 +91,18 @@ fn check_freezing(case: &Case, model: &ExpertModel, comparison: &mut Comparison)
 }
 
 fn observation(case: &Case, model: &ExpertModel) -> anyhow::Result<Observation> {
-    let [height, width] = model.config().image_size;
+    let [height, width] = model.spec().image_size();
     let camera = |role: &String| {
         let name = format!("batch.observation.images.{role}");
-        let pictures_BCHW = case.inputs.get(&name)?;
-        let all_real = || Tensor::ones([pictures_BCHW.size()[0]], (Kind::Bool, Device::Cpu));
+        let images_BCHW = case.inputs.get(&name)?;
+        let all_real = || Tensor::ones([images_BCHW.size()[0]], (Kind::Bool, Device::Cpu));
         Some(CameraImages {
-            pixels_BCHW: pad_resize(pictures_BCHW, height, width),
+            pixels_BCHW: pad_resize(images_BCHW, height, width),
             is_real_B: case.inputs.get(&format!("{name}_padding_mask")).map_or_else(all_real, truth),
         })
     };
     Ok(Observation {
-        cameras: model.config().cameras.iter().map(camera).collect(),
+        cameras: model.spec().cameras.iter().map(camera).collect(),
         language: Language {
             ids_BL: case.input("batch.observation.language.tokens")?.shallow_clone(),
             is_valid_BL: truth(case.input("batch.observation.language.attention_mask")?),
@@ -113,7 +118,7 @@ fn targets(case: &Case) -> anyhow::Result<Targets> {
     Ok(Targets { action: Some(ActionTarget { chunk_BTA, is_pad_BT }), latent: None })
 }
 
-fn training_draws(case: &Case) -> anyhow::Result<RecordedFlow> {
+fn training_noise(case: &Case) -> anyhow::Result<RecordedFlow> {
     Ok(RecordedFlow::noise(case.input("noise")?).at(case.input("time")?))
 }
 
@@ -125,7 +130,7 @@ fn check_training(
     targets: &Targets,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let loss = model.loss(observation, targets, &OBJECTIVE, &mut training_draws(case)?, &Pass::plain(true))?;
+    let loss = model.loss(observation, targets, &OBJECTIVE, &mut training_noise(case)?, &Pass::plain(true))?;
     loss.total.backward();
     comparison.check("train.loss", &loss.total, Tolerance::Forward);
     let action = loss.action.as_ref().context("the action loss is missing")?;
@@ -137,7 +142,7 @@ fn check_training(
     let trace = Trace::default();
     let watched = Pass { train: true, trace: Some(&trace) };
     no_grad(|| {
-        model.loss(observation, targets, &OBJECTIVE, &mut training_draws(case)?, &watched).context("watched loss")
+        model.loss(observation, targets, &OBJECTIVE, &mut training_noise(case)?, &watched).context("watched loss")
     })?;
     for (name, tensor) in by_name(trace) {
         match name.as_str() {

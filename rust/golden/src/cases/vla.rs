@@ -4,7 +4,8 @@ use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
 use hlrp_nn::{Store, Trace};
-use hlrp_vla::{FlowConfig, FlowDraws};
+use hlrp_schema::policy::{BackboneSizes, BackboneSpec, FlowSpec};
+use hlrp_vla::FlowNoise;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use tch::{Device, Kind, Tensor};
@@ -27,17 +28,30 @@ impl RecordedFlow {
     }
 }
 
-impl FlowDraws for RecordedFlow {
-    fn noise(&mut self, shape: &[i64], _device: Device) -> Tensor {
+impl FlowNoise for RecordedFlow {
+    fn normal(&mut self, shape: &[i64], _device: Device) -> Tensor {
         let tensor = self.noise.pop_front().expect("the reference drew noise fewer times");
         assert_eq!(tensor.size(), shape, "the reference drew noise of another shape");
         tensor
     }
 
-    fn time(&mut self, num_samples: i64, _flow: &FlowConfig, _device: Device) -> Tensor {
+    fn time(&mut self, num_samples: i64, _flow: &FlowSpec, _device: Device) -> Tensor {
         let tensor = self.time.pop_front().expect("the reference drew times fewer times");
         assert_eq!(tensor.size(), [num_samples], "the reference drew another number of times");
         tensor
+    }
+}
+
+/// A backbone of these sizes, everything of it trained.
+pub(crate) fn backbone(sizes: BackboneSizes) -> BackboneSpec {
+    BackboneSpec {
+        vlm_model_name: None,
+        hub_cache: None,
+        load_vlm_weights: false,
+        num_vlm_layers: None,
+        train_expert_only: false,
+        freeze_vision_encoder: false,
+        sizes: Some(sizes),
     }
 }
 

@@ -1,15 +1,16 @@
 //! The pooled architecture.
 
 use super::smolvlm::backbone_config;
-use super::vla::{RecordedFlow, by_name, check_gradients, integer, number, pair, truth};
+use super::vla::{RecordedFlow, backbone, by_name, check_gradients, integer, number, pair, truth};
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
 use hlrp_nn::smolvlm::{pad_resize, with_system_prompt};
 use hlrp_nn::{Pass, Trace};
+use hlrp_schema::policy::{ArchSpec, FlowSpec, LatentShape, Mode, ModelSpec, ObjectiveSpec, PooledSpec};
 use hlrp_vla::{
-    ActionTarget, CameraImages, FlowConfig, Language, LatentConfig, LatentTarget, Mode, Objective, Observation,
-    PooledConfig, PooledModel, Targets, VlaLoss,
+    ActionTarget, Architecture, CameraImages, Language, LatentTarget, Observation, PooledModel, Targets, VlaLoss,
+    backbone_sizes,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -32,22 +33,25 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     check_sampling(case, &model, &observation, comparison)
 }
 
-fn config(case: &Case) -> anyhow::Result<PooledConfig> {
+fn config(case: &Case) -> anyhow::Result<ModelSpec> {
     let backend = &case.config["backend"];
     let code_seq_len = integer(backend, "code_seq_len")?;
-    Ok(PooledConfig {
-        backbone: backbone_config(&case.config)?,
-        camera: "front".to_owned(),
-        image_size: pair(backend, "image_size")?,
-        latent: LatentConfig { code_seq_len, code_dim: integer(backend, "latent_vector_dim")? / code_seq_len },
+    let [height, width] = pair(backend, "image_size")?;
+    Ok(ModelSpec {
+        backbone: backbone(backbone_sizes(&backbone_config(&case.config)?)),
+        cameras: vec!["front".to_owned()],
+        empty_cameras: 0,
+        resize_imgs_with_padding: [width, height],
         action_dim: Some(integer(backend, "action_dim")?),
-        flow: FlowConfig {
+        latent: Some(LatentShape { code_seq_len, code_dim: integer(backend, "latent_vector_dim")? / code_seq_len }),
+        flow: FlowSpec {
             num_steps: integer(backend, "flow_steps")?,
             min_period: number(backend, "min_period")?,
             max_period: number(backend, "max_period")?,
             time_beta_alpha: number(backend, "time_beta_alpha")?,
             time_beta_beta: number(backend, "time_beta_beta")?,
         },
+        arch: ArchSpec::Pooled(PooledSpec {}),
     })
 }
 
@@ -61,7 +65,7 @@ fn check_prompts(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()>
 }
 
 fn observation(case: &Case, model: &PooledModel) -> anyhow::Result<Observation> {
-    let [height, width] = model.config().image_size;
+    let [height, width] = model.spec().image_size();
     let pixels_BCHW = case.input("frames_u8")?.select(1, 0).permute([0, 3, 1, 2]);
     let num_samples = pixels_BCHW.size()[0];
     Ok(Observation {
@@ -89,12 +93,12 @@ fn targets(case: &Case) -> anyhow::Result<Targets> {
     })
 }
 
-fn objective(case: &Case, mode: Mode) -> anyhow::Result<Objective> {
+fn objective(case: &Case, mode: Mode) -> anyhow::Result<ObjectiveSpec> {
     let backend = &case.config["backend"];
-    Ok(Objective {
+    Ok(ObjectiveSpec {
         mode,
-        latent_weight: number(backend, "latent_loss_weight")?,
-        action_weight: number(backend, "action_loss_weight")?,
+        latent_loss_weight: number(backend, "latent_loss_weight")?,
+        action_loss_weight: number(backend, "action_loss_weight")?,
     })
 }
 

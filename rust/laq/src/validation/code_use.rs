@@ -1,8 +1,8 @@
 //! How the codes of a validation are spread.
 
-use crate::Dims;
+use crate::quantizers::codes_curve;
 use hlrp_torch::World;
-use hlrp_track::metrics::{Curve, MetricSpec};
+use hlrp_track::metrics::MetricSpec;
 use hlrp_train::validation::gather_rows;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -15,13 +15,9 @@ pub(super) struct CodeUse {
 }
 
 impl CodeUse {
-    pub(super) fn new(dims: &Dims) -> Self {
-        let size = |number: i64| usize::try_from(number).unwrap_or(0);
-        Self {
-            counts_K: vec![0; size(dims.codebook_size)],
-            sequences: BTreeMap::new(),
-            num_slots: size(dims.code_seq_len),
-        }
+    pub(super) fn new(num_codes: i64, num_slots: i64) -> Self {
+        let size = |count: i64| usize::try_from(count).unwrap_or(0);
+        Self { counts_K: vec![0; size(num_codes)], sequences: BTreeMap::new(), num_slots: size(num_slots) }
     }
 
     /// Adds codes `int64 [B,S]`.
@@ -87,11 +83,11 @@ impl CodeUse {
     }
 }
 
-/// The metrics that [`CodeUse::metrics`] returns for a model with `dims`; `curve` shows the codes in use.
-pub(super) fn metrics(dims: &Dims, curve: &Curve) -> [MetricSpec; 7] {
-    let in_use = format!("codes in use (of {})", dims.codebook_size);
+/// The metrics that [`CodeUse::metrics`] returns for a model of `num_codes` codes.
+pub(super) fn metrics(num_codes: i64) -> [MetricSpec; 7] {
+    let in_use = format!("codes in use (of {num_codes})");
     [
-        MetricSpec::new("val/num_unique_codes", in_use).higher_is_better().drawn_in(curve),
+        MetricSpec::new("val/num_unique_codes", in_use).higher_is_better().drawn_in(&codes_curve()),
         MetricSpec::detail("val/codebook_utilization").higher_is_better(),
         MetricSpec::detail("val/codebook_entropy").higher_is_better(),
         MetricSpec::detail("val/vq_perplexity").higher_is_better(),
@@ -101,10 +97,10 @@ pub(super) fn metrics(dims: &Dims, curve: &Curve) -> [MetricSpec; 7] {
     ]
 }
 
-/// Entropy in nats of the frequencies that `counts` give; zero counts carry nothing.
+/// Entropy in nats of the frequencies that `counts` give; zero counts add nothing.
 fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     let total = counts.clone().sum::<u64>() as f64;
-    counts.filter(|count| *count > 0).map(|count| count as f64 / total).map(|share| -share * share.ln()).sum()
+    counts.filter(|count| *count > 0).map(|count| count as f64 / total).map(|fraction| -fraction * fraction.ln()).sum()
 }
 
 #[cfg(test)]

@@ -24,7 +24,6 @@ pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
         "model.dim=32",
         "model.heads=2",
         "model.dim_head=16",
-        "model.quant_dim=8",
         "training.max_steps=4",
         "training.scheduler.warmup_steps=1",
         "training.checkpoint.every_n_steps=2",

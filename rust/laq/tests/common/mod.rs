@@ -1,42 +1,44 @@
 //! A model small enough to run in milliseconds, and frames for it.
 #![allow(dead_code)] // each test file uses its part
 
+use hlrp_config::compose;
 use hlrp_laq::{LaqModel, Parts};
-use hlrp_schema::{DecoderConfig, LaqModelConfig, LatentAblation};
+use hlrp_schema::{LaqConfig, LaqModelConfig, PROJECT};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
+/// `laq_tiny`, smaller still, with every decoder.
+pub(crate) const MINI: [&str; 12] = [
+    "experiment=laq_tiny",
+    "model.image_size=32",
+    "model.patch_size=4",
+    "model.dim=32",
+    "model.heads=2",
+    "model.dim_head=16",
+    "model.decoders.token.enabled=true",
+    "model.decoders.token.depth=1",
+    "model.decoders.pixel.depth=1",
+    "model.decoders.aux.depth=1",
+    "model.quantizer.usage_decay=0.9",
+    "model.quantizer.nsvq.refresh_schedule=[]",
+];
+
+/// The mini model with `overrides`.
+pub(crate) fn config_with(overrides: &[&str]) -> LaqModelConfig {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let overrides: Vec<String> = MINI.iter().chain(overrides).map(|text| (*text).to_owned()).collect();
+    let config: LaqConfig = compose(&PROJECT, &root, "config", &overrides).unwrap().extract().unwrap();
+    config.model
+}
+
 pub(crate) fn config() -> LaqModelConfig {
-    let decoder = |enabled| DecoderConfig { enabled, depth: 1, loss_weight: 1.0, warmup_steps: 0 };
-    LaqModelConfig {
-        name: "mini".into(),
-        image_size: 32,
-        patch_size: 4,
-        channels: 3,
-        dim: 32,
-        heads: 2,
-        dim_head: 16,
-        spatial_depth: 2,
-        temporal_depth: 2,
-        attn_dropout: 0.0,
-        ff_dropout: 0.0,
-        quant_dim: 8,
-        codebook_size: 8,
-        code_seq_len: 4,
-        vq_discarding_threshold: 0.1,
-        codebook_replace_schedule: vec![[2, 100]],
-        usage_decay: 0.9,
-        collapse_perplexity: 0.2,
-        latent_ablation: LatentAblation::None,
-        token_decoder: decoder(true),
-        pixel_decoder: decoder(true),
-        aux_decoder: decoder(true),
-    }
+    config_with(&[])
 }
 
 /// A model that is the same for the same seed.
 pub(crate) fn model(config: &LaqModelConfig, seed: i64) -> LaqModel {
     tch::manual_seed(seed);
-    LaqModel::new(config, Parts::All, Device::Cpu).unwrap()
+    LaqModel::new(config, Parts::All, Device::Cpu)
 }
 
 /// Random pairs `[B,2,3,32,32]` in [0, 1].

@@ -1,10 +1,10 @@
 //! The architectures: each has a section of its own, and a description holds exactly one.
 
-use super::{BackboneFacts, ExpertSpec, LatentShape, Mode, ModelSpec, PooledSpec};
+use super::{BackboneFacts, BackboneSizes, ExpertSpec, LatentShape, Mode, ModelSpec, PooledSpec};
 use crate::rules::Checked;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::fmt;
+use std::{fmt, path::Path};
 
 /// What the section of an architecture says to the rest of a description.
 pub trait Arch {
@@ -34,6 +34,11 @@ pub trait Arch {
         None
     }
 
+    /// Key (relative to the model) and value of a LeRobot policy to start from, if there is one.
+    fn smolvla_checkpoint(&self) -> Option<(&'static str, &Path)> {
+        None
+    }
+
     /// Special tokens around each image.
     fn num_tokens_around_image(&self) -> i64 {
         0
@@ -47,11 +52,11 @@ pub trait Arch {
         latent: Option<LatentShape>,
     ) -> (Option<i64>, Option<LatentShape>);
 
-    /// Fills what is null, and drops the paths.
+    /// Fills what is null from the sizes in use and what the backbone says, and drops the paths.
     ///
     /// # Errors
     /// A value that contradicts the backbone; its key is relative to the model.
-    fn resolve(&mut self, backbone: &BackboneFacts) -> Checked;
+    fn resolve(&mut self, sizes: &BackboneSizes, backbone: &BackboneFacts) -> Checked;
 }
 
 /// Registers architectures: the key of the section, the variant and the struct.

@@ -4,7 +4,7 @@ use super::{Arch, BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UN
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::Problem;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A multiple that the expert's feed-forward width is rounded up to.
 const MLP_MULTIPLE: i64 = 256;
@@ -139,6 +139,10 @@ impl Arch for ExpertSpec {
         self.prefix_length.map(|length| ("prefix_length", length))
     }
 
+    fn smolvla_checkpoint(&self) -> Option<(&'static str, &Path)> {
+        self.smolvla_checkpoint.as_deref().map(|path| ("arch.expert.smolvla_checkpoint", path))
+    }
+
     fn num_tokens_around_image(&self) -> i64 {
         if self.add_image_special_tokens { NUM_MARKERS } else { 0 }
     }
@@ -153,8 +157,9 @@ impl Arch for ExpertSpec {
         (Some(action_dim.unwrap_or(1)), latent)
     }
 
-    fn resolve(&mut self, backbone: &BackboneFacts) -> Checked {
+    fn resolve(&mut self, sizes: &BackboneSizes, backbone: &BackboneFacts) -> Checked {
         self.smolvla_checkpoint = None;
+        self.num_expert_layers.get_or_insert(sizes.text.num_hidden_layers);
         if self.add_image_special_tokens && self.image_special_tokens.is_none() {
             self.image_special_tokens = Some(backbone.image_special_tokens.ok_or_else(|| {
                 Problem::new(

@@ -10,6 +10,7 @@ mod expert;
 mod learning;
 mod pooled;
 mod processor;
+mod version_1;
 
 pub use arch::{Arch, ArchSpec};
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
@@ -17,6 +18,7 @@ pub use expert::{ExpertSpec, ImageSpecialTokens};
 pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
 pub use pooled::PooledSpec;
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
+pub use version_1::from_version_1;
 
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::{Check, Problem};
@@ -155,14 +157,10 @@ impl PolicySpec {
     ) -> Result<Self, Problem> {
         let mode = self.objective.mode;
         self.teacher.resolve(teacher).map_err(|problem| problem.inside("teacher"))?;
-        self.model
-            .backbone
-            .resolve(backbone.sizes.as_ref())
-            .map_err(|problem| problem.inside("backbone").inside("model"))?;
+        self.model.resolve_backbone(backbone).map_err(|problem| problem.inside("model"))?;
         let action_dim = self.action_dim(data)?;
         let latent = teacher.map(TeacherIdentity::latent).or(self.model.latent);
         (self.model.action_dim, self.model.latent) = self.model.arch.get().heads(mode, action_dim, latent);
-        self.model.arch.get_mut().resolve(backbone).map_err(|problem| problem.inside("model"))?;
         let sees_state = self.model.arch.get().max_state_dim().is_some();
         self.processor.resolve(data, sees_state).map_err(|problem| problem.inside("processor"))?;
         self.check_vocabulary(backbone.num_tokens)?;
@@ -268,6 +266,16 @@ impl ModelSpec {
     pub fn check_resolved(&self) -> Checked {
         self.backbone.sizes()?;
         self.arch.get().check_resolved(self)
+    }
+
+    /// The part of [`PolicySpec::resolve`] that depends on the backbone alone.
+    ///
+    /// # Errors
+    /// A value that contradicts the backbone; its key is relative to the model.
+    pub fn resolve_backbone(&mut self, backbone: &BackboneFacts) -> Checked {
+        section("backbone", self.backbone.resolve(backbone.sizes.as_ref()))?;
+        let Self { backbone: spec, arch, .. } = self;
+        arch.get_mut().resolve(spec.sizes()?, backbone)
     }
 
     /// Height and width of prepared images.

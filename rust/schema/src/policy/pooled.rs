@@ -1,6 +1,6 @@
 //! `arch: pooled`: small heads on the backbone's averaged features.
 
-use super::{Arch, BackboneFacts, LatentShape, Mode, ModelSpec, UNRESOLVED};
+use super::{Arch, BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
 use crate::rules::{Checked, require};
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ impl Arch for PooledSpec {
         (action_dim.filter(|_| mode.with_actions()), Some(latent.unwrap_or(smallest)))
     }
 
-    fn resolve(&mut self, _backbone: &BackboneFacts) -> Checked {
+    fn resolve(&mut self, _sizes: &BackboneSizes, _backbone: &BackboneFacts) -> Checked {
         Ok(())
     }
 }

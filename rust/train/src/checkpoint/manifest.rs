@@ -5,7 +5,8 @@ use crate::{
     error::{Result, TrainError},
     update::DecayGroup,
 };
-use hlrp_schema::TaskDescription;
+use hlrp_config::from_resolved;
+use hlrp_schema::{PROJECT, TaskDescription};
 use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -89,20 +90,24 @@ impl Manifest {
         };
         let value: Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         match value.get("format_version").and_then(Value::as_u64) {
-            Some(1..=Self::FORMAT_VERSION) => Self::migrated(value).map_err(|error| damaged(error.to_string())),
+            Some(1..=Self::FORMAT_VERSION) => Self::typed(value, dir).map_err(damaged),
             Some(found) => Err(TrainError::FormatVersion { path, found, wanted: Self::FORMAT_VERSION }),
             None => Err(damaged("it has no format_version".to_owned())),
         }
     }
 
-    /// Brings a file of an older format version up to date: the task's keys may have other names there.
-    fn migrated(mut value: Value) -> serde_json::Result<Self> {
+    /// Types the content of the file; that of an older format version is brought up to date. What such a file does not say of its task
+    /// is in the configuration of the checkpoint `dir`.
+    fn typed(mut value: Value, dir: &Path) -> Result<Self, String> {
         let written_in = value["format_version"].as_u64().unwrap_or_default();
         if written_in < Self::FORMAT_VERSION {
             value["format_version"] = Self::FORMAT_VERSION.into();
-            TaskDescription::migrate(&mut value["task"]);
+            let settings = from_resolved(&PROJECT, &dir.join(CONFIG), &[]).ok().map(|config| config.tree().to_json());
+            let task = TaskDescription::read(value["task"].take(), true, settings.as_ref())?;
+            value["task"] = serde_json::to_value(task).map_err(|error| error.to_string())?;
         }
-        Ok(Self { written_in, ..serde_json::from_value(value)? })
+        let typed: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        Ok(Self { written_in, ..typed })
     }
 
     /// Reads what the checkpoint `dir` says about itself and compares every file with its digest.
@@ -131,7 +136,8 @@ impl Manifest {
     pub(super) fn is_whole(dir: &Path) -> bool {
         // Read by hand: `verify` would look for whole neighbours of every damaged one.
         let text = Self::path(dir).and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-        let manifest = serde_json::from_str(&text).and_then(Self::migrated);
+        let value: Result<Value, String> = serde_json::from_str(&text).map_err(|error| error.to_string());
+        let manifest = value.and_then(|value| Self::typed(value, dir));
         manifest.is_ok_and(|manifest| {
             manifest.files.iter().all(|(name, digest)| matches!(difference(&dir.join(name), digest), Ok(None)))
         })

@@ -58,7 +58,7 @@ impl Checkpoint {
     /// Opens the checkpoint of `path` (see [`find`]) and compares every file with its digest, once: what is read later is not hashed again.
     ///
     /// # Errors
-    /// No checkpoint, or one that is damaged: the text names the file and a whole checkpoint beside it.
+    /// No checkpoint, or one that is damaged: the text names the file, the hint a whole checkpoint of the run.
     pub fn open(path: &Path) -> Result<Self> {
         let dir = find(path)?;
         let manifest = Manifest::verify(&dir)?;

@@ -1,29 +1,32 @@
 //! From a configuration to a policy under training and its data.
 
 mod backbone;
-mod mistake;
-mod policy;
+mod facts;
 mod request;
-mod scaling;
 
 pub use backbone::preflight;
-pub(crate) use policy::Plan;
-pub(crate) use request::Requests;
 
-use crate::{FreezeConfig, Mode, Objective, Processor, Teacher, TeacherWeights, VlaModel, VlaTask, freeze};
+use crate::archs::VlaModel;
+use crate::policy::Policy;
+use crate::processor::Processor;
+use crate::task::VlaTask;
+use crate::teacher::{Teacher, TeacherInit};
+use crate::{HINTS, freeze::freeze, validation};
+use hlrp_config::Problem;
 use hlrp_data::lerobot::Info;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
+use hlrp_schema::policy::{PolicySpec, TeacherWeights};
 use hlrp_schema::{DataConfig, VlaConfig};
 use hlrp_train::LoaderData;
-use mistake::{as_mistake, mistake, mistake_in};
-use std::{collections::BTreeMap, sync::Arc};
+use request::Requests;
+use std::{collections::BTreeMap, error::Error, sync::Arc};
 use tch::Device;
 
 /// Builds the task and the data of a run; nothing is written. With `overwrites_weights` a checkpoint will replace the model's weights, so
 /// none are read for it.
 ///
 /// # Errors
-/// [`hlrp_config::Problem`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.
+/// [`Problem`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.
 pub fn prepare(
     config: &VlaConfig,
     device: Device,
@@ -31,10 +34,10 @@ pub fn prepare(
     progress: &CacheProgress<'_>,
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
     let teacher = teacher(config, device)?;
-    let pair = teacher.as_ref().map(|teacher| &teacher.identity().pair);
+    let identity = teacher.as_ref().map(Teacher::identity);
     let infos = infos(config)?;
     let rates: Vec<f64> = infos.values().map(|info| info.fps).collect();
-    let requests = Requests::new(config, pair, &rates)?;
+    let requests = Requests::new(config, identity.map(|identity| &identity.pair), &rates)?;
     let frame_size = frame_size(config, &infos)?;
     let open = |request| {
         let data = DataConfig { request, ..config.data.clone() };
@@ -44,66 +47,64 @@ pub fn prepare(
     let validation = open(requests.validation.clone())?;
     check_cameras(config, &train.layout().roles)?;
 
-    let tokenizer_folder = backbone::tokenizer_folder(&config.model)?;
-    let plan = Plan::new(config, train.layout(), teacher.as_ref(), &tokenizer_folder).map_err(as_mistake)?;
-    let processor = Processor::new(&plan.processor, &tokenizer_folder)?;
-    let model = VlaModel::new(&plan.model, device).map_err(as_mistake)?;
+    let tokenizer_folder = backbone::tokenizer_folder(&config.policy)?;
+    let data = facts::of_data(&config.data.sources, train.layout())?;
+    let facts = backbone::facts(&config.policy, &tokenizer_folder)?;
+    let spec = config.policy.clone().resolve(&data, &facts, identity).map_err(|problem| problem.inside("policy"))?;
+    let processor = Processor::new(&spec.model, &spec.processor, &tokenizer_folder)?;
+    let model = VlaModel::new(&spec.model, device)?;
     if !overwrites_weights {
-        backbone::load_weights(&config.model, &model)?;
+        backbone::load_weights(&config.policy, &model)?;
     }
-    let mode = objective(config).mode;
-    let mut frozen = freeze_config(config).patterns_of(&plan.model);
-    frozen.extend(model.unused_in(mode));
+    let mut frozen = model.frozen();
+    frozen.extend(model.unused_in(spec.objective.mode));
     freeze(model.store(), &frozen)?;
 
     let data = LoaderData::new(train, validation, config.seed)?;
-    let task =
-        VlaTask::new(model, plan, objective(config), processor, teacher, requests.moments, tokenizer_folder, config);
+    let task = VlaTask {
+        policy: Policy { spec, model, processor, teacher },
+        indices: requests.indices,
+        tokenizer_folder,
+        experiment: config.experiment.name.clone(),
+        validation: validation::Options::new(&config.validation),
+    };
     Ok((task, data))
 }
 
-/// The teacher, if the mode needs one, with the sizes that the configuration confirms.
-fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>> {
-    let options = &config.model.laq;
-    let Some(path) = options.checkpoint.as_ref().filter(|_| config.model.mode.with_latents()) else {
-        return Ok(None);
-    };
-    let weights = match options.weights {
-        hlrp_schema::TeacherWeights::Trained => TeacherWeights::Trained,
-        hlrp_schema::TeacherWeights::Random => TeacherWeights::Random { seed: config.seed },
-    };
-    let loaded = Teacher::load(path, weights, device);
-    let teacher = loaded.map_err(|error| mistake_in("model.laq.checkpoint", &error))?;
-    let identity = teacher.identity();
-    let confirmed = [
-        ("codebook_size", options.codebook_size, identity.codebook_size),
-        ("code_seq_len", options.code_seq_len, identity.code_seq_len),
-        ("code_dim", options.code_dim, identity.code_dim),
-    ];
-    for (key, configured, own) in confirmed {
-        if configured.is_some_and(|value| value != own) {
-            let problem = format!("the teacher {} has {own}", path.display());
-            let hint = "set it to null to take the teacher's, or choose the teacher that it was meant for";
-            return Err(mistake(&format!("model.laq.{key}"), problem, hint));
-        }
-    }
-    Ok(Some(teacher))
+/// The value of `key` names a file or folder that cannot be used, as `error` says.
+fn problem_at(key: &str, error: &(dyn Error + 'static)) -> Problem {
+    let (message, hints) = hlrp_track::console::message_and_hints(error, HINTS);
+    Problem::new(key, message, hints.into_iter().next().unwrap_or_else(|| "give another path".to_owned()))
 }
 
-/// What the datasets say about themselves, by the name of the source.
+/// The teacher, if the mode needs one.
+fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>> {
+    let PolicySpec { teacher, objective, .. } = &config.policy;
+    let Some(path) = teacher.checkpoint.as_ref().filter(|_| objective.mode.with_latents()) else {
+        return Ok(None);
+    };
+    let weights = match teacher.weights {
+        TeacherWeights::Trained => TeacherInit::Trained,
+        TeacherWeights::Random => TeacherInit::Random { seed: config.seed },
+    };
+    let loaded = Teacher::load(path, weights, device);
+    Ok(Some(loaded.map_err(|error| problem_at("policy.teacher.checkpoint", &error))?))
+}
+
+/// What the datasets say of themselves, by the name of the source.
 fn infos(config: &VlaConfig) -> anyhow::Result<BTreeMap<&str, Info>> {
     config.data.sources.iter().map(|(name, source)| Ok((name.as_str(), Info::read(&source.root)?))).collect()
 }
 
 /// The size in which the loader delivers frames: the configured one, or that of every camera in use.
 fn frame_size(config: &VlaConfig, infos: &BTreeMap<&str, Info>) -> anyhow::Result<FrameSize> {
-    if let Some([height, width]) = config.model.frame_size {
+    if let Some([height, width]) = config.policy.processor.frame_size {
         return Ok(FrameSize { height, width });
     }
     let mut found: Option<(String, FrameSize)> = None;
     for (name, source) in &config.data.sources {
         for key in source.cameras.values() {
-            // A camera that is not there is refused when the dataset is opened.
+            // A missing camera is refused when the dataset is opened.
             let Some(size) = infos[name.as_str()].features.get(key).and_then(|feature| feature.frame_size()) else {
                 continue;
             };
@@ -115,49 +116,32 @@ fn frame_size(config: &VlaConfig, infos: &BTreeMap<&str, Info>) -> anyhow::Resul
                         known.height, known.width, size.height, size.width
                     );
                     let hint = "give the height and width in which all frames are delivered";
-                    return Err(mistake("model.frame_size", problem, hint));
+                    return Err(Problem::new("policy.processor.frame_size", problem, hint).into());
                 }
                 _ => found = Some((place, size)),
             }
         }
     }
-    let [height, width] = config.model.image_size;
+    let [height, width] = config.policy.model.image_size();
     let model_size = || FrameSize { height: height.unsigned_abs() as usize, width: width.unsigned_abs() as usize };
     Ok(found.map_or_else(model_size, |(_, size)| size))
 }
 
 /// Every camera of the policy and of the teacher is a role of the data.
-fn check_cameras(config: &VlaConfig, roles: &[String]) -> anyhow::Result<()> {
-    let model = &config.model;
+fn check_cameras(config: &VlaConfig, roles: &[String]) -> Result<(), Problem> {
+    let PolicySpec { model, teacher, objective, .. } = &config.policy;
     let hint = "map a camera of every source to each role: data.sources.<name>.cameras.<role>=<feature key>";
-    let lacking: Vec<&String> = model.cameras.iter().filter(|role| !roles.contains(role)).collect();
-    if lacking.len() > model.num_empty_cameras {
+    let absent: Vec<&String> = model.cameras.iter().filter(|role| !roles.contains(role)).collect();
+    if absent.len() > model.empty_cameras {
         let problem = format!(
-            "the data has the roles {roles:?} and lacks {lacking:?}; model.num_empty_cameras allows {}",
-            model.num_empty_cameras
+            "the data has the roles {roles:?} and lacks {absent:?}; policy.model.empty_cameras allows {}",
+            model.empty_cameras
         );
-        return Err(mistake("model.cameras", problem, hint));
+        return Err(Problem::new("policy.model.cameras", problem, hint));
     }
-    if model.mode.with_latents() && !roles.contains(&model.laq.camera) {
-        let problem = format!("the data has the roles {roles:?}, the teacher is to see `{}`", model.laq.camera);
-        return Err(mistake("model.laq.camera", problem, hint));
+    if objective.mode.with_latents() && !roles.contains(&teacher.camera) {
+        let problem = format!("the data has the roles {roles:?}, but the teacher needs `{}`", teacher.camera);
+        return Err(Problem::new("policy.teacher.camera", problem, hint));
     }
     Ok(())
-}
-
-fn objective(config: &VlaConfig) -> Objective {
-    Objective {
-        mode: match config.model.mode {
-            hlrp_schema::VlaMode::Latent => Mode::Latent,
-            hlrp_schema::VlaMode::Actions => Mode::Actions,
-            hlrp_schema::VlaMode::Multitask => Mode::Multitask,
-        },
-        latent_weight: config.model.latent_loss_weight,
-        action_weight: config.model.action_loss_weight,
-    }
-}
-
-fn freeze_config(config: &VlaConfig) -> FreezeConfig {
-    let hlrp_schema::FreezeOptions { backbone, vision_encoder, state_proj } = config.model.freeze;
-    FreezeConfig { backbone, vision_encoder, state_proj }
 }

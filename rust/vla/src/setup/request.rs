@@ -1,12 +1,11 @@
-//! Which moments of an episode a sample holds.
+//! Which times of an episode a sample holds.
 //!
 //! Training needs the present, the teacher's later frame and the actions from the present on. Validation compares with what repeating
 //! the past would predict, so its samples also hold one frame pair and one action before.
 
-use super::mistake::mistake;
-use crate::PairSpacing;
-use crate::task::Moments;
-use hlrp_schema::{DeltaUnit, RequestConfig, VlaConfig};
+use crate::processor::TimeIndices;
+use hlrp_config::Problem;
+use hlrp_schema::{DeltaUnit, PairSpacing, RequestConfig, VlaConfig};
 
 /// What samples of both splits hold, and where in them.
 pub(crate) struct Requests {
@@ -14,8 +13,8 @@ pub(crate) struct Requests {
     pub(crate) train: RequestConfig,
     /// Of validation samples: the same with one image and one action before.
     pub(crate) validation: RequestConfig,
-    /// Where the present lies in training samples.
-    pub(crate) moments: Moments,
+    /// Where training samples hold the present.
+    pub(crate) indices: TimeIndices,
 }
 
 impl Requests {
@@ -23,18 +22,18 @@ impl Requests {
     ///
     /// # Errors
     /// Offsets that contradict the teacher's, or that cannot be filled in.
-    pub(crate) fn new(config: &VlaConfig, pair: Option<&PairSpacing>, rates: &[f64]) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &VlaConfig, pair: Option<&PairSpacing>, rates: &[f64]) -> Result<Self, Problem> {
         let request = &config.data.request;
         let images = images(request, pair, rates)?;
-        let steps = 0..config.model.action.chunk_size;
+        let steps = 0..config.policy.model.arch.get().chunk_size();
         let actions = match (request.action_deltas.as_slice(), request.unit, common(rates)) {
             ([], DeltaUnit::Frames, _) => steps.map(|step| step as f64).collect(),
             ([], DeltaUnit::Seconds, Some(rate)) => steps.map(|step| step as f64 / rate).collect(),
-            ([], DeltaUnit::Seconds, None) if !config.model.mode.with_actions() => vec![0.0],
+            ([], DeltaUnit::Seconds, None) if !config.policy.objective.mode.with_actions() => vec![0.0],
             ([], DeltaUnit::Seconds, None) => {
                 let problem = format!("[] stands for frames, and the sources have {rates:?} of them per second");
-                let hint = "list the seconds of each step of model.action.chunk_size";
-                return Err(mistake("data.request.action_deltas", problem, hint));
+                let hint = "list the seconds of each step of the action chunk";
+                return Err(Problem::new("data.request.action_deltas", problem, hint));
             }
             (given, ..) => given.to_vec(),
         };
@@ -52,39 +51,43 @@ impl Requests {
                 ..request.clone()
             },
             train: RequestConfig { image_deltas: images, action_deltas: actions, ..request.clone() },
-            moments: Moments { image: 0, state: state as i64, action: 0 },
+            indices: TimeIndices { image: 0, state: state as i64, action: 0 },
         })
     }
 }
 
 /// Offsets of the images: the present alone, or the teacher's pair.
-fn images(request: &RequestConfig, pair: Option<&PairSpacing>, rates: &[f64]) -> anyhow::Result<Vec<f64>> {
+fn images(request: &RequestConfig, pair: Option<&PairSpacing>, rates: &[f64]) -> Result<Vec<f64>, Problem> {
     const KEY: &str = "data.request.image_deltas";
     let given = &request.image_deltas;
     let Some(pair) = pair else {
         let alone = given.as_slice() == [0.0];
         let problem = format!("{given:?}: without a teacher a policy sees the present alone");
-        return alone.then(|| vec![0.0]).ok_or_else(|| mistake(KEY, problem, "set it to [0]"));
+        return alone.then(|| vec![0.0]).ok_or_else(|| Problem::new(KEY, problem, "set it to [0]"));
     };
     if pair.image_deltas.len() != 2 || pair.image_deltas[0] != 0.0 {
         let problem =
             format!("the teacher's frame pairs are {pair}, a policy sees the first frame and that is offset 0");
-        return Err(mistake("model.laq.checkpoint", problem, "train the teacher with data.request.image_deltas=[0,k]"));
+        return Err(Problem::new(
+            "policy.teacher.checkpoint",
+            problem,
+            "train the teacher with data.request.image_deltas=[0,k]",
+        ));
     }
     let Some(own) = in_unit(pair, request.unit, common(rates)) else {
         let problem = format!("the teacher's frame pairs are {pair}, the sources have {rates:?} frames per second");
-        return Err(mistake("data.request.unit", problem, "use the teacher's unit"));
+        return Err(Problem::new("data.request.unit", problem, "use the teacher's unit"));
     };
     if given.as_slice() == [0.0] || *given == own {
         return Ok(own);
     }
     let problem = format!("{given:?}, but the teacher was trained on frame pairs of {pair}");
-    Err(mistake(KEY, problem, "set it to [0] to take the teacher's, or choose a teacher of this spacing"))
+    Err(Problem::new(KEY, problem, "set it to [0] to take the teacher's, or choose a teacher of this spacing"))
 }
 
-/// A pair's offsets in `unit`; nothing where the sources have no common `rate`, or where the offsets are no whole frames.
+/// A pair's offsets in `unit`; nothing where the sources have no common `rate`, or where the offsets are not whole frames.
 fn in_unit(pair: &PairSpacing, unit: DeltaUnit, rate: Option<f64>) -> Option<Vec<f64>> {
-    /// Share of a frame that a rounded number of seconds may be off.
+    /// Fraction of a frame that a rounded number of seconds may be off.
     const TOLERANCE: f64 = 1e-3;
     let whole = |frames: f64| ((frames - frames.round()).abs() < TOLERANCE).then(|| frames.round());
     let deltas = pair.image_deltas.iter();
@@ -103,8 +106,8 @@ fn common(rates: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::{common, in_unit};
-    use crate::PairSpacing;
     use hlrp_schema::DeltaUnit::{Frames, Seconds};
+    use hlrp_schema::PairSpacing;
 
     #[test]
     fn a_pair_has_its_offsets_in_either_unit() {

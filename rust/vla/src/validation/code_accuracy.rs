@@ -1,11 +1,11 @@
 //! How often the nearest code of a predicted latent action is the teacher's.
 //!
-//! Shape suffixes: B samples, S code slots, K codes, D numbers of a code vector.
+//! Shape suffixes: B samples, S code slots, K codes.
 
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The metrics: of the policy, of each slot's most frequent code, and of the last pair's codes.
 pub(super) fn metrics() -> [MetricSpec; 3] {
@@ -18,7 +18,7 @@ pub(super) fn metrics() -> [MetricSpec; 3] {
 
 /// Counts over samples, on the device.
 pub(super) struct CodeAccuracy {
-    codebook_KD: Tensor,
+    num_codes: i64,
     hits: Tensor,
     repeat_hits: Tensor,
     /// How often each code is the true one of its slot.
@@ -26,22 +26,16 @@ pub(super) struct CodeAccuracy {
 }
 
 impl CodeAccuracy {
-    pub(super) fn new(codebook_KD: Tensor) -> Self {
-        let zero = || Tensor::zeros([], (Kind::Int64, codebook_KD.device()));
-        Self { hits: zero(), repeat_hits: zero(), counts_SK: None, codebook_KD }
-    }
-
-    /// Nearest codes `int64 [B,S]` of latent actions `[B,S,D]`.
-    pub(super) fn nearest(&self, latents_BSD: &Tensor) -> Tensor {
-        let difference_BSKD = latents_BSD.unsqueeze(2) - self.codebook_KD.view([1, 1, -1, self.codebook_KD.size()[1]]);
-        difference_BSKD.square().sum_dim_intlist([3].as_slice(), false, Kind::Float).argmin(2, false)
+    pub(super) fn new(num_codes: i64, device: Device) -> Self {
+        let zero = || Tensor::zeros([], (Kind::Int64, device));
+        Self { num_codes, hits: zero(), repeat_hits: zero(), counts_SK: None }
     }
 
     /// Adds predicted, repeated and true codes.
     pub(super) fn add(&mut self, predicted_BS: &Tensor, repeated_BS: &Tensor, true_BS: &Tensor) {
         self.hits += predicted_BS.eq_tensor(true_BS).sum(Kind::Int64);
         self.repeat_hits += repeated_BS.eq_tensor(true_BS).sum(Kind::Int64);
-        let one_hot_BSK = true_BS.one_hot(self.codebook_KD.size()[0]);
+        let one_hot_BSK = true_BS.one_hot(self.num_codes);
         let counts_SK = one_hot_BSK.sum_dim_intlist([0].as_slice(), false, Kind::Int64);
         self.counts_SK = Some(match self.counts_SK.take() {
             Some(counts) => counts + counts_SK,

@@ -1,10 +1,10 @@
-//! Errors of predictions beside those of two policies that do not look at the picture.
+//! Errors of predictions, and of two baselines that do not look at the image.
 //!
-//! *Predict the mean*: always the mean of the validation targets, for each step and number its own: the best that any constant can do, and
+//! *Predict the mean*: always the mean of the validation targets, one for each step and dimension: the best that any constant can do, and
 //! better than the mean of the training set could. *Repeat the last*: for actions, every step of the chunk is the action of the frame
 //! before the present; for latent actions, the teacher's codes of the frame pair that ends at the present.
 //!
-//! Shape suffixes: B samples, T steps or slots, D numbers.
+//! Shape suffixes: B samples, T steps or slots, D dimensions.
 
 use hlrp_torch::World;
 use hlrp_track::metrics::{Curve, MetricSpec};

@@ -1,28 +1,47 @@
-//! What a validation measures: losses, and how far predictions lie from the truth beside baselines that do not look.
+//! What a validation measures: losses, and how far predictions are from the truth, next to baselines that do not look at the image.
 //!
 //! Noise and times come from one seed, so that validations of one run differ by their weights alone.
 
 mod code_accuracy;
 mod errors;
-mod pictures;
+mod images;
 
-use crate::task::{Lesson, Moments};
-use crate::{Prediction, TorchFlowDraws, VlaTask};
+use crate::flow::TorchNoise;
+use crate::observation::Prediction;
+use crate::policy::{LabelledBatch, Policy};
+use crate::processor::TimeIndices;
+use anyhow::Context;
 use code_accuracy::CodeAccuracy;
 use errors::Errors;
 use hlrp_nn::Pass;
+use hlrp_schema::VlaValidationConfig;
 use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
-use pictures::PicturedSample;
+use images::SampleImage;
 use tch::Tensor;
 
 /// Seed of the noise and times of every validation.
 const SEED: u64 = 0;
 
-/// Predictions for a batch beside the truth, everything on the device.
+/// What the configuration says of a validation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    /// Samples that are drawn.
+    num_fixed_samples: usize,
+    /// Samples of the flow whose mean is the prediction.
+    num_flow_samples: usize,
+}
+
+impl Options {
+    pub(crate) fn new(config: &VlaValidationConfig) -> Self {
+        Self { num_fixed_samples: config.num_fixed_samples, num_flow_samples: config.num_flow_samples }
+    }
+}
+
+/// Predictions for a batch and the truth, everything on the device.
 struct Compared {
-    lesson: Lesson,
+    labelled: LabelledBatch,
     predicted: Prediction,
     /// Predicted codes `int64 [B,S]`.
     codes_BS: Option<Tensor>,
@@ -31,42 +50,46 @@ struct Compared {
 /// Evaluates the policy on `batches`, whose samples hold the past too, and draws a few of them.
 ///
 /// # Errors
-/// Data that cannot be read, or pictures that cannot be written.
+/// Data that cannot be read, or images that cannot be rendered.
 pub(crate) fn run(
-    task: &VlaTask,
-    moments: Moments,
+    policy: &Policy,
+    indices: TimeIndices,
+    options: Options,
     batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
     context: &ValidationContext<'_>,
 ) -> anyhow::Result<Validation> {
-    hlrp_torch::rng::seed(task.model.store().device(), SEED)?;
+    let device = policy.model.store().device();
+    hlrp_torch::rng::seed(device, SEED)?;
     let mut sums = Sums::default();
     let (mut latents, mut actions) = (Errors::default(), Errors::default());
-    let mut accuracy = task.teacher.as_ref().map(|teacher| CodeAccuracy::new(teacher.codebook()));
-    let mut pictured = EvenSamples::new(task.num_pictured);
+    let num_codes = policy.teacher.as_ref().map(|teacher| teacher.identity().codebook_size);
+    let mut accuracy = num_codes.map(|num_codes| CodeAccuracy::new(num_codes, device));
+    let mut drawn = EvenSamples::new(options.num_fixed_samples);
     for batch in batches {
         let batch = batch?;
-        let lesson = task.lesson(&batch, moments)?;
-        add_losses(&mut sums, task, &lesson, batch.meta.len())?;
-        let predicted = predict(task, &lesson)?;
+        let labelled = policy.label(&batch, indices)?;
+        add_losses(&mut sums, policy, &labelled, batch.meta.len())?;
+        let predicted = predict(policy, &labelled, options.num_flow_samples)?;
         let mut codes_BS = None;
-        if let (Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
-            (&mut accuracy, &predicted.latents_BSD, &lesson.targets.latent, &lesson.codes_BS)
+        if let (Some(teacher), Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
+            (&policy.teacher, &mut accuracy, &predicted.latents_BSD, &labelled.targets.latent, &labelled.codes_BS)
         {
-            let (repeated, repeated_BS) = task.codes(&batch, moments.image - 1)?;
+            let (repeated, repeated_BS) = policy.codes(&batch, indices.image - 1)?;
+            let repeated_BS = repeated_BS.context("a teacher that has codes for one pair has codes for all")?;
             let is_valid_BS = target.is_valid_B.unsqueeze(1).expand([-1, true_BS.size()[1]], false);
             latents.add(predicted_BSD, &repeated.codes_BSD, &target.codes_BSD, &is_valid_BS);
-            let predicted_BS = accuracy.nearest(predicted_BSD);
+            let predicted_BS = teacher.nearest(predicted_BSD)?;
             accuracy.add(&predicted_BS, &repeated_BS, true_BS);
             codes_BS = Some(predicted_BS);
         }
-        if let (Some(predicted_BTA), Some(target)) = (&predicted.actions_BTA, &lesson.targets.action) {
-            let last_B1A = task.processor.actions(&batch)?.chunk_BTA.narrow(1, moments.action - 1, 1);
+        if let (Some(predicted_BTA), Some(target)) = (&predicted.actions_BTA, &labelled.targets.action) {
+            let last_B1A = policy.processor.actions(&batch)?.chunk_BTA.narrow(1, indices.action - 1, 1);
             let repeated_BTA = last_B1A.expand_as(&target.chunk_BTA);
             actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &target.is_pad_BT.logical_not());
         }
-        let compared = Compared { lesson, predicted, codes_BS };
+        let compared = Compared { labelled, predicted, codes_BS };
         for index in 0..batch.meta.len() {
-            pictured.offer(|| PicturedSample::new(task, moments, &batch, &compared, index))?;
+            drawn.offer(|| SampleImage::new(policy, indices, &batch, &compared, index))?;
         }
     }
     let mut metrics = sums.means(context.world)?;
@@ -75,7 +98,7 @@ pub(crate) fn run(
     if let Some(accuracy) = accuracy {
         metrics.extend(accuracy.metrics(context.world)?);
     }
-    Ok(Validation { metrics, images: pictures::draw(context.step, &pictured.take())? })
+    Ok(Validation { metrics, images: images::draw(context.step, &drawn.take())? })
 }
 
 /// The metrics of a policy that learns code vectors of `code_dim` dimensions, actions of `action_dim`, or both.
@@ -96,9 +119,9 @@ pub(crate) fn metrics(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<Met
     specs
 }
 
-fn add_losses(sums: &mut Sums, task: &VlaTask, lesson: &Lesson, num_samples: usize) -> anyhow::Result<()> {
-    let (model, pass) = (&task.model, Pass::plain(false));
-    let loss = model.loss(&lesson.observation, &lesson.targets, &task.objective, &mut TorchFlowDraws, &pass)?;
+fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> anyhow::Result<()> {
+    let (model, pass) = (&policy.model, Pass::plain(false));
+    let loss = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut TorchNoise, &pass)?;
     let num_samples = num_samples as i64;
     sums.add("val/loss", &loss.total, num_samples);
     for (name, part) in [("val/latent_loss", &loss.latent), ("val/action_loss", &loss.action)] {
@@ -109,19 +132,19 @@ fn add_losses(sums: &mut Sums, task: &VlaTask, lesson: &Lesson, num_samples: usi
     Ok(())
 }
 
-/// The mean over several draws of the flow: an estimate of the expectation, which is what a squared error rewards.
-fn predict(task: &VlaTask, lesson: &Lesson) -> anyhow::Result<Prediction> {
-    let draw = || {
-        let (observation, mode) = (&lesson.observation, task.objective.mode);
-        task.model.sample(observation, mode, &mut TorchFlowDraws, &Pass::plain(false))
+/// The mean over several samples of the flow: an estimate of the expectation, which is what a squared error rewards.
+fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> anyhow::Result<Prediction> {
+    let sample = || {
+        let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
+        policy.model.sample(observation, mode, &mut TorchNoise, &Pass::plain(false))
     };
-    let draws = (0..task.num_flow_samples).map(|_| draw()).collect::<Result<Vec<_>, _>>()?;
+    let samples = (0..num_samples).map(|_| sample()).collect::<Result<Vec<_>, _>>()?;
     let mean = |of: fn(&Prediction) -> Option<&Tensor>| {
-        let all: Vec<&Tensor> = draws.iter().filter_map(of).collect();
+        let all: Vec<&Tensor> = samples.iter().filter_map(of).collect();
         (!all.is_empty()).then(|| Tensor::stack(&all, 0).mean_dim([0].as_slice(), false, tch::Kind::Float))
     };
     Ok(Prediction {
-        actions_BTA: mean(|draw| draw.actions_BTA.as_ref()),
-        latents_BSD: mean(|draw| draw.latents_BSD.as_ref()),
+        actions_BTA: mean(|sample| sample.actions_BTA.as_ref()),
+        latents_BSD: mean(|sample| sample.latents_BSD.as_ref()),
     })
 }

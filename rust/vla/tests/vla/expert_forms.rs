@@ -1,19 +1,33 @@
 //! The prefix runs once; what suffixes read of it equals the joint forward pass.
 
-use crate::fixtures::{FLOAT, FixedDraws, GivenNoise, NUM_SAMPLES, distance, expert, observation, targets};
+use crate::fixtures::{
+    FLOAT, FixedNoise, GivenNoise, NUM_SAMPLES, distance, expert, expert_section, expert_with, observation, targets,
+};
 use hlrp_nn::{Pass, Trace};
-use hlrp_vla::{ExpertConfig, ExpertModel, HeadKind, Mode, Objective};
+use hlrp_schema::policy::{ExpertSpec, Mode, ModelSpec, ObjectiveSpec};
+use hlrp_vla::{Architecture, ExpertModel, HeadKind};
 use tch::{Device, Tensor, no_grad};
 
-const OBJECTIVE: Objective = Objective { mode: Mode::Multitask, latent_weight: 1.0, action_weight: 1.0 };
+const OBJECTIVE: ObjectiveSpec =
+    ObjectiveSpec { mode: Mode::Multitask, latent_loss_weight: 1.0, action_loss_weight: 1.0 };
+
+/// Half as many expert layers as text layers.
+fn half() -> ExpertSpec {
+    ExpertSpec { num_expert_layers: Some(2), self_attn_every_n_layers: 4, ..expert_section() }
+}
 
 /// Every way in which layers can be arranged.
-fn arrangements() -> Vec<ExpertConfig> {
+fn arrangements() -> Vec<ModelSpec> {
     vec![
         expert(),
-        ExpertConfig { image_special_tokens: None, prefix_length: None, ..expert() },
-        ExpertConfig { self_attn_every_n_layers: 1, ..expert() },
-        ExpertConfig { num_expert_layers: 2, self_attn_every_n_layers: 4, expert_width_multiplier: 0.5, ..expert() },
+        expert_with(ExpertSpec {
+            add_image_special_tokens: false,
+            image_special_tokens: None,
+            prefix_length: None,
+            ..expert_section()
+        }),
+        expert_with(ExpertSpec { self_attn_every_n_layers: 1, ..expert_section() }),
+        expert_with(ExpertSpec { expert_width_multiplier: 0.5, ..half() }),
     ]
 }
 
@@ -49,10 +63,10 @@ fn every_sample_of_a_batch_is_computed_on_its_own() {
     tch::manual_seed(3);
     let model = ExpertModel::new(&expert(), Device::Cpu).unwrap();
     let observation = observation();
-    let noise = Tensor::randn([NUM_SAMPLES, 5, 7], FLOAT);
+    let given = Tensor::randn([NUM_SAMPLES, 5, 7], FLOAT);
     let sample = |observation: &_| {
-        let draws = &mut GivenNoise([noise.shallow_clone()].into());
-        model.sample(observation, Mode::Actions, draws, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
+        let noise = &mut GivenNoise([given.shallow_clone()].into());
+        model.sample(observation, Mode::Actions, noise, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
     };
     let before = sample(&observation);
     let _ = observation.state_BN.as_ref().unwrap().narrow(0, 1, 1).fill_(3.0);
@@ -65,11 +79,11 @@ fn every_sample_of_a_batch_is_computed_on_its_own() {
 fn nobody_sees_an_absent_camera_or_a_padding_token() {
     tch::manual_seed(4);
     let model = ExpertModel::new(&expert(), Device::Cpu).unwrap();
-    let noise = Tensor::randn([NUM_SAMPLES, 5, 7], FLOAT);
+    let given = Tensor::randn([NUM_SAMPLES, 5, 7], FLOAT);
     let observation = observation();
     let sample = || {
-        let draws = &mut GivenNoise([noise.shallow_clone()].into());
-        model.sample(&observation, Mode::Actions, draws, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
+        let noise = &mut GivenNoise([given.shallow_clone()].into());
+        model.sample(&observation, Mode::Actions, noise, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
     };
     let before = sample();
     let wrist = observation.cameras[1].as_ref().unwrap();
@@ -83,11 +97,10 @@ fn nobody_sees_an_absent_camera_or_a_padding_token() {
 #[test]
 fn watching_a_pass_changes_nothing() {
     tch::manual_seed(5);
-    let config = ExpertConfig { num_expert_layers: 2, self_attn_every_n_layers: 4, ..expert() };
-    let model = ExpertModel::new(&config, Device::Cpu).unwrap();
+    let model = ExpertModel::new(&expert_with(half()), Device::Cpu).unwrap();
     let (observation, targets) = (observation(), targets());
     let loss =
-        |pass: &Pass<'_>| model.loss(&observation, &targets, &OBJECTIVE, &mut FixedDraws::new(0), pass).unwrap().total;
+        |pass: &Pass<'_>| model.loss(&observation, &targets, &OBJECTIVE, &mut FixedNoise::new(0), pass).unwrap().total;
     let trace = Trace::default();
     assert_eq!(distance(&loss(&Pass::plain(true)), &loss(&Pass { train: true, trace: Some(&trace) })), 0.0);
     assert!(trace.into_records().iter().any(|(name, _)| name == "cache.layer3.keys"));

@@ -1,14 +1,11 @@
 //! A tiny model and batches for it.
 
-use hlrp_nn::llama::TextConfig;
-use hlrp_nn::siglip::VisionConfig;
-use hlrp_nn::smolvlm::{IMAGE_PREPARATION, Padding, Side, SmolVlmConfig, TextLayout};
-use hlrp_train::{DeviceBatch, DeviceImages, DeviceVectors};
-use hlrp_vla::{
-    ActionConfig, ActionTarget, CameraImages, ExpertConfig, FlowConfig, FlowDraws, ImageSpecialTokens, Language,
-    LatentConfig, LatentTarget, Normalization, NormalizationMode, Observation, PooledConfig, ProcessorConfig,
-    PromptConfig, Targets,
+use hlrp_schema::policy::{
+    ArchSpec, BackboneSizes, BackboneSpec, ExpertSpec, FlowSpec, ImagePreparation, ImageSpecialTokens, LatentShape,
+    ModelSpec, Padding, PooledSpec, ProcessorSpec, Scaling, ScalingMode, Side, TextSizes, VisionSizes,
 };
+use hlrp_train::{DeviceBatch, DeviceImages, DeviceVectors};
+use hlrp_vla::{ActionTarget, CameraImages, FlowNoise, Language, LatentTarget, Observation, Targets};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -17,9 +14,9 @@ pub(crate) const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 pub(crate) const BOOL: (Kind, Device) = (Kind::Bool, Device::Cpu);
 pub(crate) const NUM_SAMPLES: i64 = 2;
 
-pub(crate) fn backbone() -> SmolVlmConfig {
-    SmolVlmConfig {
-        vision: VisionConfig {
+fn sizes() -> BackboneSizes {
+    BackboneSizes {
+        vision: VisionSizes {
             hidden_size: 16,
             intermediate_size: 32,
             num_hidden_layers: 1,
@@ -28,7 +25,7 @@ pub(crate) fn backbone() -> SmolVlmConfig {
             patch_size: 8,
             layer_norm_eps: 1e-6,
         },
-        text: TextConfig {
+        text: TextSizes {
             hidden_size: 32,
             intermediate_size: 48,
             num_hidden_layers: 4,
@@ -45,50 +42,68 @@ pub(crate) fn backbone() -> SmolVlmConfig {
     }
 }
 
-pub(crate) fn flow() -> FlowConfig {
-    FlowConfig { num_steps: 4, min_period: 4e-3, max_period: 4.0, time_beta_alpha: 1.5, time_beta_beta: 1.0 }
+pub(crate) fn flow() -> FlowSpec {
+    FlowSpec { num_steps: 4, min_period: 4e-3, max_period: 4.0, time_beta_alpha: 1.5, time_beta_beta: 1.0 }
 }
 
-/// Two cameras of which one may be lacking, a fixed prefix length, both heads.
-pub(crate) fn expert() -> ExpertConfig {
-    ExpertConfig {
-        backbone: backbone(),
+/// Two cameras of which one may be missing, both heads.
+pub(crate) fn expert() -> ModelSpec {
+    ModelSpec {
+        backbone: BackboneSpec {
+            vlm_model_name: None,
+            hub_cache: None,
+            load_vlm_weights: false,
+            num_vlm_layers: None,
+            train_expert_only: false,
+            freeze_vision_encoder: false,
+            sizes: Some(sizes()),
+        },
         cameras: vec!["front".to_owned(), "wrist".to_owned()],
-        num_empty_cameras: 1,
-        image_size: [32, 32],
-        image_special_tokens: Some(ImageSpecialTokens { fake_id: 335, global_id: 330 }),
-        prefix_length: Some(24),
-        num_expert_layers: 4,
+        empty_cameras: 1,
+        resize_imgs_with_padding: [32, 32],
+        action_dim: Some(3),
+        latent: Some(LatentShape { code_seq_len: 4, code_dim: 2 }),
+        flow: flow(),
+        arch: ArchSpec::Expert(expert_section()),
+    }
+}
+
+/// A fixed prefix length and image markers.
+pub(crate) fn expert_section() -> ExpertSpec {
+    ExpertSpec {
+        smolvla_checkpoint: None,
+        num_expert_layers: None,
         expert_width_multiplier: 0.75,
         self_attn_every_n_layers: 2,
+        prefix_length: Some(24),
+        add_image_special_tokens: true,
+        image_special_tokens: Some(ImageSpecialTokens { fake_id: 335, global_id: 330 }),
         max_state_dim: 6,
-        action: ActionConfig { chunk_size: 5, action_dim: 3, max_action_dim: 7 },
-        latent: Some(LatentConfig { code_seq_len: 4, code_dim: 2 }),
-        flow: flow(),
+        max_action_dim: 7,
+        chunk_size: 5,
+        train_state_proj: true,
     }
 }
 
-pub(crate) fn pooled() -> PooledConfig {
-    PooledConfig {
-        backbone: backbone(),
-        camera: "front".to_owned(),
-        image_size: [32, 32],
-        latent: LatentConfig { code_seq_len: 4, code_dim: 2 },
-        action_dim: Some(3),
-        flow: flow(),
-    }
+/// [`expert`] with another section.
+pub(crate) fn expert_with(section: ExpertSpec) -> ModelSpec {
+    ModelSpec { arch: ArchSpec::Expert(section), ..expert() }
 }
 
-/// Pictures, an instruction with padding and a state; the second sample lacks its wrist camera.
+pub(crate) fn pooled() -> ModelSpec {
+    ModelSpec { cameras: vec!["front".to_owned()], empty_cameras: 0, arch: ArchSpec::Pooled(PooledSpec {}), ..expert() }
+}
+
+/// Images, an instruction with padding and a state; the second sample lacks its wrist camera.
 pub(crate) fn observation() -> Observation {
-    let picture = |is_real: [bool; 2]| {
+    let image = |is_real: [bool; 2]| {
         Some(CameraImages {
             pixels_BCHW: Tensor::rand([NUM_SAMPLES, 3, 32, 32], FLOAT) * 2.0 - 1.0,
             is_real_B: Tensor::from_slice(&is_real),
         })
     };
     Observation {
-        cameras: vec![picture([true, true]), picture([true, false])],
+        cameras: vec![image([true, true]), image([true, false])],
         language: Language {
             ids_BL: Tensor::randint_low(3, 300, [NUM_SAMPLES, 6], (Kind::Int64, Device::Cpu)),
             is_valid_BL: Tensor::from_slice(&[
@@ -114,37 +129,37 @@ pub(crate) fn targets() -> Targets {
     }
 }
 
-/// Hands out the same noise and times again and again, by shape.
-pub(crate) struct FixedDraws {
+/// Returns the same noise and times again and again, by shape.
+pub(crate) struct FixedNoise {
     seed: i64,
 }
 
-impl FixedDraws {
+impl FixedNoise {
     pub(crate) fn new(seed: i64) -> Self {
         Self { seed }
     }
 }
 
-impl FlowDraws for FixedDraws {
-    fn noise(&mut self, shape: &[i64], _device: Device) -> Tensor {
+impl FlowNoise for FixedNoise {
+    fn normal(&mut self, shape: &[i64], _device: Device) -> Tensor {
         let numel: i64 = shape.iter().product();
         ((Tensor::arange(numel, FLOAT) + self.seed as f64) * 12.9898).sin().view(shape)
     }
 
-    fn time(&mut self, num_samples: i64, _flow: &FlowConfig, _device: Device) -> Tensor {
+    fn time(&mut self, num_samples: i64, _flow: &FlowSpec, _device: Device) -> Tensor {
         (Tensor::arange(num_samples, FLOAT) + 1.0) / (num_samples as f64 + 1.0)
     }
 }
 
-/// Hands out the given noise once.
+/// Returns the given noise once.
 pub(crate) struct GivenNoise(pub(crate) VecDeque<Tensor>);
 
-impl FlowDraws for GivenNoise {
-    fn noise(&mut self, _shape: &[i64], _device: Device) -> Tensor {
+impl FlowNoise for GivenNoise {
+    fn normal(&mut self, _shape: &[i64], _device: Device) -> Tensor {
         self.0.pop_front().unwrap()
     }
 
-    fn time(&mut self, _num_samples: i64, _flow: &FlowConfig, _device: Device) -> Tensor {
+    fn time(&mut self, _num_samples: i64, _flow: &FlowSpec, _device: Device) -> Tensor {
         unreachable!("sampling draws no time")
     }
 }
@@ -154,27 +169,23 @@ pub(crate) fn tokenizer_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizer")
 }
 
-fn mean_std(dim: usize) -> Normalization {
+fn mean_std(dim: usize) -> Scaling {
     let statistics = BTreeMap::from([("mean".to_owned(), vec![0.5; dim]), ("std".to_owned(), vec![2.0; dim])]);
-    Normalization::new("feature", NormalizationMode::MeanStd, dim, statistics).unwrap()
+    Scaling { mode: ScalingMode::MeanStd, dim: Some(dim), statistics: Some(statistics) }
 }
 
 /// Prepares [`batch`]es for [`expert`].
-pub(crate) fn processor_config() -> ProcessorConfig {
-    ProcessorConfig {
-        cameras: vec!["front".to_owned(), "wrist".to_owned()],
-        image_size: [32, 32],
-        image_preparation: IMAGE_PREPARATION.to_owned(),
-        prompt: PromptConfig {
-            system_prompt: String::new(),
-            newline: true,
-            layout: TextLayout {
-                padding: Padding::Longest,
-                padding_side: Side::Right,
-                truncation_side: Side::Right,
-                max_length: 8,
-            },
-        },
+pub(crate) fn processor_spec() -> ProcessorSpec {
+    ProcessorSpec {
+        image_preparation: ImagePreparation::PadResizeBilinearLeftTop,
+        frame_size: None,
+        tokenizer: None,
+        tokenizer_max_length: 8,
+        pad_language_to: Padding::Longest,
+        padding_side: Side::Right,
+        truncation_side: Side::Right,
+        system_prompt: String::new(),
+        newline: true,
         state: Some(mean_std(4)),
         action: Some(mean_std(3)),
     }

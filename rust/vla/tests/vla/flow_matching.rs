@@ -1,13 +1,17 @@
 //! The formulas of the flow, in numbers.
 
 use crate::fixtures::{FLOAT, distance, flow};
-use hlrp_vla::{FlowConfig, FlowDraws, FlowPoint, TorchFlowDraws, VlaError};
+use hlrp_config::{Check, Hint};
+use hlrp_nn::Pass;
+use hlrp_schema::policy::FlowSpec;
+use hlrp_vla::flow::{embed_time, integrate};
+use hlrp_vla::{FlowNoise, FlowPoint, TorchNoise, VlaError};
 use std::f32::consts::FRAC_1_SQRT_2;
 use tch::{Device, Tensor};
 
 #[test]
 fn time_embedding_has_sines_then_cosines_of_logarithmic_periods() {
-    let at = |time: f32| flow().embed_time(&Tensor::from_slice(&[time]), 8);
+    let at = |time: f32| embed_time(&flow(), &Tensor::from_slice(&[time]), 8);
     let expect = |time, values: [f32; 8]| {
         assert!(distance(&at(time), &Tensor::from_slice(&values).unsqueeze(0)) < 1e-6, "time {time}: {}", at(time));
     };
@@ -28,7 +32,7 @@ fn a_point_lies_on_the_line_and_heads_for_the_noise() {
 #[test]
 fn euler_steps_walk_from_time_one_to_zero() {
     let mut times = Vec::new();
-    let end = flow().integrate(&Tensor::ones([1, 1], FLOAT), |x, time_B| {
+    let end = integrate(&flow(), &Tensor::ones([1, 1], FLOAT), &Pass::plain(false), |x, time_B, _| {
         times.push(time_B.double_value(&[0]));
         Ok::<_, VlaError>(x.shallow_clone())
     });
@@ -39,7 +43,7 @@ fn euler_steps_walk_from_time_one_to_zero() {
 #[test]
 fn training_times_follow_the_beta_distribution() {
     tch::manual_seed(1);
-    let time_B = TorchFlowDraws.time(20_000, &flow(), Device::Cpu);
+    let time_B = TorchNoise.time(20_000, &flow(), Device::Cpu);
     let (least, most) = (time_B.min().double_value(&[]), time_B.max().double_value(&[]));
     assert!(least >= 0.001 && most <= 1.0, "{least} {most}");
     // 0.001 + 0.999·1.5/2.5
@@ -47,12 +51,12 @@ fn training_times_follow_the_beta_distribution() {
 }
 
 #[test]
-fn constants_that_make_no_flow_are_refused() {
-    let refuse = |config: FlowConfig, key: &str| {
-        let error = config.check().unwrap_err().to_string();
-        assert!(error.contains(key) && error.contains("hint:"), "{error}");
+fn invalid_constants_of_a_flow_are_refused() {
+    let refuse = |flow: FlowSpec, key: &str| {
+        let error = flow.check().unwrap_err();
+        assert!(error.key() == Some(key) && Hint::hint(&error).is_some(), "{error}");
     };
-    refuse(FlowConfig { num_steps: 0, ..flow() }, "flow.num_steps");
-    refuse(FlowConfig { min_period: 5.0, ..flow() }, "flow.min_period");
-    refuse(FlowConfig { time_beta_alpha: 0.0, ..flow() }, "flow.time_beta_alpha");
+    refuse(FlowSpec { num_steps: 0, ..flow() }, "num_steps");
+    refuse(FlowSpec { min_period: 5.0, ..flow() }, "max_period");
+    refuse(FlowSpec { time_beta_alpha: 0.0, ..flow() }, "time_beta_alpha");
 }

@@ -1,14 +1,16 @@
 //! LeRobot's SmolVLA checkpoints as initialisation.
 
 use crate::fixtures::{FLOAT, distance, expert};
-use hlrp_vla::{ExpertConfig, ExpertModel, VlaError};
+use hlrp_config::with_hint;
+use hlrp_schema::policy::ModelSpec;
+use hlrp_vla::{Architecture, ExpertModel, VlaError};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// What LeRobot would save: no latent head, a backbone in bfloat16.
 fn checkpoint() -> Vec<(String, Tensor)> {
     tch::manual_seed(8);
-    let model = ExpertModel::new(&ExpertConfig { latent: None, ..expert() }, Device::Cpu).unwrap();
+    let model = ExpertModel::new(&ModelSpec { latent: None, ..expert() }, Device::Cpu).unwrap();
     let published = |(name, tensor): (String, Tensor)| {
         let kind = if name.contains(".vlm.") { Kind::BFloat16 } else { Kind::Float };
         (name, tensor.detach().to_kind(kind))
@@ -19,7 +21,7 @@ fn checkpoint() -> Vec<(String, Tensor)> {
 fn initialise(model: &ExpertModel, tensors: &[(String, Tensor)]) -> Result<hlrp_vla::Initialised, VlaError> {
     let folder = tempfile::tempdir().unwrap();
     Tensor::write_safetensors(tensors, folder.path().join("model.safetensors")).unwrap();
-    model.init_from_lerobot(folder.path())
+    model.init_from_smolvla(folder.path())
 }
 
 #[test]
@@ -43,7 +45,7 @@ fn refuses_what_does_not_fit_and_stays_as_it_was() {
     let model = ExpertModel::new(&expert(), Device::Cpu).unwrap();
     let before: Vec<Tensor> = model.store().state().iter().map(|(_, tensor)| tensor.detach().copy()).collect();
     let refuse = |tensors: &[(String, Tensor)], what: &str| {
-        let error = initialise(&model, tensors).unwrap_err().to_string();
+        let error = with_hint(&initialise(&model, tensors).unwrap_err());
         assert!(error.contains(what) && error.contains("hint:"), "{error}");
     };
     let mut missing = checkpoint();
@@ -59,7 +61,7 @@ fn refuses_what_does_not_fit_and_stays_as_it_was() {
         }
     }
     refuse(&misshapen, "model.action_in_proj.weight");
-    let error = model.init_from_lerobot(Path::new("/nowhere")).unwrap_err().to_string();
+    let error = with_hint(&model.init_from_smolvla(Path::new("/nowhere")).unwrap_err());
     assert!(error.contains("/nowhere") && error.contains("hint:"), "{error}");
     for ((name, tensor), before) in model.store().state().iter().zip(before) {
         assert_eq!(distance(&tensor.detach(), &before), 0.0, "{name}");

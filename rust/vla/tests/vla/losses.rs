@@ -1,18 +1,20 @@
 //! What counts in a loss.
 
-use crate::fixtures::{FixedDraws, distance, expert, observation, pooled, targets};
+use crate::fixtures::{FixedNoise, distance, expert, observation, pooled, targets};
+use hlrp_config::with_hint;
 use hlrp_nn::Pass;
-use hlrp_vla::{Mode, ModelConfig, Objective, Observation, Targets, VlaLoss, VlaModel};
+use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec};
+use hlrp_vla::{FlowNoise, Observation, Targets, VlaLoss, VlaModel};
 use tch::{Device, Tensor};
 
-fn model(config: &ModelConfig) -> VlaModel {
+fn model(config: &ModelSpec) -> VlaModel {
     tch::manual_seed(6);
     VlaModel::new(config, Device::Cpu).unwrap()
 }
 
 fn loss(model: &VlaModel, observation: &Observation, targets: &Targets, mode: Mode) -> VlaLoss {
-    let objective = Objective { mode, latent_weight: 0.1, action_weight: 2.0 };
-    model.loss(observation, targets, &objective, &mut FixedDraws::new(0), &Pass::plain(true)).unwrap()
+    let objective = ObjectiveSpec { mode, latent_loss_weight: 0.1, action_loss_weight: 2.0 };
+    model.loss(observation, targets, &objective, &mut FixedNoise::new(0), &Pass::plain(true)).unwrap()
 }
 
 fn value(tensor: &Tensor) -> f64 {
@@ -20,7 +22,7 @@ fn value(tensor: &Tensor) -> f64 {
 }
 
 /// The observation and targets of each architecture.
-fn cases() -> [(ModelConfig, Observation, Targets); 2] {
+fn cases() -> [(ModelSpec, Observation, Targets); 2] {
     let mut one_camera = observation();
     one_camera.cameras.truncate(1);
     let mut one_step = targets();
@@ -28,7 +30,7 @@ fn cases() -> [(ModelConfig, Observation, Targets); 2] {
         action.chunk_BTA = action.chunk_BTA.narrow(1, 0, 1);
         action.is_pad_BT = action.is_pad_BT.narrow(1, 0, 1);
     }
-    [(ModelConfig::Expert(expert()), observation(), targets()), (ModelConfig::Pooled(pooled()), one_camera, one_step)]
+    [(expert(), observation(), targets()), (pooled(), one_camera, one_step)]
 }
 
 #[test]
@@ -101,10 +103,10 @@ fn metrics_have_the_same_names_in_every_mode() {
 fn a_missing_or_misshapen_target_is_named() {
     for (config, observation, mut targets) in cases() {
         let model = model(&config);
-        let objective = Objective { mode: Mode::Multitask, latent_weight: 1.0, action_weight: 1.0 };
+        let objective = ObjectiveSpec { mode: Mode::Multitask, latent_loss_weight: 1.0, action_loss_weight: 1.0 };
         let error = |targets: &Targets| {
-            let refused = model.loss(&observation, targets, &objective, &mut FixedDraws::new(0), &Pass::plain(true));
-            refused.err().unwrap().to_string()
+            let refused = model.loss(&observation, targets, &objective, &mut FixedNoise::new(0), &Pass::plain(true));
+            with_hint(&refused.err().unwrap())
         };
         let text = error(&Targets { latent: None, action: None });
         assert!(text.contains("latent actions: the batch has none") && text.contains("hint:"), "{text}");
@@ -116,9 +118,9 @@ fn a_missing_or_misshapen_target_is_named() {
 }
 
 #[test]
-fn padded_numbers_of_an_action_do_not_count() {
-    // The noise of the padded numbers changes, and with it what the model predicts, but not through the loss's own terms:
-    // with a zero output projection the error of a real number is its target velocity alone.
+fn padded_dimensions_of_an_action_do_not_count() {
+    // The noise of the padded dimensions changes, and with it what the model predicts, but not through the loss's own terms:
+    // with a zero output projection the error of a real dimension is its target velocity alone.
     let (config, observation, targets) = cases().into_iter().next().unwrap();
     let model = model(&config);
     for (name, mut parameter) in model.store().parameters() {
@@ -128,8 +130,7 @@ fn padded_numbers_of_an_action_do_not_count() {
     }
     let loss = loss(&model, &observation, &targets, Mode::Actions).action.unwrap();
     let action = targets.action.unwrap();
-    let mut draws = FixedDraws::new(0);
-    let noise = hlrp_vla::FlowDraws::noise(&mut draws, &[2, 5, 7], Device::Cpu);
+    let noise = FixedNoise::new(0).normal(&[2, 5, 7], Device::Cpu);
     let expected = (noise.narrow(2, 0, 3) - action.chunk_BTA).square().mean(tch::Kind::Float);
     assert!(distance(&loss.mean, &expected) < 1e-6);
 }

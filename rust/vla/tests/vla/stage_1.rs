@@ -33,7 +33,7 @@ pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
     let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words.map(str::to_owned)).unwrap();
     let config: LaqConfig = composed.extract().unwrap();
     tch::manual_seed(1);
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu).unwrap(), &config);
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
     let settings = Settings {
         training: config.training,
         validation: config.validation,

@@ -2,27 +2,29 @@
 
 use crate::fixtures::distance;
 use crate::stage_1::{pairs, run_of_stage_1};
+use hlrp_config::with_hint;
 use hlrp_laq::{LaqInference, Parts};
-use hlrp_vla::{LatentConfig, Teacher, TeacherWeights};
+use hlrp_schema::policy::LatentShape;
+use hlrp_vla::{Teacher, TeacherInit};
 use tch::{Device, Kind, Tensor};
 
 #[test]
 fn labels_with_the_codebook_rows_of_its_checkpoint() {
     let parent = tempfile::tempdir().unwrap();
     let run_dir = run_of_stage_1(parent.path());
-    let teacher = Teacher::load(&run_dir, TeacherWeights::Trained, Device::Cpu).unwrap();
+    let teacher = Teacher::load(&run_dir, TeacherInit::Trained, Device::Cpu).unwrap();
     let laq = LaqInference::load(&run_dir, Parts::Encoder, Device::Cpu).unwrap();
 
     // Labels: the vectors of the codes; a pair with a frame that is not real does not count.
     let pairs = pairs();
     let is_real_BT = Tensor::from_slice(&[true, true, true, false, false, true, true, true]).view([4, 2]);
     let labels = teacher.label(&pairs, &is_real_BT).unwrap();
-    // scaled to mean 0 and deviation 1 over the codebook.
+    // scaled to mean 0 and std 1 over the codebook.
     let num_codes = laq.dims().codebook_size;
-    let codebook = laq.code_vectors(&Tensor::arange(num_codes, (Kind::Int64, Device::Cpu)).unsqueeze(1));
-    let (mean, deviation) =
+    let codebook = laq.code_vectors(&Tensor::arange(num_codes, (Kind::Int64, Device::Cpu)).unsqueeze(1)).unwrap();
+    let (mean, std) =
         (codebook.mean_dim([0].as_slice(), true, Kind::Float), codebook.std_dim([0].as_slice(), false, true));
-    let expected_BSD = (laq.code_vectors(&laq.codes(&pairs).unwrap()) - mean) / deviation;
+    let expected_BSD = (laq.code_vectors(&laq.codes(&pairs).unwrap()).unwrap() - mean) / std;
     assert!(distance(&labels.codes_BSD, &expected_BSD) < 1e-5);
     assert_eq!(Vec::<bool>::try_from(&labels.is_valid_B).unwrap(), [true, false, false, true]);
 
@@ -35,14 +37,14 @@ fn labels_with_the_codebook_rows_of_its_checkpoint() {
     assert_eq!(distance(&at_any_size.codes_BSD, &teacher.label(&plain(32), &is_real_BT).unwrap().codes_BSD), 0.0);
 
     // Sizes come from the checkpoint.
-    let own = teacher.latent();
-    assert_eq!(own, LatentConfig { code_seq_len: laq.dims().code_seq_len, code_dim: 8 });
+    let own = teacher.identity().latent();
+    assert_eq!(own, LatentShape { code_seq_len: laq.dims().code_seq_len, code_dim: 8 });
     assert_eq!(teacher.identity().sha256.len(), 64);
 }
 
 #[test]
 fn a_folder_that_is_no_checkpoint_of_stage_1_is_refused() {
     let empty = tempfile::tempdir().unwrap();
-    let error = Teacher::load(empty.path(), TeacherWeights::Trained, Device::Cpu).err().unwrap().to_string();
+    let error = with_hint(&Teacher::load(empty.path(), TeacherInit::Trained, Device::Cpu).err().unwrap());
     assert!(error.contains(&empty.path().display().to_string()) && error.contains("hint:"), "{error}");
 }

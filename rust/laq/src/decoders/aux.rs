@@ -1,0 +1,59 @@
+//! Predicts the pixels of frame t+k for people to look at. It has a canvas and a position bias of its own, so that no gradient leaves it.
+
+use super::pixel::ToPixels;
+use super::{Decoder, DecoderInput, Registration, Target, mean_squared_error};
+use crate::encoders::PatchTokens;
+use hlrp_nn::{Pass, spacetime::ContinuousPositionBias};
+use tch::Tensor;
+
+/// Where its canvas, its position bias, its transformer and its last layer are.
+const SCOPES: [&str; 4] = ["aux_context_projection", "aux_rel_pos_bias", "aux_decoder", "aux_to_pixels"];
+
+pub(super) const REGISTRATION: Registration = Registration {
+    scopes: &SCOPES,
+    config: |decoders| decoders.aux.shared(),
+    build: |context| {
+        let [canvas, position_bias, transformer, head] = SCOPES;
+        let (dims, heads) = (context.dims, context.config.heads);
+        let bias_scope = context.root.child(position_bias);
+        Box::new(AuxDecoder {
+            canvas: PatchTokens::new(&context.root.child(canvas), dims),
+            position_bias: ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid),
+            to_pixels: ToPixels::new(context, [transformer, head], context.config.decoders.aux.depth),
+        })
+    },
+};
+
+struct AuxDecoder {
+    canvas: PatchTokens,
+    position_bias: ContinuousPositionBias,
+    to_pixels: ToPixels,
+}
+
+impl Decoder for AuxDecoder {
+    fn name(&self) -> &'static str {
+        "aux"
+    }
+
+    fn metric(&self) -> &'static str {
+        "aux_loss"
+    }
+
+    fn predict(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
+        let (canvas_B1HWD, bias_ANN) = (self.canvas.forward(input.frame_B1CHW), self.position_bias.forward());
+        let own = DecoderInput { canvas_B1HWD: &canvas_B1HWD, bias_ANN: &bias_ANN, ..*input };
+        self.to_pixels.forward(&own, pass)
+    }
+
+    fn loss(&self, prediction: &Tensor, target: &Target<'_>) -> Tensor {
+        mean_squared_error(prediction, &target.later_frame())
+    }
+
+    fn image(&self, prediction: &Tensor) -> Option<(&'static str, Tensor)> {
+        Some(("aux decoder", prediction.shallow_clone()))
+    }
+
+    fn predicts_frame(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,53 @@
+//! A LeRobot SmolVLA checkpoint as initialisation.
+
+use super::LATENT_HEAD;
+use crate::VlaError;
+use hlrp_nn::{Store, load_strict, read_tensors};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Name of the weight file in a checkpoint folder.
+const WEIGHTS: &str = "model.safetensors";
+/// Older checkpoints keep normalisation statistics among the weights.
+const STATISTICS: [&str; 3] = ["normalize_inputs.", "normalize_targets.", "unnormalize_outputs."];
+
+/// What an initialisation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Initialised {
+    /// Tensors that were loaded.
+    pub num_loaded: usize,
+    /// Parameters that the checkpoint does not have: they keep their fresh values.
+    pub fresh: Vec<String>,
+    /// Tensors of the checkpoint that are not weights of the network.
+    pub ignored: Vec<String>,
+}
+
+/// Takes over the weights of a policy; the latent head, which LeRobot lacks, stays as it is when the checkpoint has none.
+///
+/// # Errors
+/// A file that cannot be read, a missing or unknown tensor, or one of another shape; the model is then unchanged.
+pub(super) fn init(store: &Store, checkpoint: &Path) -> Result<Initialised, VlaError> {
+    let path = if checkpoint.is_dir() { checkpoint.join(WEIGHTS) } else { checkpoint.to_owned() };
+    if !path.is_file() {
+        let hint = "give the folder of a LeRobot smolvla policy (it holds config.json and model.safetensors)";
+        return Err(VlaError::file(path, "the file is missing", hint));
+    }
+    let is_statistic = |name: &str| STATISTICS.iter().any(|prefix| name.starts_with(prefix));
+    let (ignored, weights): (Vec<_>, Vec<_>) =
+        read_tensors(&path)?.into_iter().partition(|(name, _)| is_statistic(name));
+    let weights: Vec<(String, Tensor)> =
+        weights.into_iter().map(|(name, tensor)| (name, to_float32(&tensor))).collect();
+    let has_latent_head = weights.iter().any(|(name, _)| name.starts_with(LATENT_HEAD));
+    let (fresh, wanted): (Vec<_>, Vec<_>) =
+        store.state().into_iter().partition(|(name, _)| !has_latent_head && name.starts_with(LATENT_HEAD));
+    load_strict(&wanted, &weights)?;
+    let names = |tensors: Vec<(String, Tensor)>| tensors.into_iter().map(|(name, _)| name).collect();
+    Ok(Initialised { num_loaded: wanted.len(), fresh: names(fresh), ignored: names(ignored) })
+}
+
+fn to_float32(tensor: &Tensor) -> Tensor {
+    match tensor.kind() {
+        Kind::Half | Kind::BFloat16 => tensor.to_kind(Kind::Float),
+        _ => tensor.shallow_clone(),
+    }
+}

@@ -1,0 +1,67 @@
+//! A policy under training: its description, its network, what prepares its inputs and who labels them.
+
+use crate::VlaError;
+use crate::archs::VlaModel;
+use crate::observation::{LatentTarget, Observation, Targets};
+use crate::processor::{Processor, TimeIndices};
+use crate::teacher::Teacher;
+use hlrp_schema::PolicySpec;
+use hlrp_train::DeviceBatch;
+use tch::Tensor;
+
+/// Everything that turns a batch into losses.
+pub(crate) struct Policy {
+    /// What it is, resolved.
+    pub(crate) spec: PolicySpec,
+    /// The network; parameters that keep their first values are frozen.
+    pub(crate) model: VlaModel,
+    /// Prepares its inputs.
+    pub(crate) processor: Processor,
+    /// Labels frame pairs, in modes with latent actions.
+    pub(crate) teacher: Option<Teacher>,
+}
+
+/// What a batch shows at the present, and its targets.
+pub(crate) struct LabelledBatch {
+    pub(crate) observation: Observation,
+    pub(crate) targets: Targets,
+    /// `int64 [B,S]` the teacher's codes, where it has codes.
+    pub(crate) codes_BS: Option<Tensor>,
+}
+
+impl Policy {
+    /// Prepares and labels a batch. Frames after the present reach the teacher alone.
+    pub(crate) fn label(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<LabelledBatch, VlaError> {
+        let mode = self.spec.objective.mode;
+        let mut targets = Targets::default();
+        let mut codes_BS = None;
+        if mode.with_latents() {
+            let codes = self.codes(batch, indices.image)?;
+            targets.latent = Some(codes.0);
+            codes_BS = codes.1;
+        }
+        if mode.with_actions() {
+            let mut target = self.processor.actions(batch)?;
+            let num_steps = target.chunk_BTA.size()[1] - indices.action;
+            target.chunk_BTA = target.chunk_BTA.narrow(1, indices.action, num_steps);
+            target.is_pad_BT = target.is_pad_BT.narrow(1, indices.action, num_steps);
+            targets.action = Some(target);
+        }
+        Ok(LabelledBatch { observation: self.processor.observe(batch, indices)?, targets, codes_BS })
+    }
+
+    /// The teacher's labels for the frame pair whose first frame has index `first`: targets, and codes where the teacher has them.
+    pub(crate) fn codes(&self, batch: &DeviceBatch, first: i64) -> Result<(LatentTarget, Option<Tensor>), VlaError> {
+        let teacher = self
+            .teacher
+            .as_ref()
+            .ok_or_else(|| VlaError::input("latent actions", "there is no teacher", "set policy.teacher.checkpoint"))?;
+        let role = &self.spec.teacher.camera;
+        let stream = batch.images.get(role).ok_or_else(|| {
+            VlaError::input(format!("camera `{role}`"), "the batch lacks it", "map a camera of every source to it")
+        })?;
+        let latent = teacher.targets(&stream.pixels_BTCHW.narrow(1, first, 2))?;
+        let is_valid_B = stream.is_real_BT.narrow(1, first, 2).all_dim(1, false);
+        Ok((LatentTarget { codes_BSD: latent.vectors_BSQ, is_valid_B }, latent.ids_BS))
+    }
+}
