@@ -17,7 +17,7 @@ ALLOWED = {
     "hlrp-config": set(),
     "hlrp-track": set(),
     "hlrp-slurm": {"hlrp-config", "hlrp-track"},
-    "hlrp-data": {"hlrp-config"},
+    "hlrp-data": {"hlrp-schema", "hlrp-track", "hlrp-config"},
     "hlrp-torch": {"hlrp-config"},
     "hlrp-nn": {"hlrp-torch", "hlrp-config"},
     "hlrp-train": {"hlrp-nn", "hlrp-torch", "hlrp-track", "hlrp-data", "hlrp-config"},

@@ -272,12 +272,12 @@ class Teacher:
 
 @final
 class Dataset:
-    """Opened LeRobot v3 datasets. Loaders over it share its indices and caches."""
+    """Opened datasets. Loaders over it share its indices and caches."""
 
     def __new__(cls, config: Mapping[str, Any] | str, image_size: tuple[int, int]) -> Dataset:
         """Opens the section `data` of a configuration (`sources`, `request`, `loader`, `cache`), as a mapping or JSON text, every key given.
 
-        `image_size` is the height and width in pixels that frames are brought to.
+        `image_size` is the height and width in pixels that frames are resized to.
         """
     @property
     def config(self) -> dict[str, Any]:
@@ -311,7 +311,7 @@ class BatchStream:
         """Batches of the pass; `None` for the endless training stream."""
     @property
     def position(self) -> Position | None:
-        """Behind the last batch that was taken; `None` for a validation pass."""
+        """Position after the last batch that was taken; `None` for a validation pass."""
     @property
     def stats(self) -> dict[str, float]:
         """`num_samples`, `num_bad_samples`, `bytes_in_flight`, `max_bytes_in_flight`, and in seconds `worker_busy_s`, `worker_idle_s`,

@@ -1,6 +1,5 @@
 //! Where batches come from: the data of a run, one part of it for each process.
 
-use hlrp_config::Problem;
 use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Split};
 use hlrp_torch::World;
 use std::sync::Arc;
@@ -49,11 +48,7 @@ impl LoaderData {
     /// # Errors
     /// No episode is held out, or none is long enough.
     pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
-        if validation.anchors(Split::Validation).is_empty() {
-            let hint =
-                "raise data.sources.<name>.num_val_episodes; an episode has to be longer than the offsets of a sample";
-            return Err(Problem::new("data.sources", "the validation set is empty", hint).into());
-        }
+        validation.require(Split::Validation)?;
         Ok(Self { train, validation, seed })
     }
 

@@ -1,12 +1,20 @@
 //! What stops a training run. What to do about an error is its [`Hint`].
 
 use hlrp_config::{Hint, HintOf, Problem, hint_of};
+use hlrp_data::{DataError, LoadError};
 use hlrp_torch::TorchError;
 use hlrp_track::TrackError;
 use std::{io, path::Path, path::PathBuf};
 
 /// The error types of this crate and below whose hints a program prints.
-pub const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<TrainError>, hint_of::<TrackError>, hint_of::<TorchError>];
+pub const HINTS: &[HintOf] = &[
+    hint_of::<Problem>,
+    hint_of::<TrainError>,
+    hint_of::<DataError>,
+    hint_of::<LoadError>,
+    hint_of::<TrackError>,
+    hint_of::<TorchError>,
+];
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,9 @@ use hlrp_config::{Composed, Node, Problem, Value, from_resolved};
 use hlrp_schema::TaskDescription;
 use std::collections::BTreeMap;
 
+/// Names the checkpoint to resume.
+pub(crate) const RESUME_KEY: &str = "training.resume_from_checkpoint";
+
 /// Refuses to resume a checkpoint of another stage, whose settings would all differ.
 ///
 /// # Errors
@@ -30,7 +33,7 @@ fn refuse(checkpoint: &Checkpoint, differences: Vec<String>) -> Result<()> {
     let lines: String = differences.iter().map(|difference| format!("\n  {difference}")).collect();
     let message = format!("{} belongs to a run with other settings:{lines}", checkpoint.dir().display());
     let hint = "set these keys as they were, or start a new run from its weights with training.load_weights_from";
-    Err(Problem::new("training.resume_from_checkpoint", message, hint).into())
+    Err(Problem::new(RESUME_KEY, message, hint).into())
 }
 
 /// Keys that change neither what is computed nor in which order; `*` is any one name, and a key includes all keys below it.

@@ -1,7 +1,9 @@
 //! From arguments to a trained model.
 
-use super::{Program, args::Arguments, num_threads, report, sources};
+use super::{Program, args::Arguments, num_threads, report};
 use crate::{
+    error::TrainError,
+    resume::RESUME_KEY,
     signals::StopRequest,
     task::Task,
     trainer::{Outcome, Settings, Trainer},
@@ -28,13 +30,6 @@ pub struct Setup {
     pub overwrites_weights: bool,
 }
 
-impl Setup {
-    /// Says how far the building of a frame cache is.
-    pub fn report_cache(source: &str, role: &str, num_done: u64, num_total: u64) {
-        tracing::info!("frame cache of {source}/{role}: {num_done} of {num_total} episodes");
-    }
-}
-
 /// Trains; returns nothing when only the configuration was asked for.
 pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
     let composed = arguments.compose()?;
@@ -51,7 +46,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     console::init(common.logging.level.into(), world.rank())?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
     let located = |error| locate(&composed, error);
-    sources::check(&common.data.sources).map_err(located)?;
+    hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
     let stop = StopRequest::listen()?;
@@ -67,7 +62,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
     let metrics = task.metrics();
-    let trainer = Trainer::new(settings, &mut task, &mut data)?;
+    let trainer = Trainer::new(settings, &mut task, &mut data).map_err(|error| located(of_setting(error)))?;
 
     let yaml = composed.to_yaml();
     let info = RunInfo {
@@ -103,6 +98,14 @@ fn open_run(
     };
     world.barrier()?;
     Ok(own.map_or_else(|| RunDir::follow(path), Ok)?)
+}
+
+/// The invalid setting in an error of the engine. A checkpoint of another run is not the fault of the one value that names it.
+fn of_setting(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Problem(problem) if problem.key() != Some(RESUME_KEY) => problem.into(),
+        other => other.into(),
+    }
 }
 
 /// An invalid setting that shows only here names what set the value.

@@ -4,7 +4,6 @@
 mod args;
 mod launch;
 mod report;
-mod sources;
 mod version;
 
 pub use launch::Setup;

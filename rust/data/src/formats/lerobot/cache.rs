@@ -1,7 +1,7 @@
 //! Memory for what was read from parquet files: the least recently used goes first.
 
 use super::table::Table;
-use crate::{DataError, lock::lock, lru::ByteLru};
+use crate::{error::DataError, lock::lock, lru::ByteLru};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -50,7 +50,7 @@ impl TableCache {
         })
     }
 
-    /// A number for a dataset's entries.
+    /// Names a dataset's entries.
     pub(crate) fn register(&self) -> u32 {
         self.num_datasets.fetch_add(1, Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ impl TableCache {
         Ok(table)
     }
 
-    /// The block of a key, read by `read` when it is not at hand.
+    /// The block of a key, read by `read` unless it is cached.
     pub(crate) fn block(
         &self,
         key: BlockKey,

@@ -1,7 +1,7 @@
-//! `meta/episodes`: where each episode lies. Only the few numbers that reading needs stay in memory.
+//! `meta/episodes`: where each episode is. Only the few numbers that reading needs stay in memory.
 
-use super::{table::Table, values};
-use crate::DataError;
+use super::table::{Table, append_f64, ints, texts};
+use crate::error::DataError;
 use arrow_array::{Array, ArrayRef, cast::AsArray};
 use arrow_schema::DataType;
 use std::{
@@ -18,7 +18,7 @@ pub struct Episode {
     pub from_row: u64,
     /// One past its last global row.
     pub to_row: u64,
-    /// Which of the dataset's data files holds it.
+    /// Which of the dataset's data files it is in.
     pub(crate) data_file: u32,
     /// Its task when it has exactly one, else [`MANY_TASKS`].
     pub(crate) task: u32,
@@ -35,10 +35,10 @@ impl Episode {
     }
 }
 
-/// Where an episode lies in the videos of one camera.
+/// Where an episode is in the videos of one camera.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VideoSpan {
-    /// Chunk and file index, into [`super::Info::video_file`].
+    /// Chunk and file index, into [`super::meta::Info::video_file`].
     pub file: (u32, u32),
     /// Time of the episode's first frame in the file, seconds.
     pub from_s: f64,
@@ -66,7 +66,7 @@ pub(crate) fn read_episodes(root: &Path, tasks: &[String]) -> Result<Episodes, D
                 .map_err(|what| DataError::file(&path, format!("column `tasks` {what}"), "fetch it again"))?;
             for i in 0..batch.num_rows() {
                 if from[i] >= to[i] {
-                    let what = format!("episode {} holds no frames (rows {}..{})", index[i], from[i], to[i]);
+                    let what = format!("episode {} has no frames (rows {}..{})", index[i], from[i], to[i]);
                     return Err(DataError::file(&path, what, "record the dataset again without it"));
                 }
                 let (from_row, to_row) = (from[i], to[i]);
@@ -92,7 +92,7 @@ pub(crate) fn read_episodes(root: &Path, tasks: &[String]) -> Result<Episodes, D
     for (episode, file) in &mut rows {
         if files.last() != Some(file) {
             if files.contains(file) {
-                let what = format!("episode {} goes back to data file {:03}/{:03}", episode.index, file.0, file.1);
+                let what = format!("episode {} returns to data file {:03}/{:03}", episode.index, file.0, file.1);
                 return Err(DataError::file(&root.join("meta/episodes"), what, "record or convert the dataset again"));
             }
             files.push(*file);
@@ -102,7 +102,7 @@ pub(crate) fn read_episodes(root: &Path, tasks: &[String]) -> Result<Episodes, D
     Ok((rows.into_iter().map(|(episode, _)| episode).collect(), files))
 }
 
-/// Where each of `episodes` lies in the videos of a camera.
+/// Where each of `episodes` is in the videos of a camera.
 ///
 /// # Errors
 /// When a file is missing or damaged, or an episode has no video of this camera.
@@ -116,7 +116,7 @@ pub(crate) fn read_video_spans(root: &Path, camera: &str, episodes: &[Episode]) 
             let [index, chunk, file] = int_columns(&path, batch.columns(), &columns)?;
             let (mut from_s, mut to_s) = (Vec::new(), Vec::new());
             for (column, out) in [(3, &mut from_s), (4, &mut to_s)] {
-                values::append_f64(batch.column(column), out).map_err(|what| {
+                append_f64(batch.column(column), out).map_err(|what| {
                     DataError::file(&path, format!("column `{}` {what}", columns[column]), "fetch it again")
                 })?;
             }
@@ -145,7 +145,7 @@ fn episode_files(root: &Path) -> Result<Vec<PathBuf>, DataError> {
         }
     }
     if files.is_empty() {
-        return Err(DataError::file(&folder, "holds no parquet files", "fetch the dataset's meta folder again"));
+        return Err(DataError::file(&folder, "has no parquet files", "fetch the dataset's meta folder again"));
     }
     Ok(files)
 }
@@ -163,9 +163,9 @@ fn int_columns<const N: usize>(path: &Path, arrays: &[ArrayRef], names: &[&str])
     let mut out = [(); N].map(|()| Vec::new());
     for ((out, array), name) in out.iter_mut().zip(arrays).zip(names) {
         let bad = |what: String| DataError::file(path, format!("column `{name}` {what}"), "fetch or record it again");
-        for value in values::ints(array).map_err(bad)? {
+        for value in ints(array).map_err(bad)? {
             let value = u64::try_from(value).ok().filter(|&value| value < 1 << 48);
-            out.push(value.ok_or_else(|| bad("holds an index out of range".into()))?);
+            out.push(value.ok_or_else(|| bad("has an index out of range".into()))?);
         }
     }
     Ok(out)
@@ -174,10 +174,10 @@ fn int_columns<const N: usize>(path: &Path, arrays: &[ArrayRef], names: &[&str])
 /// The task of each episode, [`MANY_TASKS`] where it does not have exactly one that is known.
 fn single_tasks(column: &ArrayRef, task_of: &HashMap<&str, u32>) -> Result<Vec<u32>, String> {
     let DataType::List(_) = column.data_type() else {
-        return Err(format!("holds {}, not lists of text", column.data_type()));
+        return Err(format!("has the type {}, not lists of text", column.data_type()));
     };
     let lists = column.as_list::<i32>();
-    let texts = values::texts(lists.values())?;
+    let texts = texts(lists.values())?;
     let offsets = lists.value_offsets();
     let single = |pair: &[i32]| match &texts[pair[0] as usize..pair[1] as usize] {
         [text] => task_of.get(text.as_str()).copied().unwrap_or(MANY_TASKS),

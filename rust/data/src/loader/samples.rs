@@ -1,8 +1,33 @@
-//! What became of one draw, and the batch that a run of draws makes.
+//! What became of each draw, and the batch that a run of draws makes.
+//!
+//! The images of a batch have one buffer per role, cut into the parts that threads fill at the same time. The parts are owned
+//! handles on one allocation, so joining them again copies nothing.
 
-use super::buffer::{self, SampleParts};
-use crate::{Batch, DataError, ImageStream, LoadError, SampleLayout, SampleMeta, VectorStream};
+use crate::batch::{Batch, ImageStream, SampleMeta, VectorStream};
+use crate::error::{DataError, LoadError};
+use crate::mixture::SampleLayout;
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
+
+/// Part of one sample in the buffer of each role, in the order of [`SampleLayout::roles`].
+pub(super) type SampleParts = Vec<BytesMut>;
+
+/// Allocates a batch of `num_samples` and cuts it, first sample first.
+pub(super) fn cut(layout: &SampleLayout, num_samples: usize) -> Vec<SampleParts> {
+    let bytes = layout.image_bytes();
+    let mut buffers: Vec<BytesMut> = layout.roles.iter().map(|_| BytesMut::zeroed(bytes * num_samples)).collect();
+    (0..num_samples).map(|_| buffers.iter_mut().map(|buffer| buffer.split_to(bytes)).collect()).collect()
+}
+
+/// Joins the parts of one role, first sample first.
+fn join(parts: impl IntoIterator<Item = BytesMut>) -> Bytes {
+    let mut parts = parts.into_iter();
+    let mut whole = parts.next().unwrap_or_default();
+    for part in parts {
+        whole.unsplit(part);
+    }
+    whole.freeze()
+}
 
 /// Vectors of one sample.
 pub(super) struct Vectors {
@@ -77,7 +102,7 @@ impl BadBudget {
                 source_name: meta.source,
                 episode: meta.episode,
                 frame: meta.frame,
-                reason: reason.to_string(),
+                source: Box::new(reason),
             }
             .into()),
         }
@@ -91,7 +116,7 @@ pub(super) fn batch(layout: &SampleLayout, mut samples: Vec<Sample>) -> Batch {
     // Roles are taken from the back of each sample's parts.
     let mut images = BTreeMap::new();
     for role in layout.roles.iter().rev() {
-        let pixels_BTCHW = buffer::join(samples.iter_mut().filter_map(|s| s.parts.pop()));
+        let pixels_BTCHW = join(samples.iter_mut().filter_map(|s| s.parts.pop()));
         let shape = [num_samples, layout.num_images, 3, layout.size.height, layout.size.width];
         images.insert(role.clone(), ImageStream { pixels_BTCHW, shape, is_real_BT: is_real_BT.clone() });
     }
@@ -101,7 +126,7 @@ pub(super) fn batch(layout: &SampleLayout, mut samples: Vec<Sample>) -> Batch {
     Batch { images, task, state, action, meta }
 }
 
-/// Vectors of all samples behind one another.
+/// Vectors of all samples, one after the other.
 fn stack<'a>([num_steps, width]: [usize; 2], samples: impl Iterator<Item = &'a Vectors>) -> VectorStream {
     let (mut values_BTN, mut is_pad_BT, mut num_samples) = (Vec::new(), Vec::new(), 0);
     for vectors in samples {
