@@ -7,9 +7,9 @@
 
 mod failure;
 mod line;
+mod output;
 mod progress;
 mod rate;
-mod output;
 
 pub use failure::{error_text, message_and_hints, report_error};
 pub use line::format_value;

@@ -1,9 +1,8 @@
 //! A bar on a terminal, lines elsewhere.
 
 use super::{
-    format_value, is_terminal,
+    format_value, is_terminal, output,
     rate::{Rate, clock},
-    output,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Instant;
