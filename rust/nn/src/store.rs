@@ -6,10 +6,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// How a parameter starts.
+/// How a parameter is initialised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// All the same number.
+    /// All the same value.
     Constant(f64),
     /// N(0, 1).
     Normal,
@@ -20,7 +20,7 @@ pub enum Init {
 }
 
 impl Init {
-    /// Draws from the CPU's generator whatever the device, so that one seed gives one model.
+    /// Samples from the CPU's generator whatever the device, so that one seed gives one model.
     fn tensor(self, shape: &[i64]) -> Tensor {
         let options = (Kind::Float, Device::Cpu);
         match self {
@@ -44,7 +44,7 @@ struct Entry {
 
 /// Where the tensors of a store come from.
 enum Origin {
-    /// Each is drawn as its [`Init`] says.
+    /// Each is initialised as its [`Init`] says.
     Drawn,
     /// Each has its shape and no memory.
     Sketched,

@@ -1,4 +1,4 @@
-//! What libtorch can refuse.
+//! Errors of libtorch.
 
 use hlrp_config::Hint;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ pub enum TorchError {
     Exception {
         /// What was attempted.
         operation: &'static str,
-        /// libtorch's own words.
+        /// libtorch's message.
         message: String,
     },
     /// Lists that belong together have different lengths, or a buffer does not match its shape.
@@ -40,7 +40,7 @@ pub enum TorchError {
     LoadCuda {
         /// The library.
         path: PathBuf,
-        /// The dynamic linker's own words.
+        /// The dynamic linker's message.
         message: String,
     },
     /// The names of the weights are not those of the model.

@@ -1,6 +1,6 @@
 //! The part of libtorch that the tch bindings lack; the only unsafe and C++ code.
 //!
-//! Every function here is safe: a C++ exception becomes a [`TorchError`]. The C++ side lies in `cpp/` and is compiled against
+//! Every function here is safe: a C++ exception becomes a [`TorchError`]. The C++ side is in `cpp/` and is compiled against
 //! the headers of the libtorch that `tch` links. CUDA is reached through libtorch's device-neutral interfaces, so that one
 //! program serves machines with and without a GPU; [`cuda::start_up`] loads it.
 
