@@ -198,7 +198,7 @@ def test_the_installed_commands_train(installed, tmp_path):
     ]
     result = run([str(installed / "hlrp"), "train-laq", *words, "logging.run_dir=run"], cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    manifest = json.loads((tmp_path / "run" / "checkpoints" / "step-000002" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "run" / "checkpoints" / "step-000002" / "checkpoint.json").read_text())
     assert manifest["libtorch"] == _torch.BUILT_FOR
 
 

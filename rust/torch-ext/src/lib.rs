@@ -16,6 +16,7 @@ pub mod memory;
 pub mod rng;
 mod storage;
 mod transfer;
+mod weights;
 mod world;
 
 pub use adamw::{AdamWStep, fused_adamw};
@@ -25,6 +26,7 @@ pub use error::TorchError;
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
 pub use storage::{BlobElement, tensor_from_vec};
 pub use transfer::HostToDevice;
+pub use weights::{describe, load_strict};
 pub use world::World;
 
 /// Version of the libtorch that this crate is written for.
