@@ -4,9 +4,9 @@ use crate::fixtures::{
     FLOAT, FixedNoise, GivenNoise, NUM_SAMPLES, distance, expert, expert_section, expert_with, observation, targets,
 };
 use hlrp_nn::{Pass, Trace};
-use hlrp_schema::policy::{ExpertSpec, Mode, ModelSpec, ObjectiveSpec};
+use hlrp_schema::policy::{ExpertSpec, Mode, ObjectiveSpec};
 use hlrp_vla::{Architecture, ExpertModel};
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 const OBJECTIVE: ObjectiveSpec =
     ObjectiveSpec { mode: Mode::Multitask, latent_loss_weight: 1.0, action_loss_weight: 1.0 };
