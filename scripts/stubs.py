@@ -149,7 +149,9 @@ class Types:
             if key in PARAMETERS:
                 self.used.add(key)
                 return PARAMETERS[key]
-        raise SystemExit(f"error: {function}: the parameter `{name}` has no type\nhint: add it to PARAMETERS in {__file__}")
+        raise SystemExit(
+            f"error: {function}: the parameter `{name}` has no type\nhint: add it to PARAMETERS in {__file__}"
+        )
 
     def result(self, name: str) -> str:
         if name not in RESULTS:
