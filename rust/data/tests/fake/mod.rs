@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, non_snake_case)]
 
+use hlrp_data::check::{Depth, Findings};
 use hlrp_data::formats::{Feature, FeatureKind};
 use hlrp_data::{
     Batch, DataError, Dataset, Description, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, Source,
@@ -110,6 +111,7 @@ impl Dataset for FakeDataset {
         let camera = camera.trim_start_matches("cam").parse().unwrap();
         Ok(Box::new(FakeCamera { camera, behaviour: self.behaviour.clone() }))
     }
+    fn check(self: Arc<Self>, _depth: Depth, _findings: &mut Findings) {}
 }
 
 /// Frames of one camera in memory.
