@@ -37,10 +37,10 @@ pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use policy::PolicySpec;
 pub use run::{
-    CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig,
-    TrainingRun,
+    CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
+    SweepConfig, TrainingRun,
 };
-pub use stage::{PROJECT, Stage, StageConfig};
+pub use stage::{PROJECT, Stage, StageConfig, check};
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,
