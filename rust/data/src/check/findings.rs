@@ -48,7 +48,8 @@ impl Findings {
     }
 
     /// The lines, and how many more there are.
-    pub(crate) fn finish(mut self) -> Vec<String> {
+    #[must_use]
+    pub fn finish(mut self) -> Vec<String> {
         if self.num_left_out > 0 {
             self.found.push(format!("and {} more findings", self.num_left_out));
         }

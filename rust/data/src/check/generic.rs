@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// Bounds the memory that checking takes.
 const MAX_FRAMES_AT_ONCE: usize = 64;
 
-/// Checks all that a format need not check by itself.
-pub(crate) fn check_all<D: Dataset + ?Sized>(dataset: &Arc<D>, depth: Depth, findings: &mut Findings) {
+/// Checks what every format has: sizes, every vector and its statistics, and, at [`Depth::Images`], every image.
+pub fn check_all<D: Dataset + ?Sized>(dataset: &Arc<D>, depth: Depth, findings: &mut Findings) {
     check_features(&**dataset, findings);
     if depth == Depth::Images {
         check_images(dataset, findings);

@@ -5,6 +5,7 @@ pub(crate) mod generic;
 pub(crate) mod statistics;
 
 pub use findings::{Depth, Findings};
+pub use generic::check_all;
 
 use crate::formats::{self, TableCache};
 use std::{path::Path, sync::Arc};

@@ -80,8 +80,7 @@ pub trait Dataset: Send + Sync {
         Ok("images".to_owned())
     }
 
-    /// Looks for damage. What every format has is checked by `check::generic::check_all`: every vector and its statistics, and, at
-    /// [`Depth::Images`], every image.
+    /// Looks for damage; [`crate::check::check_all`] checks what every format has.
     fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings);
 }
 
