@@ -4,19 +4,15 @@
 //! In a configuration `null` means "from the data, the backbone or the teacher"; [`PolicySpec::resolve`] fills it. A resolved description holds
 //! no paths: it says what a policy is, not where its first weights came from.
 
-mod arch;
+mod archs;
 mod backbone;
-mod expert;
 mod learning;
-mod pooled;
 mod processor;
 mod version_1;
 
-pub use arch::{Arch, ArchSpec};
+pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
-pub use expert::{ExpertSpec, ImageSpecialTokens};
 pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
-pub use pooled::PooledSpec;
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
 pub use version_1::from_version_1;
 
@@ -230,7 +226,7 @@ impl PolicySpec {
 }
 
 /// What to do about a description that says too little.
-const UNRESOLVED: &str = "a complete description has this value; the artifact.json of an artifact shows one";
+pub(crate) const UNRESOLVED: &str = "a complete description has this value; the artifact.json of an artifact shows one";
 
 impl Check for ModelSpec {
     fn check(&self) -> Checked {

@@ -1,6 +1,7 @@
 //! `arch: expert`: a flow-matching expert beside the backbone, LeRobot's SmolVLA.
 
-use super::{Arch, BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
+use super::Arch;
+use crate::policy::{BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::Problem;
 use serde::{Deserialize, Serialize};
