@@ -1,4 +1,4 @@
-"""LeRobot datasets as batches of torch tensors, for any training loop in Python."""
+"""Datasets as batches of torch tensors, for any training loop in Python."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,11 +31,11 @@ def open_dataset(
     cache_dir: str | Path | None = None,
     **loader: int,
 ) -> Dataset:
-    """Opens LeRobot v3 datasets.
+    """Opens datasets of any format that hlrp reads, such as LeRobot v3.
 
     `roots`: folder of a dataset, or names to folders. `cameras`: role to feature key. `image_size`: height and width in pixels that frames are
-    brought to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
-    `unit`, `*_deltas`: offsets of what a sample holds from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
+    resized to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
+    `unit`, `*_deltas`: offsets of what a sample consists of from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
     from then on. `loader`: keys of section `data.loader`, such as `batch_size`, `num_workers` or `anchors_per_clip`; the others have the values of
     `config/data/lerobot.yaml`.
     """
@@ -67,9 +67,9 @@ def open_dataset(
 class Loader:
     """Training batches of one rank, pass by pass: `for batch in loader`, as with torch's `DataLoader`.
 
-    A pass is `len(loader)` batches, enough to show every sample once over all ranks; the stream behind it is endless, so the last batch of a pass
-    may hold the first samples of the next epoch, and the next pass goes on behind it. What comes is a pure function of seed, rank and
-    position, whatever the number of threads. Leaving a pass early loses nothing: the next one goes on there.
+    A pass is `len(loader)` batches, enough to show every sample once over all ranks; the underlying stream is endless, so the last batch of a
+    pass may have the first samples of the next epoch, and the next pass continues after it. Its content is a pure function of seed, rank and
+    position, whatever the number of threads. Leaving a pass early loses nothing: the next one continues there.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Loader:
 
     @property
     def position(self) -> Position:
-        """Behind the last batch; pass it to a new loader to go on there."""
+        """Position after the last batch; pass it to a new loader to continue there."""
         position = self._stream.position
         assert position is not None, "a training stream knows its place"
         return position

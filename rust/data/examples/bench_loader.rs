@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use hlrp_data::{
     FrameSize, Loader, Mixture, Position, Shard, Split,
-    lerobot::{Dataset, TableCache},
+    formats::lerobot::{LeRobotDataset, TableCache},
 };
 use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use serde_json::json;
@@ -18,7 +18,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 struct Args {
     /// Folder of a LeRobot v3 dataset.
     dataset: PathBuf,
-    /// Frames between the two pictures of a pair.
+    /// Frames between the two images of a pair.
     #[arg(long, default_value_t = 5)]
     delta: u32,
     /// Decode threads.
@@ -88,7 +88,7 @@ fn main() -> Result<()> {
 
 /// Sources with the dataset's first camera, and its state and action where it has them.
 fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
-    let dataset = Dataset::open(&args.dataset, &TableCache::new(1 << 20))?;
+    let dataset = LeRobotDataset::open(&args.dataset, &TableCache::new(1 << 20))?;
     let camera = (*dataset.camera_keys().first().context("the dataset has no camera")?).to_owned();
     let native = dataset.camera(&camera)?.frame_size().context("the camera has no size")?;
     let size = args.size.map_or(native, |size| FrameSize { height: size, width: size });

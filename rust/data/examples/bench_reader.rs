@@ -6,8 +6,8 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use hlrp_data::{
-    FrameSize,
-    lerobot::{Dataset, TableCache},
+    Dataset, FrameSize,
+    formats::lerobot::{LeRobotDataset, TableCache},
 };
 use serde_json::json;
 use std::{
@@ -24,7 +24,7 @@ struct Args {
     /// Feature key of the camera; the first when absent.
     #[arg(long)]
     camera: Option<String>,
-    /// Frames between the two pictures of a pair.
+    /// Frames between the two images of a pair.
     #[arg(long, default_value_t = 5)]
     delta: u64,
     /// How long to measure.
@@ -41,13 +41,13 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let start = Instant::now();
-    let dataset = Arc::new(Dataset::open(&args.dataset, &TableCache::new(64 << 20))?);
+    let dataset = Arc::new(LeRobotDataset::open(&args.dataset, &TableCache::new(64 << 20))?);
     let camera = match &args.camera {
         Some(camera) => camera.clone(),
         None => (*dataset.camera_keys().first().context("the dataset has no camera")?).to_owned(),
     };
     let size = args.height.zip(args.width).map(|(height, width)| FrameSize { height, width });
-    let store = dataset.frame_store(&camera, size)?;
+    let store = Arc::clone(&dataset).frame_store(&camera, size)?;
     let mut reader = store.reader(16)?;
     let size = store.size();
     let mut out_TCHW = vec![0; 2 * 3 * size.height * size.width];

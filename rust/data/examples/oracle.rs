@@ -1,13 +1,13 @@
 //! Compares what this crate reads of a dataset with what LeRobot reads of it.
 //!
 //! `oracle DATASET ORACLE`: ORACLE holds JSON lines of the kinds `header`, `episode`, `frame` and `pair`. Prints one line
-//! per kind with the number of lines, of values, and the worst deviation; exits with 1 when anything differs.
+//! per kind with the number of lines, of values, and the worst difference; exits with 1 when anything differs.
 #![allow(non_snake_case, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a program")]
 
 use anyhow::{Context, Result, bail, ensure};
 use hlrp_data::{
-    EpisodeSpan, FrameSize,
-    lerobot::{Dataset, TableCache},
+    Dataset, EpisodeSpan, FrameSize,
+    formats::lerobot::{LeRobotDataset, TableCache},
     video::VideoStore,
 };
 use serde_json::Value;
@@ -22,7 +22,7 @@ use std::{
 /// RGB whose hash differs may still be this far off in the mean of a channel (of 255): other converters round otherwise.
 const RGB_MEAN_TOLERANCE: f64 = 0.25;
 
-/// Keys of a line that are no columns.
+/// Keys of a line that are not columns.
 const NO_COLUMNS: [&str; 6] = ["kind", "i", "k", "cams", "task", "episode"];
 
 fn main() -> Result<ExitCode> {
@@ -61,7 +61,7 @@ fn main() -> Result<ExitCode> {
 struct Tally {
     num_lines: usize,
     num_values: usize,
-    num_pictures: usize,
+    num_images: usize,
     num_exact_rgb: usize,
     worst_value: f64,
     worst_rgb_mean: f64,
@@ -93,16 +93,16 @@ impl Tally {
     }
 
     fn summary(&self) -> String {
-        let pictures = format!(
-            ", {} pictures ({} with identical RGB, worst channel mean {:.4} of 255 off)",
-            self.num_pictures, self.num_exact_rgb, self.worst_rgb_mean
+        let images = format!(
+            ", {} images ({} with identical RGB, worst channel mean {:.4} of 255 off)",
+            self.num_images, self.num_exact_rgb, self.worst_rgb_mean
         );
         format!(
-            "{} lines, {} values (worst deviation {:e}){}: {}",
+            "{} lines, {} values (worst difference {:e}){}: {}",
             self.num_lines,
             self.num_values,
             self.worst_value,
-            if self.num_pictures > 0 { pictures } else { String::new() },
+            if self.num_images > 0 { images } else { String::new() },
             if self.failures.is_empty() { "ok".into() } else { format!("{} DIFFER", self.failures.len()) }
         )
     }
@@ -110,18 +110,18 @@ impl Tally {
 
 /// The dataset under test.
 struct Subject {
-    dataset: Arc<Dataset>,
+    dataset: Arc<LeRobotDataset>,
     videos: BTreeMap<String, VideoStore>,
 }
 
 impl Subject {
     fn open(root: &Path) -> Result<Self> {
-        let dataset = Arc::new(Dataset::open(root, &TableCache::new(64 << 20))?);
+        let dataset = Arc::new(LeRobotDataset::open(root, &TableCache::new(64 << 20))?);
         let mut videos = BTreeMap::new();
         for key in dataset.camera_keys() {
             if dataset.camera(key)?.dtype == "video" {
                 let any_size = FrameSize { height: 1, width: 1 };
-                videos.insert(key.to_owned(), VideoStore::new(Arc::clone(&dataset), key, any_size)?);
+                videos.insert(key.to_owned(), dataset.video_store(key, any_size)?);
             }
         }
         Ok(Self { dataset, videos })
@@ -168,10 +168,10 @@ impl Subject {
         let row = line["i"].as_u64().context("no row")?;
         self.columns(line, row, tally)?;
         for (camera, theirs) in line["cams"].as_object().context("no cameras")? {
-            self.pictures(camera, &[row], std::slice::from_ref(theirs), tally)?;
+            self.images(camera, &[row], std::slice::from_ref(theirs), tally)?;
             let Some(videos) = self.videos.get(camera) else { continue };
             let raw = videos.raw_frame(row)?;
-            tally.equal("frame number", Some(raw.number as u64), theirs["n"].as_u64());
+            tally.equal("frame number", Some(raw.index as u64), theirs["n"].as_u64());
             let pts = theirs["pts"].as_f64().context("no pts")?;
             ensure!((raw.time_s - pts).abs() < 1e-6, "{camera}: time {} s, LeRobot reads {pts} s", raw.time_s);
             tally.equal("pixel format", Some(raw.pixel_format.as_str()), theirs["pix_fmt"].as_str());
@@ -196,7 +196,7 @@ impl Subject {
         }
         for (camera, theirs) in line["cams"].as_object().context("no cameras")? {
             let rows = windows.get(camera.as_str()).with_context(|| format!("no mask of {camera}"))?;
-            self.pictures(camera, rows, theirs.as_array().context("no pictures")?, tally)?;
+            self.images(camera, rows, theirs.as_array().context("no images")?, tally)?;
         }
         for (key, rows) in &windows {
             if self.dataset.camera(key).is_err() {
@@ -233,16 +233,16 @@ impl Subject {
         Ok(self.dataset.vectors(key, rows)?.into_iter().map(f64::from).collect())
     }
 
-    /// The pictures of one camera at some rows, read at once as a loader does.
-    fn pictures(&self, camera: &str, rows: &[u64], theirs: &[Value], tally: &mut Tally) -> Result<()> {
-        let store = self.dataset.frame_store(camera, None)?;
+    /// The images of one camera at some rows, read at once as a loader does.
+    fn images(&self, camera: &str, rows: &[u64], theirs: &[Value], tally: &mut Tally) -> Result<()> {
+        let store = Arc::clone(&self.dataset).frame_store(camera, None)?;
         let FrameSize { height, width } = store.size();
         let mut out_TCHW = vec![0; rows.len() * 3 * height * width];
         store.reader(4)?.read(rows, &mut out_TCHW)?;
-        for (picture_CHW, theirs) in out_TCHW.chunks_exact(3 * height * width).zip(theirs) {
-            tally.num_pictures += 1;
+        for (image_CHW, theirs) in out_TCHW.chunks_exact(3 * height * width).zip(theirs) {
+            tally.num_images += 1;
             tally.equal("shape", serde_json::json!([height, width, 3]), theirs["shape"].clone());
-            let planes: Vec<&[u8]> = picture_CHW.chunks_exact(height * width).collect();
+            let planes: Vec<&[u8]> = image_CHW.chunks_exact(height * width).collect();
             let pixels_HWC: Vec<u8> =
                 (0..height * width).flat_map(|at| [planes[0][at], planes[1][at], planes[2][at]]).collect();
             tally.num_exact_rgb += usize::from(Some(sha256(&pixels_HWC).as_str()) == theirs["sha256"].as_str());

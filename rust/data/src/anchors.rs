@@ -1,15 +1,15 @@
-//! Which frames may be anchors of a sample, and the mapping from a running number to an anchor.
+//! Which frames may be anchors of a sample, and the mapping from an index to an anchor.
 //!
 //! A frame is an anchor when every image offset stays inside its episode: with offsets reaching from `-r` to `+s` around the anchor,
-//! an episode `[a, b)` holds the anchors `[a + r, b - s)`. States and actions do not count: they are padded.
+//! an episode `[a, b)` has the anchors `[a + r, b - s)`. States and actions do not count: they are padded.
 //! Anchors are numbered source by source, episode by episode, frame by frame; nothing is stored per anchor.
 
-use crate::EpisodeSpan;
+use crate::request::EpisodeSpan;
 
 /// One anchor frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Anchor {
-    /// Number of the source in the mixture.
+    /// Index of the source in the mixture.
     pub source: usize,
     /// Its episode.
     pub span: EpisodeSpan,
@@ -49,7 +49,7 @@ impl AnchorTable {
         Self::default()
     }
 
-    /// Appends the next source. `reach` is [`crate::Request::image_reach`].
+    /// Appends the next source. `reach` is [`crate::request::Request::image_reach`].
     pub fn push_source(&mut self, spans: impl IntoIterator<Item = EpisodeSpan>, reach: (i64, i64)) {
         let (reach_back, reach_on) = (reach.0.unsigned_abs(), reach.1.unsigned_abs());
         let mut num_anchors = 0;
@@ -78,13 +78,13 @@ impl AnchorTable {
         self.num_anchors == 0
     }
 
-    /// The anchor with number `index`; none beyond the last. Two binary searches.
+    /// The anchor with this index; none beyond the last. Two binary searches.
     #[must_use]
     pub fn get(&self, index: u64) -> Option<Anchor> {
         if index >= self.num_anchors {
             return None;
         }
-        // Sources without anchors share their number with the next one: the last that begins at or before `index` holds it.
+        // Sources without anchors share their index with the next one: the last that begins at or before `index` has it.
         let source = self.sources.partition_point(|s| s.num_before <= index) - 1;
         let anchors = &self.sources[source];
         let within_source = index - anchors.num_before;

@@ -34,7 +34,7 @@ pub struct VectorStream {
     pub values_BTN: Vec<f32>,
     /// Sizes `[B,T,N]`.
     pub shape: [usize; 3],
-    /// `[B,T]`: true where the step lies outside the episode (LeRobot's `*_is_pad`).
+    /// `[B,T]`: true where the step is outside the episode (LeRobot's `*_is_pad`).
     pub is_pad_BT: Vec<bool>,
 }
 

@@ -1,8 +1,9 @@
 //! What can go wrong between a dataset's files and a batch.
 
+use hlrp_config::{Hint, Problem};
 use std::path::{Path, PathBuf};
 
-/// An error of this crate. Its text names the file or key and what to do.
+/// An error of this crate. Its text names the file or key; its hint says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file or folder cannot be read.
@@ -13,8 +14,8 @@ pub enum DataError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A folder does not hold a dataset that can be read.
-    #[error("{root}: {what}\nhint: {hint}", root = root.display())]
+    /// A folder is not a dataset that can be read.
+    #[error("{root}: {what}", root = root.display())]
     Dataset {
         /// Folder of the dataset.
         root: PathBuf,
@@ -23,8 +24,8 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
-    /// A file of a dataset does not hold what it should.
-    #[error("{path}: {what}\nhint: {hint}", path = path.display())]
+    /// A file does not contain what it should.
+    #[error("{path}: {what}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -34,7 +35,7 @@ pub enum DataError {
         hint: String,
     },
     /// A dataset has no such feature, or one of another kind.
-    #[error("{root}: {what}\nhint: {hint}", root = root.display())]
+    #[error("{root}: {what}", root = root.display())]
     Feature {
         /// Folder of the dataset.
         root: PathBuf,
@@ -43,8 +44,8 @@ pub enum DataError {
         /// Which keys there are.
         hint: String,
     },
-    /// One frame of a dataset cannot be had.
-    #[error("{path}: episode {episode}, frame at {wanted_s:.6} s of the file: {what}\nhint: {hint}", path = path.display())]
+    /// One frame of a dataset cannot be read.
+    #[error("{path}: episode {episode}, frame at {wanted_s:.6} s of the file: {what}", path = path.display())]
     Frame {
         /// The file that should hold it.
         path: PathBuf,
@@ -57,9 +58,12 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
+    /// A setting is invalid, by itself or for the data.
+    #[error("{0}")]
+    Problem(#[from] Problem),
     /// Samples cannot be drawn or loaded.
-    #[error(transparent)]
-    Load(#[from] crate::LoadError),
+    #[error("{0}")]
+    Load(#[from] LoadError),
 }
 
 impl DataError {
@@ -69,8 +73,99 @@ impl DataError {
         move |source| Self::Io { path, source }
     }
 
-    /// A file of a dataset does not hold what it should.
+    /// A file does not contain what it should.
     pub(crate) fn file(path: &Path, what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), what: what.into(), hint: hint.into() }
+    }
+}
+
+impl Hint for DataError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { .. } => None,
+            Self::Dataset { hint, .. } | Self::File { hint, .. } => Some(hint.clone()),
+            Self::Feature { hint, .. } | Self::Frame { hint, .. } => Some(hint.clone()),
+            Self::Problem(problem) => problem.hint(),
+            Self::Load(error) => error.hint(),
+        }
+    }
+}
+
+/// An error of sampling or loading.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A rank that does not exist.
+    #[error("rank {rank} of {world} processes does not exist")]
+    Shard {
+        /// Rank of the process.
+        rank: u64,
+        /// Number of processes.
+        world: u64,
+    },
+    /// A position that belongs to other data.
+    #[error("cannot continue at sample {sample}: an epoch has {num_anchors} samples")]
+    Position {
+        /// Samples consumed.
+        sample: u64,
+        /// Anchors of an epoch.
+        num_anchors: u64,
+    },
+    /// More samples failed than allowed.
+    #[error(
+        "{num_bad} samples could not be decoded, data.loader.max_bad_samples allows {max_bad}; the last: source \
+         `{source_name}`, episode {episode}, frame {frame}: {source}"
+    )]
+    TooManyBadSamples {
+        /// Failed so far.
+        num_bad: u64,
+        /// Allowed.
+        max_bad: u64,
+        /// Source of the last one.
+        source_name: String,
+        /// Its episode.
+        episode: u64,
+        /// Its anchor frame within the episode.
+        frame: u64,
+        /// Why it failed.
+        source: Box<DataError>,
+    },
+    /// A decode thread panicked.
+    #[error("a decode thread failed at source `{source_name}`, episode {episode}, frame {frame}: {message}")]
+    WorkerPanicked {
+        /// Source of the sample.
+        source_name: String,
+        /// Its episode.
+        episode: u64,
+        /// Its anchor frame within the episode.
+        frame: u64,
+        /// Text of the panic.
+        message: String,
+    },
+    /// Threads cannot be started.
+    #[error("cannot start a decode thread: {0}")]
+    Thread(std::io::Error),
+    /// The loader failed before.
+    #[error("the loader has stopped after an earlier error")]
+    Stopped,
+}
+
+impl Hint for LoadError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Shard { .. } => "ranks count from 0".to_owned(),
+            Self::Position { .. } => {
+                "the checkpoint was written with other data.sources or data.request; resume with the \
+                                      ones in its config.yaml"
+                    .to_owned()
+            }
+            Self::TooManyBadSamples { source_name, .. } => format!(
+                "`hlrp data check` lists what is broken; repair it, leave the episode out with \
+                 data.sources.{source_name}.episodes, or raise the limit"
+            ),
+            Self::WorkerPanicked { .. } => "this is a defect of this program; please report it".to_owned(),
+            Self::Thread(_) => "lower data.loader.num_workers".to_owned(),
+            Self::Stopped => return None,
+        };
+        Some(hint)
     }
 }

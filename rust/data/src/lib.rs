@@ -1,5 +1,14 @@
 //! Robot datasets to batches of plain bytes: reading, decoding, sampling, loading.
 //!
+//! | question | module |
+//! |---|---|
+//! | How is a dataset stored, and what does it say about itself? | [`formats`] |
+//! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
+//! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
+//! | Which sample comes when? | `anchors`, `sampler` |
+//! | How do samples become batches? | `loader` |
+//! | Is a dataset damaged, and what is in it? | [`check`], [`show`] |
+//!
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
 #![allow(non_snake_case)]
 
@@ -8,12 +17,14 @@ mod batch;
 mod cache;
 pub mod check;
 mod error;
+pub mod formats;
 mod frames;
-mod image;
-pub mod lerobot;
+mod images;
 mod loader;
 mod lock;
 mod lru;
+mod mixture;
+mod preflight;
 mod request;
 mod resize;
 mod sampler;
@@ -25,13 +36,16 @@ pub mod video;
 pub use anchors::{Anchor, AnchorTable, held_out_positions};
 pub use batch::{Batch, ImageStream, SampleMeta, VectorStream};
 pub use cache::{BuildOptions, CacheSpec, FrameCache};
-pub use error::DataError;
+pub use error::{DataError, LoadError};
+pub use formats::{Dataset, Description};
 pub use frames::{FrameReader, FrameSize, FrameStore};
-pub use loader::{LoadError, Loader, LoaderStats, ValidationLoader};
+pub use loader::{Loader, LoaderStats, ValidationLoader};
+pub use mixture::{CacheProgress, Mixture, SampleLayout, log_cache_progress};
+pub use preflight::{describe_sources, preflight};
 pub use request::{EpisodeSpan, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
 pub use sampler::{Clips, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
-pub use source::{CacheProgress, Mixture, SampleLayout, SampleRows, Source, Split};
+pub use source::{Source, Split};
 
 /// Release of FFmpeg that this program runs with; none where it is built without.
 #[must_use]

@@ -1,24 +1,29 @@
 //! `hlrp-data`: looks into datasets. Users type `hlrp data …`, which runs this program.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
+#![allow(clippy::print_stdout, reason = "a program")]
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use hlrp_config::{HintOf, Problem, hint_of};
 use hlrp_data::{
+    DataError,
     check::{self, Depth},
-    lerobot::{Dataset, TableCache},
+    formats::{self, TableCache},
     show::{SheetLayout, contact_sheet, summary},
 };
+use hlrp_track::{console, exit_code};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
-/// Memory for parts of tables while a dataset is looked through, bytes.
+/// The errors of this program whose hints are printed.
+const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<DataError>];
+
+/// Memory for parts of tables while a dataset is read, bytes.
 const TABLE_CACHE_BYTES: usize = 64 << 20;
 
-/// Looks into LeRobot v3 datasets.
+/// Looks into datasets.
 #[derive(Parser)]
 #[command(name = "hlrp-data", bin_name = "hlrp data", version)]
 struct Args {
@@ -28,13 +33,13 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tells what is in a dataset (episodes, frames, cameras, features, tasks) and draws a contact sheet of it.
+    /// Shows what is in a dataset (episodes, frames, cameras, features, tasks) and draws a contact sheet of it.
     ///
     /// Example: `hlrp data show tests/data/metaworld_mt5 --out sheet.png`
     Show {
-        /// Folder of the dataset: the one that holds meta/, data/ and videos/.
+        /// Folder of the dataset; for LeRobot v3 the one with meta/, data/ and videos/.
         path: PathBuf,
-        /// Where the contact sheet goes: one line per episode and camera, first frame to last. An older one is
+        /// File of the contact sheet: one line per episode and camera, first frame to last. An older one is
         /// replaced. [default: <name of the dataset>_contact_sheet.png in the working directory]
         #[arg(long, value_name = "PNG")]
         out: Option<PathBuf>,
@@ -44,20 +49,20 @@ enum Command {
         /// Episodes on the contact sheet, spread evenly over the dataset.
         #[arg(long, default_value_t = 8, value_name = "N")]
         episodes: usize,
-        /// Pictures per episode.
+        /// Images per episode.
         #[arg(long, default_value_t = 8, value_name = "N")]
         times: usize,
     },
     /// Looks for damage: one line per finding and exit code 1, or `ok` and 0.
     ///
-    /// Counts, indices, timestamps (also past the end of a video), tasks, values that are no numbers, statistics
-    /// against the data, missing and damaged files; and decodes every picture.
+    /// Counts, indices, timestamps (also past the end of a video), tasks, values that are not finite, statistics
+    /// against the data, missing and damaged files; and decodes every image.
     ///
     /// Example: `hlrp data check tests/data/metaworld_mt5`
     Check {
-        /// Folder of the dataset: the one that holds meta/, data/ and videos/.
+        /// Folder of the dataset; for LeRobot v3 the one with meta/, data/ and videos/.
         path: PathBuf,
-        /// Does not decode pictures, only looks at the headers of videos: seconds instead of minutes.
+        /// Reads only the headers of videos and decodes no image: seconds instead of minutes.
         #[arg(long)]
         quick: bool,
     },
@@ -66,31 +71,28 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().command) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run(Args::parse().command).unwrap_or_else(|error| {
+        console::report_error(error.as_ref(), HINTS);
+        ExitCode::from(exit_code::of(error.as_ref()))
+    })
 }
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Show { path, out, no_sheet, episodes, times } => {
-            let dataset = Arc::new(Dataset::open(&path, &TableCache::new(TABLE_CACHE_BYTES))?);
-            print!("{}", summary(&dataset)?);
+            let dataset = formats::open(&path, &TableCache::new(TABLE_CACHE_BYTES))?;
+            print!("{}", summary(&path, &*dataset)?);
             if !no_sheet {
                 let name = path.file_name().map_or("dataset".into(), |name| name.to_string_lossy());
                 let out = out.unwrap_or_else(|| format!("{name}_contact_sheet.png").into());
                 let layout = SheetLayout { num_episodes: episodes, num_times: times, thumb_height: 128 };
-                save_png(&contact_sheet(&dataset, layout)?, &out)?;
+                save_png(&contact_sheet(&dataset, &name, layout)?, &out)?;
                 println!("contact sheet: {}", out.display());
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { path, quick } => {
-            let depth = if quick { Depth::Headers } else { Depth::Pictures };
+            let depth = if quick { Depth::Headers } else { Depth::Images };
             let findings = check::check(&path, depth, &TableCache::new(TABLE_CACHE_BYTES));
             if findings.is_empty() {
                 println!("ok");
@@ -106,12 +108,12 @@ fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
-/// Writes a picture beside its place and renames it, so that no half picture is left.
-fn save_png(picture: &image::RgbImage, path: &Path) -> Result<()> {
-    let beside = path.with_extension("png.part");
-    let place = || format!("the contact sheet cannot be written to {}", path.display());
-    picture.save_with_format(&beside, image::ImageFormat::Png).with_context(place)?;
-    std::fs::rename(&beside, path).with_context(place)
+/// Writes an image to a temporary file and renames it, so that no half image is left.
+fn save_png(image: &image::RgbImage, path: &Path) -> Result<()> {
+    let temporary = path.with_extension("png.part");
+    let failure = || format!("the contact sheet cannot be written to {}", path.display());
+    image.save_with_format(&temporary, image::ImageFormat::Png).with_context(failure)?;
+    std::fs::rename(&temporary, path).with_context(failure)
 }
 
 /// The version of this program and, where it is built with FFmpeg, of FFmpeg and the names of its decoders.

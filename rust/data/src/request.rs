@@ -1,12 +1,12 @@
-//! What a sample holds, as frame offsets of one dataset, and how offsets are clamped at an episode's ends.
+//! What a sample consists of, as frame offsets of one dataset, and how offsets are clamped at an episode's ends.
 //!
 //! Offsets, clamping and padding follow LeRobot 0.6.1 (`feature_utils.check_delta_timestamps`, `feature_utils.get_delta_indices`,
 //! `DatasetReader._get_query_indices`), so that a sample equals `LeRobotDataset[i]` with the same `delta_timestamps`.
 
-use crate::{DataError, LoadError};
+use hlrp_config::Problem;
 use hlrp_schema::{DeltaUnit, RequestConfig};
 
-/// How far an offset in seconds may lie from a whole number of frames (LeRobot's `tolerance_s`), in seconds.
+/// How far an offset in seconds may be from a whole number of frames (LeRobot's `tolerance_s`), in seconds.
 pub const TOLERANCE_S: f64 = 1e-4;
 
 /// Offsets of one dataset, in its frames.
@@ -21,17 +21,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// Turns the configured offsets into frames of a dataset that runs at `fps`. `source` names it in errors.
+    /// Turns the offsets of a checked section into frames of a dataset that runs at `fps`. `source` names it in errors.
     ///
     /// # Errors
-    /// An offset is not a whole number of frames (within [`TOLERANCE_S`] where offsets are seconds), or no image is asked for.
-    pub fn resolve(config: &RequestConfig, fps: f64, source: &str) -> Result<Self, DataError> {
-        if config.image_deltas.is_empty() {
-            return Err(
-                LoadError::setting("data.request.image_deltas", "the list is empty", "ask for at least [0]").into()
-            );
-        }
-        let frames_of = |name: &str, deltas: &[f64]| -> Result<Vec<i64>, DataError> {
+    /// An offset in seconds is not a whole number of frames (within [`TOLERANCE_S`]).
+    pub fn resolve(config: &RequestConfig, fps: f64, source: &str) -> Result<Self, Problem> {
+        let frames_of = |name: &str, deltas: &[f64]| -> Result<Vec<i64>, Problem> {
             deltas.iter().map(|&delta| to_frames(delta, config.unit, fps, name, source)).collect()
         };
         Ok(Self {
@@ -50,33 +45,21 @@ impl Request {
 }
 
 /// One offset in frames.
-fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, name: &str, source: &str) -> Result<i64, DataError> {
+#[allow(clippy::cast_possible_truncation)] // a checked section bounds offsets
+fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, name: &str, source: &str) -> Result<i64, Problem> {
     let frames = match unit {
         DeltaUnit::Frames => delta,
         DeltaUnit::Seconds => delta * fps,
     };
     // Python's round() is half to even.
     let whole = frames.round_ties_even();
-    let is_whole = match unit {
-        DeltaUnit::Frames => frames == whole,
-        DeltaUnit::Seconds => (frames - whole).abs() / fps <= TOLERANCE_S,
-    };
-    if !is_whole || whole.abs() > i64::from(u32::MAX) as f64 {
-        let (problem, hint) = match unit {
-            DeltaUnit::Frames => (
-                format!("{delta} is not a whole number of frames"),
-                "use integers, or data.request.unit=seconds".to_owned(),
-            ),
-            DeltaUnit::Seconds => (
-                format!(
-                    "{delta} s is not a whole number of frames of source `{source}`, which runs at {fps} frames per second"
-                ),
-                format!("the nearest possible offset is {} s", whole / fps),
-            ),
-        };
-        return Err(LoadError::setting(&format!("data.request.{name}"), &problem, &hint).into());
+    if unit == DeltaUnit::Seconds && (frames - whole).abs() / fps > TOLERANCE_S {
+        let message = format!(
+            "{delta} s is not a whole number of frames of source `{source}`, which runs at {fps} frames per second"
+        );
+        let hint = format!("the nearest possible offset is {} s", whole / fps);
+        return Err(Problem::new(format!("data.request.{name}"), message, hint));
     }
-    #[allow(clippy::cast_possible_truncation)] // bounded above
     Ok(whole as i64)
 }
 

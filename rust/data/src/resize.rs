@@ -1,6 +1,6 @@
-//! The one way in which pictures are brought to the model's size.
+//! The one way in which images are resized to the model's size.
 
-use crate::{DataError, FrameSize};
+use crate::{error::DataError, frames::FrameSize};
 use fast_image_resize as fir;
 use fir::{
     FilterType, PixelType, ResizeAlg, ResizeOptions,
@@ -8,14 +8,14 @@ use fir::{
 };
 use std::path::Path;
 
-/// Names how pictures are prepared; checkpoints, artifacts and frame caches carry it.
+/// Names how images are prepared; checkpoints, artifacts and frame caches record it.
 ///
 /// `squash-bilinear-aa-u8-v1`: RGB, uint8, at the recorded size; each channel resized to the model's height and width
 /// without keeping the aspect ratio, by the antialiased bilinear (triangle) filter that Pillow's `BILINEAR` is too,
-/// rounded to uint8. Pictures that have the model's size already stay as they are.
+/// rounded to uint8. Images that have the model's size already stay as they are.
 pub const PREPROCESS_ID: &str = "squash-bilinear-aa-u8-v1";
 
-/// Resizes pictures; keeps its buffers from one to the next.
+/// Resizes images; keeps its buffers from one to the next.
 #[derive(Default)]
 pub(crate) struct Resizer {
     resizer: fir::Resizer,
@@ -25,7 +25,7 @@ impl Resizer {
     /// Resizes planes `uint8 [3,H,W]`; copies them when the size is the same.
     ///
     /// # Errors
-    /// When a size is zero; `path` names where the picture comes from.
+    /// When a size is zero; `path` names where the image comes from.
     pub(crate) fn resize(
         &mut self,
         path: &Path,
@@ -35,7 +35,7 @@ impl Resizer {
         to_CHW: &mut [u8],
     ) -> Result<(), DataError> {
         if from.height * from.width * to.height * to.width == 0 {
-            return Err(DataError::file(path, "a picture size is zero", "choose another image size"));
+            return Err(DataError::file(path, "an image size is zero", "choose another image size"));
         }
         if from == to {
             to_CHW.copy_from_slice(from_CHW);
@@ -69,15 +69,15 @@ impl Resizer {
     }
 }
 
-/// Brings a picture to a size, as everything here does ([`PREPROCESS_ID`]): planes `uint8 [3,H,W]` to planes of size `to`.
+/// Resizes an image, as everything here does ([`PREPROCESS_ID`]): planes `uint8 [3,H,W]` to planes of size `to`.
 ///
 /// # Errors
-/// When `from_CHW` does not hold three planes of size `from`, or a size is zero.
+/// When `from_CHW` is not three planes of size `from`, or a size is zero.
 pub fn resize_planes(from: FrameSize, from_CHW: &[u8], to: FrameSize) -> Result<Vec<u8>, DataError> {
-    let path = Path::new("picture");
+    let path = Path::new("image");
     if from_CHW.len() != from.frame_bytes() {
-        let what = format!("holds {} bytes, not 3x{}x{}", from_CHW.len(), from.height, from.width);
-        return Err(DataError::file(path, what, "give red, green and blue planes"));
+        let what = format!("has {} bytes, not 3x{}x{}", from_CHW.len(), from.height, from.width);
+        return Err(DataError::file(path, what, "pass red, green and blue planes"));
     }
     let mut to_CHW = vec![0; to.frame_bytes()];
     Resizer::default().resize(path, from, from_CHW, to, &mut to_CHW)?;

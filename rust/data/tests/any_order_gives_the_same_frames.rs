@@ -4,14 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 use hlrp_data::{
-    FrameReader, FrameSize,
-    lerobot::{Dataset, TableCache},
+    Dataset, FrameReader, FrameSize,
+    formats::lerobot::{LeRobotDataset, TableCache},
 };
 use std::{path::Path, sync::Arc};
 
-fn open(name: &str) -> Arc<Dataset> {
+fn open(name: &str) -> Arc<LeRobotDataset> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data").join(name);
-    Arc::new(Dataset::open(&root, &TableCache::new(1 << 20)).unwrap())
+    Arc::new(LeRobotDataset::open(&root, &TableCache::new(1 << 20)).unwrap())
 }
 
 fn read(reader: &mut dyn FrameReader, rows: &[u64], frame_len: usize) -> Vec<Vec<u8>> {
@@ -23,7 +23,7 @@ fn read(reader: &mut dyn FrameReader, rows: &[u64], frame_len: usize) -> Vec<Vec
 fn any_order_gives_the_same_frames(name: &str) {
     let dataset = open(name);
     for camera in dataset.camera_keys() {
-        let store = dataset.frame_store(camera, None).unwrap();
+        let store = Arc::clone(&dataset).frame_store(camera, None).unwrap();
         let FrameSize { height, width } = store.size();
         let frame_len = 3 * height * width;
         let num_frames = dataset.num_frames().min(80);
@@ -66,12 +66,12 @@ fn hevc_with_closed_groups() {
 }
 
 #[test]
-fn hevc_whose_pictures_build_on_the_group_before() {
+fn hevc_whose_frames_depend_on_the_group_before() {
     any_order_gives_the_same_frames("hevc_open_gop");
 }
 
 #[test]
-fn embedded_pictures() {
+fn embedded_images() {
     any_order_gives_the_same_frames("embedded_images");
 }
 
@@ -79,11 +79,14 @@ fn embedded_pictures() {
 fn frames_come_in_the_size_asked_for() {
     let dataset = open("metaworld_mt5");
     let size = FrameSize { height: 40, width: 72 };
-    let store = dataset.frame_store("observation.image", Some(size)).unwrap();
+    let store = Arc::clone(&dataset).frame_store("observation.image", Some(size)).unwrap();
     assert_eq!(store.size(), size);
     let small = read(&mut *store.reader(1).unwrap(), &[100], 3 * 40 * 72).remove(0);
-    let native =
-        read(&mut *dataset.frame_store("observation.image", None).unwrap().reader(1).unwrap(), &[100], 3 * 128 * 128);
+    let native = read(
+        &mut *Arc::clone(&dataset).frame_store("observation.image", None).unwrap().reader(1).unwrap(),
+        &[100],
+        3 * 128 * 128,
+    );
     let from = FrameSize { height: 128, width: 128 };
     assert_eq!(small, hlrp_data::resize_planes(from, &native[0], size).unwrap());
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use arrow_array::RecordBatch;
-use hlrp_data::lerobot::{Dataset, TableCache};
+use hlrp_config::with_hint;
+use hlrp_data::Dataset;
+use hlrp_data::formats::lerobot::{LeRobotDataset, TableCache};
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 use std::{
     fs::{self, File},
@@ -131,7 +133,7 @@ fn a_video_that_is_cut_off() {
 }
 
 #[test]
-fn a_picture_within_a_video_that_is_overwritten() {
+fn a_frame_within_a_video_that_is_overwritten() {
     let copy = Copy::of("h264_bframes");
     let path = copy.path().join(VIDEO);
     let mut bytes = fs::read(&path).unwrap();
@@ -149,9 +151,10 @@ fn what_can_be_read_of_a_damaged_video_is_right() {
     let middle = bytes.len() / 2;
     bytes[middle..middle + 600].fill(0xff);
     fs::write(&path, bytes).unwrap();
-    let open = |root: &Path| Arc::new(Dataset::open(root, &TableCache::new(1 << 20)).unwrap());
+    let open = |root: &Path| Arc::new(LeRobotDataset::open(root, &TableCache::new(1 << 20)).unwrap());
     let (whole, damaged) = (open(&fixture("h264_bframes")), open(copy.path()));
-    let stores = [&whole, &damaged].map(|dataset| dataset.frame_store("observation.images.front", None).unwrap());
+    let stores =
+        [&whole, &damaged].map(|dataset| Arc::clone(dataset).frame_store("observation.images.front", None).unwrap());
     let mut readers = [0, 1].map(|nth| stores[nth].reader(1).unwrap());
     let (mut expected, mut found) = (vec![0; 3 * 48 * 64], vec![0; 3 * 48 * 64]);
     let mut num_lost = 0;
@@ -171,17 +174,17 @@ fn what_can_be_read_of_a_damaged_video_is_right() {
 
 #[test]
 fn a_camera_that_is_not_there() {
-    let dataset = Arc::new(Dataset::open(&fixture("stress_v3"), &TableCache::new(1 << 20)).unwrap());
-    let error = dataset.frame_store("observation.image", None).err().unwrap().to_string();
+    let dataset = Arc::new(LeRobotDataset::open(&fixture("stress_v3"), &TableCache::new(1 << 20)).unwrap());
+    let error = with_hint(&Arc::clone(&dataset).frame_store("observation.image", None).err().unwrap());
     assert!(error.contains("has no camera `observation.image`"), "{error}");
     assert!(error.ends_with("hint: there are observation.images.agent, observation.images.top"), "{error}");
 }
 
 #[test]
 fn a_feature_that_is_not_there() {
-    let dataset = Dataset::open(&fixture("hevc"), &TableCache::new(1 << 20)).unwrap();
-    let error = dataset.vectors("observation.velocity", &[0]).unwrap_err().to_string();
-    assert!(error.contains("has no feature that holds numbers `observation.velocity`"), "{error}");
+    let dataset = LeRobotDataset::open(&fixture("hevc"), &TableCache::new(1 << 20)).unwrap();
+    let error = with_hint(&dataset.vectors("observation.velocity", &[0]).unwrap_err());
+    assert!(error.contains("has no numeric feature `observation.velocity`"), "{error}");
     assert!(error.contains("hint: there are action, episode_index,"), "{error}");
 }
 
@@ -201,7 +204,7 @@ fn a_video_that_ends_before_its_episodes() {
     check_finds(copy.path(), &["timestamp is", "19 frames per second"]);
     let spans = "meta/episodes/chunk-000/file-000.parquet";
     other.rewrite(spans, |batch| shifted(&batch, "videos/observation.images.front/from_timestamp", 1.0));
-    check_finds(other.path(), &["file-000.mp4", "episode 2 ends at", "past the last picture"]);
+    check_finds(other.path(), &["file-000.mp4", "episode 2 ends at", "past the last image"]);
 }
 
 /// Adds `by` to a column of doubles.
@@ -294,5 +297,5 @@ fn statistics_that_are_not_those_of_the_data() {
     let mut stats: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     stats["action"]["mean"][1] = 7.5.into();
     fs::write(&path, stats.to_string()).unwrap();
-    check_finds(copy.path(), &["meta/stats.json", "action[1]: mean is 7.5, but the data give"]);
+    check_finds(copy.path(), &["meta/stats.json", "action[1]: mean is 7.5, but that of the data is"]);
 }

@@ -4,6 +4,7 @@
 mod fake;
 
 use fake::{Behaviour, FRAME_BYTES, FakeCamera, FakeDataset, SIZE, pixel};
+use hlrp_config::with_hint;
 use hlrp_data::{BuildOptions, CacheSpec, DataError, EpisodeSpan, FrameCache, FrameReader, FrameSize, FrameStore};
 use std::{
     collections::BTreeSet,
@@ -53,8 +54,6 @@ struct Setting {
 impl Setting {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        fs::create_dir_all(dir.path().join("robot/meta")).unwrap();
-        fs::write(dir.path().join("robot/meta/info.json"), "{}").unwrap();
         let spans = FakeDataset::new(&[40, 3, 70, 8, 25]).spans;
         Self { dir, spans, behaviour: Behaviour::default(), max_bad_frames: 0 }
     }
@@ -64,7 +63,7 @@ impl Setting {
     }
 
     fn spec(&self) -> CacheSpec {
-        CacheSpec::new(&self.dir.path().join("robot"), "top", SIZE, "identity-v1", self.spans.clone()).unwrap()
+        CacheSpec::new("robot", "fingerprint", "top", SIZE, "identity-v1", self.spans.clone())
     }
 
     fn path(&self) -> PathBuf {
@@ -218,7 +217,7 @@ fn frames_that_cannot_be_decoded_are_left_out_up_to_the_limit() {
     assert!(setting.build().0.is_err());
     setting.max_bad_frames = 2;
     let cache = setting.build().0.unwrap();
-    let error = read(&cache, &[4, 5]).unwrap_err().to_string();
+    let error = with_hint(&read(&cache, &[4, 5]).unwrap_err());
     assert!(error.contains("frame 5 of episode 0 could not be decoded when the cache was built\nhint: "), "{error}");
     let good: Vec<u64> = rows_of(&setting.spans).into_iter().filter(|row| ![5, 50].contains(row)).collect();
     assert_eq!(read(&cache, &good).unwrap(), decoded(&good));
@@ -247,7 +246,7 @@ fn a_damaged_cache_is_an_error_that_names_the_file_and_deletes_nothing() {
         setting.build().0.unwrap();
         damage(&setting.path());
         let before = fs::read(setting.path()).unwrap();
-        let error = setting.build().0.err().unwrap().to_string();
+        let error = with_hint(&setting.build().0.err().unwrap());
         assert!(error.starts_with(&setting.path().display().to_string()) && error.contains(wanted), "{error}");
         assert!(error.contains("hint: move the file away"), "{error}");
         assert_eq!(fs::read(setting.path()).unwrap(), before);
@@ -266,20 +265,20 @@ fn verification_finds_a_flipped_bit() {
 #[test]
 fn other_contents_get_another_file() {
     let setting = Setting::new();
-    let root = setting.dir.path().join("robot");
-    let spec = |camera: &str, size, preprocess: &str, spans: &[EpisodeSpan]| {
-        CacheSpec::new(&root, camera, size, preprocess, spans.to_vec()).unwrap().path(Path::new("cache"))
+    let of = |fingerprint: &str, camera: &str, size, preprocess: &str, spans: &[EpisodeSpan]| {
+        CacheSpec::new("robot", fingerprint, camera, size, preprocess, spans.to_vec()).path(Path::new("cache"))
     };
+    let spec =
+        |camera: &str, size, preprocess: &str, spans: &[EpisodeSpan]| of("data", camera, size, preprocess, spans);
     let larger = FrameSize { height: 8, ..SIZE };
-    let mut paths = vec![
+    let paths = [
         spec("top", SIZE, "identity-v1", &setting.spans),
         spec("wrist", SIZE, "identity-v1", &setting.spans),
         spec("top", larger, "identity-v1", &setting.spans),
         spec("top", SIZE, "identity-v2", &setting.spans),
         spec("top", SIZE, "identity-v1", &setting.spans[1..]),
+        of("other data", "top", SIZE, "identity-v1", &setting.spans),
     ];
-    fs::write(root.join("meta/info.json"), r#"{"fps": 30}"#).unwrap();
-    paths.push(spec("top", SIZE, "identity-v1", &setting.spans));
     assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), paths.len());
     assert!(paths.iter().all(|path| path.to_string_lossy().starts_with("cache/robot-")));
 }
@@ -303,7 +302,7 @@ fn a_disk_that_is_too_full_is_refused_before_anything_is_decoded() {
     // 18 EiB of frames.
     setting.spans = vec![EpisodeSpan { episode: 0, from_row: 0, to_row: u64::MAX / FRAME_BYTES as u64 - 1000 }];
     let (cache, decoded_rows) = setting.build();
-    let error = cache.err().unwrap().to_string();
+    let error = with_hint(&cache.err().unwrap());
     assert!(error.contains("GiB are free\nhint: set data.cache.dir"), "{error}");
     assert!(decoded_rows.is_empty());
 }

@@ -109,17 +109,17 @@ fn two_ranks_share_the_global_batch_of_one() {
 }
 
 #[test]
-fn the_pictures_of_a_clip_are_decoded_once() {
+fn the_images_of_a_clip_are_decoded_once() {
     let num_read = |anchors_per_clip| {
         let behaviour = Behaviour::default();
         let config = LoaderConfig { anchors_per_clip, ..loader_config(3) };
         batches(&mixture(&[500], behaviour.clone(), config), Position::default(), 240);
         behaviour.num_read.load(Ordering::Relaxed)
     };
-    // 960 samples of two pictures from two cameras, and up to three batches ahead.
+    // 960 samples of two images from two cameras, and up to three batches ahead.
     let alone = num_read(1);
     assert!((3840..=3888).contains(&alone), "{alone}");
-    // Eight anchors show ten pictures instead of sixteen; a few clips are split at the ends of the two epochs.
+    // Eight anchors show ten images instead of sixteen; a few clips are split at the ends of the two epochs.
     let in_clips = num_read(8) as f64 / alone as f64;
     assert!((0.62..0.7).contains(&in_clips), "{in_clips}");
 }
@@ -147,7 +147,7 @@ fn a_limited_validation_takes_an_even_subset() {
 #[test]
 fn sources_of_different_widths_are_padded_to_the_widest() {
     let narrow = FakeDataset::new(&[10]);
-    let wide = FakeDataset { state_width: 5, ..FakeDataset::new(&[10]) };
+    let wide = FakeDataset::with_state_dims(&[10], 5);
     let sources =
         vec![source("narrow", narrow, &source_config(0)).unwrap(), source("wide", wide, &source_config(0)).unwrap()];
     let mixture = Arc::new(Mixture::new(sources, SIZE, loader_config(2)).unwrap());

@@ -2,9 +2,10 @@
 #![cfg(feature = "ffmpeg")]
 #![allow(clippy::unwrap_used)]
 
+use hlrp_config::with_hint;
 use hlrp_data::{
-    Batch, DataError, FrameSize, Loader, Mixture, Position, Shard, Split,
-    lerobot::{Dataset, TableCache},
+    Batch, DataError, Dataset, FrameSize, Loader, Mixture, Position, Shard, Split,
+    formats::lerobot::{LeRobotDataset, TableCache},
 };
 use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use std::{
@@ -87,8 +88,8 @@ fn batches_hold_what_the_dataset_holds() {
         config.loader.anchors_per_clip = anchors_per_clip;
         batches(&open(&config).unwrap(), 10)
     };
-    let dataset = Arc::new(Dataset::open(&metaworld(), &TableCache::new(1 << 20)).unwrap());
-    let frames = dataset.frame_store("observation.image", Some(SIZE)).unwrap();
+    let dataset = Arc::new(LeRobotDataset::open(&metaworld(), &TableCache::new(1 << 20)).unwrap());
+    let frames = Arc::clone(&dataset).frame_store("observation.image", Some(SIZE)).unwrap();
     let mut reader = frames.reader(4).unwrap();
     for batch in [with(1), with(8)].into_iter().flatten() {
         let (state, action, images) = (batch.state.unwrap(), batch.action.unwrap(), &batch.images["primary"]);
@@ -177,7 +178,7 @@ fn damaged_frames_cost_their_samples_or_stop_the_run() {
         let result: Result<Vec<Batch>, DataError> = (0..200).map(|_| loader.next_batch()).collect();
         (result, loader.position().num_bad_samples)
     };
-    let error = run(0).0.unwrap_err().to_string();
+    let error = with_hint(&run(0).0.unwrap_err());
     for part in ["source `metaworld`, episode", &video.display().to_string(), "hint: `hlrp data check`"] {
         assert!(error.contains(part), "{error}");
     }
@@ -194,8 +195,13 @@ fn a_camera_that_is_not_there_is_named_with_those_that_are() {
         [("primary".to_owned(), "observation.wrist".to_owned())].into();
     for enabled in [false, true] {
         config.cache = CacheConfig { enabled, dir: PathBuf::from("never written"), verify: false };
-        let error = open(&config).err().unwrap().to_string();
-        assert!(error.contains("`observation.wrist`") && error.contains("observation.image"), "{error}");
+        let error = with_hint(&open(&config).err().unwrap());
+        assert!(
+            error.contains("data.sources.metaworld.cameras.primary: ")
+                && error.contains("`observation.wrist`")
+                && error.contains("observation.image"),
+            "{error}"
+        );
     }
     assert!(!Path::new("never written").exists());
 }
@@ -204,12 +210,12 @@ fn a_camera_that_is_not_there_is_named_with_those_that_are() {
 fn a_state_that_is_not_there_is_named_with_those_that_are() {
     let mut config = config(&metaworld());
     config.sources.get_mut("metaworld").unwrap().state_key = Some("state".to_owned());
-    let error = open(&config).err().unwrap().to_string();
+    let error = with_hint(&open(&config).err().unwrap());
     assert!(error.contains("`state`") && error.contains("observation.state"), "{error}");
 }
 
 #[test]
 fn a_missing_dataset_is_an_error_that_names_its_folder() {
-    let error = open(&config(Path::new("/no/such/dataset"))).err().unwrap().to_string();
+    let error = with_hint(&open(&config(Path::new("/no/such/dataset"))).err().unwrap());
     assert!(error.contains("/no/such/dataset") && error.contains("hint: "), "{error}");
 }

@@ -4,6 +4,7 @@
 mod fake;
 
 use fake::{Behaviour, ids, loader_config, mixture};
+use hlrp_config::with_hint;
 use hlrp_data::{Batch, DataError, LoadError, Loader, Mixture, Position, Shard};
 use hlrp_schema::LoaderConfig;
 use std::{
@@ -80,7 +81,7 @@ fn a_bad_sample_is_replaced_by_its_neighbour_in_the_plan() {
 }
 
 #[test]
-fn a_broken_picture_of_a_clip_costs_the_samples_that_show_it_and_no_other() {
+fn a_broken_image_of_a_clip_costs_the_samples_that_show_it_and_no_other() {
     let run = |behaviour| {
         let config = LoaderConfig { anchors_per_clip: 4, max_bad_samples: 2, ..loader_config(2) };
         let mut loader = start(&mixture(&[30], behaviour, config));
@@ -103,7 +104,7 @@ fn beyond_the_budget_the_error_comes_once_at_its_batch_and_names_the_sample() {
         let mut loader = start(&with(broken(&[13]), 1, num_workers));
         let (batches, error) = until_error(&mut loader, 6);
         assert_eq!(batches.len(), num_batches_before(2));
-        let text = error.unwrap().to_string();
+        let text = with_hint(&error.unwrap());
         assert!(text.starts_with("2 samples could not be decoded, data.loader.max_bad_samples allows 1"), "{text}");
         assert!(text.contains("source `fake`, episode 1, frame") && text.contains("row 13 is broken"), "{text}");
         assert!(text.contains("hint: "), "{text}");
@@ -140,7 +141,7 @@ fn a_panic_in_a_thread_becomes_an_error_at_its_batch() {
 }
 
 #[test]
-fn a_panic_over_a_picture_of_a_clip_becomes_an_error_at_the_sample_that_shows_it() {
+fn a_panic_over_an_image_of_a_clip_becomes_an_error_at_the_sample_that_shows_it() {
     let config = LoaderConfig { anchors_per_clip: 4, ..loader_config(2) };
     let run = |behaviour| until_error(&mut start(&mixture(&[30], behaviour, config.clone())), 6);
     let shows_it = |batch: &Batch| ids(batch).iter().any(|id| id.2 == 11 || id.2 == 13);

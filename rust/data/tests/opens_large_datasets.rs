@@ -5,7 +5,7 @@ use arrow_array::{
     ArrayRef, Int64Array, RecordBatch, StringArray,
     builder::{ListBuilder, StringBuilder},
 };
-use hlrp_data::lerobot::{Dataset, TableCache};
+use hlrp_data::formats::lerobot::{LeRobotDataset, TableCache};
 use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
 use std::{
     fs::{self, File},
@@ -71,9 +71,9 @@ fn twenty_five_datasets_with_24_million_frames_take_less_than_100_megabytes() {
     write_metadata(folder.path());
     let cache = TableCache::new(1 << 20);
     let (before, start) = (resident(), std::time::Instant::now());
-    let datasets: Vec<_> = (0..NUM_DATASETS).map(|_| Dataset::open(folder.path(), &cache).unwrap()).collect();
+    let datasets: Vec<_> = (0..NUM_DATASETS).map(|_| LeRobotDataset::open(folder.path(), &cache).unwrap()).collect();
     let (seconds, bytes) = (start.elapsed().as_secs_f64(), resident().saturating_sub(before));
-    let num_frames: u64 = datasets.iter().map(Dataset::num_frames).sum();
+    let num_frames: u64 = datasets.iter().map(LeRobotDataset::num_frames).sum();
     assert_eq!(num_frames, 24_320_000);
     assert_eq!(datasets[7].task_text(38 * 5 + 3).unwrap(), "open the drawer");
     assert!(bytes < 100_000_000, "{bytes} bytes");

@@ -46,7 +46,7 @@ fn many_files_two_cameras_and_a_task_that_changes_within_an_episode() {
 }
 
 #[test]
-fn h264_whose_pictures_are_not_stored_in_the_order_of_presentation() {
+fn h264_whose_frames_are_not_stored_in_the_order_of_presentation() {
     reads_like_lerobot("h264_bframes");
 }
 
@@ -61,12 +61,12 @@ fn hevc() {
 }
 
 #[test]
-fn pictures_embedded_in_parquet() {
+fn images_embedded_in_parquet() {
     reads_like_lerobot("embedded_images");
 }
 
 #[test]
-fn a_value_that_differs_is_told_and_fails() {
+fn a_value_that_differs_is_reported_and_fails() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("oracle.jsonl");
     let text = std::fs::read_to_string(data("oracle_h264_bframes.jsonl")).unwrap();

@@ -1,6 +1,7 @@
 //! The sampler is a pure function of (seed, epoch, rank): a permutation per epoch, disjoint between ranks, resumable anywhere.
 #![allow(clippy::unwrap_used)]
 
+use hlrp_config::with_hint;
 use hlrp_data::{Clips, DataError, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -252,11 +253,7 @@ fn validation_is_shared_out_between_ranks_without_overlap() {
 
 #[test]
 fn what_cannot_be_sampled_is_refused() {
-    let error = |result: Result<TrainSampler, DataError>| result.unwrap_err().to_string();
-    assert!(
-        error(TrainSampler::new(0, Clips::SINGLE, 0, Shard::SINGLE, Position::default()))
-            .contains("no anchor for training")
-    );
+    let error = |result: Result<TrainSampler, DataError>| with_hint(&result.unwrap_err());
     assert!(
         error(TrainSampler::new(9, Clips::SINGLE, 0, Shard { rank: 2, world: 2 }, Position::default()))
             .contains("rank 2 of 2")

@@ -1,4 +1,4 @@
-//! `hlrp-data show` tells what is in a dataset and draws it.
+//! `hlrp-data show` reports what is in a dataset and draws it.
 #![cfg(feature = "ffmpeg")]
 #![allow(clippy::unwrap_used)]
 
@@ -18,10 +18,10 @@ fn hlrp_data(arguments: &[&str]) -> String {
 fn the_text_names_frames_cameras_features_and_tasks() {
     let text = hlrp_data(&["show", "tests/data/metaworld_mt5", "--no-sheet"]);
     for line in [
-        "frames     3539 at 80 per second, 44 s",
-        "camera     observation.image  128x128, av1 video, a key frame every 2, 1 file",
-        "feature    action  float32 [4]",
-        "task          10 episodes  Reach a goal position",
+        "frames      3539 at 80 per second, 44 s",
+        "camera      observation.image  128x128, av1 video, a keyframe every 2, 1 file",
+        "feature     action  float32 [4]",
+        "task           10 episodes  Reach a goal position",
     ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "no line starts with {line:?}:\n{text}");
     }
@@ -44,14 +44,13 @@ fn the_contact_sheet_shows_every_camera() {
     let out = folder.path().join("sheet.png");
     hlrp_data(&["show", "tests/data/stress_v3", "--episodes", "3", "--times", "4", "--out", out.to_str().unwrap()]);
     let sheet = image::open(&out).unwrap().into_rgb8();
-    // Two cameras of three episodes, 128 pixels high, under a title; four pictures, 128 pixels wide, beside a label.
+    // Two cameras of three episodes, 128 pixels high, under a title; four images, 128 pixels wide, beside a label.
     assert_eq!(sheet.dimensions(), (220 + 4 * 132 + 4, 40 + 6 * 144));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the sheet");
     let is_white = |pixel: &image::Rgb<u8>| pixel.0 == [255; 3];
-    // The last episode has two frames, so two pictures on its line.
-    let picture =
-        |column: u32| image::imageops::crop_imm(&sheet, 220 + column * 132, 40 + 5 * 144, 128, 128).to_image();
-    assert_eq!([0, 1, 2, 3].map(|column| picture(column).pixels().all(is_white)), [false, false, true, true]);
+    // The last episode has two frames, so two images on its line.
+    let image = |column: u32| image::imageops::crop_imm(&sheet, 220 + column * 132, 40 + 5 * 144, 128, 128).to_image();
+    assert_eq!([0, 1, 2, 3].map(|column| image(column).pixels().all(is_white)), [false, false, true, true]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::batch;
 use crate::failure::Failure;
 use crate::wall::{self, compute};
+use hlrp_config::{Check, with_hint};
 use hlrp_data::{FrameSize, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader};
 use hlrp_schema::DataConfig;
 use pyo3::prelude::*;
@@ -60,6 +61,7 @@ impl Dataset {
     #[new]
     fn new(py: Python<'_>, config: &Bound<'_, PyAny>, image_size: (usize, usize)) -> PyResult<Self> {
         let config: DataConfig = wall::read("data", config)?;
+        config.check().map_err(|problem| Failure::value(with_hint(&problem.inside("data"))))?;
         let size = FrameSize { height: image_size.0, width: image_size.1 };
         compute(py, move || {
             let mixture = Mixture::open(&config, size, &|_, _, _, _| {})?;

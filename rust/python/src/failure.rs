@@ -158,12 +158,13 @@ impl From<TrainError> for Failure {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         match error {
-            DataError::Io { ref path, .. } | DataError::File { ref path, .. } => Self::at(path, &error),
-            DataError::Dataset { ref root, .. } => Self::at(root, &error),
+            DataError::Io { ref path, .. }
+            | DataError::File { ref path, .. }
+            | DataError::Dataset { root: ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
             DataError::Load(LoadError::WorkerPanicked { .. } | LoadError::TooManyBadSamples { .. }) => {
-                Self::general(error.to_string())
+                Self::general(with_hint(&error))
             }
-            other => Self::value(other.to_string()),
+            other => Self::value(with_hint(&other)),
         }
     }
 }

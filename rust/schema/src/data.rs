@@ -3,7 +3,10 @@
 use crate::rules::{Checked, at_least, long_count, require, section};
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 /// Datasets, what a sample holds, and how it is loaded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +22,7 @@ pub struct DataConfig {
     pub cache: CacheConfig,
 }
 
-/// One LeRobot v3 dataset.
+/// One dataset. The folder itself shows which format it has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
@@ -120,6 +123,11 @@ impl Check for SourceConfig {
         )?;
         let Some(episodes) = &self.episodes else { return Ok(()) };
         require(!episodes.is_empty(), "episodes", "an empty list of episodes", "give indices, or null for all")?;
+        let mut seen = BTreeSet::new();
+        for episode in episodes {
+            let message = format!("episode {episode} is listed twice");
+            require(seen.insert(episode), "episodes", message, "list each episode once")?;
+        }
         let num_episodes = episodes.len() as u64;
         require(
             self.num_val_episodes < num_episodes,
@@ -138,13 +146,15 @@ impl Check for RequestConfig {
             ("action_deltas", &self.action_deltas),
         ];
         for (key, deltas) in lists {
-            let whole = self.unit != DeltaUnit::Frames || deltas.iter().all(|delta| delta.fract() == 0.0);
-            let is_near = deltas.iter().all(|delta| delta.abs() <= MAX_DELTA);
-            require(is_near, key, "an offset out of range", format!("give offsets from -{MAX_DELTA} to {MAX_DELTA}"))?;
-            let hint = "give whole numbers, or set data.request.unit=seconds";
-            require(whole, key, "an offset that is not a whole number of frames", hint)?;
+            for delta in deltas {
+                let hint = format!("give offsets from -{MAX_DELTA} to {MAX_DELTA}");
+                require(delta.abs() <= MAX_DELTA, key, format!("offset {delta} is out of range"), hint)?;
+                let is_whole = self.unit != DeltaUnit::Frames || delta.fract() == 0.0;
+                let hint = "give whole numbers, or set data.request.unit=seconds";
+                require(is_whole, key, format!("{delta} is not a whole number of frames"), hint)?;
+            }
         }
-        require(!self.image_deltas.is_empty(), "image_deltas", "no image", "give at least [0]")
+        require(!self.image_deltas.is_empty(), "image_deltas", "the list is empty", "give at least [0]")
     }
 }
 

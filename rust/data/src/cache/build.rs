@@ -1,10 +1,12 @@
 //! Building a cache: once, by many threads, in a way that can be killed at any time.
 
 use super::{
-    CacheSpec, FrameCache, damaged,
-    format::{FRAME_BAD, FRAME_OK, Layout, encode_record},
+    format::{FRAME_BAD, FRAME_OK, Layout, damaged, encode_record},
+    spec::CacheSpec,
+    store::FrameCache,
 };
-use crate::{DataError, FrameReader, FrameStore};
+use crate::error::DataError;
+use crate::frames::{FrameReader, FrameStore};
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -29,17 +31,17 @@ pub struct BuildOptions<'a> {
     pub max_open_decoders: usize,
     /// Frames that may fail to decode before the build stops.
     pub max_bad_frames: u64,
-    /// Told the frames done and the frames in all.
+    /// Receives the frames done and the frames in all.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
 
 impl FrameCache {
-    /// Opens the cache of `spec` under `dir`, and builds it first when it is not there. `frames` opens what to decode from.
+    /// Opens the cache of `spec` under `dir`, and builds it first if it does not exist. `frames` opens what to decode from.
     /// Waits while another process builds the same cache.
     ///
     /// # Errors
     /// The cache is damaged, the disk is too full, a file cannot be written, or more frames than allowed cannot be decoded.
-    /// What was built until then is kept and the next build continues it.
+    /// What was built until then is kept, and the next build continues there.
     pub fn open_or_build<'f>(
         dir: &Path,
         spec: &CacheSpec,
@@ -79,7 +81,7 @@ fn lock(path: &Path) -> Result<File, DataError> {
 
 /// Fills the unfinished file at `path` and checks all of it.
 fn build(path: &Path, spec: &CacheSpec, frames: &dyn FrameStore, options: &BuildOptions<'_>) -> Result<(), DataError> {
-    debug_assert_eq!(frames.size(), spec.size(), "the frames to cache come in another size");
+    debug_assert_eq!(frames.size(), spec.size(), "the frames to cache have another size");
     let layout = Layout::of(spec);
     let file = open_partial(path, &layout)?;
     let mut todo = Vec::new();
@@ -109,7 +111,7 @@ fn build(path: &Path, spec: &CacheSpec, frames: &dyn FrameStore, options: &Build
     FrameCache::open(path, spec)?.verify(&|_, _| {})
 }
 
-/// Opens or begins the unfinished file, once the disk can take all of it.
+/// Opens or begins the unfinished file, if the disk has room for all of it.
 fn open_partial(path: &Path, layout: &Layout) -> Result<File, DataError> {
     let io = |error| DataError::Io { path: path.to_owned(), source: error };
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
@@ -130,7 +132,7 @@ fn open_partial(path: &Path, layout: &Layout) -> Result<File, DataError> {
     Ok(file)
 }
 
-/// Refuses to begin what the disk cannot hold.
+/// Refuses to begin when the disk is too small.
 fn check_free_space(path: &Path, needed: u64) -> Result<(), DataError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let stat =

@@ -1,11 +1,11 @@
-//! Bytes of a cache file: where everything lies, header, status bytes and episode records.
+//! Bytes of a cache file: where everything is, header, status bytes and episode records.
 
-use super::{
-    damaged,
-    spec::{CacheSpec, Identity},
+use super::spec::{CacheSpec, Identity};
+use crate::error::DataError;
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
 };
-use crate::DataError;
-use std::{ops::Range, path::Path};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// First bytes of the file.
@@ -14,15 +14,15 @@ const MAGIC: &[u8; 8] = b"hlrpfrm1";
 const PREFIX_BYTES: usize = 8 + 8 + 8;
 /// Frames begin at a multiple of this.
 const PAGE_BYTES: u64 = 4096;
-/// Checksum of the episode's frames and status bytes, and a mark that says that the checksum was written.
+/// Checksum of the episode's frames and status bytes, and a mark that the checksum was written.
 pub(super) const RECORD_BYTES: u64 = 16;
 
-/// Status byte of a frame that is there.
+/// Status byte of a frame that was decoded.
 pub(super) const FRAME_OK: u8 = 1;
 /// Status byte of a frame that could not be decoded.
 pub(super) const FRAME_BAD: u8 = 2;
 
-/// Where everything lies in the file.
+/// Where everything is in the file.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) header: Vec<u8>,
@@ -87,7 +87,7 @@ impl Layout {
         if found.get(..MAGIC.len()) != Some(MAGIC) {
             return Err(damaged(path, "is not a frame cache of this version"));
         }
-        Err(damaged(path, "its header is damaged or belongs to other frames"))
+        Err(damaged(path, "its header is damaged or is that of other frames"))
     }
 }
 
@@ -109,4 +109,10 @@ pub(super) fn decode_record(episode: usize, record: &[u8]) -> Option<u64> {
 fn mark(episode: usize, checksum: u64) -> u64 {
     // Never zero in practice: zeros in a sparse file are no record.
     xxh3_64_with_seed(&checksum.to_le_bytes(), episode as u64 + 1)
+}
+
+/// A cache file that cannot be used.
+pub(super) fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> DataError {
+    let hint = "move the file away; it is then built again from the dataset";
+    DataError::File { path: path.into(), what: what.into(), hint: hint.to_owned() }
 }

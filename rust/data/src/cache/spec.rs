@@ -1,16 +1,17 @@
-//! What one frame cache holds, and where it lies.
+//! What one frame cache contains, and its path.
 
-use crate::{DataError, EpisodeSpan, FrameSize};
+use crate::frames::FrameSize;
+use crate::request::EpisodeSpan;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-/// What one frame cache holds. Caches with equal contents share a file.
+/// What one frame cache contains. Caches with equal contents share a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSpec {
     /// Facts that name the contents.
     pub(super) identity: Identity,
-    /// Episodes whose frames it holds, in this order.
+    /// Episodes whose frames it contains, in this order.
     pub(super) spans: Vec<EpisodeSpan>,
     /// Name of the dataset's folder.
     name: String,
@@ -21,10 +22,8 @@ pub struct CacheSpec {
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
     format: u32,
-    /// Absolute path.
+    /// The dataset's fingerprint.
     dataset: String,
-    /// Of `meta/info.json`.
-    info_hash: String,
     camera: String,
     pub(super) height: usize,
     pub(super) width: usize,
@@ -35,32 +34,27 @@ pub(super) struct Identity {
 }
 
 /// Version of the file layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl CacheSpec {
-    /// Frames of `camera` of the dataset at `root` in the episodes `spans`, prepared to `size` in the way that `preprocess` names.
-    ///
-    /// # Errors
-    /// The dataset's folder or its `meta/info.json` cannot be read.
+    /// Frames of `camera` of the dataset with this fingerprint, in the episodes `spans`, prepared to `size` in the way that
+    /// `preprocess` names. `name` is the dataset's folder and begins the name of the file.
+    #[must_use]
     pub fn new(
-        root: &Path,
+        name: &str,
+        fingerprint: &str,
         camera: &str,
         size: FrameSize,
         preprocess: &str,
         spans: Vec<EpisodeSpan>,
-    ) -> Result<Self, DataError> {
-        let dataset = root.canonicalize().map_err(DataError::io(root))?;
-        let info = dataset.join("meta/info.json");
-        let info_hash = hex(xxh3_128(&std::fs::read(&info).map_err(DataError::io(&info))?));
-        let name = dataset.file_name().map_or_else(|| "dataset".into(), |name| name.to_string_lossy().into_owned());
+    ) -> Self {
         let mut episodes = Xxh3::new();
         for span in &spans {
             [span.episode, span.from_row, span.to_row].iter().for_each(|n| episodes.update(&n.to_le_bytes()));
         }
         let identity = Identity {
             format: FORMAT,
-            dataset: dataset.to_string_lossy().into_owned(),
-            info_hash,
+            dataset: fingerprint.to_owned(),
             camera: camera.to_owned(),
             height: size.height,
             width: size.width,
@@ -69,16 +63,16 @@ impl CacheSpec {
             num_frames: spans.iter().map(EpisodeSpan::num_frames).sum(),
             episodes_hash: hex(episodes.digest128()),
         };
-        Ok(Self { identity, spans, name })
+        Self { identity, spans, name: name.to_owned() }
     }
 
-    /// Where the finished cache lies under `dir`.
+    /// Path of the finished cache under `dir`.
     #[must_use]
     pub fn path(&self, dir: &Path) -> PathBuf {
         dir.join(format!("{}.frames", self.stem()))
     }
 
-    /// Where an unfinished cache lies under `dir`.
+    /// Path of an unfinished cache under `dir`.
     #[must_use]
     pub fn partial_path(&self, dir: &Path) -> PathBuf {
         dir.join(format!("{}.partial", self.stem()))

@@ -1,10 +1,12 @@
 //! A finished cache as a [`FrameStore`].
 
 use super::{
-    CacheSpec, damaged,
-    format::{FRAME_OK, Layout, decode_record},
+    format::{FRAME_OK, Layout, damaged, decode_record},
+    spec::CacheSpec,
 };
-use crate::{DataError, EpisodeSpan, FrameReader, FrameSize, FrameStore};
+use crate::error::DataError;
+use crate::frames::{FrameReader, FrameSize, FrameStore};
+use crate::request::EpisodeSpan;
 use mmap_io::MemoryMappedFile;
 use std::{
     ops::Range,
@@ -27,7 +29,7 @@ impl FrameCache {
     /// Opens the cache file at `path` and checks its header, its length and its episode records.
     ///
     /// # Errors
-    /// The file cannot be read, is damaged, or holds other frames than `spec`.
+    /// The file cannot be read, is damaged, or contains other frames than `spec`.
     pub fn open(path: &Path, spec: &CacheSpec) -> Result<Self, DataError> {
         let cache = Self::map(path, spec)?;
         for episode in 0..cache.spans.len() {
@@ -54,7 +56,7 @@ impl FrameCache {
         Ok(cache)
     }
 
-    /// Compares every frame with its checksum. `progress` is told the frames done and the frames in all.
+    /// Compares every frame with its checksum. `progress` receives the frames done and the frames in all.
     ///
     /// # Errors
     /// Names the first episode whose frames have changed.
@@ -100,14 +102,14 @@ impl FrameCache {
         })
     }
 
-    /// Position of the episode that holds a row.
+    /// Position of the episode of a row.
     fn position_of(&self, row: u64) -> Result<usize, DataError> {
         let after = self.by_row.partition_point(|&position| self.spans[position].from_row <= row);
         let position = after.checked_sub(1).map(|slot| self.by_row[slot]);
         position.filter(|&position| row < self.spans[position].to_row).ok_or_else(|| DataError::File {
             path: self.path.clone(),
             what: format!("row {row} belongs to no episode of this cache"),
-            hint: "a cache holds the episodes of data.sources.<name>.episodes".to_owned(),
+            hint: "a cache contains the episodes of data.sources.<name>.episodes".to_owned(),
         })
     }
 }

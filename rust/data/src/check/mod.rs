@@ -1,75 +1,74 @@
-//! Whether a dataset is whole: every finding is one line.
+//! Whether a dataset is damaged: every finding is one line.
 
-mod counts;
-mod pictures;
-mod rows;
+mod features;
+mod images;
 mod statistics;
 
-use crate::{
-    DataError,
-    lerobot::{Dataset, TableCache},
-};
+pub(crate) use features::check_features;
+pub(crate) use images::{check_images, decode_all};
+pub(crate) use statistics::{Statistics, compare};
+
+use crate::error::DataError;
+use crate::formats::{self, TableCache};
+use hlrp_config::Hint;
 use std::{path::Path, sync::Arc};
 
-/// How much of a dataset is looked at.
+/// How much of a dataset is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// Metadata, tables and the headers of videos.
     Headers,
-    /// Also every picture is decoded.
-    Pictures,
+    /// Also every image is decoded.
+    Images,
 }
 
-/// Looks through the dataset at `root`. Each finding names the file and what is wrong with it; none means all is well.
+/// Looks through the dataset at `root`. Each finding names the file and what is wrong with it; none means that all is well.
 #[must_use]
-pub fn check(root: &Path, depth: Depth, cache: &Arc<TableCache>) -> Vec<String> {
-    let mut findings = Findings { found: Vec::new(), left_out: 0 };
-    match Dataset::open(root, cache) {
-        Ok(dataset) => {
-            let dataset = Arc::new(dataset);
-            counts::check(&dataset, &mut findings);
-            rows::check(&dataset, &mut findings);
-            pictures::check(&dataset, depth, &mut findings);
-        }
+pub fn check(root: &Path, depth: Depth, tables: &Arc<TableCache>) -> Vec<String> {
+    let mut findings = Findings { found: Vec::new(), num_left_out: 0 };
+    match formats::open(root, tables) {
+        Ok(dataset) => dataset.check(depth, &mut findings),
         Err(error) => findings.error(&error),
     }
     findings.finish()
 }
 
-/// A damaged dataset can have one finding per row; this many are told.
+/// A damaged dataset can have one finding per row; this many are reported.
 const MAX_FINDINGS: usize = 100;
 
 /// What was found so far.
-struct Findings {
+pub struct Findings {
     found: Vec<String>,
-    left_out: usize,
+    num_left_out: usize,
 }
 
 impl Findings {
-    fn add(&mut self, path: &Path, what: &str) {
+    /// Adds what is wrong with a file or folder.
+    pub fn add(&mut self, path: &Path, what: &str) {
         self.line(format!("{}: {what}", path.display()));
     }
 
-    fn error(&mut self, error: &DataError) {
-        let line =
-            error.to_string().replace("\nhint: ", " (hint: ") + if error.to_string().contains('\n') { ")" } else { "" };
-        self.line(line);
+    /// Adds an error and its hint.
+    pub fn error(&mut self, error: &DataError) {
+        let hint = error.hint().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+        self.line(format!("{error}{hint}"));
     }
 
-    fn line(&mut self, line: String) {
+    /// Adds a line, once.
+    pub(crate) fn line(&mut self, line: String) {
         if self.found.contains(&line) {
             return;
         }
         if self.found.len() < MAX_FINDINGS {
             self.found.push(line);
         } else {
-            self.left_out += 1;
+            self.num_left_out += 1;
         }
     }
 
     fn finish(mut self) -> Vec<String> {
-        if self.left_out > 0 {
-            self.found.push(format!("and {} more findings", self.left_out));
+        if self.num_left_out > 0 {
+            self.found.push(format!("and {} more findings", self.num_left_out));
         }
         self.found
     }

@@ -1,14 +1,13 @@
-//! Statistics of the data against `meta/stats.json`.
+//! Statistics of the data against those that the dataset recorded.
 
-use super::Findings;
-use crate::lerobot::{Dataset, read_stats};
+use crate::formats::FeatureStats;
 use std::collections::BTreeMap;
 
 /// How far a statistic may be off, relative to the range of the values: the recorder sums in single precision.
 const TOLERANCE: f64 = 1e-3;
 
 /// Running statistics of a feature, one per entry.
-pub(super) struct Statistics {
+pub(crate) struct Statistics {
     width: usize,
     count: f64,
     entries: Vec<Entry>,
@@ -55,12 +54,12 @@ impl Entry {
 }
 
 impl Statistics {
-    pub(super) fn new(width: usize) -> Self {
+    pub(crate) fn new(width: usize) -> Self {
         Self { width, count: 0.0, entries: vec![Entry::EMPTY; width] }
     }
 
     /// Adds `values` (`[rows, width]`).
-    pub(super) fn add(&mut self, values: &[f64]) {
+    pub(crate) fn add(&mut self, values: &[f64]) {
         for row in values.chunks_exact(self.width.max(1)) {
             self.count += 1.0;
             self.entries.iter_mut().zip(row).for_each(|(entry, &value)| entry.add(value));
@@ -74,27 +73,22 @@ impl Statistics {
     }
 }
 
-/// Compares what was summed with what `meta/stats.json` says. Statistics of cameras are samples and are not compared.
-pub(super) fn compare(dataset: &Dataset, statistics: &BTreeMap<&str, Statistics>, findings: &mut Findings) {
-    let path = dataset.root().join("meta/stats.json");
-    let said = match read_stats(dataset.root()) {
-        Ok(said) => said,
-        Err(error) => return findings.error(&error),
-    };
+/// What of `said` is not what was summed up, one line each. Statistics of cameras are samples and are not compared.
+pub(crate) fn compare(said: &BTreeMap<String, FeatureStats>, statistics: &BTreeMap<&str, Statistics>) -> Vec<String> {
+    let mut findings = Vec::new();
     if said.is_empty() {
-        findings.add(&path, "there are no statistics, so nothing can be normalised by them");
+        findings.push("there are no statistics, so nothing can be normalised by them".to_owned());
     }
-    for (key, stats) in &said {
+    for (key, stats) in said {
         let Some(ours) = statistics.get(key.as_str()) else { continue };
         for (name, values) in &stats.values {
             if values.is_empty() || ours.width % values.len() != 0 {
-                findings
-                    .add(&path, &format!("{key}: {name} has {} values, but rows hold {}", values.len(), ours.width));
+                findings.push(format!("{key}: {name} has {} values, but rows have {}", values.len(), ours.width));
                 continue;
             }
             if name == "count" {
                 if values[0] != ours.count {
-                    findings.add(&path, &format!("{key}: count is {}, but there are {} rows", values[0], ours.count));
+                    findings.push(format!("{key}: count is {}, but there are {} rows", values[0], ours.count));
                 }
                 continue;
             }
@@ -110,10 +104,10 @@ pub(super) fn compare(dataset: &Dataset, statistics: &BTreeMap<&str, Statistics>
                 // A comparison that a NaN fails, too.
                 let is_near = (value - expected).abs() <= tolerance;
                 if !is_near {
-                    let what = format!("{key}[{at}]: {name} is {value}, but the data give {expected}");
-                    findings.add(&path, &what);
+                    findings.push(format!("{key}[{at}]: {name} is {value}, but that of the data is {expected}"));
                 }
             }
         }
     }
+    findings
 }

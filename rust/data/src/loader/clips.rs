@@ -1,6 +1,11 @@
-//! Pictures of the clips whose samples are being made: decoded once, copied into each sample that shows them.
+//! Frames of the clips whose samples are being made: decoded once, copied into each sample that shows them.
 
-use crate::{AnchorTable, DataError, FrameSize, SampleLayout, lock::lock, source::Source};
+use crate::anchors::AnchorTable;
+use crate::error::DataError;
+use crate::frames::FrameSize;
+use crate::lock::lock;
+use crate::mixture::SampleLayout;
+use crate::source::Source;
 use lru::LruCache;
 use std::{
     collections::BTreeSet,
@@ -9,13 +14,13 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-/// Source and global row of a picture.
+/// Source and global row of a frame.
 pub(super) type FrameKey = (usize, u64);
 
 /// Memory of clips whose samples are made, for those that come: touching fresh memory takes time.
 type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// The pictures that the samples of one clip show.
+/// The frames that the samples of one clip show.
 pub(super) struct ClipFrames {
     /// Ascending.
     keys: Vec<FrameKey>,
@@ -32,7 +37,7 @@ impl Drop for ClipFrames {
 }
 
 impl ClipFrames {
-    /// Fills the pictures with what `read` gives for one role, one source and ascending rows of it.
+    /// Fills the frames with what `read` reads for one role, one source and ascending rows of it.
     pub(super) fn fill(
         &mut self,
         mut read: impl FnMut(usize, usize, &[u64], &mut [u8]) -> Result<(), DataError>,
@@ -49,18 +54,18 @@ impl ClipFrames {
         Ok(())
     }
 
-    /// Copies pictures of one role to `out_TCHW`.
+    /// Copies frames of one role to `out_TCHW`.
     pub(super) fn copy(&self, role: usize, source: usize, rows: &[u64], out_TCHW: &mut [u8]) {
         let frame_bytes = self.size.frame_bytes();
         for (&row, out_CHW) in rows.iter().zip(out_TCHW.chunks_exact_mut(frame_bytes)) {
-            // A clip holds the pictures of all its anchors.
+            // A clip has the frames of all its anchors.
             let at = self.keys.partition_point(|key| *key < (source, row)) * frame_bytes;
             out_CHW.copy_from_slice(&self.pixels_NCHW[role][at..at + frame_bytes]);
         }
     }
 }
 
-/// A clip that some thread decodes, or has decoded; none where a picture of it cannot be had.
+/// A clip that some thread decodes, or has decoded; none where a frame of it cannot be decoded.
 pub(super) type SharedClip = Arc<OnceLock<Option<ClipFrames>>>;
 
 /// The clips whose samples are being made.
@@ -82,7 +87,7 @@ impl ClipStore {
         Arc::clone(lock(&self.clips).get_or_insert(first, SharedClip::default))
     }
 
-    /// Pictures whose content is still to be read.
+    /// Frames whose content is still to be read.
     pub(super) fn unread(&self, layout: &SampleLayout, keys: Vec<FrameKey>) -> ClipFrames {
         let bytes = keys.len() * layout.size.frame_bytes();
         let pixels_NCHW = layout.roles.iter().map(|_| {
@@ -96,9 +101,9 @@ impl ClipStore {
     }
 }
 
-/// Every picture that the samples of some anchors show, ascending.
+/// Every frame that the samples of some anchors show, ascending.
 pub(super) fn frames_of(clip: &Range<u64>, anchors: &AnchorTable, sources: &[Source]) -> Vec<FrameKey> {
-    let shown = clip.clone().filter_map(|number| anchors.get(number)).flat_map(|anchor| {
+    let shown = clip.clone().filter_map(|index| anchors.get(index)).flat_map(|anchor| {
         let (rows, _) = anchor.span.window(anchor.row, &sources[anchor.source].request.image_deltas);
         rows.into_iter().map(move |row| (anchor.source, row))
     });

@@ -1,29 +1,25 @@
 //! Batches from many threads: deterministic order and content whatever the number of threads.
 //!
-//! A plan says which anchor is which draw. Threads take draws in order, one sample at a time, and write its images straight into their part
-//! of the batch's buffer; the pictures of a clip are decoded once and copied. Batches leave in order. A batch is begun only while fewer than
-//! `prefetch_batches` are in flight and the byte budget holds it beside the clips, so what is in flight is bounded and threads wait instead of
+//! A plan says which anchor each draw is. Threads take draws in order, one sample at a time, and write its images straight into their part
+//! of the batch's buffer; the frames of a clip are decoded once and copied. Batches leave in order. A batch is begun only while fewer than
+//! `prefetch_batches` are in flight and it fits the byte budget together with the clips, so what is in flight is bounded and threads wait instead of
 //! piling up. Dropping a loader ends its threads.
 
-mod buffer;
 mod clips;
-mod error;
-mod outcome;
 mod pipeline;
-mod plan;
 mod queue;
+mod samples;
 mod stats;
 mod worker;
 
-pub use error::LoadError;
 pub use stats::LoaderStats;
 
-use crate::{
-    Batch, DataError, Mixture, Position, Shard, Split,
-    sampler::{Clips, TrainSampler, ValidationSampler},
-};
+use crate::batch::Batch;
+use crate::error::{DataError, LoadError};
+use crate::mixture::Mixture;
+use crate::sampler::{Clips, Plan, Position, Shard, TrainSampler, ValidationSampler};
+use crate::source::Split;
 use pipeline::Pipeline;
-use plan::Plan;
 use std::sync::Arc;
 
 /// Endless training batches of one rank.
@@ -38,9 +34,10 @@ impl Loader {
     /// Starts loading training batches at `start` ([`Position::default`] for a new run).
     ///
     /// # Errors
-    /// There is no training anchor, clips are too long for the data, `shard` or `start` is impossible, one batch and its clips exceed the byte budget,
+    /// There is no training sample, clips are too long for the data, `shard` or `start` is impossible, one batch and its clips exceed the byte budget,
     /// or threads cannot be started.
     pub fn train(mixture: &Arc<Mixture>, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
+        mixture.require(Split::Train)?;
         let config = &mixture.loader;
         let clips = Clips::new(config.anchors_per_clip as u64, config.batch_size as u64 * shard.world);
         let sampler = TrainSampler::new(mixture.anchors(Split::Train).len(), clips, seed, shard, start)?;
@@ -52,12 +49,13 @@ impl Loader {
     /// `limit_batches` takes as many full batches per rank instead of all, spread evenly over the anchors.
     ///
     /// # Errors
-    /// There is no validation anchor, `shard` is impossible, one batch exceeds the byte budget, or threads cannot be started.
+    /// There is no validation sample, `shard` is impossible, one batch exceeds the byte budget, or threads cannot be started.
     pub fn validation(
         mixture: &Arc<Mixture>,
         limit_batches: Option<usize>,
         shard: Shard,
     ) -> Result<ValidationLoader, DataError> {
+        mixture.require(Split::Validation)?;
         let limit = limit_batches.map(|n| n as u64 * mixture.loader.batch_size as u64 * shard.world);
         let sampler = ValidationSampler::new(mixture.anchors(Split::Validation).len(), limit, shard)?;
         let num_batches =
@@ -75,7 +73,7 @@ impl Loader {
         Ok(batch)
     }
 
-    /// Where a loader has to start to continue behind the batches that were taken from this one.
+    /// Position after the last batch: a loader that starts there continues with the next one.
     #[must_use]
     pub fn position(&self) -> Position {
         self.sampler.position(self.num_batches * self.batch_size, self.pipeline.num_bad_samples())

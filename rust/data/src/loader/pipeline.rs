@@ -1,15 +1,17 @@
 //! The threads of a loader and their end.
 
 use super::{
-    LoadError, LoaderStats,
     clips::ClipStore,
-    outcome::{self, BadBudget, Outcome},
-    plan::Plan,
     queue::Queue,
-    stats::Counters,
-    worker,
+    samples::{self, BadBudget, Outcome},
+    stats::{Counters, LoaderStats},
+    worker::{self, Shared},
 };
-use crate::{Batch, DataError, Mixture};
+use crate::batch::Batch;
+use crate::error::{DataError, LoadError};
+use crate::mixture::Mixture;
+use crate::sampler::Plan;
+use hlrp_config::Problem;
 use std::{
     sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
@@ -17,15 +19,6 @@ use std::{
 };
 
 const BYTES_PER_MIB: usize = 1 << 20;
-
-/// What the threads share.
-pub(super) struct Shared {
-    pub(super) mixture: Arc<Mixture>,
-    pub(super) plan: Plan,
-    pub(super) queue: Queue,
-    pub(super) clips: ClipStore,
-    pub(super) counters: Counters,
-}
 
 /// Running threads and the consumer's end of their queue.
 pub(super) struct Pipeline {
@@ -82,7 +75,7 @@ impl Pipeline {
         let Some(outcomes) = outcomes else { return Ok(None) };
         let admitted = outcomes.into_iter().map(|outcome: Outcome| self.budget.admit(outcome)).collect();
         match admitted {
-            Ok(samples) => Ok(Some(outcome::batch(&self.shared.mixture.layout, samples))),
+            Ok(samples) => Ok(Some(samples::batch(&self.shared.mixture.layout, samples))),
             Err(error) => {
                 self.has_failed = true;
                 self.shared.queue.stop();
@@ -127,12 +120,12 @@ fn clips_of(mixture: &Mixture, plan: &Plan) -> (usize, usize) {
     }
     // One for each sample of a batch, and one for each sample in the making.
     let num_clips = config.batch_size + config.num_workers;
-    // Anchors may share pictures; those of two episodes do not.
+    // Anchors may share frames; those of two episodes do not.
     (num_clips, num_clips * config.anchors_per_clip * layout.roles.len() * layout.image_bytes())
 }
 
-/// A budget that does not hold what is needed at least.
-fn too_small(batch_bytes: usize, clip_bytes: usize) -> LoadError {
+/// The error of a budget that is smaller than what is needed at least.
+fn too_small(batch_bytes: usize, clip_bytes: usize) -> Problem {
     let mib = |bytes: usize| bytes.div_ceil(BYTES_PER_MIB);
     let (problem, hint) = if clip_bytes == 0 {
         (format!("one batch takes {} MiB", mib(batch_bytes)), "raise it, or lower data.loader.batch_size")
@@ -140,5 +133,5 @@ fn too_small(batch_bytes: usize, clip_bytes: usize) -> LoadError {
         let problem = format!("one batch takes {} MiB and its clips {} MiB", mib(batch_bytes), mib(clip_bytes));
         (problem, "raise it, or lower data.loader.anchors_per_clip or batch_size")
     };
-    LoadError::setting("data.loader.memory_budget_mb", &problem, hint)
+    Problem::new("data.loader.memory_budget_mb", problem, hint)
 }

@@ -1,10 +1,7 @@
 //! Draws handed to threads and batches in the making, bounded in number.
 
-use super::{
-    buffer::{self, SampleParts},
-    outcome::Outcome,
-};
-use crate::{SampleLayout, lock::lock};
+use super::samples::{self, Outcome, SampleParts};
+use crate::{lock::lock, mixture::SampleLayout};
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, PoisonError},
@@ -21,15 +18,15 @@ struct Pending {
     /// Its first draw.
     first_draw: u64,
     /// Samples that no thread has taken, last sample first.
-    untaken: Vec<SampleParts>,
-    /// One place per sample.
+    waiting: Vec<SampleParts>,
+    /// One entry per sample.
     outcomes: Vec<Option<Outcome>>,
-    /// Places that are empty.
+    /// Entries that are empty.
     num_missing: usize,
 }
 
 struct State {
-    /// Batches in the order of their draws. Only the last one has untaken samples.
+    /// Batches in the order of their draws. Only the last one has waiting samples.
     pending: VecDeque<Pending>,
     /// First draw of the next batch to begin.
     next_draw: u64,
@@ -122,17 +119,17 @@ impl Queue {
 
     fn begin_batch(&self, state: &mut State) {
         let num_samples = (self.num_draws - state.next_draw).min(self.batch_size as u64) as usize;
-        let mut untaken = buffer::cut(&self.layout, num_samples);
-        untaken.reverse();
+        let mut waiting = samples::cut(&self.layout, num_samples);
+        waiting.reverse();
         let outcomes = (0..num_samples).map(|_| None).collect();
-        state.pending.push_back(Pending { first_draw: state.next_draw, untaken, outcomes, num_missing: num_samples });
+        state.pending.push_back(Pending { first_draw: state.next_draw, waiting, outcomes, num_missing: num_samples });
         state.next_draw += num_samples as u64;
     }
 }
 
 impl Pending {
     fn take(&mut self) -> Option<Work> {
-        let draw = self.first_draw + (self.outcomes.len() - self.untaken.len()) as u64;
-        self.untaken.pop().map(|parts| Work { draw, parts })
+        let draw = self.first_draw + (self.outcomes.len() - self.waiting.len()) as u64;
+        self.waiting.pop().map(|parts| Work { draw, parts })
     }
 }

@@ -1,23 +1,34 @@
 //! One decode thread: draws in, outcomes out.
 
 use super::{
-    buffer::SampleParts,
     clips::{self, ClipFrames, ClipStore},
-    outcome::{BadSample, Outcome, Sample, Vectors},
-    pipeline::Shared,
+    queue::Queue,
+    samples::{BadSample, Outcome, Sample, SampleParts, Vectors},
+    stats::Counters,
 };
-use crate::{
-    Anchor, AnchorTable, DataError, FrameReader, Mixture, SampleMeta, Split,
-    loader::plan::Plan,
-    sampler::Draw,
-    source::{Source, VectorKey},
-};
+use crate::anchors::{Anchor, AnchorTable};
+use crate::batch::SampleMeta;
+use crate::error::DataError;
+use crate::frames::FrameReader;
+use crate::mixture::Mixture;
+use crate::sampler::{Draw, Plan};
+use crate::source::{Source, VectorKey};
 use lru::LruCache;
 use std::{
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
+
+/// What the threads of a loader share.
+pub(super) struct Shared {
+    pub(super) mixture: Arc<Mixture>,
+    pub(super) plan: Plan,
+    pub(super) queue: Queue,
+    pub(super) clips: ClipStore,
+    pub(super) counters: Counters,
+}
 
 /// Works until the queue ends.
 pub(super) fn run(shared: &Shared) {
@@ -29,7 +40,7 @@ pub(super) fn run(shared: &Shared) {
         shared.counters.add_idle(began - asked);
         let Some(work) = work else { return };
         let outcome = catch_unwind(AssertUnwindSafe(|| worker.make(work.draw, work.parts))).unwrap_or_else(|panic| {
-            // What a reader holds after a panic is unknown: begin with new ones.
+            // The state of a reader after a panic is unknown: begin with new ones.
             worker = Worker::new(shared);
             let anchor = worker.anchor(&shared.plan.draw(work.draw));
             Outcome::Panicked { meta: worker.meta(&anchor, 0.0), message: panic_text(&*panic) }
@@ -56,13 +67,9 @@ impl<'a> Worker<'a> {
         let mixture = &*shared.mixture;
         let max_open = NonZeroUsize::new(mixture.loader.max_open_decoders).unwrap_or(NonZeroUsize::MIN);
         let num_streams = mixture.sources.len() * mixture.layout.roles.len();
-        let split = match shared.plan {
-            Plan::Train(_) => Split::Train,
-            Plan::Validation(_) => Split::Validation,
-        };
         Self {
             mixture,
-            anchors: mixture.anchors(split),
+            anchors: mixture.anchors(shared.plan.split()),
             plan: &shared.plan,
             clips: &shared.clips,
             readers: LruCache::new(max_open),
@@ -106,14 +113,15 @@ impl<'a> Worker<'a> {
         Ok(Sample {
             state: vectors(source, source.state.as_ref(), layout.state, anchor, &source.request.state_deltas)?,
             action: vectors(source, source.action.as_ref(), layout.action, anchor, &source.request.action_deltas)?,
-            task: source.rows.task(anchor.row)?,
+            task: source.dataset.task(anchor.row)?,
             meta: self.meta(anchor, source.seconds_between(&image_rows)),
             is_real_T: is_pad_T.iter().map(|is_pad| !is_pad).collect(),
             parts: std::mem::take(parts),
         })
     }
 
-    /// The pictures of a clip. None where one of them cannot be had: then each sample is read alone, and those that show it say what is wrong.
+    /// The frames of a clip. None where one of them cannot be decoded: then each sample is read alone, and those that show it report what is
+    /// wrong.
     fn clip(&mut self, drawn: &Draw) -> Option<ClipFrames> {
         match catch_unwind(AssertUnwindSafe(|| self.read_clip(drawn))) {
             Ok(Ok(frames)) => Some(frames),
@@ -128,7 +136,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Decodes every picture of a clip.
+    /// Decodes every frame of a clip.
     fn read_clip(&mut self, drawn: &Draw) -> Result<ClipFrames, DataError> {
         let keys = clips::frames_of(&drawn.clip, self.anchors, &self.mixture.sources);
         let mut frames = self.clips.unread(&self.mixture.layout, keys);
@@ -144,7 +152,7 @@ impl<'a> Worker<'a> {
     }
 
     fn anchor(&self, drawn: &Draw) -> Anchor {
-        // The plan was made for this table: its numbers exist.
+        // The plan was made for this table: its indices exist.
         self.anchors.get(drawn.anchor).unwrap_or_else(|| unreachable!("there is no anchor {}", drawn.anchor))
     }
 
@@ -158,7 +166,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// States or actions around an anchor, padded with zeros to the width that all sources share. None where the batch holds none.
+/// States or actions around an anchor, padded with zeros to the width that all sources share. None where the batch has none.
 fn vectors(
     source: &Source,
     vector: Option<&VectorKey>,
@@ -169,7 +177,7 @@ fn vectors(
     let (Some(vector), Some([_, width])) = (vector, size) else { return Ok(None) };
     let (rows, is_pad_T) = anchor.span.window(anchor.row, deltas);
     let mut values_TN = vec![0.0; rows.len() * vector.width];
-    source.rows.read_vectors(&vector.key, &rows, &mut values_TN)?;
+    source.dataset.read_vectors(&vector.key, &rows, &mut values_TN)?;
     if vector.width < width {
         let padding = std::iter::repeat_n(0.0, width - vector.width);
         values_TN =

@@ -1,10 +1,10 @@
 //! Which anchor comes when: a pure function of (seed, epoch, rank), without state and without a stored order.
 //!
 //! Training walks an endless stream: epoch 0's anchors in an order that (seed, 0) fixes, then epoch 1's in the order of (seed, 1), and so on.
-//! Every anchor stands exactly once in every epoch, so starts are uniform over anchors. Rank `r` of `w` takes the places `r, r + w, r + 2w, …`:
-//! ranks are disjoint and equally long, nothing is dropped or repeated at an epoch's end (a batch may hold the end of one epoch and the start of
+//! Every anchor occurs exactly once in every epoch, so starts are uniform over anchors. Rank `r` of `w` takes the positions `r, r + w, r + 2w, …`:
+//! ranks are disjoint and equally long, nothing is dropped or repeated at an epoch's end (a batch may have the end of one epoch and the start of
 //! the next), and a run with the same global batch sees the same samples in each step whatever its number of ranks.
-//! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their pictures are decoded once; the order then depends on the size of the
+//! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their frames are decoded once; the order then depends on the size of the
 //! global batch, too.
 
 mod order;
@@ -13,14 +13,16 @@ mod permutation;
 pub use order::{Clips, Draw};
 pub use permutation::Permutation;
 
-use crate::{DataError, LoadError};
+use crate::error::{DataError, LoadError};
+use crate::source::Split;
+use hlrp_config::Problem;
 use order::EpochOrder;
 use serde::{Deserialize, Serialize};
 
 /// One process of a distributed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Number of this process.
+    /// Rank of this process.
     pub rank: u64,
     /// Number of processes.
     pub world: u64,
@@ -31,7 +33,7 @@ impl Shard {
     pub const SINGLE: Self = Self { rank: 0, world: 1 };
 }
 
-/// A place in the training stream, between two global batches. Belongs in a checkpoint.
+/// A position in the training stream, between two global batches. Belongs in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -54,14 +56,11 @@ pub struct TrainSampler {
 }
 
 impl TrainSampler {
-    /// The stream over `num_anchors` anchors from `start` on.
+    /// The stream over `num_anchors` anchors, at least one, from `start` on.
     ///
     /// # Errors
-    /// There is no anchor, not even one window of clips, the rank is not below the number of ranks, or `start` lies outside the epoch.
+    /// There is not even one window of clips, the rank is not below the number of ranks, or `start` is outside the epoch.
     pub fn new(num_anchors: u64, clips: Clips, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
-        if num_anchors == 0 {
-            return Err(LoadError::NoAnchors { split: "training" }.into());
-        }
         if clips.window() > num_anchors {
             let window = format!(
                 "clips are spread over {} samples (anchors of a clip times batch size times processes)",
@@ -69,7 +68,7 @@ impl TrainSampler {
             );
             let hint = "lower it, or data.loader.batch_size; 1 draws every anchor alone";
             let problem = format!("{window}, an epoch has {num_anchors}");
-            return Err(LoadError::setting("data.loader.anchors_per_clip", &problem, hint).into());
+            return Err(Problem::new("data.loader.anchors_per_clip", problem, hint).into());
         }
         if shard.rank >= shard.world {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
@@ -80,21 +79,21 @@ impl TrainSampler {
         Ok(Self { num_anchors, clips, seed, shard, start })
     }
 
-    /// What this rank draws as number `draw`, counted from the start position.
+    /// The draw with this index on this rank, counted from the start position.
     #[must_use]
     pub fn draw(&self, draw: u64) -> Draw {
-        let place = self.start.sample + self.shard.rank + draw * self.shard.world;
-        let epoch = self.start.epoch + place / self.num_anchors;
-        EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(place % self.num_anchors)
+        let position = self.start.sample + self.shard.rank + draw * self.shard.world;
+        let epoch = self.start.epoch + position / self.num_anchors;
+        EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(position % self.num_anchors)
     }
 
     /// Epoch and sample after every rank has made `num_draws` draws.
     #[must_use]
     pub fn position(&self, num_draws: u64, num_bad_samples: u64) -> Position {
-        let place = self.start.sample + num_draws * self.shard.world;
+        let position = self.start.sample + num_draws * self.shard.world;
         Position {
-            epoch: self.start.epoch + place / self.num_anchors,
-            sample: place % self.num_anchors,
+            epoch: self.start.epoch + position / self.num_anchors,
+            sample: position % self.num_anchors,
             num_bad_samples,
         }
     }
@@ -112,11 +111,8 @@ impl ValidationSampler {
     /// All anchors, or `limit` of them over all ranks together.
     ///
     /// # Errors
-    /// There is no anchor, or the rank is not below the number of ranks.
+    /// The rank is not below the number of ranks.
     pub fn new(num_anchors: u64, limit: Option<u64>, shard: Shard) -> Result<Self, DataError> {
-        if num_anchors == 0 {
-            return Err(LoadError::NoAnchors { split: "validation" }.into());
-        }
         if shard.rank >= shard.world {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
         }
@@ -138,9 +134,51 @@ impl ValidationSampler {
     /// Number of the anchor of this rank's draw `draw`.
     #[must_use]
     pub fn anchor(&self, draw: u64) -> u64 {
-        let place = self.shard.rank + draw * self.shard.world;
+        let position = self.shard.rank + draw * self.shard.world;
         // Exact in 128 bits; the middle of each of `num_samples` equal stretches.
-        let index = (2 * u128::from(place) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
+        let index = (2 * u128::from(position) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
         index as u64
+    }
+}
+
+/// The draws of one loader, numbered from 0.
+pub(crate) enum Plan {
+    /// Endless.
+    Train(TrainSampler),
+    /// One pass.
+    Validation(ValidationSampler),
+}
+
+impl Plan {
+    /// The split that is drawn from.
+    pub(crate) fn split(&self) -> Split {
+        match self {
+            Self::Train(_) => Split::Train,
+            Self::Validation(_) => Split::Validation,
+        }
+    }
+
+    /// Number of draws.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Train(_) => u64::MAX,
+            Self::Validation(sampler) => sampler.len(),
+        }
+    }
+
+    /// The anchor of a draw and its clip.
+    pub(crate) fn draw(&self, draw: u64) -> Draw {
+        match self {
+            Self::Train(sampler) => sampler.draw(draw),
+            Self::Validation(sampler) => Draw::single(sampler.anchor(draw)),
+        }
+    }
+
+    /// The draw that replaces `draw` when it and its substitutes before this `attempt` cannot be decoded; itself at attempt 0.
+    pub(crate) fn substitute(&self, draw: u64, attempt: u64) -> u64 {
+        match self {
+            Self::Train(_) => draw + attempt,
+            Self::Validation(sampler) => (draw + attempt) % sampler.len(),
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The order of anchors within one epoch: clips in random order, each spread over successive batches.
 //!
-//! A clip is `anchors_per_clip` neighbouring anchors, whose pictures are decoded together. A global batch of G samples has G slots, and each slot
-//! walks through clips of its own, one anchor a batch: a batch never holds two anchors that were decoded together, and the clips of a batch are a
+//! A clip is `anchors_per_clip` neighbouring anchors, whose frames are decoded together. A global batch of G samples has G slots, and each slot
+//! walks through clips of its own, one anchor a batch: a batch never has two anchors that were decoded together, and the clips of a batch are a
 //! random draw. Slots begin their clips at different batches, so that batches cost about the same. Anchors that do not fill `anchors_per_clip` batches
 //! come last, in random order, each on its own. With one anchor per clip this is a plain permutation.
 
-use super::Permutation;
+use super::permutation::Permutation;
 use std::ops::Range;
 
 /// How anchors are grouped.
@@ -13,7 +13,7 @@ use std::ops::Range;
 pub struct Clips {
     /// Neighbouring anchors that are decoded together.
     anchors_per_clip: u64,
-    /// Samples of a batch over all ranks: how far apart in the order the anchors of a clip stand.
+    /// Samples of a batch over all ranks: the distance in the order between the anchors of a clip.
     global_batch: u64,
 }
 
@@ -27,19 +27,19 @@ impl Clips {
         if anchors_per_clip == 1 { Self::SINGLE } else { Self { anchors_per_clip, global_batch } }
     }
 
-    /// Samples of the batches over which one clip is spread. An epoch has to hold as many, or no clip finds a place in it.
+    /// Samples of the batches over which one clip is spread. An epoch must have as many, or no clip fits into it.
     #[must_use]
     pub fn window(self) -> u64 {
         self.anchors_per_clip.saturating_mul(self.global_batch)
     }
 }
 
-/// One place of the order.
+/// One entry of the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draw {
-    /// Number of the anchor.
+    /// Index of the anchor.
     pub anchor: u64,
-    /// Numbers of the anchors that are decoded with it: those of its clip, or itself alone.
+    /// Indices of the anchors that are decoded with it: those of its clip, or itself alone.
     pub clip: Range<u64>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct EpochOrder {
     num_clips: u64,
     /// Anchor with which the first clip begins: another one in each epoch.
     first_anchor: u64,
-    /// Batches that hold an anchor of a clip in every slot.
+    /// Batches with an anchor of a clip in every slot.
     num_full_batches: u64,
 }
 
@@ -78,19 +78,19 @@ impl EpochOrder {
         Self { num_anchors, clips, key, num_clips, first_anchor, num_full_batches }
     }
 
-    /// What stands at `place`, which is less than the number of anchors.
-    pub(super) fn get(&self, place: u64) -> Draw {
+    /// The entry at `position`, which is less than the number of anchors.
+    pub(super) fn get(&self, position: u64) -> Draw {
         let Clips { anchors_per_clip, global_batch } = self.clips;
         let num_full = self.num_full_batches * global_batch;
-        if place < num_full {
-            let (batch, slot) = (place / global_batch, place % global_batch);
+        if position < num_full {
+            let (batch, slot) = (position / global_batch, position % global_batch);
             let turn = (batch + slot * anchors_per_clip / global_batch) % self.num_full_batches;
             let clip = self.clip(turn / anchors_per_clip * global_batch + slot);
             return Draw { anchor: self.member(&clip, turn % anchors_per_clip), clip };
         }
-        // Clips that do not fill a batch, and the anchors before the first and behind the last clip.
+        // Clips that do not fill a batch, and the anchors before the first and after the last clip.
         let (num_rest, num_in_clips) = (self.num_anchors - num_full, self.num_clips * anchors_per_clip);
-        let rest = num_full + Permutation::new(num_rest, self.key).get(place - num_full);
+        let rest = num_full + Permutation::new(num_rest, self.key).get(position - num_full);
         if rest < num_in_clips {
             return Draw::single(self.clip(rest / anchors_per_clip).start + rest % anchors_per_clip);
         }
@@ -98,10 +98,10 @@ impl EpochOrder {
         Draw::single(if outside < self.first_anchor { outside } else { outside + num_in_clips })
     }
 
-    /// Anchors of the clip at a place in the order of clips.
-    fn clip(&self, place: u64) -> Range<u64> {
-        let number = Permutation::new(self.num_clips, self.key).get(place);
-        let first = self.first_anchor + number * self.clips.anchors_per_clip;
+    /// Anchors of the clip at a position in the order of clips.
+    fn clip(&self, position: u64) -> Range<u64> {
+        let index = Permutation::new(self.num_clips, self.key).get(position);
+        let first = self.first_anchor + index * self.clips.anchors_per_clip;
         first..first + self.clips.anchors_per_clip
     }
 

@@ -1,6 +1,5 @@
-//! What is in a dataset, as text and as a sheet of pictures.
+//! What is in a dataset, as text and as a sheet of images.
 
-mod canvas;
 mod sheet;
 mod summary;
 

@@ -1,21 +1,21 @@
-//! A contact sheet: one line of pictures per episode and camera, at times spread evenly over the episode.
+//! A contact sheet: one line of images per episode and camera, at times spread evenly over the episode.
 
-use super::canvas::{Canvas, GLYPH};
-use crate::{
-    DataError, FrameSize,
-    lerobot::{Dataset, Episode},
-};
-use image::RgbImage;
+use crate::error::DataError;
+use crate::formats::{Dataset, FeatureKind};
+use crate::frames::FrameSize;
+use crate::request::EpisodeSpan;
+use font8x8::{BASIC_FONTS, LATIN_FONTS, UnicodeFonts};
+use image::{Rgb, RgbImage};
 use std::sync::Arc;
 
-/// How many pictures a contact sheet has.
+/// How many images a contact sheet has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SheetLayout {
     /// Episodes, spread evenly over the dataset.
     pub num_episodes: usize,
     /// Times of each episode, from its first frame to its last.
     pub num_times: usize,
-    /// Height of a picture in pixels.
+    /// Height of an image in pixels.
     pub thumb_height: usize,
 }
 
@@ -24,24 +24,24 @@ const LABEL_LETTERS: usize = 26;
 const LABEL_WIDTH: u32 = LABEL_LETTERS as u32 * GLYPH + 12;
 const TITLE_HEIGHT: u32 = 40;
 
-/// Draws the contact sheet of a dataset.
+/// Draws the contact sheet of a dataset; `name` is its title.
 ///
 /// # Errors
-/// When a picture cannot be had.
-pub fn contact_sheet(dataset: &Arc<Dataset>, layout: SheetLayout) -> Result<RgbImage, DataError> {
+/// When an image cannot be read.
+pub fn contact_sheet(dataset: &Arc<dyn Dataset>, name: &str, layout: SheetLayout) -> Result<RgbImage, DataError> {
     let episodes = dataset.episodes();
-    let chosen: Vec<&Episode> = spread(episodes.len(), layout.num_episodes).map(|at| &episodes[at]).collect();
+    let chosen: Vec<&EpisodeSpan> = spread(episodes.len(), layout.num_episodes).map(|at| &episodes[at]).collect();
     let mut lines = Vec::new();
-    for camera in dataset.camera_keys() {
-        lines.push(Line::new(dataset, camera, layout.thumb_height)?);
+    for camera in dataset.describe().keys(FeatureKind::Camera) {
+        lines.push(Line::new(dataset, camera, layout.thumb_height));
     }
     let line_height = layout.thumb_height as u32 + GLYPH + 2 * GAP;
     let widest = lines.iter().map(|line| line.thumb.width as u32).max().unwrap_or(0);
     let (columns, rows) = (layout.num_times as u32, (chosen.len() * lines.len()) as u32);
     let mut canvas = Canvas::new(LABEL_WIDTH + columns * (widest + GAP) + GAP, TITLE_HEIGHT + rows * line_height);
-    let name = dataset.root().file_name().map_or("dataset".into(), |name| name.to_string_lossy());
-    let title =
-        format!("{name}: {} episodes, {} frames at {} fps", episodes.len(), dataset.num_frames(), dataset.fps());
+    let description = dataset.describe();
+    let (num_frames, fps) = (description.num_frames, description.fps);
+    let title = format!("{name}: {} episodes, {num_frames} frames at {fps} fps", episodes.len());
     canvas.text(8, 12, 2, &title);
     let mut y = TITLE_HEIGHT;
     for episode in chosen {
@@ -60,17 +60,17 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Pictures of this height that keep the camera's aspect ratio.
-    fn new(dataset: &Dataset, camera: &'a str, height: usize) -> Result<Self, DataError> {
-        let native = dataset.camera(camera)?.frame_size().filter(|size| size.height > 0);
+    /// Images of this height that keep the camera's aspect ratio.
+    fn new(dataset: &Arc<dyn Dataset>, camera: &'a str, height: usize) -> Self {
+        let native = dataset.describe().features[camera].frame_size();
         let width = native.map_or(height, |size| (size.width * height / size.height).max(1));
-        Ok(Self { camera, thumb: FrameSize { height, width } })
+        Self { camera, thumb: FrameSize { height, width } }
     }
 
     fn draw(
         &self,
-        dataset: &Arc<Dataset>,
-        episode: &Episode,
+        dataset: &Arc<dyn Dataset>,
+        episode: &EpisodeSpan,
         num_times: usize,
         canvas: &mut Canvas,
         y: u32,
@@ -79,17 +79,17 @@ impl<'a> Line<'a> {
             spread(episode.num_frames() as usize, num_times).map(|frame| episode.from_row + frame as u64).collect();
         let frame_len = self.thumb.frame_bytes();
         let mut pixels_TCHW = vec![0; rows.len() * frame_len];
-        dataset.frame_store(self.camera, Some(self.thumb))?.reader(1)?.read(&rows, &mut pixels_TCHW)?;
+        Arc::clone(dataset).frame_store(self.camera, Some(self.thumb))?.reader(1)?.read(&rows, &mut pixels_TCHW)?;
         let (width, height) = (self.thumb.width as u32, self.thumb.height as u32);
-        canvas.text(8, y, 1, &format!("episode {}", episode.index));
+        canvas.text(8, y, 1, &format!("episode {}", episode.episode));
         canvas.text(8, y + 12, 1, &format!("{} frames", episode.num_frames()));
         canvas.text(8, y + 24, 1, &self.camera.chars().take(LABEL_LETTERS).collect::<String>());
         let max_lines = (height.saturating_sub(28) / (GLYPH + 3)) as usize;
-        canvas.paragraph(8, y + 38, LABEL_LETTERS, max_lines, dataset.task_text(episode.from_row)?);
+        canvas.paragraph(8, y + 38, LABEL_LETTERS, max_lines, &dataset.task(episode.from_row)?);
         for (nth, (row, pixels_CHW)) in (0..).zip(rows.iter().zip(pixels_TCHW.chunks_exact(frame_len))) {
             let x = LABEL_WIDTH + nth * (width + GAP);
-            canvas.picture(x, y, width, height, pixels_CHW);
-            let seconds = (row - episode.from_row) as f64 / dataset.fps();
+            canvas.paste(x, y, width, height, pixels_CHW);
+            let seconds = (row - episode.from_row) as f64 / dataset.describe().fps;
             canvas.text(x, y + height + 2, 1, &format!("{seconds:.2} s"));
         }
         Ok(())
@@ -100,6 +100,72 @@ impl<'a> Line<'a> {
 fn spread(total: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.min(total);
     (0..count).map(move |nth| if count < 2 { 0 } else { nth * (total - 1) / (count - 1) })
+}
+
+/// Pixels of a character, at the scale of the text.
+const GLYPH: u32 = 8;
+const INK: Rgb<u8> = Rgb([32, 32, 32]);
+const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+
+/// A white image that is drawn on.
+struct Canvas {
+    image: RgbImage,
+}
+
+impl Canvas {
+    fn new(width: u32, height: u32) -> Self {
+        Self { image: RgbImage::from_pixel(width, height, PAPER) }
+    }
+
+    /// Writes one line of text; what does not fit is cut off.
+    fn text(&mut self, x: u32, y: u32, scale: u32, text: &str) {
+        for (nth, letter) in (0..).zip(text.chars()) {
+            let glyph = BASIC_FONTS.get(letter).or_else(|| LATIN_FONTS.get(letter)).or_else(|| BASIC_FONTS.get('?'));
+            for (row, bits) in (0..).zip(glyph.unwrap_or_default()) {
+                for column in (0..GLYPH).filter(|column| bits >> column & 1 == 1) {
+                    self.square(x + (nth * GLYPH + column) * scale, y + row * scale, scale);
+                }
+            }
+        }
+    }
+
+    fn square(&mut self, x: u32, y: u32, size: u32) {
+        for (x, y) in (x..x + size).flat_map(|x| (y..y + size).map(move |y| (x, y))) {
+            if x < self.image.width() && y < self.image.height() {
+                self.image.put_pixel(x, y, INK);
+            }
+        }
+    }
+
+    /// Writes text in lines of at most `width` characters and returns their number.
+    fn paragraph(&mut self, x: u32, y: u32, width: usize, max_lines: usize, text: &str) {
+        let mut lines = vec![String::new()];
+        for word in text.split_whitespace() {
+            let letters = |text: &str| text.chars().count();
+            let line = lines.last_mut().map_or(0, |line| letters(line));
+            if line > 0 && line + 1 + letters(word) > width {
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.extend(word.chars().take(width));
+            }
+        }
+        for (nth, line) in (0..).zip(lines.iter().take(max_lines)) {
+            self.text(x, y + nth * (GLYPH + 3), 1, line);
+        }
+    }
+
+    /// Pastes planes `uint8 [3,H,W]`.
+    fn paste(&mut self, x: u32, y: u32, width: u32, height: u32, pixels_CHW: &[u8]) {
+        let plane = (width * height) as usize;
+        for (at, (row, column)) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))).enumerate() {
+            let color = Rgb([pixels_CHW[at], pixels_CHW[plane + at], pixels_CHW[2 * plane + at]]);
+            self.image.put_pixel(x + column, y + row, color);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,95 +1,69 @@
 //! What is in a dataset, as text.
 
-use crate::{DataError, lerobot::Dataset};
-use std::{collections::BTreeMap, fmt::Write};
+use crate::error::DataError;
+use crate::formats::{Dataset, FeatureKind};
+use crate::request::EpisodeSpan;
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+    path::Path,
+};
 
-/// What is in a dataset, as lines of text.
+/// What is in the dataset at `root`, as lines of text.
 ///
 /// # Errors
 /// When a file is missing or damaged.
-pub fn summary(dataset: &Dataset) -> Result<String, DataError> {
+pub fn summary(root: &Path, dataset: &dyn Dataset) -> Result<String, DataError> {
+    let description = dataset.describe();
     let mut text = String::new();
-    let info = dataset.info();
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<10} {value}"); // writing to a string cannot fail
+    let mut line = |name: &str, value: &dyn Display| {
+        let _ = writeln!(text, "{name:<11} {value}"); // writing to a string cannot fail
     };
-    line("dataset", dataset.root().display().to_string());
-    line("format", format!("LeRobot {}", info.codebase_version));
-    if let Some(robot) = &info.robot_type {
-        line("robot", robot.clone());
+    line("dataset", &root.display());
+    line("format", &description.format);
+    line("fingerprint", &description.fingerprint);
+    if let Some(robot) = &description.robot {
+        line("robot", robot);
     }
-    let lengths: Vec<u64> = dataset.episodes().iter().map(|episode| episode.num_frames()).collect();
-    let seconds = |frames: u64| frames as f64 / dataset.fps();
-    line(
-        "frames",
-        format!(
-            "{} at {} per second, {}",
-            dataset.num_frames(),
-            dataset.fps(),
-            duration(seconds(dataset.num_frames()))
-        ),
-    );
+    let (fps, num_frames) = (description.fps, description.num_frames);
+    let seconds = |frames: u64| frames as f64 / fps;
+    line("frames", &format!("{num_frames} at {fps} per second, {}", duration(seconds(num_frames))));
+    let episodes = dataset.episodes();
+    let lengths: Vec<u64> = episodes.iter().map(EpisodeSpan::num_frames).collect();
     if let (Some(&shortest), Some(&longest)) = (lengths.iter().min(), lengths.iter().max()) {
-        let mean = dataset.num_frames() as f64 / lengths.len() as f64;
+        let mean = num_frames as f64 / lengths.len() as f64;
         let (short, long) = (seconds(shortest), seconds(longest));
-        line(
-            "episodes",
-            format!("{} of {shortest} to {longest} frames ({short:.1} to {long:.1} s), mean {mean:.0}", lengths.len()),
-        );
+        let range = format!("{shortest} to {longest} frames ({short:.1} to {long:.1} s), mean {mean:.0}");
+        line("episodes", &format!("{} of {range}", lengths.len()));
     }
-    for key in dataset.camera_keys() {
-        line("camera", format!("{key}  {}", camera(dataset, key)?));
+    for key in description.keys(FeatureKind::Camera) {
+        let size = description.features[key].frame_size();
+        let size = size.map_or("unknown size".into(), |size| format!("{}x{}", size.width, size.height));
+        line("camera", &format!("{key}  {size}, {}", dataset.storage_of(key)?));
     }
-    for (key, feature) in dataset.features().iter().filter(|(_, feature)| !feature.is_camera()) {
-        let names =
-            feature.names.as_ref().filter(|names| !names.is_null()).map_or(String::new(), |names| format!("  {names}"));
-        line("feature", format!("{key}  {} {:?}{names}", feature.dtype, feature.shape));
+    for (key, feature) in description.features.iter().filter(|(_, feature)| feature.kind != FeatureKind::Camera) {
+        let names = if feature.names.is_empty() { String::new() } else { format!("  {}", feature.names.join(", ")) };
+        line("feature", &format!("{key}  {} {:?}{names}", feature.dtype, feature.shape));
     }
-    for (task, num_episodes) in task_counts(dataset)? {
-        line("task", format!("{num_episodes:>5} episodes  {task}"));
+    for (task, num_episodes) in episodes_by_task(dataset, &episodes)? {
+        line("task", &format!("{num_episodes:>5} episodes  {task}"));
     }
     Ok(text)
 }
 
-/// One line about a camera.
-fn camera(dataset: &Dataset, key: &str) -> Result<String, DataError> {
-    let feature = dataset.camera(key)?;
-    let size = feature.frame_size().map_or("unknown size".into(), |size| format!("{}x{}", size.width, size.height));
-    if feature.dtype == "image" {
-        return Ok(format!("{size}, pictures embedded in parquet"));
-    }
-    Ok(format!("{size}, {}", video(dataset, key)?))
-}
-
-#[cfg(feature = "ffmpeg")]
-fn video(dataset: &Dataset, key: &str) -> Result<String, DataError> {
-    let spans = dataset.video_spans(key)?;
-    let mut files: Vec<_> = spans.iter().map(|span| span.file).collect();
-    files.dedup();
-    let Some(&(chunk, file)) = files.first() else { return Ok("no video".into()) };
-    let info = crate::video::probe(&dataset.root().join(dataset.info().video_file(key, chunk, file)))?;
-    let group = match info.group_size {
-        1 => "every frame a key frame".to_owned(),
-        size => format!("a key frame every {size}"),
-    };
-    Ok(format!("{} video, {group}, {} file{}", info.codec, files.len(), if files.len() == 1 { "" } else { "s" }))
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn video(dataset: &Dataset, key: &str) -> Result<String, DataError> {
-    let codec = dataset.camera(key)?.info.as_ref().and_then(|info| info["video.codec"].as_str());
-    Ok(format!("{} video (this program was built without FFmpeg)", codec.unwrap_or("unknown")))
-}
-
-/// Number of episodes with each task, by task index.
-fn task_counts(dataset: &Dataset) -> Result<Vec<(&str, usize)>, DataError> {
-    let mut counts: BTreeMap<&str, usize> = dataset.tasks().iter().map(|task| (task.as_str(), 0)).collect();
-    for episode in dataset.episodes() {
-        for task in dataset.tasks_of(episode)? {
+/// Number of episodes with each task, in the dataset's order of tasks.
+fn episodes_by_task<'a>(
+    dataset: &'a dyn Dataset,
+    episodes: &[EpisodeSpan],
+) -> Result<Vec<(&'a str, usize)>, DataError> {
+    let tasks = &dataset.describe().tasks;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for span in episodes {
+        for task in dataset.tasks_of(span)? {
             *counts.entry(task).or_default() += 1;
         }
     }
-    Ok(dataset.tasks().iter().map(|task| (task.as_str(), counts[task.as_str()])).collect())
+    Ok(tasks.iter().map(|task| (task.as_str(), counts.get(task).copied().unwrap_or(0))).collect())
 }
 
 fn duration(seconds: f64) -> String {

@@ -1,7 +1,7 @@
-//! One open video file: what all threads share of it, and one thread's decoder.
+//! One open video file: what all threads share, and one thread's decoder.
 
 use super::index::PacketIndex;
-use crate::{DataError, lock::lock};
+use crate::{error::DataError, lock::lock};
 use ffmpeg::{Discard, Packet, codec, format, frame, media};
 use ffmpeg_next as ffmpeg;
 use std::{
@@ -32,12 +32,12 @@ impl VideoFile {
         let index = PacketIndex::read(path, &file)?;
         let broken = |what: String| DataError::file(path, what, "the video is damaged: fetch or record it again");
         let input = format::input(path).map_err(|error| broken(format!("FFmpeg cannot open it ({error})")))?;
-        let stream = input.streams().best(media::Type::Video).ok_or_else(|| broken("holds no video".into()))?;
+        let stream = input.streams().best(media::Type::Video).ok_or_else(|| broken("has no video".into()))?;
         let parameters = Mutex::new(codec::Parameters::clone(&stream.parameters()));
         Ok(Self { path: path.to_owned(), file, index, parameters })
     }
 
-    /// Where its pictures lie.
+    /// Where its frames are.
     pub(crate) fn index(&self) -> &PacketIndex {
         &self.index
     }
@@ -67,7 +67,7 @@ pub(crate) fn decoder_of(id: codec::Id) -> Option<ffmpeg::Codec> {
     preferred.or_else(|| ffmpeg::decoder::find(id))
 }
 
-/// One thread's decoder of a video file. It stays where it is between calls, so that pictures that follow each other
+/// One thread's decoder of a video file. It stays where it is between calls, so that consecutive frames
 /// are decoded once.
 pub(crate) struct VideoDecoder {
     video: Arc<VideoFile>,
@@ -75,9 +75,9 @@ pub(crate) struct VideoDecoder {
     frame: frame::Video,
     /// The next packet to decode; none when the decoder must start again.
     next: Option<usize>,
-    /// The key picture at which it started.
+    /// The keyframe at which it started.
     started: usize,
-    /// Whether a picture since the last key picture was damaged, so that those after it may be, too.
+    /// Whether a frame since the last keyframe was damaged, so that those after it may be, too.
     is_damaged: bool,
 }
 
@@ -99,7 +99,7 @@ impl VideoDecoder {
         let codec = decoder_of(id).ok_or_else(|| no_decoder(format!("FFmpeg has no decoder for {}", id.name())))?;
         let failed = |error| no_decoder(format!("the decoder {} does not start ({error})", codec.name()));
         let mut context = codec::Context::from_parameters(parameters).map_err(failed)?;
-        // One picture in, one picture out: threads decode samples side by side, not pictures of one sample.
+        // One frame in, one frame out: threads decode samples in parallel, not frames of one sample.
         context.set_threading(codec::threading::Config::count(1));
         context.set_flags(codec::Flags::LOW_DELAY);
         let decoder = context.decoder().open_as(codec).and_then(|opened| opened.video()).map_err(failed)?;
@@ -111,11 +111,11 @@ impl VideoDecoder {
         &self.video
     }
 
-    /// Decodes the pictures of the packets `wanted`, which are sorted by presentation time, and hands each to `on_frame`
+    /// Decodes the frames of the packets `wanted`, which are sorted by presentation time, and passes each to `on_frame`
     /// with its position in `wanted`.
     ///
     /// # Errors
-    /// The position of the picture that cannot be had, and why.
+    /// The position of the frame that cannot be decoded, and why.
     pub(crate) fn decode(
         &mut self,
         wanted: &[usize],
@@ -123,11 +123,11 @@ impl VideoDecoder {
     ) -> Result<(), (usize, String)> {
         let mut nth = 0;
         while nth < wanted.len() {
-            // Pictures that one run of the decoder gives: it is started anew where that skips packets.
+            // Frames that one run of the decoder yields: it is restarted where that skips packets.
             let run_end = self.run_end(wanted, nth);
             self.seek(wanted[nth]);
             if let Err(failure) = self.decode_run(wanted, nth..run_end, &mut on_frame) {
-                // What it holds of the failed run must not come out in the next one.
+                // Frames of the failed run must not come out in the next one.
                 self.decoder.flush();
                 self.next = None;
                 return Err(failure);
@@ -137,7 +137,7 @@ impl VideoDecoder {
         Ok(())
     }
 
-    /// Where the run that starts with picture `first` ends: before the first picture whose key picture lies beyond it.
+    /// Where the run that starts with frame `first` ends: before the first frame whose keyframe is after it.
     fn run_end(&self, wanted: &[usize], first: usize) -> usize {
         let mut last_packet = wanted[first];
         let mut end = first + 1;
@@ -148,20 +148,20 @@ impl VideoDecoder {
         end
     }
 
-    /// Places the decoder so that it decodes towards `packet`: on from where it is, or from the key picture before.
+    /// Positions the decoder so that it decodes towards `packet`: from where it is, or from the keyframe before.
     fn seek(&mut self, packet: usize) {
         let key = self.video.index.key_before(packet);
         let goes_on = self.next.is_some_and(|next| (key..=packet).contains(&next) && self.started <= key);
         if !goes_on {
             if self.next.is_some() {
-                self.start_anew();
+                self.restart();
             }
             (self.next, self.started) = (Some(key), key);
         }
     }
 
-    /// Forgets all pictures.
-    fn start_anew(&mut self) {
+    /// Forgets all frames.
+    fn restart(&mut self) {
         self.decoder.flush();
         self.next = None;
         self.is_damaged = false;
@@ -186,7 +186,7 @@ impl VideoDecoder {
                 self.is_damaged = is_damaged || (self.is_damaged && !self.frame.is_key());
                 if self.frame.pts() == Some(packets[wanted[nth]].pts) {
                     if self.is_damaged {
-                        return Err((nth, "the picture, or one that it builds on, is damaged".into()));
+                        return Err((nth, "the frame, or one that it depends on, is damaged".into()));
                     }
                     on_frame(nth, &self.frame).map_err(|what| (nth, what))?;
                     nth += 1;
@@ -198,23 +198,23 @@ impl VideoDecoder {
             match self.next {
                 Some(next) if next <= last => {
                     let packet = video.read_packet(next).map_err(|error| (nth, error.to_string()))?;
-                    // Pictures that nobody wants and that no other builds on need not be decoded.
+                    // Frames that are not wanted and that no other depends on need not be decoded.
                     let is_wanted = wanted[run.clone()].contains(&next);
                     self.decoder.skip_frame(if is_wanted { Discard::Default } else { Discard::NonReference });
                     self.decoder.send_packet(&packet).map_err(|error| (nth, format!("cannot be decoded ({error})")))?;
                     self.next = Some(next + 1);
                 }
-                // All packets are in; what the decoder still holds back for reordering is asked for.
+                // All packets are in; what the decoder still keeps for reordering is asked for.
                 _ if !drained => {
                     self.decoder.send_eof().map_err(|error| (nth, error.to_string()))?;
                     drained = true;
                 }
-                _ if !got_any => return Err((nth, "the decoder gives no picture at this time".into())),
+                _ if !got_any => return Err((nth, "the decoder returns no frame at this time".into())),
                 _ => {}
             }
         }
         if drained {
-            self.start_anew();
+            self.restart();
         }
         Ok(())
     }

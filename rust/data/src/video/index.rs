@@ -1,12 +1,12 @@
-//! The packet table of an MP4 file: where each coded picture lies and when it is shown.
+//! The packet table of an MP4 file: where each coded frame is and when it is shown.
 //!
-//! It comes from the container's header alone, so that a picture is found by one look-up and read by one `pread`.
+//! It comes from the container's header alone, so that a frame is found by one look-up and read by one `pread`.
 
-use crate::DataError;
+use crate::error::DataError;
 use mp4parse::{Track, TrackType, unstable::create_sample_table};
 use std::{fs::File, io::Cursor, os::unix::fs::FileExt, path::Path};
 
-/// Where a coded picture lies and when it is shown.
+/// A coded frame: where it is and when it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Packet {
     /// First byte in the file.
@@ -19,7 +19,7 @@ pub(crate) struct Packet {
     pub(crate) is_key: bool,
 }
 
-/// All coded pictures of a video file.
+/// All coded frames of a video file.
 #[derive(Debug)]
 pub(crate) struct PacketIndex {
     /// In the order of decoding, which is their order in the file.
@@ -41,12 +41,12 @@ impl PacketIndex {
         let context = mp4parse::read_mp4(&mut Cursor::new(header))
             .map_err(|error| broken(format!("is not a readable MP4 file ({error:?})")))?;
         let track = context.tracks.iter().find(|track| track.track_type == TrackType::Video);
-        let track = track.ok_or_else(|| broken("holds no video".into()))?;
+        let track = track.ok_or_else(|| broken("has no video".into()))?;
         let timescale = track.timescale.filter(|scale| scale.0 > 0);
         let timescale = timescale.ok_or_else(|| broken("does not say its time unit".into()))?.0 as f64;
         let shift = edit_shift(track, &context, timescale);
         let samples = create_sample_table(track, shift.into()).filter(|samples| !samples.is_empty());
-        let samples = samples.ok_or_else(|| broken("has no usable list of its pictures".into()))?;
+        let samples = samples.ok_or_else(|| broken("has no usable list of its frames".into()))?;
         let packets: Vec<Packet> = samples
             .iter()
             .map(|sample| Packet {
@@ -58,7 +58,7 @@ impl PacketIndex {
             .collect();
         let len = file.metadata().map_err(DataError::io(path))?.len();
         if let Some(lost) = packets.iter().position(|packet| packet.offset + u64::from(packet.size) > len) {
-            return Err(broken(format!("is cut off: it ends before picture {lost} of {}", packets.len())));
+            return Err(broken(format!("is cut off: it ends before frame {lost} of {}", packets.len())));
         }
         let by_pts = (!packets.is_sorted_by_key(|packet| packet.pts)).then(|| {
             let mut order: Vec<u32> = (0..packets.len() as u32).collect();
@@ -73,18 +73,18 @@ impl PacketIndex {
         &self.packets
     }
 
-    /// Time of a packet's picture, seconds.
+    /// Time of a packet's frame, seconds.
     pub(crate) fn time(&self, packet: usize) -> f64 {
         self.packets[packet].pts as f64 / self.timescale
     }
 
-    /// Number of a packet's picture in the order of presentation.
-    pub(crate) fn number(&self, packet: usize) -> usize {
+    /// Index of a packet's frame in the order of presentation.
+    pub(crate) fn shown_index(&self, packet: usize) -> usize {
         let nth = |order: &Vec<u32>| order.iter().position(|&at| at as usize == packet);
         self.by_pts.as_ref().and_then(nth).unwrap_or(packet)
     }
 
-    /// Time at which the last picture is shown, seconds.
+    /// Time at which the last frame is shown, seconds.
     pub(crate) fn last_time(&self) -> f64 {
         let last = self
             .by_pts
@@ -94,7 +94,7 @@ impl PacketIndex {
         self.time(last)
     }
 
-    /// Position of the packet whose picture is shown nearest to `time_s`.
+    /// Position of the packet whose frame is shown nearest to `time_s`.
     pub(crate) fn nearest(&self, time_s: f64) -> usize {
         let ticks = time_s * self.timescale;
         let shown = |nth: usize| self.by_pts.as_ref().map_or(nth, |order| order[nth] as usize);
@@ -109,14 +109,14 @@ impl PacketIndex {
         shown(if distance(before) < distance(after) { before } else { after })
     }
 
-    /// Where decoding must start for the picture of `packet`: the last key picture that is neither decoded nor shown
-    /// after it. (A picture that follows a key picture in the file but is shown before it may need the group before.)
+    /// Where decoding must start for the frame of `packet`: the last keyframe that is neither decoded nor shown
+    /// after it. (A frame that follows a keyframe in the file but is shown before it may need the group before.)
     pub(crate) fn key_before(&self, packet: usize) -> usize {
         let pts = self.packets[packet].pts;
         (0..=packet).rev().find(|&at| self.packets[at].is_key && self.packets[at].pts <= pts).unwrap_or(0)
     }
 
-    /// Number of pictures from one key picture to the next, the largest of the first few groups.
+    /// Number of frames from one keyframe to the next, the largest of the first few groups.
     pub(crate) fn group_size(&self) -> usize {
         let keys: Vec<usize> =
             self.packets.iter().enumerate().filter(|(_, p)| p.is_key).map(|(at, _)| at).take(9).collect();
@@ -137,7 +137,7 @@ fn edit_shift(track: &Track, context: &mp4parse::MediaContext, timescale: f64) -
     empty.round() as i64 - start
 }
 
-/// The boxes `ftyp` and `moov` of an MP4 file; the pictures between them are skipped.
+/// The boxes `ftyp` and `moov` of an MP4 file; the frames between them are skipped.
 fn read_header(path: &Path, file: &File) -> Result<Vec<u8>, DataError> {
     let io = |error| DataError::io(path)(error);
     let broken = |what: &str| DataError::file(path, what, "the video is damaged: fetch or record it again");

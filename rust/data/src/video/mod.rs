@@ -1,21 +1,16 @@
 //! Frames of videos, at random and fast.
 //!
-//! A video file is a chain of coded pictures, most of which build on others; decoding starts at a key picture. A frame
-//! of a dataset is named by its time in the file. Reading one is: find its packet in the table that the container's
-//! header gives (`index`), decode from the key picture before it unless the decoder stands between the two already
-//! (`file`), convert it to RGB planes (`color`), and resize it. Packets are read by position and given to the decoder
-//! directly; nothing seeks, and no picture is decoded that the wanted one does not build on, where the codec tells.
+//! A video file is a chain of coded frames, most of which depend on others; decoding starts at a keyframe. A frame
+//! of a dataset is identified by its time in the file. To read one: find its packet in the table of the container's
+//! header (`index`), decode from the keyframe before it unless the decoder is between the two already (`file`),
+//! convert it to RGB planes and resize it (`rgb`). Packets are read by offset and go to the decoder directly;
+//! nothing seeks, and no frame is decoded that the wanted one does not depend on, where the codec marks it.
 
-mod color;
 mod file;
 mod index;
 mod probe;
-mod raw;
 mod rgb;
 mod store;
 
 pub use probe::{FfmpegInfo, VideoInfo, ffmpeg_info, probe};
-pub use raw::RawFrame;
-pub use store::VideoStore;
-
-pub(crate) use file::{VideoDecoder, VideoFile};
+pub use store::{RawFrame, VideoStore, VideoTable};

@@ -1,7 +1,7 @@
-//! What FFmpeg is there, and what a video file holds.
+//! Which FFmpeg is used, and what is in a video file.
 
-use super::{VideoFile, file::decoder_of};
-use crate::DataError;
+use super::file::{VideoFile, decoder_of};
+use crate::error::DataError;
 use ffmpeg::codec::Id;
 use ffmpeg_next as ffmpeg;
 use serde::Serialize;
@@ -45,16 +45,16 @@ fn release(avcodec: u32) -> String {
     release.to_owned()
 }
 
-/// What a video file holds.
+/// Header of a video file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoInfo {
     /// FFmpeg's name of the codec.
     pub codec: String,
-    /// Number of pictures.
+    /// Number of frames.
     pub num_frames: usize,
-    /// Time of the last picture, seconds.
+    /// Time of the last frame, seconds.
     pub last_frame_s: f64,
-    /// Number of pictures from one key picture to the next.
+    /// Number of frames from one keyframe to the next.
     pub group_size: usize,
 }
 

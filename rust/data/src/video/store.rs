@@ -1,7 +1,13 @@
-//! The frames of one camera of a dataset whose pictures lie in video files.
+//! The frames of one camera whose images are in video files.
 
-use super::{VideoDecoder, VideoFile, rgb::FrameConverter};
-use crate::{DataError, FrameReader, FrameSize, FrameStore, TOLERANCE_S, lerobot::Dataset, lock::lock, lru::ByteLru};
+use super::{
+    file::{VideoDecoder, VideoFile},
+    rgb::FrameConverter,
+};
+use crate::error::DataError;
+use crate::frames::{FrameReader, FrameSize, FrameStore};
+use crate::request::TOLERANCE_S;
+use crate::{lock::lock, lru::ByteLru};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -10,53 +16,41 @@ use std::{
 /// Packet tables of files that no thread has open are kept up to this many bytes (about 350,000 frames).
 const MAX_INDEX_BYTES: usize = 8 << 20;
 
+/// Where the frames of one camera are: in which video file, and at which time.
+pub trait VideoTable: Send + Sync {
+    /// The file with a row's frame, and the frame's time in it, seconds.
+    ///
+    /// # Errors
+    /// The row does not exist, or its time cannot be read.
+    fn locate(&self, row: u64) -> Result<(u32, f64), DataError>;
+
+    /// Path of a file.
+    fn path(&self, file: u32) -> &Path;
+
+    /// Index of the episode of a row, for errors.
+    fn episode(&self, row: u64) -> u64;
+}
+
 /// The frames of one camera.
 pub struct VideoStore {
-    dataset: Arc<Dataset>,
+    table: Box<dyn VideoTable>,
     size: FrameSize,
-    /// Where each episode lies: which of `files`, and the time of its first frame there.
-    spans: Vec<(u32, f64)>,
-    files: Vec<PathBuf>,
     videos: Mutex<ByteLru<u32, Arc<VideoFile>>>,
 }
 
 impl VideoStore {
-    /// The frames of `camera`, delivered in `size`.
-    ///
-    /// # Errors
-    /// When the metadata of the videos is missing or damaged.
-    pub fn new(dataset: Arc<Dataset>, camera: &str, size: FrameSize) -> Result<Self, DataError> {
-        let mut files: Vec<PathBuf> = Vec::new();
-        let mut last = None;
-        let mut spans = Vec::with_capacity(dataset.episodes().len());
-        for span in dataset.video_spans(camera)? {
-            if last != Some(span.file) {
-                files.push(dataset.root().join(dataset.info().video_file(camera, span.file.0, span.file.1)));
-                last = Some(span.file);
-            }
-            spans.push((files.len() as u32 - 1, span.from_s));
-        }
-        let videos = Mutex::new(ByteLru::new(MAX_INDEX_BYTES, usize::MAX));
-        Ok(Self { dataset, size, spans, files, videos })
-    }
-
-    /// The file that holds a row's frame, and the frame's time in it, seconds.
-    pub(crate) fn locate(&self, row: u64) -> Result<(u32, f64), DataError> {
-        let (file, from_s) = self.spans[self.dataset.episode_slot(row)?];
-        Ok((file, from_s + f64::from(self.dataset.timestamp(row)?)))
-    }
-
-    /// Where a file lies.
-    pub(crate) fn path(&self, file: u32) -> &Path {
-        &self.files[file as usize]
+    /// The frames that `table` lists, delivered in `size`.
+    #[must_use]
+    pub fn new(table: Box<dyn VideoTable>, size: FrameSize) -> Self {
+        Self { table, size, videos: Mutex::new(ByteLru::new(MAX_INDEX_BYTES, usize::MAX)) }
     }
 
     /// The shared part of an open file.
-    pub(crate) fn video(&self, file: u32) -> Result<Arc<VideoFile>, DataError> {
+    fn video(&self, file: u32) -> Result<Arc<VideoFile>, DataError> {
         if let Some(video) = lock(&self.videos).get(&file) {
             return Ok(Arc::clone(video));
         }
-        let video = Arc::new(VideoFile::open(self.path(file))?);
+        let video = Arc::new(VideoFile::open(self.table.path(file))?);
         lock(&self.videos).put(file, Arc::clone(&video), video.index().memory_size());
         Ok(video)
     }
@@ -102,7 +96,7 @@ impl FrameReader for VideoReader<'_> {
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.clear();
         for (slot, &row) in rows.iter().enumerate() {
-            let (file, time_s) = self.store.locate(row)?;
+            let (file, time_s) = self.store.table.locate(row)?;
             wanted.push(Wanted { file, time_s, slot, row, packet: 0 });
         }
         wanted.sort_by(|a, b| a.file.cmp(&b.file).then(a.time_s.total_cmp(&b.time_s)));
@@ -128,17 +122,17 @@ impl VideoReader<'_> {
             let found_s = index.time(frame.packet);
             if (found_s - frame.time_s).abs() > TOLERANCE_S {
                 let what =
-                    format!("the nearest picture of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
+                    format!("the nearest frame of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
                 let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes";
                 return Err(failure(self.store, frame, what, hint));
             }
         }
-        // Rows at an episode's end repeat; each picture is decoded once.
+        // Rows at an episode's end repeat; each frame is decoded once.
         let mut packets: Vec<usize> = wanted.iter().map(|frame| frame.packet).collect();
         packets.dedup();
         let size = self.store.size;
         let frame_len = size.frame_bytes();
-        let path = self.store.path(file);
+        let path = self.store.table.path(file);
         let converter = &mut self.converter;
         let decoded = decoder.decode(&packets, |nth, frame| {
             let mut first: Option<usize> = None;
@@ -162,10 +156,52 @@ impl VideoReader<'_> {
 
 fn failure(store: &VideoStore, frame: &Wanted, what: String, hint: &str) -> DataError {
     DataError::Frame {
-        path: store.path(frame.file).to_owned(),
-        episode: store.dataset.episode_of(frame.row).map_or(0, |episode| episode.index),
+        path: store.table.path(frame.file).to_owned(),
+        episode: store.table.episode(frame.row),
         wanted_s: frame.time_s,
         what,
         hint: hint.into(),
+    }
+}
+
+/// A decoded frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawFrame {
+    /// The video file.
+    pub file: PathBuf,
+    /// Index of the frame in the file, in the order of presentation.
+    pub index: usize,
+    /// Time of the frame in the file, seconds.
+    pub time_s: f64,
+    /// FFmpeg's name of the pixel format, such as `yuv420p`.
+    pub pixel_format: String,
+    /// All planes one after the other, rows without padding.
+    pub planes: Vec<u8>,
+}
+
+impl VideoStore {
+    /// Decodes the frame of a row without converting it.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged.
+    pub fn raw_frame(&self, row: u64) -> Result<RawFrame, DataError> {
+        let (file, time_s) = self.table.locate(row)?;
+        let video = self.video(file)?;
+        let packet = video.index().nearest(time_s);
+        let (index, time_s) = (video.index().shown_index(packet), video.index().time(packet));
+        let (mut planes, mut pixel_format) = (Vec::new(), String::new());
+        let decoded = VideoDecoder::open(video)?.decode(&[packet], |_, frame| {
+            let format = frame.format().descriptor();
+            pixel_format = format.map_or_else(String::new, |format| format.name().to_owned());
+            for plane in 0..frame.planes() {
+                let width = frame.plane_width(plane) as usize;
+                let rows = frame.data(plane).chunks(frame.stride(plane)).take(frame.plane_height(plane) as usize);
+                rows.for_each(|row| planes.extend_from_slice(&row[..width]));
+            }
+            Ok(())
+        });
+        let path = self.table.path(file).to_owned();
+        decoded.map_err(|(_, what)| DataError::file(&path, what, "the video is damaged: fetch or record it again"))?;
+        Ok(RawFrame { file: path, index, time_s, pixel_format, planes })
     }
 }

@@ -1,11 +1,14 @@
-//! A dataset in memory whose every value tells where it comes from.
+//! A dataset in memory whose every value shows where it comes from.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, non_snake_case)]
 
-use hlrp_data::{Batch, DataError, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, SampleRows, Source};
+use hlrp_data::formats::{Feature, FeatureKind};
+use hlrp_data::{
+    Batch, DataError, Dataset, Description, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, Source,
+};
 use hlrp_schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -28,23 +31,27 @@ pub struct Behaviour {
     pub panic_rows: BTreeSet<u64>,
     /// Time that a read takes, longer for some rows than for others.
     pub delay: Duration,
-    /// Pictures read so far, by all cameras.
+    /// Images read so far, by all cameras.
     pub num_read: Arc<AtomicU64>,
 }
 
 /// A dataset in memory.
 pub struct FakeDataset {
     pub spans: Vec<EpisodeSpan>,
-    pub fps: f64,
-    pub state_width: usize,
     pub behaviour: Behaviour,
+    description: Description,
 }
 
 impl FakeDataset {
-    /// Episodes of these lengths, one behind the other.
+    /// Episodes of these lengths, one after the other, with three state dims.
     pub fn new(lengths: &[u64]) -> Self {
+        Self::with_state_dims(lengths, 3)
+    }
+
+    /// Episodes of these lengths, one after the other.
+    pub fn with_state_dims(lengths: &[u64], state_dims: usize) -> Self {
         let mut from_row = 0;
-        let spans = lengths
+        let spans: Vec<_> = lengths
             .iter()
             .enumerate()
             .map(|(episode, length)| {
@@ -53,7 +60,24 @@ impl FakeDataset {
                 span
             })
             .collect();
-        Self { spans, fps: 10.0, state_width: 3, behaviour: Behaviour::default() }
+        let vector = |dims| Feature {
+            kind: FeatureKind::Vector,
+            shape: vec![dims],
+            dtype: "float32".to_owned(),
+            names: Vec::new(),
+        };
+        let description = Description {
+            format: "in memory".to_owned(),
+            robot: None,
+            fps: 10.0,
+            num_episodes: spans.len() as u64,
+            num_frames: from_row,
+            features: [("state".to_owned(), vector(state_dims)), ("action".to_owned(), vector(2))].into(),
+            tasks: Vec::new(),
+            statistics: BTreeMap::new(),
+            fingerprint: "in memory".to_owned(),
+        };
+        Self { spans, behaviour: Behaviour::default(), description }
     }
 }
 
@@ -62,18 +86,15 @@ pub fn pixel(camera: u64, row: u64, offset: usize) -> u8 {
     (row.wrapping_mul(31) ^ camera.wrapping_mul(101) ^ offset as u64) as u8
 }
 
-impl SampleRows for FakeDataset {
-    fn fps(&self) -> f64 {
-        self.fps
+impl Dataset for FakeDataset {
+    fn describe(&self) -> &Description {
+        &self.description
     }
     fn episodes(&self) -> Vec<EpisodeSpan> {
         self.spans.clone()
     }
-    fn vector_width(&self, key: &str) -> Result<usize, DataError> {
-        Ok(if key == "action" { 2 } else { self.state_width })
-    }
     fn read_vectors(&self, key: &str, rows: &[u64], out_TN: &mut [f32]) -> Result<(), DataError> {
-        let width = self.vector_width(key)?;
+        let width = self.description.features[key].num_values();
         for (row, out_N) in rows.iter().zip(out_TN.chunks_exact_mut(width)) {
             for (n, out) in out_N.iter_mut().enumerate() {
                 *out = *row as f32 + n as f32 / 10.0;
@@ -84,6 +105,10 @@ impl SampleRows for FakeDataset {
     fn task(&self, row: u64) -> Result<String, DataError> {
         let episode = self.spans.partition_point(|span| span.to_row <= row);
         Ok(format!("task of episode {episode}"))
+    }
+    fn frame_store(self: Arc<Self>, camera: &str, _size: Option<FrameSize>) -> Result<Box<dyn FrameStore>, DataError> {
+        let camera = camera.trim_start_matches("cam").parse().unwrap();
+        Ok(Box::new(FakeCamera { camera, behaviour: self.behaviour.clone() }))
     }
 }
 

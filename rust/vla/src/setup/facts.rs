@@ -1,22 +1,26 @@
 //! What the datasets say of the policy's vectors: dimensions, and statistics over all sources.
 
 use hlrp_config::Problem;
-use hlrp_data::SampleLayout;
-use hlrp_data::lerobot::{FeatureStats, Info, read_stats};
+use hlrp_data::formats::FeatureStats;
+use hlrp_data::{Description, SampleLayout};
 use hlrp_schema::SourceConfig;
 use hlrp_schema::policy::{DataFacts, FeatureFacts};
 use std::collections::BTreeMap;
 
-/// State and action of all `sources`.
+/// State and action of all `sources`, whose descriptions are `datasets`.
 ///
 /// Several datasets count by their frames: the mean is that of all frames, the std goes with it, minimum and maximum are the outermost, and
 /// so are the quantiles, which cannot be joined exactly.
 ///
 /// # Errors
 /// Statistics that cannot be read, or sources whose vectors differ in their dimensions.
-pub(super) fn of_data(sources: &BTreeMap<String, SourceConfig>, layout: &SampleLayout) -> anyhow::Result<DataFacts> {
+pub(super) fn of_data(
+    sources: &BTreeMap<String, SourceConfig>,
+    datasets: &BTreeMap<String, Description>,
+    layout: &SampleLayout,
+) -> anyhow::Result<DataFacts> {
     let facts = |name: &str, vector: Option<[usize; 2]>, key: fn(&SourceConfig) -> Option<&String>| {
-        vector.map(|[_, dim]| feature(name, dim, sources, key)).transpose()
+        vector.map(|[_, dim]| feature(name, dim, sources, datasets, key)).transpose()
     };
     Ok(DataFacts {
         state: facts("state", layout.state, |source| source.state_key.as_ref())?,
@@ -29,19 +33,21 @@ fn feature(
     vector: &str,
     dim: usize,
     sources: &BTreeMap<String, SourceConfig>,
+    datasets: &BTreeMap<String, Description>,
     key_of: fn(&SourceConfig) -> Option<&String>,
 ) -> anyhow::Result<FeatureFacts> {
     let mut parts = Vec::new();
     for (name, source) in sources {
         let Some(key) = key_of(source) else { continue };
-        let found = Info::read(&source.root)?.features.get(key).map_or(dim, |feature| feature.width());
+        let dataset = &datasets[name];
+        let found = dataset.features.get(key).map_or(dim, |feature| feature.num_values());
         if found != dim {
             let problem = format!("`{key}` has {found} dimensions, that of another source {dim}");
             let hint = "train on sources of one robot, or leave this one out";
             return Err(Problem::new(format!("data.sources.{name}.{vector}_key"), problem, hint).into());
         }
-        if let Some(stats) = read_stats(&source.root)?.remove(key) {
-            parts.push(stats);
+        if let Some(stats) = dataset.statistics.get(key) {
+            parts.push(stats.clone());
         }
     }
     Ok(FeatureFacts { dim, statistics: join(&parts) })
@@ -91,7 +97,7 @@ fn join(parts: &[FeatureStats]) -> BTreeMap<String, Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::join;
-    use hlrp_data::lerobot::FeatureStats;
+    use hlrp_data::formats::FeatureStats;
 
     #[test]
     fn two_datasets_join_as_their_frames_would() {

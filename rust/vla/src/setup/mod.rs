@@ -13,8 +13,8 @@ use crate::task::VlaTask;
 use crate::teacher::{Teacher, TeacherInit};
 use crate::{HINTS, freeze::freeze, validation};
 use hlrp_config::Problem;
-use hlrp_data::lerobot::Info;
-use hlrp_data::{CacheProgress, FrameSize, Mixture};
+use hlrp_data::formats::FeatureKind;
+use hlrp_data::{CacheProgress, Description, FrameSize, Mixture};
 use hlrp_schema::policy::{PolicySpec, TeacherWeights};
 use hlrp_schema::{DataConfig, VlaConfig};
 use hlrp_train::LoaderData;
@@ -35,20 +35,17 @@ pub fn prepare(
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
     let teacher = teacher(config, device)?;
     let identity = teacher.as_ref().map(Teacher::identity);
-    let infos = infos(config)?;
-    let rates: Vec<f64> = infos.values().map(|info| info.fps).collect();
+    let datasets = hlrp_data::describe_sources(&config.data.sources)?;
+    let rates: Vec<f64> = datasets.values().map(|dataset| dataset.fps).collect();
     let requests = Requests::new(config, identity.map(|identity| &identity.pair), &rates)?;
-    let frame_size = frame_size(config, &infos)?;
-    let open = |request| {
-        let data = DataConfig { request, ..config.data.clone() };
-        Mixture::open(&data, frame_size, progress).map(Arc::new)
-    };
-    let train = open(requests.train.clone())?;
-    let validation = open(requests.validation.clone())?;
+    let frame_size = frame_size(config, &datasets)?;
+    let data = DataConfig { request: requests.train.clone(), ..config.data.clone() };
+    let train = Arc::new(Mixture::open(&data, frame_size, progress)?);
+    let validation = Arc::new(train.with_request(&requests.validation)?);
     check_cameras(config, &train.layout().roles)?;
 
     let tokenizer_folder = backbone::tokenizer_folder(&config.policy)?;
-    let data = facts::of_data(&config.data.sources, train.layout())?;
+    let data = facts::of_data(&config.data.sources, &datasets, train.layout())?;
     let facts = backbone::facts(&config.policy, &tokenizer_folder)?;
     let spec = config.policy.clone().resolve(&data, &facts, identity).map_err(|problem| problem.inside("policy"))?;
     let processor = Processor::new(&spec.model, &spec.processor, &tokenizer_folder)?;
@@ -91,13 +88,8 @@ fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>
     Ok(Some(loaded.map_err(|error| problem_at("policy.teacher.checkpoint", &error))?))
 }
 
-/// What the datasets say of themselves, by the name of the source.
-fn infos(config: &VlaConfig) -> anyhow::Result<BTreeMap<&str, Info>> {
-    config.data.sources.iter().map(|(name, source)| Ok((name.as_str(), Info::read(&source.root)?))).collect()
-}
-
 /// The size in which the loader delivers frames: the configured one, or that of every camera in use.
-fn frame_size(config: &VlaConfig, infos: &BTreeMap<&str, Info>) -> anyhow::Result<FrameSize> {
+fn frame_size(config: &VlaConfig, datasets: &BTreeMap<String, Description>) -> anyhow::Result<FrameSize> {
     if let Some([height, width]) = config.policy.processor.frame_size {
         return Ok(FrameSize { height, width });
     }
@@ -105,7 +97,8 @@ fn frame_size(config: &VlaConfig, infos: &BTreeMap<&str, Info>) -> anyhow::Resul
     for (name, source) in &config.data.sources {
         for key in source.cameras.values() {
             // A missing camera is refused when the dataset is opened.
-            let Some(size) = infos[name.as_str()].features.get(key).and_then(|feature| feature.frame_size()) else {
+            let camera = datasets[name].feature(key, FeatureKind::Camera);
+            let Some(size) = camera.and_then(|camera| camera.frame_size()) else {
                 continue;
             };
             let place = format!("{name}/{key}");

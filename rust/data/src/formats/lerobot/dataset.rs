@@ -1,0 +1,378 @@
+//! An open dataset: episodes, columns of the data files by global row, tasks.
+
+use super::{
+    cache::{Block, BlockKey, TableCache},
+    episodes::{self, Episode, MANY_TASKS, VideoSpan},
+    meta::{self, FeatureInfo, Info},
+    table::{Table, append_f32, texts},
+};
+use crate::error::DataError;
+use crate::formats::{Description, fingerprint::Fingerprint};
+use arrow_array::ArrayRef;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// An open dataset.
+pub struct LeRobotDataset {
+    root: PathBuf,
+    info: Info,
+    episodes: Vec<Episode>,
+    data_files: Vec<DataFile>,
+    cache: Arc<TableCache>,
+    /// Names this dataset in the cache.
+    cache_id: u32,
+    pub(super) description: Description,
+}
+
+/// A parquet file of `data/`.
+struct DataFile {
+    path: PathBuf,
+    first_row: u64,
+}
+
+/// What the metadata says, and what names the data.
+fn describe(root: &Path, info: &Info, tasks: Vec<String>, episodes: &[Episode]) -> Result<Description, DataError> {
+    let format = format!("LeRobot {}", info.codebase_version);
+    let mut fingerprint = Fingerprint::new(&format);
+    fingerprint.add(info.bytes());
+    tasks.iter().for_each(|task| fingerprint.add(task.as_bytes()));
+    for Episode { index, from_row, to_row, .. } in episodes {
+        [index, from_row, to_row].iter().for_each(|number| fingerprint.add(&number.to_le_bytes()));
+    }
+    for folder in ["meta/episodes", "data", "videos", "images"] {
+        fingerprint.add_folder(root, folder)?;
+    }
+    Ok(Description {
+        format,
+        robot: info.robot_type.clone(),
+        fps: info.fps,
+        num_episodes: episodes.len() as u64,
+        num_frames: episodes.last().map_or(0, |episode| episode.to_row),
+        features: info.features.iter().map(|(key, feature)| (key.clone(), feature.describe())).collect(),
+        tasks,
+        statistics: meta::read_stats(root)?,
+        fingerprint: fingerprint.finish(),
+    })
+}
+
+impl LeRobotDataset {
+    /// Opens the dataset at `root`; what is read of it is kept in `cache`.
+    ///
+    /// # Errors
+    /// When there is no dataset, one of another version, or its metadata is damaged.
+    pub fn open(root: &Path, cache: &Arc<TableCache>) -> Result<Self, DataError> {
+        let info = Info::read(root)?;
+        let tasks = meta::read_tasks(root)?;
+        let (episodes, files) = episodes::read_episodes(root, &tasks)?;
+        let mut data_files: Vec<DataFile> = Vec::with_capacity(files.len());
+        for episode in &episodes {
+            if episode.data_file as usize == data_files.len() {
+                let (chunk, file) = files[data_files.len()];
+                let path = root.join(info.data_file(chunk, file));
+                data_files.push(DataFile { path, first_row: episode.from_row });
+            }
+        }
+        let cache_id = cache.register();
+        let description = describe(root, &info, tasks, &episodes)?;
+        Ok(Self { root: root.to_owned(), info, episodes, data_files, cache: Arc::clone(cache), cache_id, description })
+    }
+
+    /// Folder of the dataset.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What `meta/info.json` says.
+    #[must_use]
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// Frames per second.
+    #[must_use]
+    pub fn fps(&self) -> f64 {
+        self.info.fps
+    }
+
+    /// Number of frames, which is the number of rows.
+    #[must_use]
+    pub fn num_frames(&self) -> u64 {
+        self.episodes.last().map_or(0, |episode| episode.to_row)
+    }
+
+    /// Episodes by index.
+    #[must_use]
+    pub fn episodes(&self) -> &[Episode] {
+        &self.episodes
+    }
+
+    /// The episode of a row.
+    ///
+    /// # Errors
+    /// When the row is outside the dataset.
+    pub fn episode_of(&self, row: u64) -> Result<&Episode, DataError> {
+        Ok(&self.episodes[self.episode_slot(row)?])
+    }
+
+    /// Position in [`LeRobotDataset::episodes`] of the episode of a row.
+    pub(crate) fn episode_slot(&self, row: u64) -> Result<usize, DataError> {
+        let slot = self.episodes.partition_point(|episode| episode.to_row <= row);
+        self.episodes.get(slot).filter(|episode| episode.from_row <= row).map(|_| slot).ok_or_else(|| {
+            DataError::Dataset {
+                root: self.root.clone(),
+                what: format!("row {row} belongs to no episode"),
+                hint: format!("rows are 0..{}; `hlrp data check` names gaps", self.num_frames()),
+            }
+        })
+    }
+
+    /// Features by key.
+    #[must_use]
+    pub fn features(&self) -> &BTreeMap<String, FeatureInfo> {
+        &self.info.features
+    }
+
+    /// Keys of the features with images.
+    #[must_use]
+    pub fn camera_keys(&self) -> Vec<&str> {
+        self.keys_where(FeatureInfo::is_camera)
+    }
+
+    /// Keys of the features with numbers, which [`LeRobotDataset::read_vectors`] reads.
+    #[must_use]
+    pub fn vector_keys(&self) -> Vec<&str> {
+        self.keys_where(FeatureInfo::is_vector)
+    }
+
+    /// The camera of this key.
+    ///
+    /// # Errors
+    /// Names the existing cameras when it is none of them.
+    pub fn camera(&self, key: &str) -> Result<&FeatureInfo, DataError> {
+        self.feature_where(key, "camera", FeatureInfo::is_camera)
+    }
+
+    /// Number of values per row of a feature.
+    ///
+    /// # Errors
+    /// Names the existing features when it is none of them, or has no numbers.
+    pub fn vector_width(&self, key: &str) -> Result<usize, DataError> {
+        Ok(self.feature_where(key, "numeric feature", FeatureInfo::is_vector)?.shape.iter().product())
+    }
+
+    /// Instructions by task index.
+    #[must_use]
+    pub fn tasks(&self) -> &[String] {
+        &self.description.tasks
+    }
+
+    /// The instruction of a row. It may change within an episode.
+    ///
+    /// # Errors
+    /// When the row is outside the dataset, a file is damaged, or the row names an unknown task.
+    pub fn task_text(&self, row: u64) -> Result<&str, DataError> {
+        let task = match self.episode_of(row)?.task {
+            MANY_TASKS => {
+                let mut index = [0.0];
+                self.read_vectors("task_index", &[row], &mut index)?;
+                index[0] as usize
+            }
+            task => task as usize,
+        };
+        self.tasks().get(task).map(String::as_str).ok_or_else(|| DataError::Dataset {
+            root: self.root.clone(),
+            what: format!(
+                "row {row} has the task_index {task}, but meta/tasks.parquet has {} tasks",
+                self.tasks().len()
+            ),
+            hint: "fetch meta/tasks.parquet again".into(),
+        })
+    }
+
+    /// Different instructions of an episode's frames, in the order of their first frame.
+    ///
+    /// # Errors
+    /// As [`LeRobotDataset::task_text`].
+    pub fn tasks_of(&self, episode: &Episode) -> Result<Vec<&str>, DataError> {
+        if episode.task != MANY_TASKS {
+            return Ok(vec![self.task_text(episode.from_row)?]);
+        }
+        let mut tasks = Vec::new();
+        for row in episode.from_row..episode.to_row {
+            let task = self.task_text(row)?;
+            if !tasks.contains(&task) {
+                tasks.push(task);
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// Where each episode is in the videos of a camera, in the order of [`LeRobotDataset::episodes`].
+    ///
+    /// # Errors
+    /// When a file of `meta/episodes` is missing or damaged.
+    pub fn video_spans(&self, camera: &str) -> Result<Vec<VideoSpan>, DataError> {
+        episodes::read_video_spans(&self.root, camera, &self.episodes)
+    }
+
+    /// Reads a feature at `rows` into `out` (`float32 [rows, width]`, row-major; truth values as 0 and 1).
+    /// Rows next to each other cost one look-up.
+    ///
+    /// # Errors
+    /// When there is no such feature, a row is outside the dataset, or a file is missing or damaged.
+    ///
+    /// # Panics
+    /// When the length of `out` is not `rows.len()` times [`LeRobotDataset::vector_width`] values.
+    pub fn read_vectors(&self, key: &str, rows: &[u64], out: &mut [f32]) -> Result<(), DataError> {
+        let width = self.vector_width(key)?;
+        assert_eq!(out.len(), rows.len() * width, "the buffer must have the size [rows, width] of `{key}`");
+        let mut block: Option<Arc<Block>> = None;
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(width.max(1))) {
+            let block = match &mut block {
+                Some(block) if block.rows.contains(&row) => block,
+                block => block.insert(self.block(key, width, row)?),
+            };
+            let start = (row - block.rows.start) as usize * width;
+            if block.is_regular {
+                out[0] = self.regular_timestamp(row)?;
+            } else {
+                out.copy_from_slice(&block.values[start..start + width]);
+            }
+        }
+        Ok(())
+    }
+
+    /// A feature at `rows`, as [`LeRobotDataset::read_vectors`].
+    ///
+    /// # Errors
+    /// As [`LeRobotDataset::read_vectors`].
+    pub fn vectors(&self, key: &str, rows: &[u64]) -> Result<Vec<f32>, DataError> {
+        let mut out = vec![0.0; rows.len() * self.vector_width(key)?];
+        self.read_vectors(key, rows, &mut out)?;
+        Ok(out)
+    }
+
+    /// Seconds from the start of the episode to a row's frame, as recorded.
+    ///
+    /// # Errors
+    /// As [`LeRobotDataset::read_vectors`].
+    pub fn timestamp(&self, row: u64) -> Result<f32, DataError> {
+        let mut out = [0.0];
+        self.read_vectors("timestamp", &[row], &mut out)?;
+        Ok(out[0])
+    }
+
+    /// The text of a feature of dtype `string` at a row.
+    ///
+    /// # Errors
+    /// As [`LeRobotDataset::read_vectors`].
+    pub fn text(&self, key: &str, row: u64) -> Result<String, DataError> {
+        let (table, local) = self.table_of(row)?;
+        let texts = texts(&table.read_row(key, local)?);
+        let texts = texts
+            .map_err(|what| DataError::file(table.path(), format!("column `{key}` {what}"), "read it as a vector"))?;
+        Ok(texts.into_iter().next().unwrap_or_default())
+    }
+
+    /// One row of a column as it is in the file, and the file's path.
+    pub(crate) fn cell(&self, key: &str, row: u64) -> Result<(Arc<Table>, ArrayRef), DataError> {
+        let (table, local) = self.table_of(row)?;
+        let cell = table.read_row(key, local)?;
+        Ok((table, cell))
+    }
+
+    /// The data file with an episode, relative to the dataset's folder.
+    #[must_use]
+    pub fn data_file_of(&self, episode: &Episode) -> &Path {
+        let path = &self.data_files[episode.data_file as usize].path;
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+
+    /// The paths of the data files with their first global row, in order.
+    pub(crate) fn data_files(&self) -> impl Iterator<Item = (&Path, u64)> {
+        self.data_files.iter().map(|file| (file.path.as_path(), file.first_row))
+    }
+
+    /// The file of a row, and the row's index in it.
+    fn table_of(&self, row: u64) -> Result<(Arc<Table>, u64), DataError> {
+        let file = &self.data_files[self.episode_of(row)?.data_file as usize];
+        let table = self.cache.table(&file.path)?;
+        let local = row - file.first_row;
+        if local >= table.num_rows() {
+            let what =
+                format!("has {} rows, so none for row {row} (its first is row {})", table.num_rows(), file.first_row);
+            return Err(DataError::file(
+                &file.path,
+                what,
+                "fetch or record it again; `hlrp data check` lists every such file",
+            ));
+        }
+        Ok((table, local))
+    }
+
+    fn block(&self, key: &str, width: usize, row: u64) -> Result<Arc<Block>, DataError> {
+        let file = self.episode_of(row)?.data_file;
+        let first_row = self.data_files[file as usize].first_row;
+        let (table, local) = self.table_of(row)?;
+        let group = table.group_of(local);
+        let column = self.info.features.keys().position(|name| name == key).unwrap_or(usize::MAX) as u32;
+        let key_of_block = BlockKey { dataset: self.cache_id, file, group: group as u32, column };
+        self.cache.block(key_of_block, || {
+            let local = table.group_rows(group);
+            let rows = first_row + local.start..first_row + local.end;
+            let mut values = Vec::with_capacity((rows.end - rows.start) as usize * width);
+            for array in table.read_group(key, group)? {
+                append_f32(&array, &mut values).map_err(|what| {
+                    DataError::file(table.path(), format!("column `{key}` {what}"), "compare it with meta/info.json")
+                })?;
+            }
+            if values.len() as u64 != (rows.end - rows.start) * width as u64 {
+                let what = format!(
+                    "column `{key}` has {} values in {} rows, but meta/info.json says {width} per row",
+                    values.len(),
+                    rows.end - rows.start
+                );
+                return Err(DataError::file(table.path(), what, "fetch or record the dataset again"));
+            }
+            let is_regular = key == "timestamp" && self.are_regular(&rows, &values);
+            Ok(Block { rows, values: if is_regular { Vec::new() } else { values }, is_regular })
+        })
+    }
+
+    /// Whether the timestamps of these rows are all frame number / fps.
+    fn are_regular(&self, rows: &std::ops::Range<u64>, values: &[f32]) -> bool {
+        rows.clone().zip(values).all(|(row, value)| self.regular_timestamp(row).is_ok_and(|regular| regular == *value))
+    }
+
+    fn regular_timestamp(&self, row: u64) -> Result<f32, DataError> {
+        Ok(((row - self.episode_of(row)?.from_row) as f64 / self.fps()) as f32)
+    }
+
+    fn keys_where(&self, keep: impl Fn(&FeatureInfo) -> bool) -> Vec<&str> {
+        self.info.features.iter().filter(|(_, feature)| keep(feature)).map(|(key, _)| key.as_str()).collect()
+    }
+
+    fn feature_where(
+        &self,
+        key: &str,
+        kind: &str,
+        keep: impl Fn(&FeatureInfo) -> bool,
+    ) -> Result<&FeatureInfo, DataError> {
+        self.info.features.get(key).filter(|feature| keep(feature)).ok_or_else(|| {
+            let existing = self.keys_where(keep);
+            DataError::Feature {
+                root: self.root.clone(),
+                what: format!("has no {kind} `{key}`"),
+                hint: if existing.is_empty() {
+                    "there is none".into()
+                } else {
+                    format!("there are {}", existing.join(", "))
+                },
+            }
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! `meta/episodes`: where each episode is. Only the few numbers that reading needs stay in memory.
+
+use super::table::{Table, append_f64, ints, texts};
+use crate::error::DataError;
+use arrow_array::{Array, ArrayRef, cast::AsArray};
+use arrow_schema::DataType;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+/// One episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Episode {
+    /// Its index in the dataset.
+    pub index: u64,
+    /// Its first global row.
+    pub from_row: u64,
+    /// One past its last global row.
+    pub to_row: u64,
+    /// Which of the dataset's data files it is in.
+    pub(crate) data_file: u32,
+    /// Its task when it has exactly one, else [`MANY_TASKS`].
+    pub(crate) task: u32,
+}
+
+/// Marks an episode whose frames differ in their task.
+pub(crate) const MANY_TASKS: u32 = u32::MAX;
+
+impl Episode {
+    /// Number of frames.
+    #[must_use]
+    pub fn num_frames(&self) -> u64 {
+        self.to_row - self.from_row
+    }
+}
+
+/// Where an episode is in the videos of one camera.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VideoSpan {
+    /// Chunk and file index, into [`super::meta::Info::video_file`].
+    pub file: (u32, u32),
+    /// Time of the episode's first frame in the file, seconds.
+    pub from_s: f64,
+    /// End of the episode's last frame in the file, seconds.
+    pub to_s: f64,
+}
+
+/// Episodes and the data files that they name, as (chunk, file) in the order of their first row.
+pub(crate) type Episodes = (Vec<Episode>, Vec<(u32, u32)>);
+
+/// Reads all episodes, sorted by index.
+///
+/// # Errors
+/// When a file is missing or damaged, an episode is empty, or two overlap.
+pub(crate) fn read_episodes(root: &Path, tasks: &[String]) -> Result<Episodes, DataError> {
+    let task_of: HashMap<&str, u32> = (0..).zip(tasks).map(|(index, text)| (text.as_str(), index)).collect();
+    let mut rows: Vec<(Episode, (u32, u32))> = Vec::new();
+    for path in episode_files(root)? {
+        let table = Table::open(&path)?;
+        let columns =
+            ["episode_index", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index", "tasks"];
+        for batch in table.read(&columns)? {
+            let [index, from, to, chunk, file] = int_columns(&path, batch.columns(), &columns)?;
+            let task = single_tasks(batch.column(5), &task_of)
+                .map_err(|what| DataError::file(&path, format!("column `tasks` {what}"), "fetch it again"))?;
+            for i in 0..batch.num_rows() {
+                if from[i] >= to[i] {
+                    let what = format!("episode {} has no frames (rows {}..{})", index[i], from[i], to[i]);
+                    return Err(DataError::file(&path, what, "record the dataset again without it"));
+                }
+                let (from_row, to_row) = (from[i], to[i]);
+                let episode = Episode { index: index[i], from_row, to_row, data_file: 0, task: task[i] };
+                rows.push((episode, (chunk[i] as u32, file[i] as u32)));
+            }
+        }
+    }
+    rows.sort_by_key(|(episode, _)| (episode.from_row, episode.index));
+    let before = rows.len();
+    rows.dedup_by_key(|(episode, _)| *episode);
+    if rows.len() < before {
+        tracing::warn!(root = %root.display(), "{} episodes are listed twice", before - rows.len());
+    }
+    for pair in rows.windows(2) {
+        let ((a, _), (b, _)) = (&pair[0], &pair[1]);
+        if b.from_row < a.to_row || b.index <= a.index {
+            let what = format!("episodes {} and {} overlap or are out of order", a.index, b.index);
+            return Err(DataError::file(&root.join("meta/episodes"), what, "record or convert the dataset again"));
+        }
+    }
+    let mut files: Vec<(u32, u32)> = Vec::new();
+    for (episode, file) in &mut rows {
+        if files.last() != Some(file) {
+            if files.contains(file) {
+                let what = format!("episode {} returns to data file {:03}/{:03}", episode.index, file.0, file.1);
+                return Err(DataError::file(&root.join("meta/episodes"), what, "record or convert the dataset again"));
+            }
+            files.push(*file);
+        }
+        episode.data_file = files.len() as u32 - 1;
+    }
+    Ok((rows.into_iter().map(|(episode, _)| episode).collect(), files))
+}
+
+/// Where each of `episodes` is in the videos of a camera.
+///
+/// # Errors
+/// When a file is missing or damaged, or an episode has no video of this camera.
+pub(crate) fn read_video_spans(root: &Path, camera: &str, episodes: &[Episode]) -> Result<Vec<VideoSpan>, DataError> {
+    let names = ["chunk_index", "file_index", "from_timestamp", "to_timestamp"];
+    let names = names.map(|name| format!("videos/{camera}/{name}"));
+    let columns = ["episode_index", &names[0], &names[1], &names[2], &names[3]];
+    let mut spans: Vec<Option<VideoSpan>> = vec![None; episodes.len()];
+    for path in episode_files(root)? {
+        for batch in Table::open(&path)?.read(&columns)? {
+            let [index, chunk, file] = int_columns(&path, batch.columns(), &columns)?;
+            let (mut from_s, mut to_s) = (Vec::new(), Vec::new());
+            for (column, out) in [(3, &mut from_s), (4, &mut to_s)] {
+                append_f64(batch.column(column), out).map_err(|what| {
+                    DataError::file(&path, format!("column `{}` {what}", columns[column]), "fetch it again")
+                })?;
+            }
+            for i in 0..batch.num_rows() {
+                if let Ok(slot) = episodes.binary_search_by_key(&index[i], |episode| episode.index) {
+                    let file = (chunk[i] as u32, file[i] as u32);
+                    spans[slot] = Some(VideoSpan { file, from_s: from_s[i], to_s: to_s[i] });
+                }
+            }
+        }
+    }
+    let whole: Option<Vec<VideoSpan>> = spans.into_iter().collect();
+    whole.ok_or_else(|| {
+        let what = format!("some episodes have no video of `{camera}`");
+        DataError::file(&root.join("meta/episodes"), what, "record the dataset again")
+    })
+}
+
+/// The files of `meta/episodes`, in order.
+fn episode_files(root: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let folder = root.join("meta/episodes");
+    let mut files = Vec::new();
+    for chunk in list(&folder)? {
+        if chunk.is_dir() {
+            files.extend(list(&chunk)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "parquet")));
+        }
+    }
+    if files.is_empty() {
+        return Err(DataError::file(&folder, "has no parquet files", "fetch the dataset's meta folder again"));
+    }
+    Ok(files)
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let entries = std::fs::read_dir(folder).map_err(DataError::io(folder))?;
+    let mut paths =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>().map_err(DataError::io(folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The first `N` columns as indices, none of them negative.
+fn int_columns<const N: usize>(path: &Path, arrays: &[ArrayRef], names: &[&str]) -> Result<[Vec<u64>; N], DataError> {
+    let mut out = [(); N].map(|()| Vec::new());
+    for ((out, array), name) in out.iter_mut().zip(arrays).zip(names) {
+        let bad = |what: String| DataError::file(path, format!("column `{name}` {what}"), "fetch or record it again");
+        for value in ints(array).map_err(bad)? {
+            let value = u64::try_from(value).ok().filter(|&value| value < 1 << 48);
+            out.push(value.ok_or_else(|| bad("has an index out of range".into()))?);
+        }
+    }
+    Ok(out)
+}
+
+/// The task of each episode, [`MANY_TASKS`] where it does not have exactly one that is known.
+fn single_tasks(column: &ArrayRef, task_of: &HashMap<&str, u32>) -> Result<Vec<u32>, String> {
+    let DataType::List(_) = column.data_type() else {
+        return Err(format!("has the type {}, not lists of text", column.data_type()));
+    };
+    let lists = column.as_list::<i32>();
+    let texts = texts(lists.values())?;
+    let offsets = lists.value_offsets();
+    let single = |pair: &[i32]| match &texts[pair[0] as usize..pair[1] as usize] {
+        [text] => task_of.get(text.as_str()).copied().unwrap_or(MANY_TASKS),
+        _ => MANY_TASKS,
+    };
+    Ok(offsets.windows(2).map(single).collect())
+}

@@ -1,0 +1,257 @@
+//! The folder `meta/` of a dataset, but for its episodes: `info.json` (rate, features, counts, paths of the files),
+//! `tasks.parquet` (instructions) and `stats.json` (statistics).
+
+use super::table::{Table, ints, texts};
+use crate::error::DataError;
+use crate::formats::{Feature, FeatureKind, FeatureStats};
+use crate::frames::FrameSize;
+use serde::Deserialize;
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// One column of a dataset, or one camera.
+#[derive(Debug, Clone, Deserialize)]
+pub struct FeatureInfo {
+    /// `video`, `image`, `string`, or the element type of a vector (`float32`, `int64`, `bool`, …).
+    pub dtype: String,
+    /// Sizes: of a camera `[H,W,3]` in pixels, of a vector any number of dimensions.
+    pub shape: Vec<usize>,
+    /// Names of the dimensions or of their entries, as the recorder wrote them.
+    pub names: Option<Value>,
+    /// What the recorder knew of a video (`video.codec`, `video.g`, …).
+    pub info: Option<Value>,
+}
+
+impl FeatureInfo {
+    /// Whether it has images, as a video or embedded in parquet.
+    #[must_use]
+    pub fn is_camera(&self) -> bool {
+        matches!(self.dtype.as_str(), "video" | "image")
+    }
+
+    /// Whether it consists of numbers or truth values.
+    #[must_use]
+    pub fn is_vector(&self) -> bool {
+        !self.is_camera() && self.dtype != "string" && self.dtype != "language"
+    }
+
+    /// As every format describes a feature.
+    #[must_use]
+    pub fn describe(&self) -> Feature {
+        let kind = match (self.is_camera(), self.is_vector()) {
+            (true, _) => FeatureKind::Camera,
+            (_, true) => FeatureKind::Vector,
+            _ => FeatureKind::Text,
+        };
+        let shape = self.frame_size().map_or_else(|| self.shape.clone(), |size| vec![size.height, size.width, 3]);
+        let mut names = Vec::new();
+        self.names.iter().for_each(|value| leaves(value, &mut names));
+        Feature { kind, shape, dtype: self.dtype.clone(), names }
+    }
+
+    /// Image size of a camera. Channels may come first or last, as `names` says.
+    #[must_use]
+    pub fn frame_size(&self) -> Option<FrameSize> {
+        let &[a, b, c] = self.shape.as_slice() else { return None };
+        let first_name = self.names.as_ref().and_then(|names| names.get(0)).and_then(|name| name.as_str());
+        let (height, width) =
+            if matches!(first_name, Some("channel" | "channels")) || (a == 3 && c != 3) { (b, c) } else { (a, b) };
+        self.is_camera().then_some(FrameSize { height, width })
+    }
+}
+
+/// The texts of a tree of lists and mappings.
+fn leaves(value: &Value, out: &mut Vec<String>) {
+    match value {
+        Value::Null => {}
+        Value::Array(values) => values.iter().for_each(|value| leaves(value, out)),
+        Value::Object(values) => values.values().for_each(|value| leaves(value, out)),
+        Value::String(text) => out.push(text.clone()),
+        other => out.push(other.to_string()),
+    }
+}
+
+/// `meta/info.json`. Keys that are not used here are tolerated.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Info {
+    /// Version of the format, `v3.0`.
+    pub codebase_version: String,
+    /// Frames per second of every feature.
+    pub fps: f64,
+    /// Columns and cameras by key.
+    pub features: BTreeMap<String, FeatureInfo>,
+    /// Number of episodes.
+    pub total_episodes: u64,
+    /// Number of frames.
+    pub total_frames: u64,
+    /// Number of tasks.
+    pub total_tasks: u64,
+    /// Pattern of the data files' paths.
+    pub data_path: String,
+    /// Pattern of the video files' paths; none in a dataset without videos.
+    pub video_path: Option<String>,
+    /// What was recorded, in the recorder's words.
+    pub robot_type: Option<String>,
+    /// The file's content.
+    #[serde(skip)]
+    text: String,
+}
+
+/// The part of `info.json` that every version of the format has.
+#[derive(Deserialize)]
+struct AnyInfo {
+    codebase_version: Option<String>,
+}
+
+impl Info {
+    /// Reads `meta/info.json` of the dataset at `root`.
+    ///
+    /// # Errors
+    /// When `root` is not a dataset, is one of another version, or the file lacks a key.
+    pub fn read(root: &Path) -> Result<Self, DataError> {
+        let path = root.join("meta/info.json");
+        let text = std::fs::read_to_string(&path).map_err(DataError::io(&path))?;
+        let broken = |error: serde_json::Error| {
+            DataError::file(
+                &path,
+                format!("is not the info.json of a LeRobot dataset: {error}"),
+                "fetch the file again",
+            )
+        };
+        let version = serde_json::from_str::<AnyInfo>(&text).map_err(broken)?.codebase_version.unwrap_or_default();
+        if !version.starts_with("v3.") {
+            return Err(other_version(root, &version));
+        }
+        let mut info: Self = serde_json::from_str(&text).map_err(broken)?;
+        if !(info.fps.is_finite() && info.fps > 0.0) {
+            let what = format!("fps is {}, which is not a frame rate", info.fps);
+            return Err(DataError::file(&path, what, "correct `fps`"));
+        }
+        info.text = text;
+        Ok(info)
+    }
+
+    /// Content of the file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// Path of a data file, relative to the dataset's folder.
+    #[must_use]
+    pub fn data_file(&self, chunk: u32, file: u32) -> PathBuf {
+        fill(&self.data_path, "", chunk, file)
+    }
+
+    /// Path of a video file, relative to the dataset's folder.
+    #[must_use]
+    pub fn video_file(&self, camera: &str, chunk: u32, file: u32) -> PathBuf {
+        fill(self.video_path.as_deref().unwrap_or_default(), camera, chunk, file)
+    }
+}
+
+/// Fills a path pattern such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`.
+fn fill(pattern: &str, camera: &str, chunk: u32, file: u32) -> PathBuf {
+    let mut path = pattern.replace("{video_key}", camera);
+    for (name, index) in [("chunk_index", chunk), ("file_index", file)] {
+        for (format, text) in [(":03d", format!("{index:03}")), ("", index.to_string())] {
+            path = path.replace(&format!("{{{name}{format}}}"), &text);
+        }
+    }
+    path.into()
+}
+
+fn other_version(root: &Path, version: &str) -> DataError {
+    let (what, hint) = if version.starts_with("v2.") {
+        let name = root.file_name().map_or("dataset".into(), |name| name.to_string_lossy());
+        (
+            format!("is a LeRobot {version} dataset; v3.0 is read"),
+            format!(
+                "convert it: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=local/{name} --root={} --push-to-hub=false",
+                root.display()
+            ),
+        )
+    } else {
+        (
+            format!("has the unknown codebase_version {version:?}; v3.0 is read"),
+            "write it with LeRobot 0.4 or newer".into(),
+        )
+    };
+    DataError::Dataset { root: root.to_owned(), what, hint }
+}
+
+/// Reads the instructions, in the order of their `task_index`.
+///
+/// # Errors
+/// When the file is missing or damaged, or an index is outside 0..N.
+pub(super) fn read_tasks(root: &Path) -> Result<Vec<String>, DataError> {
+    let path = root.join("meta/tasks.parquet");
+    if !path.is_file() {
+        let hint = "it has the instructions: fetch the dataset's folder meta again";
+        return Err(DataError::file(&path, "the file is missing", hint));
+    }
+    let table = Table::open(&path)?;
+    let names = table.column_names();
+    // The text is the index of a pandas frame: its column is named after the index, if that has a name.
+    let text = names.iter().copied().find(|name| *name != "task_index").unwrap_or("task");
+    let bad = |what: String| DataError::file(table.path(), what, "fetch or record it again");
+    let mut tasks: Vec<Option<String>> = Vec::new();
+    for batch in table.read(&["task_index", text])? {
+        let indices = ints(batch.column(0)).map_err(|what| bad(format!("column `task_index` {what}")))?;
+        let texts = texts(batch.column(1)).map_err(|what| bad(format!("column `{text}` {what}")))?;
+        for (index, text) in indices.into_iter().zip(texts) {
+            let slot = usize::try_from(index).ok().filter(|&slot| slot < table.num_rows() as usize);
+            let slot = slot.ok_or_else(|| bad(format!("task_index {index} is outside 0..{}", table.num_rows())))?;
+            tasks.resize(tasks.len().max(slot + 1), None);
+            tasks[slot] = Some(text);
+        }
+    }
+    let whole: Option<Vec<String>> = tasks.into_iter().collect();
+    whole.ok_or_else(|| bad("has a task_index twice, so that another is missing".into()))
+}
+
+/// Reads `meta/stats.json`; none where there is no such file.
+///
+/// # Errors
+/// When the file is not what LeRobot writes.
+pub(super) fn read_stats(root: &Path) -> Result<BTreeMap<String, FeatureStats>, DataError> {
+    let path = root.join("meta/stats.json");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(DataError::io(path)(error)),
+    };
+    let tree: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_str(&text).map_err(|error| {
+        DataError::file(&path, format!("is not the stats.json of a LeRobot dataset: {error}"), "fetch the file again")
+    })?;
+    let flat = |value: &Value| {
+        let mut out = Vec::new();
+        flatten(value, &mut out);
+        out
+    };
+    let stats_of = |stats: BTreeMap<String, Value>| FeatureStats {
+        values: stats.iter().map(|(name, value)| (name.clone(), flat(value))).collect(),
+    };
+    Ok(tree.into_iter().map(|(key, stats)| (key, stats_of(stats))).collect())
+}
+
+fn flatten(value: &Value, out: &mut Vec<f64>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| flatten(value, out)),
+        Value::Bool(value) => out.push(f64::from(u8::from(*value))),
+        other => out.push(other.as_f64().unwrap_or(f64::NAN)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+
+    #[test]
+    fn a_path_pattern_pads_its_indices_to_three_digits() {
+        let path = fill("videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4", "cam", 2, 1234);
+        assert_eq!(path.to_str(), Some("videos/cam/chunk-002/file-1234.mp4"));
+    }
+}

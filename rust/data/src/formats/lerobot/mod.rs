@@ -1,0 +1,117 @@
+//! LeRobot v3 datasets: a folder with `meta/`, `data/` (parquet) and `videos/`.
+//!
+//! The table is split over many parquet files. Opening reads the metadata only. Columns are read by row group when a row is
+//! asked for, and kept in a [`TableCache`]. Frames are in videos, or embedded in the data files.
+
+mod cache;
+mod check;
+mod dataset;
+mod episodes;
+mod images;
+mod meta;
+mod table;
+#[cfg(feature = "ffmpeg")]
+mod video;
+
+pub use cache::TableCache;
+pub use dataset::LeRobotDataset;
+pub use episodes::{Episode, VideoSpan};
+pub use meta::{FeatureInfo, Info};
+
+use crate::check::{Depth, Findings};
+use crate::error::DataError;
+use crate::formats::{Dataset, Description, Format};
+use crate::frames::{FrameSize, FrameStore};
+use crate::images::ImageStore;
+use crate::request::EpisodeSpan;
+use images::EmbeddedImages;
+use std::sync::Arc;
+
+pub(super) const FORMAT: Format = Format {
+    contents: "for LeRobot v3 the one with meta/, data/ and videos/",
+    is_format_of: |root| root.join("meta/info.json").exists(),
+    open: |root, tables| Ok(Arc::new(LeRobotDataset::open(root, tables)?)),
+};
+
+impl Dataset for LeRobotDataset {
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    fn episodes(&self) -> Vec<EpisodeSpan> {
+        let span = |e: &Episode| EpisodeSpan { episode: e.index, from_row: e.from_row, to_row: e.to_row };
+        self.episodes().iter().map(span).collect()
+    }
+
+    fn read_vectors(&self, key: &str, rows: &[u64], out_TN: &mut [f32]) -> Result<(), DataError> {
+        self.read_vectors(key, rows, out_TN)
+    }
+
+    fn task(&self, row: u64) -> Result<String, DataError> {
+        self.task_text(row).map(str::to_owned)
+    }
+
+    fn tasks_of(&self, span: &EpisodeSpan) -> Result<Vec<String>, DataError> {
+        Ok(self.tasks_of(self.episode_of(span.from_row)?)?.into_iter().map(str::to_owned).collect())
+    }
+
+    fn frame_store(self: Arc<Self>, camera: &str, size: Option<FrameSize>) -> Result<Box<dyn FrameStore>, DataError> {
+        let feature = self.camera(camera)?;
+        let native = feature.frame_size().filter(|size| size.height > 0 && size.width > 0);
+        let size = size.or(native).ok_or_else(|| DataError::Feature {
+            root: self.root().to_owned(),
+            what: format!("camera `{camera}` has the shape {:?}, which is not an image size", feature.shape),
+            hint: "correct its `shape` in meta/info.json to [height, width, 3]".into(),
+        })?;
+        if feature.dtype == "image" {
+            let images = EmbeddedImages { dataset: Arc::clone(&self), camera: camera.to_owned() };
+            return Ok(Box::new(ImageStore::new(Box::new(images), size)));
+        }
+        decoded(&self, camera, size)
+    }
+
+    fn storage_of(&self, camera: &str) -> Result<String, DataError> {
+        if self.camera(camera)?.dtype == "image" {
+            return Ok("images embedded in parquet".to_owned());
+        }
+        storage_of_video(self, camera)
+    }
+
+    fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {
+        check::check(&self, depth, findings);
+    }
+}
+
+#[cfg(feature = "ffmpeg")]
+fn decoded(dataset: &Arc<LeRobotDataset>, camera: &str, size: FrameSize) -> Result<Box<dyn FrameStore>, DataError> {
+    Ok(Box::new(dataset.video_store(camera, size)?))
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn decoded(dataset: &Arc<LeRobotDataset>, camera: &str, _size: FrameSize) -> Result<Box<dyn FrameStore>, DataError> {
+    Err(DataError::Feature {
+        root: dataset.root().to_owned(),
+        what: format!("camera `{camera}` is a video, and this program was built without FFmpeg"),
+        hint: "read it from a frame cache (data.cache.enabled=true), or build with the feature `ffmpeg`".into(),
+    })
+}
+
+#[cfg(feature = "ffmpeg")]
+fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, DataError> {
+    let spans = dataset.video_spans(camera)?;
+    let mut files: Vec<_> = spans.iter().map(|span| span.file).collect();
+    files.dedup();
+    let Some(&(chunk, file)) = files.first() else { return Ok("no video".into()) };
+    let info = crate::video::probe(&dataset.root().join(dataset.info().video_file(camera, chunk, file)))?;
+    let group = match info.group_size {
+        1 => "every frame a keyframe".to_owned(),
+        size => format!("a keyframe every {size}"),
+    };
+    Ok(format!("{} video, {group}, {} file{}", info.codec, files.len(), if files.len() == 1 { "" } else { "s" }))
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, DataError> {
+    let codec = dataset.camera(camera)?.info.as_ref().and_then(|info| info["video.codec"].as_str());
+    Ok(format!("{} video (this program was built without FFmpeg)", codec.unwrap_or("unknown")))
+}

@@ -1,0 +1,53 @@
+//! Where the frames of a camera are in the dataset's videos.
+
+use super::dataset::LeRobotDataset;
+use crate::error::DataError;
+use crate::frames::FrameSize;
+use crate::video::{VideoStore, VideoTable};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The videos of one camera.
+struct CameraVideos {
+    dataset: Arc<LeRobotDataset>,
+    /// Of each episode: which of `files`, and the time of its first frame there.
+    spans: Vec<(u32, f64)>,
+    files: Vec<PathBuf>,
+}
+
+impl LeRobotDataset {
+    /// The frames of a camera whose images are in videos, delivered in `size`.
+    ///
+    /// # Errors
+    /// When the metadata of the videos is missing or damaged.
+    pub fn video_store(self: &Arc<Self>, camera: &str, size: FrameSize) -> Result<VideoStore, DataError> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        let mut last = None;
+        let mut spans = Vec::with_capacity(self.episodes().len());
+        for span in self.video_spans(camera)? {
+            if last != Some(span.file) {
+                files.push(self.root().join(self.info().video_file(camera, span.file.0, span.file.1)));
+                last = Some(span.file);
+            }
+            spans.push((files.len() as u32 - 1, span.from_s));
+        }
+        Ok(VideoStore::new(Box::new(CameraVideos { dataset: Arc::clone(self), spans, files }), size))
+    }
+}
+
+impl VideoTable for CameraVideos {
+    fn locate(&self, row: u64) -> Result<(u32, f64), DataError> {
+        let (file, from_s) = self.spans[self.dataset.episode_slot(row)?];
+        Ok((file, from_s + f64::from(self.dataset.timestamp(row)?)))
+    }
+
+    fn path(&self, file: u32) -> &Path {
+        &self.files[file as usize]
+    }
+
+    fn episode(&self, row: u64) -> u64 {
+        self.dataset.episode_of(row).map_or(0, |episode| episode.index)
+    }
+}

@@ -1,0 +1,202 @@
+//! Formats of datasets: one trait, one variant per file or folder.
+//!
+//! A dataset is a table with one row per frame; an episode is a range of rows. Whoever trains, caches, checks or shows a
+//! dataset knows it as a [`Dataset`]: random access to rows and frames by global row, and a [`Description`]. Only a
+//! variant reads a dataset's files. To add one: a module here that implements [`Dataset`] and has a `FORMAT`, and one line
+//! in [`FORMATS`]. The folder itself shows which format it has.
+
+mod fingerprint;
+pub mod lerobot;
+
+pub use lerobot::TableCache;
+
+use crate::check::{Depth, Findings, check_features, check_images};
+use crate::error::DataError;
+use crate::frames::{FrameSize, FrameStore};
+use crate::request::EpisodeSpan;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// All formats, in the order in which a folder is tried.
+const FORMATS: &[Format] = &[lerobot::FORMAT];
+
+/// One way in which datasets are stored.
+struct Format {
+    /// What its folders contain, for the error of a folder that has no known format.
+    contents: &'static str,
+    /// Whether a folder has this format, by a look at the names in it. A broken dataset of the format counts.
+    is_format_of: fn(&Path) -> bool,
+    /// Opens a folder of this format; tables that are read are kept in the cache.
+    open: fn(&Path, &Arc<TableCache>) -> Result<Arc<dyn Dataset>, DataError>,
+}
+
+/// An open dataset. Called by many threads at once.
+pub trait Dataset: Send + Sync {
+    /// What the dataset says about itself; read when it was opened.
+    fn describe(&self) -> &Description;
+
+    /// All episodes, ordered by their rows.
+    fn episodes(&self) -> Vec<EpisodeSpan>;
+
+    /// Reads a vector at the global rows `rows` into `out_TN` (`float32 [T,N]`, N the feature's number of values).
+    ///
+    /// # Errors
+    /// There is no such vector, or a file cannot be read: names the file and the column.
+    fn read_vectors(&self, key: &str, rows: &[u64], out_TN: &mut [f32]) -> Result<(), DataError>;
+
+    /// Instruction at a global row.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read or the row without a task.
+    fn task(&self, row: u64) -> Result<String, DataError>;
+
+    /// The frames of a camera, delivered in `size`, by default as recorded.
+    ///
+    /// # Errors
+    /// There is no such camera, its metadata is damaged, or this build cannot decode it.
+    fn frame_store(self: Arc<Self>, camera: &str, size: Option<FrameSize>) -> Result<Box<dyn FrameStore>, DataError>;
+
+    /// Different instructions of an episode's frames, in the order of their first frame.
+    ///
+    /// # Errors
+    /// As [`Dataset::task`].
+    fn tasks_of(&self, span: &EpisodeSpan) -> Result<Vec<String>, DataError> {
+        let mut tasks = Vec::new();
+        for row in span.from_row..span.to_row {
+            let task = self.task(row)?;
+            if !tasks.contains(&task) {
+                tasks.push(task);
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// How a camera's frames are stored, in words: container, codec.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    fn storage_of(&self, _camera: &str) -> Result<String, DataError> {
+        Ok("images".to_owned())
+    }
+
+    /// Looks for damage: by default every vector and its statistics, and, at [`Depth::Images`], every image.
+    fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {
+        check_features(&*self, findings);
+        if depth == Depth::Images {
+            check_images(&self, findings);
+        }
+    }
+}
+
+/// What a dataset says about itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    /// Format and its version, such as `LeRobot v3.0`.
+    pub format: String,
+    /// What was recorded, in the recorder's words.
+    pub robot: Option<String>,
+    /// Frames per second of every feature.
+    pub fps: f64,
+    /// Number of episodes.
+    pub num_episodes: u64,
+    /// Number of frames, which is the number of rows.
+    pub num_frames: u64,
+    /// Columns and cameras by key.
+    pub features: BTreeMap<String, Feature>,
+    /// Instructions.
+    pub tasks: Vec<String>,
+    /// Statistics of features over the whole dataset, as recorded; a feature may have none.
+    pub statistics: BTreeMap<String, FeatureStats>,
+    /// Names the data: 32 hexadecimal digits that stay when the folder moves and change with what is in it.
+    pub fingerprint: String,
+}
+
+impl Description {
+    /// Keys of the features of one kind.
+    pub fn keys(&self, kind: FeatureKind) -> impl Iterator<Item = &str> {
+        self.features.iter().filter(move |(_, feature)| feature.kind == kind).map(|(key, _)| key.as_str())
+    }
+
+    /// The feature of this key, if it is of this kind.
+    #[must_use]
+    pub fn feature(&self, key: &str, kind: FeatureKind) -> Option<&Feature> {
+        self.features.get(key).filter(|feature| feature.kind == kind)
+    }
+}
+
+/// What a feature consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeatureKind {
+    /// One image per row.
+    Camera,
+    /// Numbers or truth values, which [`Dataset::read_vectors`] reads.
+    Vector,
+    /// One text per row.
+    Text,
+}
+
+/// One column of a dataset, or one camera.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feature {
+    /// What it consists of.
+    pub kind: FeatureKind,
+    /// Of a camera `[H,W,3]` in pixels, of a vector any number of dimensions.
+    pub shape: Vec<usize>,
+    /// Type of its elements, in the format's words.
+    pub dtype: String,
+    /// Names of its values, where the recorder gave any.
+    pub names: Vec<String>,
+}
+
+impl Feature {
+    /// Number of values per row.
+    #[must_use]
+    pub fn num_values(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Image size of a camera; none where the recorded one is not a size.
+    #[must_use]
+    pub fn frame_size(&self) -> Option<FrameSize> {
+        match (self.kind, self.shape.as_slice()) {
+            (FeatureKind::Camera, &[height, width, _]) if height > 0 && width > 0 => Some(FrameSize { height, width }),
+            _ => None,
+        }
+    }
+}
+
+/// Statistics of one feature, one value per entry (of a camera: one per channel, in 0..1).
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureStats {
+    /// By name: `min`, `max`, `mean`, `std`, `count`, and quantiles such as `q01`; nested lists are flattened.
+    pub values: BTreeMap<String, Vec<f64>>,
+}
+
+/// Opens the dataset in the folder `root`, of whatever format; what is read of its tables is kept in `tables`.
+///
+/// # Errors
+/// There is no such folder, it has no known format, or its metadata is damaged.
+pub fn open(root: &Path, tables: &Arc<TableCache>) -> Result<Arc<dyn Dataset>, DataError> {
+    (find(root)?.open)(root, tables)
+}
+
+/// The format of a folder.
+///
+/// # Errors
+/// There is no such folder, or it has no known format.
+pub(crate) fn check_format(root: &Path) -> Result<(), DataError> {
+    find(root).map(drop)
+}
+
+fn find(root: &Path) -> Result<&'static Format, DataError> {
+    FORMATS.iter().find(|format| (format.is_format_of)(root)).ok_or_else(|| {
+        let contents: Vec<_> = FORMATS.iter().map(|format| format.contents).collect();
+        let what = if root.exists() { "has the format of no dataset" } else { "there is no such folder" };
+        DataError::Dataset {
+            root: root.to_owned(),
+            what: what.to_owned(),
+            hint: format!("give the folder of a dataset (data.sources.<name>.root): {}", contents.join("; or ")),
+        }
+    })
+}

@@ -1,0 +1,43 @@
+//! Whether the sources of a run can be used, before anything is built.
+
+use crate::error::DataError;
+use crate::formats::{self, Description, TableCache};
+use crate::mixture::in_parallel;
+use crate::source::check_features;
+use hlrp_config::{Hint, Problem};
+use hlrp_schema::SourceConfig;
+use std::collections::BTreeMap;
+
+/// What the datasets say about themselves, by the names of their sources.
+///
+/// # Errors
+/// [`Problem`] with the key of a folder that has no dataset, or of a feature that the dataset does not have; otherwise a dataset
+/// that cannot be read.
+pub fn describe_sources(sources: &BTreeMap<String, SourceConfig>) -> Result<BTreeMap<String, Description>, DataError> {
+    let sources: Vec<_> = sources.iter().collect();
+    in_parallel(&sources, |&(name, source)| Ok((name.clone(), describe_source(name, source)?))).into_iter().collect()
+}
+
+/// Looks at every source before a run: its folder, its features, and whether any source holds out episodes.
+///
+/// # Errors
+/// As [`describe_sources`]; [`Problem`] when no source holds out any episode.
+pub fn preflight(sources: &BTreeMap<String, SourceConfig>) -> Result<(), DataError> {
+    describe_sources(sources)?;
+    match sources.keys().next() {
+        Some(name) if sources.values().all(|source| source.num_val_episodes == 0) => {
+            let key = format!("data.sources.{name}.num_val_episodes");
+            Err(Problem::new(key, "no episode is held out for validation", "hold out at least one").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn describe_source(name: &str, source: &SourceConfig) -> Result<Description, DataError> {
+    formats::check_format(&source.root).map_err(|error| {
+        Problem::new(format!("data.sources.{name}.root"), error.to_string(), error.hint().unwrap_or_default())
+    })?;
+    let dataset = formats::open(&source.root, &TableCache::new(0))?;
+    check_features(name, source, dataset.describe())?;
+    Ok(dataset.describe().clone())
+}

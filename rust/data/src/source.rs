@@ -1,0 +1,197 @@
+//! One dataset bound to its configuration: which episodes, cameras, states and actions are used.
+
+use crate::anchors::held_out_positions;
+use crate::error::DataError;
+use crate::formats::{Dataset, Description, FeatureKind};
+use crate::frames::FrameStore;
+use crate::request::{EpisodeSpan, Request};
+use hlrp_config::Problem;
+use hlrp_schema::{RequestConfig, SourceConfig};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Which episodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Those to train on.
+    Train,
+    /// Those held out.
+    Validation,
+}
+
+impl Split {
+    /// As texts name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "training",
+            Self::Validation => "validation",
+        }
+    }
+}
+
+/// State or action of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VectorKey {
+    /// Feature key.
+    pub(crate) key: String,
+    /// Entries per row.
+    pub(crate) width: usize,
+}
+
+/// One dataset bound to its configuration.
+#[derive(Clone)]
+pub struct Source {
+    pub(crate) name: String,
+    pub(crate) request: Request,
+    pub(crate) dataset: Arc<dyn Dataset>,
+    /// Role to frames.
+    pub(crate) cameras: BTreeMap<String, Arc<dyn FrameStore>>,
+    pub(crate) state: Option<VectorKey>,
+    pub(crate) action: Option<VectorKey>,
+    train: Arc<[EpisodeSpan]>,
+    validation: Arc<[EpisodeSpan]>,
+}
+
+impl Source {
+    /// Binds a dataset to `config`, a checked section whose features it has. `cameras` are the frames of every role of
+    /// `config.cameras`.
+    ///
+    /// # Errors
+    /// [`Problem`] with the key of an episode that the dataset does not have, or of an offset that is not a whole number of its
+    /// frames; or a state or action that cannot be read.
+    pub fn new(
+        name: &str,
+        config: &SourceConfig,
+        request: &RequestConfig,
+        dataset: Arc<dyn Dataset>,
+        cameras: BTreeMap<String, Arc<dyn FrameStore>>,
+    ) -> Result<Self, DataError> {
+        let spans = chosen_episodes(name, config, &*dataset)?;
+        let first_row = spans.first().map(|span| span.from_row);
+        let (train, validation) = split_episodes(name, config, spans)?;
+        let vector = |key: &Option<String>| -> Result<Option<VectorKey>, DataError> {
+            let Some(key) = key else { return Ok(None) };
+            let feature = dataset.describe().feature(key, FeatureKind::Vector);
+            let width = feature.map_or(0, |feature| feature.num_values());
+            if let Some(row) = first_row {
+                dataset.read_vectors(key, &[row], &mut vec![0.0; width])?; // what the files lack is refused before a run begins
+            }
+            Ok(Some(VectorKey { key: key.clone(), width }))
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            request: Request::resolve(request, dataset.describe().fps, name)?,
+            state: vector(&config.state_key)?,
+            action: vector(&config.action_key)?,
+            dataset,
+            cameras,
+            train: train.into(),
+            validation: validation.into(),
+        })
+    }
+
+    /// The same episodes, cameras and vectors with other offsets.
+    ///
+    /// # Errors
+    /// [`Problem`] with the key of an offset that is not a whole number of frames.
+    pub(crate) fn with_request(&self, request: &RequestConfig) -> Result<Self, Problem> {
+        let request = Request::resolve(request, self.description().fps, &self.name)?;
+        Ok(Self { request, ..self.clone() })
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the dataset says about itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        self.dataset.describe()
+    }
+
+    /// Episodes of one split, in the dataset's order.
+    #[must_use]
+    pub fn episodes(&self, split: Split) -> &[EpisodeSpan] {
+        match split {
+            Split::Train => &self.train,
+            Split::Validation => &self.validation,
+        }
+    }
+
+    /// Seconds between the first and the last image at `rows`.
+    pub(crate) fn seconds_between(&self, rows: &[u64]) -> f64 {
+        match (rows.first(), rows.last()) {
+            (Some(&first), Some(&last)) => (last as f64 - first as f64) / self.description().fps,
+            _ => 0.0,
+        }
+    }
+}
+
+/// Looks for every camera and vector that a source names.
+pub(crate) fn check_features(name: &str, source: &SourceConfig, found: &Description) -> Result<(), Problem> {
+    let cameras = source.cameras.iter().map(|(role, key)| (FeatureKind::Camera, format!("cameras.{role}"), key));
+    let vectors = [("state_key", &source.state_key), ("action_key", &source.action_key)];
+    let vectors = vectors
+        .into_iter()
+        .filter_map(|(setting, key)| key.as_ref().map(|key| (FeatureKind::Vector, setting.to_owned(), key)));
+    for (kind, setting, key) in cameras.chain(vectors) {
+        if found.feature(key, kind).is_some() {
+            continue;
+        }
+        let what = if kind == FeatureKind::Camera { "camera" } else { "numeric feature" };
+        let existing: Vec<&str> = found.keys(kind).collect();
+        let hint =
+            if existing.is_empty() { "there is none".to_owned() } else { format!("there are {}", existing.join(", ")) };
+        let message = format!("{} has no {what} `{key}`", source.root.display());
+        return Err(Problem::new(format!("data.sources.{name}.{setting}"), message, hint));
+    }
+    Ok(())
+}
+
+/// The episodes that the configuration asks for, in the dataset's order.
+pub(crate) fn chosen_episodes(
+    name: &str,
+    config: &SourceConfig,
+    dataset: &dyn Dataset,
+) -> Result<Vec<EpisodeSpan>, Problem> {
+    let all = dataset.episodes();
+    let Some(wanted) = &config.episodes else { return Ok(all) };
+    let wanted: BTreeSet<u64> = wanted.iter().copied().collect();
+    let by_index: HashMap<u64, EpisodeSpan> = all.iter().map(|span| (span.episode, *span)).collect();
+    let find = |episode: &u64| {
+        by_index.get(episode).copied().ok_or_else(|| {
+            let hint = format!("the dataset has {} episodes, counted from 0", all.len());
+            Problem::new(format!("data.sources.{name}.episodes"), format!("there is no episode {episode}"), hint)
+        })
+    };
+    wanted.iter().map(find).collect()
+}
+
+/// Splits by episode.
+fn split_episodes(
+    name: &str,
+    config: &SourceConfig,
+    spans: Vec<EpisodeSpan>,
+) -> Result<(Vec<EpisodeSpan>, Vec<EpisodeSpan>), Problem> {
+    let num_held_out = usize::try_from(config.num_val_episodes).unwrap_or(usize::MAX);
+    if num_held_out >= spans.len() {
+        let message = format!("{num_held_out} of {} episodes leave none for training", spans.len());
+        let hint = "hold out fewer episodes";
+        return Err(Problem::new(format!("data.sources.{name}.num_val_episodes"), message, hint));
+    }
+    let mut held_out = held_out_positions(spans.len(), num_held_out).peekable();
+    let (mut train, mut validation) =
+        (Vec::with_capacity(spans.len() - num_held_out), Vec::with_capacity(num_held_out));
+    for (position, span) in spans.into_iter().enumerate() {
+        if held_out.next_if_eq(&position).is_some() {
+            validation.push(span);
+        } else {
+            train.push(span);
+        }
+    }
+    Ok((train, validation))
+}

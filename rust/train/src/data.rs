@@ -1,0 +1,85 @@
+//! Where batches come from: the data of a run, one part of it for each process.
+
+use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Split};
+use hlrp_torch::World;
+use std::sync::Arc;
+
+/// An endless stream of training batches with a position.
+pub trait BatchStream: Send {
+    /// The next batch.
+    ///
+    /// # Errors
+    /// Data that cannot be read; the stream is then over.
+    fn next_batch(&mut self) -> anyhow::Result<Batch>;
+
+    /// Position after the last batch that [`BatchStream::next_batch`] returned; a stream opened there continues with the next one.
+    fn position(&self) -> Position;
+}
+
+/// Batches of one validation, the same in the same order every time.
+pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>>>;
+
+/// The data of a run.
+pub trait TrainingData {
+    /// Opens this process's part of the training stream at `position`.
+    ///
+    /// # Errors
+    /// Data that cannot be read, or a position outside of it.
+    fn train(&mut self, position: Position, world: &World) -> anyhow::Result<Box<dyn BatchStream>>;
+
+    /// Opens this process's part of the validation set, at most `limit_batches` batches of it.
+    ///
+    /// # Errors
+    /// Data that cannot be read.
+    fn validation(&mut self, limit_batches: Option<usize>, world: &World) -> anyhow::Result<ValidationBatches>;
+}
+
+/// Training and validation samples of opened datasets.
+pub struct LoaderData {
+    train: Arc<Mixture>,
+    validation: Arc<Mixture>,
+    seed: u64,
+}
+
+impl LoaderData {
+    /// Trains on the training episodes of `train` and validates on the held-out ones of `validation`, which may hold more per sample;
+    /// `seed` fixes the order.
+    ///
+    /// # Errors
+    /// No episode is held out, or none is long enough.
+    pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
+        validation.require(Split::Validation)?;
+        Ok(Self { train, validation, seed })
+    }
+
+    /// The opened datasets of the training.
+    pub fn mixture(&self) -> &Arc<Mixture> {
+        &self.train
+    }
+}
+
+impl TrainingData for LoaderData {
+    fn train(&mut self, position: Position, world: &World) -> anyhow::Result<Box<dyn BatchStream>> {
+        Ok(Box::new(Loader::train(&self.train, self.seed, shard(world), position)?))
+    }
+
+    fn validation(&mut self, limit_batches: Option<usize>, world: &World) -> anyhow::Result<ValidationBatches> {
+        let batches = Loader::validation(&self.validation, limit_batches, shard(world))?;
+        Ok(Box::new(batches.map(|batch| Ok(batch?))))
+    }
+}
+
+impl BatchStream for Loader {
+    fn next_batch(&mut self) -> anyhow::Result<Batch> {
+        Ok(Loader::next_batch(self)?)
+    }
+
+    fn position(&self) -> Position {
+        Loader::position(self)
+    }
+}
+
+/// The part of the data that a process reads.
+fn shard(world: &World) -> Shard {
+    Shard { rank: world.rank() as u64, world: world.size() as u64 }
+}
