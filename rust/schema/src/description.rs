@@ -62,29 +62,24 @@ impl TaskDescription {
         }
     }
 
-    /// Brings the JSON of a description in a checkpoint of an older format version up to date. What that version did not describe is taken from
-    /// `settings`, the whole tree of the run, where it is known.
+    /// Reads the description that a checkpoint holds. `is_version_1`: it was written by an older program, whose settings (the whole tree of the
+    /// run, migrated) say what it did not describe.
     ///
     /// # Errors
-    /// A missing or unknown key; the text names it.
-    pub fn migrate(task: &mut Value, settings: Option<&Value>) -> Result<(), String> {
-        match task["stage"].as_str().and_then(Stage::from_name) {
-            Some(Stage::Laq) => {
-                // The tables are about whole trees; a description has the section `model` of one.
-                let mut tree = json!({ "model": task["model"].take() });
-                migrate(Stage::Laq, &mut tree);
-                task["model"] = tree["model"].take();
+    /// A missing or unknown key, or an invalid value; the text names it.
+    pub fn read(mut task: Value, is_version_1: bool, settings: Option<&Value>) -> Result<Self, String> {
+        if is_version_1 && task["stage"] == "vla" {
+            if let Some(map) = task.as_object_mut() {
+                map.remove("stage");
             }
-            Some(Stage::Vla) => {
-                if let Some(map) = task.as_object_mut() {
-                    map.remove("stage");
-                }
-                *task = from_version_1(task, settings.and_then(|settings| settings.get("policy")))?;
-                task["stage"] = Stage::Vla.name().into();
-            }
-            _ => {}
+            task = from_version_1(&task, settings.and_then(|settings| settings.get("policy")))?;
+            task["stage"] = "vla".into();
+        } else if is_version_1 {
+            let mut tree = json!({ "model": task["model"] });
+            migrate(Stage::Laq, &mut tree);
+            task["model"] = tree["model"].take();
         }
-        Ok(())
+        serde_json::from_value(task).map_err(|error| error.to_string())
     }
 
     /// Every value that differs in `other`, as `key was a, is b`; empty for equal descriptions.
