@@ -40,6 +40,10 @@ PARAMETERS = {
     "locate_model.model": "str",
     "Policy.from_backbone.model": DESCRIPTION,
     "policy_description.model": DESCRIPTION,
+    "action_dim": "int",
+    "cameras": "Sequence[str]",
+    "fields": "Mapping[str, Any]",
+    "latent": "Mapping[str, int] | None",
     "Policy.model": DESCRIPTION,
     "mode": "Mode",
     "noise": "FlowTensors | None",
@@ -129,6 +133,7 @@ RESULTS = {
     "compose_config": "dict[str, Any]",
     "locate_model": "str",
     "policy_description": "tuple[dict[str, Any], dict[str, Any]]",
+    "smolvla_description": "tuple[dict[str, Any], dict[str, Any]]",
 }
 
 CONSTANTS = {
@@ -151,7 +156,9 @@ class Types:
             if key in PARAMETERS:
                 self.used.add(key)
                 return PARAMETERS[key]
-        raise SystemExit(f"error: {function}: the parameter `{name}` has no type\nhint: add it to PARAMETERS in {__file__}")
+        raise SystemExit(
+            f"error: {function}: the parameter `{name}` has no type\nhint: add it to PARAMETERS in {__file__}"
+        )
 
     def result(self, name: str) -> str:
         if name not in RESULTS:

@@ -8,12 +8,14 @@ mod archs;
 mod backbone;
 mod learning;
 mod processor;
+mod smolvla;
 mod version_1;
 
 pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
 pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
+pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;
 
 use crate::rules::{Checked, at_least, positive, require, section};
@@ -38,7 +40,7 @@ pub struct PolicySpec {
 /// The network: what every architecture has, and the section of one architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // each key is explained beside its default in config/policy/
+#[allow(missing_docs)] // each key is explained next to its default in config/policy/
 pub struct ModelSpec {
     pub backbone: BackboneSpec,
     pub cameras: Vec<String>,
