@@ -9,8 +9,12 @@ export VIRTUAL_ENV=${VIRTUAL_ENV:-$PWD/.venv}
 readonly STAMP=$VIRTUAL_ENV/.hlrp_rs.sha256
 installation() { { cat pyproject.toml Cargo.toml rust/python/Cargo.toml; pwd; } | sha256sum | cut -d ' ' -f 1; }
 
+is_installed() {
+  [[ -f $STAMP && $(< "$STAMP") == "$(installation)" ]] && compgen -G "$VIRTUAL_ENV/lib/python*/site-packages/hlrp_rs-*.dist-info" > /dev/null
+}
+
 flags=(--quiet "$@")
-[[ ! -f $STAMP || $(< "$STAMP") != "$(installation)" ]] || flags+=(--skip-install)
+! is_installed || flags+=(--skip-install)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 "$VIRTUAL_ENV/bin/python" -m maturin develop "${flags[@]}" > "$log" 2>&1 || { cat "$log" >&2; exit 1; }
