@@ -11,7 +11,7 @@ use crate::decoders::{DecoderInput, Decoders, Predictions, Target};
 use crate::dims::{Dims, transformer_config};
 use crate::encoders::{self, Encoder};
 use crate::error::LaqError;
-use crate::quantizers::{self, Bottleneck, Nsvq, Quantizer};
+use crate::quantizers::{self, Bottleneck, Quantizer};
 use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::LaqModelConfig;
@@ -55,7 +55,7 @@ pub struct Encoded {
 
 impl LaqModel {
     /// Scope of the quantizer's tensors.
-    pub(crate) const QUANTIZER: &'static str = "vq";
+    pub const QUANTIZER: &'static str = "vq";
 
     /// A model of a checked configuration with fresh weights from the CPU's generator.
     pub fn new(config: &LaqModelConfig, parts: Parts, device: Device) -> Self {
@@ -82,11 +82,6 @@ impl LaqModel {
             dims,
             store,
         }
-    }
-
-    /// Full name of the codebook.
-    pub fn codebook_name() -> String {
-        format!("{}.{}", Self::QUANTIZER, Nsvq::CODEBOOK)
     }
 
     /// The sizes.

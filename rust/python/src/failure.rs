@@ -158,9 +158,9 @@ impl From<TrainError> for Failure {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         match error {
-            DataError::Io { ref path, .. } | DataError::File { ref path, .. } | DataError::Dataset { root: ref path, .. } => {
-                Self { text: with_hint(&error), ..Self::at(path, &error) }
-            }
+            DataError::Io { ref path, .. }
+            | DataError::File { ref path, .. }
+            | DataError::Dataset { root: ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
             DataError::Load(LoadError::WorkerPanicked { .. } | LoadError::TooManyBadSamples { .. }) => {
                 Self::general(with_hint(&error))
             }
