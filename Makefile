@@ -2,61 +2,76 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build develop wheel demo test test-rust test-python check-without-ffmpeg lint bench golden oracle
+MAKEFLAGS += --no-print-directory
+.PHONY: help setup build develop wheel stubs demo test test-all suites test-rust test-python check-without-ffmpeg lint bench golden oracle
 
 PYTHON := .venv/bin/python
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
-# One profile, and always all crates but the Python bridge, so that every command agrees on features: libtorch's bindings are built once.
+# One profile for everything, so that libtorch's bindings are built once.
 CARGO_FLAGS := --release
+# The extension for Python is built by maturin, on top of the same crates.
 CRATES := --workspace --exclude hlrp-py
+MATURIN := VIRTUAL_ENV="$(CURDIR)/.venv" .venv/bin/maturin
 WHEELS := target/wheels
-# The bridge makes those bindings link Python's part of libtorch, which no program may: it is built alone, with the Python of .venv.
-BRIDGE := PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" PYO3_PYTHON="$(CURDIR)/$(PYTHON)"
+# Tests that need minutes each are left out unless SLOW is set.
+SLOW :=
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: apt packages, libtorch and test tools in .venv
-	@scripts/setup.sh
+setup: ## install what tests and lints need and this machine lacks: apt packages, libtorch and Python packages in .venv
+	@scripts/setup.sh test
 
-build: setup ## build all programs into target/release
+build: ## build all programs into target/release
+	@scripts/setup.sh run
 	cargo build $(CARGO_FLAGS) $(CRATES)
 
-develop: build ## build the Python package hlrp_rs and install it into .venv, editable
+develop: ## build the Python package hlrp_rs and install it into .venv, editable
+	@scripts/setup.sh demo
+	@$(MAKE) build
 	@scripts/stage.sh "$(PROGRAMS)"
-	$(BRIDGE) maturin develop --quiet $(CARGO_FLAGS)
+	@scripts/develop.sh $(CARGO_FLAGS)
 
-wheel: build ## build the wheels of hlrp_rs and of the LeRobot plugin into target/wheels: WHEELS=<folder> for another place
+wheel: ## build the wheels of hlrp_rs and of the LeRobot plugin into target/wheels: WHEELS=<folder> for another folder
+	@scripts/setup.sh demo
+	@$(MAKE) build
 	@scripts/stage.sh "$(PROGRAMS)"
-	$(BRIDGE) maturin build $(CARGO_FLAGS) --compatibility linux --out $(WHEELS)
+	$(MATURIN) build $(CARGO_FLAGS) --compatibility linux --out $(WHEELS)
 	$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./lerobot_policy_hlrp
+
+stubs: setup develop ## write the type stubs of the extension: python/hlrp_rs/_core.pyi
+	$(PYTHON) scripts/stubs.py
 
 demo: develop ## from video to rollouts: all three stages on Meta-World, ten minutes on two cores: ARGS="seed=7" changes values
 	$(PROGRAMS)/hlrp pipeline experiment=pipeline_tiny $(ARGS)
 
-test: lint check-without-ffmpeg test-rust test-python ## all checks and tests
+test: suites ## all checks, and all tests but the slow ones
 
-test-rust: build ## tests of the crates
-	cargo test $(CARGO_FLAGS) $(CRATES)
+test-all: ## all checks and tests, the slow ones included
+	@$(MAKE) suites SLOW=yes
 
-test-python: develop ## end-to-end and conformance tests: ARGS="-k resume" for some of them
+suites: setup
+	@scripts/suites.sh $(MAKE) SLOW=$(SLOW) -- lint check-without-ffmpeg test-rust test-python
+
+test-rust: setup build ## tests of the crates: SLOW=yes for the slow ones too
+	cargo test $(CARGO_FLAGS) $(CRATES) $(if $(SLOW),-- --include-ignored)
+
+test-python: setup develop ## end-to-end and conformance tests: ARGS="-k resume" for some of them, SLOW=yes for the slow ones too
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
-	$(PYTHON) -m pytest tests $(ARGS)
+	$(PYTHON) -m pytest tests $(if $(SLOW),,-m "not slow") $(ARGS)
 
 check-without-ffmpeg: setup ## the programs compile on a machine that has no FFmpeg
-	cargo check $(CARGO_FLAGS) $(CRATES) --no-default-features
+	cargo check $(CARGO_FLAGS) --workspace --no-default-features
 
 lint: setup ## formats and lints of Rust, Python and shell files
 	cargo fmt --all --check
-	cargo clippy $(CARGO_FLAGS) $(CRATES) --all-targets -- -D warnings
-	$(BRIDGE) cargo clippy $(CARGO_FLAGS) -p hlrp-py -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) $(CRATES) --no-deps --quiet
-	$(BRIDGE) RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) -p hlrp-py --no-deps --quiet
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
 	$(PYTHON) -m ruff check --quiet python lerobot_policy_hlrp tests scripts
 	$(PYTHON) -m ruff format --check --quiet python lerobot_policy_hlrp tests scripts
 	bash -n scripts/*.sh .ci/run
 
-bench: develop ## loader, training and policy benchmarks beside LeRobot and FFmpeg
+bench: setup develop ## loader, training and policy benchmarks beside LeRobot and FFmpeg
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 

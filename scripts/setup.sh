@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the project needs and this machine lacks; says what it does. Does nothing where nothing is missing.
-#   scripts/setup.sh [run|test]    run: what building and training need; test (default): also what the tests compare with
+# Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
+#   scripts/setup.sh [run|demo|test]    run: what building and training need; demo: also what stage 3 and its simulator need;
+#                                       test (default): also what only tests, lints and benchmarks need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +9,8 @@ readonly KIND=${1:-test}
 readonly MIN_RUST=1.95 PYTHON_VERSION=3.12
 readonly REQUIREMENTS=requirements/$KIND.txt
 readonly VENV=.venv
-readonly STAMP=$VENV/.requirements-$KIND.sha256
+# Each kind includes the ones before it.
+readonly KINDS=(run demo test)
 # The compiler's C++ half, FFmpeg's development files, Gloo's headers for distributed training, the ffmpeg program for benchmarks,
 # Mesa's off-screen renderer for simulators.
 readonly APT_PACKAGES=(
@@ -33,8 +35,8 @@ is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null) 
 install_apt_packages() {
   if ! command -v dpkg-query > /dev/null; then
     pkg-config --exists libavformat libavcodec libavutil libswscale libswresample 2> /dev/null ||
-      fail "this is no Debian system, and FFmpeg's development files are not here" \
-        "install with the system's package manager what corresponds to: ${APT_PACKAGES[*]}"
+      fail "FFmpeg's development files are missing, and this is not a Debian system" \
+        "install the counterparts of these packages with the system's package manager: ${APT_PACKAGES[*]}"
     return
   fi
   local missing=() package
@@ -52,7 +54,7 @@ install_apt_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# A Python of the wanted version that can make environments: on PATH, from pyenv, or from uv.
+# A Python of the right version that can create environments: on PATH, from pyenv, or from uv.
 find_python() {
   local candidate
   while read -r candidate; do
@@ -70,10 +72,22 @@ find_python() {
     "install it (apt-get install python$PYTHON_VERSION-venv, pyenv install $PYTHON_VERSION, or uv python install $PYTHON_VERSION)"
 }
 
+stamp() { printf '%s\n' "$VENV/.requirements-$1.sha256"; }
+
 fingerprint() { cat requirements/*.txt | sha256sum | cut -d ' ' -f 1; }
 
+# Whether the packages of this kind, or of one that includes it, are installed in their present versions.
+is_installed_in_venv() {
+  local kind is_included=
+  for kind in "${KINDS[@]}"; do
+    [[ $kind != "$KIND" ]] || is_included=yes
+    [[ -z $is_included || ! -f $(stamp "$kind") || $(< "$(stamp "$kind")") != "$(fingerprint)" ]] || return 0
+  done
+  return 1
+}
+
 install_python_packages() {
-  [[ ! -f $STAMP || $(< "$STAMP") != "$(fingerprint)" ]] || return 0
+  ! is_installed_in_venv || return 0
   if [[ ! -x $VENV/bin/python ]]; then
     local python
     python=$(find_python)
@@ -82,11 +96,10 @@ install_python_packages() {
   fi
   say "installing $REQUIREMENTS into $VENV (torch is large: several minutes the first time)"
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r "$REQUIREMENTS"
-  fingerprint > "$STAMP"
+  fingerprint > "$(stamp "$KIND")"
 }
 
-[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|test]"
+[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|test]"
 check_rust
 install_apt_packages
 install_python_packages
-say "everything is here"

@@ -40,7 +40,7 @@ def state(run_dir: Path) -> dict[str, dict]:
 
 
 def sessions(run_dir: Path) -> list[str]:
-    return [session["status"] for session in json.loads((run_dir / "manifest.json").read_text())["sessions"]]
+    return [session["status"] for session in json.loads((run_dir / "run.json").read_text())["sessions"]]
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_pipeline_killed_in_every_step_does_each_once(command, lerobot, tmp_pa
     [first, again] = lerobot.calls("lerobot-train")
     assert f"--policy.stage2_artifact={run_dir}/2_vla/artifacts/best" in first["arguments"]
     assert "--resume=true" in again["arguments"]
-    inputs = json.loads((run_dir / "2_vla/manifest.json").read_text())["sessions"][0]["inputs"]
+    inputs = json.loads((run_dir / "2_vla/run.json").read_text())["sessions"][0]["inputs"]
     assert str(run_dir / "1_laq") in [given["path"] for given in inputs]
     [evaluation] = lerobot.calls("lerobot-eval")
     assert f"--policy.path={run_dir}/3_lerobot/lerobot/checkpoints/000030/pretrained_model" in evaluation["arguments"]

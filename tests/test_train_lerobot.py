@@ -329,8 +329,8 @@ def test_a_continued_training_takes_what_belongs_to_the_machine(lerobot, tmp_pat
 
 def test_a_training_killed_after_its_last_checkpoint_is_ended_in_order(lerobot, tmp_path):
     assert train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run").returncode == 0
-    manifest = tmp_path / "run/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"finished"', '"running"'))
+    record = tmp_path / "run/run.json"
+    record.write_text(record.read_text().replace('"finished"', '"running"'))
     assert train(lerobot, "--resume", tmp_path / "run").returncode == 0
     assert session(tmp_path / "run")["status"] == "finished"
 

@@ -131,7 +131,7 @@ def test_the_best_artifact_is_the_best_checkpoint(uninterrupted_vla):
 
 def test_sizes_and_spacing_of_latent_actions_come_from_the_teacher(uninterrupted, uninterrupted_vla):
     checkpoint = uninterrupted / "checkpoints/step-000024"
-    laq = json.loads((checkpoint / "manifest.json").read_text())
+    laq = json.loads((checkpoint / "checkpoint.json").read_text())
     teacher = policy(uninterrupted_vla)["teacher"]
     assert teacher["sha256"] == hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
     assert teacher["pair"] == laq["task"]["pair"]

@@ -3,8 +3,8 @@ use std::{env, path::PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=cpp");
-    let lib = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells the folder of libtorch's libraries");
-    let include = PathBuf::from(lib).parent().expect("libtorch's libraries lie in its folder `lib`").join("include");
+    let lib = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys reports the folder of libtorch's libraries");
+    let include = PathBuf::from(lib).parent().expect("libtorch's libraries are in its folder `lib`").join("include");
     cc::Build::new()
         .cpp(true)
         .std("c++17")

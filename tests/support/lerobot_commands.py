@@ -35,7 +35,7 @@ def flags_of(shell: str) -> dict[str, str]:
 
 
 def session(run_dir: Path) -> dict:
-    return json.loads((run_dir / "manifest.json").read_text())["sessions"][-1]
+    return json.loads((run_dir / "run.json").read_text())["sessions"][-1]
 
 
 def refused(result: subprocess.CompletedProcess, code: int, *names: str) -> None:

@@ -37,7 +37,7 @@ impl Tolerance {
 
 /// Largest magnitude that rounding leaves of a number that is zero in exact arithmetic.
 const ZERO_NOISE: f64 = 1e-5;
-/// Adam turns the rounding noise of a small gradient into a share of its movement; never more than an absolute 1e-4 is tolerated.
+/// Adam turns the rounding noise of a small gradient into a fraction of its movement; never more than an absolute 1e-4 is tolerated.
 const MOVEMENT_SHARE: f64 = 1e-2;
 const LARGEST_TRAINED_ERROR: f64 = 1e-4;
 /// A tolerance is at least this many times the reference's own movement.

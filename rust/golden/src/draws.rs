@@ -1,10 +1,10 @@
-//! Random draws from a file instead of a generator.
+//! Recorded samples instead of a random generator.
 
 use hlrp_laq::Draws;
 use std::collections::VecDeque;
 use tch::{Device, Tensor};
 
-/// Hands out recorded draws in order.
+/// Returns recorded samples in order.
 #[derive(Default)]
 pub(crate) struct RecordedDraws {
     normals: VecDeque<Tensor>,
@@ -12,13 +12,13 @@ pub(crate) struct RecordedDraws {
 }
 
 impl RecordedDraws {
-    /// Adds a normal draw when it was recorded.
+    /// Adds a normal sample if it was recorded.
     pub(crate) fn normal(mut self, tensor: Option<&Tensor>) -> Self {
         self.normals.extend(tensor.map(Tensor::shallow_clone));
         self
     }
 
-    /// Adds a permutation when it was recorded.
+    /// Adds a permutation if it was recorded.
     pub(crate) fn permutation(mut self, tensor: Option<&Tensor>) -> Self {
         self.permutations.extend(tensor.map(Tensor::shallow_clone));
         self

@@ -1,6 +1,7 @@
 //! Weights under the names of a PyTorch Lightning checkpoint of this model.
 
 use hlrp_nn::NnError;
+use hlrp_torch::TorchError;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -26,7 +27,7 @@ pub fn from_lightning_names(
     for (name, tensor) in state {
         let name = name.strip_prefix("model.").unwrap_or(&name).to_owned();
         if name.ends_with(".beta") && tensor.abs().sum(Kind::Double).double_value(&[]) != 0.0 {
-            return Err(NnError::Tensor { name, expected: "all zero".into(), found: "a shift".into() });
+            return Err(TorchError::Weight { name, expected: "all zero".into(), found: "a shift".into() }.into());
         }
         named.insert(name, tensor);
     }

@@ -68,8 +68,7 @@ fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn Training
         precision: config.precision,
         world: World::single(),
         device,
-        run_dir: folder.path().join("run"),
-        min_free_gb: config.logging.min_free_gb,
+        logging: hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() },
         config: composed.clone(),
     };
     let info = RunInfo {
@@ -84,7 +83,7 @@ fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn Training
         metrics: Vec::new(),
         repository: Path::new("."),
     };
-    let run_dir = RunDir::create(&settings.run_dir, &info)?;
+    let run_dir = RunDir::create(&settings.logging.run_dir, &info)?;
     Trainer::new(settings, &mut task, data)?.run(&run_dir, &StopRequest::listen()?)?;
     let rows = hlrp_track::metrics::read_metrics(&run_dir.path().join(hlrp_track::metrics::FILE_NAME))?;
     run_dir.finish(hlrp_track::run::RunStatus::Finished)?;

@@ -63,7 +63,7 @@ impl Hint for LaqError {
 }
 
 /// The error types of this crate and below whose hints a program prints.
-pub const HINTS: &[HintOf] = &[hint_of::<LaqError>, of_engine];
+pub const HINTS: &[HintOf] = &[hint_of::<LaqError>, hint_of::<hlrp_nn::NnError>, of_engine];
 
 fn of_engine(error: &(dyn Error + 'static)) -> Option<String> {
     hlrp_train::HINTS.iter().find_map(|hint| hint(error))

@@ -24,25 +24,9 @@ pub enum NnError {
         /// What to do.
         hint: &'static str,
     },
-    /// The names of the weights are not those of the model.
-    #[error("weights do not fit the model: {} missing ({}), {} unknown ({})",
-        missing.len(), first(missing), unknown.len(), first(unknown))]
-    Names {
-        /// In the model, not among the weights.
-        missing: Vec<String>,
-        /// Among the weights, not in the model.
-        unknown: Vec<String>,
-    },
-    /// A tensor has another shape or number format than the model's.
-    #[error("weight `{name}` is {found}, the model needs {expected}")]
-    Tensor {
-        /// Name of the tensor.
-        name: String,
-        /// What the model holds.
-        expected: String,
-        /// What was given.
-        found: String,
-    },
+    /// Weights that do not fit the model.
+    #[error("{0}")]
+    Torch(#[from] hlrp_torch::TorchError),
     /// The weights of a folder do not fit.
     #[error("{path}: {cause}", path = path.display())]
     Weights {
@@ -78,20 +62,9 @@ impl Hint for NnError {
                 "run `hf download {model}` on a machine with network access if this is a name on the Hub, else give the path of a folder"
             ),
             Self::File { hint, .. } => (*hint).to_owned(),
-            Self::Names { .. } => "the weights belong to a model of another architecture or size".to_owned(),
-            Self::Tensor { .. } => "the weights belong to a model of another size".to_owned(),
+            Self::Torch(error) => return error.hint(),
             Self::Weights { cause, .. } => return cause.hint(),
             Self::Sizes { hint, .. } => hint.clone(),
         })
     }
-}
-
-/// The first few names, for an error text.
-fn first(names: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text.push_str(", …");
-    }
-    text
 }

@@ -26,7 +26,8 @@ pub mod store;
 mod trace;
 
 pub use error::NnError;
+pub use hlrp_torch::load_strict;
 pub use hub::read_tensors;
 pub use layers::{GammaNorm, LayerNorm, Linear};
-pub use store::{Init, Scope, Store, load_strict};
+pub use store::{Init, Scope, Store};
 pub use trace::{Pass, Trace};

@@ -1,14 +1,15 @@
 //! The ordered list of a model's tensors, and how weights from elsewhere enter it: strictly, by name, shape and number format.
 
 use crate::NnError;
+use hlrp_torch::{TorchError, describe, load_strict};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// How a parameter starts.
+/// How a parameter is initialised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// All the same number.
+    /// All the same value.
     Constant(f64),
     /// N(0, 1).
     Normal,
@@ -19,7 +20,7 @@ pub enum Init {
 }
 
 impl Init {
-    /// Draws from the CPU's generator whatever the device, so that one seed gives one model.
+    /// Samples from the CPU's generator whatever the device, so that one seed gives one model.
     fn tensor(self, shape: &[i64]) -> Tensor {
         let options = (Kind::Float, Device::Cpu);
         match self {
@@ -43,7 +44,7 @@ struct Entry {
 
 /// Where the tensors of a store come from.
 enum Origin {
-    /// Each is drawn as its [`Init`] says.
+    /// Each is initialised as its [`Init`] says.
     Drawn,
     /// Each has its shape and no memory.
     Sketched,
@@ -122,7 +123,7 @@ impl Store {
     /// # Errors
     /// A missing, unknown or differently shaped tensor; the store is then unchanged.
     pub fn load_strict(&self, source: &[(String, Tensor)]) -> Result<(), NnError> {
-        load_strict(&self.state(), source)
+        Ok(load_strict(&self.state(), source)?)
     }
 
     /// Makes every parameter constant: no gradient is ever computed for it.
@@ -250,7 +251,7 @@ impl Provided {
         if !(kinds.contains(&tensor.kind()) && tensor.size() == shape) && self.mismatch.is_none() {
             let kinds: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();
             let (expected, found) = (format!("{} {shape:?}", kinds.join(" or ")), describe(&tensor));
-            self.mismatch = Some(NnError::Tensor { name: name.to_owned(), expected, found });
+            self.mismatch = Some(TorchError::Weight { name: name.to_owned(), expected, found }.into());
         }
         tensor
     }
@@ -260,40 +261,8 @@ impl Provided {
         if !self.missing.is_empty() || !self.rest.is_empty() {
             let mut unknown: Vec<String> = self.rest.keys().cloned().collect();
             unknown.sort_unstable();
-            return Err(NnError::Names { missing: std::mem::take(&mut self.missing), unknown });
+            return Err(TorchError::WeightNames { missing: std::mem::take(&mut self.missing), unknown }.into());
         }
         self.mismatch.take().map_or(Ok(()), Err)
     }
-}
-
-/// Overwrites each tensor of `target` with the one of the same name in `source`.
-///
-/// # Errors
-/// A name that only one side has, or another shape or number format; nothing is written then.
-pub fn load_strict(target: &[(String, Tensor)], source: &[(String, Tensor)]) -> Result<(), NnError> {
-    let by_name: BTreeMap<&str, &Tensor> = source.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let wanted: BTreeSet<&str> = target.iter().map(|(name, _)| name.as_str()).collect();
-    let missing: Vec<String> =
-        wanted.iter().filter(|name| !by_name.contains_key(*name)).map(ToString::to_string).collect();
-    let unknown: Vec<String> = by_name.keys().filter(|name| !wanted.contains(*name)).map(ToString::to_string).collect();
-    if !missing.is_empty() || !unknown.is_empty() {
-        return Err(NnError::Names { missing, unknown });
-    }
-    for (name, tensor) in target {
-        let (expected, found) = (describe(tensor), describe(by_name[name.as_str()]));
-        if expected != found {
-            return Err(NnError::Tensor { name: name.clone(), expected, found });
-        }
-    }
-    no_grad(|| {
-        for (name, tensor) in target {
-            tensor.shallow_clone().copy_(by_name[name.as_str()]);
-        }
-    });
-    Ok(())
-}
-
-/// Number format and shape, for an error text.
-fn describe(tensor: &Tensor) -> String {
-    format!("{:?} {:?}", tensor.kind(), tensor.size())
 }

@@ -1,4 +1,4 @@
-//! What accompanies a tensor through a forward pass.
+//! Options of a forward pass, and records of its intermediate results.
 
 use std::cell::RefCell;
 use tch::Tensor;
@@ -16,22 +16,22 @@ impl Trace {
     }
 }
 
-/// One forward pass: whether it trains, and who watches.
+/// Options of one forward pass.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
-    /// Whether dropout acts.
+    /// Whether dropout is applied.
     pub train: bool,
-    /// Where intermediate results go.
+    /// Where intermediate results are recorded.
     pub trace: Option<&'a Trace>,
 }
 
 impl Pass<'_> {
-    /// A pass that nobody watches.
+    /// A pass without records.
     pub fn plain(train: bool) -> Self {
         Self { train, trace: None }
     }
 
-    /// Records `tensor` (a handle, not a copy) when somebody watches.
+    /// Records `tensor` (a handle, not a copy) if there is a trace.
     pub fn record(&self, name: impl FnOnce() -> String, tensor: &Tensor) {
         if let Some(trace) = self.trace {
             trace.records.borrow_mut().push((name(), tensor.shallow_clone()));

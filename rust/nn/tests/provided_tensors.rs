@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-/// A linear layer behind a norm, and a buffer.
+/// A linear layer after a norm, and a buffer.
 struct Model {
     store: Store,
     norm: LayerNorm,
@@ -59,14 +59,14 @@ fn the_model_computes_with_the_very_tensors_of_the_caller() {
 }
 
 #[test]
-fn a_gradient_is_the_callers_choice() {
+fn the_caller_decides_about_gradients() {
     let model = Model::over(Store::over(tensors()));
     assert!(model.store.parameters().iter().all(|(_, tensor)| !tensor.requires_grad()));
     assert_eq!(model.store.buffers().len(), 1);
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn mismatches_are_named() {
     let mut missing = tensors();
     missing.remove("linear.bias");
     assert!(refusal(missing).starts_with("weights do not fit the model: 1 missing (linear.bias), 0 unknown ()"));
@@ -87,9 +87,9 @@ fn what_does_not_fit_is_named() {
 #[test]
 fn a_castable_map_may_be_bfloat16() {
     let over = |store: Store| (Linear::castable(&store.root().child("map"), 3, 2, true), store);
-    let (_, drawn) = over(Store::new(Device::Cpu));
-    assert_eq!(drawn.castable(), ["map.weight", "map.bias"]);
-    let halves = || drawn.state().into_iter().map(|(name, tensor)| (name, tensor.detach().to_kind(Kind::BFloat16)));
+    let (_, fresh) = over(Store::new(Device::Cpu));
+    assert_eq!(fresh.castable(), ["map.weight", "map.bias"]);
+    let halves = || fresh.state().into_iter().map(|(name, tensor)| (name, tensor.detach().to_kind(Kind::BFloat16)));
     let (map, store) = over(Store::over(halves().collect()));
     store.finish().expect("both formats fit");
     assert_eq!(map.forward(&Tensor::ones([1, 3], (Kind::BFloat16, Device::Cpu))).kind(), Kind::BFloat16);

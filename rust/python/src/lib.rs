@@ -4,12 +4,13 @@
 //! |---|---|
 //! | How do tensors cross the border? | `tensors` |
 //! | How do descriptions cross it? What happens to the GIL, to errors and to panics? | `wall`, `failure` |
-//! | What do the classes offer? | one file each: `policy`, `artifact`, `checkpoint`, `teacher`, `dataset`; `python/hlrp_rs/_core.pyi` |
+//! | What do the classes offer? | one file each: `policy`, `artifact`, `checkpoint`, `teacher`, `dataset` |
+//!
+//! The type stubs (`python/hlrp_rs/_core.pyi`) are generated from the signatures and texts here by `make stubs`.
 //!
 //! Nothing here keeps a tensor that a caller passed in.
 //!
-//! Shape suffixes: B samples, T moments or steps, C colours, H×W pixels, L tokens, N numbers of a state, A numbers of an action, S code slots,
-//! D numbers of a code vector.
+//! Shape suffixes: B samples, T frames or steps, C channels, H×W pixels, L tokens, N state dims, A action dims, S code slots, D code vector dims.
 #![allow(non_snake_case)] // shape suffixes
 
 mod artifact;
@@ -27,6 +28,16 @@ mod wall;
 
 use pyo3::prelude::*;
 
+/// The compiled part of `hlrp_rs`: the models in Rust over the libtorch of the `torch` in this process.
+///
+/// Every tensor that crosses the border is a real `torch.Tensor`; nothing is copied. Grad mode, inference mode, autocast, random generators and
+/// devices are the caller's: `torch.no_grad()` or `torch.autocast()` around a call holds inside it. The GIL is released while Rust computes; it
+/// computes on the calling thread.
+///
+/// Shapes: B samples, T frames or steps of an action chunk, C = 3 channels, H×W pixels, N state dims, A action dims, S code slots,
+/// D code vector dims, K codes.
+///
+/// Errors of Rust keep their text, which names the key, tensor or file and ends in a `hint:`.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     wall::install();

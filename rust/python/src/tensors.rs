@@ -1,13 +1,46 @@
 //! Tensors across the border: the same `at::Tensor` on both sides, never a copy.
+#![allow(unsafe_code)] // two calls into C++ between libtorch's tensors and Python's
 
 use crate::failure::Failure;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
-pub(crate) use pyo3_tch::PyTensor;
 use std::collections::HashMap;
 use tch::Tensor;
+use torch_sys::C_tensor;
 
-/// The tensor that `value` is; `name` stands in errors.
+unsafe extern "C" {
+    fn hlrp_tensor_of(object: *mut pyo3::ffi::PyObject) -> *mut C_tensor;
+    fn hlrp_torch_tensor(tensor: *const C_tensor) -> *mut pyo3::ffi::PyObject;
+}
+
+/// A tensor that comes from Python or goes there as a `torch.Tensor`.
+pub(crate) struct PyTensor(pub(crate) Tensor);
+
+impl<'py> FromPyObject<'py> for PyTensor {
+    fn extract_bound(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: a live object, and the GIL is held as long as `object` is.
+        let tensor = unsafe { hlrp_tensor_of(object.as_ptr()) };
+        if tensor.is_null() {
+            return Err(PyTypeError::new_err(format!("expected a torch.Tensor, got {}", object.get_type())));
+        }
+        // SAFETY: an `at::Tensor` from `new`, whose ownership the callee gave up.
+        Ok(Self(unsafe { Tensor::from_ptr(tensor) }))
+    }
+}
+
+impl<'py> IntoPyObject<'py> for PyTensor {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: a live tensor that the callee takes a further handle to; the result is a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, hlrp_torch_tensor(self.0.as_ptr())) }
+    }
+}
+
+/// The tensor `value`; `name` is its name in errors.
 pub(crate) fn tensor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     value.extract::<PyTensor>().map(|tensor| tensor.0).map_err(|_| {
         let found = value.get_type();
@@ -16,7 +49,7 @@ pub(crate) fn tensor(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     })
 }
 
-/// Tensors by name, of a mapping; `what` stands in errors.
+/// Tensors by name, of a mapping; `what` is its name in errors.
 pub(crate) fn named(what: &str, mapping: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Tensor>> {
     let one = |name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| -> PyResult<(String, Tensor)> {
         let name: String = name.extract()?;

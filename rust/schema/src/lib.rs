@@ -34,8 +34,8 @@ pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use policy::PolicySpec;
 pub use run::{
-    CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SweepConfig,
-    TrainingRun,
+    CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
+    SweepConfig, TrainingRun,
 };
 pub use stage::{PROJECT, Stage, StageConfig};
 pub use training::{

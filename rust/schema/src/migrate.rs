@@ -29,6 +29,9 @@ fn changes(stage: Stage) -> &'static [Change] {
     }
 }
 
+/// Keys of every stage that older versions did not have, with the values (JSON) that they implied.
+const ADDED: [(&str, &str); 2] = [("logging.sinks.console", "true"), ("logging.sinks.png", "true")];
+
 /// Stage 1.
 const LAQ: &[Change] = &[
     Change::Moved("model.quant_dim", "model.quantizer.code_dim"),
@@ -157,7 +160,18 @@ fn migrate_with(changes: &[Change], tree: &mut Value) -> bool {
 /// [`migrate`] for a whole tree, which names its stage itself.
 pub(crate) fn migrate_tree(tree: &mut Value) -> bool {
     let name = get(tree, crate::stage::STAGE_KEY).and_then(Value::as_str).unwrap_or_default();
-    Stage::from_name(name).is_some_and(|stage| migrate(stage, tree))
+    let Some(stage) = Stage::from_name(name) else { return false };
+    let is_old = migrate(stage, tree);
+    add_missing(tree) || is_old
+}
+
+/// Adds the keys of every stage that an older version's tree lacks, and says whether it lacked any.
+fn add_missing(tree: &mut Value) -> bool {
+    let missing: Vec<_> = ADDED.iter().filter(|(key, _)| get(tree, key).is_none()).collect();
+    for (key, json) in &missing {
+        insert(tree, key, serde_json::from_str(json).unwrap_or_default());
+    }
+    !missing.is_empty()
 }
 
 /// What an unknown key of a tree is called now, if an older version knew it.

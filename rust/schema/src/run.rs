@@ -51,6 +51,18 @@ pub struct LoggingConfig {
     pub min_free_gb: f64,
     /// Whether the run is logged to Weights & Biases.
     pub use_wandb: bool,
+    /// Where metrics and images go besides `metrics.jsonl`.
+    pub sinks: SinksConfig,
+}
+
+/// Destinations of metrics and images, each with its options.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinksConfig {
+    /// Progress and log lines.
+    pub console: bool,
+    /// PNG files in the folder of each validation.
+    pub png: bool,
 }
 
 /// Several runs of one experiment; [`hlrp_config::sweep`] makes them.

@@ -1,7 +1,7 @@
 //! Sections `training` and `validation`.
 
 use crate::rules::{Checked, at_least, fraction, long_count, not_negative, positive, require, section};
-use hlrp_config::Check;
+use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -132,7 +132,7 @@ impl Check for TrainingConfig {
         long_count("max_steps", self.max_steps)?;
         long_count("log_every_n_steps", self.log_every_n_steps)?;
         section("optimizer", self.optimizer.check())?;
-        section("scheduler", self.scheduler.check(self.max_steps))?;
+        section("scheduler", self.scheduler.check(self.max_steps, self.optimizer.lr))?;
         if let Some(clip_norm) = self.gradient.clip_norm {
             section("gradient", positive("clip_norm", clip_norm))?;
         }
@@ -159,11 +159,19 @@ impl Check for OptimizerConfig {
 }
 
 impl SchedulerConfig {
-    fn check(&self, max_steps: u64) -> Checked {
-        not_negative("warmup_start_lr", self.warmup_start_lr)?;
-        not_negative("min_lr", self.min_lr)?;
+    /// Checks the schedule of a run of `max_steps` steps with the base rate `lr`.
+    ///
+    /// # Errors
+    /// A warm-up that does not fit into the run, or a rate that is negative or above `lr`.
+    pub fn check(&self, max_steps: u64, lr: f64) -> Result<(), Problem> {
+        let is_constant = self.kind == SchedulerType::None;
+        for (key, rate) in [("warmup_start_lr", self.warmup_start_lr), ("min_lr", self.min_lr)] {
+            not_negative(key, rate)?;
+            let message = format!("{rate} is above training.optimizer.lr ({lr})");
+            require(is_constant || rate <= lr, key, message, "set it to training.optimizer.lr or less")?;
+        }
         require(
-            self.kind == SchedulerType::None || self.warmup_steps < max_steps,
+            is_constant || self.warmup_steps < max_steps,
             "warmup_steps",
             format!("a warm-up of {} steps is not shorter than the run of {max_steps}", self.warmup_steps),
             "set it below training.max_steps",
@@ -186,5 +194,30 @@ impl Check for ValidationConfig {
         long_count("check_interval", self.check_interval)?;
         at_least("num_fixed_samples", self.num_fixed_samples, 0)?;
         self.limit_batches.map_or(Ok(()), |limit| long_count("limit_batches", limit as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cosine_schedule_fits_into_the_run_and_stays_below_the_base_rate() {
+        let schedule = |warmup_steps, warmup_start_lr, min_lr| SchedulerConfig {
+            kind: SchedulerType::Cosine,
+            warmup_steps,
+            warmup_start_lr,
+            min_lr,
+        };
+        assert_eq!(schedule(9, 0.0, 1e-4).check(10, 1e-4), Ok(()));
+        for (schedule, key) in [
+            (schedule(10, 0.0, 0.0), "warmup_steps"),
+            (schedule(1, 2e-4, 0.0), "warmup_start_lr"),
+            (schedule(1, 0.0, -1e-6), "min_lr"),
+            (schedule(1, 0.0, 2e-4), "min_lr"),
+        ] {
+            let problem = schedule.check(10, 1e-4).err();
+            assert_eq!(problem.as_ref().and_then(|problem| problem.key()), Some(key), "{problem:?}");
+        }
     }
 }

@@ -17,7 +17,7 @@ Message hlrp_libtorch_folder(char** out) {
   return guarded([&] {
     Dl_info info;
     auto* symbol = reinterpret_cast<void*>(&at::detail::getCUDAHooks);
-    TORCH_CHECK(dladdr(symbol, &info) != 0 && info.dli_fname, "the dynamic linker does not know where libtorch_cpu lies");
+    TORCH_CHECK(dladdr(symbol, &info) != 0 && info.dli_fname, "the dynamic linker does not know where libtorch_cpu is");
     std::string path(info.dli_fname);
     *out = strdup(path.substr(0, path.rfind('/')).c_str());
   });
@@ -45,7 +45,7 @@ Message hlrp_cuda_device_name(int64_t device_index, char* out, int capacity) {
     int device = 0;
     TORCH_CHECK(init && get && name && init(0) == 0 && get(&device, static_cast<int>(device_index)) == 0 &&
                     name(out, capacity, device) == 0,
-                "the CUDA driver does not tell the name of device ", device_index);
+                "the CUDA driver does not report the name of device ", device_index);
   });
 }
 

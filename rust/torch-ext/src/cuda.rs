@@ -1,6 +1,6 @@
 //! CUDA start-up and device facts.
 //!
-//! The linker drops `libtorch_cuda` from programs that name none of its symbols, so it is loaded by hand, before anything asks
+//! The linker drops `libtorch_cuda` from programs that name none of its symbols, so it is loaded explicitly, before anything asks
 //! libtorch whether there is a GPU (libtorch remembers the first answer).
 #![allow(unsafe_code)] // each call hands a string or a number to the C++ shim
 
@@ -25,17 +25,17 @@ pub enum CudaStatus {
     NoDriver,
     /// This libtorch was built without CUDA.
     NoLibrary {
-        /// Where `libtorch_cuda.so` would lie.
+        /// Where `libtorch_cuda.so` would be.
         path: PathBuf,
     },
     /// `libtorch_cuda.so` exists and cannot be loaded.
     LoadFailed {
         /// The library.
         path: PathBuf,
-        /// The dynamic linker's own words.
+        /// The dynamic linker's message.
         message: String,
     },
-    /// Driver and library are there, but no device is visible.
+    /// Driver and library exist, but no device is visible.
     NoDevice,
 }
 

@@ -1,4 +1,4 @@
-//! What libtorch can refuse.
+//! Errors of libtorch.
 
 use hlrp_config::Hint;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ pub enum TorchError {
     Exception {
         /// What was attempted.
         operation: &'static str,
-        /// libtorch's own words.
+        /// libtorch's message.
         message: String,
     },
     /// Lists that belong together have different lengths, or a buffer does not match its shape.
@@ -40,8 +40,27 @@ pub enum TorchError {
     LoadCuda {
         /// The library.
         path: PathBuf,
-        /// The dynamic linker's own words.
+        /// The dynamic linker's message.
         message: String,
+    },
+    /// The names of the weights are not those of the model.
+    #[error("weights do not fit the model: {} missing ({}), {} unknown ({})",
+        missing.len(), first(missing), unknown.len(), first(unknown))]
+    WeightNames {
+        /// In the model, not among the weights.
+        missing: Vec<String>,
+        /// Among the weights, not in the model.
+        unknown: Vec<String>,
+    },
+    /// A tensor has another shape or number format than the model's.
+    #[error("weight `{name}` is {found}, the model needs {expected}")]
+    Weight {
+        /// Name of the tensor.
+        name: String,
+        /// What the model holds.
+        expected: String,
+        /// What was given.
+        found: String,
     },
 }
 
@@ -49,6 +68,10 @@ impl Hint for TorchError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Exception { .. } | Self::Shape { .. } => None,
+            Self::WeightNames { .. } => {
+                Some("the weights belong to a model of another architecture or size".to_owned())
+            }
+            Self::Weight { .. } => Some("the weights belong to a model of another size".to_owned()),
             Self::UnknownDevice(_) => Some("use the CPU or a CUDA device".to_owned()),
             Self::NoCuda { hint, .. } => Some((*hint).to_owned()),
             Self::LoadCuda { .. } => {
@@ -56,4 +79,14 @@ impl Hint for TorchError {
             }
         }
     }
+}
+
+/// The first few names, for an error text.
+fn first(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
 }

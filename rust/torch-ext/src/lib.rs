@@ -1,6 +1,6 @@
 //! The part of libtorch that the tch bindings lack; the only unsafe and C++ code.
 //!
-//! Every function here is safe: a C++ exception becomes a [`TorchError`]. The C++ side lies in `cpp/` and is compiled against
+//! Every function here is safe: a C++ exception becomes a [`TorchError`]. The C++ side is in `cpp/` and is compiled against
 //! the headers of the libtorch that `tch` links. CUDA is reached through libtorch's device-neutral interfaces, so that one
 //! program serves machines with and without a GPU; [`cuda::start_up`] loads it.
 
@@ -16,6 +16,7 @@ pub mod memory;
 pub mod rng;
 mod storage;
 mod transfer;
+mod weights;
 mod world;
 
 pub use adamw::{AdamWStep, fused_adamw};
@@ -25,6 +26,7 @@ pub use error::TorchError;
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
 pub use storage::{BlobElement, tensor_from_vec};
 pub use transfer::HostToDevice;
+pub use weights::{describe, load_strict};
 pub use world::World;
 
 /// Version of the libtorch that this crate is written for.

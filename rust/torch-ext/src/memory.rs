@@ -9,11 +9,11 @@ use tch::Device;
 pub struct CudaMemory {
     /// In live tensors.
     pub allocated: u64,
-    /// Most that was ever in live tensors.
+    /// Peak of `allocated`.
     pub peak_allocated: u64,
-    /// Taken from the driver.
+    /// Reserved from the driver.
     pub reserved: u64,
-    /// Most that was ever taken from the driver.
+    /// Peak of `reserved`.
     pub peak_reserved: u64,
     /// Free on the device.
     pub free: u64,
@@ -40,7 +40,7 @@ pub fn cuda(index: usize) -> Result<CudaMemory, TorchError> {
     })
 }
 
-/// Starts the peak figures of CUDA device `index` anew.
+/// Resets the peak figures of CUDA device `index`.
 ///
 /// # Errors
 /// No such device, or CUDA is not loaded.
@@ -49,8 +49,8 @@ pub fn reset_peak(index: usize) -> Result<(), TorchError> {
     ffi::check("memory", unsafe { ffi::hlrp_cuda_reset_peak_memory(index as i64) })
 }
 
-/// Most memory that training on `device` took so far, in bytes: reserved memory on a GPU, the process's resident memory on the
-/// CPU. `None` where the system does not tell.
+/// Peak memory of training on `device` so far, in bytes: reserved memory on a GPU, the process's resident memory on the
+/// CPU. `None` where the system does not report it.
 pub fn peak(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(index) => cuda(index).ok().map(|memory| memory.peak_reserved),

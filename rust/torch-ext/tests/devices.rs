@@ -23,7 +23,7 @@ fn auto_is_the_first_gpu_or_else_the_cpu() {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_refused_with_a_way_out() {
+fn a_gpu_that_is_not_available_is_refused_with_a_hint() {
     let wanted = format!("cuda:{}", num_gpus());
     let error = with_hint(&select_device(Some(Device::Cuda(num_gpus()))).unwrap_err());
     assert!(error.contains(&wanted) && error.contains("hint: "), "{error}");
@@ -35,7 +35,7 @@ fn the_folder_of_libtorch_holds_libtorch() {
 }
 
 #[test]
-fn the_cpu_tells_its_peak_memory_and_needs_no_synchronisation() {
+fn the_cpu_reports_its_peak_memory_and_needs_no_synchronisation() {
     assert!(memory::peak(Device::Cpu).unwrap() > 1 << 20);
     cuda::synchronize(Device::Cpu).unwrap();
 }

@@ -37,7 +37,7 @@ fn a_seed_gives_the_stream_of_torch_manual_seed() {
 }
 
 #[test]
-fn bytes_that_are_no_state_are_refused() {
+fn bytes_that_are_not_a_state_are_refused() {
     let _alone = GENERATOR.lock().unwrap();
     assert!(rng::set_state(Device::Cpu, &[1, 2, 3]).is_err());
 }

@@ -1,13 +1,13 @@
-//! What a run leaves behind: run directory, manifest, metrics, console, plots, tables.
+//! The record of a run: run directory, `run.json`, metrics, sinks, console, plots, tables.
 //!
 //! | question | module |
 //! |---|---|
 //! | How does a file or folder appear whole or not at all? | [`fs`] |
 //! | Where does a run keep its things, and what does it record about itself? | [`run`] |
-//! | Which numbers did it produce at which step? | [`metrics`] |
+//! | Which scalars did it record at which step? | [`metrics`] |
 //! | Where do metrics and images go? | [`sinks`] |
 //! | What does a person watching it see? | [`console`] |
-//! | What do its pictures look like? | [`plot`] |
+//! | How are its plots and image grids drawn? | [`plot`] |
 //! | How does it sum itself up? | [`table`] |
 //! | Which machine is this? | [`host`] |
 //! | With which code does a program end? | [`exit_code`] |

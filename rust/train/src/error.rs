@@ -1,29 +1,29 @@
-//! What stops a training run. Each text names the file, key or step and, where there is something to do, ends in a `hint:`.
+//! What stops a training run. What to do about an error is its [`Hint`].
 
+use hlrp_config::{Hint, HintOf, Problem, hint_of};
+use hlrp_data::{DataError, LoadError};
 use hlrp_torch::TorchError;
 use hlrp_track::TrackError;
-use std::{io, path::PathBuf};
+use std::{io, path::Path, path::PathBuf};
+
+/// The error types of this crate and below whose hints a program prints.
+pub const HINTS: &[HintOf] = &[
+    hint_of::<Problem>,
+    hint_of::<TrainError>,
+    hint_of::<DataError>,
+    hint_of::<LoadError>,
+    hint_of::<TrackError>,
+    hint_of::<TorchError>,
+];
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A value of the configuration makes no sense.
-    #[error("{key}: {reason}")]
-    Setting {
-        /// Full key.
-        key: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// The loss or the gradient norm is not a finite number.
-    #[error(
-        "step {step}: the {quantity} is {value}\n  samples: {samples}\n  last good checkpoint: {checkpoint}\n  \
-         hint: look at these samples; continue from that checkpoint with a lower training.optimizer.lr or \
-         training.gradient.clip_norm"
-    )]
+    #[error("step {step}: the {quantity} is {value}\n  samples: {samples}\n  last good checkpoint: {checkpoint}")]
     NotFinite {
-        /// 1-based optimizer step that the number belongs to.
+        /// 1-based optimizer step.
         step: u64,
         /// `loss` or `gradient norm`.
         quantity: &'static str,
@@ -34,26 +34,16 @@ pub enum TrainError {
         /// Folder of the newest checkpoint, or that there is none.
         checkpoint: String,
     },
-    /// The metric that scores checkpoints is not among those of the validation.
-    #[error("training.checkpoint.monitor: the validation gives no metric '{monitor}'\n  hint: choose one of {known}")]
-    NoSuchMetric {
-        /// The configured name.
-        monitor: String,
-        /// What there is.
-        known: String,
-    },
-    /// A path that was given as a checkpoint is none.
-    #[error(
-        "{path}: {reason}\n  hint: give a checkpoint folder (step-000080) or a run directory that holds checkpoints/last"
-    )]
+    /// A path that was given as a checkpoint is not one.
+    #[error("{path}: {reason}", path = path.display())]
     NotACheckpoint {
         /// The path.
         path: PathBuf,
         /// What is missing.
         reason: String,
     },
-    /// A file of a checkpoint is not what its manifest says.
-    #[error("{path}: the checkpoint is damaged: {reason}\n  hint: {hint}")]
+    /// A file of a checkpoint is not what `checkpoint.json` says.
+    #[error("{path}: the checkpoint is damaged: {reason}", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -63,35 +53,22 @@ pub enum TrainError {
         hint: String,
     },
     /// A checkpoint of another version of this program.
-    #[error(
-        "{path}: checkpoint format {found}, this program reads format {wanted}\n  hint: continue with the version of hlrp that wrote it"
-    )]
+    #[error("{path}: checkpoint format {found}, this program reads format {wanted} and older", path = path.display())]
     FormatVersion {
-        /// The manifest.
+        /// The file that states it.
         path: PathBuf,
         /// Its version.
         found: u64,
         /// Ours.
         wanted: u64,
     },
-    /// A run cannot be continued with other settings.
-    #[error(
-        "{path}: this checkpoint belongs to a run with other settings:\n{differences}\n  \
-         hint: set these keys as they were, or start a new run from its weights with training.load_weights_from"
-    )]
-    Conflict {
-        /// The checkpoint.
-        path: PathBuf,
-        /// One line for each key.
-        differences: String,
-    },
     /// A weight file cannot be read, or its tensors do not fit.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}", path = path.display())]
     Weights {
         /// The weight file.
         path: PathBuf,
         /// What does not fit.
-        source: hlrp_nn::NnError,
+        source: TorchError,
     },
     /// A parameter that the optimizer cannot train.
     #[error("parameter {name}: {reason}")]
@@ -111,7 +88,7 @@ pub enum TrainError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file's text or header cannot be understood.
+    /// A file with invalid content.
     #[error("{path}: {reason}", path = path.display())]
     Malformed {
         /// The file.
@@ -119,17 +96,17 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
-    /// Batches cannot be had.
-    #[error(transparent)]
-    Data(anyhow::Error),
-    /// The model failed.
-    #[error(transparent)]
-    Task(anyhow::Error),
-    /// A setting is invalid, or a configuration cannot be read.
+    /// The data loader failed.
     #[error("{0}")]
-    Problem(#[from] hlrp_config::Problem),
+    Data(#[source] anyhow::Error),
+    /// The model failed.
+    #[error("{0}")]
+    Task(#[source] anyhow::Error),
+    /// An invalid setting.
+    #[error("{0}")]
+    Problem(#[from] Problem),
     /// libtorch refused.
-    #[error(transparent)]
+    #[error("{0}")]
     Torch(#[from] TorchError),
     /// libtorch refused.
     #[error("libtorch: {0}")]
@@ -142,9 +119,29 @@ pub enum TrainError {
 /// Result of this crate.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
 
+impl Hint for TrainError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotFinite { .. } => "look at these samples; resume from that checkpoint with a lower \
+                                       training.optimizer.lr or training.gradient.clip_norm"
+                .to_owned(),
+            Self::NotACheckpoint { .. } => {
+                "give a checkpoint folder (step-000080) or a run directory that contains checkpoints/last".to_owned()
+            }
+            Self::Damaged { hint, .. } => hint.clone(),
+            Self::FormatVersion { .. } => "use the version of hlrp that wrote it".to_owned(),
+            Self::Weights { source, .. } => return source.hint(),
+            Self::Problem(problem) => return problem.hint(),
+            Self::Torch(error) => return error.hint(),
+            Self::Track(error) => return error.hint(),
+            _ => return None,
+        })
+    }
+}
+
 impl TrainError {
-    /// For `map_err`: an [`TrainError::Io`] that says what was tried on which path.
-    pub(crate) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+    /// For `map_err`: a [`TrainError::Io`] that says what was tried on which path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }

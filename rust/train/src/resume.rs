@@ -1,37 +1,42 @@
-//! Which settings may change when a run continues.
+//! Which settings may change when a run resumes.
 
-use crate::{Checkpoint, Result, TrainError};
-use hlrp_config::{Composed, Node, Value, from_resolved};
+use crate::{checkpoint::Checkpoint, error::Result};
+use hlrp_config::{Composed, Node, Problem, Value, from_resolved};
 use hlrp_schema::TaskDescription;
 use std::collections::BTreeMap;
 
-/// Refuses to continue a checkpoint of another stage, whose settings would all differ.
+/// Names the checkpoint to resume.
+pub(crate) const RESUME_KEY: &str = "training.resume_from_checkpoint";
+
+/// Refuses to resume a checkpoint of another stage, whose settings would all differ.
 ///
 /// # Errors
-/// [`TrainError::Conflict`] with both stages.
+/// [`Problem`] with both stages.
 pub(crate) fn ensure_same_stage(checkpoint: &Checkpoint, current: &TaskDescription) -> Result<()> {
     let (was, is) = (checkpoint.manifest().task.stage().name(), current.stage().name());
-    if was == is {
-        return Ok(());
-    }
-    let path = checkpoint.dir().to_path_buf();
-    Err(TrainError::Conflict { path, differences: format!("  experiment.stage was {was}, is {is}") })
+    refuse(checkpoint, if was == is { Vec::new() } else { vec![format!("experiment.stage was {was}, is {is}")] })
 }
 
-/// Refuses to continue `checkpoint` with a model that is another one although its configuration reads the same.
+/// Refuses to resume `checkpoint` with another model, although its configuration reads the same.
 ///
 /// # Errors
-/// [`TrainError::Conflict`] with every part of the description that differs.
+/// [`Problem`] with every part of the description that differs.
 pub(crate) fn ensure_same_model(checkpoint: &Checkpoint, current: &TaskDescription) -> Result<()> {
-    let differences = checkpoint.manifest().task.differences(current);
+    refuse(checkpoint, checkpoint.manifest().task.differences(current))
+}
+
+/// Refuses `checkpoint` if there are differences.
+fn refuse(checkpoint: &Checkpoint, differences: Vec<String>) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    let path = checkpoint.dir().to_path_buf();
-    Err(TrainError::Conflict { path, differences: format!("  {}", differences.join("\n  ")) })
+    let lines: String = differences.iter().map(|difference| format!("\n  {difference}")).collect();
+    let message = format!("{} belongs to a run with other settings:{lines}", checkpoint.dir().display());
+    let hint = "set these keys as they were, or start a new run from its weights with training.load_weights_from";
+    Err(Problem::new(RESUME_KEY, message, hint).into())
 }
 
-/// Keys that change neither what is computed nor in which order; `*` is any one name, and a key stands for all below it.
+/// Keys that change neither what is computed nor in which order; `*` is any one name, and a key includes all keys below it.
 const FREE: &[&str] = &[
     "data.cache",
     "data.loader.max_bad_samples",
@@ -63,27 +68,23 @@ const FREE: &[&str] = &[
 const MAX_STEPS: &str = "training.max_steps";
 const SCHEDULE: &str = "training.scheduler.type";
 
-/// Refuses to continue `checkpoint` with a configuration that would compute something else.
+/// Refuses to resume `checkpoint` with a configuration that would compute something else.
 ///
 /// # Errors
-/// [`TrainError::Conflict`] with every key that differs and both of its values.
+/// [`Problem`] with every key that differs and both of its values.
 pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed) -> Result<()> {
-    let saved = from_resolved(&hlrp_schema::PROJECT, &checkpoint.dir().join(crate::checkpoint::CONFIG), &[])?;
+    let saved = from_resolved(&hlrp_schema::PROJECT, &checkpoint.config(), &[])?;
     let (saved, current) = (leaves(saved.tree()), leaves(config.tree()));
     let constant_rate = current.get(SCHEDULE).is_some_and(|value| value.text == "none");
     let mut differences = Vec::new();
     for key in saved.keys().chain(current.keys().filter(|key| !saved.contains_key(*key))) {
-        let is_free = is_free(key) || (key == MAX_STEPS && constant_rate);
-        if saved.get(key) != current.get(key) && !is_free {
+        let may_change = is_free(key) || (key == MAX_STEPS && constant_rate);
+        if saved.get(key) != current.get(key) && !may_change {
             let [was, is] = [&saved, &current].map(|side| side.get(key).map_or("absent", |leaf| leaf.text.as_str()));
-            differences.push(format!("  {key} was {was}, is {is}"));
+            differences.push(format!("{key} was {was}, is {is}"));
         }
     }
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let path = checkpoint.dir().to_path_buf();
-    Err(TrainError::Conflict { path, differences: differences.join("\n") })
+    refuse(checkpoint, differences)
 }
 
 fn is_free(key: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Signals that ask a run to stop.
 
-use crate::{Result, TrainError};
+use crate::error::{Result, TrainError};
+use hlrp_torch::World;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::{
     io,
@@ -10,9 +11,8 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+use tch::Tensor;
 
-/// Exit code of a program that stopped on a signal and left a checkpoint (`EX_TEMPFAIL`: run it again).
-pub const EXIT_INTERRUPTED: i32 = hlrp_track::exit_code::INTERRUPTED as i32;
 /// Exit code when a second SIGINT ends the program at once, as a shell reports it.
 const EXIT_SECOND_SIGINT: i32 = 128 + SIGINT;
 
@@ -44,8 +44,18 @@ impl StopRequest {
         self.requested.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a stop was asked for.
+    /// Whether this process was asked to stop.
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::SeqCst)
+    }
+
+    /// Whether any process of `world` was asked to stop: all of them stop after the same step.
+    pub(crate) fn is_requested_in(&self, world: &World) -> Result<bool> {
+        if world.size() == 1 {
+            return Ok(self.is_requested());
+        }
+        let num_requests = Tensor::from(i64::from(self.is_requested()));
+        world.all_reduce(&num_requests)?;
+        Ok(i64::try_from(num_requests)? > 0)
     }
 }

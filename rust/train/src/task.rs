@@ -1,6 +1,6 @@
 //! What a model offers to the training engine. The engine knows no model; a model knows no loop.
 
-use crate::DeviceBatch;
+use crate::prefetch::DeviceBatch;
 use hlrp_schema::TaskDescription;
 use hlrp_torch::World;
 use hlrp_track::{metrics::MetricSpec, sinks::NamedImage};
@@ -15,7 +15,7 @@ pub struct LossOutput {
     pub metrics: Vec<(&'static str, Tensor)>,
 }
 
-/// Rows of a parameter that the model rewrote by hand; their optimizer moments no longer mean anything.
+/// Rows of a parameter that the model rewrote by hand; their optimizer moments are meaningless.
 pub struct RowReset {
     /// Name of the parameter.
     pub parameter: String,
@@ -62,8 +62,8 @@ pub trait Task {
     /// precision is mixed.
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput>;
 
-    /// Rows rewritten since the last call, asked for after the backward pass of a step. The engine zeroes their optimizer moments and
-    /// this step's gradient, which belong to what they were before, and takes the rows over into the averaged weights.
+    /// Rows rewritten since the last call, called after the backward pass of a step. The engine zeroes their optimizer moments and
+    /// this step's gradient, which belong to the former rows, and copies the rows into the averaged weights.
     fn take_row_resets(&mut self) -> Vec<RowReset>;
 
     /// Evaluates on the validation set: every branch at full weight, hard codes, no gradient, no change of state.
@@ -81,8 +81,8 @@ pub trait Task {
     /// description.
     fn description(&self) -> TaskDescription;
 
-    /// Writes what the next stage takes over: at each best score and at the end, of the weights that the validation judged. A stage
-    /// whose checkpoints are what the next one takes writes nothing.
+    /// Writes the input of the next stage: at each best score and at the end, of the weights that were validated. A stage whose
+    /// checkpoints are that input writes nothing.
     fn export(&self, _context: &ExportContext<'_>) -> anyhow::Result<()> {
         Ok(())
     }

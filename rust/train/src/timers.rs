@@ -1,10 +1,7 @@
 //! Where the time goes.
 
-use std::time::{Duration, Instant};
-
-/// Share of the training time above which waiting for data, not computing, is called the bottleneck: with the batches prepared
-/// ahead, a loader that keeps up makes nobody wait.
-const DATA_BOUND_SHARE: f64 = 0.1;
+use crate::prefetch::Usage;
+use std::time::Instant;
 
 /// What the training thread does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +43,9 @@ impl Spans {
         rate(self.num_steps, self.training())
     }
 
-    pub(crate) fn data_wait_share(&self) -> f64 {
+    pub(crate) fn data_wait_fraction(&self) -> f64 {
         let training = self.training();
         if training > 0.0 { self.of(Phase::DataWait) / training } else { 0.0 }
-    }
-
-    /// `data` or `compute`.
-    pub(crate) fn bottleneck(&self) -> &'static str {
-        if self.data_wait_share() > DATA_BOUND_SHARE { "data" } else { "compute" }
     }
 
     /// Metrics of this stretch: rates, and seconds by phase.
@@ -61,7 +53,7 @@ impl Spans {
         let mut metrics = vec![
             ("perf/samples_per_sec".to_owned(), self.samples_per_sec()),
             ("perf/steps_per_sec".to_owned(), self.steps_per_sec()),
-            ("perf/data_wait_share".to_owned(), self.data_wait_share()),
+            ("perf/data_wait_fraction".to_owned(), self.data_wait_fraction()),
             ("time/transfer".to_owned(), self.transfer),
         ];
         for (name, phase) in [
@@ -85,7 +77,7 @@ impl Spans {
     }
 }
 
-/// Measures a run; every moment of the training thread belongs to one phase.
+/// Measures a run; all time of the training thread belongs to one phase.
 pub(crate) struct Timers {
     mark: Instant,
     since_log: Spans,
@@ -98,24 +90,32 @@ impl Timers {
     }
 
     /// Counts the time since the last call for `phase`.
-    pub(crate) fn lap(&mut self, phase: Phase) {
+    fn lap(&mut self, phase: Phase) {
         let now = Instant::now();
         self.since_log.seconds[phase as usize] += (now - self.mark).as_secs_f64();
         self.mark = now;
     }
 
-    /// Counts a batch.
-    pub(crate) fn batch(&mut self, num_samples: usize, transfer: Duration) {
-        self.since_log.num_samples += num_samples as u64;
-        self.since_log.transfer += transfer.as_secs_f64();
+    /// Counts an optimizer step, and the time since the last call: what its batches made it wait for, and computing.
+    pub(crate) fn step(&mut self, usage: &Usage) {
+        self.lap(Phase::Compute);
+        let spans = &mut self.since_log;
+        let wait = usage.wait.as_secs_f64();
+        spans.seconds[Phase::DataWait as usize] += wait;
+        spans.seconds[Phase::Compute as usize] -= wait;
+        spans.transfer += usage.transfer.as_secs_f64();
+        spans.num_samples += usage.num_samples;
+        spans.num_steps += 1;
     }
 
-    /// Counts an optimizer step.
-    pub(crate) fn step(&mut self) {
-        self.since_log.num_steps += 1;
+    /// Runs `work` and counts its time for `phase`.
+    pub(crate) fn measure<R>(&mut self, phase: Phase, work: impl FnOnce() -> R) -> R {
+        let result = work();
+        self.lap(phase);
+        result
     }
 
-    /// Ends a stretch and gives it.
+    /// Ends a stretch and returns it.
     pub(crate) fn take(&mut self) -> Spans {
         let spans = std::mem::take(&mut self.since_log);
         self.before.add(&spans);

@@ -1,15 +1,100 @@
 //! A run before it starts: everything that can be refused is refused here, and nothing is written.
 
 use crate::{
-    Checkpoint, Ema, Optimizer, Result, RunState, Schedule, Settings, Task, TrainError, TrainingData,
-    checkpoint::{About, BestScore, Contents, RngStates, ScheduleState, Score, load_weights},
-    loss_watch::LossWatch,
+    checkpoint::{BestScore, Checkpoint, Contents, RngStates, RunState, ScheduleState, Score, load_weights},
+    data::TrainingData,
+    error::Result,
     resume::{ensure_same_model, ensure_same_run, ensure_same_stage},
+    task::Task,
+    update::{Ema, Optimizer, Schedule},
+    watch::LossWatch,
 };
+use hlrp_config::{Composed, Problem};
 use hlrp_data::Position;
-use hlrp_track::metrics::MetricSpec;
-use std::path::PathBuf;
-use tch::Tensor;
+use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, ValidationConfig};
+use hlrp_torch::World;
+use hlrp_track::metrics::{Better, MetricSpec};
+use std::{collections::BTreeMap, path::PathBuf};
+use tch::{Device, Tensor};
+
+/// Settings of a run, from a checked configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Section `training`.
+    pub training: TrainingConfig,
+    /// Section `validation`.
+    pub validation: ValidationConfig,
+    /// Section `logging`.
+    pub logging: LoggingConfig,
+    /// Number format of the forward pass.
+    pub precision: Precision,
+    /// The processes that train together.
+    pub world: World,
+    /// Device of the model's parameters.
+    pub device: Device,
+    /// The whole configuration: stored in every checkpoint, compared when a run resumes.
+    pub config: Composed,
+}
+
+impl Settings {
+    /// `bf16-mixed` or `32-true`.
+    fn precision_name(&self) -> &'static str {
+        match self.precision {
+            Precision::Bf16Mixed => "bf16-mixed",
+            Precision::Float32 => "32-true",
+        }
+    }
+
+    /// The device as people and configurations name it.
+    pub(crate) fn device_name(&self) -> String {
+        match self.device {
+            Device::Cuda(index) => match hlrp_torch::cuda::device_name(index) {
+                Ok(name) => format!("cuda:{index} ({name})"),
+                Err(_) => format!("cuda:{index}"),
+            },
+            _ => "cpu".to_owned(),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished(Summary),
+    /// A signal stopped it; its last checkpoint has everything.
+    Interrupted(Summary),
+}
+
+impl Outcome {
+    /// What the run leaves behind.
+    pub fn summary(&self) -> &Summary {
+        match self {
+            Self::Finished(summary) | Self::Interrupted(summary) => summary,
+        }
+    }
+}
+
+/// What a run leaves behind, for a closing table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Optimizer steps done, those before a resume included.
+    pub step: u64,
+    /// Optimizer steps of this process; none when the run to resume had finished.
+    pub num_steps: u64,
+    /// Best score so far and the step that reached it.
+    pub best: Option<BestScore>,
+    /// Metrics of the newest validation in this process, by full name.
+    pub validation: Option<BTreeMap<String, f64>>,
+    /// Newest checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// Samples per second of training time in this process, validation and checkpoints left out.
+    pub samples_per_sec: f64,
+    /// Fraction of the training time spent waiting for data, 0 to 1.
+    pub data_wait_fraction: f64,
+    /// Peak memory in bytes: device memory on a GPU, resident memory on the CPU.
+    pub peak_memory_bytes: Option<u64>,
+}
 
 /// A model, its data and its optimizer, ready to run.
 ///
@@ -28,8 +113,9 @@ pub struct Trainer<'a> {
     pub(crate) start_step: u64,
     pub(crate) position: Position,
     pub(crate) best: Option<BestScore>,
+    pub(crate) last_validation: Option<BTreeMap<String, f64>>,
     pub(crate) last_checkpoint: Option<PathBuf>,
-    /// Random states that the first step must find.
+    /// Random states to restore before the first step.
     pub(crate) rng: Option<RngStates>,
 }
 
@@ -38,36 +124,33 @@ impl<'a> Trainer<'a> {
     /// (`training.resume_from_checkpoint`), which overwrites the task's parameters and buffers.
     ///
     /// # Errors
-    /// A setting out of range, a checkpoint that is damaged or belongs to other settings, weights that do not fit, too little
+    /// A checkpoint that is damaged or belongs to other settings, weights that do not fit, an unknown metric to monitor, too little
     /// free space for a checkpoint. Nothing is written to the disk.
     pub fn new(settings: Settings, task: &'a mut dyn Task, data: &'a mut dyn TrainingData) -> Result<Self> {
-        settings.check()?;
-        ensure_monitored(&settings.training.checkpoint.monitor, &task.metrics())?;
         let training = &settings.training;
-        let schedule = Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps)?;
+        ensure_monitored(&training.checkpoint.monitor, training.checkpoint.mode, &task.metrics())?;
         let checkpoint = training.resume_from_checkpoint.as_deref().map(Checkpoint::open).transpose()?;
         if let Some(checkpoint) = &checkpoint {
-            let model = task.description();
-            ensure_same_stage(checkpoint, &model)?;
+            let description = task.description();
+            ensure_same_stage(checkpoint, &description)?;
             ensure_same_run(checkpoint, &settings.config)?;
-            ensure_same_model(checkpoint, &model)?;
+            ensure_same_model(checkpoint, &description)?;
             checkpoint.load_model(&model_tensors(task))?;
         }
         if let Some(path) = &training.load_weights_from {
             load_weights(path, &model_tensors(task))?;
         }
         let parameters = task.parameters();
-        let optimizer = Optimizer::new(&parameters, &training.optimizer)?;
-        let ema = training.ema.enabled.then(|| Ema::new(&parameters, &training.ema)).transpose()?;
         let mut trainer = Self {
-            schedule,
-            optimizer,
-            ema,
+            schedule: Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps),
+            optimizer: Optimizer::new(&parameters, &training.optimizer)?,
+            ema: training.ema.enabled.then(|| Ema::new(&parameters, &training.ema)),
             watch: LossWatch::default(),
             step: 0,
             start_step: 0,
             position: Position::default(),
             best: None,
+            last_validation: None,
             last_checkpoint: None,
             rng: None,
             settings,
@@ -78,7 +161,8 @@ impl<'a> Trainer<'a> {
             trainer.continue_from(&checkpoint)?;
         }
         let num_bytes = trainer.contents(None)?.num_bytes();
-        hlrp_track::fs::ensure_free(&trainer.settings.run_dir, num_bytes, trainer.settings.min_free_gb)?;
+        let logging = &trainer.settings.logging;
+        hlrp_track::fs::ensure_free(&logging.run_dir, num_bytes, logging.min_free_gb)?;
         Ok(trainer)
     }
 
@@ -97,7 +181,7 @@ impl<'a> Trainer<'a> {
         (self.step, self.start_step) = (state.step, state.step);
         self.position = state.position;
         self.best = state.best;
-        self.rng = Some(state.rng.clone());
+        self.rng = state.rng.get(self.settings.world.rank()).cloned();
         self.last_checkpoint = Some(checkpoint.dir().to_path_buf());
         let manifest = checkpoint.manifest();
         let (device, num_threads) = (self.settings.device_name(), num_threads());
@@ -112,7 +196,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// What a checkpoint of this moment holds.
+    /// What a checkpoint of this step contains; `score` is that of exactly these weights.
     pub(crate) fn contents(&self, score: Option<Score>) -> Result<Contents> {
         Ok(Contents {
             model: model_tensors(self.task),
@@ -121,55 +205,49 @@ impl<'a> Trainer<'a> {
             state: RunState {
                 step: self.step,
                 position: self.position,
-                rng: RngStates::capture(self.settings.device)?,
+                rng: RngStates::capture(self.settings.device)?.of_all(&self.settings.world)?,
                 schedule: ScheduleState { num_done: self.step, next_lr: self.schedule.lr(self.step) },
                 best: self.best,
                 num_ema_updates: self.ema.as_ref().map_or(0, Ema::num_updates),
             },
             config_yaml: self.settings.config.to_yaml(),
             score,
-            about: About {
-                device: self.settings.device_name(),
-                num_threads: num_threads(),
-                precision: self.settings.precision_name().to_owned(),
-                optimizer_groups: self.optimizer.groups(),
-                task: self.task.description(),
-            },
+            device: self.settings.device_name(),
+            num_threads: num_threads(),
+            precision: self.settings.precision_name().to_owned(),
+            optimizer_groups: self.optimizer.groups(),
+            task: self.task.description(),
         })
     }
+}
 
-    /// The newest checkpoint, for an error text.
-    pub(crate) fn way_back(last_checkpoint: Option<&PathBuf>) -> String {
-        last_checkpoint.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string())
+/// Refuses a monitored metric that the validation does not return.
+fn ensure_monitored(monitor: &str, mode: MonitorMode, metrics: &[MetricSpec]) -> Result<()> {
+    let of_validation = || metrics.iter().filter(|spec| spec.name.starts_with("val/"));
+    let Some(spec) = of_validation().find(|spec| spec.name == monitor) else {
+        return Err(unknown_metric(monitor, of_validation().map(|spec| spec.name.as_str())).into());
+    };
+    if matches!((spec.better, mode), (Some(Better::Lower), MonitorMode::Max) | (Some(Better::Higher), MonitorMode::Min))
+    {
+        tracing::warn!("training.checkpoint.mode: the best checkpoint will be the one with the worst {monitor}");
     }
-
-    /// The value of the monitored metric.
-    pub(crate) fn score_of(&self, metrics: &std::collections::BTreeMap<String, f64>) -> Result<Score> {
-        let monitor = &self.settings.training.checkpoint.monitor;
-        let known = || metrics.keys().cloned().collect::<Vec<_>>();
-        let value = metrics.get(monitor).copied().ok_or_else(|| no_such_metric(monitor, &known()))?;
-        Ok(Score { metric: monitor.clone(), value })
-    }
+    Ok(())
 }
 
-/// Refuses a monitored metric that the validation does not give.
-fn ensure_monitored(monitor: &str, metrics: &[MetricSpec]) -> Result<()> {
-    let of_validation = metrics.iter().map(|spec| &spec.name).filter(|name| name.starts_with("val/"));
-    let known: Vec<String> = of_validation.cloned().collect();
-    known.iter().any(|name| name == monitor).then_some(()).ok_or_else(|| no_such_metric(monitor, &known))
+/// No validation returns the metric `monitor`, but those in `known`.
+pub(crate) fn unknown_metric<'a>(monitor: &str, known: impl IntoIterator<Item = &'a str>) -> Problem {
+    let message = format!("the validation has no metric '{monitor}'");
+    let known = known.into_iter().collect::<Vec<_>>().join(", ");
+    Problem::new("training.checkpoint.monitor", message, format!("choose one of {known}"))
 }
 
-fn no_such_metric(monitor: &str, known: &[String]) -> TrainError {
-    TrainError::NoSuchMetric { monitor: monitor.to_owned(), known: known.join(", ") }
-}
-
-/// Parameters and buffers: what `model.safetensors` holds.
-pub(crate) fn model_tensors(task: &dyn Task) -> Vec<(String, Tensor)> {
+/// Parameters and buffers: the content of `model.safetensors`.
+fn model_tensors(task: &dyn Task) -> Vec<(String, Tensor)> {
     let mut tensors = task.parameters();
     tensors.extend(task.buffers());
     tensors
 }
 
-pub(crate) fn num_threads() -> usize {
+fn num_threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }

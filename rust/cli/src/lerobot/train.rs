@@ -12,14 +12,15 @@ use crate::HINTS;
 use crate::child::{self, Ended, Signals, Tee};
 use crate::error::CommandError;
 use anyhow::Result;
-use hlrp_schema::LerobotTrainConfig;
 use hlrp_schema::StageConfig;
+use hlrp_schema::{LerobotTrainConfig, SinksConfig};
 use hlrp_track::{
     RunDir, console, exit_code,
     fs::ensure_free,
-    metrics::{FILE_NAME as METRICS, MetricsWriter, read_metrics},
+    metrics::{FILE_NAME as METRICS, read_metrics},
     plot::draw_metrics,
     run::RunStatus,
+    sinks::{SinkSetup, Sinks},
     table::ResultTable,
 };
 use std::{path::Path, process::ExitCode};
@@ -54,11 +55,11 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
 
-    let writer = match plan.checkpoint {
-        Some(_) => MetricsWriter::resume(run_dir.path(), plan.start_step)?,
-        None => MetricsWriter::create(run_dir.path())?,
-    };
-    let mut log = TrainingLog::new(writer, plan.start_step, config.lerobot.log_freq);
+    // LeRobot's own lines are on the console already.
+    let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
+    let setup = SinkSetup { run_dir: run_dir.path(), step: plan.start_step, max_steps: config.lerobot.steps };
+    let sinks = Sinks::open(&setup, &sinks)?;
+    let mut log = TrainingLog::new(sinks, plan.start_step, config.lerobot.log_freq);
     let tee = Tee::new(&run_dir.log_file(), Box::new(move |line| log.read(line)))?;
     let mut invocation = plan.invocation(&config);
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));

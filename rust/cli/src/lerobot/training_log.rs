@@ -1,6 +1,7 @@
 //! The numbers in what `lerobot-train` logs, as rows of `metrics.jsonl`.
 
-use hlrp_track::metrics::{Curve, MetricSpec, MetricsWriter};
+use hlrp_track::metrics::{Curve, MetricSpec};
+use hlrp_track::sinks::Sinks;
 
 /// LeRobot's short names and ours; other numbers come from the policy and keep their names below `train/`.
 const NAMES: [(&str, &str); 6] = [
@@ -11,7 +12,7 @@ const NAMES: [(&str, &str); 6] = [
     ("smp/s", "perf/samples_per_sec"),
     ("mem_gb", "perf/gpu_memory_gb"),
 ];
-/// Rounded counts, which the step tells better.
+/// Rounded counts; the step is exact.
 const LEFT_OUT: [&str; 3] = ["step", "smpl", "ep"];
 /// What every report has.
 const LOSS: &str = "train/loss";
@@ -28,7 +29,7 @@ pub(super) fn metrics() -> Vec<MetricSpec> {
 
 /// Writes a row for each line in which LeRobot reports its training.
 pub(super) struct TrainingLog {
-    writer: MetricsWriter,
+    sinks: Sinks,
     log_freq: u64,
     /// Step of the newest report. LeRobot abbreviates its own number (`2K`), so it is counted.
     step: u64,
@@ -36,11 +37,11 @@ pub(super) struct TrainingLog {
 
 impl TrainingLog {
     /// Rows for a training that continues after `start` steps (0 = from the beginning) and reports every `log_freq`.
-    pub(super) fn new(writer: MetricsWriter, start: u64, log_freq: u64) -> Self {
-        Self { writer, log_freq, step: start / log_freq * log_freq }
+    pub(super) fn new(sinks: Sinks, start: u64, log_freq: u64) -> Self {
+        Self { sinks, log_freq, step: start / log_freq * log_freq }
     }
 
-    /// Takes in a line of LeRobot's output.
+    /// Reads a line of LeRobot's output.
     pub(super) fn read(&mut self, line: &str) {
         let row = if let Some(values) = report(line) {
             self.step += self.log_freq;
@@ -49,7 +50,7 @@ impl TrainingLog {
             held_out(line).map(|(step, loss)| (step, vec![("val/loss".to_owned(), loss)]))
         };
         if let Some((step, values)) = row
-            && let Err(error) = self.writer.write(step, values)
+            && let Err(error) = self.sinks.scalars(step, values)
         {
             tracing::warn!("{error}");
         }
@@ -79,11 +80,13 @@ fn held_out(line: &str) -> Option<(u64, f64)> {
 mod tests {
     use super::*;
     use hlrp_track::metrics::{FILE_NAME, read_metrics, series};
+    use hlrp_track::sinks::SinkSetup;
 
     #[test]
     fn reports_become_rows_with_counted_steps() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
-        let mut log = TrainingLog::new(MetricsWriter::create(dir.path())?, 950, 100);
+        let setup = SinkSetup { run_dir: dir.path(), step: 0, max_steps: 1100 };
+        let mut log = TrainingLog::new(Sinks::open(&setup, &false)?, 950, 100);
         for line in [
             "INFO 2026-01-31 12:00:00 n_train.py:641 step:1K smpl:8K ep:12 epch:0.31 loss:0.125 grdn:2.500 lr:1.0e-04 updt_s:0.2 l1_loss:0.9",
             "INFO 2026-01-31 12:00:00 n_train.py:687 Checkpoint policy after step 1000",
@@ -92,6 +95,7 @@ mod tests {
         ] {
             log.read(line);
         }
+        drop(log); // everything is on the disk then
         let rows = read_metrics(&dir.path().join(FILE_NAME))?;
         assert_eq!(rows.iter().map(|row| row.step).collect::<Vec<_>>(), [1000, 1050, 1100]);
         assert_eq!(series(&rows, "train/loss")[0], (1000, 0.125));

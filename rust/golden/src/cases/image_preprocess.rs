@@ -13,24 +13,24 @@ const MAX_TRUNCATED: f64 = 0.05;
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let names: Vec<&String> = case.outputs.keys().filter(|name| name.contains('@')).collect();
     for name in names {
-        let (picture, rest) = name.split_once('.').context("a recorded picture has no name")?;
-        let (flavour, size) = rest.split_once('@').context("a recorded picture has no size")?;
+        let (image, rest) = name.split_once('.').context("a recorded image has no name")?;
+        let (flavour, size) = rest.split_once('@').context("a recorded image has no size")?;
         let (height, width) = size.split_once('x').context("a size is not HxW")?;
         let size = (height.parse()?, width.parse()?);
-        check_picture(case, name, picture, flavour, size, comparison)?;
+        check_image(case, name, image, flavour, size, comparison)?;
     }
     pad_sizes(case, comparison)
 }
 
-fn check_picture(
+fn check_image(
     case: &Case,
     name: &str,
-    picture: &str,
+    image: &str,
     flavour: &str,
     (height, width): (i64, i64),
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let u8_1CHW = case.input(&format!("{picture}.u8"))?.permute([2, 0, 1]).unsqueeze(0);
+    let u8_1CHW = case.input(&format!("{image}.u8"))?.permute([2, 0, 1]).unsqueeze(0);
     // Resized at the scale of uint8, before it becomes uint8 again.
     let levels_hwC = || squash_resize(&u8_1CHW.to_kind(Kind::Float), height, width).squeeze_dim(0).permute([1, 2, 0]);
     match flavour {
@@ -45,7 +45,7 @@ fn check_picture(
             comparison.meant_difference(name, close, "differs by more than truncation explains");
         }
         "squash_u8_pil" => {
-            let close = within_one_level(&loader_resize(case, picture, height, width)?, &case.outputs[name], 1.0);
+            let close = within_one_level(&loader_resize(case, image, height, width)?, &case.outputs[name], 1.0);
             comparison.meant_difference(name, close, "differs by more than one level");
         }
         _ => {}
@@ -53,16 +53,16 @@ fn check_picture(
     Ok(())
 }
 
-/// Whether uint8 pictures differ by at most one level, in at most the share `max_share` of their values.
-fn within_one_level(ours: &Tensor, recorded: &Tensor, max_share: f64) -> bool {
+/// Whether uint8 images differ by at most one level, in at most the fraction `max_fraction` of their values.
+fn within_one_level(ours: &Tensor, recorded: &Tensor, max_fraction: f64) -> bool {
     let difference = (ours.to_kind(Kind::Int) - recorded.to_kind(Kind::Int)).abs();
-    let share = difference.ne(0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
-    difference.max().int64_value(&[]) <= 1 && share <= max_share
+    let fraction = difference.ne(0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+    difference.max().int64_value(&[]) <= 1 && fraction <= max_fraction
 }
 
 /// The data loader's resize, which is Pillow's with other fixed-point factors, `uint8 [h,w,3]`.
-fn loader_resize(case: &Case, picture: &str, height: i64, width: i64) -> anyhow::Result<Tensor> {
-    let u8_HWC = case.input(&format!("{picture}.u8"))?;
+fn loader_resize(case: &Case, image: &str, height: i64, width: i64) -> anyhow::Result<Tensor> {
+    let u8_HWC = case.input(&format!("{image}.u8"))?;
     let planes_CHW = Vec::<u8>::try_from(u8_HWC.permute([2, 0, 1]).reshape([-1]))?;
     let from = FrameSize { height: usize::try_from(u8_HWC.size()[0])?, width: usize::try_from(u8_HWC.size()[1])? };
     let to = FrameSize { height: usize::try_from(height)?, width: usize::try_from(width)? };
@@ -70,7 +70,7 @@ fn loader_resize(case: &Case, picture: &str, height: i64, width: i64) -> anyhow:
     Ok(resized_Chw.permute([1, 2, 0]))
 }
 
-/// Rows of source height and width, target height and width, picture height and width inside the target.
+/// Rows of source height and width, target height and width, image height and width inside the target.
 fn pad_sizes(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let recorded = case.outputs.get("pad_sizes").context("outputs.safetensors has no `pad_sizes`")?;
     let rows = Vec::<Vec<i64>>::try_from(recorded)?;

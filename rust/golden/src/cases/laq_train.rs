@@ -20,7 +20,7 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     let optimizer = Optimizer::new(&model.store().parameters(), &training.optimizer)?;
     check_groups(case, &model, &optimizer, comparison);
 
-    let schedule = Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps)?;
+    let schedule = Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps);
     let mut history = History::default();
     for index in 0..case.input("frames_u8")?.size()[0] {
         let step = forward(case, &mut model, index)?;

@@ -60,12 +60,12 @@ fn warm_up_and_cosine(
         warmup_start_lr: if number("warmup_start_lr") == 0.0 { min_lr } else { number("warmup_start_lr") },
         min_lr,
     };
-    let schedule = Schedule::new(&config, number("lr"), max_steps);
     if config.kind == SchedulerType::Cosine && config.warmup_steps > max_steps {
-        comparison.meant_difference(key, schedule.is_err(), "a warm-up longer than the run must be refused");
+        let checked = config.check(max_steps, number("lr"));
+        comparison.meant_difference(key, checked.is_err(), "a warm-up longer than the run must be refused");
         return Ok(());
     }
-    let schedule = schedule?;
+    let schedule = Schedule::new(&config, number("lr"), max_steps);
     let num_recorded = recorded.size()[0];
     let num_comparable = if config.kind == SchedulerType::Cosine {
         num_recorded.min(i64::try_from(max_steps)? + 1)

@@ -20,8 +20,8 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     load_strict(&store.state(), &weights)?;
 
     no_grad(|| {
-        for picture in ["img32", "img64", "img96"] {
-            images(case, &model, &config, picture, comparison)?;
+        for image in ["img32", "img64", "img96"] {
+            images(case, &model, &config, image, comparison)?;
         }
         text(case, &store, &model, comparison)?;
         image_and_text(case, &store, &model, comparison)?;
@@ -69,19 +69,19 @@ fn images(
     case: &Case,
     model: &SmolVlm,
     config: &SmolVlmConfig,
-    picture: &str,
+    image: &str,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let pixels_BCHW = case.input(&format!("{picture}.pixel_values"))?;
+    let pixels_BCHW = case.input(&format!("{image}.pixel_values"))?;
     let trace = Trace::default();
     let _ = model.embed_images(pixels_BCHW, &Pass { train: false, trace: Some(&trace) });
-    check_trace(trace, picture, comparison);
+    check_trace(trace, image, comparison);
 
     let vision = &config.vision;
     let rows = pixels_BCHW.size()[2] / vision.patch_size;
     let ids = position_ids(vision.image_size / vision.patch_size, rows, rows, Device::Cpu);
     let ids_BN = ids.unsqueeze(0).expand([pixels_BCHW.size()[0], -1], false);
-    comparison.check(&format!("{picture}.vision.position_ids"), &ids_BN, Tolerance::Forward);
+    comparison.check(&format!("{image}.vision.position_ids"), &ids_BN, Tolerance::Forward);
     Ok(())
 }
 
@@ -145,7 +145,7 @@ fn check_trace(trace: Trace, pass_name: &str, comparison: &mut Comparison) {
     }
 }
 
-/// `position_bins.side{s}.n{n}`: places of n patches along one axis of a table of s rows.
+/// `position_bins.side{s}.n{n}`: rows of n patches along one axis of a table of s rows.
 fn position_bins(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     for name in case.outputs.keys().filter(|name| name.starts_with("position_bins.")) {
         let number = |prefix: &str| -> anyhow::Result<i64> {

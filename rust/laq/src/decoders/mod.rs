@@ -73,7 +73,7 @@ impl Target<'_> {
 }
 
 /// One decoder.
-pub trait Decoder {
+pub trait Decoder: Send {
     /// Its section below `model.decoders`.
     fn name(&self) -> &'static str;
 

@@ -13,7 +13,7 @@ use hlrp_nn::Scope;
 use tch::Tensor;
 
 /// From frames to tokens, each frame by itself.
-pub trait Encoder {
+pub trait Encoder: Send {
     /// Float frames `[B,T,C,H,W]` in [0, 1] to tokens `[B,T,h,w,D]`.
     fn tokens(&self, frames_BTCHW: &Tensor) -> Tensor;
 }

@@ -68,7 +68,7 @@ impl Scale {
 }
 
 /// From a latent change to what the decoders see.
-pub trait Quantizer {
+pub trait Quantizer: Send {
     /// One training pass over changes `[B,S,Q]`. Counts the use of codes. What it changes in its parameters it changes after everything
     /// that depends on them was computed. Only a pass that does something on a schedule waits for the device.
     ///

@@ -45,8 +45,7 @@ pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,
-        run_dir: config.logging.run_dir.clone(),
-        min_free_gb: config.logging.min_free_gb,
+        logging: config.logging.clone(),
         config: composed.clone(),
     }
 }

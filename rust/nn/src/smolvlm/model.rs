@@ -5,8 +5,9 @@ use crate::hub::WeightFiles;
 use crate::layers::Linear;
 use crate::llama::LlamaStack;
 use crate::siglip::VisionTower;
-use crate::store::{Init, Scope, load_strict};
+use crate::store::{Init, Scope};
 use crate::{NnError, Pass};
+use hlrp_torch::load_strict;
 use std::path::Path;
 use tch::Tensor;
 
@@ -143,8 +144,9 @@ impl SmolVlmFolder {
         let is_skipped = |name: &str| {
             (name == LM_HEAD && is_tied) || text_layer(name).is_some_and(|layer| dropped_layers.contains(&layer))
         };
-        let source = self.weights.read(|name| !is_skipped(name)).map_err(|cause| self.weights.mismatch(cause))?;
-        load_strict(&target, &source).map_err(|cause| self.weights.mismatch(cause))
+        let source =
+            self.weights.read(|name| !is_skipped(name)).map_err(|cause| self.weights.mismatch(cause.into()))?;
+        load_strict(&target, &source).map_err(|cause| self.weights.mismatch(cause.into()))
     }
 }
 

@@ -110,10 +110,10 @@ fn upper_layers_and_a_tied_head_are_left_out() {
 fn a_backbone_below_a_prefix_loads_by_the_same_names() {
     let (folder, state) = saved();
     let store = Store::new(Device::Cpu);
-    let place = store.root().child("policy").child("vlm");
-    SmolVlm::new(&place, &tiny_config());
-    SmolVlmFolder::open(folder.path()).unwrap().load_into(&place, &tiny_config()).unwrap();
-    assert!(identical(&place.state(), &state));
+    let scope = store.root().child("policy").child("vlm");
+    SmolVlm::new(&scope, &tiny_config());
+    SmolVlmFolder::open(folder.path()).unwrap().load_into(&scope, &tiny_config()).unwrap();
+    assert!(identical(&scope.state(), &state));
     assert!(store.state().iter().all(|(name, _)| name.starts_with("policy.vlm.")));
 }
 

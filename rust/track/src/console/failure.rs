@@ -1,6 +1,6 @@
 //! How a program reports the error that ended it.
 
-use super::{line::format_error, sinks};
+use super::{line::format_error, output};
 use hlrp_config::HintOf;
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use std::error::Error;
 /// For an `anyhow::Error` pass `error.as_ref()`.
 pub fn report_error(error: &(dyn Error + 'static), hints: &[HintOf]) {
     let text = error_text(error, hints);
-    sinks::write_both(&format!("error: {text}"), &format_error(&text));
+    output::write_both(&format!("error: {text}"), &format_error(&text));
 }
 
 /// The error and its causes as `outer: inner`, then a line `hint: …` for each cause that has one.

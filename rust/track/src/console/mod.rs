@@ -7,9 +7,9 @@
 
 mod failure;
 mod line;
+mod output;
 mod progress;
 mod rate;
-mod sinks;
 
 pub use failure::{error_text, message_and_hints, report_error};
 pub use line::format_value;
@@ -35,11 +35,11 @@ pub fn init(level: LevelFilter, rank: usize) -> Result<()> {
         let limit = if target.starts_with("hlrp") || target == PANIC { level } else { level.min(LevelFilter::WARN) };
         *line_level <= limit
     };
-    let layer = sinks::LineLayer::new(rank)
+    let layer = output::LineLayer::new(rank)
         .with_filter(tracing_subscriber::filter::filter_fn(move |metadata| shown(metadata.target(), metadata.level())));
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TrackError::ConsoleTwice)?;
-    sinks::set_rank(rank);
+    output::set_rank(rank);
     std::panic::set_hook(Box::new(|panic| {
         let trace = std::backtrace::Backtrace::force_capture();
         tracing::error!(target: PANIC, "{panic}\n{trace}");
@@ -52,12 +52,12 @@ pub fn init(level: LevelFilter, rank: usize) -> Result<()> {
 /// # Errors
 /// The file cannot be opened.
 pub fn log_to(path: &Path) -> Result<()> {
-    sinks::open_file(path)
+    output::open_file(path)
 }
 
 /// Prints `text` to standard output as it is, without tearing a progress bar: for the table at the end of a run. Rank 0 only.
 pub fn print(text: &str) {
-    sinks::print(text);
+    output::print(text);
 }
 
 /// Name under which panics are logged.

@@ -1,9 +1,8 @@
 //! A bar on a terminal, lines elsewhere.
 
 use super::{
-    format_value, is_terminal,
+    format_value, is_terminal, output,
     rate::{Rate, clock},
-    sinks,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Instant;
@@ -27,14 +26,14 @@ pub struct Progress {
 impl Progress {
     /// Starts at `start` of `total` steps (`start > 0` when a run continues).
     pub fn new(total: u64, start: u64) -> Self {
-        let is_shown = sinks::rank() == 0;
+        let is_shown = output::rank() == 0;
         let bar = (is_shown && is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(REDRAW_HZ));
             bar.set_style(style());
             bar.set_position(start);
             bar
         });
-        sinks::set_bar(bar.clone());
+        output::set_bar(bar.clone());
         let mut rate = Rate::default();
         rate.mark(std::time::Duration::ZERO, start);
         Self { total, started: Instant::now(), rate, bar, is_shown }
@@ -60,7 +59,7 @@ impl Progress {
         }
         if self.is_shown {
             let space = if values.is_empty() { "" } else { " " };
-            tracing::info!(target: sinks::PROGRESS, "[Step {step}/{}]{space}{values} | {speed}", self.total);
+            tracing::info!(target: output::PROGRESS, "[Step {step}/{}]{space}{values} | {speed}", self.total);
         }
     }
 
@@ -81,7 +80,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
-            sinks::set_bar(None);
+            output::set_bar(None);
             bar.finish_and_clear();
         }
     }

@@ -8,7 +8,7 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// Rate over the last half minute (over everything before that).
 #[derive(Debug, Default)]
 pub(super) struct Rate {
-    /// (time since the start, step), oldest first; the front lies at least [`WINDOW`] back once that much time has passed.
+    /// (time since the start, step), oldest first; the front is at least [`WINDOW`] old once that much time has passed.
     marks: VecDeque<(Duration, u64)>,
 }
 

@@ -1,4 +1,4 @@
-//! One file, written beside its final place and renamed.
+//! A file, written under another name and renamed.
 
 use super::{parent_of, sync_dir};
 use crate::{Result, TrackError};

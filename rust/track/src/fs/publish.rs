@@ -1,4 +1,4 @@
-//! One folder, filled beside its final place and renamed.
+//! A folder, filled under another name and renamed.
 
 use super::{parent_of, sync_dir};
 use crate::{Result, TrackError};
@@ -27,7 +27,7 @@ pub enum OnExisting {
 ///
 /// `fill` works in a hidden sibling, `.<name>.partial`. Afterwards every file in it is flushed to the disk and the folder is renamed.
 /// A process killed at any moment therefore leaves either no `final_dir` or a whole one.
-/// A `.<name>.partial` that such a kill left behind is cleared first: two processes must not publish the same folder at once
+/// A `.<name>.partial` left by such a kill is cleared first: two processes must not publish the same folder at once
 /// (the lock of [`crate::RunDir`] sees to that inside a run).
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn publish_dir<E: From<TrackError>>(
     published
 }
 
-/// `.<name>.partial` beside `final_dir`.
+/// `.<name>.partial` next to `final_dir`.
 fn partial_path(final_dir: &Path) -> PathBuf {
     let name = final_dir.file_name().unwrap_or_default().to_string_lossy();
     parent_of(final_dir).join(format!(".{name}.partial"))
@@ -114,7 +114,7 @@ fn move_aside(dir: &Path) -> Result<()> {
             moved => return moved,
         }
     }
-    unreachable!("the numbers do not end")
+    unreachable!("there is always another number")
 }
 
 /// Renames without ever replacing anything.

@@ -19,7 +19,7 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
 /// Refuses a write of `bytes_needed` to `path` that would leave less than `min_free_gb` GiB on its disk.
 ///
 /// # Errors
-/// [`TrackError::NoSpace`] with the numbers and what to do.
+/// [`TrackError::NoSpace`] with the sizes.
 pub fn ensure_free(path: &Path, bytes_needed: u64, min_free_gb: f64) -> Result<()> {
     check_free(path, free_bytes(path)?, bytes_needed, min_free_gb)
 }

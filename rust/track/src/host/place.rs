@@ -23,7 +23,7 @@ pub enum Place {
     },
 }
 
-/// What a machine shows from which its place is judged.
+/// What is known of a machine, from which its kind is derived.
 #[derive(Debug, Clone, Default)]
 pub struct Signs {
     /// Host name.

@@ -11,11 +11,10 @@
 
 mod reader;
 mod spec;
-mod writer;
 
+pub(crate) use reader::{Lines, read_text, split};
 pub use reader::{MetricsRow, read_metrics, series};
 pub use spec::{Better, Curve, MetricSpec, shown};
-pub use writer::MetricsWriter;
 
 /// Name of the file in a run directory.
 pub const FILE_NAME: &str = "metrics.jsonl";

@@ -1,4 +1,4 @@
-//! Reads what [`super::MetricsWriter`] wrote, also while it still writes.
+//! Reads `metrics.jsonl`, also while it is still written.
 
 use super::is_time_field;
 use crate::{Result, TrackError};
@@ -29,7 +29,7 @@ impl MetricsRow {
     }
 
     /// Parses one line; `None` when it is not a whole row.
-    pub(super) fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut object: Map<String, Value> = serde_json::from_str(line).ok()?;
         let step = object.shift_remove("step")?.as_u64()?;
         let time = object.shift_remove("time")?.as_f64()?;
@@ -54,21 +54,21 @@ pub fn series(rows: &[MetricsRow], name: &str) -> Vec<(u64, f64)> {
 }
 
 /// The text of `path`; a character that a kill cut in two becomes a replacement character in the torn line.
-pub(super) fn read_text(path: &Path) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     let bytes = fs::read(path).map_err(TrackError::io("read", path))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A metrics file, taken apart.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     /// Whole lines without their line ends, and what they say.
-    pub(super) rows: Vec<(&'a str, MetricsRow)>,
+    pub(crate) rows: Vec<(&'a str, MetricsRow)>,
     /// What follows the last whole line.
-    pub(super) torn: Option<&'a str>,
+    pub(crate) torn: Option<&'a str>,
 }
 
 /// Takes the text of a metrics file apart.
-pub(super) fn split<'a>(path: &Path, text: &'a str) -> Result<Lines<'a>> {
+pub(crate) fn split<'a>(path: &Path, text: &'a str) -> Result<Lines<'a>> {
     let mut lines = Lines { rows: Vec::new(), torn: None };
     let mut rest = text.split_inclusive('\n').enumerate().peekable();
     while let Some((index, line)) = rest.next() {

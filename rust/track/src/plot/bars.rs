@@ -6,13 +6,13 @@ use image::RgbImage;
 use plotters::prelude::*;
 use std::path::Path;
 
-/// Share of a bar's place that the bar fills.
+/// Width of a bar as a fraction of the distance between bars.
 const BAR_WIDTH: f64 = 0.8;
 
 /// Bars over consecutive indices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BarChart {
-    /// Above the picture.
+    /// Above the chart.
     pub title: String,
     /// Below the horizontal axis.
     pub x_label: String,

@@ -1,4 +1,4 @@
-//! What all pictures share: size, colours, font, and how they reach the disk.
+//! What all plots have in common: size, colours, font, and how they are written to disk.
 
 use crate::{Result, TrackError, fs::write_atomic};
 use image::{ImageFormat, RgbImage};
@@ -37,26 +37,26 @@ pub(super) fn text(size: u32) -> TextStyle<'static> {
     (FONT, size).into_font().color(&TEXT_COLOUR)
 }
 
-/// A white picture with whatever `draw` puts on it.
+/// A white image with whatever `draw` draws on it.
 pub(super) fn render(
     name: &str,
     (width, height): (u32, u32),
     draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>,
 ) -> Result<RgbImage> {
     register_font();
-    let mut picture = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
+    let mut drawing = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
     let drawn = {
-        let area = BitMapBackend::with_buffer(&mut picture, (width, height)).into_drawing_area();
+        let area = BitMapBackend::with_buffer(&mut drawing, (width, height)).into_drawing_area();
         draw(&area).and_then(|()| Ok(area.present()?))
     };
     drawn.map_err(|error| plot_error(name, error))?;
-    Ok(picture)
+    Ok(drawing)
 }
 
-/// Writes the picture to `path` as PNG.
-pub(crate) fn save(path: &Path, picture: &RgbImage) -> Result<()> {
+/// Writes the image to `path` as PNG.
+pub(crate) fn save(path: &Path, drawing: &RgbImage) -> Result<()> {
     let mut png = Cursor::new(Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png).map_err(|error| plot_error(&path.display().to_string(), error))?;
+    drawing.write_to(&mut png, ImageFormat::Png).map_err(|error| plot_error(&path.display().to_string(), error))?;
     write_atomic(path, png.into_inner())
 }
 
@@ -69,7 +69,7 @@ fn register_font() {
     ONCE.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
             if plotters::style::register_font(FONT, style, dejavu::sans::regular()).is_err() {
-                tracing::error!("the program's font is damaged: pictures will lack text");
+                tracing::error!("the program's font is damaged: plots will lack text");
             }
         }
     });

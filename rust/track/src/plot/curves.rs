@@ -14,10 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A curve with more points than this gets a smooth line, its points faintly behind.
+/// A curve with more points than this gets a smooth line over its faint points.
 const MAX_RAW_POINTS: usize = 200;
-/// Points that the smooth line averages over, as a share of the curve.
-const SMOOTHING_SHARE: f64 = 0.02;
+/// Points that the smooth line averages over, as a fraction of the curve.
+const SMOOTHING_FRACTION: f64 = 0.02;
 /// A curve with at most this many points shows each as a dot.
 const MAX_DOTS: usize = 40;
 
@@ -38,7 +38,7 @@ pub struct Curve {
 /// Several curves over one axis of steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurveChart {
-    /// Above the picture.
+    /// Above the chart.
     pub title: String,
     /// Beside the vertical axis.
     pub y_label: String,
@@ -85,7 +85,7 @@ pub fn draw_curves(path: &Path, chart: &CurveChart) -> Result<()> {
     }
     let x = span(all().map(|point| point.0), 0.0, false);
     let y = span(all().map(|point| point.1), 0.05, chart.log_y);
-    let picture = canvas::render(&path.display().to_string(), (WIDTH, HEIGHT), |area| {
+    let image = canvas::render(&path.display().to_string(), (WIDTH, HEIGHT), |area| {
         let ticks = if chart.log_y { log_ticks(&y) } else { Vec::new() };
         if ticks.len() >= MIN_LOG_TICKS {
             draw(area, chart, &curves, x, y.log_scale().with_key_points(ticks))
@@ -93,7 +93,7 @@ pub fn draw_curves(path: &Path, chart: &CurveChart) -> Result<()> {
             draw(area, chart, &curves, x, y)
         }
     })?;
-    canvas::save(path, &picture)
+    canvas::save(path, &image)
 }
 
 fn draw<Y>(
@@ -161,7 +161,7 @@ fn span(values: impl Iterator<Item = f64>, margin: f64, is_log: bool) -> Range<f
 
 /// Centred moving average.
 fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let half = ((points.len() as f64 * SMOOTHING_SHARE / 2.0).ceil() as usize).max(1);
+    let half = ((points.len() as f64 * SMOOTHING_FRACTION / 2.0).ceil() as usize).max(1);
     let mean_around = |index: usize| {
         let reach = half.min(index).min(points.len() - 1 - index);
         let window = &points[index - reach..=index + reach];

@@ -67,7 +67,7 @@ pub fn draw_grid(path: &Path, grid: &ImageGrid<'_>) -> Result<()> {
 pub fn render_grid(name: &str, grid: &ImageGrid<'_>) -> Result<RgbImage> {
     check(grid).map_err(|reason| plot_error(name, reason))?;
     let layout = layout(name, grid)?;
-    let mut picture = canvas::render(name, (layout.width, layout.height), |area| {
+    let mut sheet = canvas::render(name, (layout.width, layout.height), |area| {
         let centred = |size| text(size).pos(Pos::new(HPos::Center, VPos::Center));
         let title_y = (MARGIN + TITLE_SIZE / 2) as i32;
         area.draw_text(&grid.title, &centred(TITLE_SIZE), ((layout.width / 2) as i32, title_y))?;
@@ -92,10 +92,10 @@ pub fn render_grid(name: &str, grid: &ImageGrid<'_>) -> Result<RgbImage> {
     for (row, images) in grid.rows.iter().enumerate() {
         for (column, image) in images.iter().enumerate() {
             let (x, y) = layout.cell(row, column);
-            imageops::replace(&mut picture, &enlarged(image, layout.scale), x.into(), y.into());
+            imageops::replace(&mut sheet, &enlarged(image, layout.scale), x.into(), y.into());
         }
     }
-    Ok(picture)
+    Ok(sheet)
 }
 
 impl Layout {

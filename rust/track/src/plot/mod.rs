@@ -1,4 +1,4 @@
-//! Pictures as PNG: curves, bars, and grids of images. The font is in the program; nothing of the system is needed.
+//! Plots as PNG: curves, bars, and grids of images. The font is in the program; nothing of the system is needed.
 
 mod bars;
 mod canvas;

@@ -9,7 +9,7 @@ use std::{ops::Range, path::Path};
 
 /// Pixels of one chart with its axes.
 const CELL: (u32, u32) = (340, 210);
-/// Font size of the numbers at the axes, in pixels.
+/// Font size of the axis ticks, in pixels.
 const TICK_SIZE: u32 = 15;
 /// Pixels above the charts: title, legend, column titles.
 const HEAD: u32 = 3 * TITLE_SIZE + LABEL_SIZE;

@@ -54,12 +54,13 @@ pub struct RunInfo<'a> {
 pub struct RunDir {
     path: PathBuf,
     manifest: Manifest,
-    _lock: RunLock,
+    /// None in a process that only follows.
+    lock: Option<RunLock>,
 }
 
 impl RunDir {
-    /// Starts a new run in `path`, which must not exist or be empty (output files of the Slurm job may lie there already, and
-    /// what a run left that was killed before it began). The manifest comes last: a run has begun when it is there.
+    /// Starts a new run in `path`, which must not exist or be empty (apart from output files of the Slurm job, and
+    /// from what a run left that was killed before it started). `run.json` is written last: a run has started when it exists.
     ///
     /// # Errors
     /// An occupied directory as [`TrackError::Problem`], [`TrackError::RunLocked`], or the system's refusal.
@@ -84,14 +85,14 @@ impl RunDir {
         };
         manifest.write(&path.join(MANIFEST))?;
         sync_dir(path)?;
-        Ok(Self { path: path.to_path_buf(), manifest, _lock: lock })
+        Ok(Self { path: path.to_path_buf(), manifest, lock: Some(lock) })
     }
 
-    /// Continues the run in `path` from the checkpoint of `step`. The manifest gets a further session; a configuration that differs
+    /// Continues the run in `path` from the checkpoint of `step`. `run.json` gets another session; a configuration that differs
     /// replaces `config.yaml`, and the former one stays as `config.superseded-<n>.yaml`.
     ///
     /// # Errors
-    /// [`TrackError::NotARun`], [`TrackError::RunLocked`], an unreadable manifest, or the system's refusal.
+    /// [`TrackError::NotARun`], [`TrackError::RunLocked`], an unreadable `run.json`, or the system's refusal.
     pub fn resume(path: &Path, step: u64, info: &RunInfo<'_>) -> Result<Self> {
         let not_a_run = |missing: &str| TrackError::NotARun { path: path.to_path_buf(), missing: missing.into() };
         Manifest::path(path).ok_or_else(|| not_a_run(MANIFEST))?;
@@ -110,18 +111,29 @@ impl RunDir {
         manifest.metrics.clone_from(&info.metrics);
         manifest.write(&path.join(MANIFEST))?;
         remove_former(path)?;
-        Ok(Self { path: path.to_path_buf(), manifest, _lock: lock })
+        Ok(Self { path: path.to_path_buf(), manifest, lock: Some(lock) })
+    }
+
+    /// The directory of a run that another process of the same run has opened; this one records nothing about it.
+    ///
+    /// # Errors
+    /// `run.json` cannot be read.
+    pub fn follow(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_path_buf(), manifest: Manifest::read(path)?, lock: None })
     }
 
     /// Records how the run ended, and when.
     ///
     /// # Errors
-    /// The manifest cannot be written.
+    /// `run.json` cannot be written.
     pub fn finish(mut self, status: RunStatus) -> Result<()> {
         self.end_session(status)
     }
 
     fn end_session(&mut self, status: RunStatus) -> Result<()> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
         if let Some(session) = self.manifest.sessions.last_mut() {
             session.status = status;
             session.ended_at = Some(now());
@@ -144,12 +156,12 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
-    /// Folder of what the next stage takes over; the first artifact creates it.
+    /// Folder of the artifacts, the input of the next stage; the first artifact creates it.
     pub fn artifacts(&self) -> PathBuf {
         self.path.join("artifacts")
     }
 
-    /// Folder of the pictures of the whole run.
+    /// Folder of the plots of the whole run.
     pub fn plots(&self) -> PathBuf {
         self.path.join("plots")
     }
@@ -190,8 +202,8 @@ impl Drop for RunDir {
     }
 }
 
-/// Refuses a directory in which something lies that a Slurm job does not put there before its program starts, unless all of it
-/// is what a run leaves that was killed before its manifest was there: such a run never began.
+/// Refuses a directory with entries other than those that a Slurm job creates before its program starts, unless all of them are
+/// what a run leaves that was killed before `run.json` was written: such a run never started.
 fn refuse_occupied(path: &Path) -> Result<()> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -213,7 +225,7 @@ fn refuse_occupied(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether [`RunDir::create`] makes such an entry before the manifest.
+/// Whether [`RunDir::create`] makes such an entry before `run.json`.
 fn is_of_beginning(path: &Path, name: &str) -> bool {
     let is_empty = || fs::read_dir(path.join(name)).is_ok_and(|mut entries| entries.next().is_none());
     let is_partial = || name.starts_with('.') && name.ends_with(".partial");

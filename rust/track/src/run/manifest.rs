@@ -77,12 +77,12 @@ pub enum RunStatus {
     Killed,
 }
 
-/// Something that a session started from.
+/// An input of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
     /// What it is for, such as `resume_from_checkpoint`.
     pub role: String,
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// SHA-256 of its weights, as hexadecimal digits, where known.
     pub sha256: Option<String>,

@@ -1,4 +1,4 @@
-//! The run directory: where one run keeps everything it leaves behind.
+//! The run directory, with everything that a run records.
 //!
 //! ```text
 //! <run>/

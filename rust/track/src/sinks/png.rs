@@ -1,20 +1,20 @@
 //! Images as PNG files in the folder of their validation.
 
-use super::{NamedImage, Sink};
+use super::{NamedImage, Sink, SinkSetup};
 use crate::{Result, plot, run::validation_dir};
-use std::path::{Path, PathBuf};
+use serde_json::Value;
+use std::path::PathBuf;
 
 /// Writes `<run>/validation/step-000080/<name>.png`.
 #[derive(Debug)]
-pub struct PngSink {
+struct PngSink {
     run_dir: PathBuf,
 }
 
-impl PngSink {
-    /// Images of the run in `run_dir`.
-    pub fn new(run_dir: &Path) -> Self {
-        Self { run_dir: run_dir.to_path_buf() }
-    }
+/// The sink of the run that `setup` describes, if `options` is `true`.
+pub(super) fn open(setup: &SinkSetup<'_>, options: &Value) -> Result<Option<Box<dyn Sink>>> {
+    let sink = || Box::new(PngSink { run_dir: setup.run_dir.to_path_buf() }) as Box<dyn Sink>;
+    Ok((*options == true).then(sink))
 }
 
 impl Sink for PngSink {
@@ -24,5 +24,25 @@ impl Sink for PngSink {
         }
         let dir = validation_dir(&self.run_dir, step)?;
         images.iter().try_for_each(|image| plot::save(&dir.join(format!("{}.png", image.name)), &image.image))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::*;
+    use crate::plot::RgbImage;
+
+    #[test]
+    fn an_image_is_a_file_of_its_validation() {
+        let dir = tempfile::tempdir().unwrap();
+        let setup = SinkSetup { run_dir: dir.path(), step: 0, max_steps: 10 };
+        assert!(open(&setup, &false.into()).unwrap().is_none());
+        let mut sink = open(&setup, &true.into()).unwrap().unwrap();
+        let image = RgbImage::from_pixel(2, 3, image::Rgb([1, 2, 3]));
+        sink.images(5, &[NamedImage { name: "square".to_owned(), image: image.clone() }]).unwrap();
+        let written = image::open(dir.path().join("validation/step-000005/square.png")).unwrap();
+        assert_eq!(written.into_rgb8(), image);
     }
 }

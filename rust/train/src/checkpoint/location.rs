@@ -1,7 +1,7 @@
-//! Where checkpoints lie, and the pointers to the newest and the best.
+//! The folder of checkpoints: which one a path means, the pointers to the newest and the best, and the removal of old ones.
 
-use super::{LAST, MANIFEST, Manifest, STATE};
-use crate::{Result, TrainError};
+use super::{BEST, LAST, Manifest, STATE};
+use crate::error::{Result, TrainError};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,13 +14,13 @@ pub fn checkpoint_name(step: u64) -> String {
     format!("{PREFIX}{step:06}")
 }
 
-/// The step that a checkpoint's folder name tells; `None` for any other name.
-pub(super) fn step_of(name: &str) -> Option<u64> {
+/// The step in a checkpoint's folder name; `None` for any other name.
+fn step_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// The checkpoint that `path` means: itself, or the newest of a run directory or of its `checkpoints` folder.
+/// The checkpoint of `path`: itself, or the newest of a run directory or of its `checkpoints` folder.
 ///
 /// # Errors
 /// [`TrainError::NotACheckpoint`] when there is none.
@@ -32,15 +32,15 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     let checkpoints = path.join("checkpoints");
     if checkpoints.is_dir() {
         return follow(&checkpoints)?.ok_or_else(|| {
-            none("this run has not finished a checkpoint, so there is nothing to continue: start it anew")
+            none("this run has not finished a checkpoint, so there is nothing to resume: start it again")
         });
     }
     if let Some(checkpoint) = follow(path)? {
         return Ok(checkpoint);
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is_checkpoint = step_of(&name).is_some() || (path.join(STATE).is_file() && path.join(MANIFEST).is_file());
-    if is_checkpoint { Ok(path.to_path_buf()) } else { Err(none("it holds neither a checkpoint nor a run")) }
+    let is_checkpoint = step_of(&name).is_some() || (path.join(STATE).is_file() && Manifest::path(path).is_some());
+    if is_checkpoint { Ok(path.to_path_buf()) } else { Err(none("it contains neither a checkpoint nor a run")) }
 }
 
 /// The checkpoint that `checkpoints/last` names; `None` without a pointer.
@@ -55,7 +55,7 @@ fn follow(checkpoints: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Name of the checkpoint that `pointer` names.
-pub(super) fn read_pointer(checkpoints: &Path, pointer: &str) -> Result<Option<String>> {
+fn read_pointer(checkpoints: &Path, pointer: &str) -> Result<Option<String>> {
     let path = checkpoints.join(pointer);
     if !path.is_file() {
         return Ok(None);
@@ -73,7 +73,7 @@ pub(crate) fn point_to(checkpoints: &Path, pointer: &str, step: u64) -> Result<(
 }
 
 /// Steps of the checkpoints in a folder, newest first.
-pub(super) fn steps(checkpoints: &Path) -> Vec<u64> {
+fn steps(checkpoints: &Path) -> Vec<u64> {
     let names =
         fs::read_dir(checkpoints).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut steps: Vec<u64> = names.filter_map(|name| step_of(&name)).collect();
@@ -81,14 +81,36 @@ pub(super) fn steps(checkpoints: &Path) -> Vec<u64> {
     steps
 }
 
-/// A hint that names a whole checkpoint beside `damaged`: the newest one before it, else the newest one after it.
-pub(crate) fn whole_neighbour(damaged: &Path) -> String {
-    let Some(checkpoints) = damaged.parent() else { return "there is no other checkpoint beside it".to_owned() };
+/// A hint that names a whole checkpoint next to `damaged`: the newest one before it, else the newest one after it.
+pub(super) fn whole_neighbour(damaged: &Path) -> String {
+    let Some(checkpoints) = damaged.parent() else { return "there is no other checkpoint next to it".to_owned() };
     let own = damaged.file_name().and_then(|name| step_of(&name.to_string_lossy()));
     let (newer, older): (Vec<u64>, Vec<u64>) = steps(checkpoints).into_iter().partition(|step| Some(*step) > own);
     let others = older.into_iter().chain(newer).filter(|step| Some(*step) != own);
     match others.map(|step| checkpoints.join(checkpoint_name(step))).find(|dir| Manifest::is_whole(dir)) {
         Some(whole) => format!("{0} is whole: training.resume_from_checkpoint={0}", whole.display()),
-        None => "no other checkpoint beside it is whole; start anew".to_owned(),
+        None => "no other checkpoint of this run is whole; start a new run".to_owned(),
     }
+}
+
+/// Keeps the newest `keep_last` checkpoints of the folder, and those that `last` and `best` name; removes the other whole
+/// checkpoints `step-*`. Anything else in the folder stays.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn prune(checkpoints: &Path, keep_last: usize) -> Result<()> {
+    let pointed = [read_pointer(checkpoints, LAST)?, read_pointer(checkpoints, BEST)?];
+    for step in steps(checkpoints).into_iter().skip(keep_last) {
+        let name = checkpoint_name(step);
+        let dir = checkpoints.join(&name);
+        if pointed.iter().flatten().any(|kept| *kept == name) || Manifest::read(&dir).is_err() {
+            continue;
+        }
+        // A kill in between leaves a hidden folder, not half a checkpoint.
+        let doomed = checkpoints.join(format!(".{name}.removed"));
+        fs::rename(&dir, &doomed).map_err(TrainError::io("rename", &dir))?;
+        fs::remove_dir_all(&doomed).map_err(TrainError::io("remove", &doomed))?;
+        tracing::info!("removed checkpoint {} (training.checkpoint.keep_last = {keep_last})", dir.display());
+    }
+    Ok(())
 }

@@ -1,18 +1,27 @@
 //! What a checkpoint says about itself.
 
-use super::{CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, whole_neighbour};
-use crate::{DecayGroup, Result, TrainError};
-use hlrp_schema::TaskDescription;
+use super::{CONFIG, MODEL, OPTIMIZER, STATE, location::whole_neighbour};
+use crate::{
+    error::{Result, TrainError},
+    update::DecayGroup,
+};
+use hlrp_config::from_resolved;
+use hlrp_schema::{PROJECT, TaskDescription};
+use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read},
-    path::Path,
+    fs, io,
+    path::{Path, PathBuf},
 };
 
-/// `manifest.json` of a checkpoint.
+/// Name of the file in a checkpoint.
+pub(super) const FILE_NAME: &str = "checkpoint.json";
+/// Its name in format 1.
+const FORMER_NAME: &str = "manifest.json";
+
+/// `checkpoint.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -36,10 +45,13 @@ pub struct Manifest {
     pub precision: String,
     /// Which parameters decay, and which do not.
     pub optimizer_groups: [DecayGroup; 2],
-    /// What the model is: [`crate::Task::description`].
+    /// [`crate::Task::description`].
     pub task: TaskDescription,
     /// Every other file by name.
-    pub files: BTreeMap<String, FileRecord>,
+    pub files: BTreeMap<String, FileDigest>,
+    /// Format version of the file that was read; what was migrated is of an older one.
+    #[serde(skip)]
+    pub(crate) written_in: u64,
 }
 
 /// One value of the metric that scores checkpoints.
@@ -52,28 +64,23 @@ pub struct Score {
     pub value: f64,
 }
 
-/// Size and digest of one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRecord {
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256 in hexadecimal digits.
-    pub sha256: String,
-}
-
 impl Manifest {
     /// Name of the format.
     pub const FORMAT: &str = "hlrp-checkpoint";
-    /// Version of the format that this crate writes and reads.
-    pub const FORMAT_VERSION: u64 = 1;
+    /// Version of the format that this crate writes; older ones are migrated when read.
+    pub const FORMAT_VERSION: u64 = 2;
 
-    /// Reads the manifest of the checkpoint `dir`.
+    /// The file of the checkpoint `dir`: `checkpoint.json`, or what format 1 called it; none where there is no checkpoint.
+    pub(crate) fn path(dir: &Path) -> Option<PathBuf> {
+        [FILE_NAME, FORMER_NAME].map(|name| dir.join(name)).into_iter().find(|path| path.is_file())
+    }
+
+    /// Reads what the checkpoint `dir` says about itself.
     ///
     /// # Errors
-    /// A file that is missing, is no manifest, or has another format version.
+    /// A file that is missing or damaged, or of a newer format version.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(MANIFEST);
+        let path = Self::path(dir).unwrap_or_else(|| dir.join(FILE_NAME));
         let damaged = |reason: String| TrainError::Damaged { path: path.clone(), reason, hint: whole_neighbour(dir) };
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -81,30 +88,44 @@ impl Manifest {
             }
             read => read.map_err(TrainError::io("read", &path))?,
         };
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-        match value.get("format_version").and_then(serde_json::Value::as_u64) {
-            Some(Self::FORMAT_VERSION) => {}
-            Some(found) => return Err(TrainError::FormatVersion { path, found, wanted: Self::FORMAT_VERSION }),
-            None => return Err(damaged("it names no format_version".to_owned())),
+        let value: Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        match value.get("format_version").and_then(Value::as_u64) {
+            Some(1..=Self::FORMAT_VERSION) => Self::typed(value, dir).map_err(damaged),
+            Some(found) => Err(TrainError::FormatVersion { path, found, wanted: Self::FORMAT_VERSION }),
+            None => Err(damaged("it has no format_version".to_owned())),
         }
-        serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
     }
 
-    /// Reads the manifest of the checkpoint `dir` and compares every file with it.
+    /// Types the content of the file; that of an older format version is brought up to date. What such a file does not say of its task
+    /// is in the configuration of the checkpoint `dir`.
+    fn typed(mut value: Value, dir: &Path) -> Result<Self, String> {
+        let written_in = value["format_version"].as_u64().unwrap_or_default();
+        if written_in < Self::FORMAT_VERSION {
+            value["format_version"] = Self::FORMAT_VERSION.into();
+            let settings = from_resolved(&PROJECT, &dir.join(CONFIG), &[]).ok().map(|config| config.tree().to_json());
+            let task = TaskDescription::read(value["task"].take(), true, settings.as_ref())?;
+            value["task"] = serde_json::to_value(task).map_err(|error| error.to_string())?;
+        }
+        let typed: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        Ok(Self { written_in, ..typed })
+    }
+
+    /// Reads what the checkpoint `dir` says about itself and compares every file with its digest.
     ///
     /// # Errors
-    /// As [`Manifest::read`]; [`TrainError::Damaged`] for the first file that is missing or differs, with a whole checkpoint beside
-    /// it as the way out.
+    /// As [`Manifest::read`]; [`TrainError::Damaged`] for the first file that is missing or differs, with another
+    /// checkpoint that is whole as the hint.
     pub fn verify(dir: &Path) -> Result<Self> {
         let manifest = Self::read(dir)?;
         for required in [MODEL, OPTIMIZER, STATE, CONFIG] {
             if !manifest.files.contains_key(required) {
-                let (path, reason) = (dir.join(MANIFEST), format!("it does not list {required}"));
+                let path = Self::path(dir).unwrap_or_else(|| dir.join(FILE_NAME));
+                let reason = format!("it does not list {required}");
                 return Err(TrainError::Damaged { path, reason, hint: whole_neighbour(dir) });
             }
         }
-        for (name, record) in &manifest.files {
-            if let Some(reason) = difference(&dir.join(name), record)? {
+        for (name, digest) in &manifest.files {
+            if let Some(reason) = difference(&dir.join(name), digest)? {
                 return Err(TrainError::Damaged { path: dir.join(name), reason, hint: whole_neighbour(dir) });
             }
         }
@@ -114,19 +135,22 @@ impl Manifest {
     /// Whether the checkpoint `dir` is whole.
     pub(super) fn is_whole(dir: &Path) -> bool {
         // Read by hand: `verify` would look for whole neighbours of every damaged one.
-        let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
-        serde_json::from_str::<Self>(&text).is_ok_and(|manifest| {
-            manifest.files.iter().all(|(name, record)| matches!(difference(&dir.join(name), record), Ok(None)))
+        let text = Self::path(dir).and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let value: Result<Value, String> = serde_json::from_str(&text).map_err(|error| error.to_string());
+        let manifest = value.and_then(|value| Self::typed(value, dir));
+        manifest.is_ok_and(|manifest| {
+            manifest.files.iter().all(|(name, digest)| matches!(difference(&dir.join(name), digest), Ok(None)))
         })
     }
 }
 
 /// Sizes and digests of the files in `dir`.
-pub(super) fn records(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, FileRecord>> {
-    names.iter().map(|name| Ok(((*name).to_owned(), record(&dir.join(name))?))).collect()
+pub(super) fn digests(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, FileDigest>> {
+    names.iter().map(|name| Ok(((*name).to_owned(), FileDigest::of(&dir.join(name))?))).collect()
 }
 
-fn difference(path: &Path, expected: &FileRecord) -> Result<Option<String>> {
+/// How a file differs from what was written; none if it does not. The content is read only where the size fits.
+fn difference(path: &Path, expected: &FileDigest) -> Result<Option<String>> {
     let size = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("the file is missing".to_owned())),
         metadata => metadata.map_err(TrainError::io("inspect", path))?.len(),
@@ -134,21 +158,6 @@ fn difference(path: &Path, expected: &FileRecord) -> Result<Option<String>> {
     if size != expected.size {
         return Ok(Some(format!("it has {size} bytes instead of {}", expected.size)));
     }
-    let intact = record(path)?.sha256 == expected.sha256;
-    Ok((!intact).then(|| "its content is not what was written (sha256 differs)".to_owned()))
-}
-
-fn record(path: &Path) -> Result<FileRecord> {
-    let mut file = File::open(path).map_err(TrainError::io("open", path))?;
-    let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(TrainError::io("read", path))? {
-            0 => break,
-            count => {
-                hasher.update(&buffer[..count]);
-                size += count as u64;
-            }
-        }
-    }
-    Ok(FileRecord { size, sha256: hex::encode(hasher.finalize()) })
+    let is_intact = FileDigest::of(path)?.sha256 == expected.sha256;
+    Ok((!is_intact).then(|| "its content is not what was written (sha256 differs)".to_owned()))
 }

@@ -10,38 +10,145 @@
 //!     ema.safetensors        averaged parameters, when training.ema.enabled
 //!     state.json             step, data position, random states, schedule, best score
 //!     config.yaml            the resolved configuration
-//!     manifest.json          size and sha256 of each file above; what the model is; the score of these weights
+//!     checkpoint.json        size and sha256 of each file above; the task; the score of these weights
 //! ```
 //!
 //! A kill at any moment leaves the former checkpoints and pointers as they were; the hidden folder `.step-….partial` that it may
-//! leave behind is no checkpoint and is cleared when that step is written again.
+//! leave is not a checkpoint and is cleared when that step is written again.
 
-mod contents;
 mod location;
 mod manifest;
-mod prune;
-mod reader;
 mod state;
 mod writer;
 
 pub use location::{checkpoint_name, find};
-pub use manifest::{FileRecord, Manifest, Score};
-pub use reader::{Checkpoint, load_weights, read_weights};
+pub use manifest::{Manifest, Score};
 pub use state::{BestScore, RunState, ScheduleState};
 
-pub(crate) use contents::{About, Contents};
-pub(crate) use location::{point_to, whole_neighbour};
-pub(crate) use prune::prune;
+pub(crate) use location::{point_to, prune};
 pub(crate) use state::RngStates;
-pub(crate) use writer::write;
+pub(crate) use writer::{Contents, write};
 
-pub(crate) const MODEL: &str = "model.safetensors";
-pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
-pub(crate) const EMA: &str = "ema.safetensors";
-pub(crate) const STATE: &str = "state.json";
-pub(crate) const CONFIG: &str = "config.yaml";
-pub(crate) const MANIFEST: &str = "manifest.json";
+use crate::error::{Result, TrainError};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+use tch::Tensor;
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const EMA: &str = "ema.safetensors";
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.yaml";
 /// Pointer to the newest checkpoint.
 pub(crate) const LAST: &str = "last";
 /// Pointer to the best checkpoint.
 pub(crate) const BEST: &str = "best";
+
+/// A whole checkpoint: every file is what its manifest says.
+pub struct Checkpoint {
+    dir: PathBuf,
+    manifest: Manifest,
+    state: RunState,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint of `path` (see [`find`]) and compares every file with its digest, once: what is read later is not hashed again.
+    ///
+    /// # Errors
+    /// No checkpoint, or one that is damaged: the text names the file, the hint a whole checkpoint of the run.
+    pub fn open(path: &Path) -> Result<Self> {
+        let dir = find(path)?;
+        let manifest = Manifest::verify(&dir)?;
+        let state = RunState::read(&dir, manifest.written_in)?;
+        Ok(Self { dir, manifest, state })
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where the run was.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// File with the resolved configuration of the run that wrote it.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.join(CONFIG)
+    }
+
+    /// The configuration of the run that wrote it, as YAML.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn config_yaml(&self) -> Result<String> {
+        let path = self.config();
+        fs::read_to_string(&path).map_err(TrainError::io("read", &path))
+    }
+
+    /// The weights that it exports: parameters, averaged where the training kept averages, and buffers.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut weights: BTreeMap<String, Tensor> = read(&self.dir.join(MODEL))?.into_iter().collect();
+        if self.manifest.files.contains_key(EMA) {
+            weights.extend(read(&self.dir.join(EMA))?);
+        }
+        Ok(weights)
+    }
+
+    /// Overwrites the model's parameters and buffers.
+    pub(crate) fn load_model(&self, target: &[(String, Tensor)]) -> Result<()> {
+        load(&self.dir.join(MODEL), target)
+    }
+
+    /// Overwrites the optimizer's moments and steps.
+    pub(crate) fn load_optimizer(&self, target: &[(String, Tensor)]) -> Result<()> {
+        load(&self.dir.join(OPTIMIZER), target)
+    }
+
+    /// Overwrites the averaged weights.
+    pub(crate) fn load_ema(&self, target: &[(String, Tensor)]) -> Result<()> {
+        load(&self.dir.join(EMA), target)
+    }
+}
+
+/// The weights of `path`: of a checkpoint folder, of a run directory (its newest checkpoint), or of a safetensors file.
+///
+/// # Errors
+/// No checkpoint, a damaged one, or a file that cannot be read.
+pub fn read_weights(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    if path.is_file() {
+        return Ok(read(path)?.into_iter().collect());
+    }
+    Checkpoint::open(path)?.weights()
+}
+
+/// Overwrites `target` (parameters and buffers by name) with [`read_weights`] of `path`.
+///
+/// # Errors
+/// As [`read_weights`]; a name that only one side has, or another shape or number format: nothing is written then.
+pub fn load_weights(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
+    let source: Vec<(String, Tensor)> = read_weights(path)?.into_iter().collect();
+    hlrp_torch::load_strict(target, &source).map_err(|source| TrainError::Weights { path: path.to_path_buf(), source })
+}
+
+fn load(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
+    hlrp_torch::load_strict(target, &read(path)?)
+        .map_err(|source| TrainError::Weights { path: path.to_path_buf(), source })
+}
+
+fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    Tensor::read_safetensors(path)
+        .map_err(|error| TrainError::Malformed { path: path.to_path_buf(), reason: error.to_string() })
+}

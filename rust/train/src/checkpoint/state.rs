@@ -1,11 +1,13 @@
-//! Where a run stands, beside its tensors.
+//! Where a run is, besides its tensors.
 
 use super::STATE;
-use crate::{Result, TrainError};
+use crate::error::{Result, TrainError};
 use hlrp_data::Position;
+use hlrp_torch::World;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{fs, path::Path};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 /// `state.json` of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,8 +17,8 @@ pub struct RunState {
     pub step: u64,
     /// Where the training stream continues.
     pub position: Position,
-    /// States of libtorch's random generators.
-    pub rng: RngStates,
+    /// States of libtorch's random generators, of each process by its rank.
+    pub rng: Vec<RngStates>,
     /// The learning rate schedule.
     pub schedule: ScheduleState,
     /// Best score so far.
@@ -61,7 +63,27 @@ impl RngStates {
         Ok(Self { cpu: read(Device::Cpu)?, cuda: device.is_cuda().then(|| read(device)).transpose()? })
     }
 
-    /// Puts the states back. A run that moved to another kind of device keeps that device's own state.
+    /// The states of all processes, by rank.
+    pub(crate) fn of_all(&self, world: &World) -> Result<Vec<Self>> {
+        if world.size() == 1 {
+            return Ok(vec![self.clone()]);
+        }
+        let gather = |digits: &str| {
+            let own = Tensor::from_slice(digits.as_bytes());
+            let all = world.all_gather(&own)?;
+            let text = |bytes: &Tensor| {
+                let bytes = Vec::<u8>::try_from(bytes.to_kind(Kind::Uint8))?;
+                Ok::<_, TrainError>(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            all.iter().map(text).collect::<Result<Vec<_>>>()
+        };
+        let cpu = gather(&self.cpu)?;
+        let cuda = self.cuda.as_deref().map(gather).transpose()?;
+        let of_rank = |(rank, cpu): (usize, String)| Self { cpu, cuda: cuda.as_ref().map(|all| all[rank].clone()) };
+        Ok(cpu.into_iter().enumerate().map(of_rank).collect())
+    }
+
+    /// Restores the states. A run that moved to another kind of device keeps that device's own state.
     pub(crate) fn restore(&self, device: Device) -> Result<()> {
         let write = |device, digits: &str| {
             let bytes = hex::decode(digits).map_err(|error| TrainError::Malformed {
@@ -79,10 +101,16 @@ impl RngStates {
 }
 
 impl RunState {
-    /// Reads the state of the checkpoint `dir`.
-    pub(super) fn read(dir: &Path) -> Result<Self> {
+    /// Reads the state of the checkpoint `dir`, which was written in this format version.
+    pub(super) fn read(dir: &Path, format_version: u64) -> Result<Self> {
         let path = dir.join(STATE);
         let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
-        serde_json::from_str(&text).map_err(|error| TrainError::Malformed { path, reason: error.to_string() })
+        let malformed =
+            |error: serde_json::Error| TrainError::Malformed { path: path.clone(), reason: error.to_string() };
+        let mut value: Value = serde_json::from_str(&text).map_err(malformed)?;
+        if format_version == 1 {
+            value["rng"] = Value::Array(vec![value["rng"].take()]); // of the only process
+        }
+        serde_json::from_value(value).map_err(malformed)
     }
 }

@@ -1,9 +1,15 @@
 //! Writes a checkpoint.
 
 use super::{
-    CONFIG, Contents, EMA, MANIFEST, MODEL, Manifest, OPTIMIZER, STATE, location::checkpoint_name, manifest::records,
+    CONFIG, EMA, MODEL, Manifest, OPTIMIZER, RunState, STATE, Score,
+    location::checkpoint_name,
+    manifest::{FILE_NAME, digests},
 };
-use crate::{Result, TrainError};
+use crate::{
+    error::{Result, TrainError},
+    update::DecayGroup,
+};
+use hlrp_schema::TaskDescription;
 use hlrp_track::fs::{OnExisting, ensure_free, publish_dir};
 use std::{
     fs,
@@ -11,7 +17,33 @@ use std::{
 };
 use tch::Tensor;
 
-/// Publishes `contents` as `<checkpoints>/step-…` and gives the folder. One of the same step that lies there already is renamed to
+/// Everything that a checkpoint contains.
+pub(crate) struct Contents {
+    /// Parameters and buffers.
+    pub(crate) model: Vec<(String, Tensor)>,
+    pub(crate) optimizer: Vec<(String, Tensor)>,
+    pub(crate) ema: Option<Vec<(String, Tensor)>>,
+    pub(crate) state: RunState,
+    pub(crate) config_yaml: String,
+    pub(crate) score: Option<Score>,
+    pub(crate) device: String,
+    pub(crate) num_threads: usize,
+    pub(crate) precision: String,
+    pub(crate) optimizer_groups: [DecayGroup; 2],
+    pub(crate) task: TaskDescription,
+}
+
+impl Contents {
+    /// Bytes on the disk, with room for the small files.
+    pub(crate) fn num_bytes(&self) -> u64 {
+        const SMALL_FILES: u64 = 1 << 20;
+        let tensors = self.model.iter().chain(&self.optimizer).chain(self.ema.iter().flatten());
+        SMALL_FILES
+            + tensors.map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum::<u64>()
+    }
+}
+
+/// Publishes `contents` as `<checkpoints>/step-…` and returns the folder. One of the same step that exists already is renamed to
 /// `step-….superseded-<n>`.
 ///
 /// # Errors
@@ -42,14 +74,15 @@ fn fill(dir: &Path, contents: &Contents) -> Result<()> {
         libtorch: hlrp_torch::LIBTORCH_VERSION.to_owned(),
         step: contents.state.step,
         score: contents.score.clone(),
-        device: contents.about.device.clone(),
-        num_threads: contents.about.num_threads,
-        precision: contents.about.precision.clone(),
-        optimizer_groups: contents.about.optimizer_groups.clone(),
-        task: contents.about.task.clone(),
-        files: records(dir, &names)?,
+        device: contents.device.clone(),
+        num_threads: contents.num_threads,
+        precision: contents.precision.clone(),
+        optimizer_groups: contents.optimizer_groups.clone(),
+        task: contents.task.clone(),
+        files: digests(dir, &names)?,
+        written_in: Manifest::FORMAT_VERSION,
     };
-    write_json(&dir.join(MANIFEST), &manifest)
+    write_json(&dir.join(FILE_NAME), &manifest)
 }
 
 fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {

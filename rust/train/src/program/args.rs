@@ -6,7 +6,7 @@ use hlrp_config::{Composed, Problem, from_resolved};
 use hlrp_schema::ConfigArgs;
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 mistake in the configuration, 75 interrupted by a signal \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 75 interrupted by a signal \
                           with a checkpoint to resume from.";
 
 #[derive(Parser)]
@@ -14,7 +14,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 mistake in the configur
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
-    /// Continue the run in this directory from its last checkpoint; further words change its configuration.
+    /// Resume the run in this directory from its last checkpoint; overrides change its configuration.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
     /// Print the resolved configuration and stop.
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Reads the command line of `P`; help, version and mistakes end the process.
+    /// Reads the command line of `P`; help, version and user errors end the process.
     pub(super) fn parse_for<P: Program>() -> Self {
         let command = Self::command()
             .name(P::NAME)
@@ -41,7 +41,7 @@ impl Arguments {
     /// The configuration: composed, or that of the run to continue.
     ///
     /// # Errors
-    /// A mistake in the tree or in an override.
+    /// An invalid tree or override.
     pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
             Some(run_dir) => from_resolved(&hlrp_schema::PROJECT, &run_dir.join("config.yaml"), &self.config.overrides),

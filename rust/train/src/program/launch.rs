@@ -1,7 +1,13 @@
 //! From arguments to a trained model.
 
 use super::{Program, args::Arguments, num_threads, report};
-use crate::{Outcome, Settings, StopRequest, Task, Trainer};
+use crate::{
+    error::TrainError,
+    resume::RESUME_KEY,
+    signals::StopRequest,
+    task::Task,
+    trainer::{Outcome, Settings, Trainer},
+};
 use anyhow::Context;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
@@ -20,11 +26,11 @@ pub struct Setup {
     pub device: Device,
     /// The processes that train together.
     pub world: World,
-    /// Whether the weights will come from a checkpoint: those that the model starts with do not matter.
+    /// Whether the weights will come from a checkpoint: the initial ones do not matter.
     pub overwrites_weights: bool,
 }
 
-/// Trains; gives nothing when only the configuration was asked for.
+/// Trains; returns nothing when only the configuration was asked for.
 pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
     let composed = arguments.compose()?;
     let config: P::Config = P::Config::of_run(&composed)?;
@@ -36,7 +42,8 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     if let Some(run_dir) = &arguments.resume {
         common.cluster.refuse_outside("--resume", run_dir)?;
     }
-    console::init(common.logging.level.into(), 0)?;
+    let world = World::single();
+    console::init(common.logging.level.into(), world.rank())?;
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
     let located = |error| locate(&composed, error);
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
@@ -47,15 +54,15 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
-    let settings = settings(arguments, &common, &composed, device, World::single());
+    let settings = settings(arguments, &common, &composed, device, world.clone());
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
-    let setup = Setup { device, world: World::single(), overwrites_weights };
+    let setup = Setup { device, world: world.clone(), overwrites_weights };
     let (mut task, mut data) = P::prepare(&config, &setup).map_err(located)?;
-    let run_path = settings.run_dir.clone();
+    let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
     let metrics = task.metrics();
-    let trainer = Trainer::new(settings, &mut task, &mut data)?;
+    let trainer = Trainer::new(settings, &mut task, &mut data).map_err(|error| located(of_setting(error)))?;
 
     let yaml = composed.to_yaml();
     let info = RunInfo {
@@ -70,20 +77,42 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         metrics,
         repository: Path::new("."),
     };
-    let run_dir = match &arguments.resume {
-        Some(path) => RunDir::resume(path, trainer.step(), &info)?,
-        None => RunDir::create(&run_path, &info)?,
-    };
+    let run_dir = open_run(arguments, &run_path, trainer.step(), &info, &world)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
 }
 
+/// The run directory: the first process creates it or resumes it, the others follow.
+fn open_run(
+    arguments: &Arguments,
+    path: &Path,
+    step: u64,
+    info: &RunInfo<'_>,
+    world: &World,
+) -> anyhow::Result<RunDir> {
+    let own = match &arguments.resume {
+        _ if !world.is_main() => None,
+        Some(path) => Some(RunDir::resume(path, step, info)?),
+        None => Some(RunDir::create(path, info)?),
+    };
+    world.barrier()?;
+    Ok(own.map_or_else(|| RunDir::follow(path), Ok)?)
+}
+
+/// The invalid setting in an error of the engine. A checkpoint of another run is not the fault of the one value that names it.
+fn of_setting(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Problem(problem) if problem.key() != Some(RESUME_KEY) => problem.into(),
+        other => other.into(),
+    }
+}
+
 /// An invalid setting that shows only here names what set the value.
 fn locate(composed: &Composed, error: anyhow::Error) -> anyhow::Error {
-    match error.chain().find_map(|cause| cause.downcast_ref::<Problem>()) {
-        Some(problem) => composed.locate(problem.clone()).into(),
-        None => error,
+    match error.downcast::<Problem>() {
+        Ok(problem) => composed.locate(problem).into(),
+        Err(other) => other,
     }
 }
 
@@ -130,23 +159,19 @@ fn settings(
     device: Device,
     world: World,
 ) -> Settings {
-    let mut training = config.training.clone();
-    let run_dir = match &arguments.resume {
-        Some(run_dir) => {
-            training.resume_from_checkpoint = Some(run_dir.clone());
-            training.load_weights_from = None;
-            run_dir.clone()
-        }
-        None => config.logging.run_dir.clone(),
-    };
+    let (mut training, mut logging) = (config.training.clone(), config.logging.clone());
+    if let Some(run_dir) = &arguments.resume {
+        training.resume_from_checkpoint = Some(run_dir.clone());
+        training.load_weights_from = None;
+        logging.run_dir.clone_from(run_dir);
+    }
     Settings {
         training,
         validation: config.validation.clone(),
+        logging,
         precision: config.precision,
         world,
         device,
-        run_dir,
-        min_free_gb: config.logging.min_free_gb,
         config: composed.clone(),
     }
 }

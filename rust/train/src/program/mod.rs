@@ -2,17 +2,17 @@
 //! ([`Program`]); everything else is the same for every stage.
 
 mod args;
-mod exit_code;
 mod launch;
 mod report;
 mod version;
 
 pub use launch::Setup;
 
-use crate::{Outcome, Task, TrainingData};
+use crate::{data::TrainingData, task::Task, trainer::Outcome};
 use args::Arguments;
 use hlrp_config::HintOf;
 use hlrp_schema::{RunConfig, TrainingRun};
+use hlrp_track::exit_code;
 use std::{path::PathBuf, process::ExitCode};
 
 /// What a stage brings to its training program.
@@ -53,7 +53,7 @@ pub trait Program {
     }
 }
 
-/// Runs the program. Exit codes: 0 done, 1 error, 2 configuration, 75 interrupted with a checkpoint.
+/// Runs the program. Exit codes: 0 done, 1 error, 2 invalid setting, 75 interrupted with a checkpoint.
 pub fn main<P: Program>() -> ExitCode {
     let arguments = Arguments::parse_for::<P>();
     if arguments.version_json {
@@ -61,11 +61,11 @@ pub fn main<P: Program>() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match launch::run::<P>(&arguments) {
-        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(hlrp_track::exit_code::INTERRUPTED),
+        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(exit_code::INTERRUPTED),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             hlrp_track::console::report_error(error.as_ref(), P::HINTS);
-            ExitCode::from(exit_code::of(&error))
+            ExitCode::from(exit_code::of(error.as_ref()))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a run shows at its end.
 
 use super::Program;
-use crate::Outcome;
+use crate::trainer::Outcome;
 use hlrp_schema::SchedulerType;
 use hlrp_track::RunDir;
 use hlrp_track::metrics::{FILE_NAME as METRICS, MetricSpec, read_metrics, shown};

@@ -129,7 +129,7 @@ fn a_full_disk_is_refused_before_anything_is_written() {
     let run_dir = folder.path().join("run");
     let settings = settings(&run_dir, &["logging.min_free_gb=1e9"]);
     let error = Trainer::new(settings, &mut Regression::default(), &mut Numbers::default()).err().unwrap();
-    assert!(error.to_string().contains("logging.min_free_gb"), "{error}");
+    assert!(hlrp_config::with_hint(&error).contains("logging.min_free_gb"), "{error}");
     assert!(!run_dir.exists());
 }
 

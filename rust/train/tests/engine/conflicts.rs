@@ -1,6 +1,7 @@
 //! What may change when a run continues, and what may not.
 
 use crate::common::{Numbers, Regression, alone, checkpoint, settings, train, train_until};
+use hlrp_config::Hint;
 use hlrp_train::{StopRequest, TrainError, Trainer};
 use std::path::Path;
 
@@ -29,9 +30,9 @@ fn every_key_that_changes_the_computation_is_named_with_both_values() {
         ("training.checkpoint.mode=max", "training.checkpoint.mode was min, is max"),
     ] {
         let error = resume(&run_dir, &[word]).unwrap_err();
-        assert!(matches!(error, TrainError::Conflict { .. }), "{error}");
-        let text = error.to_string();
-        assert!(text.contains(line) && text.contains("hint: "), "{text}");
+        let TrainError::Problem(problem) = error else { panic!("{error}") };
+        assert_eq!(problem.key(), Some("training.resume_from_checkpoint"));
+        assert!(problem.to_string().contains(line) && Hint::hint(&problem).is_some(), "{problem}");
     }
     let error = resume(&run_dir, &["model.dim=64", "seed=7"]).unwrap_err().to_string();
     assert!(error.contains("model.dim") && error.contains("seed"), "{error}");
@@ -70,33 +71,13 @@ fn a_run_with_a_constant_rate_may_be_lengthened() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused_by_key() {
-    let folder = tempfile::tempdir().unwrap();
-    let refuse = |change: fn(&mut hlrp_train::Settings), key: &str| {
-        let mut settings = settings(&folder.path().join("run"), &[]);
-        change(&mut settings);
-        let error = Trainer::new(settings, &mut Regression::default(), &mut Numbers::default()).err().unwrap();
-        assert!(error.to_string().starts_with(key), "{error}");
-    };
-    let _alone = alone();
-    refuse(|s| s.training.max_steps = 0, "training.max_steps: ");
-    refuse(|s| s.training.gradient.accumulate_steps = 0, "training.gradient.accumulate_steps: ");
-    refuse(|s| s.training.gradient.clip_norm = Some(-1.0), "training.gradient.clip_norm: ");
-    refuse(|s| s.training.checkpoint.keep_last = Some(0), "training.checkpoint.keep_last: ");
-    refuse(|s| s.validation.check_interval = 0, "validation.check_interval: ");
-    refuse(
-        |s| (s.training.resume_from_checkpoint, s.training.load_weights_from) = (Some("a".into()), Some("b".into())),
-        "training.load_weights_from: ",
-    );
-}
-
-#[test]
 fn a_monitor_that_the_validation_does_not_give_is_named_with_those_that_it_does() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let run_dir = folder.path().join("run");
-    let error = train(settings(&run_dir, &["training.checkpoint.monitor=val/accuracy"])).unwrap_err().to_string();
-    assert!(error.contains("'val/accuracy'") && error.contains("hint: choose one of val/loss"), "{error}");
+    let error = train(settings(&run_dir, &["training.checkpoint.monitor=val/accuracy"])).unwrap_err();
+    assert!(error.to_string().contains("'val/accuracy'"), "{error}");
+    assert_eq!(error.hint().as_deref(), Some("choose one of val/loss"));
     assert!(!run_dir.exists(), "it is refused before the first step");
 }
 

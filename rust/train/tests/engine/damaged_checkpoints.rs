@@ -1,6 +1,7 @@
 //! A checkpoint that is not what was written is refused, with a whole one as the way out.
 
 use crate::common::{Numbers, Regression, alone, checkpoint, settings, train};
+use hlrp_config::with_hint;
 use hlrp_train::{Checkpoint, TrainError, Trainer, checkpoint::find};
 use std::{fs, path::Path};
 
@@ -13,14 +14,14 @@ fn finished_run() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 fn error_of(path: &Path) -> String {
-    Checkpoint::open(path).err().expect("the checkpoint is refused").to_string()
+    with_hint(&Checkpoint::open(path).err().expect("the checkpoint is refused"))
 }
 
 #[test]
 fn a_truncated_file_is_named() {
     let _alone = alone();
     let (_folder, run_dir) = finished_run();
-    for file in ["model.safetensors", "optimizer.safetensors", "state.json", "config.yaml", "manifest.json"] {
+    for file in ["model.safetensors", "optimizer.safetensors", "state.json", "config.yaml", "checkpoint.json"] {
         let path = checkpoint(&run_dir, 12).join(file);
         let content = fs::read(&path).unwrap();
         fs::write(&path, &content[..content.len() / 2]).unwrap();
@@ -60,7 +61,7 @@ fn the_hint_prefers_older_skips_damaged_neighbours_and_says_when_there_is_none()
     assert!(error_of(&run_dir).contains(&format!("{} is whole", whole.display())), "{}", error_of(&run_dir));
     remove(4);
     assert!(error_of(&run_dir).contains("the file is missing"), "{}", error_of(&run_dir));
-    assert!(error_of(&run_dir).contains("no other checkpoint beside it is whole"), "{}", error_of(&run_dir));
+    assert!(error_of(&run_dir).contains("no other checkpoint of this run is whole"), "{}", error_of(&run_dir));
 }
 
 #[test]
@@ -80,10 +81,10 @@ fn a_refused_resume_changes_neither_model_nor_disk() {
 fn another_format_version_is_refused() {
     let _alone = alone();
     let (_folder, run_dir) = finished_run();
-    let path = checkpoint(&run_dir, 12).join("manifest.json");
-    let text = fs::read_to_string(&path).unwrap().replace("\"format_version\": 1", "\"format_version\": 99");
+    let path = checkpoint(&run_dir, 12).join("checkpoint.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"format_version\": 2", "\"format_version\": 99");
     fs::write(&path, text).unwrap();
-    assert!(error_of(&run_dir).contains("checkpoint format 99, this program reads format 1"), "{}", error_of(&run_dir));
+    assert!(error_of(&run_dir).contains("checkpoint format 99, this program reads format 2"), "{}", error_of(&run_dir));
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn a_path_that_is_no_checkpoint_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let error = |path: &Path| find(path).unwrap_err().to_string();
     assert!(error(&folder.path().join("nowhere")).contains("it does not exist"));
-    assert!(error(folder.path()).contains("it holds neither a checkpoint nor a run"));
+    assert!(error(folder.path()).contains("it contains neither a checkpoint nor a run"));
     fs::create_dir(folder.path().join("checkpoints")).unwrap();
     assert!(error(folder.path()).contains("this run has not finished a checkpoint"));
     fs::write(folder.path().join("checkpoints/last"), "step-000008\n").unwrap();

@@ -1,7 +1,8 @@
 //! Kills and signals on a real process: what is on the disk is always whole, and the run continues to the same bits.
 
 use crate::common::{Numbers, Regression, alone, assert_same_run, settings, settings_from, train_until};
-use hlrp_train::{Checkpoint, EXIT_INTERRUPTED, Outcome, StopRequest};
+use hlrp_track::exit_code::INTERRUPTED;
+use hlrp_train::{Checkpoint, Outcome, StopRequest};
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -43,7 +44,7 @@ fn child() {
         train_until(settings_from(&config(&run_dir), &run_dir, &words), &stop, &mut task, &mut Numbers::default());
     std::process::exit(match outcome.unwrap() {
         Outcome::Finished(_) => 0,
-        Outcome::Interrupted(_) => EXIT_INTERRUPTED,
+        Outcome::Interrupted(_) => INTERRUPTED.into(),
     });
 }
 
@@ -138,7 +139,7 @@ fn signals_finish_the_step_write_a_checkpoint_and_exit_with_their_own_code() {
         let mut child = start(&run_dir);
         wait_for(&mut child, || run_dir.join(format!("checkpoints/step-{after:06}")).exists());
         send(&child, signal);
-        assert_eq!(child.wait().unwrap().code(), Some(EXIT_INTERRUPTED), "{signal}");
+        assert_eq!(child.wait().unwrap().code(), Some(i32::from(INTERRUPTED)), "{signal}");
         assert!(Checkpoint::open(&run_dir).unwrap().state().step > after);
     }
     finish(&run_dir);

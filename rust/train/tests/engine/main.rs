@@ -14,3 +14,4 @@ mod not_finite;
 mod optimizer;
 mod resume;
 mod schedule;
+mod version_1;

@@ -26,7 +26,7 @@ fn the_report_names_step_samples_and_the_last_good_checkpoint() {
     assert_eq!(samples, "numbers: episode 0 frame 24, 25, 26, 27");
     let good = checkpoint(&folder.path().join("run"), 4);
     assert_eq!(way_back, &good.display().to_string());
-    assert!(error.to_string().contains("hint: "), "{error}");
+    assert!(hlrp_config::Hint::hint(&error).is_some(), "{error}");
     let weights = tensors(&folder.path().join("run"), 4, "model.safetensors");
     assert_eq!(weights["first.weight"].isfinite().all().int64_value(&[]), 1);
 }
@@ -44,7 +44,7 @@ fn the_samples_are_those_of_the_micro_batch() {
     let (_folder, error) = poisoned(&["training.gradient.accumulate_steps=3"], POISON);
     let text = error.to_string();
     assert!(text.starts_with("step 3: the loss is NaN"), "{text}");
-    assert!(text.contains("samples: numbers: episode 0 frame 24, 25, 26, 27\n"), "{text}");
+    assert!(text.contains("samples: numbers: episode 0 frame 24, 25, 26, 27"), "{text}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn golden(file: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn schedule(case: &str) -> hlrp_train::Result<Schedule> {
+fn schedule(case: &str) -> Schedule {
     let config = &golden("config.json")["laq"][case];
     let number = |key: &str| config[key].as_f64().unwrap_or(0.0);
     let kind = if config["type"] == "cosine" { SchedulerType::Cosine } else { SchedulerType::None };
@@ -31,7 +31,7 @@ fn assert_close(ours: f64, theirs: f64, what: &str) {
 #[test]
 fn every_rate_of_the_reference_up_to_the_end_of_the_run() {
     for (case, num_rates) in [("yaml_like", 40), ("no_warmup", 30), ("none", 40)] {
-        let schedule = schedule(case).unwrap();
+        let schedule = schedule(case);
         for (done, theirs) in reference(case).into_iter().take(num_rates).enumerate() {
             assert_close(schedule.lr(done as u64), theirs, &format!("{case}, {done} steps done"));
         }
@@ -41,7 +41,7 @@ fn every_rate_of_the_reference_up_to_the_end_of_the_run() {
 /// The reference starts this warm-up at `min_lr` (it takes a start of 0 for "not set") and climbs back up after the end.
 #[test]
 fn a_start_of_zero_is_zero_and_the_minimum_is_held_after_the_end() {
-    let (schedule, reference) = (schedule("past_end").unwrap(), reference("past_end"));
+    let (schedule, reference) = (schedule("past_end"), reference("past_end"));
     assert!(schedule.lr(0) < 1e-11);
     assert_close(schedule.lr(3), 3e-4 * (1e-8 + (1.0 - 1e-8) / 2.0), "half-way through the warm-up");
     for done in 6..24 {
@@ -53,17 +53,10 @@ fn a_start_of_zero_is_zero_and_the_minimum_is_held_after_the_end() {
 }
 
 #[test]
-fn a_warm_up_longer_than_the_run_is_refused() {
-    let error = schedule("warmup_longer_than_run").unwrap_err().to_string();
-    assert!(error.starts_with("training.scheduler.warmup_steps: the warm-up of 50 steps is longer"), "{error}");
-    assert!(error.contains("hint: "), "{error}");
-}
-
-#[test]
 fn the_documented_figures_of_a_long_run() {
     let config =
         SchedulerConfig { kind: SchedulerType::Cosine, warmup_steps: 1000, warmup_start_lr: 1e-6, min_lr: 1e-6 };
-    let schedule = Schedule::new(&config, 1e-4, 100_000).unwrap();
+    let schedule = Schedule::new(&config, 1e-4, 100_000);
     for (done, expected) in [
         (0, "1.0000e-6"),
         (1, "1.0990e-6"),
@@ -76,24 +69,5 @@ fn the_documented_figures_of_a_long_run() {
         (100_000, "1.0000e-6"),
     ] {
         assert_eq!(format!("{:.4e}", schedule.lr(done)), expected, "{done} steps done");
-    }
-}
-
-#[test]
-fn rates_out_of_order_are_refused_by_key() {
-    let config = |warmup_start_lr, min_lr| SchedulerConfig {
-        kind: SchedulerType::Cosine,
-        warmup_steps: 1,
-        warmup_start_lr,
-        min_lr,
-    };
-    for (config, lr, key) in [
-        (config(0.0, 0.0), 0.0, "training.optimizer.lr"),
-        (config(0.0, 0.0), f64::NAN, "training.optimizer.lr"),
-        (config(2e-4, 0.0), 1e-4, "training.scheduler.warmup_start_lr"),
-        (config(0.0, -1e-6), 1e-4, "training.scheduler.min_lr"),
-    ] {
-        let error = Schedule::new(&config, lr, 10).unwrap_err().to_string();
-        assert!(error.starts_with(key), "{error}");
     }
 }

@@ -40,8 +40,7 @@ pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,
-        run_dir: run_dir.clone(),
-        min_free_gb: config.logging.min_free_gb,
+        logging: hlrp_schema::LoggingConfig { run_dir: run_dir.clone(), ..config.logging.clone() },
         config: composed,
     };
     let mut data = Noise;

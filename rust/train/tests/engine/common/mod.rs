@@ -63,8 +63,7 @@ fn settings_of(config: Composed, run_dir: &Path) -> Settings {
         precision: typed.precision,
         world: World::single(),
         device: Device::Cpu,
-        run_dir: run_dir.to_path_buf(),
-        min_free_gb: typed.logging.min_free_gb,
+        logging: hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..typed.logging.clone() },
         config,
     }
 }
@@ -81,7 +80,7 @@ pub fn train_until(
     task: &mut Regression,
     data: &mut Numbers,
 ) -> Result<Outcome> {
-    let run_dir = settings.run_dir.clone();
+    let run_dir = settings.logging.run_dir.clone();
     let config_yaml = settings.config.to_yaml();
     rng::seed(Device::Cpu, 1)?;
     let trainer = Trainer::new(settings, task, data)?;

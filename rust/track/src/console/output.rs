@@ -15,49 +15,49 @@ use tracing_subscriber::{Layer, layer::Context};
 /// Target of progress lines; a bar replaces them on the terminal.
 pub(super) const PROGRESS: &str = "hlrp_progress";
 
-struct Sinks {
+struct Output {
     file: Option<(PathBuf, File)>,
     bar: Option<ProgressBar>,
     rank: usize,
 }
 
-static SINKS: Mutex<Sinks> = Mutex::new(Sinks { file: None, bar: None, rank: 0 });
+static OUTPUT: Mutex<Output> = Mutex::new(Output { file: None, bar: None, rank: 0 });
 
-fn sinks() -> MutexGuard<'static, Sinks> {
-    SINKS.lock().unwrap_or_else(PoisonError::into_inner) // the state is whole between any two statements
+fn output() -> MutexGuard<'static, Output> {
+    OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) // the state is whole between any two statements
 }
 
 pub(super) fn set_rank(rank: usize) {
-    sinks().rank = rank;
+    output().rank = rank;
 }
 
 pub(super) fn rank() -> usize {
-    sinks().rank
+    output().rank
 }
 
 pub(super) fn set_bar(bar: Option<ProgressBar>) {
-    sinks().bar = bar;
+    output().bar = bar;
 }
 
 pub(super) fn open_file(path: &Path) -> Result<()> {
-    let mut sinks = sinks();
-    if sinks.rank == 0 {
+    let mut output = output();
+    if output.rank == 0 {
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(TrackError::io("open", path))?;
-        sinks.file = Some((path.to_path_buf(), file));
+        output.file = Some((path.to_path_buf(), file));
     }
     Ok(())
 }
 
 pub(super) fn print(text: &str) {
-    let sinks = sinks();
-    if sinks.rank != 0 {
+    let output = output();
+    if output.rank != 0 {
         return;
     }
     let write = || {
         // A closed pipe is the reader's wish to see no more.
         let _ = writeln!(std::io::stdout(), "{text}");
     };
-    match &sinks.bar {
+    match &output.bar {
         Some(bar) => bar.suspend(write),
         None => write(),
     }
@@ -65,8 +65,8 @@ pub(super) fn print(text: &str) {
 
 /// Writes `shown` to standard error and `line` to the file.
 pub(super) fn write_both(shown: &str, line: &str) {
-    let mut sinks = sinks();
-    write_to_file(&mut sinks, line);
+    let mut output = output();
+    write_to_file(&mut output, line);
     write_to_stderr(shown);
 }
 
@@ -85,10 +85,10 @@ impl LineLayer {
 impl<S: Subscriber> Layer<S> for LineLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let line = format_event(event, self.rank);
-        let mut sinks = sinks();
-        write_to_file(&mut sinks, &line);
+        let mut output = output();
+        write_to_file(&mut output, &line);
         let shown = if self.coloured { colour(&line, event.metadata().level()) } else { line };
-        match &sinks.bar {
+        match &output.bar {
             Some(_) if event.metadata().target() == PROGRESS => {}
             Some(bar) => bar.suspend(|| write_to_stderr(&shown)),
             None => write_to_stderr(&shown),
@@ -97,11 +97,11 @@ impl<S: Subscriber> Layer<S> for LineLayer {
 }
 
 /// A log file that can no longer be written is given up, with one line on standard error: logging never stops a run.
-fn write_to_file(sinks: &mut Sinks, line: &str) {
-    let Some((path, file)) = &mut sinks.file else { return };
+fn write_to_file(output: &mut Output, line: &str) {
+    let Some((path, file)) = &mut output.file else { return };
     if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
         write_to_stderr(&format!("cannot write {}: {error}; further lines appear here only", path.display()));
-        sinks.file = None;
+        output.file = None;
     }
 }
 

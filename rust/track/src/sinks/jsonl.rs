@@ -1,12 +1,10 @@
-//! Appends to `metrics.jsonl`.
+//! Scalars as lines of `metrics.jsonl`; see [`crate::metrics`] for the format.
 
-use super::{
-    FILE_NAME, SUPERSEDED_FILE_NAME,
-    reader::{Lines, read_text, split},
-};
+use super::{Sink, SinkSetup};
 use crate::{
     Result, TrackError,
     fs::{sync_dir, write_atomic},
+    metrics::{FILE_NAME, Lines, SUPERSEDED_FILE_NAME, read_text, split},
 };
 use serde_json::{Map, Value, json};
 use std::{
@@ -19,13 +17,31 @@ use std::{
 
 /// Appends rows to the `metrics.jsonl` of one run directory.
 #[derive(Debug)]
-pub struct MetricsWriter {
+pub struct JsonlSink {
     path: PathBuf,
     file: File,
     reported_not_finite: BTreeSet<String>,
 }
 
-impl MetricsWriter {
+/// The sink of the run that `setup` describes; it has no options and is always open, because plots, tables and a resume read its file.
+pub(super) fn open(setup: &SinkSetup<'_>, _options: &Value) -> Result<Option<Box<dyn Sink>>> {
+    Ok(Some(Box::new(match setup.step {
+        0 => JsonlSink::create(setup.run_dir)?,
+        step => JsonlSink::resume(setup.run_dir, step)?,
+    })))
+}
+
+impl Sink for JsonlSink {
+    fn scalars(&mut self, step: u64, scalars: &[(String, f64)]) -> Result<()> {
+        self.write(step, scalars.iter().map(|(name, value)| (name, *value)))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.sync_all().map_err(TrackError::io("flush", &self.path))
+    }
+}
+
+impl JsonlSink {
     /// Starts the metrics of a new run in the folder `run_dir`.
     ///
     /// # Errors
@@ -86,14 +102,6 @@ impl MetricsWriter {
         }
         let line = format!("{}\n", Value::Object(row));
         self.file.write_all(line.as_bytes()).map_err(TrackError::io("append to", &self.path))
-    }
-
-    /// Flushes all rows to the disk. Call it before a checkpoint is published: the rows then outlive a power cut as it does.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(TrackError::io("flush", &self.path))
     }
 }
 

@@ -1,0 +1,321 @@
+//! The training loop, from the gradient to the checkpoint.
+
+use crate::{
+    checkpoint::{self, BEST, BestScore, LAST, RngStates, Score},
+    error::{Result, TrainError},
+    prefetch::{DeviceBatch, DevicePrefetcher},
+    signals::StopRequest,
+    task::{ExportContext, RowReset, ValidationContext},
+    timers::{Phase, Timers},
+    trainer::{Outcome, Summary, Trainer, unknown_metric},
+    update::{mean_over, norm_and_clip},
+    watch::{MicroBatch, StepRecord, scalar},
+};
+use hlrp_schema::{MonitorMode, Precision};
+use hlrp_torch::{Autocast, AutocastDtype, HostToDevice};
+use hlrp_track::{
+    RunDir,
+    run::RunStatus,
+    sinks::{SinkSetup, Sinks},
+};
+use std::rc::Rc;
+use tch::Device;
+
+const BYTES_PER_GIB: f64 = (1u64 << 30) as f64;
+
+/// Name of the artifact of the best score.
+const BEST_ARTIFACT: &str = "best";
+/// Name of the artifact of the last step.
+const FINAL_ARTIFACT: &str = "final";
+
+/// What follows a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Another step.
+    Step,
+    /// A checkpoint, then the end, because a signal asked for it.
+    Stop,
+    /// The end: this step was the last.
+    Finish,
+}
+
+impl Trainer<'_> {
+    /// Trains until `training.max_steps` steps are done or `stop` is requested, and records everything in `run`.
+    ///
+    /// # Errors
+    /// Whatever stops a run; the newest checkpoint is whole.
+    pub fn run(mut self, run: &RunDir, stop: &StopRequest) -> Result<Outcome> {
+        let mut sinks = self.open_sinks(run)?;
+        let outcome = self.train(run, stop, &mut sinks);
+        let status = match &outcome {
+            Ok(Outcome::Finished(_)) => RunStatus::Finished,
+            Ok(Outcome::Interrupted(_)) => RunStatus::Interrupted,
+            Err(error) => RunStatus::Failed { reason: error.to_string() },
+        };
+        let finished = sinks.finish(status);
+        let outcome = outcome?;
+        finished?;
+        Ok(outcome)
+    }
+
+    fn train(&mut self, run: &RunDir, stop: &StopRequest, sinks: &mut Sinks) -> Result<Outcome> {
+        let training = self.settings.training.clone();
+        let stream = self.data.train(self.position, &self.settings.world).map_err(TrainError::Data)?;
+        let mut batches = DevicePrefetcher::start(stream, self.settings.device)?;
+        if let Some(rng) = self.rng.take() {
+            rng.restore(self.settings.device)?;
+        }
+        if self.step < training.max_steps {
+            self.announce();
+        }
+        let mut timers = Timers::start();
+        while self.step < training.max_steps {
+            let (record, resets) = self.compute_gradient(&mut batches)?;
+            let record = Rc::new(record);
+            self.watch.add(&record);
+            if self.settings.device == Device::Cpu {
+                self.ensure_finite()?; // nothing to wait for: stop before the weights are spoilt
+            }
+            let lr = self.update(&resets)?;
+            timers.step(&batches.take_usage());
+            sinks.step(self.step)?;
+
+            if self.is_due(training.log_every_n_steps) {
+                self.log(&record, lr, &mut timers, sinks)?;
+            }
+            let score = match self.is_due(self.settings.validation.check_interval) {
+                true => Some(timers.measure(Phase::Validation, || self.validate(run, sinks))?),
+                false => None,
+            };
+            let next = self.next(stop)?;
+            let is_best = score.as_ref().is_some_and(|score| self.take_score(score));
+            // Artifacts come before the checkpoint that remembers the score: a kill in between repeats both.
+            if is_best {
+                self.export(run, BEST_ARTIFACT)?;
+            }
+            if next == Next::Finish {
+                self.export(run, FINAL_ARTIFACT)?;
+            }
+            if is_best || next != Next::Step || self.is_due(training.checkpoint.every_n_steps) {
+                timers.measure(Phase::Checkpoint, || self.save(run, sinks, score, is_best))?;
+            }
+            if next == Next::Stop {
+                return Ok(Outcome::Interrupted(self.summary(&timers)));
+            }
+        }
+        Ok(Outcome::Finished(self.summary(&timers)))
+    }
+
+    /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
+    /// no part in it.
+    fn compute_gradient(&mut self, batches: &mut DevicePrefetcher) -> Result<(StepRecord, Vec<RowReset>)> {
+        let step = self.step + 1;
+        let gradient = self.settings.training.gradient.clone();
+        self.optimizer.clear_gradients()?;
+        let mut micro_batches = Vec::new();
+        for _ in 0..gradient.accumulate_steps {
+            let prefetched = batches.next()?;
+            let output = {
+                let _autocast = autocast(self.settings.precision, self.settings.device)?;
+                self.task.loss(&prefetched.batch, step).map_err(TrainError::Task)?
+            };
+            output.loss.f_div_scalar(gradient.accumulate_steps as f64)?.f_backward()?;
+            micro_batches.push(MicroBatch::new(&output, prefetched.batch.meta)?);
+            self.position = prefetched.position;
+        }
+        let resets = self.task.take_row_resets();
+        for reset in &resets {
+            self.optimizer.reset_rows(reset)?;
+        }
+        let grads = self.optimizer.gradients();
+        mean_over(&self.settings.world, &grads)?;
+        let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
+        Ok((StepRecord { step, micro_batches, grad_norm }, resets))
+    }
+
+    /// Changes the weights, and their average, by the gradient of a step; returns the learning rate.
+    fn update(&mut self, resets: &[RowReset]) -> Result<f64> {
+        let lr = self.schedule.lr(self.step);
+        self.optimizer.step(lr)?;
+        self.step += 1;
+        if let Some(ema) = &mut self.ema {
+            ema.update(self.step)?;
+            for reset in resets {
+                ema.reset_rows(reset)?;
+            }
+        }
+        Ok(lr)
+    }
+
+    /// Whether something that happens every `interval` steps, and after the last one, is due.
+    fn is_due(&self, interval: u64) -> bool {
+        self.step == self.settings.training.max_steps || self.step.is_multiple_of(interval)
+    }
+
+    fn next(&self, stop: &StopRequest) -> Result<Next> {
+        Ok(match () {
+            () if self.step == self.settings.training.max_steps => Next::Finish,
+            () if stop.is_requested_in(&self.settings.world)? => Next::Stop,
+            () => Next::Step,
+        })
+    }
+
+    /// Fetches the numbers of a step, the only wait for a GPU between validations, and records them.
+    fn log(&mut self, record: &StepRecord, lr: f64, timers: &mut Timers, sinks: &mut Sinks) -> Result<()> {
+        self.ensure_finite()?;
+        let mut values = timers.measure(Phase::Compute, || record.fetch())?;
+        values.push(("train/lr".to_owned(), lr));
+        values.push(("train/epoch".to_owned(), self.position.epoch as f64));
+        values.extend(timers.take().metrics());
+        if let Some(bytes) = hlrp_torch::memory::peak(self.settings.device) {
+            values.push(("perf/peak_memory_gib".to_owned(), bytes as f64 / BYTES_PER_GIB));
+        }
+        Ok(sinks.scalars(self.step, values)?)
+    }
+
+    /// Validates the weights of this step, averaged ones where averages are kept, and returns their score. Training is as if it had
+    /// not happened: random states and parameters are afterwards what they were.
+    ///
+    /// # Errors
+    /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
+    fn validate(&mut self, run: &RunDir, sinks: &mut Sinks) -> Result<Score> {
+        self.ensure_finite()?;
+        let device = self.settings.device;
+        let rng = RngStates::capture(device)?;
+        let world = &self.settings.world;
+        let batches = self.data.validation(self.settings.validation.limit_batches, world).map_err(TrainError::Data)?;
+        let transfer = HostToDevice::new(device)?;
+        let mut batches = batches.map(|batch| Ok(DeviceBatch::from_host(batch?, &transfer)?));
+        let context = ValidationContext { step: self.step, world };
+        let (task, precision) = (&mut *self.task, self.settings.precision);
+        let mut evaluate = || {
+            let _autocast = autocast(precision, device)?;
+            tch::no_grad(|| task.validate(&mut batches, &context)).map_err(TrainError::Task)
+        };
+        let validation = match &self.ema {
+            Some(ema) => ema.with_averages(evaluate)?,
+            None => evaluate()?,
+        };
+        rng.restore(device)?;
+
+        sinks.images(self.step, validation.images)?;
+        sinks.scalars(self.step, validation.metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
+        let monitor = &self.settings.training.checkpoint.monitor;
+        let score = validation.metrics.get(monitor).map(|value| Score { metric: monitor.clone(), value: *value });
+        let unknown = || unknown_metric(monitor, validation.metrics.keys().map(String::as_str));
+        let score = score.ok_or_else(unknown);
+        self.last_validation = Some(validation.metrics);
+        if score.is_err() {
+            self.save(run, sinks, None, false)?; // the steps since the last checkpoint are not lost
+        }
+        Ok(score?)
+    }
+
+    /// Remembers a score if it is the best so far, and returns whether it is.
+    fn take_score(&mut self, score: &Score) -> bool {
+        if !score.value.is_finite() {
+            let (step, metric, value) = (self.step, &score.metric, score.value);
+            tracing::warn!("step {step}: {metric} is {value}; these weights cannot become the best");
+            return false;
+        }
+        let is_better = |best: BestScore| match self.settings.training.checkpoint.mode {
+            MonitorMode::Min => score.value < best.value,
+            MonitorMode::Max => score.value > best.value,
+        };
+        let is_best = self.best.is_none_or(is_better);
+        if is_best {
+            self.best = Some(BestScore { value: score.value, step: self.step });
+        }
+        is_best
+    }
+
+    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept.
+    fn export(&self, run: &RunDir, name: &str) -> Result<()> {
+        if !self.settings.world.is_main() {
+            return Ok(());
+        }
+        let dir = run.artifacts().join(name);
+        let context = ExportContext { step: self.step, dir: &dir, min_free_gb: self.settings.logging.min_free_gb };
+        let export = || self.task.export(&context).map_err(TrainError::Task);
+        match &self.ema {
+            Some(ema) => ema.with_averages(export),
+            None => export(),
+        }
+    }
+
+    /// Writes the checkpoint of this step, with its score if that is finite, and moves the pointers; removes old ones if the
+    /// configuration asks for it. The first process writes, the others wait.
+    fn save(&mut self, run: &RunDir, sinks: &mut Sinks, score: Option<Score>, is_best: bool) -> Result<()> {
+        self.ensure_finite()?;
+        let checkpoints = run.checkpoints();
+        let contents = self.contents(score.filter(|score| score.value.is_finite()))?;
+        if self.settings.world.is_main() {
+            sinks.flush()?;
+            let dir = checkpoint::write(&checkpoints, &contents, self.settings.logging.min_free_gb)?;
+            checkpoint::point_to(&checkpoints, LAST, self.step)?;
+            if is_best {
+                checkpoint::point_to(&checkpoints, BEST, self.step)?;
+            }
+            tracing::info!("checkpoint {}{}", dir.display(), if is_best { ", the best so far" } else { "" });
+            if let Some(keep_last) = self.settings.training.checkpoint.keep_last {
+                checkpoint::prune(&checkpoints, keep_last)?;
+            }
+        }
+        self.settings.world.barrier()?;
+        self.last_checkpoint = Some(checkpoints.join(checkpoint::checkpoint_name(self.step)));
+        Ok(())
+    }
+
+    /// Stops at the first loss or gradient norm since the last call that is not finite.
+    fn ensure_finite(&mut self) -> Result<()> {
+        let last = self.last_checkpoint.as_ref();
+        self.watch.check(|| last.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()))
+    }
+
+    /// The destinations of metrics and images; only the first process has any.
+    fn open_sinks(&self, run: &RunDir) -> Result<Sinks> {
+        if !self.settings.world.is_main() {
+            return Ok(Sinks::none());
+        }
+        let max_steps = self.settings.training.max_steps;
+        let setup = SinkSetup { run_dir: run.path(), step: self.step, max_steps };
+        Ok(Sinks::open(&setup, &self.settings.logging.sinks)?)
+    }
+
+    /// Says what is about to be optimized.
+    fn announce(&self) {
+        let [decayed, rest] = self.optimizer.groups();
+        let num_values: usize = self.task.parameters().iter().map(|(_, parameter)| parameter.numel()).sum();
+        tracing::info!(
+            "training {num_values} parameters on {}: {} tensors with weight decay {}, {} without; steps {} to {}",
+            self.settings.device_name(),
+            decayed.names.len(),
+            decayed.weight_decay,
+            rest.names.len(),
+            self.step + 1,
+            self.settings.training.max_steps,
+        );
+    }
+
+    fn summary(&self, timers: &Timers) -> Summary {
+        let total = timers.total();
+        Summary {
+            step: self.step,
+            num_steps: self.step - self.start_step,
+            best: self.best,
+            validation: self.last_validation.clone(),
+            checkpoint: self.last_checkpoint.clone(),
+            samples_per_sec: total.samples_per_sec(),
+            data_wait_fraction: total.data_wait_fraction(),
+            peak_memory_bytes: hlrp_torch::memory::peak(self.settings.device),
+        }
+    }
+}
+
+/// While the guard lives, forward passes run in `precision`; float32 needs no guard.
+fn autocast(precision: Precision, device: Device) -> Result<Option<Autocast>> {
+    Ok(match precision {
+        Precision::Bf16Mixed => Some(Autocast::enter(device, AutocastDtype::Bf16)?),
+        Precision::Float32 => None,
+    })
+}
