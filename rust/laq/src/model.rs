@@ -1,11 +1,11 @@
 //! The latent action model: which of K codes, S times, say what changed from frame t to frame t+k.
 //!
-//! Frame t and frame t+k become tokens; a spatial transformer (per frame, causal in time through its position convolution) and a temporal
-//! one (per grid position, over both frames) mix them; the quantizer turns what changed into codes; decoders predict frame t+k from frame t
-//! and the codes alone.
+//! Frame t and frame t+k become tokens; a spatial transformer (per frame, causal in time through its position
+//! convolution) and a temporal one (per grid position, over both frames) mix them; the quantizer turns what changed
+//! into codes; decoders predict frame t+k from frame t and the codes alone.
 //!
-//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, N tokens, D token width, S code slots, K codes,
-//! Q width of a code vector, A attention heads.
+//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, N tokens, D token width, S code slots, K
+//! codes, Q width of a code vector, A attention heads.
 
 use crate::decoders::{DecoderInput, Decoders, Predictions, Target};
 use crate::dims::{Dims, transformer_config};

@@ -128,7 +128,8 @@ fn frame_t_is_encoded_without_knowledge_of_frame_t_plus_k_up_to_the_temporal_att
     };
     let mut num_checked = 0;
     for ((name, ours), (_, theirs)) in records(&frames).iter().zip(&records(&changed)) {
-        // The spatial transformer and the first position convolution of the temporal one are causal; attention over time is not.
+        // The spatial transformer and the first position convolution of the temporal one are causal; attention over
+        // time is not.
         if name.starts_with("enc_spatial") || name == "enc_temporal.l0.peg" {
             assert!(same(&ours.select(1, 0), &theirs.select(1, 0)), "{name}: frame t sees frame t+k");
             assert!(!same(&ours.select(1, 1), &theirs.select(1, 1)), "{name}: frame t+k has no effect on itself");
