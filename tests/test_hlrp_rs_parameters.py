@@ -115,6 +115,7 @@ def test_only_parameters_that_ask_for_it_get_a_gradient(policy, batch):
         assert (tensor.grad is None) == (name in frozen), name
 
 
+@pytest.mark.slow
 def test_a_thousand_steps_leave_memory_flat(policy):
     generator = torch.Generator().manual_seed(6)
     seen, taught = observation(generator, size=1), targets(generator, size=1)
@@ -167,13 +168,13 @@ def test_wrong_inputs_are_named(policy, batch):
         assert text in str(caught.value)
         assert "hint:" in str(caught.value)
 
-    refused("camera `top`: pictures are Float [1, 3, 40, 72]", seen | {"images": {"top": image[:1]}})
-    refused("camera `top`: pictures are Float [3, 40, 72, 3]", seen | {"images": {"top": image.permute(0, 2, 3, 1)}})
+    refused("camera `top`: images are Float [1, 3, 40, 72]", seen | {"images": {"top": image[:1]}})
+    refused("camera `top`: images are Float [3, 40, 72, 3]", seen | {"images": {"top": image.permute(0, 2, 3, 1)}})
     refused("the policy has no camera `wrist`", seen | {"images": {"wrist": image}})
-    refused("it has no picture of any camera", seen | {"images": {}})
+    refused("it has no image of any camera", seen | {"images": {}})
     refused("`task` is missing", {"images": seen["images"]})
     refused("task: a list of texts is needed", seen | {"task": "push"})
-    refused("there is no key `tasks`", seen | {"tasks": []})
+    refused("unknown key `tasks`", seen | {"tasks": []})
     refused("state: shape [3, 99]", seen | {"state": torch.zeros(3, 99)})
     refused(
         "actions: shape [3, 5, 3] where [B, 6, 3] is needed",
@@ -183,7 +184,7 @@ def test_wrong_inputs_are_named(policy, batch):
     refused("a mask is Float [3, 6] where bool [3, 6]", taught=taught | {"action_is_pad": torch.zeros(3, 6)})
     refused("objective: ", objective=MULTITASK | {"mode": "both"})
     refused("objective: missing field `latent_loss_weight`", objective={"mode": "actions", "action_loss_weight": 1.0})
-    refused("reduction: there is no `sum`", reduction="sum")
+    refused("unknown reduction `sum`", reduction="sum")
     refused('noise["action"]: this is Float [1]', noise={"action": torch.zeros(1)})
 
 

@@ -1,11 +1,12 @@
 //! `hlrp rollout-lerobot`: a run directory around `lerobot-eval`, and a table of what it found.
 
 use super::{
-    checkpoints, evaluation, flags,
+    checkpoints, evaluation,
+    failure::{failed, length},
+    flags,
     inherit::Simulator,
     options::RolloutOptions,
     prepare::{self, Needs},
-    train::{failed, length},
 };
 use crate::child::{self, Ended, Signals, Tee};
 use anyhow::Result;
@@ -28,8 +29,8 @@ const NAME: &str = "hlrp rollout-lerobot";
 /// Runs the command.
 ///
 /// # Errors
-/// A mistake in the configuration, or anything that keeps `lerobot-eval` from starting. That it fails is no error here: its exit code
-/// goes on.
+/// An invalid setting, or anything that keeps `lerobot-eval` from starting. Its failure is not an error here: its exit code is
+/// passed on.
 pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     let composed = options.config.compose()?;
     let config: RolloutConfig = RolloutConfig::of_run(&composed)?;

@@ -13,10 +13,10 @@ Examples:
   hlrp pipeline --resume runs/2026-01-31_12-00-00_pipeline_tiny
 
 Each step is a command with a run directory of its own inside that of the pipeline: 1_laq, 2_vla, 3_lerobot, 4_rollout_<name>.
-A pipeline that was stopped, in whatever way, continues where it stood: with --resume, or when the same logging.run_dir is given
+A pipeline that was stopped, in whatever way, continues where it was: with --resume, or when the same logging.run_dir is given
 again. Steps that are done are not repeated. --config-dir and --config-name hold for every step, and are kept by --resume.
 
-Exit codes: 0 done, 2 mistake in the configuration, 75 interrupted by a signal, else what the failed step ended with.";
+Exit codes: 0 done, 2 invalid setting, 75 interrupted by a signal, else what the failed step ended with.";
 
 /// Options of `hlrp pipeline`.
 #[derive(Debug, Args)]
@@ -27,10 +27,10 @@ pub(crate) struct PipelineOptions {
     /// Continue the pipeline in this directory.
     #[arg(long, value_name = "RUN_DIR")]
     pub(super) resume: Option<PathBuf>,
-    /// Print the commands that would run, as a shell reads them, and stop; nothing is written.
+    /// Print the commands that would run, as shell commands, and stop; nothing is written.
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Run although this looks like the login node of a cluster.
+    /// Run even if this host looks like a login node of a cluster.
     #[arg(long)]
     pub(super) allow_login_node: bool,
 }

@@ -1,6 +1,6 @@
-//! What the steps reached: the same for the table on the terminal, `summary.md` and the page.
+//! The results of the steps: the same for the table on the terminal, `summary.md` and the page.
 
-use super::{state::State, steps::Step};
+use super::{stage::Contract, state::State, steps::Step};
 use crate::lerobot::read_results;
 use anyhow::Result;
 use hlrp_schema::Stage;
@@ -28,8 +28,8 @@ pub(super) struct StepReport {
     pub(super) seconds: f64,
     /// What was measured, and the value.
     pub(super) facts: Vec<(String, String)>,
-    /// Pictures in the run directory, those of the last validation last.
-    pub(super) pictures: Vec<PathBuf>,
+    /// Images in the run directory, those of the last validation last.
+    pub(super) images: Vec<PathBuf>,
     pub(super) videos: Vec<PathBuf>,
 }
 
@@ -46,9 +46,9 @@ pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
             Stage::Laq | Stage::Vla | Stage::LerobotTrain => facts(&run_dir)?,
             Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
         };
-        let pictures = pictures(&run_dir);
-        let title = title(step.stage);
-        Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, pictures, videos })
+        let images = images(&run_dir);
+        let title = Contract::of(step.stage).title;
+        Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, images, videos })
     });
     Ok(Report { steps: reports.collect::<Result<_>>()? })
 }
@@ -85,16 +85,6 @@ pub(super) fn clock(seconds: f64) -> String {
     format!("{}:{:02}", whole / 60, whole % 60)
 }
 
-fn title(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Laq => "Stage 1: latent actions from frame pairs",
-        Stage::Vla => "Stage 2: a policy that predicts latent and real actions",
-        Stage::LerobotTrain => "Stage 3: fine-tuning with LeRobot",
-        Stage::LerobotRollout => "Rollouts",
-        Stage::Pipeline => "Pipeline",
-    }
-}
-
 /// The last value of every metric that the run declares for tables.
 fn facts(run_dir: &Path) -> Result<Vec<(String, String)>> {
     let rows = read_metrics(&run_dir.join(METRICS))?;
@@ -121,12 +111,12 @@ fn rollouts(run_dir: &Path, videos: &mut Vec<PathBuf>) -> Result<Vec<(String, St
     Ok(facts)
 }
 
-/// The curves of a run, then the pictures of its last validation.
-fn pictures(run_dir: &Path) -> Vec<PathBuf> {
+/// The curves of a run, then the images of its last validation.
+fn images(run_dir: &Path) -> Vec<PathBuf> {
     let last_validation = listed(&run_dir.join("validation"), |path| path.is_dir()).pop();
-    let is_picture = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
+    let is_image = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
     let folders = std::iter::once(run_dir.join("plots")).chain(last_validation);
-    folders.flat_map(|folder| listed(&folder, is_picture)).collect()
+    folders.flat_map(|folder| listed(&folder, is_image)).collect()
 }
 
 fn listed(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {

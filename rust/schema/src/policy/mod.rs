@@ -1,23 +1,21 @@
 //! The one description of a policy: the section `policy` of the configuration, and what an artifact, a checkpoint, `hlrp_rs` and the LeRobot
-//! plugin know of it. Keys that LeRobot has bear LeRobot's names.
+//! plugin know of it. Keys that LeRobot has too have LeRobot's names.
 //!
-//! In a configuration `null` means "from the data, the backbone or the teacher"; [`PolicySpec::resolve`] fills it. A resolved description holds
+//! In a configuration `null` means "from the data, the backbone or the teacher"; [`PolicySpec::resolve`] fills it. A resolved description has
 //! no paths: it says what a policy is, not where its first weights came from.
 
-mod arch;
+mod archs;
 mod backbone;
-mod expert;
 mod learning;
-mod pooled;
 mod processor;
+mod smolvla;
 mod version_1;
 
-pub use arch::{Arch, ArchSpec};
+pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
-pub use expert::{ExpertSpec, ImageSpecialTokens};
 pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
-pub use pooled::PooledSpec;
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
+pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;
 
 use crate::rules::{Checked, at_least, positive, require, section};
@@ -25,7 +23,7 @@ use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A policy: its network, how its inputs are prepared, what it learns and who labels its latent actions.
+/// A policy: its network, how its inputs are prepared, what it learns and the teacher of its latent actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySpec {
@@ -42,7 +40,7 @@ pub struct PolicySpec {
 /// The network: what every architecture has, and the section of one architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // each key is explained beside its default in config/policy/
+#[allow(missing_docs)] // each key is explained next to its default in config/policy/
 pub struct ModelSpec {
     pub backbone: BackboneSpec,
     pub cameras: Vec<String>,
@@ -230,7 +228,7 @@ impl PolicySpec {
 }
 
 /// What to do about a description that says too little.
-const UNRESOLVED: &str = "a complete description has this value; the artifact.json of an artifact shows one";
+pub(crate) const UNRESOLVED: &str = "a complete description has this value; the artifact.json of an artifact shows one";
 
 impl Check for ModelSpec {
     fn check(&self) -> Checked {
@@ -323,7 +321,7 @@ impl Check for FlowSpec {
         require(
             self.min_period < self.max_period,
             "max_period",
-            format!("{} does not exceed the shortest period {}", self.max_period, self.min_period),
+            format!("{:?} does not exceed the shortest period {:?}", self.max_period, self.min_period),
             "0.004 and 4.0 are usual",
         )?;
         positive("time_beta_alpha", self.time_beta_alpha)?;
