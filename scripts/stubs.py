@@ -32,7 +32,6 @@ PARAMETERS = {
     "feature": 'Literal["state", "action"]',
     "folder": "Path",
     "frames": "Tensor",
-    "freeze": "Freeze",
     "hub_cache": "Path",
     "image_size": "tuple[int, int]",
     "images": "Tensor",
@@ -40,10 +39,14 @@ PARAMETERS = {
     "limit_batches": "int | None",
     "locate_model.model": "str",
     "Policy.from_backbone.model": DESCRIPTION,
+    "policy_description.model": DESCRIPTION,
+    "action_dim": "int",
+    "cameras": "Sequence[str]",
+    "fields": "Mapping[str, Any]",
+    "latent": "Mapping[str, int] | None",
     "Policy.model": DESCRIPTION,
     "mode": "Mode",
     "noise": "FlowTensors | None",
-    "num_text_layers": "int | None",
     "objective": "Objective",
     "observation": "Observation",
     "overrides": "Sequence[str]",
@@ -97,6 +100,7 @@ RESULTS = {
     "Artifact.manifest": "dict[str, Any]",
     "Artifact.path": "str",
     "Artifact.policy": "Policy",
+    "Artifact.teacher": "dict[str, Any] | None",
     "Artifact.tensors": "dict[str, Tensor]",
     "Artifact.tokenizer_folder": "str",
     "Checkpoint.config_yaml": "str",
@@ -124,9 +128,12 @@ RESULTS = {
     "BatchStream.num_batches": "int | None",
     "BatchStream.position": "Position | None",
     "BatchStream.stats": "dict[str, float]",
-    "backbone_description": "dict[str, Any]",
+    "backbone_sizes": "dict[str, Any]",
+    "checkpoint_task": "dict[str, Any]",
     "compose_config": "dict[str, Any]",
     "locate_model": "str",
+    "policy_description": "tuple[dict[str, Any], dict[str, Any]]",
+    "smolvla_description": "tuple[dict[str, Any], dict[str, Any]]",
 }
 
 CONSTANTS = {
@@ -149,7 +156,9 @@ class Types:
             if key in PARAMETERS:
                 self.used.add(key)
                 return PARAMETERS[key]
-        raise SystemExit(f"error: {function}: the parameter `{name}` has no type\nhint: add it to PARAMETERS in {__file__}")
+        raise SystemExit(
+            f"error: {function}: the parameter `{name}` has no type\nhint: add it to PARAMETERS in {__file__}"
+        )
 
     def result(self, name: str) -> str:
         if name not in RESULTS:

@@ -173,7 +173,7 @@ def test_wrong_inputs_are_named(policy, batch):
     refused("it has no picture of any camera", seen | {"images": {}})
     refused("`task` is missing", {"images": seen["images"]})
     refused("task: a list of texts is needed", seen | {"task": "push"})
-    refused("there is no key `tasks`", seen | {"tasks": []})
+    refused("unknown key `tasks`", seen | {"tasks": []})
     refused("state: shape [3, 99]", seen | {"state": torch.zeros(3, 99)})
     refused(
         "actions: shape [3, 5, 3] where [B, 6, 3] is needed",
@@ -183,7 +183,7 @@ def test_wrong_inputs_are_named(policy, batch):
     refused("a mask is Float [3, 6] where bool [3, 6]", taught=taught | {"action_is_pad": torch.zeros(3, 6)})
     refused("objective: ", objective=MULTITASK | {"mode": "both"})
     refused("objective: missing field `latent_loss_weight`", objective={"mode": "actions", "action_loss_weight": 1.0})
-    refused("reduction: there is no `sum`", reduction="sum")
+    refused("unknown reduction `sum`", reduction="sum")
     refused('noise["action"]: this is Float [1]', noise={"action": torch.zeros(1)})
 
 

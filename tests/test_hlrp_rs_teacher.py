@@ -105,7 +105,7 @@ def test_mistakes_are_named(teacher, frames, uninterrupted, tmp_path):
         Teacher.load(uninterrupted, "gpu")
     with pytest.raises(HlrpValueError, match="teacher: random weights need a seed"):
         Teacher.load(uninterrupted, weights="random")
-    with pytest.raises(HlrpValueError, match="teacher: there are no weights `fresh`"):
+    with pytest.raises(HlrpValueError, match="teacher: unknown weights `fresh`"):
         Teacher.load(uninterrupted, weights="fresh")
     with pytest.raises(HlrpValueError, match=r"uint8 or float \[B, 2, 3, height, width\] is needed"):
         teacher.codes(frames[:, 0])

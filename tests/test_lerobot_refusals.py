@@ -193,7 +193,7 @@ def test_a_dataset_without_a_camera(plugin, pusht_artifact, tmp_path):
 
 
 def test_data_without_actions(plugin, pusht_artifact):
-    with refused(r"the policy predicts actions, and the data has none beside \['observation.image'"):
+    with refused(r"the policy predicts actions, and the data has none, only \['observation.image'"):
         make_policy(stage2_artifact=pusht_artifact, **features(action_dim=None))
 
 
@@ -281,7 +281,7 @@ def test_labelled_episodes_in_a_batch_that_does_not_say_its_own(plugin, pusht_ar
 
 def test_a_camera_of_the_teacher_that_the_model_lacks(plugin, pusht_artifact, laq):
     options = {"stage3_training_mode": "latent", "laq_checkpoint_path": laq, "laq_camera": "wrist"}
-    with refused("laq_camera = wrist is no camera of the model"):
+    with refused("laq_camera = wrist is not a camera of the model"):
         make_policy(stage2_artifact=pusht_artifact, **options)
 
 

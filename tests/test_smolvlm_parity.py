@@ -85,8 +85,8 @@ def make_inputs(side: int, padding: str) -> dict[str, torch.Tensor]:
 
 def reference(model, inputs: dict[str, torch.Tensor], num_layers: int) -> dict[str, torch.Tensor]:
     """Results of transformers under our names."""
-    policy.objective.model.text_model.layers = policy.objective.model.text_model.layers[:num_layers]
-    policy.objective.model.text_model.config.num_hidden_layers = num_layers
+    model.model.text_model.layers = model.model.text_model.layers[:num_layers]
+    model.model.text_model.config.num_hidden_layers = num_layers
     results = {}
 
     def keep(name):
@@ -94,9 +94,9 @@ def reference(model, inputs: dict[str, torch.Tensor], num_layers: int) -> dict[s
             name, output[0] if isinstance(output, tuple) else output
         )
 
-    handles = [layer.register_forward_hook(keep(f"layer{i}")) for i, layer in enumerate(policy.objective.model.text_model.layers)]
-    handles.append(policy.objective.model.text_model.norm.register_forward_hook(keep("norm")))
-    handles.append(policy.objective.model.connector.register_forward_hook(keep("image_tokens")))
+    handles = [layer.register_forward_hook(keep(f"layer{i}")) for i, layer in enumerate(model.model.text_model.layers)]
+    handles.append(model.model.text_model.norm.register_forward_hook(keep("norm")))
+    handles.append(model.model.connector.register_forward_hook(keep("image_tokens")))
     model.zero_grad()
     results["logits"] = model(
         input_ids=inputs["input_ids"],
@@ -177,6 +177,6 @@ def test_shards_and_bfloat16(tmp_path):
 def test_the_comparison_notices_a_wrong_weight(tmp_path):
     model = build_model(tmp_path / "model")
     with torch.no_grad():
-        policy.objective.model.text_model.layers[1].self_attn.k_proj.weight[0, 0] += 0.01
+        model.model.text_model.layers[1].self_attn.k_proj.weight[0, 0] += 0.01
     with pytest.raises(AssertionError, match="layer1"):
         compare(model, tmp_path / "model", make_inputs(64, "none"), NUM_LAYERS, tmp_path)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         compose_config,
         locate_model,
         policy_description,
+        smolvla_description,
     )
     from hlrp_rs.data import Loader, config_folder, open_dataset
 
@@ -57,6 +58,7 @@ __all__ = [
     "locate_model",
     "open_dataset",
     "policy_description",
+    "smolvla_description",
 ]
 _IN_DATA = {"Loader", "config_folder", "open_dataset"}
 

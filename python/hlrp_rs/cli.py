@@ -1,4 +1,4 @@
-"""The console commands. Each becomes the native program of that name, which lies in this package's folder `bin`.
+"""The console commands. Each becomes the native program of that name, which is in this package's folder `bin`.
 
 Signals, standard streams and exit codes are the program's own. It finds libtorch in the torch of this Python, its sibling programs beside
 itself, and the configuration tree that came with the package where no other is near (docs/config.md).

@@ -56,7 +56,7 @@ class Targets(TypedDict, total=False):
 
 
 class FlowTensors(TypedDict, total=False):
-    """Noise or times to use instead of drawing them, by head. A head that is left out is drawn from torch's generator of the device.
+    """Noise or times to use instead of drawing them, by head. A head that is left out comes from torch's generator of the device.
 
     Noise: `latent` `float32 [B,S,D]`, `action` `float32 [B,T,max_action_dim]`. Times (in (0, 1], 1 = noise): `float32 [B]` each.
     """

@@ -30,12 +30,12 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, batch: DeviceBatch) -> PyResult<Boun
     dict.set_item("task", batch.task)?;
     set_vectors(&dict, ["state", "state_is_pad"], batch.state)?;
     set_vectors(&dict, ["action", "action_is_pad"], batch.action)?;
-    let numbers = |of: fn(&hlrp_data::SampleMeta) -> u64| {
+    let column = |of: fn(&hlrp_data::SampleMeta) -> u64| {
         let values: Vec<i64> = batch.meta.iter().map(|meta| of(meta) as i64).collect();
         PyTensor(Tensor::from_slice(&values))
     };
-    dict.set_item("episode", numbers(|meta| meta.episode))?;
-    dict.set_item("frame", numbers(|meta| meta.frame))?;
+    dict.set_item("episode", column(|meta| meta.episode))?;
+    dict.set_item("frame", column(|meta| meta.frame))?;
     let dt: Vec<f64> = batch.meta.iter().map(|meta| meta.dt_s).collect();
     dict.set_item("dt", PyTensor(Tensor::from_slice(&dt)))?;
     let source: Vec<String> = batch.meta.into_iter().map(|meta| meta.source).collect();

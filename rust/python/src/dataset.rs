@@ -170,7 +170,7 @@ impl BatchStream {
         self.num_batches
     }
 
-    /// Behind the last batch that was taken; `None` for a validation pass.
+    /// Position after the last batch; `None` for a validation pass.
     #[getter]
     fn position<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let position = self.ask(py, |batches| Ok(batches.position()))?;

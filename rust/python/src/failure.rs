@@ -57,7 +57,7 @@ impl Failure {
         let Some((_, thrown)) = text.split_once("Torch(\"") else {
             return Self::general(format!("{text}\nhint: this is a defect of hlrp_rs; please report it"));
         };
-        // The text is quoted, and behind the message stands libtorch's stack.
+        // The text is quoted, and libtorch's stack follows the message.
         let message = thrown.split("\\nException raised from").next().unwrap_or(thrown);
         let message = message.trim_end_matches("\")").replace("\\n", "\n").replace("\\\"", "\"");
         Self::general(format!("libtorch: {message}"))

@@ -54,7 +54,7 @@ impl<'py> Entries<'py> {
         for key in dict.keys() {
             let key: String = key.extract()?;
             if !known.contains(&key.as_str()) {
-                let text = format!("{what}: there is no key `{key}`");
+                let text = format!("{what}: unknown key `{key}`");
                 return Err(Failure::value(format!("{text}\nhint: its keys are {}", known.join(", "))).into());
             }
         }

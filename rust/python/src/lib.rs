@@ -55,5 +55,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(backbone::backbone_sizes, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::checkpoint_task, module)?)?;
     module.add_function(wrap_pyfunction!(policy::policy_description, module)?)?;
+    module.add_function(wrap_pyfunction!(policy::smolvla_description, module)?)?;
     module.add_function(wrap_pyfunction!(config::compose_config, module)?)
 }

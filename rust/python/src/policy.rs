@@ -7,7 +7,7 @@ use crate::tensors::{self, PyTensor};
 use crate::wall::{self, compute};
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_nn::{Pass, Store};
-use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, from_version_1};
+use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, SmolVlaFields, from_version_1};
 use hlrp_vla::{Processor, SupervisedLoss, VlaLoss, VlaModel, is_named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -257,7 +257,7 @@ impl Policy {
     /// `latent_loss`, `action_loss`: parts without weight and without gradient, shaped as `loss`; 0 where the mode has no such part.
     /// `num_latent_samples`, `num_action_samples`: float32 scalars, samples with at least one supervised value.
     ///
-    /// A mean runs over the supervised values of the batch (real action dimensions of steps that are no padding, latents of real pairs) and
+    /// A mean runs over the supervised values of the batch (real action dimensions of steps that are not padding, latents of real pairs) and
     /// is 0 where there are none; per sample it runs over the sample's supervised values.
     #[pyo3(signature = (parameters, observation, targets, objective, *, noise=None, time=None, reduction="mean"))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
@@ -351,7 +351,7 @@ impl Policy {
             "state" => &config.state,
             "action" => &config.action,
             other => {
-                let text = format!("feature: there is no `{other}`\nhint: choose state or action");
+                let text = format!("unknown feature `{other}`\nhint: choose state or action");
                 return Err(Failure::value(text).into());
             }
         };
@@ -399,6 +399,22 @@ fn parameters(spec: &ModelSpec) -> Result<Vec<Parameter>, Failure> {
     Ok(model.store().parameters().into_iter().map(one).collect())
 }
 
+/// `model` and `processor` of the policy that LeRobot's `smolvla` is with these fields (and `system_prompt`), for cameras of these roles; what they
+/// leave to the backbone is `None`: for `Policy.from_backbone`. `latent` is `{"code_seq_len": S, "code_dim": D}` for a latent head.
+#[pyfunction]
+pub(crate) fn smolvla_description<'py>(
+    py: Python<'py>,
+    fields: &Bound<'_, PyAny>,
+    cameras: Vec<String>,
+    action_dim: i64,
+    latent: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let fields: SmolVlaFields = wall::typed("fields", wall::value("fields", fields)?)?;
+    let latent = latent.map(|latent| wall::typed("latent", wall::value("latent", latent)?)).transpose()?;
+    let (model, processor) = fields.describe(cameras, action_dim, latent);
+    Ok((wall::write(py, &model)?, wall::write(py, &processor)?))
+}
+
 /// `model` and `processor` of a description of any version, as this version has them.
 #[pyfunction]
 pub(crate) fn policy_description<'py>(
@@ -430,7 +446,7 @@ pub(crate) struct Initialised {
 
 fn read_mode(mode: &Bound<'_, PyAny>) -> PyResult<Mode> {
     let refuse =
-        |found: String| Failure::value(format!("mode: there is no {found}\nhint: choose latent, actions or multitask"));
+        |found: String| Failure::value(format!("unknown mode {found}\nhint: choose latent, actions or multitask"));
     let name: String = mode.extract().map_err(|_| PyErr::from(refuse(format!("`{mode}`"))))?;
     serde_json::from_value(name.clone().into()).map_err(|_| refuse(format!("`{name}`")).into())
 }

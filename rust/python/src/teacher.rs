@@ -94,7 +94,7 @@ impl Teacher {
 
     /// `latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
     ///
-    /// `is_real` is `bool [B,2]`, false where a frame lies outside its episode; a pair is valid when both frames are real. All real when
+    /// `is_real` is `bool [B,2]`, false where a frame is outside its episode; a pair is valid when both frames are real. All real when
     /// `None`.
     #[pyo3(signature = (frames, is_real=None))]
     fn label(

@@ -54,7 +54,7 @@ def state(batch: dict[str, Any], dim: int | None) -> Tensor | None:
 
 
 def tasks(batch: dict[str, Any], num_samples: int, default: str | None) -> list[str]:
-    """B instructions; `default` stands where there is none."""
+    """B instructions; `default` where there is none."""
     given = batch.get(TASK)
     texts = [given] * num_samples if given is None or isinstance(given, str) else list(given)
     if len(texts) != num_samples:

@@ -87,7 +87,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     train_state_proj: bool = True
     dtype: str = "float32"
 
-    # Empty: as the artifact scales, else mean and standard deviation; images are never scaled here.
+    # Empty: as the artifact scales, else mean and std; images are never scaled here.
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=dict)
 
     optimizer_lr: float = 1e-4
@@ -234,7 +234,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
             raise ValueError(f"the policy needs a camera, and there is none among {found}\nhint: use data with images")
         if self.action_feature is None:
             raise ValueError(
-                f"the policy predicts actions, and the data has none beside {found}\nhint: use data with the key action"
+                f"the policy predicts actions, and the data has none, only {found}\nhint: use data with the key action"
             )
 
     @property

@@ -226,7 +226,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             )
         roles = self._network.cameras
         if self.config.laq_camera is not None and self.config.laq_camera not in roles:
-            raise ValueError(f"laq_camera = {self.config.laq_camera} is no camera of the model\nhint: it has {roles}")
+            raise ValueError(f"laq_camera = {self.config.laq_camera} is not a camera of the model\nhint: it has {roles}")
 
     def _check_dataset(self, meta: Any) -> None:
         config = self.config
@@ -299,7 +299,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
 
 
 def metrics(losses: dict[str, Tensor]) -> dict[str, float]:
-    """The parts of a loss as plain numbers; samples that teach nothing do not lower a mean over samples."""
+    """The parts of a loss as Python floats; samples that teach nothing do not lower a mean over samples."""
     names, numbers = [], []
     for part in PARTS:
         count, value = losses[f"num_{part}_samples"], losses[f"{part}_loss"]

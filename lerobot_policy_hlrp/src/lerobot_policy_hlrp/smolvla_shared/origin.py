@@ -14,12 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from .cameras import map_cameras
-from .sizes import SHAPES, SMOLVLA, read_sizes, with_choices, with_values, write_model, write_processor
+from .sizes import SHAPES, SMOLVLA, described, read_sizes, with_choices, with_values
 
 logger = logging.getLogger(__name__)
 
-# The one way in which images are prepared.
-IMAGE_PREPARATION = "pad-resize-bilinear-left-top/1"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 LATENT_HEAD = "model.latent_"
 # Fields of a smolvla checkpoint's configuration that may be chosen anew: no weight depends on them.
@@ -119,7 +117,7 @@ def _start_checkpoint(config: Any, folder: Path) -> Start:
     for name in TOKENIZER_FILES:
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder / name}: there is no such file\nhint: a checkpoint of this policy holds its tokenizer; copy the whole folder"
+                f"{folder / name}: the file is missing\nhint: a checkpoint of this policy holds its tokenizer; copy the whole folder"
             )
     source = f"the checkpoint {folder}"
     _match_action_dim(config, config.model["action_dim"], source)
@@ -180,8 +178,8 @@ def _start_backbone(config: Any, latent: dict[str, int] | None) -> Start:
     folder = backbone_folder(config)
     cameras = map_cameras(list(config.image_features), None, 0, config.camera_map)
     roles = [*cameras, *(f"empty_camera_{index}" for index in range(config.empty_cameras))]
-    model = write_model(config, roles, action_dim(config), latent)
-    network = hlrp_rs.Policy.from_backbone(folder, model, write_processor(config, IMAGE_PREPARATION))
+    description = hlrp_rs.smolvla_description(described(config), roles, action_dim(config), latent)
+    network = hlrp_rs.Policy.from_backbone(folder, *description)
     config.model, config.processor = network.model, network.processor
     config.num_expert_layers = read_sizes(network.model, network.processor)["num_expert_layers"]
 

@@ -40,9 +40,6 @@ SHAPES = (
 # What may be chosen anew for a given model: no weight depends on it.
 CHOICES = ("num_steps", "train_expert_only", "freeze_vision_encoder", "train_state_proj")
 
-# Parameters of the distribution of training times; smolvla has no fields for them.
-TIME_BETA = (1.5, 1.0)
-
 
 def read_sizes(model: dict[str, Any], processor: dict[str, Any]) -> dict[str, Any]:
     """The sizes in a description, under the names of the fields; those that its architecture lacks are left out."""
@@ -77,59 +74,6 @@ def with_values(section: dict[str, Any], values: dict[str, Any]) -> dict[str, An
     return {name: value_of(name, value) for name, value in section.items()}
 
 
-def write_model(config: Any, cameras: list[str], action_dim: int, latent: dict[str, int] | None) -> dict[str, Any]:
-    """The description of the expert that the fields of `config` ask for; what it leaves to the backbone is `None`."""
-
-    def section(*names: str) -> dict[str, Any]:
-        return {name: getattr(config, name) for name in names}
-
-    return {
-        "backbone": section("load_vlm_weights", "num_vlm_layers", "train_expert_only", "freeze_vision_encoder")
-        | {"vlm_model_name": None, "hub_cache": None, "sizes": None},
-        "cameras": cameras,
-        "empty_cameras": config.empty_cameras,
-        "resize_imgs_with_padding": list(config.resize_imgs_with_padding),
-        "action_dim": action_dim,
-        "latent": latent,
-        "flow": section("num_steps", "min_period", "max_period")
-        | dict(zip(("time_beta_alpha", "time_beta_beta"), TIME_BETA, strict=True)),
-        "arch": {
-            "expert": section(
-                "expert_width_multiplier",
-                "self_attn_every_n_layers",
-                "add_image_special_tokens",
-                "max_state_dim",
-                "max_action_dim",
-                "chunk_size",
-                "train_state_proj",
-            )
-            | {
-                "smolvla_checkpoint": None,
-                "image_special_tokens": None,
-                "num_expert_layers": positive(config.num_expert_layers),
-                "prefix_length": positive(config.prefix_length),
-            }
-        },
-    }
-
-
-def positive(value: int) -> int | None:
-    """LeRobot writes -1 where a description has null."""
-    return value if value > 0 else None
-
-
-def write_processor(config: Any, image_preparation: str) -> dict[str, Any]:
-    """How inputs of that model are prepared: as smolvla does it."""
-    return {
-        "image_preparation": image_preparation,
-        "frame_size": None,
-        "tokenizer": None,
-        "tokenizer_max_length": config.tokenizer_max_length,
-        "pad_language_to": config.pad_language_to,
-        "padding_side": "right",
-        "truncation_side": "left",
-        "system_prompt": config.system_prompt,
-        "newline": True,
-        "state": None,
-        "action": None,
-    }
+def described(config: Any) -> dict[str, Any]:
+    """The fields of `config` that describe the policy, for a new one."""
+    return {name: getattr(config, name) for name in (*SMOLVLA, *CHOICES, "load_vlm_weights")}

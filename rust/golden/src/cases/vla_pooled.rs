@@ -112,8 +112,8 @@ fn check_latent_loss(
 ) -> anyhow::Result<()> {
     let trace = Trace::default();
     let watched = Pass { train: true, trace: Some(&trace) };
-    let mut draws = RecordedFlow::noise(case.input("noise")?).at(case.input("time")?);
-    let loss = model.loss(observation, targets, &objective(case, Mode::Latent)?, &mut draws, &watched)?;
+    let mut noise = RecordedFlow::noise(case.input("noise")?).at(case.input("time")?);
+    let loss = model.loss(observation, targets, &objective(case, Mode::Latent)?, &mut noise, &watched)?;
     comparison.check(
         "latent_flow_loss",
         &loss.latent.as_ref().context("the latent loss is missing")?.mean,
@@ -172,14 +172,14 @@ fn check_modes(
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
     for (name, mode) in [("latent_flow", Mode::Latent), ("actions", Mode::Actions), ("multitask", Mode::Multitask)] {
-        let mut draws = RecordedFlow::default();
+        let mut noise = RecordedFlow::default();
         if mode.with_latents() {
             let recorded = |what: &str| case.input(&format!("mode.{name}.{what}"));
-            draws = RecordedFlow::noise(recorded("noise")?).at(recorded("time")?);
+            noise = RecordedFlow::noise(recorded("noise")?).at(recorded("time")?);
         }
         let objective = objective(case, mode)?;
         let VlaLoss { total, latent, action } =
-            no_grad(|| model.loss(observation, targets, &objective, &mut draws, &Pass::plain(true)))?;
+            no_grad(|| model.loss(observation, targets, &objective, &mut noise, &Pass::plain(true)))?;
         comparison.check(&format!("mode.{name}.total"), &total, Tolerance::Forward);
         comparison.check(&format!("mode.{name}.metric.loss"), &total, Tolerance::Forward);
         for (metric, loss) in [("latent_loss", latent), ("action_loss", action)] {
@@ -199,8 +199,8 @@ fn check_sampling(
 ) -> anyhow::Result<()> {
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
-    let mut draws = RecordedFlow::noise(case.input("sample_noise")?);
-    let prediction = model.sample(observation, Mode::Multitask, &mut draws, &watched)?;
+    let mut noise = RecordedFlow::noise(case.input("sample_noise")?);
+    let prediction = model.sample(observation, Mode::Multitask, &mut noise, &watched)?;
     comparison.check(
         "sampled_latents",
         &prediction.latents_BSD.context("no latents were predicted")?,

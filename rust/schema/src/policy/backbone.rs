@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Section `backbone`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // each key is explained beside its default in config/policy/
+#[allow(missing_docs)] // each key is explained next to its default in config/policy/
 pub struct BackboneSpec {
     pub vlm_model_name: Option<String>,
     pub hub_cache: Option<PathBuf>,

@@ -60,7 +60,7 @@ impl Check for ObjectiveSpec {
 /// confirm the checkpoint's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // each key is explained beside its default in config/policy/; see also TeacherIdentity
+#[allow(missing_docs)] // each key is explained next to its default in config/policy/; see also TeacherIdentity
 pub struct TeacherSpec {
     pub checkpoint: Option<PathBuf>,
     pub weights: TeacherWeights,

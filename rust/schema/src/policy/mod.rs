@@ -4,20 +4,18 @@
 //! In a configuration `null` means "from the data, the backbone or the teacher"; [`PolicySpec::resolve`] fills it. A resolved description holds
 //! no paths: it says what a policy is, not where its first weights came from.
 
-mod arch;
+mod archs;
 mod backbone;
-mod expert;
 mod learning;
-mod pooled;
 mod processor;
+mod smolvla;
 mod version_1;
 
-pub use arch::{Arch, ArchSpec};
+pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
-pub use expert::{ExpertSpec, ImageSpecialTokens};
 pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
-pub use pooled::PooledSpec;
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
+pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;
 
 use crate::rules::{Checked, at_least, positive, require, section};
@@ -42,7 +40,7 @@ pub struct PolicySpec {
 /// The network: what every architecture has, and the section of one architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // each key is explained beside its default in config/policy/
+#[allow(missing_docs)] // each key is explained next to its default in config/policy/
 pub struct ModelSpec {
     pub backbone: BackboneSpec,
     pub cameras: Vec<String>,
@@ -230,7 +228,7 @@ impl PolicySpec {
 }
 
 /// What to do about a description that says too little.
-const UNRESOLVED: &str = "a complete description has this value; the artifact.json of an artifact shows one";
+pub(crate) const UNRESOLVED: &str = "a complete description has this value; the artifact.json of an artifact shows one";
 
 impl Check for ModelSpec {
     fn check(&self) -> Checked {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// Section `processor`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // each key is explained beside its default in config/policy/
+#[allow(missing_docs)] // each key is explained next to its default in config/policy/
 pub struct ProcessorSpec {
     pub image_preparation: ImagePreparation,
     pub frame_size: Option<[usize; 2]>,

@@ -35,7 +35,7 @@ pub trait Architecture {
     /// Patterns of the parameters that take no part in `mode`: the heads of other modes, and what no loss can reach.
     fn unused_in(&self, mode: Mode) -> Vec<String>;
 
-    /// Shapes of the noise that `mode` needs for `num_samples`, in the order in which it is drawn. A head that regresses needs none.
+    /// Shapes of the noise that `mode` needs for `num_samples`, in the order in which it is needed. A head that regresses needs none.
     fn noise_shapes(&self, mode: Mode, num_samples: i64) -> Vec<(HeadKind, Vec<i64>)>;
 
     /// Losses of a batch, the observation seen once.

@@ -31,7 +31,7 @@ impl Requests {
             ([], DeltaUnit::Seconds, Some(rate)) => steps.map(|step| step as f64 / rate).collect(),
             ([], DeltaUnit::Seconds, None) if !config.policy.objective.mode.with_actions() => vec![0.0],
             ([], DeltaUnit::Seconds, None) => {
-                let problem = format!("[] stands for frames, and the sources have {rates:?} of them per second");
+                let problem = format!("[] means frames, but the sources have {rates:?} of them per second");
                 let hint = "list the seconds of each step of the action chunk";
                 return Err(Problem::new("data.request.action_deltas", problem, hint));
             }

@@ -72,8 +72,8 @@ impl SampleImage {
         }
         let chunk = Chunk::new(policy, indices, batch, compared, sample)?;
         if let Some(chunk) = &chunk {
-            prediction.push(format!("first action {}", numbers(&chunk.truth)));
-            prediction.push(format!("predicted {}", numbers(&chunk.predicted)));
+            prediction.push(format!("first action {}", values(&chunk.truth)));
+            prediction.push(format!("predicted {}", values(&chunk.predicted)));
         }
         let instruction = wrapped(&batch.task[index]);
         Ok(Self {
@@ -168,7 +168,7 @@ fn columns(x_TA: &Tensor) -> anyhow::Result<Vec<Vec<f64>>> {
 }
 
 /// The first step of a chunk.
-fn numbers(chunk: &[Vec<f64>]) -> String {
+fn values(chunk: &[Vec<f64>]) -> String {
     let first = chunk.iter().take(MAX_DIMS).filter_map(|steps| steps.first());
     first.map(|value| format!("{value:.2}")).collect::<Vec<_>>().join(" ")
 }

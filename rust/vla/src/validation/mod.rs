@@ -106,13 +106,13 @@ pub(crate) fn metrics(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<Met
     let losses = Curve::new("losses.png", "Flow-matching losses", "mean squared error of the velocity").log();
     let mut specs = vec![MetricSpec::new("val/loss", "validation loss").lower_is_better()];
     if let Some(code_dim) = code_dim {
-        let curve = Curve::new("latent_error.png", "Latent actions beside the baselines", "mean squared error");
+        let curve = Curve::new("latent_error.png", "Latent actions and the baselines", "mean squared error");
         specs.extend(["train/latent_loss", "val/latent_loss"].map(|name| MetricSpec::detail(name).drawn_in(&losses)));
         specs.extend(errors::metrics("latent", "last pair", code_dim, &curve));
         specs.extend(code_accuracy::metrics());
     }
     if let Some(action_dim) = action_dim {
-        let curve = Curve::new("action_error.png", "Actions beside the baselines", "mean squared error, normalised");
+        let curve = Curve::new("action_error.png", "Actions and the baselines", "mean squared error, normalised");
         specs.extend(["train/action_loss", "val/action_loss"].map(|name| MetricSpec::detail(name).drawn_in(&losses)));
         specs.extend(errors::metrics("action", "last action", action_dim, &curve));
     }

@@ -48,3 +48,24 @@ fn a_folder_that_is_no_checkpoint_of_stage_1_is_refused() {
     let error = with_hint(&Teacher::load(empty.path(), TeacherInit::Trained, Device::Cpu).err().unwrap());
     assert!(error.contains(&empty.path().display().to_string()) && error.contains("hint:"), "{error}");
 }
+
+/// Bytes that this thread has read from files.
+fn bytes_read() -> u64 {
+    let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_load_compares_every_file_with_its_digest_once() {
+    let parent = tempfile::tempdir().unwrap();
+    let run_dir = run_of_stage_1(parent.path());
+    let size = |path: &std::path::Path| path.metadata().unwrap().len();
+    let checkpoint = run_dir.join("checkpoints/step-000002");
+    let all: u64 = std::fs::read_dir(&checkpoint).unwrap().map(|entry| size(&entry.unwrap().path())).sum();
+    let before = bytes_read();
+    Teacher::load(&run_dir, TeacherInit::Trained, Device::Cpu).unwrap();
+    let read = bytes_read() - before;
+    // Once for the digests, the weights once more to load them, and small files.
+    let once = all + size(&checkpoint.join("model.safetensors"));
+    assert!(read >= all && read < once + all / 4, "{read} bytes of {all} were read");
+}

@@ -1,4 +1,4 @@
-//! The expert architecture: a vision-language backbone and a smaller expert beside it that denoises actions and latent actions.
+//! The expert architecture: a vision-language backbone and a smaller expert next to it that denoises actions and latent actions.
 //!
 //! The mathematics is LeRobot's SmolVLA, its parameters have the names in that policy's checkpoints; the latent head is our own.
 //!

@@ -1,6 +1,7 @@
-//! `arch: expert`: a flow-matching expert beside the backbone, LeRobot's SmolVLA.
+//! `arch: expert`: a flow-matching expert next to the backbone, LeRobot's SmolVLA.
 
-use super::{Arch, BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
+use super::Arch;
+use crate::policy::{BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::Problem;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ const NUM_MARKERS: i64 = 3;
 /// Section `arch.expert`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // each key is explained beside its default in config/policy/expert.yaml
+#[allow(missing_docs)] // each key is explained next to its default in config/policy/expert.yaml
 pub struct ExpertSpec {
     pub smolvla_checkpoint: Option<PathBuf>,
     pub num_expert_layers: Option<i64>,
@@ -33,14 +34,14 @@ pub struct ExpertSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageSpecialTokens {
-    /// Stands before and after an image.
+    /// Before and after an image.
     pub fake_id: i64,
     /// Follows the first of them.
     pub global_id: i64,
 }
 
 impl ExpertSpec {
-    /// Layers of the expert beside a text model of `num_text_layers`.
+    /// Layers of the expert next to a text model of `num_text_layers`.
     pub fn num_layers(&self, num_text_layers: i64) -> i64 {
         self.num_expert_layers.unwrap_or(num_text_layers)
     }

@@ -1,6 +1,12 @@
-//! The architectures: each has a section of its own, and a description holds exactly one.
+//! The architectures: each has a section of its own, and a description has exactly one.
 
-use super::{BackboneFacts, BackboneSizes, ExpertSpec, LatentShape, Mode, ModelSpec, PooledSpec};
+mod expert;
+mod pooled;
+
+pub use expert::{ExpertSpec, ImageSpecialTokens};
+pub use pooled::PooledSpec;
+
+use crate::policy::{BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec};
 use crate::rules::Checked;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -87,7 +93,7 @@ macro_rules! architectures {
                 }
             }
 
-            pub(super) fn get_mut(&mut self) -> &mut dyn Arch {
+            pub(in crate::policy) fn get_mut(&mut self) -> &mut dyn Arch {
                 match self {
                     $(Self::$variant(spec) => spec),+
                 }

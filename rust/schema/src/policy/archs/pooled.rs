@@ -1,6 +1,7 @@
 //! `arch: pooled`: small heads on the backbone's averaged features.
 
-use super::{Arch, BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
+use super::Arch;
+use crate::policy::{BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
 use crate::rules::{Checked, require};
 use serde::{Deserialize, Serialize};
 
