@@ -113,6 +113,7 @@ def wheel(wheels) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_everything_under_the_right_names(wheel):
     assert wheel.name == f"hlrp_rs-{hlrp_rs.__version__}-cp312-abi3-linux_x86_64.whl"
     with zipfile.ZipFile(wheel) as archive:
@@ -130,6 +131,7 @@ def test_the_wheel_holds_everything_under_the_right_names(wheel):
     assert not [name for name in names if "libtorch" in name or name.endswith("user_config/local.yaml")]
 
 
+@pytest.mark.slow
 def test_the_extension_links_the_torch_of_its_process(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         library = archive.extract("hlrp_rs/_core.abi3.so", tmp_path)
@@ -164,6 +166,7 @@ def installed(wheels, tmp_path_factory) -> Path:
     return folder / "bin"
 
 
+@pytest.mark.slow
 def test_the_installed_package_computes(installed, tmp_path):
     code = "import hlrp_rs, torch; print(hlrp_rs.__file__, hlrp_rs.Policy, hlrp_rs.config_folder())"
     result = run([str(installed / "python"), "-c", code], cwd=tmp_path)
@@ -172,6 +175,7 @@ def test_the_installed_package_computes(installed, tmp_path):
     assert result.stdout.count(str(installed.parent)) == 2
 
 
+@pytest.mark.slow
 def test_the_installed_commands_run_without_the_repository(installed, tmp_path):
     version = run([str(installed / "hlrp"), "--version"], cwd=tmp_path)
     assert (version.returncode, version.stdout) == (0, f"hlrp {hlrp_rs.__version__}\n")
@@ -184,6 +188,7 @@ def test_the_installed_commands_run_without_the_repository(installed, tmp_path):
     assert "hint:" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_the_installed_commands_train(installed, tmp_path):
     words = [
         *MINI,
@@ -206,6 +211,7 @@ print(*(sys.modules[name].__file__ for name in ("hlrp_rs", "hlrp_rs._core", "ler
 """
 
 
+@pytest.mark.slow
 def test_lerobot_trains_with_what_is_installed(installed, plugin, lerobot_environment, pusht_artifact, tmp_path):
     # LeRobot is compiled once for both programs, outside of what is shared.
     bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")}

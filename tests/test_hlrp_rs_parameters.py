@@ -115,6 +115,7 @@ def test_only_parameters_that_ask_for_it_get_a_gradient(policy, batch):
         assert (tensor.grad is None) == (name in frozen), name
 
 
+@pytest.mark.slow
 def test_a_thousand_steps_leave_memory_flat(policy):
     generator = torch.Generator().manual_seed(6)
     seen, taught = observation(generator, size=1), targets(generator, size=1)

@@ -133,7 +133,15 @@ def test_the_command_links_neither_libtorch_nor_ffmpeg():
 
 def features(edges: str, *crates: str) -> set[str]:
     """Every dependency with the features that cargo turns on when it follows `edges`; one may be built several times."""
-    command = ["cargo", "tree", *(crates or CRATES), "--prefix=none", "--format={p}|{f}", f"--edges={edges}", "--no-dedupe"]
+    command = [
+        "cargo",
+        "tree",
+        *(crates or CRATES),
+        "--prefix=none",
+        "--format={p}|{f}",
+        f"--edges={edges}",
+        "--no-dedupe",
+    ]
     lines = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout.splitlines()
     return {line for line in lines if line}
 

@@ -160,7 +160,9 @@ def test_a_dataset_of_another_robot(plugin, pusht_artifact, tmp_path):
         lerobot_train(*command)
 
 
-@pytest.mark.parametrize(("state_dim", "here"), [(3, "states have 3 dimensions here"), (None, "there are no states here")])
+@pytest.mark.parametrize(
+    ("state_dim", "here"), [(3, "states have 3 dimensions here"), (None, "there are no states here")]
+)
 def test_states_of_another_robot(plugin, pusht_artifact, state_dim, here):
     with refused(f"{here}, the artifact .* sees 2"):
         make_policy(stage2_artifact=pusht_artifact, **features(state_dim=state_dim))

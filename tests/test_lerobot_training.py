@@ -72,6 +72,7 @@ def test_multitask_training_learns_both(metaworld_run, latent_artifact):
     assert config["model"]["action"]["action_dim"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [PUSHT, METAWORLD], ids=["pusht", "metaworld"])
 def test_training_from_scratch(plugin, vlm, tmp_path, data):
     options = flags(
@@ -143,6 +144,7 @@ def test_evaluation_on_pusht(pusht_run, tmp_path):
 CLOSING = [1.0, 0.25, -1.0, 0.0]
 
 
+@pytest.mark.slow
 def test_evaluation_on_metaworld(metaworld_run, tmp_path):
     """The policy's actions reach the simulator at the robot's scale: with statistics that turn every action into one that closes the
     door, the door is closed. Meta-World ends an episode only with success or after 500 slow steps, so a sure success is also quick."""
@@ -156,6 +158,7 @@ def test_evaluation_on_metaworld(metaworld_run, tmp_path):
     assert overall["pc_success"] == 100.0
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_step_of_one(pusht_run, lerobot_environment, tmp_path):
     """Two processes with half a batch each, under accelerate as LeRobot uses it, end with the weights of one with the whole batch."""
     policy = pretrained(pusht_run.output)

@@ -79,6 +79,7 @@ def kill_all(process: subprocess.Popen) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_pipeline_killed_in_every_step_does_each_once(command, lerobot, tmp_path):
     run_dir = tmp_path / "run"
     for step in NAMES[:2]:

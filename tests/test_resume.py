@@ -8,6 +8,7 @@ from conftest import MINI, read_metrics, run, train_laq_command
 from interruption import INTERRUPTED, assert_same_run, freeze, kill, last_step, start, wait_for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, 4])
 def test_kill_at_several_steps(tmp_path, uninterrupted, num_workers):
     run_dir = tmp_path / "run"
@@ -56,7 +57,9 @@ def test_kill_in_the_middle_of_a_checkpoint_write(tmp_path, uninterrupted):
     assert_same_run(run_dir, uninterrupted)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGUSR1"))]
+)
 def test_signals_checkpoint_and_exit_with_their_own_code(tmp_path, uninterrupted, name):
     run_dir = tmp_path / "run"
     process = start(train_laq_command(*MINI, f"logging.run_dir={run_dir}"))

@@ -196,7 +196,12 @@ def test_averaged_weights_are_what_is_exported(tmp_path, uninterrupted):
 
 def test_a_backbone_comes_from_its_folder(tmp_path, uninterrupted, uninterrupted_vla):
     folder = backbone_folder(tmp_path / "backbone", uninterrupted_vla)
-    words = [f"policy.model.backbone.vlm_model_name={folder}", "policy.model.backbone.train_expert_only=true", "training.max_steps=5", "seed=5"]
+    words = [
+        f"policy.model.backbone.vlm_model_name={folder}",
+        "policy.model.backbone.train_expert_only=true",
+        "training.max_steps=5",
+        "seed=5",
+    ]
     weights = load_file(trained(tmp_path / "run", uninterrupted, *words) / "artifacts/final/model.safetensors")
     given = load_file(folder / "model.safetensors")
     assert given and all((weights[BACKBONE + name] == tensor).all() for name, tensor in given.items())
@@ -205,7 +210,12 @@ def test_a_backbone_comes_from_its_folder(tmp_path, uninterrupted, uninterrupted
 def test_a_whole_policy_is_a_start(tmp_path, uninterrupted, uninterrupted_vla):
     """Weights under LeRobot's names; a rate of almost zero leaves them where they were."""
     artifact = uninterrupted_vla / "artifacts/final"
-    words = [f"policy.model.arch.expert.smolvla_checkpoint={artifact}", "training.max_steps=1", "training.optimizer.lr=1e-12", "seed=5"]
+    words = [
+        f"policy.model.arch.expert.smolvla_checkpoint={artifact}",
+        "training.max_steps=1",
+        "training.optimizer.lr=1e-12",
+        "seed=5",
+    ]
     words += ["training.scheduler.type=none", "training.scheduler.warmup_steps=0"]
     weights = load_file(trained(tmp_path / "run", uninterrupted, *words) / "artifacts/final/model.safetensors")
     given = load_file(artifact / "model.safetensors")
@@ -248,7 +258,9 @@ def test_accumulated_gradients_resume_exactly(tmp_path, uninterrupted):
     assert_same_run(run_dir, whole)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGUSR1"))]
+)
 def test_signals_checkpoint_and_exit_with_their_own_code(tmp_path, uninterrupted, uninterrupted_vla, name):
     run_dir = tmp_path / "run"
     process = start(words_for(run_dir, uninterrupted))
@@ -292,7 +304,9 @@ def test_expert_that_cannot_be_built(tmp_path, uninterrupted, option):
 
 def test_teacher_of_other_sizes(tmp_path, uninterrupted):
     words = "policy.teacher.code_dim=16"
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["policy.teacher.code_dim", "is 8", "hint:"])
+    refused(
+        tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["policy.teacher.code_dim", "is 8", "hint:"]
+    )
 
 
 def test_teacher_of_another_spacing(tmp_path, uninterrupted):
@@ -306,7 +320,10 @@ def test_teacher_and_policy_may_count_in_other_units(tmp_path, uninterrupted, un
     words = ["data.request.unit=seconds", "data.request.image_deltas=[0,0.25]"]
     laq = tmp_path / "laq"
     assert run(train_laq_command(*MINI, *words, f"logging.run_dir={laq}")).returncode == 0
-    assert policy(trained(tmp_path / "frames", laq))["teacher"]["pair"] == {"unit": "seconds", "image_deltas": [0.0, 0.25]}
+    assert policy(trained(tmp_path / "frames", laq))["teacher"]["pair"] == {
+        "unit": "seconds",
+        "image_deltas": [0.0, 0.25],
+    }
     assert read_metrics(tmp_path / "frames") == read_metrics(uninterrupted_vla)
     # Baselines repeat what was one frame before, in whichever unit the policy counts.
     assert read_metrics(trained(tmp_path / "seconds", laq, words[0])) == read_metrics(uninterrupted_vla)
@@ -388,7 +405,10 @@ def test_dataset_without_instructions(tmp_path, uninterrupted, missing):
         ([f"{SOURCE}.action_key=null"], ["policy.objective.mode", "no actions", "hint:"]),
         ([*POOLED, "+policy.model.arch.pooled.train_state_proj=true"], ["train_state_proj", "hint:"]),
         (["policy.model.arch.expert.prefix_length=5"], ["policy.model.arch.expert.prefix_length", "hint:"]),
-        (["policy.model.arch.expert.smolvla_checkpoint=/nothing"], ["policy.model.arch.expert.smolvla_checkpoint", "/nothing", "hint:"]),
+        (
+            ["policy.model.arch.expert.smolvla_checkpoint=/nothing"],
+            ["policy.model.arch.expert.smolvla_checkpoint", "/nothing", "hint:"],
+        ),
     ],
     ids=lambda value: value[0],
 )

@@ -4,6 +4,7 @@ mod args;
 mod child;
 mod config;
 mod doctor;
+mod env;
 mod error;
 mod lerobot;
 mod pipeline;

@@ -1,6 +1,6 @@
 //! The programs beside this one, found and started as git and cargo do.
 
-use crate::error::CommandError;
+use crate::{env, error::CommandError};
 use anyhow::{Context, Result, bail};
 use hlrp_track::host::find_program;
 use std::{
@@ -31,7 +31,7 @@ impl Program {
     /// Looks beside this program, then on `PATH`.
     ///
     /// # Errors
-    /// It is in neither place.
+    /// It is not found.
     pub(crate) fn find(&self) -> Result<PathBuf> {
         let own =
             std::env::current_exe().and_then(|path| path.canonicalize()).context("cannot find the path of hlrp")?;
@@ -62,20 +62,20 @@ impl Program {
     }
 }
 
-/// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs; nothing where the user has decided.
+/// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs; nothing if the user has set one of them.
 ///
 /// They fall asleep soon: the decode threads need the cores, and on a busy machine spinning makes a step several times slower. They do not
 /// fall asleep at once (GNU's OpenMP turns that many rounds first): waking up takes longer than a small operation (docs/benchmarks.md).
 pub(crate) fn waiting() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let variables = [("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "2000")];
-    let is_decided = variables.iter().any(|(name, _)| std::env::var_os(name).is_some());
+    let variables = [(env::OMP_WAIT_POLICY, "passive"), (env::GOMP_SPINCOUNT, "2000")];
+    let is_decided = variables.iter().any(|(name, _)| env::is_set(name));
     variables.into_iter().filter(move |_| !is_decided)
 }
 
 /// Becomes `program`: signals, standard streams and the exit code are then its own.
 ///
 /// # Errors
-/// The program is not there or does not start; there is no success to return.
+/// The program is missing or does not start; there is no success to return.
 pub(crate) fn exec(program: &Program, arguments: &[OsString]) -> Result<ExitCode> {
     let path = program.find()?;
     let mut command = Command::new(&path);

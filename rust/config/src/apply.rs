@@ -1,14 +1,12 @@
 //! Value overrides on a composed tree, with Hydra's rules about keys that exist and keys that do not.
 
-use crate::{
-    Node, Problem, ProblemKind, Project, Value,
-    interpolation::Resolver,
-    merge::merge,
-    node::join,
-    overrides::{Action, Override},
-    problem::Result,
-    suggest,
-};
+use crate::interpolation::resolve::Resolver;
+use crate::merge::merge;
+use crate::node::{Node, Value, join};
+use crate::overrides::{Action, Override};
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::project::Project;
+use crate::suggest::suggestion;
 use std::borrow::Cow;
 
 /// Applies one override.
@@ -33,8 +31,8 @@ pub(crate) fn apply(project: &Project, root: &mut Node, change: &Override) -> Re
             let collects = matches!(change.value, Some(Value::Map(_) | Value::List(_)));
             match select(root, &change.key) {
                 Some(old) if !collects && !matches!(old.value, Value::Null) && !old.is_missing() => {
-                    let message = format!("'{}' exists already, so '{}' cannot add it", change.key, change.word);
-                    let bare = change.word.trim_start_matches('+');
+                    let message = format!("'{}' exists already, so '{}' cannot add it", change.key, change.text);
+                    let bare = change.text.trim_start_matches('+');
                     let hint = format!("write {bare} to change it, or ++{bare} to set it in any case");
                     Err(Problem::of(ProblemKind::UnknownKey, message).at(&old.origin).hint(hint))
                 }
@@ -79,7 +77,7 @@ fn delete(project: &Project, root: &mut Node, change: &Override) -> Result<()> {
     if removed {
         return Ok(());
     }
-    let message = format!("'{}' cannot be deleted: it lies behind a reference", change.key);
+    let message = format!("'{}' cannot be deleted: it is reached through a reference", change.key);
     Err(Problem::of(ProblemKind::UnknownKey, message).hint("delete it where it is defined"))
 }
 
@@ -159,50 +157,7 @@ fn put(parent: &mut Node, key: &str, new: Node, change: &Override) -> Result<()>
 }
 
 fn unknown_key(project: &Project, root: &Node, key: &str, change: &Override) -> Problem {
-    let message = format!("there is no key '{key}' to change with '{}'", change.word);
-    let hint = suggestion(project, root, key).unwrap_or_else(|| format!("+{} adds it", change.word));
-    Problem::of(ProblemKind::UnknownKey, message).hint(hint)
-}
-
-/// The key that a user who wrote an unknown one may mean: what it is called now, or else the one with the closest name.
-pub(crate) fn suggestion(project: &Project, root: &Node, key: &str) -> Option<String> {
-    let renamed = (project.renamed)(root, key).map(|new| format!("it was renamed: did you mean '{new}'?"));
-    renamed.or_else(|| similar_key(root, key))
-}
-
-/// The existing key that a mistyped one is closest to.
-pub(crate) fn similar_key(root: &Node, key: &str) -> Option<String> {
-    let mut known = Vec::new();
-    let mut path = String::new();
-    let mut waiting = vec![(path.clone(), root)];
-    while let Some((path, node)) = waiting.pop() {
-        for (key, child) in node.as_map().into_iter().flatten() {
-            let path = join(&path, key);
-            known.push(path.clone());
-            waiting.push((path, child));
-        }
-    }
-    // The siblings of the deepest part that exists come first: `a.b.lrr` means `a.b.lr`, not `a.c.lrr`.
-    let mut parent = root;
-    for part in key.split('.') {
-        match parent.child(part) {
-            Some(child) => {
-                parent = child;
-                path = join(&path, part);
-            }
-            None => {
-                let siblings = parent.as_map()?.keys().map(String::as_str);
-                if let Some(best) = suggest::closest(part, siblings) {
-                    let rest = &key[join(&path, part).len()..];
-                    return Some(format!("did you mean '{}{rest}'?", join(&path, best)));
-                }
-                break;
-            }
-        }
-    }
-    let elsewhere = known.iter().filter(|path| path.rsplit('.').next() == key.rsplit('.').next());
-    if let Some(path) = elsewhere.min_by_key(|path| path.len()) {
-        return Some(format!("did you mean '{path}'?"));
-    }
-    suggest::closest(key, known.iter().map(String::as_str)).map(|best| format!("did you mean '{best}'?"))
+    let message = format!("unknown key '{key}' in '{}'", change.text);
+    let hint = suggestion(project, root, key).unwrap_or_else(|| format!("+{} adds it", change.text));
+    Problem::of(ProblemKind::UnknownKey, message).about(key).hint(hint)
 }

@@ -1,6 +1,7 @@
 //! What there is to choose: the groups of a tree and their options.
 
-use crate::{problem::Result, repository::Repository};
+use crate::problem::Result;
+use crate::repository::Repository;
 use std::path::Path;
 
 /// A folder of a tree.

@@ -1,6 +1,9 @@
 //! What a half-typed override can become.
 
-use crate::{Project, compose_raw, node::Node, node::join, repository::Repository};
+use crate::compose::compose_raw;
+use crate::node::{Node, join};
+use crate::project::Project;
+use crate::repository::Repository;
 use std::path::Path;
 
 /// What is typed.
@@ -14,10 +17,10 @@ pub enum Completed {
 
 /// What `word` can be completed to, sorted; sections as `key.`. Nothing where the tree below `root` cannot be read,
 /// because a shell has no place for an error while it completes.
-pub fn complete(project: &Project, root: &Path, config_name: &str, word: &str, what: Completed) -> Vec<String> {
+pub fn complete(project: &Project, root: &Path, config_name: &str, argument: &str, what: Completed) -> Vec<String> {
     let Ok(repository) = Repository::open(root) else { return Vec::new() };
-    let bare = word.trim_start_matches(['+', '~']);
-    let prefix = &word[..word.len() - bare.len()];
+    let bare = argument.trim_start_matches(['+', '~']);
+    let prefix = &argument[..argument.len() - bare.len()];
     let mut candidates = match bare.split_once('=') {
         Some(_) if what == Completed::Keys => Vec::new(),
         Some((group, _)) => {
@@ -58,15 +61,16 @@ fn keys(tree: &Node, typed: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::project::OF_TESTS;
 
-    fn completed(word: &str, what: Completed) -> Vec<String> {
+    fn completed(argument: &str, what: Completed) -> Vec<String> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-        complete(&crate::project::OF_TESTS, &root, "config", word, what)
+        complete(&OF_TESTS, &root, "config", argument, what)
     }
 
     #[test]
     fn groups_options_and_keys_complete() {
-        let overrides = |word| completed(word, Completed::Overrides);
+        let overrides = |argument| completed(argument, Completed::Overrides);
         assert!(overrides("exp").contains(&"experiment=".to_string()));
         assert!(overrides("experiment=laq_t").contains(&"experiment=laq_tiny".to_string()));
         assert_eq!(overrides("training.optimizer.l"), ["training.optimizer.lr="]);

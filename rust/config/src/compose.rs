@@ -1,43 +1,27 @@
-//! Composition: from a folder of files and the words of a command line to one tree of values.
+//! Composition: from a folder of files and the overrides of a command line to one tree of values.
 
-use crate::{
-    Composed, Node, Origin, Problem, ProblemKind, Project, Value,
-    apply::apply,
-    defaults::{self, Choices},
-    merge::{follow_references, merge},
-    overrides::{self, Override},
-    problem::Result,
-    repository::Repository,
-    suggest, yaml,
-};
+use crate::apply::apply;
+use crate::composed::Composed;
+use crate::composition::Composition;
+use crate::defaults::choices::Choices;
+use crate::defaults::expand::expand;
+use crate::merge::{follow_references, merge};
+use crate::node::{Node, Value};
+use crate::origin::Origin;
+use crate::overrides::parser::parse;
+use crate::overrides::{Action, Override};
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::project::Project;
+use crate::repository::Repository;
+use crate::{suggest, yaml};
 use indexmap::IndexMap;
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-/// A composition before its references are resolved.
-#[derive(Debug, Clone)]
-pub struct Composition {
-    pub(crate) project: Project,
-    pub(crate) tree: Node,
-    pub(crate) words: Vec<String>,
-    pub(crate) choices: BTreeMap<String, Option<String>>,
-    /// The folder of the tree; none for a finished configuration.
-    pub(crate) root: Option<PathBuf>,
-    /// The file that holds what no other file declares: named in errors about missing keys.
-    pub(crate) primary: PathBuf,
-    /// Files in merge order, with the package of each.
-    pub(crate) files: Vec<(PathBuf, String)>,
-}
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 /// Composes the tree below `root` from its primary file `config_name` (without `.yaml`) and `overrides`, and resolves
 /// all references.
 ///
 /// # Errors
-/// Any mistake in a file, an override or a reference; see [`Problem`].
+/// Any error in a file, an override or a reference; see [`Problem`].
 pub fn compose(project: &Project, root: &Path, config_name: &str, overrides: &[String]) -> Result<Composed> {
     compose_raw(project, root, config_name, overrides)?.resolve()
 }
@@ -45,13 +29,13 @@ pub fn compose(project: &Project, root: &Path, config_name: &str, overrides: &[S
 /// Like [`compose`], with references still in place.
 ///
 /// # Errors
-/// Any mistake in a file or an override.
+/// Any error in a file or an override.
 pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides: &[String]) -> Result<Composition> {
     let repository = Repository::open(root)?;
-    let parsed = overrides.iter().map(|word| overrides::parse(word)).collect::<Result<Vec<_>>>()?;
-    let (mut choices, values) = Choices::from_words(&repository, parsed)?;
+    let parsed = overrides.iter().map(|argument| parse(argument)).collect::<Result<Vec<_>>>()?;
+    let (mut choices, values) = Choices::from_overrides(&repository, parsed)?;
     let config_name = config_name.strip_suffix(".yaml").unwrap_or(config_name);
-    let included = defaults::expand(&repository, config_name, &mut choices)?;
+    let included = expand(&repository, config_name, &mut choices)?;
     let primary = repository.file(config_name);
     let mut tree = Node::empty_map(Origin::file(&Arc::new(primary.clone()), 1));
     for file in &included {
@@ -65,7 +49,7 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
     for value in &values {
         if value.key == "hydra" || value.key.starts_with("hydra.") {
             let message =
-                format!("'{}': the section hydra configures Hydra itself, which does not run here", value.word);
+                format!("'{}': the section hydra configures Hydra itself, which is not used here", value.text);
             let hint = "for hydra.run.dir use logging.run_dir";
             return Err(Problem::of(ProblemKind::UnknownKey, message).hint(hint));
         }
@@ -76,7 +60,7 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
     Ok(Composition {
         project: *project,
         tree,
-        words: overrides.to_vec(),
+        overrides: overrides.to_vec(),
         choices: choices.known,
         root: Some(root.to_path_buf()),
         primary,
@@ -88,27 +72,27 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
 /// brought up to date first; its values then have no lines.
 ///
 /// # Errors
-/// Any mistake in the file or an override; a group choice, because the file holds no groups any more.
+/// Any error in the file or an override; a group choice, because the file has no groups any more.
 pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Result<Composed> {
     let file = Arc::new(path.to_path_buf());
     let text = fs::read_to_string(path).map_err(|error| {
         let message = format!("cannot read {}: {error}", path.display());
-        Problem::of(ProblemKind::File, message).hint("name a run directory that holds a config.yaml")
+        Problem::of(ProblemKind::File, message).hint("give a run directory that contains a config.yaml")
     })?;
     let mut tree = yaml::parse(&text, &file)?.root;
     let mut values = tree.to_json();
     if (project.migrate)(&mut values) {
         tree = Node::from_json(&values, &Origin::file(&file, 1));
     }
-    for word in overrides {
-        let change = overrides::parse(word)?;
+    for argument in overrides {
+        let change = parse(argument)?;
         if change.key.contains('/') || change.package.is_some() {
-            let message = format!("'{word}' chooses an option, but {} is a finished configuration", path.display());
+            let message = format!("'{argument}' chooses an option, but {} is a finished configuration", path.display());
             return Err(Problem::of(ProblemKind::Defaults, message).hint("override single keys: a.b=value"));
         }
         if replaces_section(&tree, &change) {
             let message = format!(
-                "'{word}' chooses an option of the group '{}', but groups cannot be changed in {}",
+                "'{argument}' chooses an option of the group '{}', but groups cannot be changed in {}",
                 change.key,
                 path.display()
             );
@@ -120,7 +104,7 @@ pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Re
     let composition = Composition {
         project: *project,
         tree,
-        words: overrides.to_vec(),
+        overrides: overrides.to_vec(),
         choices: BTreeMap::new(),
         root: None,
         primary: path.to_path_buf(),
@@ -129,28 +113,28 @@ pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Re
     composition.resolve()
 }
 
-/// Whether a word puts plain text in the place of a whole section, as the choice of an option does.
+/// Whether an override replaces a whole section by plain text, as the choice of an option does.
 fn replaces_section(tree: &Node, change: &Override) -> bool {
     let section = tree.get(&change.key).is_some_and(|node| node.as_map().is_some());
     section && matches!(&change.value, Some(Value::Str(text)) if !text.contains("${"))
 }
 
-/// A suggestion for a changed key of a single word that may have meant a group.
-fn misspelt_group(repository: &Repository, word: &Override) -> Option<String> {
-    let with_slashes = word.key.replace('.', "/");
-    if word.key.contains('.') && repository.is_group(&with_slashes) {
+/// A suggestion for an override of an unknown key that may have meant a group.
+fn misspelt_group(repository: &Repository, change: &Override) -> Option<String> {
+    let with_slashes = change.key.replace('.', "/");
+    if change.key.contains('.') && repository.is_group(&with_slashes) {
         return Some(format!(
             "'{with_slashes}' is a group: did you mean '{}'?",
-            word.word.replacen(&word.key, &with_slashes, 1)
+            change.text.replacen(&change.key, &with_slashes, 1)
         ));
     }
     let groups = repository.groups();
-    let group = suggest::closest(&word.key, groups.iter().map(String::as_str))?;
-    let may_be = word.action == overrides::Action::Change && !word.key.contains('.') && group != word.key;
+    let group = suggest::closest(&change.key, groups.iter().map(String::as_str))?;
+    let may_be = change.action == Action::Change && !change.key.contains('.') && group != change.key;
     may_be.then(|| format!("did you mean '{group}'?"))
 }
 
-/// A file's values at their place, without its `defaults` list.
+/// A file's values at their package, without its `defaults` list.
 fn packaged(mut values: Node, package: &str) -> Node {
     values.as_map_mut().map(|map| map.shift_remove("defaults"));
     let origin = values.origin.clone();

@@ -1,6 +1,7 @@
 //! What differs between two configurations.
 
-use crate::{Composed, Node};
+use crate::composed::Composed;
+use crate::node::{Node, join};
 use std::collections::BTreeMap;
 
 /// A key that differs.
@@ -28,7 +29,7 @@ pub fn diff(left: &Composed, right: &Composed) -> Vec<Difference> {
 fn leaves(tree: &Node) -> BTreeMap<String, String> {
     fn walk(node: &Node, path: &str, leaves: &mut BTreeMap<String, String>) {
         match node.as_map().filter(|map| !map.is_empty()) {
-            Some(map) => map.iter().for_each(|(key, child)| walk(child, &crate::node::join(path, key), leaves)),
+            Some(map) => map.iter().for_each(|(key, child)| walk(child, &join(path, key), leaves)),
             None => {
                 leaves.insert(path.to_string(), node.summary());
             }

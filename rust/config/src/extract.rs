@@ -1,9 +1,11 @@
-//! From values to typed structs, through figment: one figment provider per file or word, so that figment knows where
+//! From values to typed structs, through figment: one figment provider per file or override, so that figment knows where
 //! each value comes from.
 
-use crate::{
-    Check, Composed, Node, Origin, Problem, ProblemKind, Source, Value, node::join, problem::Result, python, suggest,
-};
+use crate::composed::Composed;
+use crate::node::{Node, Value, join};
+use crate::origin::{Origin, Source};
+use crate::problem::{Check, Problem, ProblemKind, Result};
+use crate::{python, suggest};
 use figment::{
     Figment, Metadata, Profile, Provider,
     error::Kind,
@@ -12,13 +14,17 @@ use figment::{
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-/// Types and checks the values.
-pub(crate) fn extract<T: DeserializeOwned + Check>(composed: &Composed) -> Result<T> {
-    ensure_all_set(composed.tree())?;
-    let figment = figment(composed.tree());
-    let typed: T = figment.extract().map_err(|error| explain(error, composed))?;
-    typed.check().map_err(|problem| composed.locate(problem))?;
-    Ok(typed)
+impl Composed {
+    /// The typed configuration, checked.
+    ///
+    /// # Errors
+    /// An unknown, missing or mistyped key, or an invalid value: with the key's full path and what set it.
+    pub fn extract<T: DeserializeOwned + Check>(&self) -> Result<T> {
+        ensure_all_set(self.tree())?;
+        let typed: T = figment(self.tree()).extract().map_err(|error| explain(error, self))?;
+        typed.check().map_err(|problem| self.locate(problem))?;
+        Ok(typed)
+    }
 }
 
 /// # Errors
@@ -34,7 +40,7 @@ fn ensure_all_set(tree: &Node) -> Result<()> {
         None => Ok(()),
         Some((path, origin)) => {
             let error = Problem::of(ProblemKind::MissingKey, format!("'{path}' must be set")).at(&origin);
-            Err(error.needing(&path).hint(format!("add {path}=... or set it in the experiment's file")))
+            Err(error.about(&path).hint(format!("add {path}=... or set it in the experiment's file")))
         }
     }
 }
@@ -49,7 +55,7 @@ impl Provider for Layer<'_> {
     fn metadata(&self) -> Metadata {
         match self.source {
             Source::File(path) => Metadata::from(path.display().to_string(), path.as_path()),
-            Source::Word(word) => Metadata::from("the command line", word.as_ref()),
+            Source::Override(argument) => Metadata::from("the command line", argument.as_ref()),
         }
     }
 
@@ -103,22 +109,11 @@ fn value(node: &Node) -> figment::value::Value {
             _ => Out::Num(tag, Num::I128(*value)),
         },
         // As in JSON: a value that goes to LeRobot stays what it is, and no number of ours is infinite.
-        Value::Float(value) if !value.is_finite() => Out::String(tag, python::json_word(*value).into()),
+        Value::Float(value) if !value.is_finite() => Out::String(tag, python::json_text(*value).into()),
         Value::Float(value) => Out::Num(tag, Num::F64(*value)),
         Value::Str(text) => Out::String(tag, text.clone()),
         Value::List(items) => Out::Array(tag, items.iter().map(value).collect()),
         Value::Map(map) => Out::Dict(tag, map.iter().map(|(key, child)| (key.clone(), value(child))).collect()),
-    }
-}
-
-/// The node at a path, or its nearest ancestor that exists.
-pub(crate) fn nearest<'a>(tree: &'a Node, path: &str) -> Option<&'a Node> {
-    let mut path = path;
-    loop {
-        if let Some(node) = tree.get(path) {
-            return Some(node);
-        }
-        path = path.rsplit_once('.')?.0;
     }
 }
 
@@ -133,7 +128,7 @@ fn explain(error: figment::Error, composed: &Composed) -> Problem {
                 _ => path.clone(),
             };
             let key = join(&parent, name);
-            let mut error = Problem::of(ProblemKind::UnknownKey, format!("there is no key '{key}'"));
+            let mut error = Problem::of(ProblemKind::UnknownKey, format!("unknown key '{key}'")).about(&key);
             if let Some(node) = tree.get(&key) {
                 error = error.at(&node.origin);
                 if let Some(file) = file_of_group(&node.origin, name) {
@@ -154,29 +149,32 @@ fn explain(error: figment::Error, composed: &Composed) -> Problem {
         }
         Kind::MissingField(name) => {
             let key = join(&path, name);
-            let error = Problem::of(ProblemKind::MissingKey, format!("the key '{key}' is missing"));
-            if let Some(word) = composed.raw().removed_by(&key) {
-                return error.at(&Origin::word(word)).hint("leave out the word, which removes the key");
+            let error = Problem::of(ProblemKind::MissingKey, format!("the key '{key}' is missing")).about(&key);
+            if let Some(argument) = composed.raw().removed_by(&key) {
+                return error
+                    .at(&Origin::command_line(argument))
+                    .hint("leave out this override, which removes the key");
             }
-            match nearest(tree, &path).map(|section| &section.origin) {
-                Some(origin @ Origin { source: Source::Word(_), .. }) => {
-                    error.at(origin).hint(format!("give '{name}' in this word as well, or add +{key}=..."))
+            match tree.nearest(&path).map(|section| &section.origin) {
+                Some(origin @ Origin { source: Source::Override(_), .. }) => {
+                    error.at(origin).hint(format!("give '{name}' in this override as well, or add +{key}=..."))
                 }
                 _ => error.hint(format!("set it in {}, or add +{key}=...", section_file(composed, &key))),
             }
         }
         kind => {
             let set = tree.get(&path).map(Node::summary);
+            let expected = |wanted: String, found: String| format!("expected {wanted}, found {found}");
             let found = |found: &dyn std::fmt::Display| set.clone().unwrap_or_else(|| found.to_string());
             let what = match kind {
-                Kind::InvalidType(actual, wanted) => format!("{} where {} belongs", found(actual), in_words(wanted)),
-                Kind::InvalidValue(actual, wanted) => format!("{} where {} belongs", found(actual), in_words(wanted)),
-                Kind::UnknownVariant(name, known) => format!("'{name}' is none of {}", known.join(", ")),
-                Kind::InvalidLength(length, wanted) => format!("{length} items where {} belongs", in_words(wanted)),
+                Kind::InvalidType(actual, wanted) => expected(in_words(wanted), found(actual)),
+                Kind::InvalidValue(actual, wanted) => expected(in_words(wanted), found(actual)),
+                Kind::UnknownVariant(name, known) => format!("unknown value '{name}', expected {}", known.join(", ")),
+                Kind::InvalidLength(length, wanted) => expected(in_words(wanted), format!("{length} items")),
                 other => other.to_string(),
             };
-            let mut result = Problem::of(ProblemKind::Type, format!("{path}: {what}"));
-            if let Some(node) = nearest(tree, &path) {
+            let mut result = Problem::of(ProblemKind::Type, what).about(&path);
+            if let Some(node) = tree.nearest(&path) {
                 result = result.at(&node.origin);
             }
             result.hint(type_hint(kind, &path, composed))

@@ -1,11 +1,11 @@
-//! Composing every file of a tree, to find mistakes before a run does.
+//! Composing every file of a tree, to find errors before a run does.
 
-use crate::{
-    Node, Problem, ProblemKind, Project, Value, compose, compose_raw, num_runs,
-    problem::Result,
-    repository::{self, Repository},
-    sweep,
-};
+use crate::compose::{compose, compose_raw};
+use crate::node::{Node, Value};
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::project::Project;
+use crate::repository::{Repository, is_below};
+use crate::sweep::{CheckRun, num_runs, sweep};
 use std::path::Path;
 
 /// The result for one file.
@@ -13,21 +13,21 @@ use std::path::Path;
 pub struct Finding {
     /// What was composed: `experiment=laq_tiny`, or a file by its name below the root.
     pub subject: String,
-    /// What came of it.
+    /// Whether it composes.
     pub outcome: Outcome,
 }
 
-/// What came of composing a file.
+/// The result of composing a file.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It composes and, where it is a whole configuration, types; the keys are those that only the user can give.
+    /// It composes and, where it is a whole configuration, types; the keys are those that only the user can provide.
     Good {
         /// Dotted paths.
         needs: Vec<String>,
     },
-    /// Two options that do not go together.
+    /// An experiment and a cluster that do not fit.
     Misfit(Problem),
-    /// A mistake.
+    /// An error.
     Wrong(Problem),
 }
 
@@ -35,11 +35,11 @@ pub enum Outcome {
 /// cluster with each experiment, and every other file on its own.
 ///
 /// # Errors
-/// There is no such folder. Mistakes inside the tree are findings.
-pub fn inspect(project: &Project, root: &Path, config_name: &str) -> Result<Vec<Finding>> {
+/// There is no such folder. Errors inside the tree are findings.
+pub fn inspect(project: &Project, check: CheckRun, root: &Path, config_name: &str) -> Result<Vec<Finding>> {
     let repository = Repository::open(root)?;
     let config_name = config_name.strip_suffix(".yaml").unwrap_or(config_name);
-    let whole = |words: &[String]| check_given(project, root, config_name, words);
+    let whole = |overrides: &[String]| check_given(project, check, root, config_name, overrides);
     let mut findings = Vec::new();
     let mut add = |subject: String, result: Result<Vec<String>>| {
         let outcome = match result {
@@ -68,7 +68,7 @@ pub fn inspect(project: &Project, root: &Path, config_name: &str) -> Result<Vec<
     for choice in &experiments {
         add(choice.clone(), whole(std::slice::from_ref(choice)));
     }
-    for group in repository.groups().into_iter().filter(|group| !repository::is_below(group, project.experiments)) {
+    for group in repository.groups().into_iter().filter(|group| !is_below(group, project.experiments)) {
         for option in repository.files(&group) {
             let file = format!("{group}/{option}");
             if changes_choices(&repository, &file) {
@@ -81,8 +81,8 @@ pub fn inspect(project: &Project, root: &Path, config_name: &str) -> Result<Vec<
     }
     for cluster in repository.options(project.crossed_with) {
         for choice in &experiments {
-            let words = [choice.clone(), format!("{}={cluster}", project.crossed_with)];
-            add(words.join(" "), whole(&words));
+            let overrides = [choice.clone(), format!("{}={cluster}", project.crossed_with)];
+            add(overrides.join(" "), whole(&overrides));
         }
     }
     Ok(findings)
@@ -94,25 +94,31 @@ fn changes_choices(repository: &Repository, file: &str) -> bool {
     let Ok(Some(document)) = repository.load(file) else { return false };
     let is_override = |entry: &Node| {
         let map = entry.as_map();
-        map.is_some_and(|map| map.keys().any(|key| key.split_whitespace().any(|word| word == "override")))
+        map.is_some_and(|map| map.keys().any(|key| key.split_whitespace().any(|part| part == "override")))
     };
     let Some(Value::List(entries)) = document.root.child("defaults").map(|list| &list.value) else { return false };
     document.package.as_deref() == Some("_global_") && entries.iter().any(is_override)
 }
 
-/// What stands in for a value that only the user can give, such as the path of a checkpoint.
+/// Placeholder for a value that only the user can provide, such as the path of a checkpoint.
 const GIVEN: &str = "/given/on/the/command/line";
 
-/// Composes and checks a whole configuration, and all runs of a sweep. Gives the keys that it needs from the user.
-fn check_given(project: &Project, root: &Path, config_name: &str, words: &[String]) -> Result<Vec<String>> {
-    let mut words = words.to_vec();
+/// Composes and checks a whole configuration, and all runs of a sweep. Returns the keys that it needs from the user.
+fn check_given(
+    project: &Project,
+    check: CheckRun,
+    root: &Path,
+    config_name: &str,
+    overrides: &[String],
+) -> Result<Vec<String>> {
+    let mut overrides = overrides.to_vec();
     let mut needs = Vec::new();
     loop {
-        let checked = compose(project, root, config_name, &words)
-            .and_then(|composed| (project.check)(&composed).map(|()| composed));
+        let checked =
+            compose(project, root, config_name, &overrides).and_then(|composed| check(&composed).map(|()| composed));
         let error = match checked {
             Ok(composed) if num_runs(project, &composed)? > 1 => {
-                sweep(project, root, config_name, &words).map(|_| needs.clone())
+                sweep(project, check, root, config_name, &overrides).map(|_| needs.clone())
             }
             Ok(_) => return Ok(needs),
             Err(error) => Err(error),
@@ -120,7 +126,7 @@ fn check_given(project: &Project, root: &Path, config_name: &str, words: &[Strin
         match error {
             Err(error) if error.needs().is_some_and(|key| !needs.iter().any(|known| known == key)) => {
                 let key = error.needs().unwrap_or_default().to_string();
-                words.push(format!("++{key}={GIVEN}"));
+                overrides.push(format!("++{key}={GIVEN}"));
                 needs.push(key);
             }
             finished => return finished,

@@ -9,6 +9,7 @@ mod catalog;
 mod completion;
 mod compose;
 mod composed;
+mod composition;
 mod defaults;
 mod difference;
 mod extract;
@@ -29,15 +30,19 @@ mod yaml;
 
 pub use catalog::{Group, GroupOption, groups};
 pub use completion::{Completed, complete};
-pub use compose::{Composition, compose, compose_raw, from_resolved};
+pub use compose::{compose, compose_raw, from_resolved};
 pub use composed::{Composed, Explanation, read_yaml};
+pub use composition::Composition;
 pub use difference::{Difference, diff};
 pub use inspection::{Finding, Outcome, inspect};
 pub use node::{Node, Value};
 pub use origin::{Origin, Source};
-pub use overrides::word_key;
+pub use overrides::{
+    override_key,
+    write::{write_path, write_value},
+};
 pub use problem::{Check, Hint, HintOf, Problem, ProblemKind, Result, hint_of, with_hint};
 pub use project::Project;
 pub use repository::Repository;
 pub use root::find_root;
-pub use sweep::{SweepRun, num_runs, path_to_word, sweep};
+pub use sweep::{CheckRun, SweepRun, num_runs, sweep};

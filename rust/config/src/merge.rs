@@ -1,6 +1,8 @@
 //! One tree over another: sections unite, everything else is replaced.
 
-use crate::{Node, Problem, ProblemKind, Value, interpolation::Resolver, node::join, problem::Result};
+use crate::interpolation::resolve::Resolver;
+use crate::node::{Node, Value, join};
+use crate::problem::{Problem, ProblemKind, Result};
 
 /// Merges `newer` over `older`, which lies at `path`. A missing value (`???`) does not override one that is set.
 ///

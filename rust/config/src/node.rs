@@ -1,6 +1,7 @@
-//! The tree of values, each with the place that set it and the values that it overrode.
+//! The tree of values, each with what set it and the values that it overrode.
 
-use crate::{Origin, python, sweep::word_value};
+use crate::origin::Origin;
+use crate::python;
 use indexmap::IndexMap;
 
 /// A mandatory value that no file has set yet.
@@ -30,9 +31,9 @@ pub enum Value {
 pub struct Node {
     /// The value.
     pub value: Value,
-    /// The place that set it.
+    /// What set it.
     pub origin: Origin,
-    /// What it overrode, oldest first: the value as text and the place that had set it.
+    /// What it overrode, oldest first: the value as text and what had set it.
     pub overrode: Vec<(String, Origin)>,
 }
 
@@ -104,6 +105,17 @@ impl Node {
         path.split('.').try_fold(self, |node, key| node.child(key))
     }
 
+    /// The node at a path, or its nearest ancestor that exists.
+    pub(crate) fn nearest(&self, path: &str) -> Option<&Node> {
+        let mut path = path;
+        loop {
+            if let Some(node) = self.get(path) {
+                return Some(node);
+            }
+            path = path.rsplit_once('.')?.0;
+        }
+    }
+
     pub(crate) fn get_mut(&mut self, path: &str) -> Option<&mut Node> {
         if path.is_empty() {
             return Some(self);
@@ -111,7 +123,7 @@ impl Node {
         path.split('.').try_fold(self, |node, key| node.child_mut(key))
     }
 
-    /// Puts this node in the place of `old`, which becomes its history.
+    /// This node instead of `old`, which becomes its history.
     pub(crate) fn replacing(mut self, old: &Node) -> Self {
         self.overrode = old.overrode.clone();
         self.overrode.push((old.summary(), old.origin.clone()));
@@ -135,11 +147,6 @@ impl Node {
         }
     }
 
-    /// The value such that a word of the command line, `key=value`, gives it.
-    pub fn to_word(&self) -> String {
-        word_value(self)
-    }
-
     /// All values in this one with their dotted paths, `path` being its own: of a section those inside it, else itself.
     pub fn values(&self, path: &str) -> Vec<(String, &Node)> {
         match &self.value {
@@ -151,7 +158,7 @@ impl Node {
     }
 
     /// The values as JSON. Infinity and NaN, which JSON lacks, become the text `Infinity`, `-Infinity` or `NaN`: null would be another
-    /// setting.
+    /// value.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::{Number, Value as Json};
         match &self.value {
@@ -163,7 +170,7 @@ impl Node {
                 _ => Json::String(value.to_string()),
             },
             Value::Float(value) => {
-                Number::from_f64(*value).map_or_else(|| Json::String(python::json_word(*value).into()), Json::Number)
+                Number::from_f64(*value).map_or_else(|| Json::String(python::json_text(*value).into()), Json::Number)
             }
             Value::Str(text) => Json::String(text.clone()),
             Value::List(items) => Json::Array(items.iter().map(Node::to_json).collect()),

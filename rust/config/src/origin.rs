@@ -2,21 +2,21 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-/// A file of the tree, or one word of the command line.
+/// A file of the tree, or an override of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// A YAML file.
     File(Arc<PathBuf>),
     /// An override as typed.
-    Word(Arc<str>),
+    Override(Arc<str>),
 }
 
-/// The place that set a value.
+/// What set a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The file or the word.
+    /// The file or the override.
     pub source: Source,
-    /// The line in the file, from 1; 0 for a word.
+    /// The line in the file, from 1; 0 for an override.
     pub line: usize,
 }
 
@@ -25,8 +25,8 @@ impl Origin {
         Self { source: Source::File(path.clone()), line }
     }
 
-    pub(crate) fn word(word: &str) -> Self {
-        Self { source: Source::Word(word.into()), line: 0 }
+    pub(crate) fn command_line(argument: &str) -> Self {
+        Self { source: Source::Override(argument.into()), line: 0 }
     }
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
             Source::File(path) => write!(f, "{}:{}", path.display(), self.line),
-            Source::Word(word) => write!(f, "command line: {word}"),
+            Source::Override(argument) => write!(f, "command line: {argument}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The one error for an invalid setting, and how any error says what to do about it.
 
-use crate::Origin;
+use crate::origin::Origin;
 use std::{error::Error, fmt};
 
 /// An error that knows what the user can do about it.
@@ -107,8 +107,8 @@ impl Problem {
         self
     }
 
-    /// Names the key whose value only the user can provide, in a message that names it already.
-    pub(crate) fn needing(mut self, key: impl Into<String>) -> Self {
+    /// Names the key. The message of an unknown or missing key names it already.
+    pub(crate) fn about(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
@@ -123,7 +123,7 @@ impl Problem {
         self.kind
     }
 
-    /// The key of the invalid value, if it is about one value.
+    /// The invalid, unknown or missing key, if it is about one.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
@@ -144,7 +144,8 @@ impl Error for Problem {}
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(key) = self.key.as_ref().filter(|_| self.kind != ProblemKind::MissingKey) {
+        let is_named = matches!(self.kind, ProblemKind::MissingKey | ProblemKind::UnknownKey);
+        if let Some(key) = self.key.as_ref().filter(|_| !is_named) {
             write!(f, "{key}: ")?;
         }
         f.write_str(&self.message)?;

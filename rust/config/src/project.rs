@@ -1,6 +1,6 @@
-//! What the engine has to know of the project whose tree it composes.
+//! What the engine needs to know of the project whose tree it composes.
 
-use crate::{composed::Composed, node::Node, problem::Result};
+use crate::node::Node;
 
 /// Names and rules of one project's tree. The engine reads no key that is not named here.
 #[derive(Debug, Clone, Copy)]
@@ -17,8 +17,6 @@ pub struct Project {
     pub run_dir: &'static str,
     /// Environment variable with the folder of the tree.
     pub config_dir_variable: &'static str,
-    /// Types and checks a composition; accepts one that has no typed form.
-    pub check: fn(&Composed) -> Result<()>,
     /// What a key that is not in a tree is called there, if an older version of the project had it under that name.
     pub renamed: fn(&Node, &str) -> Option<String>,
     /// Brings a finished configuration of an older version up to date, and says whether it was one.
@@ -34,7 +32,6 @@ pub(crate) const OF_TESTS: Project = Project {
     run_name: "experiment.name",
     run_dir: "logging.run_dir",
     config_dir_variable: "TEST_CONFIG_DIR",
-    check: |_| Ok(()),
     renamed: |_, _| None,
     migrate: |_| false,
 };

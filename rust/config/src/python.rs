@@ -20,7 +20,7 @@ pub(crate) fn float_repr(value: f64) -> String {
 }
 
 /// What Python's `json` writes for a number that is not finite.
-pub(crate) fn json_word(value: f64) -> &'static str {
+pub(crate) fn json_text(value: f64) -> &'static str {
     match value {
         f64::INFINITY => "Infinity",
         f64::NEG_INFINITY => "-Infinity",

@@ -1,11 +1,9 @@
 //! The tree of YAML files: its groups (folders) and options (files), each file read once.
 
-use crate::{
-    Problem, ProblemKind, interpolation,
-    problem::Result,
-    suggest,
-    yaml::{self, Document},
-};
+use crate::interpolation::parse::check as check_references;
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::yaml::Document;
+use crate::{suggest, yaml};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -52,11 +50,11 @@ impl Repository {
             Ok(text) => {
                 let document = yaml::parse(&text, &path)?;
                 if document.root.as_map().is_none() {
-                    let message = format!("{} does not hold keys but one value", path.display());
+                    let message = format!("{} contains one value instead of keys", path.display());
                     let error = Problem::of(ProblemKind::Syntax, message).at(&document.root.origin);
                     return Err(error.hint("write key: value lines"));
                 }
-                interpolation::check(&document.root)?;
+                check_references(&document.root)?;
                 Some(Rc::new(document))
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => None,
@@ -154,7 +152,7 @@ impl Repository {
     }
 }
 
-/// Whether a group is `parent` or lies inside it.
+/// Whether a group is `parent` or inside it.
 pub(crate) fn is_below(group: &str, parent: &str) -> bool {
     group == parent || group.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
 }

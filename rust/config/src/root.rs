@@ -1,6 +1,6 @@
 //! Finding the configuration tree.
 
-use crate::{Problem, ProblemKind, problem::Result};
+use crate::problem::{Problem, ProblemKind, Result};
 use std::path::{Path, PathBuf};
 
 /// The folder of the configuration tree: `named` (from `--config-dir`), else that in `variable`, else `config/` in the

@@ -2,23 +2,29 @@
 
 mod values;
 
-use crate::{Composed, Node, Problem, ProblemKind, Project, Value, compose, problem::Result};
+use crate::compose::compose;
+use crate::composed::Composed;
+use crate::node::{Node, Value, join};
+use crate::origin::Origin;
+use crate::overrides::write::write_value;
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::project::Project;
 use std::{collections::BTreeSet, path::Path};
 use values::{Choice, choices};
 
-pub use values::path_to_word;
-pub(crate) use values::word_value;
+/// Types and checks the composition of one run; accepts one that has no typed form.
+pub type CheckRun = fn(&Composed) -> Result<()>;
 
-/// More runs than this are a mistake.
+/// A sweep has at most this many runs.
 const MAX_RUNS: usize = 10_000;
 
-/// Letters of a value in a run's name, as far as whole words fit and tell the runs apart.
+/// Letters of a value in the name of a run, as long as they tell the runs apart.
 const LABEL_LEN: usize = 8;
 
 /// One run of a sweep.
 #[derive(Debug, Clone)]
 pub struct SweepRun {
-    /// All words of its command line: those of the user, its values, its name.
+    /// All overrides of its command line: those of the user, its values, its name.
     pub overrides: Vec<String>,
     /// What the sweep adds to `experiment.name`; none when there is a single run.
     pub suffix: Option<String>,
@@ -30,8 +36,14 @@ pub struct SweepRun {
 /// run where there is no sweep. Each is composed on its own, and has its own name and run directory.
 ///
 /// # Errors
-/// Any mistake in the configuration of any run, or two runs with one directory.
-pub fn sweep(project: &Project, root: &Path, config_name: &str, overrides: &[String]) -> Result<Vec<SweepRun>> {
+/// An invalid configuration of any run, or two runs with one directory.
+pub fn sweep(
+    project: &Project,
+    check: CheckRun,
+    root: &Path,
+    config_name: &str,
+    overrides: &[String],
+) -> Result<Vec<SweepRun>> {
     let composed = compose(project, root, config_name, overrides)?;
     let Some(params) = params(project, &composed)? else {
         return Ok(vec![SweepRun { overrides: overrides.to_vec(), suffix: None, composed }]);
@@ -41,25 +53,23 @@ pub fn sweep(project: &Project, root: &Path, config_name: &str, overrides: &[Str
     let mut run_dirs = BTreeSet::new();
     let mut runs = Vec::new();
     for (combination, suffix) in combinations.into_iter().zip(suffixes) {
-        let mut words = overrides.to_vec();
-        words.extend(combination.iter().map(|(key, choice)| format!("{key}={}", choice.text)));
-        words.push(format!("{}=null", project.sweep_params));
+        let mut overrides = overrides.to_vec();
+        overrides.extend(combination.iter().map(|(key, choice)| format!("{key}={}", choice.text)));
+        overrides.push(format!("{}=null", project.sweep_params));
         if let Some(suffix) = &suffix {
-            let unnamed = compose(project, root, config_name, &words)?;
-            words.extend(unnamed.tree().get(project.run_name).map(|name| named(project.run_name, name, suffix)));
+            let unnamed = compose(project, root, config_name, &overrides)?;
+            overrides.extend(unnamed.tree().get(project.run_name).map(|name| named(project.run_name, name, suffix)));
         }
-        let composed = compose(project, root, config_name, &words)?;
-        (project.check)(&composed)?;
+        let composed = compose(project, root, config_name, &overrides)?;
+        check(&composed)?;
         if let Some(run_dir) = composed.tree().get(project.run_dir)
             && !run_dirs.insert(run_dir.summary())
         {
-            let message = format!("{}: two runs of the sweep would write {}", project.run_dir, run_dir.summary());
-            let error = Problem::of(ProblemKind::Value, message).at(&run_dir.origin);
-            return Err(
-                error.hint(format!("let it contain ${{{}}}, to which a sweep adds what differs", project.run_name))
-            );
+            let message = format!("two runs of the sweep would write {}", run_dir.summary());
+            let hint = format!("let it contain ${{{}}}, to which a sweep adds what differs", project.run_name);
+            return Err(Problem::new(project.run_dir, message, hint).at(&run_dir.origin));
         }
-        runs.push(SweepRun { overrides: words, suffix, composed });
+        runs.push(SweepRun { overrides, suffix, composed });
     }
     Ok(runs)
 }
@@ -74,7 +84,7 @@ pub fn num_runs(project: &Project, composed: &Composed) -> Result<usize> {
 
 fn named(key: &str, name: &Node, suffix: &str) -> String {
     let name = Value::Str(format!("{}_{suffix}", name.summary()));
-    format!("{key}={}", word_value(&Node::new(name, crate::Origin::word(key))))
+    format!("{key}={}", write_value(&Node::new(name, Origin::command_line(key))))
 }
 
 /// Swept keys, each with its values.
@@ -91,8 +101,8 @@ fn params(project: &Project, composed: &Composed) -> Result<Option<Params>> {
         Value::Null => return Ok(None),
         Value::Map(_) => collect(node, "", &mut params)?,
         _ => {
-            let message = format!("{key}: {} where keys with their values belong", node.summary());
-            let error = Problem::of(ProblemKind::Type, message).at(&node.origin);
+            let message = format!("expected keys with their values, found {}", node.summary());
+            let error = Problem::of(ProblemKind::Type, message).about(key).at(&node.origin);
             return Err(error.hint("write key: [value, value] lines, or null for a single run"));
         }
     }
@@ -101,8 +111,8 @@ fn params(project: &Project, composed: &Composed) -> Result<Option<Params>> {
         _ if params.is_empty() => Ok(None),
         Some(num_runs) if num_runs <= MAX_RUNS => Ok(Some(params)),
         _ => {
-            let message = format!("{key}: more than {MAX_RUNS} combinations");
-            Err(Problem::of(ProblemKind::Value, message).at(&node.origin).hint("sweep over fewer values"))
+            let message = format!("more than {MAX_RUNS} combinations");
+            Err(Problem::new(key, message, "sweep over fewer values").at(&node.origin))
         }
     }
 }
@@ -110,7 +120,7 @@ fn params(project: &Project, composed: &Composed) -> Result<Option<Params>> {
 /// A section inside the section is a longer key: `a: {b: [1]}` is `a.b: [1]`.
 fn collect(node: &Node, path: &str, params: &mut Params) -> Result<()> {
     for (key, child) in node.as_map().into_iter().flatten() {
-        let key = crate::node::join(path, key);
+        let key = join(path, key);
         match &child.value {
             Value::Map(_) => collect(child, &key, params)?,
             _ => params.push((key.clone(), choices(&key, child)?)),

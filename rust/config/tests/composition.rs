@@ -16,7 +16,7 @@ fn the_order_is_primary_groups_experiment_command_line() {
         ),
         ("g/o", "b: group\nc: group\nd: group\n"),
     ]);
-    assert_eq!(tree.json(&["d=word"]), r#"{"a":"primary","b":"group","c":"experiment","d":"word"}"#);
+    assert_eq!(tree.json(&["d=line"]), r#"{"a":"primary","b":"group","c":"experiment","d":"line"}"#);
 }
 
 #[test]

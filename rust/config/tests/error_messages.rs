@@ -1,4 +1,4 @@
-//! Each mistake gives one error that names the key or file and the place, and says what to do.
+//! Each error names the key or file and what set it, and says what to do.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ fn tree() -> Tree {
 }
 
 #[test]
-fn misspelt_words_come_with_a_suggestion() {
+fn misspelt_names_come_with_a_suggestion() {
     assert_names(&tree().error(&["experimnt=tiny"]), &["'experimnt'", "did you mean 'experiment'?"]);
     assert_names(&tree().error(&["experiment=tinny"]), &["no option 'tinny'", "did you mean 'tiny'?"]);
     let error = tree().error(&["training.optimizer.lrr=1"]);
@@ -45,7 +45,7 @@ fn groups_are_told_from_keys() {
 }
 
 #[test]
-fn words_that_are_no_overrides() {
+fn arguments_that_are_not_overrides() {
     assert_names(&tree().error(&["seed"]), &["'seed'", "no '='"]);
     assert_names(&tree().error(&["seed=[1"]), &["seed=[1", "too early"]);
     assert_names(&tree().error(&["seed=1,2"]), &["a comma outside of a list", "[1,2]"]);
@@ -60,7 +60,7 @@ fn broken_files_are_named_with_their_line() {
     let twice = Tree::new(&[("config", "a: 1\nb: 2\na: 3\n")]);
     assert_names(&twice.error(&[]), &["key 'a' appears twice", "config.yaml:3"]);
     let list = Tree::new(&[("config", "- a\n")]);
-    assert_names(&list.error(&[]), &["config.yaml", "does not hold keys"]);
+    assert_names(&list.error(&[]), &["config.yaml", "contains one value instead of keys"]);
     let missing = Tree::new(&[("other", "a: 1\n")]);
     assert_names(&missing.error(&[]), &["config.yaml", "no primary file"]);
 }

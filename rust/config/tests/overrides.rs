@@ -1,4 +1,4 @@
-//! What a word of the command line does.
+//! What an override does.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,8 +10,8 @@ fn tree() -> Tree {
     Tree::new(&[("config", "a: 1\ns: {x: 1, y: 2}\nlist: [1, 2]\nempty: null\n")])
 }
 
-fn value(word: &str) -> String {
-    let composed = tree().compose(&[&format!("a={word}")]).unwrap_or_else(|error| panic!("{error}"));
+fn value(argument: &str) -> String {
+    let composed = tree().compose(&[&format!("a={argument}")]).unwrap_or_else(|error| panic!("{error}"));
     composed.tree().get("a").map(|node| node.to_json().to_string()).unwrap_or_default()
 }
 
@@ -39,14 +39,14 @@ fn values_are_typed_as_they_look() {
         ("int(3.7)", "3"),
         ("${s.x}", "1"),
     ];
-    for (word, json) in cases {
-        assert_eq!(value(word), json, "a={word}");
+    for (argument, json) in cases {
+        assert_eq!(value(argument), json, "a={argument}");
     }
 }
 
 #[test]
-fn a_plain_word_changes_what_exists_and_plus_adds_what_does_not() {
-    assert!(tree().error(&["b=1"]).contains("there is no key 'b'"));
+fn a_plain_override_changes_what_exists_and_plus_adds_what_does_not() {
+    assert!(tree().error(&["b=1"]).contains("unknown key 'b'"));
     assert!(tree().error(&["+a=2"]).contains("'a' exists already"));
     assert_eq!(tree().compose(&["+b.c=1"]).unwrap().tree().get("b.c").unwrap().to_json(), 1);
     assert_eq!(tree().compose(&["++a=2", "++b=3"]).unwrap().tree().get("a").unwrap().to_json(), 2);
@@ -57,7 +57,7 @@ fn a_map_is_merged_into_the_section_and_a_list_replaces_the_list() {
     let composed = tree().compose(&["s={y: 5}", "list=[7]"]).unwrap();
     assert_eq!(composed.tree().get("s").unwrap().to_json().to_string(), r#"{"x":1,"y":5}"#);
     assert_eq!(composed.tree().get("list").unwrap().to_json().to_string(), "[7]");
-    assert!(tree().error(&["s={z: 5}"]).contains("there is no key 's.z'"));
+    assert!(tree().error(&["s={z: 5}"]).contains("unknown key 's.z'"));
     assert!(tree().error(&["s=[1]"]).contains("a list cannot replace a section"));
 }
 
@@ -70,6 +70,6 @@ fn a_tilde_removes_and_can_insist_on_the_value() {
 }
 
 #[test]
-fn words_apply_in_their_order() {
+fn overrides_apply_in_their_order() {
     assert_eq!(tree().compose(&["a=2", "a=3"]).unwrap().tree().get("a").unwrap().to_json(), 3);
 }

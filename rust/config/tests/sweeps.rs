@@ -1,4 +1,4 @@
-//! `sweep.params` makes runs: every combination, each with its own words, name and directory.
+//! `sweep.params` makes runs: every combination, each with its own overrides, name and directory.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,8 +14,8 @@ fn tree(params: &str) -> Tree {
     Tree::new(&[("config", &text)])
 }
 
-fn runs(tree: &Tree, words: &[&str]) -> Vec<SweepRun> {
-    sweep(&PROJECT, tree.root(), "config", &owned(words)).unwrap_or_else(|error| panic!("{error}"))
+fn runs(tree: &Tree, overrides: &[&str]) -> Vec<SweepRun> {
+    sweep(&PROJECT, |_| Ok(()), tree.root(), "config", &owned(overrides)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The values of `keys` in each run, joined by blanks.
@@ -39,13 +39,13 @@ fn lists_and_text_with_commas_make_all_combinations_the_last_key_fastest() {
 }
 
 #[test]
-fn the_words_of_a_run_give_the_run() {
+fn the_overrides_of_a_run_give_the_run() {
     let tree = tree("    a.task: [one, 'two, three', \"it's\", '\\${x}', 1e-4, null, [1, b]]\n    seed: [1]\n");
     for run in runs(&tree, &["a.lr=2"]) {
         let again = compose(&PROJECT, tree.root(), "config", &run.overrides).unwrap();
         assert_eq!(again.tree().to_json(), run.composed.tree().to_json(), "{:?}", run.overrides);
         assert_eq!(
-            sweep(&PROJECT, tree.root(), "config", &run.overrides).unwrap().len(),
+            sweep(&PROJECT, |_| Ok(()), tree.root(), "config", &run.overrides).unwrap().len(),
             1,
             "a run of a sweep is none itself"
         );
@@ -53,7 +53,7 @@ fn the_words_of_a_run_give_the_run() {
 }
 
 #[test]
-fn values_of_the_sweep_win_over_words_and_a_name_given_as_a_word_stays_in_front() {
+fn values_of_the_sweep_win_over_overrides_and_a_name_given_as_an_override_stays_in_front() {
     let tree = tree("    a.lr: [1, 2]\n");
     let runs = runs(&tree, &["a.lr=9", "experiment.name=mine"]);
     assert_eq!(values(&runs, &["a.lr", "experiment.name"]), ["1 mine_lr1", "2 mine_lr2"]);
@@ -85,7 +85,7 @@ fn a_single_combination_keeps_the_name() {
 }
 
 #[test]
-fn without_a_sweep_there_is_one_run_with_the_words_as_typed() {
+fn without_a_sweep_there_is_one_run_with_the_overrides_as_typed() {
     let tree = tree("    null\n");
     let runs = runs(&tree, &["seed=3"]);
     assert_eq!(runs.len(), 1);
@@ -100,9 +100,9 @@ fn names_that_depend_on_a_swept_key_follow_it() {
 }
 
 #[test]
-fn mistakes_of_a_sweep_are_named() {
-    let error = |params: &str, words: &[&str]| {
-        with_hint(&sweep(&PROJECT, tree(params).root(), "config", &owned(words)).unwrap_err())
+fn errors_of_a_sweep_are_named() {
+    let error = |params: &str, overrides: &[&str]| {
+        with_hint(&sweep(&PROJECT, |_| Ok(()), tree(params).root(), "config", &owned(overrides)).unwrap_err())
     };
     assert!(error("    a.lrr: [1, 2]\n", &[]).contains("did you mean 'a.lr'?"));
     let text = error("    seed: []\n", &[]);
@@ -110,7 +110,7 @@ fn mistakes_of_a_sweep_are_named() {
     assert!(error("    seed: '1,,2'\n", &[]).contains("'seed' has an empty value"));
     let text = error("    seed: [1, 2]\n", &["logging.run_dir=x"]);
     assert!(text.contains("two runs of the sweep would write x") && text.contains("command line: logging"), "{text}");
-    assert!(error("    5\n", &[]).contains("5 where keys with their values belong"));
+    assert!(error("    5\n", &[]).contains("expected keys with their values, found 5"));
     let many: String = ('a'..='e').map(|key| format!("    {key}: [{}]\n", ["0"; 10].join(","))).collect();
     assert!(error(&many, &[]).contains("more than 10000 combinations"));
 }

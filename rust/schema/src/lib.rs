@@ -37,7 +37,7 @@ pub use run::{
     CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
     SweepConfig, TrainingRun,
 };
-pub use stage::{PROJECT, Stage, StageConfig};
+pub use stage::{PROJECT, Stage, StageConfig, check};
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,

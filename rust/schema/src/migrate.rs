@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 /// One difference between an older version's tree of a stage and this version's.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code)] // until every kind is in a table
 enum Change {
     /// The value or section at the first dotted path is now at the second.
     Moved(&'static str, &'static str),

@@ -2,7 +2,7 @@
 
 use crate::run::{check_common, stage_config};
 use crate::stage::StageConfig;
-use hlrp_config::{Check, Problem, word_key};
+use hlrp_config::{Check, Problem, override_key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ impl StepsConfig {
 impl Check for StepConfig {
     fn check(&self) -> Result<(), Problem> {
         const RUN_DIR: &str = "logging.run_dir";
-        if self.overrides.iter().any(|word| word_key(word) == RUN_DIR) {
+        if self.overrides.iter().any(|change| override_key(change) == RUN_DIR) {
             let message = format!("{RUN_DIR} of a step is a folder of the pipeline's run directory");
             return Err(Problem::new("overrides", message, format!("remove it here, set {RUN_DIR} of the pipeline")));
         }

@@ -20,13 +20,20 @@ pub const PROJECT: Project = Project {
     run_name: "experiment.name",
     run_dir: "logging.run_dir",
     config_dir_variable: "HLRP_CONFIG_DIR",
-    check: |composed| match composed.tree().get(STAGE_KEY) {
-        Some(_) => Stage::of(composed)?.check(composed),
-        None => Ok(()),
-    },
     renamed,
     migrate: migrate_tree,
 };
+
+/// Types and checks the configuration of any stage; accepts a tree of another project, which names no stage.
+///
+/// # Errors
+/// As [`Composed::extract`].
+pub fn check(composed: &Composed) -> Result<()> {
+    match composed.tree().get(STAGE_KEY) {
+        Some(_) => Stage::of(composed)?.check(composed),
+        None => Ok(()),
+    }
+}
 
 /// What an experiment does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

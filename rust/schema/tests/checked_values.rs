@@ -1,4 +1,4 @@
-//! The typed structs refuse unknown keys, missing keys, wrong types and values that cannot be meant, and say who set them.
+//! The typed structs refuse unknown keys, missing keys, wrong types and invalid values, and say what set them.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,33 +8,34 @@ use hlrp_config::{Check, ProblemKind, compose, with_hint};
 use hlrp_schema::{LaqConfig, LerobotTrainConfig, PROJECT, VlaConfig};
 use serde::de::DeserializeOwned;
 
-fn refusal(words: &[&str]) -> (ProblemKind, String) {
-    refusal_of::<LaqConfig>(words)
+fn refusal(overrides: &[&str]) -> (ProblemKind, String) {
+    refusal_of::<LaqConfig>(overrides)
 }
 
-fn refusal_of<T: DeserializeOwned + Check>(words: &[&str]) -> (ProblemKind, String) {
-    let composed = compose(&PROJECT, &our_root(), "config", &owned(words)).unwrap_or_else(|error| panic!("{error}"));
-    let Err(error) = composed.extract::<T>() else { panic!("{words:?} cannot be meant") };
+fn refusal_of<T: DeserializeOwned + Check>(overrides: &[&str]) -> (ProblemKind, String) {
+    let composed =
+        compose(&PROJECT, &our_root(), "config", &owned(overrides)).unwrap_or_else(|error| panic!("{error}"));
+    let Err(error) = composed.extract::<T>() else { panic!("{overrides:?} is accepted") };
     (error.kind(), with_hint(&error))
 }
 
-/// Each word alone spoils a good experiment, and is named with its key and a hint.
-fn each_is_refused<T: DeserializeOwned + Check>(good: &[&str], words: &[&str]) {
+/// Each override alone makes a valid experiment invalid, and is named with its key and a hint.
+fn each_is_refused<T: DeserializeOwned + Check>(good: &[&str], overrides: &[&str]) {
     let composed = compose(&PROJECT, &our_root(), "config", &owned(good)).unwrap_or_else(|error| panic!("{error}"));
     composed.extract::<T>().unwrap_or_else(|error| panic!("{error}"));
-    for word in words {
-        let (kind, text) = refusal_of::<T>(&[good, &[word]].concat());
-        let key = word.trim_start_matches('+').split('=').next().unwrap();
+    for change in overrides {
+        let (kind, text) = refusal_of::<T>(&[good, &[change]].concat());
+        let key = change.trim_start_matches('+').split('=').next().unwrap();
         assert_eq!(kind, ProblemKind::Value, "{text}");
-        assert!(text.starts_with(&format!("{key}: ")) && text.contains("\nhint: "), "{word}: {text}");
-        assert!(text.contains(&format!("(command line: {word})")), "{word}: {text}");
+        assert!(text.starts_with(&format!("{key}: ")) && text.contains("\nhint: "), "{change}: {text}");
+        assert!(text.contains(&format!("(command line: {change})")), "{change}: {text}");
     }
 }
 
 #[test]
-fn values_of_stage_2_that_cannot_be_meant_are_refused() {
+fn invalid_values_of_stage_2_are_refused() {
     let good = ["experiment=vla_tiny", "policy.teacher.checkpoint=runs/teacher"];
-    let words = [
+    let overrides = [
         "policy.model.arch.expert.expert_width_multiplier=0",
         "policy.model.arch.expert.expert_width_multiplier=0.001",
         "policy.model.arch.expert.self_attn_every_n_layers=0",
@@ -77,7 +78,7 @@ fn values_of_stage_2_that_cannot_be_meant_are_refused() {
         "data.request.image_deltas=[0,1,2]",
         "data.request.image_deltas=[5]",
     ];
-    each_is_refused::<VlaConfig>(&good, &words);
+    each_is_refused::<VlaConfig>(&good, &overrides);
     let of_mode = |mode: &'static str| [good.as_slice(), &[mode]].concat();
     each_is_refused::<VlaConfig>(&of_mode("policy.objective.mode=actions"), &["policy.objective.action_loss_weight=0"]);
     each_is_refused::<VlaConfig>(&of_mode("policy.objective.mode=latent"), &["policy.objective.latent_loss_weight=0"]);
@@ -90,7 +91,7 @@ fn values_of_stage_2_that_cannot_be_meant_are_refused() {
 #[test]
 fn a_description_has_the_section_of_one_architecture() {
     let good = ["experiment=vla_tiny", "policy.teacher.checkpoint=runs/teacher"];
-    let refused = |word: &str| refusal_of::<VlaConfig>(&[good.as_slice(), &[word]].concat()).1;
+    let refused = |change: &str| refusal_of::<VlaConfig>(&[good.as_slice(), &[change]].concat()).1;
     let text = refused("+policy.model.arch.pooled={}");
     assert!(text.starts_with("policy.model.arch: ") && text.contains("one architecture"), "{text}");
     let text = refused("+policy.model.arch.expert.chunk_sizes=3");
@@ -104,24 +105,24 @@ fn a_description_has_the_section_of_one_architecture() {
 #[test]
 fn an_old_key_of_stage_2_is_named_as_it_is_now() {
     let good = ["experiment=vla_tiny", "policy.teacher.checkpoint=runs/teacher"];
-    for (word, key) in [
+    for (change, key) in [
         ("+model.laq.checkpoint=runs/teacher", "policy.teacher.checkpoint"),
         ("+model.expert.num_layers=2", "policy.model.arch.expert.num_expert_layers"),
         ("+model.mode=latent", "policy.objective.mode"),
     ] {
-        let (_, text) = refusal_of::<VlaConfig>(&[good.as_slice(), &[word]].concat());
-        assert!(text.contains(&format!("did you mean '{key}'?")), "{word}: {text}");
+        let (_, text) = refusal_of::<VlaConfig>(&[good.as_slice(), &[change]].concat());
+        assert!(text.contains(&format!("did you mean '{key}'?")), "{change}: {text}");
     }
 }
 
 #[test]
-fn values_of_stage_3_that_cannot_be_meant_are_refused() {
+fn invalid_values_of_stage_3_are_refused() {
     let good = [
         "experiment=lerobot_cotrain",
         "lerobot.policy.laq_checkpoint_path=runs/teacher",
         "lerobot.policy.stage2_artifact=runs/vla/artifacts/best",
     ];
-    let words = [
+    let overrides = [
         "lerobot.policy_device=gpu",
         "lerobot.policy_device=cuda:x",
         "lerobot.policy.init_mode=artefact",
@@ -130,7 +131,7 @@ fn values_of_stage_3_that_cannot_be_meant_are_refused() {
         "lerobot.policy.action_loss_weight=-1",
         "lerobot.policy.latent_loss_weight=-0.1",
     ];
-    each_is_refused::<LerobotTrainConfig>(&good, &words);
+    each_is_refused::<LerobotTrainConfig>(&good, &overrides);
     let devices = ["mps", "auto", "cpu", "cuda", "cuda:1"].map(|device| format!("lerobot.policy_device={device}"));
     for device in &devices {
         let composed =
@@ -140,20 +141,20 @@ fn values_of_stage_3_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
-fn infinity_goes_to_lerobot_as_text_and_is_no_number_of_ours() {
-    let words = owned(&["experiment=lerobot_tiny", "+lerobot.policy.limits=[inf,{low: -inf}]"]);
-    let config: LerobotTrainConfig = compose(&PROJECT, &our_root(), "config", &words).unwrap().extract().unwrap();
+fn infinity_goes_to_lerobot_as_text_and_is_not_a_number_of_ours() {
+    let overrides = owned(&["experiment=lerobot_tiny", "+lerobot.policy.limits=[inf,{low: -inf}]"]);
+    let config: LerobotTrainConfig = compose(&PROJECT, &our_root(), "config", &overrides).unwrap().extract().unwrap();
     assert_eq!(config.lerobot.policy["limits"].to_string(), r#"["Infinity",{"low":"-Infinity"}]"#);
-    for word in ["training.optimizer.lr=inf", "model.attn_dropout=nan"] {
-        let (kind, text) = refusal(&[word]);
+    for change in ["training.optimizer.lr=inf", "model.attn_dropout=nan"] {
+        let (kind, text) = refusal(&[change]);
         assert_eq!(kind, ProblemKind::Type, "{text}");
-        assert!(text.contains(" where a number belongs") && text.contains("hint: give a finite number"), "{text}");
+        assert!(text.contains("expected a number, found ") && text.contains("hint: give a finite number"), "{text}");
     }
 }
 
 #[test]
-fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
-    let words = [
+fn invalid_values_name_their_key_and_the_override_that_set_it() {
+    let overrides = [
         "data.loader.batch_size=0",
         "data.loader.anchors_per_clip=0",
         "data.loader.num_workers=0",
@@ -188,14 +189,14 @@ fn values_that_cannot_be_meant_name_their_key_and_the_word_that_set_it() {
         "validation.check_interval=0",
         "validation.limit_batches=0",
     ];
-    for word in words {
-        let (kind, text) = refusal(&[word]);
-        let key = word.split('=').next().unwrap();
+    for change in overrides {
+        let (kind, text) = refusal(&[change]);
+        let key = change.split('=').next().unwrap();
         assert_eq!(kind, ProblemKind::Value, "{text}");
-        assert!(text.contains(key) && text.contains("hint: "), "{word}: {text}");
-        // What two keys make impossible together is laid to one of them, which the word need not have set.
+        assert!(text.contains(key) && text.contains("hint: "), "{change}: {text}");
+        // An invalid combination of two keys is reported for one of them, which the override need not have set.
         let alone = !matches!(key, "model.decoders.pixel.enabled");
-        assert!(!alone || text.contains(&format!("(command line: {word})")), "{word}: {text}");
+        assert!(!alone || text.contains(&format!("(command line: {change})")), "{change}: {text}");
     }
 }
 
@@ -220,15 +221,12 @@ fn a_model_has_one_quantizer_whose_keys_are_named_in_full() {
 fn data_without_sources_is_refused() {
     let (kind, text) = refusal(&["~data.sources.metaworld_mt5"]);
     assert_eq!(kind, ProblemKind::Value);
-    assert!(
-        text.starts_with("data.sources: no source of data (") && text.contains("config/data/lerobot.yaml:"),
-        "{text}"
-    );
+    assert!(text.starts_with("data.sources: no data source (") && text.contains("config/data/lerobot.yaml:"), "{text}");
 }
 
 #[test]
-fn wrong_types_name_their_key_and_the_word_that_set_it() {
-    let words = [
+fn wrong_types_name_their_key_and_the_override_that_set_it() {
+    let overrides = [
         "device=gpu",
         "model.dim=wide",
         "model.dim=1.5",
@@ -236,11 +234,11 @@ fn wrong_types_name_their_key_and_the_word_that_set_it() {
         "seed=null",
         "training.checkpoint.mode=best",
     ];
-    for word in words {
-        let (kind, text) = refusal(&[word]);
+    for change in overrides {
+        let (kind, text) = refusal(&[change]);
         assert_eq!(kind, ProblemKind::Type, "{text}");
         assert!(
-            text.contains(word.split('=').next().unwrap()) && text.contains(&format!("command line: {word}")),
+            text.contains(change.split('=').next().unwrap()) && text.contains(&format!("command line: {change}")),
             "{text}"
         );
     }
@@ -251,17 +249,21 @@ fn a_wrong_type_comes_with_what_to_write() {
     let cases = [
         (
             "training.max_steps=1e3",
-            "1000.0 where a whole number from 0 upwards belongs",
+            "expected a whole number from 0 upwards, found 1000.0",
             "write training.max_steps=1000",
         ),
-        ("experiment.name=2030", "2030 where text belongs", r#"experiment.name='"2030"'"#),
-        ("data.loader=node", "node where a section of keys belongs", "did you mean 'data/loader=node'?"),
-        ("cluster.login_nodes=login", "login where a list belongs", "hlrp config explain cluster.login_nodes"),
-        ("logging.level=wran", "'wran' is none of error, warn, info, debug, trace", "did you mean 'warn'?"),
-        ("data.cache.enabled=2", "2 where true or false belongs", "hlrp config explain data.cache.enabled"),
+        ("experiment.name=2030", "expected text, found 2030", r#"experiment.name='"2030"'"#),
+        ("data.loader=node", "expected a section of keys, found node", "did you mean 'data/loader=node'?"),
+        ("cluster.login_nodes=login", "expected a list, found login", "hlrp config explain cluster.login_nodes"),
+        (
+            "logging.level=wran",
+            "unknown value 'wran', expected error, warn, info, debug, trace",
+            "did you mean 'warn'?",
+        ),
+        ("data.cache.enabled=2", "expected true or false, found 2", "hlrp config explain data.cache.enabled"),
     ];
-    for (word, what, hint) in cases {
-        let (_, text) = refusal(&[word]);
+    for (change, what, hint) in cases {
+        let (_, text) = refusal(&[change]);
         assert!(text.contains(what) && text.contains(hint), "{text}");
     }
 }
@@ -277,7 +279,7 @@ fn unknown_and_missing_keys_are_named_in_full() {
     let (kind, text) = refusal(&["~training.optimizer.lr"]);
     assert_eq!(kind, ProblemKind::MissingKey);
     assert!(
-        text.contains("'training.optimizer.lr'") && text.contains("leave out the word, which removes the key"),
+        text.contains("'training.optimizer.lr'") && text.contains("leave out this override, which removes the key"),
         "{text}"
     );
     let (kind, text) = refusal(&["experiment.description=???"]);
@@ -287,6 +289,6 @@ fn unknown_and_missing_keys_are_named_in_full() {
 
 #[test]
 fn a_warm_up_may_fill_the_run_but_not_exceed_it() {
-    let words = owned(&["training.max_steps=10", "training.scheduler.warmup_steps=9"]);
-    assert!(compose(&PROJECT, &our_root(), "config", &words).unwrap().extract::<LaqConfig>().is_ok());
+    let overrides = owned(&["training.max_steps=10", "training.scheduler.warmup_steps=9"]);
+    assert!(compose(&PROJECT, &our_root(), "config", &overrides).unwrap().extract::<LaqConfig>().is_ok());
 }

@@ -8,8 +8,8 @@ use hlrp_config::compose;
 use hlrp_schema::{ClusterConfig, LaqConfig, PROJECT};
 use std::path::Path;
 
-fn laq(words: &[&str]) -> Result<LaqConfig, String> {
-    let composed = compose(&PROJECT, &our_root(), "config", &owned(words)).map_err(|error| error.to_string())?;
+fn laq(overrides: &[&str]) -> Result<LaqConfig, String> {
+    let composed = compose(&PROJECT, &our_root(), "config", &owned(overrides)).map_err(|error| error.to_string())?;
     composed.extract().map_err(|error| error.to_string())
 }
 
@@ -102,11 +102,14 @@ fn values_of_a_cluster_that_cannot_be_meant_are_refused() {
         ("cluster.login_nodes=['*']", "'*' is not a pattern of host names"),
         ("cluster.login_nodes=['']", "'' is not a pattern of host names"),
     ];
-    for (word, message) in cases {
-        let error = laq(&["cluster=lrz_x100", word]).unwrap_err();
-        let key = word.split('=').next().unwrap();
-        assert!(error.starts_with(&format!("{key}: {message}")), "{word}: {error}");
-        assert!(error.contains(&format!("(command line: {word})")) && error.contains("\nhint: "), "{word}: {error}");
+    for (argument, message) in cases {
+        let error = laq(&["cluster=lrz_x100", argument]).unwrap_err();
+        let key = argument.split('=').next().unwrap();
+        assert!(error.starts_with(&format!("{key}: {message}")), "{argument}: {error}");
+        assert!(
+            error.contains(&format!("(command line: {argument})")) && error.contains("\nhint: "),
+            "{argument}: {error}"
+        );
     }
     for time in ["00:30:00", "120:00:00", "2-00:00:00", "1-23:59:59"] {
         laq(&["cluster=lrz_x100", &format!("cluster.compute.time_limit='{time}'")]).unwrap();
@@ -120,7 +123,7 @@ fn a_run_writes_below_the_allowed_roots_only() {
     std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
     let allowed = format!("cluster.allowed_roots=[{}]", root.path().display());
     let inside = format!("paths.root={}", root.path().display());
-    let with = |word: String| laq(&[&allowed, &inside, &word]).map(|_| ());
+    let with = |argument: String| laq(&[&allowed, &inside, &argument]).map(|_| ());
     assert_eq!(with("seed=1".into()), Ok(()));
     let refused = [
         ("logging.run_dir", outside.path().display().to_string()),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 fn composed(overrides: &[&str]) -> Composed {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-    let overrides: Vec<String> = overrides.iter().map(|word| word.to_string()).collect();
+    let overrides: Vec<String> = overrides.iter().map(|argument| argument.to_string()).collect();
     compose(&PROJECT, &root, "config", &overrides).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -42,7 +42,7 @@ fn the_run_directory_carries_time_and_name() {
 }
 
 #[test]
-fn explain_names_the_word_and_the_file_that_it_overrode() {
+fn explain_names_the_override_and_the_file_that_it_overrode() {
     let text = composed(&["experiment=laq_pixel", "training.optimizer.lr=3e-4"])
         .explain("training.optimizer.lr")
         .unwrap()

@@ -146,7 +146,7 @@ fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String
 }
 
 fn print_sweep(config: &ConfigArgs) -> Result<ExitCode, Problem> {
-    let runs = sweep(&PROJECT, &config.root()?, &config.config_name, &config.overrides)?;
+    let runs = sweep(&PROJECT, hlrp_schema::check, &config.root()?, &config.config_name, &config.overrides)?;
     let line = |words: &[String]| words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ") + "\n";
     print(&runs.iter().map(|run| line(&run.overrides)).collect::<String>())
 }
@@ -158,7 +158,7 @@ fn shell_quoted(word: &str) -> String {
 }
 
 fn check(tree: &TreeArgs) -> Result<ExitCode, Problem> {
-    let findings = inspect(&PROJECT, &tree.root()?, &tree.config_name)?;
+    let findings = inspect(&PROJECT, hlrp_schema::check, &tree.root()?, &tree.config_name)?;
     let mut num_wrong = 0;
     let mut text = String::new();
     for Finding { subject, outcome } in &findings {

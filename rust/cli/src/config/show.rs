@@ -36,7 +36,7 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<ExitCode, Problem> {
     } else {
         let composed = raw.resolve()?;
         if !arguments.raw {
-            (PROJECT.check)(&composed)?;
+            hlrp_schema::check(&composed)?;
         }
         (composed.tree().clone(), composed.to_yaml())
     };

@@ -1,13 +1,14 @@
 //! Flags of `lerobot-train` and `lerobot-eval`, as LeRobot 0.6 calls them.
 
+use super::{inherit::Simulator, passed_on::text};
 use hlrp_schema::{LerobotConfig, LerobotEvalConfig, PassedOn};
 use serde_json::Value;
 use std::path::Path;
 
-/// What `policy_device` says when LeRobot is to choose.
+/// The `policy_device` with which LeRobot chooses.
 const AUTO: &str = "auto";
 
-/// Flags of a training that starts anew. `policy_path` is the folder of the checkpoint that it starts from, if it does.
+/// Flags of a new training. `policy_path` is the folder of the checkpoint that it starts from, if it does.
 pub(super) fn train(config: &LerobotConfig, policy_path: Option<&Path>) -> Vec<String> {
     let mut flags = Flags::default();
     flags.optional("policy.type", config.policy_type.as_deref());
@@ -42,7 +43,7 @@ pub(super) fn train(config: &LerobotConfig, policy_path: Option<&Path>) -> Vec<S
 
 /// Flags of a training that continues from the checkpoint in `pretrained_model` and writes to `output_dir`.
 ///
-/// What the checkpoint holds is not said again: its policy, data and optimizer.
+/// What the checkpoint contains is not given again: its policy, data and optimizer.
 pub(super) fn resume(config: &LerobotConfig, pretrained_model: &Path, output_dir: &Path) -> Vec<String> {
     let mut flags = Flags::default();
     flags.set("config_path", pretrained_model.join("train_config.json").display());
@@ -52,44 +53,8 @@ pub(super) fn resume(config: &LerobotConfig, pretrained_model: &Path, output_dir
     flags.extra(&config.extra_args)
 }
 
-/// Keys of section `lerobot` that a continued training may change.
-const CHANGEABLE_ON_RESUME: [&str; 12] = [
-    "steps",
-    "num_workers",
-    "env_eval_freq",
-    "log_freq",
-    "save_freq",
-    "wandb_enable",
-    "extra_args",
-    "command",
-    "python",
-    "install_policy_editable",
-    "num_processes",
-    "env",
-];
-
-/// Keys outside of section `lerobot` that a continued training may change: what LeRobot gets does not depend on the others any more.
-const CHANGEABLE_BESIDES: [&str; 5] =
-    ["cluster", "num_threads", "logging.level", "logging.min_free_gb", "logging.use_wandb"];
-
-/// What a continued training may change, for help and hints.
-pub(super) fn changeable_on_resume() -> String {
-    format!("below lerobot: {}; besides: {}", CHANGEABLE_ON_RESUME.join(", "), CHANGEABLE_BESIDES.join(", "))
-}
-
-/// Whether a continued training may change a key.
-pub(super) fn may_change_on_resume(key: &str) -> bool {
-    let is_inside = |section: &str, key: &str| {
-        key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    match key.strip_prefix("lerobot.") {
-        Some(key) => CHANGEABLE_ON_RESUME.iter().any(|field| is_inside(field, key)),
-        None => CHANGEABLE_BESIDES.iter().any(|section| is_inside(section, key)),
-    }
-}
-
 /// Flags of rollouts. `env_settings` are those of the configuration and the inherited ones.
-pub(super) fn eval(config: &LerobotEvalConfig, policy_path: &Path, env: &super::inherit::Simulator) -> Vec<String> {
+pub(super) fn eval(config: &LerobotEvalConfig, policy_path: &Path, env: &Simulator) -> Vec<String> {
     let mut flags = Flags::default();
     flags.set("policy.path", policy_path.display());
     flags.optional("policy.device", Some(config.policy_device.as_str()).filter(|device| *device != AUTO));
@@ -106,11 +71,6 @@ pub(super) fn eval(config: &LerobotEvalConfig, policy_path: &Path, env: &super::
     flags.set("seed", config.seed);
     flags.set("trust_remote_code", config.trust_remote_code);
     flags.extra(&config.extra_args)
-}
-
-/// A value as LeRobot's command line reads it: text as it is, everything else as JSON.
-pub(super) fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[derive(Default)]
@@ -152,8 +112,8 @@ impl Flags {
         self.set("wandb.enable", config.wandb_enable);
     }
 
-    fn extra(mut self, words: &[String]) -> Vec<String> {
-        self.0.extend(words.iter().filter(|word| !word.trim().is_empty()).cloned());
+    fn extra(mut self, arguments: &[String]) -> Vec<String> {
+        self.0.extend(arguments.iter().filter(|argument| !argument.trim().is_empty()).cloned());
         self.0
     }
 }

@@ -1,6 +1,6 @@
-//! The simulator of a rollout: what the user says, and for the rest what the policy was trained with.
+//! The simulator of a rollout: as configured, and for the rest as in the training of the policy.
 
-use super::flags::text;
+use super::passed_on::text;
 use anyhow::{Context, Result};
 use hlrp_config::Problem;
 use hlrp_schema::{LerobotEvalConfig, PassedOn};

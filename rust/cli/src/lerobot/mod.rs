@@ -3,29 +3,36 @@
 //! | question | module |
 //! |---|---|
 //! | Which program and which Python? | [`installation`] |
-//! | Is the policy plugin there, and how does it get there? | [`plugin`] |
-//! | What does a training start from? | [`plan`] |
+//! | Is the policy plugin installed, and how is it installed? | [`plugin`] |
+//! | What does a training start from, and where does it write? | [`start`] |
+//! | Which files does it need? | [`preflight`] |
+//! | What may a resumed training change? | [`resume`] |
+//! | Which command trains, in how many processes? | [`launch`] |
 //! | Which flags? | [`flags`] |
 //! | Which environment variables? | [`environment`] |
 //! | What does LIBERO need before its first import? | [`libero`] |
 //! | Where are LeRobot's checkpoints? | [`checkpoints`] |
 //! | What did its trainer log? | [`training_log`] |
 //! | What did its evaluator find? | [`evaluation`] |
-//! | Why did it fail? | [`exception`] |
+//! | Why did it fail? | [`failure`] |
 
 mod checkpoints;
 mod environment;
 mod evaluation;
-mod exception;
+mod failure;
 mod flags;
 mod inherit;
 mod installation;
+mod launch;
 mod libero;
 mod options;
-mod plan;
+mod passed_on;
 mod plugin;
+mod preflight;
 mod prepare;
+mod resume;
 mod rollout;
+mod start;
 mod train;
 mod training_log;
 

@@ -1,13 +1,10 @@
 //! The command lines; their comments are the help.
 
-use super::flags::changeable_on_resume;
+use super::resume::{CONFIG, changeable};
 use clap::Args;
 use hlrp_config::{Composed, Problem, from_resolved};
 use hlrp_schema::{ConfigArgs, PROJECT};
 use std::path::PathBuf;
-
-/// The configuration of a run, in its directory.
-pub(super) const CONFIG: &str = "config.yaml";
 
 const TRAIN_EXAMPLES: &str = "\
 Examples:
@@ -21,7 +18,7 @@ Examples:
 Every field of a policy, dataset or simulator goes to LeRobot under its own name:
   +lerobot.policy.n_action_steps=8  +lerobot.dataset.video_backend=pyav  +lerobot.env_settings.obs_type=pixels
 
-Exit codes: 0 done, 2 mistake in the configuration, 75 interrupted by a signal with a checkpoint to resume from,
+Exit codes: 0 done, 2 invalid setting, 75 interrupted by a signal with a checkpoint to resume from,
 else 1 or what lerobot-train ended with.";
 
 const ROLLOUT_EXAMPLES: &str = "\
@@ -33,7 +30,7 @@ Examples:
 Image sizes, cameras and control mode that the policy was trained with come from its checkpoint where they are not set.
 It ends with a table: successes of each task with their 95 % interval, and the videos.
 
-Exit codes: 0 done, 2 mistake in the configuration, else 1 or what lerobot-eval ended with.";
+Exit codes: 0 done, 2 invalid setting, else 1 or what lerobot-eval ended with.";
 
 /// Options of `hlrp train-lerobot`.
 #[derive(Debug, Args)]
@@ -48,10 +45,7 @@ pub(crate) struct TrainOptions {
 }
 
 fn resume_help() -> String {
-    format!(
-        "Continue the run in this directory from LeRobot's last checkpoint; further words can change, {}",
-        changeable_on_resume()
-    )
+    format!("Continue the run in this directory from LeRobot's last checkpoint; overrides can change, {}", changeable())
 }
 
 /// Options of `hlrp rollout-lerobot`.
@@ -82,7 +76,7 @@ impl TrainOptions {
     /// The configuration: composed, or that of the run to continue.
     ///
     /// # Errors
-    /// A mistake in the tree or in an override.
+    /// An error in the tree or in an override.
     pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
             Some(run_dir) => from_resolved(&PROJECT, &run_dir.join(CONFIG), &self.config.overrides),

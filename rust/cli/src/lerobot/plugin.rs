@@ -1,4 +1,4 @@
-//! The policy plugin in LeRobot's environment: looked for first, installed where it is missing.
+//! The policy plugin in LeRobot's environment: looked for first, installed if it is missing.
 
 use crate::error::CommandError;
 use anyhow::{Context, Result, bail};
@@ -88,6 +88,17 @@ pub(super) fn module_folder(python: &Path, name: &str) -> Option<PathBuf> {
     path.is_dir().then_some(path)
 }
 
+/// The part of a `pyproject.toml` that is read.
+#[derive(Deserialize)]
+struct PyProject {
+    project: Project,
+}
+
+#[derive(Deserialize)]
+struct Project {
+    name: String,
+}
+
 /// A policy plugin and the folder that it can be installed from.
 #[derive(Debug)]
 pub(super) struct Plugin {
@@ -107,9 +118,9 @@ impl Plugin {
         let file = folder.join(Self::PROJECT);
         let name = match fs::read_to_string(&file) {
             Ok(text) => {
-                let value = text.lines().find_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('='));
-                let name = value.map(|value| value.trim().trim_matches(['"', '\'']).to_owned());
-                name.with_context(|| format!("{} names no project", file.display()))?
+                let project: PyProject =
+                    toml::from_str(&text).with_context(|| format!("{} names no project", file.display()))?;
+                project.project.name
             }
             Err(_) => folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         };
@@ -166,9 +177,9 @@ impl Attempts<'_> {
                 return Ok(true);
             }
         }
-        for (name, words) in [("uv", vec!["pip", "install", "--python", &python_name]), ("pip", vec!["install"])] {
+        for (name, arguments) in [("uv", vec!["pip", "install", "--python", &python_name]), ("pip", vec!["install"])] {
             match find_program(name) {
-                Some(program) if self.install(&program, &words)? => return Ok(true),
+                Some(program) if self.install(&program, &arguments)? => return Ok(true),
                 Some(_) => {}
                 None => self.failures.push(format!("{name}: not on PATH")),
             }
@@ -177,33 +188,33 @@ impl Attempts<'_> {
     }
 
     /// One way, and whether the plugin is there afterwards: `pip` of another environment also ends well.
-    fn install(&mut self, program: &Path, words: &[&str]) -> Result<bool> {
+    fn install(&mut self, program: &Path, arguments: &[&str]) -> Result<bool> {
         let folder = self.plugin.folder.display().to_string();
-        if !self.attempt(program, words, &["--no-deps", "--no-build-isolation", "-e", &folder]) {
+        if !self.attempt(program, arguments, &["--no-deps", "--no-build-isolation", "-e", &folder]) {
             return Ok(false);
         }
         let is_there = Probe::ask(self.python, &[&self.plugin.name])?.has_plugin(&self.plugin.name);
         if !is_there {
-            let shown = shown(program, words);
+            let shown = shown(program, arguments);
             let python = self.python.display();
             self.failures.push(format!("{shown} succeeded, but {python} still cannot import {}", self.plugin.name));
         }
         Ok(is_there)
     }
 
-    fn attempt(&mut self, program: &Path, words: &[&str], more: &[&str]) -> bool {
-        let reason = match Command::new(program).args(words).args(more).output() {
+    fn attempt(&mut self, program: &Path, arguments: &[&str], more: &[&str]) -> bool {
+        let reason = match Command::new(program).args(arguments).args(more).output() {
             Ok(output) if output.status.success() => return true,
             Ok(output) => format!("{} ({})", last_line(&output.stderr), output.status),
             Err(error) => error.to_string(),
         };
-        self.failures.push(format!("{}: {reason}", shown(program, words)));
+        self.failures.push(format!("{}: {reason}", shown(program, arguments)));
         false
     }
 }
 
-fn shown(program: &Path, words: &[&str]) -> String {
-    format!("{} {}", program.display(), words.join(" "))
+fn shown(program: &Path, arguments: &[&str]) -> String {
+    format!("{} {}", program.display(), arguments.join(" "))
 }
 
 fn last_line(stderr: &[u8]) -> String {

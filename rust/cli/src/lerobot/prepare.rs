@@ -6,7 +6,7 @@ use super::{
     options::CommonOptions,
     plugin::{Plugin, Probe},
 };
-use crate::{child::Invocation, error::CommandError};
+use crate::{child::Invocation, env, error::CommandError};
 use anyhow::Result;
 use hlrp_schema::{LogLevel, PassedOn};
 use hlrp_track::host;
@@ -28,7 +28,7 @@ pub(super) struct Needs<'a> {
 }
 
 impl Needs<'_> {
-    /// Finds LeRobot and the plugin, which is installed where it is missing, and gives the versions of Python, LeRobot, torch and the
+    /// Finds LeRobot and the plugin, which is installed if it is missing. Returns the versions of Python, LeRobot, torch and the
     /// plugin.
     ///
     /// # Errors
@@ -61,21 +61,20 @@ impl Needs<'_> {
         Invocation { program, arguments: flags, env, knows_usr1: false }
     }
 
-    /// Adds what a program needs that runs in `run_dir` without anybody at the terminal.
+    /// Adds what a program needs that runs in `run_dir` without a user at the terminal.
     ///
     /// # Errors
     /// A file cannot be written.
     pub(super) fn complete(&self, invocation: &mut Invocation, simulator: Option<&str>, run_dir: &Path) -> Result<()> {
-        let (name, value) = environment::UNBUFFERED;
-        invocation.env.insert(name.to_owned(), value.to_owned());
+        invocation.env.insert(env::PYTHONUNBUFFERED.to_owned(), "1".to_owned());
         let python = Installation::find(self.section, self.command, self.python)?.python;
         super::libero::configure(simulator, &python, run_dir, &mut invocation.env)
     }
 
-    /// Whether LeRobot may fetch nothing.
+    /// Whether LeRobot must not fetch anything from the Hub.
     pub(super) fn is_offline(&self) -> bool {
-        let given = environment::variables(self.env, None).remove(environment::OFFLINE);
-        let value = given.or_else(|| std::env::var(environment::OFFLINE).ok()).unwrap_or_default();
+        let given = environment::variables(self.env, None).remove(env::HF_HUB_OFFLINE);
+        let value = given.or_else(|| std::env::var(env::HF_HUB_OFFLINE).ok()).unwrap_or_default();
         !matches!(value.to_lowercase().as_str(), "" | "0" | "false" | "no" | "off")
     }
 }

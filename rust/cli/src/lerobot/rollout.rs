@@ -1,11 +1,12 @@
 //! `hlrp rollout-lerobot`: a run directory around `lerobot-eval`, and a table of what it found.
 
 use super::{
-    checkpoints, evaluation, flags,
+    checkpoints, evaluation,
+    failure::{failed, length},
+    flags,
     inherit::Simulator,
     options::RolloutOptions,
     prepare::{self, Needs},
-    train::{failed, length},
 };
 use crate::child::{self, Ended, Signals, Tee};
 use anyhow::Result;

@@ -2,15 +2,15 @@
 
 use super::{
     checkpoints::{self, last_checkpoint},
-    exception::last_exception,
+    failure::{failed, length},
+    launch::needs,
     options::TrainOptions,
-    plan::{Plan, needs, refuse_missing_dataset, refuse_missing_files_of_policy},
+    preflight::{refuse_missing_dataset, refuse_missing_files_of_policy},
     prepare,
+    start::{NAME, Start},
     training_log::{TrainingLog, metrics},
 };
-use crate::HINTS;
 use crate::child::{self, Ended, Signals, Tee};
-use crate::error::CommandError;
 use anyhow::Result;
 use hlrp_schema::StageConfig;
 use hlrp_schema::{LerobotTrainConfig, SinksConfig};
@@ -25,9 +25,6 @@ use hlrp_track::{
 };
 use std::{path::Path, process::ExitCode};
 
-/// How users start it.
-pub(super) const NAME: &str = "hlrp train-lerobot";
-
 /// Runs the command.
 ///
 /// # Errors
@@ -40,33 +37,33 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
         console::print(&composed.to_yaml());
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = Plan::new(options, &composed, &config)?;
+    let start = Start::new(options, &composed, &config)?;
     refuse_missing_files_of_policy(&config)?;
     if options.common.dry_run {
-        console::print(&plan.invocation(&config).to_shell());
+        console::print(&start.invocation(&config).to_shell());
         return Ok(ExitCode::SUCCESS);
     }
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     refuse_missing_dataset(&config)?;
-    ensure_free(&plan.run_dir, 0, config.logging.min_free_gb)?;
+    ensure_free(&start.run_dir, 0, config.logging.min_free_gb)?;
     let signals = Signals::listen()?;
     let versions = needs(&config).prepare()?;
-    let run_dir = plan.open(&config, &composed, versions)?;
+    let run_dir = start.open(&config, &composed, versions)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
 
     // LeRobot's own lines are on the console already.
     let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
-    let setup = SinkSetup { run_dir: run_dir.path(), step: plan.start_step, max_steps: config.lerobot.steps };
+    let setup = SinkSetup { run_dir: run_dir.path(), step: start.start_step, max_steps: config.lerobot.steps };
     let sinks = Sinks::open(&setup, &sinks)?;
-    let mut log = TrainingLog::new(sinks, plan.start_step, config.lerobot.log_freq);
+    let mut log = TrainingLog::new(sinks, start.start_step, config.lerobot.log_freq);
     let tee = Tee::new(&run_dir.log_file(), Box::new(move |line| log.read(line)))?;
-    let mut invocation = plan.invocation(&config);
+    let mut invocation = start.invocation(&config);
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
     needs(&config).complete(&mut invocation, config.lerobot.env_type.as_deref(), run_dir.path())?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    finish(ended, run_dir, &plan.output_dir, log_start)
+    finish(ended, run_dir, &start.output_dir, log_start)
 }
 
 /// Records how the run ended, draws its curve and prints its table.
@@ -109,32 +106,4 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) ->
         return failed("lerobot-train", ended, &path, log_start);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Bytes of a log so far.
-pub(super) fn length(log: &Path) -> usize {
-    std::fs::read(log).map_or(0, |text| text.len())
-}
-
-/// Says that LeRobot failed and, where it is known, why; and passes its exit code on. What LeRobot printed is in the run directory's log
-/// from the byte `log_start` on.
-pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path, log_start: usize) -> Result<ExitCode> {
-    let log = run_dir.join("unified.log");
-    let mut text = match ended.is_interrupted {
-        true => format!("{program} was stopped by a signal; there is no checkpoint to continue from"),
-        false => format!("{program} ended with exit code {}", ended.code),
-    };
-    let logged = std::fs::read(&log).unwrap_or_default();
-    let logged = String::from_utf8_lossy(logged.get(log_start..).unwrap_or_default());
-    let reason = last_exception(&logged).filter(|_| !ended.is_interrupted);
-    if let Some(reason) = &reason {
-        text.push_str(&format!(": {reason}"));
-    }
-    let what = if reason.is_some() { "its whole output is" } else { "its last lines give the reason, above and" };
-    let mut hint = format!("{what} in {}", log.display());
-    if let Some(line) = logged.lines().find(|line| line.contains("Could not import third-party plugin")) {
-        hint = format!("LeRobot could not import the policy plugin ({}); {hint}", line.trim());
-    }
-    console::report_error(&CommandError::new(text, hint), HINTS);
-    Ok(ExitCode::from(if ended.code == 0 { exit_code::INTERRUPTED } else { ended.code }))
 }

@@ -1,13 +1,14 @@
-//! Running the steps: each is started, continued or left alone, as its run directory says.
+//! Running the steps: each is started, continued or skipped, depending on its run directory.
 
 use super::{
-    handover,
+    handover::{Outputs, all_overrides, outputs},
+    stage::Contract,
     state::{State, Status},
     steps::Step,
 };
 use crate::child::{self, Ended, Invocation, Signals};
 use anyhow::Result;
-use hlrp_schema::{ArtifactChoice, Stage};
+use hlrp_schema::ArtifactChoice;
 use hlrp_track::run::{Manifest, RunStatus};
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-/// A pipeline on its way.
+/// A pipeline that runs.
 pub(super) struct Execution<'a> {
     pub(super) steps: &'a [Step],
     pub(super) state: State,
@@ -23,7 +24,7 @@ pub(super) struct Execution<'a> {
     pub(super) artifact: ArtifactChoice,
     /// This program, asked for at the start: a build while the pipeline runs puts another file in its place.
     pub(super) program: PathBuf,
-    /// What its steps have besides their words.
+    /// What its steps have besides their overrides.
     pub(super) options: &'a Options,
 }
 
@@ -49,10 +50,10 @@ pub(super) enum Outcome {
 enum Start {
     /// Nothing: its run has finished.
     Finished(PathBuf),
-    /// Its run goes on from its last checkpoint.
+    /// Its run continues from its last checkpoint.
     Continue(PathBuf),
     /// A new run.
-    Anew(PathBuf),
+    New(PathBuf),
 }
 
 impl Execution<'_> {
@@ -70,19 +71,19 @@ impl Execution<'_> {
                 Start::Finished(run_dir) => (run_dir, Ended { code: 0, is_interrupted: false }),
                 Start::Continue(run_dir) => {
                     tracing::info!("{} continues in {}", step.name, run_dir.display());
-                    let words = vec!["--resume".to_owned(), run_dir.display().to_string()];
-                    let words = self.options.continued_run(words);
-                    (run_dir.clone(), self.execute(index, step, &run_dir, words, signals)?)
+                    let arguments = vec!["--resume".to_owned(), run_dir.display().to_string()];
+                    let arguments = self.options.continued_run(arguments);
+                    (run_dir.clone(), self.execute(index, step, &run_dir, arguments, signals)?)
                 }
-                Start::Anew(run_dir) => {
+                Start::New(run_dir) => {
                     tracing::info!("{} starts in {}", step.name, run_dir.display());
-                    let outputs = handover::outputs(self.steps, &self.state);
-                    let words = self.options.new_run(handover::all_words(step, &outputs, &run_dir));
-                    (run_dir.clone(), self.execute(index, step, &run_dir, words, signals)?)
+                    let outputs = outputs(self.steps, &self.state);
+                    let arguments = self.options.new_run(all_overrides(step, &outputs, &run_dir));
+                    (run_dir.clone(), self.execute(index, step, &run_dir, arguments, signals)?)
                 }
             };
             if ended.code == 0 {
-                let output = handover::output(step.stage, &run_dir, self.artifact)?;
+                let output = Contract::of(step.stage).output(&run_dir, self.artifact)?;
                 self.state.steps[index].run_dir = Some(run_dir);
                 self.state.steps[index].output = Some(output);
                 self.set(index, Status::Done)?;
@@ -103,19 +104,15 @@ impl Execution<'_> {
 
     fn start(&self, index: usize, step: &Step) -> Start {
         let first = self.run_dir.join(&step.name);
-        let Some(former) = &self.state.steps[index].run_dir else { return Start::Anew(unused(&first)) };
+        let Some(former) = &self.state.steps[index].run_dir else { return Start::New(unused(&first)) };
         let has_finished = Manifest::read(former).is_ok_and(|manifest| {
             manifest.sessions.last().is_some_and(|session| session.status == RunStatus::Finished)
         });
-        let has_checkpoint = match step.stage {
-            Stage::Laq | Stage::Vla => former.join("checkpoints/last").is_file(),
-            Stage::LerobotTrain => crate::lerobot::newest_policy(former).is_some(),
-            Stage::LerobotRollout | Stage::Pipeline => false,
-        };
+        let has_checkpoint = Contract::of(step.stage).can_continue(former);
         match () {
             () if has_finished => Start::Finished(former.clone()),
             () if has_checkpoint => Start::Continue(former.clone()),
-            () => Start::Anew(unused(&first)),
+            () => Start::New(unused(&first)),
         }
     }
 
@@ -124,13 +121,13 @@ impl Execution<'_> {
         index: usize,
         step: &Step,
         run_dir: &Path,
-        words: Vec<String>,
+        arguments: Vec<String>,
         signals: &Signals,
     ) -> Result<Ended> {
         self.state.steps[index].run_dir = Some(run_dir.to_path_buf());
         self.set(index, Status::Running)?;
         let started = Instant::now();
-        let invocation = invocation(self.program.clone(), step, words);
+        let invocation = invocation(self.program.clone(), step, arguments);
         tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
         let ended = child::run(&invocation, signals, None);
         self.state.steps[index].seconds += started.elapsed().as_secs_f64();
@@ -144,31 +141,31 @@ impl Execution<'_> {
 }
 
 impl Options {
-    /// All arguments of a new run with these words.
-    fn new_run(&self, words: Vec<String>) -> Vec<String> {
-        self.continued_run(words.into_iter().chain(self.tree.iter().cloned()).collect())
+    /// All arguments of a new run with these overrides.
+    fn new_run(&self, arguments: Vec<String>) -> Vec<String> {
+        self.continued_run(arguments.into_iter().chain(self.tree.iter().cloned()).collect())
     }
 
-    /// All arguments of a run that goes on.
-    fn continued_run(&self, words: Vec<String>) -> Vec<String> {
-        words.into_iter().chain(self.allow_login_node.then(|| "--allow-login-node".to_owned())).collect()
+    /// All arguments of a run that continues.
+    fn continued_run(&self, arguments: Vec<String>) -> Vec<String> {
+        arguments.into_iter().chain(self.allow_login_node.then(|| "--allow-login-node".to_owned())).collect()
     }
 }
 
-/// The commands of a pipeline that starts anew in `run_dir`, as a shell reads them.
+/// The commands of a new pipeline in `run_dir`, as a shell reads them.
 pub(super) fn dry_run(steps: &[Step], run_dir: &Path, artifact: ArtifactChoice, options: &Options) -> Vec<String> {
-    let mut outputs = Vec::new();
+    let mut outputs = Outputs::new();
     let commands = steps.iter().map(|step| {
         let step_dir = run_dir.join(&step.name);
-        let words = options.new_run(handover::all_words(step, &outputs, &step_dir));
-        outputs.push((step.stage, handover::expected(step.stage, &step_dir, artifact)));
-        invocation(PathBuf::from("hlrp"), step, words).to_shell()
+        let arguments = options.new_run(all_overrides(step, &outputs, &step_dir));
+        outputs.push((step.stage, Contract::of(step.stage).expected_output(&step_dir, artifact)));
+        invocation(PathBuf::from("hlrp"), step, arguments).to_shell()
     });
     commands.collect()
 }
 
-fn invocation(program: PathBuf, step: &Step, words: Vec<String>) -> Invocation {
-    let arguments = std::iter::once(step.stage.command().to_owned()).chain(words).collect();
+fn invocation(program: PathBuf, step: &Step, arguments: Vec<String>) -> Invocation {
+    let arguments = std::iter::once(step.stage.command().to_owned()).chain(arguments).collect();
     Invocation { program, arguments, env: BTreeMap::new(), knows_usr1: true }
 }
 

@@ -2,19 +2,23 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | Which steps, and with which words? | [`steps`] |
+//! | Which steps, and with which overrides? | [`steps`] |
 //! | What do all steps share with the pipeline? | [`shared`] |
 //! | From which configuration tree do they come? | [`tree`] |
-//! | What does a step take from those before it? | [`handover`] |
+//! | What does a stage need, and what does it hand over? | [`stage`] |
+//! | How is a step told what those before it handed over? | [`handover`] |
+//! | Is every step valid? | [`check`] |
 //! | Which steps are done? | [`state`] |
 //! | How is a step started, continued or skipped? | [`execute`] |
-//! | What came out? | [`summary`], as a page in [`html`] |
+//! | What are the results? | [`summary`], as a page in [`html`] |
 
+mod check;
 mod execute;
 mod handover;
 mod html;
 mod options;
 mod shared;
+mod stage;
 mod state;
 mod steps;
 mod summary;
@@ -48,8 +52,8 @@ const NAME: &str = "hlrp pipeline";
 /// Runs the command.
 ///
 /// # Errors
-/// A mistake in the configuration of the pipeline or of one of its steps, before anything runs. That a step fails is no error here: its
-/// exit code goes on.
+/// An invalid configuration of the pipeline or of one of its steps, before anything runs. A step that fails is not an error here: its
+/// exit code is passed on.
 pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
     let config: PipelineConfig = PipelineConfig::of_run(&composed)?;
@@ -59,7 +63,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let tree = Tree::find(&options.config, kept.map(|state| state.tree.clone()))?;
     let passed_on = shared::passed_on(&composed, kept.map(|state| state.passed_on.as_slice()));
     let mut steps = steps::of(&config, &passed_on);
-    steps::check(&mut steps, &tree, &run_path, config.pipeline.artifact)?;
+    check::check(&mut steps, &tree, &run_path, config.pipeline.artifact)?;
     let step_options = Options { tree: tree.options(), allow_login_node: options.allow_login_node };
     if options.dry_run {
         for command in execute::dry_run(&steps, &run_path, config.pipeline.artifact, &step_options) {
@@ -110,7 +114,7 @@ fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<Run
     Ok(if State::exists(path) { RunDir::resume(path, 0, &info)? } else { RunDir::create(path, &info)? })
 }
 
-/// Records how the pipeline ended; when all steps are done, sums them up.
+/// Records how the pipeline ended; when all steps are done, summarizes them.
 fn finish(
     outcome: Result<Outcome>,
     state: &State,

@@ -13,10 +13,10 @@ Examples:
   hlrp pipeline --resume runs/2026-01-31_12-00-00_pipeline_tiny
 
 Each step is a command with a run directory of its own inside that of the pipeline: 1_laq, 2_vla, 3_lerobot, 4_rollout_<name>.
-A pipeline that was stopped, in whatever way, continues where it stood: with --resume, or when the same logging.run_dir is given
+A pipeline that was stopped, in whatever way, continues where it was: with --resume, or when the same logging.run_dir is given
 again. Steps that are done are not repeated. --config-dir and --config-name hold for every step, and are kept by --resume.
 
-Exit codes: 0 done, 2 mistake in the configuration, 75 interrupted by a signal, else what the failed step ended with.";
+Exit codes: 0 done, 2 invalid setting, 75 interrupted by a signal, else what the failed step ended with.";
 
 /// Options of `hlrp pipeline`.
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ pub(super) struct State {
     format: u32,
     /// What the steps are composed from.
     pub(super) tree: Tree,
-    /// Words of every step that [`shared::passed_on`](super::shared::passed_on) found.
+    /// Overrides of every step that [`shared::passed_on`](super::shared::passed_on) found.
     pub(super) passed_on: Vec<String>,
     /// In the order in which they run.
     pub(super) steps: Vec<StepState>,
@@ -29,19 +29,20 @@ pub(super) struct State {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StepState {
     pub(super) name: String,
-    /// How far it is.
+    /// Its progress.
     pub(super) status: Status,
-    /// The words of its configuration, without what is handed over.
-    words: Vec<String>,
+    /// The overrides of its configuration, without what is handed over.
+    #[serde(rename = "words")]
+    overrides: Vec<String>,
     /// Its run directory, once it has started.
     pub(super) run_dir: Option<PathBuf>,
-    /// What it gives to the steps after it, once it is done.
+    /// What it hands over to the steps after it, once it is done.
     pub(super) output: Option<PathBuf>,
     /// Seconds in all its sessions.
     pub(super) seconds: f64,
 }
 
-/// How far a step is.
+/// Progress of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Status {
@@ -101,10 +102,11 @@ impl State {
             if state.status == Status::Waiting {
                 return Ok(StepState::new(step));
             }
-            match difference(&state.words, &step.words) {
+            match difference(&state.overrides, &step.overrides) {
                 None => Ok(state),
-                Some(word) => {
-                    let message = format!("{} has run with other settings in {}: {word}", step.name, run_dir.display());
+                Some(other) => {
+                    let message =
+                        format!("{} has run with other settings in {}: {other}", step.name, run_dir.display());
                     let hint = "choose another directory, or leave that step as it was";
                     Err(Problem::new("logging.run_dir", message, hint).into())
                 }
@@ -128,7 +130,7 @@ impl StepState {
         Self {
             name: step.name.clone(),
             status: Status::Waiting,
-            words: step.words.clone(),
+            overrides: step.overrides.clone(),
             run_dir: None,
             output: None,
             seconds: 0.0,
@@ -136,8 +138,8 @@ impl StepState {
     }
 }
 
-/// The first word that one of the two lists has alone.
+/// The first override that only one of the two lists has.
 fn difference<'a>(former: &'a [String], now: &'a [String]) -> Option<&'a str> {
-    let alone = |left: &'a [String], right: &[String]| left.iter().find(|word| !right.contains(word));
+    let alone = |left: &'a [String], right: &[String]| left.iter().find(|text| !right.contains(text));
     alone(now, former).or_else(|| alone(former, now)).map(String::as_str)
 }

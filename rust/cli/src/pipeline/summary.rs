@@ -1,6 +1,6 @@
 //! What the steps reached: the same for the table on the terminal, `summary.md` and the page.
 
-use super::{state::State, steps::Step};
+use super::{stage::Contract, state::State, steps::Step};
 use crate::lerobot::read_results;
 use anyhow::Result;
 use hlrp_schema::Stage;
@@ -47,7 +47,7 @@ pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
             Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
         };
         let pictures = pictures(&run_dir);
-        let title = title(step.stage);
+        let title = Contract::of(step.stage).title;
         Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, pictures, videos })
     });
     Ok(Report { steps: reports.collect::<Result<_>>()? })
@@ -83,16 +83,6 @@ impl Report {
 pub(super) fn clock(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     format!("{}:{:02}", whole / 60, whole % 60)
-}
-
-fn title(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Laq => "Stage 1: latent actions from frame pairs",
-        Stage::Vla => "Stage 2: a policy that predicts latent and real actions",
-        Stage::LerobotTrain => "Stage 3: fine-tuning with LeRobot",
-        Stage::LerobotRollout => "Rollouts",
-        Stage::Pipeline => "Pipeline",
-    }
 }
 
 /// The last value of every metric that the run declares for tables.

@@ -42,9 +42,9 @@ impl Tree {
     }
 
     /// # Errors
-    /// A mistake in the tree or in a word.
-    pub(super) fn compose(&self, words: &[String]) -> Result<Composed> {
-        Ok(compose(&PROJECT, &self.config_dir, &self.config_name, words)?)
+    /// An error in the tree or in an override.
+    pub(super) fn compose(&self, overrides: &[String]) -> Result<Composed> {
+        Ok(compose(&PROJECT, &self.config_dir, &self.config_name, overrides)?)
     }
 
     /// The options that give it to a step.

@@ -1,26 +1,25 @@
 //! Group choices: those of the command line, and those of `override` entries.
 
 use super::entry::{Chosen, Entry, Target};
-use crate::{
-    Origin, Problem, ProblemKind, Source, Value,
-    overrides::{Action, Override},
-    problem::Result,
-    repository::Repository,
-    suggest,
-};
+use crate::node::Value;
+use crate::origin::{Origin, Source};
+use crate::overrides::{Action, Override};
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::repository::Repository;
+use crate::suggest;
 use std::collections::{BTreeMap, BTreeSet};
 
 struct Choice {
     options: Chosen,
     origin: Origin,
     /// As typed; none for an `override` entry of a file.
-    word: Option<String>,
+    argument: Option<String>,
     used: bool,
 }
 
 struct Deletion {
     option: Option<String>,
-    word: String,
+    argument: String,
     used: bool,
 }
 
@@ -36,23 +35,23 @@ pub(crate) struct Choices {
 }
 
 impl Choices {
-    /// Splits words into group choices and, as the second result, value overrides. A key is a group when the tree has a
+    /// Splits overrides into group choices and, as the second result, overrides of values. A key is a group when the tree has a
     /// folder of that name and the value is not a map.
-    pub(crate) fn from_words(repository: &Repository, words: Vec<Override>) -> Result<(Self, Vec<Override>)> {
+    pub(crate) fn from_overrides(repository: &Repository, overrides: Vec<Override>) -> Result<(Self, Vec<Override>)> {
         let mut choices = Self::default();
         let mut values = Vec::new();
-        for word in words {
-            if matches!(word.value, Some(Value::Map(_))) || !repository.is_group(&word.key) {
-                values.push(word);
+        for change in overrides {
+            if matches!(change.value, Some(Value::Map(_))) || !repository.is_group(&change.key) {
+                values.push(change);
             } else {
-                choices.choose(word)?;
+                choices.choose(change)?;
             }
         }
         Ok((choices, values))
     }
 
-    fn choose(&mut self, word: Override) -> Result<()> {
-        let options = match &word.value {
+    fn choose(&mut self, change: Override) -> Result<()> {
+        let options = match &change.value {
             Some(Value::Str(option)) => Some(Chosen::One(option.clone())),
             Some(Value::List(items)) => {
                 let options = items.iter().map(|item| item.as_str().map(str::to_string)).collect::<Option<_>>();
@@ -60,30 +59,31 @@ impl Choices {
             }
             _ => None,
         };
-        match (word.action, options) {
+        match (change.action, options) {
             (Action::Force, _) => {
-                let message = format!("'{}': a group cannot be forced", word.word);
-                let hint = format!("+{} adds it, {} changes it", &word.word[2..], &word.word[2..]);
+                let message = format!("'{}': a group cannot be forced", change.text);
+                let hint = format!("+{} adds it, {} changes it", &change.text[2..], &change.text[2..]);
                 return Err(Problem::of(ProblemKind::Defaults, message).hint(hint));
             }
             (Action::Delete, options) => {
-                let option = match (&word.value, options) {
+                let option = match (&change.value, options) {
                     (None | Some(Value::Null), _) => None,
                     (_, Some(Chosen::One(option))) => Some(option),
-                    _ => return Err(not_an_option(&word)),
+                    _ => return Err(not_an_option(&change)),
                 };
-                self.deleted.insert(word.choice_key(), Deletion { option, word: word.word, used: false });
+                self.deleted.insert(change.choice_key(), Deletion { option, argument: change.text, used: false });
             }
-            (_, None) => return Err(not_an_option(&word)),
+            (_, None) => return Err(not_an_option(&change)),
             (Action::Add, Some(options)) => {
-                let mut entry = Entry::new(Target::Group { group: word.key.clone(), options }, word.origin());
-                entry.package = word.package.clone();
+                let mut entry = Entry::new(Target::Group { group: change.key.clone(), options }, change.origin());
+                entry.package = change.package.clone();
                 entry.is_appended = true;
                 self.appended.push(entry);
             }
             (Action::Change, Some(options)) => {
-                let choice = Choice { options, origin: word.origin(), word: Some(word.word.clone()), used: false };
-                self.chosen.insert(word.choice_key(), choice);
+                let choice =
+                    Choice { options, origin: change.origin(), argument: Some(change.text.clone()), used: false };
+                self.chosen.insert(change.choice_key(), choice);
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Choices {
     /// Registers an `override` entry; a choice made before (on the command line, or nearer to the primary file) stays.
     pub(crate) fn add_override(&mut self, entry: &Entry) {
         if let Target::Group { options, .. } = &entry.target {
-            let choice = Choice { options: options.clone(), origin: entry.origin.clone(), word: None, used: false };
+            let choice = Choice { options: options.clone(), origin: entry.origin.clone(), argument: None, used: false };
             self.chosen.entry(entry.choice_key()).or_insert(choice);
         }
     }
@@ -139,8 +139,8 @@ impl Choices {
                 let message = format!("two options for '{key}': {} and {}", text(before), text(&option));
                 let added = self.appended.iter().find(|appended| appended.choice_key() == key);
                 let hint = match added.map(|entry| &entry.origin.source) {
-                    Some(Source::Word(word)) => {
-                        format!("write '{}' to change the option", word.trim_start_matches('+'))
+                    Some(Source::Override(argument)) => {
+                        format!("write '{}' to change the option", argument.trim_start_matches('+'))
                     }
                     _ => format!("the later entry must read 'override {key}: {}'", text(&option)),
                 };
@@ -161,11 +161,11 @@ impl Choices {
             let keys: BTreeSet<&str> = self.known.keys().map(String::as_str).collect();
             let same_group: Vec<&str> =
                 keys.iter().copied().filter(|known| known.split('@').next() == Some(group)).collect();
-            let hint = match (&choice.word, same_group.as_slice()) {
+            let hint = match (&choice.argument, same_group.as_slice()) {
                 (_, [_, ..]) => format!("did you mean {}?", same_group.join(" or ")),
-                (Some(word), []) => match suggest::closest(key, keys) {
-                    Some(best) => format!("did you mean '{best}'? +{word} adds the group"),
-                    None => format!("+{word} adds the group"),
+                (Some(argument), []) => match suggest::closest(key, keys) {
+                    Some(best) => format!("did you mean '{best}'? +{argument} adds the group"),
+                    None => format!("+{argument} adds the group"),
                 },
                 (None, []) => "an 'override' entry changes a group that another list chooses".into(),
             };
@@ -175,7 +175,7 @@ impl Choices {
         match self.deleted.values().find(|deletion| !deletion.used) {
             None => Ok(()),
             Some(deletion) => {
-                let message = format!("'{}' removes nothing: no defaults list chooses it", deletion.word);
+                let message = format!("'{}' removes nothing: no defaults list chooses it", deletion.argument);
                 let keys: Vec<&str> = self.known.keys().map(String::as_str).collect();
                 let hint = format!("groups with a choice: {}", keys.join(", "));
                 Err(Problem::of(ProblemKind::Defaults, message).hint(hint))
@@ -184,13 +184,13 @@ impl Choices {
     }
 }
 
-fn not_an_option(word: &Override) -> Problem {
-    let message = format!("'{}': an option of group '{}' is a word or a list of words", word.word, word.key);
-    let hint = match &word.value {
+fn not_an_option(change: &Override) -> Problem {
+    let message = format!("'{}': an option of group '{}' is a name or a list of names", change.text, change.key);
+    let hint = match &change.value {
         Some(value) if !matches!(value, Value::List(_) | Value::Null) => {
-            format!("if the file really has that name, quote it: {}='\"...\"'", word.key)
+            format!("if the file really has that name, quote it: {}='\"...\"'", change.key)
         }
-        _ => format!("~{} removes the group", word.key),
+        _ => format!("~{} removes the group", change.key),
     };
     Problem::of(ProblemKind::Defaults, message).hint(hint)
 }

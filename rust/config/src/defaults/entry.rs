@@ -1,6 +1,8 @@
 //! One entry of a `defaults` list.
 
-use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result};
+use crate::node::{Node, Value};
+use crate::origin::Origin;
+use crate::problem::{Problem, ProblemKind, Result};
 
 /// What an entry names.
 #[derive(Debug, Clone, PartialEq)]

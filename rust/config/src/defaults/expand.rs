@@ -4,7 +4,10 @@ use super::{
     choices::Choices,
     entry::{Chosen, Entry, Target},
 };
-use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result, repository::Repository};
+use crate::node::{Node, Value};
+use crate::origin::Origin;
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::repository::Repository;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// A file to merge.

@@ -1,5 +1,7 @@
 //! The parts of a text with references.
 
+use crate::node::{Node, Value};
+use crate::problem::{Problem, ProblemKind};
 use regex_lite::Regex;
 use std::sync::LazyLock;
 
@@ -10,10 +12,10 @@ pub(super) enum Part {
     Reference(Reference),
 }
 
-/// What stands between `${` and `}`.
+/// What is between `${` and `}`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Reference {
-    /// A path, which may itself hold references.
+    /// A path, which may itself contain references.
     Path(Vec<Part>),
     /// `name:argument,argument`
     Call { name: String, arguments: Vec<Argument> },
@@ -30,11 +32,29 @@ pub(super) struct Argument {
 /// Cuts a text into parts.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// What is wrong.
 pub(super) fn parse(text: &str) -> Result<Vec<Part>, String> {
     let chars: Vec<char> = text.chars().collect();
     let mut parser = Parser { chars: &chars, position: 0, depth: 0 };
     parser.text(|_, _| false)
+}
+
+/// Checks that all references below a node can be read.
+///
+/// # Errors
+/// The first that cannot.
+pub(crate) fn check(node: &Node) -> Result<(), Problem> {
+    match &node.value {
+        Value::Str(text) => parse(text).map(|_| ()).map_err(|reason| unreadable(text, &reason).at(&node.origin)),
+        Value::List(items) => items.iter().try_for_each(check),
+        Value::Map(map) => map.values().try_for_each(check),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn unreadable(text: &str, reason: &str) -> Problem {
+    let error = Problem::of(ProblemKind::Interpolation, format!("cannot read '{text}': {reason}"));
+    error.hint("references read ${a.b} or ${resolver:argument}; write \\${ for a plain ${")
 }
 
 /// `text` such that [`parse`] gives it back as text.
@@ -51,7 +71,7 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A path is words with dots or brackets between them; references may stand for words.
+/// A path is names with dots or brackets between them; references may replace names.
 fn check_path(parts: &[Part]) -> Result<(), String> {
     let skeleton: String = parts
         .iter()
@@ -65,11 +85,11 @@ fn check_path(parts: &[Part]) -> Result<(), String> {
 
 #[allow(clippy::unwrap_used)] // a constant pattern
 static PATH: LazyLock<Regex> = LazyLock::new(|| {
-    let word = r"[^\s.\[\]{}:'\x22,=()]+";
-    Regex::new(&format!(r"^\.*(?:{word}|\[{word}\])?(?:\.{word}|\[{word}\])*$")).unwrap()
+    let name = r"[^\s.\[\]{}:'\x22,=()]+";
+    Regex::new(&format!(r"^\.*(?:{name}|\[{name}\])?(?:\.{name}|\[{name}\])*$")).unwrap()
 });
 
-/// References inside each other; deeper ones are a mistake, and would exhaust the stack.
+/// References inside each other; deeper nesting would exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
 struct Parser<'a> {

@@ -1,10 +1,11 @@
 //! Replacing references by what they name.
 
-use super::{
-    parse::{Argument, Part, Reference, parse},
-    resolvers,
-};
-use crate::{Node, Problem, ProblemKind, Value, apply, node::join, overrides::typed_value, problem::Result, python};
+use super::parse::{Argument, Part, Reference, parse, unreadable};
+use super::resolvers;
+use crate::node::{Node, Value, join};
+use crate::overrides::parser::typed_value;
+use crate::problem::{Problem, ProblemKind, Result};
+use crate::{python, suggest};
 use std::{borrow::Cow, cell::RefCell};
 
 /// Stands in a path for a dot that belongs to a key, as in `training.optimizer.lr: [1, 2]` below `sweep.params`; in a
@@ -100,7 +101,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn text(&self, text: &str, path: &str) -> Result<Value> {
-        let parts = parse(text).map_err(|reason| super::unreadable(text, &reason))?;
+        let parts = parse(text).map_err(|reason| unreadable(text, &reason))?;
         self.parts(&parts, path)
     }
 
@@ -164,7 +165,7 @@ impl<'a> Resolver<'a> {
             Some(node) => Ok(node.value),
             None => {
                 let error = unresolved(ProblemKind::Interpolation, format!("{} names no key", describe(reference)));
-                let hint = apply::similar_key(self.root, &absolute);
+                let hint = suggest::similar_key(self.root, &absolute);
                 Err(error.hint(hint.unwrap_or_else(|| format!("set {absolute}, or correct the reference"))))
             }
         }

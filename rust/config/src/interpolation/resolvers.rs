@@ -1,6 +1,8 @@
 //! The resolvers: `now`, `oc.env`, and (in `resolve`, because it needs the tree) `oc.select`.
 
-use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result};
+use crate::node::{Node, Value};
+use crate::origin::Origin;
+use crate::problem::{Problem, ProblemKind, Result};
 use jiff::Zoned;
 use std::{env, sync::LazyLock};
 
@@ -54,7 +56,7 @@ fn variable(arguments: &[Value], path: &str) -> Result<Value> {
         (Err(env::VarError::NotPresent), Some(Value::Null)) => Ok(Value::Null),
         (Err(env::VarError::NotPresent), Some(Value::Str(text))) => Ok(Value::Str(text.clone())),
         (Err(env::VarError::NotPresent), Some(default)) => {
-            Ok(Value::Str(Node::new(default.clone(), Origin::word("")).summary()))
+            Ok(Value::Str(Node::new(default.clone(), Origin::command_line("")).summary()))
         }
         (Err(env::VarError::NotPresent), None) => {
             let message = format!("{path}: the environment variable {name} is not set");

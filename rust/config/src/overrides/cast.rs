@@ -1,6 +1,7 @@
 //! The casts of the override grammar: `int(x)`, `float(x)`, `str(x)`, `bool(x)`, element by element in lists and maps.
 
-use crate::{Node, Value, python};
+use crate::node::{Node, Value};
+use crate::python;
 
 /// Applies the cast `name`.
 ///

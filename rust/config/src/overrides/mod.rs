@@ -1,21 +1,21 @@
-//! Words of the command line: `key=value`, `+key=value`, `++key=value`, `~key`, `group=option`, `group@package=option`.
+//! Overrides of the command line: `key=value`, `+key=value`, `++key=value`, `~key`, `group=option`, `group@package=option`.
 //!
 //! The grammar is Hydra 1.3's, with one addition: a value may hold further `=`.
 
 mod cast;
 mod lexer;
-mod parser;
+pub(crate) mod parser;
+pub(crate) mod write;
 
-pub(crate) use parser::{parse, split_commas, typed_value};
+use crate::node::Value;
+use crate::origin::Origin;
 
-use crate::{Origin, Value};
-
-/// The key or group that a word changes.
-pub fn word_key(word: &str) -> &str {
-    word.trim_start_matches(['+', '~']).split(['=', '@']).next().unwrap_or_default()
+/// The key or group that an override changes.
+pub fn override_key(argument: &str) -> &str {
+    argument.trim_start_matches(['+', '~']).split(['=', '@']).next().unwrap_or_default()
 }
 
-/// What a word does with its key.
+/// What an override does with its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// `key=value`: the key must exist.
@@ -28,7 +28,7 @@ pub(crate) enum Action {
     Delete,
 }
 
-/// One word.
+/// One override.
 #[derive(Debug, Clone)]
 pub(crate) struct Override {
     pub(crate) action: Action,
@@ -38,13 +38,13 @@ pub(crate) struct Override {
     pub(crate) package: Option<String>,
     /// None only for `~key`.
     pub(crate) value: Option<Value>,
-    /// The word as typed.
-    pub(crate) word: String,
+    /// As typed.
+    pub(crate) text: String,
 }
 
 impl Override {
     pub(crate) fn origin(&self) -> Origin {
-        Origin::word(&self.word)
+        Origin::command_line(&self.text)
     }
 
     /// `group@package`, the name of a choice in the defaults tree.
@@ -58,12 +58,12 @@ impl Override {
 
 #[cfg(test)]
 mod tests {
-    use super::word_key;
+    use super::override_key;
 
     #[test]
-    fn the_key_of_a_word_lies_between_its_signs() {
-        for word in ["a.b=1", "+a.b=1", "++a.b=x=y", "~a.b", "~a.b=1", "a.b@c=1"] {
-            assert_eq!(word_key(word), "a.b", "{word}");
+    fn the_key_of_an_override_is_between_its_signs() {
+        for argument in ["a.b=1", "+a.b=1", "++a.b=x=y", "~a.b", "~a.b=1", "a.b@c=1"] {
+            assert_eq!(override_key(argument), "a.b", "{argument}");
         }
     }
 }

@@ -1,11 +1,14 @@
-//! From a word to an [`Override`].
+//! From an argument of the command line to an [`Override`].
 
 use super::{
     Action, Override,
     cast::cast,
     lexer::{Kind, Token, tokens},
 };
-use crate::{Node, Origin, Problem, ProblemKind, Value, interpolation, problem::Result};
+use crate::interpolation::parse::check as check_references;
+use crate::node::{Node, Value};
+use crate::origin::Origin;
+use crate::problem::{Problem, ProblemKind, Result};
 use indexmap::IndexMap;
 use regex_lite::Regex;
 use std::sync::LazyLock;
@@ -20,47 +23,47 @@ static KEY: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("^(?<key>{group}|{package})(?:@(?<package>{package})?)?$")).unwrap()
 });
 
-/// Lists and maps inside each other; deeper ones are a mistake, and would exhaust the stack.
+/// Lists and maps inside each other; deeper nesting would exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
-/// Reads one word.
+/// Reads one override.
 ///
 /// # Errors
-/// A word that is not `key=value`, or a value that does not follow the grammar.
-pub(crate) fn parse(word: &str) -> Result<Override> {
-    let (action, rest) = match word {
-        _ if word.starts_with("++") => (Action::Force, &word[2..]),
-        _ if word.starts_with('+') => (Action::Add, &word[1..]),
-        _ if word.starts_with('~') => (Action::Delete, &word[1..]),
-        _ => (Action::Change, word),
+/// An argument that is not `key=value`, or a value that does not follow the grammar.
+pub(crate) fn parse(argument: &str) -> Result<Override> {
+    let (action, rest) = match argument {
+        _ if argument.starts_with("++") => (Action::Force, &argument[2..]),
+        _ if argument.starts_with('+') => (Action::Add, &argument[1..]),
+        _ if argument.starts_with('~') => (Action::Delete, &argument[1..]),
+        _ => (Action::Change, argument),
     };
     let (key, text) = match rest.split_once('=') {
         Some((key, text)) => (key, Some(text)),
         None if action == Action::Delete => (rest, None),
         None => {
-            let error = Problem::of(ProblemKind::Syntax, format!("'{word}' is not an override: it has no '='"));
+            let error = Problem::of(ProblemKind::Syntax, format!("'{argument}' is not an override: it has no '='"));
             return Err(error.hint("write key=value, +key=value, ++key=value, ~key or group=option"));
         }
     };
     let Some(found) = KEY.captures(key) else {
-        let error = Problem::of(ProblemKind::Syntax, format!("'{key}' in '{word}' is not a key"));
+        let error = Problem::of(ProblemKind::Syntax, format!("'{key}' in '{argument}' is not a key"));
         return Err(error.hint("a key is a dotted path (a.b.c), a group (a/b) or group@package"));
     };
     let part = |name| found.name(name).map(|part| part.as_str().to_string());
     let value = match text {
         None => None,
-        Some(text) => Some(parse_value(text.trim_start_matches([' ', '\t']), word)?),
+        Some(text) => Some(parse_value(text.trim_start_matches([' ', '\t']), argument)?),
     };
     if let Some(value) = &value {
-        interpolation::check(&Node::new(value.clone(), Origin::word(word)))?;
+        check_references(&Node::new(value.clone(), Origin::command_line(argument)))?;
     }
     let package = part("package").or_else(|| key.ends_with('@').then(String::new));
-    Ok(Override { action, key: part("key").unwrap_or_default(), package, value, word: word.to_string() })
+    Ok(Override { action, key: part("key").unwrap_or_default(), package, value, text: argument.to_string() })
 }
 
-fn parse_value(text: &str, word: &str) -> Result<Value> {
-    value_or_reason(text, &Origin::word(word)).map_err(|reason| {
-        let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{word}': {}", reason.0));
+fn parse_value(text: &str, argument: &str) -> Result<Value> {
+    value_or_reason(text, &Origin::command_line(argument)).map_err(|reason| {
+        let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{argument}': {}", reason.0));
         error.hint(reason.1.unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()))
     })
 }

@@ -1,7 +1,8 @@
 //! Trees of values as YAML text that this crate, OmegaConf and PyYAML read back to the same values.
 
 use super::scalar;
-use crate::{Node, Value, python};
+use crate::node::{Node, Value};
+use crate::python;
 use std::fmt::Write;
 
 /// The tree as YAML: sections in blocks, lists of plain values in one line.

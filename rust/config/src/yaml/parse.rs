@@ -1,7 +1,9 @@
 //! A YAML document as a tree in which every value knows its line.
 
 use super::scalar;
-use crate::{Node, Origin, Problem, ProblemKind, Value, problem::Result};
+use crate::node::{Node, Value};
+use crate::origin::Origin;
+use crate::problem::{Problem, ProblemKind, Result};
 use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc};

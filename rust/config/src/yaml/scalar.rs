@@ -1,6 +1,6 @@
 //! Types of plain YAML scalars as OmegaConf reads them: YAML 1.1, but `1e-4` is a float and dates are text.
 
-use crate::Value;
+use crate::node::Value;
 use regex_lite::Regex;
 use std::sync::LazyLock;
 

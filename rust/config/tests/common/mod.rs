@@ -23,28 +23,28 @@ impl Tree {
         self.0.path()
     }
 
-    pub fn compose(&self, words: &[&str]) -> Result<Composed, Problem> {
-        compose(&PROJECT, self.root(), "config", &owned(words))
+    pub fn compose(&self, overrides: &[&str]) -> Result<Composed, Problem> {
+        compose(&PROJECT, self.root(), "config", &owned(overrides))
     }
 
     /// The composition as compact JSON.
-    pub fn json(&self, words: &[&str]) -> String {
-        self.compose(words).unwrap_or_else(|error| panic!("{error}")).tree().to_json().to_string()
+    pub fn json(&self, overrides: &[&str]) -> String {
+        self.compose(overrides).unwrap_or_else(|error| panic!("{error}")).tree().to_json().to_string()
     }
 
     /// The text of the error, which must have a hint.
-    pub fn error(&self, words: &[&str]) -> String {
-        let text = with_hint(&self.compose(words).expect_err("an invalid tree"));
+    pub fn error(&self, overrides: &[&str]) -> String {
+        let text = with_hint(&self.compose(overrides).expect_err("an invalid tree"));
         assert!(text.contains("\nhint: "), "no hint in: {text}");
         text
     }
 }
 
-pub fn owned(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_string()).collect()
+pub fn owned(overrides: &[&str]) -> Vec<String> {
+    overrides.iter().map(|argument| (*argument).to_string()).collect()
 }
 
-/// A project whose compositions need no typed form.
+/// The project of these trees.
 pub const PROJECT: Project = Project {
     experiments: "experiment",
     crossed_with: "cluster",
@@ -52,7 +52,6 @@ pub const PROJECT: Project = Project {
     run_name: "experiment.name",
     run_dir: "logging.run_dir",
     config_dir_variable: "TEST_CONFIG_DIR",
-    check: |_| Ok(()),
     renamed: |_, _| None,
     migrate: |_| false,
 };

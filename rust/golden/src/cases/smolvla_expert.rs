@@ -5,6 +5,7 @@ use super::vla::{RecordedFlow, backbone, by_name, check_gradients, integer, numb
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
+use hlrp_golden::joint::joint_velocity;
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Trace};
 use hlrp_schema::policy::{
@@ -176,7 +177,7 @@ fn check_joint_form(
     let point = FlowPoint::new(padded_BTA, case.input("noise")?, case.input("time")?);
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
-    let velocity = no_grad(|| model.joint_velocity(observation, HeadKind::Action, &point.x, &point.time_B, &watched))?;
+    let velocity = no_grad(|| joint_velocity(model, observation, HeadKind::Action, &point.x, &point.time_B, &watched))?;
     comparison.check("train.velocity", &velocity, Tolerance::Forward);
     for (name, tensor) in by_name(trace) {
         comparison.check(&format!("train.{name}"), &tensor, Tolerance::Forward);
@@ -208,9 +209,7 @@ fn check_sampling(
                 comparison.check("sample.velocity", &tensor, Tolerance::Forward);
                 let time_B = Tensor::ones([noise.size()[0]], (Kind::Float, Device::Cpu));
                 let joint = no_grad(|| {
-                    model
-                        .joint_velocity(observation, HeadKind::Action, noise, &time_B, &Pass::plain(false))
-                        .context("joint velocity")
+                    joint_velocity(model, observation, HeadKind::Action, noise, &time_B, &Pass::plain(false))
                 })?;
                 comparison.check_against(
                     "first velocity, cached and joint",

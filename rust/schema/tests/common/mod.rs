@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-pub fn owned(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_string()).collect()
+pub fn owned(overrides: &[&str]) -> Vec<String> {
+    overrides.iter().map(|argument| (*argument).to_string()).collect()
 }
 
 pub fn our_root() -> PathBuf {

@@ -24,7 +24,7 @@ const WIDTH: i64 = 200_000;
 #[test]
 #[ignore = "started by the other tests"]
 fn child() {
-    let run_dir = PathBuf::from(env::var_os(RUN_DIR).unwrap());
+    let Some(run_dir) = env::var_os(RUN_DIR).map(PathBuf::from) else { return };
     let _alone = alone();
     let resume = format!("training.resume_from_checkpoint={}", run_dir.display());
     let mut words: Vec<&str> = Vec::new();

@@ -5,7 +5,6 @@
 //! Shape suffixes: B samples, S steps of the flow variable, D dimensions per step, T steps of an action chunk, A dimensions of an action.
 
 mod heads;
-mod joint;
 mod lerobot;
 mod prefix;
 mod stack;
@@ -22,7 +21,6 @@ use heads::{FlowHead, TimeMlp};
 use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Linear, Pass, Store};
 use hlrp_schema::policy::{ArchSpec, ExpertSpec, Mode, ModelSpec, ObjectiveSpec};
-use joint::joint_forward;
 use prefix::{Prefix, PrefixEmbedder, pad_last};
 use stack::{ExpertStack, Reading, SuffixReader, last_layer_read};
 use std::path::Path;
@@ -192,25 +190,6 @@ impl ExpertModel {
         let head = self.head(kind)?.0;
         let tokens_BSX = self.time_mlp.tokens(head, x_BSD, time_B, &self.spec.flow, pass)?;
         head.velocity(&self.expert.denoise(reader, &tokens_BSX, pass))
-    }
-
-    /// The velocity `[B,S,D]` at `x_BSD`, prefix and suffix in one joint pass: what the loss and the sampler must agree with, for
-    /// conformance tests.
-    ///
-    /// # Errors
-    /// An observation that does not fit the model, or a head that it lacks.
-    pub fn joint_velocity(
-        &self,
-        observation: &Observation,
-        kind: HeadKind,
-        x_BSD: &Tensor,
-        time_B: &Tensor,
-        pass: &Pass<'_>,
-    ) -> Result<Tensor, VlaError> {
-        let head = self.head(kind)?.0;
-        let prefix = self.embed_prefix(observation, pass)?;
-        let tokens_BSX = self.time_mlp.tokens(head, x_BSD, time_B, &self.spec.flow, pass)?;
-        head.velocity(&joint_forward(&self.expert, self.vlm.text(), &prefix, &tokens_BSX, pass))
     }
 
     fn embed_prefix(&self, observation: &Observation, pass: &Pass<'_>) -> Result<Prefix, VlaError> {

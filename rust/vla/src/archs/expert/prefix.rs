@@ -97,6 +97,8 @@ impl PrefixEmbedder<'_> {
         let _ = opens_block_BP.narrow(1, seen_BND.size()[1], 1).fill_(1);
         let prefix = self.pad(Prefix { seen_BND, state_BND, is_valid_BP, opens_block_BP })?;
         pass.record(|| "prefix_embeddings".into(), &prefix.tokens());
+        pass.record(|| "prefix_pad_mask".into(), &prefix.is_valid_BP);
+        pass.record(|| "prefix_block_flags".into(), &prefix.opens_block_BP);
         Ok(prefix)
     }
 

@@ -6,6 +6,7 @@
 #![allow(non_snake_case)] // shape suffixes
 
 use anyhow::{Context, Result};
+use hlrp_golden::joint::joint_velocity;
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Trace, read_tensors};
 use hlrp_schema::policy::{ArchSpec, FlowSpec, Mode, ModelSpec, ObjectiveSpec};
@@ -127,7 +128,7 @@ fn main() -> Result<()> {
         let point = point(&inputs, name, &case.model)?;
         let trace = Trace::default();
         let pass = Pass { train: true, trace: Some(&trace) };
-        let velocity_BSD = no_grad(|| model.joint_velocity(&observation, kind, &point.x, &point.time_B, &pass))?;
+        let velocity_BSD = no_grad(|| joint_velocity(&model, &observation, kind, &point.x, &point.time_B, &pass))?;
         results.push((format!("joint.{name}.velocity"), velocity_BSD));
         results.extend(named(&format!("joint.{name}"), trace));
     }

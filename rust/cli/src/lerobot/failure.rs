@@ -1,11 +1,46 @@
-//! The exception that ended a Python program, taken from what it printed.
+//! Why LeRobot failed: its exit code, and the exception in its output.
+
+use crate::HINTS;
+use crate::child::Ended;
+use crate::error::CommandError;
+use anyhow::Result;
+use hlrp_track::{console, exit_code};
+use std::{path::Path, process::ExitCode};
 
 const TRACEBACK: &str = "Traceback (most recent call last):";
 /// An exception's text is repeated up to this many lines.
 const MAX_LINES: usize = 20;
 
+/// Bytes of a log so far.
+pub(super) fn length(log: &Path) -> usize {
+    std::fs::read(log).map_or(0, |text| text.len())
+}
+
+/// Says that LeRobot failed and, where it is known, why; and passes its exit code on. What LeRobot printed is in the run directory's log
+/// from the byte `log_start` on.
+pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path, log_start: usize) -> Result<ExitCode> {
+    let log = run_dir.join("unified.log");
+    let mut text = match ended.is_interrupted {
+        true => format!("{program} was stopped by a signal; there is no checkpoint to continue from"),
+        false => format!("{program} ended with exit code {}", ended.code),
+    };
+    let logged = std::fs::read(&log).unwrap_or_default();
+    let logged = String::from_utf8_lossy(logged.get(log_start..).unwrap_or_default());
+    let reason = last_exception(&logged).filter(|_| !ended.is_interrupted);
+    if let Some(reason) = &reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    let what = if reason.is_some() { "its whole output is" } else { "its last lines give the reason, above and" };
+    let mut hint = format!("{what} in {}", log.display());
+    if let Some(line) = logged.lines().find(|line| line.contains("Could not import third-party plugin")) {
+        hint = format!("LeRobot could not import the policy plugin ({}); {hint}", line.trim());
+    }
+    console::report_error(&CommandError::new(text, hint), HINTS);
+    Ok(ExitCode::from(if ended.code == 0 { exit_code::INTERRUPTED } else { ended.code }))
+}
+
 /// The last exception that says something: its line `SomeError: text` and those that follow, up to an empty one.
-pub(super) fn last_exception(printed: &str) -> Option<String> {
+fn last_exception(printed: &str) -> Option<String> {
     let lines: Vec<&str> = printed.lines().map(without_rank).collect();
     let last = (0..lines.len()).rev().filter(|&index| lines[index].trim() == TRACEBACK).find_map(|traceback| {
         let start = traceback + 1 + lines[traceback + 1..].iter().position(|line| says_something(line))?;
