@@ -28,19 +28,21 @@ pub(super) fn open(setup: &SinkSetup<'_>, options: &Value) -> Result<Option<Box<
         let step = row.split(&separator).next().and_then(|step| step.parse().ok());
         step.is_some_and(|step: u64| step <= setup.step)
     };
+    let kept: Vec<&str> = former.lines().filter(is_kept).collect();
     let file = File::create(&path).map_err(TrackError::io("create", &path))?;
     let mut sink = CsvSink { path, file: BufWriter::new(file), separator };
     sink.row(["step", "name", "value"])?;
-    for row in former.lines().filter(is_kept) {
-        writeln!(sink.file, "{row}").map_err(TrackError::io("append to", &sink.path))?;
-    }
+    kept.into_iter().try_for_each(|row| sink.line(row))?;
     Ok(Some(Box::new(sink)))
 }
 
 impl CsvSink {
     fn row(&mut self, cells: [&str; 3]) -> Result<()> {
-        let row = cells.join(&self.separator);
-        writeln!(self.file, "{row}").map_err(TrackError::io("append to", &self.path))
+        self.line(&cells.join(&self.separator))
+    }
+
+    fn line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.file, "{line}").map_err(TrackError::io("append to", &self.path))
     }
 }
 
