@@ -100,6 +100,32 @@ def test_batch_size_of_zero(tmp_path):
     refused_before_the_run(tmp_path, "data.loader.batch_size=0", code=CONFIG_ERROR, names=["data.loader.batch_size"])
 
 
+HUGE = 2**62
+OUT_OF_RANGE = [
+    "seed=-1",
+    "device=gpu",
+    f"data.loader.batch_size={HUGE}",
+    f"data.loader.memory_budget_mb={HUGE}",
+    "data.request.image_deltas=[0,nan]",
+    f"model.dim={HUGE}",
+    "model.patch_size=0",
+    "model.attn_dropout=1.5",
+    f"training.max_steps={HUGE}",
+    "training.optimizer.lr=nan",
+    "training.ema.decay=-1",
+    f"validation.limit_batches={HUGE}",
+]
+
+
+@pytest.mark.parametrize("setting", OUT_OF_RANGE)
+def test_value_out_of_range(tmp_path, setting):
+    """A few of all settings, which rust/schema/tests/out_of_range.rs walks: one error for the key, one hint, exit code 2."""
+    key = setting.split("=")[0]
+    message = refused(tmp_path / "run", setting, code=CONFIG_ERROR, names=[f"error: {key}"])
+    assert message.count("hint: ") == 1, message
+    assert not (tmp_path / "run").exists(), "a refused run leaves nothing behind"
+
+
 def test_monitor_that_no_validation_gives(tmp_path, uninterrupted):
     """It is found before the first step, and the error lists exactly what validations record."""
     error = refused(tmp_path / "run", "training.checkpoint.monitor=val/foo", code=CONFIG_ERROR, names=["val/foo"])

@@ -175,7 +175,7 @@ def test_a_group_cannot_be_changed_on_resume(tmp_path):
 
 def test_a_command_says_for_which_experiments_it_is():
     result = run([program("hlrp"), "pipeline", "experiment=laq_tiny"])
-    assert_one_error(result, ["experiment.stage is 'laq'", "`hlrp pipeline` is for experiments of 'pipeline'"])
+    assert_one_error(result, ["experiment.stage: 'laq'", "`hlrp pipeline` is for experiments of 'pipeline'"])
 
 
 def assert_one_error(result: subprocess.CompletedProcess, names: list[str]) -> None:
@@ -192,7 +192,7 @@ def test_a_training_program_refuses_as_show_does(tmp_path):
         ([allowed, inside, f"logging.run_dir={tmp_path}/outside"], ["logging.run_dir", "outside"]),
         ([allowed, inside, f"paths.cache_dir={tmp_path}/outside"], ["paths.cache_dir", "outside"]),
         ([inside, "logging.use_wandb=true"], ["logging.use_wandb"]),
-        ([inside, "experiment=laq_lr_sweep"], ["sweep.params makes 6 runs", "hlrp config sweep"]),
+        ([inside, "experiment=laq_lr_sweep"], ["sweep.params: 6 runs", "hlrp config sweep"]),
     ]:
         assert_one_error(run([program("hlrp"), "train-laq", *words]), names)
         assert not any(tmp_path.iterdir()), "nothing was written"
@@ -232,7 +232,7 @@ def test_diff_takes_quoted_overrides_and_names_a_directory_that_is_not_there(tmp
     assert "-> [a,b]\n" in result.stdout and "-> x, y\n" in result.stdout
     for side in [tmp_path / "gone", "runs/gone"]:
         assert_one_error(config("diff", "laq_tiny", side), [f"the run directory {side} does not exist"])
-    assert_one_error(config("diff", "laq_tiny", tmp_path), ["holds no config.yaml"])
+    assert_one_error(config("diff", "laq_tiny", tmp_path), ["contains no config.yaml"])
     assert_one_error(config("diff", "laq_tiny", "laq_tinny"), ["did you mean 'laq_tiny'?"])
 
 

@@ -117,7 +117,7 @@ def test_only_the_present_enters(policy, batch):
     """An observation is one moment: a stream of frames is refused rather than guessed at."""
     seen, taught = batch
     frames = seen["images"]["top"].unsqueeze(1).repeat(1, 2, 1, 1, 1)
-    with pytest.raises(ValueError, match="give pictures of time t alone"):
+    with pytest.raises(ValueError, match="give images of time t alone"):
         policy(seen | {"images": {"top": frames}}, taught)
 
 

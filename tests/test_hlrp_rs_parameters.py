@@ -168,10 +168,10 @@ def test_wrong_inputs_are_named(policy, batch):
         assert text in str(caught.value)
         assert "hint:" in str(caught.value)
 
-    refused("camera `top`: pictures are Float [1, 3, 40, 72]", seen | {"images": {"top": image[:1]}})
-    refused("camera `top`: pictures are Float [3, 40, 72, 3]", seen | {"images": {"top": image.permute(0, 2, 3, 1)}})
+    refused("camera `top`: images are Float [1, 3, 40, 72]", seen | {"images": {"top": image[:1]}})
+    refused("camera `top`: images are Float [3, 40, 72, 3]", seen | {"images": {"top": image.permute(0, 2, 3, 1)}})
     refused("the policy has no camera `wrist`", seen | {"images": {"wrist": image}})
-    refused("it has no picture of any camera", seen | {"images": {}})
+    refused("it has no image of any camera", seen | {"images": {}})
     refused("`task` is missing", {"images": seen["images"]})
     refused("task: a list of texts is needed", seen | {"task": "push"})
     refused("unknown key `tasks`", seen | {"tasks": []})

@@ -87,16 +87,16 @@ def test_sizes_that_contradict_the_artifact(plugin, pusht_artifact):
 def test_pictures_that_are_to_be_scaled(plugin, pusht_artifact):
     from lerobot.configs import NormalizationMode
 
-    with refused("normalization_mapping.VISUAL is MEAN_STD: the model scales its pictures itself"):
+    with refused("normalization_mapping.VISUAL is MEAN_STD: the model scales its images itself"):
         make_policy(stage2_artifact=pusht_artifact, normalization_mapping={"VISUAL": NormalizationMode.MEAN_STD})
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "config.json: it is no JSON"),
-        (b"\xff\xfe\x00", "config.json: it is no JSON"),
-        (b"[]", "config.json: it is no JSON object"),
+        (b"{", "config.json: invalid JSON"),
+        (b"\xff\xfe\x00", "config.json: invalid JSON"),
+        (b"[]", "config.json: not a JSON object"),
         (b'{"type": "act"}', "config.json: its type is act, not smolvla"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_backbone_without_the_tokens_around_an_image(plugin, vlm, tmp_path):
 
     folder = edited(vlm, tmp_path / "vlm", without_global, "tokenizer.json")
     options = {"init_mode": "scratch", "num_vlm_layers": 2, "add_image_special_tokens": True}
-    with refused("tokenizer.json: there is no token '<global-img>'"):
+    with refused("the tokenizer has no .* or no `<global-img>`"):
         make_policy(vlm_model_name=str(folder), **options)
     assert make_policy(vlm_model_name=str(vlm), **options).config.model["image_special_tokens"]
     (folder / "tokenizer.json").unlink()
@@ -244,8 +244,8 @@ def test_a_camera_map_that_names_what_is_not_there(plugin, pusht_artifact, camer
         ("observation.image", None, "the batch lacks the camera"),
         ("observation.state", None, "the batch lacks observation.state"),
         ("observation.state", torch.zeros(4, 1, 3), "has 3 numbers, the policy was trained with 2"),
-        ("observation.image", torch.zeros(3, 48, 96), r"a tensor of shape \[3, 48, 96\] is no batch"),
-        ("observation.state", torch.zeros(2), r"a tensor of shape \[2\] is no batch"),
+        ("observation.image", torch.zeros(3, 48, 96), r"a tensor of shape \[3, 48, 96\] is not a batch"),
+        ("observation.state", torch.zeros(2), r"a tensor of shape \[2\] is not a batch"),
         ("task", ["one"], "1 instructions for 4 samples"),
         ("action", None, "the batch has no actions"),
     ],
@@ -290,7 +290,7 @@ def test_a_camera_of_the_teacher_that_the_model_lacks(plugin, pusht_artifact, la
 def test_a_teacher_that_is_no_latent_action_model(plugin, pusht_artifact, pooled_run, tmp_path):
     options = {"stage3_training_mode": "latent", "laq_checkpoint_path": pooled_run}
     command = flags(type="hlrp_smolvla_shared", stage2_artifact=pusht_artifact, **options)
-    with refused(f"{pooled_run}: it is no latent action model"):
+    with refused(f"{pooled_run}: it is not a latent action model"):
         lerobot_train(*train_command(PUSHT, tmp_path / "run", 1, *command))
 
 
@@ -456,7 +456,7 @@ def test_a_checkpoint_without_its_tokenizer(pusht_run, tmp_path):
     (tmp_path / "policy" / "tokenizer.json").unlink()
     from lerobot_policy_hlrp.smolvla_shared.modeling_hlrp_smolvla_shared import HLRPSmolVLASharedPolicy
 
-    with refused("tokenizer.json: there is no such file"):
+    with refused("tokenizer.json: the file is missing"):
         HLRPSmolVLASharedPolicy.from_pretrained(tmp_path / "policy")
 
 

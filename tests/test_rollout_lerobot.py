@@ -137,7 +137,7 @@ def test_libero_finds_a_configuration_and_asks_nobody(lerobot, policy, tmp_path)
     [
         ([], ["lerobot_eval.policy_path"]),
         (["lerobot_eval.policy_path=runs/nowhere"], ["lerobot_eval.policy_path", "runs/nowhere", "does not exist"]),
-        (["lerobot_eval.policy_path=tests/data"], ["lerobot_eval.policy_path", "holds no checkpoint"]),
+        (["lerobot_eval.policy_path=tests/data"], ["lerobot_eval.policy_path", "contains no checkpoint"]),
         (["lerobot_eval.policy_path=lerobot/some_policy"], ["lerobot_eval.policy_path", "does not exist"]),
     ],
     ids=["none", "missing", "no policy", "offline"],

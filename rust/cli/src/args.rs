@@ -11,8 +11,8 @@ use std::ffi::OsString;
 
 const EXAMPLES: &str = "\
 Examples:
-  hlrp doctor                                              what this machine can do
-  hlrp data show tests/data/metaworld_mt5                  what a dataset holds
+  hlrp doctor                                              what can run on this machine
+  hlrp data show tests/data/metaworld_mt5                  what a dataset contains
   hlrp train-laq experiment=laq_tiny                       train in minutes on two CPU cores
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
@@ -47,20 +47,20 @@ pub(crate) enum Command {
     },
     /// Fine-tune a policy (stage 3) with LeRobot's own trainer.
     TrainLerobot(TrainOptions),
-    /// Let a policy act in a simulator with LeRobot's own evaluator, and count its successes.
+    /// Evaluate a policy in a simulator with LeRobot's own evaluator, and count its successes.
     RolloutLerobot(RolloutOptions),
-    /// Run all stages in turn, from video to rollouts; continues where it was stopped.
+    /// Run all stages in turn, from video to rollouts; continues after an interruption.
     Pipeline(PipelineOptions),
-    /// Look into a dataset, or check it.
+    /// Inspect or check a dataset.
     #[command(disable_help_flag = true)]
     Data {
         /// Passed on to hlrp-data as they are; `hlrp data --help` explains them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
-    /// Look into the configuration: what can be chosen, what a choice gives, where each value comes from.
+    /// Inspect the configuration: groups and options, the resolved values, and what set each of them.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Tell what this machine is, what is installed, and what fits here.
+    /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
 }

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 pub(crate) fn apply(project: &Project, root: &mut Node, change: &Override) -> Result<()> {
     if let Some(package) = &change.package {
         let message =
-            format!("'{}@{package}' reads like a group choice, but there is no group '{}'", change.key, change.key);
+            format!("'{}@{package}' looks like a group choice, but there is no group '{}'", change.key, change.key);
         return Err(Problem::of(ProblemKind::Defaults, message).hint("`hlrp config list` shows the groups"));
     }
     if change.key.contains('/') {

@@ -1,4 +1,4 @@
-//! What there is to choose: the groups of a tree and their options.
+//! The groups of a tree and their options.
 
 use crate::problem::Result;
 use crate::repository::Repository;
@@ -39,7 +39,7 @@ pub fn groups(root: &Path) -> Result<Vec<Group>> {
     Ok(repository.groups().into_iter().map(group).collect())
 }
 
-/// The first comment line at the top of a file that is no `@package` header.
+/// The first comment line at the top of a file that is not an `@package` header.
 fn description(text: &str) -> Option<String> {
     let comments = text.lines().map_while(|line| line.trim().strip_prefix('#')).map(str::trim);
     let mut comments = comments.filter(|line| !line.is_empty() && !line.starts_with('@'));

@@ -44,7 +44,7 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
         follow_references(&mut tree, &values);
         merge(&mut tree, values, "")?;
     }
-    // Hydra's own section configures Hydra and is no part of the result.
+    // Hydra's own section configures Hydra and is not part of the result.
     tree.as_map_mut().map(|map| map.shift_remove("hydra"));
     for value in &values {
         if value.key == "hydra" || value.key.starts_with("hydra.") {

@@ -73,10 +73,10 @@ impl Composed {
     pub fn explain(&self, key: &str) -> Result<Explanation> {
         let node = self.tree.get(key).ok_or_else(|| {
             if let Some(argument) = self.raw.removed_by(key) {
-                let message = format!("there is no key '{key}': the override '{argument}' removed it");
+                let message = format!("unknown key '{key}': the override '{argument}' removed it");
                 return Problem::of(ProblemKind::UnknownKey, message).hint("leave it out to see what set the key");
             }
-            let error = Problem::of(ProblemKind::UnknownKey, format!("there is no key '{key}'"));
+            let error = Problem::of(ProblemKind::UnknownKey, format!("unknown key '{key}'"));
             let hint = suggest::suggestion(&self.raw.project, &self.tree, key);
             error.hint(hint.unwrap_or_else(|| "`hlrp config show` lists the keys".into()))
         })?;

@@ -182,7 +182,7 @@ fn explain(error: figment::Error, composed: &Composed) -> Problem {
     }
 }
 
-/// The file that an origin names, if it lies in a folder of this name.
+/// The file that an origin names, if it is in a folder of this name.
 fn file_of_group(origin: &Origin, group: &str) -> Option<String> {
     let Source::File(path) = &origin.source else { return None };
     (path.parent()?.file_name()? == group).then(|| path.display().to_string())

@@ -1,7 +1,7 @@
 //! Hydra-style configuration: composition, provenance, typed extraction.
 //!
 //! [`compose`] reads a tree of YAML files and the overrides of a command line as Hydra 1.3 does; [`Composed::extract`]
-//! gives typed structs, strict about keys, types and values; [`Composed::explain`] says which file set a value. The
+//! returns typed structs, strict about keys, types and values; [`Composed::explain`] says what set a value. The
 //! crate does not know what the values mean: a [`Project`] names the few keys that it needs.
 
 mod apply;

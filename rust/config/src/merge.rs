@@ -1,13 +1,13 @@
-//! One tree over another: sections unite, everything else is replaced.
+//! One tree over another: sections are merged, everything else is replaced.
 
 use crate::interpolation::resolve::Resolver;
 use crate::node::{Node, Value, join};
 use crate::problem::{Problem, ProblemKind, Result};
 
-/// Merges `newer` over `older`, which lies at `path`. A missing value (`???`) does not override one that is set.
+/// Merges `newer` over `older`, whose path is `path`. A missing value (`???`) does not override one that is set.
 ///
 /// # Errors
-/// A list over a section or a section over a list: one of the two is a mistake.
+/// A list over a section or a section over a list: one of the two is an error.
 pub(crate) fn merge(older: &mut Node, newer: Node, path: &str) -> Result<()> {
     if newer.is_missing() {
         return Ok(());
@@ -39,8 +39,8 @@ fn mismatch(path: &str, message: &str, older: &Node) -> Problem {
     Problem::of(ProblemKind::Type, format!("{path}: {message}")).hint(format!("it was set at {}", older.origin))
 }
 
-/// Where `newer` has a section over a reference of `tree` to a section, puts a copy of that section in the reference's
-/// place, so that the two can unite.
+/// Where `newer` has a section over a reference of `tree` to a section, replaces the reference by a copy of that section,
+/// so that the two can be merged.
 pub(crate) fn follow_references(tree: &mut Node, newer: &Node) {
     let mut sections = Vec::new();
     collect(newer, "", &mut sections);

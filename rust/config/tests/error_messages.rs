@@ -75,7 +75,7 @@ fn broken_defaults_lists_are_named_with_their_line() {
     let unchosen = Tree::new(&[("config", "defaults:\n  - g: ???\n"), ("g/a", "x: 1\n")]);
     assert_names(&unchosen.error(&[]), &["no option is chosen for 'g'", "g=OPTION", "a"]);
     let early = Tree::new(&[("config", "defaults:\n  - override g: a\n  - g: a\n"), ("g/a", "x: 1\n")]);
-    assert_names(&early.error(&[]), &["stands before another entry", "config.yaml:2"]);
+    assert_names(&early.error(&[]), &["comes before another entry", "config.yaml:2"]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn broken_references_are_named_with_their_line() {
     let unset = Tree::new(&[("config", "name: ???\nrun: x_${name}\n")]);
     assert_names(&unset.error(&[]), &["'name'", "must be set", "name=..."]);
     let unknown = Tree::new(&[("config", "a: ${no.such:1}\n")]);
-    assert_names(&unknown.error(&[]), &["no resolver 'no.such'", "oc.env"]);
+    assert_names(&unknown.error(&[]), &["unknown resolver 'no.such'", "oc.env"]);
 }
 
 #[test]

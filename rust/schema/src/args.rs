@@ -5,7 +5,7 @@ use clap::Args;
 use hlrp_config::{Composed, Result, compose, find_root};
 use std::path::PathBuf;
 
-/// Name of the primary file where `--config-name` gives no other.
+/// Name of the primary file without `--config-name`.
 pub const PRIMARY: &str = "config";
 
 /// Which tree, which primary file, and what to change.
@@ -32,10 +32,10 @@ impl ConfigArgs {
         find_root(self.config_dir.as_deref(), PROJECT.config_dir_variable)
     }
 
-    /// Composes what the arguments say.
+    /// Composes the configuration of the arguments.
     ///
     /// # Errors
-    /// No tree, or a mistake in it or in an override.
+    /// No tree, or an error in it or in an override.
     pub fn compose(&self) -> Result<Composed> {
         compose(&PROJECT, &self.root()?, &self.config_name, &self.overrides)
     }

@@ -15,7 +15,7 @@ use std::{
 pub struct ClusterConfig {
     /// Label, equal to the option's name.
     pub name: String,
-    /// Folder below which everything large lies; `paths.root` derives from it.
+    /// Folder for everything large; `paths.root` derives from it.
     pub storage_root: PathBuf,
     /// Folders below which a run may write; anywhere when null.
     pub allowed_roots: Option<Vec<PathBuf>>,
@@ -88,14 +88,14 @@ impl ClusterConfig {
     /// Refuses a path below none of the allowed roots. Links and `..` are followed as far as the path exists.
     ///
     /// # Errors
-    /// The path lies outside; `key` names it.
+    /// The path is outside; `key` names it.
     pub fn refuse_outside(&self, key: &str, path: &Path) -> Result<(), Problem> {
         let Some(roots) = &self.allowed_roots else { return Ok(()) };
         let path = real(path);
         require(
             roots.iter().any(|root| path.starts_with(real(root))),
             key,
-            format!("{} lies outside of what cluster.allowed_roots of '{}' allows to write", path.display(), self.name),
+            format!("{} is outside of the folders in cluster.allowed_roots of '{}'", path.display(), self.name),
             format!("choose a folder below one of {}", listed(roots)),
         )
     }
@@ -122,7 +122,7 @@ fn real(path: &Path) -> PathBuf {
 
 impl Check for ClusterConfig {
     fn check(&self) -> Checked {
-        require(!self.name.is_empty(), "name", "no name", "give the option's name")?;
+        require(!self.name.is_empty(), "name", "no name", "set it to the option's name")?;
         if let Some(roots) = &self.allowed_roots {
             let hint = "name folders by their full paths, or set it to null to allow any";
             require(!roots.is_empty(), "allowed_roots", "an empty list allows nothing", hint)?;
@@ -133,7 +133,7 @@ impl Check for ClusterConfig {
         for pattern in self.login_nodes.iter().flatten() {
             let good = !pattern.is_empty() && !pattern.contains(char::is_whitespace) && pattern != "*";
             let message = format!("'{pattern}' is not a pattern of host names");
-            require(good, "login_nodes", message, "write names in which * stands for any characters: login*")?;
+            require(good, "login_nodes", message, "write names in which * matches any characters: login*")?;
         }
         section("compute", self.compute.check())?;
         if self.slurm.enabled {
@@ -145,7 +145,7 @@ impl Check for ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// What no Slurm job can do without.
+    /// What every Slurm job needs.
     fn check_job(&self) -> Checked {
         let ComputeConfig { num_nodes, gpus_per_node, time_limit, .. } = &self.compute;
         let needed = [
@@ -177,7 +177,7 @@ impl Check for ComputeConfig {
     }
 }
 
-/// A path that stands in a list of mounts, so that commas and colons would cut it.
+/// A path in a list of mounts, which commas and colons would split.
 fn check_image(image: &Path) -> Checked {
     let text = image.to_string_lossy();
     let good = image.is_absolute() && text.ends_with(".sqsh") && !text.contains([',', ':', '\n']);

@@ -1,8 +1,8 @@
-//! The trees of stage 3: what `lerobot-train` and `lerobot-eval` are started with.
+//! The trees of stage 3: the settings of `lerobot-train` and `lerobot-eval`.
 
 use crate::device::Device;
 use crate::plugin::PluginPolicy;
-use crate::rules::{Checked, at_least, long_count, require};
+use crate::rules::{Checked, MAX_LONG, at_least, long_count, require, within};
 use crate::run::{check_common, stage_config};
 use crate::stage::StageConfig;
 use hlrp_config::{Check, Problem};
@@ -140,6 +140,8 @@ impl Check for LerobotConfig {
         at_least("num_workers", self.num_workers, 0)?;
         long_count("steps", self.steps)?;
         long_count("log_freq", self.log_freq)?;
+        within("env_eval_freq", self.env_eval_freq, 0, MAX_LONG)?;
+        within("save_freq", self.save_freq, 0, MAX_LONG)?;
         match (&self.policy_type, &self.policy_path) {
             (None, None) => {
                 Err(Problem::new("policy_type", "no policy", "set lerobot.policy_type or lerobot.policy_path"))
@@ -228,7 +230,7 @@ fn said_once<'a>(
 }
 
 /// # Errors
-/// A variable that is no single value.
+/// A variable that is not a single value.
 fn variables(values: &PassedOn) -> Result<(), Problem> {
     match values.iter().find(|(_, value)| value.is_array() || value.is_object()) {
         None => Ok(()),

@@ -1,5 +1,5 @@
-//! Keys that older versions had under other names: one table for each stage. It brings trees of older versions up to date, and tells a
-//! user who writes an old key what it is called now.
+//! Keys that older versions had under other names: one table for each stage. It brings trees of older versions up to date, and is the
+//! source of the suggestion for a user who writes an old key.
 
 use crate::stage::Stage;
 use hlrp_config::Node;
@@ -14,7 +14,7 @@ enum Change {
     Removed(&'static str),
     /// A key that older versions did not have, with the value (JSON) that they implied.
     Added(&'static str, &'static str),
-    /// Whatever is not said by the others; sees the whole tree.
+    /// A change that the others cannot express; it gets the whole tree.
     Custom(fn(&mut Value)),
 }
 

@@ -1,4 +1,4 @@
-//! Rules that many values share.
+//! Rules for many values.
 
 use hlrp_config::Problem;
 use std::fmt::Display;
@@ -24,7 +24,8 @@ pub(crate) fn long_count<T: Copy + Display + TryInto<i128> + From<u8>>(key: &str
     within(key, value, T::from(1), MAX_LONG)
 }
 
-fn within<T: Copy + Display + TryInto<i128>>(key: &str, value: T, least: T, most: i128) -> Checked {
+/// A whole number in a range.
+pub(crate) fn within<T: Copy + Display + TryInto<i128>>(key: &str, value: T, least: T, most: i128) -> Checked {
     // Whole numbers of 64 bits fit.
     let [number, lowest] = [value, least].map(|number| number.try_into().unwrap_or(i128::MAX));
     require(number >= lowest, key, format!("{value} is below {least}"), format!("set it to {least} or more"))?;
@@ -33,19 +34,19 @@ fn within<T: Copy + Display + TryInto<i128>>(key: &str, value: T, least: T, most
 
 pub(crate) fn not_negative(key: &str, value: f64) -> Checked {
     let good = value.is_finite() && value >= 0.0;
-    require(good, key, format!("{value} is negative"), "set it to 0 or more")
+    require(good, key, format!("{value:?} is negative"), "set it to 0 or more")
 }
 
 pub(crate) fn positive(key: &str, value: f64) -> Checked {
     let good = value.is_finite() && value > 0.0;
-    require(good, key, format!("{value} is not above 0"), "set it above 0")
+    require(good, key, format!("{value:?} is not above 0"), "set it above 0")
 }
 
 /// A fraction from 0 to 1; 1 itself only where it is not `open`.
 pub(crate) fn fraction(key: &str, value: f64, open: bool) -> Checked {
     let good = (0.0..=1.0).contains(&value) && !(open && value >= 1.0);
     let range = if open { "from 0 to below 1" } else { "from 0 to 1" };
-    require(good, key, format!("{value} is not a fraction {range}"), format!("set it {range}"))
+    require(good, key, format!("{value:?} is not a fraction {range}"), format!("set it {range}"))
 }
 
 pub(crate) fn section(name: &str, checked: Checked) -> Checked {

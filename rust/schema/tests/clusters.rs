@@ -4,13 +4,13 @@
 mod common;
 
 use common::{our_root, owned};
-use hlrp_config::compose;
+use hlrp_config::{compose, with_hint};
 use hlrp_schema::{ClusterConfig, LaqConfig, PROJECT};
 use std::path::Path;
 
 fn laq(overrides: &[&str]) -> Result<LaqConfig, String> {
-    let composed = compose(&PROJECT, &our_root(), "config", &owned(overrides)).map_err(|error| error.to_string())?;
-    composed.extract().map_err(|error| error.to_string())
+    let composed = compose(&PROJECT, &our_root(), "config", &owned(overrides)).map_err(|error| with_hint(&error))?;
+    composed.extract().map_err(|error| with_hint(&error))
 }
 
 fn cluster(name: &str) -> ClusterConfig {
@@ -83,7 +83,7 @@ fn the_site_is_named_in_one_file_once() {
 }
 
 #[test]
-fn values_of_a_cluster_that_cannot_be_meant_are_refused() {
+fn invalid_values_of_a_cluster_are_refused() {
     let cases = [
         ("cluster.compute.time_limit=15h", "'15h' is not a time"),
         ("cluster.compute.time_limit='15:60:00'", "'15:60:00' is not a time"),
@@ -145,7 +145,7 @@ fn a_run_writes_below_the_allowed_roots_only() {
 }
 
 #[test]
-fn weights_and_biases_waits_for_its_client() {
+fn weights_and_biases_is_refused_without_a_client() {
     let error = laq(&["logging.use_wandb=true"]).unwrap_err();
     assert!(error.starts_with("logging.use_wandb: ") && error.contains("hint: set it to false"), "{error}");
 }

@@ -12,27 +12,25 @@ const VALUES: [&str; 8] = ["-1", "0", "0.5", "nan", "inf", "4611686018427387904"
 /// 2^62: products with it overflow.
 const HUGE: &str = VALUES[5];
 
-/// Values that are invalid only together with another key, which is the one that is named.
-const PARTNERS: [(&str, &str); 7] = [
-    ("training.max_steps", "training.scheduler.warmup_steps"),
-    ("num_layers", "num_layers"),
-    ("hidden_size", "num_attention_heads"),
-    ("hidden_size", "width_multiplier"),
-    ("num_attention_heads", "num_key_value_heads"),
-    ("vocab_size", "image_token_id"),
-    ("min_period", "max_period"),
-];
+/// Numbers whose invalid values are reported for another key: one that takes its value from them, or one that must fit.
+const PARTNERS: [(&str, &str); 2] =
+    [("seed", "lerobot.seed"), ("policy.model.flow.min_period", "policy.model.flow.max_period")];
 
 /// Whole numbers that may be as large as 64 bits hold: nothing is multiplied with them. A step after which something begins may lie
 /// after the end of the run.
-const UNBOUNDED: [&str; 7] = [
-    "seed",
-    "update_after_step",
-    "max_bad_samples",
-    "num_val_episodes",
-    "codebook_replace_schedule",
-    "warmup_steps",
-    "save_freq",
+const UNBOUNDED: [&str; 6] =
+    ["seed", "update_after_step", "max_bad_samples", "num_val_episodes", "refresh_schedule", "warmup_steps"];
+
+/// Sections whose fields are passed on to LeRobot, which checks them.
+const PASSED_ON: [&str; 8] = [
+    "lerobot.policy.",
+    "lerobot.dataset.",
+    "lerobot.optimizer.",
+    "lerobot.scheduler.",
+    "lerobot.eval.",
+    "lerobot.wandb.",
+    ".env_settings.",
+    ".env.",
 ];
 
 /// The smallest experiment of each stage.
@@ -83,43 +81,35 @@ fn is_about(key: &str, number: &str) -> bool {
     is_in(key) || PARTNERS.iter().any(|(set, named)| number.ends_with(set) && key.ends_with(named))
 }
 
+/// What is wrong with how `value` is treated; nothing where it is right.
+fn fault(base: &[String], number: &str, is_whole: bool, value: &str) -> Option<String> {
+    let overrides = [base, &[format!("++{number}={value}")]].concat();
+    let is_passed_on = PASSED_ON.iter().any(|section| number.contains(section));
+    let Err(problem) = composed(&overrides) else {
+        let is_number = !matches!(value, "nan" | "inf" | "text");
+        let is_unbounded = !is_whole || value != HUGE || UNBOUNDED.iter().any(|name| number.contains(name));
+        return (!is_passed_on && !(is_number && is_unbounded)).then(|| "it is accepted".to_owned());
+    };
+    let Some(key) = problem.key() else { return Some(format!("the problem has no key: {problem}")) };
+    if !is_about(key, number) {
+        return Some(format!("it is reported for another key: {problem}"));
+    }
+    Hint::hint(&problem).is_none_or(|hint| hint.is_empty()).then(|| format!("there is no hint: {problem}"))
+}
+
 #[test]
 fn a_number_out_of_range_is_refused_with_its_key_and_a_hint() {
+    let mut faults = Vec::new();
     for (experiment, stage) in EXPERIMENTS {
         let (base, valid) = valid(experiment);
         assert_eq!(Stage::of(&valid).unwrap(), stage);
         let mut found = Vec::new();
         numbers(valid.tree(), "", &mut found);
-        assert!(found.len() > 5, "{experiment} has numbers");
-        for (number, is_whole) in found {
-            // Fields that are passed on to LeRobot are for LeRobot to check.
-            let is_passed_on = ["policy", "dataset", "env_settings", "eval", "optimizer", "scheduler", "wandb", "env"]
-                .iter()
-                .any(|section| {
-                    number.contains(&format!("lerobot.{section}."))
-                        || number.contains(&format!("lerobot_eval.{section}."))
-                });
-            for value in VALUES {
-                let overrides = [base.as_slice(), &[format!("++{number}={value}")]].concat();
-                let refused = match composed(&overrides) {
-                    Ok(_) => false,
-                    Err(problem) => {
-                        let key = problem.key().unwrap_or_else(|| panic!("{number}={value}: no key in: {problem}"));
-                        assert!(
-                            is_about(key, &number),
-                            "{experiment}: {number}={value} is reported for {key}: {problem}"
-                        );
-                        let hint = Hint::hint(&problem).unwrap_or_default();
-                        assert!(!hint.is_empty(), "{experiment}: {number}={value}: no hint for: {problem}");
-                        true
-                    }
-                };
-                let is_number = !matches!(value, "nan" | "inf" | "text");
-                assert!(refused || is_number || is_passed_on, "{experiment}: {number}={value} is accepted");
-                let is_unbounded = UNBOUNDED.iter().any(|name| number.contains(name));
-                let is_large = is_whole && value == HUGE && !is_unbounded && !is_passed_on;
-                assert!(refused || !is_large, "{experiment}: {number}={value} is accepted");
-            }
+        assert!(!found.is_empty(), "{experiment} has numbers");
+        for (number, is_whole) in &found {
+            let treated = VALUES.iter().filter_map(|value| Some((value, fault(&base, number, *is_whole, value)?)));
+            faults.extend(treated.map(|(value, fault)| format!("{experiment} {number}={value}: {fault}")));
         }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -25,9 +25,10 @@ impl Invocation {
     /// As a shell reads it, one argument a line.
     pub(crate) fn to_shell(&self) -> String {
         let variables = self.env.iter().map(|(name, value)| format!("{name}={} ", quoted(value)));
-        let words = std::iter::once(self.program.to_string_lossy().into_owned()).chain(self.arguments.iter().cloned());
-        let words: Vec<String> = words.map(|word| quoted(&word)).collect();
-        variables.collect::<String>() + &words.join(" \\\n  ")
+        let arguments =
+            std::iter::once(self.program.to_string_lossy().into_owned()).chain(self.arguments.iter().cloned());
+        let arguments: Vec<String> = arguments.map(|argument| quoted(&argument)).collect();
+        variables.collect::<String>() + &arguments.join(" \\\n  ")
     }
 
     pub(super) fn command(&self) -> Command {
@@ -52,13 +53,13 @@ impl Invocation {
     }
 }
 
-/// A word that a shell reads as it is.
-pub(crate) fn quoted(word: &str) -> String {
+/// An argument as a shell reads it back.
+pub(crate) fn quoted(argument: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -66,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_where_a_shell_would_take_them_apart() {
-        for (word, shown) in [
+    fn arguments_are_quoted_where_a_shell_would_take_them_apart() {
+        for (argument, shown) in [
             ("--steps=10", "--steps=10"),
             ("", "''"),
             ("[0,1]", "'[0,1]'"),
@@ -75,7 +76,7 @@ mod tests {
             ("a b", "'a b'"),
             ("$HOME", "'$HOME'"),
         ] {
-            assert_eq!(quoted(word), shown);
+            assert_eq!(quoted(argument), shown);
         }
     }
 }

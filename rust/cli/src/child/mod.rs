@@ -17,8 +17,8 @@ use std::{
     time::Duration,
 };
 
-/// Time between looks at the child and at the signals.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Interval at which the child and the signals are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The child gets this many signals passed on before it is killed.
 const MAX_REQUESTS: usize = 2;
 
@@ -33,7 +33,7 @@ pub(crate) struct Ended {
 
 /// Starts `invocation` and waits for its end. It has a process group of its own, so that a Ctrl-C reaches it once: through this process.
 ///
-/// With `tee` what it prints appears here and is recorded; without, it writes to the terminal itself.
+/// With `tee` its output appears here and is recorded; without, it writes to the terminal itself.
 ///
 /// # Errors
 /// It cannot be started.
@@ -54,7 +54,7 @@ pub(crate) fn run(invocation: &Invocation, signals: &Signals, tee: Option<Tee>) 
             num_requests += 1;
             send(&child, if num_requests > MAX_REQUESTS { Signal::KILL } else { invocation.signal_for(signal) });
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     };
     if let Some(streams) = streams {
         streams.finish();

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// The newest signal that nobody has looked at yet.
+/// The newest signal that has not been handled yet.
 #[derive(Debug)]
 pub(crate) struct Signals {
     newest: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! What a child prints, shown here as it comes and recorded line by line.
+//! The output of a child, shown as it comes and recorded line by line.
 
 use anyhow::{Context, Result};
 use std::{
@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-/// A process that the child left behind may hold its output open; it is not waited for longer than this.
+/// A process that outlives the child may keep its output open; it is waited for no longer than this.
 const WAIT_FOR_LAST_LINES: Duration = Duration::from_secs(5);
 const CHUNK: usize = 8192;
 
-/// Copies what a child prints into a file.
+/// Copies the output of a child into a file.
 pub(crate) struct Tee {
     recorder: Arc<Mutex<Recorder>>,
 }
@@ -75,7 +75,7 @@ fn copy(mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>, recorder:
     let mut chunk = [0; CHUNK];
     let mut line = Vec::new();
     while let Ok(count @ 1..) = from.read(&mut chunk) {
-        // A reader of ours that has gone away is no reason to stop the child.
+        // A reader of our output that has gone away does not stop the child.
         let _ = to.write_all(&chunk[..count]).and_then(|()| to.flush());
         for &byte in &chunk[..count] {
             match byte {

@@ -14,7 +14,7 @@ _hlrp() {
         [[ $COMP_CWORD -eq 3 && ${COMP_WORDS[1]} == config && ${COMP_WORDS[2]} == explain ]] && arguments+=(--keys)
         candidates=$(hlrp config complete "${arguments[@]}" -- "$word" 2>/dev/null)
     fi
-    # Bash ends words at '=', so it replaces only what stands behind it.
+    # Bash ends words at '=', so it replaces only what follows it.
     local kept=""
     [[ $COMP_WORDBREAKS == *=* && $word == *=* ]] && kept="${word%=*}="
     COMPREPLY=()

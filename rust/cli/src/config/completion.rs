@@ -5,37 +5,37 @@ use clap::Args;
 use hlrp_config::{Completed, Problem, complete};
 use hlrp_schema::PROJECT;
 
-/// What is half typed, and for which tree.
+/// The override that is being typed, and for which tree.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompleteArgs {
     /// Complete keys alone, without '='.
     #[arg(long)]
     keys: bool,
-    #[arg(allow_hyphen_values = true)]
-    word: String,
+    #[arg(allow_hyphen_values = true, value_name = "OVERRIDE")]
+    argument: String,
     #[command(flatten)]
     tree: TreeArgs,
 }
 
-/// The place in the script of the words that name the tree.
+/// What the script has where the options that name the tree go.
 const TREE: &str = "@TREE@";
 
 /// The script that completes for this tree; for the one found while completing where none is named.
 pub(super) fn script(tree: &TreeArgs) -> Result<String, Problem> {
-    let mut words = vec!["--config-name".to_string(), tree.config_name.clone()];
+    let mut options = vec!["--config-name".to_string(), tree.config_name.clone()];
     if tree.config_dir.is_some() {
         let root = tree.root()?;
         let root = std::path::absolute(&root).unwrap_or(root);
-        words.extend(["--config-dir".to_string(), root.display().to_string()]);
+        options.extend(["--config-dir".to_string(), root.display().to_string()]);
     }
-    let words: Vec<String> = words.iter().map(|word| shell_quoted(word)).collect();
-    Ok(include_str!("completion.bash").replace(TREE, &words.join(" ")))
+    let options: Vec<String> = options.iter().map(|option| shell_quoted(option)).collect();
+    Ok(include_str!("completion.bash").replace(TREE, &options.join(" ")))
 }
 
-/// One candidate a line. Nothing where the tree cannot be read, because a shell has no place for an error.
+/// One candidate a line. Nothing where the tree cannot be read, because a shell cannot show an error.
 pub(super) fn candidates(arguments: &CompleteArgs) -> String {
     let Ok(root) = arguments.tree.root() else { return String::new() };
     let what = if arguments.keys { Completed::Keys } else { Completed::Overrides };
-    let candidates = complete(&PROJECT, &root, &arguments.tree.config_name, &arguments.word, what);
+    let candidates = complete(&PROJECT, &root, &arguments.tree.config_name, &arguments.argument, what);
     candidates.into_iter().map(|line| line + "\n").collect()
 }

@@ -26,27 +26,27 @@ fn side(name: &str, tree: &TreeArgs) -> Result<Composed, Problem> {
     let root = tree.root()?;
     let is_option = Repository::open(&root)?.nested_options(PROJECT.experiments).iter().any(|option| option == name);
     let is_place = name.starts_with(['/', '.']) || path.is_dir();
-    let words = match name.contains('=') || name.starts_with(['~', '+']) {
-        true if !is_place => split_words(name),
+    let arguments = match name.contains('=') || name.starts_with(['~', '+']) {
+        true if !is_place => split_overrides(name),
         false if is_option || !(is_place || name.contains('/')) => vec![format!("{}={name}", PROJECT.experiments)],
         _ => {
-            let what = if path.exists() { "holds no config.yaml" } else { "does not exist" };
+            let what = if path.exists() { "contains no config.yaml" } else { "does not exist" };
             let error = Problem::of(ProblemKind::File, format!("the run directory {name} {what}"));
             return Err(
                 error.hint("name a run directory, an experiment, or overrides in quotes: 'seed=1 model.dim=64'")
             );
         }
     };
-    compose(&PROJECT, &root, &tree.config_name, &words)
+    compose(&PROJECT, &root, &tree.config_name, &arguments)
 }
 
-/// Cuts overrides at blanks outside of quotes and brackets. A pair of quotes around a whole word is the shell's and
-/// goes; quotes inside a word belong to its value.
-fn split_words(text: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+/// Splits overrides at blanks outside of quotes and brackets. A pair of quotes around a whole override is the shell's
+/// and removed; quotes inside an override belong to its value.
+fn split_overrides(text: &str) -> Vec<String> {
+    let mut arguments = vec![String::new()];
     let (mut quote, mut depth) = (None, 0_usize);
     for char in text.chars() {
-        let word = words.last_mut().expect("there is always a last word");
+        let argument = arguments.last_mut().expect("there is always a last override");
         match (quote, char) {
             (Some(open), _) if open == char => quote = None,
             (None, '\'' | '"') => quote = Some(char),
@@ -55,27 +55,27 @@ fn split_words(text: &str) -> Vec<String> {
             _ => {}
         }
         if quote.is_none() && depth == 0 && char.is_whitespace() {
-            words.push(String::new());
+            arguments.push(String::new());
         } else {
-            word.push(char);
+            argument.push(char);
         }
     }
-    let unquoted = |word: String| {
-        let inner = ['\'', '"'].into_iter().find_map(|quote| word.strip_prefix(quote)?.strip_suffix(quote));
-        inner.map(str::to_string).unwrap_or(word)
+    let unquoted = |argument: String| {
+        let inner = ['\'', '"'].into_iter().find_map(|quote| argument.strip_prefix(quote)?.strip_suffix(quote));
+        inner.map(str::to_string).unwrap_or(argument)
     };
-    words.into_iter().filter(|word| !word.is_empty()).map(unquoted).collect()
+    arguments.into_iter().filter(|argument| !argument.is_empty()).map(unquoted).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::split_words;
+    use super::split_overrides;
 
     #[test]
     fn blanks_in_quotes_and_brackets_do_not_cut() {
-        assert_eq!(split_words("a=1  b=2"), ["a=1", "b=2"]);
-        assert_eq!(split_words("a=[1, 2] b={c: 1, d: [2, 3]}"), ["a=[1, 2]", "b={c: 1, d: [2, 3]}"]);
-        assert_eq!(split_words("a='x, y' b=\"it's [\" c=1"), ["a='x, y'", "b=\"it's [\"", "c=1"]);
-        assert_eq!(split_words("'a=x y' b=1"), ["a=x y", "b=1"]);
+        assert_eq!(split_overrides("a=1  b=2"), ["a=1", "b=2"]);
+        assert_eq!(split_overrides("a=[1, 2] b={c: 1, d: [2, 3]}"), ["a=[1, 2]", "b={c: 1, d: [2, 3]}"]);
+        assert_eq!(split_overrides("a='x, y' b=\"it's [\" c=1"), ["a='x, y'", "b=\"it's [\"", "c=1"]);
+        assert_eq!(split_overrides("'a=x y' b=1"), ["a=x y", "b=1"]);
     }
 }

@@ -1,4 +1,4 @@
-//! `hlrp config`: what can be chosen, what a choice gives, and where each value comes from.
+//! `hlrp config`: groups and options, the configuration that they make, and what set each value.
 
 mod completion;
 mod diff;
@@ -20,7 +20,7 @@ const SWEEP_EXAMPLE: &str = "\
 Example, one run after the other on this machine:
   hlrp config sweep experiment=laq_lr_sweep | xargs -L 1 hlrp train-laq";
 
-/// Look into the configuration.
+/// Inspect the configuration.
 #[derive(Debug, Clone, Subcommand)]
 #[allow(missing_docs)] // a doc comment of a flattened field would become help text of nothing
 pub(crate) enum ConfigCommand {
@@ -33,7 +33,7 @@ pub(crate) enum ConfigCommand {
     },
     /// Print the configuration that a run with these overrides would have.
     Show(show::ShowArgs),
-    /// Tell which file or word set a key, and what it overrode.
+    /// Show which file or override set a key, and what it overrode.
     Explain {
         /// Dotted path, for example training.optimizer.lr; then overrides as for a run.
         #[arg(value_name = "KEY")]
@@ -50,18 +50,18 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         tree: TreeArgs,
     },
-    /// Print the runs of a sweep: one line for each combination of the values in sweep.params, with all its words.
+    /// Print the runs of a sweep: one line for each combination of the values in sweep.params, with all its overrides.
     #[command(after_help = SWEEP_EXAMPLE)]
     Sweep(ConfigArgs),
-    /// Print the script that teaches a shell to complete groups, options and keys: source <(hlrp config completion)
+    /// Print the script with which a shell completes groups, options and keys: source <(hlrp config completion)
     Completion {
         #[command(flatten)]
         tree: TreeArgs,
     },
-    /// Print what a half-typed override can become; the completion script calls it.
+    /// Print the completions of an override that is being typed; the completion script calls it.
     #[command(hide = true)]
     Complete(completion::CompleteArgs),
-    /// Compose every file of the tree and check every experiment; exit code 2 when one is wrong.
+    /// Compose every file of the tree and check every experiment; exit code 2 if one is invalid.
     Check {
         #[command(flatten)]
         tree: TreeArgs,
@@ -102,7 +102,7 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<ExitCode, Problem> {
     }
 }
 
-/// Writes to standard output; a reader that has gone away is no mistake of the user.
+/// Writes to standard output; a reader that has gone away is not an error.
 fn print(text: &str) -> Result<ExitCode, Problem> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -138,7 +138,7 @@ fn list(only: Option<&str>, tree: &TreeArgs) -> Result<ExitCode, Problem> {
     print(&text)
 }
 
-/// How many runs an experiment makes, if several; a mistake in it is for `check` to tell.
+/// How many runs an experiment makes, if several; an error in it is reported by `check`.
 fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String> {
     let composed = compose(&PROJECT, root, config_name, &[format!("{}={experiment}", PROJECT.experiments)]).ok()?;
     let num_runs = num_runs(&PROJECT, &composed).ok()?;
@@ -147,14 +147,15 @@ fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String
 
 fn print_sweep(config: &ConfigArgs) -> Result<ExitCode, Problem> {
     let runs = sweep(&PROJECT, hlrp_schema::check, &config.root()?, &config.config_name, &config.overrides)?;
-    let line = |words: &[String]| words.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ") + "\n";
+    let line =
+        |overrides: &[String]| overrides.iter().map(|text| shell_quoted(text)).collect::<Vec<_>>().join(" ") + "\n";
     print(&runs.iter().map(|run| line(&run.overrides)).collect::<String>())
 }
 
-/// A word as a shell and xargs read it back.
-fn shell_quoted(word: &str) -> String {
+/// An argument as a shell and xargs read it back.
+fn shell_quoted(argument: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-+./=:,@%".contains(char);
-    if word.chars().all(is_plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if argument.chars().all(is_plain) { argument.to_string() } else { format!("'{}'", argument.replace('\'', r"'\''")) }
 }
 
 fn check(tree: &TreeArgs) -> Result<ExitCode, Problem> {
@@ -163,7 +164,7 @@ fn check(tree: &TreeArgs) -> Result<ExitCode, Problem> {
     let mut text = String::new();
     for Finding { subject, outcome } in &findings {
         match outcome {
-            // A pair of experiment and cluster is worth a line only when something is to be said about it.
+            // A valid pair of experiment and cluster gets no line.
             Outcome::Good { .. } if subject.contains(' ') => {}
             Outcome::Good { needs } if needs.is_empty() => text += &format!("ok     {subject}\n"),
             Outcome::Good { needs } => text += &format!("ok     {subject}  needs {}=...\n", needs.join("=..., ")),

@@ -118,7 +118,7 @@ pub(super) fn ffmpeg() -> Finding {
     Finding::note("ffmpeg", text, Some("datasets in that codec need an FFmpeg that has its decoder"))
 }
 
-/// The configuration tree, and the disks that its `paths` lie on.
+/// The configuration tree, and the disks of its `paths`.
 pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
     let (root, LaqConfig { paths, logging, .. }) = match config {
         Ok(found) => found,

@@ -1,4 +1,4 @@
-//! `hlrp doctor`: what this machine is, what is installed, and what fits here.
+//! `hlrp doctor`: hardware, installed programs, and what can run here.
 
 mod checks;
 mod report;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 /// Options of `hlrp doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 when training can start here, 1 when something that it needs is missing.")]
+#[command(after_help = "Exit code: 0 if training can start here, 1 if something that it needs is missing.")]
 pub(crate) struct DoctorOptions {
     /// Print the findings as JSON.
     #[arg(long)]

@@ -6,13 +6,13 @@ use hlrp_track::console::message_and_hints;
 use serde::Serialize;
 use std::{error::Error, fmt::Write};
 
-/// Whether a finding stands in the way of training.
+/// Whether a finding prevents training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
-    /// As it should be.
+    /// Nothing to report.
     Ok,
-    /// Works, with a limit worth knowing.
+    /// Works, with a limitation.
     Note,
     /// Training cannot start here.
     Problem,

@@ -1,4 +1,4 @@
-//! Where LeRobot's checkpoints lie: `<output>/checkpoints/<step>/{pretrained_model,training_state}`, `last` being a link to the newest.
+//! LeRobot's checkpoints: `<output>/checkpoints/<step>/{pretrained_model,training_state}`, `last` being a link to the newest.
 
 use anyhow::{Context, Result, anyhow};
 use hlrp_config::Problem;
@@ -29,7 +29,7 @@ pub(super) fn pretrained_model(checkpoint: &Path) -> PathBuf {
 /// Optimizer steps done at a checkpoint.
 ///
 /// # Errors
-/// The file that says so is missing or damaged.
+/// The file with the step is missing or damaged.
 pub(super) fn step(checkpoint: &Path) -> Result<u64> {
     let path = checkpoint.join("training_state/training_step.json");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -60,7 +60,7 @@ pub(super) fn policy_folder(key: &str, path: &Path, is_offline: bool) -> Result<
     if let Some(folder) = candidates.into_iter().find(|folder| folder.join(POLICY_CONFIG).is_file()) {
         return Ok(folder);
     }
-    newest_policy(path).ok_or_else(|| none("holds no checkpoint of a policy"))
+    newest_policy(path).ok_or_else(|| none("contains no checkpoint of a policy"))
 }
 
 /// Folder of the newest policy in a run of `hlrp train-lerobot`, or in LeRobot's own output folder.

@@ -1,4 +1,4 @@
-//! What `lerobot-eval` found: successes of each task with their uncertainty, and the videos.
+//! Results of `lerobot-eval`: successes of each task with their uncertainty, and the videos.
 
 use anyhow::{Context, Result};
 use hlrp_track::{fs::write_atomic, table::ResultTable};
@@ -60,8 +60,8 @@ impl TaskResult {
     }
 }
 
-/// Wilson's score interval at 95 % for `successes` of `total` (Wilson, 1927): unlike the normal approximation it says something at 0 and
-/// at all.
+/// Wilson's score interval at 95 % for `successes` of `total` (Wilson, 1927): unlike the normal approximation it is informative at 0
+/// and at `total`.
 fn wilson(successes: u64, total: u64) -> [f64; 2] {
     if total == 0 {
         return [0.0, 1.0];
@@ -92,7 +92,7 @@ struct TaskMetrics {
     video_paths: Option<Vec<PathBuf>>, // nothing when LeRobot records a dataset in their place
 }
 
-/// Reads what LeRobot wrote into its output folder and adds all tasks up when there are several.
+/// Reads what LeRobot wrote into its output folder, with a sum over all tasks if there are several.
 ///
 /// # Errors
 /// The file is missing or of another form.

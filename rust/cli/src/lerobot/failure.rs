@@ -16,8 +16,8 @@ pub(super) fn length(log: &Path) -> usize {
     std::fs::read(log).map_or(0, |text| text.len())
 }
 
-/// Says that LeRobot failed and, where it is known, why; and passes its exit code on. What LeRobot printed is in the run directory's log
-/// from the byte `log_start` on.
+/// Reports that LeRobot failed and, if known, why; and passes its exit code on. LeRobot's output is in the run directory's log from the
+/// byte `log_start` on.
 pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path, log_start: usize) -> Result<ExitCode> {
     let log = run_dir.join("unified.log");
     let mut text = match ended.is_interrupted {
@@ -39,7 +39,7 @@ pub(super) fn failed(program: &str, ended: Ended, run_dir: &Path, log_start: usi
     Ok(ExitCode::from(if ended.code == 0 { exit_code::INTERRUPTED } else { ended.code }))
 }
 
-/// The last exception that says something: its line `SomeError: text` and those that follow, up to an empty one.
+/// The last exception with a text: its line `SomeError: text` and those that follow, up to an empty one.
 fn last_exception(printed: &str) -> Option<String> {
     let lines: Vec<&str> = printed.lines().map(without_rank).collect();
     let last = (0..lines.len()).rev().filter(|&index| lines[index].trim() == TRACEBACK).find_map(|traceback| {

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where this project's own environment lies, from the working directory.
+/// This project's own environment, relative to the working directory.
 const OWN_ENVIRONMENT: &str = ".venv/bin";
 /// Names of interpreters, the usual one first.
 const PYTHONS: [&str; 2] = ["python", "python3"];
@@ -25,10 +25,10 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// `command` as a path, on `PATH`, or in the environment of this project. `section` names the configuration's in errors.
+    /// `command` as a path, on `PATH`, or in the environment of this project. `section` is that of the configuration, for errors.
     ///
     /// # Errors
-    /// It is nowhere, or no interpreter belongs to it.
+    /// It is not found, or has no interpreter.
     pub(super) fn find(section: &str, command: &str, python: Option<&str>) -> Result<Self> {
         let program = find(command).ok_or_else(|| {
             let message = format!("{command} is neither on PATH nor in {OWN_ENVIRONMENT}");

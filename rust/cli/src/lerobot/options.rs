@@ -61,13 +61,13 @@ pub(crate) struct RolloutOptions {
 /// Options of both.
 #[derive(Debug, Args)]
 pub(super) struct CommonOptions {
-    /// Print the command that would run, as a shell reads it, and stop; nothing is written or installed.
+    /// Print the command that would run, as a shell command, and stop; nothing is written or installed.
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Print the resolved configuration and stop.
     #[arg(long)]
     pub(super) print_config: bool,
-    /// Run although this looks like the login node of a cluster.
+    /// Run even if this host looks like a login node of a cluster.
     #[arg(long)]
     pub(super) allow_login_node: bool,
 }

@@ -29,8 +29,8 @@ const NAME: &str = "hlrp rollout-lerobot";
 /// Runs the command.
 ///
 /// # Errors
-/// A mistake in the configuration, or anything that keeps `lerobot-eval` from starting. That it fails is no error here: its exit code
-/// goes on.
+/// An invalid setting, or anything that keeps `lerobot-eval` from starting. Its failure is not an error here: its exit code is
+/// passed on.
 pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     let composed = options.config.compose()?;
     let config: RolloutConfig = RolloutConfig::of_run(&composed)?;

@@ -28,8 +28,8 @@ use std::{path::Path, process::ExitCode};
 /// Runs the command.
 ///
 /// # Errors
-/// A mistake in the configuration, or anything that keeps `lerobot-train` from starting. That it fails is no error here: its exit code
-/// goes on.
+/// An invalid setting, or anything that keeps `lerobot-train` from starting. Its failure is not an error here: its exit code is
+/// passed on.
 pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     let composed = options.compose()?;
     let config: LerobotTrainConfig = LerobotTrainConfig::of_run(&composed)?;

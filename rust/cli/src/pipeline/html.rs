@@ -1,4 +1,4 @@
-//! `summary.html`: one file that can be sent around; pictures and short videos are inside.
+//! `summary.html`: one file that can be sent around; it contains the images and short videos.
 
 use super::summary::{Report, StepReport, clock};
 use anyhow::{Context, Result};
@@ -28,7 +28,7 @@ figcaption { color: #666; font-size: .85rem }";
 /// Writes the page into the pipeline's directory and returns its path.
 ///
 /// # Errors
-/// A picture cannot be read, or the page not be written.
+/// An image cannot be read, or the page cannot be written.
 pub(super) fn write(run_dir: &Path, experiment: &ExperimentConfig, report: &Report) -> Result<PathBuf> {
     let mut body = String::new();
     let title = escaped(&experiment.name);
@@ -50,7 +50,7 @@ pub(super) fn write(run_dir: &Path, experiment: &ExperimentConfig, report: &Repo
 fn section(body: &mut String, run_dir: &Path, step: &StepReport) -> Result<()> {
     let folder = step.run_dir.strip_prefix(run_dir).unwrap_or(&step.run_dir).display().to_string();
     let (title, folder) = (escaped(step.title), escaped(&folder));
-    // Writing to a String cannot fail; the macro's result is still looked at.
+    // Writing to a String cannot fail.
     writeln!(body, "<h2>{title}</h2>\n<p class=\"note\">{} minutes in <code>{folder}</code></p>", clock(step.seconds))?;
     let rows: String = step
         .facts
@@ -58,9 +58,9 @@ fn section(body: &mut String, run_dir: &Path, step: &StepReport) -> Result<()> {
         .map(|(what, value)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escaped(what), escaped(value)))
         .collect();
     writeln!(body, "<table>\n{rows}</table>\n<div class=\"media\">")?;
-    for picture in &step.pictures {
-        let image = format!("<img alt=\"{0}\" src=\"data:image/png;base64,{1}\">", caption(picture), encoded(picture)?);
-        figure(body, &image, picture)?;
+    for path in &step.images {
+        let image = format!("<img alt=\"{0}\" src=\"data:image/png;base64,{1}\">", caption(path), encoded(path)?);
+        figure(body, &image, path)?;
     }
     for (index, video) in step.videos.iter().enumerate() {
         let is_small = fs::metadata(video).is_ok_and(|meta| meta.len() <= MAX_VIDEO_BYTES);

@@ -27,10 +27,10 @@ pub(crate) struct PipelineOptions {
     /// Continue the pipeline in this directory.
     #[arg(long, value_name = "RUN_DIR")]
     pub(super) resume: Option<PathBuf>,
-    /// Print the commands that would run, as a shell reads them, and stop; nothing is written.
+    /// Print the commands that would run, as shell commands, and stop; nothing is written.
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Run although this looks like the login node of a cluster.
+    /// Run even if this host looks like a login node of a cluster.
     #[arg(long)]
     pub(super) allow_login_node: bool,
 }

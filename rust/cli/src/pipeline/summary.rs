@@ -1,4 +1,4 @@
-//! What the steps reached: the same for the table on the terminal, `summary.md` and the page.
+//! The results of the steps: the same for the table on the terminal, `summary.md` and the page.
 
 use super::{stage::Contract, state::State, steps::Step};
 use crate::lerobot::read_results;
@@ -28,8 +28,8 @@ pub(super) struct StepReport {
     pub(super) seconds: f64,
     /// What was measured, and the value.
     pub(super) facts: Vec<(String, String)>,
-    /// Pictures in the run directory, those of the last validation last.
-    pub(super) pictures: Vec<PathBuf>,
+    /// Images in the run directory, those of the last validation last.
+    pub(super) images: Vec<PathBuf>,
     pub(super) videos: Vec<PathBuf>,
 }
 
@@ -46,9 +46,9 @@ pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
             Stage::Laq | Stage::Vla | Stage::LerobotTrain => facts(&run_dir)?,
             Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
         };
-        let pictures = pictures(&run_dir);
+        let images = images(&run_dir);
         let title = Contract::of(step.stage).title;
-        Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, pictures, videos })
+        Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, images, videos })
     });
     Ok(Report { steps: reports.collect::<Result<_>>()? })
 }
@@ -111,12 +111,12 @@ fn rollouts(run_dir: &Path, videos: &mut Vec<PathBuf>) -> Result<Vec<(String, St
     Ok(facts)
 }
 
-/// The curves of a run, then the pictures of its last validation.
-fn pictures(run_dir: &Path) -> Vec<PathBuf> {
+/// The curves of a run, then the images of its last validation.
+fn images(run_dir: &Path) -> Vec<PathBuf> {
     let last_validation = listed(&run_dir.join("validation"), |path| path.is_dir()).pop();
-    let is_picture = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
+    let is_image = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
     let folders = std::iter::once(run_dir.join("plots")).chain(last_validation);
-    folders.flat_map(|folder| listed(&folder, is_picture)).collect()
+    folders.flat_map(|folder| listed(&folder, is_image)).collect()
 }
 
 fn listed(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {

@@ -23,7 +23,7 @@ pub(crate) enum Chosen {
     Many(Vec<String>),
 }
 
-/// One entry, and where it stands.
+/// One entry, and where it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) target: Target,
@@ -58,7 +58,7 @@ impl Entry {
     pub(crate) fn read(item: &Node) -> Result<Self> {
         let wrong = |message: String| {
             let error = Problem::of(ProblemKind::Defaults, message).at(&item.origin);
-            error.hint("a defaults list holds '_self_', 'file', 'group: option', 'optional group: option' or 'override group: option'")
+            error.hint("a defaults list contains '_self_', 'file', 'group: option', 'optional group: option' or 'override group: option'")
         };
         let (words, options) = match &item.value {
             Value::Str(text) => (text.clone(), None),
@@ -70,7 +70,7 @@ impl Entry {
         };
         if words.contains("${") || options.is_some_and(|value| value.summary().contains("${")) {
             let message = format!(
-                "the defaults entry '{}' holds a reference; the files must be known before values are",
+                "the defaults entry '{}' contains a reference; the files must be known before values are",
                 item.summary()
             );
             return Err(Problem::of(ProblemKind::Defaults, message).at(&item.origin).hint("name the option"));
@@ -85,7 +85,7 @@ impl Entry {
             match word {
                 "optional" => entry.optional = true,
                 "override" => entry.is_override = true,
-                _ => return Err(wrong(format!("unknown word '{word}' in the defaults entry '{}'", item.summary()))),
+                _ => return Err(wrong(format!("unknown keyword '{word}' in the defaults entry '{}'", item.summary()))),
             }
         }
         let (name, package) = match name.split_once('@') {
@@ -106,10 +106,10 @@ impl Entry {
             Some(Value::Str(option)) => Target::Group { group: name, options: Chosen::One(option.clone()) },
             Some(Value::List(items)) => {
                 let options = items.iter().map(|item| item.as_str().map(str::to_string)).collect::<Option<_>>();
-                let options = options.ok_or_else(|| wrong("the options of a group are words".into()))?;
+                let options = options.ok_or_else(|| wrong("the options of a group are names".into()))?;
                 Target::Group { group: name, options: Chosen::Many(options) }
             }
-            Some(_) => return Err(wrong(format!("the option in '{}' is not a word; quote it", item.summary()))),
+            Some(_) => return Err(wrong(format!("the option in '{}' is not a name; quote it", item.summary()))),
         };
         Ok(entry)
     }
@@ -127,7 +127,7 @@ impl Entry {
         self
     }
 
-    /// Full name of the group: of the choice, or of the folder in which the file lies.
+    /// Full name of the group: of the choice, or of the folder of the file.
     pub(crate) fn group_path(&self) -> String {
         let relative = match &self.target {
             Target::Own => return self.parent_group.clone(),
@@ -185,7 +185,7 @@ impl Entry {
         }
     }
 
-    /// `group`, or `group@package` where the package is not the group's own: what a word must say to choose here.
+    /// `group`, or `group@package` where the package is not the group's own: what an override must name to choose here.
     pub(crate) fn choice_key(&self) -> String {
         let group = self.group_path();
         let package = self.final_package(None);

@@ -131,7 +131,7 @@ impl Expansion<'_> {
                     self.choices.add_override(entry);
                 }
             } else if let Some(before) = seen.filter(|_| !entry.is_appended) {
-                let message = format!("'override {}' stands before another entry", before.choice_key());
+                let message = format!("'override {}' comes before another entry", before.choice_key());
                 let error = Problem::of(ProblemKind::Defaults, message).at(&before.origin);
                 return Err(error.hint("move the overrides to the end of the list"));
             }

@@ -17,7 +17,7 @@ pub(super) fn call(name: &str, arguments: &[Value], path: &str) -> Result<Value>
         "now" => now(arguments, path),
         "oc.env" => variable(arguments, path),
         _ => {
-            let error = Problem::of(ProblemKind::Interpolation, format!("{path}: there is no resolver '{name}'"));
+            let error = Problem::of(ProblemKind::Interpolation, format!("{path}: unknown resolver '{name}'"));
             Err(error.hint(format!("resolvers: {}", NAMES.join(", "))))
         }
     }

@@ -6,7 +6,7 @@ use crate::python;
 /// Applies the cast `name`.
 ///
 /// # Errors
-/// Words that say what cannot be cast, or that there is no such function.
+/// Why the value cannot be cast, or that the function is unknown.
 pub(super) fn cast(name: &str, value: Value) -> Result<Value, String> {
     let one: fn(Value) -> Option<Value> = match name {
         "int" => to_int,
@@ -16,7 +16,7 @@ pub(super) fn cast(name: &str, value: Value) -> Result<Value, String> {
         "choice" | "range" | "interval" | "glob" | "sort" | "shuffle" | "tag" => {
             return Err(format!("{name}(...) sweeps over several values, and this is one run"));
         }
-        _ => return Err(format!("there is no function {name}(...)")),
+        _ => return Err(format!("unknown function {name}(...)")),
     };
     each(name, value, one)
 }

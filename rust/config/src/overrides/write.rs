@@ -1,4 +1,4 @@
-//! Writing values such that an override gives them back.
+//! Writing values such that an override reads them back.
 
 use super::parser::typed_value;
 use crate::interpolation::parse::escape;
@@ -7,12 +7,12 @@ use crate::origin::Origin;
 use crate::python;
 use std::path::Path;
 
-/// A path such that the override `key=path` gives it back.
+/// A path such that the override `key=path` reads it back.
 pub fn write_path(path: &Path) -> String {
     text_value(&path.display().to_string())
 }
 
-/// A value such that the override `key=value` gives it back.
+/// A value such that the override `key=value` reads it back.
 pub fn write_value(node: &Node) -> String {
     match &node.value {
         Value::Float(value) => short_float(*value),

@@ -8,10 +8,10 @@ use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc};
 
-/// Sections and lists inside each other; deeper ones are a mistake, and would exhaust the stack.
+/// Sections and lists inside each other; deeper nesting would exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
     /// Its values; an empty section for a file without any.
@@ -35,8 +35,8 @@ fn package_header(text: &str) -> Option<String> {
     let comments = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut comments = comments.map_while(|line| line.strip_prefix('#'));
     comments.find_map(|line| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("@package")).then(|| words.next().unwrap_or_default().to_string())
+        let mut parts = line.split_whitespace();
+        (parts.next() == Some("@package")).then(|| parts.next().unwrap_or_default().to_string())
     })
 }
 
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
             match event {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(self.error(&span, "a second YAML document").hint("one file holds one document"));
+                    return Err(self.error(&span, "a second YAML document").hint("a file contains one document"));
                 }
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
                 event => root = Some(self.node(event, &span)?),
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd => break,
                 Event::Scalar(text, style, ..) => (text.into_owned(), style == ScalarStyle::Plain),
                 _ => {
-                    let error = self.error(&key_span, "a key that is not a word");
+                    let error = self.error(&key_span, "a key that is not plain text");
                     return Err(error.hint("quote the value if it starts with { or ["));
                 }
             };
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         Ok(Value::Map(merged))
     }
 
-    /// `<<: *a` and `<<: [*a, *b]`; of several, the first that has a key gives it.
+    /// `<<: *a` and `<<: [*a, *b]`; of several, the first that has a key wins.
     fn merge_key(&self, merged: &mut IndexMap<String, Node>, value: Node, span: &Span) -> Result<()> {
         let parents = match value.value {
             Value::Map(map) => vec![map],

@@ -10,7 +10,7 @@ pub mod lerobot;
 
 pub use lerobot::TableCache;
 
-use crate::check::{Depth, Findings, check_features, check_images};
+use crate::check::findings::{Depth, Findings};
 use crate::error::DataError;
 use crate::frames::{FrameSize, FrameStore};
 use crate::request::EpisodeSpan;
@@ -80,13 +80,8 @@ pub trait Dataset: Send + Sync {
         Ok("images".to_owned())
     }
 
-    /// Looks for damage: by default every vector and its statistics, and, at [`Depth::Images`], every image.
-    fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {
-        check_features(&*self, findings);
-        if depth == Depth::Images {
-            check_images(&self, findings);
-        }
-    }
+    /// Looks for damage; [`crate::check::check_all`] checks what every format has.
+    fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings);
 }
 
 /// What a dataset says about itself.

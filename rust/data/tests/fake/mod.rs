@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, non_snake_case)]
 
+use hlrp_data::check::{Depth, Findings, check_all};
 use hlrp_data::formats::{Feature, FeatureKind};
 use hlrp_data::{
     Batch, DataError, Dataset, Description, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, Source,
@@ -39,7 +40,7 @@ pub struct Behaviour {
 pub struct FakeDataset {
     pub spans: Vec<EpisodeSpan>,
     pub behaviour: Behaviour,
-    description: Description,
+    pub description: Description,
 }
 
 impl FakeDataset {
@@ -109,6 +110,9 @@ impl Dataset for FakeDataset {
     fn frame_store(self: Arc<Self>, camera: &str, _size: Option<FrameSize>) -> Result<Box<dyn FrameStore>, DataError> {
         let camera = camera.trim_start_matches("cam").parse().unwrap();
         Ok(Box::new(FakeCamera { camera, behaviour: self.behaviour.clone() }))
+    }
+    fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {
+        check_all(&self, depth, findings);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one description of a policy: the section `policy` of the configuration, and what an artifact, a checkpoint, `hlrp_rs` and the LeRobot
-//! plugin know of it. Keys that LeRobot has bear LeRobot's names.
+//! plugin know of it. Keys that LeRobot has too have LeRobot's names.
 //!
-//! In a configuration `null` means "from the data, the backbone or the teacher"; [`PolicySpec::resolve`] fills it. A resolved description holds
+//! In a configuration `null` means "from the data, the backbone or the teacher"; [`PolicySpec::resolve`] fills it. A resolved description has
 //! no paths: it says what a policy is, not where its first weights came from.
 
 mod archs;
@@ -23,7 +23,7 @@ use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A policy: its network, how its inputs are prepared, what it learns and who labels its latent actions.
+/// A policy: its network, how its inputs are prepared, what it learns and the teacher of its latent actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySpec {
@@ -321,7 +321,7 @@ impl Check for FlowSpec {
         require(
             self.min_period < self.max_period,
             "max_period",
-            format!("{} does not exceed the shortest period {}", self.max_period, self.min_period),
+            format!("{:?} does not exceed the shortest period {:?}", self.max_period, self.min_period),
             "0.004 and 4.0 are usual",
         )?;
         positive("time_beta_alpha", self.time_beta_alpha)?;

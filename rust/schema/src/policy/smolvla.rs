@@ -1,7 +1,8 @@
 //! LeRobot's `smolvla` policy as a description.
 
 use super::{
-    ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImagePreparation, LatentShape, ModelSpec, Padding, ProcessorSpec, Side,
+    ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImagePreparation, LatentShape, ModelSpec, Padding, ProcessorSpec,
+    Side,
 };
 use serde::Deserialize;
 

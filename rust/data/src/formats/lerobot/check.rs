@@ -2,7 +2,9 @@
 
 use super::dataset::LeRobotDataset;
 use super::table::{Table, append_f64};
-use crate::check::{Depth, Findings, Statistics, compare, decode_all};
+use crate::check::findings::{Depth, Findings};
+use crate::check::generic::decode_all;
+use crate::check::statistics::{Statistics, compare};
 use crate::error::DataError;
 use crate::formats::Dataset;
 use std::{collections::BTreeMap, path::Path, sync::Arc};

@@ -18,7 +18,7 @@ pub use dataset::LeRobotDataset;
 pub use episodes::{Episode, VideoSpan};
 pub use meta::{FeatureInfo, Info};
 
-use crate::check::{Depth, Findings};
+use crate::check::findings::{Depth, Findings};
 use crate::error::DataError;
 use crate::formats::{Dataset, Description, Format};
 use crate::frames::{FrameSize, FrameStore};

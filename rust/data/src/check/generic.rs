@@ -1,0 +1,96 @@
+//! What can be checked of a dataset of any format: sizes, finite values, statistics that are those of the data, images.
+
+use super::findings::{Depth, Findings};
+use super::statistics::{Statistics, compare};
+use crate::error::DataError;
+use crate::formats::{Dataset, FeatureKind};
+use crate::request::EpisodeSpan;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Bounds the memory that checking takes.
+const MAX_FRAMES_AT_ONCE: usize = 64;
+
+/// Checks what every format has: sizes, every vector and its statistics, and, at [`Depth::Images`], every image.
+pub fn check_all<D: Dataset + ?Sized>(dataset: &Arc<D>, depth: Depth, findings: &mut Findings) {
+    check_features(&**dataset, findings);
+    if depth == Depth::Images {
+        check_images(dataset, findings);
+    }
+}
+
+/// Reads every vector of every episode.
+fn check_features<D: Dataset + ?Sized>(dataset: &D, findings: &mut Findings) {
+    let description = dataset.describe();
+    let episodes = dataset.episodes();
+    let num_frames: u64 = episodes.iter().map(EpisodeSpan::num_frames).sum();
+    for (what, said, found) in
+        [("episodes", description.num_episodes, episodes.len() as u64), ("frames", description.num_frames, num_frames)]
+    {
+        if said != found {
+            findings.line(format!("the dataset says that it has {said} {what}, but there are {found}"));
+        }
+    }
+    let mut statistics = BTreeMap::new();
+    for key in description.keys(FeatureKind::Vector) {
+        match sum_up(dataset, key, &episodes, findings) {
+            Ok(summed) => drop(statistics.insert(key, summed)),
+            Err(error) => findings.error(&error),
+        }
+    }
+    for finding in compare(&description.statistics, &statistics) {
+        findings.line(finding);
+    }
+}
+
+/// Statistics of one vector over all episodes.
+fn sum_up<D: Dataset + ?Sized>(
+    dataset: &D,
+    key: &str,
+    episodes: &[EpisodeSpan],
+    findings: &mut Findings,
+) -> Result<Statistics, DataError> {
+    let width = dataset.describe().features[key].num_values();
+    let mut statistics = Statistics::new(width);
+    for span in episodes {
+        let rows: Vec<u64> = (span.from_row..span.to_row).collect();
+        let mut values = vec![0.0_f32; rows.len() * width];
+        dataset.read_vectors(key, &rows, &mut values)?;
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            findings.line(format!("`{key}` is {} at row {} (episode {})", values[at], rows[at / width], span.episode));
+        }
+        statistics.add(&values.into_iter().map(f64::from).collect::<Vec<_>>());
+    }
+    Ok(statistics)
+}
+
+/// Decodes every frame of every camera.
+fn check_images<D: Dataset + ?Sized>(dataset: &Arc<D>, findings: &mut Findings) {
+    for camera in dataset.describe().keys(FeatureKind::Camera) {
+        if let Err(error) = decode_all(dataset, camera, findings) {
+            findings.error(&error);
+        }
+    }
+}
+
+/// Reads every frame as a trainer would. An episode's first failure is reported, then the next episode follows.
+pub(crate) fn decode_all<D: Dataset + ?Sized>(
+    dataset: &Arc<D>,
+    camera: &str,
+    findings: &mut Findings,
+) -> Result<(), DataError> {
+    let store = Arc::clone(dataset).frame_store(camera, None)?;
+    let mut reader = store.reader(2)?;
+    let frame_len = store.size().frame_bytes();
+    let mut out_TCHW = Vec::new();
+    for span in dataset.episodes() {
+        for from in (span.from_row..span.to_row).step_by(MAX_FRAMES_AT_ONCE) {
+            let rows: Vec<u64> = (from..span.to_row.min(from + MAX_FRAMES_AT_ONCE as u64)).collect();
+            out_TCHW.resize(rows.len() * frame_len, 0);
+            if let Err(error) = reader.read(&rows, &mut out_TCHW) {
+                findings.error(&error);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
