@@ -17,8 +17,9 @@ fn the_default_experiment_extracts() {
     assert_eq!(config.experiment.name, "laq_tiny");
     assert_eq!(config.model.image_size, 64);
     // laq_tiny sets the pixel decoder's depth alone; its other keys stay those of laq_pixel.
-    assert_eq!(config.model.decoders.pixel.depth, 2);
-    assert!(config.model.decoders.pixel.enabled);
+    let pixel = config.model.decoders.pixel.unwrap();
+    assert_eq!(pixel.depth, 2);
+    assert!(pixel.enabled);
 }
 
 #[test]

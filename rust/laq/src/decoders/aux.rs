@@ -12,15 +12,15 @@ const SCOPES: [&str; 4] = ["aux_context_projection", "aux_rel_pos_bias", "aux_de
 
 pub(super) const REGISTRATION: Registration = Registration {
     scopes: &SCOPES,
-    config: |decoders| decoders.aux.shared(),
-    build: |context| {
+    config: |decoders| Some(decoders.aux.as_ref()?.shared()),
+    build: |context, shared| {
         let [canvas, position_bias, transformer, head] = SCOPES;
         let (dims, heads) = (context.dims, context.config.heads);
         let bias_scope = context.root.child(position_bias);
         Box::new(AuxDecoder {
             canvas: PatchTokens::new(&context.root.child(canvas), dims),
             position_bias: ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid),
-            to_pixels: ToPixels::new(context, [transformer, head], context.config.decoders.aux.depth),
+            to_pixels: ToPixels::new(context, [transformer, head], shared.depth),
         })
     },
 };

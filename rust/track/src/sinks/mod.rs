@@ -27,7 +27,7 @@ use std::{
 };
 
 /// Every sink: its name in `logging.sinks`, and how it is opened.
-const SINKS: [(&str, Open); 3] = [("jsonl", jsonl::open), ("console", console::open), ("png", png::open)];
+const SINKS: &[(&str, Open)] = &[("jsonl", jsonl::open), ("console", console::open), ("png", png::open)];
 
 type Open = fn(&SinkSetup<'_>, &Value) -> Result<Option<Box<dyn Sink>>>;
 
