@@ -22,6 +22,17 @@ fn the_default_experiment_extracts() {
 }
 
 #[test]
+fn the_quantizer_is_chosen_by_its_group() {
+    let refreshes = |overrides: &[&str]| {
+        let config: LaqConfig = composed(overrides).extract().unwrap_or_else(|error| panic!("{error}"));
+        config.model.quantizer.nsvq.unwrap().refresh_schedule.len()
+    };
+    assert_eq!(refreshes(&[]), 2);
+    assert_eq!(refreshes(&["model/quantizer=nsvq"]), 6);
+    assert_eq!(refreshes(&["experiment=laq_pixel"]), 6);
+}
+
+#[test]
 fn the_run_directory_carries_time_and_name() {
     let config: LaqConfig = composed(&["paths.root=/tmp/x"]).extract().unwrap();
     let run_dir = config.logging.run_dir.to_str().unwrap().to_string();

@@ -1,4 +1,5 @@
-//! Predicts the pixels of frame t+k for people to look at. It has a canvas and a position bias of its own, so that no gradient leaves it.
+//! Predicts the pixels of frame t+k for people to look at. It has a canvas and a position bias of its own, so that no
+//! gradient leaves it.
 
 use super::pixel::ToPixels;
 use super::{Decoder, DecoderInput, Registration, Target, mean_squared_error};

@@ -1,9 +1,10 @@
 //! Decoders: from frame t and the action tokens to frame t+k, one per file.
 //!
-//! To add one: a file here with its `REGISTRATION`, a line in [`REGISTERED`], its section in `hlrp_schema`'s `laq.rs` and its defaults in
-//! `config/model/laq_pixel.yaml`.
+//! To add one: a file here with its `REGISTRATION`, a line in [`REGISTERED`], its section in `hlrp_schema`'s `laq.rs`
+//! and its defaults in `config/model/laq_pixel.yaml`.
 //!
-//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width, S code slots, A attention heads, N = H·W.
+//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width, S code slots, A attention
+//! heads, N = H·W.
 
 mod aux;
 mod pixel;
