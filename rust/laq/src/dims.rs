@@ -39,11 +39,6 @@ impl Dims {
         }
     }
 
-    /// Tokens N of a frame.
-    pub fn num_tokens(&self) -> i64 {
-        self.grid * self.grid
-    }
-
     /// Length of a patch vector.
     pub fn patch_dim(&self) -> i64 {
         self.channels * self.patch_size * self.patch_size

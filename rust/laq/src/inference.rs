@@ -39,8 +39,8 @@ impl LaqInference {
         Ok(Self::frozen(model, &checkpoint, description))
     }
 
-    /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: a control, whose codes nothing was learned
-    /// for. The state of the default generator is left as it was.
+    /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: a control, whose codes
+    /// nothing was learned for. The state of the default generator is left as it was.
     ///
     /// # Errors
     /// As [`LaqInference::load`].
@@ -82,11 +82,12 @@ impl LaqInference {
         self.latent(frames_BTCHW)?.ids_BS.ok_or(LaqError::NoCodes)
     }
 
-    /// What a policy learns from frame pairs `uint8 [B,2,C,H,W]`: their vectors `float32 [B,S,Q]`, standardised, and their codes.
+    /// What a policy learns from frame pairs `uint8 [B,2,C,H,W]`: their vectors `float32 [B,S,Q]`, standardised, and
+    /// their codes.
     ///
-    /// *Standardised* is over the codes: each dimension minus its mean over all of them, divided by its std. The rows of a trained codebook
-    /// are close to each other, with a common mean far larger than their differences, so that a flow that starts at unit noise could not
-    /// tell them apart. The scale follows from the weights alone.
+    /// *Standardised* is over the codes: each dimension minus its mean over all of them, divided by its std. The rows
+    /// of a trained codebook are close to each other, with a common mean far larger than their differences, so that a
+    /// flow that starts at unit noise could not tell them apart. The scale follows from the weights alone.
     ///
     /// # Errors
     /// Frames of another shape.

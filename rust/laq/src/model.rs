@@ -1,17 +1,17 @@
 //! The latent action model: which of K codes, S times, say what changed from frame t to frame t+k.
 //!
-//! Frame t and frame t+k become tokens; a spatial transformer (per frame, causal in time through its position convolution) and a temporal
-//! one (per grid position, over both frames) mix them; the quantizer turns what changed into codes; decoders predict frame t+k from frame t
-//! and the codes alone.
+//! Frame t and frame t+k become tokens; a spatial transformer (per frame, causal in time through its position
+//! convolution) and a temporal one (per grid position, over both frames) mix them; the quantizer turns what changed
+//! into codes; decoders predict frame t+k from frame t and the codes alone.
 //!
-//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, N tokens, D token width, S code slots, K codes,
-//! Q width of a code vector, A attention heads.
+//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, N tokens, D token width, S code slots, K
+//! codes, Q width of a code vector, A attention heads.
 
 use crate::decoders::{DecoderInput, Decoders, Predictions, Target};
 use crate::dims::{Dims, transformer_config};
 use crate::encoders::{self, Encoder};
 use crate::error::LaqError;
-use crate::quantizers::{self, Bottleneck, Nsvq, Quantizer};
+use crate::quantizers::{self, Bottleneck, Quantizer};
 use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::LaqModelConfig;
@@ -55,7 +55,7 @@ pub struct Encoded {
 
 impl LaqModel {
     /// Scope of the quantizer's tensors.
-    pub(crate) const QUANTIZER: &'static str = "vq";
+    pub const QUANTIZER: &'static str = "vq";
 
     /// A model of a checked configuration with fresh weights from the CPU's generator.
     pub fn new(config: &LaqModelConfig, parts: Parts, device: Device) -> Self {
@@ -82,11 +82,6 @@ impl LaqModel {
             dims,
             store,
         }
-    }
-
-    /// Full name of the codebook.
-    pub fn codebook_name() -> String {
-        format!("{}.{}", Self::QUANTIZER, Nsvq::CODEBOOK)
     }
 
     /// The sizes.

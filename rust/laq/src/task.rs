@@ -60,9 +60,9 @@ impl LaqTask {
         let has_collapsed = in_use < limit;
         if has_collapsed && !self.has_warned_of_collapse {
             tracing::warn!(
-                "step {step}: the codebook has collapsed: the last steps used as many as {in_use:.2} of {num_codes} codes \
-                 (perplexity; the limit is {limit:.2})\nhint: {}, lower training.optimizer.lr, or increase the change per pair \
-                 (data.request.image_deltas)",
+                "step {step}: the codebook has collapsed: the last steps used as many as {in_use:.2} of {num_codes} \
+                 codes (perplexity; the limit is {limit:.2})\nhint: {}, lower training.optimizer.lr, or increase the \
+                 change per pair (data.request.image_deltas)",
                 codes.remedy()
             );
         }

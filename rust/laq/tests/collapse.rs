@@ -5,7 +5,7 @@
 mod engine;
 
 use engine::{batch, compose_mini};
-use hlrp_laq::{LaqModel, LaqTask, Parts};
+use hlrp_laq::{LaqModel, LaqTask, Nsvq, Parts};
 use hlrp_torch::{HostToDevice, World};
 use hlrp_train::{DeviceBatch, Task};
 use std::io::Write;
@@ -38,8 +38,13 @@ fn warnings(has_collapsed: bool) -> Vec<(u64, String)> {
         config.model.quantizer.nsvq.as_mut().unwrap().refresh_schedule = Vec::new();
         tch::manual_seed(1);
         let model = LaqModel::new(&config.model, Parts::All, Device::Cpu);
-        let codebook =
-            model.store().parameters().into_iter().find(|(name, _)| *name == LaqModel::codebook_name()).unwrap().1;
+        let codebook = model
+            .store()
+            .parameters()
+            .into_iter()
+            .find(|(name, _)| *name == format!("{}.{}", LaqModel::QUANTIZER, Nsvq::CODEBOOK))
+            .unwrap()
+            .1;
         if has_collapsed {
             let _ = no_grad(|| codebook.narrow(0, 1, codebook.size()[0] - 1).fill_(1e3));
         } else {

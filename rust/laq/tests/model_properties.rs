@@ -4,7 +4,7 @@
 mod common;
 
 use common::{config, config_with, frames, model, same};
-use hlrp_laq::{Decoders, LaqModel, Parts, TorchDraws, TrainStep, eval_step, train_step};
+use hlrp_laq::{Decoders, LaqModel, Nsvq, Parts, TorchDraws, TrainStep, eval_step, train_step};
 use hlrp_nn::{Pass, Trace};
 use hlrp_torch::World;
 use tch::{Kind, Tensor, no_grad};
@@ -128,7 +128,8 @@ fn frame_t_is_encoded_without_knowledge_of_frame_t_plus_k_up_to_the_temporal_att
     };
     let mut num_checked = 0;
     for ((name, ours), (_, theirs)) in records(&frames).iter().zip(&records(&changed)) {
-        // The spatial transformer and the first position convolution of the temporal one are causal; attention over time is not.
+        // The spatial transformer and the first position convolution of the temporal one are causal; attention over
+        // time is not.
         if name.starts_with("enc_spatial") || name == "enc_temporal.l0.peg" {
             assert!(same(&ours.select(1, 0), &theirs.select(1, 0)), "{name}: frame t sees frame t+k");
             assert!(!same(&ours.select(1, 1), &theirs.select(1, 1)), "{name}: frame t+k has no effect on itself");
@@ -152,7 +153,7 @@ fn the_prediction_depends_on_frame_t_and_the_codes_alone() {
 #[test]
 fn a_refresh_rewrites_unused_rows_and_reports_them() {
     let mut model = model(&config_with(&["model.quantizer.nsvq.refresh_schedule=[[2,100]]"]), 8);
-    let name = LaqModel::codebook_name();
+    let name = format!("{}.{}", LaqModel::QUANTIZER, Nsvq::CODEBOOK);
     let codebook = model.store().parameters().into_iter().find(|(entry, _)| *entry == name).unwrap().1;
     // Codes far away from everything are never chosen.
     let _ = no_grad(|| codebook.narrow(0, 5, 3).fill_(1e3));

@@ -33,7 +33,7 @@ impl Checkpoint {
         self.opened.dir().display().to_string()
     }
 
-    /// `manifest.json`: `step`, `score`, `precision`, `task` (what the model is), `files`, …
+    /// `checkpoint.json`: `step`, `score`, `precision`, `task` (what the model is), `files`, …
     #[getter]
     fn manifest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         wall::write(py, self.opened.manifest())

@@ -88,18 +88,6 @@ pub enum LatentAblation {
     PermuteBatch,
 }
 
-/// Section `model.decoders`: every decoder, in use or not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DecodersConfig {
-    /// The later frame's encoder tokens.
-    pub token: TokenDecoderConfig,
-    /// The later frame's pixels.
-    pub pixel: PixelDecoderConfig,
-    /// The later frame's pixels, for images only.
-    pub aux: AuxDecoderConfig,
-}
-
 /// What all decoders share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DecoderConfig {
@@ -115,46 +103,70 @@ pub struct DecoderConfig {
     pub trains_codes: bool,
 }
 
-/// One struct per decoder: the keys of [`DecoderConfig`], which serde cannot flatten into a section that refuses unknown keys, and its own.
-macro_rules! decoder_sections {
-    ($($(#[$doc:meta])* $name:ident, trains_codes: $trains_codes:literal, { $($(#[$key_doc:meta])* $key:ident: $type:ty),* })*) => {$(
-        $(#[$doc])*
+/// Defines the decoders: section `model.decoders`, and one struct for each with the keys of [`DecoderConfig`] (which serde cannot flatten into
+/// a section that refuses unknown keys) and its own.
+macro_rules! decoders {
+    ($($(#[$doc:meta])* $section:ident: $name:ident, trains_codes: $trains_codes:literal, {
+        $($(#[$key_doc:meta])* $key:ident: $type:ty),*
+    })*) => {
+        /// Section `model.decoders`: every decoder, in use or not. What was described before a decoder existed has no section of it.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub struct $name {
-            /// Whether it exists.
-            pub enabled: bool,
-            /// Transformer layers.
-            pub depth: i64,
-            /// Factor on its loss.
-            pub loss_weight: f64,
-            /// Steps over which the factor rises linearly from 0.
-            pub warmup_steps: u64,
-            $($(#[$key_doc])* pub $key: $type,)*
+        pub struct DecodersConfig {
+            $(
+                $(#[$doc])*
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $section: Option<$name>,
+            )*
         }
 
-        impl $name {
-            /// The keys that all decoders share.
-            pub fn shared(&self) -> DecoderConfig {
-                DecoderConfig {
-                    enabled: self.enabled,
-                    depth: self.depth,
-                    loss_weight: self.loss_weight,
-                    warmup_steps: self.warmup_steps,
-                    trains_codes: $trains_codes,
-                }
+        impl DecodersConfig {
+            /// The shared keys of every decoder that has a section, by the section's name.
+            pub fn all(&self) -> Vec<(&'static str, DecoderConfig)> {
+                let all = [$((stringify!($section), self.$section.as_ref().map($name::shared))),*];
+                all.into_iter().filter_map(|(name, shared)| Some((name, shared?))).collect()
             }
         }
-    )*};
+
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub struct $name {
+                /// Whether it exists.
+                pub enabled: bool,
+                /// Transformer layers.
+                pub depth: i64,
+                /// Factor on its loss.
+                pub loss_weight: f64,
+                /// Steps over which the factor rises linearly from 0.
+                pub warmup_steps: u64,
+                $($(#[$key_doc])* pub $key: $type,)*
+            }
+
+            impl $name {
+                /// The keys that all decoders share.
+                pub fn shared(&self) -> DecoderConfig {
+                    DecoderConfig {
+                        enabled: self.enabled,
+                        depth: self.depth,
+                        loss_weight: self.loss_weight,
+                        warmup_steps: self.warmup_steps,
+                        trains_codes: $trains_codes,
+                    }
+                }
+            }
+        )*
+    };
 }
 
-decoder_sections! {
-    /// Section `model.decoders.token`.
-    TokenDecoderConfig, trains_codes: true, {}
-    /// Section `model.decoders.pixel`.
-    PixelDecoderConfig, trains_codes: true, {}
-    /// Section `model.decoders.aux`.
-    AuxDecoderConfig, trains_codes: false, {}
+decoders! {
+    /// Predicts the later frame's encoder tokens.
+    token: TokenDecoderConfig, trains_codes: true, {}
+    /// Predicts the later frame's pixels.
+    pixel: PixelDecoderConfig, trains_codes: true, {}
+    /// Predicts the later frame's pixels, for images only.
+    aux: AuxDecoderConfig, trains_codes: false, {}
 }
 
 /// Patches per side that the grid encoder supports, each with the numbers of code slots that it can produce.
@@ -259,13 +271,6 @@ impl Check for NsvqConfig {
             "an interval of 0 steps",
             "each entry is [interval, until] with an interval of 1 or more; [] = never",
         )
-    }
-}
-
-impl DecodersConfig {
-    /// The shared keys of every decoder, by the name of its section.
-    pub fn all(&self) -> [(&'static str, DecoderConfig); 3] {
-        [("token", self.token.shared()), ("pixel", self.pixel.shared()), ("aux", self.aux.shared())]
     }
 }
 

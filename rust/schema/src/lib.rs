@@ -28,10 +28,7 @@ pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, 
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use device::Device;
 pub use hub::is_hub_name;
-pub use laq::{
-    AuxDecoderConfig, DecoderConfig, DecodersConfig, LaqConfig, LaqModelConfig, LatentAblation, NsvqConfig,
-    PixelDecoderConfig, QuantizerConfig, QuantizerMethod, TokenDecoderConfig,
-};
+pub use laq::*;
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};
 pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};

@@ -201,6 +201,23 @@ fn invalid_values_name_their_key_and_the_override_that_set_it() {
 }
 
 #[test]
+fn a_model_has_one_quantizer_whose_keys_are_named_in_full() {
+    let (kind, text) = refusal(&["~model.quantizer.nsvq"]);
+    assert_eq!(kind, ProblemKind::Value, "{text}");
+    assert!(text.starts_with("model.quantizer: no quantizer is chosen"), "{text}");
+    assert!(text.contains("hint: choose one with model/quantizer=NAME: nsvq"), "{text}");
+    let (kind, text) = refusal(&["+model.quantizer.nsvq.discard_threshold=0.1"]);
+    assert_eq!(kind, ProblemKind::UnknownKey, "{text}");
+    assert!(text.contains("did you mean 'model.quantizer.nsvq.discarding_threshold'?"), "{text}");
+    let (kind, text) = refusal(&["~model.quantizer.nsvq.discarding_threshold"]);
+    assert_eq!(kind, ProblemKind::MissingKey, "{text}");
+    assert!(text.contains("'model.quantizer.nsvq.discarding_threshold' is missing"), "{text}");
+    let (kind, text) = refusal(&["+model.decoders.flow={enabled: true}"]);
+    assert_eq!(kind, ProblemKind::UnknownKey, "{text}");
+    assert!(text.contains("there is no key 'model.decoders.flow'"), "{text}");
+}
+
+#[test]
 fn data_without_sources_is_refused() {
     let (kind, text) = refusal(&["~data.sources.metaworld_mt5"]);
     assert_eq!(kind, ProblemKind::Value);

@@ -17,8 +17,20 @@ fn the_default_experiment_extracts() {
     assert_eq!(config.experiment.name, "laq_tiny");
     assert_eq!(config.model.image_size, 64);
     // laq_tiny sets the pixel decoder's depth alone; its other keys stay those of laq_pixel.
-    assert_eq!(config.model.decoders.pixel.depth, 2);
-    assert!(config.model.decoders.pixel.enabled);
+    let pixel = config.model.decoders.pixel.unwrap();
+    assert_eq!(pixel.depth, 2);
+    assert!(pixel.enabled);
+}
+
+#[test]
+fn the_quantizer_is_chosen_by_its_group() {
+    let refreshes = |overrides: &[&str]| {
+        let config: LaqConfig = composed(overrides).extract().unwrap_or_else(|error| panic!("{error}"));
+        config.model.quantizer.nsvq.unwrap().refresh_schedule.len()
+    };
+    assert_eq!(refreshes(&[]), 2);
+    assert_eq!(refreshes(&["model/quantizer=nsvq"]), 6);
+    assert_eq!(refreshes(&["experiment=laq_pixel"]), 6);
 }
 
 #[test]

@@ -1,23 +1,19 @@
 //! The training loop, from the gradient to the checkpoint.
 
 use crate::{
-    checkpoint::{self, BEST, BestScore, LAST, RngStates, Score},
+    checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
     prefetch::{DeviceBatch, DevicePrefetcher},
     signals::StopRequest,
     task::{ExportContext, RowReset, ValidationContext},
     timers::{Phase, Timers},
-    trainer::{Outcome, Summary, Trainer, unknown_metric},
+    trainer::{Outcome, Trainer, unknown_metric},
     update::{mean_over, norm_and_clip},
     watch::{MicroBatch, StepRecord, scalar},
 };
-use hlrp_schema::{MonitorMode, Precision};
+use hlrp_schema::Precision;
 use hlrp_torch::{Autocast, AutocastDtype, HostToDevice};
-use hlrp_track::{
-    RunDir,
-    run::RunStatus,
-    sinks::{SinkSetup, Sinks},
-};
+use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
 use std::rc::Rc;
 use tch::Device;
 
@@ -211,24 +207,6 @@ impl Trainer<'_> {
         Ok(score?)
     }
 
-    /// Remembers a score if it is the best so far, and returns whether it is.
-    fn take_score(&mut self, score: &Score) -> bool {
-        if !score.value.is_finite() {
-            let (step, metric, value) = (self.step, &score.metric, score.value);
-            tracing::warn!("step {step}: {metric} is {value}; these weights cannot become the best");
-            return false;
-        }
-        let is_better = |best: BestScore| match self.settings.training.checkpoint.mode {
-            MonitorMode::Min => score.value < best.value,
-            MonitorMode::Max => score.value > best.value,
-        };
-        let is_best = self.best.is_none_or(is_better);
-        if is_best {
-            self.best = Some(BestScore { value: score.value, step: self.step });
-        }
-        is_best
-    }
-
     /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept.
     fn export(&self, run: &RunDir, name: &str) -> Result<()> {
         if !self.settings.world.is_main() {
@@ -270,45 +248,6 @@ impl Trainer<'_> {
     fn ensure_finite(&mut self) -> Result<()> {
         let last = self.last_checkpoint.as_ref();
         self.watch.check(|| last.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()))
-    }
-
-    /// The destinations of metrics and images; only the first process has any.
-    fn open_sinks(&self, run: &RunDir) -> Result<Sinks> {
-        if !self.settings.world.is_main() {
-            return Ok(Sinks::none());
-        }
-        let max_steps = self.settings.training.max_steps;
-        let setup = SinkSetup { run_dir: run.path(), step: self.step, max_steps };
-        Ok(Sinks::open(&setup, &self.settings.logging.sinks)?)
-    }
-
-    /// Says what is about to be optimized.
-    fn announce(&self) {
-        let [decayed, rest] = self.optimizer.groups();
-        let num_values: usize = self.task.parameters().iter().map(|(_, parameter)| parameter.numel()).sum();
-        tracing::info!(
-            "training {num_values} parameters on {}: {} tensors with weight decay {}, {} without; steps {} to {}",
-            self.settings.device_name(),
-            decayed.names.len(),
-            decayed.weight_decay,
-            rest.names.len(),
-            self.step + 1,
-            self.settings.training.max_steps,
-        );
-    }
-
-    fn summary(&self, timers: &Timers) -> Summary {
-        let total = timers.total();
-        Summary {
-            step: self.step,
-            num_steps: self.step - self.start_step,
-            best: self.best,
-            validation: self.last_validation.clone(),
-            checkpoint: self.last_checkpoint.clone(),
-            samples_per_sec: total.samples_per_sec(),
-            data_wait_fraction: total.data_wait_fraction(),
-            peak_memory_bytes: hlrp_torch::memory::peak(self.settings.device),
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     resume::{ensure_same_model, ensure_same_run, ensure_same_stage},
     task::Task,
+    timers::Timers,
     update::{Ema, Optimizer, Schedule},
     watch::LossWatch,
 };
@@ -13,7 +14,11 @@ use hlrp_config::{Composed, Problem};
 use hlrp_data::Position;
 use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, ValidationConfig};
 use hlrp_torch::World;
-use hlrp_track::metrics::{Better, MetricSpec};
+use hlrp_track::{
+    RunDir,
+    metrics::{Better, MetricSpec},
+    sinks::{SinkSetup, Sinks},
+};
 use std::{collections::BTreeMap, path::PathBuf};
 use tch::{Device, Tensor};
 
@@ -218,6 +223,64 @@ impl<'a> Trainer<'a> {
             optimizer_groups: self.optimizer.groups(),
             task: self.task.description(),
         })
+    }
+
+    /// Remembers a score if it is the best so far, and returns whether it is.
+    pub(crate) fn take_score(&mut self, score: &Score) -> bool {
+        if !score.value.is_finite() {
+            let (step, metric, value) = (self.step, &score.metric, score.value);
+            tracing::warn!("step {step}: {metric} is {value}; these weights cannot become the best");
+            return false;
+        }
+        let is_better = |best: BestScore| match self.settings.training.checkpoint.mode {
+            MonitorMode::Min => score.value < best.value,
+            MonitorMode::Max => score.value > best.value,
+        };
+        let is_best = self.best.is_none_or(is_better);
+        if is_best {
+            self.best = Some(BestScore { value: score.value, step: self.step });
+        }
+        is_best
+    }
+
+    /// The destinations of metrics and images; only the first process has any.
+    pub(crate) fn open_sinks(&self, run: &RunDir) -> Result<Sinks> {
+        if !self.settings.world.is_main() {
+            return Ok(Sinks::none());
+        }
+        let max_steps = self.settings.training.max_steps;
+        let setup = SinkSetup { run_dir: run.path(), step: self.step, max_steps };
+        Ok(Sinks::open(&setup, &self.settings.logging.sinks)?)
+    }
+
+    /// Says what is about to be optimized.
+    pub(crate) fn announce(&self) {
+        let [decayed, rest] = self.optimizer.groups();
+        let num_values: usize = self.task.parameters().iter().map(|(_, parameter)| parameter.numel()).sum();
+        tracing::info!(
+            "training {num_values} parameters on {}: {} tensors with weight decay {}, {} without; steps {} to {}",
+            self.settings.device_name(),
+            decayed.names.len(),
+            decayed.weight_decay,
+            rest.names.len(),
+            self.step + 1,
+            self.settings.training.max_steps,
+        );
+    }
+
+    /// What the run leaves behind.
+    pub(crate) fn summary(&self, timers: &Timers) -> Summary {
+        let total = timers.total();
+        Summary {
+            step: self.step,
+            num_steps: self.step - self.start_step,
+            best: self.best,
+            validation: self.last_validation.clone(),
+            checkpoint: self.last_checkpoint.clone(),
+            samples_per_sec: total.samples_per_sec(),
+            data_wait_fraction: total.data_wait_fraction(),
+            peak_memory_bytes: hlrp_torch::memory::peak(self.settings.device),
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use crate::case::{Case, schedule};
 use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
-use hlrp_laq::{Codes, LaqModel, Parts, RefreshSchedule, TrainContext, TrainStep, eval_step, train_step, unit_frames};
+use hlrp_laq::{
+    Codes, LaqModel, Nsvq, Parts, RefreshSchedule, TrainContext, TrainStep, eval_step, train_step, unit_frames,
+};
 use hlrp_nn::{Pass, Trace};
 use hlrp_torch::World;
 use std::collections::BTreeMap;
@@ -170,7 +172,7 @@ fn evaluation(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyh
 fn refresh(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let Some(step) = case.inputs.get("replace.step") else { return Ok(()) };
     let mut model = model(case, true)?;
-    let codebook_name = LaqModel::codebook_name();
+    let codebook_name = format!("{}.{}", LaqModel::QUANTIZER, Nsvq::CODEBOOK);
     let parameters = model.store().parameters();
     let codebook = &parameters.iter().find(|(name, _)| *name == codebook_name).context("no codebook")?.1;
     comparison.check("replace.codebooks_before", codebook, Tolerance::Forward);

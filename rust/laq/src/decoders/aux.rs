@@ -1,4 +1,5 @@
-//! Predicts the pixels of frame t+k for people to look at. It has a canvas and a position bias of its own, so that no gradient leaves it.
+//! Predicts the pixels of frame t+k for people to look at. It has a canvas and a position bias of its own, so that no
+//! gradient leaves it.
 
 use super::pixel::ToPixels;
 use super::{Decoder, DecoderInput, Registration, Target, mean_squared_error};
@@ -11,15 +12,15 @@ const SCOPES: [&str; 4] = ["aux_context_projection", "aux_rel_pos_bias", "aux_de
 
 pub(super) const REGISTRATION: Registration = Registration {
     scopes: &SCOPES,
-    config: |decoders| decoders.aux.shared(),
-    build: |context| {
+    config: |decoders| Some(decoders.aux.as_ref()?.shared()),
+    build: |context, shared| {
         let [canvas, position_bias, transformer, head] = SCOPES;
         let (dims, heads) = (context.dims, context.config.heads);
         let bias_scope = context.root.child(position_bias);
         Box::new(AuxDecoder {
             canvas: PatchTokens::new(&context.root.child(canvas), dims),
             position_bias: ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid),
-            to_pixels: ToPixels::new(context, [transformer, head], context.config.decoders.aux.depth),
+            to_pixels: ToPixels::new(context, [transformer, head], shared.depth),
         })
     },
 };

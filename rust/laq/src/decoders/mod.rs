@@ -1,9 +1,10 @@
 //! Decoders: from frame t and the action tokens to frame t+k, one per file.
 //!
-//! To add one: a file here with its `REGISTRATION`, a line in [`REGISTERED`], its section in `hlrp_schema`'s `laq.rs` and its defaults in
-//! `config/model/laq_pixel.yaml`.
+//! To add one: a file here with its `REGISTRATION`, a line in [`REGISTERED`], its entry in `decoders!` of `hlrp_schema`'s
+//! `laq.rs` and its defaults in `config/model/laq_pixel.yaml`.
 //!
-//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width, S code slots, A attention heads, N = H·W.
+//! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width, S code slots, A attention
+//! heads, N = H·W.
 
 mod aux;
 mod pixel;
@@ -23,10 +24,10 @@ const REGISTERED: &[Registration] = &[token::REGISTRATION, pixel::REGISTRATION, 
 struct Registration {
     /// First parts of the names of its tensors.
     scopes: &'static [&'static str],
-    /// Its keys that all decoders share.
-    config: fn(&DecodersConfig) -> DecoderConfig,
+    /// Its keys that all decoders share; none where it has no section.
+    config: fn(&DecodersConfig) -> Option<DecoderConfig>,
     /// A decoder with fresh weights.
-    build: fn(&BuildContext<'_>) -> Box<dyn Decoder>,
+    build: fn(&BuildContext<'_>, &DecoderConfig) -> Box<dyn Decoder>,
 }
 
 /// What a decoder is built from.
@@ -137,9 +138,9 @@ impl Decoders {
         let context = BuildContext { root, config, dims };
         let enabled = REGISTERED
             .iter()
-            .map(|registration| ((registration.config)(&config.decoders), registration.build))
+            .filter_map(|registration| Some(((registration.config)(&config.decoders)?, registration.build)))
             .filter(|(shared, _)| shared.enabled);
-        Self(enabled.map(|(shared, build)| (shared, build(&context))).collect())
+        Self(enabled.map(|(shared, build)| (shared, build(&context, &shared))).collect())
     }
 
     /// Whether the tensor `name` of a model belongs to a decoder.

@@ -11,8 +11,8 @@ const SCOPES: [&str; 2] = ["pixel_decoder", "pixel_to_pixels"];
 
 pub(super) const REGISTRATION: Registration = Registration {
     scopes: &SCOPES,
-    config: |decoders| decoders.pixel.shared(),
-    build: |context| Box::new(PixelDecoder(ToPixels::new(context, SCOPES, context.config.decoders.pixel.depth))),
+    config: |decoders| Some(decoders.pixel.as_ref()?.shared()),
+    build: |context, shared| Box::new(PixelDecoder(ToPixels::new(context, SCOPES, shared.depth))),
 };
 
 /// A transformer and a linear map from tokens to patches.

@@ -9,10 +9,8 @@ const SCOPE: &str = "dino_decoder";
 
 pub(super) const REGISTRATION: Registration = Registration {
     scopes: &[SCOPE],
-    config: |decoders| decoders.token.shared(),
-    build: |context| {
-        Box::new(TokenDecoder { transformer: context.transformer(SCOPE, context.config.decoders.token.depth) })
-    },
+    config: |decoders| Some(decoders.token.as_ref()?.shared()),
+    build: |context, shared| Box::new(TokenDecoder { transformer: context.transformer(SCOPE, shared.depth) }),
 };
 
 struct TokenDecoder {

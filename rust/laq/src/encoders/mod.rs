@@ -1,6 +1,7 @@
 //! Encoders: from frames to token grids, one per file.
 //!
-//! To add one: a file here, a line in [`build`], its keys in `hlrp_schema`'s `laq.rs` and their defaults in `config/model/`.
+//! To add one: a file here, a line in [`build`], its keys in `hlrp_schema`'s `laq.rs` and their defaults in
+//! `config/model/`.
 //!
 //! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width.
 

@@ -1,6 +1,8 @@
-//! What every quantizer shares: from the tokens of both frames to the latent change, and from its vectors to action tokens.
+//! What every quantizer shares: from the tokens of both frames to the latent change, and from its vectors to action
+//! tokens.
 //!
-//! Shape suffixes: B samples, T = 2 frames, F = B·T, H×W token grid, N tokens, D token width, S code slots, Q width of a code vector.
+//! Shape suffixes: B samples, T = 2 frames, F = B·T, H×W token grid, N tokens, D token width, S code slots, Q width of
+//! a code vector.
 
 use super::in_float32;
 use crate::dims::Dims;
@@ -43,7 +45,8 @@ impl Bottleneck {
         })
     }
 
-    /// Vectors `[B,S,Q]` to the tokens `[B,S,D]` that every decoder attends to: the one way from a quantizer to the decoders.
+    /// Vectors `[B,S,Q]` to the tokens `[B,S,D]` that every decoder attends to: the one way from a quantizer to the
+    /// decoders.
     pub fn action_tokens(&self, vectors_BSQ: &Tensor) -> Tensor {
         in_float32(self.device, || self.project_out.forward(vectors_BSQ))
     }

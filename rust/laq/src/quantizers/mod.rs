@@ -1,7 +1,8 @@
 //! Quantizers: from the latent change between two frames to what the decoders see, one per folder or file.
 //!
-//! To add one: a file here, a line in [`build`], its section in `hlrp_schema`'s `laq.rs` and its defaults in `config/model/quantizer/`.
-//! The [`Bottleneck`] before and after it is the same for all. All of it runs in float32, whatever the precision of the rest.
+//! To add one: a file here, a line in [`build`], its section in `hlrp_schema`'s `laq.rs` and its defaults in
+//! `config/model/quantizer/`. The [`Bottleneck`] before and after it is the same for all. All of it runs in float32,
+//! whatever the precision of the rest.
 //!
 //! Shape suffixes: B samples, S code slots, K codes, Q width of a code vector.
 
@@ -69,8 +70,9 @@ impl Scale {
 
 /// From a latent change to what the decoders see.
 pub trait Quantizer: Send {
-    /// One training pass over changes `[B,S,Q]`. Counts the use of codes. What it changes in its parameters it changes after everything
-    /// that depends on them was computed. Only a pass that does something on a schedule waits for the device.
+    /// One training pass over changes `[B,S,Q]`. Counts the use of codes. What it changes in its parameters it changes
+    /// after everything that depends on them was computed. Only a pass that does something on a schedule waits for the
+    /// device.
     ///
     /// # Errors
     /// Another process is gone.
@@ -97,7 +99,8 @@ pub trait Codes {
     /// Vectors `[B,S,Q]` of codes `int64 [B,S]`.
     fn vectors(&self, ids_BS: &Tensor) -> Tensor;
 
-    /// The codes `int64 [B,S]` whose standardised vectors are nearest to `standardised_BSQ`, by the scale of [`Quantizer::scale`].
+    /// The codes `int64 [B,S]` whose standardised vectors are nearest to `standardised_BSQ`, by the scale of
+    /// [`Quantizer::scale`].
     fn nearest(&self, standardised_BSQ: &Tensor, scale: &Scale) -> Tensor;
 
     /// How often training used each.

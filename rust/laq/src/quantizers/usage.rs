@@ -13,7 +13,8 @@ pub struct CodeUsage {
 }
 
 impl CodeUsage {
-    /// Counts of `num_codes` codes in `scope`; `decay` is the fraction of the old average per step in the running frequencies.
+    /// Counts of `num_codes` codes in `scope`; `decay` is the fraction of the old average per step in the running
+    /// frequencies.
     pub(super) fn new(scope: &Scope<'_>, num_codes: i64, decay: f64) -> Self {
         let zeros = |kind| Tensor::zeros([num_codes], (kind, Device::Cpu));
         Self {

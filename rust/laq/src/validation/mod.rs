@@ -1,4 +1,5 @@
-//! What a validation measures: losses beside the copy-frame baseline, whether the decoder uses the codes, how the codes are used.
+//! What a validation measures: losses beside the copy-frame baseline, whether the decoder uses the codes, how the codes
+//! are used.
 
 mod code_use;
 mod images;

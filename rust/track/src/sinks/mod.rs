@@ -3,8 +3,9 @@
 //! [`Sinks`] is what a training writes to. It puts everything into one queue that a thread of its own works off, so that the training
 //! never waits, except before a checkpoint ([`Sinks::flush`]).
 //!
-//! A new sink is a file with a function `open`, one line in [`SINKS`], and a key in section `logging.sinks` with its options: `open`
-//! gets the value of the key that has the sink's name, and returns none where that switches the sink off.
+//! To add a sink: a file here with its tests and a function `open`, one line in [`SINKS`], a field of `SinksConfig` (hlrp-schema,
+//! `run.rs`) of its name, and its default in `config/config.yaml`. `open` gets the value of that key and returns none where it switches
+//! the sink off. Options other than a flag are an `Option` of a struct, so that trees of older runs, which lack the key, stay valid.
 
 mod console;
 mod jsonl;
@@ -26,7 +27,7 @@ use std::{
 };
 
 /// Every sink: its name in `logging.sinks`, and how it is opened.
-const SINKS: [(&str, Open); 3] = [("jsonl", jsonl::open), ("console", console::open), ("png", png::open)];
+const SINKS: &[(&str, Open)] = &[("jsonl", jsonl::open), ("console", console::open), ("png", png::open)];
 
 type Open = fn(&SinkSetup<'_>, &Value) -> Result<Option<Box<dyn Sink>>>;
 

@@ -1,8 +1,8 @@
 //! A checkpoint that is not what was written is refused, with a whole one as the way out.
 
-use crate::common::{Numbers, Regression, alone, checkpoint, settings, train};
+use crate::common::{Numbers, Regression, alone, checkpoint, settings, train, train_until};
 use hlrp_config::with_hint;
-use hlrp_train::{Checkpoint, TrainError, Trainer, checkpoint::find};
+use hlrp_train::{Checkpoint, StopRequest, TrainError, Trainer, checkpoint::find};
 use std::{fs, path::Path};
 
 /// A run with checkpoints at 4, 8 and 12.
@@ -103,4 +103,31 @@ fn a_path_that_is_no_checkpoint_is_refused_with_the_reason() {
         "{}",
         error(folder.path())
     );
+}
+
+/// Bytes that this thread has read.
+fn num_bytes_read() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+    text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_checkpoint_is_hashed_once_for_all_that_is_read_of_it() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run_dir = folder.path().join("run");
+    // Large enough for the tensors to outweigh the text files.
+    let mut task = Regression::with_width(20_000);
+    let short = settings(&run_dir, &["training.max_steps=1", "training.scheduler.warmup_steps=0"]);
+    train_until(short, &StopRequest::default(), &mut task, &mut Numbers::default()).unwrap();
+    let size = |file: &str| fs::metadata(checkpoint(&run_dir, 1).join(file)).unwrap().len();
+    let (model, all) = (size("model.safetensors"), size("model.safetensors") + size("optimizer.safetensors"));
+
+    let before = num_bytes_read();
+    let opened = Checkpoint::open(&run_dir).unwrap();
+    let hashed = num_bytes_read() - before;
+    assert!((all..all + model / 2).contains(&hashed), "{hashed} bytes were read to hash {all}");
+    let weights = opened.weights().unwrap();
+    assert!(num_bytes_read() - before - hashed < model + model / 2, "reading the weights does not hash them again");
+    assert_eq!(weights.len(), 7);
 }

@@ -31,7 +31,7 @@ fn an_old_run_is_read() {
 fn an_old_checkpoint_describes_its_task_as_a_new_one_does() {
     let manifest = |stage: &str| Manifest::read(&old_run(stage).join("checkpoints/step-000010")).unwrap();
     let TaskDescription::Laq(laq) = manifest("laq").task else { panic!("stage 1") };
-    assert_eq!((laq.model.dim, laq.pair.image_deltas.as_slice()), (128, [0.0, 5.0].as_slice()));
+    assert_eq!((laq.model.dim, laq.pair.image_deltas.as_slice()), (128, [0.0, 20.0].as_slice()));
     let TaskDescription::Vla(vla) = manifest("vla").task else { panic!("stage 2") };
     assert!(vla.objective.mode.with_latents() && vla.teacher.sha256.is_some());
 }

@@ -1,8 +1,8 @@
 //! NSVQ: noise-substitution vector quantization (Vali & Bäckström 2022).
 //!
-//! In training the decoders see the change plus noise of the length of its quantization error. The gradient reaches the encoder directly,
-//! and encoder and selected code through that length; there is no codebook or commitment loss. Evaluation uses the code itself. Codes that
-//! training does not use are rewritten on a schedule.
+//! In training the decoders see the change plus noise of the length of its quantization error. The gradient reaches the
+//! encoder directly, and encoder and selected code through that length; there is no codebook or commitment loss.
+//! Evaluation uses the code itself. Codes that training does not use are rewritten on a schedule.
 //!
 //! Shape suffixes: B samples, S code slots, K codes, Q width of a code vector.
 
@@ -41,7 +41,8 @@ impl Nsvq {
     /// Name of the codebook within the quantizer's scope.
     pub const CODEBOOK: &'static str = "codebooks";
 
-    /// A codebook with fresh weights; `usage_decay` is the fraction of the old average per step in the running code frequencies.
+    /// A codebook with fresh weights; `usage_decay` is the fraction of the old average per step in the running code
+    /// frequencies.
     pub fn new(scope: &Scope<'_>, dims: &Dims, usage_decay: f64, config: &NsvqConfig) -> Self {
         Self {
             codebook_KQ: scope.parameter(Self::CODEBOOK, &[dims.codebook_size, dims.code_dim], Init::Normal),
@@ -86,8 +87,8 @@ impl Nsvq {
         refresh
     }
 
-    /// Code statistics of a batch and of the window, without waiting for the device. `codebook_replaced_count` is what a refresh at this
-    /// step rewrites or would rewrite; `codebook_replaced` is whether it happened.
+    /// Code statistics of a batch and of the window, without waiting for the device. `codebook_replaced_count` is what
+    /// a refresh at this step rewrites or would rewrite; `codebook_replaced` is whether it happened.
     fn statistics(&self, counts_K: &Tensor) -> Vec<(&'static str, Tensor)> {
         no_grad(|| {
             let window_K = self.usage.window();

@@ -21,7 +21,8 @@ impl RefreshSchedule {
         Self { entries: entries.to_vec() }
     }
 
-    /// Whether optimizer step `step` (1-based) refreshes: some entry has `step < until` and `step` a multiple of `interval`.
+    /// Whether optimizer step `step` (1-based) refreshes: some entry has `step < until` and `step` a multiple of
+    /// `interval`.
     pub fn is_due(&self, step: u64) -> bool {
         step != 0 && self.entries.iter().any(|[interval, until]| step < *until && step.is_multiple_of(*interval))
     }
