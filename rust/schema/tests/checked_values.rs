@@ -214,7 +214,7 @@ fn a_model_has_one_quantizer_whose_keys_are_named_in_full() {
     assert!(text.contains("'model.quantizer.nsvq.discarding_threshold' is missing"), "{text}");
     let (kind, text) = refusal(&["+model.decoders.flow={enabled: true}"]);
     assert_eq!(kind, ProblemKind::UnknownKey, "{text}");
-    assert!(text.contains("there is no key 'model.decoders.flow'"), "{text}");
+    assert!(text.contains("unknown key 'model.decoders.flow'"), "{text}");
 }
 
 #[test]
