@@ -226,7 +226,9 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             )
         roles = self._network.cameras
         if self.config.laq_camera is not None and self.config.laq_camera not in roles:
-            raise ValueError(f"laq_camera = {self.config.laq_camera} is not a camera of the model\nhint: it has {roles}")
+            raise ValueError(
+                f"laq_camera = {self.config.laq_camera} is not a camera of the model\nhint: it has {roles}"
+            )
 
     def _check_dataset(self, meta: Any) -> None:
         config = self.config

@@ -25,7 +25,9 @@ def frame_offset(checkpoint: Path | None, mode: str, fps: float | None) -> int:
     # Loading the teacher compares its files with their digests; here its record is enough.
     pair = hlrp_rs.checkpoint_task(checkpoint).get("pair")
     if pair is None:
-        raise ValueError(f"{checkpoint}: it is not a latent action model\nhint: give a run directory of `hlrp train-laq`")
+        raise ValueError(
+            f"{checkpoint}: it is not a latent action model\nhint: give a run directory of `hlrp train-laq`"
+        )
     return offset_of(pair, fps)
 
 
