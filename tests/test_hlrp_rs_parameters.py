@@ -30,8 +30,8 @@ def draws(policy: RustPolicy, seen: dict) -> dict:
     """The same noise and times at every call."""
     size = len(seen["task"])
     generator = torch.Generator().manual_seed(4)
-    action = policy.policy.model["action"]
-    shapes = {"latent": LATENT.values(), "action": (action["chunk_size"], action["max_action_dim"])}
+    expert = policy.policy.model["arch"]["expert"]
+    shapes = {"latent": LATENT.values(), "action": (expert["chunk_size"], expert["max_action_dim"])}
     noise = {head: torch.randn(size, *shape, generator=generator) for head, shape in shapes.items()}
     time = {head: torch.rand(size, generator=generator) for head in shapes}
     return {"noise": noise, "time": time}

@@ -68,7 +68,7 @@ def edited(folder: Path, copy: Path, edit: Callable[[dict], None], name: str = "
         ({"stage2_artifact": "nowhere"}, "nowhere"),
         ({"init_mode": "scratch", "vlm_model_name": "no/model"}, "no/model"),
         ({"use_peft": True}, "use_peft is set"),
-        ({"stage2_artifact": "nowhere", "n_obs_steps": 2}, "n_obs_steps = 2: this policy sees one moment"),
+        ({"stage2_artifact": "nowhere", "n_obs_steps": 2}, "n_obs_steps = 2: this policy sees one frame"),
     ],
 )
 def test_contradictions_are_found_when_lerobot_asks_for_the_optimizer(plugin, tmp_path, options, message):
@@ -80,7 +80,7 @@ def test_contradictions_are_found_when_lerobot_asks_for_the_optimizer(plugin, tm
 
 
 def test_sizes_that_contradict_the_artifact(plugin, pusht_artifact):
-    with refused(r"num_vlm_layers = 16 \(there: 2\), chunk_size = 50 \(there: 6\)"):
+    with refused(r"chunk_size = 50 \(there: 6\), num_vlm_layers = 16 \(there: 2\)"):
         make_policy(stage2_artifact=pusht_artifact, chunk_size=50, num_vlm_layers=16)
 
 
@@ -115,7 +115,7 @@ def test_a_backbone_without_the_tokens_around_an_image(plugin, vlm, tmp_path):
     options = {"init_mode": "scratch", "num_vlm_layers": 2, "add_image_special_tokens": True}
     with refused("the tokenizer has no .* or no `<global-img>`"):
         make_policy(vlm_model_name=str(folder), **options)
-    assert make_policy(vlm_model_name=str(vlm), **options).config.model["image_special_tokens"]
+    assert make_policy(vlm_model_name=str(vlm), **options).config.model["arch"]["expert"]["image_special_tokens"]
     (folder / "tokenizer.json").unlink()
     with refused("tokenizer.json: No such file or directory"):
         make_policy(vlm_model_name=str(folder), **options)
@@ -243,7 +243,7 @@ def test_a_camera_map_that_names_what_is_not_there(plugin, pusht_artifact, camer
     [
         ("observation.image", None, "the batch lacks the camera"),
         ("observation.state", None, "the batch lacks observation.state"),
-        ("observation.state", torch.zeros(4, 1, 3), "has 3 numbers, the policy was trained with 2"),
+        ("observation.state", torch.zeros(4, 1, 3), "has 3 dimensions, the policy was trained with 2"),
         ("observation.image", torch.zeros(3, 48, 96), r"a tensor of shape \[3, 48, 96\] is not a batch"),
         ("observation.state", torch.zeros(2), r"a tensor of shape \[2\] is not a batch"),
         ("task", ["one"], "1 instructions for 4 samples"),
@@ -313,7 +313,7 @@ def taught(laq) -> dict:
 
 def test_a_teacher_whose_codes_the_artifact_does_not_predict(artifact_taught_by, taught):
     with refused(
-        r"the artifact .* predicts latent actions of \{.*'code_dim': 5.*\}, the teacher gives \{.*'code_dim': 8.*\}"
+        r"the artifact .* predicts latent actions of \{.*'code_dim': 5.*\}, the teacher's are \{.*'code_dim': 8.*\}"
     ):
         make_policy(stage2_artifact=artifact_taught_by(code_dim=5), **taught)
 
@@ -385,9 +385,9 @@ def test_spacing_in_seconds_needs_the_datasets_rate(plugin):
     assert offset_of({"unit": "frames", "image_deltas": [0, 20]}, None) == 20
     with refused("seconds apart"):
         offset_of(seconds, None)
-    with refused("no whole number of frames at 5 per second"):
+    with refused("not a whole number of frames at 5 per second"):
         offset_of(seconds, 5)
-    with refused("begin at offset -1"):
+    with refused("start at offset -1"):
         offset_of({"unit": "frames", "image_deltas": [-1, 1]}, None)
 
 

@@ -60,7 +60,7 @@ def test_a_checkpoint_holds_all_it_needs(pusht_run):
     assert {"policy_preprocessor.json", "policy_postprocessor.json", "train_config.json"} <= files
     config = json.loads((folder / "config.json").read_text())
     assert config["type"] == "hlrp_smolvla_shared"
-    assert config["model"]["action"]["action_dim"] == 2
+    assert config["model"]["action_dim"] == 2
     assert config["default_task"] == "Push the T-shaped block onto the T-shaped target."
 
 
@@ -69,7 +69,7 @@ def test_multitask_training_learns_both(metaworld_run, latent_artifact):
     assert {"model.action_out_proj.weight", "model.latent_out_proj.weight"} <= changed
     config = json.loads((pretrained(metaworld_run.output) / "config.json").read_text())
     assert config["latent_frame_offset"] == 20
-    assert config["model"]["action"]["action_dim"] == 4
+    assert config["model"]["action_dim"] == 4
 
 
 @pytest.mark.slow

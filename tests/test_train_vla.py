@@ -82,7 +82,7 @@ def backbone_folder(folder: Path, run_dir: Path | None = None) -> Path:
 def test_a_manifest_names_the_versions_of_what_computed(uninterrupted, uninterrupted_vla):
     ffmpeg = json.loads(run([program("hlrp-data"), "ffmpeg-info"]).stdout)["ffmpeg"]
     for run_dir in (uninterrupted, uninterrupted_vla):
-        [session] = json.loads((run_dir / "manifest.json").read_text())["sessions"]
+        [session] = json.loads((run_dir / "run.json").read_text())["sessions"]
         assert set(session["versions"]) == {"hlrp", "libtorch", "ffmpeg"}
         assert session["versions"]["ffmpeg"] == ffmpeg
 
@@ -434,7 +434,7 @@ def test_monitor_that_no_validation_gives(tmp_path, uninterrupted, uninterrupted
 def test_resume_with_another_architecture(uninterrupted_vla):
     before = read_metrics(uninterrupted_vla)
     result = run(train_vla_command("--resume", uninterrupted_vla, *POOLED))
-    one_error(result, CONFIG_ERROR, ["policy.model.arch.pooled was absent, is {}", "hint:"])
+    one_error(result, CONFIG_ERROR, ["policy.model.arch.expert.chunk_size was 4, is absent", "hint:"])
     assert read_metrics(uninterrupted_vla) == before
 
 
