@@ -16,7 +16,7 @@ from typing import Any, Literal, final
 
 from torch import Tensor
 
-from hlrp_rs.types import Batch, FlowTensors, Freeze, Mode, Objective, Observation, Path, Position, Targets
+from hlrp_rs.types import Batch, FlowTensors, Mode, Objective, Observation, Path, Position, Targets
 
 __version__: str
 """Version of this package."""
@@ -41,7 +41,7 @@ class Policy:
     `load_state_dict`, averaged weights and `deepcopy` need no care. Names, shapes and `float32` must fit exactly; those of `castable()` may be
     `bfloat16` too. Which parameters get a gradient is decided by their own `requires_grad`. The object can be pickled and deep-copied.
 
-    `model` and `processor` are those of an artifact's `manifest.json`, as mappings or JSON texts; `tokenizer_folder` holds
+    `model` and `processor` are those of an artifact's `artifact.json` (section `policy`), as mappings or JSON texts; `tokenizer_folder` holds
     `tokenizer.json` and `tokenizer_config.json`. States and actions are normalised on both sides: the statistics in `processor` are for the
     caller (`normalization`).
     """
@@ -51,7 +51,7 @@ class Policy:
     ) -> Policy: ...
     @property
     def action_dim(self) -> int | None:
-        """Numbers A of an action; `None` for a model without action head."""
+        """Dimensions A of an action; `None` for a model without action head."""
     @property
     def cameras(self) -> list[str]:
         """Camera roles in the model's order."""
@@ -60,33 +60,31 @@ class Policy:
         """Steps T of an action chunk; `None` for a model without action head."""
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels that pictures are brought to."""
+        """Height and width in pixels of prepared images."""
     @property
     def latent_shape(self) -> tuple[int, int] | None:
-        """Code slots S and numbers D of a code vector; `None` for a model without latent head."""
+        """Code slots S and dimensions D of a code vector; `None` for a model without latent head."""
     @property
     def model(self) -> dict[str, Any]:
-        """The model's description, as in `manifest.json`."""
+        """The model's description, as in `artifact.json`."""
     @property
     def processor(self) -> dict[str, Any]:
-        """How inputs are prepared, as in `manifest.json`."""
+        """How inputs are prepared, as in `artifact.json`."""
     @property
     def tokenizer_folder(self) -> str:
-        """Where the tokenizer lies."""
+        """Folder of the tokenizer."""
     @staticmethod
     def from_backbone(
         backbone: Path,
         model: Mapping[str, Any] | str,
         processor: Mapping[str, Any] | str,
         *,
-        num_text_layers: int | None = None,
         tokenizer_folder: Path | None = None,
     ) -> Policy:
         """A policy around a SmolVLM in a folder, as transformers saves it.
 
-        `model` is a description without its key `backbone`, which is read from the folder's `config.json` (`num_text_layers` keeps only the
-        first layers; all when `None`). The folder's weights are not touched: `init(backbone=…)` loads them. The tokenizer lies in the same
-        folder unless `tokenizer_folder` is given.
+        What `model` leaves to its backbone (`backbone.sizes`, ids of special tokens, …) is `None` and read from the folder. The folder's weights
+        are not touched: `init(backbone=…)` loads them. The tokenizer is in the same folder unless `tokenizer_folder` is given.
         """
     def parameter_specs(self) -> list[tuple[str, tuple[int, ...], bool]]:
         """Name, shape and whether training can reach it, for every parameter in the model's order.
@@ -108,8 +106,10 @@ class Policy:
 
         Strict: a missing or unknown tensor or another shape is an error.
         """
-    def frozen(self, freeze: Freeze) -> set[str]:
-        """Names of the parameters that `freeze` keeps as they are, those that no loss can reach included."""
+    def frozen(self) -> set[str]:
+        """Names of the parameters that the description keeps as they are (`train_expert_only`, `freeze_vision_encoder`, `train_state_proj`), those
+        that no loss can reach included.
+        """
     def unused_in(self, mode: Mode) -> set[str]:
         """Names of the parameters that take no part in `mode`: heads of the other kind, and what no loss reaches in any mode."""
     def check(self, parameters: Mapping[str, Tensor]) -> None:
@@ -129,10 +129,10 @@ class Policy:
 
         `loss`: weighted sum of the parts, float32, differentiable; a scalar, or `[B]` with `reduction="none"`.
         `latent_loss`, `action_loss`: parts without weight and without gradient, shaped as `loss`; 0 where the mode has no such part.
-        `num_latent_samples`, `num_action_samples`: float32 scalars, samples with at least one supervised number.
+        `num_latent_samples`, `num_action_samples`: float32 scalars, samples with at least one supervised value.
 
-        A mean runs over the supervised numbers of the batch (real action dimensions of steps that are no padding, latents of real pairs) and
-        is 0 where there are none; per sample it runs over the sample's supervised numbers.
+        A mean runs over the supervised values of the batch (real action dimensions of steps that are not padding, latents of real pairs) and
+        is 0 where there are none; per sample it runs over the sample's supervised values.
         """
     def sample(
         self,
@@ -149,7 +149,7 @@ class Policy:
     def tokenize(self, task: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids `int64 [B,L]` and mask `bool [B,L]` (true = real token) of instructions, prompt included, on the CPU."""
     def prepare_images(self, images: Tensor) -> Tensor:
-        """Pictures `uint8 [B,3,H,W]`, or float in [0, 1], as the vision tower takes them: `float32 [B,3,h,w]` in [-1, 1]."""
+        """Images `uint8 [B,3,H,W]`, or float in [0, 1], for the vision tower: `float32 [B,3,h,w]` in [-1, 1]."""
     def normalization(self, feature: Literal["state", "action"]) -> dict[str, Any] | None:
         """Scaling of a feature as the artifact states it: `mode`, `dim`, `statistics` (LeRobot's names); `None` if the policy lacks it."""
     def __copy__(self) -> Policy: ...
@@ -165,24 +165,27 @@ class Initialised:
         """Parameters that the checkpoint does not have: they keep fresh values."""
     @property
     def ignored(self) -> list[str]:
-        """Tensors of the checkpoint that are no weights of the network."""
+        """Tensors of the checkpoint that are not weights of the network."""
     @property
     def num_loaded(self) -> int:
-        """Tensors taken over."""
+        """Tensors that were loaded."""
 
 @final
 class Artifact:
-    """What stage 2 leaves behind: `manifest.json`, `model.safetensors` and the tokenizer."""
+    """What stage 2 writes for stage 3: `artifact.json`, `model.safetensors` and the tokenizer."""
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """`manifest.json`: `model`, `processor`, `objective`, `teacher`, `provenance`, `files`, …"""
+        """`artifact.json`: `policy` (`model`, `processor`, `objective`, `teacher`), `provenance`, `files`, …; of older versions, migrated."""
     @property
     def path(self) -> str:
         """The folder."""
     @property
+    def teacher(self) -> dict[str, Any] | None:
+        """Identity of the latent action model that labelled for the policy; `None` for a policy that learned real actions only."""
+    @property
     def tokenizer_folder(self) -> str:
-        """Where the tokenizer lies: the artifact's own folder."""
+        """Folder of the tokenizer: the artifact's own."""
     @staticmethod
     def load(path: Path) -> Artifact:
         """Reads and checks an artifact: every file against its digest, the parts against each other, the weights against the model.
@@ -203,7 +206,7 @@ class Checkpoint:
         """The run's resolved configuration."""
     @property
     def manifest(self) -> dict[str, Any]:
-        """`manifest.json`: `step`, `score`, `precision`, `task` (what the model is), `files`, …"""
+        """`checkpoint.json`: `step`, `score`, `precision`, `task` (what the model is), `files`, …"""
     @property
     def path(self) -> str:
         """The checkpoint's folder."""
@@ -220,8 +223,9 @@ class Checkpoint:
 class Teacher:
     """A frozen latent action model (stage 1) that labels frame pairs. It keeps its own weights on its device.
 
-    Frames are `uint8 [B,2,3,H,W]` (time t, time t+k), or float of that shape in [0, 1], which are rounded to bytes. Frames of another size are brought to the teacher's as the data loader does it (bilinear, antialiased). Labels are float32 under any
-    autocast and never carry a gradient.
+    Frames are `uint8 [B,2,3,H,W]` (time t, time t+k), or float of that shape in [0, 1], which are rounded to bytes. Frames of another
+    size are resized to the teacher's as the data loader does it (bilinear, antialiased). Labels are float32 under any autocast and have no
+    gradient.
     """
 
     @property
@@ -230,7 +234,7 @@ class Teacher:
     @property
     def identity(self) -> dict[str, Any]:
         """`sha256` of the weights, `codebook_size` K, `code_seq_len` S, `code_dim` D, `image_size` in pixels, `pair`
-        (`{"unit": "frames" | "seconds", "image_deltas": [0, k]}`): the same as `manifest["teacher"]` of an artifact that it taught.
+        (`{"unit": "frames" | "seconds", "image_deltas": [0, k]}`): the same as `Artifact.teacher` of a policy that it labelled for.
         """
     @staticmethod
     def load(
@@ -244,17 +248,17 @@ class Teacher:
     def codes(self, frames: Tensor) -> Tensor:
         """Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`."""
     def vectors(self, codes: Tensor) -> Tensor:
-        """Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook, each number standardised over the K rows."""
+        """Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook, each dimension standardised over the K rows."""
     def label(self, frames: Tensor, is_real: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
 
-        `is_real` is `bool [B,2]`, false where a frame lies outside its episode; a pair is valid when both frames are real. All real when
+        `is_real` is `bool [B,2]`, false where a frame is outside its episode; a pair is valid when both frames are real. All real when
         `None`.
         """
     def reconstruct(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`, and the later frame that they predict from the earlier one:
         `float32 [B,3,h,w]` in [0, 1], not clamped, in the teacher's size. Needs a teacher with a pixel decoder,
-        which is read from the checkpoint at each call: for pictures, not for training loops.
+        which is read from the checkpoint at each call: for images, not for training loops.
         """
 
 @final
@@ -296,7 +300,7 @@ class BatchStream:
         """Batches of the pass; `None` for the endless training stream."""
     @property
     def position(self) -> Position | None:
-        """Behind the last batch that was taken; `None` for a validation pass."""
+        """Position after the last batch; `None` for a validation pass."""
     @property
     def stats(self) -> dict[str, float]:
         """`num_samples`, `num_bad_samples`, `bytes_in_flight`, `max_bytes_in_flight`, and in seconds `worker_busy_s`, `worker_idle_s`,
@@ -308,8 +312,25 @@ class BatchStream:
 def locate_model(model: str, hub_cache: Path) -> str:
     """The folder of a model: `model` itself if it is a folder, else its snapshot in a Hugging Face cache. Downloads nothing."""
 
-def backbone_description(folder: Path, *, num_text_layers: int | None = None) -> dict[str, Any]:
-    """The key `backbone` of a model's description, read from the `config.json` of a SmolVLM folder; weights need not be there."""
+def backbone_sizes(folder: Path) -> dict[str, Any]:
+    """The sizes of a SmolVLM: `model["backbone"]["sizes"]` of a description. Read from the folder's `config.json`; weights need not be there."""
+
+def checkpoint_task(path: Path) -> dict[str, Any]:
+    """What a checkpoint folder, or the newest checkpoint of a run directory, says of its task: `stage`, and for stage 1 `model`, `pair`, `camera` and
+    `preprocess`, for stage 2 the policy. Its files are not read; loading it compares them with their digests.
+    """
+
+def policy_description(
+    model: Mapping[str, Any] | str, processor: Mapping[str, Any] | str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`model` and `processor` of a description of any version, as this version has them."""
+
+def smolvla_description(
+    fields: Mapping[str, Any], cameras: Sequence[str], action_dim: int, latent: Mapping[str, int] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`model` and `processor` of the policy that LeRobot's `smolvla` is with these fields (and `system_prompt`), for cameras of these roles; what they
+    leave to the backbone is `None`: for `Policy.from_backbone`. `latent` is `{"code_seq_len": S, "code_dim": D}` for a latent head.
+    """
 
 def compose_config(overrides: Sequence[str], config_dir: Path) -> dict[str, Any]:
     """The configuration that the tree in `config_dir` gives for `overrides` such as `experiment=vla_tiny` or `seed=7`, resolved."""
