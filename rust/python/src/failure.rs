@@ -1,6 +1,6 @@
 //! Errors of the crates below as Python exceptions with the same text.
 
-use hlrp_config::{Problem, with_hint};
+use hlrp_config::{Hint, Problem, with_hint};
 use hlrp_data::{DataError, LoadError};
 use hlrp_laq::LaqError;
 use hlrp_nn::NnError;
@@ -48,8 +48,8 @@ impl Failure {
     }
 
     /// From an error about `path`: the file is missing, or its content is wrong.
-    fn at(path: &Path, error: &dyn std::error::Error) -> Self {
-        Self { class: if path.exists() { Class::Value } else { Class::FileNotFound }, text: error.to_string() }
+    fn at(path: &Path, error: &(impl std::error::Error + Hint)) -> Self {
+        Self { class: if path.exists() { Class::Value } else { Class::FileNotFound }, text: with_hint(error) }
     }
 
     /// From what a panic says. The bindings of libtorch panic on its exceptions.
@@ -114,7 +114,7 @@ impl From<Problem> for Failure {
 impl From<VlaError> for Failure {
     fn from(error: VlaError) -> Self {
         match error {
-            VlaError::File { ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
+            VlaError::File { ref path, .. } => Self::at(path, &error),
             VlaError::Nn(error) => error.into(),
             VlaError::Laq(error) => error.into(),
             VlaError::Torch(error) => error.into(),
@@ -128,7 +128,7 @@ impl From<NnError> for Failure {
     fn from(error: NnError) -> Self {
         match error {
             NnError::NotFound { .. } => Self { class: Class::FileNotFound, text: with_hint(&error) },
-            NnError::File { ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
+            NnError::File { ref path, .. } => Self::at(path, &error),
             other => Self::value(with_hint(&other)),
         }
     }
@@ -137,7 +137,7 @@ impl From<NnError> for Failure {
 impl From<LaqError> for Failure {
     fn from(error: LaqError) -> Self {
         match error {
-            LaqError::Checkpoint { ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
+            LaqError::Checkpoint { ref path, .. } => Self::at(path, &error),
             LaqError::Weights(error) => error.into(),
             other => Self::value(with_hint(&other)),
         }
@@ -150,7 +150,7 @@ impl From<TrainError> for Failure {
             TrainError::NotACheckpoint { ref path, .. }
             | TrainError::Damaged { ref path, .. }
             | TrainError::Io { ref path, .. } => Self::at(path, &error),
-            other => Self::value(other.to_string()),
+            other => Self::value(with_hint(&other)),
         }
     }
 }
@@ -160,7 +160,7 @@ impl From<DataError> for Failure {
         match error {
             DataError::Io { ref path, .. }
             | DataError::File { ref path, .. }
-            | DataError::Dataset { root: ref path, .. } => Self { text: with_hint(&error), ..Self::at(path, &error) },
+            | DataError::Dataset { root: ref path, .. } => Self::at(path, &error),
             DataError::Load(LoadError::WorkerPanicked { .. } | LoadError::TooManyBadSamples { .. }) => {
                 Self::general(with_hint(&error))
             }
