@@ -119,7 +119,10 @@ def test_a_dry_run_needs_what_the_policy_starts_from(lerobot):
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (["+lerobot.policy.stage3_training_mode=multitask"], ["policy.laq_checkpoint_path", "is multitask"]),
+        (
+            ["+lerobot.policy.stage3_training_mode=multitask"],
+            ["policy.laq_checkpoint_path", "stage3_training_mode=multitask"],
+        ),
         (["+lerobot.policy.init_mode=smolvla"], ["lerobot.policy.smolvla_checkpoint", "is smolvla"]),
         (["+lerobot.policy.smolvla_checkpoint=x"], ["lerobot.policy.smolvla_checkpoint", "is scratch"]),
         (
@@ -309,8 +312,8 @@ def test_a_continued_training_keeps_what_its_checkpoint_holds(lerobot, tmp_path)
         (["experiment.name=x", "logging.run_dir=/elsewhere"], ["experiment.name", "logging.run_dir"]),
         (["lerobot={batch_size: 7}"], ["lerobot.batch_size was 8, is 7"]),
         (["+lerobot.policy.n_action_steps=1"], ["lerobot.policy.n_action_steps was absent, is 1"]),
-        (["lerobot.steps=5"], ["lerobot.steps=5", "step 30"]),
-        (["lerobot.num_workers=1"], ["lerobot.steps=30", "above 30"]),
+        (["lerobot.steps=5"], ["lerobot.steps: 5", "step 30"]),
+        (["lerobot.num_workers=1"], ["lerobot.steps: 30", "above 30"]),
     ],
     ids=lambda value: value[0],
 )
