@@ -12,6 +12,7 @@ use std::fmt;
 /// What was trained, by stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // a program holds one or two of them
 pub enum TaskDescription {
     /// A latent action model.
     Laq(LaqDescription),

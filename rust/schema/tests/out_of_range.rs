@@ -88,7 +88,7 @@ fn fault(base: &[String], number: &str, is_whole: bool, value: &str) -> Option<S
     let Err(problem) = composed(&overrides) else {
         let is_number = !matches!(value, "nan" | "inf" | "text");
         let is_unbounded = !is_whole || value != HUGE || UNBOUNDED.iter().any(|name| number.contains(name));
-        return (!is_passed_on && !(is_number && is_unbounded)).then(|| "it is accepted".to_owned());
+        return (!(is_passed_on || is_number && is_unbounded)).then(|| "it is accepted".to_owned());
     };
     let Some(key) = problem.key() else { return Some(format!("the problem has no key: {problem}")) };
     if !is_about(key, number) {

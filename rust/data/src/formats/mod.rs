@@ -3,7 +3,7 @@
 //! A dataset is a table with one row per frame; an episode is a range of rows. Whoever trains, caches, checks or shows a
 //! dataset knows it as a [`Dataset`]: random access to rows and frames by global row, and a [`Description`]. Only a
 //! variant reads a dataset's files. To add one: a module here that implements [`Dataset`] and has a `FORMAT`, and one line
-//! in [`FORMATS`]. The folder itself shows which format it has.
+//! in `FORMATS`. The folder itself shows which format it has.
 
 mod fingerprint;
 pub mod lerobot;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// All formats, in the order in which a folder is tried.
 const FORMATS: &[Format] = &[lerobot::FORMAT];
 
+/// How a folder is opened.
+type Open = fn(&Path, &Arc<TableCache>) -> Result<Arc<dyn Dataset>, DataError>;
+
 /// One way in which datasets are stored.
 struct Format {
     /// What its folders contain, for the error of a folder that has no known format.
@@ -28,7 +31,7 @@ struct Format {
     /// Whether a folder has this format, by a look at the names in it. A broken dataset of the format counts.
     is_format_of: fn(&Path) -> bool,
     /// Opens a folder of this format; tables that are read are kept in the cache.
-    open: fn(&Path, &Arc<TableCache>) -> Result<Arc<dyn Dataset>, DataError>,
+    open: Open,
 }
 
 /// An open dataset. Called by many threads at once.

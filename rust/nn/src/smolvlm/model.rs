@@ -144,8 +144,7 @@ impl SmolVlmFolder {
         let is_skipped = |name: &str| {
             (name == LM_HEAD && is_tied) || text_layer(name).is_some_and(|layer| dropped_layers.contains(&layer))
         };
-        let source =
-            self.weights.read(|name| !is_skipped(name)).map_err(|cause| self.weights.mismatch(cause.into()))?;
+        let source = self.weights.read(|name| !is_skipped(name)).map_err(|cause| self.weights.mismatch(cause))?;
         load_strict(&target, &source).map_err(|cause| self.weights.mismatch(cause.into()))
     }
 }

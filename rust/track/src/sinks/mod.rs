@@ -3,7 +3,7 @@
 //! [`Sinks`] is what a training writes to. It puts everything into one queue that a thread of its own works off, so that the training
 //! never waits, except before a checkpoint ([`Sinks::flush`]).
 //!
-//! To add a sink: a file here with its tests and a function `open`, one line in [`SINKS`], a field of `SinksConfig` (hlrp-schema,
+//! To add a sink: a file here with its tests and a function `open`, one line in `SINKS`, a field of `SinksConfig` (hlrp-schema,
 //! `run.rs`) of its name, and its default in `config/config.yaml`. `open` gets the value of that key and returns none where it switches
 //! the sink off. Options other than a flag are an `Option` of a struct, so that trees of older runs, which lack the key, stay valid.
 
