@@ -13,7 +13,6 @@ use hlrp_schema::{DataConfig, LoaderConfig, RequestConfig, SourceConfig};
 use std::{
     collections::BTreeMap,
     iter,
-    num::NonZeroUsize,
     panic::resume_unwind,
     sync::{
         Arc, Mutex,
@@ -249,7 +248,7 @@ impl Opener<'_> {
 
 /// What `make` returns for each item, in order, on as many threads as there are cores.
 pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let num_threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(items.len());
+    let num_threads = hlrp_track::host::num_cores().min(items.len());
     let next = AtomicUsize::new(0);
     let work = || {
         let claim = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < items.len());

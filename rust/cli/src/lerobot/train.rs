@@ -23,7 +23,11 @@ use hlrp_track::{
     sinks::{SinkSetup, Sinks},
     table::ResultTable,
 };
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Runs the command.
 ///
@@ -56,13 +60,16 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
     let setup = SinkSetup { run_dir: run_dir.path(), step: start.start_step, max_steps: config.lerobot.steps };
     let sinks = Sinks::open(&setup, &sinks)?;
-    let mut log = TrainingLog::new(sinks, start.start_step, config.lerobot.log_freq);
-    let tee = Tee::new(&run_dir.log_file(), Box::new(move |line| log.read(line)))?;
+    let log = Arc::new(Mutex::new(TrainingLog::new(sinks, start.start_step, config.lerobot.log_freq)));
+    let reader = Arc::clone(&log);
+    let on_line = move |line: &str| reader.lock().unwrap_or_else(PoisonError::into_inner).read(line);
+    let tee = Tee::new(&run_dir.log_file(), Box::new(on_line))?;
     let mut invocation = start.invocation(&config);
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
     needs(&config).complete(&mut invocation, config.lerobot.env_type.as_deref(), run_dir.path())?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
+    log.lock().unwrap_or_else(PoisonError::into_inner).flush()?;
     finish(ended, run_dir, &start.output_dir, log_start)
 }
 

@@ -41,6 +41,14 @@ impl TrainingLog {
         Self { sinks, log_freq, step: start / log_freq * log_freq }
     }
 
+    /// Waits until every row so far is in the file.
+    ///
+    /// # Errors
+    /// A row that cannot be written.
+    pub(super) fn flush(&mut self) -> hlrp_track::Result<()> {
+        self.sinks.flush()
+    }
+
     /// Reads a line of LeRobot's output.
     pub(super) fn read(&mut self, line: &str) {
         let row = if let Some(values) = report(line) {
@@ -95,7 +103,7 @@ mod tests {
         ] {
             log.read(line);
         }
-        drop(log); // everything is on the disk then
+        log.flush()?;
         let rows = read_metrics(&dir.path().join(FILE_NAME))?;
         assert_eq!(rows.iter().map(|row| row.step).collect::<Vec<_>>(), [1000, 1050, 1100]);
         assert_eq!(series(&rows, "train/loss")[0], (1000, 0.125));
