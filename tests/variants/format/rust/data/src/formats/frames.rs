@@ -7,6 +7,7 @@
 
 use super::fingerprint::Fingerprint;
 use super::{Dataset, Description, Feature, FeatureKind, FeatureStats, Format};
+use crate::check::{Depth, Findings, check_all};
 use crate::error::DataError;
 use crate::frames::{FrameSize, FrameStore};
 use crate::images::{EncodedImage, EncodedImages, ImageStore};
@@ -180,6 +181,10 @@ fn file_of(frame: u64) -> String {
 impl Dataset for FramesDataset {
     fn describe(&self) -> &Description {
         &self.description
+    }
+
+    fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {
+        check_all(&self, depth, findings);
     }
 
     fn episodes(&self) -> Vec<EpisodeSpan> {
