@@ -2,7 +2,7 @@
 
 use super::{
     lock::RunLock,
-    manifest::{Artifact, FILE_NAME as MANIFEST, FORMER_NAME, Manifest, RunStatus, Session},
+    manifest::{Artifact, FILE_NAME as MANIFEST, FORMER_ASIDE, FORMER_NAME, Manifest, RunStatus, Session},
     provenance::{GitState, redact},
 };
 use crate::{
@@ -110,7 +110,7 @@ impl RunDir {
         manifest.sessions.push(session(info, step));
         manifest.metrics.clone_from(&info.metrics);
         manifest.write(&path.join(MANIFEST))?;
-        remove_former(path)?;
+        set_former_aside(path)?;
         Ok(Self { path: path.to_path_buf(), manifest, lock: Some(lock) })
     }
 
@@ -249,11 +249,11 @@ fn session(info: &RunInfo<'_>, start_step: u64) -> Session {
     }
 }
 
-/// Removes the file of format 1, whose content is in `run.json` now.
-fn remove_former(path: &Path) -> Result<()> {
+/// Sets the file of format 1 aside, whose content is in `run.json` now.
+fn set_former_aside(path: &Path) -> Result<()> {
     let former = path.join(FORMER_NAME);
-    match fs::remove_file(&former) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TrackError::io("remove", &former)(error)),
+    match fs::rename(&former, path.join(FORMER_ASIDE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TrackError::io("rename", &former)(error)),
         _ => Ok(()),
     }
 }

@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 pub const FILE_NAME: &str = "run.json";
 /// Its name in format 1.
 pub(super) const FORMER_NAME: &str = "manifest.json";
+/// Where that file is set aside when the run continues.
+pub(super) const FORMER_ASIDE: &str = "manifest.superseded.json";
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -55,6 +55,7 @@ fn an_old_run_resumes_to_the_same_bits() {
     train(settings(&run_dir, &[&resume])).unwrap();
     assert_same_run(&run_dir, &whole, 12);
     assert!(run_dir.join("run.json").exists() && !run_dir.join("manifest.json").exists());
+    assert!(run_dir.join("manifest.superseded.json").exists(), "nothing is deleted");
 }
 
 /// Writes the files of format version 1 in the place of those of this one.
