@@ -163,7 +163,7 @@ fn explain(error: figment::Error, composed: &Composed) -> Problem {
             }
         }
         kind => {
-            let set = tree.get(&path).map(Node::summary);
+            let set = tree.get(&path).map(|node| node.redacted(&path).summary());
             let expected = |wanted: String, found: String| format!("expected {wanted}, found {found}");
             let found = |found: &dyn std::fmt::Display| set.clone().unwrap_or_else(|| found.to_string());
             let what = match kind {
@@ -215,7 +215,7 @@ fn type_hint(kind: &Kind, path: &str, composed: &Composed) -> String {
         (Kind::InvalidType(_, wanted), Some(Value::Int(_) | Value::Float(_) | Value::Bool(_)))
             if in_words(wanted) == "text" =>
         {
-            let text = node.map(Node::summary).unwrap_or_default();
+            let text = node.map(|node| node.redacted(path).summary()).unwrap_or_default();
             format!("quote it to make it text: {path}='\"{text}\"'")
         }
         (_, Some(Value::Str(option))) if composed.raw().choices().contains_key(&group) => {

@@ -24,6 +24,7 @@ mod project;
 mod python;
 mod repository;
 mod root;
+pub mod secret;
 pub mod suggest;
 mod sweep;
 mod yaml;

@@ -1,5 +1,6 @@
 //! Errors of the crates below as Python exceptions with the same text.
 
+use hlrp_config::secret::redact;
 use hlrp_config::{Hint, Problem, with_hint};
 use hlrp_data::{DataError, LoadError};
 use hlrp_laq::LaqError;
@@ -67,9 +68,10 @@ impl Failure {
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         Python::with_gil(|py| {
-            let Some(Exceptions(classes)) = EXCEPTIONS.get(py) else { return PyException::new_err(failure.text) };
+            let text = redact(&failure.text);
+            let Some(Exceptions(classes)) = EXCEPTIONS.get(py) else { return PyException::new_err(text) };
             let class = &classes[failure.class as usize];
-            Self::from_type(class.bind(py).clone(), failure.text)
+            Self::from_type(class.bind(py).clone(), text)
         })
     }
 }

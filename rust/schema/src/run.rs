@@ -8,7 +8,7 @@ use crate::rules::{Checked, at_least, not_negative, require, section};
 use crate::stage::{Stage, StageConfig};
 use crate::training::{TrainingConfig, ValidationConfig};
 use crate::vla::VlaConfig;
-use hlrp_config::Check;
+use hlrp_config::{Check, secret::has_secret};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Deref, path::PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -267,6 +267,12 @@ fn check_no_wandb(logging: &LoggingConfig) -> Checked {
 impl Check for ExperimentConfig {
     fn check(&self) -> Checked {
         let name = &self.name;
+        require(
+            !has_secret(name),
+            "name",
+            "it looks like a secret, and names the run directory",
+            "choose another name",
+        )?;
         let good = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', '\0', '\n', '=']);
         require(good, "name", format!("'{name}' is not a directory name"), "use letters, digits, '_', '-' and '.'")
     }

@@ -17,7 +17,7 @@ pub trait BatchStream: Send {
 }
 
 /// Batches of one validation, the same in the same order every time.
-pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>>>;
+pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>> + Send>;
 
 /// The data of a run.
 pub trait TrainingData {

@@ -34,7 +34,7 @@ pub use data::{BatchStream, LoaderData, TrainingData, ValidationBatches};
 pub use device::select_device;
 pub use error::{HINTS, Result, TrainError};
 pub use prefetch::{DeviceBatch, DeviceImages, DeviceVectors};
-pub use signals::StopRequest;
+pub use signals::{StopRequest, Stopped};
 pub use task::{ExportContext, LossOutput, RowReset, Task, Validation, ValidationContext};
 pub use trainer::{Outcome, Settings, Summary, Trainer};
 pub use update::{DecayGroup, Ema, Optimizer, Schedule, norm_and_clip};

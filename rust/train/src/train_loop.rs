@@ -3,9 +3,9 @@
 use crate::{
     checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
-    prefetch::{DeviceBatch, DevicePrefetcher},
-    signals::StopRequest,
-    task::{ExportContext, RowReset, ValidationContext},
+    prefetch::{DeviceBatch, DevicePrefetcher, interruptible},
+    signals::{StopRequest, Stopped},
+    task::{ExportContext, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
     trainer::{Outcome, Trainer, unknown_metric},
     update::{mean_over, norm_and_clip},
@@ -35,12 +35,21 @@ enum Next {
     Finish,
 }
 
+/// What was found out about a step's weights, and what follows.
+struct Results {
+    validation: Option<Validation>,
+    score: Option<Score>,
+    is_best: bool,
+    next: Next,
+}
+
 impl Trainer<'_> {
     /// Trains until `training.max_steps` steps are done or `stop` is requested, and records everything in `run`.
     ///
     /// # Errors
     /// Whatever stops a run; the newest checkpoint is whole.
     pub fn run(mut self, run: &RunDir, stop: &StopRequest) -> Result<Outcome> {
+        stop.save();
         let mut sinks = self.open_sinks(run)?;
         let outcome = self.train(run, stop, &mut sinks);
         let status = match &outcome {
@@ -65,52 +74,106 @@ impl Trainer<'_> {
             self.announce();
         }
         let mut timers = Timers::start();
-        while self.step < training.max_steps {
-            let (record, resets) = self.compute_gradient(&mut batches)?;
-            let record = Rc::new(record);
-            self.watch.add(&record);
-            if self.settings.device == Device::Cpu {
-                self.ensure_finite()?; // nothing to wait for: stop before the weights are spoilt
+        while self.is_unfinished || self.step < training.max_steps {
+            if !self.is_unfinished {
+                let Some((record, resets)) = self.compute_gradient(&mut batches, stop)? else {
+                    return self.stop_before_step(run, sinks, &mut timers);
+                };
+                let record = Rc::new(record);
+                self.watch.add(&record);
+                if self.settings.device == Device::Cpu {
+                    self.ensure_finite()?; // nothing to wait for: stop before the weights are spoilt
+                }
+                let lr = self.update(&resets)?;
+                timers.step(&batches.take_usage());
+                sinks.step(self.step)?;
+                if self.is_due(training.log_every_n_steps) {
+                    self.log(&record, lr, &mut timers, sinks)?;
+                }
             }
-            let lr = self.update(&resets)?;
-            timers.step(&batches.take_usage());
-            sinks.step(self.step)?;
-
-            if self.is_due(training.log_every_n_steps) {
-                self.log(&record, lr, &mut timers, sinks)?;
-            }
-            let score = match self.is_due(self.settings.validation.check_interval) {
-                true => Some(timers.measure(Phase::Validation, || self.validate(run, sinks))?),
-                false => None,
-            };
-            let next = self.next(stop)?;
-            let is_best = score.as_ref().is_some_and(|score| self.take_score(score));
-            // Artifacts come before the checkpoint that remembers the score: a kill in between repeats both.
-            if is_best {
-                self.export(run, BEST_ARTIFACT)?;
-            }
-            if next == Next::Finish {
-                self.export(run, FINAL_ARTIFACT)?;
-            }
-            if is_best || next != Next::Step || self.is_due(training.checkpoint.every_n_steps) {
-                timers.measure(Phase::Checkpoint, || self.save(run, sinks, score, is_best))?;
-            }
-            if next == Next::Stop {
+            if self.finish_step(run, stop, sinks, &mut timers)? == Next::Stop {
                 return Ok(Outcome::Interrupted(self.summary(&timers)));
             }
         }
         Ok(Outcome::Finished(self.summary(&timers)))
     }
 
+    /// What follows a step: validation, artifacts, checkpoint. A signal in the middle leaves a checkpoint without a score, and a resumed run
+    /// does all of it again.
+    fn finish_step(
+        &mut self,
+        run: &RunDir,
+        stop: &StopRequest,
+        sinks: &mut Sinks,
+        timers: &mut Timers,
+    ) -> Result<Next> {
+        let former_best = self.best;
+        let Some(results) = self.assess(run, stop, timers)? else {
+            self.best = former_best;
+            self.is_unfinished = true;
+            timers.measure(Phase::Checkpoint, || self.save(run, sinks, None, false))?;
+            return Ok(Next::Stop);
+        };
+        self.is_unfinished = false;
+        let Results { validation, score, is_best, next } = results;
+        if let Some(Validation { metrics, images }) = validation {
+            sinks.images(self.step, images)?;
+            sinks.scalars(self.step, metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
+            self.last_validation = Some(metrics);
+        }
+        if is_best || next != Next::Step || self.is_due(self.settings.training.checkpoint.every_n_steps) {
+            timers.measure(Phase::Checkpoint, || self.save(run, sinks, score, is_best))?;
+        }
+        Ok(next)
+    }
+
+    /// Validates and exports what is due after a step; nothing if a signal interrupts it.
+    ///
+    /// # Errors
+    /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
+    fn assess(&mut self, run: &RunDir, stop: &StopRequest, timers: &mut Timers) -> Result<Option<Results>> {
+        let (mut validation, mut score) = (None, None);
+        if self.is_due(self.settings.validation.check_interval) {
+            let Some(result) = timers.measure(Phase::Validation, || self.validate(stop))? else { return Ok(None) };
+            score = Some(self.score(&result)?);
+            validation = Some(result);
+        }
+        let is_best = score.as_ref().is_some_and(|score| self.take_score(score));
+        let next = self.next(stop)?;
+        // Artifacts come before the checkpoint that remembers the score: a kill in between repeats both.
+        let wanted = [(is_best, BEST_ARTIFACT), (next == Next::Finish, FINAL_ARTIFACT)];
+        for (_, name) in wanted.into_iter().filter(|(is_wanted, _)| *is_wanted) {
+            if !self.export(run, name, stop)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Results { validation, score, is_best, next }))
+    }
+
+    /// Ends a run that was stopped while it waited for data: with a checkpoint, unless this step has one.
+    fn stop_before_step(&mut self, run: &RunDir, sinks: &mut Sinks, timers: &mut Timers) -> Result<Outcome> {
+        let own = run.checkpoints().join(checkpoint::checkpoint_name(self.step));
+        if self.last_checkpoint.as_ref() != Some(&own) {
+            timers.measure(Phase::Checkpoint, || self.save(run, sinks, None, false))?;
+        }
+        Ok(Outcome::Interrupted(self.summary(timers)))
+    }
+
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
-    /// no part in it.
-    fn compute_gradient(&mut self, batches: &mut DevicePrefetcher) -> Result<(StepRecord, Vec<RowReset>)> {
+    /// no part in it. Nothing if a signal comes before the first batch.
+    fn compute_gradient(
+        &mut self,
+        batches: &mut DevicePrefetcher,
+        stop: &StopRequest,
+    ) -> Result<Option<(StepRecord, Vec<RowReset>)>> {
         let step = self.step + 1;
         let gradient = self.settings.training.gradient.clone();
         self.optimizer.clear_gradients()?;
         let mut micro_batches = Vec::new();
-        for _ in 0..gradient.accumulate_steps {
-            let prefetched = batches.next()?;
+        for index in 0..gradient.accumulate_steps {
+            // A step that has begun is finished: its random draws cannot be taken back.
+            let may_stop = || index == 0 && stop.is_requested_alone(&self.settings.world);
+            let Some(prefetched) = batches.next(may_stop)? else { return Ok(None) };
             let output = {
                 let _autocast = autocast(self.settings.precision, self.settings.device)?;
                 self.task.loss(&prefetched.batch, step).map_err(TrainError::Task)?
@@ -126,7 +189,7 @@ impl Trainer<'_> {
         let grads = self.optimizer.gradients();
         mean_over(&self.settings.world, &grads)?;
         let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
-        Ok((StepRecord { step, micro_batches, grad_norm }, resets))
+        Ok(Some((StepRecord { step, micro_batches, grad_norm }, resets)))
     }
 
     /// Changes the weights, and their average, by the gradient of a step; returns the learning rate.
@@ -169,56 +232,60 @@ impl Trainer<'_> {
         Ok(sinks.scalars(self.step, values)?)
     }
 
-    /// Validates the weights of this step, averaged ones where averages are kept, and returns their score. Training is as if it had
-    /// not happened: random states and parameters are afterwards what they were.
-    ///
-    /// # Errors
-    /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
-    fn validate(&mut self, run: &RunDir, sinks: &mut Sinks) -> Result<Score> {
+    /// Validates the weights of this step, averaged ones where averages are kept. Training is as if it had not happened: random states and
+    /// parameters are afterwards what they were. Nothing if a signal interrupts it.
+    fn validate(&mut self, stop: &StopRequest) -> Result<Option<Validation>> {
         self.ensure_finite()?;
         let device = self.settings.device;
         let rng = RngStates::capture(device)?;
         let world = &self.settings.world;
         let batches = self.data.validation(self.settings.validation.limit_batches, world).map_err(TrainError::Data)?;
+        let batches = interruptible(batches, || stop.is_requested_alone(world))?;
         let transfer = HostToDevice::new(device)?;
         let mut batches = batches.map(|batch| Ok(DeviceBatch::from_host(batch?, &transfer)?));
         let context = ValidationContext { step: self.step, world };
         let (task, precision) = (&mut *self.task, self.settings.precision);
         let mut evaluate = || {
             let _autocast = autocast(precision, device)?;
-            tch::no_grad(|| task.validate(&mut batches, &context)).map_err(TrainError::Task)
+            unless_stopped(tch::no_grad(|| task.validate(&mut batches, &context)))
         };
         let validation = match &self.ema {
             Some(ema) => ema.with_averages(evaluate)?,
             None => evaluate()?,
         };
         rng.restore(device)?;
-
-        sinks.images(self.step, validation.images)?;
-        sinks.scalars(self.step, validation.metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
-        let monitor = &self.settings.training.checkpoint.monitor;
-        let score = validation.metrics.get(monitor).map(|value| Score { metric: monitor.clone(), value: *value });
-        let unknown = || unknown_metric(monitor, validation.metrics.keys().map(String::as_str));
-        let score = score.ok_or_else(unknown);
-        self.last_validation = Some(validation.metrics);
-        if score.is_err() {
-            self.save(run, sinks, None, false)?; // the steps since the last checkpoint are not lost
-        }
-        Ok(score?)
+        Ok(validation)
     }
 
-    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept.
-    fn export(&self, run: &RunDir, name: &str) -> Result<()> {
-        if !self.settings.world.is_main() {
-            return Ok(());
+    /// The monitored metric of a validation.
+    ///
+    /// # Errors
+    /// The validation has no such metric.
+    fn score(&self, validation: &Validation) -> Result<Score> {
+        let monitor = &self.settings.training.checkpoint.monitor;
+        let value = validation.metrics.get(monitor);
+        let unknown = || unknown_metric(monitor, validation.metrics.keys().map(String::as_str));
+        let value = value.copied().ok_or_else(unknown)?;
+        Ok(Score { metric: monitor.clone(), value })
+    }
+
+    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept; returns whether it did,
+    /// which a signal prevents.
+    fn export(&self, run: &RunDir, name: &str, stop: &StopRequest) -> Result<bool> {
+        let world = &self.settings.world;
+        if !world.is_main() {
+            return Ok(true);
         }
         let dir = run.artifacts().join(name);
-        let context = ExportContext { step: self.step, dir: &dir, min_free_gb: self.settings.logging.min_free_gb };
-        let export = || self.task.export(&context).map_err(TrainError::Task);
-        match &self.ema {
-            Some(ema) => ema.with_averages(export),
-            None => export(),
-        }
+        let is_stopped = || stop.is_requested_alone(world);
+        let min_free_gb = self.settings.logging.min_free_gb;
+        let context = ExportContext { step: self.step, dir: &dir, min_free_gb, is_stopped: &is_stopped };
+        let export = || unless_stopped(self.task.export(&context));
+        let exported = match &self.ema {
+            Some(ema) => ema.with_averages(export)?,
+            None => export()?,
+        };
+        Ok(exported.is_some())
     }
 
     /// Writes the checkpoint of this step, with its score if that is finite, and moves the pointers; removes old ones if the
@@ -248,6 +315,15 @@ impl Trainer<'_> {
     fn ensure_finite(&mut self) -> Result<()> {
         let last = self.last_checkpoint.as_ref();
         self.watch.check(|| last.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()))
+    }
+}
+
+/// Nothing where a signal ended the task's work.
+fn unless_stopped<T>(result: anyhow::Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(result) => Ok(Some(result)),
+        Err(error) if error.is::<Stopped>() => Ok(None),
+        Err(error) => Err(TrainError::Task(error)),
     }
 }
 

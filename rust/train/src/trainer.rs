@@ -122,6 +122,8 @@ pub struct Trainer<'a> {
     pub(crate) last_checkpoint: Option<PathBuf>,
     /// Random states to restore before the first step.
     pub(crate) rng: Option<RngStates>,
+    /// Whether what follows the last step is still to be done: its validation, artifacts and checkpoint.
+    pub(crate) is_unfinished: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -158,6 +160,7 @@ impl<'a> Trainer<'a> {
             last_validation: None,
             last_checkpoint: None,
             rng: None,
+            is_unfinished: false,
             settings,
             task,
             data,
@@ -186,6 +189,7 @@ impl<'a> Trainer<'a> {
         (self.step, self.start_step) = (state.step, state.step);
         self.position = state.position;
         self.best = state.best;
+        self.is_unfinished = state.is_unfinished;
         self.rng = state.rng.get(self.settings.world.rank()).cloned();
         self.last_checkpoint = Some(checkpoint.dir().to_path_buf());
         let manifest = checkpoint.manifest();
@@ -214,6 +218,7 @@ impl<'a> Trainer<'a> {
                 schedule: ScheduleState { num_done: self.step, next_lr: self.schedule.lr(self.step) },
                 best: self.best,
                 num_ema_updates: self.ema.as_ref().map_or(0, Ema::num_updates),
+                is_unfinished: self.is_unfinished,
             },
             config_yaml: self.settings.config.to_yaml(),
             score,

@@ -8,7 +8,7 @@ use super::{
     options::RolloutOptions,
     prepare::{self, Needs},
 };
-use crate::child::{self, Ended, Signals, Tee};
+use crate::child::{self, Ended, Tee};
 use anyhow::Result;
 use hlrp_config::Composed;
 use hlrp_schema::RolloutConfig;
@@ -17,6 +17,7 @@ use hlrp_track::{
     RunDir, console,
     fs::ensure_free,
     run::{Artifact, RunInfo, RunStatus},
+    signals::StopSignals,
 };
 use std::{
     collections::BTreeMap,
@@ -47,7 +48,7 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     }
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     ensure_free(&config.logging.run_dir, 0, config.logging.min_free_gb)?;
-    let signals = Signals::listen()?;
+    let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
     let run_dir = open(&config, &composed, policy, versions)?;
     console::log_to(&run_dir.log_file())?;

@@ -9,6 +9,7 @@ use crate::interpolation::parse::check as check_references;
 use crate::node::{Node, Value};
 use crate::origin::Origin;
 use crate::problem::{Problem, ProblemKind, Result};
+use crate::secret::has_secret;
 use indexmap::IndexMap;
 use regex_lite::Regex;
 use std::sync::LazyLock;
@@ -63,8 +64,15 @@ pub(crate) fn parse(argument: &str) -> Result<Override> {
 
 fn parse_value(text: &str, argument: &str) -> Result<Value> {
     value_or_reason(text, &Origin::command_line(argument)).map_err(|reason| {
-        let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{argument}': {}", reason.0));
-        error.hint(reason.1.unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()))
+        // The reason quotes a part of the value.
+        let what = if has_secret(argument) { "it does not follow the grammar" } else { &reason.0 };
+        let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{argument}': {what}"));
+        error.hint(
+            reason
+                .1
+                .filter(|_| !has_secret(argument))
+                .unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()),
+        )
     })
 }
 

@@ -25,6 +25,8 @@ pub struct RunState {
     pub best: Option<BestScore>,
     /// Updates of the averaged weights so far.
     pub num_ema_updates: u64,
+    /// Whether a signal interrupted what follows the step (validation, artifacts): a resumed run does that first.
+    pub is_unfinished: bool,
 }
 
 /// What the schedule says at this point. It is a pure function of the configuration: recorded, not read back.
@@ -110,6 +112,9 @@ impl RunState {
         let mut value: Value = serde_json::from_str(&text).map_err(malformed)?;
         if format_version == 1 {
             value["rng"] = Value::Array(vec![value["rng"].take()]); // of the only process
+        }
+        if value["is_unfinished"].is_null() {
+            value["is_unfinished"] = false.into(); // checkpoints of older programs are of finished steps
         }
         serde_json::from_value(value).map_err(malformed)
     }

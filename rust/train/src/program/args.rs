@@ -1,9 +1,9 @@
 //! The command line.
 
 use super::Program;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, Parser};
 use hlrp_config::{Composed, Problem, from_resolved};
-use hlrp_schema::ConfigArgs;
+use hlrp_schema::{ConfigArgs, parse_command_line};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 75 interrupted by a signal \
@@ -35,7 +35,7 @@ impl Arguments {
             .name(P::NAME)
             .about(P::ABOUT)
             .after_help(format!("Examples:\n{}\n\n{EXIT_CODES}", P::EXAMPLES));
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        parse_command_line(command)
     }
 
     /// The configuration: composed, or that of the run to continue.

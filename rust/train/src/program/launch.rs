@@ -77,6 +77,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         metrics,
         repository: Path::new("."),
     };
+    stop.save();
     let run_dir = open_run(arguments, &run_path, trainer.step(), &info, &world)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
@@ -144,8 +145,10 @@ fn finish<P: Program>(
         Outcome::Interrupted(_) => RunStatus::Interrupted,
     };
     run_dir.finish(status)?;
-    let text = match outcome.summary().num_steps {
-        0 => report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind),
+    let text = match &outcome {
+        Outcome::Finished(summary) if summary.num_steps == 0 => {
+            report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind)
+        }
         _ => report::table::<P>(&outcome, &path, &metrics, &curves),
     };
     console::print(&text);
