@@ -108,7 +108,7 @@ impl Trainer<'_> {
         timers: &mut Timers,
     ) -> Result<Next> {
         let former_best = self.best;
-        let Some(results) = self.assess(run, stop, timers)? else {
+        let Some(results) = self.assess(run, stop, sinks, timers)? else {
             self.best = former_best;
             self.is_unfinished = true;
             timers.measure(Phase::Checkpoint, || self.save(run, sinks, None, false))?;
@@ -116,10 +116,8 @@ impl Trainer<'_> {
         };
         self.is_unfinished = false;
         let Results { validation, score, is_best, next } = results;
-        if let Some(Validation { metrics, images }) = validation {
-            sinks.images(self.step, images)?;
-            sinks.scalars(self.step, metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
-            self.last_validation = Some(metrics);
+        if let Some(validation) = validation {
+            self.record(validation, sinks)?;
         }
         if is_best || next != Next::Step || self.is_due(self.settings.training.checkpoint.every_n_steps) {
             timers.measure(Phase::Checkpoint, || self.save(run, sinks, score, is_best))?;
@@ -131,11 +129,24 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
-    fn assess(&mut self, run: &RunDir, stop: &StopRequest, timers: &mut Timers) -> Result<Option<Results>> {
+    fn assess(
+        &mut self,
+        run: &RunDir,
+        stop: &StopRequest,
+        sinks: &mut Sinks,
+        timers: &mut Timers,
+    ) -> Result<Option<Results>> {
         let (mut validation, mut score) = (None, None);
         if self.is_due(self.settings.validation.check_interval) {
             let Some(result) = timers.measure(Phase::Validation, || self.validate(stop))? else { return Ok(None) };
-            score = Some(self.score(&result)?);
+            score = match self.score(&result) {
+                Ok(score) => Some(score),
+                Err(error) => {
+                    self.record(result, sinks)?;
+                    self.save(run, sinks, None, false)?; // the steps since the last checkpoint are not lost
+                    return Err(error);
+                }
+            };
             validation = Some(result);
         }
         let is_best = score.as_ref().is_some_and(|score| self.take_score(score));
@@ -148,6 +159,15 @@ impl Trainer<'_> {
             }
         }
         Ok(Some(Results { validation, score, is_best, next }))
+    }
+
+    /// Records what a validation returned.
+    fn record(&mut self, validation: Validation, sinks: &mut Sinks) -> Result<()> {
+        let Validation { metrics, images } = validation;
+        sinks.images(self.step, images)?;
+        sinks.scalars(self.step, metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
+        self.last_validation = Some(metrics);
+        Ok(())
     }
 
     /// Ends a run that was stopped while it waited for data: with a checkpoint, unless this step has one.
