@@ -3,9 +3,9 @@
 use crate::{
     checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
-    prefetch::{DeviceBatch, DevicePrefetcher},
+    prefetch::{DeviceBatch, DevicePrefetcher, Prefetched},
     signals::StopRequest,
-    task::{ExportContext, RowReset, ValidationContext},
+    task::{ExportContext, LossOutput, MaskedMean, RowReset, ValidationContext},
     timers::{Phase, Timers},
     trainer::{Outcome, Trainer, unknown_metric},
     update::{mean_over, norm_and_clip},
@@ -14,8 +14,8 @@ use crate::{
 use hlrp_schema::Precision;
 use hlrp_torch::{Autocast, AutocastDtype, HostToDevice};
 use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
-use std::rc::Rc;
-use tch::Device;
+use std::{collections::VecDeque, rc::Rc};
+use tch::{Device, Kind, Tensor};
 
 const BYTES_PER_GIB: f64 = (1u64 << 30) as f64;
 
@@ -103,18 +103,23 @@ impl Trainer<'_> {
     }
 
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
-    /// no part in it.
+    /// no part in it. A masked mean divides by the supervised values of all these batches.
     fn compute_gradient(&mut self, batches: &mut DevicePrefetcher) -> Result<(StepRecord, Vec<RowReset>)> {
         let step = self.step + 1;
         let gradient = self.settings.training.gradient.clone();
         self.optimizer.clear_gradients()?;
         let mut micro_batches = Vec::new();
+        let mut portions = self.portions(batches)?;
         for _ in 0..gradient.accumulate_steps {
-            let prefetched = batches.next()?;
+            let Portion { prefetched, factors } = match portions.pop_front() {
+                Some(portion) => portion,
+                None => Portion { prefetched: batches.next()?, factors: Vec::new() },
+            };
             let output = {
                 let _autocast = autocast(self.settings.precision, self.settings.device)?;
                 self.task.loss(&prefetched.batch, step).map_err(TrainError::Task)?
             };
+            let output = weighted(output, &factors)?;
             output.loss.f_div_scalar(gradient.accumulate_steps as f64)?.f_backward()?;
             micro_batches.push(MicroBatch::new(&output, prefetched.batch.meta)?);
             self.position = prefetched.position;
@@ -127,6 +132,37 @@ impl Trainer<'_> {
         mean_over(&self.settings.world, &grads)?;
         let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
         Ok((StepRecord { step, micro_batches, grad_norm }, resets))
+    }
+
+    /// The batches of a step whose losses are masked means, each with the factors by which its means count: their shares of the
+    /// supervised values of all processes' batches, times the number of these batches. Of a step that is one batch, and of a loss
+    /// without masks, at most the first batch.
+    fn portions(&mut self, batches: &mut DevicePrefetcher) -> Result<VecDeque<Portion>> {
+        let world = self.settings.world.clone();
+        let num_batches = self.settings.training.gradient.accumulate_steps;
+        let mut portions = VecDeque::new();
+        if num_batches == 1 && world.size() == 1 {
+            return Ok(portions);
+        }
+        for _ in 0..num_batches {
+            let prefetched = batches.next()?;
+            let factors = self.task.num_supervised(&prefetched.batch).map_err(TrainError::Task)?;
+            let is_masked = !factors.is_empty();
+            portions.push_back(Portion { prefetched, factors });
+            if !is_masked {
+                return Ok(portions);
+            }
+        }
+        for term in 0..portions.front().map_or(0, |portion| portion.factors.len()) {
+            let counts = portions.iter().map(|portion| portion.factors[term].to_kind(Kind::Double));
+            let total = counts.reduce(|sum, count| sum + count).unwrap_or_else(|| Tensor::from(0.0));
+            world.all_reduce(&total)?;
+            let scale = (num_batches * world.size() as u64) as f64 / total.clamp_min(1.0);
+            for portion in &mut portions {
+                portion.factors[term] = (portion.factors[term].to_kind(Kind::Double) * &scale).to_kind(Kind::Float);
+            }
+        }
+        Ok(portions)
     }
 
     /// Changes the weights, and their average, by the gradient of a step; returns the learning rate.
@@ -249,6 +285,30 @@ impl Trainer<'_> {
         let last = self.last_checkpoint.as_ref();
         self.watch.check(|| last.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()))
     }
+}
+
+/// One batch of a step.
+struct Portion {
+    prefetched: Prefetched,
+    /// A scalar for each of its masked means.
+    factors: Vec<Tensor>,
+}
+
+/// The output of a batch whose masked means count by `factors`; unchanged without them.
+fn weighted(output: LossOutput, factors: &[Tensor]) -> Result<LossOutput> {
+    if factors.is_empty() {
+        return Ok(output);
+    }
+    let LossOutput { loss, masked, mut metrics } = output;
+    let mut total = loss.zeros_like().detach();
+    for (MaskedMean { metric, mean, weight }, factor) in masked.iter().zip(factors) {
+        let mean = mean.f_mul(factor)?;
+        total = total.f_add(&mean.f_mul_scalar(*weight)?)?;
+        if let Some((_, value)) = metrics.iter_mut().find(|(name, _)| name == metric) {
+            *value = mean.detach();
+        }
+    }
+    Ok(LossOutput { loss: total, masked, metrics })
 }
 
 /// While the guard lives, forward passes run in `precision`; float32 needs no guard.
