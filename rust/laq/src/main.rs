@@ -31,7 +31,7 @@ impl Program for Laq {
     const HINTS: &'static [HintOf] = hlrp_laq::HINTS;
 
     fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
-        let data = open_pairs(config, &hlrp_data::log_cache_progress)?;
+        let data = open_pairs(config, setup.resumed.as_ref(), &hlrp_data::log_cache_progress)?;
         let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device), config, setup.world.clone());
         Ok((task, data))
     }

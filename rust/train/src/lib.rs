@@ -30,11 +30,12 @@ pub mod validation;
 mod watch;
 
 pub use checkpoint::{BestScore, Checkpoint, RunState};
-pub use data::{BatchStream, LoaderData, TrainingData, ValidationBatches};
+pub use data::{BatchStream, LoaderData, SourceRecord, TrainingData, ValidationBatches};
 pub use device::select_device;
 pub use error::{HINTS, Result, TrainError};
 pub use prefetch::{DeviceBatch, DeviceImages, DeviceVectors};
+pub use resume::Resumed;
 pub use signals::{StopRequest, Stopped};
-pub use task::{ExportContext, LossOutput, RowReset, Task, Validation, ValidationContext};
+pub use task::{ExportContext, LossOutput, MaskedMean, RowReset, Task, Validation, ValidationContext};
 pub use trainer::{Outcome, Settings, Summary, Trainer};
 pub use update::{DecayGroup, Ema, Optimizer, Schedule, norm_and_clip};

@@ -3,9 +3,9 @@
 use crate::{
     checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
-    prefetch::{DeviceBatch, DevicePrefetcher, interruptible},
+    prefetch::{DeviceBatch, DevicePrefetcher, Prefetched, interruptible},
     signals::{StopRequest, Stopped},
-    task::{ExportContext, RowReset, Validation, ValidationContext},
+    task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
     trainer::{Outcome, Trainer, unknown_metric},
     update::{mean_over, norm_and_clip},
@@ -14,8 +14,8 @@ use crate::{
 use hlrp_schema::Precision;
 use hlrp_torch::{Autocast, AutocastDtype, HostToDevice};
 use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
-use std::rc::Rc;
-use tch::Device;
+use std::{collections::VecDeque, rc::Rc};
+use tch::{Device, Kind, Tensor};
 
 const BYTES_PER_GIB: f64 = (1u64 << 30) as f64;
 
@@ -180,7 +180,8 @@ impl Trainer<'_> {
     }
 
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
-    /// no part in it. Nothing if a signal comes before the first batch.
+    /// no part in it. A masked mean divides by the supervised values of all these batches.
+    /// Nothing if a signal comes before the first batch.
     fn compute_gradient(
         &mut self,
         batches: &mut DevicePrefetcher,
@@ -190,14 +191,22 @@ impl Trainer<'_> {
         let gradient = self.settings.training.gradient.clone();
         self.optimizer.clear_gradients()?;
         let mut micro_batches = Vec::new();
+        let Some(mut portions) = self.portions(batches, stop)? else { return Ok(None) };
         for index in 0..gradient.accumulate_steps {
             // A step that has begun is finished: its random draws cannot be taken back.
             let may_stop = || index == 0 && stop.is_requested_alone(&self.settings.world);
-            let Some(prefetched) = batches.next(may_stop)? else { return Ok(None) };
+            let Portion { prefetched, factors } = match portions.pop_front() {
+                Some(portion) => portion,
+                None => match batches.next(may_stop)? {
+                    Some(prefetched) => Portion { prefetched, factors: Vec::new() },
+                    None => return Ok(None),
+                },
+            };
             let output = {
                 let _autocast = autocast(self.settings.precision, self.settings.device)?;
                 self.task.loss(&prefetched.batch, step).map_err(TrainError::Task)?
             };
+            let output = weighted(output, &factors)?;
             output.loss.f_div_scalar(gradient.accumulate_steps as f64)?.f_backward()?;
             micro_batches.push(MicroBatch::new(&output, prefetched.batch.meta)?);
             self.position = prefetched.position;
@@ -210,6 +219,41 @@ impl Trainer<'_> {
         mean_over(&self.settings.world, &grads)?;
         let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
         Ok(Some((StepRecord { step, micro_batches, grad_norm }, resets)))
+    }
+
+    /// The batches of a step whose losses are masked means, each with the factors by which its means count: their shares of the
+    /// supervised values of all processes' batches, times the number of these batches. Of a step that is one batch, and of a loss
+    /// without masks, at most the first batch. Nothing if a signal comes before all are there.
+    fn portions(
+        &mut self,
+        batches: &mut DevicePrefetcher,
+        stop: &StopRequest,
+    ) -> Result<Option<VecDeque<Portion>>> {
+        let world = self.settings.world.clone();
+        let num_batches = self.settings.training.gradient.accumulate_steps;
+        let mut portions = VecDeque::new();
+        if num_batches == 1 && world.size() == 1 {
+            return Ok(Some(portions));
+        }
+        for _ in 0..num_batches {
+            let Some(prefetched) = batches.next(|| stop.is_requested_alone(&world))? else { return Ok(None) };
+            let factors = self.task.num_supervised(&prefetched.batch).map_err(TrainError::Task)?;
+            let is_masked = !factors.is_empty();
+            portions.push_back(Portion { prefetched, factors });
+            if !is_masked {
+                return Ok(Some(portions));
+            }
+        }
+        for term in 0..portions.front().map_or(0, |portion| portion.factors.len()) {
+            let counts = portions.iter().map(|portion| portion.factors[term].to_kind(Kind::Double));
+            let total = counts.reduce(|sum, count| sum + count).unwrap_or_else(|| Tensor::from(0.0));
+            world.all_reduce(&total)?;
+            let scale = (num_batches * world.size() as u64) as f64 / total.clamp_min(1.0);
+            for portion in &mut portions {
+                portion.factors[term] = (portion.factors[term].to_kind(Kind::Double) * &scale).to_kind(Kind::Float);
+            }
+        }
+        Ok(Some(portions))
     }
 
     /// Changes the weights, and their average, by the gradient of a step; returns the learning rate.
@@ -345,6 +389,30 @@ fn unless_stopped<T>(result: anyhow::Result<T>) -> Result<Option<T>> {
         Err(error) if error.is::<Stopped>() => Ok(None),
         Err(error) => Err(TrainError::Task(error)),
     }
+}
+
+/// One batch of a step.
+struct Portion {
+    prefetched: Prefetched,
+    /// A scalar for each of its masked means.
+    factors: Vec<Tensor>,
+}
+
+/// The output of a batch whose masked means count by `factors`; unchanged without them.
+fn weighted(output: LossOutput, factors: &[Tensor]) -> Result<LossOutput> {
+    if factors.is_empty() {
+        return Ok(output);
+    }
+    let LossOutput { loss, masked, mut metrics } = output;
+    let mut total = loss.zeros_like().detach();
+    for (MaskedMean { metric, mean, weight }, factor) in masked.iter().zip(factors) {
+        let mean = mean.f_mul(factor)?;
+        total = total.f_add(&mean.f_mul_scalar(*weight)?)?;
+        if let Some((_, value)) = metrics.iter_mut().find(|(name, _)| name == metric) {
+            *value = mean.detach();
+        }
+    }
+    Ok(LossOutput { loss: total, masked, metrics })
 }
 
 /// While the guard lives, forward passes run in `precision`; float32 needs no guard.

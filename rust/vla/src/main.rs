@@ -31,7 +31,7 @@ impl Program for Vla {
     const HINTS: &'static [HintOf] = hlrp_vla::HINTS;
 
     fn prepare(config: &VlaConfig, setup: &Setup) -> anyhow::Result<(VlaTask, LoaderData)> {
-        hlrp_vla::prepare(config, setup.device, setup.overwrites_weights, &hlrp_data::log_cache_progress)
+        hlrp_vla::prepare(config, setup, &hlrp_data::log_cache_progress)
     }
 
     fn inputs(config: &VlaConfig) -> Vec<(&'static str, PathBuf)> {

@@ -46,8 +46,12 @@ impl Task for VlaTask {
         let labelled = self.policy.label(batch, self.indices)?;
         let (observation, targets) = (&labelled.observation, &labelled.targets);
         let loss = model.loss(observation, targets, &spec.objective, &mut TorchNoise, &Pass::plain(true))?;
-        let metrics = loss.metrics();
-        Ok(LossOutput { loss: loss.total, metrics })
+        let (masked, metrics) = (loss.masked(&spec.objective), loss.metrics());
+        Ok(LossOutput { loss: loss.total, masked, metrics })
+    }
+
+    fn num_supervised(&self, batch: &DeviceBatch) -> anyhow::Result<Vec<Tensor>> {
+        Ok(self.policy.num_supervised(batch, self.indices)?)
     }
 
     fn take_row_resets(&mut self) -> Vec<hlrp_train::RowReset> {

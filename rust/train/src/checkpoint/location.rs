@@ -1,7 +1,11 @@
 //! The folder of checkpoints: which one a path means, the pointers to the newest and the best, and the removal of old ones.
 
 use super::{BEST, LAST, Manifest, STATE};
-use crate::error::{Result, TrainError};
+use crate::{
+    error::{Result, TrainError},
+    resume::RESUME_KEY,
+};
+use hlrp_config::write_path;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -88,7 +92,7 @@ pub(super) fn whole_neighbour(damaged: &Path) -> String {
     let (newer, older): (Vec<u64>, Vec<u64>) = steps(checkpoints).into_iter().partition(|step| Some(*step) > own);
     let others = older.into_iter().chain(newer).filter(|step| Some(*step) != own);
     match others.map(|step| checkpoints.join(checkpoint_name(step))).find(|dir| Manifest::is_whole(dir)) {
-        Some(whole) => format!("{0} is whole: training.resume_from_checkpoint={0}", whole.display()),
+        Some(whole) => format!("{} is whole: {RESUME_KEY}={}", whole.display(), write_path(&whole)),
         None => "no other checkpoint of this run is whole; start a new run".to_owned(),
     }
 }

@@ -68,7 +68,7 @@ impl Manifest {
     /// Name of the format.
     pub const FORMAT: &str = "hlrp-checkpoint";
     /// Version of the format that this crate writes; older ones are migrated when read.
-    pub const FORMAT_VERSION: u64 = 2;
+    pub const FORMAT_VERSION: u64 = 3;
 
     /// The file of the checkpoint `dir`: `checkpoint.json`, or what format 1 called it; none where there is no checkpoint.
     pub(crate) fn path(dir: &Path) -> Option<PathBuf> {
@@ -103,7 +103,7 @@ impl Manifest {
         if written_in < Self::FORMAT_VERSION {
             value["format_version"] = Self::FORMAT_VERSION.into();
             let settings = from_resolved(&PROJECT, &dir.join(CONFIG), &[]).ok().map(|config| config.tree().to_json());
-            let task = TaskDescription::read(value["task"].take(), true, settings.as_ref())?;
+            let task = TaskDescription::read(value["task"].take(), written_in == 1, settings.as_ref())?;
             value["task"] = serde_json::to_value(task).map_err(|error| error.to_string())?;
         }
         let typed: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;

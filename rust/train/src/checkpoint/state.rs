@@ -1,12 +1,15 @@
 //! Where a run is, besides its tensors.
 
 use super::STATE;
-use crate::error::{Result, TrainError};
+use crate::{
+    data::SourceRecord,
+    error::{Result, TrainError},
+};
 use hlrp_data::Position;
 use hlrp_torch::World;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 use tch::{Device, Kind, Tensor};
 
 /// `state.json` of a checkpoint.
@@ -27,6 +30,8 @@ pub struct RunState {
     pub num_ema_updates: u64,
     /// Whether a signal interrupted what follows the step (validation, artifacts): a resumed run does that first.
     pub is_unfinished: bool,
+    /// The data, by source; none in a checkpoint of a format before 3.
+    pub sources: Option<BTreeMap<String, SourceRecord>>,
 }
 
 /// What the schedule says at this point. It is a pure function of the configuration: recorded, not read back.
@@ -104,7 +109,7 @@ impl RngStates {
 
 impl RunState {
     /// Reads the state of the checkpoint `dir`, which was written in this format version.
-    pub(super) fn read(dir: &Path, format_version: u64) -> Result<Self> {
+    pub(crate) fn read(dir: &Path, format_version: u64) -> Result<Self> {
         let path = dir.join(STATE);
         let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
         let malformed =

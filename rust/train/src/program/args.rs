@@ -14,9 +14,13 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 75 int
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
-    /// Resume the run in this directory from its last checkpoint; overrides change its configuration.
+    /// Resume the run in this directory from its last checkpoint, or from the one of this run that
+    /// training.resume_from_checkpoint=… names; other overrides change its configuration.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
+    /// With --resume: continue although a dataset is not the one that the checkpoint saw. Episodes that were held out stay held out.
+    #[arg(long, requires = "resume")]
+    pub(super) accept_changed_data: bool,
     /// Print the resolved configuration and stop.
     #[arg(long)]
     pub(super) print_config: bool,
@@ -44,6 +48,10 @@ impl Arguments {
     /// An invalid tree or override.
     pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
+            Some(run_dir) if !run_dir.is_dir() => {
+                let message = format!("there is no folder {}", run_dir.display());
+                Err(Problem::new("--resume", message, "give a run directory, which contains run.json and checkpoints/"))
+            }
             Some(run_dir) => from_resolved(&hlrp_schema::PROJECT, &run_dir.join("config.yaml"), &self.config.overrides),
             None => self.config.compose(),
         }

@@ -3,10 +3,10 @@
 use super::{Program, args::Arguments, num_threads, report};
 use crate::{
     error::TrainError,
-    resume::RESUME_KEY,
+    resume::{RESUME_KEY, Resumed},
     signals::StopRequest,
     task::Task,
-    trainer::{Outcome, Settings, Trainer},
+    trainer::{Outcome, Settings, Trainer, of_key},
 };
 use anyhow::Context;
 use hlrp_config::{Composed, Problem};
@@ -28,6 +28,8 @@ pub struct Setup {
     pub world: World,
     /// Whether the weights will come from a checkpoint: the initial ones do not matter.
     pub overwrites_weights: bool,
+    /// The checkpoint that will be resumed.
+    pub resumed: Option<Resumed>,
 }
 
 /// Trains; returns nothing when only the configuration was asked for.
@@ -54,10 +56,12 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
-    let settings = settings(arguments, &common, &composed, device, world.clone());
+    let settings = settings(arguments, &common, &composed, device, world.clone())?;
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
-    let setup = Setup { device, world: world.clone(), overwrites_weights };
+    let resumed = training.resume_from_checkpoint.as_deref().map(Resumed::read).transpose();
+    let resumed = resumed.map_err(|error| located(of_setting(of_key(RESUME_KEY, error))))?;
+    let setup = Setup { device, world: world.clone(), overwrites_weights, resumed };
     let (mut task, mut data) = P::prepare(&config, &setup).map_err(located)?;
     let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
@@ -161,14 +165,15 @@ fn settings(
     composed: &Composed,
     device: Device,
     world: World,
-) -> Settings {
+) -> Result<Settings, Problem> {
     let (mut training, mut logging) = (config.training.clone(), config.logging.clone());
     if let Some(run_dir) = &arguments.resume {
-        training.resume_from_checkpoint = Some(run_dir.clone());
+        let typed = composed.changed_by(RESUME_KEY).and(training.resume_from_checkpoint.take());
+        training.resume_from_checkpoint = Some(checkpoint_of(run_dir, typed)?);
         training.load_weights_from = None;
         logging.run_dir.clone_from(run_dir);
     }
-    Settings {
+    Ok(Settings {
         training,
         validation: config.validation.clone(),
         logging,
@@ -176,7 +181,20 @@ fn settings(
         world,
         device,
         config: composed.clone(),
+        accept_changed_data: arguments.accept_changed_data,
+    })
+}
+
+/// Where a run resumes: at the checkpoint that the command line names, which must be one of this run, else at the newest.
+fn checkpoint_of(run_dir: &Path, typed: Option<PathBuf>) -> Result<PathBuf, Problem> {
+    let Some(checkpoint) = typed else { return Ok(run_dir.to_path_buf()) };
+    let folder = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    if folder(&checkpoint).starts_with(folder(run_dir)) {
+        return Ok(checkpoint);
     }
+    let message = format!("{} is not a checkpoint of the run {}", checkpoint.display(), run_dir.display());
+    let hint = "name one below its folder checkpoints/, or leave --resume out to start a run of its own from there";
+    Err(Problem::new(RESUME_KEY, message, hint))
 }
 
 /// What the run starts from.
