@@ -34,6 +34,6 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
-        ExitCode::from(exit_code::of(error.as_ref()))
+        ExitCode::from(exit_code::of(error.as_ref(), &[]))
     })
 }

@@ -13,6 +13,7 @@ mod composition;
 mod defaults;
 mod difference;
 mod extract;
+pub mod foreign;
 mod inspection;
 mod interpolation;
 mod merge;

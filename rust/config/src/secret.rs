@@ -202,6 +202,18 @@ fn is_token(text: &str) -> bool {
     text.len() >= 20 || (has(char::is_ascii_digit) && has(char::is_ascii_alphabetic))
 }
 
+/// One argument, of which all after `=` is the value.
+fn redact_argument(argument: &str) -> String {
+    match argument.split_once('=') {
+        Some((name, value))
+            if is_secret_name(name) && !name.contains(char::is_whitespace) && !is_set_by_reference(value) =>
+        {
+            format!("{name}={}", hidden(value))
+        }
+        _ => redact(argument),
+    }
+}
+
 /// Arguments of a command line with `***` in the place of every secret: of `key=x`, `--key=x` and `--key x`.
 pub fn redact_arguments(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut value_follows = false;
@@ -210,10 +222,7 @@ pub fn redact_arguments(arguments: impl IntoIterator<Item = String>) -> Vec<Stri
             return REDACTED.to_owned();
         }
         value_follows = argument.starts_with("--") && !argument.contains('=') && is_secret_name(&argument);
-        match argument.split_once('=') {
-            Some((name, value)) if is_secret_name(name) && !is_set_by_reference(value) => format!("{name}={REDACTED}"),
-            _ => redact(&argument),
-        }
+        redact_argument(&argument)
     };
     arguments.into_iter().map(redact_one).collect()
 }
@@ -231,7 +240,7 @@ impl Node {
             Value::Str(text) if parts(name).last().is_some_and(|part| DIGESTS.contains(&part.as_str())) => {
                 Value::Str(text.clone())
             }
-            Value::Str(text) => Value::Str(redact(text)),
+            Value::Str(text) => Value::Str(redact_argument(text)),
             Value::Int(_) | Value::Float(_) if is_secret_name(name) => Value::Str(REDACTED.to_owned()),
             Value::Int(_) | Value::Float(_) => self.value.clone(),
         };
@@ -337,7 +346,7 @@ mod tests {
     #[test]
     fn options_keep_their_names() {
         let arguments = ["hlrp", "--token", "x", "--api-key=y", "a.password='q w'", "model.token_decoder.depth=2"];
-        let shown = ["hlrp", "--token", "***", "--api-key=***", "a.password=***", "model.token_decoder.depth=2"];
+        let shown = ["hlrp", "--token", "***", "--api-key=***", "a.password='***'", "model.token_decoder.depth=2"];
         assert_eq!(redact_arguments(arguments.map(String::from)), shown);
     }
 }

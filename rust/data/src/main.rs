@@ -74,7 +74,7 @@ enum Command {
 fn main() -> ExitCode {
     run(parse_command_line::<Args>(Args::command()).command).unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
-        ExitCode::from(exit_code::of(error.as_ref()))
+        ExitCode::from(exit_code::of(error.as_ref(), &[hlrp_data::exit_code_of]))
     })
 }
 

@@ -55,13 +55,10 @@ impl Failure {
 
     /// From what a panic says. The bindings of libtorch panic on its exceptions.
     pub(crate) fn panic(text: &str) -> Self {
-        let Some((_, thrown)) = text.split_once("Torch(\"") else {
-            return Self::general(format!("{text}\nhint: this is a defect of hlrp_rs; please report it"));
-        };
-        // The text is quoted, and libtorch's stack follows the message.
-        let message = thrown.split("\\nException raised from").next().unwrap_or(thrown);
-        let message = message.trim_end_matches("\")").replace("\\n", "\n").replace("\\\"", "\"");
-        Self::general(format!("libtorch: {message}"))
+        match TorchError::from_panic(text) {
+            Some(TorchError::Exception { message, .. }) => Self::general(format!("libtorch: {message}")),
+            _ => Self::general(format!("{text}\nhint: this is a defect of hlrp_rs; please report it")),
+        }
     }
 }
 

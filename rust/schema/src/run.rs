@@ -4,7 +4,7 @@ use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
 use crate::device::Device;
 use crate::laq::LaqConfig;
-use crate::rules::{Checked, at_least, not_negative, require, section};
+use crate::rules::{Checked, MAX_THREADS, not_negative, require, section, within};
 use crate::stage::{Stage, StageConfig};
 use crate::training::{TrainingConfig, ValidationConfig};
 use crate::vla::VlaConfig;
@@ -246,7 +246,7 @@ pub(crate) fn check_training(run: &RunConfig<'_>) -> Checked {
 pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     section("experiment", common.experiment.check())?;
     if let Some(num_threads) = common.num_threads {
-        at_least("num_threads", num_threads, 1)?;
+        within("num_threads", num_threads, 1, MAX_THREADS)?;
     }
     section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
     section("cluster", common.cluster.check())?;

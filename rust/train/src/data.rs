@@ -62,9 +62,10 @@ impl LoaderData {
     /// `seed` fixes the order.
     ///
     /// # Errors
-    /// No episode is held out, or none is long enough.
+    /// No episode is held out, none is long enough, or a batch exceeds the byte budget.
     pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
-        validation.require(Split::Validation)?;
+        Loader::check(&train, Split::Train, Shard::SINGLE)?;
+        Loader::check(&validation, Split::Validation, Shard::SINGLE)?;
         Ok(Self { train, validation, seed })
     }
 

@@ -6,7 +6,8 @@ use crate::{
     signals::Stopped,
 };
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta, VectorStream};
-use hlrp_torch::{HostToDevice, tensor_from_vec};
+use hlrp_torch::{HostToDevice, TorchError, tensor_from_vec};
+use hlrp_track::console;
 use std::{
     collections::BTreeMap,
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
@@ -123,7 +124,7 @@ impl DevicePrefetcher {
         let (sender, receiver) = sync_channel(NUM_AHEAD);
         let prefetch = move || {
             loop {
-                let prefetched = prefetch(stream.as_mut(), &transfer);
+                let prefetched = caught(|| prefetch(stream.as_mut(), &transfer));
                 let is_over = prefetched.is_err();
                 // A closed channel means that the training is over.
                 if sender.send(prefetched).is_err() || is_over {
@@ -230,6 +231,14 @@ pub(crate) fn interruptible(
             Received::Over => Some(Err(anyhow::anyhow!("the thread that reads the validation set has ended"))),
         }
     }))
+}
+
+/// A panic of libtorch's bindings as the error that libtorch threw.
+fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let is_thrown = |text: &str| TorchError::from_panic(text).is_some();
+    console::catch_panic(is_thrown, work).unwrap_or_else(|panic| {
+        Err(TorchError::from_panic(&panic).map_or_else(|| TrainError::Panic(panic), TrainError::Torch))
+    })
 }
 
 fn prefetch(stream: &mut dyn BatchStream, transfer: &HostToDevice) -> Result<Prefetched> {

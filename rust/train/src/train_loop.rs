@@ -1,20 +1,21 @@
 //! The training loop, from the gradient to the checkpoint.
 
 use crate::{
+    boundary::{self, Scene},
     checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
     prefetch::{DeviceBatch, DevicePrefetcher, Prefetched, interruptible},
     signals::{StopRequest, Stopped},
     task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
-    trainer::{Outcome, Trainer, unknown_metric},
+    trainer::{Outcome, Trainer, sizes, unknown_metric},
     update::{mean_over, norm_and_clip},
     watch::{MicroBatch, StepRecord, scalar},
 };
 use hlrp_schema::Precision;
-use hlrp_torch::{Autocast, AutocastDtype, HostToDevice};
+use hlrp_torch::{Allocator, Autocast, AutocastDtype, HostToDevice};
 use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
-use std::{collections::VecDeque, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 use tch::{Device, Kind, Tensor};
 
 const BYTES_PER_GIB: f64 = (1u64 << 30) as f64;
@@ -51,7 +52,7 @@ impl Trainer<'_> {
     pub fn run(mut self, run: &RunDir, stop: &StopRequest) -> Result<Outcome> {
         stop.save();
         let mut sinks = self.open_sinks(run)?;
-        let outcome = self.train(run, stop, &mut sinks);
+        let outcome = self.train_within(run, stop, &mut sinks);
         let status = match &outcome {
             Ok(Outcome::Finished(_)) => RunStatus::Finished,
             Ok(Outcome::Interrupted(_)) => RunStatus::Interrupted,
@@ -63,7 +64,32 @@ impl Trainer<'_> {
         Ok(outcome)
     }
 
+    /// Trains inside the boundary around libtorch.
+    fn train_within(&mut self, run: &RunDir, stop: &StopRequest, sinks: &mut Sinks) -> Result<Outcome> {
+        let trainer = RefCell::new(self);
+        let train = || Ok(trainer.borrow_mut().train(run, stop, sinks)?);
+        let outcome = boundary::within(train, || trainer.borrow().scene());
+        outcome.map_err(|error| error.downcast().unwrap_or_else(TrainError::Task))
+    }
+
+    /// What an error says about the step that was being done.
+    fn scene(&self) -> Scene {
+        let checkpoint = self.last_checkpoint.as_ref();
+        Scene {
+            when: format!("in step {}", self.step + 1),
+            sizes: sizes(&self.settings.config),
+            checkpoint: checkpoint.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()),
+        }
+    }
+
+    /// Tells the allocator what to say when the machine has no memory left.
+    fn set_scene(&self) {
+        let Scene { when, sizes, checkpoint } = self.scene();
+        Allocator::set_scene(format!(" {when} or later\n  {sizes}\n  last checkpoint: {checkpoint}"));
+    }
+
     fn train(&mut self, run: &RunDir, stop: &StopRequest, sinks: &mut Sinks) -> Result<Outcome> {
+        self.set_scene();
         let training = self.settings.training.clone();
         let stream = self.data.train(self.position, &self.settings.world).map_err(TrainError::Data)?;
         let mut batches = DevicePrefetcher::start(stream, self.settings.device)?;
@@ -224,11 +250,7 @@ impl Trainer<'_> {
     /// The batches of a step whose losses are masked means, each with the factors by which its means count: their shares of the
     /// supervised values of all processes' batches, times the number of these batches. Of a step that is one batch, and of a loss
     /// without masks, at most the first batch. Nothing if a signal comes before all are there.
-    fn portions(
-        &mut self,
-        batches: &mut DevicePrefetcher,
-        stop: &StopRequest,
-    ) -> Result<Option<VecDeque<Portion>>> {
+    fn portions(&mut self, batches: &mut DevicePrefetcher, stop: &StopRequest) -> Result<Option<VecDeque<Portion>>> {
         let world = self.settings.world.clone();
         let num_batches = self.settings.training.gradient.accumulate_steps;
         let mut portions = VecDeque::new();
@@ -372,6 +394,7 @@ impl Trainer<'_> {
         }
         self.settings.world.barrier()?;
         self.last_checkpoint = Some(checkpoints.join(checkpoint::checkpoint_name(self.step)));
+        self.set_scene();
         Ok(())
     }
 

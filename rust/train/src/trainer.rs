@@ -319,6 +319,19 @@ pub(crate) fn of_key(key: &str, error: TrainError) -> TrainError {
     }
 }
 
+/// The settings of a configuration that decide how much memory a run needs, for an error.
+pub(crate) fn sizes(config: &Composed) -> String {
+    const KEYS: [&str; 5] = [
+        "data.loader.batch_size",
+        "training.gradient.accumulate_steps",
+        "data.loader.memory_budget_mb",
+        "data.loader.num_workers",
+        "precision",
+    ];
+    let value = |key: &str| Some(format!("{key}={}", config.tree().get(key)?.summary()));
+    KEYS.into_iter().filter_map(value).collect::<Vec<_>>().join(" ")
+}
+
 /// Refuses a monitored metric that the validation does not return.
 fn ensure_monitored(monitor: &str, mode: MonitorMode, metrics: &[MetricSpec]) -> Result<()> {
     let of_validation = || metrics.iter().filter(|spec| spec.name.starts_with("val/"));

@@ -27,6 +27,10 @@ use std::{
 
 const NAME: &str = "hlrp rollout-lerobot";
 
+/// Videos that LeRobot renders of a task at most, and room for one of them.
+const MAX_VIDEOS: u64 = 10;
+const VIDEO_BYTES: u64 = 16 << 20;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -47,7 +51,10 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
-    ensure_free(&config.logging.run_dir, 0, config.logging.min_free_gb)?;
+    let videos = MAX_VIDEOS.min(config.lerobot_eval.eval_n_episodes) * VIDEO_BYTES;
+    for folder in [&config.logging.run_dir, &config.lerobot_eval.output_dir] {
+        ensure_free(folder, videos, config.logging.min_free_gb)?;
+    }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
     let run_dir = open(&config, &composed, policy, versions)?;

@@ -50,7 +50,9 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     }
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     refuse_missing_dataset(&config)?;
-    ensure_free(&start.run_dir, 0, config.logging.min_free_gb)?;
+    for folder in [&start.run_dir, &start.output_dir] {
+        ensure_free(folder, 0, config.logging.min_free_gb)?;
+    }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
     let run_dir = start.open(&config, &composed, versions)?;

@@ -12,6 +12,7 @@ use crate::{
 };
 use hlrp_config::{
     Problem,
+    foreign::read_text,
     secret::{redact, redact_arguments},
 };
 use std::{
@@ -266,7 +267,7 @@ fn set_former_aside(path: &Path) -> Result<()> {
 
 fn replace_config(path: &Path, config_yaml: &str) -> Result<()> {
     let current = path.join(CONFIG);
-    let former = fs::read_to_string(&current).map_err(TrackError::io("read", &current))?;
+    let former = read_text(&current).map_err(TrackError::io("read", &current))?;
     if former == config_yaml {
         return Ok(());
     }

@@ -5,11 +5,12 @@ use crate::{
     data::SourceRecord,
     error::{Result, TrainError},
 };
+use hlrp_config::foreign::read_text;
 use hlrp_data::Position;
 use hlrp_torch::World;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 use tch::{Device, Kind, Tensor};
 
 /// `state.json` of a checkpoint.
@@ -111,7 +112,7 @@ impl RunState {
     /// Reads the state of the checkpoint `dir`, which was written in this format version.
     pub(crate) fn read(dir: &Path, format_version: u64) -> Result<Self> {
         let path = dir.join(STATE);
-        let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        let text = read_text(&path).map_err(TrainError::io("read", &path))?;
         let malformed =
             |error: serde_json::Error| TrainError::Malformed { path: path.clone(), reason: error.to_string() };
         let mut value: Value = serde_json::from_str(&text).map_err(malformed)?;

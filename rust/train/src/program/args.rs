@@ -6,8 +6,8 @@ use hlrp_config::{Composed, Problem, from_resolved};
 use hlrp_schema::{ConfigArgs, parse_command_line};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 75 interrupted by a signal \
-                          with a checkpoint to resume from.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unusable dataset, 71 out of memory, 73 another process \
+                          has the run, 74 disk full, 75 interrupted by a signal (resume it), 77 login node.";
 
 #[derive(Parser)]
 #[command(version)]

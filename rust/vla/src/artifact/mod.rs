@@ -17,6 +17,7 @@ pub use record::{ArtifactRecord, Provenance};
 use crate::VlaError;
 use crate::archs::VlaModel;
 use crate::processor::Processor;
+use hlrp_config::foreign::{MAX_TEXT_BYTES, inspect};
 use hlrp_nn::read_tensors;
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
@@ -95,7 +96,8 @@ impl Artifact {
             for name in TOKENIZER_FILES {
                 let source = tokenizer_folder.join(name);
                 let hint = "give a folder with tokenizer.json and tokenizer_config.json";
-                fs::copy(&source, partial.join(name))
+                inspect(&source, MAX_TEXT_BYTES)
+                    .and_then(|_| fs::copy(&source, partial.join(name)))
                     .map_err(|error| VlaError::file(&source, error.to_string(), hint))?;
             }
             go_on()?;
