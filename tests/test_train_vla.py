@@ -395,7 +395,7 @@ def test_dataset_without_instructions(tmp_path, uninterrupted, missing):
     else:
         pyarrow.parquet.write_table(pyarrow.parquet.read_table(tasks).select(["task_index"]), tasks)
     words = f"{SOURCE}.root={dataset}"
-    refused(tmp_path / "run", uninterrupted, words, code=1, names=["tasks.parquet", "hint:"])
+    refused(tmp_path / "run", uninterrupted, words, code=65, names=["tasks.parquet", "hint:"])
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,9 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
             num_steps: integer(policy, "num_steps")?,
             min_period: number(policy, "min_period")?,
             max_period: number(policy, "max_period")?,
-            time_beta_alpha: 1.5,
-            time_beta_beta: 1.0,
+            // LeRobot 0.6 has no keys for these two.
+            time_beta_alpha: policy["time_beta_alpha"].as_f64().unwrap_or(1.5),
+            time_beta_beta: policy["time_beta_beta"].as_f64().unwrap_or(1.0),
         },
         arch: ArchSpec::Expert(ExpertSpec {
             smolvla_checkpoint: None,
