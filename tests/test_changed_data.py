@@ -55,7 +55,7 @@ def test_a_dataset_that_grew_is_refused_and_accepted_by_name(tmp_path):
     one_error(run(train_laq_command(*again)), SETTING_ERROR, names)
     accepted = run(train_laq_command(*again, "--accept-changed-data"))
     assert accepted.returncode == 0, accepted.stderr
-    assert "held-out episodes stay held out" in (run_dir / "unified.log").read_text()
+    assert "held-out episodes stay held out" in accepted.stderr
     after = sources(run_dir)
     assert (after["num_episodes"], after["held_out"]) == (5, [1]), "spread anew over five episodes it would be [2]"
     assert after["fingerprint"] != before["fingerprint"]
