@@ -38,7 +38,7 @@ pub mod video;
 pub use anchors::{Anchor, AnchorTable, held_out_positions};
 pub use batch::{Batch, ImageStream, SampleMeta, VectorStream};
 pub use cache::{BuildOptions, CacheSpec, FrameCache};
-pub use error::{DataError, LoadError};
+pub use error::{DataError, LoadError, exit_code_of};
 pub use formats::{Dataset, Description};
 pub use frames::{FrameReader, FrameSize, FrameStore};
 pub use loader::{Loader, LoaderStats, ValidationLoader};

@@ -108,14 +108,20 @@ pub struct Mixture {
 
 impl Mixture {
     /// Opens every dataset of `config`, a checked section; frames are delivered in `size`. Builds missing frame caches when
-    /// `config.cache` is on.
+    /// `config.cache` is on and the disk keeps `min_free_gb` GiB beside them.
     ///
     /// # Errors
     /// A dataset, an episode, a camera or a feature is missing or broken, or settings do not go together.
-    pub fn open(config: &DataConfig, size: FrameSize, progress: &CacheProgress<'_>) -> Result<Self, DataError> {
+    pub fn open(
+        config: &DataConfig,
+        size: FrameSize,
+        min_free_gb: f64,
+        progress: &CacheProgress<'_>,
+    ) -> Result<Self, DataError> {
         let opener = Opener {
             data: config,
             size,
+            min_free_gb,
             progress,
             tables: TableCache::new(config.loader.table_cache_mb << 20),
             building: Mutex::new(()),
@@ -214,6 +220,7 @@ impl Mixture {
 struct Opener<'a> {
     data: &'a DataConfig,
     size: FrameSize,
+    min_free_gb: f64,
     progress: &'a CacheProgress<'a>,
     tables: Arc<TableCache>,
     /// Sources are opened at the same time, but frame caches are built one after the other, each with all decode threads.
@@ -255,6 +262,7 @@ impl Opener<'_> {
             num_workers: self.data.loader.num_workers,
             max_open_decoders: self.data.loader.max_open_decoders,
             max_bad_frames: self.data.loader.max_bad_samples as u64,
+            min_free_gb: self.min_free_gb,
             progress,
         };
         let cache = FrameCache::open_or_build(&self.data.cache.dir, spec, decoded, &options)?;

@@ -81,6 +81,7 @@ impl Setting {
             num_workers: 2,
             max_open_decoders: 1,
             max_bad_frames: self.max_bad_frames,
+            min_free_gb: 0.0,
             progress: &|_, _| {},
         };
         let frames = || Ok(Box::new(RecorderHandle(&recorder)) as Box<dyn FrameStore + '_>);
@@ -289,7 +290,8 @@ fn progress_counts_up_to_all_frames() {
     let setting = Setting::new();
     let seen = Mutex::new(Vec::new());
     let progress = |done, total| seen.lock().unwrap().push((done, total));
-    let options = BuildOptions { num_workers: 1, max_open_decoders: 1, max_bad_frames: 0, progress: &progress };
+    let options =
+        BuildOptions { num_workers: 1, max_open_decoders: 1, max_bad_frames: 0, min_free_gb: 0.0, progress: &progress };
     let camera = || Ok(Box::new(FakeCamera { camera: 5, behaviour: Behaviour::default() }) as Box<dyn FrameStore>);
     FrameCache::open_or_build(&setting.cache_dir(), &setting.spec(), camera, &options).unwrap();
     let seen = seen.into_inner().unwrap();
@@ -304,8 +306,8 @@ fn a_disk_that_is_too_full_is_refused_before_anything_is_decoded() {
     setting.spans = vec![EpisodeSpan { episode: 0, from_row: 0, to_row: u64::MAX / FRAME_BYTES as u64 - 1000 }];
     let (cache, decoded_rows) = setting.build();
     let error = with_hint(&cache.err().unwrap());
-    assert!(error.contains("GiB are free\nhint: set data.cache.dir"), "{error}");
-    assert!(decoded_rows.is_empty());
+    assert!(error.contains("must leave 0.00 GiB\nhint: set data.cache.dir"), "{error}");
+    assert!(decoded_rows.is_empty() && !setting.spec().partial_path(&setting.cache_dir()).exists());
 }
 
 /// A copy of a small dataset with several files for each camera.
@@ -351,4 +353,21 @@ fn a_cache_is_that_of_the_files_as_they_are() {
 
     fs::write(&first_video, &content[..content.len() - 1]).unwrap();
     assert!(![&touched, &first].contains(&&named()[0]), "another size");
+}
+
+#[test]
+fn what_must_stay_free_stays_free() {
+    let setting = Setting::new();
+    let options = BuildOptions {
+        num_workers: 1,
+        max_open_decoders: 1,
+        max_bad_frames: 0,
+        min_free_gb: 1e9,
+        progress: &|_, _| {},
+    };
+    let camera = || Ok(Box::new(FakeCamera { camera: 5, behaviour: Behaviour::default() }) as Box<dyn FrameStore>);
+    let cache = FrameCache::open_or_build(&setting.cache_dir(), &setting.spec(), camera, &options);
+    let error = with_hint(&cache.err().unwrap());
+    assert!(error.contains("must leave 1000000000.00 GiB"), "{error}");
+    assert!(!setting.spec().partial_path(&setting.cache_dir()).exists(), "not one byte was written");
 }

@@ -23,7 +23,8 @@ pub fn open_pairs(
     progress: &CacheProgress<'_>,
 ) -> anyhow::Result<LoaderData> {
     let side = usize::try_from(config.model.image_size)?;
-    let mut mixture = Mixture::open(&config.data, FrameSize { height: side, width: side }, progress)?;
+    let size = FrameSize { height: side, width: side };
+    let mut mixture = Mixture::open(&config.data, size, config.logging.min_free_gb, progress)?;
     if let Some(resumed) = resumed {
         mixture = mixture.with_held_out(&resumed.held_out())?;
     }

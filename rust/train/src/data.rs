@@ -18,7 +18,7 @@ pub trait BatchStream: Send {
 }
 
 /// Batches of one validation, the same in the same order every time.
-pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>>>;
+pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>> + Send>;
 
 /// What a checkpoint remembers of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +62,10 @@ impl LoaderData {
     /// `seed` fixes the order.
     ///
     /// # Errors
-    /// No episode is held out, or none is long enough.
+    /// No episode is held out, none is long enough, or a batch exceeds the byte budget.
     pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
-        validation.require(Split::Validation)?;
+        Loader::check(&train, Split::Train, Shard::SINGLE)?;
+        Loader::check(&validation, Split::Validation, Shard::SINGLE)?;
         Ok(Self { train, validation, seed })
     }
 

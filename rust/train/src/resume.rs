@@ -181,7 +181,10 @@ fn leaves(root: &Node) -> BTreeMap<String, Leaf> {
                     visit(&path, child, out);
                 }
             }
-            value => drop(out.insert(path.to_owned(), Leaf { text: text(value), number: number(value) })),
+            _ => {
+                let value = node.redacted(path).value;
+                out.insert(path.to_owned(), Leaf { text: text(&value), number: number(&value) });
+            }
         }
     }
     let mut out = BTreeMap::new();

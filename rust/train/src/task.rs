@@ -60,6 +60,8 @@ pub struct ExportContext<'a> {
     pub dir: &'a Path,
     /// GiB that the write must leave free.
     pub min_free_gb: f64,
+    /// Whether a signal asks for the end: [`crate::Stopped`] then gives the export up, and it is repeated when the run resumes.
+    pub is_stopped: &'a dyn Fn() -> bool,
 }
 
 /// A model under training: owns its parameters, computes its loss, validates itself.

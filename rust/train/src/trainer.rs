@@ -124,6 +124,8 @@ pub struct Trainer<'a> {
     pub(crate) last_checkpoint: Option<PathBuf>,
     /// Random states to restore before the first step.
     pub(crate) rng: Option<RngStates>,
+    /// Whether what follows the last step is still to be done: its validation, artifacts and checkpoint.
+    pub(crate) is_unfinished: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -169,6 +171,7 @@ impl<'a> Trainer<'a> {
             last_validation: None,
             last_checkpoint: None,
             rng: None,
+            is_unfinished: false,
             settings,
             task,
             data,
@@ -205,6 +208,7 @@ impl<'a> Trainer<'a> {
         (self.step, self.start_step) = (state.step, state.step);
         self.position = state.position;
         self.best = state.best;
+        self.is_unfinished = state.is_unfinished;
         self.rng = state.rng.get(self.settings.world.rank()).cloned();
         self.last_checkpoint = Some(checkpoint.dir().to_path_buf());
         let manifest = checkpoint.manifest();
@@ -233,6 +237,7 @@ impl<'a> Trainer<'a> {
                 schedule: ScheduleState { num_done: self.step, next_lr: self.schedule.lr(self.step) },
                 best: self.best,
                 num_ema_updates: self.ema.as_ref().map_or(0, Ema::num_updates),
+                is_unfinished: self.is_unfinished,
                 sources: Some(self.data.sources()),
             },
             config_yaml: self.settings.config.to_yaml(),
@@ -312,6 +317,19 @@ pub(crate) fn of_key(key: &str, error: TrainError) -> TrainError {
         }
         _ => error,
     }
+}
+
+/// The settings of a configuration that decide how much memory a run needs, for an error.
+pub(crate) fn sizes(config: &Composed) -> String {
+    const KEYS: [&str; 5] = [
+        "data.loader.batch_size",
+        "training.gradient.accumulate_steps",
+        "data.loader.memory_budget_mb",
+        "data.loader.num_workers",
+        "precision",
+    ];
+    let value = |key: &str| Some(format!("{key}={}", config.tree().get(key)?.summary()));
+    KEYS.into_iter().filter_map(value).collect::<Vec<_>>().join(" ")
 }
 
 /// Refuses a monitored metric that the validation does not return.

@@ -5,6 +5,7 @@ use crate::{
     error::{Result, TrainError},
     resume::RESUME_KEY,
 };
+use hlrp_config::foreign::read_text;
 use hlrp_config::write_path;
 use std::{
     fs,
@@ -64,7 +65,7 @@ fn read_pointer(checkpoints: &Path, pointer: &str) -> Result<Option<String>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let name = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?.trim().to_owned();
+    let name = read_text(&path).map_err(TrainError::io("read", &path))?.trim().to_owned();
     match step_of(&name) {
         Some(_) => Ok(Some(name)),
         None => Err(TrainError::Malformed { path, reason: format!("'{name}' is not the name of a checkpoint") }),

@@ -30,10 +30,10 @@ pub(crate) use state::RngStates;
 pub(crate) use writer::{Contents, write};
 
 use crate::error::{Result, TrainError};
+use hlrp_config::foreign::{MAX_WEIGHT_BYTES, inspect, read_text};
 use hlrp_track::fs::FileDigest;
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 use tch::Tensor;
@@ -93,7 +93,7 @@ impl Checkpoint {
     /// The file cannot be read.
     pub fn config_yaml(&self) -> Result<String> {
         let path = self.config();
-        fs::read_to_string(&path).map_err(TrainError::io("read", &path))
+        read_text(&path).map_err(TrainError::io("read", &path))
     }
 
     /// The file with the parameters that it exports: their averages, from the first update of the averages on.
@@ -160,11 +160,22 @@ pub fn load_weights(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
 }
 
 fn load(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
+    inspect(path, max_bytes(target)).map_err(TrainError::io("read", path))?;
     hlrp_torch::load_strict(target, &read(path)?)
         .map_err(|source| TrainError::Weights { path: path.to_path_buf(), source })
 }
 
+/// The most that a file of these tensors has.
+fn max_bytes(tensors: &[(String, Tensor)]) -> u64 {
+    /// A name, a shape and two offsets.
+    const HEADER_BYTES: usize = 1 << 10;
+    let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+    tensors.iter().map(|(name, tensor)| (bytes(tensor) + name.len() + HEADER_BYTES) as u64).sum::<u64>()
+        + HEADER_BYTES as u64
+}
+
 fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    inspect(path, MAX_WEIGHT_BYTES).map_err(TrainError::io("read", path))?;
     Tensor::read_safetensors(path)
         .map_err(|error| TrainError::Malformed { path: path.to_path_buf(), reason: error.to_string() })
 }

@@ -1,13 +1,13 @@
 //! The command line.
 
 use super::Program;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, Parser};
 use hlrp_config::{Composed, Problem, from_resolved};
-use hlrp_schema::ConfigArgs;
+use hlrp_schema::{ConfigArgs, parse_command_line};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 75 interrupted by a signal \
-                          with a checkpoint to resume from.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unusable dataset, 71 out of memory, 73 another process \
+                          has the run, 74 disk full, 75 interrupted by a signal (resume it), 77 login node.";
 
 #[derive(Parser)]
 #[command(version)]
@@ -39,7 +39,7 @@ impl Arguments {
             .name(P::NAME)
             .about(P::ABOUT)
             .after_help(format!("Examples:\n{}\n\n{EXIT_CODES}", P::EXAMPLES));
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        parse_command_line(command)
     }
 
     /// The configuration: composed, or that of the run to continue.

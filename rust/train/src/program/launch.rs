@@ -2,6 +2,7 @@
 
 use super::{Program, args::Arguments, num_threads, report};
 use crate::{
+    boundary::{self, Scene},
     error::TrainError,
     resume::{RESUME_KEY, Resumed},
     signals::StopRequest,
@@ -51,6 +52,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
+    hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, common.logging.min_free_gb)?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
@@ -62,11 +64,13 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     let resumed = training.resume_from_checkpoint.as_deref().map(Resumed::read).transpose();
     let resumed = resumed.map_err(|error| located(of_setting(of_key(RESUME_KEY, error))))?;
     let setup = Setup { device, world: world.clone(), overwrites_weights, resumed };
-    let (mut task, mut data) = P::prepare(&config, &setup).map_err(located)?;
+    let scene = || scene_before_start(&composed);
+    let (mut task, mut data) = boundary::within(|| P::prepare(&config, &setup), scene).map_err(located)?;
     let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
     let metrics = task.metrics();
-    let trainer = Trainer::new(settings, &mut task, &mut data).map_err(|error| located(of_setting(error)))?;
+    let trainer = boundary::within(|| Trainer::new(settings, &mut task, &mut data).map_err(of_setting), scene);
+    let trainer = trainer.map_err(located)?;
 
     let yaml = composed.to_yaml();
     let info = RunInfo {
@@ -81,6 +85,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         metrics,
         repository: Path::new("."),
     };
+    stop.save();
     let run_dir = open_run(arguments, &run_path, trainer.step(), &info, &world)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
@@ -89,6 +94,15 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         tracing::info!("an older version wrote this run; its configuration is brought up to date: {changes}");
     }
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
+}
+
+/// What is known when memory runs out before the first step.
+fn scene_before_start(composed: &Composed) -> Scene {
+    Scene {
+        when: "before the first step".to_owned(),
+        sizes: crate::trainer::sizes(composed),
+        checkpoint: "none is changed".to_owned(),
+    }
 }
 
 /// The run directory: the first process creates it or resumes it, the others follow.
@@ -152,8 +166,10 @@ fn finish<P: Program>(
         Outcome::Interrupted(_) => RunStatus::Interrupted,
     };
     run_dir.finish(status)?;
-    let text = match outcome.summary().num_steps {
-        0 => report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind),
+    let text = match &outcome {
+        Outcome::Finished(summary) if summary.num_steps == 0 => {
+            report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind)
+        }
         _ => report::table::<P>(&outcome, &path, &metrics, &curves),
     };
     console::print(&text);

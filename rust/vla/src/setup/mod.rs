@@ -41,7 +41,7 @@ pub fn prepare(
     let requests = Requests::new(config, identity.map(|identity| &identity.pair), &rates)?;
     let frame_size = frame_size(config, &datasets)?;
     let data = DataConfig { request: requests.train.clone(), ..config.data.clone() };
-    let mut opened = Mixture::open(&data, frame_size, progress)?;
+    let mut opened = Mixture::open(&data, frame_size, config.logging.min_free_gb, progress)?;
     if let Some(resumed) = &setup.resumed {
         opened = opened.with_held_out(&resumed.held_out())?;
     }
