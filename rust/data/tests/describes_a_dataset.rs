@@ -1,7 +1,7 @@
 //! What a dataset says about itself, and the fingerprint that names its data.
 #![allow(clippy::unwrap_used)]
 
-use hlrp_data::formats::{self, FeatureKind, TableCache};
+use hlrp_data::formats::{self, FeatureKind, OpenOptions};
 use hlrp_data::{Description, preflight};
 use hlrp_schema::SourceConfig;
 use std::{
@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn describe(root: &Path) -> Description {
-    formats::open(root, &TableCache::new(1 << 20)).unwrap().describe().clone()
+    formats::open(root, &OpenOptions::new(1 << 20)).unwrap().describe().clone()
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -39,6 +39,7 @@ fn source(root: &Path, camera: &str) -> SourceConfig {
         action_key: None,
         episodes: None,
         num_val_episodes: 1,
+        tolerance_s: None,
     }
 }
 

@@ -30,6 +30,7 @@ fn config(root: &Path) -> DataConfig {
         action_key: Some("action".to_owned()),
         episodes: None,
         num_val_episodes: 5,
+        tolerance_s: None,
     };
     DataConfig {
         sources: [("metaworld".to_owned(), source)].into(),

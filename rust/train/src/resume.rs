@@ -46,6 +46,7 @@ const FREE: &[&str] = &[
     "data.loader.prefetch_batches",
     "data.loader.table_cache_mb",
     "data.sources.*.root",
+    "data.sources.*.tolerance_s",
     "cluster",
     "device",
     "experiment",
