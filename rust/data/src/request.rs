@@ -69,7 +69,11 @@ fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, tolerance_s: f64) -> Result<
     };
     // Python's round() is half to even.
     let whole = frames.round_ties_even();
-    if unit == DeltaUnit::Seconds && (frames - whole).abs() / fps > tolerance_s { Err(whole / fps) } else { Ok(whole as i64) }
+    if unit == DeltaUnit::Seconds && (frames - whole).abs() / fps > tolerance_s {
+        Err(whole / fps)
+    } else {
+        Ok(whole as i64)
+    }
 }
 
 /// Rows `[from_row, to_row)` of a dataset that form one episode.

@@ -6,8 +6,8 @@ use crate::error::DataError;
 use crate::formats::{Dataset, FeatureKind};
 use crate::request::EpisodeSpan;
 use crate::sampler::Permutation;
-use xxhash_rust::xxh3::xxh3_128;
 use std::{collections::BTreeMap, sync::Arc};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Bounds the memory that checking takes.
 const MAX_FRAMES_AT_ONCE: usize = 64;
@@ -92,7 +92,8 @@ pub(crate) fn decode_all<D: Dataset + ?Sized>(
     let frame_len = store.size().frame_bytes();
     let mut out_TCHW = Vec::new();
     let spans = dataset.episodes();
-    let (first_row, last_row) = (spans.first().map_or(0, |span| span.from_row), spans.last().map_or(0, |span| span.to_row));
+    let (first_row, last_row) =
+        (spans.first().map_or(0, |span| span.from_row), spans.last().map_or(0, |span| span.to_row));
     let stride = ((last_row - first_row) / NUM_AT_RANDOM).max(1);
     let mut digests = BTreeMap::new();
     let mut num_decoded = 0;

@@ -177,7 +177,9 @@ impl Feature {
     #[must_use]
     pub fn frame_size(&self) -> Option<FrameSize> {
         match (self.kind, self.shape.as_slice()) {
-            (FeatureKind::Camera | FeatureKind::Depth, &[height, width, _]) if height > 0 && width > 0 => Some(FrameSize { height, width }),
+            (FeatureKind::Camera | FeatureKind::Depth, &[height, width, _]) if height > 0 && width > 0 => {
+                Some(FrameSize { height, width })
+            }
             _ => None,
         }
     }

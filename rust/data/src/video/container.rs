@@ -63,7 +63,9 @@ impl Presentation {
         let track = children(movie).filter(|(kind, _)| kind == b"trak").map(|(_, track)| track);
         let track = track
             .into_iter()
-            .find(|track| child(track, b"tkhd").and_then(track_id_of).is_some_and(|id| i64::from(id) == i64::from(track_id)))
+            .find(|track| {
+                child(track, b"tkhd").and_then(track_id_of).is_some_and(|id| i64::from(id) == i64::from(track_id))
+            })
             .unwrap_or_default();
         let of_movie = child(movie, b"mvhd").and_then(|body| matrix(body, true));
         let of_track = child(track, b"tkhd").and_then(|body| matrix(body, false));

@@ -26,7 +26,14 @@ pub(crate) struct VideoFile {
     /// Packets that the container calls keyframes although decoding cannot start there.
     not_entries: Mutex<BTreeSet<usize>>,
     has_not_entries: AtomicBool,
+    has_warned: AtomicBool,
+    /// Whether a frame only comes when the packets after it are sent, too: FFmpeg 5's H.264 decoder withholds frames that it is asked
+    /// for at the end of its input, where decoding began at a recovery point.
+    needs_more_packets: AtomicBool,
 }
+
+/// Packets that are sent after the last one that is wanted, where that is needed: more than any decoder reorders.
+const MAX_MORE_PACKETS: usize = 32;
 
 /// Why a frame cannot be read, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +75,8 @@ impl VideoFile {
             parameters,
             not_entries: Mutex::new(BTreeSet::new()),
             has_not_entries: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
+            needs_more_packets: AtomicBool::new(false),
         })
     }
 
@@ -93,13 +102,23 @@ impl VideoFile {
     /// Notes that decoding cannot start at a packet.
     fn is_no_entry(&self, packet: usize) {
         lock(&self.not_entries).insert(packet);
-        if !self.has_not_entries.swap(true, Ordering::AcqRel) {
+        self.has_not_entries.store(true, Ordering::Release);
+    }
+
+    /// Says once that reading this video at random is slow.
+    fn warn_of_slow_entries(&self) {
+        if !self.has_warned.swap(true, Ordering::AcqRel) {
             tracing::warn!(
-                video = %self.path.display(),
-                "keyframes of this video are not complete images (gradual intra refresh): a random frame is decoded from the last \
-                 complete one, which is slow; encode it again with keyframes to read it fast"
+                "{}: keyframes are not complete images (gradual intra refresh); a random frame is decoded from the last complete \
+                 one, which is slow: encode the video again with keyframes to read it fast",
+                self.path.display()
             );
         }
+    }
+
+    /// Takes back [`VideoFile::is_no_entry`].
+    fn is_entry_after_all(&self, packet: usize) {
+        lock(&self.not_entries).remove(&packet);
     }
 
     /// Codec of the video.
@@ -148,6 +167,8 @@ pub(crate) struct VideoDecoder {
 enum Stop {
     /// It cannot start at the keyframe that it started at; the position of the frame that was wanted.
     NoEntry(usize),
+    /// The decoder does not return the frame at this position.
+    NoFrame(usize),
     /// A frame cannot be decoded: its position, and why.
     Failed(usize, Trouble),
 }
@@ -207,6 +228,8 @@ impl VideoDecoder {
         mut on_frame: impl FnMut(usize, &frame::Video) -> Result<(), Trouble>,
     ) -> Result<(), (usize, Trouble)> {
         let mut nth = 0;
+        // The keyframe from which a frame was asked for in vain, although decoding can start there.
+        let mut given_up: Option<usize> = None;
         while nth < wanted.len() {
             // Frames that one run of the decoder yields: it is restarted where that skips packets.
             let run_end = self.run_end(wanted, nth);
@@ -223,7 +246,19 @@ impl VideoDecoder {
             match stop {
                 Stop::NoEntry(at) => {
                     self.video.is_no_entry(self.started);
+                    self.video.warn_of_slow_entries();
                     nth = at;
+                }
+                Stop::NoFrame(at) if !self.video.needs_more_packets.swap(true, Ordering::AcqRel) => nth = at,
+                // At the end of a file there are no more packets: decode from one keyframe earlier, where that helps.
+                Stop::NoFrame(at) if self.started > 0 && given_up.is_none() => {
+                    self.video.is_no_entry(self.started);
+                    given_up = Some(self.started);
+                    nth = at;
+                }
+                Stop::NoFrame(at) => {
+                    given_up.iter().for_each(|key| self.video.is_entry_after_all(*key));
+                    return Err((at, Trouble::damage("the decoder returns no frame at this time")));
                 }
                 Stop::Failed(at, trouble) => return Err((at, trouble)),
             }
@@ -269,7 +304,10 @@ impl VideoDecoder {
         on_frame: &mut impl FnMut(usize, &frame::Video) -> Result<(), Trouble>,
     ) -> Result<(), Stop> {
         let video = Arc::clone(&self.video);
-        let last = wanted[run.clone()].iter().copied().max().unwrap_or(0);
+        let mut last = wanted[run.clone()].iter().copied().max().unwrap_or(0);
+        if video.needs_more_packets.load(Ordering::Acquire) {
+            last = (last + MAX_MORE_PACKETS).min(video.index.packets().len() - 1);
+        }
         let mut nth = run.start;
         let mut drained = false;
         while nth < run.end {
@@ -312,7 +350,7 @@ impl VideoDecoder {
                 }
                 _ if !got_any => {
                     self.must_be_started(nth)?;
-                    return Err(Stop::Failed(nth, Trouble::damage("the decoder returns no frame at this time")));
+                    return Err(Stop::NoFrame(nth));
                 }
                 _ => {}
             }

@@ -90,8 +90,8 @@ impl FrameConverter {
         }
         match layout {
             Layout::Yuv420 => {}
-            Layout::Yuv { depth } => wide_yuv_to_rgb(scaled, Matrix::of(frame)?, Levels::of(frame, depth), out_CHW),
-            Layout::Gray { depth } => wide_gray_to_rgb(scaled, Levels::of_gray(frame, depth), out_CHW),
+            Layout::Yuv => wide_yuv_to_rgb(scaled, Matrix::of(frame)?, Levels::of(frame), out_CHW),
+            Layout::Gray => wide_gray_to_rgb(scaled, Levels::of_gray(frame), out_CHW),
             Layout::Rgb => {
                 let row_len = 3 * width as usize;
                 let mut pixels_HWC = Vec::with_capacity(row_len * height as usize);
@@ -111,12 +111,9 @@ enum Layout {
     /// 8-bit YUV 4:2:0, converted without a step between.
     Yuv420,
     /// YUV of another layout or depth.
-    Yuv {
-        depth: u32,
-    },
-    Gray {
-        depth: u32,
-    },
+    Yuv,
+    /// 8-bit gray.
+    Gray,
     Rgb,
 }
 
@@ -125,24 +122,20 @@ impl Layout {
         if matches!(format, Pixel::YUV420P | Pixel::YUVJ420P) {
             return Ok(Self::Yuv420);
         }
-        let name = name_of(format);
-        let name = name.trim_end_matches("le").trim_end_matches("be");
-        // `yuv422p10`, `gbrp12`, `gray16`: the depth is behind the last letter of the layout.
-        let depth = |layout: &str| match layout.rsplit_once(|letter: char| !letter.is_ascii_digit()) {
-            Some((_, "")) => Some(8),
-            Some((_, digits)) => digits.parse().ok().filter(|depth| (8..=16).contains(depth)),
-            None => None,
-        };
+        let full_name = name_of(format);
+        let name = full_name.trim_end_matches("le").trim_end_matches("be");
         let known = match name {
-            "nv12" | "nv21" | "nv16" | "nv24" | "nv42" | "yuyv422" | "uyvy422" | "yvyu422" => Some(Self::Yuv { depth: 8 }),
-            "p010" | "p210" | "p410" => Some(Self::Yuv { depth: 10 }),
-            "p012" | "p212" | "p412" => Some(Self::Yuv { depth: 12 }),
-            "gray" => Some(Self::Gray { depth: 8 }),
+            "gray" => Some(Self::Gray),
+            _ if name.starts_with("gray") => {
+                let what = format!("frames of the pixel format {full_name} are depth maps, not colour images");
+                return Err(Trouble { what, hint: "choose a colour camera" });
+            }
+            "nv12" | "nv21" | "nv16" | "nv24" | "nv42" | "yuyv422" | "uyvy422" | "yvyu422" => Some(Self::Yuv),
+            "p010" | "p012" | "p016" | "p210" | "p212" | "p216" | "p410" | "p412" | "p416" => Some(Self::Yuv),
+            _ if name.starts_with("yuv") => Some(Self::Yuv),
+            _ if name.starts_with("gbrp") || name.starts_with("gbrap") => Some(Self::Rgb),
             "rgb24" | "bgr24" | "rgb0" | "bgr0" | "0rgb" | "0bgr" | "rgba" | "bgra" | "argb" | "abgr" | "rgb48"
             | "bgr48" => Some(Self::Rgb),
-            _ if name.starts_with("gbrp") || name.starts_with("gbrap") => depth(name).map(|_| Self::Rgb),
-            _ if name.starts_with("gray") => depth(name).map(|depth| Self::Gray { depth }),
-            _ if name.starts_with("yuv") => depth(name).map(|depth| Self::Yuv { depth }),
             _ => None,
         };
         known.ok_or_else(|| unknown_format(format))
@@ -151,8 +144,8 @@ impl Layout {
     /// The format to which `swscale` brings it.
     fn converted(self) -> Pixel {
         match self {
-            Self::Yuv420 | Self::Yuv { .. } => Pixel::YUV444P16LE,
-            Self::Gray { .. } => Pixel::GRAY16LE,
+            Self::Yuv420 | Self::Yuv => Pixel::YUV444P16LE,
+            Self::Gray => Pixel::GRAY16LE,
             Self::Rgb => Pixel::RGB24,
         }
     }
@@ -193,7 +186,10 @@ impl Matrix {
             color::Space::BT2020NCL | color::Space::BT2020CL => [110_013, 140_363, 12_277, 42_626],
             other => {
                 let what = format!("frames of the colour space {other:?} cannot be converted to RGB");
-                return Err(Trouble { what, hint: "encode the video again: ffmpeg -i OLD.mp4 -vf format=rgb24,format=yuv420p NEW.mp4" });
+                return Err(Trouble {
+                    what,
+                    hint: "encode the video again: ffmpeg -i OLD.mp4 -vf format=rgb24,format=yuv420p NEW.mp4",
+                });
             }
         }))
     }
@@ -216,22 +212,19 @@ impl Levels {
     const LIMITED: Self =
         Self { luma_zero: 16.0 * 256.0, luma_scale: 255.0 / (219.0 * 256.0), chroma_scale: 1.0 / 256.0 };
 
-    /// All values of `depth` bits, which are the upper ones of 16.
-    fn full(depth: u32) -> Self {
-        let steps = (((1_u32 << depth) - 1) << (16 - depth)) as f32;
-        Self { luma_zero: 0.0, luma_scale: 255.0 / steps, chroma_scale: 224.0 / steps }
-    }
+    /// As FFmpeg's encoders write it at every depth: white is 255 of the upper 8 bits.
+    const FULL: Self = Self { luma_zero: 0.0, luma_scale: 1.0 / 256.0, chroma_scale: 224.0 / (255.0 * 256.0) };
 
     /// Of a frame that `swscale` has brought to [`Pixel::YUV444P16LE`]; it makes the range of the formats `yuvj…` limited.
-    fn of(frame: &frame::Video, depth: u32) -> Self {
+    fn of(frame: &frame::Video) -> Self {
         let is_limited_now = name_of(frame.format()).starts_with("yuvj");
-        if !is_limited_now && frame.color_range() == color::Range::JPEG { Self::full(depth) } else { Self::LIMITED }
+        if !is_limited_now && frame.color_range() == color::Range::JPEG { Self::FULL } else { Self::LIMITED }
     }
 
     /// Of a frame that `swscale` has brought to [`Pixel::GRAY16LE`]. Gray has full range unless the stream says otherwise, as LeRobot
     /// and FFmpeg's encoders take it.
-    fn of_gray(frame: &frame::Video, depth: u32) -> Self {
-        if frame.color_range() == color::Range::MPEG { Self::LIMITED } else { Self::full(depth) }
+    fn of_gray(frame: &frame::Video) -> Self {
+        if frame.color_range() == color::Range::MPEG { Self::LIMITED } else { Self::FULL }
     }
 }
 
@@ -241,7 +234,8 @@ fn wide_yuv_to_rgb(frame: &frame::Video, Matrix(matrix): Matrix, levels: Levels,
     let [crv, cbu, cgu, cgv] = matrix.map(|value| value as f32 / 65536.0 * levels.chroma_scale);
     let (red_HW, rest) = out_CHW.split_at_mut(width * height);
     let (green_HW, blue_HW) = rest.split_at_mut(width * height);
-    let planes_HW = red_HW.chunks_exact_mut(width).zip(green_HW.chunks_exact_mut(width)).zip(blue_HW.chunks_exact_mut(width));
+    let planes_HW =
+        red_HW.chunks_exact_mut(width).zip(green_HW.chunks_exact_mut(width)).zip(blue_HW.chunks_exact_mut(width));
     for (y, ((red, green), blue)) in planes_HW.enumerate() {
         let [luma, u, v] = [0, 1, 2].map(|plane| wide_row(frame, plane, y));
         let pixels = red.iter_mut().zip(green).zip(blue).zip(luma).zip(u.zip(v));
@@ -430,7 +424,7 @@ mod tests {
     }
 
     /// The pixel formats of FFmpeg's decoders of H.264, HEVC, AV1, VP9 and of lossless codecs.
-    const FORMATS: [Pixel; 15] = [
+    const FORMATS: [Pixel; 14] = [
         Pixel::YUV420P,
         Pixel::YUV422P,
         Pixel::YUV444P,
@@ -443,7 +437,6 @@ mod tests {
         Pixel::YUVJ422P,
         Pixel::YUVJ444P,
         Pixel::GRAY8,
-        Pixel::GRAY10LE,
         Pixel::GBRP,
         Pixel::GBRP10LE,
     ];
@@ -457,7 +450,6 @@ mod tests {
         let luma = kr * r + (1.0 - kr - kb) * g + kb * b;
         let chroma = [(b - luma) / (2.0 - 2.0 * kb), (r - luma) / (2.0 - 2.0 * kr)];
         let depth: u32 = name.trim_end_matches("le").rsplit('p').next().unwrap_or("").parse().unwrap_or(8);
-        let depth = if format == Pixel::GRAY10LE { 10 } else { depth };
         let (steps, unit) = (f64::from((1 << depth) - 1), f64::from(1 << (depth - 8)));
         let value = |plane: usize| -> f64 {
             match (name, plane) {
@@ -502,7 +494,11 @@ mod tests {
                         for (plane, meant) in out_CHW.chunks_exact(256).zip(rgb) {
                             let meant = 255.0 * if is_colour { meant } else { luma };
                             let off = (f64::from(plane[0]) - meant).abs();
-                            assert!(off <= 2.0, "{format:?} {space:?} full {is_full} {rgb:?}: {} for {meant}", plane[0]);
+                            assert!(
+                                off <= 2.0,
+                                "{format:?} {space:?} full {is_full} {rgb:?}: {} for {meant}",
+                                plane[0]
+                            );
                             assert!(plane.iter().all(|value| *value == plane[0]));
                         }
                     }
@@ -514,9 +510,12 @@ mod tests {
     #[test]
     fn a_pixel_format_and_a_colour_space_without_a_matrix_are_refused_by_name() {
         let mut out_CHW = vec![0; 3 * 256];
-        let mut refused = |frame: &frame::Video| FrameConverter::default().native(frame, &mut out_CHW).unwrap_err().what;
+        let mut refused =
+            |frame: &frame::Video| FrameConverter::default().native(frame, &mut out_CHW).unwrap_err().what;
         let frame = frame::Video::new(Pixel::PAL8, 16, 16);
         assert_eq!(refused(&frame), "frames of the pixel format pal8 cannot be converted to RGB");
+        let frame = frame::Video::new(Pixel::GRAY12LE, 16, 16);
+        assert_eq!(refused(&frame), "frames of the pixel format gray12le are depth maps, not colour images");
         let mut frame = frame::Video::new(Pixel::YUV444P, 16, 16);
         frame.set_color_space(color::Space::YCGCO);
         assert_eq!(refused(&frame), "frames of the colour space YCGCO cannot be converted to RGB");

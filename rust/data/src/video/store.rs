@@ -124,7 +124,8 @@ impl VideoReader<'_> {
             let found_s = index.time(frame.packet);
             let tolerance_s = self.store.tolerance_s;
             if (found_s - frame.time_s).abs() > tolerance_s + float32_error(frame.time_s) {
-                let what = format!("the nearest frame of the video is at {found_s:.6} s, more than {tolerance_s} s away");
+                let what =
+                    format!("the nearest frame of the video is at {found_s:.6} s, more than {tolerance_s} s away");
                 let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes, and \
                             data.sources.<name>.tolerance_s allows more";
                 return Err(failure(self.store, frame, Trouble { what, hint }));
@@ -162,7 +163,8 @@ impl VideoReader<'_> {
 /// Frames must have the size that the header of their file has, as LeRobot demands, too.
 fn check_size(frame: &ffmpeg_next::frame::Video, turn: Turn, shown: FrameSize) -> Result<(), Trouble> {
     let (height, width) = (frame.height() as usize, frame.width() as usize);
-    let found = if turn.swaps_sides() { FrameSize { height: width, width: height } } else { FrameSize { height, width } };
+    let found =
+        if turn.swaps_sides() { FrameSize { height: width, width: height } } else { FrameSize { height, width } };
     if found == shown {
         return Ok(());
     }

@@ -94,7 +94,9 @@ fn check_rows(dataset: &LeRobotDataset, findings: &mut Findings) {
         Err(error) => findings.error(&error),
     }
     let (num_rows, num_features) = (dataset.num_frames(), statistics.len());
-    findings.verified(format!("{num_rows} rows: indices, times, tasks, every value of {num_features} features and their statistics"));
+    findings.verified(format!(
+        "{num_rows} rows: indices, times, tasks, every value of {num_features} features and their statistics"
+    ));
 }
 
 /// The tasks that `meta/episodes` lists against those of the rows, which decide.
@@ -201,7 +203,9 @@ fn check_cameras(dataset: &Arc<LeRobotDataset>, depth: Depth, findings: &mut Fin
     for camera in dataset.camera_keys() {
         let checked = match (dataset.features()[camera].dtype.as_str(), depth) {
             ("video", _) => check_video(dataset, camera, depth, findings),
-            (_, Depth::Images) => check_sizes(dataset, camera, findings).and_then(|()| decode_all(dataset, camera, findings)),
+            (_, Depth::Images) => {
+                check_sizes(dataset, camera, findings).and_then(|()| decode_all(dataset, camera, findings))
+            }
             (_, Depth::Headers) => Ok(()),
         };
         if let Err(error) = checked {

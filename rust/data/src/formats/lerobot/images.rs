@@ -23,7 +23,8 @@ impl EncodedImages for EmbeddedImages {
             Ok(Contents::Bytes(bytes)) => Ok(EncodedImage { path: table.path().to_owned(), bytes }),
             Ok(Contents::Path(path)) => {
                 let path: PathBuf = self.dataset.root().join(path);
-                let bytes = std::fs::read(&path).map_err(|error| self.failure(&path, row, error.to_string(), DAMAGED))?;
+                let bytes =
+                    std::fs::read(&path).map_err(|error| self.failure(&path, row, error.to_string(), DAMAGED))?;
                 Ok(EncodedImage { path, bytes })
             }
             Err(what) => Err(self.failure(table.path(), row, what, DAMAGED)),

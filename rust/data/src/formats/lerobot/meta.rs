@@ -299,7 +299,6 @@ mod tests {
         assert_eq!(without_python_numbers(text), r#"{"a NaN \"NaN": [null, null, 1.5, null]}"#);
     }
 
-
     #[test]
     fn a_path_pattern_pads_its_indices_to_three_digits() {
         let path = fill("videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4", "cam", 2, 1234);

@@ -110,7 +110,8 @@ fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, Da
         1 => "every frame a keyframe".to_owned(),
         size => format!("a keyframe every {size}"),
     };
-    let said = check::disagreements(dataset, camera, &info).into_iter().map(|what| format!("; {what}")).collect::<String>();
+    let said =
+        check::disagreements(dataset, camera, &info).into_iter().map(|what| format!("; {what}")).collect::<String>();
     Ok(format!("{} video, {group}, {} file{}{said}", info.codec, files.len(), if files.len() == 1 { "" } else { "s" }))
 }
 
