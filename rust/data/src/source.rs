@@ -148,7 +148,10 @@ pub(crate) fn check_features(name: &str, source: &SourceConfig, found: &Descript
         if kind == FeatureKind::Camera && found.feature(key, FeatureKind::Depth).is_some() {
             let message = format!("`{key}` of {} is a depth map, not a colour camera", source.root.display());
             let existing: Vec<&str> = found.keys(kind).collect();
-            let hint = format!("choose one of the colour cameras: {}", existing.join(", "));
+            let hint = match existing.as_slice() {
+                [] => "there is no colour camera".to_owned(),
+                existing => format!("choose one of the colour cameras: {}", existing.join(", ")),
+            };
             return Err(Problem::new(format!("data.sources.{name}.{setting}"), message, hint));
         }
         let what = if kind == FeatureKind::Camera { "camera" } else { "numeric feature" };

@@ -176,7 +176,10 @@ impl LeRobotDataset {
             return Err(DataError::Feature {
                 root: self.root.clone(),
                 what: format!("`{key}` is a depth map, not a colour camera"),
-                hint: format!("the colour cameras are {}", self.camera_keys().join(", ")),
+                hint: match self.camera_keys().as_slice() {
+                    [] => "there is no colour camera".to_owned(),
+                    existing => format!("the colour cameras are {}", existing.join(", ")),
+                },
             });
         }
         self.feature_where(key, "camera", FeatureInfo::is_camera)
