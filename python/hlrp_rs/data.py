@@ -88,7 +88,12 @@ class Loader:
         """`epoch`: the epoch to begin with; or `position`: where another loader with the same seed, sizes and `loader` settings stopped."""
         start = position or Position(epoch=epoch, sample=0, num_bad_samples=0)
         self.dataset = dataset
+        # Passes begin where this loader does; at a given position, where those of a loader from the first sample of all would be.
+        self._num_done = 0
         self._samples_per_batch = dataset.batch_size * world_size
+        if position is not None:
+            num_samples = start["epoch"] * dataset.num_train_samples + start["sample"]
+            self._num_done = num_samples // self._samples_per_batch
         self._num_bad = start["num_bad_samples"]
         self._stream = dataset.train(seed=seed, rank=rank, world_size=world_size, position=start)
 
@@ -100,6 +105,7 @@ class Loader:
         """The batches that remain of the pass."""
         for _ in range(len(self) - self._num_done % len(self)):
             batch = next(self._stream)
+            self._num_done += 1
             self._warn_of_bad_samples()
             yield batch
 
@@ -114,13 +120,6 @@ class Loader:
     def stats(self) -> dict[str, float]:
         """What the decode threads did: see `BatchStream.stats`."""
         return self._stream.stats
-
-    @property
-    def _num_done(self) -> int:
-        """Batches since the first sample of epoch 0."""
-        position = self.position
-        num_samples = position["epoch"] * self.dataset.num_train_samples + position["sample"]
-        return num_samples // self._samples_per_batch
 
     def _warn_of_bad_samples(self) -> None:
         num_bad = self.position["num_bad_samples"]

@@ -5,6 +5,7 @@ use crate::composed::Composed;
 use crate::composition::Composition;
 use crate::defaults::choices::Choices;
 use crate::defaults::expand::expand;
+use crate::foreign::read_text;
 use crate::merge::{follow_references, merge};
 use crate::node::{Node, Value};
 use crate::origin::Origin;
@@ -15,7 +16,7 @@ use crate::project::Project;
 use crate::repository::Repository;
 use crate::{suggest, yaml};
 use indexmap::IndexMap;
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// Composes the tree below `root` from its primary file `config_name` (without `.yaml`) and `overrides`, and resolves
 /// all references.
@@ -75,7 +76,7 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
 /// Any error in the file or an override; a group choice, because the file has no groups any more.
 pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Result<Composed> {
     let file = Arc::new(path.to_path_buf());
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = read_text(path).map_err(|error| {
         let message = format!("cannot read {}: {error}", path.display());
         Problem::of(ProblemKind::File, message).hint("give a run directory that contains a config.yaml")
     })?;

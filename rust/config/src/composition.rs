@@ -25,9 +25,9 @@ pub struct Composition {
 }
 
 impl Composition {
-    /// The values with their references, as YAML.
+    /// The values with their references, as YAML; secrets are not written.
     pub fn to_yaml(&self) -> String {
-        yaml::emit(&self.tree)
+        yaml::emit(&self.tree.redacted(""))
     }
 
     /// Which option each group has: `group` or `group@package` to the option's name, none for `null`.

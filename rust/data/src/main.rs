@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use hlrp_config::{HintOf, Problem, hint_of};
 use hlrp_data::{
     DataError,
@@ -11,6 +11,7 @@ use hlrp_data::{
     formats::{self, OpenOptions},
     show::{SheetLayout, contact_sheet, summary},
 };
+use hlrp_schema::parse_command_line;
 use hlrp_track::{console, exit_code};
 use std::{
     path::{Path, PathBuf},
@@ -75,9 +76,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    run(Args::parse().command).unwrap_or_else(|error| {
+    run(parse_command_line::<Args>(Args::command()).command).unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
-        ExitCode::from(exit_code::of(error.as_ref()))
+        ExitCode::from(exit_code::of(error.as_ref(), &[hlrp_data::exit_code_of]))
     })
 }
 

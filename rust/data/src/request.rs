@@ -20,6 +20,8 @@ pub(crate) fn float32_error(time_s: f64) -> f64 {
 pub struct Request {
     /// Images of every camera role.
     pub image_deltas: Vec<i64>,
+    /// Images without which a frame is no anchor; the others are padded at an episode's ends.
+    pub anchor_deltas: Vec<i64>,
     /// States.
     pub state_deltas: Vec<i64>,
     /// Actions.
@@ -27,11 +29,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// Turns the offsets of a checked section into frames of a dataset that runs at `fps`. `source` names it in errors.
+    /// Turns the offsets of a checked section into frames of a dataset that runs at `fps`. `source` names it in errors, and every anchor
+    /// has the images at the offsets `anchor_images`.
     ///
     /// # Errors
     /// An offset in seconds is not a whole number of frames, within `tolerance_s`.
-    pub fn resolve(config: &RequestConfig, fps: f64, tolerance_s: f64, source: &str) -> Result<Self, Problem> {
+    pub fn resolve(
+        config: &RequestConfig,
+        anchor_images: &[f64],
+        fps: f64,
+        tolerance_s: f64,
+        source: &str,
+    ) -> Result<Self, Problem> {
         let frames_of = |name: &str, deltas: &[f64]| -> Result<Vec<i64>, Problem> {
             let frames = |&delta: &f64| {
                 to_frames(delta, config.unit, fps, tolerance_s).map_err(|nearest_s| {
@@ -47,15 +56,16 @@ impl Request {
         };
         Ok(Self {
             image_deltas: frames_of("image_deltas", &config.image_deltas)?,
+            anchor_deltas: frames_of("image_deltas", anchor_images)?,
             state_deltas: frames_of("state_deltas", &config.state_deltas)?,
             action_deltas: frames_of("action_deltas", &config.action_deltas)?,
         })
     }
 
-    /// Frames that the images reach before (≤ 0) and after (≥ 0) the anchor.
+    /// Frames that the images of every anchor reach before (≤ 0) and after (≥ 0) it.
     #[must_use]
-    pub fn image_reach(&self) -> (i64, i64) {
-        let (first, last) = (self.image_deltas.iter().min(), self.image_deltas.iter().max());
+    pub fn anchor_reach(&self) -> (i64, i64) {
+        let (first, last) = (self.anchor_deltas.iter().min(), self.anchor_deltas.iter().max());
         (first.map_or(0, |&d| d.min(0)), last.map_or(0, |&d| d.max(0)))
     }
 }

@@ -84,7 +84,7 @@ impl Source {
         let tolerance_s = config.tolerance_s.unwrap_or(TOLERANCE_S);
         Ok(Self {
             name: name.to_owned(),
-            request: Request::resolve(request, dataset.describe().fps, tolerance_s, name)?,
+            request: Request::resolve(request, &request.image_deltas, dataset.describe().fps, tolerance_s, name)?,
             state: vector(&config.state_key)?,
             action: vector(&config.action_key)?,
             dataset,
@@ -99,9 +99,26 @@ impl Source {
     ///
     /// # Errors
     /// [`Problem`] with the key of an offset that is not a whole number of frames.
-    pub(crate) fn with_request(&self, request: &RequestConfig) -> Result<Self, Problem> {
-        let request = Request::resolve(request, self.description().fps, self.tolerance_s, &self.name)?;
+    pub(crate) fn with_request(&self, request: &RequestConfig, anchor_images: &[f64]) -> Result<Self, Problem> {
+        let request = Request::resolve(request, anchor_images, self.description().fps, self.tolerance_s, &self.name)?;
         Ok(Self { request, ..self.clone() })
+    }
+
+    /// The same episodes, split anew: the episodes with these indices are held out, all others are for training.
+    ///
+    /// # Errors
+    /// [`Problem`] when no episode is left for training.
+    pub(crate) fn with_held_out(&self, held_out: &[u64]) -> Result<Self, Problem> {
+        let mut spans: Vec<EpisodeSpan> = self.train.iter().chain(self.validation.iter()).copied().collect();
+        spans.sort_by_key(|span| span.from_row);
+        let (validation, train): (Vec<_>, Vec<_>) =
+            spans.into_iter().partition(|span| held_out.contains(&span.episode));
+        if train.is_empty() {
+            let message = format!("all of its episodes are held out: {held_out:?}");
+            let hint = "use more episodes, or start a new run";
+            return Err(Problem::new(format!("data.sources.{}.episodes", self.name), message, hint));
+        }
+        Ok(Self { train: train.into(), validation: validation.into(), ..self.clone() })
     }
 
     /// Its name in the configuration.

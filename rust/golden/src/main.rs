@@ -9,7 +9,7 @@ mod draws;
 
 use anyhow::{Context, ensure};
 use case::Case;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use compare::Comparison;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = hlrp_schema::parse_command_line(Arguments::command());
     let mut all_passed = true;
     for name in case_names(&arguments.dir, &arguments.cases)? {
         let case = Case::open(&arguments.dir, &name).with_context(|| format!("case {name}"))?;

@@ -11,9 +11,9 @@ use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
 use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_torch::World;
 use hlrp_track::{RunDir, run::RunInfo};
-use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
+use hlrp_train::{BatchStream, Settings, SourceRecord, StopRequest, Trainer, TrainingData, ValidationBatches};
 use serde_json::json;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Steps that warm up libtorch and the loader, and steps that are timed.
 const NUM_WARMUP: u64 = 5;
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     let composed = arguments.config.compose()?;
     let config: LaqConfig = composed.extract()?;
     let batch_size = config.data.loader.batch_size;
-    let mut data = open_pairs(&config, &|_, _, _, _| {})?;
+    let mut data = open_pairs(&config, None, &|_, _, _, _| {})?;
     let with_data = step_seconds(&config, &composed, &mut data)?;
     let batch = data.train(Position::default(), &World::single())?.next_batch()?;
     let without_data = step_seconds(&config, &composed, &mut Repeated { batch, data })?;
@@ -70,6 +70,7 @@ fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn Training
         device,
         logging: hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() },
         config: composed.clone(),
+        accept_changed_data: false,
     };
     let info = RunInfo {
         program: "bench_step",
@@ -103,6 +104,10 @@ struct Repeated {
 }
 
 impl TrainingData for Repeated {
+    fn sources(&self) -> BTreeMap<String, SourceRecord> {
+        self.data.sources()
+    }
+
     fn train(&mut self, _: Position, _: &World) -> Result<Box<dyn BatchStream>> {
         Ok(Box::new(OneBatch(self.batch.clone())))
     }

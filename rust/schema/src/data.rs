@@ -1,6 +1,6 @@
 //! Section `data`.
 
-use crate::rules::{Checked, at_least, long_count, require, section};
+use crate::rules::{Checked, MAX_THREADS, at_least, long_count, require, section, within};
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -170,7 +170,7 @@ impl Check for LoaderConfig {
     fn check(&self) -> Checked {
         at_least("batch_size", self.batch_size, 1)?;
         at_least("anchors_per_clip", self.anchors_per_clip, 1)?;
-        at_least("num_workers", self.num_workers, 1)?;
+        within("num_workers", self.num_workers, 1, MAX_THREADS)?;
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
         long_count("memory_budget_mb", self.memory_budget_mb as u64)?;
         long_count("table_cache_mb", self.table_cache_mb as u64)?;

@@ -100,6 +100,15 @@ pub trait Dataset: Send + Sync {
         Ok("images".to_owned())
     }
 
+    /// Names the frames of a camera in the episodes `spans`: another text when a file that they come from was replaced. What was made of
+    /// them is found by it.
+    ///
+    /// # Errors
+    /// There is no such camera, or a file cannot be read.
+    fn fingerprint_of_frames(&self, _camera: &str, _spans: &[EpisodeSpan]) -> Result<String, DataError> {
+        Ok(self.describe().fingerprint.clone())
+    }
+
     /// Looks for damage; [`crate::check::check_all`] checks what every format has.
     fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings);
 }

@@ -26,7 +26,7 @@ pub struct JsonlSink {
 /// The sink of the run that `setup` describes; it has no options and is always open, because plots, tables and a resume read its file.
 pub(super) fn open(setup: &SinkSetup<'_>, _options: &Value) -> Result<Option<Box<dyn Sink>>> {
     Ok(Some(Box::new(match setup.step {
-        0 => JsonlSink::create(setup.run_dir)?,
+        0 if !setup.run_dir.join(FILE_NAME).exists() => JsonlSink::create(setup.run_dir)?,
         step => JsonlSink::resume(setup.run_dir, step)?,
     })))
 }

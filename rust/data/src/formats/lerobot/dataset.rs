@@ -8,10 +8,10 @@ use super::{
 };
 use crate::error::DataError;
 use crate::formats::{Description, fingerprint::Fingerprint};
-use crate::request::TOLERANCE_S;
+use crate::request::{EpisodeSpan, TOLERANCE_S};
 use arrow_array::ArrayRef;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -254,6 +254,28 @@ impl LeRobotDataset {
     /// When a file of `meta/episodes` is missing or damaged.
     pub fn video_spans(&self, camera: &str) -> Result<Vec<VideoSpan>, DataError> {
         episodes::read_video_spans(&self.root, camera, &self.episodes)
+    }
+
+    /// Names the frames of a camera in some episodes: what the metadata says of them, and path, size, time, first and last bytes of the
+    /// videos and data files in which they are.
+    ///
+    /// # Errors
+    /// There is no such camera, or a file cannot be read.
+    pub(crate) fn fingerprint_of_frames(&self, camera: &str, spans: &[EpisodeSpan]) -> Result<String, DataError> {
+        let mut fingerprint = Fingerprint::new(&self.description.format);
+        fingerprint.add(self.info.bytes());
+        let in_videos = if self.camera(camera)?.dtype == "video" { self.video_spans(camera)? } else { Vec::new() };
+        let mut files = BTreeSet::new();
+        for span in spans {
+            let slot = self.episode_slot(span.from_row)?;
+            files.insert(self.data_file_of(&self.episodes[slot]).to_owned());
+            if let Some(VideoSpan { file: (chunk, file), from_s, to_s }) = in_videos.get(slot) {
+                [from_s, to_s].iter().for_each(|time| fingerprint.add(&time.to_le_bytes()));
+                files.insert(self.info.video_file(camera, *chunk, *file));
+            }
+        }
+        files.iter().try_for_each(|file| fingerprint.add_dated_file(&self.root, file))?;
+        Ok(fingerprint.finish())
     }
 
     /// Reads a feature at `rows` into `out` (`float32 [rows, width]`, row-major; truth values as 0 and 1).

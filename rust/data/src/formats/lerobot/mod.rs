@@ -80,6 +80,10 @@ impl Dataset for LeRobotDataset {
         storage_of_video(self, camera)
     }
 
+    fn fingerprint_of_frames(&self, camera: &str, spans: &[EpisodeSpan]) -> Result<String, DataError> {
+        self.fingerprint_of_frames(camera, spans)
+    }
+
     fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {
         check::check(&self, depth, findings);
     }
