@@ -66,6 +66,7 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
         root: Some(root.to_path_buf()),
         primary,
         files,
+        migrated: Vec::new(),
     })
 }
 
@@ -82,7 +83,8 @@ pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Re
     })?;
     let mut tree = yaml::parse(&text, &file)?.root;
     let mut values = tree.to_json();
-    if (project.migrate)(&mut values) {
+    let migrated = (project.migrate)(&mut values);
+    if !migrated.is_empty() {
         tree = Node::from_json(&values, &Origin::file(&file, 1));
     }
     for argument in overrides {
@@ -110,6 +112,7 @@ pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Re
         root: None,
         primary: path.to_path_buf(),
         files: vec![(path.to_path_buf(), String::new())],
+        migrated,
     };
     composition.resolve()
 }

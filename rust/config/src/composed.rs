@@ -45,6 +45,11 @@ impl Composed {
         yaml::emit(&escaped(&self.tree.redacted("")))
     }
 
+    /// What was changed in a finished configuration of an older version to bring it up to date, a line for each key.
+    pub fn migrated(&self) -> &[String] {
+        &self.raw.migrated
+    }
+
     /// The overrides that changed the files' values, as typed.
     pub fn overrides(&self) -> &[String] {
         &self.raw.overrides

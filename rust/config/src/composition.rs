@@ -22,6 +22,8 @@ pub struct Composition {
     pub(crate) primary: PathBuf,
     /// Files in merge order, with the package of each.
     pub(crate) files: Vec<(PathBuf, String)>,
+    /// What was changed in a finished configuration of an older version.
+    pub(crate) migrated: Vec<String>,
 }
 
 impl Composition {

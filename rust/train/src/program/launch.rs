@@ -89,6 +89,10 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     let run_dir = open_run(arguments, &run_path, trainer.step(), &info, &world)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
+    if !composed.migrated().is_empty() {
+        let changes = composed.migrated().join(", ");
+        tracing::info!("an older version wrote this run; its configuration is brought up to date: {changes}");
+    }
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
 }
 
