@@ -102,6 +102,7 @@ const FREE: &[&str] = &[
     "data.loader.prefetch_batches",
     "data.loader.table_cache_mb",
     "data.sources.*.root",
+    "data.sources.*.tolerance_s",
     "cluster",
     "device",
     "experiment",
