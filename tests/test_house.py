@@ -26,7 +26,7 @@ ALLOWED = {
     "hlrp-slurm": LIGHT,
     "hlrp-data": LIGHT,
     "hlrp-torch": CONFIG,
-    "hlrp-nn": TORCH,
+    "hlrp-nn": TORCH | {"hlrp-schema"},
     "hlrp-train": ENGINE,
     "hlrp-laq": MODELS,
     "hlrp-vla": MODELS | {"hlrp-laq"},

@@ -24,6 +24,7 @@ def open_dataset(
     action_key: str | None = "action",
     episodes: Sequence[int] | None = None,
     num_val_episodes: int = 0,
+    tolerance_s: float | None = None,
     unit: Literal["frames", "seconds"] = "frames",
     image_deltas: Sequence[float] = (0,),
     state_deltas: Sequence[float] = (0,),
@@ -35,6 +36,7 @@ def open_dataset(
 
     `roots`: folder of a dataset, or names to folders. `cameras`: role to feature key. `image_size`: height and width in pixels that frames are
     resized to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
+    `tolerance_s`: how far the recorded time of a row may be from that of its frame in seconds, 1e-4 when `None`, as in LeRobot.
     `unit`, `*_deltas`: offsets of what a sample consists of from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
     from then on. `loader`: keys of section `data.loader`, such as `batch_size`, `num_workers` or `anchors_per_clip`; the others have the values of
     `config/data/lerobot.yaml`.
@@ -49,6 +51,7 @@ def open_dataset(
             "action_key": action_key,
             "episodes": None if episodes is None else list(episodes),
             "num_val_episodes": num_val_episodes,
+            "tolerance_s": tolerance_s,
         }
         for name, root in named.items()
     }

@@ -3,7 +3,7 @@
 use crate::anchors::AnchorTable;
 use crate::cache::{BuildOptions, CacheSpec, FrameCache};
 use crate::error::DataError;
-use crate::formats::{self, TableCache};
+use crate::formats::{self, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
 use crate::resize::PREPROCESS_ID;
@@ -230,7 +230,8 @@ struct Opener<'a> {
 impl Opener<'_> {
     /// Opens a dataset and binds it to its configuration.
     fn open(&self, name: &str, config: &SourceConfig) -> Result<Source, DataError> {
-        let dataset = formats::open(&config.root, &self.tables)?;
+        let options = OpenOptions { tables: Arc::clone(&self.tables), tolerance_s: config.tolerance_s };
+        let dataset = formats::open(&config.root, &options)?;
         check_features(name, config, dataset.describe())?;
         let mut cameras = BTreeMap::new();
         for (role, key) in &config.cameras {
@@ -240,7 +241,8 @@ impl Opener<'_> {
                 let folder = config.root.canonicalize().map_err(DataError::io(&config.root))?;
                 let folder = folder.file_name().map_or_else(|| "dataset".into(), |name| name.to_string_lossy());
                 let fingerprint = dataset.fingerprint_of_frames(key, &spans)?;
-                let spec = CacheSpec::new(&folder, &fingerprint, key, self.size, PREPROCESS_ID, spans);
+                let spec = CacheSpec::new(&folder, &fingerprint, key, self.size, PREPROCESS_ID, spans)
+                    .with_tolerance(config.tolerance_s);
                 Arc::new(self.cached(&spec, decoded, &|done, total| (self.progress)(name, role, done, total))?)
             } else {
                 Arc::from(decoded()?)

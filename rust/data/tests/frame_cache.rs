@@ -5,7 +5,7 @@ mod fake;
 
 use fake::{Behaviour, FRAME_BYTES, FakeCamera, FakeDataset, SIZE, pixel};
 use hlrp_config::with_hint;
-use hlrp_data::formats::{self, TableCache};
+use hlrp_data::formats::{self, OpenOptions};
 use hlrp_data::{BuildOptions, CacheSpec, DataError, EpisodeSpan, FrameCache, FrameReader, FrameSize, FrameStore};
 use std::{
     collections::BTreeSet,
@@ -332,7 +332,7 @@ fn a_cache_is_that_of_the_files_as_they_are() {
     let camera = "observation.images.top";
     // Of the first and of the last episode.
     let named = || {
-        let dataset = formats::open(&root, &TableCache::new(0)).unwrap();
+        let dataset = formats::open(&root, &OpenOptions::new(0)).unwrap();
         let episodes = dataset.episodes();
         [episodes.first(), episodes.last()]
             .map(|span| dataset.fingerprint_of_frames(camera, &[*span.unwrap()]).unwrap())

@@ -138,6 +138,8 @@ pub(crate) fn compare(said: &BTreeMap<String, FeatureStats>, statistics: &BTreeM
                 // A comparison that a NaN fails, too.
                 let is_near = (value - expected).abs() <= tolerance;
                 if !is_near {
+                    // A sum with zero has no negative zero.
+                    let (value, expected) = (value + 0.0, expected + 0.0);
                     findings.push(format!("{key}[{at}]: {name} is {value}, but that of the data is {expected}"));
                 }
             }

@@ -3,17 +3,19 @@
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
+use hlrp_config::Check;
 use hlrp_golden::smolvlm::{embed_prompt, logits};
 use hlrp_nn::llama::causal_mask;
 use hlrp_nn::siglip::position_ids;
-use hlrp_nn::smolvlm::{SmolVlm, SmolVlmConfig};
+use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Pass, Store, Trace, load_strict};
+use hlrp_schema::policy::BackboneSizes;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let config = backbone_config(&case.config)?;
-    config.validate()?;
+    config.check()?;
     let store = Store::new(Device::Cpu);
     let model = SmolVlm::new(&store.root(), &config);
     let weights: Vec<_> = case.file("weights.safetensors")?.into_iter().collect();
@@ -47,7 +49,7 @@ fn prompt_image<'a>(case: &'a Case, config: &SmolVlmConfig) -> anyhow::Result<&'
 }
 
 /// The configuration from the reference's field names; every case over a SmolVLM states it alike.
-pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<SmolVlmConfig> {
+pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<BackboneSizes> {
     const VISION: [&str; 7] = [
         "hidden_size",
         "intermediate_size",
@@ -84,7 +86,7 @@ pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<SmolVlmConfig> {
 fn images(
     case: &Case,
     model: &SmolVlm,
-    config: &SmolVlmConfig,
+    config: &BackboneSizes,
     image: &str,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
@@ -129,7 +131,7 @@ fn complete_model(
     case: &Case,
     store: &Store,
     model: &SmolVlm,
-    config: &SmolVlmConfig,
+    config: &BackboneSizes,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
     let images_BND = model.embed_images(prompt_image(case, config)?, &Pass::plain(false));

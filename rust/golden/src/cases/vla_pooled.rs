@@ -10,7 +10,6 @@ use hlrp_nn::{Pass, Trace};
 use hlrp_schema::policy::{ArchSpec, FlowSpec, LatentShape, Mode, ModelSpec, ObjectiveSpec, PooledSpec};
 use hlrp_vla::{
     ActionTarget, Architecture, CameraImages, Language, LatentTarget, Observation, PooledModel, Targets, VlaLoss,
-    backbone_sizes,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -38,7 +37,7 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
     let code_seq_len = integer(backend, "code_seq_len")?;
     let [height, width] = pair(backend, "image_size")?;
     Ok(ModelSpec {
-        backbone: backbone(backbone_sizes(&backbone_config(&case.config)?)),
+        backbone: backbone(backbone_config(&case.config)?),
         cameras: vec!["front".to_owned()],
         empty_cameras: 0,
         resize_imgs_with_padding: [width, height],
