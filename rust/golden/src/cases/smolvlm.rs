@@ -41,7 +41,7 @@ fn image_names(case: &Case) -> Vec<&str> {
 }
 
 /// The image that prompts contain: the one that config.json names as `prompt_image`, else the one of the tower's own size.
-fn prompt_image<'a>(case: &'a Case, config: &SmolVlmConfig) -> anyhow::Result<&'a Tensor> {
+fn prompt_image<'a>(case: &'a Case, config: &BackboneSizes) -> anyhow::Result<&'a Tensor> {
     let side = config.vision.image_size;
     let has_own_size = |name: &&str| case.inputs[&format!("{name}{PIXELS}")].size()[2..] == [side, side];
     let name = case.config["prompt_image"].as_str().or_else(|| image_names(case).into_iter().find(has_own_size));
@@ -114,7 +114,7 @@ fn image_and_text(
     case: &Case,
     store: &Store,
     model: &SmolVlm,
-    config: &SmolVlmConfig,
+    config: &BackboneSizes,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
     let images_BND = model.embed_images(prompt_image(case, config)?, &Pass::plain(false));
