@@ -309,3 +309,33 @@ def test_a_policy_held_in_bfloat16_is_not_trained(plugin, pusht_artifact):
     policy = make_policy(stage2_artifact=pusht_artifact, dtype="bfloat16").train()
     with pytest.raises(RuntimeError, match="built for evaluation"):
         policy.forward(make_batch())
+
+
+def test_a_dimension_that_is_constant_in_the_statistics_keeps_its_scale(plugin, pusht_artifact):
+    from lerobot.policies.factory import make_pre_post_processors
+
+    policy = make_policy(stage2_artifact=pusht_artifact)
+    vector = {"mean": torch.tensor([5.0, 0.0]), "std": torch.tensor([0.0, 2.0])}
+    statistics = {"observation.state": vector, "action": vector}
+    preprocessor, postprocessor = make_pre_post_processors(policy.config, dataset_stats=statistics)
+    batch = preprocessor({"observation.state": torch.tensor([5.5, 4.0]), "task": ""})
+    assert torch.allclose(batch["observation.state"], torch.tensor([[0.5, 2.0]]))
+    assert torch.allclose(postprocessor(torch.tensor([[0.5, 2.0]])), torch.tensor([[5.5, 4.0]]))
+
+    broken = statistics | {"action": vector | {"std": torch.tensor([float("nan"), 1.0])}}
+    with pytest.raises(ValueError, match="the statistics of action have a std that is not a finite number"):
+        make_pre_post_processors(policy.config, dataset_stats=broken)
+
+
+def test_a_value_far_outside_of_its_statistics_is_warned_of_once(plugin, pusht_artifact, caplog):
+    policy = make_policy(stage2_artifact=pusht_artifact).train()
+    batch = make_batch()
+    policy.forward(batch)
+    assert not caplog.records
+    batch["observation.state"][0] = 1e6
+    batch["action"][1, -1] = float("nan")  # a padded step
+    for _ in range(2):
+        loss, values = policy.forward(batch)
+        assert torch.isfinite(loss) and "action_loss" in values and not any("farthest" in name for name in values)
+    (record,) = caplog.records
+    assert "a normalised state is 1e+06" in record.getMessage()

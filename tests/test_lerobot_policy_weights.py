@@ -103,7 +103,7 @@ def test_an_artifact_without_a_robot_takes_the_data_s(plugin, latent_artifact, l
     assert policy.predict_action_chunk(make_batch()).shape == (BATCH, 9, 3)
 
 
-def test_cameras_meet_by_name_by_order_or_as_they_are_told(plugin, pusht_artifact):
+def test_cameras_meet_as_they_are_told(plugin, pusht_artifact):
     keys = ("observation.images.a", "observation.images.b")
     policy = make_policy(stage2_artifact=pusht_artifact, camera_map={"primary": keys[1]}, **features(keys=keys))
     batch = make_batch()

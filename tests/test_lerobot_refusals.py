@@ -222,8 +222,34 @@ def test_fewer_cameras_than_the_model_has(plugin, pusht_artifact, tmp_path):
 
 def test_more_cameras_than_the_model_has(plugin, pusht_artifact):
     keys = ("observation.images.a", "observation.images.b")
-    with refused("the data has 2 cameras .* the model 1"):
+    with refused(r"it is not clear which camera of the data \['observation.images.a', .* of the model \['primary'\]"):
         make_policy(stage2_artifact=pusht_artifact, **features(keys=keys))
+
+
+@pytest.mark.parametrize(
+    ("names", "roles", "mapped"),
+    [
+        (["top", "wrist"], ["wrist", "top"], {"wrist": "wrist", "top": "top"}),
+        (["overhead", "top"], ["top", "wrist"], {"top": "top", "wrist": "overhead"}),
+        (["any"], ["primary"], {"primary": "any"}),
+        (["overhead", "left"], ["top", "wrist"], None),
+        (["top", "left", "right"], ["top", "wrist"], None),
+        (["left"], ["top", "wrist"], None),
+    ],
+)
+def test_cameras_meet_by_equal_names_and_one_that_is_left_over(plugin, names, roles, mapped):
+    """Whatever leaves a choice is refused, with both lists and a map to start from."""
+    from lerobot_policy_hlrp.smolvla_shared.cameras import map_cameras
+
+    keys = [f"observation.images.{name}" for name in names]
+    if mapped is not None:
+        expected = {role: f"observation.images.{name}" for role, name in mapped.items()}
+        assert list(map_cameras(keys, roles, 0, {}).items()) == list(expected.items())
+        return
+    with pytest.raises(ValueError) as refusal:
+        map_cameras(keys, roles, 1, {})
+    text = str(refusal.value)
+    assert str(keys) in text and str(roles) in text and "--policy.camera_map='{" in text
 
 
 @pytest.mark.parametrize(

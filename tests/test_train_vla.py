@@ -177,6 +177,15 @@ def test_a_random_teacher_is_another_teacher_of_the_same_sizes(tmp_path, uninter
     assert read_metrics(again) == read_metrics(run_dir), "its weights follow from the seed"
 
 
+def test_multitask_learns_actions_to_the_end_of_an_episode(uninterrupted_vla):
+    """Of every batch all samples have actions; those in the last k frames have no pair to learn from."""
+    lines = [line for line in read_metrics(uninterrupted_vla) if "train/loss" in line]
+    assert {line["train/num_action_samples"] for line in lines} == {4.0}
+    num_pairs = [line["train/num_latent_samples"] for line in lines]
+    # k = 20 of about 70 frames.
+    assert 0.5 < sum(num_pairs) / (4 * len(lines)) < 0.9, num_pairs
+
+
 def test_a_frozen_backbone_does_not_move(tmp_path, uninterrupted):
     run_dir = trained(tmp_path / "run", uninterrupted, "policy.model.backbone.train_expert_only=true")
     early, late = (load_file(run_dir / f"checkpoints/step-{step:06}/model.safetensors") for step in (5, 24))

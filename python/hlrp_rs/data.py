@@ -24,6 +24,7 @@ def open_dataset(
     action_key: str | None = "action",
     episodes: Sequence[int] | None = None,
     num_val_episodes: int = 0,
+    tolerance_s: float | None = None,
     unit: Literal["frames", "seconds"] = "frames",
     image_deltas: Sequence[float] = (0,),
     state_deltas: Sequence[float] = (0,),
@@ -35,6 +36,7 @@ def open_dataset(
 
     `roots`: folder of a dataset, or names to folders. `cameras`: role to feature key. `image_size`: height and width in pixels that frames are
     resized to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
+    `tolerance_s`: how far the recorded time of a row may be from that of its frame in seconds, 1e-4 when `None`, as in LeRobot.
     `unit`, `*_deltas`: offsets of what a sample consists of from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
     from then on. `loader`: keys of section `data.loader`, such as `batch_size`, `num_workers` or `anchors_per_clip`; the others have the values of
     `config/data/lerobot.yaml`.
@@ -49,6 +51,7 @@ def open_dataset(
             "action_key": action_key,
             "episodes": None if episodes is None else list(episodes),
             "num_val_episodes": num_val_episodes,
+            "tolerance_s": tolerance_s,
         }
         for name, root in named.items()
     }
@@ -85,7 +88,12 @@ class Loader:
         """`epoch`: the epoch to begin with; or `position`: where another loader with the same seed, sizes and `loader` settings stopped."""
         start = position or Position(epoch=epoch, sample=0, num_bad_samples=0)
         self.dataset = dataset
+        # Passes begin where this loader does; at a given position, where those of a loader from the first sample of all would be.
+        self._num_done = 0
         self._samples_per_batch = dataset.batch_size * world_size
+        if position is not None:
+            num_samples = start["epoch"] * dataset.num_train_samples + start["sample"]
+            self._num_done = num_samples // self._samples_per_batch
         self._num_bad = start["num_bad_samples"]
         self._stream = dataset.train(seed=seed, rank=rank, world_size=world_size, position=start)
 
@@ -97,6 +105,7 @@ class Loader:
         """The batches that remain of the pass."""
         for _ in range(len(self) - self._num_done % len(self)):
             batch = next(self._stream)
+            self._num_done += 1
             self._warn_of_bad_samples()
             yield batch
 
@@ -111,13 +120,6 @@ class Loader:
     def stats(self) -> dict[str, float]:
         """What the decode threads did: see `BatchStream.stats`."""
         return self._stream.stats
-
-    @property
-    def _num_done(self) -> int:
-        """Batches since the first sample of epoch 0."""
-        position = self.position
-        num_samples = position["epoch"] * self.dataset.num_train_samples + position["sample"]
-        return num_samples // self._samples_per_batch
 
     def _warn_of_bad_samples(self) -> None:
         num_bad = self.position["num_bad_samples"]

@@ -77,6 +77,7 @@ def act(name: str, folder: str) -> None:
         "GOMP_SPINCOUNT",
         "PYTHONUNBUFFERED",
         "LIBERO_CONFIG_PATH",
+        *behaviour.get("environment", ()),
     )
     record = {"program": name, "arguments": arguments, "env": {key: os.environ.get(key) for key in names}}
     with (here / "calls.jsonl").open("a") as calls:

@@ -27,8 +27,6 @@ def main(policy_folder: Path, output: Path) -> None:
     optimizer = torch.optim.SGD(policy.get_optim_params(), lr=0.1)
     policy, optimizer = accelerator.prepare(policy, optimizer)
     batch = make_batch()
-    # Every process has as many supervised steps, so that the mean over processes is the mean over the batch.
-    batch["action_is_pad"][:] = False
     noise, time = (draws["action"] for draws in fixed_draws())
     mine = range(accelerator.process_index, BATCH, accelerator.num_processes)
     share = {

@@ -11,9 +11,10 @@ mod pipeline;
 mod programs;
 
 use args::{Arguments, Command};
-use clap::Parser;
+use clap::CommandFactory;
 use error::CommandError;
 use hlrp_config::{HintOf, Problem, hint_of};
+use hlrp_schema::parse_command_line;
 use hlrp_track::{TrackError, console, exit_code};
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<TrackError>, hint_of::<CommandError>];
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let result = match parse_command_line::<Arguments>(Arguments::command()).command {
         Command::TrainLaq { arguments } => programs::exec(&programs::TRAIN_LAQ, &arguments),
         Command::TrainVla { arguments } => programs::exec(&programs::TRAIN_VLA, &arguments),
         Command::TrainLerobot(options) => lerobot::train(&options),
@@ -33,6 +34,6 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
-        ExitCode::from(exit_code::of(error.as_ref()))
+        ExitCode::from(exit_code::of(error.as_ref(), &[]))
     })
 }

@@ -198,12 +198,45 @@ fn doctor_names_a_login_node() {
     let installed = Installed::new(&[]);
     let slurm = tempfile::tempdir().unwrap();
     write_script(slurm.path(), "sbatch", "exit 1");
+    fs::write(slurm.path().join("slurm.conf"), "").unwrap();
     let host = |job: Option<&str>| {
         let mut command = installed.hlrp(&["doctor"]);
+        command.env("SLURM_CONF", slurm.path().join("slurm.conf"));
         command.env("PATH", slurm.path()).envs(job.map(|id| ("SLURM_JOB_ID", id)));
         let report = String::from_utf8(start(&mut command).wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(job.is_none(), report.contains("nothing: this is a login node"), "{report}");
         report.lines().find(|line| line[2..].starts_with("host")).unwrap().to_owned()
     };
     assert!(host(None).starts_with('!') && host(None).contains("a login node"), "{}", host(None));
     assert!(host(Some("4711")).ends_with("inside Slurm job 4711"), "{}", host(Some("4711")));
+}
+
+#[test]
+fn an_installed_slurm_without_a_configuration_makes_no_login_node() {
+    let installed = Installed::new(&[]);
+    let slurm = tempfile::tempdir().unwrap();
+    write_script(slurm.path(), "sbatch", "exit 1");
+    let mut command = installed.hlrp(&["doctor"]);
+    command.env("PATH", slurm.path()).env("SLURM_CONF", slurm.path().join("missing"));
+    let report = String::from_utf8(start(&mut command).wait_with_output().unwrap().stdout).unwrap();
+    assert!(report.contains("training may run here") && report.contains("hlrp train-laq experiment="), "{report}");
+}
+
+#[test]
+fn the_controller_says_which_host_is_a_compute_node() {
+    let installed = Installed::new(&[]);
+    let slurm = tempfile::tempdir().unwrap();
+    write_script(slurm.path(), "sbatch", "exit 1");
+    fs::write(slurm.path().join("slurm.conf"), "").unwrap();
+    let report = |scontrol: &str| {
+        write_script(slurm.path(), "scontrol", scontrol);
+        let mut command = installed.hlrp(&["doctor"]);
+        command.env("PATH", slurm.path()).env("SLURM_CONF", slurm.path().join("slurm.conf"));
+        String::from_utf8(start(&mut command).wait_with_output().unwrap().stdout).unwrap()
+    };
+    assert!(report("echo NodeName=box State=IDLE").contains("training may run here"));
+    assert!(
+        report("echo 'slurm_load_node error: Unable to contact slurm controller'; exit 1").contains("does not answer")
+    );
+    assert!(report("/bin/sleep 60").contains("does not answer"), "a controller that hangs is silent");
 }

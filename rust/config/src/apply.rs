@@ -57,7 +57,12 @@ fn delete(project: &Project, root: &mut Node, change: &Override) -> Result<()> {
     if let Some(value) = change.value.clone().filter(|value| !matches!(value, Value::Null)) {
         let wanted = Node::new(value, change.origin());
         if !same(&wanted, &old) {
-            let message = format!("'{}' is {} and not {}", change.key, old.summary(), wanted.summary());
+            let message = format!(
+                "'{}' is {} and not {}",
+                change.key,
+                old.redacted(&change.key).summary(),
+                wanted.redacted(&change.key).summary()
+            );
             let hint = format!("~{} deletes it whatever its value", change.key);
             return Err(Problem::of(ProblemKind::Value, message).at(&old.origin).hint(hint));
         }

@@ -5,6 +5,7 @@ use crate::composed::Composed;
 use crate::composition::Composition;
 use crate::defaults::choices::Choices;
 use crate::defaults::expand::expand;
+use crate::foreign::read_text;
 use crate::merge::{follow_references, merge};
 use crate::node::{Node, Value};
 use crate::origin::Origin;
@@ -15,7 +16,7 @@ use crate::project::Project;
 use crate::repository::Repository;
 use crate::{suggest, yaml};
 use indexmap::IndexMap;
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// Composes the tree below `root` from its primary file `config_name` (without `.yaml`) and `overrides`, and resolves
 /// all references.
@@ -65,6 +66,7 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
         root: Some(root.to_path_buf()),
         primary,
         files,
+        migrated: Vec::new(),
     })
 }
 
@@ -75,13 +77,14 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
 /// Any error in the file or an override; a group choice, because the file has no groups any more.
 pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Result<Composed> {
     let file = Arc::new(path.to_path_buf());
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = read_text(path).map_err(|error| {
         let message = format!("cannot read {}: {error}", path.display());
         Problem::of(ProblemKind::File, message).hint("give a run directory that contains a config.yaml")
     })?;
     let mut tree = yaml::parse(&text, &file)?.root;
     let mut values = tree.to_json();
-    if (project.migrate)(&mut values) {
+    let migrated = (project.migrate)(&mut values);
+    if !migrated.is_empty() {
         tree = Node::from_json(&values, &Origin::file(&file, 1));
     }
     for argument in overrides {
@@ -109,6 +112,7 @@ pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Re
         root: None,
         primary: path.to_path_buf(),
         files: vec![(path.to_path_buf(), String::new())],
+        migrated,
     };
     composition.resolve()
 }

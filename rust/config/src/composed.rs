@@ -6,6 +6,7 @@ use crate::interpolation::resolve::Resolver;
 use crate::node::{Node, Value};
 use crate::origin::{Origin, Source};
 use crate::problem::{Problem, ProblemKind, Result};
+use crate::secret::{REDACTED, is_secret_name, redact};
 use crate::{suggest, yaml};
 use std::{fmt, path::Path, sync::Arc};
 
@@ -16,6 +17,7 @@ impl Composition {
     /// A reference that cannot be resolved.
     pub fn resolve(self) -> Result<Composed> {
         let tree = Resolver::new(&self.tree).tree()?;
+        tree.remember_secrets();
         Ok(Composed { raw: self, tree })
     }
 }
@@ -37,9 +39,15 @@ impl Composed {
         }
     }
 
-    /// The values as YAML, such that [`from_resolved`](crate::from_resolved) and Hydra read them back unchanged.
+    /// The values as YAML, such that [`from_resolved`](crate::from_resolved) and Hydra read them back unchanged, but for secrets: they
+    /// are not written.
     pub fn to_yaml(&self) -> String {
-        yaml::emit(&escaped(&self.tree))
+        yaml::emit(&escaped(&self.tree.redacted("")))
+    }
+
+    /// What was changed in a finished configuration of an older version to bring it up to date, a line for each key.
+    pub fn migrated(&self) -> &[String] {
+        &self.raw.migrated
     }
 
     /// The overrides that changed the files' values, as typed.
@@ -82,13 +90,15 @@ impl Composed {
         })?;
         let raw = self.raw.tree.get(key).filter(|raw| raw.is_interpolation());
         let is_section = node.as_map().is_some_and(|map| !map.is_empty());
-        let parts = if is_section { node.values(key) } else { Vec::new() };
+        let shown = node.redacted(key);
+        let parts = if is_section { shown.values(key) } else { Vec::new() };
+        let former = |text: &String| if is_secret_name(key) { REDACTED.to_owned() } else { redact(text) };
         Ok(Explanation {
             key: key.to_string(),
-            value: node.summary(),
+            value: shown.summary(),
             reference: raw.map(Node::summary),
             origin: node.origin.clone(),
-            overrode: node.overrode.iter().rev().cloned().collect(),
+            overrode: node.overrode.iter().rev().map(|(text, origin)| (former(text), origin.clone())).collect(),
             parts: parts.into_iter().map(|(key, node)| (key, node.summary(), node.origin.clone())).collect(),
         })
     }

@@ -22,12 +22,14 @@ pub struct Composition {
     pub(crate) primary: PathBuf,
     /// Files in merge order, with the package of each.
     pub(crate) files: Vec<(PathBuf, String)>,
+    /// What was changed in a finished configuration of an older version.
+    pub(crate) migrated: Vec<String>,
 }
 
 impl Composition {
-    /// The values with their references, as YAML.
+    /// The values with their references, as YAML; secrets are not written.
     pub fn to_yaml(&self) -> String {
-        yaml::emit(&self.tree)
+        yaml::emit(&self.tree.redacted(""))
     }
 
     /// Which option each group has: `group` or `group@package` to the option's name, none for `null`.

@@ -15,7 +15,7 @@ pub struct Difference {
     pub right: Option<String>,
 }
 
-/// The keys whose values differ, sorted.
+/// The keys whose values differ, sorted. Secrets are compared by their names alone.
 pub fn diff(left: &Composed, right: &Composed) -> Vec<Difference> {
     let (left, right) = (leaves(left.tree()), leaves(right.tree()));
     let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
@@ -31,7 +31,7 @@ fn leaves(tree: &Node) -> BTreeMap<String, String> {
         match node.as_map().filter(|map| !map.is_empty()) {
             Some(map) => map.iter().for_each(|(key, child)| walk(child, &join(path, key), leaves)),
             None => {
-                leaves.insert(path.to_string(), node.summary());
+                leaves.insert(path.to_string(), node.redacted(path).summary());
             }
         }
     }

@@ -163,7 +163,7 @@ fn explain(error: figment::Error, composed: &Composed) -> Problem {
             }
         }
         kind => {
-            let set = tree.get(&path).map(Node::summary);
+            let set = tree.get(&path).map(|node| node.redacted(&path).summary());
             let expected = |wanted: String, found: String| format!("expected {wanted}, found {found}");
             let found = |found: &dyn std::fmt::Display| set.clone().unwrap_or_else(|| found.to_string());
             let what = match kind {
@@ -215,7 +215,10 @@ fn type_hint(kind: &Kind, path: &str, composed: &Composed) -> String {
         (Kind::InvalidType(_, wanted), Some(Value::Int(_) | Value::Float(_) | Value::Bool(_)))
             if in_words(wanted) == "text" =>
         {
-            let text = node.map(Node::summary).unwrap_or_default();
+            let text = node.map(|node| node.redacted(path).summary()).unwrap_or_default();
+            if let Some(written) = node.and_then(|node| sexagesimal(&node.origin)) {
+                return format!("write \"{written}\" in quotes (YAML 1.1 reads {written} as {text})");
+            }
             format!("quote it to make it text: {path}='\"{text}\"'")
         }
         (_, Some(Value::Str(option))) if composed.raw().choices().contains_key(&group) => {
@@ -225,6 +228,16 @@ fn type_hint(kind: &Kind, path: &str, composed: &Composed) -> String {
         (_, Some(Value::Float(value))) if value.fract() == 0.0 => format!("write {path}={value:.0}"),
         _ => format!("`hlrp config explain {path}` shows what set it"),
     }
+}
+
+/// The number in base 60 that a line of a file has, such as `12:00:00`.
+fn sexagesimal(origin: &Origin) -> Option<String> {
+    let Source::File(path) = &origin.source else { return None };
+    let text = std::fs::read_to_string(path.as_path()).ok()?;
+    let line = text.lines().nth(origin.line.checked_sub(1)?)?;
+    let (_, value) = line.split_once(": ")?;
+    let is_in_base_60 = |word: &&str| word.contains(':') && word.chars().all(|char| "+-0123456789:._".contains(char));
+    value.split([' ', ',', '[', ']', '{', '}']).find(is_in_base_60).map(str::to_owned)
 }
 
 /// The file that sets most of the section in which a key is missing.

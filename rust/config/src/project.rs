@@ -19,8 +19,9 @@ pub struct Project {
     pub config_dir_variable: &'static str,
     /// What a key that is not in a tree is called there, if an older version of the project had it under that name.
     pub renamed: fn(&Node, &str) -> Option<String>,
-    /// Brings a finished configuration of an older version up to date, and says whether it was one.
-    pub migrate: fn(&mut serde_json::Value) -> bool,
+    /// Brings a finished configuration of an older version up to date, and says what it changed, a line for each key; nothing for one of this
+    /// version.
+    pub migrate: fn(&mut serde_json::Value) -> Vec<String>,
 }
 
 /// A project whose compositions need no typed form.
@@ -33,5 +34,5 @@ pub(crate) const OF_TESTS: Project = Project {
     run_dir: "logging.run_dir",
     config_dir_variable: "TEST_CONFIG_DIR",
     renamed: |_, _| None,
-    migrate: |_| false,
+    migrate: |_| Vec::new(),
 };

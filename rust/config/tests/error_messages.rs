@@ -48,6 +48,8 @@ fn groups_are_told_from_keys() {
 fn arguments_that_are_not_overrides() {
     assert_names(&tree().error(&["seed"]), &["'seed'", "no '='"]);
     assert_names(&tree().error(&["seed=[1"]), &["seed=[1", "too early"]);
+    assert_names(&tree().error(&["seed==x"]), &["'seed==x'", "two '='", "write key=value"]);
+    assert_names(&tree().error(&["seed=18446744073709551616"]), &["does not fit 64 bits", "quote it"]);
     assert_names(&tree().error(&["seed=1,2"]), &["a comma outside of a list", "[1,2]"]);
     assert_names(&tree().error(&["a b=1"]), &["'a b'", "is not a key"]);
     assert_names(&tree().error(&["seed=choice(1,2)"]), &["choice"]);

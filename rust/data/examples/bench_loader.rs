@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     ensure!(args.batches >= 4 * PREFETCH_BATCHES, "--batches: time at least {} batches", 4 * PREFETCH_BATCHES);
     let (config, size) = config(&args)?;
     let began = Instant::now();
-    let mixture = Arc::new(Mixture::open(&config, size, &|_, _, _, _| {})?);
+    let mixture = Arc::new(Mixture::open(&config, size, 0.0, &|_, _, _, _| {})?);
     let open_s = began.elapsed().as_secs_f64();
     let open_resident_mb = status_kib("VmRSS:")? / 1e3;
     let mut loader = Loader::train(&mixture, 0, Shard::SINGLE, Position::default())?;
@@ -100,6 +100,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         action_key: vector("action"),
         episodes: None,
         num_val_episodes: 0,
+        tolerance_s: None,
     };
     let config = DataConfig {
         sources: (0..args.sources).map(|number| (format!("bench{number:02}"), source.clone())).collect(),

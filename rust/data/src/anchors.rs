@@ -1,7 +1,7 @@
 //! Which frames may be anchors of a sample, and the mapping from an index to an anchor.
 //!
-//! A frame is an anchor when every image offset stays inside its episode: with offsets reaching from `-r` to `+s` around the anchor,
-//! an episode `[a, b)` has the anchors `[a + r, b - s)`. States and actions do not count: they are padded.
+//! A frame is an anchor when every image that must be real is inside its episode: with offsets reaching from `-r` to `+s` around the
+//! anchor, an episode `[a, b)` has the anchors `[a + r, b - s)`. Other images, states and actions do not count: they are padded.
 //! Anchors are numbered source by source, episode by episode, frame by frame; nothing is stored per anchor.
 
 use crate::request::EpisodeSpan;
@@ -49,7 +49,7 @@ impl AnchorTable {
         Self::default()
     }
 
-    /// Appends the next source. `reach` is [`crate::request::Request::image_reach`].
+    /// Appends the next source. `reach` is [`crate::request::Request::anchor_reach`].
     pub fn push_source(&mut self, spans: impl IntoIterator<Item = EpisodeSpan>, reach: (i64, i64)) {
         let (reach_back, reach_on) = (reach.0.unsigned_abs(), reach.1.unsigned_abs());
         let mut num_anchors = 0;

@@ -1,6 +1,8 @@
 //! What can go wrong between a dataset's files and a batch.
 
 use hlrp_config::{Hint, Problem};
+use hlrp_track::{TrackError, exit_code};
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 /// An error of this crate. Its text names the file or key; its hint says what to do.
@@ -58,6 +60,12 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
+    /// The disk has no room for a frame cache.
+    #[error("{source}")]
+    Space {
+        /// The sizes.
+        source: TrackError,
+    },
     /// A setting is invalid, by itself or for the data.
     #[error("{0}")]
     Problem(#[from] Problem),
@@ -85,10 +93,25 @@ impl Hint for DataError {
             Self::Io { .. } => None,
             Self::Dataset { hint, .. } | Self::File { hint, .. } => Some(hint.clone()),
             Self::Feature { hint, .. } | Self::Frame { hint, .. } => Some(hint.clone()),
+            Self::Space { .. } => Some(
+                "set data.cache.dir to a larger disk, lower the image size or the number of episodes, or set data.cache.enabled=false; \
+                 logging.min_free_gb stays free"
+                    .to_owned(),
+            ),
             Self::Problem(problem) => problem.hint(),
             Self::Load(error) => error.hint(),
         }
     }
+}
+
+/// Exit code of a program that ends on damaged or unsuitable data; none where `error` is something else.
+pub fn exit_code_of(error: &(dyn Error + 'static)) -> Option<u8> {
+    let is_of_data = match error.downcast_ref::<DataError>() {
+        Some(DataError::Problem(_) | DataError::Space { .. } | DataError::Load(_)) => false,
+        Some(_) => true,
+        None => matches!(error.downcast_ref::<LoadError>(), Some(LoadError::TooManyBadSamples { .. })),
+    };
+    is_of_data.then_some(exit_code::DATA)
 }
 
 /// An error of sampling or loading.
@@ -129,6 +152,14 @@ pub enum LoadError {
         /// Why it failed.
         source: Box<DataError>,
     },
+    /// A loader of another process, whose threads a fork does not copy.
+    #[error("this loader belongs to process {owner}, and this is process {own}")]
+    Forked {
+        /// The process that opened it.
+        owner: u32,
+        /// This process.
+        own: u32,
+    },
     /// A decode thread panicked.
     #[error("a decode thread failed at source `{source_name}`, episode {episode}, frame {frame}: {message}")]
     WorkerPanicked {
@@ -149,6 +180,17 @@ pub enum LoadError {
     Stopped,
 }
 
+impl LoadError {
+    /// Refuses to go on in a process other than `owner`, which started the threads.
+    ///
+    /// # Errors
+    /// [`LoadError::Forked`].
+    pub fn refuse_fork(owner: u32) -> Result<(), Self> {
+        let own = std::process::id();
+        if owner == own { Ok(()) } else { Err(Self::Forked { owner, own }) }
+    }
+}
+
 impl Hint for LoadError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -162,6 +204,9 @@ impl Hint for LoadError {
                 "`hlrp data check` lists what is broken; repair it, leave the episode out with \
                  data.sources.{source_name}.episodes, or raise the limit"
             ),
+            Self::Forked { .. } => {
+                "open the dataset in the worker process, or start workers with the method `spawn`".to_owned()
+            }
             Self::WorkerPanicked { .. } => "this is a defect of this program; please report it".to_owned(),
             Self::Thread(_) => "lower data.loader.num_workers".to_owned(),
             Self::Stopped => return None,

@@ -1,14 +1,21 @@
-//! Frames that are stored as encoded images (PNG, JPEG), one per row.
+//! Frames that are stored as encoded images (PNG, JPEG, WebP), one per row.
 
 use crate::error::DataError;
 use crate::frames::{FrameReader, FrameSize, FrameStore};
 use crate::resize::{Resizer, split_planes};
-use std::path::{Path, PathBuf};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, metadata::Orientation};
+use std::{
+    io::Cursor,
+    path::{Path, PathBuf},
+};
+
+/// What to do with an image that is not what it was.
+pub(crate) const DAMAGED: &str = "the image is damaged: fetch or record it again";
 
 /// An encoded image and the file that it comes from.
 pub(crate) struct EncodedImage {
     pub(crate) path: PathBuf,
-    /// PNG or JPEG.
+    /// PNG, JPEG or WebP.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -20,8 +27,8 @@ pub(crate) trait EncodedImages: Send + Sync {
     /// Names the file that cannot be read.
     fn image(&self, row: u64) -> Result<EncodedImage, DataError>;
 
-    /// The error of a row whose image in the file `path` cannot be used.
-    fn failure(&self, path: &Path, row: u64, what: String) -> DataError;
+    /// The error of a row whose image in the file `path` cannot be used, and what to do.
+    fn failure(&self, path: &Path, row: u64, what: String, hint: &str) -> DataError;
 }
 
 /// Decodes encoded images and delivers them in one size.
@@ -37,18 +44,73 @@ impl ImageStore {
     }
 
     /// The image of a row at its own size, and the file that it comes from.
-    fn decode(&self, row: u64) -> Result<(PathBuf, image::RgbImage), DataError> {
+    fn decode(&self, row: u64) -> Result<(PathBuf, RgbImage), DataError> {
         let EncodedImage { path, bytes } = self.images.image(row)?;
-        match image::load_from_memory(&bytes) {
-            Ok(image) => Ok((path, image.into_rgb8())),
-            Err(error) => Err(self.images.failure(&path, row, format!("cannot be decoded ({error})"))),
+        match decode(&bytes) {
+            Ok(image) => Ok((path, image)),
+            Err((what, hint)) => Err(self.images.failure(&path, row, what, hint)),
         }
+    }
+}
+
+/// An image as it is meant to be shown: its EXIF orientation applied, as Hugging Face's `datasets` does for LeRobot.
+fn decode(bytes: &[u8]) -> Result<RgbImage, (String, &'static str)> {
+    let damaged = |error: image::ImageError| (format!("cannot be decoded ({error})"), DAMAGED);
+    let mut decoder = reader(bytes)?.into_decoder().map_err(damaged)?;
+    let orientation = decoder.orientation().map_err(damaged)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    match image {
+        DynamicImage::ImageRgb8(image) => Ok(image),
+        DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
+            let what = "is a 16-bit gray image, as depth maps are, not a colour image";
+            Err((what.to_owned(), "choose a colour camera"))
+        }
+        // The upper byte of each value, as Pillow reads 16-bit colours.
+        DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgba16(_) => {
+            let wide = image.into_rgb16();
+            let (width, height) = wide.dimensions();
+            let upper = wide.into_raw().into_iter().map(|value| (value >> 8) as u8).collect();
+            Ok(RgbImage::from_raw(width, height, upper).unwrap_or_default())
+        }
+        other => Ok(other.into_rgb8()),
+    }
+}
+
+/// Size of an encoded image as it is shown, by its header.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn shown_size(bytes: &[u8]) -> Result<FrameSize, String> {
+    let failed = |error: image::ImageError| error.to_string();
+    let mut decoder = reader(bytes).map_err(|(what, _)| what)?.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    let (height, width) = match decoder.orientation().map_err(failed)? {
+        Orientation::NoTransforms
+        | Orientation::Rotate180
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical => (height, width),
+        _ => (width, height),
+    };
+    Ok(FrameSize { height: height as usize, width: width as usize })
+}
+
+/// A reader of a format that is known here.
+fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, (String, &'static str)> {
+    const CONVERT: &str = "convert it: PNG, JPEG and WebP are read";
+    match image::guess_format(bytes) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => {
+            Ok(ImageReader::with_format(Cursor::new(bytes), format))
+        }
+        Ok(ImageFormat::Tiff) => Err(("is a TIFF image, as depth maps are".to_owned(), CONVERT)),
+        Ok(other) => Err((format!("is an image of the format {other:?}, which is not read"), CONVERT)),
+        Err(_) => Err(("is no image of a known format".to_owned(), DAMAGED)),
     }
 }
 
 impl FrameStore for ImageStore {
     fn reader(&self, _max_open: usize) -> Result<Box<dyn FrameReader + '_>, DataError> {
-        Ok(Box::new(ImageReader { store: self, resizer: Resizer::default(), planes_CHW: Vec::new() }))
+        Ok(Box::new(StoreReader { store: self, resizer: Resizer::default(), planes_CHW: Vec::new() }))
     }
 
     fn size(&self) -> FrameSize {
@@ -56,13 +118,13 @@ impl FrameStore for ImageStore {
     }
 }
 
-struct ImageReader<'a> {
+struct StoreReader<'a> {
     store: &'a ImageStore,
     resizer: Resizer,
     planes_CHW: Vec<u8>,
 }
 
-impl FrameReader for ImageReader<'_> {
+impl FrameReader for StoreReader<'_> {
     fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError> {
         let size = self.store.size;
         let frame_len = size.frame_bytes();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | How is a dataset stored, and what does it say about itself? | [`formats`] |
 //! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
+//! | What are states and actions normalised by? | `normalization` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
 //! | Which sample comes when? | `anchors`, `sampler` |
 //! | How do samples become batches? | `loader` |
@@ -24,6 +25,7 @@ mod loader;
 mod lock;
 mod lru;
 mod mixture;
+mod normalization;
 mod preflight;
 mod request;
 mod resize;
@@ -36,11 +38,12 @@ pub mod video;
 pub use anchors::{Anchor, AnchorTable, held_out_positions};
 pub use batch::{Batch, ImageStream, SampleMeta, VectorStream};
 pub use cache::{BuildOptions, CacheSpec, FrameCache};
-pub use error::{DataError, LoadError};
+pub use error::{DataError, LoadError, exit_code_of};
 pub use formats::{Dataset, Description};
 pub use frames::{FrameReader, FrameSize, FrameStore};
 pub use loader::{Loader, LoaderStats, ValidationLoader};
 pub use mixture::{CacheProgress, Mixture, SampleLayout, log_cache_progress};
+pub use normalization::VectorStatistics;
 pub use preflight::{describe_sources, preflight};
 pub use request::{EpisodeSpan, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};

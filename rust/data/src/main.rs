@@ -3,14 +3,15 @@
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use hlrp_config::{HintOf, Problem, hint_of};
 use hlrp_data::{
     DataError,
     check::{self, Depth},
-    formats::{self, TableCache},
+    formats::{self, OpenOptions},
     show::{SheetLayout, contact_sheet, summary},
 };
+use hlrp_schema::parse_command_line;
 use hlrp_track::{console, exit_code};
 use std::{
     path::{Path, PathBuf},
@@ -40,7 +41,7 @@ enum Command {
         /// Folder of the dataset; for LeRobot v3 the one with meta/, data/ and videos/.
         path: PathBuf,
         /// File of the contact sheet: one line per episode and camera, first frame to last. An older one is
-        /// replaced. [default: <name of the dataset>_contact_sheet.png in the working directory]
+        /// replaced. [default: hlrp/contact_sheets/<name of the dataset>.png in $XDG_CACHE_HOME, or in ~/.cache]
         #[arg(long, value_name = "PNG")]
         out: Option<PathBuf>,
         /// Draws no contact sheet.
@@ -53,10 +54,11 @@ enum Command {
         #[arg(long, default_value_t = 8, value_name = "N")]
         times: usize,
     },
-    /// Looks for damage: one line per finding and exit code 1, or `ok` and 0.
+    /// Looks for damage: one line per finding and exit code 1, or `ok`, what that covers, and 0.
     ///
     /// Counts, indices, timestamps (also past the end of a video), tasks, values that are not finite, statistics
-    /// against the data, missing and damaged files; and decodes every image.
+    /// against the data, size, rate and codec of videos, missing and damaged files; and decodes every image, some of
+    /// them also at random.
     ///
     /// Example: `hlrp data check tests/data/metaworld_mt5`
     Check {
@@ -65,47 +67,67 @@ enum Command {
         /// Reads only the headers of videos and decodes no image: seconds instead of minutes.
         #[arg(long)]
         quick: bool,
+        /// How far a row's time may be from that of its frame, as data.sources.<name>.tolerance_s sets it.
+        #[arg(long, value_name = "SECONDS")]
+        tolerance_s: Option<f64>,
     },
     /// Prints which FFmpeg this program uses and the decoders that it has, as JSON.
     FfmpegInfo,
 }
 
 fn main() -> ExitCode {
-    run(Args::parse().command).unwrap_or_else(|error| {
+    run(parse_command_line::<Args>(Args::command()).command).unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
-        ExitCode::from(exit_code::of(error.as_ref()))
+        ExitCode::from(exit_code::of(error.as_ref(), &[hlrp_data::exit_code_of]))
     })
 }
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Show { path, out, no_sheet, episodes, times } => {
-            let dataset = formats::open(&path, &TableCache::new(TABLE_CACHE_BYTES))?;
+            let dataset = formats::open(&path, &OpenOptions::new(TABLE_CACHE_BYTES))?;
             print!("{}", summary(&path, &*dataset)?);
             if !no_sheet {
                 let name = path.file_name().map_or("dataset".into(), |name| name.to_string_lossy());
-                let out = out.unwrap_or_else(|| format!("{name}_contact_sheet.png").into());
+                let out = out.map_or_else(|| sheet_in_cache(&name), Ok)?;
                 let layout = SheetLayout { num_episodes: episodes, num_times: times, thumb_height: 128 };
                 save_png(&contact_sheet(&dataset, &name, layout)?, &out)?;
                 println!("contact sheet: {}", out.display());
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check { path, quick } => {
+        Command::Check { path, quick, tolerance_s } => {
             let depth = if quick { Depth::Headers } else { Depth::Images };
-            let findings = check::check(&path, depth, &TableCache::new(TABLE_CACHE_BYTES));
-            if findings.is_empty() {
-                println!("ok");
-                return Ok(ExitCode::SUCCESS);
+            let options = OpenOptions { tolerance_s, ..OpenOptions::new(TABLE_CACHE_BYTES) };
+            let report = check::check(&path, depth, &options);
+            report.findings.iter().for_each(|finding| println!("{finding}"));
+            if !report.findings.is_empty() {
+                return Ok(ExitCode::FAILURE);
             }
-            findings.iter().for_each(|finding| println!("{finding}"));
-            Ok(ExitCode::FAILURE)
+            println!("ok");
+            report.verified.iter().for_each(|what| println!("verified      {what}"));
+            report.not_verified.iter().for_each(|what| println!("not verified  {what}"));
+            Ok(ExitCode::SUCCESS)
         }
         Command::FfmpegInfo => {
             println!("{}", ffmpeg_info()?);
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Folder of a user's files that can be made again, and the home folder that has it otherwise.
+const CACHE_HOME: [&str; 2] = ["XDG_CACHE_HOME", "HOME"];
+
+/// Where the contact sheet of a dataset is kept; its folder exists then.
+fn sheet_in_cache(name: &str) -> Result<PathBuf> {
+    let folder = |variable| std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let [cache, home] = CACHE_HOME.map(folder);
+    let cache = cache.or_else(|| home.map(|home| home.join(".cache")));
+    let cache = cache.context("there is no home folder for the contact sheet: name a file with --out")?;
+    let folder = cache.join("hlrp/contact_sheets");
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be created", folder.display()))?;
+    Ok(folder.join(format!("{name}.png")))
 }
 
 /// Writes an image to a temporary file and renames it, so that no half image is left.

@@ -3,13 +3,13 @@
 use crate::anchors::AnchorTable;
 use crate::cache::{BuildOptions, CacheSpec, FrameCache};
 use crate::error::DataError;
-use crate::formats::{self, TableCache};
+use crate::formats::{self, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
 use crate::resize::PREPROCESS_ID;
 use crate::source::{Source, Split, check_features, chosen_episodes};
 use hlrp_config::Problem;
-use hlrp_schema::{DataConfig, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use std::{
     collections::BTreeMap,
     iter,
@@ -108,21 +108,31 @@ pub struct Mixture {
 
 impl Mixture {
     /// Opens every dataset of `config`, a checked section; frames are delivered in `size`. Builds missing frame caches when
-    /// `config.cache` is on.
+    /// `config.cache` is on and the disk keeps `min_free_gb` GiB beside them.
     ///
     /// # Errors
     /// A dataset, an episode, a camera or a feature is missing or broken, or settings do not go together.
-    pub fn open(config: &DataConfig, size: FrameSize, progress: &CacheProgress<'_>) -> Result<Self, DataError> {
+    pub fn open(
+        config: &DataConfig,
+        size: FrameSize,
+        min_free_gb: f64,
+        progress: &CacheProgress<'_>,
+    ) -> Result<Self, DataError> {
         let opener = Opener {
             data: config,
             size,
+            min_free_gb,
             progress,
             tables: TableCache::new(config.loader.table_cache_mb << 20),
             building: Mutex::new(()),
         };
         let sources: Vec<_> = config.sources.iter().collect();
         let opened = in_parallel(&sources, |(name, source)| opener.open(name, source));
-        let sources = opened.into_iter().collect::<Result<_, _>>()?;
+        let sources: Vec<Source> = opened.into_iter().collect::<Result<_, _>>()?;
+        let rates = sources.iter().map(|source| (source.name(), source.description().fps));
+        if let Some(warning) = differing_seconds(&config.request, &rates.collect::<Vec<_>>()) {
+            tracing::warn!("{warning}");
+        }
         Self::new(sources, size, config.loader.clone())
     }
 
@@ -135,19 +145,34 @@ impl Mixture {
         let anchors = |split| {
             let mut table = AnchorTable::new();
             for source in &sources {
-                table.push_source(source.episodes(split).iter().copied(), source.request.image_reach());
+                table.push_source(source.episodes(split).iter().copied(), source.request.anchor_reach());
             }
             table
         };
         Ok(Self { train: anchors(Split::Train), validation: anchors(Split::Validation), sources, layout, loader })
     }
 
-    /// The same sources with samples of other offsets; nothing is opened again.
+    /// The same sources with samples of other offsets; nothing is opened again. Only the images at the offsets `anchor_images` must be
+    /// inside an anchor's episode; the others are padded.
     ///
     /// # Errors
     /// [`Problem`] with the key of an offset that is not a whole number of frames.
-    pub fn with_request(&self, request: &RequestConfig) -> Result<Self, DataError> {
-        let sources = self.sources.iter().map(|source| source.with_request(request)).collect::<Result<_, _>>()?;
+    pub fn with_request(&self, request: &RequestConfig, anchor_images: &[f64]) -> Result<Self, DataError> {
+        let with_request = |source: &Source| source.with_request(request, anchor_images);
+        let sources = self.sources.iter().map(with_request).collect::<Result<_, _>>()?;
+        Self::new(sources, self.layout.size, self.loader.clone())
+    }
+
+    /// The same sources with exactly these episodes held out, by the name of the source; a source that is not named keeps its split.
+    ///
+    /// # Errors
+    /// [`Problem`] with the source that has no episode left for training.
+    pub fn with_held_out(&self, held_out: &BTreeMap<String, Vec<u64>>) -> Result<Self, DataError> {
+        let split = |source: &Source| match held_out.get(source.name()) {
+            Some(held_out) => source.with_held_out(held_out),
+            None => Ok(source.clone()),
+        };
+        let sources = self.sources.iter().map(split).collect::<Result<_, _>>()?;
         Self::new(sources, self.layout.size, self.loader.clone())
     }
 
@@ -195,6 +220,7 @@ impl Mixture {
 struct Opener<'a> {
     data: &'a DataConfig,
     size: FrameSize,
+    min_free_gb: f64,
     progress: &'a CacheProgress<'a>,
     tables: Arc<TableCache>,
     /// Sources are opened at the same time, but frame caches are built one after the other, each with all decode threads.
@@ -204,7 +230,8 @@ struct Opener<'a> {
 impl Opener<'_> {
     /// Opens a dataset and binds it to its configuration.
     fn open(&self, name: &str, config: &SourceConfig) -> Result<Source, DataError> {
-        let dataset = formats::open(&config.root, &self.tables)?;
+        let options = OpenOptions { tables: Arc::clone(&self.tables), tolerance_s: config.tolerance_s };
+        let dataset = formats::open(&config.root, &options)?;
         check_features(name, config, dataset.describe())?;
         let mut cameras = BTreeMap::new();
         for (role, key) in &config.cameras {
@@ -213,8 +240,9 @@ impl Opener<'_> {
                 let spans = chosen_episodes(name, config, &*dataset)?;
                 let folder = config.root.canonicalize().map_err(DataError::io(&config.root))?;
                 let folder = folder.file_name().map_or_else(|| "dataset".into(), |name| name.to_string_lossy());
-                let fingerprint = &dataset.describe().fingerprint;
-                let spec = CacheSpec::new(&folder, fingerprint, key, self.size, PREPROCESS_ID, spans);
+                let fingerprint = dataset.fingerprint_of_frames(key, &spans)?;
+                let spec = CacheSpec::new(&folder, &fingerprint, key, self.size, PREPROCESS_ID, spans)
+                    .with_tolerance(config.tolerance_s);
                 Arc::new(self.cached(&spec, decoded, &|done, total| (self.progress)(name, role, done, total))?)
             } else {
                 Arc::from(decoded()?)
@@ -236,6 +264,7 @@ impl Opener<'_> {
             num_workers: self.data.loader.num_workers,
             max_open_decoders: self.data.loader.max_open_decoders,
             max_bad_frames: self.data.loader.max_bad_samples as u64,
+            min_free_gb: self.min_free_gb,
             progress,
         };
         let cache = FrameCache::open_or_build(&self.data.cache.dir, spec, decoded, &options)?;
@@ -244,6 +273,20 @@ impl Opener<'_> {
         }
         Ok(cache)
     }
+}
+
+/// What offsets in frames mean in seconds, where the sources' `rates` (frames per second, by name) differ.
+fn differing_seconds(request: &RequestConfig, rates: &[(&str, f64)]) -> Option<String> {
+    let deltas = [&request.image_deltas, &request.state_deltas, &request.action_deltas].into_iter().flatten();
+    let farthest = deltas.copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|delta| *delta != 0.0)?;
+    if request.unit == DeltaUnit::Seconds || rates.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+        return None;
+    }
+    let seconds = rates.iter().map(|(name, rate)| format!("{:.3} s in {name} ({rate} per second)", farthest / rate));
+    let seconds = seconds.collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "data.request.unit=frames, and the sources differ in their frame rates: {farthest} frames are {seconds}"
+    ))
 }
 
 /// What `make` returns for each item, in order, on as many threads as there are cores.
@@ -260,4 +303,29 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R 
     });
     made.sort_by_key(|(index, _)| *index);
     made.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::differing_seconds;
+    use hlrp_schema::{DeltaUnit, RequestConfig};
+
+    #[test]
+    fn frames_of_sources_with_different_rates_are_said_in_seconds() {
+        let request = |unit, image_deltas: [f64; 2]| RequestConfig {
+            unit,
+            image_deltas: image_deltas.to_vec(),
+            state_deltas: vec![0.0],
+            action_deltas: vec![],
+        };
+        let rates = [("slow", 10.0), ("fast", 40.0)];
+        let warning = differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &rates).unwrap_or_default();
+        assert!(
+            warning.ends_with("5 frames are 0.500 s in slow (10 per second), 0.125 s in fast (40 per second)"),
+            "{warning}"
+        );
+        assert_eq!(differing_seconds(&request(DeltaUnit::Seconds, [0.0, 0.5]), &rates), None);
+        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 0.0]), &rates), None, "only the present");
+        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &[("a", 10.0), ("b", 10.0)]), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! Whether the sources of a run can be used, before anything is built.
 
 use crate::error::DataError;
-use crate::formats::{self, Description, TableCache};
+use crate::formats::{self, Description, OpenOptions};
 use crate::mixture::in_parallel;
 use crate::source::check_features;
 use hlrp_config::{Hint, Problem};
@@ -37,7 +37,7 @@ fn describe_source(name: &str, source: &SourceConfig) -> Result<Description, Dat
     formats::check_format(&source.root).map_err(|error| {
         Problem::new(format!("data.sources.{name}.root"), error.to_string(), error.hint().unwrap_or_default())
     })?;
-    let dataset = formats::open(&source.root, &TableCache::new(0))?;
+    let dataset = formats::open(&source.root, &OpenOptions::new(0))?;
     check_features(name, source, dataset.describe())?;
     Ok(dataset.describe().clone())
 }

@@ -6,14 +6,22 @@
 use hlrp_config::Problem;
 use hlrp_schema::{DeltaUnit, RequestConfig};
 
-/// How far an offset in seconds may be from a whole number of frames (LeRobot's `tolerance_s`), in seconds.
+/// How far an offset in seconds may be from a whole number of frames, and a row's time from that of its frame, unless a source says
+/// otherwise (LeRobot's default of `tolerance_s`), in seconds.
 pub const TOLERANCE_S: f64 = 1e-4;
+
+/// How far a time in seconds that was kept as float32 may be from the one that was meant.
+pub(crate) fn float32_error(time_s: f64) -> f64 {
+    time_s.abs() * f64::from(f32::EPSILON) / 2.0
+}
 
 /// Offsets of one dataset, in its frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Images of every camera role.
     pub image_deltas: Vec<i64>,
+    /// Images without which a frame is no anchor; the others are padded at an episode's ends.
+    pub anchor_deltas: Vec<i64>,
     /// States.
     pub state_deltas: Vec<i64>,
     /// Actions.
@@ -21,46 +29,61 @@ pub struct Request {
 }
 
 impl Request {
-    /// Turns the offsets of a checked section into frames of a dataset that runs at `fps`. `source` names it in errors.
+    /// Turns the offsets of a checked section into frames of a dataset that runs at `fps`. `source` names it in errors, and every anchor
+    /// has the images at the offsets `anchor_images`.
     ///
     /// # Errors
-    /// An offset in seconds is not a whole number of frames (within [`TOLERANCE_S`]).
-    pub fn resolve(config: &RequestConfig, fps: f64, source: &str) -> Result<Self, Problem> {
+    /// An offset in seconds is not a whole number of frames, within `tolerance_s`.
+    pub fn resolve(
+        config: &RequestConfig,
+        anchor_images: &[f64],
+        fps: f64,
+        tolerance_s: f64,
+        source: &str,
+    ) -> Result<Self, Problem> {
         let frames_of = |name: &str, deltas: &[f64]| -> Result<Vec<i64>, Problem> {
-            deltas.iter().map(|&delta| to_frames(delta, config.unit, fps, name, source)).collect()
+            let frames = |&delta: &f64| {
+                to_frames(delta, config.unit, fps, tolerance_s).map_err(|nearest_s| {
+                    let message = format!(
+                        "{delta} s is not a whole number of frames of source `{source}`, which runs at {fps} frames per \
+                         second"
+                    );
+                    let hint = format!("the nearest possible offset is {nearest_s} s");
+                    Problem::new(format!("data.request.{name}"), message, hint)
+                })
+            };
+            deltas.iter().map(frames).collect()
         };
         Ok(Self {
             image_deltas: frames_of("image_deltas", &config.image_deltas)?,
+            anchor_deltas: frames_of("image_deltas", anchor_images)?,
             state_deltas: frames_of("state_deltas", &config.state_deltas)?,
             action_deltas: frames_of("action_deltas", &config.action_deltas)?,
         })
     }
 
-    /// Frames that the images reach before (≤ 0) and after (≥ 0) the anchor.
+    /// Frames that the images of every anchor reach before (≤ 0) and after (≥ 0) it.
     #[must_use]
-    pub fn image_reach(&self) -> (i64, i64) {
-        let (first, last) = (self.image_deltas.iter().min(), self.image_deltas.iter().max());
+    pub fn anchor_reach(&self) -> (i64, i64) {
+        let (first, last) = (self.anchor_deltas.iter().min(), self.anchor_deltas.iter().max());
         (first.map_or(0, |&d| d.min(0)), last.map_or(0, |&d| d.max(0)))
     }
 }
 
-/// One offset in frames.
+/// One offset in frames; the nearest possible one in seconds where it is not a whole number of them.
 #[allow(clippy::cast_possible_truncation)] // a checked section bounds offsets
-fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, name: &str, source: &str) -> Result<i64, Problem> {
+fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, tolerance_s: f64) -> Result<i64, f64> {
     let frames = match unit {
         DeltaUnit::Frames => delta,
         DeltaUnit::Seconds => delta * fps,
     };
     // Python's round() is half to even.
     let whole = frames.round_ties_even();
-    if unit == DeltaUnit::Seconds && (frames - whole).abs() / fps > TOLERANCE_S {
-        let message = format!(
-            "{delta} s is not a whole number of frames of source `{source}`, which runs at {fps} frames per second"
-        );
-        let hint = format!("the nearest possible offset is {} s", whole / fps);
-        return Err(Problem::new(format!("data.request.{name}"), message, hint));
+    if unit == DeltaUnit::Seconds && (frames - whole).abs() / fps > tolerance_s {
+        Err(whole / fps)
+    } else {
+        Ok(whole as i64)
     }
-    Ok(whole as i64)
 }
 
 /// Rows `[from_row, to_row)` of a dataset that form one episode.

@@ -4,7 +4,7 @@ use crate::anchors::held_out_positions;
 use crate::error::DataError;
 use crate::formats::{Dataset, Description, FeatureKind};
 use crate::frames::FrameStore;
-use crate::request::{EpisodeSpan, Request};
+use crate::request::{EpisodeSpan, Request, TOLERANCE_S};
 use hlrp_config::Problem;
 use hlrp_schema::{RequestConfig, SourceConfig};
 use std::{
@@ -50,6 +50,7 @@ pub struct Source {
     pub(crate) cameras: BTreeMap<String, Arc<dyn FrameStore>>,
     pub(crate) state: Option<VectorKey>,
     pub(crate) action: Option<VectorKey>,
+    tolerance_s: f64,
     train: Arc<[EpisodeSpan]>,
     validation: Arc<[EpisodeSpan]>,
 }
@@ -80,13 +81,15 @@ impl Source {
             }
             Ok(Some(VectorKey { key: key.clone(), width }))
         };
+        let tolerance_s = config.tolerance_s.unwrap_or(TOLERANCE_S);
         Ok(Self {
             name: name.to_owned(),
-            request: Request::resolve(request, dataset.describe().fps, name)?,
+            request: Request::resolve(request, &request.image_deltas, dataset.describe().fps, tolerance_s, name)?,
             state: vector(&config.state_key)?,
             action: vector(&config.action_key)?,
             dataset,
             cameras,
+            tolerance_s,
             train: train.into(),
             validation: validation.into(),
         })
@@ -96,9 +99,26 @@ impl Source {
     ///
     /// # Errors
     /// [`Problem`] with the key of an offset that is not a whole number of frames.
-    pub(crate) fn with_request(&self, request: &RequestConfig) -> Result<Self, Problem> {
-        let request = Request::resolve(request, self.description().fps, &self.name)?;
+    pub(crate) fn with_request(&self, request: &RequestConfig, anchor_images: &[f64]) -> Result<Self, Problem> {
+        let request = Request::resolve(request, anchor_images, self.description().fps, self.tolerance_s, &self.name)?;
         Ok(Self { request, ..self.clone() })
+    }
+
+    /// The same episodes, split anew: the episodes with these indices are held out, all others are for training.
+    ///
+    /// # Errors
+    /// [`Problem`] when no episode is left for training.
+    pub(crate) fn with_held_out(&self, held_out: &[u64]) -> Result<Self, Problem> {
+        let mut spans: Vec<EpisodeSpan> = self.train.iter().chain(self.validation.iter()).copied().collect();
+        spans.sort_by_key(|span| span.from_row);
+        let (validation, train): (Vec<_>, Vec<_>) =
+            spans.into_iter().partition(|span| held_out.contains(&span.episode));
+        if train.is_empty() {
+            let message = format!("all of its episodes are held out: {held_out:?}");
+            let hint = "use more episodes, or start a new run";
+            return Err(Problem::new(format!("data.sources.{}.episodes", self.name), message, hint));
+        }
+        Ok(Self { train: train.into(), validation: validation.into(), ..self.clone() })
     }
 
     /// Its name in the configuration.
@@ -141,6 +161,15 @@ pub(crate) fn check_features(name: &str, source: &SourceConfig, found: &Descript
     for (kind, setting, key) in cameras.chain(vectors) {
         if found.feature(key, kind).is_some() {
             continue;
+        }
+        if kind == FeatureKind::Camera && found.feature(key, FeatureKind::Depth).is_some() {
+            let message = format!("`{key}` of {} is a depth map, not a colour camera", source.root.display());
+            let existing: Vec<&str> = found.keys(kind).collect();
+            let hint = match existing.as_slice() {
+                [] => "there is no colour camera".to_owned(),
+                existing => format!("choose one of the colour cameras: {}", existing.join(", ")),
+            };
+            return Err(Problem::new(format!("data.sources.{name}.{setting}"), message, hint));
         }
         let what = if kind == FeatureKind::Camera { "camera" } else { "numeric feature" };
         let existing: Vec<&str> = found.keys(kind).collect();

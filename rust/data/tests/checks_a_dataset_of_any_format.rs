@@ -12,7 +12,7 @@ use std::sync::Arc;
 fn findings(dataset: FakeDataset, depth: Depth) -> Vec<String> {
     let mut findings = Findings::default();
     Arc::new(dataset).check(depth, &mut findings);
-    findings.finish()
+    findings.finish().findings
 }
 
 /// Ten rows: the first action value is the row, the second a tenth more.

@@ -98,7 +98,12 @@ fn whole_datasets_have_no_findings() {
         ["metaworld_mt5", "pusht_scripted", "stress_v3", "h264_bframes", "hevc", "hevc_open_gop", "embedded_images"]
     {
         let (code, stdout, _) = run("check", &fixture(name));
-        assert_eq!((code, stdout.as_str()), (0, "ok\n"), "{name}");
+        assert_eq!((code, stdout.lines().next()), (0, Some("ok")), "{name}: {stdout}");
+        // `ok` says what it covers and what not.
+        assert!(
+            stdout.contains("again at random\n") && stdout.contains("not verified  statistics of images\n"),
+            "{stdout}"
+        );
     }
 }
 
@@ -298,4 +303,46 @@ fn statistics_that_are_not_those_of_the_data() {
     stats["action"]["mean"][1] = 7.5.into();
     fs::write(&path, stats.to_string()).unwrap();
     check_finds(copy.path(), &["meta/stats.json", "action[1]: mean is 7.5, but that of the data is"]);
+}
+
+#[test]
+fn a_quick_check_says_that_it_saw_no_image() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_hlrp-data")).args(["check", "--quick"]).arg(fixture("hevc")).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("not verified  images of observation.images.front (--quick)\n"), "{stdout}");
+    assert!(!stdout.contains("again at random"), "{stdout}");
+}
+
+#[test]
+fn videos_that_are_not_as_the_metadata_says() {
+    let copy = Copy::of("hevc");
+    copy.replace("meta/info.json", "\"video.codec\": \"hevc\"", "\"video.codec\": \"libsvtav1\"");
+    check_finds(copy.path(), &["file-000.mp4", "the video is hevc, but meta/info.json says libsvtav1"]);
+    copy.replace("meta/info.json", "                48,", "                40,");
+    check_finds(copy.path(), &["file-000.mp4", "images are 64x48, but meta/info.json says 64x40"]);
+    copy.replace("meta/info.json", "\"fps\": 20,", "\"fps\": 10,");
+    check_finds(copy.path(), &["file-000.mp4", "the video has 20.000 frames per second, but meta/info.json says 10"]);
+    let (_, shown, _) = run_show(copy.path());
+    assert!(shown.contains("; the video is hevc, but meta/info.json says libsvtav1"), "{shown}");
+}
+
+/// Runs `hlrp-data show` without a contact sheet.
+fn run_show(path: &Path) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hlrp-data")).args(["show", "--no-sheet"]).arg(path).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_finding_has_one_hint_at_its_end() {
+    let copy = Copy::of("hevc");
+    copy.cut(VIDEO, 0.7);
+    copy.replace("meta/info.json", "\"total_frames\": 62", "\"total_frames\": 63");
+    let (_, stdout, _) = run("check", copy.path());
+    assert!(stdout.lines().any(|line| line.contains("; hint: ")), "{stdout}");
+    for line in stdout.lines() {
+        assert!(line.matches("hint: ").count() <= 1 && !line.contains("(hint"), "{line}");
+        assert_eq!(line.matches('(').count(), line.matches(')').count(), "{line}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What a dataset says about itself, and the fingerprint that names its data.
 #![allow(clippy::unwrap_used)]
 
-use hlrp_data::formats::{self, FeatureKind, TableCache};
+use hlrp_data::formats::{self, FeatureKind, OpenOptions};
 use hlrp_data::{Description, preflight};
 use hlrp_schema::SourceConfig;
 use std::{
@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn describe(root: &Path) -> Description {
-    formats::open(root, &TableCache::new(1 << 20)).unwrap().describe().clone()
+    formats::open(root, &OpenOptions::new(1 << 20)).unwrap().describe().clone()
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -39,6 +39,7 @@ fn source(root: &Path, camera: &str) -> SourceConfig {
         action_key: None,
         episodes: None,
         num_val_episodes: 1,
+        tolerance_s: None,
     }
 }
 
@@ -106,6 +107,14 @@ fn the_preflight_names_the_key_that_is_wrong() {
     let camera = refusal(source(&root, "observation.state"));
     assert!(camera.starts_with("data.sources.robot.cameras.primary: "), "{camera}");
     assert!(camera.contains("has no camera `observation.state`\nhint: there are observation.images.front"), "{camera}");
+    let folder = TempDir::new().unwrap();
+    copy_tree(&root, folder.path());
+    let info = folder.path().join("meta/info.json");
+    let text = fs::read_to_string(&info).unwrap();
+    fs::write(&info, text.replace("\"is_depth_map\": false", "\"is_depth_map\": true")).unwrap();
+    let depth = refusal(source(folder.path(), "observation.images.front"));
+    assert!(depth.starts_with("data.sources.robot.cameras.primary: `observation.images.front` of "), "{depth}");
+    assert!(depth.contains("is a depth map, not a colour camera\nhint: there is no colour camera"), "{depth}");
     let vector = refusal(SourceConfig { state_key: Some("state".to_owned()), ..good.clone() });
     assert!(vector.starts_with("data.sources.robot.state_key: "), "{vector}");
     let none_held_out = refusal(SourceConfig { num_val_episodes: 0, ..good });

@@ -5,6 +5,7 @@ mod fake;
 
 use fake::{Behaviour, FRAME_BYTES, FakeCamera, FakeDataset, SIZE, pixel};
 use hlrp_config::with_hint;
+use hlrp_data::formats::{self, OpenOptions};
 use hlrp_data::{BuildOptions, CacheSpec, DataError, EpisodeSpan, FrameCache, FrameReader, FrameSize, FrameStore};
 use std::{
     collections::BTreeSet,
@@ -80,6 +81,7 @@ impl Setting {
             num_workers: 2,
             max_open_decoders: 1,
             max_bad_frames: self.max_bad_frames,
+            min_free_gb: 0.0,
             progress: &|_, _| {},
         };
         let frames = || Ok(Box::new(RecorderHandle(&recorder)) as Box<dyn FrameStore + '_>);
@@ -288,7 +290,8 @@ fn progress_counts_up_to_all_frames() {
     let setting = Setting::new();
     let seen = Mutex::new(Vec::new());
     let progress = |done, total| seen.lock().unwrap().push((done, total));
-    let options = BuildOptions { num_workers: 1, max_open_decoders: 1, max_bad_frames: 0, progress: &progress };
+    let options =
+        BuildOptions { num_workers: 1, max_open_decoders: 1, max_bad_frames: 0, min_free_gb: 0.0, progress: &progress };
     let camera = || Ok(Box::new(FakeCamera { camera: 5, behaviour: Behaviour::default() }) as Box<dyn FrameStore>);
     FrameCache::open_or_build(&setting.cache_dir(), &setting.spec(), camera, &options).unwrap();
     let seen = seen.into_inner().unwrap();
@@ -303,6 +306,68 @@ fn a_disk_that_is_too_full_is_refused_before_anything_is_decoded() {
     setting.spans = vec![EpisodeSpan { episode: 0, from_row: 0, to_row: u64::MAX / FRAME_BYTES as u64 - 1000 }];
     let (cache, decoded_rows) = setting.build();
     let error = with_hint(&cache.err().unwrap());
-    assert!(error.contains("GiB are free\nhint: set data.cache.dir"), "{error}");
-    assert!(decoded_rows.is_empty());
+    assert!(error.contains("must leave 0.00 GiB\nhint: set data.cache.dir"), "{error}");
+    assert!(decoded_rows.is_empty() && !setting.spec().partial_path(&setting.cache_dir()).exists());
+}
+
+/// A copy of a small dataset with several files for each camera.
+fn copy_of_stress(dir: &Path) -> PathBuf {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            if from.is_dir() { copy(&from, &to) } else { fs::copy(&from, &to).map(drop).unwrap() }
+        }
+    }
+    let root = dir.join("stress");
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/stress_v3"), &root);
+    root
+}
+
+#[test]
+fn a_cache_is_that_of_the_files_as_they_are() {
+    let dir = TempDir::new().unwrap();
+    let root = copy_of_stress(dir.path());
+    let camera = "observation.images.top";
+    // Of the first and of the last episode.
+    let named = || {
+        let dataset = formats::open(&root, &OpenOptions::new(0)).unwrap();
+        let episodes = dataset.episodes();
+        [episodes.first(), episodes.last()]
+            .map(|span| dataset.fingerprint_of_frames(camera, &[*span.unwrap()]).unwrap())
+    };
+    let first_video = root.join(format!("videos/{camera}/chunk-000/file-000.mp4"));
+    let [first, last] = named();
+    assert_eq!(named()[0], first, "the same files are the same frames");
+    let content = fs::read(&first_video).unwrap();
+
+    // A byte in the middle changes the time of the file alone.
+    let middle = content.len() / 2;
+    overwrite(&first_video, middle as u64, &[content[middle] ^ 1]);
+    let file = fs::File::options().write(true).open(&first_video).unwrap();
+    file.set_modified(std::time::SystemTime::now() + Duration::from_secs(5)).unwrap();
+    let [touched, untouched] = named();
+    assert_ne!(touched, first);
+    assert_eq!(untouched, last, "an episode in other files keeps its cache");
+
+    fs::write(&first_video, &content[..content.len() - 1]).unwrap();
+    assert!(![&touched, &first].contains(&&named()[0]), "another size");
+}
+
+#[test]
+fn what_must_stay_free_stays_free() {
+    let setting = Setting::new();
+    let options = BuildOptions {
+        num_workers: 1,
+        max_open_decoders: 1,
+        max_bad_frames: 0,
+        min_free_gb: 1e9,
+        progress: &|_, _| {},
+    };
+    let camera = || Ok(Box::new(FakeCamera { camera: 5, behaviour: Behaviour::default() }) as Box<dyn FrameStore>);
+    let cache = FrameCache::open_or_build(&setting.cache_dir(), &setting.spec(), camera, &options);
+    let error = with_hint(&cache.err().unwrap());
+    assert!(error.contains("must leave 1000000000.00 GiB"), "{error}");
+    assert!(!setting.spec().partial_path(&setting.cache_dir()).exists(), "not one byte was written");
 }

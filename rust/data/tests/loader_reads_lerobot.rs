@@ -30,6 +30,7 @@ fn config(root: &Path) -> DataConfig {
         action_key: Some("action".to_owned()),
         episodes: None,
         num_val_episodes: 5,
+        tolerance_s: None,
     };
     DataConfig {
         sources: [("metaworld".to_owned(), source)].into(),
@@ -54,7 +55,7 @@ fn config(root: &Path) -> DataConfig {
 }
 
 fn open(config: &DataConfig) -> Result<Arc<Mixture>, DataError> {
-    Mixture::open(config, SIZE, &|_, _, _, _| {}).map(Arc::new)
+    Mixture::open(config, SIZE, 0.0, &|_, _, _, _| {}).map(Arc::new)
 }
 
 fn batches(mixture: &Arc<Mixture>, num_batches: usize) -> Vec<Batch> {
@@ -218,4 +219,39 @@ fn a_state_that_is_not_there_is_named_with_those_that_are() {
 fn a_missing_dataset_is_an_error_that_names_its_folder() {
     let error = with_hint(&open(&config(Path::new("/no/such/dataset"))).err().unwrap());
     assert!(error.contains("/no/such/dataset") && error.contains("hint: "), "{error}");
+}
+
+/// Every row is 0.3 ms late.
+fn late_copy() -> TempDir {
+    use arrow_array::{Array, Float32Array, RecordBatch, cast::AsArray, types::Float32Type};
+    use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+    let copy = copy_of_metaworld();
+    let path = copy.path().join("data/chunk-000/file-000.parquet");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap().build().unwrap();
+    let late = |batch: RecordBatch| {
+        let at = batch.schema().index_of("timestamp").unwrap();
+        let mut columns = batch.columns().to_vec();
+        let times = columns[at].as_primitive::<Float32Type>();
+        assert_eq!(times.null_count(), 0);
+        columns[at] = Arc::new(times.values().iter().map(|time| time + 3e-4).collect::<Float32Array>());
+        RecordBatch::try_new(batch.schema(), columns).unwrap()
+    };
+    let batches: Vec<_> = reader.map(|batch| late(batch.unwrap())).collect();
+    let mut writer = ArrowWriter::try_new(fs::File::create(&path).unwrap(), batches[0].schema(), None).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.close().unwrap();
+    copy
+}
+
+#[test]
+fn rows_that_are_late_are_read_within_the_tolerance_of_their_source() {
+    let copy = late_copy();
+    let mut config = config(copy.path());
+    let mut loader = Loader::train(&open(&config).unwrap(), 42, Shard::SINGLE, Position::default()).unwrap();
+    let error = with_hint(&loader.next_batch().unwrap_err());
+    assert!(error.contains("more than 0.0001 s away"), "{error}");
+    config.sources.get_mut("metaworld").unwrap().tolerance_s = Some(1e-3);
+    let late = batches(&open(&config).unwrap(), 3);
+    let punctual = batches(&open(&self::config(&metaworld())).unwrap(), 3);
+    assert!(late.iter().zip(&punctual).all(|(a, b)| a.images == b.images), "the same frames");
 }

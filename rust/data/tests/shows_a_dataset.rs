@@ -58,3 +58,21 @@ fn ffmpeg_info_is_json() {
     let info: serde_json::Value = serde_json::from_str(&hlrp_data(&["ffmpeg-info"])).unwrap();
     assert!(info["ffmpeg"].is_string() && info["decoders"]["h264"].is_string(), "{info}");
 }
+
+#[test]
+fn the_contact_sheet_goes_into_the_cache_and_not_into_the_working_directory() {
+    let (work, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dataset = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/hevc");
+    let output = Command::new(env!("CARGO_BIN_EXE_hlrp-data"))
+        .args(["show", "--episodes", "1", "--times", "1"])
+        .arg(dataset)
+        .current_dir(work.path())
+        .env("XDG_CACHE_HOME", cache.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let sheet = cache.path().join("hlrp/contact_sheets/hevc.png");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(&format!("contact sheet: {}\n", sheet.display())));
+    assert!(image::open(&sheet).is_ok());
+    assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0);
+}

@@ -9,7 +9,7 @@ mod draws;
 
 use anyhow::{Context, ensure};
 use case::Case;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 use compare::Comparison;
 use hlrp_torch::{Autocast, AutocastDtype};
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ enum Precision {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = hlrp_schema::parse_command_line(Arguments::command());
     let device = hlrp_train::select_device(arguments.device)?;
     hlrp_torch::cuda::allow_tf32(false)?;
     let mut all_passed = true;

@@ -13,8 +13,9 @@ use hlrp_torch::World;
 use hlrp_torch::count::{OperatorCounts, count};
 use hlrp_torch::profile::{KernelTime, profile};
 use hlrp_track::{RunDir, metrics::MetricsRow, run::RunInfo};
-use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
+use hlrp_train::{BatchStream, Settings, SourceRecord, StopRequest, Trainer, TrainingData, ValidationBatches};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ fn main() -> Result<()> {
     };
     let (composed, config) = of_steps(NUM_WARMUP + num_steps, NUM_WARMUP)?;
     let batch_size = config.data.loader.batch_size;
-    let mut data = open_pairs(&config, &|_, _, _, _| {})?;
+    let mut data = open_pairs(&config, None, &|_, _, _, _| {})?;
     let with_data = step_seconds(&config, &composed, &mut data)?;
     let batch = data.train(Position::default(), &World::single())?.next_batch()?;
     let mut repeated = Repeated { batch, data };
@@ -117,6 +118,7 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         device,
         logging: hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() },
         config: composed.clone(),
+        accept_changed_data: false,
     };
     let info = RunInfo {
         program: "bench_step",
@@ -144,6 +146,10 @@ struct Repeated {
 }
 
 impl TrainingData for Repeated {
+    fn sources(&self) -> BTreeMap<String, SourceRecord> {
+        self.data.sources()
+    }
+
     fn train(&mut self, _: Position, _: &World) -> Result<Box<dyn BatchStream>> {
         Ok(Box::new(OneBatch(self.batch.clone())))
     }

@@ -5,20 +5,29 @@ use crate::model::LaqModel;
 use crate::patches::unit_frames;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
 use hlrp_schema::LaqConfig;
-use hlrp_train::{DeviceBatch, LoaderData};
+use hlrp_train::{DeviceBatch, LoaderData, Resumed};
 use std::sync::Arc;
 use tch::Tensor;
 
 /// The image stream that stage 1 reads.
 pub const ROLE: &str = "primary";
 
-/// Opens every dataset of the configuration: training and validation pairs, frames in the model's size.
+/// Opens every dataset of the configuration: training and validation pairs, frames in the model's size. What a resumed run held out stays
+/// held out.
 ///
 /// # Errors
 /// A dataset that cannot be read or has no stream [`ROLE`], or an empty validation set.
-pub fn open_pairs(config: &LaqConfig, progress: &CacheProgress<'_>) -> anyhow::Result<LoaderData> {
+pub fn open_pairs(
+    config: &LaqConfig,
+    resumed: Option<&Resumed>,
+    progress: &CacheProgress<'_>,
+) -> anyhow::Result<LoaderData> {
     let side = usize::try_from(config.model.image_size)?;
-    let mixture = Mixture::open(&config.data, FrameSize { height: side, width: side }, progress)?;
+    let size = FrameSize { height: side, width: side };
+    let mut mixture = Mixture::open(&config.data, size, config.logging.min_free_gb, progress)?;
+    if let Some(resumed) = resumed {
+        mixture = mixture.with_held_out(&resumed.held_out())?;
+    }
     let roles = &mixture.layout().roles;
     if !roles.iter().any(|role| role == ROLE) {
         return Err(LaqError::Stream { role: ROLE.into(), available: roles.clone() }.into());

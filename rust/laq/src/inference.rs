@@ -10,14 +10,14 @@ use crate::step::eval_step;
 use hlrp_config::Check;
 use hlrp_nn::Pass;
 use hlrp_schema::{LaqDescription, TaskDescription};
-use hlrp_train::checkpoint::{Checkpoint, Manifest};
+use hlrp_train::checkpoint::Checkpoint;
 use std::path::Path;
 use tch::{Device, Tensor, no_grad};
 
 /// A frozen latent action model.
 pub struct LaqInference {
     model: LaqModel,
-    manifest: Manifest,
+    weights_sha256: Option<String>,
     description: LaqDescription,
     scale: Scale,
 }
@@ -56,7 +56,8 @@ impl LaqInference {
     fn frozen(model: LaqModel, checkpoint: &Checkpoint, description: LaqDescription) -> Self {
         model.store().freeze();
         let scale = no_grad(|| model.quantizer.scale());
-        Self { model, manifest: checkpoint.manifest().clone(), description, scale }
+        let weights_sha256 = checkpoint.exported_digest().map(|digest| digest.sha256.clone());
+        Self { model, weights_sha256, description, scale }
     }
 
     /// Sizes: codes K, slots S, width Q of a code vector, side of a frame.
@@ -64,9 +65,9 @@ impl LaqInference {
         self.model.dims()
     }
 
-    /// What the checkpoint says about itself.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    /// SHA-256 of the checkpoint's file with the weights that it exports, in hexadecimal digits.
+    pub fn weights_sha256(&self) -> Option<&str> {
+        self.weights_sha256.as_deref()
     }
 
     /// The model and the frame pairs that it was trained on.

@@ -3,9 +3,15 @@
 use hlrp_config::HintOf;
 use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
 use hlrp_schema::LaqConfig;
+use hlrp_torch::Allocator;
+use hlrp_track::exit_code;
 use hlrp_train::LoaderData;
 use hlrp_train::program::{Program, Setup};
 use std::{path::PathBuf, process::ExitCode};
+
+/// Memory that runs out ends the program with its own exit code.
+#[global_allocator]
+static MEMORY: Allocator = Allocator::new(exit_code::OUT_OF_MEMORY);
 
 fn main() -> ExitCode {
     hlrp_train::program::main::<Laq>()
@@ -31,7 +37,7 @@ impl Program for Laq {
     const HINTS: &'static [HintOf] = hlrp_laq::HINTS;
 
     fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
-        let data = open_pairs(config, &hlrp_data::log_cache_progress)?;
+        let data = open_pairs(config, setup.resumed.as_ref(), &hlrp_data::log_cache_progress)?;
         let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device), config, setup.world.clone());
         Ok((task, data))
     }

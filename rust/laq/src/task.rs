@@ -85,7 +85,7 @@ impl Task for LaqTask {
         let result = train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut TorchDraws, &pass)?;
         self.row_resets.extend(result.row_resets);
         self.watch_for_collapse(step);
-        Ok(LossOutput { loss: result.loss, metrics: result.metrics })
+        Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })
     }
 
     fn take_row_resets(&mut self) -> Vec<RowReset> {

@@ -1,6 +1,7 @@
 //! Where a model is on this machine, and its weights as Hugging Face saves them: safetensors in one file or in shards.
 
 use crate::NnError;
+use hlrp_config::foreign::{MAX_WEIGHT_BYTES, inspect, is_plain_name, read_text};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,8 @@ pub fn locate(model: &str, hub_cache: &Path) -> Result<PathBuf, NnError> {
 
 /// `refs/main` holds a commit, `snapshots/<commit>` its files.
 fn main_snapshot(entry: &Path) -> Option<PathBuf> {
-    let commit = std::fs::read_to_string(entry.join("refs").join("main")).ok()?;
-    let snapshot = entry.join("snapshots").join(commit.trim());
+    let commit = read_text(&entry.join("refs").join("main")).ok()?;
+    let snapshot = entry.join("snapshots").join(Some(commit.trim()).filter(|commit| is_plain_name(commit))?);
     snapshot.is_dir().then_some(snapshot)
 }
 
@@ -35,8 +36,9 @@ fn main_snapshot(entry: &Path) -> Option<PathBuf> {
 /// # Errors
 /// A file that is missing, truncated or of another format.
 pub fn read_tensors(path: &Path) -> Result<Vec<(String, Tensor)>, NnError> {
-    Tensor::read_safetensors(path)
-        .map_err(|cause| NnError::file(path, cause, "the file is missing, truncated, or not in safetensors format"))
+    const HINT: &str = "the file is missing, truncated, or not in safetensors format";
+    inspect(path, MAX_WEIGHT_BYTES).map_err(|cause| NnError::file(path, cause, HINT))?;
+    Tensor::read_safetensors(path).map_err(|cause| NnError::file(path, cause, HINT))
 }
 
 /// The weight files of a model folder.
@@ -92,7 +94,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, NnError> {
     let path = folder.join(INDEX);
     let error =
         |problem: String| NnError::file(&path, problem, "the download is incomplete or damaged: fetch the model again");
-    let text = std::fs::read_to_string(&path).map_err(|cause| error(cause.to_string()))?;
+    let text = read_text(&path).map_err(|cause| error(cause.to_string()))?;
     let index: Value = serde_json::from_str(&text).map_err(|cause| error(cause.to_string()))?;
     let map: BTreeMap<String, String> = index
         .get("weight_map")
@@ -102,7 +104,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, NnError> {
     names
         .into_iter()
         .map(|name| {
-            if Path::new(name).file_name() != Some(name.as_ref()) {
+            if !is_plain_name(name) {
                 return Err(error(format!("`{name}` is not a file of this folder")));
             }
             let file = folder.join(name);

@@ -17,6 +17,5 @@ pub(crate) fn compose_config<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let refuse = |error: hlrp_config::Problem| Failure::value(error.to_string());
     let composed = hlrp_config::compose(&hlrp_schema::PROJECT, &config_dir, PRIMARY, &overrides).map_err(refuse)?;
-    let value = hlrp_config::read_yaml(&composed.to_yaml(), &config_dir).map_err(refuse)?;
-    wall::write(py, &value)
+    wall::write(py, &composed.tree().to_json())
 }

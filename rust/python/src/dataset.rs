@@ -4,10 +4,13 @@ use crate::batch;
 use crate::failure::Failure;
 use crate::wall::{self, compute};
 use hlrp_config::{Check, with_hint};
-use hlrp_data::{FrameSize, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader};
+use hlrp_data::{
+    DataError, FrameSize, LoadError, Loader, LoaderStats, Mixture, Position, Shard, Split, ValidationLoader,
+};
 use hlrp_schema::DataConfig;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Opened LeRobot v3 datasets. Loaders over it share its indices and caches.
@@ -19,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Dataset {
     mixture: Arc<Mixture>,
     config: DataConfig,
+    /// The process that opened it.
+    owner: u32,
 }
 
 /// Batches that decode threads make ahead.
@@ -26,6 +31,8 @@ pub(crate) struct Dataset {
 pub(crate) struct BatchStream {
     batches: Arc<Mutex<Batches>>,
     num_batches: Option<usize>,
+    /// The process that started it.
+    owner: u32,
 }
 
 enum Batches {
@@ -64,8 +71,8 @@ impl Dataset {
         config.check().map_err(|problem| Failure::value(with_hint(&problem.inside("data"))))?;
         let size = FrameSize { height: image_size.0, width: image_size.1 };
         compute(py, move || {
-            let mixture = Mixture::open(&config, size, &|_, _, _, _| {})?;
-            Ok(Self { mixture: Arc::new(mixture), config })
+            let mixture = Mixture::open(&config, size, 0.0, &|_, _, _, _| {})?;
+            Ok(Self { mixture: Arc::new(mixture), config, owner: process::id() })
         })
     }
 
@@ -113,10 +120,15 @@ impl Dataset {
             .map(|position| wall::typed("position", wall::value("position", position)?))
             .transpose()?
             .unwrap_or_default();
+        refuse_fork(self.owner)?;
         let mixture = Arc::clone(&self.mixture);
         let shard = Shard { rank, world: world_size };
         let loader = compute(py, move || Ok(Loader::train(&mixture, seed, shard, position)?))?;
-        Ok(BatchStream { batches: Arc::new(Mutex::new(Batches::Train(loader))), num_batches: None })
+        Ok(BatchStream {
+            batches: Arc::new(Mutex::new(Batches::Train(loader))),
+            num_batches: None,
+            owner: process::id(),
+        })
     }
 
     /// One pass over the held-out samples of one rank, the same each time; `limit_batches` spreads that many batches evenly over them.
@@ -128,17 +140,28 @@ impl Dataset {
         rank: u64,
         world_size: u64,
     ) -> PyResult<BatchStream> {
+        refuse_fork(self.owner)?;
         let mixture = Arc::clone(&self.mixture);
         let shard = Shard { rank, world: world_size };
         let loader = compute(py, move || Ok(Loader::validation(&mixture, limit_batches, shard)?))?;
         let num_batches = Some(loader.num_batches());
-        Ok(BatchStream { batches: Arc::new(Mutex::new(Batches::Validation(loader))), num_batches })
+        Ok(BatchStream {
+            batches: Arc::new(Mutex::new(Batches::Validation(loader))),
+            num_batches,
+            owner: process::id(),
+        })
     }
 
     fn __repr__(&self) -> String {
         let sources: Vec<&String> = self.config.sources.keys().collect();
         format!("Dataset(sources={sources:?}, {} training samples)", self.num_train_samples())
     }
+}
+
+/// # Errors
+/// This process is not the one that opened the dataset or stream.
+fn refuse_fork(owner: u32) -> PyResult<()> {
+    LoadError::refuse_fork(owner).map_err(|error| Failure::from(DataError::from(error)).into())
 }
 
 impl BatchStream {
@@ -148,6 +171,7 @@ impl BatchStream {
         py: Python<'_>,
         question: impl FnOnce(&mut Batches) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
+        refuse_fork(self.owner)?; // a thread of the other process may hold the lock for ever
         let batches = Arc::clone(&self.batches);
         compute(py, move || question(&mut batches.lock().unwrap_or_else(PoisonError::into_inner)))
     }

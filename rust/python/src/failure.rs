@@ -1,5 +1,6 @@
 //! Errors of the crates below as Python exceptions with the same text.
 
+use hlrp_config::secret::redact;
 use hlrp_config::{Hint, Problem, with_hint};
 use hlrp_data::{DataError, LoadError};
 use hlrp_laq::LaqError;
@@ -54,22 +55,20 @@ impl Failure {
 
     /// From what a panic says. The bindings of libtorch panic on its exceptions.
     pub(crate) fn panic(text: &str) -> Self {
-        let Some((_, thrown)) = text.split_once("Torch(\"") else {
-            return Self::general(format!("{text}\nhint: this is a defect of hlrp_rs; please report it"));
-        };
-        // The text is quoted, and libtorch's stack follows the message.
-        let message = thrown.split("\\nException raised from").next().unwrap_or(thrown);
-        let message = message.trim_end_matches("\")").replace("\\n", "\n").replace("\\\"", "\"");
-        Self::general(format!("libtorch: {message}"))
+        match TorchError::from_panic(text) {
+            Some(TorchError::Exception { message, .. }) => Self::general(format!("libtorch: {message}")),
+            _ => Self::general(format!("{text}\nhint: this is a defect of hlrp_rs; please report it")),
+        }
     }
 }
 
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         Python::with_gil(|py| {
-            let Some(Exceptions(classes)) = EXCEPTIONS.get(py) else { return PyException::new_err(failure.text) };
+            let text = redact(&failure.text);
+            let Some(Exceptions(classes)) = EXCEPTIONS.get(py) else { return PyException::new_err(text) };
             let class = &classes[failure.class as usize];
-            Self::from_type(class.bind(py).clone(), failure.text)
+            Self::from_type(class.bind(py).clone(), text)
         })
     }
 }

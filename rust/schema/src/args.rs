@@ -1,12 +1,30 @@
-//! The command-line arguments that every program with a configuration shares.
+//! The command line: how every program reads it, and the arguments that those with a configuration share.
 
 use crate::stage::PROJECT;
-use clap::Args;
-use hlrp_config::{Composed, Result, compose, find_root};
-use std::path::PathBuf;
+use clap::{Args, Command, Parser};
+use hlrp_config::{Composed, Result, compose, find_root, secret};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process,
+};
 
 /// Name of the primary file without `--config-name`.
 pub const PRIMARY: &str = "config";
+
+/// Reads the command line of a program; help, version and user errors end the process. What an error quotes has no secrets.
+pub fn parse_command_line<T: Parser>(command: Command) -> T {
+    let parsed = command.try_get_matches().and_then(|matches| T::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| {
+        let text = error.render().to_string();
+        if !secret::has_secret(&text) {
+            error.exit();
+        }
+        // Nowhere is left to report that standard error is closed.
+        let _ = io::stderr().write_all(secret::redact(&text).as_bytes());
+        process::exit(error.exit_code())
+    })
+}
 
 /// Which tree, which primary file, and what to change.
 #[derive(Debug, Clone, Args)]

@@ -1,6 +1,6 @@
 //! Section `data`.
 
-use crate::rules::{Checked, at_least, long_count, require, section};
+use crate::rules::{Checked, MAX_THREADS, at_least, long_count, require, section, within};
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -38,6 +38,8 @@ pub struct SourceConfig {
     pub episodes: Option<Vec<u64>>,
     /// Episodes held out for validation, spread evenly over those in use.
     pub num_val_episodes: u64,
+    /// How far the recorded time of a row may be from that of its frame, seconds; LeRobot's 1e-4 when null.
+    pub tolerance_s: Option<f64>,
 }
 
 /// Unit of time offsets.
@@ -98,6 +100,9 @@ pub struct CacheConfig {
     pub verify: bool,
 }
 
+/// Largest tolerance in seconds: beyond it, a neighbouring frame would do as well.
+const MAX_TOLERANCE_S: f64 = 1.0;
+
 /// Largest offset in frames or seconds.
 const MAX_DELTA: f64 = (1u64 << 31) as f64;
 
@@ -121,6 +126,9 @@ impl Check for SourceConfig {
             "no camera",
             "give role: feature key, as in primary: observation.image",
         )?;
+        let is_tolerance = self.tolerance_s.is_none_or(|tolerance| tolerance > 0.0 && tolerance <= MAX_TOLERANCE_S);
+        let hint = format!("give seconds above 0 and up to {MAX_TOLERANCE_S}, or null for 1e-4");
+        require(is_tolerance, "tolerance_s", "the tolerance is out of range", hint)?;
         let Some(episodes) = &self.episodes else { return Ok(()) };
         require(!episodes.is_empty(), "episodes", "an empty list of episodes", "give indices, or null for all")?;
         let mut seen = BTreeSet::new();
@@ -162,7 +170,7 @@ impl Check for LoaderConfig {
     fn check(&self) -> Checked {
         at_least("batch_size", self.batch_size, 1)?;
         at_least("anchors_per_clip", self.anchors_per_clip, 1)?;
-        at_least("num_workers", self.num_workers, 1)?;
+        within("num_workers", self.num_workers, 1, MAX_THREADS)?;
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
         long_count("memory_budget_mb", self.memory_budget_mb as u64)?;
         long_count("table_cache_mb", self.table_cache_mb as u64)?;

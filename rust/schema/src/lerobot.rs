@@ -5,7 +5,10 @@ use crate::plugin::PluginPolicy;
 use crate::rules::{Checked, MAX_LONG, at_least, long_count, require, within};
 use crate::run::{check_common, stage_config};
 use crate::stage::StageConfig;
-use hlrp_config::{Check, Problem};
+use hlrp_config::{
+    Check, Problem,
+    secret::{has_secret, is_secret_name},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -135,6 +138,18 @@ impl Check for LerobotConfig {
         said_once("dataset", &self.dataset, DATASET_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;
+        let sections = [
+            ("policy", &self.policy),
+            ("dataset", &self.dataset),
+            ("env_settings", &self.env_settings),
+            ("eval", &self.eval),
+            ("optimizer", &self.optimizer),
+            ("scheduler", &self.scheduler),
+            ("wandb", &self.wandb),
+        ];
+        sections.into_iter().try_for_each(|(name, section)| no_secrets(name, section))?;
+        no_secret_arguments("extra_args", &self.extra_args)?;
+        no_secret_arguments("accelerate_args", &self.accelerate_args)?;
         at_least("num_processes", self.num_processes.unwrap_or(1), 1)?;
         at_least("batch_size", self.batch_size, 1)?;
         at_least("num_workers", self.num_workers, 0)?;
@@ -201,6 +216,9 @@ impl Check for LerobotEvalConfig {
         said_once("policy", &self.policy, POLICY_KEYS)?;
         said_once("env_settings", &self.env_settings, ENV_KEYS)?;
         variables(&self.env)?;
+        no_secrets("policy", &self.policy)?;
+        no_secrets("env_settings", &self.env_settings)?;
+        no_secret_arguments("extra_args", &self.extra_args)?;
         at_least("eval_n_episodes", self.eval_n_episodes, 1)?;
         at_least("eval_batch_size", self.eval_batch_size, 1)
     }
@@ -230,13 +248,41 @@ fn said_once<'a>(
 }
 
 /// # Errors
+/// A secret among the fields that become flags of LeRobot.
+fn no_secrets(section: &str, values: &PassedOn) -> Checked {
+    let is_secret = |name: &str, value: &serde_json::Value| match value {
+        serde_json::Value::Null | serde_json::Value::Bool(_) => false,
+        value => is_secret_name(name) || has_secret(&value.to_string()),
+    };
+    match values.iter().find(|(name, value)| is_secret(name, value)) {
+        None => Ok(()),
+        Some((name, _)) => refuse_secret(&format!("{section}.{name}")),
+    }
+}
+
+/// # Errors
+/// A secret among arguments of LeRobot.
+fn no_secret_arguments(key: &str, arguments: &[String]) -> Checked {
+    if arguments.iter().any(|argument| has_secret(argument)) { refuse_secret(key) } else { Ok(()) }
+}
+
+fn refuse_secret(key: &str) -> Checked {
+    let message = "it looks like a secret, and LeRobot writes its flags into every checkpoint";
+    Err(Problem::new(
+        key,
+        message,
+        "give it to LeRobot as an environment variable: export it, or set it in section env",
+    ))
+}
+
+/// # Errors
 /// A variable that is not a single value.
 fn variables(values: &PassedOn) -> Result<(), Problem> {
     match values.iter().find(|(_, value)| value.is_array() || value.is_object()) {
         None => Ok(()),
-        Some((name, value)) => Err(Problem::new(
+        Some((name, _)) => Err(Problem::new(
             format!("env.{name}"),
-            format!("{value} is not a value of an environment variable"),
+            "a list or section is not a value of an environment variable",
             "give text or a number, or null to leave the variable as it is",
         )),
     }

@@ -22,7 +22,7 @@ mod training;
 mod vla;
 
 #[cfg(feature = "clap")]
-pub use args::{ConfigArgs, PRIMARY};
+pub use args::{ConfigArgs, PRIMARY, parse_command_line};
 pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};

@@ -28,7 +28,7 @@ fn changes(stage: Stage) -> &'static [Change] {
     }
 }
 
-/// Keys of every stage that older versions did not have, with the values (JSON) that they implied.
+/// Keys of every stage that older versions did not have, with the values (JSON) that they implied. `*` is any one name.
 const ADDED: [(&str, &str); 2] = [("logging.sinks.console", "true"), ("logging.sinks.png", "true")];
 
 /// Stage 1.
@@ -122,30 +122,37 @@ const VLA: &[Change] = &[
 /// Stage 3.
 const LEROBOT_TRAIN: &[Change] = &[];
 
-/// Brings the tree of a stage from an older version to this one, and says whether it was of an older version: whether it has a key
-/// that this version has moved or removed.
-pub fn migrate(stage: Stage, tree: &mut Value) -> bool {
+/// Brings the tree of a stage from an older version to this one, and says what it changed, a line for each key. It is of an older version
+/// when it has a key that this version has moved or removed.
+pub fn migrate(stage: Stage, tree: &mut Value) -> Vec<String> {
     migrate_with(changes(stage), tree)
 }
 
-fn migrate_with(changes: &[Change], tree: &mut Value) -> bool {
+fn migrate_with(changes: &[Change], tree: &mut Value) -> Vec<String> {
     let is_old = |change: &Change| match change {
         Change::Moved(old, _) | Change::Removed(old) => get(tree, old).is_some(),
         Change::Added(..) | Change::Custom(_) => false,
     };
     if !changes.iter().any(is_old) {
-        return false;
+        return Vec::new();
     }
+    let mut done = Vec::new();
     for change in changes {
         match change {
             Change::Moved(old, new) => {
                 if let Some(value) = remove(tree, old) {
+                    done.push(format!("{old} is {new}"));
                     insert(tree, new, value);
                 }
             }
-            Change::Removed(old) => drop(remove(tree, old)),
+            Change::Removed(old) => {
+                if remove(tree, old).is_some() {
+                    done.push(format!("{old} is no more"));
+                }
+            }
             Change::Added(key, json) => {
                 if get(tree, key).is_none() {
+                    done.push(format!("{key}={json} is new"));
                     let value = serde_json::from_str(json).unwrap_or_else(|_| Value::String((*json).to_owned()));
                     insert(tree, key, value);
                 }
@@ -153,24 +160,36 @@ fn migrate_with(changes: &[Change], tree: &mut Value) -> bool {
             Change::Custom(change) => change(tree),
         }
     }
-    true
+    done
 }
 
 /// [`migrate`] for a whole tree, which names its stage itself.
-pub(crate) fn migrate_tree(tree: &mut Value) -> bool {
+pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     let name = get(tree, crate::stage::STAGE_KEY).and_then(Value::as_str).unwrap_or_default();
-    let Some(stage) = Stage::from_name(name) else { return false };
-    let is_old = migrate(stage, tree);
-    add_missing(tree) || is_old
+    let Some(stage) = Stage::from_name(name) else { return Vec::new() };
+    let mut done = migrate(stage, tree);
+    done.extend(add_missing(tree));
+    done
 }
 
-/// Adds the keys of every stage that an older version's tree lacks, and says whether it lacked any.
-fn add_missing(tree: &mut Value) -> bool {
-    let missing: Vec<_> = ADDED.iter().filter(|(key, _)| get(tree, key).is_none()).collect();
+/// Adds the keys of every stage that an older version's tree lacks, and says which.
+fn add_missing(tree: &mut Value) -> Vec<String> {
+    let missing: Vec<_> = ADDED
+        .iter()
+        .flat_map(|(key, json)| expand(tree, key).into_iter().map(move |key| (key, *json)))
+        .filter(|(key, _)| get(tree, key).is_none())
+        .collect();
     for (key, json) in &missing {
         insert(tree, key, serde_json::from_str(json).unwrap_or_default());
     }
-    !missing.is_empty()
+    missing.into_iter().map(|(key, json)| format!("{key}={json} is new")).collect()
+}
+
+/// The keys that a pattern means in a tree: `*` is every name that its section has.
+fn expand(tree: &Value, pattern: &str) -> Vec<String> {
+    let Some((section, rest)) = pattern.split_once(".*.") else { return vec![pattern.to_owned()] };
+    let names = get(tree, section).and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    names.map(|name| format!("{section}.{name}.{rest}")).collect()
 }
 
 /// What an unknown key of a tree is called now, if an older version knew it.
@@ -238,11 +257,12 @@ mod tests {
     #[test]
     fn a_tree_of_an_older_version_is_brought_up_to_date_once() {
         let mut tree = json!({"model": {"old": {"kind": "a", "dim": 3}, "gone": null, "kept": 1}});
-        assert!(migrate_with(CHANGES, &mut tree));
+        let done = ["model.old.kind is model.new.name", "model.old is model.new.rest", "model.gone is no more"];
+        assert_eq!(migrate_with(CHANGES, &mut tree), [&done[..], &["model.new.is_known=true is new"]].concat());
         let wanted =
             json!({"model": {"new": {"name": "a", "rest": {"dim": 3}, "is_known": true}, "kept": 1}, "seen": 1});
         assert_eq!(tree, wanted);
-        assert!(!migrate_with(CHANGES, &mut tree), "it is of this version now");
+        assert!(migrate_with(CHANGES, &mut tree).is_empty(), "it is of this version now");
         assert_eq!(tree, wanted);
     }
 
@@ -251,6 +271,15 @@ mod tests {
         assert_eq!(renamed_with(CHANGES, "model.old.kind").as_deref(), Some("model.new.name"));
         assert_eq!(renamed_with(CHANGES, "model.old.dim").as_deref(), Some("model.new.rest.dim"));
         assert_eq!(renamed_with(CHANGES, "model.older"), None);
+    }
+
+    #[test]
+    fn a_pattern_means_every_name_of_a_section() {
+        let tree = json!({"data": {"sources": {"a": {}, "b": {}}}});
+        let keys = ["data.sources.a.tolerance_s", "data.sources.b.tolerance_s"];
+        assert_eq!(expand(&tree, "data.sources.*.tolerance_s"), keys);
+        assert_eq!(expand(&tree, "logging.sinks.png"), ["logging.sinks.png"]);
+        assert!(expand(&json!({}), "data.sources.*.tolerance_s").is_empty());
     }
 
     #[test]

@@ -10,6 +10,9 @@ pub(crate) const MAX_COUNT: i128 = 1 << 20;
 /// Largest number of steps, batches or MiB. A product with one [`MAX_COUNT`] fits into 64 bits.
 pub(crate) const MAX_LONG: i128 = 1 << 40;
 
+/// Largest number of threads.
+pub(crate) const MAX_THREADS: i128 = 1 << 10;
+
 pub(crate) fn require(good: bool, key: &str, message: impl Into<String>, hint: impl Into<String>) -> Checked {
     if good { Ok(()) } else { Err(Problem::new(key, message, hint)) }
 }

@@ -4,11 +4,11 @@ use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
 use crate::device::Device;
 use crate::laq::LaqConfig;
-use crate::rules::{Checked, at_least, not_negative, require, section};
+use crate::rules::{Checked, MAX_THREADS, not_negative, require, section, within};
 use crate::stage::{Stage, StageConfig};
 use crate::training::{TrainingConfig, ValidationConfig};
 use crate::vla::VlaConfig;
-use hlrp_config::Check;
+use hlrp_config::{Check, secret::has_secret};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Deref, path::PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -246,7 +246,7 @@ pub(crate) fn check_training(run: &RunConfig<'_>) -> Checked {
 pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     section("experiment", common.experiment.check())?;
     if let Some(num_threads) = common.num_threads {
-        at_least("num_threads", num_threads, 1)?;
+        within("num_threads", num_threads, 1, MAX_THREADS)?;
     }
     section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
     section("cluster", common.cluster.check())?;
@@ -267,6 +267,12 @@ fn check_no_wandb(logging: &LoggingConfig) -> Checked {
 impl Check for ExperimentConfig {
     fn check(&self) -> Checked {
         let name = &self.name;
+        require(
+            !has_secret(name),
+            "name",
+            "it looks like a secret, and names the run directory",
+            "choose another name",
+        )?;
         let good = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', '\0', '\n', '=']);
         require(good, "name", format!("'{name}' is not a directory name"), "use letters, digits, '_', '-' and '.'")
     }

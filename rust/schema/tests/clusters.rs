@@ -145,6 +145,31 @@ fn a_run_writes_below_the_allowed_roots_only() {
 }
 
 #[test]
+fn a_time_in_base_60_is_named_as_it_was_written() {
+    let tree = tempfile::tempdir().unwrap();
+    copy(&our_root(), tree.path());
+    let local = std::fs::read_to_string(our_root().join("cluster/local_dev.yaml")).unwrap();
+    let line = local.lines().find(|line| line.contains("time_limit:")).unwrap();
+    let changed = local.replace(line, "  time_limit: 12:00:00  # half a day");
+    std::fs::write(tree.path().join("cluster/local_dev.yaml"), changed).unwrap();
+    let composed = compose(&PROJECT, tree.path(), "config", &[]).unwrap();
+    let error = with_hint(&composed.extract::<LaqConfig>().unwrap_err());
+    assert!(error.contains("hint: write \"12:00:00\" in quotes (YAML 1.1 reads 12:00:00 as 43200)"), "{error}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            std::fs::copy(entry.path(), target).map(|_| ()).unwrap()
+        }
+    }
+}
+
+#[test]
 fn weights_and_biases_is_refused_without_a_client() {
     let error = laq(&["logging.use_wandb=true"]).unwrap_err();
     assert!(error.starts_with("logging.use_wandb: ") && error.contains("hint: set it to false"), "{error}");

@@ -81,6 +81,25 @@ impl Hint for TorchError {
     }
 }
 
+impl TorchError {
+    /// What libtorch threw, from the text of a panic: its bindings panic on exceptions. None for a panic of other code.
+    pub fn from_panic(text: &str) -> Option<Self> {
+        let (_, thrown) = text.split_once("Torch(\"")?;
+        // The text is quoted, and libtorch's stack follows the message.
+        let message = thrown.split("\\nException raised from").next().unwrap_or(thrown);
+        let message = message.trim_end_matches("\")").replace("\\n", "\n").replace("\\\"", "\"");
+        Some(Self::Exception { operation: "computing", message })
+    }
+}
+
+/// Whether the text of an error of libtorch says that memory ran out, on the machine or on a GPU.
+pub fn is_out_of_memory(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc"]
+        .iter()
+        .any(|sign| text.contains(sign))
+}
+
 /// The first few names, for an error text.
 fn first(names: &[String]) -> String {
     const SHOWN: usize = 3;
@@ -89,4 +108,21 @@ fn first(names: &[String]) -> String {
         text.push_str(", …");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_bindings_is_what_libtorch_threw() {
+        let panic = "called `Result::unwrap()` on an `Err` value: Torch(\"[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: \
+                     can't allocate memory: you tried to allocate 99 bytes.\\nException raised from f (most recent call first):\\nframe #0\")";
+        let text = TorchError::from_panic(panic).map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.ends_with("you tried to allocate 99 bytes.") && is_out_of_memory(&text), "{text}");
+        assert!(is_out_of_memory(
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79 GiB"
+        ));
+        assert!(TorchError::from_panic("index out of bounds").is_none() && !is_out_of_memory("shape mismatch"));
+    }
 }

@@ -5,6 +5,8 @@
 //! program serves machines with and without a GPU; [`cuda::start_up`] loads it.
 
 mod adamw;
+#[allow(unsafe_code)] // the trait of allocators is unsafe
+mod allocator;
 mod autocast;
 pub mod count;
 pub mod cuda;
@@ -23,9 +25,10 @@ mod weights;
 mod world;
 
 pub use adamw::{AdamWStep, fused_adamw};
+pub use allocator::Allocator;
 pub use autocast::{Autocast, AutocastDtype};
 pub use device::select_device;
-pub use error::TorchError;
+pub use error::{TorchError, is_out_of_memory};
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
 pub use graph::CudaGraph;
 pub use storage::{BlobElement, tensor_from_vec};

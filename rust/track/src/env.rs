@@ -2,6 +2,8 @@
 
 /// Slurm's job id; present inside an allocation only.
 pub const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
+/// Slurm's configuration file, where it is not at its usual place.
+pub const SLURM_CONF: &str = "SLURM_CONF";
 /// Name of the Slurm cluster.
 pub const SLURM_CLUSTER_NAME: &str = "SLURM_CLUSTER_NAME";
 /// Partition of the Slurm job.

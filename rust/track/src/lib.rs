@@ -10,6 +10,7 @@
 //! | How are its plots and image grids drawn? | [`plot`] |
 //! | How does it sum itself up? | [`table`] |
 //! | Which machine is this? | [`host`] |
+//! | Who asks it to stop? | [`signals`] |
 //! | With which code does a program end? | [`exit_code`] |
 
 #![allow(non_snake_case)] // names of image buffers carry their shape, such as rgb_HWC
@@ -23,6 +24,7 @@ pub mod host;
 pub mod metrics;
 pub mod plot;
 pub mod run;
+pub mod signals;
 pub mod sinks;
 pub mod table;
 

@@ -102,6 +102,20 @@ fn a_line_torn_by_a_kill_is_moved_out() {
     }
 }
 
+/// What an older version left where the disk was full: a part of a row, and the next row after it on the same line.
+#[test]
+fn a_row_that_was_appended_to_a_torn_one_is_moved_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let text = "{\"step\":1,\"time\":1.0}\n{\"step\":2,\"ti{\"step\":3,\"time\":1.0}\n{\"step\":4,\"time\":1.0}\n";
+    fs::write(&path, text).unwrap();
+    JsonlSink::resume(dir.path(), 4).unwrap().write(5, [("x", 1.0)]).unwrap();
+    assert_eq!(rows(dir.path()).iter().map(|row| row.step).collect::<Vec<_>>(), [1, 4, 5]);
+    assert!(!fs::read_to_string(&path).unwrap().contains("\"ti{"), "the file itself is whole again");
+    let superseded = fs::read_to_string(dir.path().join(SUPERSEDED_FILE_NAME)).unwrap();
+    assert!(superseded.starts_with("{\"torn\":"), "{superseded}");
+}
+
 #[test]
 fn a_foreign_line_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();

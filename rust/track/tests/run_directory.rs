@@ -4,7 +4,7 @@
 use hlrp_config::with_hint;
 use hlrp_track::{
     RunDir, TrackError,
-    run::{Manifest, RunInfo, RunStatus, redact},
+    run::{Manifest, RunInfo, RunStatus},
 };
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -184,25 +184,15 @@ fn the_commit_of_the_code_is_recorded() {
 
 #[test]
 fn secrets_are_not_written_down() {
-    let arguments = [
-        "hlrp",
-        "--api-key",
-        "abc",
-        "wandb.api_key=abc",
-        "--token=abc",
-        "hf_token=abc",
-        "data.state_key=s",
-        "model.token_decoder.depth=2",
-    ];
-    let want = [
-        "hlrp",
-        "--api-key",
-        "***",
-        "wandb.api_key=***",
-        "--token=***",
-        "hf_token=***",
-        "data.state_key=s",
-        "model.token_decoder.depth=2",
-    ];
-    assert_eq!(redact(arguments.map(String::from)), want);
+    let dir = tempfile::tempdir().unwrap();
+    let overrides = ["wandb.api_key=planted-one".to_owned(), "data.state_key=s".to_owned()];
+    let info = RunInfo { description: "with https://me:planted-two@host/", ..info("seed: 1\n", &overrides) };
+    let run = RunDir::create(&dir.path().join("run"), &info).unwrap();
+    run.finish(RunStatus::Failed { reason: "HF_TOKEN=planted-three".into() }).unwrap();
+    let manifest = Manifest::read(&dir.path().join("run")).unwrap();
+    assert_eq!(manifest.sessions[0].overrides, ["wandb.api_key=***", "data.state_key=s"]);
+    for file in ["run.json", "overrides.yaml", "config.yaml"] {
+        let text = fs::read_to_string(dir.path().join("run").join(file)).unwrap();
+        assert!(!text.contains("planted"), "{file}: {text}");
+    }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 use hlrp_track::{
-    host::{Place, Signs},
+    host::{Controller, Place, Signs},
     table::ResultTable,
 };
 
@@ -29,17 +29,29 @@ fn markdown_is_a_table() {
 }
 
 fn signs(host: &str, sbatch: bool, has_gpu: bool) -> Signs {
-    Signs { host: host.into(), job_id: None, sbatch: sbatch.then(|| "/usr/bin/sbatch".into()), has_gpu }
+    let sbatch = sbatch.then(|| "/usr/bin/sbatch".into());
+    Signs { host: host.into(), job_id: None, sbatch, controller: Controller::KnowsNoNode, has_gpu }
 }
 
 #[test]
-fn a_login_node_submits_jobs_and_has_no_gpu() {
+fn a_login_node_submits_jobs_has_no_gpu_and_is_no_compute_node() {
     let judge = |signs: Signs| Place::judge(&signs, None);
     assert_eq!(judge(signs("box", false, false)), Place::Workstation);
     assert_eq!(judge(signs("box", true, true)), Place::Workstation, "a workstation may submit jobs too");
     assert!(matches!(judge(signs("box", true, false)), Place::LoginNode { .. }));
     let inside_a_job = Signs { job_id: Some("7".into()), ..signs("box", true, false) };
     assert_eq!(judge(inside_a_job), Place::SlurmJob { id: "7".into() });
+    let node = Signs { controller: Controller::KnowsNode, ..signs("box", true, false) };
+    assert_eq!(judge(node), Place::Workstation, "the controller lists it");
+}
+
+#[test]
+fn a_silent_controller_opens_no_login_node() {
+    for has_gpu in [false, true] {
+        let signs = Signs { controller: Controller::Silent, ..signs("box", true, has_gpu) };
+        let Place::LoginNode { reason } = Place::judge(&signs, None) else { panic!("{signs:?}") };
+        assert!(reason.contains("does not answer"), "{reason}");
+    }
 }
 
 #[test]

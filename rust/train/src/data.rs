@@ -1,8 +1,9 @@
 //! Where batches come from: the data of a run, one part of it for each process.
 
-use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Split};
+use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Source, Split};
 use hlrp_torch::World;
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// An endless stream of training batches with a position.
 pub trait BatchStream: Send {
@@ -17,10 +18,25 @@ pub trait BatchStream: Send {
 }
 
 /// Batches of one validation, the same in the same order every time.
-pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>>>;
+pub type ValidationBatches = Box<dyn Iterator<Item = anyhow::Result<Batch>> + Send>;
+
+/// What a checkpoint remembers of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceRecord {
+    /// Names the dataset's content wherever its folder is.
+    pub fingerprint: String,
+    /// Episodes of the dataset.
+    pub num_episodes: u64,
+    /// Episodes held out for validation.
+    pub held_out: Vec<u64>,
+}
 
 /// The data of a run.
 pub trait TrainingData {
+    /// The sources by name; empty for data that is not stored.
+    fn sources(&self) -> BTreeMap<String, SourceRecord>;
+
     /// Opens this process's part of the training stream at `position`.
     ///
     /// # Errors
@@ -46,9 +62,10 @@ impl LoaderData {
     /// `seed` fixes the order.
     ///
     /// # Errors
-    /// No episode is held out, or none is long enough.
+    /// No episode is held out, none is long enough, or a batch exceeds the byte budget.
     pub fn new(train: Arc<Mixture>, validation: Arc<Mixture>, seed: u64) -> anyhow::Result<Self> {
-        validation.require(Split::Validation)?;
+        Loader::check(&train, Split::Train, Shard::SINGLE)?;
+        Loader::check(&validation, Split::Validation, Shard::SINGLE)?;
         Ok(Self { train, validation, seed })
     }
 
@@ -59,6 +76,15 @@ impl LoaderData {
 }
 
 impl TrainingData for LoaderData {
+    fn sources(&self) -> BTreeMap<String, SourceRecord> {
+        let record = |source: &Source| SourceRecord {
+            fingerprint: source.description().fingerprint.clone(),
+            num_episodes: source.description().num_episodes,
+            held_out: source.episodes(Split::Validation).iter().map(|span| span.episode).collect(),
+        };
+        self.train.sources().iter().map(|source| (source.name().to_owned(), record(source))).collect()
+    }
+
     fn train(&mut self, position: Position, world: &World) -> anyhow::Result<Box<dyn BatchStream>> {
         Ok(Box::new(Loader::train(&self.train, self.seed, shard(world), position)?))
     }

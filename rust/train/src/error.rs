@@ -3,8 +3,11 @@
 use hlrp_config::{Hint, HintOf, Problem, hint_of};
 use hlrp_data::{DataError, LoadError};
 use hlrp_torch::TorchError;
-use hlrp_track::TrackError;
-use std::{io, path::Path, path::PathBuf};
+use hlrp_track::{
+    TrackError,
+    exit_code::{self, CodeOf},
+};
+use std::{error::Error, io, path::Path, path::PathBuf};
 
 /// The error types of this crate and below whose hints a program prints.
 pub const HINTS: &[HintOf] = &[
@@ -15,6 +18,14 @@ pub const HINTS: &[HintOf] = &[
     hint_of::<TrackError>,
     hint_of::<TorchError>,
 ];
+
+/// Which exit codes belong to the errors of this crate and below.
+pub const EXIT_CODES: &[CodeOf] = &[of_engine, hlrp_data::exit_code_of];
+
+fn of_engine(error: &(dyn Error + 'static)) -> Option<u8> {
+    let is_memory = matches!(error.downcast_ref::<TrainError>(), Some(TrainError::OutOfMemory { .. }));
+    is_memory.then_some(exit_code::OUT_OF_MEMORY)
+}
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +45,21 @@ pub enum TrainError {
         /// Folder of the newest checkpoint, or that there is none.
         checkpoint: String,
     },
+    /// The machine or the GPU has no memory left.
+    #[error("out of memory {when}: {message}\n  {sizes}\n  last checkpoint: {checkpoint}")]
+    OutOfMemory {
+        /// `in step 12`.
+        when: String,
+        /// What the allocator says.
+        message: String,
+        /// Settings that decide about memory.
+        sizes: String,
+        /// Folder of the newest checkpoint, or that there is none.
+        checkpoint: String,
+    },
+    /// A defect of this program.
+    #[error("the program failed: {0}")]
+    Panic(String),
     /// A path that was given as a checkpoint is not one.
     #[error("{path}: {reason}", path = path.display())]
     NotACheckpoint {
@@ -125,6 +151,10 @@ impl Hint for TrainError {
             Self::NotFinite { .. } => "look at these samples; resume from that checkpoint with a lower \
                                        training.optimizer.lr or training.gradient.clip_norm"
                 .to_owned(),
+            Self::OutOfMemory { .. } => "lower data.loader.batch_size and raise training.gradient.accumulate_steps by the same factor, or choose a \
+                                         smaller model; on the CPU lower data.loader.memory_budget_mb and num_workers too"
+                .to_owned(),
+            Self::Panic(_) => "this is a defect; please report it with the log".to_owned(),
             Self::NotACheckpoint { .. } => {
                 "give a checkpoint folder (step-000080) or a run directory that contains checkpoints/last".to_owned()
             }

@@ -13,6 +13,7 @@
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
 #![allow(non_snake_case)] // shape suffixes
 
+mod boundary;
 pub mod checkpoint;
 mod data;
 mod device;
@@ -30,11 +31,12 @@ pub mod validation;
 mod watch;
 
 pub use checkpoint::{BestScore, Checkpoint, RunState};
-pub use data::{BatchStream, LoaderData, TrainingData, ValidationBatches};
+pub use data::{BatchStream, LoaderData, SourceRecord, TrainingData, ValidationBatches};
 pub use device::select_device;
-pub use error::{HINTS, Result, TrainError};
+pub use error::{EXIT_CODES, HINTS, Result, TrainError};
 pub use prefetch::{DeviceBatch, DeviceImages, DeviceVectors};
-pub use signals::StopRequest;
-pub use task::{ExportContext, LossOutput, RowReset, Task, Validation, ValidationContext};
+pub use resume::Resumed;
+pub use signals::{StopRequest, Stopped};
+pub use task::{ExportContext, LossOutput, MaskedMean, RowReset, Task, Validation, ValidationContext};
 pub use trainer::{Outcome, Settings, Summary, Trainer};
 pub use update::{DecayGroup, Ema, Optimizer, Schedule, norm_and_clip};

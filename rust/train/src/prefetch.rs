@@ -1,14 +1,16 @@
 //! Batches on the device: the next ones are brought there while the training thread computes.
 
 use crate::{
-    data::BatchStream,
+    data::{BatchStream, ValidationBatches},
     error::{Result, TrainError},
+    signals::Stopped,
 };
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta, VectorStream};
-use hlrp_torch::{HostToDevice, tensor_from_vec};
+use hlrp_torch::{HostToDevice, TorchError, tensor_from_vec};
+use hlrp_track::console;
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{Receiver, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -122,7 +124,7 @@ impl DevicePrefetcher {
         let (sender, receiver) = sync_channel(NUM_AHEAD);
         let prefetch = move || {
             loop {
-                let prefetched = prefetch(stream.as_mut(), &transfer);
+                let prefetched = caught(|| prefetch(stream.as_mut(), &transfer));
                 let is_over = prefetched.is_err();
                 // A closed channel means that the training is over.
                 if sender.send(prefetched).is_err() || is_over {
@@ -135,19 +137,22 @@ impl DevicePrefetcher {
         Ok(Self { receiver: Some(receiver), thread: Some(thread), usage: Usage::default() })
     }
 
-    /// Waits for the next batch.
+    /// Waits for the next batch; none if `is_stopped` meanwhile.
     ///
     /// # Errors
     /// Whatever the stream failed with, once; afterwards that the stream is over.
-    pub(crate) fn next(&mut self) -> Result<Prefetched> {
+    pub(crate) fn next(&mut self, is_stopped: impl Fn() -> bool) -> Result<Option<Prefetched>> {
         let start = Instant::now();
-        let received = self.receiver.as_ref().and_then(|receiver| receiver.recv().ok());
         let over = || TrainError::Data(anyhow::anyhow!("the thread that prepares batches has ended"));
-        let prefetched = received.unwrap_or_else(|| Err(over()))?;
+        let prefetched = match self.receiver.as_ref().map(|receiver| receive(receiver, is_stopped)) {
+            Some(Received::Item(prefetched)) => prefetched?,
+            Some(Received::Stopped) => return Ok(None),
+            Some(Received::Over) | None => return Err(over()),
+        };
         self.usage.wait += start.elapsed();
         self.usage.transfer += prefetched.transfer;
         self.usage.num_samples += prefetched.batch.num_samples() as u64;
-        Ok(prefetched)
+        Ok(Some(prefetched))
     }
 
     /// What the batches since the last call cost.
@@ -159,12 +164,81 @@ impl DevicePrefetcher {
 impl Drop for DevicePrefetcher {
     fn drop(&mut self) {
         self.receiver = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else { return };
+        // A read that never returns must not keep the program from ending.
+        let deadline = Instant::now() + WAIT_FOR_THREAD;
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        if thread.is_finished() && thread.join().is_err() {
             tracing::error!("the thread that prepares batches panicked");
         }
     }
+}
+
+/// Time between two looks at a request to stop while a thread waits.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a run waits at its end for the thread that prepares batches.
+const WAIT_FOR_THREAD: Duration = Duration::from_secs(1);
+
+/// What came out of a channel.
+enum Received<T> {
+    Item(T),
+    Stopped,
+    /// The other side has gone.
+    Over,
+}
+
+/// Waits for the next item, or until `is_stopped`.
+fn receive<T>(receiver: &Receiver<T>, is_stopped: impl Fn() -> bool) -> Received<T> {
+    loop {
+        match receiver.recv_timeout(POLL) {
+            Ok(item) => return Received::Item(item),
+            Err(RecvTimeoutError::Timeout) if is_stopped() => return Received::Stopped,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Received::Over,
+        }
+    }
+}
+
+/// The batches of a validation, read on a thread of its own: when `is_stopped`, the next one is [`Stopped`].
+///
+/// # Errors
+/// The thread cannot be started.
+pub(crate) fn interruptible(
+    batches: ValidationBatches,
+    is_stopped: impl Fn() -> bool,
+) -> Result<impl Iterator<Item = anyhow::Result<Batch>>> {
+    let (sender, receiver) = sync_channel(0);
+    let read = move || {
+        for batch in batches {
+            if sender.send(Some(batch)).is_err() {
+                return;
+            }
+        }
+        // Nobody waits any more when the validation has failed meanwhile.
+        let _ = sender.send(None);
+    };
+    let thread = thread::Builder::new().name("validation".to_owned()).spawn(read);
+    thread.map_err(|error| TrainError::Data(error.into()))?;
+    Ok(std::iter::from_fn(move || {
+        if is_stopped() {
+            return Some(Err(Stopped.into()));
+        }
+        match receive(&receiver, &is_stopped) {
+            Received::Item(batch) => batch,
+            Received::Stopped => Some(Err(Stopped.into())),
+            Received::Over => Some(Err(anyhow::anyhow!("the thread that reads the validation set has ended"))),
+        }
+    }))
+}
+
+/// A panic of libtorch's bindings as the error that libtorch threw.
+fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let is_thrown = |text: &str| TorchError::from_panic(text).is_some();
+    console::catch_panic(is_thrown, work).unwrap_or_else(|panic| {
+        Err(TorchError::from_panic(&panic).map_or_else(|| TrainError::Panic(panic), TrainError::Torch))
+    })
 }
 
 fn prefetch(stream: &mut dyn BatchStream, transfer: &HostToDevice) -> Result<Prefetched> {

@@ -1,12 +1,67 @@
-//! Which settings may change when a run resumes.
+//! Which settings and data may change when a run resumes.
 
-use crate::{checkpoint::Checkpoint, error::Result};
+use crate::{
+    checkpoint::{Checkpoint, Manifest, RunState, find},
+    data::SourceRecord,
+    error::Result,
+};
 use hlrp_config::{Composed, Node, Problem, Value, from_resolved};
 use hlrp_schema::TaskDescription;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Names the checkpoint to resume.
 pub(crate) const RESUME_KEY: &str = "training.resume_from_checkpoint";
+
+/// What a stage needs to know of the checkpoint that will be resumed, before it builds its model and data.
+pub struct Resumed {
+    /// What was trained.
+    pub task: TaskDescription,
+    /// The data, by source; none in a checkpoint of an older version.
+    pub sources: Option<BTreeMap<String, SourceRecord>>,
+}
+
+impl Resumed {
+    /// Reads the small files of the checkpoint of `path`.
+    ///
+    /// # Errors
+    /// No checkpoint, or a damaged one.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let dir = find(path)?;
+        let manifest = Manifest::read(&dir)?;
+        let sources = RunState::read(&dir, manifest.written_in)?.sources;
+        Ok(Self { task: manifest.task, sources })
+    }
+
+    /// The episodes that the run holds out, by source: they stay held out, whatever became of the dataset.
+    pub fn held_out(&self) -> BTreeMap<String, Vec<u64>> {
+        let sources = self.sources.iter().flatten();
+        sources.map(|(name, record)| (name.clone(), record.held_out.clone())).collect()
+    }
+}
+
+/// The sources whose data is not that of the checkpoint, each as the error that names it.
+pub(crate) fn changed_data(checkpoint: &Checkpoint, current: &BTreeMap<String, SourceRecord>) -> Vec<Problem> {
+    let Some(saved) = &checkpoint.state().sources else {
+        if !current.is_empty() {
+            let dir = checkpoint.dir().display();
+            tracing::warn!("{dir} was written by an older version: it does not say which data the run has seen");
+        }
+        return Vec::new();
+    };
+    let changed = |(name, was): (&String, &SourceRecord)| {
+        let is = current.get(name).filter(|is| is.fingerprint != was.fingerprint)?;
+        let difference = if is.num_episodes == was.num_episodes {
+            "its files are others than at the checkpoint".to_owned()
+        } else {
+            format!("it has {} episodes, at the checkpoint it had {}", is.num_episodes, was.num_episodes)
+        };
+        let message = format!("the dataset of source `{name}` has changed: {difference}");
+        let hint = "put the former dataset back, start a new run from the weights (training.load_weights_from), or continue \
+                    knowingly with --accept-changed-data";
+        Some(Problem::new(format!("data.sources.{name}.root"), message, hint))
+    };
+    saved.iter().filter_map(changed).collect()
+}
 
 /// Refuses to resume a checkpoint of another stage, whose settings would all differ.
 ///
@@ -46,6 +101,7 @@ const FREE: &[&str] = &[
     "data.loader.prefetch_batches",
     "data.loader.table_cache_mb",
     "data.sources.*.root",
+    "data.sources.*.tolerance_s",
     "cluster",
     "device",
     "experiment",
@@ -67,24 +123,31 @@ const FREE: &[&str] = &[
 /// Free as well when the learning rate does not depend on it.
 const MAX_STEPS: &str = "training.max_steps";
 const SCHEDULE: &str = "training.scheduler.type";
+/// Keys on which the value of a validation metric depends.
+const MEASURED: [&str; 2] = ["validation.limit_batches", "validation.num_flow_samples"];
 
-/// Refuses to resume `checkpoint` with a configuration that would compute something else.
+/// Refuses to resume `checkpoint` with a configuration that would compute something else. Returns whether validations measure something
+/// else than before, so that scores cannot be compared.
 ///
 /// # Errors
 /// [`Problem`] with every key that differs and both of its values.
-pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed) -> Result<()> {
+pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed) -> Result<bool> {
     let saved = from_resolved(&hlrp_schema::PROJECT, &checkpoint.config(), &[])?;
     let (saved, current) = (leaves(saved.tree()), leaves(config.tree()));
     let constant_rate = current.get(SCHEDULE).is_some_and(|value| value.text == "none");
     let mut differences = Vec::new();
+    let mut validates_otherwise = false;
     for key in saved.keys().chain(current.keys().filter(|key| !saved.contains_key(*key))) {
         let may_change = is_free(key) || (key == MAX_STEPS && constant_rate);
-        if saved.get(key) != current.get(key) && !may_change {
+        let differs = saved.get(key) != current.get(key);
+        validates_otherwise |= differs && MEASURED.contains(&key.as_str());
+        if differs && !may_change {
             let [was, is] = [&saved, &current].map(|side| side.get(key).map_or("absent", |leaf| leaf.text.as_str()));
             differences.push(format!("{key} was {was}, is {is}"));
         }
     }
-    refuse(checkpoint, differences)
+    refuse(checkpoint, differences)?;
+    Ok(validates_otherwise)
 }
 
 fn is_free(key: &str) -> bool {
@@ -119,7 +182,10 @@ fn leaves(root: &Node) -> BTreeMap<String, Leaf> {
                     visit(&path, child, out);
                 }
             }
-            value => drop(out.insert(path.to_owned(), Leaf { text: text(value), number: number(value) })),
+            _ => {
+                let value = node.redacted(path).value;
+                out.insert(path.to_owned(), Leaf { text: text(&value), number: number(&value) });
+            }
         }
     }
     let mut out = BTreeMap::new();

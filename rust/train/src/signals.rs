@@ -1,52 +1,36 @@
-//! Signals that ask a run to stop.
+//! The request to stop a run, and how work in progress ends on it.
 
-use crate::error::{Result, TrainError};
+use crate::error::Result;
 use hlrp_torch::World;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use std::{
-    io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use hlrp_track::signals::{Heed, StopSignals};
 use tch::Tensor;
-
-/// Exit code when a second SIGINT ends the program at once, as a shell reports it.
-const EXIT_SECOND_SIGINT: i32 = 128 + SIGINT;
 
 /// Remembers that SIGTERM, SIGINT or SIGUSR1 came. The training finishes its step, writes a checkpoint and returns.
 #[derive(Debug, Clone, Default)]
-pub struct StopRequest {
-    requested: Arc<AtomicBool>,
-}
+pub struct StopRequest(StopSignals);
 
 impl StopRequest {
-    /// Listens from now on. A second SIGINT ends the process at once.
+    /// Listens from now on. Until [`StopRequest::save`] the first signal ends the process at once, because nothing is lost.
     ///
     /// # Errors
     /// The system refuses.
     pub fn listen() -> Result<Self> {
-        let request = Self::default();
-        let refused = |source: io::Error| TrainError::io("listen for signals in", Path::new("this process"))(source);
-        // Registered before the flag is raised by the same signal, this acts from the second one on.
-        let armed = Arc::clone(&request.requested);
-        signal_hook::flag::register_conditional_shutdown(SIGINT, EXIT_SECOND_SIGINT, armed).map_err(refused)?;
-        for signal in [SIGINT, SIGTERM, SIGUSR1] {
-            signal_hook::flag::register(signal, Arc::clone(&request.requested)).map_err(refused)?;
-        }
-        Ok(request)
+        Ok(Self(StopSignals::listen()?))
+    }
+
+    /// From now on there is something to save: a signal is a request, and a second SIGINT ends the process at once.
+    pub fn save(&self) {
+        self.0.heed(Heed::Save);
     }
 
     /// Asks for the stop from within the program.
     pub fn request(&self) {
-        self.requested.store(true, Ordering::SeqCst);
+        self.0.request();
     }
 
     /// Whether this process was asked to stop.
     pub fn is_requested(&self) -> bool {
-        self.requested.load(Ordering::SeqCst)
+        self.0.is_requested()
     }
 
     /// Whether any process of `world` was asked to stop: all of them stop after the same step.
@@ -58,4 +42,14 @@ impl StopRequest {
         world.all_reduce(&num_requests)?;
         Ok(i64::try_from(num_requests)? > 0)
     }
+
+    /// Whether this process may stop in the middle of something: others would wait for it.
+    pub(crate) fn is_requested_alone(&self, world: &World) -> bool {
+        world.size() == 1 && self.is_requested()
+    }
 }
+
+/// What ends a validation or an export that a signal interrupts.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal")]
+pub struct Stopped;

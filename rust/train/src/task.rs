@@ -11,8 +11,21 @@ use tch::Tensor;
 pub struct LossOutput {
     /// Scalar that is differentiated.
     pub loss: Tensor,
+    /// The masked means that add up to the loss; empty where it is a mean over samples, each of which counts alike.
+    pub masked: Vec<MaskedMean>,
     /// Scalars by name, left on the device: the engine fetches them only when it logs.
     pub metrics: Vec<(&'static str, Tensor)>,
+}
+
+/// A mean over the supervised values of a batch. Over several micro-batches and processes it is the sum over their supervised values,
+/// divided by the number of them all ([`Task::num_supervised`]).
+pub struct MaskedMean {
+    /// Its name among the metrics.
+    pub metric: &'static str,
+    /// Scalar, differentiable; 0 where nothing is supervised.
+    pub mean: Tensor,
+    /// Its factor in the loss.
+    pub weight: f64,
 }
 
 /// Rows of a parameter that the model rewrote by hand; their optimizer moments are meaningless.
@@ -47,6 +60,8 @@ pub struct ExportContext<'a> {
     pub dir: &'a Path,
     /// GiB that the write must leave free.
     pub min_free_gb: f64,
+    /// Whether a signal asks for the end: [`crate::Stopped`] then gives the export up, and it is repeated when the run resumes.
+    pub is_stopped: &'a dyn Fn() -> bool,
 }
 
 /// A model under training: owns its parameters, computes its loss, validates itself.
@@ -61,6 +76,12 @@ pub trait Task {
     /// `training.gradient.accumulate_steps` above 1 it is called that many times with the same `step`. Runs under autocast when the
     /// precision is mixed.
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput>;
+
+    /// Numbers of supervised values in a batch, a scalar for each of [`LossOutput::masked`] and in that order; known without a forward
+    /// pass. Empty for a loss without masks.
+    fn num_supervised(&self, _batch: &DeviceBatch) -> anyhow::Result<Vec<Tensor>> {
+        Ok(Vec::new())
+    }
 
     /// Rows rewritten since the last call, called after the backward pass of a step. The engine zeroes their optimizer moments and
     /// this step's gradient, which belong to the former rows, and copies the rows into the averaged weights.

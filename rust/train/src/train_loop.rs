@@ -1,21 +1,22 @@
 //! The training loop, from the gradient to the checkpoint.
 
 use crate::{
+    boundary::{self, Scene},
     checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
-    prefetch::{DeviceBatch, DevicePrefetcher},
-    signals::StopRequest,
-    task::{ExportContext, RowReset, ValidationContext},
+    prefetch::{DeviceBatch, DevicePrefetcher, Prefetched, interruptible},
+    signals::{StopRequest, Stopped},
+    task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
-    trainer::{Outcome, Trainer, unknown_metric},
+    trainer::{Outcome, Trainer, sizes, unknown_metric},
     update::{mean_over, norm_and_clip},
     watch::{MicroBatch, StepRecord, scalar},
 };
 use hlrp_schema::Precision;
-use hlrp_torch::{Autocast, AutocastDtype, HostToDevice};
+use hlrp_torch::{Allocator, Autocast, AutocastDtype, HostToDevice};
 use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
-use std::rc::Rc;
-use tch::Device;
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use tch::{Device, Kind, Tensor};
 
 const BYTES_PER_GIB: f64 = (1u64 << 30) as f64;
 
@@ -35,14 +36,23 @@ enum Next {
     Finish,
 }
 
+/// What was found out about a step's weights, and what follows.
+struct Results {
+    validation: Option<Validation>,
+    score: Option<Score>,
+    is_best: bool,
+    next: Next,
+}
+
 impl Trainer<'_> {
     /// Trains until `training.max_steps` steps are done or `stop` is requested, and records everything in `run`.
     ///
     /// # Errors
     /// Whatever stops a run; the newest checkpoint is whole.
     pub fn run(mut self, run: &RunDir, stop: &StopRequest) -> Result<Outcome> {
+        stop.save();
         let mut sinks = self.open_sinks(run)?;
-        let outcome = self.train(run, stop, &mut sinks);
+        let outcome = self.train_within(run, stop, &mut sinks);
         let status = match &outcome {
             Ok(Outcome::Finished(_)) => RunStatus::Finished,
             Ok(Outcome::Interrupted(_)) => RunStatus::Interrupted,
@@ -54,7 +64,32 @@ impl Trainer<'_> {
         Ok(outcome)
     }
 
+    /// Trains inside the boundary around libtorch.
+    fn train_within(&mut self, run: &RunDir, stop: &StopRequest, sinks: &mut Sinks) -> Result<Outcome> {
+        let trainer = RefCell::new(self);
+        let train = || Ok(trainer.borrow_mut().train(run, stop, sinks)?);
+        let outcome = boundary::within(train, || trainer.borrow().scene());
+        outcome.map_err(|error| error.downcast().unwrap_or_else(TrainError::Task))
+    }
+
+    /// What an error says about the step that was being done.
+    fn scene(&self) -> Scene {
+        let checkpoint = self.last_checkpoint.as_ref();
+        Scene {
+            when: format!("in step {}", self.step + 1),
+            sizes: sizes(&self.settings.config),
+            checkpoint: checkpoint.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()),
+        }
+    }
+
+    /// Tells the allocator what to say when the machine has no memory left.
+    fn set_scene(&self) {
+        let Scene { when, sizes, checkpoint } = self.scene();
+        Allocator::set_scene(format!(" {when} or later\n  {sizes}\n  last checkpoint: {checkpoint}"));
+    }
+
     fn train(&mut self, run: &RunDir, stop: &StopRequest, sinks: &mut Sinks) -> Result<Outcome> {
+        self.set_scene();
         let training = self.settings.training.clone();
         let stream = self.data.train(self.position, &self.settings.world).map_err(TrainError::Data)?;
         let mut batches = DevicePrefetcher::start(stream, self.settings.device)?;
@@ -65,56 +100,139 @@ impl Trainer<'_> {
             self.announce();
         }
         let mut timers = Timers::start();
-        while self.step < training.max_steps {
-            let (record, resets) = self.compute_gradient(&mut batches)?;
-            let record = Rc::new(record);
-            self.watch.add(&record);
-            if self.settings.device == Device::Cpu {
-                self.ensure_finite()?; // nothing to wait for: stop before the weights are spoilt
+        while self.is_unfinished || self.step < training.max_steps {
+            if !self.is_unfinished {
+                let Some((record, resets)) = self.compute_gradient(&mut batches, stop)? else {
+                    return self.stop_before_step(run, sinks, &mut timers);
+                };
+                let record = Rc::new(record);
+                self.watch.add(&record);
+                if self.settings.device == Device::Cpu {
+                    self.ensure_finite()?; // nothing to wait for: stop before the weights are spoilt
+                }
+                let lr = self.update(&resets)?;
+                timers.step(&batches.take_usage());
+                sinks.step(self.step)?;
+                if self.is_due(training.log_every_n_steps) {
+                    self.log(&record, lr, &mut timers, sinks)?;
+                }
             }
-            let lr = self.update(&resets)?;
-            timers.step(&batches.take_usage());
-            sinks.step(self.step)?;
-
-            if self.is_due(training.log_every_n_steps) {
-                self.log(&record, lr, &mut timers, sinks)?;
-            }
-            let score = match self.is_due(self.settings.validation.check_interval) {
-                true => Some(timers.measure(Phase::Validation, || self.validate(run, sinks))?),
-                false => None,
-            };
-            let next = self.next(stop)?;
-            let is_best = score.as_ref().is_some_and(|score| self.take_score(score));
-            // Artifacts come before the checkpoint that remembers the score: a kill in between repeats both.
-            if is_best {
-                self.export(run, BEST_ARTIFACT)?;
-            }
-            if next == Next::Finish {
-                self.export(run, FINAL_ARTIFACT)?;
-            }
-            if is_best || next != Next::Step || self.is_due(training.checkpoint.every_n_steps) {
-                timers.measure(Phase::Checkpoint, || self.save(run, sinks, score, is_best))?;
-            }
-            if next == Next::Stop {
+            if self.finish_step(run, stop, sinks, &mut timers)? == Next::Stop {
                 return Ok(Outcome::Interrupted(self.summary(&timers)));
             }
         }
         Ok(Outcome::Finished(self.summary(&timers)))
     }
 
+    /// What follows a step: validation, artifacts, checkpoint. A signal in the middle leaves a checkpoint without a score, and a resumed run
+    /// does all of it again.
+    fn finish_step(
+        &mut self,
+        run: &RunDir,
+        stop: &StopRequest,
+        sinks: &mut Sinks,
+        timers: &mut Timers,
+    ) -> Result<Next> {
+        let former_best = self.best;
+        let Some(results) = self.assess(run, stop, sinks, timers)? else {
+            self.best = former_best;
+            self.is_unfinished = true;
+            timers.measure(Phase::Checkpoint, || self.save(run, sinks, None, false))?;
+            return Ok(Next::Stop);
+        };
+        self.is_unfinished = false;
+        let Results { validation, score, is_best, next } = results;
+        if let Some(validation) = validation {
+            self.record(validation, sinks)?;
+        }
+        if is_best || next != Next::Step || self.is_due(self.settings.training.checkpoint.every_n_steps) {
+            timers.measure(Phase::Checkpoint, || self.save(run, sinks, score, is_best))?;
+        }
+        Ok(next)
+    }
+
+    /// Validates and exports what is due after a step; nothing if a signal interrupts it.
+    ///
+    /// # Errors
+    /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
+    fn assess(
+        &mut self,
+        run: &RunDir,
+        stop: &StopRequest,
+        sinks: &mut Sinks,
+        timers: &mut Timers,
+    ) -> Result<Option<Results>> {
+        let (mut validation, mut score) = (None, None);
+        if self.is_due(self.settings.validation.check_interval) {
+            let Some(result) = timers.measure(Phase::Validation, || self.validate(stop))? else { return Ok(None) };
+            score = match self.score(&result) {
+                Ok(score) => Some(score),
+                Err(error) => {
+                    self.record(result, sinks)?;
+                    self.save(run, sinks, None, false)?; // the steps since the last checkpoint are not lost
+                    return Err(error);
+                }
+            };
+            validation = Some(result);
+        }
+        let is_best = score.as_ref().is_some_and(|score| self.take_score(score));
+        let next = self.next(stop)?;
+        // Artifacts come before the checkpoint that remembers the score: a kill in between repeats both.
+        let wanted = [(is_best, BEST_ARTIFACT), (next == Next::Finish, FINAL_ARTIFACT)];
+        for (_, name) in wanted.into_iter().filter(|(is_wanted, _)| *is_wanted) {
+            if !self.export(run, name, stop)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Results { validation, score, is_best, next }))
+    }
+
+    /// Records what a validation returned.
+    fn record(&mut self, validation: Validation, sinks: &mut Sinks) -> Result<()> {
+        let Validation { metrics, images } = validation;
+        sinks.images(self.step, images)?;
+        sinks.scalars(self.step, metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
+        self.last_validation = Some(metrics);
+        Ok(())
+    }
+
+    /// Ends a run that was stopped while it waited for data: with a checkpoint, unless this step has one.
+    fn stop_before_step(&mut self, run: &RunDir, sinks: &mut Sinks, timers: &mut Timers) -> Result<Outcome> {
+        let own = run.checkpoints().join(checkpoint::checkpoint_name(self.step));
+        if self.last_checkpoint.as_ref() != Some(&own) {
+            timers.measure(Phase::Checkpoint, || self.save(run, sinks, None, false))?;
+        }
+        Ok(Outcome::Interrupted(self.summary(timers)))
+    }
+
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
-    /// no part in it.
-    fn compute_gradient(&mut self, batches: &mut DevicePrefetcher) -> Result<(StepRecord, Vec<RowReset>)> {
+    /// no part in it. A masked mean divides by the supervised values of all these batches.
+    /// Nothing if a signal comes before the first batch.
+    fn compute_gradient(
+        &mut self,
+        batches: &mut DevicePrefetcher,
+        stop: &StopRequest,
+    ) -> Result<Option<(StepRecord, Vec<RowReset>)>> {
         let step = self.step + 1;
         let gradient = self.settings.training.gradient.clone();
         self.optimizer.clear_gradients()?;
         let mut micro_batches = Vec::new();
-        for _ in 0..gradient.accumulate_steps {
-            let prefetched = batches.next()?;
+        let Some(mut portions) = self.portions(batches, stop)? else { return Ok(None) };
+        for index in 0..gradient.accumulate_steps {
+            // A step that has begun is finished: its random draws cannot be taken back.
+            let may_stop = || index == 0 && stop.is_requested_alone(&self.settings.world);
+            let Portion { prefetched, factors } = match portions.pop_front() {
+                Some(portion) => portion,
+                None => match batches.next(may_stop)? {
+                    Some(prefetched) => Portion { prefetched, factors: Vec::new() },
+                    None => return Ok(None),
+                },
+            };
             let output = {
                 let _autocast = autocast(self.settings.precision, self.settings.device)?;
                 self.task.loss(&prefetched.batch, step).map_err(TrainError::Task)?
             };
+            let output = weighted(output, &factors)?;
             output.loss.f_div_scalar(gradient.accumulate_steps as f64)?.f_backward()?;
             micro_batches.push(MicroBatch::new(&output, prefetched.batch.meta)?);
             self.position = prefetched.position;
@@ -126,7 +244,38 @@ impl Trainer<'_> {
         let grads = self.optimizer.gradients();
         mean_over(&self.settings.world, &grads)?;
         let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
-        Ok((StepRecord { step, micro_batches, grad_norm }, resets))
+        Ok(Some((StepRecord { step, micro_batches, grad_norm }, resets)))
+    }
+
+    /// The batches of a step whose losses are masked means, each with the factors by which its means count: their shares of the
+    /// supervised values of all processes' batches, times the number of these batches. Of a step that is one batch, and of a loss
+    /// without masks, at most the first batch. Nothing if a signal comes before all are there.
+    fn portions(&mut self, batches: &mut DevicePrefetcher, stop: &StopRequest) -> Result<Option<VecDeque<Portion>>> {
+        let world = self.settings.world.clone();
+        let num_batches = self.settings.training.gradient.accumulate_steps;
+        let mut portions = VecDeque::new();
+        if num_batches == 1 && world.size() == 1 {
+            return Ok(Some(portions));
+        }
+        for _ in 0..num_batches {
+            let Some(prefetched) = batches.next(|| stop.is_requested_alone(&world))? else { return Ok(None) };
+            let factors = self.task.num_supervised(&prefetched.batch).map_err(TrainError::Task)?;
+            let is_masked = !factors.is_empty();
+            portions.push_back(Portion { prefetched, factors });
+            if !is_masked {
+                return Ok(Some(portions));
+            }
+        }
+        for term in 0..portions.front().map_or(0, |portion| portion.factors.len()) {
+            let counts = portions.iter().map(|portion| portion.factors[term].to_kind(Kind::Double));
+            let total = counts.reduce(|sum, count| sum + count).unwrap_or_else(|| Tensor::from(0.0));
+            world.all_reduce(&total)?;
+            let scale = (num_batches * world.size() as u64) as f64 / total.clamp_min(1.0);
+            for portion in &mut portions {
+                portion.factors[term] = (portion.factors[term].to_kind(Kind::Double) * &scale).to_kind(Kind::Float);
+            }
+        }
+        Ok(Some(portions))
     }
 
     /// Changes the weights, and their average, by the gradient of a step; returns the learning rate.
@@ -169,56 +318,60 @@ impl Trainer<'_> {
         Ok(sinks.scalars(self.step, values)?)
     }
 
-    /// Validates the weights of this step, averaged ones where averages are kept, and returns their score. Training is as if it had
-    /// not happened: random states and parameters are afterwards what they were.
-    ///
-    /// # Errors
-    /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
-    fn validate(&mut self, run: &RunDir, sinks: &mut Sinks) -> Result<Score> {
+    /// Validates the weights of this step, averaged ones where averages are kept. Training is as if it had not happened: random states and
+    /// parameters are afterwards what they were. Nothing if a signal interrupts it.
+    fn validate(&mut self, stop: &StopRequest) -> Result<Option<Validation>> {
         self.ensure_finite()?;
         let device = self.settings.device;
         let rng = RngStates::capture(device)?;
         let world = &self.settings.world;
         let batches = self.data.validation(self.settings.validation.limit_batches, world).map_err(TrainError::Data)?;
+        let batches = interruptible(batches, || stop.is_requested_alone(world))?;
         let transfer = HostToDevice::new(device)?;
         let mut batches = batches.map(|batch| Ok(DeviceBatch::from_host(batch?, &transfer)?));
         let context = ValidationContext { step: self.step, world };
         let (task, precision) = (&mut *self.task, self.settings.precision);
         let mut evaluate = || {
             let _autocast = autocast(precision, device)?;
-            tch::no_grad(|| task.validate(&mut batches, &context)).map_err(TrainError::Task)
+            unless_stopped(tch::no_grad(|| task.validate(&mut batches, &context)))
         };
         let validation = match &self.ema {
             Some(ema) => ema.with_averages(evaluate)?,
             None => evaluate()?,
         };
         rng.restore(device)?;
-
-        sinks.images(self.step, validation.images)?;
-        sinks.scalars(self.step, validation.metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
-        let monitor = &self.settings.training.checkpoint.monitor;
-        let score = validation.metrics.get(monitor).map(|value| Score { metric: monitor.clone(), value: *value });
-        let unknown = || unknown_metric(monitor, validation.metrics.keys().map(String::as_str));
-        let score = score.ok_or_else(unknown);
-        self.last_validation = Some(validation.metrics);
-        if score.is_err() {
-            self.save(run, sinks, None, false)?; // the steps since the last checkpoint are not lost
-        }
-        Ok(score?)
+        Ok(validation)
     }
 
-    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept.
-    fn export(&self, run: &RunDir, name: &str) -> Result<()> {
-        if !self.settings.world.is_main() {
-            return Ok(());
+    /// The monitored metric of a validation.
+    ///
+    /// # Errors
+    /// The validation has no such metric.
+    fn score(&self, validation: &Validation) -> Result<Score> {
+        let monitor = &self.settings.training.checkpoint.monitor;
+        let value = validation.metrics.get(monitor);
+        let unknown = || unknown_metric(monitor, validation.metrics.keys().map(String::as_str));
+        let value = value.copied().ok_or_else(unknown)?;
+        Ok(Score { metric: monitor.clone(), value })
+    }
+
+    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept; returns whether it did,
+    /// which a signal prevents.
+    fn export(&self, run: &RunDir, name: &str, stop: &StopRequest) -> Result<bool> {
+        let world = &self.settings.world;
+        if !world.is_main() {
+            return Ok(true);
         }
         let dir = run.artifacts().join(name);
-        let context = ExportContext { step: self.step, dir: &dir, min_free_gb: self.settings.logging.min_free_gb };
-        let export = || self.task.export(&context).map_err(TrainError::Task);
-        match &self.ema {
-            Some(ema) => ema.with_averages(export),
-            None => export(),
-        }
+        let is_stopped = || stop.is_requested_alone(world);
+        let min_free_gb = self.settings.logging.min_free_gb;
+        let context = ExportContext { step: self.step, dir: &dir, min_free_gb, is_stopped: &is_stopped };
+        let export = || unless_stopped(self.task.export(&context));
+        let exported = match &self.ema {
+            Some(ema) => ema.with_averages(export)?,
+            None => export()?,
+        };
+        Ok(exported.is_some())
     }
 
     /// Writes the checkpoint of this step, with its score if that is finite, and moves the pointers; removes old ones if the
@@ -241,6 +394,7 @@ impl Trainer<'_> {
         }
         self.settings.world.barrier()?;
         self.last_checkpoint = Some(checkpoints.join(checkpoint::checkpoint_name(self.step)));
+        self.set_scene();
         Ok(())
     }
 
@@ -249,6 +403,39 @@ impl Trainer<'_> {
         let last = self.last_checkpoint.as_ref();
         self.watch.check(|| last.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()))
     }
+}
+
+/// Nothing where a signal ended the task's work.
+fn unless_stopped<T>(result: anyhow::Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(result) => Ok(Some(result)),
+        Err(error) if error.is::<Stopped>() => Ok(None),
+        Err(error) => Err(TrainError::Task(error)),
+    }
+}
+
+/// One batch of a step.
+struct Portion {
+    prefetched: Prefetched,
+    /// A scalar for each of its masked means.
+    factors: Vec<Tensor>,
+}
+
+/// The output of a batch whose masked means count by `factors`; unchanged without them.
+fn weighted(output: LossOutput, factors: &[Tensor]) -> Result<LossOutput> {
+    if factors.is_empty() {
+        return Ok(output);
+    }
+    let LossOutput { loss, masked, mut metrics } = output;
+    let mut total = loss.zeros_like().detach();
+    for (MaskedMean { metric, mean, weight }, factor) in masked.iter().zip(factors) {
+        let mean = mean.f_mul(factor)?;
+        total = total.f_add(&mean.f_mul_scalar(*weight)?)?;
+        if let Some((_, value)) = metrics.iter_mut().find(|(name, _)| name == metric) {
+            *value = mean.detach();
+        }
+    }
+    Ok(LossOutput { loss: total, masked, metrics })
 }
 
 /// While the guard lives, forward passes run in `precision`; float32 needs no guard.

@@ -3,14 +3,14 @@
 use crate::{
     checkpoint::{BestScore, Checkpoint, Contents, RngStates, RunState, ScheduleState, Score, load_weights},
     data::TrainingData,
-    error::Result,
-    resume::{ensure_same_model, ensure_same_run, ensure_same_stage},
+    error::{Result, TrainError},
+    resume::{RESUME_KEY, changed_data, ensure_same_model, ensure_same_run, ensure_same_stage},
     task::Task,
     timers::Timers,
     update::{Ema, Optimizer, Schedule},
     watch::LossWatch,
 };
-use hlrp_config::{Composed, Problem};
+use hlrp_config::{Composed, Hint, Problem};
 use hlrp_data::Position;
 use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, ValidationConfig};
 use hlrp_torch::World;
@@ -39,6 +39,8 @@ pub struct Settings {
     pub device: Device,
     /// The whole configuration: stored in every checkpoint, compared when a run resumes.
     pub config: Composed,
+    /// Whether a run may resume although a dataset has changed.
+    pub accept_changed_data: bool,
 }
 
 impl Settings {
@@ -122,6 +124,8 @@ pub struct Trainer<'a> {
     pub(crate) last_checkpoint: Option<PathBuf>,
     /// Random states to restore before the first step.
     pub(crate) rng: Option<RngStates>,
+    /// Whether what follows the last step is still to be done: its validation, artifacts and checkpoint.
+    pub(crate) is_unfinished: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -129,21 +133,30 @@ impl<'a> Trainer<'a> {
     /// (`training.resume_from_checkpoint`), which overwrites the task's parameters and buffers.
     ///
     /// # Errors
-    /// A checkpoint that is damaged or belongs to other settings, weights that do not fit, an unknown metric to monitor, too little
+    /// A checkpoint that is damaged or belongs to other settings or data, weights that do not fit, an unknown metric to monitor, too little
     /// free space for a checkpoint. Nothing is written to the disk.
     pub fn new(settings: Settings, task: &'a mut dyn Task, data: &'a mut dyn TrainingData) -> Result<Self> {
         let training = &settings.training;
         ensure_monitored(&training.checkpoint.monitor, training.checkpoint.mode, &task.metrics())?;
-        let checkpoint = training.resume_from_checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+        let checkpoint = training.resume_from_checkpoint.as_deref().map(Checkpoint::open).transpose();
+        let checkpoint = checkpoint.map_err(|error| of_key(RESUME_KEY, error))?;
+        let (mut has_other_data, mut validates_otherwise) = (false, false);
         if let Some(checkpoint) = &checkpoint {
             let description = task.description();
             ensure_same_stage(checkpoint, &description)?;
-            ensure_same_run(checkpoint, &settings.config)?;
+            validates_otherwise = ensure_same_run(checkpoint, &settings.config)?;
+            for problem in changed_data(checkpoint, &data.sources()) {
+                if !settings.accept_changed_data {
+                    return Err(problem.into());
+                }
+                tracing::warn!("{problem}; accepted: a new epoch begins, and its held-out episodes stay held out");
+                has_other_data = true;
+            }
             ensure_same_model(checkpoint, &description)?;
             checkpoint.load_model(&model_tensors(task))?;
         }
         if let Some(path) = &training.load_weights_from {
-            load_weights(path, &model_tensors(task))?;
+            load_weights(path, &model_tensors(task)).map_err(|error| of_key("training.load_weights_from", error))?;
         }
         let parameters = task.parameters();
         let mut trainer = Self {
@@ -158,12 +171,21 @@ impl<'a> Trainer<'a> {
             last_validation: None,
             last_checkpoint: None,
             rng: None,
+            is_unfinished: false,
             settings,
             task,
             data,
         };
         if let Some(checkpoint) = checkpoint {
             trainer.continue_from(&checkpoint)?;
+            if has_other_data {
+                let Position { epoch, num_bad_samples, .. } = trainer.position;
+                trainer.position = Position { epoch: epoch + 1, sample: 0, num_bad_samples };
+            }
+            if has_other_data || validates_otherwise {
+                tracing::info!("the validation set is another one than before: the best score is judged anew");
+                trainer.best = None;
+            }
         }
         let num_bytes = trainer.contents(None)?.num_bytes();
         let logging = &trainer.settings.logging;
@@ -186,6 +208,7 @@ impl<'a> Trainer<'a> {
         (self.step, self.start_step) = (state.step, state.step);
         self.position = state.position;
         self.best = state.best;
+        self.is_unfinished = state.is_unfinished;
         self.rng = state.rng.get(self.settings.world.rank()).cloned();
         self.last_checkpoint = Some(checkpoint.dir().to_path_buf());
         let manifest = checkpoint.manifest();
@@ -206,7 +229,7 @@ impl<'a> Trainer<'a> {
         Ok(Contents {
             model: model_tensors(self.task),
             optimizer: self.optimizer.state(),
-            ema: self.ema.as_ref().map(Ema::averages),
+            ema: self.ema.as_ref().filter(|ema| ema.num_updates() > 0).map(Ema::averages),
             state: RunState {
                 step: self.step,
                 position: self.position,
@@ -214,6 +237,8 @@ impl<'a> Trainer<'a> {
                 schedule: ScheduleState { num_done: self.step, next_lr: self.schedule.lr(self.step) },
                 best: self.best,
                 num_ema_updates: self.ema.as_ref().map_or(0, Ema::num_updates),
+                is_unfinished: self.is_unfinished,
+                sources: Some(self.data.sources()),
             },
             config_yaml: self.settings.config.to_yaml(),
             score,
@@ -282,6 +307,29 @@ impl<'a> Trainer<'a> {
             peak_memory_bytes: hlrp_torch::memory::peak(self.settings.device),
         }
     }
+}
+
+/// A path that is no checkpoint is the fault of the key that names it.
+pub(crate) fn of_key(key: &str, error: TrainError) -> TrainError {
+    match &error {
+        TrainError::NotACheckpoint { .. } => {
+            Problem::new(key, error.to_string(), error.hint().unwrap_or_default()).into()
+        }
+        _ => error,
+    }
+}
+
+/// The settings of a configuration that decide how much memory a run needs, for an error.
+pub(crate) fn sizes(config: &Composed) -> String {
+    const KEYS: [&str; 5] = [
+        "data.loader.batch_size",
+        "training.gradient.accumulate_steps",
+        "data.loader.memory_budget_mb",
+        "data.loader.num_workers",
+        "precision",
+    ];
+    let value = |key: &str| Some(format!("{key}={}", config.tree().get(key)?.summary()));
+    KEYS.into_iter().filter_map(value).collect::<Vec<_>>().join(" ")
 }
 
 /// Refuses a monitored metric that the validation does not return.

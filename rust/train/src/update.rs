@@ -237,7 +237,7 @@ impl Optimizer {
 }
 
 /// Float32 averages of the parameters: `average += (1 - decay) * (weight - average)`, as in `torch.optim.swa_utils`. The first
-/// update copies the weights.
+/// update copies the weights; before it there are no averages, and nobody may use them.
 pub struct Ema {
     config: EmaConfig,
     names: Vec<String>,

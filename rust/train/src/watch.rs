@@ -146,7 +146,11 @@ mod tests {
             dt_s: 0.5,
         };
         let samples = frames.iter().map(meta).collect();
-        let output = LossOutput { loss: Tensor::from(loss), metrics: vec![("mse", Tensor::from(2.0f32 * loss))] };
+        let output = LossOutput {
+            loss: Tensor::from(loss),
+            masked: Vec::new(),
+            metrics: vec![("mse", Tensor::from(2.0f32 * loss))],
+        };
         let micro_batches = vec![MicroBatch::new(&output, samples).unwrap()];
         Rc::new(StepRecord { step, micro_batches, grad_norm: Tensor::from(grad_norm) })
     }

@@ -6,6 +6,7 @@ use crate::VlaError;
 use crate::flow::FlowNoise;
 use crate::observation::{ActionTarget, LatentTarget, Targets};
 use hlrp_schema::policy::ObjectiveSpec;
+use hlrp_train::MaskedMean;
 use tch::{Kind, Tensor};
 
 /// A mean squared error over what is supervised.
@@ -16,6 +17,8 @@ pub struct SupervisedLoss {
     pub per_sample_B: Tensor,
     /// Samples with at least one supervised value.
     pub num_supervised: Tensor,
+    /// Supervised values.
+    pub num_values: Tensor,
 }
 
 impl SupervisedLoss {
@@ -23,15 +26,22 @@ impl SupervisedLoss {
     pub fn new(squared_error_BTD: &Tensor, is_supervised_BT: &Tensor) -> Self {
         let width = squared_error_BTD.size()[2];
         let weight_BT = is_supervised_BT.to_kind(Kind::Float);
-        let sum_B = (squared_error_BTD * weight_BT.unsqueeze(2)).sum_dim_intlist([1, 2].as_slice(), false, Kind::Float);
+        // Not a product: what does not count may not be a number.
+        let counted_BTD = squared_error_BTD.masked_fill(&is_supervised_BT.logical_not().unsqueeze(2), 0.0);
+        let sum_B = counted_BTD.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float);
         let count_B = weight_BT.sum_dim_intlist([1].as_slice(), false, Kind::Float) * width as f64;
         Self {
+            num_values: count_B.sum(Kind::Float),
             mean: sum_B.sum(Kind::Float) / count_B.sum(Kind::Float).clamp_min(1.0),
             num_supervised: count_B.gt(0.0).sum(Kind::Float),
             per_sample_B: sum_B / count_B.clamp_min(1.0),
         }
     }
 }
+
+/// Names of the two losses among the metrics.
+pub(crate) const LATENT: &str = "latent_loss";
+pub(crate) const ACTION: &str = "action_loss";
 
 /// Losses of a batch.
 pub struct VlaLoss {
@@ -63,6 +73,18 @@ impl VlaLoss {
         Ok(Self { total, latent, action })
     }
 
+    /// The two losses as the engine combines them over batches: the latent one first.
+    pub(crate) fn masked(&self, objective: &ObjectiveSpec) -> Vec<MaskedMean> {
+        let terms = [
+            (LATENT, &self.latent, objective.latent_loss_weight),
+            (ACTION, &self.action, objective.action_loss_weight),
+        ];
+        let masked = |(metric, loss, weight): (&'static str, &Option<SupervisedLoss>, f64)| {
+            Some(MaskedMean { metric, mean: loss.as_ref()?.mean.shallow_clone(), weight })
+        };
+        terms.into_iter().filter_map(masked).collect()
+    }
+
     /// Scalars by name, left on the device. The names are the same in every mode; an absent loss is 0 over 0 samples.
     pub fn metrics(&self) -> Vec<(&'static str, Tensor)> {
         let detached = |loss: Option<&SupervisedLoss>| match loss {
@@ -72,8 +94,8 @@ impl VlaLoss {
         let (latent_loss, num_latent) = detached(self.latent.as_ref());
         let (action_loss, num_action) = detached(self.action.as_ref());
         vec![
-            ("latent_loss", latent_loss),
-            ("action_loss", action_loss),
+            (LATENT, latent_loss),
+            (ACTION, action_loss),
             ("num_latent_samples", num_latent),
             ("num_action_samples", num_action),
         ]

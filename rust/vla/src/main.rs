@@ -2,10 +2,16 @@
 
 use hlrp_config::HintOf;
 use hlrp_schema::{PolicySpec, VlaConfig};
+use hlrp_torch::Allocator;
+use hlrp_track::exit_code;
 use hlrp_train::LoaderData;
 use hlrp_train::program::{Program, Setup};
 use hlrp_vla::VlaTask;
 use std::{path::PathBuf, process::ExitCode};
+
+/// Memory that runs out ends the program with its own exit code.
+#[global_allocator]
+static MEMORY: Allocator = Allocator::new(exit_code::OUT_OF_MEMORY);
 
 fn main() -> ExitCode {
     hlrp_train::program::main::<Vla>()
@@ -31,7 +37,7 @@ impl Program for Vla {
     const HINTS: &'static [HintOf] = hlrp_vla::HINTS;
 
     fn prepare(config: &VlaConfig, setup: &Setup) -> anyhow::Result<(VlaTask, LoaderData)> {
-        hlrp_vla::prepare(config, setup.device, setup.overwrites_weights, &hlrp_data::log_cache_progress)
+        hlrp_vla::prepare(config, setup, &hlrp_data::log_cache_progress)
     }
 
     fn inputs(config: &VlaConfig) -> Vec<(&'static str, PathBuf)> {

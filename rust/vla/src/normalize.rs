@@ -1,12 +1,17 @@
 //! Vectors of a robot to the scale of a model, and back, from the statistics of a dataset.
 //!
-//! Formulas and epsilon are LeRobot's (`NormalizerProcessorStep`), so that its processors can use the same statistics.
+//! Formulas and epsilon are LeRobot's (`NormalizerProcessorStep`), so that its processors can use the same statistics. A dimension that is
+//! constant in the statistics keeps its own scale: divided by next to nothing, the smallest move would be a number that no model can use.
 
 use hlrp_schema::policy::{Scaling, ScalingMode};
 use tch::{Device, Kind, Tensor};
 
-/// Keeps constant features finite.
+/// Added to the std, as LeRobot does.
 const EPS: f64 = 1e-8;
+/// A std or range up to this, or up to this fraction of the values' magnitude, is rounding: float32 has seven digits.
+const ROUNDING: f64 = 1e-6;
+/// Scaled values farther from 0 are far outside of the statistics.
+const FAR: f64 = 100.0;
 
 /// `[…, dim]` to the model's scale, float32; the scaling is resolved.
 pub fn normalize(scaling: &Scaling, x: &Tensor) -> Tensor {
@@ -15,11 +20,12 @@ pub fn normalize(scaling: &Scaling, x: &Tensor) -> Tensor {
         ScalingMode::Identity => x,
         ScalingMode::MeanStd => {
             let [mean, std] = statistics(scaling, x.device());
-            (x - mean) / (std + EPS)
+            let spread = spread(&(std + EPS), &mean);
+            (x - mean) / spread
         }
         ScalingMode::MinMax | ScalingMode::Quantiles => {
             let [low, high] = statistics(scaling, x.device());
-            (x - &low) * 2.0 / span(&low, &high) - 1.0
+            (x - &low) * 2.0 / spread(&(high - &low), &low) - 1.0
         }
     }
 }
@@ -31,11 +37,11 @@ pub fn unnormalize(scaling: &Scaling, x: &Tensor) -> Tensor {
         ScalingMode::Identity => x,
         ScalingMode::MeanStd => {
             let [mean, std] = statistics(scaling, x.device());
-            x * (std + EPS) + mean
+            x * spread(&(std + EPS), &mean) + mean
         }
         ScalingMode::MinMax | ScalingMode::Quantiles => {
             let [low, high] = statistics(scaling, x.device());
-            (x + 1.0) / 2.0 * span(&low, &high) + low
+            (x + 1.0) / 2.0 * spread(&(high - &low), &low) + low
         }
     }
 }
@@ -51,8 +57,25 @@ fn statistics(scaling: &Scaling, device: Device) -> [Tensor; 2] {
     [of(0), of(1)]
 }
 
-/// `high − low`, ε where a feature is constant.
-fn span(low: &Tensor, high: &Tensor) -> Tensor {
-    let span = high - low;
-    span.where_self(&span.not_equal(0.0), &span.full_like(EPS))
+/// A std or range, 1 where a dimension of the magnitude `around` is constant.
+fn spread(spread: &Tensor, around: &Tensor) -> Tensor {
+    let is_constant = spread.le_tensor(&(around.abs() * ROUNDING).clamp_min(2.0 * EPS));
+    spread.where_self(&is_constant.logical_not(), &spread.full_like(1.0))
+}
+
+/// The dimensions in which values of `ranges` (smallest and largest) are far outside of the statistics, or differ at all from a constant.
+pub(crate) fn far_outside(scaling: &Scaling, ranges: &[[f64; 2]]) -> Vec<usize> {
+    if scaling.mode == ScalingMode::Identity || ranges.iter().flatten().any(|value| !value.is_finite()) {
+        return Vec::new();
+    }
+    let of = |side: usize| Tensor::from_slice(&ranges.iter().map(|range| range[side]).collect::<Vec<_>>());
+    let scaled = [of(0), of(1)].map(|values| normalize(scaling, &values));
+    let [center, scale] = statistics(scaling, Device::Cpu);
+    let raw = if scaling.mode == ScalingMode::MeanStd { scale } else { scale - &center };
+    let limit = center.abs() * ROUNDING * 10.0 + ROUNDING;
+    let is_constant = raw.le_tensor(&(center.abs() * ROUNDING).clamp_min(2.0 * EPS));
+    let moved = [of(0), of(1)].map(|values| (values.to_kind(Kind::Float) - &center).abs().gt_tensor(&limit));
+    let is_far = scaled[0].abs().maximum(&scaled[1].abs()).gt(FAR);
+    let is_far = is_far.logical_or(&moved[0].logical_or(&moved[1]).logical_and(&is_constant));
+    (0..ranges.len()).filter(|at| is_far.int64_value(&[*at as i64]) != 0).collect()
 }

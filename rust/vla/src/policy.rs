@@ -6,8 +6,8 @@ use crate::observation::{LatentTarget, Observation, Targets};
 use crate::processor::{Processor, TimeIndices};
 use crate::teacher::Teacher;
 use hlrp_schema::PolicySpec;
-use hlrp_train::DeviceBatch;
-use tch::Tensor;
+use hlrp_train::{DeviceBatch, DeviceImages};
+use tch::{Kind, Tensor};
 
 /// Everything that turns a batch into losses.
 pub(crate) struct Policy {
@@ -50,18 +50,40 @@ impl Policy {
         Ok(LabelledBatch { observation: self.processor.observe(batch, indices)?, targets, codes_BS })
     }
 
+    /// Numbers of supervised latent slots and action steps in a batch, as far as the mode has them.
+    pub(crate) fn num_supervised(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<Vec<Tensor>, VlaError> {
+        let mode = self.spec.objective.mode;
+        let mut counts = Vec::new();
+        if mode.with_latents() {
+            counts.push(self.is_real_pair(batch, indices.image)?.sum(Kind::Int64));
+        }
+        if let Some(action) = batch.action.as_ref().filter(|_| mode.with_actions()) {
+            let num_steps = action.is_pad_BT.size()[1] - indices.action;
+            counts.push(action.is_pad_BT.narrow(1, indices.action, num_steps).logical_not().sum(Kind::Int64));
+        }
+        Ok(counts)
+    }
+
+    /// `bool [B]`: whether both frames of the pair whose first frame has index `first` are inside their episode.
+    fn is_real_pair(&self, batch: &DeviceBatch, first: i64) -> Result<Tensor, VlaError> {
+        Ok(self.teachers_images(batch)?.is_real_BT.narrow(1, first, 2).all_dim(1, false))
+    }
+
+    fn teachers_images<'a>(&self, batch: &'a DeviceBatch) -> Result<&'a DeviceImages, VlaError> {
+        let role = &self.spec.teacher.camera;
+        batch.images.get(role).ok_or_else(|| {
+            VlaError::input(format!("camera `{role}`"), "the batch lacks it", "map a camera of every source to it")
+        })
+    }
+
     /// The teacher's labels for the frame pair whose first frame has index `first`: targets, and codes where the teacher has them.
     pub(crate) fn codes(&self, batch: &DeviceBatch, first: i64) -> Result<(LatentTarget, Option<Tensor>), VlaError> {
         let teacher = self
             .teacher
             .as_ref()
             .ok_or_else(|| VlaError::input("latent actions", "there is no teacher", "set policy.teacher.checkpoint"))?;
-        let role = &self.spec.teacher.camera;
-        let stream = batch.images.get(role).ok_or_else(|| {
-            VlaError::input(format!("camera `{role}`"), "the batch lacks it", "map a camera of every source to it")
-        })?;
-        let latent = teacher.targets(&stream.pixels_BTCHW.narrow(1, first, 2))?;
-        let is_valid_B = stream.is_real_BT.narrow(1, first, 2).all_dim(1, false);
+        let latent = teacher.targets(&self.teachers_images(batch)?.pixels_BTCHW.narrow(1, first, 2))?;
+        let is_valid_B = self.is_real_pair(batch, first)?;
         Ok((LatentTarget { codes_BSD: latent.vectors_BSQ, is_valid_B }, latent.ids_BS))
     }
 }

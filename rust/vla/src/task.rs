@@ -11,7 +11,7 @@ use hlrp_nn::Pass;
 use hlrp_schema::TaskDescription;
 use hlrp_track::fs::OnExisting;
 use hlrp_track::metrics::MetricSpec;
-use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Task, Validation, ValidationContext};
+use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Stopped, Task, Validation, ValidationContext};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -46,8 +46,12 @@ impl Task for VlaTask {
         let labelled = self.policy.label(batch, self.indices)?;
         let (observation, targets) = (&labelled.observation, &labelled.targets);
         let loss = model.loss(observation, targets, &spec.objective, &mut TorchNoise, &Pass::plain(true))?;
-        let metrics = loss.metrics();
-        Ok(LossOutput { loss: loss.total, metrics })
+        let (masked, metrics) = (loss.masked(&spec.objective), loss.metrics());
+        Ok(LossOutput { loss: loss.total, masked, metrics })
+    }
+
+    fn num_supervised(&self, batch: &DeviceBatch) -> anyhow::Result<Vec<Tensor>> {
+        Ok(self.policy.num_supervised(batch, self.indices)?)
     }
 
     fn take_row_resets(&mut self) -> Vec<hlrp_train::RowReset> {
@@ -79,7 +83,13 @@ impl Task for VlaTask {
             .map_err(|error| VlaError::file(folder, error.to_string(), "check the permissions of the run directory"))?;
         let provenance = Provenance { experiment: self.experiment.clone(), step: context.step };
         let (dir, free, Policy { spec, model, .. }) = (context.dir, context.min_free_gb, &self.policy);
-        Artifact::save(dir, OnExisting::Replace, free, model, spec, &provenance, &self.tokenizer_folder)?;
+        let folder = &self.tokenizer_folder;
+        let saved =
+            Artifact::save(dir, OnExisting::Replace, free, model, spec, &provenance, folder, context.is_stopped);
+        match saved {
+            Err(VlaError::Stopped) => return Err(Stopped.into()),
+            saved => saved?,
+        }
         tracing::info!("artifact {}", dir.display());
         Ok(())
     }

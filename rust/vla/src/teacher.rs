@@ -17,9 +17,6 @@ use hlrp_train::TrainError;
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Weight files of a checkpoint; the first that it has is the one in use.
-const WEIGHT_FILES: [&str; 2] = ["ema.safetensors", "model.safetensors"];
-
 /// Which weights a teacher has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TeacherInit {
@@ -51,11 +48,8 @@ impl Teacher {
             TeacherInit::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
         };
         let model = model.map_err(|error| unreadable(path, &error))?;
-        let manifest = model.manifest();
         let sha256 = match weights {
-            TeacherInit::Trained => {
-                WEIGHT_FILES.iter().find_map(|name| manifest.files.get(*name)).map(|record| record.sha256.clone())
-            }
+            TeacherInit::Trained => model.weights_sha256().map(str::to_owned),
             TeacherInit::Random { seed } => {
                 let architecture = serde_json::to_string(&model.description().model);
                 let architecture = architecture.map_err(|error| refuse(error.to_string()))?;

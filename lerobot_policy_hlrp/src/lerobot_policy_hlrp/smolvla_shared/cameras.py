@@ -1,5 +1,7 @@
 """Which key of a dataset or environment is which camera of the model."""
 
+import json
+
 from lerobot.utils.constants import OBS_IMAGES, OBS_PREFIX
 
 
@@ -11,22 +13,15 @@ def role_of(key: str) -> str:
 def map_cameras(keys: list[str], roles: list[str] | None, num_empty: int, given: dict[str, str]) -> dict[str, str]:
     """Role to key, for the model's `roles` (none: a new model, which takes its roles from the keys).
 
-    A given map is obeyed; else equal names meet, and if not every name is known, cameras meet in order.
+    A given map is obeyed. Else equal names meet, and then one camera that is left over on either side. Anything else is refused.
     """
-    hint = 'hint: say which is which, for instance --policy.camera_map=\'{"role": "observation.image"}\''
     if roles is None:
         roles, num_empty = list(given) or [role_of(key) for key in keys], 0
     if given:
         check_map(given, keys, roles)
         mapped = {role: given[role] for role in roles if role in given}
     else:
-        by_name = {role_of(key): key for key in keys}
-        if len(keys) > len(roles):
-            raise ValueError(f"the data has {len(keys)} cameras {keys}, the model {len(roles)} {roles}\n{hint}")
-        if by_name.keys() <= set(roles):
-            mapped = {role: by_name[role] for role in roles if role in by_name}
-        else:
-            mapped = dict(zip(roles, keys, strict=False))
+        mapped = match_names(keys, roles)
     missing = [role for role in roles if role not in mapped]
     if len(missing) > num_empty:
         raise ValueError(
@@ -34,6 +29,24 @@ def map_cameras(keys: list[str], roles: list[str] | None, num_empty: int, given:
             f"hint: use data with {len(roles)} cameras; the model works without {num_empty} of them"
         )
     return mapped
+
+
+def match_names(keys: list[str], roles: list[str]) -> dict[str, str]:
+    """Role to key by equal names, and by what is left over where that leaves no choice."""
+    by_name = {role_of(key): key for key in keys}
+    mapped = {role: by_name[role] for role in roles if role in by_name}
+    spare_roles = [role for role in roles if role not in mapped]
+    spare_keys = [key for key in keys if key not in mapped.values()]
+    if len(spare_roles) == len(spare_keys) == 1:
+        mapped[spare_roles[0]] = spare_keys[0]
+    elif spare_keys:
+        proposed = mapped | dict(zip(spare_roles, spare_keys, strict=False))
+        raise ValueError(
+            f"it is not clear which camera of the data {keys} is which of the model {roles}: "
+            f"{spare_keys} and {spare_roles} have no equal names\n"
+            f"hint: say it, for instance --policy.camera_map='{json.dumps(proposed)}'"
+        )
+    return {role: mapped[role] for role in roles if role in mapped}
 
 
 def check_map(given: dict[str, str], keys: list[str], roles: list[str]) -> None:

@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 # The training modes under the names of stage 2.
 MODES = {"action": "actions", "latent": "latent", "multitask": "multitask"}
 PARTS = ("action", "latent")
+# A normalised value beyond this is far outside of its statistics.
+FAR = 100.0
+# Prefix of the largest normalised values among the numbers of a step.
+FARTHEST = "farthest_"
 
 
 class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
@@ -73,6 +77,8 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         # Always in the model's own order: an optimizer's state is saved by position.
         register(self, {name: weights[name] for name, *_ in self._network.parameter_specs()}, frozen)
         self._frozen_modules = frozen_modules(self)
+        # Vectors of which it was said that they have values far outside of their statistics.
+        self._warned: set[str] = set()
         self.reset()
 
     # What LeRobot asks for.
@@ -96,17 +102,19 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         The loss is a scalar, or `[B]` with `reduction="none"`. `noise` and `time` fix what is otherwise drawn: a tensor for the actions,
         or one per head (`action`, `latent`).
         """
-        objective = {
-            "mode": MODES[self.config.stage3_training_mode],
-            "latent_loss_weight": self.config.latent_loss_weight,
-            "action_loss_weight": self.config.action_loss_weight,
-        }
         if self.training and torch.is_grad_enabled() and not self._is_trainable:
             raise RuntimeError(
                 "this policy was built for evaluation: with dtype = bfloat16 and no dataset_meta its linear maps are bfloat16\n"
                 "hint: give dataset_meta, as lerobot-train does, or dtype = float32"
             )
         observation, targets = self._observe(batch), self._targets(batch)
+        shares = shares_of(targets) if self.training and reduction == "mean" else {}
+        objective = {
+            "mode": MODES[self.config.stage3_training_mode],
+            "latent_loss_weight": self.config.latent_loss_weight * shares.get("latent", 1.0),
+            "action_loss_weight": self.config.action_loss_weight * shares.get("action", 1.0),
+        }
+        far = self._far_values(observation, targets)
         with self._autocast(), self._randomness():
             losses = self._network.loss(
                 collect(self),
@@ -117,7 +125,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
                 time=by_head(time),
                 reduction=reduction,
             )
-        return losses["loss"], metrics(losses)
+        return losses["loss"], self._warn_of_far_values(metrics(losses | far))
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -285,6 +293,29 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             targets["latents"], targets["latent_is_valid"] = self._teacher.label(frames, is_real)
         return targets
 
+    def _far_values(self, observation: dict[str, Any], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Largest normalised value of each vector, as long as nothing was said of it."""
+        if not self.training:
+            return {}
+        vectors = {"state": observation["state"], "action": targets.get("actions")}
+        unknown = {name: vector for name, vector in vectors.items() if vector is not None and name not in self._warned}
+        return {f"{FARTHEST}{name}": vector.abs().nan_to_num(0.0, 0.0).amax() for name, vector in unknown.items()}
+
+    def _warn_of_far_values(self, values: dict[str, float]) -> dict[str, float]:
+        """Warns once for each vector with a value far outside of its statistics; the other values are metrics."""
+        for name in [name for name in values if name.startswith(FARTHEST)]:
+            farthest, vector = values.pop(name), name.removeprefix(FARTHEST)
+            if farthest > FAR:
+                self._warned.add(vector)
+                logger.warning(
+                    "step %d: a normalised %s is %.3g: far outside of the statistics that normalise it\n"
+                    "hint: look at the dataset with `hlrp data check`, and leave out the episodes with wrong values",
+                    self.config.num_training_passes,
+                    vector,
+                    farthest,
+                )
+        return values
+
     def _randomness(self) -> AbstractContextManager:
         """In training, what is drawn belongs to the step; in an evaluation it is the caller's."""
         if not (self.training and torch.is_grad_enabled()):
@@ -307,8 +338,28 @@ def metrics(losses: dict[str, Tensor]) -> dict[str, float]:
         count, value = losses[f"num_{part}_samples"], losses[f"{part}_loss"]
         names += [f"{part}_loss", f"num_{part}_samples"]
         numbers += [value if value.ndim == 0 else value.sum() / count.clamp_min(1), count]
+    for name in (name for name in losses if name.startswith(FARTHEST)):
+        names.append(name)
+        numbers.append(losses[name].to(numbers[0]))
     # One transfer for all of them.
     return dict(zip(names, torch.stack(numbers).tolist(), strict=True))
+
+
+def shares_of(targets: dict[str, Tensor]) -> dict[str, float]:
+    """By what each part of the loss counts in this process, so that the mean over the processes, which data parallelism takes of the
+    gradients, is the mean over the supervised values of all of them: their number here over the mean of the numbers. None in one process."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return {}
+    masks = {"action": targets.get("action_is_pad"), "latent": targets.get("latent_is_valid")}
+    counts = {"action": lambda is_pad: (~is_pad).sum(), "latent": lambda is_valid: is_valid.sum()}
+    present = [part for part in PARTS if masks[part] is not None]
+    own = torch.stack([counts[part](masks[part]) for part in present]).double()
+    total = own.clone()
+    torch.distributed.all_reduce(total)
+    shares = own * torch.distributed.get_world_size() / total.clamp_min(1)
+    # Where nothing is supervised the loss is 0 whatever its weight, and a weight of 0 would leave nothing to learn.
+    shares = torch.where(own > 0, shares, torch.ones_like(shares))
+    return dict(zip(present, shares.tolist(), strict=True))
 
 
 def by_head(value: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor] | None:

@@ -1,15 +1,15 @@
 //! Programs that run below this one, with signals passed on to them.
 
 mod invocation;
-mod signals;
 mod tee;
 
 pub(crate) use invocation::Invocation;
-pub(crate) use signals::Signals;
 pub(crate) use tee::Tee;
 
 use anyhow::{Context, Result};
+use hlrp_track::signals::{Heed, StopSignals};
 use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::SIGINT;
 use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, ExitStatus, Stdio},
@@ -19,8 +19,8 @@ use std::{
 
 /// Interval at which the child and the signals are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// The child gets this many signals passed on before it is killed.
-const MAX_REQUESTS: usize = 2;
+/// The child gets this many SIGINTs passed on before it is killed. Slurm sends SIGUSR1 and SIGTERM to a job that is to save its work.
+const MAX_SIGINTS: usize = 2;
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +37,8 @@ pub(crate) struct Ended {
 ///
 /// # Errors
 /// It cannot be started.
-pub(crate) fn run(invocation: &Invocation, signals: &Signals, tee: Option<Tee>) -> Result<Ended> {
+pub(crate) fn run(invocation: &Invocation, signals: &StopSignals, tee: Option<Tee>) -> Result<Ended> {
+    signals.heed(Heed::PassOn);
     let mut command = invocation.command();
     command.process_group(0).stdin(Stdio::null());
     if tee.is_some() {
@@ -45,14 +46,15 @@ pub(crate) fn run(invocation: &Invocation, signals: &Signals, tee: Option<Tee>) 
     }
     let mut child = command.spawn().with_context(|| format!("cannot start {}", invocation.program.display()))?;
     let streams = tee.map(|tee| tee.follow(&mut child));
-    let mut num_requests = 0;
+    let (mut num_requests, mut num_sigints) = (0, 0);
     let status = loop {
         if let Some(status) = child.try_wait().context("cannot wait for a child process")? {
             break status;
         }
         if let Some(signal) = signals.take() {
             num_requests += 1;
-            send(&child, if num_requests > MAX_REQUESTS { Signal::KILL } else { invocation.signal_for(signal) });
+            num_sigints += usize::from(signal == SIGINT);
+            send(&child, if num_sigints > MAX_SIGINTS { Signal::KILL } else { invocation.signal_for(signal) });
         }
         thread::sleep(POLL_INTERVAL);
     };

@@ -1,6 +1,7 @@
-//! The output of a child, shown as it comes and recorded line by line.
+//! The output of a child, line by line: shown and recorded, both without secrets.
 
 use anyhow::{Context, Result};
+use hlrp_config::secret::redact;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
@@ -74,26 +75,34 @@ impl Streams {
 fn copy(mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>, recorder: &Mutex<Recorder>) {
     let mut chunk = [0; CHUNK];
     let mut line = Vec::new();
-    while let Ok(count @ 1..) = from.read(&mut chunk) {
+    let mut show = |line: &str, end: &str| {
         // A reader of our output that has gone away does not stop the child.
-        let _ = to.write_all(&chunk[..count]).and_then(|()| to.flush());
+        let _ = to.write_all(line.as_bytes()).and_then(|()| to.write_all(end.as_bytes())).and_then(|()| to.flush());
+    };
+    let text = |line: &mut Vec<u8>| redact(&String::from_utf8_lossy(&std::mem::take(line)));
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
         for &byte in &chunk[..count] {
             match byte {
-                b'\n' => record(recorder, &std::mem::take(&mut line)),
-                b'\r' => line.clear(), // a progress bar draws itself again
+                b'\n' => {
+                    let line = text(&mut line);
+                    show(&line, "\n");
+                    record(recorder, &line);
+                }
+                b'\r' => show(&text(&mut line), "\r"), // a progress bar draws itself again and is not recorded
                 _ => line.push(byte),
             }
         }
     }
     if !line.is_empty() {
+        let line = text(&mut line);
+        show(&line, "");
         record(recorder, &line);
     }
 }
 
-fn record(recorder: &Mutex<Recorder>, line: &[u8]) {
-    let line = String::from_utf8_lossy(line);
+fn record(recorder: &Mutex<Recorder>, line: &str) {
     let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
-    (recorder.on_line)(&line);
+    (recorder.on_line)(line);
     if let Err(error) = recorder.file.write_all(format!("{line}\n").as_bytes()) {
         tracing::debug!("a line of the child process is not recorded: {error}");
     }

@@ -6,7 +6,8 @@ mod show;
 
 use clap::{Args, Subcommand};
 use hlrp_config::{
-    Finding, Outcome, Problem, ProblemKind, Repository, compose, find_root, groups, inspect, num_runs, sweep, with_hint,
+    Finding, Outcome, Problem, ProblemKind, Repository, compose, find_root, groups, inspect, num_runs, secret, sweep,
+    with_hint,
 };
 use hlrp_schema::{ConfigArgs, PRIMARY, PROJECT};
 use hlrp_track::exit_code;
@@ -104,7 +105,7 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<ExitCode, Problem> {
 
 /// Writes to standard output; a reader that has gone away is not an error.
 fn print(text: &str) -> Result<ExitCode, Problem> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    match io::stdout().lock().write_all(secret::redact(text).as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Problem::of(ProblemKind::File, format!("cannot write to standard output: {error}")))
         }

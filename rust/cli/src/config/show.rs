@@ -42,6 +42,6 @@ pub(super) fn show(arguments: &ShowArgs) -> Result<ExitCode, Problem> {
     };
     match arguments.format {
         Format::Yaml => print(&yaml),
-        Format::Json => print(&format!("{:#}\n", tree.to_json())),
+        Format::Json => print(&format!("{:#}\n", tree.redacted("").to_json())),
     }
 }

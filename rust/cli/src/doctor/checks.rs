@@ -10,8 +10,10 @@ use hlrp_track::{
 };
 use std::path::{Path, PathBuf};
 
-/// GPU memory from which the full-size pixel model trains at its default batch.
-const FULL_SIZE_GPU_MIB: u64 = 16 << 10;
+/// Experiments of stage 1, the largest first.
+const EXPERIMENTS: [(&str, &str); 2] = [("laq_pixel", "full size"), ("laq_tiny", SMALL)];
+/// What runs on a CPU too.
+const SMALL: &str = "minutes on two CPU cores";
 const GIB: f64 = (1u64 << 30) as f64;
 
 type Gpus = Result<Vec<Gpu>, String>;
@@ -138,12 +140,38 @@ pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
     ]
 }
 
-pub(super) fn fits(gpus: &Gpus) -> Finding {
-    let largest = gpus.iter().flatten().map(|gpu| gpu.total_mib).max().unwrap_or(0);
-    let text = if largest >= FULL_SIZE_GPU_MIB {
-        "hlrp train-laq experiment=laq_pixel (full size, on the GPU)"
-    } else {
-        "hlrp train-laq experiment=laq_tiny (minutes on two CPU cores)"
-    };
-    Finding::ok("fits here", text)
+/// The largest experiment of stage 1 that this machine has the memory for.
+pub(super) fn fits(gpus: &Gpus, arguments: &ConfigArgs, config: &Config) -> Finding {
+    const NAME: &str = "fits here";
+    let login_nodes = config.as_ref().ok().and_then(|(_, config)| config.cluster.login_nodes.as_deref());
+    if matches!(Place::detect(login_nodes), Place::LoginNode { .. }) {
+        return Finding::note(NAME, "nothing: this is a login node", None);
+    }
+    let gpu = gpus.iter().flatten().map(|gpu| gpu.total_mib << 20).max();
+    let memory = Memory::detect().map_or(u64::MAX, |memory| memory.available);
+    for (experiment, what) in EXPERIMENTS {
+        let mut arguments = arguments.clone();
+        arguments.overrides.insert(0, format!("experiment={experiment}"));
+        let needs = match arguments.compose().and_then(|composed| composed.extract::<LaqConfig>()) {
+            Ok(config) => config.memory_needs(),
+            Err(error) => return Finding::error(NAME, &error),
+        };
+        let place = match gpu {
+            Some(gpu) if needs.device <= gpu && needs.host <= memory => Some((needs.device, "on the GPU")),
+            _ if needs.device.saturating_add(needs.host) <= memory => Some((needs.device + needs.host, "on the CPU")),
+            _ => None,
+        };
+        if let Some((bytes, place)) = place.filter(|(_, place)| *place == "on the GPU" || what == SMALL) {
+            let size = bytes as f64 / GIB;
+            return Finding::ok(
+                NAME,
+                format!("hlrp train-laq experiment={experiment} ({what}; about {size:.1} GiB {place})"),
+            );
+        }
+    }
+    Finding::note(
+        NAME,
+        "nothing: even the smallest experiment needs more memory",
+        Some("close other programs, or lower data.loader.memory_budget_mb"),
+    )
 }

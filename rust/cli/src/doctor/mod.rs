@@ -41,6 +41,6 @@ fn examine(options: &DoctorOptions) -> Report {
         checks::ffmpeg(),
     ];
     findings.extend(checks::config_and_disks(&config));
-    findings.push(checks::fits(&gpus));
+    findings.push(checks::fits(&gpus, &options.config, &config));
     Report { findings }
 }

@@ -1,7 +1,7 @@
 //! LeRobot's checkpoints: `<output>/checkpoints/<step>/{pretrained_model,training_state}`, `last` being a link to the newest.
 
 use anyhow::{Context, Result, anyhow};
-use hlrp_config::Problem;
+use hlrp_config::{Problem, foreign::read_text};
 use hlrp_schema::is_hub_name;
 use serde_json::Value;
 use std::{
@@ -32,7 +32,7 @@ pub(super) fn pretrained_model(checkpoint: &Path) -> PathBuf {
 /// The file with the step is missing or damaged.
 pub(super) fn step(checkpoint: &Path) -> Result<u64> {
     let path = checkpoint.join("training_state/training_step.json");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
     value["step"].as_u64().ok_or_else(|| anyhow!("{} has no `step` field", path.display()))
 }

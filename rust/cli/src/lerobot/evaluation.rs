@@ -1,12 +1,10 @@
 //! Results of `lerobot-eval`: successes of each task with their uncertainty, and the videos.
 
 use anyhow::{Context, Result};
+use hlrp_config::foreign::read_text;
 use hlrp_track::{fs::write_atomic, table::ResultTable};
 use serde::{Deserialize, Serialize};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// The results in a run directory.
 pub(crate) const RESULTS: &str = "rollouts.json";
@@ -98,7 +96,7 @@ struct TaskMetrics {
 /// The file is missing or of another form.
 pub(super) fn read_eval_info(output_dir: &Path) -> Result<Vec<TaskResult>> {
     let path = output_dir.join(EVAL_INFO);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let info: EvalInfo = serde_json::from_str(&text)
         .with_context(|| format!("{} does not have the form that LeRobot 0.6 writes", path.display()))?;
     let results = info.per_task.iter().map(|task| {
@@ -133,7 +131,7 @@ pub(super) fn write_results(run_dir: &Path, results: &[TaskResult]) -> Result<()
 /// The file is missing or damaged.
 pub(crate) fn read_results(run_dir: &Path) -> Result<Vec<TaskResult>> {
     let path = run_dir.join(RESULTS);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
 }
 

@@ -2,10 +2,10 @@
 
 use super::passed_on::text;
 use anyhow::{Context, Result};
-use hlrp_config::Problem;
+use hlrp_config::{Problem, foreign::read_text};
 use hlrp_schema::{LerobotEvalConfig, PassedOn};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// Settings that decide what the policy sees and does. Evaluated at another resolution, a policy fails without an error.
 const INHERITED: [&str; 9] = [
@@ -81,7 +81,7 @@ fn trained_with(pretrained_model: &Path) -> Result<Value> {
     if !path.is_file() {
         return Ok(Value::Null);
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let config: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
     Ok(config["env"].clone())
 }

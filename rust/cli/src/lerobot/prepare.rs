@@ -34,6 +34,7 @@ impl Needs<'_> {
     /// # Errors
     /// LeRobot or the plugin is not available.
     pub(super) fn prepare(&self) -> Result<BTreeMap<String, String>> {
+        environment::refuse_left_out(self.section, self.env)?;
         let installation = Installation::find(self.section, self.command, self.python)?;
         let plugin = self.plugin.map(Plugin::open).transpose()?;
         let mut names = vec![LEROBOT, "torch"];

@@ -8,7 +8,7 @@ use super::{
     options::RolloutOptions,
     prepare::{self, Needs},
 };
-use crate::child::{self, Ended, Signals, Tee};
+use crate::child::{self, Ended, Tee};
 use anyhow::Result;
 use hlrp_config::Composed;
 use hlrp_schema::RolloutConfig;
@@ -17,6 +17,7 @@ use hlrp_track::{
     RunDir, console,
     fs::ensure_free,
     run::{Artifact, RunInfo, RunStatus},
+    signals::StopSignals,
 };
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,10 @@ use std::{
 };
 
 const NAME: &str = "hlrp rollout-lerobot";
+
+/// Videos that LeRobot renders of a task at most, and room for one of them.
+const MAX_VIDEOS: u64 = 10;
+const VIDEO_BYTES: u64 = 16 << 20;
 
 /// Runs the command.
 ///
@@ -46,8 +51,11 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
-    ensure_free(&config.logging.run_dir, 0, config.logging.min_free_gb)?;
-    let signals = Signals::listen()?;
+    let videos = MAX_VIDEOS.min(config.lerobot_eval.eval_n_episodes) * VIDEO_BYTES;
+    for folder in [&config.logging.run_dir, &config.lerobot_eval.output_dir] {
+        ensure_free(folder, videos, config.logging.min_free_gb)?;
+    }
+    let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
     let run_dir = open(&config, &composed, policy, versions)?;
     console::log_to(&run_dir.log_file())?;

@@ -10,7 +10,7 @@ use super::{
     start::{NAME, Start},
     training_log::{TrainingLog, metrics},
 };
-use crate::child::{self, Ended, Signals, Tee};
+use crate::child::{self, Ended, Tee};
 use anyhow::Result;
 use hlrp_schema::StageConfig;
 use hlrp_schema::{LerobotTrainConfig, SinksConfig};
@@ -20,6 +20,7 @@ use hlrp_track::{
     metrics::{FILE_NAME as METRICS, read_metrics},
     plot::draw_metrics,
     run::RunStatus,
+    signals::StopSignals,
     sinks::{SinkSetup, Sinks},
     table::ResultTable,
 };
@@ -49,8 +50,10 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     }
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     refuse_missing_dataset(&config)?;
-    ensure_free(&start.run_dir, 0, config.logging.min_free_gb)?;
-    let signals = Signals::listen()?;
+    for folder in [&start.run_dir, &start.output_dir] {
+        ensure_free(folder, 0, config.logging.min_free_gb)?;
+    }
+    let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
     let run_dir = start.open(&config, &composed, versions)?;
     console::log_to(&run_dir.log_file())?;

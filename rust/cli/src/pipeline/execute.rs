@@ -6,10 +6,11 @@ use super::{
     state::{State, Status},
     steps::Step,
 };
-use crate::child::{self, Ended, Invocation, Signals};
+use crate::child::{self, Ended, Invocation};
 use anyhow::Result;
 use hlrp_schema::ArtifactChoice;
 use hlrp_track::run::{Manifest, RunStatus};
+use hlrp_track::signals::StopSignals;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -61,7 +62,7 @@ impl Execution<'_> {
     ///
     /// # Errors
     /// A step cannot be started, or has finished without what the next one needs.
-    pub(super) fn run(&mut self, signals: &Signals) -> Result<Outcome> {
+    pub(super) fn run(&mut self, signals: &StopSignals) -> Result<Outcome> {
         for (index, step) in self.steps.iter().enumerate() {
             if self.state.steps[index].status == Status::Done {
                 tracing::info!("{} is done", step.name);
@@ -122,7 +123,7 @@ impl Execution<'_> {
         step: &Step,
         run_dir: &Path,
         arguments: Vec<String>,
-        signals: &Signals,
+        signals: &StopSignals,
     ) -> Result<Ended> {
         self.state.steps[index].run_dir = Some(run_dir.to_path_buf());
         self.set(index, Status::Running)?;

@@ -3,6 +3,7 @@
 use super::summary::{Report, StepReport, clock};
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use hlrp_config::secret::redact;
 use hlrp_schema::ExperimentConfig;
 use hlrp_track::fs::write_atomic;
 use std::{
@@ -91,5 +92,5 @@ fn encoded(path: &Path) -> Result<String> {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    redact(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

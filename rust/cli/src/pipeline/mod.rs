@@ -27,7 +27,7 @@ mod tree;
 pub(crate) use options::PipelineOptions;
 
 use crate::HINTS;
-use crate::{child::Signals, error::CommandError};
+use crate::error::CommandError;
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
 use hlrp_config::{Composed, from_resolved};
@@ -37,6 +37,7 @@ use hlrp_track::{
     fs::ensure_free,
     host,
     run::{RunInfo, RunStatus},
+    signals::StopSignals,
 };
 use state::State;
 use std::{
@@ -75,7 +76,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
     ensure_free(&run_path, 0, config.logging.min_free_gb)?;
     let program = std::env::current_exe().context("cannot find the path of hlrp")?;
-    let signals = Signals::listen()?;
+    let signals = StopSignals::listen()?;
     let state = State::of(former, &steps, &run_path, tree, passed_on)?;
     let run_dir = open(&run_path, &config, &composed)?;
     console::log_to(&run_dir.log_file())?;

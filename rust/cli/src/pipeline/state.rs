@@ -2,7 +2,7 @@
 
 use super::{steps::Step, tree::Tree};
 use anyhow::{Context, Result, anyhow};
-use hlrp_config::Problem;
+use hlrp_config::{Problem, secret::redact_arguments};
 use hlrp_track::fs::write_atomic;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -31,7 +31,7 @@ pub(super) struct StepState {
     pub(super) name: String,
     /// Its progress.
     pub(super) status: Status,
-    /// The overrides of its configuration, without what is handed over.
+    /// The overrides of its configuration, without what is handed over and without secrets.
     #[serde(rename = "words")]
     overrides: Vec<String>,
     /// Its run directory, once it has started.
@@ -102,7 +102,7 @@ impl State {
             if state.status == Status::Waiting {
                 return Ok(StepState::new(step));
             }
-            match difference(&state.overrides, &step.overrides) {
+            match difference(&state.overrides, &redact_arguments(step.overrides.clone())) {
                 None => Ok(state),
                 Some(other) => {
                     let message =
@@ -130,7 +130,7 @@ impl StepState {
         Self {
             name: step.name.clone(),
             status: Status::Waiting,
-            overrides: step.overrides.clone(),
+            overrides: redact_arguments(step.overrides.clone()),
             run_dir: None,
             output: None,
             seconds: 0.0,

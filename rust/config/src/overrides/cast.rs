@@ -1,6 +1,6 @@
 //! The casts of the override grammar: `int(x)`, `float(x)`, `str(x)`, `bool(x)`, element by element in lists and maps.
 
-use crate::node::{Node, Value};
+use crate::node::{Node, Value, fits_64_bits};
 use crate::python;
 
 /// Applies the cast `name`.
@@ -37,13 +37,14 @@ fn each(name: &str, value: Value, one: fn(Value) -> Option<Value>) -> Result<Val
 }
 
 fn to_int(value: Value) -> Option<Value> {
-    Some(Value::Int(match value {
+    let whole = match value {
         Value::Int(value) => value,
         Value::Bool(value) => i128::from(value),
         Value::Float(value) if value.is_finite() => value.trunc() as i128,
         Value::Str(text) => text.trim().parse().ok()?,
         _ => return None,
-    }))
+    };
+    fits_64_bits(whole).then_some(Value::Int(whole))
 }
 
 fn to_float(value: Value) -> Option<Value> {

@@ -6,9 +6,10 @@ use super::{
     lexer::{Kind, Token, tokens},
 };
 use crate::interpolation::parse::check as check_references;
-use crate::node::{Node, Value};
+use crate::node::{Node, Value, fits_64_bits};
 use crate::origin::Origin;
 use crate::problem::{Problem, ProblemKind, Result};
+use crate::secret::has_secret;
 use indexmap::IndexMap;
 use regex_lite::Regex;
 use std::sync::LazyLock;
@@ -49,6 +50,10 @@ pub(crate) fn parse(argument: &str) -> Result<Override> {
         let error = Problem::of(ProblemKind::Syntax, format!("'{key}' in '{argument}' is not a key"));
         return Err(error.hint("a key is a dotted path (a.b.c), a group (a/b) or group@package"));
     };
+    if text.is_some_and(|text| text.trim_start().starts_with('=')) {
+        let error = Problem::of(ProblemKind::Syntax, format!("'{argument}' has two '=' after its key"));
+        return Err(error.hint("write key=value; for text that begins with '=' write key='\"=text\"'"));
+    }
     let part = |name| found.name(name).map(|part| part.as_str().to_string());
     let value = match text {
         None => None,
@@ -63,8 +68,15 @@ pub(crate) fn parse(argument: &str) -> Result<Override> {
 
 fn parse_value(text: &str, argument: &str) -> Result<Value> {
     value_or_reason(text, &Origin::command_line(argument)).map_err(|reason| {
-        let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{argument}': {}", reason.0));
-        error.hint(reason.1.unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()))
+        // The reason quotes a part of the value.
+        let what = if has_secret(argument) { "it does not follow the grammar" } else { &reason.0 };
+        let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{argument}': {what}"));
+        error.hint(
+            reason
+                .1
+                .filter(|_| !has_secret(argument))
+                .unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()),
+        )
     })
 }
 
@@ -257,8 +269,10 @@ fn typed(token: &Token) -> std::result::Result<Value, Reason> {
     let digits = token.text.replace('_', "");
     Ok(match token.kind {
         Kind::Int => {
-            let value = digits.strip_prefix('+').unwrap_or(&digits).parse();
-            Value::Int(value.map_err(|_| (format!("the number {} is too large", token.text), None))?)
+            let value: Option<i128> = digits.strip_prefix('+').unwrap_or(&digits).parse().ok();
+            let value = value.filter(|value| fits_64_bits(*value));
+            let hint = || Some("quote it to make it text".to_owned());
+            Value::Int(value.ok_or_else(|| (format!("the number {} does not fit 64 bits", token.text), hint()))?)
         }
         Kind::Float => Value::Float(digits.parse().map_err(|_| (format!("{} is not a number", token.text), None))?),
         Kind::Bool => Value::Bool(token.text.eq_ignore_ascii_case("true")),

@@ -97,7 +97,8 @@ impl<'a> Reader<'a> {
                 return known.ok_or_else(|| self.error(span, "an alias inside its own anchor"));
             }
             Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_ref(), span)?, anchor),
-            Event::SequenceStart(anchor, _) => {
+            Event::SequenceStart(anchor, tag) => {
+                self.check_tag(tag.as_ref(), "seq", span)?;
                 let mut items = Vec::new();
                 loop {
                     let (event, span) = self.next()?;
@@ -108,7 +109,10 @@ impl<'a> Reader<'a> {
                 }
                 (Value::List(items), anchor)
             }
-            Event::MappingStart(anchor, _) => (self.mapping()?, anchor),
+            Event::MappingStart(anchor, tag) => {
+                self.check_tag(tag.as_ref(), "map", span)?;
+                (self.mapping()?, anchor)
+            }
             _ => return Err(self.error(span, "an unfinished document")),
         };
         self.depth -= 1;
@@ -165,11 +169,68 @@ impl<'a> Reader<'a> {
 
     fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>, span: &Span) -> Result<Value> {
         let typed = |text: &str| scalar::plain(text).map_err(|message| self.error(span, message));
-        match tag.map(|tag| tag.suffix.as_str()) {
+        match tag.map(|tag| core_type(tag)) {
             None if style == ScalarStyle::Plain => typed(text),
-            None | Some("str" | "!" | "") => Ok(Value::Str(text.to_string())),
-            Some("int" | "float" | "bool" | "null") => typed(text),
-            Some(tag) => Err(self.error(span, format!("unknown tag '{tag}'")).hint("remove the tag")),
+            None | Some(Some("str" | "!")) => Ok(Value::Str(text.to_string())),
+            Some(Some(tag @ ("int" | "float" | "bool" | "null"))) => {
+                scalar::tagged(tag, text).map_err(|message| self.error(span, message).hint("remove the tag"))
+            }
+            Some(_) => Err(self.unknown_tag(tag, span)),
+        }
+    }
+
+    /// Refuses the tag of a list or section, unless it says what they are anyway.
+    fn check_tag(&self, tag: Option<&Cow<'_, Tag>>, own: &str, span: &Span) -> Result<()> {
+        let is_own = tag.is_none_or(|tag| core_type(tag).is_some_and(|name| name == own || name == "!"));
+        if is_own { Ok(()) } else { Err(self.unknown_tag(tag, span)) }
+    }
+
+    fn unknown_tag(&self, tag: Option<&Cow<'_, Tag>>, span: &Span) -> Problem {
+        let name = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix)).unwrap_or_default();
+        let name = name.replace(CORE, "!!");
+        self.error(span, format!("unknown tag '{name}'")).hint("remove the tag")
+    }
+}
+
+/// What the tags of YAML's own types begin with.
+const CORE: &str = "tag:yaml.org,2002:";
+
+/// The type that a tag names: one of YAML's own, `!` for the tag that says nothing, none for any other.
+fn core_type<'t>(tag: &'t Tag) -> Option<&'t str> {
+    match (tag.handle.as_str(), tag.suffix.as_str()) {
+        (CORE, name) => Some(name),
+        ("", "!") | ("!", "") => Some("!"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Value> {
+        Ok(parse(text, &Arc::new("a.yaml".into()))?.root.child("a").map_or(Value::Null, |node| node.value.clone()))
+    }
+
+    #[test]
+    fn tags_are_read_as_pyyaml_reads_them_or_refused() {
+        assert_eq!(parsed("a: !!float 1"), Ok(Value::Float(1.0)));
+        assert_eq!(parsed("a: !!int '12'"), Ok(Value::Int(12)));
+        assert_eq!(parsed("a: !!str 12"), Ok(Value::Str("12".into())));
+        assert_eq!(parsed("a: ! 12"), Ok(Value::Str("12".into())));
+        assert!(parsed("a: !!seq [1]").is_ok() && parsed("a: !!map {b: 1}").is_ok());
+        let refused = [
+            "!!int 1.5",
+            "!!bool maybe",
+            "!!set {b}",
+            "!!python/tuple [1]",
+            "!local [1]",
+            "!str 1",
+            "!!timestamp 2026-01-01",
+        ];
+        for text in refused {
+            let error = parsed(&format!("a: {text}"));
+            assert!(error.as_ref().is_err_and(|error| error.to_string().contains("tag")), "{text}: {error:?}");
         }
     }
 }

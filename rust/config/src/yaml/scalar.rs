@@ -1,6 +1,6 @@
 //! Types of plain YAML scalars as OmegaConf reads them: YAML 1.1, but `1e-4` is a float and dates are text.
 
-use crate::node::Value;
+use crate::node::{Value, fits_64_bits};
 use regex_lite::Regex;
 use std::sync::LazyLock;
 
@@ -25,7 +25,7 @@ static FLOAT: LazyLock<Regex> = LazyLock::new(|| {
 /// The value of a plain (unquoted) scalar.
 ///
 /// # Errors
-/// A whole number with more digits than 128 bits hold.
+/// A whole number that does not fit 64 bits.
 pub(crate) fn plain(text: &str) -> Result<Value, String> {
     Ok(match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -35,9 +35,27 @@ pub(crate) fn plain(text: &str) -> Result<Value, String> {
             Value::Str(text.to_string())
         }
         _ if FLOAT.is_match(text) => Value::Float(float(text)),
-        _ if INT.is_match(text) => Value::Int(int(text).ok_or_else(|| format!("the number {text} is too large"))?),
+        _ if INT.is_match(text) => {
+            Value::Int(int(text).ok_or_else(|| format!("the number {text} does not fit 64 bits"))?)
+        }
         _ => Value::Str(text.to_string()),
     })
+}
+
+/// The value of a scalar whose tag names its type, as PyYAML constructs it.
+///
+/// # Errors
+/// Text that is not of this type.
+pub(crate) fn tagged(tag: &str, text: &str) -> Result<Value, String> {
+    let wrong = || format!("'{text}' is not a value of the tag !!{tag}");
+    match (tag, plain(text)?) {
+        ("null", _) => Ok(Value::Null),
+        ("int", value @ Value::Int(_)) | ("bool", value @ Value::Bool(_)) | ("float", value @ Value::Float(_)) => {
+            Ok(value)
+        }
+        ("float", Value::Int(value)) => Ok(Value::Float(value as f64)),
+        _ => Err(wrong()),
+    }
 }
 
 fn sign_of(text: &str) -> (bool, &str) {
@@ -59,7 +77,7 @@ fn int(text: &str) -> Option<i128> {
     } else {
         digits.split(':').try_fold(0i128, |sum, part| sum.checked_mul(60)?.checked_add(part.parse().ok()?))?
     };
-    Some(if negative { -magnitude } else { magnitude })
+    Some(if negative { -magnitude } else { magnitude }).filter(|value| fits_64_bits(*value))
 }
 
 fn float(text: &str) -> f64 {
@@ -101,6 +119,9 @@ mod tests {
             ("1.2.3", text("1.2.3")),
             ("e5", text("e5")),
         ];
+        let too_large = ["18446744073709551616", "-9223372036854775809", "0xfffffffffffffffff"];
+        assert!(too_large.iter().all(|text| plain(text).is_err()), "no reader has them as numbers");
+        assert_eq!(plain("18446744073709551615"), Ok(Int(u64::MAX.into())));
         for (plain_text, value) in cases {
             assert_eq!(plain(plain_text), Ok(value), "{plain_text}");
         }

@@ -53,5 +53,5 @@ pub const PROJECT: Project = Project {
     run_dir: "logging.run_dir",
     config_dir_variable: "TEST_CONFIG_DIR",
     renamed: |_, _| None,
-    migrate: |_| false,
+    migrate: |_| Vec::new(),
 };

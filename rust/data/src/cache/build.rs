@@ -7,6 +7,7 @@ use super::{
 };
 use crate::error::DataError;
 use crate::frames::{FrameReader, FrameStore};
+use hlrp_track::fs::ensure_free;
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -31,6 +32,8 @@ pub struct BuildOptions<'a> {
     pub max_open_decoders: usize,
     /// Frames that may fail to decode before the build stops.
     pub max_bad_frames: u64,
+    /// GiB that the cache must leave free.
+    pub min_free_gb: f64,
     /// Receives the frames done and the frames in all.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
@@ -83,7 +86,7 @@ fn lock(path: &Path) -> Result<File, DataError> {
 fn build(path: &Path, spec: &CacheSpec, frames: &dyn FrameStore, options: &BuildOptions<'_>) -> Result<(), DataError> {
     debug_assert_eq!(frames.size(), spec.size(), "the frames to cache have another size");
     let layout = Layout::of(spec);
-    let file = open_partial(path, &layout)?;
+    let file = open_partial(path, &layout, options.min_free_gb)?;
     let mut todo = Vec::new();
     let mut num_bad = 0;
     let written = FrameCache::map(path, spec)?;
@@ -112,11 +115,13 @@ fn build(path: &Path, spec: &CacheSpec, frames: &dyn FrameStore, options: &Build
 }
 
 /// Opens or begins the unfinished file, if the disk has room for all of it.
-fn open_partial(path: &Path, layout: &Layout) -> Result<File, DataError> {
+fn open_partial(path: &Path, layout: &Layout, min_free_gb: f64) -> Result<File, DataError> {
     let io = |error| DataError::Io { path: path.to_owned(), source: error };
+    let present = fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512);
+    let needed = layout.file_len().saturating_sub(present);
+    ensure_free(path, needed, min_free_gb).map_err(|source| DataError::Space { source })?;
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
-    check_free_space(path, layout.file_len().saturating_sub(metadata.blocks() * 512))?;
     let mut header = vec![0; layout.header.len().min(usize::try_from(metadata.len()).unwrap_or(usize::MAX))];
     file.read_exact_at(&mut header, 0).map_err(io)?;
     // A build that was killed before its header was written leaves an empty file or zeros.
@@ -130,23 +135,6 @@ fn open_partial(path: &Path, layout: &Layout) -> Result<File, DataError> {
         }
     }
     Ok(file)
-}
-
-/// Refuses to begin when the disk is too small.
-fn check_free_space(path: &Path, needed: u64) -> Result<(), DataError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let stat =
-        rustix::fs::statvfs(dir).map_err(|error| DataError::Io { path: dir.to_owned(), source: error.into() })?;
-    let free = stat.f_bavail * stat.f_frsize;
-    if free < needed {
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        return Err(DataError::File {
-            path: path.to_owned(),
-            what: format!("the frame cache needs {:.1} GiB, but {:.1} GiB are free", gib(needed), gib(free)),
-            hint: "set data.cache.dir to a larger disk, lower the image size or the number of episodes, or set data.cache.enabled=false".to_owned(),
-        });
-    }
-    Ok(())
 }
 
 /// A build in progress.

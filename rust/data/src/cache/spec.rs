@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// What one frame cache contains. Caches with equal contents share a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CacheSpec {
     /// Facts that name the contents.
     pub(super) identity: Identity,
@@ -18,7 +18,7 @@ pub struct CacheSpec {
 }
 
 /// Facts that name the contents of a cache; written into its header.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
     format: u32,
@@ -28,13 +28,15 @@ pub(super) struct Identity {
     pub(super) height: usize,
     pub(super) width: usize,
     preprocess: String,
+    /// Which frames are near enough in time, where a source says so.
+    tolerance_s: Option<f64>,
     pub(super) num_episodes: u64,
     pub(super) num_frames: u64,
     episodes_hash: String,
 }
 
-/// Version of the file layout.
-const FORMAT: u32 = 2;
+/// Version of the file layout and of how frames are decoded.
+const FORMAT: u32 = 3;
 
 impl CacheSpec {
     /// Frames of `camera` of the dataset with this fingerprint, in the episodes `spans`, prepared to `size` in the way that
@@ -59,11 +61,19 @@ impl CacheSpec {
             height: size.height,
             width: size.width,
             preprocess: preprocess.to_owned(),
+            tolerance_s: None,
             num_episodes: spans.len() as u64,
             num_frames: spans.iter().map(EpisodeSpan::num_frames).sum(),
             episodes_hash: hex(episodes.digest128()),
         };
         Self { identity, spans, name: name.to_owned() }
+    }
+
+    /// The same frames, taken as near enough in time as [`hlrp_schema::SourceConfig::tolerance_s`] says.
+    #[must_use]
+    pub fn with_tolerance(mut self, tolerance_s: Option<f64>) -> Self {
+        self.identity.tolerance_s = tolerance_s;
+        self
     }
 
     /// Path of the finished cache under `dir`.

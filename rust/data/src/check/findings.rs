@@ -21,6 +21,8 @@ const MAX_FINDINGS: usize = 100;
 pub struct Findings {
     found: Vec<String>,
     num_left_out: usize,
+    verified: Vec<String>,
+    not_verified: Vec<String>,
 }
 
 impl Findings {
@@ -29,9 +31,19 @@ impl Findings {
         self.line(format!("{}: {what}", path.display()));
     }
 
+    /// Notes what was looked at.
+    pub fn verified(&mut self, what: impl Into<String>) {
+        self.verified.push(what.into());
+    }
+
+    /// Notes what was not looked at.
+    pub fn not_verified(&mut self, what: impl Into<String>) {
+        self.not_verified.push(what.into());
+    }
+
     /// Adds an error and its hint.
     pub fn error(&mut self, error: &DataError) {
-        let hint = error.hint().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+        let hint = error.hint().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
         self.line(format!("{error}{hint}"));
     }
 
@@ -47,12 +59,23 @@ impl Findings {
         }
     }
 
-    /// The lines, and how many more there are.
+    /// What was found, and what was looked at.
     #[must_use]
-    pub fn finish(mut self) -> Vec<String> {
+    pub fn finish(mut self) -> Report {
         if self.num_left_out > 0 {
             self.found.push(format!("and {} more findings", self.num_left_out));
         }
-        self.found
+        Report { findings: self.found, verified: self.verified, not_verified: self.not_verified }
     }
+}
+
+/// What a check has to say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is wrong, one line each.
+    pub findings: Vec<String>,
+    /// What was looked at.
+    pub verified: Vec<String>,
+    /// What was not looked at.
+    pub not_verified: Vec<String>,
 }

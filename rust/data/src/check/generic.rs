@@ -5,7 +5,9 @@ use super::statistics::{Statistics, compare};
 use crate::error::DataError;
 use crate::formats::{Dataset, FeatureKind};
 use crate::request::EpisodeSpan;
+use crate::sampler::Permutation;
 use std::{collections::BTreeMap, sync::Arc};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Bounds the memory that checking takes.
 const MAX_FRAMES_AT_ONCE: usize = 64;
@@ -13,9 +15,11 @@ const MAX_FRAMES_AT_ONCE: usize = 64;
 /// Checks what every format has: sizes, every vector and its statistics, and, at [`Depth::Images`], every image.
 pub fn check_all<D: Dataset + ?Sized>(dataset: &Arc<D>, depth: Depth, findings: &mut Findings) {
     check_features(&**dataset, findings);
-    if depth == Depth::Images {
-        check_images(dataset, findings);
+    match depth {
+        Depth::Images => check_images(dataset, findings),
+        Depth::Headers => findings.not_verified("images (--quick)"),
     }
+    findings.not_verified("statistics of images");
 }
 
 /// Reads every vector of every episode.
@@ -40,6 +44,7 @@ fn check_features<D: Dataset + ?Sized>(dataset: &D, findings: &mut Findings) {
     for finding in compare(&description.statistics, &statistics) {
         findings.line(finding);
     }
+    findings.verified(format!("every value of {} features and their statistics", statistics.len()));
 }
 
 /// Statistics of one vector over all episodes.
@@ -72,7 +77,11 @@ fn check_images<D: Dataset + ?Sized>(dataset: &Arc<D>, findings: &mut Findings) 
     }
 }
 
-/// Reads every frame as a trainer would. An episode's first failure is reported, then the next episode follows.
+/// Frames of a camera that are also read at random.
+const NUM_AT_RANDOM: u64 = 64;
+
+/// Reads every frame of a camera in order, and some again at random, as a trainer does. An episode's first failure is reported, then
+/// the next episode follows.
 pub(crate) fn decode_all<D: Dataset + ?Sized>(
     dataset: &Arc<D>,
     camera: &str,
@@ -82,7 +91,13 @@ pub(crate) fn decode_all<D: Dataset + ?Sized>(
     let mut reader = store.reader(2)?;
     let frame_len = store.size().frame_bytes();
     let mut out_TCHW = Vec::new();
-    for span in dataset.episodes() {
+    let spans = dataset.episodes();
+    let (first_row, last_row) =
+        (spans.first().map_or(0, |span| span.from_row), spans.last().map_or(0, |span| span.to_row));
+    let stride = ((last_row - first_row) / NUM_AT_RANDOM).max(1);
+    let mut digests = BTreeMap::new();
+    let mut num_decoded = 0;
+    for span in &spans {
         for from in (span.from_row..span.to_row).step_by(MAX_FRAMES_AT_ONCE) {
             let rows: Vec<u64> = (from..span.to_row.min(from + MAX_FRAMES_AT_ONCE as u64)).collect();
             out_TCHW.resize(rows.len() * frame_len, 0);
@@ -90,7 +105,22 @@ pub(crate) fn decode_all<D: Dataset + ?Sized>(
                 findings.error(&error);
                 break;
             }
+            num_decoded += rows.len();
+            let chosen = rows.iter().zip(out_TCHW.chunks_exact(frame_len)).filter(|(row, _)| *row % stride == 0);
+            digests.extend(chosen.map(|(row, frame_CHW)| (*row, xxh3_128(frame_CHW))));
         }
     }
+    // Neither in order nor near one another.
+    let in_order: Vec<(u64, u128)> = digests.into_iter().collect();
+    let order = Permutation::new(in_order.len() as u64, [0, 0]);
+    out_TCHW.resize(frame_len, 0);
+    for (row, digest) in (0..in_order.len() as u64).map(|nth| in_order[order.get(nth) as usize]) {
+        match reader.read(&[row], &mut out_TCHW[..frame_len]) {
+            Ok(()) if xxh3_128(&out_TCHW[..frame_len]) == digest => {}
+            Ok(()) => findings.line(format!("row {row} of `{camera}`: read alone, it is another image than in order")),
+            Err(error) => findings.error(&error),
+        }
+    }
+    findings.verified(format!("{num_decoded} images of {camera} in order, {} again at random", in_order.len()));
     Ok(())
 }

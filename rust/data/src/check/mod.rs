@@ -4,17 +4,18 @@ pub(crate) mod findings;
 pub(crate) mod generic;
 pub(crate) mod statistics;
 
-pub use findings::{Depth, Findings};
+pub use findings::{Depth, Findings, Report};
 pub use generic::check_all;
 
-use crate::formats::{self, TableCache};
-use std::{path::Path, sync::Arc};
+use crate::formats::{self, OpenOptions};
+use std::path::Path;
 
-/// Looks through the dataset at `root`. Each finding names the file and what is wrong with it; none means that all is well.
+/// Looks through the dataset at `root`. Each finding names the file and what is wrong with it; none means that all is well, as far
+/// as the report says that it was verified.
 #[must_use]
-pub fn check(root: &Path, depth: Depth, tables: &Arc<TableCache>) -> Vec<String> {
+pub fn check(root: &Path, depth: Depth, options: &OpenOptions) -> Report {
     let mut findings = Findings::default();
-    match formats::open(root, tables) {
+    match formats::open(root, options) {
         Ok(dataset) => dataset.check(depth, &mut findings),
         Err(error) => findings.error(&error),
     }

@@ -27,7 +27,11 @@ struct Entry {
 impl Entry {
     const EMPTY: Self = Self { count: 0.0, mean: 0.0, squares: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
 
+    /// Adds a value; one that is not finite is left out.
     fn add(&mut self, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         self.count += 1.0;
         let delta = value - self.mean;
         self.mean += delta / self.count;
@@ -64,6 +68,36 @@ impl Statistics {
             self.count += 1.0;
             self.entries.iter_mut().zip(row).for_each(|(entry, &value)| entry.add(value));
         }
+    }
+
+    /// Adds what another part of the data has.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.entries.iter_mut().zip(&other.entries).for_each(|(entry, other)| *entry = entry.merged(other));
+    }
+
+    /// The first entry without a finite value.
+    pub(crate) fn without_values(&self) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.count == 0.0)
+    }
+
+    /// Smallest and largest value of each entry; an empty range where there is none.
+    pub(crate) fn ranges(&self) -> Vec<[f64; 2]> {
+        self.entries.iter().map(|entry| [entry.min, entry.max]).collect()
+    }
+
+    /// By LeRobot's names; every entry has a value.
+    pub(crate) fn values(&self) -> BTreeMap<String, Vec<f64>> {
+        let of = |value: fn(&Entry) -> f64| self.entries.iter().map(value).collect::<Vec<f64>>();
+        [
+            ("count", vec![self.count]),
+            ("mean", of(|entry| entry.mean)),
+            ("std", of(|entry| (entry.squares / entry.count).sqrt())),
+            ("min", of(|entry| entry.min)),
+            ("max", of(|entry| entry.max)),
+        ]
+        .map(|(name, values)| (name.to_owned(), values))
+        .into()
     }
 
     /// Statistics over groups of entries: a recorder may give one value per entry of the last dimension only.
@@ -104,6 +138,8 @@ pub(crate) fn compare(said: &BTreeMap<String, FeatureStats>, statistics: &BTreeM
                 // A comparison that a NaN fails, too.
                 let is_near = (value - expected).abs() <= tolerance;
                 if !is_near {
+                    // A sum with zero has no negative zero.
+                    let (value, expected) = (value + 0.0, expected + 0.0);
                     findings.push(format!("{key}[{at}]: {name} is {value}, but that of the data is {expected}"));
                 }
             }

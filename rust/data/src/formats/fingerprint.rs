@@ -7,7 +7,7 @@ use crate::error::DataError;
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
 use xxhash_rust::xxh3::Xxh3;
@@ -47,6 +47,19 @@ impl Fingerprint {
             self.add_file(&path).map_err(DataError::io(&path))?;
         }
         Ok(())
+    }
+
+    /// Adds one file of `root` as [`Fingerprint::add_folder`] does, and the time of its last change.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn add_dated_file(&mut self, root: &Path, name: &Path) -> Result<(), DataError> {
+        let path = root.join(name);
+        self.add(name.as_os_str().as_encoded_bytes());
+        if let Ok(metadata) = fs::metadata(&path) {
+            [metadata.mtime(), metadata.mtime_nsec()].iter().for_each(|time| self.add(&time.to_le_bytes()));
+        }
+        self.add_file(&path).map_err(DataError::io(&path))
     }
 
     fn add_file(&mut self, path: &Path) -> io::Result<()> {

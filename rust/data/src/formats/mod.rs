@@ -22,7 +22,24 @@ use std::sync::Arc;
 const FORMATS: &[Format] = &[lerobot::FORMAT];
 
 /// How a folder is opened.
-type Open = fn(&Path, &Arc<TableCache>) -> Result<Arc<dyn Dataset>, DataError>;
+type Open = fn(&Path, &OpenOptions) -> Result<Arc<dyn Dataset>, DataError>;
+
+/// What whoever opens a dataset decides.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// Keeps what is read of its tables.
+    pub tables: Arc<TableCache>,
+    /// How far the recorded time of a row may be from that of its frame, seconds; the format's own value where it is none.
+    pub tolerance_s: Option<f64>,
+}
+
+impl OpenOptions {
+    /// Keeps at most about `table_bytes` of tables, with the format's own tolerance.
+    #[must_use]
+    pub fn new(table_bytes: usize) -> Self {
+        Self { tables: TableCache::new(table_bytes), tolerance_s: None }
+    }
+}
 
 /// One way in which datasets are stored.
 struct Format {
@@ -30,7 +47,7 @@ struct Format {
     contents: &'static str,
     /// Whether a folder has this format, by a look at the names in it. A broken dataset of the format counts.
     is_format_of: fn(&Path) -> bool,
-    /// Opens a folder of this format; tables that are read are kept in the cache.
+    /// Opens a folder of this format.
     open: Open,
 }
 
@@ -75,12 +92,21 @@ pub trait Dataset: Send + Sync {
         Ok(tasks)
     }
 
-    /// How a camera's frames are stored, in words: container, codec.
+    /// How a camera's frames are stored, in words: container, codec, and in what the files are not as the dataset says.
     ///
     /// # Errors
     /// A file cannot be read.
     fn storage_of(&self, _camera: &str) -> Result<String, DataError> {
         Ok("images".to_owned())
+    }
+
+    /// Names the frames of a camera in the episodes `spans`: another text when a file that they come from was replaced. What was made of
+    /// them is found by it.
+    ///
+    /// # Errors
+    /// There is no such camera, or a file cannot be read.
+    fn fingerprint_of_frames(&self, _camera: &str, _spans: &[EpisodeSpan]) -> Result<String, DataError> {
+        Ok(self.describe().fingerprint.clone())
     }
 
     /// Looks for damage; [`crate::check::check_all`] checks what every format has.
@@ -126,8 +152,10 @@ impl Description {
 /// What a feature consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureKind {
-    /// One image per row.
+    /// One colour image per row.
     Camera,
+    /// One depth map per row, which is not read.
+    Depth,
     /// Numbers or truth values, which [`Dataset::read_vectors`] reads.
     Vector,
     /// One text per row.
@@ -158,7 +186,9 @@ impl Feature {
     #[must_use]
     pub fn frame_size(&self) -> Option<FrameSize> {
         match (self.kind, self.shape.as_slice()) {
-            (FeatureKind::Camera, &[height, width, _]) if height > 0 && width > 0 => Some(FrameSize { height, width }),
+            (FeatureKind::Camera | FeatureKind::Depth, &[height, width, _]) if height > 0 && width > 0 => {
+                Some(FrameSize { height, width })
+            }
             _ => None,
         }
     }
@@ -171,12 +201,12 @@ pub struct FeatureStats {
     pub values: BTreeMap<String, Vec<f64>>,
 }
 
-/// Opens the dataset in the folder `root`, of whatever format; what is read of its tables is kept in `tables`.
+/// Opens the dataset in the folder `root`, of whatever format.
 ///
 /// # Errors
 /// There is no such folder, it has no known format, or its metadata is damaged.
-pub fn open(root: &Path, tables: &Arc<TableCache>) -> Result<Arc<dyn Dataset>, DataError> {
-    (find(root)?.open)(root, tables)
+pub fn open(root: &Path, options: &OpenOptions) -> Result<Arc<dyn Dataset>, DataError> {
+    (find(root)?.open)(root, options)
 }
 
 /// The format of a folder.

@@ -19,7 +19,7 @@ use crate::error::{DataError, LoadError};
 use crate::mixture::Mixture;
 use crate::sampler::{Clips, Plan, Position, Shard, TrainSampler, ValidationSampler};
 use crate::source::Split;
-use pipeline::Pipeline;
+use pipeline::{Pipeline, Sizes};
 use std::sync::Arc;
 
 /// Endless training batches of one rank.
@@ -37,12 +37,25 @@ impl Loader {
     /// There is no training sample, clips are too long for the data, `shard` or `start` is impossible, one batch and its clips exceed the byte budget,
     /// or threads cannot be started.
     pub fn train(mixture: &Arc<Mixture>, seed: u64, shard: Shard, start: Position) -> Result<Self, DataError> {
-        mixture.require(Split::Train)?;
-        let config = &mixture.loader;
-        let clips = Clips::new(config.anchors_per_clip as u64, config.batch_size as u64 * shard.world);
-        let sampler = TrainSampler::new(mixture.anchors(Split::Train).len(), clips, seed, shard, start)?;
+        let sampler = train_sampler(mixture, seed, shard, start)?;
         let pipeline = Pipeline::start(mixture, Plan::Train(sampler.clone()), start.num_bad_samples)?;
         Ok(Self { pipeline, sampler, batch_size: mixture.loader.batch_size as u64, num_batches: 0 })
+    }
+
+    /// Refuses settings with which [`Loader::train`] or [`Loader::validation`] would fail, without starting anything.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn check(mixture: &Mixture, split: Split, shard: Shard) -> Result<(), DataError> {
+        let plan = match split {
+            Split::Train => Plan::Train(train_sampler(mixture, 0, shard, Position::default())?),
+            Split::Validation => {
+                mixture.require(split)?;
+                Plan::Validation(ValidationSampler::new(mixture.anchors(split).len(), None, shard)?)
+            }
+        };
+        Sizes::of(mixture, &plan)?;
+        Ok(())
     }
 
     /// Starts one pass over the validation anchors: the same samples in the same order each time.
@@ -84,6 +97,13 @@ impl Loader {
     pub fn stats(&self) -> LoaderStats {
         self.pipeline.stats()
     }
+}
+
+fn train_sampler(mixture: &Mixture, seed: u64, shard: Shard, start: Position) -> Result<TrainSampler, DataError> {
+    mixture.require(Split::Train)?;
+    let config = &mixture.loader;
+    let clips = Clips::new(config.anchors_per_clip as u64, config.batch_size as u64 * shard.world);
+    TrainSampler::new(mixture.anchors(Split::Train).len(), clips, seed, shard, start)
 }
 
 /// One pass over the validation samples of one rank. Ends after the last batch or the first error.

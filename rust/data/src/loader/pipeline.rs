@@ -13,6 +13,7 @@ use crate::mixture::Mixture;
 use crate::sampler::Plan;
 use hlrp_config::Problem;
 use std::{
+    mem, process,
     sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -24,6 +25,8 @@ const BYTES_PER_MIB: usize = 1 << 20;
 pub(super) struct Pipeline {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// The process that started the threads: a fork copies none of them.
+    owner: u32,
     budget: BadBudget,
     batch_bytes: u64,
     clip_bytes: u64,
@@ -35,18 +38,13 @@ pub(super) struct Pipeline {
 impl Pipeline {
     pub(super) fn start(mixture: &Arc<Mixture>, plan: Plan, num_bad: u64) -> Result<Self, DataError> {
         let config = &mixture.loader;
-        let batch_bytes = mixture.layout.sample_bytes() * config.batch_size;
-        let (num_clips, clip_bytes) = clips_of(mixture, &plan);
-        let budget = config.memory_budget_mb * BYTES_PER_MIB;
-        let max_pending = config.prefetch_batches.min(budget.saturating_sub(clip_bytes) / batch_bytes);
-        if max_pending == 0 {
-            return Err(too_small(batch_bytes, clip_bytes).into());
-        }
+        let Sizes { batch_bytes, num_clips, clip_bytes, max_pending } = Sizes::of(mixture, &plan)?;
         let queue = Queue::new(mixture.layout.clone(), config.batch_size, plan.len(), max_pending);
         let (mixture, clips, counters) = (Arc::clone(mixture), ClipStore::new(num_clips), Counters::default());
         let shared = Arc::new(Shared { mixture, plan, queue, clips, counters });
         let mut pipeline = Self {
             threads: Vec::with_capacity(config.num_workers),
+            owner: process::id(),
             budget: BadBudget { num_bad, max_bad: config.max_bad_samples as u64 },
             batch_bytes: batch_bytes as u64,
             clip_bytes: clip_bytes as u64,
@@ -66,6 +64,7 @@ impl Pipeline {
 
     /// The next batch; none after the last. An error stops the threads, and every later call says so.
     pub(super) fn next(&mut self) -> Result<Option<Batch>, DataError> {
+        LoadError::refuse_fork(self.owner)?;
         if self.has_failed {
             return Err(LoadError::Stopped.into());
         }
@@ -104,10 +103,41 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
+        if self.owner != process::id() {
+            // The threads are those of the other process, and a lock that one of them held is never released here.
+            mem::forget(mem::take(&mut self.threads));
+            return;
+        }
         self.shared.queue.stop();
         for thread in self.threads.drain(..) {
             // Panics are caught in the thread and delivered as outcomes.
             let _ = thread.join();
+        }
+    }
+}
+
+/// How much of what is in flight.
+pub(super) struct Sizes {
+    batch_bytes: usize,
+    num_clips: usize,
+    clip_bytes: usize,
+    max_pending: usize,
+}
+
+impl Sizes {
+    /// The sizes of a plan over a mixture.
+    ///
+    /// # Errors
+    /// One batch and its clips exceed the byte budget.
+    pub(super) fn of(mixture: &Mixture, plan: &Plan) -> Result<Self, Problem> {
+        let config = &mixture.loader;
+        let batch_bytes = mixture.layout.sample_bytes().saturating_mul(config.batch_size);
+        let (num_clips, clip_bytes) = clips_of(mixture, plan);
+        let budget = config.memory_budget_mb.saturating_mul(BYTES_PER_MIB);
+        let max_pending = config.prefetch_batches.min(budget.saturating_sub(clip_bytes) / batch_bytes.max(1));
+        match max_pending {
+            0 => Err(too_small(batch_bytes, clip_bytes)),
+            _ => Ok(Self { batch_bytes, num_clips, clip_bytes, max_pending }),
         }
     }
 }
@@ -121,7 +151,8 @@ fn clips_of(mixture: &Mixture, plan: &Plan) -> (usize, usize) {
     // One for each sample of a batch, and one for each sample in the making.
     let num_clips = config.batch_size + config.num_workers;
     // Anchors may share frames; those of two episodes do not.
-    (num_clips, num_clips * config.anchors_per_clip * layout.roles.len() * layout.image_bytes())
+    let clip_bytes = layout.image_bytes().saturating_mul(config.anchors_per_clip).saturating_mul(layout.roles.len());
+    (num_clips, clip_bytes.saturating_mul(num_clips))
 }
 
 /// The error of a budget that is smaller than what is needed at least.

@@ -41,7 +41,11 @@ pub fn summary(root: &Path, dataset: &dyn Dataset) -> Result<String, DataError> 
         let size = size.map_or("unknown size".into(), |size| format!("{}x{}", size.width, size.height));
         line("camera", &format!("{key}  {size}, {}", dataset.storage_of(key)?));
     }
-    for (key, feature) in description.features.iter().filter(|(_, feature)| feature.kind != FeatureKind::Camera) {
+    for key in description.keys(FeatureKind::Depth) {
+        line("depth", &format!("{key}  depth maps, which are not read"));
+    }
+    let has_images = |kind| matches!(kind, FeatureKind::Camera | FeatureKind::Depth);
+    for (key, feature) in description.features.iter().filter(|(_, feature)| !has_images(feature.kind)) {
         let names = if feature.names.is_empty() { String::new() } else { format!("  {}", feature.names.join(", ")) };
         line("feature", &format!("{key}  {} {:?}{names}", feature.dtype, feature.shape));
     }

@@ -1,14 +1,19 @@
 //! One open video file: what all threads share, and one thread's decoder.
 
+use super::container::{Presentation, Turn, damaged, read_header};
 use super::index::PacketIndex;
-use crate::{error::DataError, lock::lock};
-use ffmpeg::{Discard, Packet, codec, format, frame, media};
+use crate::{error::DataError, frames::FrameSize, lock::lock};
+use ffmpeg::{Discard, Packet, codec, format, frame, media, picture};
 use ffmpeg_next as ffmpeg;
 use std::{
+    collections::BTreeSet,
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Once},
+    sync::{
+        Arc, Mutex, Once,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// What threads share of a video file: its packet table and what opening a decoder needs.
@@ -16,7 +21,32 @@ pub(crate) struct VideoFile {
     path: PathBuf,
     file: File,
     index: PacketIndex,
+    turn: Turn,
     parameters: Mutex<codec::Parameters>,
+    /// Packets that the container calls keyframes although decoding cannot start there.
+    not_entries: Mutex<BTreeSet<usize>>,
+    has_not_entries: AtomicBool,
+    has_warned: AtomicBool,
+    /// Whether a frame only comes when the packets after it are sent, too: FFmpeg 5's H.264 decoder withholds frames that it is asked
+    /// for at the end of its input, where decoding began at a recovery point.
+    needs_more_packets: AtomicBool,
+}
+
+/// Packets that are sent after the last one that is wanted, where that is needed: more than any decoder reorders.
+const MAX_MORE_PACKETS: usize = 32;
+
+/// Why a frame cannot be read, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) what: String,
+    pub(crate) hint: &'static str,
+}
+
+impl Trouble {
+    /// The file is not what it was.
+    fn damage(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: "the video is damaged: fetch or record it again" }
+    }
 }
 
 impl VideoFile {
@@ -29,17 +59,66 @@ impl VideoFile {
         // Every failure is reported by its return value; FFmpeg need not print it as well.
         START.call_once(|| ffmpeg::log::set_level(ffmpeg::log::Level::Quiet));
         let file = File::open(path).map_err(DataError::io(path))?;
-        let index = PacketIndex::read(path, &file)?;
-        let broken = |what: String| DataError::file(path, what, "the video is damaged: fetch or record it again");
-        let input = format::input(path).map_err(|error| broken(format!("FFmpeg cannot open it ({error})")))?;
-        let stream = input.streams().best(media::Type::Video).ok_or_else(|| broken("has no video".into()))?;
+        let header = read_header(path, &file)?;
+        let input = format::input(path).map_err(|error| damaged(path, format!("FFmpeg cannot open it ({error})")))?;
+        let no_video = || DataError::file(path, "has no video", "it is not what the camera recorded: fetch it again");
+        // The track that FFmpeg, and so LeRobot, plays where there are several.
+        let stream = input.streams().best(media::Type::Video).ok_or_else(no_video)?;
+        let presentation = Presentation::read(path, &header, stream.id())?;
+        let index = PacketIndex::read(path, &file, &header, stream.id(), &presentation)?;
         let parameters = Mutex::new(codec::Parameters::clone(&stream.parameters()));
-        Ok(Self { path: path.to_owned(), file, index, parameters })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            index,
+            turn: presentation.turn,
+            parameters,
+            not_entries: Mutex::new(BTreeSet::new()),
+            has_not_entries: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
+            needs_more_packets: AtomicBool::new(false),
+        })
     }
 
     /// Where its frames are.
     pub(crate) fn index(&self) -> &PacketIndex {
         &self.index
+    }
+
+    /// How its frames are turned for showing.
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    /// The keyframe from which the frame of `packet` is decoded.
+    fn entry_before(&self, packet: usize) -> usize {
+        if self.has_not_entries.load(Ordering::Acquire) {
+            let not_entries = lock(&self.not_entries);
+            return self.index.key_before(packet, |at| !not_entries.contains(&at));
+        }
+        self.index.key_before(packet, |_| true)
+    }
+
+    /// Notes that decoding cannot start at a packet.
+    fn is_no_entry(&self, packet: usize) {
+        lock(&self.not_entries).insert(packet);
+        self.has_not_entries.store(true, Ordering::Release);
+    }
+
+    /// Says once that reading this video at random is slow.
+    fn warn_of_slow_entries(&self) {
+        if !self.has_warned.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                "{}: keyframes are not complete images (gradual intra refresh); a random frame is decoded from the last complete \
+                 one, which is slow: encode the video again with keyframes to read it fast",
+                self.path.display()
+            );
+        }
+    }
+
+    /// Takes back [`VideoFile::is_no_entry`].
+    fn is_entry_after_all(&self, packet: usize) {
+        lock(&self.not_entries).remove(&packet);
     }
 
     /// Codec of the video.
@@ -53,7 +132,8 @@ impl VideoFile {
         if let Some(data) = packet.data_mut() {
             self.file.read_exact_at(data, entry.offset)?;
         }
-        packet.set_pts(Some(entry.pts));
+        // A frame is known by the position of its packet: times may repeat where an edit list moves them.
+        packet.set_pts(Some(at as i64));
         if entry.is_key {
             packet.set_flags(ffmpeg::packet::Flags::KEY);
         }
@@ -77,8 +157,20 @@ pub(crate) struct VideoDecoder {
     next: Option<usize>,
     /// The keyframe at which it started.
     started: usize,
-    /// Whether a frame since the last keyframe was damaged, so that those after it may be, too.
+    /// Whether the frame at which it started is known to be a complete image.
+    is_started: bool,
+    /// Whether a frame since the last complete image was damaged, so that those after it may be, too.
     is_damaged: bool,
+}
+
+/// Why decoding stopped.
+enum Stop {
+    /// It cannot start at the keyframe that it started at; the position of the frame that was wanted.
+    NoEntry(usize),
+    /// The decoder does not return the frame at this position.
+    NoFrame(usize),
+    /// A frame cannot be decoded: its position, and why.
+    Failed(usize, Trouble),
 }
 
 impl VideoDecoder {
@@ -99,11 +191,25 @@ impl VideoDecoder {
         let codec = decoder_of(id).ok_or_else(|| no_decoder(format!("FFmpeg has no decoder for {}", id.name())))?;
         let failed = |error| no_decoder(format!("the decoder {} does not start ({error})", codec.name()));
         let mut context = codec::Context::from_parameters(parameters).map_err(failed)?;
-        // One frame in, one frame out: threads decode samples in parallel, not frames of one sample.
+        // Threads decode samples in parallel, not frames of one sample.
         context.set_threading(codec::threading::Config::count(1));
-        context.set_flags(codec::Flags::LOW_DELAY);
+        if video.index.is_in_order() {
+            // One frame in, one frame out. Elsewhere some decoders would return frames in the order of decoding.
+            context.set_flags(codec::Flags::LOW_DELAY);
+        }
         let decoder = context.decoder().open_as(codec).and_then(|opened| opened.video()).map_err(failed)?;
-        Ok(Self { video, decoder, frame: frame::Video::empty(), next: None, started: 0, is_damaged: false })
+        let frame = frame::Video::empty();
+        Ok(Self { video, decoder, frame, next: None, started: 0, is_started: false, is_damaged: false })
+    }
+
+    /// Size of its frames as they are shown, as the header of the file has it.
+    pub(crate) fn shown_size(&self) -> FrameSize {
+        let coded = self.coded_size();
+        if self.video.turn.swaps_sides() { FrameSize { height: coded.width, width: coded.height } } else { coded }
+    }
+
+    fn coded_size(&self) -> FrameSize {
+        FrameSize { height: self.decoder.height() as usize, width: self.decoder.width() as usize }
     }
 
     /// The file that it decodes.
@@ -119,20 +225,43 @@ impl VideoDecoder {
     pub(crate) fn decode(
         &mut self,
         wanted: &[usize],
-        mut on_frame: impl FnMut(usize, &frame::Video) -> Result<(), String>,
-    ) -> Result<(), (usize, String)> {
+        mut on_frame: impl FnMut(usize, &frame::Video) -> Result<(), Trouble>,
+    ) -> Result<(), (usize, Trouble)> {
         let mut nth = 0;
+        // The keyframe from which a frame was asked for in vain, although decoding can start there.
+        let mut given_up: Option<usize> = None;
         while nth < wanted.len() {
             // Frames that one run of the decoder yields: it is restarted where that skips packets.
             let run_end = self.run_end(wanted, nth);
             self.seek(wanted[nth]);
-            if let Err(failure) = self.decode_run(wanted, nth..run_end, &mut on_frame) {
-                // Frames of the failed run must not come out in the next one.
-                self.decoder.flush();
-                self.next = None;
-                return Err(failure);
+            let stop = match self.decode_run(wanted, nth..run_end, &mut on_frame) {
+                Ok(()) => {
+                    nth = run_end;
+                    continue;
+                }
+                Err(stop) => stop,
+            };
+            // Frames of the failed run must not come out in the next one.
+            self.restart();
+            match stop {
+                Stop::NoEntry(at) => {
+                    self.video.is_no_entry(self.started);
+                    self.video.warn_of_slow_entries();
+                    nth = at;
+                }
+                Stop::NoFrame(at) if !self.video.needs_more_packets.swap(true, Ordering::AcqRel) => nth = at,
+                // At the end of a file there are no more packets: decode from one keyframe earlier, where that helps.
+                Stop::NoFrame(at) if self.started > 0 && given_up.is_none() => {
+                    self.video.is_no_entry(self.started);
+                    given_up = Some(self.started);
+                    nth = at;
+                }
+                Stop::NoFrame(at) => {
+                    given_up.iter().for_each(|key| self.video.is_entry_after_all(*key));
+                    return Err((at, Trouble::damage("the decoder returns no frame at this time")));
+                }
+                Stop::Failed(at, trouble) => return Err((at, trouble)),
             }
-            nth = run_end;
         }
         Ok(())
     }
@@ -141,7 +270,7 @@ impl VideoDecoder {
     fn run_end(&self, wanted: &[usize], first: usize) -> usize {
         let mut last_packet = wanted[first];
         let mut end = first + 1;
-        while end < wanted.len() && self.video.index.key_before(wanted[end]) <= last_packet + 1 {
+        while end < wanted.len() && self.video.entry_before(wanted[end]) <= last_packet + 1 {
             last_packet = last_packet.max(wanted[end]);
             end += 1;
         }
@@ -150,13 +279,14 @@ impl VideoDecoder {
 
     /// Positions the decoder so that it decodes towards `packet`: from where it is, or from the keyframe before.
     fn seek(&mut self, packet: usize) {
-        let key = self.video.index.key_before(packet);
+        let key = self.video.entry_before(packet);
         let goes_on = self.next.is_some_and(|next| (key..=packet).contains(&next) && self.started <= key);
         if !goes_on {
             if self.next.is_some() {
                 self.restart();
             }
-            (self.next, self.started) = (Some(key), key);
+            // The first packet is where every player starts, whatever it is.
+            (self.next, self.started, self.is_started) = (Some(key), key, key == 0);
         }
     }
 
@@ -171,24 +301,29 @@ impl VideoDecoder {
         &mut self,
         wanted: &[usize],
         run: std::ops::Range<usize>,
-        on_frame: &mut impl FnMut(usize, &frame::Video) -> Result<(), String>,
-    ) -> Result<(), (usize, String)> {
+        on_frame: &mut impl FnMut(usize, &frame::Video) -> Result<(), Trouble>,
+    ) -> Result<(), Stop> {
         let video = Arc::clone(&self.video);
-        let packets = video.index.packets();
-        let last = wanted[run.clone()].iter().copied().max().unwrap_or(0);
+        let mut last = wanted[run.clone()].iter().copied().max().unwrap_or(0);
+        if video.needs_more_packets.load(Ordering::Acquire) {
+            last = (last + MAX_MORE_PACKETS).min(video.index.packets().len() - 1);
+        }
         let mut nth = run.start;
         let mut drained = false;
         while nth < run.end {
             let mut got_any = false;
             while nth < run.end && self.decoder.receive_frame(&mut self.frame).is_ok() {
                 got_any = true;
+                self.check_entry(wanted[nth], nth)?;
                 let is_damaged = self.frame.is_corrupt() || self.frame.has_decode_errors();
-                self.is_damaged = is_damaged || (self.is_damaged && !self.frame.is_key());
-                if self.frame.pts() == Some(packets[wanted[nth]].pts) {
+                let is_complete = self.frame.is_key() && !is_dependent(&self.frame);
+                self.is_damaged = is_damaged || (self.is_damaged && !is_complete);
+                if self.frame.pts() == Some(wanted[nth] as i64) {
                     if self.is_damaged {
-                        return Err((nth, "the frame, or one that it depends on, is damaged".into()));
+                        let what = "the frame, or one that it depends on, is damaged";
+                        return Err(Stop::Failed(nth, Trouble::damage(what)));
                     }
-                    on_frame(nth, &self.frame).map_err(|what| (nth, what))?;
+                    on_frame(nth, &self.frame).map_err(|trouble| Stop::Failed(nth, trouble))?;
                     nth += 1;
                 }
             }
@@ -197,19 +332,26 @@ impl VideoDecoder {
             }
             match self.next {
                 Some(next) if next <= last => {
-                    let packet = video.read_packet(next).map_err(|error| (nth, error.to_string()))?;
+                    let damage = |what: String| Stop::Failed(nth, Trouble::damage(what));
+                    let packet = video.read_packet(next).map_err(|error| damage(error.to_string()))?;
                     // Frames that are not wanted and that no other depends on need not be decoded.
                     let is_wanted = wanted[run.clone()].contains(&next);
                     self.decoder.skip_frame(if is_wanted { Discard::Default } else { Discard::NonReference });
-                    self.decoder.send_packet(&packet).map_err(|error| (nth, format!("cannot be decoded ({error})")))?;
+                    if let Err(error) = self.decoder.send_packet(&packet) {
+                        self.must_be_started(nth)?;
+                        return Err(damage(format!("cannot be decoded ({error})")));
+                    }
                     self.next = Some(next + 1);
                 }
                 // All packets are in; what the decoder still keeps for reordering is asked for.
                 _ if !drained => {
-                    self.decoder.send_eof().map_err(|error| (nth, error.to_string()))?;
+                    self.decoder.send_eof().map_err(|error| Stop::Failed(nth, Trouble::damage(error.to_string())))?;
                     drained = true;
                 }
-                _ if !got_any => return Err((nth, "the decoder returns no frame at this time".into())),
+                _ if !got_any => {
+                    self.must_be_started(nth)?;
+                    return Err(Stop::NoFrame(nth));
+                }
                 _ => {}
             }
         }
@@ -218,4 +360,27 @@ impl VideoDecoder {
         }
         Ok(())
     }
+
+    /// Whether decoding may have started where it did, as far as the frame that was just received shows it: the frame of the
+    /// packet at which it started must come, before the `nth` of those wanted, and be a complete image.
+    fn check_entry(&mut self, wanted: usize, nth: usize) -> Result<(), Stop> {
+        if !self.is_started {
+            let pts = self.frame.pts();
+            self.is_started = pts == Some(self.started as i64) && !is_dependent(&self.frame);
+            if !self.is_started && (pts == Some(self.started as i64) || pts == Some(wanted as i64)) {
+                return Err(Stop::NoEntry(nth));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the decoding of the `nth` frame where its start has not shown itself.
+    fn must_be_started(&self, nth: usize) -> Result<(), Stop> {
+        if self.is_started { Ok(()) } else { Err(Stop::NoEntry(nth)) }
+    }
+}
+
+/// Whether a frame says that it depends on others.
+fn is_dependent(frame: &frame::Video) -> bool {
+    matches!(frame.kind(), picture::Type::P | picture::Type::B | picture::Type::S | picture::Type::SP)
 }

@@ -2,9 +2,10 @@
 //!
 //! It comes from the container's header alone, so that a frame is found by one look-up and read by one `pread`.
 
+use super::container::{Edit, Presentation, damaged};
 use crate::error::DataError;
-use mp4parse::{Track, TrackType, unstable::create_sample_table};
-use std::{fs::File, io::Cursor, os::unix::fs::FileExt, path::Path};
+use mp4parse::{TrackType, unstable::create_sample_table};
+use std::{fs::File, io::Cursor, path::Path};
 
 /// A coded frame: where it is and when it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,30 +25,37 @@ pub(crate) struct Packet {
 pub(crate) struct PacketIndex {
     /// In the order of decoding, which is their order in the file.
     packets: Vec<Packet>,
-    /// Positions in `packets` by presentation time; none where that is the order of decoding.
+    /// Positions in `packets` of the frames that are shown, by presentation time; none where that is all of them in the order of
+    /// decoding.
     by_pts: Option<Vec<u32>>,
     /// Ticks per second.
     timescale: f64,
 }
 
 impl PacketIndex {
-    /// Reads the header of the MP4 file at `path`.
+    /// Reads the list of the frames of track `track_id` in `header`, the header of the MP4 file at `path`.
     ///
     /// # Errors
-    /// When the file is cut off, is no MP4 file, or has no video.
-    pub(crate) fn read(path: &Path, file: &File) -> Result<Self, DataError> {
-        let broken = |what: String| DataError::file(path, what, "the video is damaged: fetch or record it again");
-        let header = read_header(path, file)?;
+    /// When the file is cut off, or has no such list.
+    pub(crate) fn read(
+        path: &Path,
+        file: &File,
+        header: &[u8],
+        track_id: i32,
+        presentation: &Presentation,
+    ) -> Result<Self, DataError> {
+        let broken = |what: String| damaged(path, what);
         let context = mp4parse::read_mp4(&mut Cursor::new(header))
             .map_err(|error| broken(format!("is not a readable MP4 file ({error:?})")))?;
-        let track = context.tracks.iter().find(|track| track.track_type == TrackType::Video);
-        let track = track.ok_or_else(|| broken("has no video".into()))?;
+        let is_wanted = |id: Option<u32>| id.is_some_and(|id| i64::from(id) == i64::from(track_id));
+        let mut videos = context.tracks.iter().filter(|track| track.track_type == TrackType::Video);
+        let track = videos.find(|track| is_wanted(track.track_id));
+        let track = track.ok_or_else(|| broken("has no readable video track".into()))?;
         let timescale = track.timescale.filter(|scale| scale.0 > 0);
         let timescale = timescale.ok_or_else(|| broken("does not say its time unit".into()))?.0 as f64;
-        let shift = edit_shift(track, &context, timescale);
-        let samples = create_sample_table(track, shift.into()).filter(|samples| !samples.is_empty());
+        let samples = create_sample_table(track, 0.into()).filter(|samples| !samples.is_empty());
         let samples = samples.ok_or_else(|| broken("has no usable list of its frames".into()))?;
-        let packets: Vec<Packet> = samples
+        let mut packets: Vec<Packet> = samples
             .iter()
             .map(|sample| Packet {
                 offset: sample.start_offset.0,
@@ -60,12 +68,31 @@ impl PacketIndex {
         if let Some(lost) = packets.iter().position(|packet| packet.offset + u64::from(packet.size) > len) {
             return Err(broken(format!("is cut off: it ends before frame {lost} of {}", packets.len())));
         }
-        let by_pts = (!packets.is_sorted_by_key(|packet| packet.pts)).then(|| {
-            let mut order: Vec<u32> = (0..packets.len() as u32).collect();
+        let is_shown = presentation.edit.map(|edit| {
+            let ticks = |movie_ticks: u64| (movie_ticks as f64 / presentation.movie_scale * timescale).round() as i64;
+            apply(&edit, &mut packets, ticks)
+        });
+        let is_whole = is_shown.as_ref().is_none_or(|is_shown| is_shown.iter().all(|&shown| shown));
+        let by_pts = (!is_whole || !packets.is_sorted_by_key(|packet| packet.pts)).then(|| {
+            let is_shown = |at: &u32| is_shown.as_ref().is_none_or(|is_shown| is_shown[*at as usize]);
+            let mut order: Vec<u32> = (0..packets.len() as u32).filter(is_shown).collect();
             order.sort_by_key(|&at| packets[at as usize].pts);
             order
         });
+        if by_pts.as_ref().is_some_and(Vec::is_empty) {
+            return Err(broken("has an edit list that shows no frame".into()));
+        }
         Ok(Self { packets, by_pts, timescale })
+    }
+
+    /// Whether frames are decoded in the order in which they are shown, and all of them are shown.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.by_pts.is_none()
+    }
+
+    /// Number of frames that are shown.
+    pub(crate) fn num_shown(&self) -> usize {
+        self.by_pts.as_ref().map_or(self.packets.len(), Vec::len)
     }
 
     /// The packets in the order of decoding.
@@ -84,36 +111,36 @@ impl PacketIndex {
         self.by_pts.as_ref().and_then(nth).unwrap_or(packet)
     }
 
-    /// Time at which the last frame is shown, seconds.
-    pub(crate) fn last_time(&self) -> f64 {
-        let last = self
-            .by_pts
-            .as_ref()
-            .and_then(|order| order.last().copied())
-            .map_or(self.packets.len() - 1, |at| at as usize);
-        self.time(last)
+    /// Position of the packet of the `nth` frame that is shown.
+    fn shown(&self, nth: usize) -> usize {
+        self.by_pts.as_ref().map_or(nth, |order| order[nth] as usize)
+    }
+
+    /// Times at which the first and the last frame are shown, seconds.
+    pub(crate) fn shown_span(&self) -> (f64, f64) {
+        (self.time(self.shown(0)), self.time(self.shown(self.num_shown() - 1)))
     }
 
     /// Position of the packet whose frame is shown nearest to `time_s`.
     pub(crate) fn nearest(&self, time_s: f64) -> usize {
         let ticks = time_s * self.timescale;
-        let shown = |nth: usize| self.by_pts.as_ref().map_or(nth, |order| order[nth] as usize);
-        let (mut low, mut high) = (0, self.packets.len());
+        let (mut low, mut high) = (0, self.num_shown());
         while low < high {
             let middle = (low + high) / 2;
-            if (self.packets[shown(middle)].pts as f64) < ticks { low = middle + 1 } else { high = middle }
+            if (self.packets[self.shown(middle)].pts as f64) < ticks { low = middle + 1 } else { high = middle }
         }
-        let distance = |nth: usize| (self.packets[shown(nth)].pts as f64 - ticks).abs();
-        let after = low.min(self.packets.len() - 1);
+        let distance = |nth: usize| (self.packets[self.shown(nth)].pts as f64 - ticks).abs();
+        let after = low.min(self.num_shown() - 1);
         let before = after.saturating_sub(1);
-        shown(if distance(before) < distance(after) { before } else { after })
+        self.shown(if distance(before) < distance(after) { before } else { after })
     }
 
-    /// Where decoding must start for the frame of `packet`: the last keyframe that is neither decoded nor shown
-    /// after it. (A frame that follows a keyframe in the file but is shown before it may need the group before.)
-    pub(crate) fn key_before(&self, packet: usize) -> usize {
+    /// Where decoding must start for the frame of `packet`: the last keyframe for which `is_entry` holds that is neither decoded nor
+    /// shown after it. (A frame that follows a keyframe in the file but is shown before it may need the group before.)
+    pub(crate) fn key_before(&self, packet: usize, is_entry: impl Fn(usize) -> bool) -> usize {
         let pts = self.packets[packet].pts;
-        (0..=packet).rev().find(|&at| self.packets[at].is_key && self.packets[at].pts <= pts).unwrap_or(0)
+        let is_start = |&at: &usize| self.packets[at].is_key && self.packets[at].pts <= pts && is_entry(at);
+        (0..=packet).rev().find(is_start).unwrap_or(0)
     }
 
     /// Number of frames from one keyframe to the next, the largest of the first few groups.
@@ -129,46 +156,15 @@ impl PacketIndex {
     }
 }
 
-/// What the edit list adds to every time: minus the media time at which presentation starts.
-fn edit_shift(track: &Track, context: &mp4parse::MediaContext, timescale: f64) -> i64 {
-    let start = track.media_time.map_or(0, |time| i64::try_from(time.0).unwrap_or(0));
-    let movie_scale = context.timescale.map_or(1.0, |scale| scale.0 as f64);
-    let empty = track.empty_duration.map_or(0.0, |time| time.0 as f64 / movie_scale * timescale);
-    empty.round() as i64 - start
-}
-
-/// The boxes `ftyp` and `moov` of an MP4 file; the frames between them are skipped.
-fn read_header(path: &Path, file: &File) -> Result<Vec<u8>, DataError> {
-    let io = |error| DataError::io(path)(error);
-    let broken = |what: &str| DataError::file(path, what, "the video is damaged: fetch or record it again");
-    let len = file.metadata().map_err(io)?.len();
-    let mut header = Vec::new();
-    let (mut at, mut has_movie) = (0, false);
-    while at + 8 <= len {
-        let mut head = [0; 16];
-        let known = (len - at).min(16) as usize;
-        file.read_exact_at(&mut head[..known], at).map_err(io)?;
-        let short = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-        let size = match short {
-            0 => len - at,
-            1 if known == 16 => {
-                u64::from_be_bytes([head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15]])
-            }
-            size => u64::from(size),
-        };
-        if size < 8 {
-            return Err(broken("is not an MP4 file"));
-        }
-        if size > len - at {
-            return Err(broken("is cut off, or is not an MP4 file: a part of it is longer than the file"));
-        }
-        if matches!(&head[4..8], b"ftyp" | b"moov") {
-            has_movie |= &head[4..8] == b"moov";
-            let start = header.len();
-            header.resize(start + size as usize, 0);
-            file.read_exact_at(&mut header[start..], at).map_err(io)?;
-        }
-        at += size;
-    }
-    if has_movie { Ok(header) } else { Err(broken("is cut off, or is not an MP4 file: it has no `moov` part")) }
+/// Moves the times of `packets` to where an edit list shows them, as FFmpeg's demuxer does; `ticks` converts the movie's to the
+/// track's. Returns which of them are shown.
+fn apply(edit: &Edit, packets: &mut [Packet], ticks: impl Fn(u64) -> i64) -> Vec<bool> {
+    let end = if edit.duration == 0 { i64::MAX } else { edit.start.saturating_add(ticks(edit.duration)) };
+    let is_shown: Vec<bool> = packets.iter().map(|packet| (edit.start..end).contains(&packet.pts)).collect();
+    // Where no frame begins exactly at the edit's start, FFmpeg lets the first one that is shown begin at zero.
+    let shown = packets.iter().zip(&is_shown).filter(|(_, shown)| **shown);
+    let first = shown.map(|(packet, _)| packet.pts).min().unwrap_or(edit.start);
+    let shift = ticks(edit.delay) - first;
+    packets.iter_mut().for_each(|packet| packet.pts += shift);
+    is_shown
 }

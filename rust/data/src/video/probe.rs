@@ -1,11 +1,12 @@
 //! Which FFmpeg is used, and what is in a video file.
 
-use super::file::{VideoFile, decoder_of};
+use super::file::{VideoDecoder, VideoFile, decoder_of};
 use crate::error::DataError;
+use crate::frames::FrameSize;
 use ffmpeg::codec::Id;
 use ffmpeg_next as ffmpeg;
 use serde::Serialize;
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// The FFmpeg libraries that this program runs with.
 #[derive(Debug, Clone, Serialize)]
@@ -50,25 +51,41 @@ fn release(avcodec: u32) -> String {
 pub struct VideoInfo {
     /// FFmpeg's name of the codec.
     pub codec: String,
-    /// Number of frames.
+    /// Size of a frame as it is shown.
+    pub size: FrameSize,
+    /// Number of frames that are shown.
     pub num_frames: usize,
+    /// Time of the first frame, seconds.
+    pub first_frame_s: f64,
     /// Time of the last frame, seconds.
     pub last_frame_s: f64,
     /// Number of frames from one keyframe to the next.
     pub group_size: usize,
 }
 
+impl VideoInfo {
+    /// Frames per second, from the first frame to the last; none where there is one frame only.
+    #[must_use]
+    pub fn fps(&self) -> Option<f64> {
+        (self.num_frames > 1).then(|| (self.num_frames - 1) as f64 / (self.last_frame_s - self.first_frame_s))
+    }
+}
+
 /// Reads the header of a video file.
 ///
 /// # Errors
-/// When the file is missing, cut off, or not a video.
+/// When the file is missing, cut off, not a video, or one that cannot be decoded.
 pub fn probe(path: &Path) -> Result<VideoInfo, DataError> {
-    let video = VideoFile::open(path)?;
+    let video = Arc::new(VideoFile::open(path)?);
+    let size = VideoDecoder::open(Arc::clone(&video))?.shown_size();
     let index = video.index();
+    let (first_frame_s, last_frame_s) = index.shown_span();
     Ok(VideoInfo {
         codec: video.codec_id().name().to_owned(),
-        num_frames: index.packets().len(),
-        last_frame_s: index.last_time(),
+        size,
+        num_frames: index.num_shown(),
+        first_frame_s,
+        last_frame_s,
         group_size: index.group_size(),
     })
 }

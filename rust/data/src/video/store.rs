@@ -1,12 +1,13 @@
 //! The frames of one camera whose images are in video files.
 
 use super::{
-    file::{VideoDecoder, VideoFile},
+    container::Turn,
+    file::{Trouble, VideoDecoder, VideoFile},
     rgb::FrameConverter,
 };
 use crate::error::DataError;
 use crate::frames::{FrameReader, FrameSize, FrameStore};
-use crate::request::TOLERANCE_S;
+use crate::request::float32_error;
 use crate::{lock::lock, lru::ByteLru};
 use std::{
     path::{Path, PathBuf},
@@ -35,14 +36,15 @@ pub trait VideoTable: Send + Sync {
 pub struct VideoStore {
     table: Box<dyn VideoTable>,
     size: FrameSize,
+    tolerance_s: f64,
     videos: Mutex<ByteLru<u32, Arc<VideoFile>>>,
 }
 
 impl VideoStore {
-    /// The frames that `table` lists, delivered in `size`.
+    /// The frames that `table` lists, delivered in `size`. A frame's time in its file may be `tolerance_s` from the row's.
     #[must_use]
-    pub fn new(table: Box<dyn VideoTable>, size: FrameSize) -> Self {
-        Self { table, size, videos: Mutex::new(ByteLru::new(MAX_INDEX_BYTES, usize::MAX)) }
+    pub fn new(table: Box<dyn VideoTable>, size: FrameSize, tolerance_s: f64) -> Self {
+        Self { table, size, tolerance_s, videos: Mutex::new(ByteLru::new(MAX_INDEX_BYTES, usize::MAX)) }
     }
 
     /// The shared part of an open file.
@@ -120,11 +122,13 @@ impl VideoReader<'_> {
             let index = decoder.video().index();
             frame.packet = index.nearest(frame.time_s);
             let found_s = index.time(frame.packet);
-            if (found_s - frame.time_s).abs() > TOLERANCE_S {
+            let tolerance_s = self.store.tolerance_s;
+            if (found_s - frame.time_s).abs() > tolerance_s + float32_error(frame.time_s) {
                 let what =
-                    format!("the nearest frame of the video is at {found_s:.6} s, more than {TOLERANCE_S} s away");
-                let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes";
-                return Err(failure(self.store, frame, what, hint));
+                    format!("the nearest frame of the video is at {found_s:.6} s, more than {tolerance_s} s away");
+                let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes, and \
+                            data.sources.<name>.tolerance_s allows more";
+                return Err(failure(self.store, frame, Trouble { what, hint }));
             }
         }
         // Rows at an episode's end repeat; each frame is decoded once.
@@ -134,12 +138,14 @@ impl VideoReader<'_> {
         let frame_len = size.frame_bytes();
         let path = self.store.table.path(file);
         let converter = &mut self.converter;
+        let (turn, shown) = (decoder.video().turn(), decoder.shown_size());
         let decoded = decoder.decode(&packets, |nth, frame| {
+            check_size(frame, turn, shown)?;
             let mut first: Option<usize> = None;
             for slot in wanted.iter().filter(|wanted| wanted.packet == packets[nth]).map(|wanted| wanted.slot) {
                 match first {
                     None => {
-                        converter.convert(path, frame, size, &mut out_TCHW[slot * frame_len..][..frame_len])?;
+                        converter.convert(path, frame, turn, size, &mut out_TCHW[slot * frame_len..][..frame_len])?;
                         first = Some(slot);
                     }
                     Some(first) => out_TCHW.copy_within(first * frame_len..(first + 1) * frame_len, slot * frame_len),
@@ -147,14 +153,29 @@ impl VideoReader<'_> {
             }
             Ok(())
         });
-        decoded.map_err(|(nth, what)| {
+        decoded.map_err(|(nth, trouble)| {
             let frame = wanted.iter().find(|frame| frame.packet == packets[nth]).unwrap_or(&wanted[0]);
-            failure(self.store, frame, what, "the video is damaged: fetch or record it again")
+            failure(self.store, frame, trouble)
         })
     }
 }
 
-fn failure(store: &VideoStore, frame: &Wanted, what: String, hint: &str) -> DataError {
+/// Frames must have the size that the header of their file has, as LeRobot demands, too.
+fn check_size(frame: &ffmpeg_next::frame::Video, turn: Turn, shown: FrameSize) -> Result<(), Trouble> {
+    let (height, width) = (frame.height() as usize, frame.width() as usize);
+    let found =
+        if turn.swaps_sides() { FrameSize { height: width, width: height } } else { FrameSize { height, width } };
+    if found == shown {
+        return Ok(());
+    }
+    let what = format!(
+        "the frame is {}x{}, but the video begins with frames of {}x{}",
+        found.width, found.height, shown.width, shown.height
+    );
+    Err(Trouble { what, hint: "record it in one size, or encode it again in one" })
+}
+
+fn failure(store: &VideoStore, frame: &Wanted, Trouble { what, hint }: Trouble) -> DataError {
     DataError::Frame {
         path: store.table.path(frame.file).to_owned(),
         episode: store.table.episode(frame.row),
@@ -201,7 +222,7 @@ impl VideoStore {
             Ok(())
         });
         let path = self.table.path(file).to_owned();
-        decoded.map_err(|(_, what)| DataError::file(&path, what, "the video is damaged: fetch or record it again"))?;
+        decoded.map_err(|(_, trouble)| DataError::file(&path, trouble.what, trouble.hint))?;
         Ok(RawFrame { file: path, index, time_s, pixel_format, planes })
     }
 }

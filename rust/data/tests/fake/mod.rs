@@ -183,6 +183,7 @@ pub fn source_config(num_val_episodes: u64) -> SourceConfig {
         action_key: Some("action".to_owned()),
         episodes: None,
         num_val_episodes,
+        tolerance_s: None,
     }
 }
 

@@ -6,7 +6,7 @@ use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
 use hlrp_laq::ROLE;
 use hlrp_schema::LaqConfig;
 use hlrp_torch::World;
-use hlrp_train::{BatchStream, Settings, TrainingData, ValidationBatches};
+use hlrp_train::{BatchStream, Settings, SourceRecord, TrainingData, ValidationBatches};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Device;
@@ -47,6 +47,7 @@ pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
         device: Device::Cpu,
         logging: config.logging.clone(),
         config: composed.clone(),
+        accept_changed_data: false,
     }
 }
 
@@ -98,6 +99,10 @@ impl BatchStream for Stream {
 }
 
 impl TrainingData for Squares {
+    fn sources(&self) -> BTreeMap<String, SourceRecord> {
+        BTreeMap::new()
+    }
+
     fn train(&mut self, position: Position, _: &World) -> anyhow::Result<Box<dyn BatchStream>> {
         Ok(Box::new(Stream(position.sample / NUM_SAMPLES as u64)))
     }

@@ -4,6 +4,7 @@ use super::SmolVlmConfig;
 use crate::NnError;
 use crate::llama::TextConfig;
 use crate::siglip::VisionConfig;
+use hlrp_config::foreign::read_text;
 use serde_json::Value;
 use std::path::Path;
 
@@ -25,7 +26,7 @@ pub(super) fn read(path: &Path) -> Result<SmolVlmConfig, NnError> {
     const HINT: &str =
         "give the folder of a SmolVLM model as transformers saves it, or its snapshot in the Hugging Face cache";
     let file_error = |problem: String| NnError::file(path, problem, HINT);
-    let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
+    let text = read_text(path).map_err(|error| file_error(error.to_string()))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| file_error(error.to_string()))?;
 
     let root = Section { path, name: "", value: &value };

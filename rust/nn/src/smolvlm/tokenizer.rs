@@ -1,6 +1,7 @@
 //! From instructions to token ids.
 
 use crate::NnError;
+use hlrp_config::foreign::{MAX_TEXT_BYTES, inspect, read_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,7 @@ impl TextTokenizer {
         if layout.max_length == 0 {
             return Err(error("the maximum text length is 0".to_owned()));
         }
+        inspect(&path, MAX_TEXT_BYTES).map_err(|cause| error(cause.to_string()))?;
         let mut tokenizer = Tokenizer::from_file(&path).map_err(|cause| error(cause.to_string()))?;
         let pad_token = pad_token(&folder.join(TOKENIZER_FILES[1])).map_err(&error)?;
         let pad_id = tokenizer
@@ -148,7 +150,7 @@ impl TextTokenizer {
 /// `pad_token` of a tokenizer configuration: a text, or an object with the text as `content`.
 fn pad_token(path: &Path) -> Result<String, String> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|cause| format!("{name}: {cause}"))?;
+    let text = read_text(path).map_err(|cause| format!("{name}: {cause}"))?;
     let config: Value = serde_json::from_str(&text).map_err(|cause| format!("{name}: {cause}"))?;
     let token = &config["pad_token"];
     let token = token.as_str().or_else(|| token["content"].as_str());

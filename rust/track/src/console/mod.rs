@@ -17,7 +17,10 @@ pub use progress::Progress;
 
 use crate::{Result, TrackError};
 use std::{
+    any::Any,
+    cell::Cell,
     io::{IsTerminal, stderr},
+    panic::{self, AssertUnwindSafe},
     path::Path,
 };
 use tracing::level_filters::LevelFilter;
@@ -40,11 +43,37 @@ pub fn init(level: LevelFilter, rank: usize) -> Result<()> {
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TrackError::ConsoleTwice)?;
     output::set_rank(rank);
-    std::panic::set_hook(Box::new(|panic| {
+    panic::set_hook(Box::new(|info| {
+        if IS_EXPECTED.get().is_some_and(|is_expected| is_expected(&panic_text(info.payload()))) {
+            return;
+        }
         let trace = std::backtrace::Backtrace::force_capture();
-        tracing::error!(target: PANIC, "{panic}\n{trace}");
+        tracing::error!(target: PANIC, "{info}\n{trace}");
     }));
     Ok(())
+}
+
+thread_local! {
+    /// Tells the panics that [`catch_panic`] waits for on this thread.
+    static IS_EXPECTED: Cell<Option<fn(&str) -> bool>> = const { Cell::new(None) };
+}
+
+/// Runs `work`; a panic is returned as its text. One that `is_expected` is not logged.
+///
+/// What a panic leaves unfinished must not be used again, apart from what is whole between any two statements.
+///
+/// # Errors
+/// The text of the panic.
+pub fn catch_panic<T>(is_expected: fn(&str) -> bool, work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    let outer = IS_EXPECTED.replace(Some(is_expected));
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    IS_EXPECTED.set(outer);
+    result.map_err(|panic| panic_text(&*panic))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without text".to_owned())
 }
 
 /// From now on every log line is also appended to `path`. Ranks other than 0 ignore this.

@@ -2,6 +2,7 @@
 
 use super::line::{colour, format_event};
 use crate::{Result, TrackError};
+use hlrp_config::secret::redact;
 use indicatif::ProgressBar;
 use std::{
     fs::{File, OpenOptions},
@@ -53,6 +54,7 @@ pub(super) fn print(text: &str) {
     if output.rank != 0 {
         return;
     }
+    let text = redact(text);
     let write = || {
         // A closed pipe is the reader's wish to see no more.
         let _ = writeln!(std::io::stdout(), "{text}");
@@ -66,8 +68,8 @@ pub(super) fn print(text: &str) {
 /// Writes `shown` to standard error and `line` to the file.
 pub(super) fn write_both(shown: &str, line: &str) {
     let mut output = output();
-    write_to_file(&mut output, line);
-    write_to_stderr(shown);
+    write_to_file(&mut output, &redact(line));
+    write_to_stderr(&redact(shown));
 }
 
 /// Writes each event as one line.
@@ -84,7 +86,7 @@ impl LineLayer {
 
 impl<S: Subscriber> Layer<S> for LineLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let line = format_event(event, self.rank);
+        let line = redact(&format_event(event, self.rank));
         let mut output = output();
         write_to_file(&mut output, &line);
         let shown = if self.coloured { colour(&line, event.metadata().level()) } else { line };

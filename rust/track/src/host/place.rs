@@ -4,6 +4,9 @@ use crate::{Result, TrackError, env};
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// What kind of place a process runs in.
@@ -30,21 +33,76 @@ pub struct Signs {
     pub host: String,
     /// Id of the Slurm job that this process belongs to.
     pub job_id: Option<String>,
-    /// Slurm's program that submits jobs.
+    /// Slurm's program that submits jobs, where Slurm is configured too.
     pub sbatch: Option<PathBuf>,
+    /// What Slurm's controller says of this host.
+    pub controller: Controller,
     /// Whether the driver shows a GPU.
     pub has_gpu: bool,
 }
 
+/// What Slurm's controller says of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Controller {
+    /// It does not answer, or there is none.
+    #[default]
+    Silent,
+    /// The host is one of its compute nodes.
+    KnowsNode,
+    /// The host is not.
+    KnowsNoNode,
+}
+
+/// How long Slurm's controller may take to answer.
+const WAIT_FOR_CONTROLLER: Duration = Duration::from_secs(5);
+
 impl Signs {
     /// Those of this machine.
     pub fn read() -> Self {
-        Self {
-            host: super::hostname(),
-            job_id: env::get(env::SLURM_JOB_ID),
-            sbatch: find_program("sbatch"),
-            has_gpu: super::has_gpu(),
+        let (host, job_id) = (super::hostname(), env::get(env::SLURM_JOB_ID));
+        let sbatch = find_program("sbatch").filter(|_| has_slurm_configuration());
+        let is_asked = sbatch.is_some() && job_id.is_none();
+        let controller = if is_asked { ask_controller(&host) } else { Controller::Silent };
+        Self { host, job_id, sbatch, controller, has_gpu: super::has_gpu() }
+    }
+}
+
+/// Whether this machine belongs to a cluster: an installed Slurm alone says nothing.
+fn has_slurm_configuration() -> bool {
+    let usual = [
+        "/etc/slurm/slurm.conf",
+        "/etc/slurm-llnl/slurm.conf",
+        "/run/slurm/conf/slurm.conf",
+        "/var/spool/slurmd/conf-cache/slurm.conf",
+    ];
+    match env::get(env::SLURM_CONF) {
+        Some(named) => Path::new(&named).is_file(),
+        None => usual.iter().any(|path| Path::new(path).is_file()),
+    }
+}
+
+fn ask_controller(host: &str) -> Controller {
+    let Some(scontrol) = find_program("scontrol") else { return Controller::Silent };
+    let short = host.split('.').next().unwrap_or(host);
+    let mut command = Command::new(scontrol);
+    command.args(["show", "node", short]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut child) = command.spawn() else { return Controller::Silent };
+    let deadline = Instant::now() + WAIT_FOR_CONTROLLER;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            // It may have ended just now.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Controller::Silent;
         }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let Ok(output) = child.wait_with_output() else { return Controller::Silent };
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).to_lowercase()).concat();
+    match () {
+        () if said.contains("nodename=") => Controller::KnowsNode,
+        () if said.contains("not found") || said.contains("invalid node name") => Controller::KnowsNoNode,
+        () => Controller::Silent,
     }
 }
 
@@ -54,8 +112,9 @@ impl Place {
         Self::judge(&Signs::read(), login_nodes)
     }
 
-    /// Inside a job a host is no login node. Otherwise it is one if its name matches a pattern, or if it looks like one: jobs can be
-    /// submitted from it and it has no GPU. An empty list of patterns says that no host is one.
+    /// Inside a job a host is no login node. Otherwise it is one if its name matches a pattern, or if it looks like one: Slurm is configured,
+    /// jobs can be submitted, and the controller does not list it as a compute node. Where the controller says so, a machine with a GPU is a
+    /// workstation; where it is silent (a maintenance), the host counts as a login node. An empty list of patterns says that no host is one.
     pub fn judge(signs: &Signs, login_nodes: Option<&[String]>) -> Self {
         if let Some(id) = &signs.job_id {
             return Self::SlurmJob { id: id.clone() };
@@ -65,12 +124,21 @@ impl Place {
             return Self::LoginNode { reason: format!("its name matches {pattern:?} of cluster.login_nodes") };
         }
         let may_guess = login_nodes.is_none_or(|patterns| !patterns.is_empty());
-        match &signs.sbatch {
-            Some(sbatch) if may_guess && !signs.has_gpu => {
-                let id = env::SLURM_JOB_ID;
-                Self::LoginNode { reason: format!("it has {}, no GPU, and {id} is not set", sbatch.display()) }
-            }
-            _ => Self::Workstation,
+        let Some(sbatch) = signs.sbatch.as_ref().filter(|_| may_guess) else { return Self::Workstation };
+        let (sbatch, id) = (sbatch.display(), env::SLURM_JOB_ID);
+        match signs.controller {
+            Controller::KnowsNode => Self::Workstation,
+            Controller::KnowsNoNode if signs.has_gpu => Self::Workstation,
+            Controller::KnowsNoNode => Self::LoginNode {
+                reason: format!(
+                    "it has {sbatch}, no GPU, {id} is not set, and Slurm does not list it as a compute node"
+                ),
+            },
+            Controller::Silent => Self::LoginNode {
+                reason: format!(
+                    "it has {sbatch} and a Slurm configuration, {id} is not set, and the controller does not answer"
+                ),
+            },
         }
     }
 }

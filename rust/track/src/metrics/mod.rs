@@ -18,7 +18,7 @@ pub use spec::{Better, Curve, MetricSpec, shown};
 
 /// Name of the file in a run directory.
 pub const FILE_NAME: &str = "metrics.jsonl";
-/// Where a resumed run keeps the lines that it will produce again, and a torn last line as `{"torn": text}`.
+/// Where a resumed run keeps the lines that it will produce again, and torn lines as `{"torn": text}`.
 pub const SUPERSEDED_FILE_NAME: &str = "metrics.superseded.jsonl";
 
 /// Whether `key` holds a measured time or rate, which no seed can repeat.

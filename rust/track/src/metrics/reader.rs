@@ -39,10 +39,10 @@ impl MetricsRow {
     }
 }
 
-/// All rows of `path`, in written order. A torn last line, as a kill leaves it, is not a row.
+/// All rows of `path`, in written order. A torn line, as a kill or a full disk leaves it, is not a row.
 ///
 /// # Errors
-/// The file cannot be read, or a line before the last is not a row.
+/// The file cannot be read, or a line is neither a row nor the beginning of one.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
     let text = read_text(path)?;
     Ok(split(path, &text)?.rows.into_iter().map(|(_, row)| row).collect())
@@ -63,19 +63,22 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 pub(crate) struct Lines<'a> {
     /// Whole lines without their line ends, and what they say.
     pub(crate) rows: Vec<(&'a str, MetricsRow)>,
-    /// What follows the last whole line.
-    pub(crate) torn: Option<&'a str>,
+    /// Beginnings of rows: what follows the last whole line, and what a full disk left of a row before others were appended to it.
+    pub(crate) torn: Vec<&'a str>,
 }
+
+/// How every row begins.
+const BEGINNING: &str = "{\"step\":";
 
 /// Takes the text of a metrics file apart.
 pub(crate) fn split<'a>(path: &Path, text: &'a str) -> Result<Lines<'a>> {
-    let mut lines = Lines { rows: Vec::new(), torn: None };
+    let mut lines = Lines { rows: Vec::new(), torn: Vec::new() };
     let mut rest = text.split_inclusive('\n').enumerate().peekable();
     while let Some((index, line)) = rest.next() {
         let row = line.strip_suffix('\n').and_then(|line| Some((line, MetricsRow::parse(line)?)));
         match row {
             Some(row) => lines.rows.push(row),
-            None if rest.peek().is_none() => lines.torn = Some(line),
+            None if rest.peek().is_none() || line.starts_with(BEGINNING) => lines.torn.push(line),
             None => {
                 let reason =
                     "not a metrics row; it has to be {\"step\": N, \"time\": T, name: number or null, …}".into();

@@ -3,14 +3,18 @@
 use super::{
     lock::RunLock,
     manifest::{Artifact, FILE_NAME as MANIFEST, FORMER_ASIDE, FORMER_NAME, Manifest, RunStatus, Session},
-    provenance::{GitState, redact},
+    provenance::GitState,
 };
 use crate::{
     Result, TrackError,
     fs::{sync_dir, write_atomic},
     metrics::MetricSpec,
 };
-use hlrp_config::Problem;
+use hlrp_config::{
+    Problem,
+    foreign::read_text,
+    secret::{redact, redact_arguments},
+};
 use std::{
     collections::BTreeMap,
     fs,
@@ -79,7 +83,7 @@ impl RunDir {
             format: Manifest::FORMAT,
             program: info.program.into(),
             experiment: info.experiment.into(),
-            description: info.description.into(),
+            description: redact(info.description),
             metrics: info.metrics.clone(),
             sessions: vec![session(info, 0)],
         };
@@ -135,7 +139,10 @@ impl RunDir {
             return Ok(());
         }
         if let Some(session) = self.manifest.sessions.last_mut() {
-            session.status = status;
+            session.status = match status {
+                RunStatus::Failed { reason } => RunStatus::Failed { reason: redact(&reason) },
+                other => other,
+            };
             session.ended_at = Some(now());
         }
         self.manifest.write(&self.path.join(MANIFEST))
@@ -238,8 +245,8 @@ fn session(info: &RunInfo<'_>, start_step: u64) -> Session {
         started_at: now(),
         ended_at: None,
         start_step,
-        command: redact(std::env::args()),
-        overrides: redact(info.overrides.iter().cloned()),
+        command: redact_arguments(std::env::args()),
+        overrides: redact_arguments(info.overrides.iter().cloned()),
         inputs: info.inputs.clone(),
         versions: info.versions.clone(),
         git: GitState::of(info.repository),
@@ -260,7 +267,7 @@ fn set_former_aside(path: &Path) -> Result<()> {
 
 fn replace_config(path: &Path, config_yaml: &str) -> Result<()> {
     let current = path.join(CONFIG);
-    let former = fs::read_to_string(&current).map_err(TrackError::io("read", &current))?;
+    let former = read_text(&current).map_err(TrackError::io("read", &current))?;
     if former == config_yaml {
         return Ok(());
     }
@@ -276,7 +283,7 @@ fn overrides_yaml(overrides: &[String]) -> String {
     if overrides.is_empty() {
         return "[]\n".into();
     }
-    redact(overrides.iter().cloned())
+    redact_arguments(overrides.iter().cloned())
         .iter()
         .map(|text| format!("- {}\n", serde_json::Value::from(text.as_str())))
         .collect()

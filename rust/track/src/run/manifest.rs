@@ -2,9 +2,10 @@
 
 use super::provenance::GitState;
 use crate::{Result, TrackError, env, fs::write_atomic, metrics::MetricSpec};
+use hlrp_config::foreign::read_text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 /// Name of the file in a run directory.
 pub const FILE_NAME: &str = "run.json";
@@ -130,7 +131,7 @@ impl Manifest {
     /// The file is missing, or has another format.
     pub fn read(run_dir: &Path) -> Result<Self> {
         let path = Self::path(run_dir).unwrap_or_else(|| run_dir.join(FILE_NAME));
-        let text = fs::read_to_string(&path).map_err(TrackError::io("read", &path))?;
+        let text = read_text(&path).map_err(TrackError::io("read", &path))?;
         let malformed = |line, reason| TrackError::Malformed { path: path.clone(), line, reason };
         let mut value: Value =
             serde_json::from_str(&text).map_err(|error| malformed(Some(error.line()), error.to_string()))?;

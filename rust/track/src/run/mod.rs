@@ -15,4 +15,4 @@ mod provenance;
 
 pub use dir::{RunDir, RunInfo, validation_dir};
 pub use manifest::{Artifact, FILE_NAME, Manifest, RunStatus, Session, SlurmJob};
-pub use provenance::{GitState, redact};
+pub use provenance::GitState;

@@ -26,7 +26,7 @@ pub struct JsonlSink {
 /// The sink of the run that `setup` describes; it has no options and is always open, because plots, tables and a resume read its file.
 pub(super) fn open(setup: &SinkSetup<'_>, _options: &Value) -> Result<Option<Box<dyn Sink>>> {
     Ok(Some(Box::new(match setup.step {
-        0 => JsonlSink::create(setup.run_dir)?,
+        0 if !setup.run_dir.join(FILE_NAME).exists() => JsonlSink::create(setup.run_dir)?,
         step => JsonlSink::resume(setup.run_dir, step)?,
     })))
 }
@@ -54,7 +54,7 @@ impl JsonlSink {
         Self::open(path)
     }
 
-    /// Continues after `step` (0 = from the beginning): rows beyond it, and a torn last line, move to `metrics.superseded.jsonl`.
+    /// Continues after `step` (0 = from the beginning): rows beyond it, and torn lines, move to `metrics.superseded.jsonl`.
     ///
     /// A kill between the two writes leaves rows in both files; the next resume moves them again.
     ///
@@ -67,7 +67,7 @@ impl JsonlSink {
             let Lines { rows, torn } = split(&path, &text)?;
             let (kept, superseded): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(_, row)| row.step <= step);
             let mut moved = lines(superseded.iter().map(|(line, _)| *line));
-            moved.extend(torn.map(|text| format!("{}\n", json!({ "torn": text }))));
+            moved.extend(torn.iter().map(|text| format!("{}\n", json!({ "torn": text }))));
             if !moved.is_empty() {
                 append_durably(&run_dir.join(SUPERSEDED_FILE_NAME), &moved)?;
                 write_atomic(&path, lines(kept.iter().map(|(line, _)| *line)))?;
@@ -101,7 +101,12 @@ impl JsonlSink {
             row.insert(name.into(), json!(value)); // null when not finite
         }
         let line = format!("{}\n", Value::Object(row));
-        self.file.write_all(line.as_bytes()).map_err(TrackError::io("append to", &self.path))
+        let whole = self.file.metadata().map_err(TrackError::io("inspect", &self.path))?.len();
+        self.file.write_all(line.as_bytes()).map_err(|error| {
+            // A part of a line would spoil the next one. Whatever fails here, the next start repairs.
+            let _ = self.file.set_len(whole);
+            TrackError::io("append to", &self.path)(error)
+        })
     }
 }
 

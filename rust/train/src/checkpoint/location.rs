@@ -1,7 +1,12 @@
 //! The folder of checkpoints: which one a path means, the pointers to the newest and the best, and the removal of old ones.
 
 use super::{BEST, LAST, Manifest, STATE};
-use crate::error::{Result, TrainError};
+use crate::{
+    error::{Result, TrainError},
+    resume::RESUME_KEY,
+};
+use hlrp_config::foreign::read_text;
+use hlrp_config::write_path;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -60,7 +65,7 @@ fn read_pointer(checkpoints: &Path, pointer: &str) -> Result<Option<String>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let name = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?.trim().to_owned();
+    let name = read_text(&path).map_err(TrainError::io("read", &path))?.trim().to_owned();
     match step_of(&name) {
         Some(_) => Ok(Some(name)),
         None => Err(TrainError::Malformed { path, reason: format!("'{name}' is not the name of a checkpoint") }),
@@ -88,7 +93,7 @@ pub(super) fn whole_neighbour(damaged: &Path) -> String {
     let (newer, older): (Vec<u64>, Vec<u64>) = steps(checkpoints).into_iter().partition(|step| Some(*step) > own);
     let others = older.into_iter().chain(newer).filter(|step| Some(*step) != own);
     match others.map(|step| checkpoints.join(checkpoint_name(step))).find(|dir| Manifest::is_whole(dir)) {
-        Some(whole) => format!("{0} is whole: training.resume_from_checkpoint={0}", whole.display()),
+        Some(whole) => format!("{} is whole: {RESUME_KEY}={}", whole.display(), write_path(&whole)),
         None => "no other checkpoint of this run is whole; start a new run".to_owned(),
     }
 }

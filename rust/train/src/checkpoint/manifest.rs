@@ -5,14 +5,17 @@ use crate::{
     error::{Result, TrainError},
     update::DecayGroup,
 };
-use hlrp_config::from_resolved;
+use hlrp_config::{
+    foreign::{MAX_WEIGHT_BYTES, inspect, is_plain_name, read_text},
+    from_resolved,
+};
 use hlrp_schema::{PROJECT, TaskDescription};
 use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -68,7 +71,7 @@ impl Manifest {
     /// Name of the format.
     pub const FORMAT: &str = "hlrp-checkpoint";
     /// Version of the format that this crate writes; older ones are migrated when read.
-    pub const FORMAT_VERSION: u64 = 2;
+    pub const FORMAT_VERSION: u64 = 3;
 
     /// The file of the checkpoint `dir`: `checkpoint.json`, or what format 1 called it; none where there is no checkpoint.
     pub(crate) fn path(dir: &Path) -> Option<PathBuf> {
@@ -82,7 +85,7 @@ impl Manifest {
     pub fn read(dir: &Path) -> Result<Self> {
         let path = Self::path(dir).unwrap_or_else(|| dir.join(FILE_NAME));
         let damaged = |reason: String| TrainError::Damaged { path: path.clone(), reason, hint: whole_neighbour(dir) };
-        let text = match fs::read_to_string(&path) {
+        let text = match read_text(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(damaged("the file is missing".to_owned()));
             }
@@ -103,7 +106,7 @@ impl Manifest {
         if written_in < Self::FORMAT_VERSION {
             value["format_version"] = Self::FORMAT_VERSION.into();
             let settings = from_resolved(&PROJECT, &dir.join(CONFIG), &[]).ok().map(|config| config.tree().to_json());
-            let task = TaskDescription::read(value["task"].take(), true, settings.as_ref())?;
+            let task = TaskDescription::read(value["task"].take(), written_in == 1, settings.as_ref())?;
             value["task"] = serde_json::to_value(task).map_err(|error| error.to_string())?;
         }
         let typed: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
@@ -124,6 +127,11 @@ impl Manifest {
                 return Err(TrainError::Damaged { path, reason, hint: whole_neighbour(dir) });
             }
         }
+        if let Some(name) = manifest.files.keys().find(|name| !is_plain_name(name)) {
+            let path = Self::path(dir).unwrap_or_else(|| dir.join(FILE_NAME));
+            let reason = format!("files: `{name}` is not the name of a file in this folder");
+            return Err(TrainError::Damaged { path, reason, hint: whole_neighbour(dir) });
+        }
         for (name, digest) in &manifest.files {
             if let Some(reason) = difference(&dir.join(name), digest)? {
                 return Err(TrainError::Damaged { path: dir.join(name), reason, hint: whole_neighbour(dir) });
@@ -135,11 +143,12 @@ impl Manifest {
     /// Whether the checkpoint `dir` is whole.
     pub(super) fn is_whole(dir: &Path) -> bool {
         // Read by hand: `verify` would look for whole neighbours of every damaged one.
-        let text = Self::path(dir).and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let text = Self::path(dir).and_then(|path| read_text(&path).ok()).unwrap_or_default();
         let value: Result<Value, String> = serde_json::from_str(&text).map_err(|error| error.to_string());
         let manifest = value.and_then(|value| Self::typed(value, dir));
         manifest.is_ok_and(|manifest| {
-            manifest.files.iter().all(|(name, digest)| matches!(difference(&dir.join(name), digest), Ok(None)))
+            let mut files = manifest.files.iter();
+            files.all(|(name, digest)| is_plain_name(name) && matches!(difference(&dir.join(name), digest), Ok(None)))
         })
     }
 }
@@ -151,9 +160,10 @@ pub(super) fn digests(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, Fil
 
 /// How a file differs from what was written; none if it does not. The content is read only where the size fits.
 fn difference(path: &Path, expected: &FileDigest) -> Result<Option<String>> {
-    let size = match fs::metadata(path) {
+    let size = match inspect(path, MAX_WEIGHT_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("the file is missing".to_owned())),
-        metadata => metadata.map_err(TrainError::io("inspect", path))?.len(),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Some(error.to_string())),
+        size => size.map_err(TrainError::io("inspect", path))?,
     };
     if size != expected.size {
         return Ok(Some(format!("it has {size} bytes instead of {}", expected.size)));

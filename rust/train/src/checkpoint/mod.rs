@@ -7,8 +7,8 @@
 //!   step-000080/
 //!     model.safetensors      parameters and buffers
 //!     optimizer.safetensors  exp_avg.<p>, exp_avg_sq.<p>, step.<p>
-//!     ema.safetensors        averaged parameters, when training.ema.enabled
-//!     state.json             step, data position, random states, schedule, best score
+//!     ema.safetensors        averaged parameters, from the first update of training.ema on
+//!     state.json             step, data position, random states, schedule, best score, fingerprints of the data
 //!     config.yaml            the resolved configuration
 //!     checkpoint.json        size and sha256 of each file above; the task; the score of these weights
 //! ```
@@ -30,9 +30,10 @@ pub(crate) use state::RngStates;
 pub(crate) use writer::{Contents, write};
 
 use crate::error::{Result, TrainError};
+use hlrp_config::foreign::{MAX_WEIGHT_BYTES, inspect, read_text};
+use hlrp_track::fs::FileDigest;
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 use tch::Tensor;
@@ -92,16 +93,31 @@ impl Checkpoint {
     /// The file cannot be read.
     pub fn config_yaml(&self) -> Result<String> {
         let path = self.config();
-        fs::read_to_string(&path).map_err(TrainError::io("read", &path))
+        read_text(&path).map_err(TrainError::io("read", &path))
     }
 
-    /// The weights that it exports: parameters, averaged where the training kept averages, and buffers.
+    /// The file with the parameters that it exports: their averages, from the first update of the averages on.
+    fn exported(&self) -> &'static str {
+        if self.has_averages() { EMA } else { MODEL }
+    }
+
+    /// Whether it has averages. Formats before 3 have the file from the beginning, with the first weights until the first update.
+    fn has_averages(&self) -> bool {
+        self.state.num_ema_updates > 0 && self.manifest.files.contains_key(EMA)
+    }
+
+    /// Digest of the file with the parameters that it exports.
+    pub fn exported_digest(&self) -> Option<&FileDigest> {
+        self.manifest.files.get(self.exported())
+    }
+
+    /// The weights that it exports: parameters, averaged from the first update of the averages on, and buffers. Its score is theirs.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut weights: BTreeMap<String, Tensor> = read(&self.dir.join(MODEL))?.into_iter().collect();
-        if self.manifest.files.contains_key(EMA) {
+        if self.has_averages() {
             weights.extend(read(&self.dir.join(EMA))?);
         }
         Ok(weights)
@@ -117,9 +133,9 @@ impl Checkpoint {
         load(&self.dir.join(OPTIMIZER), target)
     }
 
-    /// Overwrites the averaged weights.
+    /// Overwrites the averaged weights, where it has them.
     pub(crate) fn load_ema(&self, target: &[(String, Tensor)]) -> Result<()> {
-        load(&self.dir.join(EMA), target)
+        if self.has_averages() { load(&self.dir.join(EMA), target) } else { Ok(()) }
     }
 }
 
@@ -144,11 +160,22 @@ pub fn load_weights(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
 }
 
 fn load(path: &Path, target: &[(String, Tensor)]) -> Result<()> {
+    inspect(path, max_bytes(target)).map_err(TrainError::io("read", path))?;
     hlrp_torch::load_strict(target, &read(path)?)
         .map_err(|source| TrainError::Weights { path: path.to_path_buf(), source })
 }
 
+/// The most that a file of these tensors has.
+fn max_bytes(tensors: &[(String, Tensor)]) -> u64 {
+    /// A name, a shape and two offsets.
+    const HEADER_BYTES: usize = 1 << 10;
+    let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+    tensors.iter().map(|(name, tensor)| (bytes(tensor) + name.len() + HEADER_BYTES) as u64).sum::<u64>()
+        + HEADER_BYTES as u64
+}
+
 fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    inspect(path, MAX_WEIGHT_BYTES).map_err(TrainError::io("read", path))?;
     Tensor::read_safetensors(path)
         .map_err(|error| TrainError::Malformed { path: path.to_path_buf(), reason: error.to_string() })
 }

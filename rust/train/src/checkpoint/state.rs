@@ -1,12 +1,16 @@
 //! Where a run is, besides its tensors.
 
 use super::STATE;
-use crate::error::{Result, TrainError};
+use crate::{
+    data::SourceRecord,
+    error::{Result, TrainError},
+};
+use hlrp_config::foreign::read_text;
 use hlrp_data::Position;
 use hlrp_torch::World;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 use tch::{Device, Kind, Tensor};
 
 /// `state.json` of a checkpoint.
@@ -25,6 +29,10 @@ pub struct RunState {
     pub best: Option<BestScore>,
     /// Updates of the averaged weights so far.
     pub num_ema_updates: u64,
+    /// Whether a signal interrupted what follows the step (validation, artifacts): a resumed run does that first.
+    pub is_unfinished: bool,
+    /// The data, by source; none in a checkpoint of a format before 3.
+    pub sources: Option<BTreeMap<String, SourceRecord>>,
 }
 
 /// What the schedule says at this point. It is a pure function of the configuration: recorded, not read back.
@@ -102,14 +110,17 @@ impl RngStates {
 
 impl RunState {
     /// Reads the state of the checkpoint `dir`, which was written in this format version.
-    pub(super) fn read(dir: &Path, format_version: u64) -> Result<Self> {
+    pub(crate) fn read(dir: &Path, format_version: u64) -> Result<Self> {
         let path = dir.join(STATE);
-        let text = fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+        let text = read_text(&path).map_err(TrainError::io("read", &path))?;
         let malformed =
             |error: serde_json::Error| TrainError::Malformed { path: path.clone(), reason: error.to_string() };
         let mut value: Value = serde_json::from_str(&text).map_err(malformed)?;
         if format_version == 1 {
             value["rng"] = Value::Array(vec![value["rng"].take()]); // of the only process
+        }
+        if value["is_unfinished"].is_null() {
+            value["is_unfinished"] = false.into(); // checkpoints of older programs are of finished steps
         }
         serde_json::from_value(value).map_err(malformed)
     }

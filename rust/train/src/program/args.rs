@@ -1,22 +1,26 @@
 //! The command line.
 
 use super::Program;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, Parser};
 use hlrp_config::{Composed, Problem, from_resolved};
-use hlrp_schema::ConfigArgs;
+use hlrp_schema::{ConfigArgs, parse_command_line};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 75 interrupted by a signal \
-                          with a checkpoint to resume from.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unusable dataset, 71 out of memory, 73 another process \
+                          has the run, 74 disk full, 75 interrupted by a signal (resume it), 77 login node.";
 
 #[derive(Parser)]
 #[command(version)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
-    /// Resume the run in this directory from its last checkpoint; overrides change its configuration.
+    /// Resume the run in this directory from its last checkpoint, or from the one of this run that
+    /// training.resume_from_checkpoint=… names; other overrides change its configuration.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
+    /// With --resume: continue although a dataset is not the one that the checkpoint saw. Episodes that were held out stay held out.
+    #[arg(long, requires = "resume")]
+    pub(super) accept_changed_data: bool,
     /// Print the resolved configuration and stop.
     #[arg(long)]
     pub(super) print_config: bool,
@@ -35,7 +39,7 @@ impl Arguments {
             .name(P::NAME)
             .about(P::ABOUT)
             .after_help(format!("Examples:\n{}\n\n{EXIT_CODES}", P::EXAMPLES));
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        parse_command_line(command)
     }
 
     /// The configuration: composed, or that of the run to continue.
@@ -44,6 +48,10 @@ impl Arguments {
     /// An invalid tree or override.
     pub(super) fn compose(&self) -> Result<Composed, Problem> {
         match &self.resume {
+            Some(run_dir) if !run_dir.is_dir() => {
+                let message = format!("there is no folder {}", run_dir.display());
+                Err(Problem::new("--resume", message, "give a run directory, which contains run.json and checkpoints/"))
+            }
             Some(run_dir) => from_resolved(&hlrp_schema::PROJECT, &run_dir.join("config.yaml"), &self.config.overrides),
             None => self.config.compose(),
         }

@@ -2,11 +2,12 @@
 
 use super::{Program, args::Arguments, num_threads, report};
 use crate::{
+    boundary::{self, Scene},
     error::TrainError,
-    resume::RESUME_KEY,
+    resume::{RESUME_KEY, Resumed},
     signals::StopRequest,
     task::Task,
-    trainer::{Outcome, Settings, Trainer},
+    trainer::{Outcome, Settings, Trainer, of_key},
 };
 use anyhow::Context;
 use hlrp_config::{Composed, Problem};
@@ -28,6 +29,8 @@ pub struct Setup {
     pub world: World,
     /// Whether the weights will come from a checkpoint: the initial ones do not matter.
     pub overwrites_weights: bool,
+    /// The checkpoint that will be resumed.
+    pub resumed: Option<Resumed>,
 }
 
 /// Trains; returns nothing when only the configuration was asked for.
@@ -49,6 +52,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
+    hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, common.logging.min_free_gb)?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
     // Float32 means float32: also the quantizer's under bf16 autocast.
@@ -56,15 +60,19 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
-    let settings = settings(arguments, &common, &composed, device, world.clone());
+    let settings = settings(arguments, &common, &composed, device, world.clone())?;
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
-    let setup = Setup { device, world: world.clone(), overwrites_weights };
-    let (mut task, mut data) = P::prepare(&config, &setup).map_err(located)?;
+    let resumed = training.resume_from_checkpoint.as_deref().map(Resumed::read).transpose();
+    let resumed = resumed.map_err(|error| located(of_setting(of_key(RESUME_KEY, error))))?;
+    let setup = Setup { device, world: world.clone(), overwrites_weights, resumed };
+    let scene = || scene_before_start(&composed);
+    let (mut task, mut data) = boundary::within(|| P::prepare(&config, &setup), scene).map_err(located)?;
     let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
     let metrics = task.metrics();
-    let trainer = Trainer::new(settings, &mut task, &mut data).map_err(|error| located(of_setting(error)))?;
+    let trainer = boundary::within(|| Trainer::new(settings, &mut task, &mut data).map_err(of_setting), scene);
+    let trainer = trainer.map_err(located)?;
 
     let yaml = composed.to_yaml();
     let info = RunInfo {
@@ -79,10 +87,24 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         metrics,
         repository: Path::new("."),
     };
+    stop.save();
     let run_dir = open_run(arguments, &run_path, trainer.step(), &info, &world)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
+    if !composed.migrated().is_empty() {
+        let changes = composed.migrated().join(", ");
+        tracing::info!("an older version wrote this run; its configuration is brought up to date: {changes}");
+    }
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
+}
+
+/// What is known when memory runs out before the first step.
+fn scene_before_start(composed: &Composed) -> Scene {
+    Scene {
+        when: "before the first step".to_owned(),
+        sizes: crate::trainer::sizes(composed),
+        checkpoint: "none is changed".to_owned(),
+    }
 }
 
 /// The run directory: the first process creates it or resumes it, the others follow.
@@ -146,8 +168,10 @@ fn finish<P: Program>(
         Outcome::Interrupted(_) => RunStatus::Interrupted,
     };
     run_dir.finish(status)?;
-    let text = match outcome.summary().num_steps {
-        0 => report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind),
+    let text = match &outcome {
+        Outcome::Finished(summary) if summary.num_steps == 0 => {
+            report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind)
+        }
         _ => report::table::<P>(&outcome, &path, &metrics, &curves),
     };
     console::print(&text);
@@ -160,14 +184,15 @@ fn settings(
     composed: &Composed,
     device: Device,
     world: World,
-) -> Settings {
+) -> Result<Settings, Problem> {
     let (mut training, mut logging) = (config.training.clone(), config.logging.clone());
     if let Some(run_dir) = &arguments.resume {
-        training.resume_from_checkpoint = Some(run_dir.clone());
+        let typed = composed.changed_by(RESUME_KEY).and(training.resume_from_checkpoint.take());
+        training.resume_from_checkpoint = Some(checkpoint_of(run_dir, typed)?);
         training.load_weights_from = None;
         logging.run_dir.clone_from(run_dir);
     }
-    Settings {
+    Ok(Settings {
         training,
         validation: config.validation.clone(),
         logging,
@@ -175,7 +200,20 @@ fn settings(
         world,
         device,
         config: composed.clone(),
+        accept_changed_data: arguments.accept_changed_data,
+    })
+}
+
+/// Where a run resumes: at the checkpoint that the command line names, which must be one of this run, else at the newest.
+fn checkpoint_of(run_dir: &Path, typed: Option<PathBuf>) -> Result<PathBuf, Problem> {
+    let Some(checkpoint) = typed else { return Ok(run_dir.to_path_buf()) };
+    let folder = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    if folder(&checkpoint).starts_with(folder(run_dir)) {
+        return Ok(checkpoint);
     }
+    let message = format!("{} is not a checkpoint of the run {}", checkpoint.display(), run_dir.display());
+    let hint = "name one below its folder checkpoints/, or leave --resume out to start a run of its own from there";
+    Err(Problem::new(RESUME_KEY, message, hint))
 }
 
 /// What the run starts from.

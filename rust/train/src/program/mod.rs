@@ -53,7 +53,7 @@ pub trait Program {
     }
 }
 
-/// Runs the program. Exit codes: 0 done, 1 error, 2 invalid setting, 75 interrupted with a checkpoint.
+/// Runs the program; its exit codes are those of [`exit_code`].
 pub fn main<P: Program>() -> ExitCode {
     let arguments = Arguments::parse_for::<P>();
     if arguments.version_json {
@@ -65,7 +65,7 @@ pub fn main<P: Program>() -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             hlrp_track::console::report_error(error.as_ref(), P::HINTS);
-            ExitCode::from(exit_code::of(error.as_ref()))
+            ExitCode::from(exit_code::of(error.as_ref(), crate::EXIT_CODES))
         }
     }
 }

@@ -5,6 +5,16 @@ use hlrp_train::StopRequest;
 
 #[test]
 fn three_batches_of_four_are_one_batch_of_twelve() {
+    three_batches_are_one(false);
+}
+
+/// One sample of five is supervised: of twelve in a row two or three, and of four one or none.
+#[test]
+fn a_masked_mean_divides_by_the_supervised_values_of_all_batches() {
+    three_batches_are_one(true);
+}
+
+fn three_batches_are_one(is_masked: bool) {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let weights = |name: &str, batch_size, accumulate: u64| {
@@ -13,6 +23,9 @@ fn three_batches_of_four_are_one_batch_of_twelve() {
         // Without noise: the two ways draw it in different portions.
         let mut task = Regression::default().without_noise();
         let mut data = Numbers { batch_size, ..Numbers::default() };
+        if is_masked {
+            (task, data.supervised_every) = (task.masked(), 5);
+        }
         // Before the first rewritten row, which is random.
         let words = [words.as_str(), "training.max_steps=3", "training.scheduler.warmup_steps=1"];
         train_until(settings(&run_dir, &words), &StopRequest::default(), &mut task, &mut data).unwrap();

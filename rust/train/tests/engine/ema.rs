@@ -61,3 +61,35 @@ fn the_exported_weights_are_the_averages_and_the_buffers() {
     assert_eq!(exported["num_calls"].int64_value(&[]), 12);
     assert_eq!(exported.len(), Regression::default().parameters().len() + 1);
 }
+
+/// The first update comes after step 8: 5 and 8 are validated, 4 is not.
+#[test]
+fn a_checkpoint_from_before_the_first_update_has_no_averages_and_resumes() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let words = [
+        "training.ema.enabled=true",
+        "training.ema.update_after_step=7",
+        "training.checkpoint.every_n_steps=1",
+        "validation.check_interval=1",
+    ];
+    let run_dir = folder.path().join("run");
+    let mut task = Regression::default();
+    train_until(settings(&run_dir, &words), &StopRequest::default(), &mut task, &mut Numbers::default()).unwrap();
+    for step in 1..=12 {
+        let has_averages = checkpoint(&run_dir, step).join("ema.safetensors").exists();
+        assert_eq!(has_averages, step >= 8, "step {step}");
+        let exported = read_weights(&checkpoint(&run_dir, step)).unwrap();
+        let file = if step < 8 { "model.safetensors" } else { "ema.safetensors" };
+        assert_eq!(exported["first.weight"], tensors(&run_dir, step, file)["first.weight"], "step {step}");
+    }
+    for step in [7, 8] {
+        let part = folder.path().join(format!("from-{step}"));
+        let resume = format!("training.resume_from_checkpoint={}", checkpoint(&run_dir, step).display());
+        let all: Vec<&str> = words.iter().copied().chain([resume.as_str()]).collect();
+        train(settings(&part, &all)).unwrap();
+        for file in ["model.safetensors", "ema.safetensors"] {
+            assert_eq!(tensors(&part, 12, file), tensors(&run_dir, 12, file), "{file} after step {step}");
+        }
+    }
+}

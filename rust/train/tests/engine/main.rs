@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)] // shared between the modules of one program
 
 mod accumulation;
+mod changed_data;
 mod checkpoints;
 mod common;
 mod conflicts;

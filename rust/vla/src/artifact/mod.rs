@@ -17,6 +17,7 @@ pub use record::{ArtifactRecord, Provenance};
 use crate::VlaError;
 use crate::archs::VlaModel;
 use crate::processor::Processor;
+use hlrp_config::foreign::{MAX_TEXT_BYTES, inspect};
 use hlrp_nn::read_tensors;
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
@@ -72,7 +73,7 @@ impl Artifact {
     ///
     /// # Errors
     /// An incomplete or invalid description, less than `min_free_gb` GiB of space that would be left, an existing folder under
-    /// [`OnExisting::Refuse`], or a failed write.
+    /// [`OnExisting::Refuse`], a failed write, or [`VlaError::Stopped`] when `is_stopped` says so: `dir` is then what it was.
     pub fn save(
         dir: &Path,
         on_existing: OnExisting,
@@ -81,22 +82,28 @@ impl Artifact {
         policy: &PolicySpec,
         provenance: &Provenance,
         tokenizer_folder: &Path,
+        is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), VlaError> {
         policy.check_resolved()?;
         let weights = model.store().state();
         let num_bytes: usize =
             weights.iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
         ensure_free(dir, num_bytes as u64 + SMALL_FILES, min_free_gb)?;
+        let go_on = || if is_stopped() { Err(VlaError::Stopped) } else { Ok(()) };
+        go_on()?;
         publish_dir(dir, on_existing, |partial| {
             write_weights(&partial.join(WEIGHTS), &weights)?;
             for name in TOKENIZER_FILES {
                 let source = tokenizer_folder.join(name);
                 let hint = "give a folder with tokenizer.json and tokenizer_config.json";
-                fs::copy(&source, partial.join(name))
+                inspect(&source, MAX_TEXT_BYTES)
+                    .and_then(|_| fs::copy(&source, partial.join(name)))
                     .map_err(|error| VlaError::file(&source, error.to_string(), hint))?;
             }
+            go_on()?;
             let names = [WEIGHTS].into_iter().chain(TOKENIZER_FILES);
             let files = names.map(|name| Ok((name.to_owned(), FileDigest::of(&partial.join(name))?)));
+            go_on()?;
             let record =
                 ArtifactRecord::new(policy.clone(), provenance.clone(), files.collect::<Result<_, VlaError>>()?);
             let path = partial.join(record::FILE);

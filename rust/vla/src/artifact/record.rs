@@ -1,7 +1,10 @@
 //! `artifact.json`: what an artifact says of itself.
 
 use crate::VlaError;
-use hlrp_config::{Hint, Problem};
+use hlrp_config::{
+    Hint, Problem,
+    foreign::{MAX_WEIGHT_BYTES, inspect, is_plain_name, read_text},
+};
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
 use hlrp_schema::plugin::ARTIFACT_FILES;
@@ -11,8 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    fs,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 /// The file; older versions had another name for it.
@@ -89,8 +91,8 @@ impl ArtifactRecord {
 
     fn read(path: &Path) -> Result<Self, VlaError> {
         let refuse = |problem: String, hint: &str| VlaError::file(path, problem, hint);
-        let text = fs::read_to_string(path)
-            .map_err(|error| refuse(error.to_string(), "give the folder of an artifact of stage 2"))?;
+        let text =
+            read_text(path).map_err(|error| refuse(error.to_string(), "give the folder of an artifact of stage 2"))?;
         let value: Value =
             serde_json::from_str(&text).map_err(|error| refuse(format!("invalid JSON: {error}"), DAMAGED))?;
         let format = (value.get("format").and_then(Value::as_str), value.get("format_version").and_then(Value::as_u64));
@@ -144,20 +146,13 @@ fn migrate(mut value: Value) -> Result<Value, String> {
     Ok(value)
 }
 
-/// Whether `name` is one plain file name: no folder, no way out of the artifact.
-fn is_plain_name(name: &str) -> bool {
-    let mut components = Path::new(name).components();
-    matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name)
-}
-
 /// Compares a file with its digest.
 fn compare(path: &Path, expected: &FileDigest) -> Result<(), VlaError> {
     let refuse = |problem: String| Err(VlaError::file(path, problem, DAMAGED));
-    match fs::symlink_metadata(path) {
+    match inspect(path, MAX_WEIGHT_BYTES) {
         Err(error) => return refuse(error.to_string()),
-        Ok(metadata) if !metadata.is_file() => return refuse("it is not a plain file".to_owned()),
-        Ok(metadata) if metadata.len() != expected.size => {
-            return refuse(format!("it has {} bytes instead of {}", metadata.len(), expected.size));
+        Ok(size) if size != expected.size => {
+            return refuse(format!("it has {size} bytes instead of {}", expected.size));
         }
         Ok(_) => {}
     }

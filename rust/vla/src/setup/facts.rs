@@ -1,117 +1,104 @@
-//! What the datasets say of the policy's vectors: dimensions, and statistics over all sources.
+//! What the data says of the policy's vectors: dimensions, and the statistics of the episodes that it learns from.
 
-use hlrp_config::Problem;
-use hlrp_data::formats::FeatureStats;
-use hlrp_data::{Description, SampleLayout};
-use hlrp_schema::SourceConfig;
-use hlrp_schema::policy::{DataFacts, FeatureFacts};
-use std::collections::BTreeMap;
+use crate::normalize::far_outside;
+use hlrp_data::{Mixture, VectorStatistics};
+use hlrp_schema::TaskDescription;
+use hlrp_schema::policy::{DataFacts, FeatureFacts, ProcessorSpec, Scaling};
+use hlrp_train::Resumed;
 
-/// State and action of all `sources`, whose descriptions are `datasets`.
-///
-/// Several datasets count by their frames: the mean is that of all frames, the std goes with it, minimum and maximum are the outermost, and
-/// so are the quantiles, which cannot be joined exactly.
-///
-/// # Errors
-/// Statistics that cannot be read, or sources whose vectors differ in their dimensions.
-pub(super) fn of_data(
-    sources: &BTreeMap<String, SourceConfig>,
-    datasets: &BTreeMap<String, Description>,
-    layout: &SampleLayout,
-) -> anyhow::Result<DataFacts> {
-    let facts = |name: &str, vector: Option<[usize; 2]>, key: fn(&SourceConfig) -> Option<&String>| {
-        vector.map(|[_, dim]| feature(name, dim, sources, datasets, key)).transpose()
+/// State and action, where the data has them.
+pub(super) struct Vectors {
+    state: Option<VectorStatistics>,
+    action: Option<VectorStatistics>,
+}
+
+impl Vectors {
+    /// Reads the states and actions of every episode in use.
+    ///
+    /// # Errors
+    /// Files that cannot be read, sources whose vectors differ in their dimensions, or a dimension without a finite value.
+    pub(super) fn of(data: &Mixture) -> anyhow::Result<Self> {
+        Ok(Self { state: data.state_statistics()?, action: data.action_statistics()? })
+    }
+
+    /// Dimensions, and statistics: of the training episodes, or those that a resumed run has normalised by so far.
+    pub(super) fn facts(&self, resumed: Option<&Resumed>) -> DataFacts {
+        let former = resumed.and_then(|resumed| match &resumed.task {
+            TaskDescription::Vla(policy) => Some(&policy.processor),
+            TaskDescription::Laq(_) => None,
+        });
+        let facts = |vector: &Option<VectorStatistics>, of: fn(&ProcessorSpec) -> Option<&Scaling>| {
+            let VectorStatistics { dim, values, .. } = vector.as_ref()?;
+            let kept = former.and_then(of).and_then(|scaling| scaling.statistics.clone());
+            Some(FeatureFacts { dim: *dim, statistics: kept.unwrap_or_else(|| values.clone()) })
+        };
+        DataFacts {
+            state: facts(&self.state, |processor| processor.state.as_ref()),
+            action: facts(&self.action, |processor| processor.action.as_ref()),
+        }
+    }
+
+    /// Warns, once for each vector, of values that are far outside of the statistics which `processor` scales by.
+    pub(super) fn warn_of_far_values(&self, processor: &ProcessorSpec) {
+        for (name, vector, scaling) in
+            [("state", &self.state, &processor.state), ("action", &self.action, &processor.action)]
+        {
+            if let Some(warning) = vector.as_ref().zip(scaling.as_ref()).and_then(|(v, s)| far_values(name, v, s)) {
+                tracing::warn!("{warning}");
+            }
+        }
+    }
+}
+
+/// The sources and dimensions whose values are far outside.
+fn far_values(name: &str, vector: &VectorStatistics, scaling: &Scaling) -> Option<String> {
+    let of_source = |(source, ranges): &(String, Vec<[f64; 2]>)| {
+        let of_dim = |at: usize| format!("{source}[{at}] from {} to {}", ranges[at][0], ranges[at][1]);
+        far_outside(scaling, ranges).into_iter().map(of_dim).collect::<Vec<_>>()
     };
-    Ok(DataFacts {
-        state: facts("state", layout.state, |source| source.state_key.as_ref())?,
-        action: facts("action", layout.action, |source| source.action_key.as_ref())?,
+    let found: Vec<String> = vector.ranges.iter().flat_map(of_source).collect();
+    (!found.is_empty()).then(|| {
+        let found = found.join(", ");
+        format!(
+            "the {name} has values far outside of the statistics that normalise it: {found}\n\
+             hint: look at these values with `hlrp data check`, and leave out the episodes with wrong ones \
+             (data.sources.<name>.episodes)"
+        )
     })
-}
-
-/// A vector with `dim` dimensions, which `key_of` names in every source.
-fn feature(
-    vector: &str,
-    dim: usize,
-    sources: &BTreeMap<String, SourceConfig>,
-    datasets: &BTreeMap<String, Description>,
-    key_of: fn(&SourceConfig) -> Option<&String>,
-) -> anyhow::Result<FeatureFacts> {
-    let mut parts = Vec::new();
-    for (name, source) in sources {
-        let Some(key) = key_of(source) else { continue };
-        let dataset = &datasets[name];
-        let found = dataset.features.get(key).map_or(dim, |feature| feature.num_values());
-        if found != dim {
-            let problem = format!("`{key}` has {found} dimensions, that of another source {dim}");
-            let hint = "train on sources of one robot, or leave this one out";
-            return Err(Problem::new(format!("data.sources.{name}.{vector}_key"), problem, hint).into());
-        }
-        if let Some(stats) = dataset.statistics.get(key) {
-            parts.push(stats.clone());
-        }
-    }
-    Ok(FeatureFacts { dim, statistics: join(&parts) })
-}
-
-/// Statistics over several datasets; those that every one of them has.
-fn join(parts: &[FeatureStats]) -> BTreeMap<String, Vec<f64>> {
-    if let [only] = parts {
-        return only.values.clone();
-    }
-    let all = |name: &str| -> Option<Vec<&Vec<f64>>> { parts.iter().map(|part| part.values.get(name)).collect() };
-    let count = |part: &FeatureStats| part.values.get("count").and_then(|count| count.first()).copied().unwrap_or(1.0);
-    let total: f64 = parts.iter().map(count).sum();
-    let averages = |lists: &[Vec<f64>]| -> Vec<f64> {
-        let width = lists.first().map_or(0, Vec::len);
-        let at = |index: usize| lists.iter().zip(parts).map(|(list, part)| list[index] * count(part)).sum::<f64>();
-        (0..width).map(|index| at(index) / total).collect()
-    };
-    let mut joined = BTreeMap::new();
-    if let (Some(means), Some(stds)) = (all("mean"), all("std")) {
-        let mean = averages(&means.iter().map(|list| (*list).clone()).collect::<Vec<_>>());
-        let squares: Vec<Vec<f64>> = means
-            .iter()
-            .zip(&stds)
-            .map(|(means, stds)| means.iter().zip(*stds).map(|(m, d)| m * m + d * d).collect())
-            .collect();
-        let std =
-            averages(&squares).iter().zip(&mean).map(|(square, mean)| (square - mean * mean).max(0.0).sqrt()).collect();
-        joined.insert("mean".to_owned(), mean);
-        joined.insert("std".to_owned(), std);
-    }
-    type Choice = fn(f64, f64) -> f64;
-    let outermost: [(&str, Choice); 4] = [("min", f64::min), ("max", f64::max), ("q01", f64::min), ("q99", f64::max)];
-    for (name, choose) in outermost {
-        if let Some(lists) = all(name) {
-            let both = |a: Vec<f64>, b: &Vec<f64>| a.iter().zip(b).map(|(a, b)| choose(*a, *b)).collect();
-            let rest = lists.iter().skip(1);
-            joined.insert(
-                name.to_owned(),
-                rest.fold(lists.first().map_or(Vec::new(), |l| (*l).clone()), |a, b| both(a, b)),
-            );
-        }
-    }
-    joined
 }
 
 #[cfg(test)]
 mod tests {
-    use super::join;
-    use hlrp_data::formats::FeatureStats;
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::far_values;
+    use hlrp_data::VectorStatistics;
+    use hlrp_schema::policy::{Scaling, ScalingMode};
+    use std::collections::BTreeMap;
 
     #[test]
-    fn two_datasets_join_as_their_frames_would() {
-        let part = |values: &[(&str, f64)]| FeatureStats {
-            values: values.iter().map(|(name, value)| ((*name).to_owned(), vec![*value])).collect(),
+    fn one_warning_names_every_source_and_dimension_that_is_far_outside() {
+        let statistics = |mean: [f64; 3], std: [f64; 3]| {
+            BTreeMap::from([("mean".to_owned(), mean.to_vec()), ("std".to_owned(), std.to_vec())])
         };
-        // 1, 1, 1 and 3.
-        let joined = join(&[
-            part(&[("mean", 1.0), ("std", 0.0), ("min", 1.0), ("max", 1.0), ("count", 3.0)]),
-            part(&[("mean", 3.0), ("std", 0.0), ("min", 3.0), ("max", 3.0), ("count", 1.0)]),
-        ]);
-        assert_eq!(joined["mean"], [1.5]);
-        assert!((joined["std"][0] - 0.75_f64.sqrt()).abs() < 1e-12);
-        assert_eq!((joined["min"][0], joined["max"][0]), (1.0, 3.0));
-        assert!(!joined.contains_key("q01"), "no statistic is made up");
+        // The second dimension is constant.
+        let scaling = Scaling {
+            mode: ScalingMode::MeanStd,
+            dim: Some(3),
+            statistics: Some(statistics([0.0, 5.0, 1.0], [1.0, 0.0, 0.1])),
+        };
+        let vector = |ranges: &[(&str, [[f64; 2]; 3])]| VectorStatistics {
+            dim: 3,
+            values: BTreeMap::new(),
+            ranges: ranges.iter().map(|(name, ranges)| ((*name).to_owned(), ranges.to_vec())).collect(),
+        };
+        let usual = [[-4.0, 4.0], [5.0, 5.0], [0.0, 2.0]];
+        assert_eq!(far_values("state", &vector(&[("a", usual)]), &scaling), None);
+        let far = [[-4.0, 4.0], [5.0, 5.5], [0.0, 2000.0]];
+        let warning = far_values("state", &vector(&[("a", usual), ("b", far)]), &scaling).unwrap();
+        assert!(
+            warning.contains("statistics that normalise it: b[1] from 5 to 5.5, b[2] from 0 to 2000\n"),
+            "{warning}"
+        );
     }
 }

@@ -18,21 +18,22 @@ use hlrp_data::{CacheProgress, Description, FrameSize, Mixture};
 use hlrp_schema::policy::{PolicySpec, TeacherWeights};
 use hlrp_schema::{DataConfig, VlaConfig};
 use hlrp_train::LoaderData;
+use hlrp_train::program::Setup;
 use request::Requests;
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 use tch::Device;
 
-/// Builds the task and the data of a run; nothing is written. With `overwrites_weights` a checkpoint will replace the model's weights, so
-/// none are read for it.
+/// Builds the task and the data of a run; nothing is written. No weights are read that a checkpoint will replace. A resumed run keeps its
+/// held-out episodes, and the statistics that its inputs are normalised by.
 ///
 /// # Errors
 /// [`Problem`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.
 pub fn prepare(
     config: &VlaConfig,
-    device: Device,
-    overwrites_weights: bool,
+    setup: &Setup,
     progress: &CacheProgress<'_>,
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
+    let device = setup.device;
     let teacher = teacher(config, device)?;
     let identity = teacher.as_ref().map(Teacher::identity);
     let datasets = hlrp_data::describe_sources(&config.data.sources)?;
@@ -40,17 +41,23 @@ pub fn prepare(
     let requests = Requests::new(config, identity.map(|identity| &identity.pair), &rates)?;
     let frame_size = frame_size(config, &datasets)?;
     let data = DataConfig { request: requests.train.clone(), ..config.data.clone() };
-    let train = Arc::new(Mixture::open(&data, frame_size, progress)?);
-    let validation = Arc::new(train.with_request(&requests.validation)?);
+    let mut opened = Mixture::open(&data, frame_size, config.logging.min_free_gb, progress)?;
+    if let Some(resumed) = &setup.resumed {
+        opened = opened.with_held_out(&resumed.held_out())?;
+    }
+    let train = Arc::new(opened.with_request(&requests.train, &requests.anchor_images)?);
+    let validation = Arc::new(opened.with_request(&requests.validation, &requests.anchor_images)?);
     check_cameras(config, &train.layout().roles)?;
 
     let tokenizer_folder = backbone::tokenizer_folder(&config.policy)?;
-    let data = facts::of_data(&config.data.sources, &datasets, train.layout())?;
+    let vectors = facts::Vectors::of(&train)?;
+    let data = vectors.facts(setup.resumed.as_ref());
     let facts = backbone::facts(&config.policy, &tokenizer_folder)?;
     let spec = config.policy.clone().resolve(&data, &facts, identity).map_err(|problem| problem.inside("policy"))?;
+    vectors.warn_of_far_values(&spec.processor);
     let processor = Processor::new(&spec.model, &spec.processor, &tokenizer_folder)?;
     let model = VlaModel::new(&spec.model, device)?;
-    if !overwrites_weights {
+    if !setup.overwrites_weights {
         backbone::load_weights(&config.policy, &model)?;
     }
     let mut frozen = model.frozen();

@@ -13,6 +13,9 @@ pub(crate) struct Requests {
     pub(crate) train: RequestConfig,
     /// Of validation samples: the same with one image and one action before.
     pub(crate) validation: RequestConfig,
+    /// Offsets of the images without which there is no sample: the present, and the teacher's later frame where latent actions are all
+    /// there is to learn. Elsewhere a pair without its later frame is masked.
+    pub(crate) anchor_images: Vec<f64>,
     /// Where training samples hold the present.
     pub(crate) indices: TimeIndices,
 }
@@ -44,7 +47,9 @@ impl Requests {
         let before = |deltas: &[f64]| deltas[0] - deltas.get(1).map_or(frame, |second| second - deltas[0]);
         let with_past = |deltas: &[f64]| [&[before(deltas)], deltas].concat();
         let state = request.state_deltas.iter().position(|delta| *delta == 0.0).unwrap_or(0);
+        let with_actions = config.policy.objective.mode.with_actions();
         Ok(Self {
+            anchor_images: if with_actions { vec![0.0] } else { images.clone() },
             validation: RequestConfig {
                 image_deltas: with_past(&images),
                 action_deltas: with_past(&actions),

@@ -21,6 +21,8 @@ pub(super) struct CodeAccuracy {
     num_codes: i64,
     hits: Tensor,
     repeat_hits: Tensor,
+    /// Slots whose last pair exists.
+    num_repeated: Tensor,
     /// How often each code is the true one of its slot.
     counts_SK: Option<Tensor>,
 }
@@ -28,14 +30,23 @@ pub(super) struct CodeAccuracy {
 impl CodeAccuracy {
     pub(super) fn new(num_codes: i64, device: Device) -> Self {
         let zero = || Tensor::zeros([], (Kind::Int64, device));
-        Self { num_codes, hits: zero(), repeat_hits: zero(), counts_SK: None }
+        Self { num_codes, hits: zero(), repeat_hits: zero(), num_repeated: zero(), counts_SK: None }
     }
 
-    /// Adds predicted, repeated and true codes.
-    pub(super) fn add(&mut self, predicted_BS: &Tensor, repeated_BS: &Tensor, true_BS: &Tensor) {
-        self.hits += predicted_BS.eq_tensor(true_BS).sum(Kind::Int64);
-        self.repeat_hits += repeated_BS.eq_tensor(true_BS).sum(Kind::Int64);
-        let one_hot_BSK = true_BS.one_hot(self.num_codes);
+    /// Adds predicted, repeated and true codes. Slots count where `bool [B,S]` says so, those of the repeated codes where both masks do.
+    pub(super) fn add(
+        &mut self,
+        predicted_BS: &Tensor,
+        repeated_BS: &Tensor,
+        true_BS: &Tensor,
+        is_valid_BS: &Tensor,
+        was_valid_BS: &Tensor,
+    ) {
+        let both_valid_BS = is_valid_BS.logical_and(was_valid_BS);
+        self.hits += predicted_BS.eq_tensor(true_BS).logical_and(is_valid_BS).sum(Kind::Int64);
+        self.repeat_hits += repeated_BS.eq_tensor(true_BS).logical_and(&both_valid_BS).sum(Kind::Int64);
+        self.num_repeated += both_valid_BS.sum(Kind::Int64);
+        let one_hot_BSK = true_BS.one_hot(self.num_codes) * is_valid_BS.unsqueeze(2).to_kind(Kind::Int64);
         let counts_SK = one_hot_BSK.sum_dim_intlist([0].as_slice(), false, Kind::Int64);
         self.counts_SK = Some(match self.counts_SK.take() {
             Some(counts) => counts + counts_SK,
@@ -49,13 +60,15 @@ impl CodeAccuracy {
     /// A process that is gone.
     pub(super) fn metrics(&self, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
         let Some(counts_SK) = &self.counts_SK else { return Ok(BTreeMap::new()) };
-        for count in [&self.hits, &self.repeat_hits, counts_SK] {
+        for count in [&self.hits, &self.repeat_hits, &self.num_repeated, counts_SK] {
             world.all_reduce(count)?;
         }
         let number = |x: &Tensor| x.int64_value(&[]) as f64;
         let total = number(&counts_SK.sum(Kind::Int64)).max(1.0);
         let most_frequent = counts_SK.amax([1].as_slice(), false).sum(Kind::Int64);
         let hits = [&self.hits, &most_frequent, &self.repeat_hits].map(number);
-        Ok(metrics().into_iter().zip(hits).map(|(spec, hits)| (spec.name, hits / total)).collect())
+        let totals = [total, total, number(&self.num_repeated).max(1.0)];
+        let fractions = hits.into_iter().zip(totals).map(|(hits, total)| hits / total);
+        Ok(metrics().into_iter().zip(fractions).map(|(spec, fraction)| (spec.name, fraction)).collect())
     }
 }

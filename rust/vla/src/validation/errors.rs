@@ -20,6 +20,7 @@ struct Sums {
     target_TD: Tensor,
     target_square_TD: Tensor,
     error_TD: Tensor,
+    repeat_count_TD: Tensor,
     repeat_error_TD: Tensor,
     cosine: Tensor,
     num_cosines: Tensor,
@@ -44,17 +45,23 @@ pub(super) fn metrics(kind: &str, repeated: &str, num_dims: i64, curve: &Curve) 
 pub(super) struct Errors(Option<Sums>);
 
 impl Errors {
-    /// Adds predictions, what repeating would have predicted, and the truth, all `[B,T,D]`; steps count where `bool [B,T]` says so.
+    /// Adds predictions, what repeating would have predicted, and the truth, all `[B,T,D]`; steps count where `bool [B,T]` says so, those
+    /// of what is repeated where both masks do.
     pub(super) fn add(
         &mut self,
         predicted_BTD: &Tensor,
         repeated_BTD: &Tensor,
         target_BTD: &Tensor,
         is_valid_BT: &Tensor,
+        was_valid_BT: &Tensor,
     ) {
         let weight_BTD = is_valid_BT.unsqueeze(2).to_kind(Kind::Double);
-        let [predicted, repeated, target] =
-            [predicted_BTD, repeated_BTD, target_BTD].map(|x_BTD| x_BTD.to_kind(Kind::Double) * &weight_BTD);
+        let both_BT = is_valid_BT.logical_and(was_valid_BT);
+        let counted = |x_BTD: &Tensor, is_valid_BT: &Tensor| {
+            x_BTD.to_kind(Kind::Double).masked_fill(&is_valid_BT.logical_not().unsqueeze(2), 0.0)
+        };
+        let [predicted, target] = [predicted_BTD, target_BTD].map(|x_BTD| counted(x_BTD, is_valid_BT));
+        let repeat_error = counted(&(repeated_BTD - target_BTD), &both_BT);
         let sum = |x_BTD: Tensor| x_BTD.sum_dim_intlist([0].as_slice(), false, Kind::Double);
         let dot_B = |a: &Tensor, b: &Tensor| (a * b).sum_dim_intlist([1, 2].as_slice(), false, Kind::Double);
         let lengths_B = (dot_B(&predicted, &predicted) * dot_B(&target, &target)).sqrt().clamp_min(EPS);
@@ -64,7 +71,8 @@ impl Errors {
             target_TD: sum(target.shallow_clone()),
             target_square_TD: sum(target.square()),
             error_TD: sum((&predicted - &target).square()),
-            repeat_error_TD: sum((&repeated - &target).square()),
+            repeat_count_TD: sum(both_BT.unsqueeze(2).to_kind(Kind::Double).expand_as(&target)),
+            repeat_error_TD: sum(repeat_error.square()),
             cosine: (dot_B(&predicted, &target) / lengths_B * &counts_B).sum(Kind::Double),
             num_cosines: counts_B.sum(Kind::Double),
         };
@@ -75,6 +83,7 @@ impl Errors {
                 target_TD: old.target_TD + new.target_TD,
                 target_square_TD: old.target_square_TD + new.target_square_TD,
                 error_TD: old.error_TD + new.error_TD,
+                repeat_count_TD: old.repeat_count_TD + new.repeat_count_TD,
                 repeat_error_TD: old.repeat_error_TD + new.repeat_error_TD,
                 cosine: old.cosine + new.cosine,
                 num_cosines: old.num_cosines + new.num_cosines,
@@ -94,6 +103,7 @@ impl Errors {
             &sums.target_TD,
             &sums.target_square_TD,
             &sums.error_TD,
+            &sums.repeat_count_TD,
             &sums.repeat_error_TD,
             &sums.cosine,
             &sums.num_cosines,
@@ -108,7 +118,10 @@ impl Errors {
         let mut metrics = BTreeMap::from([
             (format!("val/{kind}_mse"), total(&sums.error_TD) / count),
             (format!("val/{kind}_mean_baseline_mse"), total(&constant_TD) / count),
-            (format!("val/{kind}_repeat_baseline_mse"), total(&sums.repeat_error_TD) / count),
+            (
+                format!("val/{kind}_repeat_baseline_mse"),
+                total(&sums.repeat_error_TD) / total(&sums.repeat_count_TD).max(1.0),
+            ),
             (format!("val/{kind}_cosine"), total(&sums.cosine) / total(&sums.num_cosines).max(1.0)),
         ]);
         for dim in 0..sums.error_TD.size()[1] {
@@ -133,13 +146,32 @@ mod tests {
         let column = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1]);
         let mut errors = Errors::default();
         let is_valid = Tensor::from_slice(&[true, true, false]).view([3, 1]);
-        // Targets 1 and 3 (mean 2), predicted 2 and 3, repeated 0 and 0; the third does not count.
-        errors.add(&column([2.0, 3.0, 9.0]), &column([0.0, 0.0, 9.0]), &column([1.0, 3.0, 5.0]), &is_valid);
+        let all_valid = is_valid.ones_like();
+        // Targets 1 and 3 (mean 2), predicted 2 and 3, repeated 0 and 0; the third does not count, whatever it is.
+        let unknown = f32::NAN;
+        errors.add(
+            &column([2.0, 3.0, unknown]),
+            &column([0.0, 0.0, unknown]),
+            &column([1.0, 3.0, unknown]),
+            &is_valid,
+            &all_valid,
+        );
         let metrics = errors.metrics("x", &World::single()).unwrap();
         assert_eq!(metrics["val/x_mse"], 0.5);
         assert_eq!(metrics["val/x_mse_dim0"], 0.5);
         assert_eq!(metrics["val/x_mean_baseline_mse"], 1.0);
         assert_eq!(metrics["val/x_repeat_baseline_mse"], 5.0);
         assert_eq!(metrics["val/x_cosine"], 1.0);
+    }
+
+    #[test]
+    fn a_sample_without_a_past_counts_for_the_policy_alone() {
+        let column = |values: [f32; 2]| Tensor::from_slice(&values).view([2, 1, 1]);
+        let mut errors = Errors::default();
+        let is_valid = Tensor::from_slice(&[true, true]).view([2, 1]);
+        let was_valid = Tensor::from_slice(&[false, true]).view([2, 1]);
+        errors.add(&column([2.0, 3.0]), &column([9.0, 0.0]), &column([1.0, 3.0]), &is_valid, &was_valid);
+        let metrics = errors.metrics("x", &World::single()).unwrap();
+        assert_eq!((metrics["val/x_mse"], metrics["val/x_repeat_baseline_mse"]), (0.5, 9.0));
     }
 }

@@ -1,5 +1,8 @@
 //! What a validation measures: losses, and how far predictions are from the truth, next to baselines that do not look at the image.
 //!
+//! Losses are masked means over the supervised values of the whole validation. Samples at an episode's beginning have no past that a
+//! baseline could repeat, and count for the policy alone; frame pairs beyond its end do not count.
+//!
 //! Noise and times come from one seed, so that validations of one run differ by their weights alone.
 
 mod code_accuracy;
@@ -7,6 +10,7 @@ mod errors;
 mod images;
 
 use crate::flow::TorchNoise;
+use crate::loss;
 use crate::observation::Prediction;
 use crate::policy::{LabelledBatch, Policy};
 use crate::processor::TimeIndices;
@@ -68,7 +72,7 @@ pub(crate) fn run(
     for batch in batches {
         let batch = batch?;
         let labelled = policy.label(&batch, indices)?;
-        add_losses(&mut sums, policy, &labelled, batch.meta.len())?;
+        add_losses(&mut sums, policy, &labelled)?;
         let predicted = predict(policy, &labelled, options.num_flow_samples)?;
         let mut codes_BS = None;
         if let (Some(teacher), Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
@@ -76,16 +80,20 @@ pub(crate) fn run(
         {
             let (repeated, repeated_BS) = policy.codes(&batch, indices.image - 1)?;
             let repeated_BS = repeated_BS.context("a teacher that has codes for one pair has codes for all")?;
-            let is_valid_BS = target.is_valid_B.unsqueeze(1).expand([-1, true_BS.size()[1]], false);
-            latents.add(predicted_BSD, &repeated.codes_BSD, &target.codes_BSD, &is_valid_BS);
+            let by_slot = |is_valid_B: &Tensor| is_valid_B.unsqueeze(1).expand([-1, true_BS.size()[1]], false);
+            let (is_valid_BS, was_valid_BS) = (by_slot(&target.is_valid_B), by_slot(&repeated.is_valid_B));
+            latents.add(predicted_BSD, &repeated.codes_BSD, &target.codes_BSD, &is_valid_BS, &was_valid_BS);
             let predicted_BS = teacher.nearest(predicted_BSD)?;
-            accuracy.add(&predicted_BS, &repeated_BS, true_BS);
+            accuracy.add(&predicted_BS, &repeated_BS, true_BS, &is_valid_BS, &was_valid_BS);
             codes_BS = Some(predicted_BS);
         }
         if let (Some(predicted_BTA), Some(target)) = (&predicted.actions_BTA, &labelled.targets.action) {
-            let last_B1A = policy.processor.actions(&batch)?.chunk_BTA.narrow(1, indices.action - 1, 1);
-            let repeated_BTA = last_B1A.expand_as(&target.chunk_BTA);
-            actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &target.is_pad_BT.logical_not());
+            let all = policy.processor.actions(&batch)?;
+            let repeated_BTA = all.chunk_BTA.narrow(1, indices.action - 1, 1).expand_as(&target.chunk_BTA);
+            let was_valid_B1 = all.is_pad_BT.narrow(1, indices.action - 1, 1).logical_not();
+            let was_valid_BT = was_valid_B1.expand_as(&target.is_pad_BT);
+            let is_valid_BT = target.is_pad_BT.logical_not();
+            actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BT, &was_valid_BT);
         }
         let compared = Compared { labelled, predicted, codes_BS };
         for index in 0..batch.meta.len() {
@@ -93,6 +101,10 @@ pub(crate) fn run(
         }
     }
     let mut metrics = sums.means(context.world)?;
+    let objective = &policy.spec.objective;
+    let weights = [(loss::LATENT, objective.latent_loss_weight), (loss::ACTION, objective.action_loss_weight)];
+    let terms = weights.map(|(name, weight)| metrics.get(&format!("val/{name}")).map_or(0.0, |mean| mean * weight));
+    metrics.insert("val/loss".to_owned(), terms.iter().sum());
     metrics.extend(latents.metrics("latent", context.world)?);
     metrics.extend(actions.metrics("action", context.world)?);
     if let Some(accuracy) = accuracy {
@@ -119,14 +131,12 @@ pub(crate) fn metrics(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<Met
     specs
 }
 
-fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> anyhow::Result<()> {
+fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch) -> anyhow::Result<()> {
     let (model, pass) = (&policy.model, Pass::plain(false));
-    let loss = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut TorchNoise, &pass)?;
-    let num_samples = num_samples as i64;
-    sums.add("val/loss", &loss.total, num_samples);
-    for (name, part) in [("val/latent_loss", &loss.latent), ("val/action_loss", &loss.action)] {
+    let found = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut TorchNoise, &pass)?;
+    for (name, part) in [(loss::LATENT, &found.latent), (loss::ACTION, &found.action)] {
         if let Some(part) = part {
-            sums.add(name, &part.mean, num_samples);
+            sums.add_masked(&format!("val/{name}"), &part.mean, &part.num_values);
         }
     }
     Ok(())

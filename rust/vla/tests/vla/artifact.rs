@@ -42,7 +42,7 @@ fn policy() -> PolicySpec {
 
 fn save(dir: &Path, model: &VlaModel, policy: &PolicySpec) -> Result<(), VlaError> {
     let provenance = Provenance { experiment: "vla_tiny".to_owned(), step: 7 };
-    Artifact::save(dir, OnExisting::Refuse, 0.0, model, policy, &provenance, &tokenizer_folder())
+    Artifact::save(dir, OnExisting::Refuse, 0.0, model, policy, &provenance, &tokenizer_folder(), &|| false)
 }
 
 fn saved() -> Saved {

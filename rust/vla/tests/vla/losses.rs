@@ -134,3 +134,30 @@ fn padded_dimensions_of_an_action_do_not_count() {
     let expected = (noise.narrow(2, 0, 3) - action.chunk_BTA).square().mean(tch::Kind::Float);
     assert!(distance(&loss.mean, &expected) < 1e-6);
 }
+
+#[test]
+fn what_is_masked_need_not_be_a_number() {
+    for (config, observation, mut targets) in cases() {
+        let model = model(&config);
+        let value_of = |targets: &Targets| {
+            let loss = loss(&model, &observation, targets, Mode::Multitask);
+            loss.total.backward();
+            value(&loss.total)
+        };
+        let action = targets.action.as_mut().unwrap();
+        action.is_pad_BT = Tensor::zeros_like(&action.is_pad_BT);
+        let _ = action.is_pad_BT.select(0, 1).fill_(1);
+        let latent = targets.latent.as_mut().unwrap();
+        latent.is_valid_B = Tensor::from_slice(&[true, false]);
+        let _ = latent.codes_BSD.select(0, 1).fill_(0.0);
+        let _ = action.chunk_BTA.select(0, 1).fill_(0.0);
+        let expected = value_of(&targets);
+        let _ = targets.action.as_mut().unwrap().chunk_BTA.select(0, 1).fill_(f64::NAN);
+        let _ = targets.latent.as_mut().unwrap().codes_BSD.select(0, 1).fill_(f64::INFINITY);
+        assert_eq!(value_of(&targets), expected);
+        for (name, parameter) in model.store().parameters() {
+            let gradient = parameter.grad();
+            assert!(!gradient.defined() || value(&gradient.isfinite().all()) == 1.0, "{name}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(non_snake_case)] // shape suffixes
 
 mod artifact;
+mod averaged_weights;
 mod expert_forms;
 mod fixtures;
 mod flow_matching;

@@ -39,6 +39,19 @@ fn each_mode_scales_as_its_formula_says() {
 }
 
 #[test]
+fn a_dimension_that_was_constant_keeps_its_own_scale_when_it_moves() {
+    let x = Tensor::from_slice(&[1.0_f32, 3.5]);
+    for mode in [ScalingMode::MeanStd, ScalingMode::MinMax, ScalingMode::Quantiles] {
+        let scaled = normalize(&scaling(mode), &x);
+        assert!(scaled.abs().max().double_value(&[]) <= 1.0, "{mode:?}: {scaled}");
+    }
+    // A std that is float32's rounding of a large mean is none.
+    let rounding = BTreeMap::from([("mean".to_owned(), vec![1e4]), ("std".to_owned(), vec![1e-3])]);
+    let scaling = Scaling { mode: ScalingMode::MeanStd, dim: Some(1), statistics: Some(rounding) };
+    assert_eq!(normalize(&scaling, &Tensor::from_slice(&[1e4_f32 + 2.0])).double_value(&[0]), 2.0);
+}
+
+#[test]
 fn unnormalize_undoes_normalize() {
     let x = Tensor::from_slice(&[2.5_f32, 3.0, -7.0, 3.0]).view([2, 2]);
     for mode in [ScalingMode::Identity, ScalingMode::MeanStd, ScalingMode::MinMax, ScalingMode::Quantiles] {

@@ -7,7 +7,7 @@ use hlrp_schema::LaqConfig;
 use hlrp_torch::World;
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
-use hlrp_train::{BatchStream, Settings, StopRequest, Trainer, TrainingData, ValidationBatches};
+use hlrp_train::{BatchStream, Settings, SourceRecord, StopRequest, Task, Trainer, TrainingData, ValidationBatches};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -17,7 +17,18 @@ const NUM_PAIRS: usize = 4;
 
 /// Trains two steps and gives the run directory below `parent`.
 pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
-    let run_dir = parent.join("run");
+    train_stage_1(&parent.join("run"), &["training.max_steps=2"]).run_dir
+}
+
+/// A run of stage 1 and the model as its last step left it.
+pub(crate) struct StageOne {
+    pub(crate) run_dir: PathBuf,
+    /// Parameters and buffers.
+    pub(crate) tensors: Vec<(String, Tensor)>,
+}
+
+/// Trains in `run_dir` with further overrides, or continues there.
+pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
     let words = [
         "experiment=laq_tiny",
         "model.image_size=32",
@@ -25,12 +36,12 @@ pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
         "model.dim=32",
         "model.heads=2",
         "model.dim_head=16",
-        "training.max_steps=2",
         "training.scheduler.warmup_steps=0",
         "logging.min_free_gb=0.0",
     ];
+    let words = [&words[..], further].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-    let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words.map(str::to_owned)).unwrap();
+    let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words).unwrap();
     let config: LaqConfig = composed.extract().unwrap();
     tch::manual_seed(1);
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
@@ -40,15 +51,21 @@ pub(crate) fn run_of_stage_1(parent: &Path) -> PathBuf {
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,
-        logging: hlrp_schema::LoggingConfig { run_dir: run_dir.clone(), ..config.logging.clone() },
+        logging: hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..config.logging.clone() },
         config: composed,
+        accept_changed_data: false,
     };
     let mut data = Noise;
     let trainer = Trainer::new(settings, &mut task, &mut data).unwrap();
-    let run = RunDir::create(&run_dir, &info()).unwrap();
+    let run = match run_dir.exists() {
+        true => RunDir::resume(run_dir, trainer.step(), &info()).unwrap(),
+        false => RunDir::create(run_dir, &info()).unwrap(),
+    };
     trainer.run(&run, &StopRequest::default()).unwrap();
     run.finish(RunStatus::Finished).unwrap();
-    run_dir
+    let tensors = task.parameters().into_iter().chain(task.buffers());
+    let tensors = tensors.map(|(name, tensor)| (name, tensor.detach().copy())).collect();
+    StageOne { run_dir: run_dir.to_path_buf(), tensors }
 }
 
 fn info() -> RunInfo<'static> {
@@ -103,6 +120,10 @@ impl BatchStream for Noise {
 }
 
 impl TrainingData for Noise {
+    fn sources(&self) -> BTreeMap<String, SourceRecord> {
+        BTreeMap::new()
+    }
+
     fn train(&mut self, _position: Position, _: &World) -> anyhow::Result<Box<dyn BatchStream>> {
         Ok(Box::new(Noise))
     }

@@ -30,10 +30,17 @@ pub(crate) struct BlockKey {
 pub(crate) struct Block {
     /// Global rows.
     pub(crate) rows: std::ops::Range<u64>,
-    /// `[rows, width]`; empty where [`Block::is_regular`].
-    pub(crate) values: Vec<f32>,
-    /// Timestamps that are all frame number / fps, so that none need be kept.
-    pub(crate) is_regular: bool,
+    pub(crate) values: Values,
+}
+
+/// Values of a block, no more of them than needed.
+pub(crate) enum Values {
+    /// `[rows, width]`.
+    Each(Vec<f32>),
+    /// One value per row, the same in all of them.
+    Constant(f32),
+    /// Timestamps that are all frame number / fps.
+    Regular,
 }
 
 /// Footers may take a quarter of the budget, and so many files stay open.
@@ -75,7 +82,8 @@ impl TableCache {
             return Ok(Arc::clone(block));
         }
         let block = Arc::new(read()?);
-        let size = size_of::<Block>() + size_of_val(block.values.as_slice());
+        let values = if let Values::Each(values) = &block.values { size_of_val(values.as_slice()) } else { 0 };
+        let size = size_of::<Block>() + values;
         lock(&self.blocks).put(key, Arc::clone(&block), size);
         Ok(block)
     }

@@ -1,18 +1,28 @@
 //! Whether a LeRobot dataset is damaged: counts, every row of the data files, every camera.
 
 use super::dataset::LeRobotDataset;
+use super::images::EmbeddedImages;
+use super::meta::read_stats;
 use super::table::{Table, append_f64};
 use crate::check::findings::{Depth, Findings};
 use crate::check::generic::decode_all;
 use crate::check::statistics::{Statistics, compare};
 use crate::error::DataError;
-use crate::formats::Dataset;
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use crate::frames::FrameSize;
+use crate::images::{EncodedImages, shown_size};
+use crate::request::float32_error;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 pub(super) fn check(dataset: &Arc<LeRobotDataset>, depth: Depth, findings: &mut Findings) {
     check_counts(dataset, findings);
     check_rows(dataset, findings);
+    check_tasks(dataset, findings);
     check_cameras(dataset, depth, findings);
+    findings.not_verified("statistics of images");
 }
 
 /// Counts in `meta/info.json` against the episodes and tasks.
@@ -42,9 +52,6 @@ fn check_counts(dataset: &LeRobotDataset, findings: &mut Findings) {
         next_row = episode.to_row;
     }
 }
-
-/// How far the steps between timestamps may be from 1/fps, seconds: LeRobot's `tolerance_s`.
-const STEP_TOLERANCE_S: f64 = 1e-4;
 
 /// Columns of every LeRobot dataset: its `DEFAULT_FEATURES`.
 const DEFAULT_COLUMNS: [&str; 5] = ["timestamp", "frame_index", "episode_index", "index", "task_index"];
@@ -78,9 +85,38 @@ fn check_rows(dataset: &LeRobotDataset, findings: &mut Findings) {
             is_whole = false;
         }
     }
-    if is_whole {
-        let path = dataset.root().join("meta/stats.json");
-        compare(&dataset.describe().statistics, &statistics).iter().for_each(|what| findings.add(&path, what));
+    if !is_whole {
+        return;
+    }
+    let path = dataset.root().join("meta/stats.json");
+    match read_stats(dataset.root()) {
+        Ok(said) => compare(&said, &statistics).iter().for_each(|what| findings.add(&path, what)),
+        Err(error) => findings.error(&error),
+    }
+    let (num_rows, num_features) = (dataset.num_frames(), statistics.len());
+    findings.verified(format!(
+        "{num_rows} rows: indices, times, tasks, every value of {num_features} features and their statistics"
+    ));
+}
+
+/// The tasks that `meta/episodes` lists against those of the rows, which decide.
+fn check_tasks(dataset: &LeRobotDataset, findings: &mut Findings) {
+    let listed = match dataset.listed_tasks() {
+        Ok(listed) => listed,
+        Err(error) => return findings.error(&error),
+    };
+    for episode in dataset.episodes() {
+        // A row that names no task, or a file that cannot be read, is reported where rows are checked.
+        let Ok(found) = dataset.tasks_of(episode.from_row..episode.to_row) else { continue };
+        let Some(listed) = listed.get(&episode.index) else { continue };
+        let as_set = |tasks: &[&str]| tasks.iter().map(|task| (*task).to_owned()).collect::<BTreeSet<_>>();
+        if as_set(&found) != listed.iter().cloned().collect() {
+            let what = format!(
+                "episode {} lists the tasks {listed:?}, but its rows have {found:?} (task_index decides)",
+                episode.index
+            );
+            findings.add(&dataset.root().join("meta/episodes"), &what);
+        }
     }
 }
 
@@ -144,8 +180,7 @@ fn check_column(
             }
             "timestamp" => {
                 let regular = frame as f64 / dataset.fps();
-                // float32 seconds: long episodes are coarser than the tolerance.
-                if (value - regular).abs() > STEP_TOLERANCE_S + regular * f64::from(f32::EPSILON) {
+                if (value - regular).abs() > dataset.tolerance_s() + float32_error(regular) {
                     wrong(
                         row,
                         format!("timestamp is {value:.6} s, not {regular:.6} s ({} frames per second)", dataset.fps()),
@@ -168,12 +203,82 @@ fn check_cameras(dataset: &Arc<LeRobotDataset>, depth: Depth, findings: &mut Fin
     for camera in dataset.camera_keys() {
         let checked = match (dataset.features()[camera].dtype.as_str(), depth) {
             ("video", _) => check_video(dataset, camera, depth, findings),
-            (_, Depth::Images) => decode_all(dataset, camera, findings),
+            (_, Depth::Images) => {
+                check_sizes(dataset, camera, findings).and_then(|()| decode_all(dataset, camera, findings))
+            }
             (_, Depth::Headers) => Ok(()),
         };
         if let Err(error) = checked {
             findings.error(&error);
         }
+        if depth == Depth::Headers {
+            findings.not_verified(format!("images of {camera} (--quick)"));
+        }
+    }
+    for (key, _) in dataset.features().iter().filter(|(_, feature)| feature.is_depth()) {
+        findings.not_verified(format!("depth maps of {key}"));
+    }
+}
+
+/// Every embedded image has the size that `meta/info.json` says. An episode's first other one is reported.
+fn check_sizes(dataset: &Arc<LeRobotDataset>, camera: &str, findings: &mut Findings) -> Result<(), DataError> {
+    let Some(said) = dataset.camera(camera)?.frame_size() else { return Ok(()) };
+    let images = EmbeddedImages { dataset: Arc::clone(dataset), camera: camera.to_owned() };
+    for episode in dataset.episodes() {
+        for row in episode.from_row..episode.to_row {
+            // What cannot be read is reported when it is decoded.
+            let Some((path, found)) =
+                images.image(row).ok().and_then(|image| Some((image.path, shown_size(&image.bytes).ok()?)))
+            else {
+                break;
+            };
+            if found != said {
+                findings.add(&path, &format!("row {row} of `{camera}`: {}", other_size(found, said)));
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn other_size(found: FrameSize, said: FrameSize) -> String {
+    let FrameSize { height, width } = found;
+    format!("images are {width}x{height}, but meta/info.json says {}x{}", said.width, said.height)
+}
+
+/// In what a video file is not as `meta/info.json` says.
+#[cfg(feature = "ffmpeg")]
+pub(super) fn disagreements(dataset: &LeRobotDataset, camera: &str, video: &crate::video::VideoInfo) -> Vec<String> {
+    let mut found = Vec::new();
+    let feature = &dataset.features()[camera];
+    if let Some(said) = feature.frame_size().filter(|said| *said != video.size) {
+        found.push(other_size(video.size, said));
+    }
+    let fps = dataset.fps();
+    if let Some(of_video) = video.fps().filter(|of_video| (of_video / fps - 1.0).abs() > MAX_FPS_ERROR) {
+        found.push(format!("the video has {of_video:.3} frames per second, but meta/info.json says {fps}"));
+    }
+    let said = feature.recorded("video.codec").and_then(|codec| codec.as_str());
+    if let Some(said) = said.filter(|said| codec_of(said) != video.codec) {
+        found.push(format!("the video is {}, but meta/info.json says {said}", video.codec));
+    }
+    found
+}
+
+/// How far the rate of a video may be from that of its dataset, relative to it.
+#[cfg(feature = "ffmpeg")]
+const MAX_FPS_ERROR: f64 = 0.005;
+
+/// FFmpeg's name of a codec that a recorder may call by that of an encoder.
+#[cfg(feature = "ffmpeg")]
+fn codec_of(name: &str) -> &str {
+    match name {
+        "libsvtav1" | "libaom-av1" | "librav1e" | "av01" => "av1",
+        "libx264" | "avc" | "avc1" | "h264_nvenc" => "h264",
+        "libx265" | "h265" | "hvc1" | "hev1" | "hevc_nvenc" => "hevc",
+        "libvpx-vp9" => "vp9",
+        "mp4v" => "mpeg4",
+        other => other,
     }
 }
 
@@ -189,7 +294,10 @@ fn check_video(
     for (episode, span) in dataset.episodes().iter().zip(&spans) {
         let path = dataset.root().join(dataset.info().video_file(camera, span.file.0, span.file.1));
         let last_frame_s = *last_frames.entry(span.file).or_insert_with(|| match crate::video::probe(&path) {
-            Ok(video) => Some(video.last_frame_s),
+            Ok(video) => {
+                disagreements(dataset, camera, &video).iter().for_each(|what| findings.add(&path, what));
+                Some(video.last_frame_s)
+            }
             Err(error) => {
                 findings.error(&error);
                 None
@@ -198,7 +306,7 @@ fn check_video(
         let Some(last_frame_s) = last_frame_s else { continue };
         let Ok(timestamp) = dataset.timestamp(episode.to_row - 1) else { continue };
         let last_wanted_s = span.from_s + f64::from(timestamp);
-        if last_wanted_s > last_frame_s + crate::request::TOLERANCE_S {
+        if last_wanted_s > last_frame_s + dataset.tolerance_s() + float32_error(last_wanted_s) {
             let what = format!(
                 "episode {} ends at {last_wanted_s:.4} s, past the last image at {last_frame_s:.4} s",
                 episode.index
@@ -206,6 +314,7 @@ fn check_video(
             findings.add(&path, &what);
         }
     }
+    findings.verified(format!("headers of {} files of {camera}", last_frames.len()));
     // What is damaged as a whole is reported once, not once per episode.
     let is_whole = last_frames.values().all(Option::is_some);
     if is_whole && depth == Depth::Images { decode_all(dataset, camera, findings) } else { Ok(()) }

@@ -1,16 +1,17 @@
 //! An open dataset: episodes, columns of the data files by global row, tasks.
 
 use super::{
-    cache::{Block, BlockKey, TableCache},
-    episodes::{self, Episode, MANY_TASKS, VideoSpan},
+    cache::{Block, BlockKey, TableCache, Values},
+    episodes::{self, Episode, VideoSpan},
     meta::{self, FeatureInfo, Info},
     table::{Table, append_f32, texts},
 };
 use crate::error::DataError;
 use crate::formats::{Description, fingerprint::Fingerprint};
+use crate::request::{EpisodeSpan, TOLERANCE_S};
 use arrow_array::ArrayRef;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,6 +25,7 @@ pub struct LeRobotDataset {
     cache: Arc<TableCache>,
     /// Names this dataset in the cache.
     cache_id: u32,
+    tolerance_s: f64,
     pub(super) description: Description,
 }
 
@@ -53,7 +55,11 @@ fn describe(root: &Path, info: &Info, tasks: Vec<String>, episodes: &[Episode]) 
         num_frames: episodes.last().map_or(0, |episode| episode.to_row),
         features: info.features.iter().map(|(key, feature)| (key.clone(), feature.describe())).collect(),
         tasks,
-        statistics: meta::read_stats(root)?,
+        // Whoever needs statistics says which ones are missing; many runs need none.
+        statistics: meta::read_stats(root).unwrap_or_else(|error| {
+            tracing::warn!("{error}; the dataset is read as one without statistics");
+            BTreeMap::new()
+        }),
         fingerprint: fingerprint.finish(),
     })
 }
@@ -66,7 +72,7 @@ impl LeRobotDataset {
     pub fn open(root: &Path, cache: &Arc<TableCache>) -> Result<Self, DataError> {
         let info = Info::read(root)?;
         let tasks = meta::read_tasks(root)?;
-        let (episodes, files) = episodes::read_episodes(root, &tasks)?;
+        let (episodes, files) = episodes::read_episodes(root)?;
         let mut data_files: Vec<DataFile> = Vec::with_capacity(files.len());
         for episode in &episodes {
             if episode.data_file as usize == data_files.len() {
@@ -77,7 +83,20 @@ impl LeRobotDataset {
         }
         let cache_id = cache.register();
         let description = describe(root, &info, tasks, &episodes)?;
-        Ok(Self { root: root.to_owned(), info, episodes, data_files, cache: Arc::clone(cache), cache_id, description })
+        let (root, cache, tolerance_s) = (root.to_owned(), Arc::clone(cache), TOLERANCE_S);
+        Ok(Self { root, info, episodes, data_files, cache, cache_id, tolerance_s, description })
+    }
+
+    /// The same dataset, whose rows may be this far from their frames in time, seconds.
+    #[must_use]
+    pub fn with_tolerance(self, tolerance_s: Option<f64>) -> Self {
+        Self { tolerance_s: tolerance_s.unwrap_or(self.tolerance_s), ..self }
+    }
+
+    /// How far the recorded time of a row may be from that of its frame, seconds.
+    #[must_use]
+    pub fn tolerance_s(&self) -> f64 {
+        self.tolerance_s
     }
 
     /// Folder of the dataset.
@@ -148,11 +167,21 @@ impl LeRobotDataset {
         self.keys_where(FeatureInfo::is_vector)
     }
 
-    /// The camera of this key.
+    /// The colour camera of this key.
     ///
     /// # Errors
     /// Names the existing cameras when it is none of them.
     pub fn camera(&self, key: &str) -> Result<&FeatureInfo, DataError> {
+        if self.info.features.get(key).is_some_and(FeatureInfo::is_depth) {
+            return Err(DataError::Feature {
+                root: self.root.clone(),
+                what: format!("`{key}` is a depth map, not a colour camera"),
+                hint: match self.camera_keys().as_slice() {
+                    [] => "there is no colour camera".to_owned(),
+                    existing => format!("the colour cameras are {}", existing.join(", ")),
+                },
+            });
+        }
         self.feature_where(key, "camera", FeatureInfo::is_camera)
     }
 
@@ -170,45 +199,53 @@ impl LeRobotDataset {
         &self.description.tasks
     }
 
-    /// The instruction of a row. It may change within an episode.
+    /// The instruction of a row: its `task_index` decides. It may change within an episode.
     ///
     /// # Errors
     /// When the row is outside the dataset, a file is damaged, or the row names an unknown task.
     pub fn task_text(&self, row: u64) -> Result<&str, DataError> {
-        let task = match self.episode_of(row)?.task {
-            MANY_TASKS => {
-                let mut index = [0.0];
-                self.read_vectors("task_index", &[row], &mut index)?;
-                index[0] as usize
-            }
-            task => task as usize,
-        };
-        self.tasks().get(task).map(String::as_str).ok_or_else(|| DataError::Dataset {
+        let mut index = [0.0];
+        self.read_vectors("task_index", &[row], &mut index)?;
+        self.text_of_task(index[0], row)
+    }
+
+    /// The instruction with an index, which `row` names.
+    fn text_of_task(&self, index: f32, row: u64) -> Result<&str, DataError> {
+        let task = (index >= 0.0).then(|| self.tasks().get(index as usize)).flatten();
+        task.map(String::as_str).ok_or_else(|| DataError::Dataset {
             root: self.root.clone(),
             what: format!(
-                "row {row} has the task_index {task}, but meta/tasks.parquet has {} tasks",
+                "row {row} has the task_index {index}, but meta/tasks.parquet has {} tasks",
                 self.tasks().len()
             ),
             hint: "fetch meta/tasks.parquet again".into(),
         })
     }
 
-    /// Different instructions of an episode's frames, in the order of their first frame.
+    /// Different instructions of some rows, in the order of their first row.
     ///
     /// # Errors
     /// As [`LeRobotDataset::task_text`].
-    pub fn tasks_of(&self, episode: &Episode) -> Result<Vec<&str>, DataError> {
-        if episode.task != MANY_TASKS {
-            return Ok(vec![self.task_text(episode.from_row)?]);
-        }
+    pub fn tasks_of(&self, rows: std::ops::Range<u64>) -> Result<Vec<&str>, DataError> {
+        let rows: Vec<u64> = rows.collect();
+        let mut indices = self.vectors("task_index", &rows)?.into_iter().zip(rows).collect::<Vec<_>>();
+        indices.dedup_by_key(|(index, _)| *index);
         let mut tasks = Vec::new();
-        for row in episode.from_row..episode.to_row {
-            let task = self.task_text(row)?;
+        for (index, row) in indices {
+            let task = self.text_of_task(index, row)?;
             if !tasks.contains(&task) {
                 tasks.push(task);
             }
         }
         Ok(tasks)
+    }
+
+    /// The tasks that `meta/episodes` lists, by the index of the episode.
+    ///
+    /// # Errors
+    /// A file of `meta/episodes` is missing or damaged.
+    pub(super) fn listed_tasks(&self) -> Result<BTreeMap<u64, Vec<String>>, DataError> {
+        episodes::listed_tasks(&self.root)
     }
 
     /// Where each episode is in the videos of a camera, in the order of [`LeRobotDataset::episodes`].
@@ -217,6 +254,28 @@ impl LeRobotDataset {
     /// When a file of `meta/episodes` is missing or damaged.
     pub fn video_spans(&self, camera: &str) -> Result<Vec<VideoSpan>, DataError> {
         episodes::read_video_spans(&self.root, camera, &self.episodes)
+    }
+
+    /// Names the frames of a camera in some episodes: what the metadata says of them, and path, size, time, first and last bytes of the
+    /// videos and data files in which they are.
+    ///
+    /// # Errors
+    /// There is no such camera, or a file cannot be read.
+    pub(crate) fn fingerprint_of_frames(&self, camera: &str, spans: &[EpisodeSpan]) -> Result<String, DataError> {
+        let mut fingerprint = Fingerprint::new(&self.description.format);
+        fingerprint.add(self.info.bytes());
+        let in_videos = if self.camera(camera)?.dtype == "video" { self.video_spans(camera)? } else { Vec::new() };
+        let mut files = BTreeSet::new();
+        for span in spans {
+            let slot = self.episode_slot(span.from_row)?;
+            files.insert(self.data_file_of(&self.episodes[slot]).to_owned());
+            if let Some(VideoSpan { file: (chunk, file), from_s, to_s }) = in_videos.get(slot) {
+                [from_s, to_s].iter().for_each(|time| fingerprint.add(&time.to_le_bytes()));
+                files.insert(self.info.video_file(camera, *chunk, *file));
+            }
+        }
+        files.iter().try_for_each(|file| fingerprint.add_dated_file(&self.root, file))?;
+        Ok(fingerprint.finish())
     }
 
     /// Reads a feature at `rows` into `out` (`float32 [rows, width]`, row-major; truth values as 0 and 1).
@@ -236,11 +295,13 @@ impl LeRobotDataset {
                 Some(block) if block.rows.contains(&row) => block,
                 block => block.insert(self.block(key, width, row)?),
             };
-            let start = (row - block.rows.start) as usize * width;
-            if block.is_regular {
-                out[0] = self.regular_timestamp(row)?;
-            } else {
-                out.copy_from_slice(&block.values[start..start + width]);
+            match &block.values {
+                Values::Each(values) => {
+                    let start = (row - block.rows.start) as usize * width;
+                    out.copy_from_slice(&values[start..start + width]);
+                }
+                Values::Constant(value) => out[0] = *value,
+                Values::Regular => out[0] = self.regular_timestamp(row)?,
             }
         }
         Ok(())
@@ -338,8 +399,12 @@ impl LeRobotDataset {
                 );
                 return Err(DataError::file(table.path(), what, "fetch or record the dataset again"));
             }
-            let is_regular = key == "timestamp" && self.are_regular(&rows, &values);
-            Ok(Block { rows, values: if is_regular { Vec::new() } else { values }, is_regular })
+            let values = match values.first() {
+                Some(&first) if width == 1 && values.iter().all(|&value| value == first) => Values::Constant(first),
+                _ if key == "timestamp" && self.are_regular(&rows, &values) => Values::Regular,
+                _ => Values::Each(values),
+            };
+            Ok(Block { rows, values })
         })
     }
 

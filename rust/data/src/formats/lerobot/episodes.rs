@@ -2,10 +2,10 @@
 
 use super::table::{Table, append_f64, ints, texts};
 use crate::error::DataError;
-use arrow_array::{Array, ArrayRef, cast::AsArray};
+use arrow_array::{ArrayRef, cast::AsArray};
 use arrow_schema::DataType;
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -20,12 +20,7 @@ pub struct Episode {
     pub to_row: u64,
     /// Which of the dataset's data files it is in.
     pub(crate) data_file: u32,
-    /// Its task when it has exactly one, else [`MANY_TASKS`].
-    pub(crate) task: u32,
 }
-
-/// Marks an episode whose frames differ in their task.
-pub(crate) const MANY_TASKS: u32 = u32::MAX;
 
 impl Episode {
     /// Number of frames.
@@ -53,24 +48,21 @@ pub(crate) type Episodes = (Vec<Episode>, Vec<(u32, u32)>);
 ///
 /// # Errors
 /// When a file is missing or damaged, an episode is empty, or two overlap.
-pub(crate) fn read_episodes(root: &Path, tasks: &[String]) -> Result<Episodes, DataError> {
-    let task_of: HashMap<&str, u32> = (0..).zip(tasks).map(|(index, text)| (text.as_str(), index)).collect();
+pub(crate) fn read_episodes(root: &Path) -> Result<Episodes, DataError> {
     let mut rows: Vec<(Episode, (u32, u32))> = Vec::new();
     for path in episode_files(root)? {
         let table = Table::open(&path)?;
         let columns =
-            ["episode_index", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index", "tasks"];
+            ["episode_index", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index"];
         for batch in table.read(&columns)? {
             let [index, from, to, chunk, file] = int_columns(&path, batch.columns(), &columns)?;
-            let task = single_tasks(batch.column(5), &task_of)
-                .map_err(|what| DataError::file(&path, format!("column `tasks` {what}"), "fetch it again"))?;
             for i in 0..batch.num_rows() {
                 if from[i] >= to[i] {
                     let what = format!("episode {} has no frames (rows {}..{})", index[i], from[i], to[i]);
                     return Err(DataError::file(&path, what, "record the dataset again without it"));
                 }
                 let (from_row, to_row) = (from[i], to[i]);
-                let episode = Episode { index: index[i], from_row, to_row, data_file: 0, task: task[i] };
+                let episode = Episode { index: index[i], from_row, to_row, data_file: 0 };
                 rows.push((episode, (chunk[i] as u32, file[i] as u32)));
             }
         }
@@ -171,17 +163,31 @@ fn int_columns<const N: usize>(path: &Path, arrays: &[ArrayRef], names: &[&str])
     Ok(out)
 }
 
-/// The task of each episode, [`MANY_TASKS`] where it does not have exactly one that is known.
-fn single_tasks(column: &ArrayRef, task_of: &HashMap<&str, u32>) -> Result<Vec<u32>, String> {
+/// The tasks that `meta/episodes` lists, by the index of the episode.
+///
+/// # Errors
+/// A file is missing or damaged, or has no lists of tasks.
+pub(super) fn listed_tasks(root: &Path) -> Result<BTreeMap<u64, Vec<String>>, DataError> {
+    let mut listed = BTreeMap::new();
+    for path in episode_files(root)? {
+        for batch in Table::open(&path)?.read(&["episode_index", "tasks"])? {
+            let [index] = int_columns(&path, batch.columns(), &["episode_index"])?;
+            let lists = text_lists(batch.column(1)).map_err(|what| {
+                DataError::file(&path, format!("column `tasks` {what}"), "record or convert the dataset again")
+            })?;
+            listed.extend(index.into_iter().zip(lists));
+        }
+    }
+    Ok(listed)
+}
+
+/// The lists of texts of a column.
+fn text_lists(column: &ArrayRef) -> Result<Vec<Vec<String>>, String> {
     let DataType::List(_) = column.data_type() else {
         return Err(format!("has the type {}, not lists of text", column.data_type()));
     };
     let lists = column.as_list::<i32>();
     let texts = texts(lists.values())?;
-    let offsets = lists.value_offsets();
-    let single = |pair: &[i32]| match &texts[pair[0] as usize..pair[1] as usize] {
-        [text] => task_of.get(text.as_str()).copied().unwrap_or(MANY_TASKS),
-        _ => MANY_TASKS,
-    };
-    Ok(offsets.windows(2).map(single).collect())
+    let list = |pair: &[i32]| texts[pair[0] as usize..pair[1] as usize].to_vec();
+    Ok(lists.value_offsets().windows(2).map(list).collect())
 }

@@ -8,6 +8,7 @@ use crate::frames::FrameSize;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
@@ -23,27 +24,46 @@ pub struct FeatureInfo {
     pub names: Option<Value>,
     /// What the recorder knew of a video (`video.codec`, `video.g`, …).
     pub info: Option<Value>,
+    /// The same, under the name that older recorders used.
+    pub video_info: Option<Value>,
 }
 
 impl FeatureInfo {
-    /// Whether it has images, as a video or embedded in parquet.
+    /// Whether it has colour images, as a video or embedded in parquet.
     #[must_use]
     pub fn is_camera(&self) -> bool {
+        self.has_images() && !self.is_depth()
+    }
+
+    /// Whether it has depth maps, stored as a video or as images: as LeRobot's `depth_keys` tells them.
+    #[must_use]
+    pub fn is_depth(&self) -> bool {
+        let marks = ["is_depth_map", "video.is_depth_map"].map(|key| self.recorded(key).and_then(Value::as_bool));
+        self.has_images() && marks.contains(&Some(true))
+    }
+
+    fn has_images(&self) -> bool {
         matches!(self.dtype.as_str(), "video" | "image")
+    }
+
+    /// What the recorder knew of a video under this name.
+    pub(super) fn recorded(&self, key: &str) -> Option<&Value> {
+        [&self.info, &self.video_info].into_iter().flatten().find_map(|info| info.get(key))
     }
 
     /// Whether it consists of numbers or truth values.
     #[must_use]
     pub fn is_vector(&self) -> bool {
-        !self.is_camera() && self.dtype != "string" && self.dtype != "language"
+        !self.has_images() && self.dtype != "string" && self.dtype != "language"
     }
 
     /// As every format describes a feature.
     #[must_use]
     pub fn describe(&self) -> Feature {
-        let kind = match (self.is_camera(), self.is_vector()) {
-            (true, _) => FeatureKind::Camera,
-            (_, true) => FeatureKind::Vector,
+        let kind = match (self.is_camera(), self.is_depth(), self.is_vector()) {
+            (true, ..) => FeatureKind::Camera,
+            (_, true, _) => FeatureKind::Depth,
+            (.., true) => FeatureKind::Vector,
             _ => FeatureKind::Text,
         };
         let shape = self.frame_size().map_or_else(|| self.shape.clone(), |size| vec![size.height, size.width, 3]);
@@ -59,7 +79,7 @@ impl FeatureInfo {
         let first_name = self.names.as_ref().and_then(|names| names.get(0)).and_then(|name| name.as_str());
         let (height, width) =
             if matches!(first_name, Some("channel" | "channels")) || (a == 3 && c != 3) { (b, c) } else { (a, b) };
-        self.is_camera().then_some(FrameSize { height, width })
+        self.has_images().then_some(FrameSize { height, width })
     }
 }
 
@@ -223,7 +243,7 @@ pub(super) fn read_stats(root: &Path) -> Result<BTreeMap<String, FeatureStats>, 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(DataError::io(path)(error)),
     };
-    let tree: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_str(&text).map_err(|error| {
+    let tree: BTreeMap<String, Value> = serde_json::from_str(&without_python_numbers(&text)).map_err(|error| {
         DataError::file(&path, format!("is not the stats.json of a LeRobot dataset: {error}"), "fetch the file again")
     })?;
     let flat = |value: &Value| {
@@ -231,10 +251,34 @@ pub(super) fn read_stats(root: &Path) -> Result<BTreeMap<String, FeatureStats>, 
         flatten(value, &mut out);
         out
     };
-    let stats_of = |stats: BTreeMap<String, Value>| FeatureStats {
-        values: stats.iter().map(|(name, value)| (name.clone(), flat(value))).collect(),
+    // A feature whose statistics have another form has none; whoever needs them says so.
+    let stats_of = |(key, stats): (String, Value)| {
+        let values = stats.as_object()?.iter().map(|(name, value)| (name.clone(), flat(value))).collect();
+        Some((key, FeatureStats { values }))
     };
-    Ok(tree.into_iter().map(|(key, stats)| (key, stats_of(stats))).collect())
+    Ok(tree.into_iter().filter_map(stats_of).collect())
+}
+
+/// JSON without the numbers that only Python's `json` writes and reads: each `NaN` and `Infinity` outside of texts is `null`.
+fn without_python_numbers(text: &str) -> Cow<'_, str> {
+    const NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !NUMBERS.iter().any(|number| text.contains(number)) {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest, mut is_text) = (String::with_capacity(text.len()), text, false);
+    while let Some(letter) = rest.chars().next() {
+        let number = if is_text { None } else { NUMBERS.iter().find(|number| rest.starts_with(**number)) };
+        let len = match (number, letter) {
+            (Some(number), _) => number.len(),
+            // What follows a backslash ends no text.
+            (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, letter) => letter.len_utf8(),
+        };
+        is_text ^= letter == '"';
+        out.push_str(if number.is_some() { "null" } else { &rest[..len] });
+        rest = &rest[len..];
+    }
+    Cow::Owned(out)
 }
 
 fn flatten(value: &Value, out: &mut Vec<f64>) {
@@ -247,7 +291,13 @@ fn flatten(value: &Value, out: &mut Vec<f64>) {
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use super::{fill, without_python_numbers};
+
+    #[test]
+    fn numbers_that_only_python_knows_are_null_outside_of_texts() {
+        let text = r#"{"a NaN \"NaN": [NaN, -Infinity, 1.5, Infinity]}"#;
+        assert_eq!(without_python_numbers(text), r#"{"a NaN \"NaN": [null, null, 1.5, null]}"#);
+    }
 
     #[test]
     fn a_path_pattern_pads_its_indices_to_three_digits() {

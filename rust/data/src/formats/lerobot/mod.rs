@@ -30,7 +30,10 @@ use std::sync::Arc;
 pub(super) const FORMAT: Format = Format {
     contents: "for LeRobot v3 the one with meta/, data/ and videos/",
     is_format_of: |root| root.join("meta/info.json").exists(),
-    open: |root, tables| Ok(Arc::new(LeRobotDataset::open(root, tables)?)),
+    open: |root, options| {
+        let dataset = LeRobotDataset::open(root, &options.tables)?;
+        Ok(Arc::new(dataset.with_tolerance(options.tolerance_s)))
+    },
 };
 
 impl Dataset for LeRobotDataset {
@@ -52,7 +55,7 @@ impl Dataset for LeRobotDataset {
     }
 
     fn tasks_of(&self, span: &EpisodeSpan) -> Result<Vec<String>, DataError> {
-        Ok(self.tasks_of(self.episode_of(span.from_row)?)?.into_iter().map(str::to_owned).collect())
+        Ok(self.tasks_of(span.from_row..span.to_row)?.into_iter().map(str::to_owned).collect())
     }
 
     fn frame_store(self: Arc<Self>, camera: &str, size: Option<FrameSize>) -> Result<Box<dyn FrameStore>, DataError> {
@@ -75,6 +78,10 @@ impl Dataset for LeRobotDataset {
             return Ok("images embedded in parquet".to_owned());
         }
         storage_of_video(self, camera)
+    }
+
+    fn fingerprint_of_frames(&self, camera: &str, spans: &[EpisodeSpan]) -> Result<String, DataError> {
+        self.fingerprint_of_frames(camera, spans)
     }
 
     fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {
@@ -107,7 +114,9 @@ fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, Da
         1 => "every frame a keyframe".to_owned(),
         size => format!("a keyframe every {size}"),
     };
-    Ok(format!("{} video, {group}, {} file{}", info.codec, files.len(), if files.len() == 1 { "" } else { "s" }))
+    let said =
+        check::disagreements(dataset, camera, &info).into_iter().map(|what| format!("; {what}")).collect::<String>();
+    Ok(format!("{} video, {group}, {} file{}{said}", info.codec, files.len(), if files.len() == 1 { "" } else { "s" }))
 }
 
 #[cfg(not(feature = "ffmpeg"))]

@@ -5,8 +5,8 @@ use arrow_array::{
     Array, ArrayRef, RecordBatch,
     cast::AsArray,
     types::{
-        ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-        UInt32Type, UInt64Type,
+        ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+        UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 use arrow_schema::DataType;
@@ -47,7 +47,9 @@ impl Table {
     /// When there is no such file, or it is not a whole parquet file.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let file = PositionedFile::open(path).map_err(DataError::io(path))?;
+        // Without the writer's own schema, columns have the few types of parquet: no dictionaries, views or large lists.
         let options = ArrowReaderOptions::new()
+            .with_skip_arrow_metadata(true)
             .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
             .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| {
@@ -244,6 +246,7 @@ fn append<T>(array: &dyn Array, out: &mut Vec<T>, of: impl Fn(f64) -> T + Copy) 
         return Err("has rows without a value".into());
     }
     match array.data_type() {
+        DataType::Float16 => primitive::<Float16Type, T>(array, out, |value| of(value.to_f64())),
         DataType::Float32 => primitive::<Float32Type, T>(array, out, |value| of(f64::from(value))),
         DataType::Float64 => primitive::<Float64Type, T>(array, out, of),
         DataType::Int8 => primitive::<Int8Type, T>(array, out, |value| of(f64::from(value))),
@@ -255,20 +258,10 @@ fn append<T>(array: &dyn Array, out: &mut Vec<T>, of: impl Fn(f64) -> T + Copy) 
         DataType::UInt32 => primitive::<UInt32Type, T>(array, out, |value| of(f64::from(value))),
         DataType::UInt64 => primitive::<UInt64Type, T>(array, out, |value| of(value as f64)),
         DataType::Boolean => out.extend(array.as_boolean().values().iter().map(|value| of(u8::from(value).into()))),
-        DataType::FixedSizeList(_, width) => {
-            let list = array.as_fixed_size_list();
-            let start = list.value_offset_at(0);
-            return append(&list.values().slice(start, list.len() * *width as usize), out, of);
-        }
         DataType::List(_) => {
             let offsets = array.as_list::<i32>().value_offsets();
             let (start, end) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
             return append(&array.as_list::<i32>().values().slice(start, end - start), out, of);
-        }
-        DataType::LargeList(_) => {
-            let offsets = array.as_list::<i64>().value_offsets();
-            let (start, end) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
-            return append(&array.as_list::<i64>().values().slice(start, end - start), out, of);
         }
         other => return Err(format!("has the type {other}, not numbers")),
     }
@@ -288,9 +281,21 @@ pub(crate) fn ints(array: &ArrayRef) -> Result<Vec<i64>, String> {
     if array.null_count() > 0 {
         return Err("has rows without a value".into());
     }
+    fn all<P: ArrowPrimitiveType<Native: Into<i64>>>(array: &dyn Array) -> Vec<i64> {
+        array.as_primitive::<P>().values().iter().map(|&value| value.into()).collect()
+    }
     match array.data_type() {
-        DataType::Int64 => Ok(array.as_primitive::<Int64Type>().values().to_vec()),
-        DataType::Int32 => Ok(array.as_primitive::<Int32Type>().values().iter().map(|&value| value.into()).collect()),
+        DataType::Int64 => Ok(all::<Int64Type>(array)),
+        DataType::Int32 => Ok(all::<Int32Type>(array)),
+        DataType::Int16 => Ok(all::<Int16Type>(array)),
+        DataType::Int8 => Ok(all::<Int8Type>(array)),
+        DataType::UInt32 => Ok(all::<UInt32Type>(array)),
+        DataType::UInt16 => Ok(all::<UInt16Type>(array)),
+        DataType::UInt8 => Ok(all::<UInt8Type>(array)),
+        DataType::UInt64 => {
+            let values = array.as_primitive::<UInt64Type>().values();
+            values.iter().map(|&value| i64::try_from(value).map_err(|_| format!("has the index {value}"))).collect()
+        }
         other => Err(format!("has the type {other}, not integers")),
     }
 }
@@ -303,8 +308,6 @@ pub(crate) fn texts(array: &dyn Array) -> Result<Vec<String>, String> {
     let own = |text: Option<&str>| text.unwrap_or_default().to_owned();
     match array.data_type() {
         DataType::Utf8 => Ok(array.as_string::<i32>().iter().map(own).collect()),
-        DataType::LargeUtf8 => Ok(array.as_string::<i64>().iter().map(own).collect()),
-        DataType::Utf8View => Ok(array.as_string_view().iter().map(own).collect()),
         other => Err(format!("has the type {other}, not text")),
     }
 }

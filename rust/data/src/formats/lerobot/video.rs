@@ -33,7 +33,8 @@ impl LeRobotDataset {
             }
             spans.push((files.len() as u32 - 1, span.from_s));
         }
-        Ok(VideoStore::new(Box::new(CameraVideos { dataset: Arc::clone(self), spans, files }), size))
+        let table = CameraVideos { dataset: Arc::clone(self), spans, files };
+        Ok(VideoStore::new(Box::new(table), size, self.tolerance_s()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use hlrp_data::{Batch, Position, SampleMeta, VectorStream};
 use hlrp_torch::World;
-use hlrp_train::{BatchStream, TrainingData, ValidationBatches};
+use hlrp_train::{BatchStream, SourceRecord, TrainingData, ValidationBatches};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -17,24 +17,33 @@ pub struct Numbers {
     pub batch_size: u64,
     /// This place's sample has a target of NaN.
     pub poisoned: Option<Position>,
+    /// One sample of so many is supervised; all of them when 1.
+    pub supervised_every: u64,
+    /// What it says of its sources.
+    pub sources: BTreeMap<String, SourceRecord>,
     /// Epoch and frame of every sample that was handed out for training.
     pub order: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self { batch_size: 4, poisoned: None, order: Arc::default() }
+        let sources = BTreeMap::new();
+        Self { batch_size: 4, poisoned: None, supervised_every: 1, sources, order: Arc::default() }
     }
 }
 
 impl TrainingData for Numbers {
+    fn sources(&self) -> BTreeMap<String, SourceRecord> {
+        self.sources.clone()
+    }
+
     fn train(&mut self, position: Position, _: &World) -> anyhow::Result<Box<dyn BatchStream>> {
-        let (batch_size, poisoned) = (self.batch_size, self.poisoned);
-        Ok(Box::new(Stream { position, batch_size, poisoned, order: Arc::clone(&self.order) }))
+        let &mut Self { batch_size, poisoned, supervised_every, .. } = self;
+        Ok(Box::new(Stream { position, batch_size, poisoned, supervised_every, order: Arc::clone(&self.order) }))
     }
 
     fn validation(&mut self, limit_batches: Option<usize>, _: &World) -> anyhow::Result<ValidationBatches> {
-        let batches = (0..3).map(|number| Ok(batch_at(1000, number * 4, 4, None)));
+        let batches = (0..3).map(|number| Ok(batch_at(1000, number * 4, 4, None, 1)));
         Ok(Box::new(batches.take(limit_batches.unwrap_or(usize::MAX))))
     }
 }
@@ -43,13 +52,14 @@ struct Stream {
     position: Position,
     batch_size: u64,
     poisoned: Option<Position>,
+    supervised_every: u64,
     order: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 impl BatchStream for Stream {
     fn next_batch(&mut self) -> anyhow::Result<Batch> {
         let Position { epoch, sample, num_bad_samples } = self.position;
-        let batch = batch_at(epoch, sample, self.batch_size, self.poisoned);
+        let batch = batch_at(epoch, sample, self.batch_size, self.poisoned, self.supervised_every);
         self.order.lock().unwrap().extend(batch.meta.iter().map(|meta| (meta.episode, meta.frame)));
         let place = sample + self.batch_size;
         self.position = Position { epoch: epoch + place / NUM_ANCHORS, sample: place % NUM_ANCHORS, num_bad_samples };
@@ -62,7 +72,7 @@ impl BatchStream for Stream {
 }
 
 /// The batch of `batch_size` samples from `sample` of `epoch` on; the epoch stands in for the episode.
-fn batch_at(epoch: u64, sample: u64, batch_size: u64, poisoned: Option<Position>) -> Batch {
+fn batch_at(epoch: u64, sample: u64, batch_size: u64, poisoned: Option<Position>, supervised_every: u64) -> Batch {
     let (mut meta, mut states, mut actions) = (Vec::new(), Vec::new(), Vec::new());
     for place in sample..sample + batch_size {
         let (epoch, frame) = (epoch + place / NUM_ANCHORS, place % NUM_ANCHORS);
@@ -73,8 +83,10 @@ fn batch_at(epoch: u64, sample: u64, batch_size: u64, poisoned: Option<Position>
         states.extend(state);
     }
     let count = batch_size as usize;
+    let is_pad_BT: Vec<bool> =
+        (sample..sample + batch_size).map(|place| !place.is_multiple_of(supervised_every)).collect();
     let vectors =
-        |values, width| VectorStream { values_BTN: values, shape: [count, 1, width], is_pad_BT: vec![false; count] };
+        |values, width| VectorStream { values_BTN: values, shape: [count, 1, width], is_pad_BT: is_pad_BT.clone() };
     Batch {
         images: BTreeMap::new(),
         task: vec!["imitate a formula".to_owned(); count],

@@ -65,6 +65,7 @@ fn settings_of(config: Composed, run_dir: &Path) -> Settings {
         device: Device::Cpu,
         logging: hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..typed.logging.clone() },
         config,
+        accept_changed_data: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use hlrp_schema::{DeltaUnit, LaqConfig, LaqDescription, LaqModelConfig, PairSpacing, TaskDescription};
 use hlrp_track::metrics::MetricSpec;
-use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
+use hlrp_train::{DeviceBatch, LossOutput, MaskedMean, RowReset, Task, Validation, ValidationContext};
 use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -21,6 +21,7 @@ pub struct Regression {
     resets: Vec<RowReset>,
     last_reset: u64,
     noise: f64,
+    is_masked: bool,
     val_loss: Option<f64>,
     on_loss: Option<Box<dyn FnMut(u64)>>,
     promised: &'static [&'static str],
@@ -55,6 +56,7 @@ impl Regression {
             resets: Vec::new(),
             last_reset: 0,
             noise: 0.1,
+            is_masked: false,
             val_loss: None,
             on_loss: None,
             promised: &["val/loss"],
@@ -65,6 +67,12 @@ impl Regression {
     /// The same model without noise on its input.
     pub fn without_noise(mut self) -> Self {
         self.noise = 0.0;
+        self
+    }
+
+    /// The same model, which learns from the samples that are not padding.
+    pub fn masked(mut self) -> Self {
+        self.is_masked = true;
         self
     }
 
@@ -103,6 +111,11 @@ fn inputs(batch: &DeviceBatch) -> (Tensor, Tensor) {
     (state, action)
 }
 
+/// `bool [B]`.
+fn is_supervised(batch: &DeviceBatch) -> Tensor {
+    batch.action.as_ref().unwrap().is_pad_BT.select(1, 0).logical_not()
+}
+
 impl Task for Regression {
     fn parameters(&self) -> Vec<(String, Tensor)> {
         self.params.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
@@ -118,7 +131,18 @@ impl Task for Regression {
         }
         let (state, action) = inputs(batch);
         let noisy = &state + Tensor::randn_like(&state) * self.noise;
-        let loss = self.predict(&noisy).mse_loss(&action, Reduction::Mean);
+        let error_BN = (self.predict(&noisy) - &action).square();
+        let (loss, masked) = if self.is_masked {
+            let weight_B1 = is_supervised(batch).to_kind(Kind::Float).unsqueeze(1);
+            let num_values = (weight_B1.sum(Kind::Float) * 2.0).clamp_min(1.0);
+            let mean = (error_BN * weight_B1).sum(Kind::Float) / num_values;
+            // The factor is not 1, so that a mean that counts twice or not at all shows.
+            let weighted = &mean * 0.5;
+            (weighted, vec![MaskedMean { metric: "mse", mean, weight: 0.5 }])
+        } else {
+            (error_BN.mean(Kind::Float), Vec::new())
+        };
+        let mse = masked.first().map_or_else(|| loss.shallow_clone(), |masked| masked.mean.shallow_clone());
         let _ = self.num_calls.g_add_scalar_(1);
         if step.is_multiple_of(4) && self.last_reset != step {
             self.last_reset = step;
@@ -129,7 +153,11 @@ impl Task for Regression {
             });
             self.resets.push(RowReset { parameter: "codes".to_owned(), rows: Tensor::from_slice(&[5i64]) });
         }
-        Ok(LossOutput { metrics: vec![("mse", loss.shallow_clone())], loss })
+        Ok(LossOutput { metrics: vec![("mse", mse)], masked, loss })
+    }
+
+    fn num_supervised(&self, batch: &DeviceBatch) -> anyhow::Result<Vec<Tensor>> {
+        Ok(if self.is_masked { vec![is_supervised(batch).sum(Kind::Int64)] } else { Vec::new() })
     }
 
     fn take_row_resets(&mut self) -> Vec<RowReset> {

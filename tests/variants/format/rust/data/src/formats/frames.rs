@@ -27,7 +27,7 @@ const REPAIR: &str = "record the dataset again, or correct the file";
 pub(super) const FORMAT: Format = Format {
     contents: "for folders of frames the one with episodes.json",
     is_format_of: |root| root.join(INDEX).exists(),
-    open: |root, _tables| Ok(Arc::new(FramesDataset::open(root)?)),
+    open: |root, _options| Ok(Arc::new(FramesDataset::open(root)?)),
 };
 
 #[derive(Deserialize)]
@@ -239,9 +239,9 @@ impl EncodedImages for FrameFiles {
         Ok(EncodedImage { path, bytes })
     }
 
-    fn failure(&self, path: &Path, row: u64, what: String) -> DataError {
+    fn failure(&self, path: &Path, row: u64, what: String, hint: &str) -> DataError {
         let (episode, first) = self.0.span_of(row).map_or((0, row), |span| (span.episode, span.from_row));
         let wanted_s = (row - first) as f64 / self.0.description.fps;
-        DataError::Frame { path: path.to_owned(), episode, wanted_s, what, hint: REPAIR.to_owned() }
+        DataError::Frame { path: path.to_owned(), episode, wanted_s, what, hint: hint.to_owned() }
     }
 }
