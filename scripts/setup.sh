@@ -11,13 +11,16 @@ readonly REQUIREMENTS=requirements/$KIND.txt
 readonly VENV=.venv
 # Each kind includes the ones before it.
 readonly KINDS=(run demo test)
-# The compiler's C++ half, FFmpeg's development files, Gloo's headers for distributed training, the ffmpeg program for benchmarks,
-# Mesa's off-screen renderer for simulators.
-readonly APT_PACKAGES=(
+# To build: the compiler's C++ half, FFmpeg's development files, Gloo's headers for distributed training.
+APT_PACKAGES=(
   build-essential pkg-config clang libclang-dev
   libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
-  libgloo-dev ffmpeg libosmesa6
+  libgloo-dev
 )
+# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos.
+[[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
+[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg)
+readonly APT_PACKAGES
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'error: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }

@@ -9,6 +9,8 @@ import pytest
 from conftest import DATA, MINI, one_error, read_metrics, run, train_laq_command
 
 CONFIG_ERROR = 2
+DATA_ERROR = 65
+DISK_FULL = 74
 VIDEO = "videos/observation.image/chunk-000/file-000.mp4"
 TABLE = "data/chunk-000/file-000.parquet"
 
@@ -47,20 +49,20 @@ def test_v21_dataset_says_how_to_convert(tmp_path, dataset):
     info = json.loads((dataset / "meta/info.json").read_text())
     (dataset / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
     words = f"data.sources.metaworld_mt5.root={dataset}"
-    refused_before_the_run(tmp_path, words, code=1, names=["v2.1", str(dataset), "convert_dataset_v21_to_v30"])
+    refused_before_the_run(tmp_path, words, code=DATA_ERROR, names=["v2.1", str(dataset), "convert_dataset_v21_to_v30"])
 
 
 def test_truncated_video(tmp_path, dataset):
     content = (dataset / VIDEO).read_bytes()
     (dataset / VIDEO).write_bytes(content[: len(content) // 2])
-    refused(tmp_path / "run", f"data.sources.metaworld_mt5.root={dataset}", names=[VIDEO])
+    refused(tmp_path / "run", f"data.sources.metaworld_mt5.root={dataset}", code=DATA_ERROR, names=[VIDEO])
 
 
 def test_parquet_with_a_missing_column(tmp_path, dataset):
     table = pyarrow.parquet.read_table(dataset / TABLE).drop_columns(["action"])
     pyarrow.parquet.write_table(table, dataset / TABLE)
     words = f"data.sources.metaworld_mt5.root={dataset}"
-    refused_before_the_run(tmp_path, words, code=1, names=[TABLE, "action"])
+    refused_before_the_run(tmp_path, words, code=DATA_ERROR, names=[TABLE, "action"])
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,19 @@ def test_batch_size_of_zero(tmp_path):
     refused_before_the_run(tmp_path, "data.loader.batch_size=0", code=CONFIG_ERROR, names=["data.loader.batch_size"])
 
 
+def test_a_cache_that_would_fill_the_disk(tmp_path):
+    """`min_free_gb` holds for the frame cache: not one byte of it is written, and no run directory is made."""
+    cache = tmp_path / "cache"
+    words = ["data.cache.enabled=true", f"data.cache.dir={cache}", "logging.min_free_gb=1e6"]
+    refused_before_the_run(tmp_path, *words, code=DISK_FULL, names=["must leave 1000000.00 GiB"])
+    assert not list(cache.glob("*.partial"))
+
+
+def test_a_batch_that_exceeds_its_budget(tmp_path):
+    words = ["data.loader.batch_size=1048576", "data.loader.memory_budget_mb=1"]
+    refused_before_the_run(tmp_path, *words, code=CONFIG_ERROR, names=["data.loader.memory_budget_mb", "one batch takes"])
+
+
 HUGE = 2**62
 OUT_OF_RANGE = [
     "seed=-1",
@@ -135,7 +150,7 @@ def test_monitor_that_no_validation_gives(tmp_path, uninterrupted):
 
 
 def test_disk_too_full_to_begin(tmp_path):
-    refused_before_the_run(tmp_path, "logging.min_free_gb=1e9", code=1, names=["logging.min_free_gb", "hint:"])
+    refused_before_the_run(tmp_path, "logging.min_free_gb=1e9", code=DISK_FULL, names=["logging.min_free_gb", "hint:"])
 
 
 def test_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path):
@@ -145,7 +160,7 @@ def test_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path):
     command = train_laq_command(*MINI, f"logging.run_dir={disk}/run", "logging.min_free_gb=0.0")
     script = 'mount -t tmpfs -o size=3m none "$0" && { "$@"; code=$?; cp -r "$0"/run "$0"-kept; exit $code; }'
     result = run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(disk), *command])
-    assert result.returncode == 1, result.stderr
+    assert result.returncode == DISK_FULL, result.stderr
     assert result.stderr.count("error:") == 1 and "space" in result.stderr, result.stderr
     kept = tmp_path / "disk-kept"
     assert (kept / "checkpoints" / "last").exists(), "the disk holds at least one checkpoint"

@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -214,3 +216,51 @@ def test_a_sample_that_cannot_be_decoded_is_an_error_or_a_warning(tmp_path):
     tolerant = Loader(open_dataset(root, max_bad_samples=100000, **options), seed=0)
     with pytest.warns(UserWarning, match="could not be decoded and were replaced"):
         list(tolerant)
+
+
+def test_every_epoch_is_a_whole_pass():
+    """Whatever its number, and whether or not the batches fit the samples; a loader at a position finishes the pass that was begun."""
+    dataset = open_case("embedded_images", episodes=[0], image_deltas=[0], action_deltas=[0], state_deltas=[0])
+    num_batches = -(-dataset.num_train_samples // 4)
+    assert dataset.num_train_samples % 4, "the last batch of a pass is not of this epoch alone"
+    for epoch in range(4):
+        loader = Loader(dataset, seed=0, epoch=epoch)
+        passes = [[batch["frame"].tolist() for batch in loader] for _ in range(2)]
+        assert [len(batches) for batches in passes] == [num_batches, num_batches], f"epoch {epoch}"
+        seen = [frame for batch in passes[0] for frame in batch][: dataset.num_train_samples]
+        assert sorted(seen) == sorted(set(seen)), "a pass shows every sample once"
+
+    whole = Loader(dataset, seed=0)
+    next(iter(whole))
+    assert len(list(Loader(dataset, seed=0, position=whole.position))) == num_batches - 1
+
+
+# What a child process does with a loader of its parent; an alarm ends it if it waits for ever.
+FORK = """
+import os, signal, sys
+from hlrp_rs import HlrpError, Loader, open_dataset
+dataset = open_dataset(sys.argv[1], cameras={"p": "observation.images.front"}, image_size=(48, 64), batch_size=2, num_workers=1)
+batches = iter(Loader(dataset, seed=0))
+next(batches)
+if os.fork() == 0:
+    signal.alarm(20)
+    try:
+        {work}
+    except HlrpError as error:
+        print(error, flush=True)
+    del batches, dataset
+    os._exit(0)
+print("child ended with", os.waitstatus_to_exitcode(os.wait()[1]))
+next(batches)
+"""
+
+
+@pytest.mark.parametrize("work", ["next(batches)", "Loader(dataset, seed=0)", "next(iter(dataset.validation()))"])
+def test_a_forked_child_is_told_to_open_the_dataset_itself(work):
+    """Threads do not survive a fork. The parent's loader goes on."""
+    script = FORK.replace("{work}", work).replace('num_workers=1', 'num_workers=1, num_val_episodes=1')
+    command = [sys.executable, "-c", script, str(DATA / "embedded_images")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "this loader belongs to process" in result.stdout and "open the dataset in the worker" in result.stdout
+    assert "child ended with 0" in result.stdout

@@ -26,7 +26,7 @@ ALLOWED = {
     "hlrp-slurm": LIGHT,
     "hlrp-data": LIGHT,
     "hlrp-torch": CONFIG,
-    "hlrp-nn": TORCH,
+    "hlrp-nn": TORCH | {"hlrp-schema"},
     "hlrp-train": ENGINE,
     "hlrp-laq": MODELS,
     "hlrp-vla": MODELS | {"hlrp-laq"},
@@ -290,6 +290,28 @@ def test_setup_does_nothing_twice():
     first, second = (subprocess.run(["scripts/setup.sh"], cwd=REPO, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+
+
+def test_each_set_of_requirements_adds_to_the_one_before():
+    """`make demo` installs nothing that only tests need."""
+    script = (REPO / "scripts/setup.sh").read_text()
+    declared = script[script.index("readonly KIND=") : script.index("say()")]
+    packages = {}
+    for kind in ["run", "demo", "test"]:
+        shell = f"set -- {kind}; {declared} printf '%s\\n' \"${{APT_PACKAGES[@]}}\""
+        result = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, text=True)
+        packages[kind] = set(result.stdout.split())
+    assert packages["run"] < packages["demo"] < packages["test"]
+    assert packages["test"] - packages["demo"] == {"ffmpeg"}
+    names = {kind: (REPO / f"requirements/{kind}.txt").read_text() for kind in packages}
+    assert "pytest" in names["test"] and "pytest" not in names["demo"] + names["run"]
+
+
+def test_the_makefile_asks_for_what_each_target_needs():
+    makefile = (REPO / "Makefile").read_text()
+    targets = dict(re.findall(r"^([a-z-]+):[^\n]*\n((?:\t[^\n]*\n)+)", makefile, flags=re.MULTILINE))
+    assert "setup.sh run" in targets["build"] and "setup.sh demo" in targets["develop"]
+    assert re.search(r"^demo: develop ", makefile, flags=re.MULTILINE), "the demo does not need what tests need"
 
 
 def test_setup_refuses_a_set_of_requirements_that_does_not_exist():

@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 from conftest import DATA, MINI, VLA_MINI, one_error, program, read_metrics, run, train_laq_command, train_vla_command
@@ -140,13 +141,19 @@ def test_sizes_and_spacing_of_latent_actions_come_from_the_teacher(uninterrupted
         assert teacher[size] == model["quantizer"][size]
 
 
-def test_normalisation_is_that_of_the_dataset(uninterrupted_vla):
-    stats = json.loads((DATA / "metaworld_mt5/meta/stats.json").read_text())
+def test_normalisation_is_that_of_the_training_episodes(uninterrupted_vla):
+    """Of fifty episodes five are held out, evenly spread."""
+    table = pyarrow.parquet.read_table(DATA / "metaworld_mt5/data/chunk-000/file-000.parquet")
+    is_training = ~np.isin(table["episode_index"].to_numpy(), [5, 15, 25, 35, 45])
     processor = policy(uninterrupted_vla)["processor"]
     for ours, theirs in (("state", "observation.state"), ("action", "action")):
+        rows = np.stack(table[theirs].to_numpy())[is_training].astype(np.float64)
         assert processor[ours]["mode"] == "mean_std"
-        for name in ("mean", "std"):
-            assert processor[ours]["statistics"][name] == pytest.approx(stats[theirs][name])
+        found = processor[ours]["statistics"]
+        assert found["count"] == [len(rows)]
+        assert found["mean"] == pytest.approx(rows.mean(axis=0))
+        assert found["std"] == pytest.approx(rows.std(axis=0))
+        assert found["q01"] == pytest.approx(np.quantile(rows, 0.01, axis=0))
 
 
 def test_actions_alone_need_no_teacher(tmp_path):
@@ -404,7 +411,7 @@ def test_dataset_without_instructions(tmp_path, uninterrupted, missing):
     else:
         pyarrow.parquet.write_table(pyarrow.parquet.read_table(tasks).select(["task_index"]), tasks)
     words = f"{SOURCE}.root={dataset}"
-    refused(tmp_path / "run", uninterrupted, words, code=1, names=["tasks.parquet", "hint:"])
+    refused(tmp_path / "run", uninterrupted, words, code=65, names=["tasks.parquet", "hint:"])
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,11 @@ impl Source {
     /// # Errors
     /// [`Problem`] when no episode is left for training.
     pub(crate) fn with_held_out(&self, held_out: &[u64]) -> Result<Self, Problem> {
+        let is_held_out: BTreeSet<u64> = held_out.iter().copied().collect();
         let mut spans: Vec<EpisodeSpan> = self.train.iter().chain(self.validation.iter()).copied().collect();
         spans.sort_by_key(|span| span.from_row);
         let (validation, train): (Vec<_>, Vec<_>) =
-            spans.into_iter().partition(|span| held_out.contains(&span.episode));
+            spans.into_iter().partition(|span| is_held_out.contains(&span.episode));
         if train.is_empty() {
             let message = format!("all of its episodes are held out: {held_out:?}");
             let hint = "use more episodes, or start a new run";

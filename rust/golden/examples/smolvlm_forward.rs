@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let input = |name: &str| inputs.get(name).ok_or_else(|| format!("the inputs hold no `{name}`"));
 
     let folder = SmolVlmFolder::open(Path::new(folder))?;
-    let config = folder.config().clone().with_text_layers(num_text_layers.parse()?)?;
+    let mut config = folder.sizes().clone();
+    config.text.num_hidden_layers = num_text_layers.parse()?;
     let store = Store::new(Device::Cpu);
     let model = SmolVlm::new(&store.root(), &config);
     folder.load_into(&store.root(), &config)?;

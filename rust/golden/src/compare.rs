@@ -40,6 +40,8 @@ const ZERO_NOISE: f64 = 1e-5;
 /// Adam turns the rounding noise of a small gradient into a fraction of its movement; never more than an absolute 1e-4 is tolerated.
 const MOVEMENT_SHARE: f64 = 1e-2;
 const LARGEST_TRAINED_ERROR: f64 = 1e-4;
+/// What is tolerated where the reference and its noise are exactly zero.
+const FLOOR: f64 = 1e-7;
 /// A tolerance is at least this many times the reference's own movement.
 const NOISE_FACTOR: f64 = 20.0;
 
@@ -115,7 +117,8 @@ impl Comparison {
                     Tolerance::Trained { movement } => (MOVEMENT_SHARE * movement).min(LARGEST_TRAINED_ERROR),
                     _ => 0.0,
                 };
-                let allowed = noise.max(tolerance.relative() * scale).max(extra);
+                let floor = if scale == 0.0 && noise == 0.0 { FLOOR } else { 0.0 };
+                let allowed = noise.max(tolerance.relative() * scale).max(extra).max(floor);
                 ((ours - exact).abs().max().double_value(&[]), allowed)
             }
             _ => ((ours - exact).abs().max().double_value(&[]), 0.0),
@@ -187,5 +190,32 @@ impl fmt::Display for Comparison {
             write!(f, "\n    {name}: not compared")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compared(ours: &[f32], expected: &[f32]) -> bool {
+        let mut comparison = Comparison {
+            case: "made up".to_owned(),
+            expected: BTreeMap::from([("x".to_owned(), Tensor::from_slice(expected))]),
+            noise: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            worst: None,
+            num_compared: 0,
+            problems: Vec::new(),
+        };
+        comparison.check("x", &Tensor::from_slice(ours), Tolerance::Gradient);
+        comparison.passed()
+    }
+
+    #[test]
+    fn rounding_of_an_exact_zero_is_no_difference() {
+        assert!(compared(&[3e-8, -1e-9], &[0.0, 0.0]));
+        assert!(!compared(&[1e-6, 0.0], &[0.0, 0.0]), "the floor is no excuse");
+        assert!(!compared(&[3e-8, 2e-9], &[0.0, 1e-9]), "a tensor with values has its own scale");
+        assert!(!compared(&[f32::NAN, 0.0], &[0.0, 0.0]));
     }
 }

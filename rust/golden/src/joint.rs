@@ -7,7 +7,7 @@
 //! a flow variable, X width of the expert, A query heads, G key/value heads, E width of a head, C = A·E.
 
 use anyhow::Context;
-use hlrp_nn::llama::{LlamaLayer, LlamaLayerConfig, LlamaStack, RmsNorm, Rope, TextConfig, additive_mask, attend};
+use hlrp_nn::llama::{LlamaLayer, LlamaLayerConfig, LlamaStack, RmsNorm, Rope, additive_mask, attend};
 use hlrp_nn::{Linear, Pass, Scope, Store, Trace};
 use hlrp_schema::policy::ModelSpec;
 use hlrp_vla::flow::embed_time;
@@ -123,7 +123,7 @@ impl Streams {
     fn of(model: &ExpertModel) -> anyhow::Result<Self> {
         let (spec, own): (&ModelSpec, _) = (model.spec(), model.own());
         let sizes = spec.backbone.sizes()?;
-        let text: TextConfig = serde_json::from_value(serde_json::to_value(&sizes.text)?)?;
+        let text = &sizes.text;
         let store = Store::over(model.store().state().into_iter().collect());
         let scope = scope_of(&store, "model.vlm_with_expert");
         let expert = scope.child("lm_expert");

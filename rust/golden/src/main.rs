@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use case::Case;
 use clap::{CommandFactory, Parser};
 use compare::Comparison;
+use hlrp_track::{console, exit_code};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -27,7 +28,14 @@ struct Arguments {
     cases: String,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        console::report_error(error.as_ref(), &[]);
+        ExitCode::from(exit_code::of(error.as_ref(), hlrp_train::EXIT_CODES))
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let arguments: Arguments = hlrp_schema::parse_command_line(Arguments::command());
     let mut all_passed = true;
     for name in case_names(&arguments.dir, &arguments.cases)? {

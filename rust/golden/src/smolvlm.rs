@@ -2,7 +2,8 @@
 
 use anyhow::ensure;
 use hlrp_nn::Store;
-use hlrp_nn::smolvlm::{SmolVlm, SmolVlmConfig};
+use hlrp_nn::smolvlm::SmolVlm;
+use hlrp_schema::policy::BackboneSizes;
 use tch::{Kind, Tensor};
 
 /// Embeddings `[B,L,D]` of a prompt whose image placeholders are replaced, in order, by `image_tokens_IND` (all images of the batch, I of
@@ -12,7 +13,7 @@ use tch::{Kind, Tensor};
 /// The prompt has another number of placeholders than there are image tokens.
 pub fn embed_prompt(
     model: &SmolVlm,
-    config: &SmolVlmConfig,
+    config: &BackboneSizes,
     ids_BL: &Tensor,
     image_tokens_IND: &Tensor,
 ) -> anyhow::Result<Tensor> {
@@ -42,13 +43,12 @@ pub fn logits(store: &Store, normed_BLD: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hlrp_nn::llama::TextConfig;
-    use hlrp_nn::siglip::VisionConfig;
+    use hlrp_schema::policy::{TextSizes, VisionSizes};
     use tch::Device;
 
-    fn tiny(tie_word_embeddings: bool) -> (Store, SmolVlm, SmolVlmConfig) {
-        let config = SmolVlmConfig {
-            vision: VisionConfig {
+    fn tiny(tie_word_embeddings: bool) -> (Store, SmolVlm, BackboneSizes) {
+        let config = BackboneSizes {
+            vision: VisionSizes {
                 hidden_size: 12,
                 intermediate_size: 16,
                 num_hidden_layers: 1,
@@ -57,7 +57,7 @@ mod tests {
                 patch_size: 4,
                 layer_norm_eps: 1e-6,
             },
-            text: TextConfig {
+            text: TextSizes {
                 hidden_size: 16,
                 intermediate_size: 24,
                 num_hidden_layers: 1,

@@ -1,8 +1,12 @@
 //! Every recorded case of `tests/golden` passes.
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use std::path::Path;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tch::Tensor;
 
 fn golden(cases: &str) -> Output {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
@@ -63,4 +67,89 @@ fn a_case_that_does_not_exist_fails() {
     let output = golden("no_such_case");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no case that matches `no_such_case`"));
+}
+
+/// A recorded case that is changed in a consistent way.
+struct Varied {
+    dir: PathBuf,
+    config: Value,
+    scalars: Value,
+    inputs: BTreeMap<String, Tensor>,
+    outputs: BTreeMap<String, Tensor>,
+}
+
+impl Varied {
+    fn of(root: &Path, name: &str) -> Self {
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
+        let dir = root.join(name);
+        fs::create_dir_all(&dir).unwrap();
+        for entry in fs::read_dir(&recorded).unwrap().flatten() {
+            fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
+        let noise: Value =
+            serde_json::from_str(&fs::read_to_string(recorded.with_file_name("noise.json")).unwrap()).unwrap();
+        fs::write(root.join("noise.json"), noise.to_string()).unwrap();
+        let read = |file: &str| serde_json::from_str(&fs::read_to_string(dir.join(file)).unwrap()).unwrap();
+        let tensors = |file: &str| Tensor::read_safetensors(dir.join(file)).unwrap().into_iter().collect();
+        let (config, scalars) = (read("config.json"), read("outputs.json"));
+        let (inputs, outputs) = (tensors("inputs.safetensors"), tensors("outputs.safetensors"));
+        Self { dir, config, scalars, inputs, outputs }
+    }
+
+    fn passes(self) {
+        fs::write(self.dir.join("config.json"), self.config.to_string()).unwrap();
+        fs::write(self.dir.join("outputs.json"), self.scalars.to_string()).unwrap();
+        for (file, tensors) in [("inputs.safetensors", &self.inputs), ("outputs.safetensors", &self.outputs)] {
+            let tensors: Vec<(&String, &Tensor)> = tensors.iter().collect();
+            Tensor::write_safetensors(&tensors, self.dir.join(file)).unwrap();
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_hlrp-golden")).arg(self.dir.parent().unwrap()).output().unwrap();
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && report.contains(" ok "),
+            "{report}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn weights_and_prompts_are_those_of_the_case() {
+    let root = tempfile::tempdir().unwrap();
+    let mut case = Varied::of(root.path(), "vla_pooled");
+    let (latent, action) = (0.25, 3.0);
+    case.config["backend"]["latent_loss_weight"] = json!(latent);
+    case.config["backend"]["action_loss_weight"] = json!(action);
+    case.config["backend"].as_object_mut().unwrap().remove("system_prompt");
+    case.scalars["prompt_strings"] = case.config["instructions"].clone();
+    let mean = |case: &Varied, name: &str| case.outputs[name].shallow_clone();
+    let (latents, actions) = (
+        mean(&case, "mode.multitask.metric.latent_loss") * latent,
+        mean(&case, "mode.multitask.metric.action_loss") * action,
+    );
+    let own = mean(&case, "mode.latent_flow.metric.latent_loss") * latent;
+    for (mode, total) in [("multitask", &latents + &actions), ("latent_flow", own), ("actions", actions)] {
+        for name in ["total", "metric.loss"] {
+            case.outputs.insert(format!("mode.{mode}.{name}"), total.shallow_clone());
+        }
+    }
+    // Recorded with the former weight of 0.5.
+    for (name, gradient) in &mut case.outputs {
+        if name.starts_with("grad_actions.") {
+            *gradient = gradient.shallow_clone() * (action / 0.5);
+        }
+    }
+    case.passes();
+}
+
+#[test]
+fn images_are_found_whatever_their_names() {
+    let root = tempfile::tempdir().unwrap();
+    let mut case = Varied::of(root.path(), "smolvlm");
+    let renamed = |tensors: BTreeMap<String, Tensor>| -> BTreeMap<String, Tensor> {
+        let new = |name: String| name.replacen("img64.", "native.", 1).replacen("img96.", "large.", 1);
+        tensors.into_iter().map(|(name, tensor)| (new(name), tensor)).collect()
+    };
+    (case.inputs, case.outputs) = (renamed(case.inputs), renamed(case.outputs));
+    case.passes();
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with weights, model folders and tokenizers.
 
-use hlrp_config::Hint;
+use hlrp_config::{Hint, Problem};
 use std::path::PathBuf;
 
 /// An error of this crate.
@@ -35,23 +35,19 @@ pub enum NnError {
         /// Which tensor, and why.
         cause: Box<NnError>,
     },
-    /// Sizes of a model that contradict each other.
-    #[error("backbone sizes: {problem}")]
+    /// Sizes in a folder that are invalid or contradict each other.
+    #[error("{path}: {problem}", path = path.display())]
     Sizes {
+        /// The file that has them.
+        path: PathBuf,
         /// Which sizes.
-        problem: String,
-        /// What to do.
-        hint: String,
+        problem: Problem,
     },
 }
 
 impl NnError {
     pub(crate) fn file(path: impl Into<PathBuf>, problem: impl ToString, hint: &'static str) -> Self {
         Self::File { path: path.into(), problem: problem.to_string(), hint }
-    }
-
-    pub(crate) fn sizes(problem: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Sizes { problem: problem.into(), hint: hint.into() }
     }
 }
 
@@ -64,7 +60,7 @@ impl Hint for NnError {
             Self::File { hint, .. } => (*hint).to_owned(),
             Self::Torch(error) => return error.hint(),
             Self::Weights { cause, .. } => return cause.hint(),
-            Self::Sizes { hint, .. } => hint.clone(),
+            Self::Sizes { problem, .. } => return problem.hint(),
         })
     }
 }

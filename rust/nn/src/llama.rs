@@ -1,4 +1,4 @@
-//! The Llama text decoder, top to bottom: sizes, norm, rotary positions, masks, attention, key/value cache, layer, stack.
+//! The Llama text decoder, top to bottom: norm, rotary positions, masks, attention, key/value cache, layer, stack.
 //!
 //! A caller either runs the decoder as a [`LlamaStack`], or its [`LlamaLayer`]s step by step, interleaved with layers of its own. That is
 //! why projections, rotation, attention and feed-forward are separate public steps.
@@ -9,32 +9,8 @@
 use crate::layers::Linear;
 use crate::store::{Init, Scope};
 use crate::trace::Pass;
-use serde::{Deserialize, Serialize};
+use hlrp_schema::policy::TextSizes;
 use tch::{Kind, Tensor};
-
-/// Sizes of a text decoder. Field names are those of transformers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextConfig {
-    /// Token width.
-    pub hidden_size: i64,
-    /// Width inside the feed-forward block.
-    pub intermediate_size: i64,
-    /// Layers.
-    pub num_hidden_layers: i64,
-    /// Query heads.
-    pub num_attention_heads: i64,
-    /// Key/value heads; each serves the same number of query heads.
-    pub num_key_value_heads: i64,
-    /// Width of a head.
-    pub head_dim: i64,
-    /// ε of the RMS norms.
-    pub rms_norm_eps: f64,
-    /// Longest wavelength of the rotary positions, in units of 2π positions.
-    pub rope_theta: f64,
-    /// Rows of the embedding table.
-    pub vocab_size: i64,
-}
 
 /// x / √(mean(x²) + ε) · weight over the last dimension, in float32.
 pub struct RmsNorm {
@@ -308,7 +284,7 @@ pub struct LlamaStack {
 
 impl LlamaStack {
     /// A stack under the names `layers.N` and `norm`.
-    pub fn new(scope: &Scope<'_>, config: &TextConfig) -> Self {
+    pub fn new(scope: &Scope<'_>, config: &TextSizes) -> Self {
         let layer = LlamaLayerConfig {
             dim: config.hidden_size,
             mlp_dim: config.intermediate_size,

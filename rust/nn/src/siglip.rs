@@ -5,33 +5,13 @@
 use crate::layers::{LayerNorm, Linear};
 use crate::store::{Init, Scope};
 use crate::trace::Pass;
-use serde::{Deserialize, Serialize};
+use hlrp_schema::policy::VisionSizes;
 use tch::{Device, Kind, Tensor};
 
 /// Channels of an image.
 const NUM_CHANNELS: i64 = 3;
 /// Std of fresh position embeddings.
 const POSITION_STD: f64 = 0.02;
-
-/// Sizes of a vision tower. Field names are those of transformers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VisionConfig {
-    /// Token width.
-    pub hidden_size: i64,
-    /// Width inside the feed-forward block.
-    pub intermediate_size: i64,
-    /// Blocks.
-    pub num_hidden_layers: i64,
-    /// Attention heads.
-    pub num_attention_heads: i64,
-    /// Side in pixels of the square image that the position table was made for.
-    pub image_size: i64,
-    /// Side of a patch in pixels.
-    pub patch_size: i64,
-    /// ε of the layer norms.
-    pub layer_norm_eps: f64,
-}
 
 /// Patches, learned positions, pre-norm transformer blocks in which all patches see each other, and a last norm.
 pub struct VisionTower {
@@ -59,7 +39,7 @@ struct Block {
 
 impl VisionTower {
     /// A tower under the names `embeddings`, `encoder.layers.N` and `post_layernorm`.
-    pub fn new(scope: &Scope<'_>, config: &VisionConfig) -> Self {
+    pub fn new(scope: &Scope<'_>, config: &VisionSizes) -> Self {
         let (dim, patch) = (config.hidden_size, config.patch_size);
         let side = config.image_size / patch;
         let fan_in = Init::FanIn(NUM_CHANNELS * patch * patch);
@@ -111,7 +91,7 @@ impl VisionTower {
 }
 
 impl Block {
-    fn new(scope: &Scope<'_>, config: &VisionConfig) -> Self {
+    fn new(scope: &Scope<'_>, config: &VisionSizes) -> Self {
         let dim = config.hidden_size;
         let attention = scope.child("self_attn");
         let mlp = scope.child("mlp");

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::wall;
 use hlrp_nn::hub::locate;
-use hlrp_nn::smolvlm::SmolVlmConfig;
+use hlrp_nn::smolvlm::read_sizes;
 use hlrp_schema::policy::ModelSpec;
 use pyo3::prelude::*;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ pub(crate) fn locate_model(model: &str, hub_cache: PathBuf) -> PyResult<String> 
 /// The sizes of a SmolVLM: `model["backbone"]["sizes"]` of a description. Read from the folder's `config.json`; weights need not be there.
 #[pyfunction]
 pub(crate) fn backbone_sizes<'py>(py: Python<'py>, folder: PathBuf) -> PyResult<Bound<'py, PyAny>> {
-    let config = SmolVlmConfig::from_folder(&folder).map_err(Failure::from)?;
-    wall::write(py, &hlrp_vla::backbone_sizes(&config))
+    let sizes = read_sizes(&folder).map_err(Failure::from)?;
+    wall::write(py, &sizes)
 }
 
 /// Fills what the description of a model leaves to its backbone.
@@ -26,7 +26,6 @@ pub(crate) fn backbone_sizes<'py>(py: Python<'py>, folder: PathBuf) -> PyResult<
 /// # Errors
 /// A folder without a readable `config.json` or tokenizer, or a description that contradicts them.
 pub(crate) fn resolve(model: &mut ModelSpec, folder: &Path, tokenizer_folder: &Path) -> Result<(), Failure> {
-    let sizes = hlrp_vla::backbone_sizes(&SmolVlmConfig::from_folder(folder)?);
-    let facts = hlrp_vla::backbone_facts(Some(sizes), tokenizer_folder)?;
+    let facts = hlrp_vla::backbone_facts(Some(read_sizes(folder)?), tokenizer_folder)?;
     Ok(model.resolve_backbone(&facts).map_err(|problem| problem.inside("model"))?)
 }

@@ -1,7 +1,7 @@
 //! Which settings and data may change when a run resumes.
 
 use crate::{
-    checkpoint::{Checkpoint, Manifest, RunState, find},
+    checkpoint::{Checkpoint, Manifest, RunState, STATE, find},
     data::SourceRecord,
     error::Result,
 };
@@ -28,6 +28,7 @@ impl Resumed {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let dir = find(path)?;
         let manifest = Manifest::read(&dir)?;
+        manifest.verify_file(&dir, STATE)?;
         let sources = RunState::read(&dir, manifest.written_in)?.sources;
         Ok(Self { task: manifest.task, sources })
     }

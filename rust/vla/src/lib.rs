@@ -31,7 +31,7 @@ mod validation;
 
 pub use archs::{Architecture, BACKBONE, ExpertModel, HeadKind, Initialised, PooledModel, PrefixMemory, VlaModel};
 pub use artifact::{Artifact, ArtifactRecord, Provenance};
-pub use backbone::{facts as backbone_facts, sizes as backbone_sizes};
+pub use backbone::facts as backbone_facts;
 pub use error::VlaError;
 pub use flow::{FlowNoise, FlowPoint, TorchNoise};
 pub use freeze::{freeze, is_named};

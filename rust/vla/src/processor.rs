@@ -7,8 +7,8 @@
 use crate::VlaError;
 use crate::normalize::{normalize, unnormalize};
 use crate::observation::{ActionTarget, CameraImages, Language, Observation};
-use hlrp_nn::smolvlm::{self, TextLayout, TextTokenizer, pad_resize, with_newline, with_system_prompt};
-use hlrp_schema::policy::{ModelSpec, Padding, ProcessorSpec, Scaling, Side};
+use hlrp_nn::smolvlm::{TextLayout, TextTokenizer, pad_resize, with_newline, with_system_prompt};
+use hlrp_schema::policy::{ModelSpec, ProcessorSpec, Scaling};
 use hlrp_train::DeviceBatch;
 use std::path::Path;
 use tch::{Device, Tensor};
@@ -168,17 +168,10 @@ fn check_width(input: &str, values_BTN: &Tensor, scaling: &Scaling) -> Result<()
 
 /// How instructions become a batch of tokens.
 fn text_layout(spec: &ProcessorSpec) -> TextLayout {
-    let side = |side| match side {
-        Side::Left => smolvlm::Side::Left,
-        Side::Right => smolvlm::Side::Right,
-    };
     TextLayout {
-        padding: match spec.pad_language_to {
-            Padding::Longest => smolvlm::Padding::Longest,
-            Padding::MaxLength => smolvlm::Padding::MaxLength,
-        },
-        padding_side: side(spec.padding_side),
-        truncation_side: side(spec.truncation_side),
+        padding: spec.pad_language_to,
+        padding_side: spec.padding_side,
+        truncation_side: spec.truncation_side,
         max_length: spec.tokenizer_max_length,
     }
 }

@@ -31,7 +31,7 @@ impl Setup {
         let grid = args["grid_size"][0].as_i64().context("config.json has no args.grid_size")?;
         let dims = Dims {
             image_size: integer("image_size")?,
-            channels: 3,
+            channels: args["channels"].as_i64().unwrap_or(3),
             patch_size: integer("patch_size")?,
             grid,
             dim: integer("dim")?,
@@ -133,7 +133,7 @@ fn inference(case: &Case, setup: &Setup, comparison: &mut Comparison) -> anyhow:
 }
 
 fn refresh(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
-    for situation in ["none_used", "all_used", "few_used", "many_used"] {
+    for situation in case.scalars["replace"].as_object().context("outputs.json has no `replace`")?.keys() {
         let key = |what: &str| format!("replace.{situation}.{what}");
         let mut setup = Setup::new(case)?;
         setup.quantizer.count(case.input(&key("counts"))?);

@@ -9,9 +9,6 @@ use serde_json::Value;
 use std::f64::consts::PI;
 use tch::Tensor;
 
-/// Updates that LeRobot's schedules were recorded for.
-const NUM_RECORDED: u64 = 30;
-
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     for (name, settings) in case.config["laq"].as_object().context("config.json has no `laq`")? {
         let key = format!("laq.{name}.lr");
@@ -19,13 +16,15 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
         warm_up_and_cosine(&key, settings, recorded, comparison)?;
     }
     for (name, settings) in case.config["lerobot"].as_object().context("config.json has no `lerobot`")? {
-        lerobot_cosine(name, settings, comparison)?;
+        let key = format!("lerobot.{name}.multiplier");
+        let recorded = case.outputs.get(&key).with_context(|| format!("outputs.safetensors has no `{key}`"))?;
+        lerobot_cosine(name, settings, recorded.size()[0].unsigned_abs(), comparison)?;
     }
     Ok(())
 }
 
 /// LeRobot's cosine decay with warm-up: the factor and the rate itself.
-fn lerobot_cosine(name: &str, settings: &Value, comparison: &mut Comparison) -> anyhow::Result<()> {
+fn lerobot_cosine(name: &str, settings: &Value, num_recorded: u64, comparison: &mut Comparison) -> anyhow::Result<()> {
     let steps = |key: &str| settings[key].as_u64().with_context(|| format!("schedule `{name}` has no {key}"));
     let rate = |key: &str| settings[key].as_f64().with_context(|| format!("schedule `{name}` has no {key}"));
     let (peak_lr, num_training_steps) = (rate("peak_lr")?, steps("num_training_steps")?);
@@ -37,7 +36,7 @@ fn lerobot_cosine(name: &str, settings: &Value, comparison: &mut Comparison) -> 
         num_training_steps,
     );
     let multipliers =
-        Tensor::from_slice(&(0..NUM_RECORDED).map(|num_done| schedule.multiplier(num_done)).collect::<Vec<_>>());
+        Tensor::from_slice(&(0..num_recorded).map(|num_done| schedule.multiplier(num_done)).collect::<Vec<_>>());
     comparison.check(&format!("lerobot.{name}.multiplier"), &multipliers, Tolerance::Formula);
     comparison.check(&format!("lerobot.{name}.lr"), &(multipliers * peak_lr), Tolerance::Formula);
     Ok(())

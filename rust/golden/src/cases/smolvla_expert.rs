@@ -12,8 +12,7 @@ use hlrp_schema::policy::{
     ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImageSpecialTokens, Mode, ModelSpec, ObjectiveSpec,
 };
 use hlrp_vla::{
-    ActionTarget, Architecture, CameraImages, ExpertModel, FlowPoint, HeadKind, Language, Observation, Targets,
-    backbone_sizes, freeze,
+    ActionTarget, Architecture, CameraImages, ExpertModel, FlowPoint, HeadKind, Language, Observation, Targets, freeze,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -42,7 +41,8 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
     let positive = |key: &str| integer(policy, key).map(|value| (value > 0).then_some(value));
     let num_layers = integer(policy, "num_vlm_layers")?;
     let cameras = case.config["cameras"].as_object().context("config.json has no `cameras`")?;
-    let sizes = backbone_sizes(&backbone_config(&case.config)?.with_text_layers(num_layers)?);
+    let mut sizes = backbone_config(&case.config)?;
+    sizes.text.num_hidden_layers = num_layers;
     let special_tokens = || -> anyhow::Result<_> {
         let ids = (integer(special, "fake_image_token_id")?, integer(special, "global_image_token_id")?);
         Ok(ImageSpecialTokens { fake_id: ids.0, global_id: ids.1 })
@@ -63,8 +63,9 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
             num_steps: integer(policy, "num_steps")?,
             min_period: number(policy, "min_period")?,
             max_period: number(policy, "max_period")?,
-            time_beta_alpha: 1.5,
-            time_beta_beta: 1.0,
+            // LeRobot 0.6 has no keys for these two.
+            time_beta_alpha: policy["time_beta_alpha"].as_f64().unwrap_or(1.5),
+            time_beta_beta: policy["time_beta_beta"].as_f64().unwrap_or(1.0),
         },
         arch: ArchSpec::Expert(ExpertSpec {
             smolvla_checkpoint: None,

@@ -3,35 +3,53 @@
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
+use hlrp_config::Check;
 use hlrp_golden::smolvlm::{embed_prompt, logits};
 use hlrp_nn::llama::causal_mask;
 use hlrp_nn::siglip::position_ids;
-use hlrp_nn::smolvlm::{SmolVlm, SmolVlmConfig};
+use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Pass, Store, Trace, load_strict};
+use hlrp_schema::policy::BackboneSizes;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let config = backbone_config(&case.config)?;
-    config.validate()?;
+    config.check()?;
     let store = Store::new(Device::Cpu);
     let model = SmolVlm::new(&store.root(), &config);
     let weights: Vec<_> = case.file("weights.safetensors")?.into_iter().collect();
     load_strict(&store.state(), &weights)?;
 
     no_grad(|| {
-        for image in ["img32", "img64", "img96"] {
+        for image in image_names(case) {
             images(case, &model, &config, image, comparison)?;
         }
         text(case, &store, &model, comparison)?;
-        image_and_text(case, &store, &model, comparison)?;
+        image_and_text(case, &store, &model, &config, comparison)?;
         complete_model(case, &store, &model, &config, comparison)
     })?;
     position_bins(case, comparison)
 }
 
+/// What the names of images end with among the inputs.
+const PIXELS: &str = ".pixel_values";
+
+/// The images of a case.
+fn image_names(case: &Case) -> Vec<&str> {
+    case.inputs.keys().filter_map(|name| name.strip_suffix(PIXELS)).collect()
+}
+
+/// The image that prompts contain: the one that config.json names as `prompt_image`, else the one of the tower's own size.
+fn prompt_image<'a>(case: &'a Case, config: &BackboneSizes) -> anyhow::Result<&'a Tensor> {
+    let side = config.vision.image_size;
+    let has_own_size = |name: &&str| case.inputs[&format!("{name}{PIXELS}")].size()[2..] == [side, side];
+    let name = case.config["prompt_image"].as_str().or_else(|| image_names(case).into_iter().find(has_own_size));
+    case.input(&format!("{}{PIXELS}", name.context("no image has the size of the vision tower")?))
+}
+
 /// The configuration from the reference's field names; every case over a SmolVLM states it alike.
-pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<SmolVlmConfig> {
+pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<BackboneSizes> {
     const VISION: [&str; 7] = [
         "hidden_size",
         "intermediate_size",
@@ -68,7 +86,7 @@ pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<SmolVlmConfig> {
 fn images(
     case: &Case,
     model: &SmolVlm,
-    config: &SmolVlmConfig,
+    config: &BackboneSizes,
     image: &str,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
@@ -78,8 +96,8 @@ fn images(
     check_trace(trace, image, comparison);
 
     let vision = &config.vision;
-    let rows = pixels_BCHW.size()[2] / vision.patch_size;
-    let ids = position_ids(vision.image_size / vision.patch_size, rows, rows, Device::Cpu);
+    let [rows, columns] = [2, 3].map(|side| pixels_BCHW.size()[side] / vision.patch_size);
+    let ids = position_ids(vision.image_size / vision.patch_size, rows, columns, Device::Cpu);
     let ids_BN = ids.unsqueeze(0).expand([pixels_BCHW.size()[0], -1], false);
     comparison.check(&format!("{image}.vision.position_ids"), &ids_BN, Tolerance::Forward);
     Ok(())
@@ -92,8 +110,14 @@ fn text(case: &Case, store: &Store, model: &SmolVlm, comparison: &mut Comparison
     Ok(())
 }
 
-fn image_and_text(case: &Case, store: &Store, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let images_BND = model.embed_images(case.input("img64.pixel_values")?, &Pass::plain(false));
+fn image_and_text(
+    case: &Case,
+    store: &Store,
+    model: &SmolVlm,
+    config: &BackboneSizes,
+    comparison: &mut Comparison,
+) -> anyhow::Result<()> {
+    let images_BND = model.embed_images(prompt_image(case, config)?, &Pass::plain(false));
     let texts_BLD = model.embed_tokens(case.input("text.input_ids")?);
     let text_mask_BL = case.input("text.attention_mask")?;
     let mask_BL =
@@ -107,10 +131,10 @@ fn complete_model(
     case: &Case,
     store: &Store,
     model: &SmolVlm,
-    config: &SmolVlmConfig,
+    config: &BackboneSizes,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let images_BND = model.embed_images(case.input("img64.pixel_values")?, &Pass::plain(false));
+    let images_BND = model.embed_images(prompt_image(case, config)?, &Pass::plain(false));
     let prompt_BLD = embed_prompt(model, config, case.input("full.input_ids")?, &images_BND)?;
     decode(store, model, "full", &prompt_BLD, case.input("full.attention_mask")?, comparison);
     Ok(())

@@ -3,7 +3,8 @@
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
-use hlrp_nn::smolvlm::{Padding, Side, TextLayout, TextTokenizer, with_newline, with_system_prompt};
+use hlrp_nn::smolvlm::{TextLayout, TextTokenizer, with_newline, with_system_prompt};
+use hlrp_schema::policy::{Padding, Side};
 use serde_json::Value;
 use tch::Kind;
 

@@ -1,15 +1,13 @@
 //! Reading the `config.json` that transformers saves beside a SmolVLM.
 
-use super::SmolVlmConfig;
 use crate::NnError;
-use crate::llama::TextConfig;
-use crate::siglip::VisionConfig;
-use hlrp_config::foreign::read_text;
+use hlrp_config::{Check, foreign::read_text};
+use hlrp_schema::policy::{BackboneSizes, TextSizes, VisionSizes};
 use serde_json::Value;
 use std::path::Path;
 
 /// Name of the file in a model folder.
-pub(super) const FILE: &str = "config.json";
+const FILE: &str = "config.json";
 
 /// Values that transformers' `SmolVLMVisionConfig` has when the file leaves them out, as published checkpoints do.
 mod omitted {
@@ -18,33 +16,34 @@ mod omitted {
     pub(super) const VISION_LAYER_NORM_EPS: f64 = 1e-6;
 }
 
-/// Reads `path`.
+/// The sizes in the `config.json` of a model folder; needs no weights.
 ///
 /// # Errors
 /// A missing file, invalid JSON, a model of another kind, a missing or contradictory size.
-pub(super) fn read(path: &Path) -> Result<SmolVlmConfig, NnError> {
+pub fn read_sizes(folder: &Path) -> Result<BackboneSizes, NnError> {
     const HINT: &str =
         "give the folder of a SmolVLM model as transformers saves it, or its snapshot in the Hugging Face cache";
+    let path = &folder.join(FILE);
     let file_error = |problem: String| NnError::file(path, problem, HINT);
-    let text = read_text(path).map_err(|error| file_error(error.to_string()))?;
-    let value: Value = serde_json::from_str(&text).map_err(|error| file_error(error.to_string()))?;
+    let content = read_text(path).map_err(|error| file_error(error.to_string()))?;
+    let value: Value = serde_json::from_str(&content).map_err(|error| file_error(error.to_string()))?;
 
     let root = Section { path, name: "", value: &value };
     root.must_be("model_type", "smolvlm", Presence::Required)?;
-    let config = SmolVlmConfig {
+    let sizes = BackboneSizes {
         vision: vision(&root.section("vision_config")?)?,
-        text: text_config(&root.section("text_config")?)?,
+        text: text(&root.section("text_config")?)?,
         scale_factor: root.integer("scale_factor")?,
         image_token_id: root.integer("image_token_id")?,
         tie_word_embeddings: root.optional("tie_word_embeddings", "true or false", Value::as_bool)?.unwrap_or(false),
     };
-    config.validate()?;
-    Ok(config)
+    sizes.check().map_err(|problem| NnError::Sizes { path: path.clone(), problem })?;
+    Ok(sizes)
 }
 
-fn vision(section: &Section<'_>) -> Result<VisionConfig, NnError> {
+fn vision(section: &Section<'_>) -> Result<VisionSizes, NnError> {
     section.must_be("hidden_act", "gelu_pytorch_tanh", Presence::Optional)?;
-    Ok(VisionConfig {
+    Ok(VisionSizes {
         hidden_size: section.integer("hidden_size")?,
         intermediate_size: section.optional_integer("intermediate_size")?.unwrap_or(omitted::VISION_INTERMEDIATE_SIZE),
         num_hidden_layers: section.optional_integer("num_hidden_layers")?.unwrap_or(omitted::VISION_NUM_HIDDEN_LAYERS),
@@ -55,7 +54,7 @@ fn vision(section: &Section<'_>) -> Result<VisionConfig, NnError> {
     })
 }
 
-fn text_config(section: &Section<'_>) -> Result<TextConfig, NnError> {
+fn text(section: &Section<'_>) -> Result<TextSizes, NnError> {
     section.must_be("model_type", "llama", Presence::Optional)?;
     section.must_be("hidden_act", "silu", Presence::Optional)?;
     section.must_be("attention_bias", false, Presence::Optional)?;
@@ -71,7 +70,7 @@ fn text_config(section: &Section<'_>) -> Result<TextConfig, NnError> {
     };
     let hidden_size = section.integer("hidden_size")?;
     let num_attention_heads = section.integer("num_attention_heads")?;
-    Ok(TextConfig {
+    Ok(TextSizes {
         hidden_size,
         intermediate_size: section.integer("intermediate_size")?,
         num_hidden_layers: section.integer("num_hidden_layers")?,

@@ -11,15 +11,12 @@
 //! Shape suffixes: B samples, C channels, H and W pixel rows and columns, N vision or image tokens, L text positions, D token width,
 //! V vocabulary.
 
-mod config;
 mod hf_config;
 mod image;
 mod model;
 mod tokenizer;
 
-pub use config::SmolVlmConfig;
+pub use hf_config::read_sizes;
 pub use image::{IMAGE_PREPARATION, pad_resize, pad_resized_size, squash_resize};
 pub use model::{Connector, SmolVlm, SmolVlmFolder};
-pub use tokenizer::{
-    Padding, Side, TOKENIZER_FILES, TextLayout, TextTokenizer, TokenBatch, with_newline, with_system_prompt,
-};
+pub use tokenizer::{TOKENIZER_FILES, TextLayout, TextTokenizer, TokenBatch, with_newline, with_system_prompt};

@@ -1,12 +1,13 @@
 //! The backbone, and its weights in a model folder.
 
-use super::SmolVlmConfig;
+use super::read_sizes;
 use crate::hub::WeightFiles;
 use crate::layers::Linear;
 use crate::llama::LlamaStack;
 use crate::siglip::VisionTower;
 use crate::store::{Init, Scope};
 use crate::{NnError, Pass};
+use hlrp_schema::policy::BackboneSizes;
 use hlrp_torch::load_strict;
 use std::path::Path;
 use tch::Tensor;
@@ -28,9 +29,9 @@ pub struct SmolVlm {
 
 impl SmolVlm {
     /// A backbone with fresh weights under transformers' names: `model.vision_model`, `model.connector`, `model.text_model` and, unless it
-    /// is tied to the embedding, `lm_head`. `config` is [valid](SmolVlmConfig::validate).
-    pub fn new(scope: &Scope<'_>, config: &SmolVlmConfig) -> Self {
-        let (vision, text) = (&config.vision, &config.text);
+    /// is tied to the embedding, `lm_head`. `sizes` are checked.
+    pub fn new(scope: &Scope<'_>, sizes: &BackboneSizes) -> Self {
+        let (vision, text) = (&sizes.vision, &sizes.text);
         let model = scope.child("model");
         let text_model = model.child("text_model");
         let embedding_shape = [text.vocab_size, text.hidden_size];
@@ -40,7 +41,7 @@ impl SmolVlm {
                 &model.child("connector"),
                 vision.hidden_size,
                 text.hidden_size,
-                config.scale_factor,
+                sizes.scale_factor,
             ),
             embedding_VD: text_model.child("embed_tokens").parameter(
                 "weight",
@@ -50,13 +51,13 @@ impl SmolVlm {
             text: LlamaStack::new(&text_model, text),
             patch_size: vision.patch_size,
         };
-        if !config.tie_word_embeddings {
+        if !sizes.tie_word_embeddings {
             Linear::new(&scope.child("lm_head"), text.hidden_size, text.vocab_size, false);
         }
         backbone
     }
 
-    /// Image tokens `[B,N,D]` of images `[B,3,H,W]` in [−1, 1]; sizes as [`SmolVlmConfig::num_image_tokens`] accepts them.
+    /// Image tokens `[B,N,D]` of images `[B,3,H,W]` in [−1, 1]; sizes as [`BackboneSizes::num_image_tokens`] accepts them.
     pub fn embed_images(&self, pixels_BCHW: &Tensor, pass: &Pass<'_>) -> Tensor {
         let (_, _, height, width) = pixels_BCHW.size4().expect("images are [B,3,H,W]");
         let patches_BND = self.vision.forward(pixels_BCHW, pass);
@@ -112,7 +113,7 @@ fn pixel_shuffle(x_BND: &Tensor, rows: i64, columns: i64, scale: i64) -> Tensor 
 /// A model folder whose configuration was read and whose weight files exist.
 #[derive(Debug)]
 pub struct SmolVlmFolder {
-    config: SmolVlmConfig,
+    sizes: BackboneSizes,
     weights: WeightFiles,
 }
 
@@ -122,25 +123,25 @@ impl SmolVlmFolder {
     /// # Errors
     /// No `config.json`, a model of another kind, no safetensors, an index that names a missing file.
     pub fn open(path: &Path) -> Result<Self, NnError> {
-        Ok(Self { config: SmolVlmConfig::from_folder(path)?, weights: WeightFiles::of(path)? })
+        Ok(Self { sizes: read_sizes(path)?, weights: WeightFiles::of(path)? })
     }
 
     /// Sizes of the whole model in the folder.
-    pub fn config(&self) -> &SmolVlmConfig {
-        &self.config
+    pub fn sizes(&self) -> &BackboneSizes {
+        &self.sizes
     }
 
     /// Overwrites the backbone that was built below `scope` with the folder's weights, as float32.
     ///
-    /// Text layers above those that `config` keeps are skipped, and a language-model head that is tied here; every other name must be on
+    /// Text layers above those that `sizes` keep are skipped, and a language-model head that is tied here; every other name must be on
     /// both sides.
     ///
     /// # Errors
     /// An unreadable file, a missing or unknown tensor, another shape; the backbone is then unchanged.
-    pub fn load_into(&self, scope: &Scope<'_>, config: &SmolVlmConfig) -> Result<(), NnError> {
+    pub fn load_into(&self, scope: &Scope<'_>, sizes: &BackboneSizes) -> Result<(), NnError> {
         let target = scope.state();
         let is_tied = target.iter().all(|(name, _)| name != LM_HEAD);
-        let dropped_layers = config.text.num_hidden_layers..self.config.text.num_hidden_layers;
+        let dropped_layers = sizes.text.num_hidden_layers..self.sizes.text.num_hidden_layers;
         let is_skipped = |name: &str| {
             (name == LM_HEAD && is_tied) || text_layer(name).is_some_and(|layer| dropped_layers.contains(&layer))
         };

@@ -2,6 +2,7 @@
 
 use crate::NnError;
 use hlrp_config::foreign::{MAX_TEXT_BYTES, inspect, read_text};
+use hlrp_schema::policy::{Padding, Side};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -10,26 +11,6 @@ use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, Tr
 
 /// Files of a tokenizer folder.
 pub const TOKENIZER_FILES: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
-
-/// An end of a token sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    /// Its beginning.
-    Left,
-    /// Its end.
-    Right,
-}
-
-/// Length of the sequences of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Padding {
-    /// That of the longest text of the batch.
-    Longest,
-    /// Always the maximum length.
-    MaxLength,
-}
 
 /// How sequences of different lengths become one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,7 +52,7 @@ fn an_image_becomes_one_token_per_block() {
     }
     for (height, width) in [(16, 20), (0, 16), (4, 4)] {
         let error = with_hint(&config.num_image_tokens(height, width).unwrap_err());
-        assert!(error.contains(&format!("{height}x{width}")) && error.contains("multiples of 8"), "{error}");
+        assert!(error.contains(&format!("{width}x{height}")) && error.contains("multiples of 8"), "{error}");
     }
 }
 

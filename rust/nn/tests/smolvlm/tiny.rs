@@ -1,17 +1,16 @@
 //! A tiny backbone on disk, as transformers would save it.
 
 use hlrp_nn::Store;
-use hlrp_nn::llama::TextConfig;
-use hlrp_nn::siglip::VisionConfig;
-use hlrp_nn::smolvlm::{SmolVlm, SmolVlmConfig};
+use hlrp_nn::smolvlm::SmolVlm;
+use hlrp_schema::policy::{BackboneSizes, TextSizes, VisionSizes};
 use serde_json::{Value, json};
 use std::path::Path;
 use tch::{Device, Tensor};
 
 /// Sizes of the tiny backbone.
-pub(crate) fn tiny_config() -> SmolVlmConfig {
-    SmolVlmConfig {
-        vision: VisionConfig {
+pub(crate) fn tiny_config() -> BackboneSizes {
+    BackboneSizes {
+        vision: VisionSizes {
             hidden_size: 12,
             intermediate_size: 16,
             num_hidden_layers: 1,
@@ -20,7 +19,7 @@ pub(crate) fn tiny_config() -> SmolVlmConfig {
             patch_size: 4,
             layer_norm_eps: 1e-6,
         },
-        text: TextConfig {
+        text: TextSizes {
             hidden_size: 16,
             intermediate_size: 24,
             num_hidden_layers: 3,
@@ -58,7 +57,7 @@ pub(crate) fn hf_config() -> Value {
 }
 
 /// A backbone with fresh weights, and the store that names them.
-pub(crate) fn fresh(config: &SmolVlmConfig) -> (Store, SmolVlm) {
+pub(crate) fn fresh(config: &BackboneSizes) -> (Store, SmolVlm) {
     let store = Store::new(Device::Cpu);
     let model = SmolVlm::new(&store.root(), config);
     (store, model)

@@ -1,7 +1,8 @@
 //! Texts to token ids: layouts of a batch, and folders that hold no usable tokenizer.
 
 use hlrp_config::with_hint;
-use hlrp_nn::smolvlm::{Padding, Side, TOKENIZER_FILES, TextLayout, TextTokenizer, with_newline, with_system_prompt};
+use hlrp_nn::smolvlm::{TOKENIZER_FILES, TextLayout, TextTokenizer, with_newline, with_system_prompt};
+use hlrp_schema::policy::{Padding, Side};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 

@@ -20,45 +20,63 @@ pub struct BackboneSpec {
     pub sizes: Option<BackboneSizes>,
 }
 
-/// Sizes of a backbone.
+/// Sizes of a backbone: of its description and of its network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct BackboneSizes {
+    /// The vision tower.
     pub vision: VisionSizes,
+    /// The text decoder.
     pub text: TextSizes,
+    /// Side of the block of vision tokens that becomes one image token.
     pub scale_factor: i64,
+    /// Id of the placeholder that image tokens replace in a chat prompt.
     pub image_token_id: i64,
+    /// Whether the language-model head is the embedding table.
     pub tie_word_embeddings: bool,
 }
 
 /// Sizes of the vision tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct VisionSizes {
+    /// Token width.
     pub hidden_size: i64,
+    /// Width inside the feed-forward block.
     pub intermediate_size: i64,
+    /// Blocks.
     pub num_hidden_layers: i64,
+    /// Attention heads.
     pub num_attention_heads: i64,
+    /// Side in pixels of the square image that the position table was made for.
     pub image_size: i64,
+    /// Side of a patch in pixels.
     pub patch_size: i64,
+    /// ε of the layer norms.
     pub layer_norm_eps: f64,
 }
 
 /// Sizes of the text decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct TextSizes {
+    /// Token width.
     pub hidden_size: i64,
+    /// Width inside the feed-forward block.
     pub intermediate_size: i64,
+    /// Layers.
     pub num_hidden_layers: i64,
+    /// Query heads.
     pub num_attention_heads: i64,
+    /// Key/value heads; each serves the same number of query heads.
     pub num_key_value_heads: i64,
+    /// Width of a head.
     pub head_dim: i64,
+    /// ε of the RMS norms.
     pub rms_norm_eps: f64,
+    /// Longest wavelength of the rotary positions, in units of 2π positions.
     pub rope_theta: f64,
+    /// Rows of the embedding table.
     pub vocab_size: i64,
 }
 

@@ -132,12 +132,20 @@ impl Manifest {
             let reason = format!("files: `{name}` is not the name of a file in this folder");
             return Err(TrainError::Damaged { path, reason, hint: whole_neighbour(dir) });
         }
-        for (name, digest) in &manifest.files {
-            if let Some(reason) = difference(&dir.join(name), digest)? {
-                return Err(TrainError::Damaged { path: dir.join(name), reason, hint: whole_neighbour(dir) });
-            }
-        }
+        manifest.files.keys().try_for_each(|name| manifest.verify_file(dir, name))?;
         Ok(manifest)
+    }
+
+    /// Compares one file of the checkpoint `dir` with its digest, if it is listed.
+    ///
+    /// # Errors
+    /// [`TrainError::Damaged`], with another checkpoint that is whole as the hint.
+    pub(crate) fn verify_file(&self, dir: &Path, name: &str) -> Result<()> {
+        let Some(digest) = self.files.get(name) else { return Ok(()) };
+        match difference(&dir.join(name), digest)? {
+            Some(reason) => Err(TrainError::Damaged { path: dir.join(name), reason, hint: whole_neighbour(dir) }),
+            None => Ok(()),
+        }
     }
 
     /// Whether the checkpoint `dir` is whole.

@@ -41,7 +41,8 @@ use tch::Tensor;
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
-const STATE: &str = "state.json";
+/// Where a run is.
+pub(crate) const STATE: &str = "state.json";
 const CONFIG: &str = "config.yaml";
 /// Pointer to the newest checkpoint.
 pub(crate) const LAST: &str = "last";

@@ -131,3 +131,34 @@ fn a_checkpoint_is_hashed_once_for_all_that_is_read_of_it() {
     assert!(num_bytes_read() - before - hashed < model + model / 2, "reading the weights does not hash them again");
     assert_eq!(weights.len(), 7);
 }
+
+#[test]
+fn a_file_outside_of_the_checkpoint_is_refused() {
+    let _alone = alone();
+    let (_folder, run_dir) = finished_run();
+    let dir = checkpoint(&run_dir, 12);
+    let manifest = dir.join("checkpoint.json");
+    let recorded = fs::read_to_string(&manifest).unwrap();
+    for name in ["/dev/zero", "../../../../../../etc/passwd", "../step-000008/model.safetensors"] {
+        let entry = format!(r#""files": {{ "{name}": {{ "size": 0, "sha256": "" }},"#);
+        fs::write(&manifest, recorded.replacen(r#""files": {"#, &entry, 1)).unwrap();
+        let error = error_of(&dir);
+        assert!(error.contains(&format!("`{name}` is not the name of a file in this folder")), "{error}");
+    }
+    fs::write(&manifest, &recorded).unwrap();
+    for (file, target) in
+        [("model.safetensors", "/dev/zero"), ("optimizer.safetensors", "/etc/passwd"), ("state.json", "/dev/zero")]
+    {
+        let kept = fs::read(dir.join(file)).unwrap();
+        fs::remove_file(dir.join(file)).unwrap();
+        std::os::unix::fs::symlink(target, dir.join(file)).unwrap();
+        let error = error_of(&dir);
+        assert!(error.contains("not a regular file") || error.contains("leads out of its folder"), "{error}");
+        assert!(!error.contains(" bytes instead of "), "the size of another file is nobody's business: {error}");
+        fs::remove_file(dir.join(file)).unwrap();
+        fs::write(dir.join(file), kept).unwrap();
+    }
+    fs::remove_file(&manifest).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &manifest).unwrap();
+    assert!(Checkpoint::open(&dir).is_err(), "it is not read for ever");
+}

@@ -8,10 +8,10 @@ mod pooled;
 pub use expert::{BACKBONE, ExpertModel, HeadKind, Initialised, PrefixMemory};
 pub use pooled::PooledModel;
 
+use crate::VlaError;
 use crate::flow::FlowNoise;
 use crate::loss::VlaLoss;
 use crate::observation::{Observation, Prediction, Targets};
-use crate::{VlaError, backbone};
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::policy::{ArchSpec, BackboneSpec, Mode, ModelSpec, ObjectiveSpec};
@@ -125,8 +125,8 @@ impl VlaModel {
     /// # Errors
     /// Weights that cannot be read or do not fit.
     pub fn load_backbone(&self, folder: &SmolVlmFolder) -> Result<(), VlaError> {
-        let sizes = backbone::smolvlm(self.spec.backbone.sizes()?);
-        Ok(folder.load_into(&self.store().root().child(self.backbone_prefix()), &sizes)?)
+        let sizes = self.spec.backbone.sizes()?;
+        Ok(folder.load_into(&self.store().root().child(self.backbone_prefix()), sizes)?)
     }
 }
 

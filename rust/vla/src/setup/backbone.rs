@@ -2,7 +2,7 @@
 
 use super::problem_at;
 use crate::archs::VlaModel;
-use crate::backbone::{facts as backbone_facts, sizes};
+use crate::backbone::facts as backbone_facts;
 use hlrp_config::Problem;
 use hlrp_nn::NnError;
 use hlrp_nn::hub::locate;
@@ -63,7 +63,7 @@ pub(super) fn facts(policy: &PolicySpec, tokenizer_folder: &Path) -> anyhow::Res
     let backbone = &policy.model.backbone;
     let open = |path: PathBuf| SmolVlmFolder::open(&path).map_err(|error| problem_at(MODEL_NAME, &error));
     let whole = folder(backbone)?.map(open).transpose()?;
-    Ok(backbone_facts(whole.map(|folder| sizes(folder.config())), tokenizer_folder)?)
+    Ok(backbone_facts(whole.map(|folder| folder.sizes().clone()), tokenizer_folder)?)
 }
 
 /// Reads the backbone's weights, or those of a whole LeRobot policy; without either the fresh ones stay.

@@ -14,7 +14,7 @@ use hlrp_track::{
     metrics::read_metrics,
     run::{RunInfo, RunStatus},
 };
-use hlrp_train::{Outcome, Result, Settings, StopRequest, Trainer};
+use hlrp_train::{Outcome, Result, Settings, StopRequest, Trainer, TrainingData};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -79,7 +79,7 @@ pub fn train_until(
     settings: Settings,
     stop: &StopRequest,
     task: &mut Regression,
-    data: &mut Numbers,
+    data: &mut dyn TrainingData,
 ) -> Result<Outcome> {
     let run_dir = settings.logging.run_dir.clone();
     let config_yaml = settings.config.to_yaml();

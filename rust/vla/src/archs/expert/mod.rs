@@ -13,10 +13,10 @@ pub use lerobot::Initialised;
 pub use stack::PrefixMemory;
 
 use super::{Architecture, check_cameras, frozen_in_backbone, unread_parts};
+use crate::VlaError;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
 use crate::observation::{Observation, Prediction, Targets};
-use crate::{VlaError, backbone};
 use heads::{FlowHead, TimeMlp};
 use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Linear, Pass, Store};
@@ -80,7 +80,7 @@ impl ExpertModel {
         let heads = root.child("model");
         let expert_dim = own.dim(sizes);
         let model = Self {
-            vlm: SmolVlm::new(&root.child(BACKBONE), &backbone::smolvlm(sizes)),
+            vlm: SmolVlm::new(&root.child(BACKBONE), sizes),
             expert: ExpertStack::new(&root.child(EXPERT), own, sizes),
             state_proj: Linear::new(&heads.child("state_proj"), own.max_state_dim, sizes.text.hidden_size, true),
             time_mlp: TimeMlp::new(&heads, expert_dim),

@@ -8,10 +8,10 @@
 mod flow_head;
 
 use super::{Architecture, HeadKind, check_cameras, frozen_in_backbone, unread_parts};
+use crate::VlaError;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
 use crate::observation::{Observation, Prediction, Targets};
-use crate::{VlaError, backbone};
 use flow_head::PooledFlowHead;
 use hlrp_nn::llama::causal_mask;
 use hlrp_nn::smolvlm::SmolVlm;
@@ -58,7 +58,7 @@ impl PooledModel {
         let width = sizes.text.hidden_size;
         let latent = spec.latent.unwrap_or(LatentShape { code_seq_len: 1, code_dim: 1 });
         let model = Self {
-            vlm: SmolVlm::new(&root.child(BACKBONE), &backbone::smolvlm(sizes)),
+            vlm: SmolVlm::new(&root.child(BACKBONE), sizes),
             latent_head: PooledFlowHead::new(&root, latent.code_seq_len * latent.code_dim, width),
             action_head: spec.action_dim.map(|dim| Linear::new(&root.child(ACTION_HEAD), width, dim, true)),
             latent,
