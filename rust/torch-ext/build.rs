@@ -14,9 +14,12 @@ fn main() {
         .include(include)
         .files([
             "cpp/autocast.cpp",
+            "cpp/count.cpp",
             "cpp/device.cpp",
             "cpp/foreach.cpp",
+            "cpp/graph.cpp",
             "cpp/memory.cpp",
+            "cpp/profile.cpp",
             "cpp/rng.cpp",
             "cpp/storage.cpp",
         ])
