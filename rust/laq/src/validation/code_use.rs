@@ -100,12 +100,20 @@ pub(super) fn metrics(num_codes: i64) -> [MetricSpec; 7] {
 /// Entropy in nats of the frequencies that `counts` give; zero counts add nothing.
 fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     let total = counts.clone().sum::<u64>() as f64;
-    counts.filter(|count| *count > 0).map(|count| count as f64 / total).map(|fraction| -fraction * fraction.ln()).sum()
+    let fractions = counts.filter(|count| *count > 0).map(|count| count as f64 / total);
+    fractions.fold(0.0, |sum, fraction| sum + fraction * fraction.recip().ln())
 }
 
 #[cfg(test)]
 mod tests {
     use super::entropy;
+
+    #[test]
+    fn one_code_alone_has_an_entropy_of_zero_without_a_sign() {
+        for counts in [[0, 7, 0, 0], [0; 4]] {
+            assert_eq!(entropy(counts.into_iter()).to_string(), "0");
+        }
+    }
 
     #[test]
     fn entropy_of_counts_1_1_2_0_is_1_03972_nats() {

@@ -49,6 +49,21 @@ impl MetricSpec {
         Self::new(name, "")
     }
 
+    /// Its label, or without one its name in words: `train/pixel_loss` is "pixel loss, training".
+    pub fn title(&self) -> String {
+        if !self.label.is_empty() {
+            return self.label.clone();
+        }
+        let (phase, name) = self.name.split_once('/').unwrap_or(("", &self.name));
+        let name = name.replace('_', " ");
+        match phase {
+            "" => name,
+            "train" => format!("{name}, training"),
+            "val" => format!("{name}, validation"),
+            other => format!("{name}, {other}"),
+        }
+    }
+
     /// Lower values are better.
     #[must_use]
     pub fn lower_is_better(self) -> Self {

@@ -55,8 +55,7 @@ pub struct CurveChart {
 pub fn draw_metrics(plots: &Path, rows: &[MetricsRow], specs: &[MetricSpec]) -> Result<Vec<PathBuf>> {
     let mut charts: Vec<(PathBuf, CurveChart)> = Vec::new();
     for (spec, plot) in specs.iter().filter_map(|spec| Some((spec, spec.curve.as_ref()?))) {
-        let name = if spec.label.is_empty() { &spec.name } else { &spec.label };
-        let curve = Curve { name: name.clone(), points: series(rows, &spec.name) };
+        let curve = Curve { name: spec.title(), points: series(rows, &spec.name) };
         if drawable(&curve, plot.log).is_empty() {
             continue;
         }
