@@ -100,13 +100,12 @@ struct OperatorCounts {
   int64_t flops, operators, host_waits;
 };
 
-// Starts counting from zero in all threads; the handle ends it.
+// Starts counting from zero what this thread does, the backward passes that it starts included; the handle ends it.
 Message hlrp_count_start(uint64_t* handle) {
   return guarded([&] {
     num_flops = num_operators = num_host_waits = 0;
-    *handle = at::addGlobalCallback(at::RecordFunctionCallback(on_start, on_end)
-                                        .needsInputs(true)
-                                        .scopes({at::RecordScope::FUNCTION}));
+    *handle = at::addThreadLocalCallback(
+        at::RecordFunctionCallback(on_start, on_end).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
   });
 }
 

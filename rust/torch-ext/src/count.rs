@@ -2,8 +2,9 @@
 #![allow(unsafe_code)] // each call hands a plain struct to the C++ shim
 
 use crate::{TorchError, ffi};
+use std::sync::{Mutex, PoisonError};
 
-/// What libtorch executed, in all threads.
+/// What libtorch executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperatorCounts {
     /// Floating-point operations of matrix products, convolutions and attention, two per multiplication and addition: what a model's
@@ -15,11 +16,14 @@ pub struct OperatorCounts {
     pub host_waits: u64,
 }
 
-/// Counts what libtorch executes while `body` runs. One count at a time; the observed run is slower.
+/// Counts what libtorch executes for this thread while `body` runs, the backward passes that it starts included. Counts take turns; the
+/// observed run is slower.
 ///
 /// # Errors
 /// Those of `body`, or whatever libtorch refuses.
 pub fn count<R, E: From<TorchError>>(body: impl FnOnce() -> Result<R, E>) -> Result<(R, OperatorCounts), E> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut handle = 0;
     // SAFETY: a number that the callee sets.
     ffi::check("count operators", unsafe { ffi::hlrp_count_start(&mut handle) })?;
