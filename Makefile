@@ -3,7 +3,7 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build develop wheel stubs demo test test-all suites test-rust test-python check-without-ffmpeg lint bench golden oracle
+.PHONY: help setup build develop wheel stubs demo test test-all suites test-rust test-python check-without-ffmpeg lint bench gpu-kit golden oracle
 
 PYTHON := .venv/bin/python
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
@@ -69,11 +69,17 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
 	$(PYTHON) -m ruff check --quiet python lerobot_policy_hlrp tests scripts
 	$(PYTHON) -m ruff format --check --quiet python lerobot_policy_hlrp tests scripts
-	bash -n scripts/*.sh .ci/run
+	bash -n scripts/*.sh scripts/*/*.sh .ci/run
 
 bench: setup develop ## loader, training and policy benchmarks beside LeRobot and FFmpeg
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
+
+gpu-kit: setup ## pack target/gpu-kit: checks and benchmarks for a bare machine with an NVIDIA driver and torch (docs/benchmarks.md)
+	cargo build $(CARGO_FLAGS) --no-default-features -p hlrp-laq -p hlrp-vla -p hlrp-golden --bins --example bench_step --example bench_policy
+	cargo build $(CARGO_FLAGS) --no-default-features -p hlrp-py
+	scripts/gpu-kit/pack.sh target/gpu-kit "$(PROGRAMS)"
+	@$(MAKE) build
 
 golden: build ## compare with reference numbers: DIR=<folder of cases> [CASES=<glob>]
 	@[[ -n "$(DIR)" ]] || { echo 'error: DIR is not set'; echo 'hint: make golden DIR=tests/golden CASES="laq_*"'; exit 2; }

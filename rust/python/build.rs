@@ -13,6 +13,8 @@ fn main() {
         .pic(true)
         .warnings(false)
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        // As libtorch itself is compiled: some of its classes have further members in debug builds.
+        .define("NDEBUG", None)
         .include(include.join("torch/csrc/api/include"))
         .include(include)
         .include(python_headers())

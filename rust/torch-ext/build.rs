@@ -11,12 +11,17 @@ fn main() {
         .pic(true)
         .warnings(false)
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        // As libtorch itself is compiled: some of its classes have further members in debug builds.
+        .define("NDEBUG", None)
         .include(include)
         .files([
             "cpp/autocast.cpp",
+            "cpp/count.cpp",
             "cpp/device.cpp",
             "cpp/foreach.cpp",
+            "cpp/graph.cpp",
             "cpp/memory.cpp",
+            "cpp/profile.cpp",
             "cpp/rng.cpp",
             "cpp/storage.cpp",
         ])

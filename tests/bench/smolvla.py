@@ -10,6 +10,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
@@ -25,20 +26,21 @@ from smolvla_reference import (  # noqa: E402
     vlm_folder,
 )
 
-CAMERA, STATE_DIM, ACTION_DIM, NUM_TOKENS = "front", 6, 6, 48
+CAMERAS, STATE_DIM, ACTION_DIM, NUM_TOKENS = ("front", "wrist"), 6, 6, 48
 PICTURE = (480, 640)
 
 
 def make_policy(folder: Path):
     sizes = json.loads((folder / "sizes.json").read_text())
-    return build_policy(folder / "vlm", [CAMERA], STATE_DIM, ACTION_DIM, num_vlm_layers=sizes["num_layers"])
+    cameras = CAMERAS[: sizes["num_cameras"]]
+    return build_policy(folder / "vlm", cameras, STATE_DIM, ACTION_DIM, num_vlm_layers=sizes["num_layers"])
 
 
-def write(folder: Path, num_layers: int, batch_size: int) -> None:
+def write(folder: Path, num_layers: int, batch_size: int, num_cameras: int = 1) -> None:
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     vlm_folder(folder / "vlm", REAL_VISION, REAL_TEXT | {"num_hidden_layers": num_layers}, scale_factor=4)
-    (folder / "sizes.json").write_text(json.dumps({"num_layers": num_layers}))
+    (folder / "sizes.json").write_text(json.dumps({"num_layers": num_layers, "num_cameras": num_cameras}))
     policy = make_policy(folder)
     (folder / "case.json").write_text(json.dumps({"model": expert_model(policy, latent=None)}))
     save_weights(dict(policy.named_parameters()), folder / "weights.safetensors")
@@ -49,24 +51,41 @@ def write(folder: Path, num_layers: int, batch_size: int) -> None:
         "state": torch.randn(batch_size, STATE_DIM),
         "actions": torch.randn(*chunk, ACTION_DIM),
         "actions.is_pad": torch.zeros(chunk, dtype=torch.int64),
-        f"camera.{CAMERA}": torch.rand(batch_size, 3, *PICTURE),
     }
+    for camera in CAMERAS[:num_cameras]:
+        batch[f"camera.{camera}"] = torch.rand(batch_size, 3, *PICTURE)
     save_weights(batch, folder / "batch.safetensors")
     save_weights({name: tensor[:1] for name, tensor in batch.items()}, folder / "observation.safetensors")
 
 
-def measure(folder: Path, work: str, precision: str, threads: int, repeats: int) -> dict[str, float]:
+def count_kernels(run: Callable[[], None]) -> tuple[int, float]:
+    """Kernels and copies that a GPU executes in one run, and their time in seconds."""
+    with torch.profiler.profile() as profile:
+        run()
+    times = [
+        event.device_time_total for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    return len(times), sum(times) / 1e6
+
+
+def measure(
+    folder: Path, work: str, precision: str, threads: int, repeats: int, device: str = "cpu"
+) -> dict[str, float]:
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
+    is_cuda = device != "cpu"
     policy = make_policy(folder)
     policy.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
     if precision == "bf16":
         policy.model.vlm_with_expert.to(torch.bfloat16)
-    inputs = load_file(folder / ("batch.safetensors" if work == "step" else "observation.safetensors"))
+    policy.config.device = device
+    policy.to(device)
+    inputs = load_file(folder / ("batch.safetensors" if work == "step" else "observation.safetensors"), device=device)
     batch = {
         "observation.language.tokens": inputs["language.ids"],
         "observation.language.attention_mask": inputs["language.is_valid"].bool(),
         "observation.state": inputs["state"],
-        f"observation.images.{CAMERA}": inputs[f"camera.{CAMERA}"],
+        **{f"observation.images.{name}": inputs[f"camera.{name}"] for name in CAMERAS if f"camera.{name}" in inputs},
         "action": inputs["actions"],
         "action_is_pad": inputs["actions.is_pad"].bool(),
     }
@@ -84,14 +103,30 @@ def measure(folder: Path, work: str, precision: str, threads: int, repeats: int)
     def chunk() -> None:
         policy.predict_action_chunk(dict(batch))
 
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter(), time.process_time()
+    def run() -> None:
         {"step": step, "chunk": chunk}[work]()
-        seconds.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-    wall, cpu = zip(*seconds[1:], strict=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"wall_s": min(wall), "cpu_s": min(cpu), "peak_gb": peak / 1e9}
+        if is_cuda:
+            torch.cuda.synchronize()
+
+    warm_up, seconds = 3 if is_cuda else 1, []
+    for repeat in range(repeats + warm_up):
+        start = time.perf_counter(), time.process_time()
+        run()
+        if repeat >= warm_up:
+            seconds.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    wall, cpu = zip(*seconds, strict=True)
+    wall = sorted(wall)
+    peak = torch.cuda.max_memory_reserved() if is_cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    num_kernels, kernel_s = count_kernels(run) if is_cuda else (0, 0.0)
+    return {
+        "wall_s": wall[0],
+        "p50_s": wall[round((len(wall) - 1) * 0.5)],
+        "p99_s": wall[round((len(wall) - 1) * 0.99)],
+        "cpu_s": min(cpu),
+        "peak_gb": peak / 1e9,
+        "num_kernels": num_kernels,
+        "kernel_s": kernel_s,
+    }
 
 
 def main() -> None:
@@ -101,15 +136,19 @@ def main() -> None:
     writing.add_argument("folder", type=Path)
     writing.add_argument("--layers", type=int, default=REAL_TEXT["num_hidden_layers"])
     writing.add_argument("--batch-size", type=int, default=2)
-    writing.set_defaults(call=lambda args: write(args.folder, args.layers, args.batch_size))
+    writing.add_argument("--cameras", type=int, default=1, choices=range(1, len(CAMERAS) + 1))
+    writing.set_defaults(call=lambda args: write(args.folder, args.layers, args.batch_size, args.cameras))
     timing = commands.add_parser("time")
     timing.add_argument("folder", type=Path)
     timing.add_argument("work", choices=["step", "chunk"])
     timing.add_argument("precision", choices=["float32", "bf16"])
     timing.add_argument("threads", type=int)
     timing.add_argument("repeats", type=int)
+    timing.add_argument("--device", default="cpu")
     timing.set_defaults(
-        call=lambda args: print(json.dumps(measure(args.folder, args.work, args.precision, args.threads, args.repeats)))
+        call=lambda args: print(
+            json.dumps(measure(args.folder, args.work, args.precision, args.threads, args.repeats, args.device))
+        )
     )
     args = parser.parse_args()
     args.call(args)

@@ -110,7 +110,7 @@ fn whole_datasets_have_no_findings() {
 #[test]
 fn a_folder_that_is_not_there() {
     let (code, _, stderr) = run("show", Path::new("/nowhere/robots"));
-    assert_eq!(code, 1);
+    assert_eq!(code, 65);
     assert!(stderr.starts_with("error: /nowhere/robots: there is no such folder\nhint: "), "{stderr}");
 }
 
@@ -119,7 +119,7 @@ fn a_dataset_of_version_2_1_says_how_to_convert_it() {
     let copy = Copy::of("hevc");
     copy.replace("meta/info.json", "\"v3.0\"", "\"v2.1\"");
     let (code, _, stderr) = run("show", copy.path());
-    assert_eq!(code, 1);
+    assert_eq!(code, 65);
     assert!(stderr.contains("LeRobot v2.1 dataset; v3.0 is read"), "{stderr}");
     assert!(
         stderr.contains("hint: convert it: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="),
@@ -133,7 +133,7 @@ fn a_video_that_is_cut_off() {
     copy.cut(VIDEO, 0.7);
     check_finds(copy.path(), &["file-000.mp4", "cut off"]);
     let (code, _, stderr) = run("show", copy.path());
-    assert_eq!(code, 1);
+    assert_eq!(code, 65);
     assert!(stderr.contains("file-000.mp4") && stderr.contains("hint: "), "{stderr}");
 }
 

@@ -1,14 +1,14 @@
 //! One folder of recorded numbers.
 
 use anyhow::Context;
-use hlrp_config::compose;
+use hlrp_config::{compose, find_root};
 use hlrp_golden::lightning::from_lightning_names;
 use hlrp_nn::{Store, read_tensors};
 use hlrp_schema::{LaqConfig, LaqModelConfig, PROJECT};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Tensors by name.
 pub(crate) type Tensors = BTreeMap<String, Tensor>;
@@ -23,13 +23,15 @@ pub(crate) struct Case {
     /// Name of a tensor to how far the reference itself moves.
     pub(crate) noise: BTreeMap<String, f64>,
     dir: PathBuf,
+    device: Device,
 }
 
 impl Case {
-    /// Reads the case `name` of the folder `root`, with the case's part of `root/noise.json` when there is one.
-    pub(crate) fn open(root: &Path, name: &str) -> anyhow::Result<Self> {
+    /// Reads the case `name` of the folder `root` to `device`, with the case's part of `root/noise.json` when there is one.
+    pub(crate) fn open(root: &Path, name: &str, device: Device) -> anyhow::Result<Self> {
         let dir = root.join(name);
-        let optional = |file: &str| if dir.join(file).exists() { tensors(&dir.join(file)) } else { Ok(Tensors::new()) };
+        let optional =
+            |file: &str| if dir.join(file).exists() { tensors(&dir.join(file), device) } else { Ok(Tensors::new()) };
         let noise = if root.join("noise.json").exists() { json(&root.join("noise.json"))? } else { Value::Null };
         let noise = noise[name].as_object().map(|entries| {
             entries.iter().filter_map(|(tensor, entry)| Some((tensor.clone(), entry["abs"].as_f64()?))).collect()
@@ -43,6 +45,7 @@ impl Case {
             scalars: if scalars.exists() { json(&scalars)? } else { Value::Null },
             noise: noise.unwrap_or_default(),
             dir,
+            device,
         })
     }
 
@@ -56,9 +59,14 @@ impl Case {
         &self.dir
     }
 
+    /// Where the case is computed.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
     /// A further file of tensors.
     pub(crate) fn file(&self, name: &str) -> anyhow::Result<Tensors> {
-        tensors(&self.dir.join(name))
+        tensors(&self.dir.join(name), self.device)
     }
 
     /// Loads weights into a whole model, strictly.
@@ -101,7 +109,7 @@ impl Case {
         for decoder in ["token", "pixel", "aux"] {
             overrides.push(format!("model.decoders.{decoder}.depth={}", value("spatial_depth")?));
         }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let root = find_root(None, PROJECT.config_dir_variable)?;
         let config: LaqConfig = compose(&PROJECT, &root, "config", &overrides)?.extract()?;
         Ok(config.model)
     }
@@ -115,8 +123,8 @@ pub(crate) fn schedule(value: &Value) -> anyhow::Result<Vec<[u64; 2]>> {
     Ok(serde_json::from_value(value.clone())?)
 }
 
-fn tensors(path: &Path) -> anyhow::Result<Tensors> {
-    Ok(read_tensors(path)?.into_iter().collect())
+fn tensors(path: &Path, device: Device) -> anyhow::Result<Tensors> {
+    Ok(read_tensors(path)?.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
 }
 
 fn json(path: &Path) -> anyhow::Result<Value> {

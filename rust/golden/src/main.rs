@@ -9,8 +9,9 @@ mod draws;
 
 use anyhow::{Context, ensure};
 use case::Case;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, ValueEnum};
 use compare::Comparison;
+use hlrp_torch::{Autocast, AutocastDtype};
 use hlrp_track::{console, exit_code};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +27,23 @@ struct Arguments {
     /// Glob that selects cases by name; all when absent or empty.
     #[arg(long, default_value = "")]
     cases: String,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: hlrp_schema::Device,
+    /// How to compute: float32 throughout (TF32 off), or under bf16 autocast with tolerances of its own.
+    #[arg(long, value_enum, default_value_t = Precision::Float32)]
+    precision: Precision,
+}
+
+/// Number format of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    /// Float32 throughout, as the references compute.
+    #[value(name = "32-true")]
+    Float32,
+    /// Float32 weights, bf16 autocast.
+    #[value(name = "bf16-mixed")]
+    Bf16Mixed,
 }
 
 fn main() -> ExitCode {
@@ -37,12 +55,18 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<ExitCode> {
     let arguments: Arguments = hlrp_schema::parse_command_line(Arguments::command());
+    let device = hlrp_train::select_device(arguments.device)?;
+    hlrp_torch::cuda::allow_tf32(false)?;
     let mut all_passed = true;
     for name in case_names(&arguments.dir, &arguments.cases)? {
-        let case = Case::open(&arguments.dir, &name).with_context(|| format!("case {name}"))?;
+        let case = Case::open(&arguments.dir, &name, device).with_context(|| format!("case {name}"))?;
         match cases::runner(&case) {
             Some(run) => {
-                let mut comparison = Comparison::new(&case);
+                let mut comparison = Comparison::new(&case, arguments.precision);
+                let _autocast = match arguments.precision {
+                    Precision::Bf16Mixed => Some(Autocast::enter(device, AutocastDtype::Bf16)?),
+                    Precision::Float32 => None,
+                };
                 run(&case, &mut comparison).with_context(|| format!("case {name}"))?;
                 println!("{comparison}");
                 all_passed &= comparison.passed();

@@ -1,6 +1,6 @@
 //! Time of one training step with its data and without: the same engine and model, fed by the loader or by one batch again and again.
 //!
-//! `bench_step [OVERRIDE…]` prints one JSON object; the overrides are those of `hlrp train-laq`.
+//! `bench_step [--steps N] [OVERRIDE…]` prints one JSON object; the overrides are those of `hlrp train-laq`.
 #![allow(clippy::print_stdout, missing_docs, reason = "a program")]
 
 use anyhow::Result;
@@ -10,17 +10,25 @@ use hlrp_data::{Batch, Position};
 use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
 use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_torch::World;
-use hlrp_track::{RunDir, run::RunInfo};
+use hlrp_torch::count::{OperatorCounts, count};
+use hlrp_torch::profile::{KernelTime, profile};
+use hlrp_track::{RunDir, metrics::MetricsRow, run::RunInfo};
 use hlrp_train::{BatchStream, Settings, SourceRecord, StopRequest, Trainer, TrainingData, ValidationBatches};
 use serde_json::json;
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
-/// Steps that warm up libtorch and the loader, and steps that are timed.
+/// Steps that warm up libtorch and the loader, and steps between two records of time.
 const NUM_WARMUP: u64 = 5;
-const NUM_STEPS: u64 = 25;
+/// Kernels that are listed, longest first.
+const NUM_KERNELS: usize = 12;
 
 #[derive(Parser)]
 struct Args {
+    /// Steps that are timed, a multiple of five.
+    #[arg(long, default_value_t = 25)]
+    steps: u64,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -28,21 +36,38 @@ struct Args {
 fn main() -> Result<()> {
     let mut arguments = Args::parse();
     arguments.config.overrides.extend([
-        format!("training.max_steps={}", NUM_WARMUP + NUM_STEPS),
         "training.scheduler.warmup_steps=1".into(),
-        format!("training.log_every_n_steps={NUM_WARMUP}"),
         "training.checkpoint.every_n_steps=1000000".into(),
         "validation.check_interval=1000000".into(),
         "validation.limit_batches=1".into(),
         "logging.min_free_gb=0.1".into(),
     ]);
-    let composed = arguments.config.compose()?;
-    let config: LaqConfig = composed.extract()?;
+    let num_steps = arguments.steps;
+    let of_steps = |num_steps: u64, log_every: u64| -> Result<(Composed, LaqConfig)> {
+        let mut config = arguments.config.clone();
+        config.overrides.push(format!("training.max_steps={num_steps}"));
+        config.overrides.push(format!("training.log_every_n_steps={log_every}"));
+        let composed = config.compose()?;
+        let config = composed.extract()?;
+        Ok((composed, config))
+    };
+    let (composed, config) = of_steps(NUM_WARMUP + num_steps, NUM_WARMUP)?;
     let batch_size = config.data.loader.batch_size;
     let mut data = open_pairs(&config, None, &|_, _, _, _| {})?;
     let with_data = step_seconds(&config, &composed, &mut data)?;
     let batch = data.train(Position::default(), &World::single())?.next_batch()?;
-    let without_data = step_seconds(&config, &composed, &mut Repeated { batch, data })?;
+    let mut repeated = Repeated { batch, data };
+    let without_data = step_seconds(&config, &composed, &mut repeated)?;
+    // A run of one step more: what it does beyond the shorter one is a step.
+    let mut observed = |num_steps: u64| -> Result<(OperatorCounts, Vec<KernelTime>)> {
+        let (composed, config) = of_steps(num_steps, 1_000_000)?;
+        let ((), counts) = count(|| train(&config, &composed, &mut repeated).map(|_| ()))?;
+        let ((), kernels) = profile(|| train(&config, &composed, &mut repeated).map(|_| ()))?;
+        Ok((counts, kernels))
+    };
+    let (short, long) = (observed(2)?, observed(3)?);
+    let kernels = hlrp_torch::profile::difference(&long.1, &short.1);
+    let device = hlrp_train::select_device(config.device)?;
     println!(
         "{}",
         json!({
@@ -51,6 +76,17 @@ fn main() -> Result<()> {
             "step_ms": 1e3 * with_data,
             "step_without_data_ms": 1e3 * without_data,
             "pairs_per_s": batch_size as f64 / with_data,
+            "peak_gb": hlrp_torch::memory::peak(device).unwrap_or(0) as f64 / 1e9,
+            "flops": long.0.flops - short.0.flops,
+            "operators": long.0.operators - short.0.operators,
+            "host_waits": long.0.host_waits - short.0.host_waits,
+            "num_kernels": kernels.iter().map(|kernel| kernel.calls).sum::<u64>(),
+            "kernel_s": kernels.iter().map(|kernel| kernel.time).sum::<Duration>().as_secs_f64(),
+            "longest_kernels": kernels
+                .iter()
+                .take(NUM_KERNELS)
+                .map(|kernel| json!([kernel.name, kernel.calls, 1e3 * kernel.time.as_secs_f64()]))
+                .collect::<Vec<_>>(),
         })
     );
     Ok(())
@@ -58,6 +94,18 @@ fn main() -> Result<()> {
 
 /// Mean seconds of a step after the warm-up, from the engine's own records.
 fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -> Result<f64> {
+    let rows = train(config, composed, data)?;
+    let timed: Vec<f64> = rows
+        .iter()
+        .filter(|row| row.step > NUM_WARMUP)
+        .filter_map(|row| row.get("perf/steps_per_sec"))
+        .map(f64::recip)
+        .collect();
+    Ok(timed.iter().sum::<f64>() / timed.len() as f64)
+}
+
+/// Trains as the configuration says; returns the rows of metrics.
+fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -> Result<Vec<MetricsRow>> {
     let folder = tempfile::tempdir()?;
     let device = hlrp_train::select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
@@ -88,13 +136,7 @@ fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn Training
     Trainer::new(settings, &mut task, data)?.run(&run_dir, &StopRequest::listen()?)?;
     let rows = hlrp_track::metrics::read_metrics(&run_dir.path().join(hlrp_track::metrics::FILE_NAME))?;
     run_dir.finish(hlrp_track::run::RunStatus::Finished)?;
-    let timed: Vec<f64> = rows
-        .iter()
-        .filter(|row| row.step > NUM_WARMUP)
-        .filter_map(|row| row.get("perf/steps_per_sec"))
-        .map(f64::recip)
-        .collect();
-    Ok(timed.iter().sum::<f64>() / timed.len() as f64)
+    Ok(rows)
 }
 
 /// Data that costs nothing: one batch, again and again.

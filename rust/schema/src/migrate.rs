@@ -29,7 +29,8 @@ fn changes(stage: Stage) -> &'static [Change] {
 }
 
 /// Keys of every stage that older versions did not have, with the values (JSON) that they implied. `*` is any one name.
-const ADDED: [(&str, &str); 2] = [("logging.sinks.console", "true"), ("logging.sinks.png", "true")];
+const ADDED: [(&str, &str); 3] =
+    [("logging.sinks.console", "true"), ("logging.sinks.png", "true"), ("data.sources.*.tolerance_s", "null")];
 
 /// Stage 1.
 const LAQ: &[Change] = &[

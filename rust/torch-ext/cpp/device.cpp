@@ -49,6 +49,13 @@ Message hlrp_cuda_device_name(int64_t device_index, char* out, int capacity) {
   });
 }
 
+Message hlrp_allow_tf32(bool allowed) {
+  return guarded([&] {
+    at::globalContext().setAllowTF32CuBLAS(allowed);
+    at::globalContext().setAllowTF32CuDNN(allowed);
+  });
+}
+
 Message hlrp_cuda_synchronize(int64_t device_index) {
   return guarded([&] {
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(static_cast<c10::DeviceIndex>(device_index));

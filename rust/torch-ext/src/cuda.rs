@@ -86,6 +86,16 @@ pub fn device_name(index: usize) -> Result<String, TorchError> {
     Ok(String::from_utf8_lossy(&buffer[..end]).into_owned())
 }
 
+/// Whether matrix products and convolutions of float32 tensors may round their inputs to TF32 (10 bits of mantissa) on a GPU. libtorch
+/// allows it to convolutions unless it is told otherwise.
+///
+/// # Errors
+/// Whatever libtorch refuses.
+pub fn allow_tf32(allowed: bool) -> Result<(), TorchError> {
+    // SAFETY: a plain flag.
+    ffi::check("allow TF32", unsafe { ffi::hlrp_allow_tf32(allowed) })
+}
+
 /// Waits until everything that was queued on `device` is done; nothing to do on the CPU.
 ///
 /// # Errors

@@ -26,6 +26,14 @@ pub(crate) struct MemoryFigures {
     pub(crate) total: u64,
 }
 
+#[repr(C)]
+#[derive(Default, Clone, Copy)]
+pub(crate) struct OperatorCounts {
+    pub(crate) flops: i64,
+    pub(crate) operators: i64,
+    pub(crate) host_waits: i64,
+}
+
 unsafe extern "C" {
     fn hlrp_free_message(message: Message);
     #[allow(clippy::too_many_arguments)] // mirrors the kernel's own list
@@ -73,6 +81,15 @@ unsafe extern "C" {
     pub(crate) fn hlrp_cuda_device_count() -> i64;
     pub(crate) fn hlrp_cuda_device_name(device_index: i64, out: *mut c_char, capacity: c_int) -> Message;
     pub(crate) fn hlrp_cuda_synchronize(device_index: i64) -> Message;
+    pub(crate) fn hlrp_allow_tf32(allowed: bool) -> Message;
+    pub(crate) fn hlrp_count_start(handle: *mut u64) -> Message;
+    pub(crate) fn hlrp_count_stop(handle: u64, out: *mut OperatorCounts) -> Message;
+    pub(crate) fn hlrp_profile_start() -> Message;
+    pub(crate) fn hlrp_profile_stop(out: *mut *mut c_char) -> Message;
+    pub(crate) fn hlrp_graph_begin(device_index: i64, out: *mut *mut c_void) -> Message;
+    pub(crate) fn hlrp_graph_end(graph: *mut c_void) -> Message;
+    pub(crate) fn hlrp_graph_replay(graph: *mut c_void) -> Message;
+    pub(crate) fn hlrp_graph_free(graph: *mut c_void);
     pub(crate) fn hlrp_copy_stream(device_index: i64, stream_id: *mut i64) -> Message;
     pub(crate) fn hlrp_copy_to_cuda(
         count: usize,

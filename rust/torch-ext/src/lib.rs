@@ -8,13 +8,16 @@ mod adamw;
 #[allow(unsafe_code)] // the trait of allocators is unsafe
 mod allocator;
 mod autocast;
+pub mod count;
 pub mod cuda;
 mod device;
 mod error;
 #[allow(unsafe_code)] // the declarations of the C++ shim and the conversions at its edge
 mod ffi;
 mod foreach;
+mod graph;
 pub mod memory;
+pub mod profile;
 pub mod rng;
 mod storage;
 mod transfer;
@@ -27,6 +30,7 @@ pub use autocast::{Autocast, AutocastDtype};
 pub use device::select_device;
 pub use error::{TorchError, is_out_of_memory};
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
+pub use graph::CudaGraph;
 pub use storage::{BlobElement, tensor_from_vec};
 pub use transfer::HostToDevice;
 pub use weights::{describe, load_strict};

@@ -10,7 +10,7 @@ use hlrp_laq::{
 use hlrp_nn::{Pass, Trace};
 use hlrp_torch::World;
 use std::collections::BTreeMap;
-use tch::{Device, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 /// What the reference shares between decoders and this model copies for the aux decoder.
 const COPIES: [(&str, &str); 2] =
@@ -31,7 +31,7 @@ fn model(case: &Case, refreshes: bool) -> anyhow::Result<LaqModel> {
     if let Some(nsvq) = config.quantizer.nsvq.as_mut().filter(|_| !refreshes) {
         nsvq.refresh_schedule.clear();
     }
-    let model = LaqModel::new(&config, Parts::All, Device::Cpu);
+    let model = LaqModel::new(&config, Parts::All, case.device());
     case.load_model(model.store())?;
     Ok(model)
 }

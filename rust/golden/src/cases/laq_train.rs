@@ -11,10 +11,10 @@ use hlrp_schema::{OptimizerConfig, SchedulerConfig, SchedulerType};
 use hlrp_torch::World;
 use hlrp_train::{Optimizer, Schedule, norm_and_clip};
 use std::collections::{BTreeMap, BTreeSet};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let mut model = LaqModel::new(&case.model_config()?, Parts::All, Device::Cpu);
+    let mut model = LaqModel::new(&case.model_config()?, Parts::All, case.device());
     case.load_model(model.store())?;
     let training = Training::new(case)?;
     let optimizer = Optimizer::new(&model.store().parameters(), &training.optimizer)?;
@@ -26,7 +26,7 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
         let step = forward(case, &mut model, index)?;
         step.loss.backward();
         let gradients = optimizer.gradients();
-        let norm = norm_and_clip(&gradients, training.clip_norm, Device::Cpu)?;
+        let norm = norm_and_clip(&gradients, training.clip_norm, case.device())?;
         let lr = schedule.lr(index.unsigned_abs());
         history.note(&step, &norm, lr, model.quantizer.codes().context("the model has no codes")?.usage().window());
         // The reference keeps the moments of rewritten rows, so no row is reset here.

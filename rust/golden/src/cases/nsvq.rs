@@ -8,7 +8,7 @@ use hlrp_laq::{Bottleneck, Codes, Dims, Nsvq, Quantizer, TrainContext, TrainPass
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::NsvqConfig;
 use hlrp_torch::World;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let mut setup = Setup::new(case)?;
@@ -44,7 +44,7 @@ impl Setup {
             discarding_threshold: threshold.context("config.json has no args.discarding_threshold")?,
             refresh_schedule: Vec::new(),
         };
-        let store = Store::new(Device::Cpu);
+        let store = Store::new(case.device());
         let quantizer = Nsvq::new(&store.root(), &dims, 0.9, &config);
         let bottleneck = Bottleneck::new(&store.root(), &dims);
         case.load_model(&store)?;

@@ -16,14 +16,14 @@ use hlrp_vla::{
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 /// Actions alone, as LeRobot trains.
 const OBJECTIVE: ObjectiveSpec =
     ObjectiveSpec { mode: Mode::Actions, latent_loss_weight: 0.0, action_loss_weight: 1.0 };
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let model = ExpertModel::new(&config(case)?, Device::Cpu)?;
+    let model = ExpertModel::new(&config(case)?, case.device())?;
     let initialised = model.init_from_smolvla(&case.dir().join("weights.safetensors"))?;
     comparison.require("weights", initialised.fresh.is_empty(), "the checkpoint must fill the whole model");
     check_freezing(case, &model, comparison)?;
@@ -97,7 +97,7 @@ fn observation(case: &Case, model: &ExpertModel) -> anyhow::Result<Observation> 
     let camera = |role: &String| {
         let name = format!("batch.observation.images.{role}");
         let images_BCHW = case.inputs.get(&name)?;
-        let all_real = || Tensor::ones([images_BCHW.size()[0]], (Kind::Bool, Device::Cpu));
+        let all_real = || Tensor::ones([images_BCHW.size()[0]], (Kind::Bool, case.device()));
         Some(CameraImages {
             pixels_BCHW: pad_resize(images_BCHW, height, width),
             is_real_B: case.inputs.get(&format!("{name}_padding_mask")).map_or_else(all_real, truth),
@@ -208,7 +208,7 @@ fn check_sampling(
             "step.x" => comparison.check("sample.x", &tensor, Tolerance::Forward),
             "step.velocity" => {
                 comparison.check("sample.velocity", &tensor, Tolerance::Forward);
-                let time_B = Tensor::ones([noise.size()[0]], (Kind::Float, Device::Cpu));
+                let time_B = Tensor::ones([noise.size()[0]], (Kind::Float, case.device()));
                 let joint = no_grad(|| {
                     joint_velocity(model, observation, HeadKind::Action, noise, &time_B, &Pass::plain(false))
                 })?;

@@ -11,12 +11,12 @@ use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Pass, Store, Trace, load_strict};
 use hlrp_schema::policy::BackboneSizes;
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let config = backbone_config(&case.config)?;
     config.check()?;
-    let store = Store::new(Device::Cpu);
+    let store = Store::new(case.device());
     let model = SmolVlm::new(&store.root(), &config);
     let weights: Vec<_> = case.file("weights.safetensors")?.into_iter().collect();
     load_strict(&store.state(), &weights)?;
@@ -97,7 +97,7 @@ fn images(
 
     let vision = &config.vision;
     let [rows, columns] = [2, 3].map(|side| pixels_BCHW.size()[side] / vision.patch_size);
-    let ids = position_ids(vision.image_size / vision.patch_size, rows, columns, Device::Cpu);
+    let ids = position_ids(vision.image_size / vision.patch_size, rows, columns, case.device());
     let ids_BN = ids.unsqueeze(0).expand([pixels_BCHW.size()[0], -1], false);
     comparison.check(&format!("{image}.vision.position_ids"), &ids_BN, Tolerance::Forward);
     Ok(())
@@ -150,7 +150,7 @@ fn decode(
     comparison: &mut Comparison,
 ) {
     let trace = Trace::default();
-    let positions_BL = Tensor::arange(x_BLD.size()[1], (Kind::Int64, Device::Cpu)).unsqueeze(0);
+    let positions_BL = Tensor::arange(x_BLD.size()[1], (Kind::Int64, x_BLD.device())).unsqueeze(0);
     let mask_B1LL = causal_mask(&mask_BL.to_kind(Kind::Bool));
     let pass = Pass { train: false, trace: Some(&trace) };
     let hidden_BLD = model.text().forward(x_BLD, &positions_BL, &mask_B1LL, &pass);
@@ -176,7 +176,7 @@ fn position_bins(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()>
             let part = name.split('.').find_map(|part| part.strip_prefix(prefix)).context("a name of position bins")?;
             Ok(part.parse()?)
         };
-        let bins = position_ids(number("side")?, 1, number("n")?, Device::Cpu);
+        let bins = position_ids(number("side")?, 1, number("n")?, case.device());
         comparison.check(name, &bins, Tolerance::Forward);
     }
     Ok(())

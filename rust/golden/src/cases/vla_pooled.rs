@@ -11,10 +11,10 @@ use hlrp_schema::policy::{ArchSpec, FlowSpec, LatentShape, Mode, ModelSpec, Obje
 use hlrp_vla::{
     ActionTarget, Architecture, CameraImages, Language, LatentTarget, Observation, PooledModel, Targets, VlaLoss,
 };
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let model = PooledModel::new(&config(case)?, Device::Cpu)?;
+    let model = PooledModel::new(&config(case)?, case.device())?;
     let weights: Vec<(String, Tensor)> = case.file("weights.safetensors")?.into_iter().collect();
     model.store().load_strict(&weights)?;
     check_prompts(case, comparison)?;
@@ -71,7 +71,7 @@ fn observation(case: &Case, model: &PooledModel) -> anyhow::Result<Observation> 
     Ok(Observation {
         cameras: vec![Some(CameraImages {
             pixels_BCHW: pad_resize(&pixels_BCHW, height, width),
-            is_real_B: Tensor::ones([num_samples], (Kind::Bool, Device::Cpu)),
+            is_real_B: Tensor::ones([num_samples], (Kind::Bool, case.device())),
         })],
         language: Language {
             ids_BL: case.input("input_ids")?.shallow_clone(),
@@ -85,10 +85,10 @@ fn targets(case: &Case) -> anyhow::Result<Targets> {
     let codes_BSD = case.input("target_latent_vectors")?.shallow_clone();
     let num_samples = codes_BSD.size()[0];
     Ok(Targets {
-        latent: Some(LatentTarget { codes_BSD, is_valid_B: Tensor::ones([num_samples], (Kind::Bool, Device::Cpu)) }),
+        latent: Some(LatentTarget { codes_BSD, is_valid_B: Tensor::ones([num_samples], (Kind::Bool, case.device())) }),
         action: Some(ActionTarget {
             chunk_BTA: case.input("target_actions")?.unsqueeze(1),
-            is_pad_BT: Tensor::zeros([num_samples, 1], (Kind::Bool, Device::Cpu)),
+            is_pad_BT: Tensor::zeros([num_samples, 1], (Kind::Bool, case.device())),
         }),
     })
 }

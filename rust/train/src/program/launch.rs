@@ -55,6 +55,8 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, common.logging.min_free_gb)?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
+    // Float32 means float32: also the quantizer's under bf16 autocast.
+    hlrp_torch::cuda::allow_tf32(false)?;
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 

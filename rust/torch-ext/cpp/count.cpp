@@ -1,0 +1,120 @@
+// Counts what libtorch executes, through its own observer of operators: floating-point operations of matrix products,
+// convolutions and attention from the shapes of their inputs, operators, and waits of the host for a device.
+#include "shim.h"
+
+#include <ATen/record_function.h>
+
+#include <atomic>
+#include <memory>
+#include <string_view>
+
+namespace {
+
+std::atomic<int64_t> num_flops{0}, num_operators{0}, num_host_waits{0};
+
+using Sizes = std::vector<int64_t>;
+
+Sizes sizes_of(const c10::IValue& value) {
+  return value.isTensor() && value.toTensor().defined() ? value.toTensor().sizes().vec() : Sizes();
+}
+
+int64_t product(const Sizes& sizes) {
+  int64_t result = 1;
+  for (auto size : sizes) result *= size;
+  return result;
+}
+
+// Two per multiplication and addition. `[N,K] x [K,M]`, batched or not.
+int64_t matmul_flops(const Sizes& a, const Sizes& b) {
+  return a.size() < 2 || b.empty() ? 0 : 2 * product(a) * (b.size() < 2 ? 1 : b.back());
+}
+
+// Queries `[B,H,L,E]`, keys `[B,G,S,E]`, values `[B,G,S,F]`: two products of L by S per head.
+int64_t attention_flops(const Sizes& q, const Sizes& k, const Sizes& v) {
+  if (q.size() != 4 || k.size() != 4 || v.size() != 4) return 0;
+  return 2 * q[0] * q[1] * q[2] * k[2] * (q[3] + v[3]);
+}
+
+// Inputs of a convolution: input `[B,C,...]`, weight `[O,C/groups,...]`, then stride, padding and dilation. One product of the kernel per
+// value of the output; a transposed convolution swaps input and output.
+int64_t convolution_flops(c10::ArrayRef<const c10::IValue> inputs) {
+  const auto input = sizes_of(inputs[0]), weight = sizes_of(inputs[1]);
+  if (input.size() < 3 || weight.size() != input.size()) return 0;
+  const auto stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector(), dilation = inputs[5].toIntVector();
+  int64_t positions = input[0];
+  for (size_t i = 2; i < input.size(); ++i) {
+    const auto at = [&](const std::vector<int64_t>& values) { return values[values.size() == 1 ? 0 : i - 2]; };
+    const auto reach = at(dilation) * (weight[i] - 1) + 1;
+    positions *= inputs[6].toBool() ? input[i] : (input[i] + 2 * at(padding) - reach) / at(stride) + 1;
+  }
+  return 2 * product(weight) * positions;
+}
+
+// Whether a call makes the host wait for a device, or would if its tensors were there: it returns a value to the host, its output has a shape
+// that depends on values, or it copies to the host. Inside other operators the CPU reads values that a GPU does not.
+bool is_host_wait(std::string_view name, c10::ArrayRef<const c10::IValue> inputs, bool is_outermost) {
+  if (name == "aten::nonzero") return true;
+  if (name == "aten::copy_") {
+    return inputs.size() > 1 && inputs[0].isTensor() && inputs[1].isTensor() && inputs[0].toTensor().is_cpu() &&
+           !inputs[1].toTensor().is_cpu();
+  }
+  return is_outermost && (name == "aten::item" || name == "aten::_local_scalar_dense" || name == "aten::is_nonzero" ||
+                          name == "aten::equal");
+}
+
+// Operators that this thread is inside of.
+thread_local int64_t depth = 0;
+
+std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
+  const std::string_view name(function.name());
+  const auto inputs = function.inputs();
+  const auto sizes = [&](size_t index) { return index < inputs.size() ? sizes_of(inputs[index]) : Sizes(); };
+  num_operators += 1;
+  num_host_waits += is_host_wait(name, inputs, depth == 0);
+  depth += 1;
+  if (name == "aten::mm" || name == "aten::bmm") {
+    num_flops += matmul_flops(sizes(0), sizes(1));
+  } else if (name == "aten::addmm" || name == "aten::baddbmm") {
+    num_flops += matmul_flops(sizes(1), sizes(2));
+  } else if (name.rfind("aten::_scaled_dot_product_", 0) == 0 && name.find("_attention_math") == name.npos) {
+    // Four products backward; that a kernel computes the scores once more is not work of the model.
+    const bool is_backward = name.find("_backward") != name.npos;
+    num_flops += is_backward ? 2 * attention_flops(sizes(1), sizes(2), sizes(3))
+                             : attention_flops(sizes(0), sizes(1), sizes(2));
+  } else if (name == "aten::convolution") {
+    num_flops += convolution_flops(inputs);
+  } else if (name == "aten::convolution_backward") {
+    // Gradients of input and weight; the list begins with the gradient of the output and has the sizes of the bias in place of the bias.
+    num_flops += 2 * convolution_flops(inputs.slice(1));
+  }
+  return nullptr;
+}
+
+void on_end(const at::RecordFunction&, at::ObserverContext*) { depth -= 1; }
+
+}  // namespace
+
+extern "C" {
+
+struct OperatorCounts {
+  int64_t flops, operators, host_waits;
+};
+
+// Starts counting from zero in all threads; the handle ends it.
+Message hlrp_count_start(uint64_t* handle) {
+  return guarded([&] {
+    num_flops = num_operators = num_host_waits = 0;
+    *handle = at::addGlobalCallback(at::RecordFunctionCallback(on_start, on_end)
+                                        .needsInputs(true)
+                                        .scopes({at::RecordScope::FUNCTION}));
+  });
+}
+
+Message hlrp_count_stop(uint64_t handle, OperatorCounts* out) {
+  return guarded([&] {
+    at::removeCallback(handle);
+    *out = {num_flops, num_operators, num_host_waits};
+  });
+}
+
+}  // extern "C"

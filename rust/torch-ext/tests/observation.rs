@@ -1,0 +1,71 @@
+//! What libtorch executes is counted from its own operators; a GPU's kernels and graphs need a GPU.
+#![allow(clippy::unwrap_used)]
+
+use hlrp_torch::{
+    CudaGraph, TorchError,
+    count::{OperatorCounts, count},
+    profile::{KernelTime, difference, profile},
+};
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+fn counts_of(body: impl FnOnce()) -> OperatorCounts {
+    let ((), counts) = count(|| {
+        body();
+        Ok::<_, TorchError>(())
+    })
+    .unwrap();
+    counts
+}
+
+#[test]
+fn operations_are_counted_from_shapes() {
+    let (a, b) = (Tensor::randn([5, 7], FLOAT), Tensor::randn([7, 11], FLOAT));
+    assert_eq!(counts_of(|| drop(a.matmul(&b))).flops, 2 * 5 * 7 * 11);
+
+    let weight = Tensor::randn([11, 7], FLOAT).set_requires_grad(true);
+    let x = Tensor::randn([5, 7], FLOAT).set_requires_grad(true);
+    // One product forward, one each for the gradients of input and weight.
+    let train = || x.linear::<&Tensor>(&weight, None).sum(Kind::Float).backward();
+    assert_eq!(counts_of(train).flops, 3 * 2 * 5 * 7 * 11);
+
+    let [q, k, v] = [[2, 3, 4, 8], [2, 3, 6, 8], [2, 3, 6, 8]].map(|shape| Tensor::randn(shape, FLOAT));
+    let attend = || drop(Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, false, None, false));
+    assert_eq!(counts_of(attend).flops, 2 * (2 * 2 * 3 * 4 * 6 * 8));
+
+    let (image, kernel) = (Tensor::randn([2, 3, 8, 8], FLOAT), Tensor::randn([5, 3, 2, 2], FLOAT));
+    let convolve = || drop(image.conv2d::<&Tensor>(&kernel, None, [2, 2], [0, 0], [1, 1], 1));
+    assert_eq!(counts_of(convolve).flops, 2 * (2 * 5 * 4 * 4) * (3 * 2 * 2));
+}
+
+#[test]
+fn a_value_that_the_host_reads_is_a_wait() {
+    let x = Tensor::randn([4], FLOAT);
+    let counts = counts_of(|| drop(&x + 1.0));
+    assert_eq!(counts.host_waits, 0);
+    assert!(counts.operators > 0);
+    assert_eq!(counts_of(|| assert!(x.sum(Kind::Float).double_value(&[]).is_finite())).host_waits, 1);
+    assert_eq!(counts_of(|| drop(x.gt(0.0).nonzero())).host_waits, 1);
+}
+
+#[test]
+fn a_machine_without_a_gpu_executes_no_kernels() {
+    let run = || Ok::<_, TorchError>(Tensor::randn([64, 64], FLOAT).matmul(&Tensor::randn([64, 64], FLOAT)));
+    assert!(profile(run).unwrap().1.is_empty());
+}
+
+#[test]
+fn what_a_longer_run_executed_beyond_a_shorter_one() {
+    let kernel = |name: &str, calls, ms| KernelTime { name: name.to_owned(), calls, time: Duration::from_millis(ms) };
+    let short = [kernel("gemm", 2, 10), kernel("copy", 1, 1)];
+    let long = [kernel("gemm", 3, 14), kernel("copy", 1, 1), kernel("norm", 1, 5)];
+    assert_eq!(difference(&long, &short), [kernel("norm", 1, 5), kernel("gemm", 1, 4)]);
+}
+
+#[test]
+fn the_cpu_records_no_graph() {
+    let error = CudaGraph::capture(Device::Cpu, || Ok::<_, TorchError>(())).err().unwrap();
+    assert!(error.to_string().contains("CUDA graph"), "{error}");
+}

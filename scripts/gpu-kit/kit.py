@@ -1,0 +1,345 @@
+"""Checks that hlrp computes the same on a GPU as on the CPU, then times it beside eager PyTorch, within a few minutes.
+
+Every line is written to results.md of the output folder as soon as it is known, so that a run that is cut short still reports.
+Full logs of the programs are in the same folder. Exit code 1 when a check failed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+KIT = Path(__file__).resolve().parent
+REPO = Path(os.environ["HLRP_REPO"])
+# Dense bf16 rate in FLOP/s by what the device's name holds, from NVIDIA's datasheets.
+PEAK_FLOPS = {
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "RTX 5090": 210e12,
+    "RTX 4090": 165e12,
+}
+# A dataset of the repository that is read without FFmpeg.
+DATA = [
+    "data.sources.metaworld_mt5.root=tests/data/embedded_images",
+    "data.sources.metaworld_mt5.cameras.primary=observation.images.front",
+    "data.sources.metaworld_mt5.num_val_episodes=1",
+    "data.request.image_deltas=[0,5]",
+    "logging.min_free_gb=0.1",
+    "logging.sinks.png=false",
+]
+NUM_STEPS = 50
+SHORT = [f"training.max_steps={NUM_STEPS}", "training.scheduler.warmup_steps=5", "training.log_every_n_steps=1"]
+NO_VALIDATION = [
+    "validation.check_interval=1000000",
+    "validation.limit_batches=2",
+    "training.checkpoint.every_n_steps=1000000",
+]
+
+
+class Kit:
+    """Runs programs, keeps their logs and writes the report."""
+
+    def __init__(self, out: Path, work: Path, device: str, seconds: float):
+        self.out, self.work, self.device = out, work, device
+        self.deadline = time.monotonic() + seconds
+        self.failed = []
+        out.mkdir(parents=True, exist_ok=True)
+        self.report = (out / "results.md").open("w")
+
+    def line(self, text: str = "") -> None:
+        """Prints a line and makes it durable."""
+        print(text, flush=True)
+        self.report.write(text + "\n")
+        self.report.flush()
+        os.fsync(self.report.fileno())
+
+    def run(self, name: str, command: list, timeout: float = 300) -> str | None:
+        """Standard output of a program; none when it failed, was too slow or the time is up."""
+        left = self.deadline - time.monotonic()
+        if left < 5:
+            self.line(f"- {name}: left out, the time is up")
+            return None
+        log = self.out / f"{name}.log"
+        try:
+            with log.open("w") as errors:
+                done = subprocess.run(
+                    [str(part) for part in command],
+                    cwd=REPO,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    timeout=min(timeout, left),
+                    check=False,
+                )
+        except subprocess.TimeoutExpired:
+            self.line(f"- {name}: stopped, too slow or the time is up")
+            return None
+        if done.returncode != 0:
+            tail = " / ".join(log.read_text().strip().splitlines()[-3:])
+            self.fail(name, f"exit code {done.returncode}: {tail[-400:]}")
+            with log.open("a") as errors:
+                errors.write(done.stdout)
+            return done.stdout if done.returncode == 1 else None
+        return done.stdout
+
+    def check(self, name: str, passed: bool, what: str) -> None:
+        """A check's line."""
+        self.line(f"- {name}: {'ok' if passed else 'FAILED'}, {what}")
+        if not passed:
+            self.failed.append(name)
+
+    def fail(self, name: str, what: str) -> None:
+        self.check(name, False, what)
+
+    def figures(self, name: str, command: list) -> dict | None:
+        """The JSON object on the last line of a benchmark; also kept as a file."""
+        text = self.run(name, command)
+        if not text:
+            return None
+        figures = json.loads(text.strip().splitlines()[-1])
+        (self.out / f"{name}.json").write_text(json.dumps(figures, indent=1))
+        return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cpu", action="store_true", help="the same checks on the CPU, benchmarks with tiny sizes")
+    parser.add_argument("--out", type=Path, default=KIT / "results", help="folder of the report and the logs")
+    parser.add_argument("--minutes", type=float, default=6, help="time for everything")
+    parser.add_argument("--only", help="parts to run, of golden, train, laq, policy and lerobot, separated by commas")
+    parser.add_argument("--batch-size", type=int, help="of the training benchmarks; 64, with --cpu 2")
+    args = parser.parse_args()
+    device = "cpu" if args.cpu else "cuda"
+    if not args.cpu and not torch.cuda.is_available():
+        sys.exit("error: torch sees no GPU\nhint: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use run.sh --cpu")
+    parts = args.only.split(",") if args.only else ["golden", "train", "laq", "policy", "lerobot"]
+    batch_size = args.batch_size or (2 if args.cpu else 64)
+    work = Path(tempfile.mkdtemp(prefix="hlrp-gpu-kit-"))
+    kit = Kit(args.out.resolve(), work, device, 60 * args.minutes)
+    begin = time.monotonic()
+    try:
+        kit.line(f"# {machine(args.cpu)}")
+        if "golden" in parts:
+            golden(kit)
+        if "train" in parts:
+            train(kit)
+        if "laq" in parts:
+            laq(kit, batch_size, tiny=args.cpu)
+        if "policy" in parts:
+            policy(kit, batch_size, tiny=args.cpu)
+        if "lerobot" in parts:
+            lerobot(kit, batch_size, tiny=args.cpu)
+        kit.line()
+        failed = f"failed: {', '.join(kit.failed)}" if kit.failed else "no check failed"
+        kit.line(f"{time.monotonic() - begin:.0f} s; {failed}")
+    finally:
+        shutil.rmtree(work)
+    sys.exit(1 if kit.failed else 0)
+
+
+def machine(is_cpu: bool) -> str:
+    """What computes."""
+    if is_cpu:
+        return f"{platform.machine()} CPU, {os.cpu_count()} cores, torch {torch.__version__}"
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[0]
+    return f"{torch.cuda.get_device_name(0)}, {os.cpu_count()} CPU cores, driver {driver}, torch {torch.__version__}"
+
+
+def golden(kit: Kit) -> None:
+    """Every recorded case, in float32 without TF32, then under bf16 autocast."""
+    kit.line("\n## Reference numbers\n")
+    for precision in ("32-true", "bf16-mixed"):
+        name = f"golden-{precision}"
+        command = [KIT / "bin" / "hlrp-golden", "tests/golden", "--device", kit.device, "--precision", precision]
+        text = kit.run(name, command)
+        if text is None:
+            continue
+        (kit.out / f"{name}.txt").write_text(text)
+        cases = [line for line in text.splitlines() if not line.startswith(" ")]
+        failed = [line.split()[0] for line in cases if " FAIL " in line]
+        what = f"{len(cases) - len(failed)} of {len(cases)} cases" + (f"; wrong: {', '.join(failed)}" if failed else "")
+        kit.check(name, not failed and bool(cases), what)
+
+
+def losses(run: Path, metric: str = "train/loss") -> dict[int, float]:
+    """A metric of a run by step."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row[metric] for row in rows if metric in row}
+
+
+def train(kit: Kit) -> None:
+    """Both stages for 50 steps here and on the CPU, from the same weights, then a kill and a resume."""
+    kit.line("\n## Training\n")
+    teacher = [f"policy.teacher.checkpoint={kit.work / 'laq-cpu'}", "data.request.image_deltas=[0]"]
+    for stage, extra in (("laq", []), ("vla", teacher)):
+        program = [KIT / "bin" / f"hlrp-train-{stage}", f"experiment={stage}_tiny"]
+        common = [*DATA, *extra, *NO_VALIDATION, "training.log_every_n_steps=1"]
+        # What both devices begin with: the weights after one step on the CPU.
+        start = kit.work / f"{stage}-start"
+        one_step = ["training.max_steps=1", "training.scheduler.type=none", "device=cpu", f"logging.run_dir={start}"]
+        if kit.run(f"{stage}-start", [*program, *common, *one_step]) is None:
+            return
+        for device in dict.fromkeys(["cpu", kit.device]):
+            own = [f"device={device}", f"logging.run_dir={kit.work / f'{stage}-{device}'}"]
+            options = [*common, *SHORT, *own, f"training.load_weights_from={start}"]
+            if kit.run(f"{stage}-{device}", [*program, *options]) is None:
+                return
+        compare_losses(kit, stage)
+    resume(kit)
+
+
+def compare_losses(kit: Kit, stage: str) -> None:
+    """The first loss, which noise of the model alone separates, and the mean of the last ten."""
+    reference, ours = (losses(kit.work / f"{stage}-{device}") for device in ("cpu", kit.device))
+    last = [
+        statistics.fmean([values[step] for step in range(NUM_STEPS - 9, NUM_STEPS + 1)]) for values in (reference, ours)
+    ]
+    ratio = last[1] / last[0]
+    what = f"first loss {ours[1]:.5f} (CPU {reference[1]:.5f}), last ten {last[1]:.5f} (CPU {last[0]:.5f}), ratio {ratio:.3f}"
+    kit.check(f"{stage}_tiny", 0.8 < ratio < 1.25, what)
+
+
+def resume(kit: Kit) -> None:
+    """A run that is killed and resumed reaches what an undisturbed one reaches."""
+    whole, killed = kit.work / f"laq-{kit.device}", kit.work / "laq-killed"
+    options = [f"device={kit.device}", f"logging.run_dir={killed}", *DATA, *SHORT, *NO_VALIDATION]
+    options += [f"training.load_weights_from={kit.work / 'laq-start'}", "training.checkpoint.every_n_steps=10"]
+    program = [str(KIT / "bin" / "hlrp-train-laq"), "experiment=laq_tiny", *options]
+    with (kit.out / "laq-killed.log").open("w") as log:
+        process = subprocess.Popen(program, cwd=REPO, stdout=log, stderr=log)
+        while process.poll() is None and not (killed / "checkpoints" / "step-000020").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    if kit.run("laq-resumed", [KIT / "bin" / "hlrp-train-laq", "--resume", killed]) is None:
+        return
+    reference, ours = losses(whole), losses(killed)
+    worst = max(abs(ours[step] - reference[step]) / reference[step] for step in reference)
+    kit.check("resume after SIGKILL", worst < 1e-3, f"largest relative difference of a loss {worst:.1e}")
+
+
+def mfu(kit: Kit, flops: float, seconds: float) -> str:
+    """Share of the device's dense bf16 rate that counted operations reach."""
+    if kit.device == "cpu":
+        return ""
+    name = torch.cuda.get_device_name(0)
+    peak = next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
+    return f"{100 * flops / seconds / peak:.1f} %" if peak else ""
+
+
+def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
+    """The training step of stage 1."""
+    kit.line("\n## Stage 1, a training step\n")
+    kit.line(
+        "| model | batch | pairs/s | without data | step, ms | MFU | memory, GB | kernels | of which busy, ms | host waits |"
+    )
+    kit.line("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    experiments = [("laq_tiny", "32-true")] if tiny else [("laq_pixel", "bf16-mixed"), ("laq_pixel", "32-true")]
+    for experiment, precision in experiments:
+        name = f"{experiment}-{precision}"
+        steps = 5 if tiny else (40 if precision == "bf16-mixed" else 10)
+        command = [
+            KIT / "bin" / "bench_step",
+            "--steps",
+            steps,
+            f"experiment={experiment}",
+            f"device={kit.device}",
+            *DATA,
+        ]
+        command += [
+            f"precision={precision}",
+            f"data.loader.batch_size={batch_size}",
+            f"data.loader.num_workers={os.cpu_count()}",
+        ]
+        row = kit.figures(name, command)
+        if row:
+            alone = row["step_without_data_ms"] / 1e3
+            kit.line(
+                f"| {experiment}, {precision} | {batch_size} | {row['pairs_per_s']:.0f} | {batch_size / alone:.0f} "
+                f"| {1e3 * alone:.1f} | {mfu(kit, row['flops'], alone)} | {row['peak_gb']:.1f} | {row['num_kernels']} "
+                f"| {1e3 * row['kernel_s']:.1f} | {row['host_waits']} |"
+            )
+
+
+def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
+    """The SmolVLA-shaped policy of 450 M parameters, beside LeRobot's own where it is installed."""
+    kit.line("\n## SmolVLA, random weights\n")
+    try:
+        import lerobot  # noqa: F401
+    except ImportError:
+        kit.line("LeRobot is not installed here: no peer, no inputs.")
+        return
+    layers = ["--layers", 1] if tiny else []
+    script = REPO / "tests" / "bench" / "smolvla.py"
+    threads = os.cpu_count()
+    kit.line(
+        "| work | precision | program | p50, ms | p99, ms | samples/s | MFU | memory, GB | kernels | of which busy, ms | host waits |"
+    )
+    kit.line("|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for num_cameras in (1, 2):
+        folder = kit.work / f"smolvla-{num_cameras}"
+        size = batch_size if num_cameras == 1 else 1
+        options = ["--batch-size", size, "--cameras", num_cameras, *layers]
+        if kit.run(f"smolvla-write-{num_cameras}", [sys.executable, script, "write", folder, *options]) is None:
+            return
+        for work in ("chunk", "step") if num_cameras == 1 else ("chunk",):
+            for precision in ("bf16",) if work == "step" else ("bf16", "float32"):
+                repeats = 2 if tiny else (10 if work == "step" else 50)
+                words = [folder, work, precision, threads, repeats, "--device", kit.device]
+                programs = {
+                    "hlrp": [KIT / "bin" / "bench_policy", *words],
+                    "hlrp, CUDA graph": [KIT / "bin" / "bench_policy", *words, "--graph"],
+                    "LeRobot": [sys.executable, script, "time", *words],
+                }
+                if kit.device == "cpu":
+                    del programs["hlrp, CUDA graph"]
+                for program, command in programs.items():
+                    row = kit.figures(f"{work}-{num_cameras}-{precision}-{program.replace(', CUDA ', '-')}", command)
+                    if not row:
+                        continue
+                    rate = f"{(size if work == 'step' else 1) / row['p50_s']:.1f}"
+                    kit.line(
+                        f"| {work}, {num_cameras} view{'s' if num_cameras > 1 else ''} | {precision} | {program} "
+                        f"| {1e3 * row['p50_s']:.1f} | {1e3 * row['p99_s']:.1f} | {rate} "
+                        f"| {mfu(kit, row['flops'], row['p50_s']) if 'flops' in row else ''} | {row['peak_gb']:.1f} "
+                        f"| {row['num_kernels']} | {1e3 * row['kernel_s']:.1f} | {row.get('host_waits', '')} |"
+                    )
+
+
+def lerobot(kit: Kit, batch_size: int, *, tiny: bool) -> None:
+    """The policy inside LeRobot, where LeRobot and hlrp_rs are installed."""
+    try:
+        import hlrp_rs  # noqa: F401
+        import lerobot  # noqa: F401
+    except ImportError as error:
+        kit.line(f"\nInside LeRobot: left out ({error}).")
+        return
+    kit.line("\n## Inside LeRobot\n")
+    script = REPO / "tests" / "bench" / "lerobot_policy.py"
+    size = ["--size", "small" if tiny else "full", "--batch-size", batch_size, "--rounds", 1 if tiny else 5]
+    figures = kit.figures("lerobot-policy", [sys.executable, script, "--device", kit.device, *size])
+    if not figures:
+        return
+    kit.line("| policy | training samples/s | chunk, ms |")
+    kit.line("|---|---:|---:|")
+    for key, name in (("hlrp", "hlrp_smolvla_shared"), ("smolvla", "LeRobot smolvla")):
+        kit.line(f"| {name} | {figures[key]['samples_per_s']:.1f} | {figures[key]['chunk_ms']:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
