@@ -112,7 +112,9 @@ def test_a_cache_that_would_fill_the_disk(tmp_path):
 
 def test_a_batch_that_exceeds_its_budget(tmp_path):
     words = ["data.loader.batch_size=1048576", "data.loader.memory_budget_mb=1"]
-    refused_before_the_run(tmp_path, *words, code=CONFIG_ERROR, names=["data.loader.memory_budget_mb", "one batch takes"])
+    refused_before_the_run(
+        tmp_path, *words, code=CONFIG_ERROR, names=["data.loader.memory_budget_mb", "one batch takes"]
+    )
 
 
 HUGE = 2**62

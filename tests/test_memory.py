@@ -30,7 +30,9 @@ def test_a_model_that_does_not_fit_is_refused_before_the_run(tmp_path):
 def test_a_batch_that_does_not_fit_ends_its_step(tmp_path):
     words = [*MINI, "model.dim=256", "model.heads=8", "data.loader.batch_size=2048", "data.loader.prefetch_batches=1"]
     result = run(train_laq_command(*words, f"logging.run_dir={tmp_path / 'run'}"), preexec_fn=limited)
-    message = one_error(result, OUT_OF_MEMORY, ["data.loader.batch_size=2048", "last checkpoint: none yet", "hint: lower"])
+    message = one_error(
+        result, OUT_OF_MEMORY, ["data.loader.batch_size=2048", "last checkpoint: none yet", "hint: lower"]
+    )
     assert "in step 1" in message, message
     assert "out of memory" in (tmp_path / "run/run.json").read_text()
 

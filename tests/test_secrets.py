@@ -100,7 +100,9 @@ def test_no_command_writes_or_prints_a_secret(hlrp, tmp_path, lerobot):
     hlrp("rollout-lerobot", *rollout, f"logging.run_dir={tmp_path / 'rollout'}")
 
     steps = [f"pipeline.laq.overrides={json.dumps([*MINI[1:], *short])}", "pipeline.vla=null"]
-    stage_3 = json.dumps([f"lerobot.install_policy_editable={lerobot.plugin}", "lerobot.steps=30", *env_words("lerobot")])
+    stage_3 = json.dumps(
+        [f"lerobot.install_policy_editable={lerobot.plugin}", "lerobot.steps=30", *env_words("lerobot")]
+    )
     steps += [f"pipeline.lerobot.overrides={stage_3}", "pipeline.lerobot.experiment=lerobot_tiny"]
     steps += [f"pipeline.rollouts.door_close.overrides={json.dumps([plugin, *env_words('lerobot_eval')])}"]
     pipeline = ["experiment=pipeline_tiny", "logging.min_free_gb=0.01", *steps, DESCRIPTION]

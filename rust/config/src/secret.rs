@@ -147,7 +147,9 @@ pub fn redact(text: &str) -> String {
     if text.contains(':') {
         text = MAPPED
             .replace_all(&text, |found: &Captures<'_>| {
-                let is_secret = is_secret_name(&found[2]) && !is_set_by_reference(&found[4]);
+                // `"token": {` opens a section.
+                let is_section = ["{", "["].contains(&found[4].trim());
+                let is_secret = is_secret_name(&found[2]) && !is_section && !is_set_by_reference(&found[4]);
                 let value = if is_secret { hidden(&found[4]) } else { found[4].to_owned() };
                 format!("{}{}{}{value}", &found[1], &found[2], &found[3])
             })

@@ -239,6 +239,7 @@ mod tests {
             worst: None,
             num_compared: 0,
             problems: Vec::new(),
+            precision: Precision::Float32,
         };
         comparison.check("x", &Tensor::from_slice(ours), Tolerance::Gradient);
         comparison.passed()
