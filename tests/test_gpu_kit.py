@@ -41,7 +41,13 @@ def test_every_check_passes_without_a_gpu(kit, tmp_path):
     )
     report = (tmp_path / "results.md").read_text()
     assert done.returncode == 0, done.stdout + done.stderr
-    for line in ("golden-32-true: ok", "golden-bf16-mixed: ok", "laq_tiny: ok", "vla_tiny: ok", "resume after SIGKILL: ok"):
+    for line in (
+        "golden-32-true: ok",
+        "golden-bf16-mixed: ok",
+        "laq_tiny: ok",
+        "vla_tiny: ok",
+        "resume after SIGKILL: ok",
+    ):
         assert line in report
     assert "| laq_tiny, 32-true |" in report and "no check failed" in report
 

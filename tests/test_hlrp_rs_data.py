@@ -258,7 +258,7 @@ next(batches)
 @pytest.mark.parametrize("work", ["next(batches)", "Loader(dataset, seed=0)", "next(iter(dataset.validation()))"])
 def test_a_forked_child_is_told_to_open_the_dataset_itself(work):
     """Threads do not survive a fork. The parent's loader goes on."""
-    script = FORK.replace("{work}", work).replace('num_workers=1', 'num_workers=1, num_val_episodes=1')
+    script = FORK.replace("{work}", work).replace("num_workers=1", "num_workers=1, num_val_episodes=1")
     command = [sys.executable, "-c", script, str(DATA / "embedded_images")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr

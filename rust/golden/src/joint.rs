@@ -152,7 +152,7 @@ impl Streams {
             expert_norm: RmsNorm::new(&expert.child("norm"), own.dim(sizes), text.rms_norm_eps),
             roles: (0..text.num_hidden_layers).map(role).collect(),
             head_dim: text.head_dim,
-            backbone: LlamaStack::new(&scope.child("vlm.model.text_model"), &text),
+            backbone: LlamaStack::new(&scope.child("vlm.model.text_model"), text),
         })
     }
 

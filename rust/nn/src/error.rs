@@ -41,7 +41,7 @@ pub enum NnError {
         /// The file that has them.
         path: PathBuf,
         /// Which sizes.
-        problem: Problem,
+        problem: Box<Problem>,
     },
 }
 
@@ -60,7 +60,7 @@ impl Hint for NnError {
             Self::File { hint, .. } => (*hint).to_owned(),
             Self::Torch(error) => return error.hint(),
             Self::Weights { cause, .. } => return cause.hint(),
-            Self::Sizes { problem, .. } => return problem.hint(),
+            Self::Sizes { problem, .. } => return Hint::hint(problem.as_ref()),
         })
     }
 }

@@ -30,7 +30,7 @@ mod teacher;
 mod validation;
 
 pub use archs::{Architecture, BACKBONE, ExpertModel, HeadKind, Initialised, PooledModel, PrefixMemory, VlaModel};
-pub use artifact::{Artifact, ArtifactRecord, Provenance};
+pub use artifact::{Artifact, ArtifactRecord, Provenance, SaveOptions};
 pub use backbone::facts as backbone_facts;
 pub use error::VlaError;
 pub use flow::{FlowNoise, FlowPoint, TorchNoise};

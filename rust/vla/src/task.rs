@@ -2,7 +2,7 @@
 
 use crate::VlaError;
 use crate::archs::VlaModel;
-use crate::artifact::{Artifact, Provenance};
+use crate::artifact::{Artifact, Provenance, SaveOptions};
 use crate::flow::TorchNoise;
 use crate::policy::Policy;
 use crate::processor::TimeIndices;
@@ -82,11 +82,13 @@ impl Task for VlaTask {
         std::fs::create_dir_all(folder)
             .map_err(|error| VlaError::file(folder, error.to_string(), "check the permissions of the run directory"))?;
         let provenance = Provenance { experiment: self.experiment.clone(), step: context.step };
-        let (dir, free, Policy { spec, model, .. }) = (context.dir, context.min_free_gb, &self.policy);
-        let folder = &self.tokenizer_folder;
-        let saved =
-            Artifact::save(dir, OnExisting::Replace, free, model, spec, &provenance, folder, context.is_stopped);
-        match saved {
+        let options = SaveOptions {
+            on_existing: OnExisting::Replace,
+            min_free_gb: context.min_free_gb,
+            is_stopped: context.is_stopped,
+        };
+        let (dir, Policy { spec, model, .. }) = (context.dir, &self.policy);
+        match Artifact::save(dir, &options, model, spec, &provenance, &self.tokenizer_folder) {
             Err(VlaError::Stopped) => return Err(Stopped.into()),
             saved => saved?,
         }

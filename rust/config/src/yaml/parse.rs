@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
 const CORE: &str = "tag:yaml.org,2002:";
 
 /// The type that a tag names: one of YAML's own, `!` for the tag that says nothing, none for any other.
-fn core_type<'t>(tag: &'t Tag) -> Option<&'t str> {
+fn core_type(tag: &Tag) -> Option<&str> {
     match (tag.handle.as_str(), tag.suffix.as_str()) {
         (CORE, name) => Some(name),
         ("", "!") | ("!", "") => Some("!"),

@@ -37,7 +37,7 @@ pub fn read_sizes(folder: &Path) -> Result<BackboneSizes, NnError> {
         image_token_id: root.integer("image_token_id")?,
         tie_word_embeddings: root.optional("tie_word_embeddings", "true or false", Value::as_bool)?.unwrap_or(false),
     };
-    sizes.check().map_err(|problem| NnError::Sizes { path: path.clone(), problem })?;
+    sizes.check().map_err(|problem| NnError::Sizes { path: path.clone(), problem: Box::new(problem) })?;
     Ok(sizes)
 }
 

@@ -53,9 +53,12 @@ pub fn init(level: LevelFilter, rank: usize) -> Result<()> {
     Ok(())
 }
 
+/// Whether the panic with this message is one that the caller turns into an error.
+pub type IsExpected = fn(&str) -> bool;
+
 thread_local! {
     /// Tells the panics that [`catch_panic`] waits for on this thread.
-    static IS_EXPECTED: Cell<Option<fn(&str) -> bool>> = const { Cell::new(None) };
+    static IS_EXPECTED: Cell<Option<IsExpected>> = const { Cell::new(None) };
 }
 
 /// Runs `work`; a panic is returned as its text. One that `is_expected` is not logged.
@@ -64,7 +67,7 @@ thread_local! {
 ///
 /// # Errors
 /// The text of the panic.
-pub fn catch_panic<T>(is_expected: fn(&str) -> bool, work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+pub fn catch_panic<T>(is_expected: IsExpected, work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     let outer = IS_EXPECTED.replace(Some(is_expected));
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     IS_EXPECTED.set(outer);

@@ -39,6 +39,16 @@ pub struct Artifact {
     pub processor: Processor,
 }
 
+/// How an artifact is written.
+pub struct SaveOptions<'a> {
+    /// What happens to a folder that exists.
+    pub on_existing: OnExisting,
+    /// GiB that must stay free on its file system.
+    pub min_free_gb: f64,
+    /// Asked between files: whether the write is given up.
+    pub is_stopped: &'a dyn Fn() -> bool,
+}
+
 impl Artifact {
     /// Reads the artifact `dir`.
     ///
@@ -72,26 +82,24 @@ impl Artifact {
     /// Writes the artifact of `model` to `dir`, whole or not at all. The tokenizer is copied from `tokenizer_folder`.
     ///
     /// # Errors
-    /// An incomplete or invalid description, less than `min_free_gb` GiB of space that would be left, an existing folder under
-    /// [`OnExisting::Refuse`], a failed write, or [`VlaError::Stopped`] when `is_stopped` says so: `dir` is then what it was.
+    /// An incomplete or invalid description, too little space, an existing folder under [`OnExisting::Refuse`], a failed write, or
+    /// [`VlaError::Stopped`]: `dir` is then what it was.
     pub fn save(
         dir: &Path,
-        on_existing: OnExisting,
-        min_free_gb: f64,
+        options: &SaveOptions<'_>,
         model: &VlaModel,
         policy: &PolicySpec,
         provenance: &Provenance,
         tokenizer_folder: &Path,
-        is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), VlaError> {
         policy.check_resolved()?;
         let weights = model.store().state();
         let num_bytes: usize =
             weights.iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
-        ensure_free(dir, num_bytes as u64 + SMALL_FILES, min_free_gb)?;
-        let go_on = || if is_stopped() { Err(VlaError::Stopped) } else { Ok(()) };
+        ensure_free(dir, num_bytes as u64 + SMALL_FILES, options.min_free_gb)?;
+        let go_on = || if (options.is_stopped)() { Err(VlaError::Stopped) } else { Ok(()) };
         go_on()?;
-        publish_dir(dir, on_existing, |partial| {
+        publish_dir(dir, options.on_existing, |partial| {
             write_weights(&partial.join(WEIGHTS), &weights)?;
             for name in TOKENIZER_FILES {
                 let source = tokenizer_folder.join(name);

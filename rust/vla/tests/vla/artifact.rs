@@ -7,7 +7,7 @@ use hlrp_schema::policy::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, Tea
 use hlrp_schema::{DeltaUnit, PairSpacing, PolicySpec};
 use hlrp_track::fs::{OnExisting, sha256_of};
 use hlrp_train::DeviceBatch;
-use hlrp_vla::{Artifact, Prediction, Processor, Provenance, TimeIndices, VlaError, VlaModel};
+use hlrp_vla::{Artifact, Prediction, Processor, Provenance, SaveOptions, TimeIndices, VlaError, VlaModel};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,8 @@ fn policy() -> PolicySpec {
 
 fn save(dir: &Path, model: &VlaModel, policy: &PolicySpec) -> Result<(), VlaError> {
     let provenance = Provenance { experiment: "vla_tiny".to_owned(), step: 7 };
-    Artifact::save(dir, OnExisting::Refuse, 0.0, model, policy, &provenance, &tokenizer_folder(), &|| false)
+    let options = SaveOptions { on_existing: OnExisting::Refuse, min_free_gb: 0.0, is_stopped: &|| false };
+    Artifact::save(dir, &options, model, policy, &provenance, &tokenizer_folder())
 }
 
 fn saved() -> Saved {
