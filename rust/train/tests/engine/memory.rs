@@ -25,8 +25,8 @@ fn the_step_the_sizes_and_the_last_checkpoint_are_named() {
         text.contains("data.loader.batch_size=16") && text.contains("hint: lower data.loader.batch_size"),
         "{text}"
     );
-    assert!(text.contains(&format!("last checkpoint: {}", checkpoint(&run_dir, 4).display())), "{text}");
-    assert_eq!(Checkpoint::open(&run_dir).unwrap().state().step, 4, "it is whole");
+    assert!(text.contains(&format!("last checkpoint: {}", checkpoint(&run_dir, 5).display())), "{text}");
+    assert_eq!(Checkpoint::open(&run_dir).unwrap().state().step, 5, "it is whole");
 }
 
 #[test]
