@@ -75,6 +75,7 @@ bench: setup develop ## loader, training and policy benchmarks beside LeRobot an
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 
+# The programs in target/release lack FFmpeg while it packs; the last line brings them back.
 gpu-kit: setup ## pack target/gpu-kit: checks and benchmarks for a bare machine with an NVIDIA driver and torch (docs/benchmarks.md)
 	cargo build $(CARGO_FLAGS) --no-default-features -p hlrp-laq -p hlrp-vla -p hlrp-golden --bins --example bench_step --example bench_policy
 	cargo build $(CARGO_FLAGS) --no-default-features -p hlrp-py

@@ -11,7 +11,7 @@ REPO = Path(__file__).resolve().parent.parent
 # the kit must work at once when one is.
 pytestmark = pytest.mark.slow
 
-LARGEST = 25 << 20
+LARGEST = 20 << 20
 
 
 @pytest.fixture(scope="module")
