@@ -7,10 +7,10 @@
 //! Q dimensions of a code vector, A dimensions of an action.
 
 use super::{Architecture, HeadKind, check_cameras, frozen_in_backbone, unread_parts};
+use crate::VlaError;
 use crate::flow::FlowNoise;
 use crate::loss::{SupervisedLoss, VlaLoss};
 use crate::observation::{Observation, Prediction, Targets};
-use crate::{VlaError, backbone};
 use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Linear, Pass, Store};
 use hlrp_schema::policy::{LatentShape, Mode, ModelSpec, ObjectiveSpec, TokensMlpSpec};
@@ -39,7 +39,7 @@ impl TokensMlpModel {
         let (root, sizes) = (store.root(), spec.backbone.sizes()?);
         let head = |name: &str, dim| Linear::new(&root.child(name), own.hidden_dim, dim, true);
         let model = Self {
-            vlm: SmolVlm::new(&root.child(BACKBONE), &backbone::smolvlm(sizes)),
+            vlm: SmolVlm::new(&root.child(BACKBONE), sizes),
             hidden: Linear::new(&root.child("hidden"), 2 * sizes.text.hidden_size, own.hidden_dim, true),
             latent_head: spec.latent.map(|latent| (latent, head("latent_head", latent.code_seq_len * latent.code_dim))),
             action_head: spec.action_dim.map(|dim| head("action_head", dim)),
