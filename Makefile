@@ -75,12 +75,11 @@ bench: setup develop ## loader, training and policy benchmarks beside LeRobot an
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 
-# The programs in target/release lack FFmpeg while it packs; the last line brings them back.
+# A build folder of its own: the programs in $(PROGRAMS) keep their FFmpeg.
+gpu-kit: KIT_BUILD := target/gpu-kit-build
 gpu-kit: setup ## pack target/gpu-kit: checks and benchmarks for a bare machine with an NVIDIA driver and torch (docs/benchmarks.md)
-	cargo build $(CARGO_FLAGS) --no-default-features -p hlrp-laq -p hlrp-vla -p hlrp-golden --bins --example bench_step --example bench_policy
-	cargo build $(CARGO_FLAGS) --no-default-features -p hlrp-py
-	scripts/gpu-kit/pack.sh target/gpu-kit "$(PROGRAMS)"
-	@$(MAKE) build
+	cargo build $(CARGO_FLAGS) --target-dir $(KIT_BUILD) --no-default-features -p hlrp-laq -p hlrp-vla -p hlrp-golden -p hlrp-py --lib --bins --example bench_step --example bench_policy
+	scripts/gpu-kit/pack.sh target/gpu-kit "$(KIT_BUILD)/release"
 
 golden: build ## compare with reference numbers: DIR=<folder of cases> [CASES=<glob>]
 	@[[ -n "$(DIR)" ]] || { echo 'error: DIR is not set'; echo 'hint: make golden DIR=tests/golden CASES="laq_*"'; exit 2; }

@@ -107,4 +107,4 @@ def test_a_run_of_an_older_version_says_what_its_configuration_gained(tmp_path, 
     config.write_text(old)
     result = run(train_laq_command("--resume", run_dir))
     assert result.returncode == 0, result.stderr
-    assert "logging.sinks.console=true is new, logging.sinks.png=true is new" in (run_dir / "unified.log").read_text()
+    assert "added logging.sinks.console=true, added logging.sinks.png=true" in (run_dir / "unified.log").read_text()

@@ -1,5 +1,5 @@
 """Datasets that other recorders and encoders write read as LeRobot itself reads them, or are refused by name. LeRobot reads the same files in
-the same test; `picture` says its number, so that a frame is known whatever its colours are."""
+the same test; each `picture` shows its number, so that a frame is recognised whatever its colours are."""
 
 import io
 import json
@@ -141,7 +141,7 @@ def test_deep_gray_video_is_refused_as_colour(tmp_path):
     assert "depth maps" in refusal(root)
 
 
-# Streams that cannot be entered everywhere
+# Streams in which decoding cannot start at every keyframe
 
 STREAMS = {
     "gradual intra refresh": ["-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=12:bframes=0"],
@@ -149,20 +149,9 @@ STREAMS = {
     "open groups": ["-c:v", "libx264", "-x264-params", "open-gop=1:keyint=12:bframes=3:b-pyramid=2"],
     "mpeg4 with b frames": ["-c:v", "mpeg4", "-bf", "2", "-g", "12", "-q:v", "2"],
     "mpeg2 with b frames": ["-c:v", "mpeg2video", "-bf", "2", "-g", "12", "-q:v", "2", "-r", "25"],
-    "vp9 with hidden frames": [
-        "-c:v",
-        "libvpx-vp9",
-        "-g",
-        "12",
-        "-auto-alt-ref",
-        "1",
-        "-lag-in-frames",
-        "20",
-        "-crf",
-        "4",
-    ],
+    "vp9 with hidden frames": ["-c:v", "libvpx-vp9", "-auto-alt-ref", 1, "-lag-in-frames", 20, "-g", 12, "-crf", 4],
     "av1": ["-c:v", "libsvtav1", "-g", "12", "-crf", "10", "-preset", "8"],
-    "ffv1-like lossless h264": ["-c:v", "libx264", "-qp", "0", "-g", "12", "-bf", "3"],
+    "lossless h264": ["-c:v", "libx264", "-qp", "0", "-g", "12", "-bf", "3"],
 }
 
 
@@ -292,7 +281,7 @@ def test_images_that_are_no_colour_images_or_of_another_format_say_so(tmp_path):
     bitmap, tiff = (encoded(picture(0), form) for form in ("BMP", "TIFF"))
     for name, content, what in [
         ("deep", deep, "is a 16-bit gray image, as depth maps are"),
-        ("bitmap", bitmap, "is an image of the format Bmp, which is not read; hint: convert it"),
+        ("bitmap", bitmap, "is an image of the unsupported format Bmp; hint: convert it"),
         ("tiff", tiff, "is a TIFF image"),
     ]:
         root = make(tmp_path / name, [2], images=[content] * 2)

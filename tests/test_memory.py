@@ -51,7 +51,7 @@ def ends_well(tmp_path, setting: str) -> str | None:
             _, stderr = process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
-            return f"{setting}: it heeds no signal: {process.communicate()[1][-500:]}"
+            return f"{setting}: it ignores SIGTERM: {process.communicate()[1][-500:]}"
     is_fine = process.returncode in CODES and "panicked" not in stderr
     return None if is_fine else f"{setting}: exit code {process.returncode}: {stderr[-800:]}"
 

@@ -1,4 +1,4 @@
-"""A signal is heeded within a second whatever a program does: nothing that is whole is lost, and a run continues as if it had not come."""
+"""A signal takes effect within a second, whatever the program is doing: no finished work is lost, and a resumed run continues as if it had not come."""
 
 import signal
 import subprocess

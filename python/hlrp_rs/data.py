@@ -36,7 +36,7 @@ def open_dataset(
 
     `roots`: folder of a dataset, or names to folders. `cameras`: role to feature key. `image_size`: height and width in pixels that frames are
     resized to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
-    `tolerance_s`: how far the recorded time of a row may be from that of its frame in seconds, 1e-4 when `None`, as in LeRobot.
+    `tolerance_s`: largest difference in seconds between the recorded time of a row and that of its frame; LeRobot's 1e-4 when `None`.
     `unit`, `*_deltas`: offsets of what a sample consists of from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
     from then on. `loader`: keys of section `data.loader`, such as `batch_size`, `num_workers` or `anchors_per_clip`; the others have the values of
     `config/data/lerobot.yaml`.
@@ -88,7 +88,8 @@ class Loader:
         """`epoch`: the epoch to begin with; or `position`: where another loader with the same seed, sizes and `loader` settings stopped."""
         start = position or Position(epoch=epoch, sample=0, num_bad_samples=0)
         self.dataset = dataset
-        # Passes begin where this loader does; at a given position, where those of a loader from the first sample of all would be.
+        # Batches since a pass began. Passes begin where this loader begins; a loader at a position continues those of a loader that
+        # began with the first sample of epoch 0.
         self._num_done = 0
         self._samples_per_batch = dataset.batch_size * world_size
         if position is not None:

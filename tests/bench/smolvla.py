@@ -58,19 +58,17 @@ def write(folder: Path, num_layers: int, batch_size: int, num_cameras: int = 1) 
     save_weights({name: tensor[:1] for name, tensor in batch.items()}, folder / "observation.safetensors")
 
 
-def count_kernels(run: Callable[[], None]) -> tuple[int, float]:
-    """Kernels and copies that a GPU executes in one run, and their time in seconds."""
+def kernels_of(run: Callable[[], None]) -> list[list]:
+    """Name, executions and seconds of each kernel or copy that a GPU executes in one run."""
     with torch.profiler.profile() as profile:
         run()
-    times = [
-        event.device_time_total for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA
-    ]
-    return len(times), sum(times) / 1e6
+    events = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return [[event.name, 1, event.device_time_total / 1e6] for event in events]
 
 
 def measure(
     folder: Path, work: str, precision: str, threads: int, repeats: int, device: str = "cpu"
-) -> dict[str, float]:
+) -> dict[str, float | list]:
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
     is_cuda = device != "cpu"
@@ -117,15 +115,13 @@ def measure(
     wall, cpu = zip(*seconds, strict=True)
     wall = sorted(wall)
     peak = torch.cuda.max_memory_reserved() if is_cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    num_kernels, kernel_s = count_kernels(run) if is_cuda else (0, 0.0)
     return {
         "wall_s": wall[0],
         "p50_s": wall[round((len(wall) - 1) * 0.5)],
         "p99_s": wall[round((len(wall) - 1) * 0.99)],
         "cpu_s": min(cpu),
         "peak_gb": peak / 1e9,
-        "num_kernels": num_kernels,
-        "kernel_s": kernel_s,
+        "kernels": kernels_of(run) if is_cuda else [],
     }
 
 

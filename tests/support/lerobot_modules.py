@@ -1,10 +1,14 @@
 """Tiny policies on PushT's features as modules of this process, and batches for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 from lerobot_world import CHUNK
 
 BATCH, STATE, ACTION = 4, 2, 2
-# What the teacher of the tests labels: frames between the two pictures of a pair, and the shape of its codes.
+# What the teacher of the tests labels: frames between the two images of a pair, and the shape of its codes.
 OFFSET = 20
 CODES = (4, 8)
 TASK = "Push the T-shaped block onto the T-shaped target."
@@ -35,16 +39,16 @@ def make_policy(dataset_meta=None, **options):
 
 
 def make_batch(seed: int = 0, with_pairs: bool = False) -> dict:
-    """A preprocessed batch; with pairs, images and states have a second moment, as LeRobot 0.6.1 gives them."""
+    """A preprocessed batch; with pairs, images and states have a second time index, as LeRobot 0.6.1 returns them."""
     generator = torch.Generator().manual_seed(seed)
-    moments = (2,) if with_pairs else (1,)
-    images = torch.randint(0, 256, (BATCH, *moments, 3, 48, 96), generator=generator)
+    times = (2,) if with_pairs else (1,)
+    images = torch.randint(0, 256, (BATCH, *times, 3, 48, 96), generator=generator)
     is_pad = torch.zeros(BATCH, CHUNK, dtype=torch.bool)
     is_pad[1, 3:] = True
     return {
         "observation.image": images / 255,
-        "observation.image_is_pad": torch.zeros(BATCH, *moments, dtype=torch.bool),
-        "observation.state": torch.randn(BATCH, *moments, STATE, generator=generator),
+        "observation.image_is_pad": torch.zeros(BATCH, *times, dtype=torch.bool),
+        "observation.state": torch.randn(BATCH, *times, STATE, generator=generator),
         "action": torch.randn(BATCH, CHUNK, ACTION, generator=generator),
         "action_is_pad": is_pad,
         "episode_index": torch.arange(BATCH),
@@ -60,3 +64,11 @@ def fixed_draws() -> tuple[dict, dict]:
     }
     time = {head: torch.rand(BATCH, generator=generator) * 0.9 + 0.05 for head in noise}
     return noise, time
+
+
+@contextmanager
+def refused(match: str) -> Iterator[None]:
+    """A user error: one message whose last line is its one hint."""
+    with pytest.raises((ValueError, RuntimeError, OSError), match=rf"(?s){match}.*\n *hint: [^\n]+\Z") as caught:
+        yield
+    assert str(caught.value).count("hint: ") == 1

@@ -6,7 +6,7 @@ use crate::interpolation::resolve::Resolver;
 use crate::node::{Node, Value};
 use crate::origin::{Origin, Source};
 use crate::problem::{Problem, ProblemKind, Result};
-use crate::secret::{REDACTED, is_secret_name, redact};
+use crate::secret::redact_value;
 use crate::{suggest, yaml};
 use std::{fmt, path::Path, sync::Arc};
 
@@ -39,13 +39,13 @@ impl Composed {
         }
     }
 
-    /// The values as YAML, such that [`from_resolved`](crate::from_resolved) and Hydra read them back unchanged, but for secrets: they
-    /// are not written.
+    /// The values as YAML, such that [`from_resolved`](crate::from_resolved) and Hydra read them back unchanged, except for secrets, which
+    /// are written as `***`.
     pub fn to_yaml(&self) -> String {
         yaml::emit(&escaped(&self.tree.redacted("")))
     }
 
-    /// What was changed in a finished configuration of an older version to bring it up to date, a line for each key.
+    /// What has changed in a finished configuration of an older version, one line per key.
     pub fn migrated(&self) -> &[String] {
         &self.raw.migrated
     }
@@ -92,13 +92,13 @@ impl Composed {
         let is_section = node.as_map().is_some_and(|map| !map.is_empty());
         let shown = node.redacted(key);
         let parts = if is_section { shown.values(key) } else { Vec::new() };
-        let former = |text: &String| if is_secret_name(key) { REDACTED.to_owned() } else { redact(text) };
+        let former = |(text, origin): &(String, Origin)| (redact_value(key, text), origin.clone());
         Ok(Explanation {
             key: key.to_string(),
             value: shown.summary(),
             reference: raw.map(Node::summary),
             origin: node.origin.clone(),
-            overrode: node.overrode.iter().rev().map(|(text, origin)| (former(text), origin.clone())).collect(),
+            overrode: node.overrode.iter().rev().map(former).collect(),
             parts: parts.into_iter().map(|(key, node)| (key, node.summary(), node.origin.clone())).collect(),
         })
     }

@@ -22,12 +22,12 @@ pub struct Composition {
     pub(crate) primary: PathBuf,
     /// Files in merge order, with the package of each.
     pub(crate) files: Vec<(PathBuf, String)>,
-    /// What was changed in a finished configuration of an older version.
+    /// What has changed in a finished configuration of an older version, one line per key.
     pub(crate) migrated: Vec<String>,
 }
 
 impl Composition {
-    /// The values with their references, as YAML; secrets are not written.
+    /// The values with their references, as YAML; secrets are written as `***`.
     pub fn to_yaml(&self) -> String {
         yaml::emit(&self.tree.redacted(""))
     }

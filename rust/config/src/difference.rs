@@ -15,7 +15,7 @@ pub struct Difference {
     pub right: Option<String>,
 }
 
-/// The keys whose values differ, sorted. Secrets are compared by their names alone.
+/// The keys whose values differ, sorted. Two secrets do not differ.
 pub fn diff(left: &Composed, right: &Composed) -> Vec<Difference> {
     let (left, right) = (leaves(left.tree()), leaves(right.tree()));
     let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();

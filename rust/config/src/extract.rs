@@ -230,7 +230,7 @@ fn type_hint(kind: &Kind, path: &str, composed: &Composed) -> String {
     }
 }
 
-/// The number in base 60 that a line of a file has, such as `12:00:00`.
+/// The number in base 60, such as `12:00:00`, in the line of a file that set a value.
 fn sexagesimal(origin: &Origin) -> Option<String> {
     let Source::File(path) = &origin.source else { return None };
     let text = std::fs::read_to_string(path.as_path()).ok()?;

@@ -1,27 +1,27 @@
-//! Files of folders that come from elsewhere: checkpoints, artifacts, models, run directories. A name in them may lead anywhere, and what it
-//! leads to may be a device or have any size.
+//! Files in folders that others made: checkpoints, artifacts, models, run directories. A name in such a folder may lead anywhere, to a device or
+//! to a file of any size.
 
 use std::{
     fs, io,
     path::{Component, Path},
 };
 
-/// No description, table or tokenizer is larger.
+/// Upper bound for descriptions, tables and tokenizers.
 pub const MAX_TEXT_BYTES: u64 = 64 << 20;
-/// No file of weights is larger.
+/// Upper bound for files of weights.
 pub const MAX_WEIGHT_BYTES: u64 = 256 << 30;
 
-/// Whether `name` is the plain name of a file: no folder, no way out of the one it is in.
+/// Whether `name` is a plain file name, without a folder.
 pub fn is_plain_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name)
 }
 
-/// Bytes of a regular file of at most `max_bytes`. A link counts where it stays inside the file's folder or, in a snapshot of the Hugging
-/// Face cache, inside the model's entry.
+/// The size in bytes of a regular file of at most `max_bytes`. A link is followed if it stays inside the file's folder or, in a snapshot of
+/// the Hugging Face cache, inside the model's entry.
 ///
 /// # Errors
-/// It is missing, something else, somewhere else, or larger.
+/// The file is missing, not a regular file, outside its folder, or larger.
 pub fn inspect(path: &Path, max_bytes: u64) -> io::Result<u64> {
     let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let metadata = fs::metadata(path)?;
@@ -40,7 +40,7 @@ pub fn inspect(path: &Path, max_bytes: u64) -> io::Result<u64> {
 /// The text of a file that [`inspect`] accepts with at most [`MAX_TEXT_BYTES`].
 ///
 /// # Errors
-/// As [`inspect`], and text that is not UTF-8.
+/// Those of [`inspect`], and text that is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
     inspect(path, MAX_TEXT_BYTES)?;
     fs::read_to_string(path)

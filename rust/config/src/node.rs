@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 /// A mandatory value that no file has set yet.
 pub(crate) const MISSING: &str = "???";
 
-/// Whether JSON, and every typed field, can have this whole number.
+/// Whether a whole number fits 64 bits, signed or unsigned, as JSON and typed fields require.
 pub(crate) fn fits_64_bits(value: i128) -> bool {
     i64::try_from(value).is_ok() || u64::try_from(value).is_ok()
 }
@@ -19,7 +19,7 @@ pub enum Value {
     Null,
     /// `true`, `false`
     Bool(bool),
-    /// A whole number of 64 bits, with or without a sign.
+    /// A whole number that fits 64 bits, signed or unsigned.
     Int(i128),
     /// A number with a fraction or an exponent, infinity, or NaN.
     Float(f64),

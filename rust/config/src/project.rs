@@ -19,7 +19,7 @@ pub struct Project {
     pub config_dir_variable: &'static str,
     /// What a key that is not in a tree is called there, if an older version of the project had it under that name.
     pub renamed: fn(&Node, &str) -> Option<String>,
-    /// Brings a finished configuration of an older version up to date, and says what it changed, a line for each key; nothing for one of this
+    /// Brings a finished configuration of an older version up to date. Returns what it changed, one line per key: nothing if it is of this
     /// version.
     pub migrate: fn(&mut serde_json::Value) -> Vec<String>,
 }

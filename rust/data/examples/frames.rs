@@ -1,12 +1,12 @@
 //! Writes frames as this crate reads them: `frames DATASET CAMERA ROW,… [--alone]` prints one line with height and width, then the
-//! bytes of all frames (`uint8 [T,3,H,W]`). Rows are read at once, or with `--alone` one after the other by one reader.
+//! bytes of all frames (`uint8 [T,3,H,W]`). Rows are read in one call, or with `--alone` one after the other by the same reader.
 #![allow(non_snake_case, clippy::print_stderr, missing_docs, reason = "a program")]
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use hlrp_config::with_hint;
 use hlrp_data::{
-    DataError,
+    DataError, FrameSize,
     formats::{self, OpenOptions},
 };
 use std::{
@@ -26,13 +26,13 @@ struct Args {
     /// Global rows.
     #[arg(value_delimiter = ',')]
     rows: Vec<u64>,
-    /// Reads one row after the other.
+    /// Reads the rows one after the other.
     #[arg(long)]
     alone: bool,
-    /// Seconds that a row's time may be from its frame's.
+    /// Largest difference between the time of a row and that of its frame, seconds; the format's default when absent.
     #[arg(long)]
     tolerance_s: Option<f64>,
-    /// Height and width to deliver; the recorded size when absent.
+    /// Height and width of the frames; the recorded size when absent.
     #[arg(long, num_args = 2)]
     size: Option<Vec<usize>>,
 }
@@ -56,7 +56,7 @@ fn main() -> Result<ExitCode> {
 fn read(root: &Path, args: &Args) -> Result<(usize, usize, Vec<u8>), DataError> {
     let options = OpenOptions { tolerance_s: args.tolerance_s, ..OpenOptions::new(1 << 24) };
     let dataset = formats::open(root, &options)?;
-    let size = args.size.as_ref().map(|size| hlrp_data::FrameSize { height: size[0], width: size[1] });
+    let size = args.size.as_ref().map(|size| FrameSize { height: size[0], width: size[1] });
     let store = Arc::clone(&dataset).frame_store(&args.camera, size)?;
     let mut reader = store.reader(4)?;
     let size = store.size();

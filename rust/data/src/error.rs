@@ -104,6 +104,13 @@ impl Hint for DataError {
     }
 }
 
+/// Why a frame cannot be read, and what to do. The error of its store adds the file, the episode and the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FrameFailure {
+    pub(crate) what: String,
+    pub(crate) hint: &'static str,
+}
+
 /// Exit code of a program that ends on damaged or unsuitable data; none where `error` is something else.
 pub fn exit_code_of(error: &(dyn Error + 'static)) -> Option<u8> {
     let is_of_data = match error.downcast_ref::<DataError>() {
@@ -152,7 +159,7 @@ pub enum LoadError {
         /// Why it failed.
         source: Box<DataError>,
     },
-    /// A loader of another process, whose threads a fork does not copy.
+    /// The loader was opened by another process: a fork does not copy its threads.
     #[error("this loader belongs to process {owner}, and this is process {own}")]
     Forked {
         /// The process that opened it.
@@ -181,7 +188,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Refuses to go on in a process other than `owner`, which started the threads.
+    /// Refuses any process but `owner`, which started the threads.
     ///
     /// # Errors
     /// [`LoadError::Forked`].

@@ -1,15 +1,15 @@
 //! Frames that are stored as encoded images (PNG, JPEG, WebP), one per row.
 
-use crate::error::DataError;
+use crate::error::{DataError, FrameFailure};
 use crate::frames::{FrameReader, FrameSize, FrameStore};
 use crate::resize::{Resizer, split_planes};
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, metadata::Orientation};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage, metadata::Orientation};
 use std::{
     io::Cursor,
     path::{Path, PathBuf},
 };
 
-/// What to do with an image that is not what it was.
+/// The hint for a damaged image.
 pub(crate) const DAMAGED: &str = "the image is damaged: fetch or record it again";
 
 /// An encoded image and the file that it comes from.
@@ -48,14 +48,14 @@ impl ImageStore {
         let EncodedImage { path, bytes } = self.images.image(row)?;
         match decode(&bytes) {
             Ok(image) => Ok((path, image)),
-            Err((what, hint)) => Err(self.images.failure(&path, row, what, hint)),
+            Err(FrameFailure { what, hint }) => Err(self.images.failure(&path, row, what, hint)),
         }
     }
 }
 
-/// An image as it is meant to be shown: its EXIF orientation applied, as Hugging Face's `datasets` does for LeRobot.
-fn decode(bytes: &[u8]) -> Result<RgbImage, (String, &'static str)> {
-    let damaged = |error: image::ImageError| (format!("cannot be decoded ({error})"), DAMAGED);
+/// The image with its EXIF orientation applied, as Hugging Face's `datasets` does for LeRobot.
+fn decode(bytes: &[u8]) -> Result<RgbImage, FrameFailure> {
+    let damaged = |error: image::ImageError| failure(format!("cannot be decoded ({error})"), DAMAGED);
     let mut decoder = reader(bytes)?.into_decoder().map_err(damaged)?;
     let orientation = decoder.orientation().map_err(damaged)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
@@ -64,26 +64,25 @@ fn decode(bytes: &[u8]) -> Result<RgbImage, (String, &'static str)> {
         DynamicImage::ImageRgb8(image) => Ok(image),
         DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => {
             let what = "is a 16-bit gray image, as depth maps are, not a colour image";
-            Err((what.to_owned(), "choose a colour camera"))
+            Err(failure(what, "choose a colour camera"))
         }
         // The upper byte of each value, as Pillow reads 16-bit colours.
         DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgba16(_) => {
             let wide = image.into_rgb16();
-            let (width, height) = wide.dimensions();
-            let upper = wide.into_raw().into_iter().map(|value| (value >> 8) as u8).collect();
-            Ok(RgbImage::from_raw(width, height, upper).unwrap_or_default())
+            let upper = |x, y| Rgb(wide.get_pixel(x, y).0.map(|value| (value >> 8) as u8));
+            Ok(RgbImage::from_fn(wide.width(), wide.height(), upper))
         }
         other => Ok(other.into_rgb8()),
     }
 }
 
-/// Size of an encoded image as it is shown, by its header.
+/// Size of an encoded image as it is shown, from its header.
 ///
 /// # Errors
 /// Why it cannot be read.
 pub(crate) fn shown_size(bytes: &[u8]) -> Result<FrameSize, String> {
     let failed = |error: image::ImageError| error.to_string();
-    let mut decoder = reader(bytes).map_err(|(what, _)| what)?.into_decoder().map_err(failed)?;
+    let mut decoder = reader(bytes).map_err(|failure| failure.what)?.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     let (height, width) = match decoder.orientation().map_err(failed)? {
         Orientation::NoTransforms
@@ -95,17 +94,21 @@ pub(crate) fn shown_size(bytes: &[u8]) -> Result<FrameSize, String> {
     Ok(FrameSize { height: height as usize, width: width as usize })
 }
 
-/// A reader of a format that is known here.
-fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, (String, &'static str)> {
-    const CONVERT: &str = "convert it: PNG, JPEG and WebP are read";
+/// A reader of an image in one of the supported formats.
+fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, FrameFailure> {
+    const CONVERT: &str = "convert it to PNG, JPEG or WebP";
     match image::guess_format(bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => {
             Ok(ImageReader::with_format(Cursor::new(bytes), format))
         }
-        Ok(ImageFormat::Tiff) => Err(("is a TIFF image, as depth maps are".to_owned(), CONVERT)),
-        Ok(other) => Err((format!("is an image of the format {other:?}, which is not read"), CONVERT)),
-        Err(_) => Err(("is no image of a known format".to_owned(), DAMAGED)),
+        Ok(ImageFormat::Tiff) => Err(failure("is a TIFF image, as depth maps are", CONVERT)),
+        Ok(other) => Err(failure(format!("is an image of the unsupported format {other:?}"), CONVERT)),
+        Err(_) => Err(failure("is not an image of a known format", DAMAGED)),
     }
+}
+
+fn failure(what: impl Into<String>, hint: &'static str) -> FrameFailure {
+    FrameFailure { what: what.into(), hint }
 }
 
 impl FrameStore for ImageStore {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | How is a dataset stored, and what does it say about itself? | [`formats`] |
 //! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
-//! | What are states and actions normalised by? | `normalization` |
+//! | Which statistics normalise states and actions? | `normalization`, `statistics` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
 //! | Which sample comes when? | `anchors`, `sampler` |
 //! | How do samples become batches? | `loader` |
@@ -32,6 +32,7 @@ mod resize;
 mod sampler;
 pub mod show;
 mod source;
+mod statistics;
 #[cfg(feature = "ffmpeg")]
 pub mod video;
 

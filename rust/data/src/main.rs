@@ -67,7 +67,7 @@ enum Command {
         /// Reads only the headers of videos and decodes no image: seconds instead of minutes.
         #[arg(long)]
         quick: bool,
-        /// How far a row's time may be from that of its frame, as data.sources.<name>.tolerance_s sets it.
+        /// Largest difference between the time of a row and that of its frame; see data.sources.<name>.tolerance_s.
         #[arg(long, value_name = "SECONDS")]
         tolerance_s: Option<f64>,
     },
@@ -116,15 +116,15 @@ fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
-/// Folder of a user's files that can be made again, and the home folder that has it otherwise.
+/// Variables with the user's cache folder and, as a fallback, the home folder that contains it.
 const CACHE_HOME: [&str; 2] = ["XDG_CACHE_HOME", "HOME"];
 
-/// Where the contact sheet of a dataset is kept; its folder exists then.
+/// Path of a dataset's contact sheet in the user's cache. Creates its folder.
 fn sheet_in_cache(name: &str) -> Result<PathBuf> {
     let folder = |variable| std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let [cache, home] = CACHE_HOME.map(folder);
     let cache = cache.or_else(|| home.map(|home| home.join(".cache")));
-    let cache = cache.context("there is no home folder for the contact sheet: name a file with --out")?;
+    let cache = cache.context("XDG_CACHE_HOME and HOME are not set: name a file for the contact sheet with --out")?;
     let folder = cache.join("hlrp/contact_sheets");
     std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be created", folder.display()))?;
     Ok(folder.join(format!("{name}.png")))

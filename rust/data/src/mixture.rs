@@ -108,7 +108,7 @@ pub struct Mixture {
 
 impl Mixture {
     /// Opens every dataset of `config`, a checked section; frames are delivered in `size`. Builds missing frame caches when
-    /// `config.cache` is on and the disk keeps `min_free_gb` GiB beside them.
+    /// `config.cache` is on, and leaves `min_free_gb` GiB of the disk free.
     ///
     /// # Errors
     /// A dataset, an episode, a camera or a feature is missing or broken, or settings do not go together.
@@ -153,7 +153,7 @@ impl Mixture {
     }
 
     /// The same sources with samples of other offsets; nothing is opened again. Only the images at the offsets `anchor_images` must be
-    /// inside an anchor's episode; the others are padded.
+    /// inside the episode of an anchor; the others are padded.
     ///
     /// # Errors
     /// [`Problem`] with the key of an offset that is not a whole number of frames.
@@ -163,7 +163,7 @@ impl Mixture {
         Self::new(sources, self.layout.size, self.loader.clone())
     }
 
-    /// The same sources with exactly these episodes held out, by the name of the source; a source that is not named keeps its split.
+    /// The same sources with exactly these episodes held out, by the name of the source; a source without an entry keeps its split.
     ///
     /// # Errors
     /// [`Problem`] with the source that has no episode left for training.
@@ -275,7 +275,7 @@ impl Opener<'_> {
     }
 }
 
-/// What offsets in frames mean in seconds, where the sources' `rates` (frames per second, by name) differ.
+/// A warning about offsets in frames where the sources' `rates` (frames per second, by name) differ: what they are in seconds.
 fn differing_seconds(request: &RequestConfig, rates: &[(&str, f64)]) -> Option<String> {
     let deltas = [&request.image_deltas, &request.state_deltas, &request.action_deltas].into_iter().flatten();
     let farthest = deltas.copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|delta| *delta != 0.0)?;
@@ -285,7 +285,7 @@ fn differing_seconds(request: &RequestConfig, rates: &[(&str, f64)]) -> Option<S
     let seconds = rates.iter().map(|(name, rate)| format!("{:.3} s in {name} ({rate} per second)", farthest / rate));
     let seconds = seconds.collect::<Vec<_>>().join(", ");
     Some(format!(
-        "data.request.unit=frames, and the sources differ in their frame rates: {farthest} frames are {seconds}"
+        "data.request.unit=frames, but the sources have different frame rates: {farthest} frames are {seconds}"
     ))
 }
 

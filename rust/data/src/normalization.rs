@@ -1,17 +1,17 @@
-//! What states and actions are normalised by: statistics of the training episodes that are in use, over all sources of a mixture.
+//! Statistics that normalise states and actions: over the training episodes in use, of all sources of a mixture.
 //!
 //! Held-out episodes and those that the configuration leaves out do not count. Every row counts once, whatever its source; values that
 //! are not finite do not count.
 
-use crate::check::statistics::Statistics;
 use crate::error::DataError;
 use crate::mixture::{Mixture, in_parallel};
 use crate::request::EpisodeSpan;
 use crate::source::{Source, Split, VectorKey};
+use crate::statistics::Statistics;
 use hlrp_config::Problem;
 use std::collections::BTreeMap;
 
-/// Rows from which quantiles are computed at most, evenly spread over all.
+/// Quantiles are computed from at most this many rows, spread evenly over all.
 const MAX_QUANTILE_ROWS: u64 = 1 << 20;
 /// Episodes that one thread sums up at a time.
 const EPISODES_AT_ONCE: usize = 64;
@@ -43,7 +43,7 @@ struct Part<'a> {
     spans: &'a [EpisodeSpan],
 }
 
-/// What a part sums up to, and the rows of it from which quantiles are computed.
+/// Statistics of a part, and its rows that count for quantiles.
 struct Summed {
     statistics: Statistics,
     rows_RN: Vec<f32>,

@@ -10,7 +10,7 @@ use hlrp_schema::{DeltaUnit, RequestConfig};
 /// otherwise (LeRobot's default of `tolerance_s`), in seconds.
 pub const TOLERANCE_S: f64 = 1e-4;
 
-/// How far a time in seconds that was kept as float32 may be from the one that was meant.
+/// Largest rounding error of a time in seconds that was stored as float32.
 pub(crate) fn float32_error(time_s: f64) -> f64 {
     time_s.abs() * f64::from(f32::EPSILON) / 2.0
 }
@@ -20,7 +20,7 @@ pub(crate) fn float32_error(time_s: f64) -> f64 {
 pub struct Request {
     /// Images of every camera role.
     pub image_deltas: Vec<i64>,
-    /// Images without which a frame is no anchor; the others are padded at an episode's ends.
+    /// Images that every anchor must have; the others are padded at an episode's ends.
     pub anchor_deltas: Vec<i64>,
     /// States.
     pub state_deltas: Vec<i64>,
@@ -29,8 +29,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Turns the offsets of a checked section into frames of a dataset that runs at `fps`. `source` names it in errors, and every anchor
-    /// has the images at the offsets `anchor_images`.
+    /// Converts the offsets of a checked section to frames of a dataset that runs at `fps`. Every anchor has the images at the offsets
+    /// `anchor_images`; `source` names the dataset in errors.
     ///
     /// # Errors
     /// An offset in seconds is not a whole number of frames, within `tolerance_s`.
@@ -70,7 +70,10 @@ impl Request {
     }
 }
 
-/// One offset in frames; the nearest possible one in seconds where it is not a whole number of them.
+/// An offset in frames.
+///
+/// # Errors
+/// The nearest possible offset in seconds, if this one is not a whole number of frames.
 #[allow(clippy::cast_possible_truncation)] // a checked section bounds offsets
 fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, tolerance_s: f64) -> Result<i64, f64> {
     let frames = match unit {

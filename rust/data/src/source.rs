@@ -2,7 +2,7 @@
 
 use crate::anchors::held_out_positions;
 use crate::error::DataError;
-use crate::formats::{Dataset, Description, FeatureKind};
+use crate::formats::{Dataset, Description, FeatureKind, existing_features};
 use crate::frames::FrameStore;
 use crate::request::{EpisodeSpan, Request, TOLERANCE_S};
 use hlrp_config::Problem;
@@ -104,7 +104,7 @@ impl Source {
         Ok(Self { request, ..self.clone() })
     }
 
-    /// The same episodes, split anew: the episodes with these indices are held out, all others are for training.
+    /// The same episodes with another split: those with these indices are held out, all others are for training.
     ///
     /// # Errors
     /// [`Problem`] when no episode is left for training.
@@ -163,20 +163,14 @@ pub(crate) fn check_features(name: &str, source: &SourceConfig, found: &Descript
         if found.feature(key, kind).is_some() {
             continue;
         }
-        if kind == FeatureKind::Camera && found.feature(key, FeatureKind::Depth).is_some() {
-            let message = format!("`{key}` of {} is a depth map, not a colour camera", source.root.display());
-            let existing: Vec<&str> = found.keys(kind).collect();
-            let hint = match existing.as_slice() {
-                [] => "the dataset has no colour camera; choose another one".to_owned(),
-                existing => format!("choose one of the colour cameras: {}", existing.join(", ")),
-            };
-            return Err(Problem::new(format!("data.sources.{name}.{setting}"), message, hint));
-        }
-        let what = if kind == FeatureKind::Camera { "camera" } else { "numeric feature" };
-        let existing: Vec<&str> = found.keys(kind).collect();
-        let hint =
-            if existing.is_empty() { "there is none".to_owned() } else { format!("there are {}", existing.join(", ")) };
-        let message = format!("{} has no {what} `{key}`", source.root.display());
+        let root = source.root.display();
+        let what = if kind == FeatureKind::Camera { "colour camera" } else { "numeric feature" };
+        let message = if kind == FeatureKind::Camera && found.feature(key, FeatureKind::Depth).is_some() {
+            format!("`{key}` of {root} is a depth map, not a {what}")
+        } else {
+            format!("{root} has no {what} `{key}`")
+        };
+        let hint = existing_features(what, &found.keys(kind).collect::<Vec<_>>());
         return Err(Problem::new(format!("data.sources.{name}.{setting}"), message, hint));
     }
     Ok(())

@@ -181,7 +181,7 @@ fn what_can_be_read_of_a_damaged_video_is_right() {
 fn a_camera_that_is_not_there() {
     let dataset = Arc::new(LeRobotDataset::open(&fixture("stress_v3"), &TableCache::new(1 << 20)).unwrap());
     let error = with_hint(&Arc::clone(&dataset).frame_store("observation.image", None).err().unwrap());
-    assert!(error.contains("has no camera `observation.image`"), "{error}");
+    assert!(error.contains("has no colour camera `observation.image`"), "{error}");
     assert!(error.ends_with("hint: there are observation.images.agent, observation.images.top"), "{error}");
 }
 

@@ -106,7 +106,10 @@ fn the_preflight_names_the_key_that_is_wrong() {
     assert!(other.contains("data.sources.robot.root: ") && other.contains("meta/"), "{other}");
     let camera = refusal(source(&root, "observation.state"));
     assert!(camera.starts_with("data.sources.robot.cameras.primary: "), "{camera}");
-    assert!(camera.contains("has no camera `observation.state`\nhint: there are observation.images.front"), "{camera}");
+    assert!(
+        camera.contains("has no colour camera `observation.state`\nhint: there are observation.images.front"),
+        "{camera}"
+    );
     let folder = TempDir::new().unwrap();
     copy_tree(&root, folder.path());
     let info = folder.path().join("meta/info.json");

@@ -1,6 +1,7 @@
 //! Numbers against recorded numbers.
 
-use crate::{Precision, case::Case};
+use crate::case::Case;
+use hlrp_schema::Precision;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tch::{Device, Kind, Tensor};
@@ -34,7 +35,8 @@ impl Tolerance {
         }
     }
 
-    /// Tolerance of the relative length of a difference under bf16 autocast, whose products keep 8 bits of their factors.
+    /// Tolerance under bf16 autocast, whose factors have 8 significant bits: of the norm of the difference, relative to that of the
+    /// recorded tensor.
     fn rounded(self) -> f64 {
         match self {
             Self::Forward => 5e-2,
@@ -45,14 +47,14 @@ impl Tolerance {
     }
 }
 
-/// What bf16 leaves of a number that is zero in exact arithmetic.
+/// Largest magnitude that bf16 leaves of a number that is zero in exact arithmetic.
 const ROUNDED_ZERO: f64 = 1e-2;
 /// Largest magnitude that rounding leaves of a number that is zero in exact arithmetic.
 const ZERO_NOISE: f64 = 1e-5;
 /// Adam turns the rounding noise of a small gradient into a fraction of its movement; never more than an absolute 1e-4 is tolerated.
 const MOVEMENT_SHARE: f64 = 1e-2;
 const LARGEST_TRAINED_ERROR: f64 = 1e-4;
-/// What is tolerated where the reference and its noise are exactly zero.
+/// Tolerance where the reference and its noise are exactly zero.
 const FLOOR: f64 = 1e-7;
 /// A tolerance is at least this many times the reference's own movement.
 const NOISE_FACTOR: f64 = 20.0;
@@ -143,8 +145,8 @@ impl Comparison {
         self.note(Difference { name: name.to_owned(), error, tolerance });
     }
 
-    /// Compares what bf16 autocast computed: the length of the difference relative to that of the recorded tensor. Whole numbers,
-    /// such as codes, follow from rounded values, and one of them changes what is computed after it: a fraction may differ.
+    /// Compares what bf16 autocast computed: the norm of the difference, relative to that of the recorded tensor. Integers such as codes
+    /// depend on rounded values, and a different one changes all that follows from it: up to half of them may differ.
     fn check_rounded(&mut self, name: &str, ours: &Tensor, exact: &Tensor, kind: Kind, tolerance: Tolerance) {
         let norm = |x: &Tensor| x.norm().double_value(&[]);
         let is_float = |kind| matches!(kind, Kind::Float | Kind::Double | Kind::BFloat16);

@@ -9,9 +9,9 @@ mod draws;
 
 use anyhow::{Context, ensure};
 use case::Case;
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::{CommandFactory, Parser};
 use compare::Comparison;
-use hlrp_torch::{Autocast, AutocastDtype};
+use hlrp_schema::Precision;
 use hlrp_track::{console, exit_code};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,17 +35,6 @@ struct Arguments {
     precision: Precision,
 }
 
-/// Number format of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Precision {
-    /// Float32 throughout, as the references compute.
-    #[value(name = "32-true")]
-    Float32,
-    /// Float32 weights, bf16 autocast.
-    #[value(name = "bf16-mixed")]
-    Bf16Mixed,
-}
-
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
         console::report_error(error.as_ref(), &[]);
@@ -63,10 +52,7 @@ fn run() -> anyhow::Result<ExitCode> {
         match cases::runner(&case) {
             Some(run) => {
                 let mut comparison = Comparison::new(&case, arguments.precision);
-                let _autocast = match arguments.precision {
-                    Precision::Bf16Mixed => Some(Autocast::enter(device, AutocastDtype::Bf16)?),
-                    Precision::Float32 => None,
-                };
+                let _autocast = hlrp_train::autocast(arguments.precision, device)?;
                 run(&case, &mut comparison).with_context(|| format!("case {name}"))?;
                 println!("{comparison}");
                 all_passed &= comparison.passed();

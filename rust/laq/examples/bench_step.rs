@@ -14,15 +14,12 @@ use hlrp_torch::count::{OperatorCounts, count};
 use hlrp_torch::profile::{KernelTime, profile};
 use hlrp_track::{RunDir, metrics::MetricsRow, run::RunInfo};
 use hlrp_train::{BatchStream, Settings, SourceRecord, StopRequest, Trainer, TrainingData, ValidationBatches};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 /// Steps that warm up libtorch and the loader, and steps between two records of time.
 const NUM_WARMUP: u64 = 5;
-/// Kernels that are listed, longest first.
-const NUM_KERNELS: usize = 12;
 
 #[derive(Parser)]
 struct Args {
@@ -80,16 +77,15 @@ fn main() -> Result<()> {
             "flops": long.0.flops - short.0.flops,
             "operators": long.0.operators - short.0.operators,
             "host_waits": long.0.host_waits - short.0.host_waits,
-            "num_kernels": kernels.iter().map(|kernel| kernel.calls).sum::<u64>(),
-            "kernel_s": kernels.iter().map(|kernel| kernel.time).sum::<Duration>().as_secs_f64(),
-            "longest_kernels": kernels
-                .iter()
-                .take(NUM_KERNELS)
-                .map(|kernel| json!([kernel.name, kernel.calls, 1e3 * kernel.time.as_secs_f64()]))
-                .collect::<Vec<_>>(),
+            "kernels": seconds_of(&kernels),
         })
     );
     Ok(())
+}
+
+/// Name, executions and seconds of each kernel.
+fn seconds_of(kernels: &[KernelTime]) -> Vec<Value> {
+    kernels.iter().map(|kernel| json!([kernel.name, kernel.calls, kernel.time.as_secs_f64()])).collect()
 }
 
 /// Mean seconds of a step after the warm-up, from the engine's own records.

@@ -12,8 +12,8 @@ use tch::Tensor;
 /// The image stream that stage 1 reads.
 pub const ROLE: &str = "primary";
 
-/// Opens every dataset of the configuration: training and validation pairs, frames in the model's size. What a resumed run held out stays
-/// held out.
+/// Opens every dataset of the configuration: training and validation pairs, frames in the model's size. A resumed run keeps its held-out
+/// episodes.
 ///
 /// # Errors
 /// A dataset that cannot be read or has no stream [`ROLE`], or an empty validation set.

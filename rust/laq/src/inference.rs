@@ -65,7 +65,7 @@ impl LaqInference {
         self.model.dims()
     }
 
-    /// SHA-256 of the checkpoint's file with the weights that it exports, in hexadecimal digits.
+    /// SHA-256 of the checkpoint's file with the weights that it exports, hexadecimal.
     pub fn weights_sha256(&self) -> Option<&str> {
         self.weights_sha256.as_deref()
     }

@@ -27,8 +27,8 @@ pub fn locate(model: &str, hub_cache: &Path) -> Result<PathBuf, NnError> {
 /// `refs/main` holds a commit, `snapshots/<commit>` its files.
 fn main_snapshot(entry: &Path) -> Option<PathBuf> {
     let commit = read_text(&entry.join("refs").join("main")).ok()?;
-    let snapshot = entry.join("snapshots").join(Some(commit.trim()).filter(|commit| is_plain_name(commit))?);
-    snapshot.is_dir().then_some(snapshot)
+    let commit = Some(commit.trim()).filter(|commit| is_plain_name(commit))?;
+    Some(entry.join("snapshots").join(commit)).filter(|snapshot| snapshot.is_dir())
 }
 
 /// Reads every tensor of a safetensors file.

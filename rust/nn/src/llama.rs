@@ -284,22 +284,22 @@ pub struct LlamaStack {
 
 impl LlamaStack {
     /// A stack under the names `layers.N` and `norm`.
-    pub fn new(scope: &Scope<'_>, config: &TextSizes) -> Self {
+    pub fn new(scope: &Scope<'_>, sizes: &TextSizes) -> Self {
         let layer = LlamaLayerConfig {
-            dim: config.hidden_size,
-            mlp_dim: config.intermediate_size,
-            num_heads: config.num_attention_heads,
-            num_kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            kv_in_dim: config.hidden_size,
-            norm_eps: config.rms_norm_eps,
+            dim: sizes.hidden_size,
+            mlp_dim: sizes.intermediate_size,
+            num_heads: sizes.num_attention_heads,
+            num_kv_heads: sizes.num_key_value_heads,
+            head_dim: sizes.head_dim,
+            kv_in_dim: sizes.hidden_size,
+            norm_eps: sizes.rms_norm_eps,
         };
         let layers = scope.child("layers");
         Self {
-            layers: (0..config.num_hidden_layers).map(|index| LlamaLayer::new(&layers.child(index), &layer)).collect(),
-            norm: RmsNorm::new(&scope.child("norm"), config.hidden_size, config.rms_norm_eps),
-            head_dim: config.head_dim,
-            rope_theta: config.rope_theta,
+            layers: (0..sizes.num_hidden_layers).map(|index| LlamaLayer::new(&layers.child(index), &layer)).collect(),
+            norm: RmsNorm::new(&scope.child("norm"), sizes.hidden_size, sizes.rms_norm_eps),
+            head_dim: sizes.head_dim,
+            rope_theta: sizes.rope_theta,
         }
     }
 

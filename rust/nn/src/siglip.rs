@@ -39,9 +39,9 @@ struct Block {
 
 impl VisionTower {
     /// A tower under the names `embeddings`, `encoder.layers.N` and `post_layernorm`.
-    pub fn new(scope: &Scope<'_>, config: &VisionSizes) -> Self {
-        let (dim, patch) = (config.hidden_size, config.patch_size);
-        let side = config.image_size / patch;
+    pub fn new(scope: &Scope<'_>, sizes: &VisionSizes) -> Self {
+        let (dim, patch) = (sizes.hidden_size, sizes.patch_size);
+        let side = sizes.image_size / patch;
         let fan_in = Init::FanIn(NUM_CHANNELS * patch * patch);
         let embeddings = scope.child("embeddings");
         let patches = embeddings.child("patch_embedding");
@@ -51,8 +51,8 @@ impl VisionTower {
             patch_weight_DCPP: patches.parameter("weight", &[dim, NUM_CHANNELS, patch, patch], fan_in),
             patch_bias_D: patches.parameter("bias", &[dim], fan_in),
             positions_UD: positions.parameter("weight", &[side * side, dim], Init::ScaledNormal(POSITION_STD)),
-            blocks: (0..config.num_hidden_layers).map(|layer| Block::new(&layers.child(layer), config)).collect(),
-            post_layernorm: LayerNorm::with_eps(&scope.child("post_layernorm"), dim, config.layer_norm_eps),
+            blocks: (0..sizes.num_hidden_layers).map(|layer| Block::new(&layers.child(layer), sizes)).collect(),
+            post_layernorm: LayerNorm::with_eps(&scope.child("post_layernorm"), dim, sizes.layer_norm_eps),
             patch_size: patch,
             side,
         }
@@ -91,8 +91,8 @@ impl VisionTower {
 }
 
 impl Block {
-    fn new(scope: &Scope<'_>, config: &VisionSizes) -> Self {
-        let dim = config.hidden_size;
+    fn new(scope: &Scope<'_>, sizes: &VisionSizes) -> Self {
+        let dim = sizes.hidden_size;
         let attention = scope.child("self_attn");
         let mlp = scope.child("mlp");
         let projection = |name| Linear::castable(&attention.child(name), dim, dim, true);
@@ -101,11 +101,11 @@ impl Block {
             k_proj: projection("k_proj"),
             v_proj: projection("v_proj"),
             out_proj: projection("out_proj"),
-            layer_norm1: LayerNorm::with_eps(&scope.child("layer_norm1"), dim, config.layer_norm_eps),
-            layer_norm2: LayerNorm::with_eps(&scope.child("layer_norm2"), dim, config.layer_norm_eps),
-            fc1: Linear::castable(&mlp.child("fc1"), dim, config.intermediate_size, true),
-            fc2: Linear::castable(&mlp.child("fc2"), config.intermediate_size, dim, true),
-            num_heads: config.num_attention_heads,
+            layer_norm1: LayerNorm::with_eps(&scope.child("layer_norm1"), dim, sizes.layer_norm_eps),
+            layer_norm2: LayerNorm::with_eps(&scope.child("layer_norm2"), dim, sizes.layer_norm_eps),
+            fc1: Linear::castable(&mlp.child("fc1"), dim, sizes.intermediate_size, true),
+            fc2: Linear::castable(&mlp.child("fc2"), sizes.intermediate_size, dim, true),
+            num_heads: sizes.num_attention_heads,
         }
     }
 

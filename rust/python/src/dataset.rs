@@ -158,6 +158,8 @@ impl Dataset {
     }
 }
 
+/// Refuses any process but `owner`.
+///
 /// # Errors
 /// This process is not the one that opened the dataset or stream.
 fn refuse_fork(owner: u32) -> PyResult<()> {
@@ -171,7 +173,7 @@ impl BatchStream {
         py: Python<'_>,
         question: impl FnOnce(&mut Batches) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
-        refuse_fork(self.owner)?; // a thread of the other process may hold the lock for ever
+        refuse_fork(self.owner)?; // a thread of the other process may have held the lock, which is never released here
         let batches = Arc::clone(&self.batches);
         compute(py, move || question(&mut batches.lock().unwrap_or_else(PoisonError::into_inner)))
     }

@@ -1,4 +1,4 @@
-//! The command line: how every program reads it, and the arguments that those with a configuration share.
+//! How every program reads its command line, and the arguments that programs with a configuration share.
 
 use crate::stage::PROJECT;
 use clap::{Args, Command, Parser};
@@ -12,7 +12,7 @@ use std::{
 /// Name of the primary file without `--config-name`.
 pub const PRIMARY: &str = "config";
 
-/// Reads the command line of a program; help, version and user errors end the process. What an error quotes has no secrets.
+/// Reads the command line of a program; help, version and user errors end the process. Errors are printed without secrets.
 pub fn parse_command_line<T: Parser>(command: Command) -> T {
     let parsed = command.try_get_matches().and_then(|matches| T::from_arg_matches(&matches));
     parsed.unwrap_or_else(|error| {

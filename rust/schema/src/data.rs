@@ -38,7 +38,7 @@ pub struct SourceConfig {
     pub episodes: Option<Vec<u64>>,
     /// Episodes held out for validation, spread evenly over those in use.
     pub num_val_episodes: u64,
-    /// How far the recorded time of a row may be from that of its frame, seconds; LeRobot's 1e-4 when null.
+    /// Largest difference between the recorded time of a row and that of its frame, seconds; LeRobot's 1e-4 when null.
     pub tolerance_s: Option<f64>,
 }
 
@@ -100,7 +100,7 @@ pub struct CacheConfig {
     pub verify: bool,
 }
 
-/// Largest tolerance in seconds: beyond it, a neighbouring frame would do as well.
+/// Largest tolerance in seconds; above it a neighbouring frame would match as well.
 const MAX_TOLERANCE_S: f64 = 1.0;
 
 /// Largest offset in frames or seconds.

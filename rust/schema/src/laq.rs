@@ -2,7 +2,7 @@
 
 use crate::data::DataConfig;
 use crate::rules::{Checked, at_least, fraction, not_negative, require, section};
-use crate::run::{Precision, TrainingRun, check_training, stage_config};
+use crate::run::{TrainingRun, check_training, stage_config};
 use crate::training::{TrainingConfig, ValidationConfig};
 use hlrp_config::{Check, Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
@@ -18,40 +18,6 @@ stage_config! {
         training: TrainingConfig,
         /// The validation.
         validation: ValidationConfig,
-    }
-}
-
-/// Bytes of memory that a training needs, roughly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryNeeds {
-    /// Where the model computes.
-    pub device: u64,
-    /// In the data loader.
-    pub host: u64,
-}
-
-impl LaqConfig {
-    /// What a training with this configuration needs: weights with their gradients, moments and average, the activations of a batch, and
-    /// the loader's budgets.
-    pub fn memory_needs(&self) -> MemoryNeeds {
-        /// Float32 weights, gradients and two moments.
-        const STATE_BYTES: f64 = 16.0;
-        let model = &self.model;
-        let [dim, inner] = [model.dim, model.heads * model.dim_head].map(|size| size as f64);
-        let grid = (model.image_size / model.patch_size.max(1)) as f64;
-        let (attention, feed_forward) = (4.0 * dim * inner, 8.0 * dim * dim);
-        let encoder = (model.spatial_depth + model.temporal_depth) as f64;
-        let decoders = model.decoders.all().into_iter().map(|(_, decoder)| decoder);
-        let decoder: f64 = decoders.filter(|decoder| decoder.enabled).map(|decoder| decoder.depth as f64).sum();
-        let num_weights = encoder * (attention + feed_forward) + decoder * (2.0 * attention + feed_forward);
-        let average = if self.training.ema.enabled { 4.0 } else { 0.0 };
-        // Of each token and layer: what the two blocks keep for the backward pass, and the attention weights of every head.
-        let bytes = if self.precision == Precision::Float32 { 4.0 } else { 2.5 };
-        let of_token = bytes * (20.0 * dim + 2.0 * model.heads as f64 * grid * grid);
-        let num_tokens = grid * grid * (2.0 * encoder + decoder);
-        let activations = self.data.loader.batch_size as f64 * num_tokens * of_token;
-        let loader = (self.data.loader.memory_budget_mb + self.data.loader.table_cache_mb) as u64;
-        MemoryNeeds { device: (num_weights * (STATE_BYTES + average) + activations) as u64, host: loader << 20 }
     }
 }
 

@@ -28,7 +28,7 @@ fn changes(stage: Stage) -> &'static [Change] {
     }
 }
 
-/// Keys of every stage that older versions did not have, with the values (JSON) that they implied. `*` is any one name.
+/// Keys of every stage that older versions did not have, with the values (JSON) that they implied. `*` is every name in its section.
 const ADDED: [(&str, &str); 3] =
     [("logging.sinks.console", "true"), ("logging.sinks.png", "true"), ("data.sources.*.tolerance_s", "null")];
 
@@ -123,8 +123,7 @@ const VLA: &[Change] = &[
 /// Stage 3.
 const LEROBOT_TRAIN: &[Change] = &[];
 
-/// Brings the tree of a stage from an older version to this one, and says what it changed, a line for each key. It is of an older version
-/// when it has a key that this version has moved or removed.
+/// Brings the tree of a stage up to date if it has a key that this version has moved or removed. Returns what it changed, one line per key.
 pub fn migrate(stage: Stage, tree: &mut Value) -> Vec<String> {
     migrate_with(changes(stage), tree)
 }
@@ -142,18 +141,18 @@ fn migrate_with(changes: &[Change], tree: &mut Value) -> Vec<String> {
         match change {
             Change::Moved(old, new) => {
                 if let Some(value) = remove(tree, old) {
-                    done.push(format!("{old} is {new}"));
+                    done.push(format!("renamed {old} to {new}"));
                     insert(tree, new, value);
                 }
             }
             Change::Removed(old) => {
                 if remove(tree, old).is_some() {
-                    done.push(format!("{old} is no more"));
+                    done.push(format!("removed {old}"));
                 }
             }
             Change::Added(key, json) => {
                 if get(tree, key).is_none() {
-                    done.push(format!("{key}={json} is new"));
+                    done.push(added(key, json));
                     let value = serde_json::from_str(json).unwrap_or_else(|_| Value::String((*json).to_owned()));
                     insert(tree, key, value);
                 }
@@ -173,7 +172,7 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     done
 }
 
-/// Adds the keys of every stage that an older version's tree lacks, and says which.
+/// Adds the keys of every stage that an older version's tree lacks. Returns one line for each.
 fn add_missing(tree: &mut Value) -> Vec<String> {
     let missing: Vec<_> = ADDED
         .iter()
@@ -183,10 +182,14 @@ fn add_missing(tree: &mut Value) -> Vec<String> {
     for (key, json) in &missing {
         insert(tree, key, serde_json::from_str(json).unwrap_or_default());
     }
-    missing.into_iter().map(|(key, json)| format!("{key}={json} is new")).collect()
+    missing.iter().map(|(key, json)| added(key, json)).collect()
 }
 
-/// The keys that a pattern means in a tree: `*` is every name that its section has.
+fn added(key: &str, json: &str) -> String {
+    format!("added {key}={json}")
+}
+
+/// The keys of a tree that a pattern matches: `*` is every name in its section.
 fn expand(tree: &Value, pattern: &str) -> Vec<String> {
     let Some((section, rest)) = pattern.split_once(".*.") else { return vec![pattern.to_owned()] };
     let names = get(tree, section).and_then(Value::as_object).into_iter().flat_map(Map::keys);
@@ -258,8 +261,13 @@ mod tests {
     #[test]
     fn a_tree_of_an_older_version_is_brought_up_to_date_once() {
         let mut tree = json!({"model": {"old": {"kind": "a", "dim": 3}, "gone": null, "kept": 1}});
-        let done = ["model.old.kind is model.new.name", "model.old is model.new.rest", "model.gone is no more"];
-        assert_eq!(migrate_with(CHANGES, &mut tree), [&done[..], &["model.new.is_known=true is new"]].concat());
+        let changed = [
+            "renamed model.old.kind to model.new.name",
+            "renamed model.old to model.new.rest",
+            "removed model.gone",
+            "added model.new.is_known=true",
+        ];
+        assert_eq!(migrate_with(CHANGES, &mut tree), changed);
         let wanted =
             json!({"model": {"new": {"name": "a", "rest": {"dim": 3}, "is_known": true}, "kept": 1}, "seen": 1});
         assert_eq!(tree, wanted);
@@ -275,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_means_every_name_of_a_section() {
+    fn a_pattern_matches_every_name_of_a_section() {
         let tree = json!({"data": {"sources": {"a": {}, "b": {}}}});
         let keys = ["data.sources.a.tolerance_s", "data.sources.b.tolerance_s"];
         assert_eq!(expand(&tree, "data.sources.*.tolerance_s"), keys);

@@ -99,12 +99,15 @@ impl From<LogLevel> for LevelFilter {
 
 /// Number format of the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Precision {
     /// Float32 master weights, bf16 autocast.
     #[serde(rename = "bf16-mixed")]
+    #[cfg_attr(feature = "clap", value(name = "bf16-mixed"))]
     Bf16Mixed,
     /// Float32 throughout.
     #[serde(rename = "32-true")]
+    #[cfg_attr(feature = "clap", value(name = "32-true"))]
     Float32,
 }
 
@@ -270,7 +273,7 @@ impl Check for ExperimentConfig {
         require(
             !has_secret(name),
             "name",
-            "it looks like a secret, and names the run directory",
+            "it looks like a secret, but it is part of the name of the run directory",
             "choose another name",
         )?;
         let good = !name.is_empty() && !name.starts_with(['.', '-']) && !name.contains(['/', '\\', '\0', '\n', '=']);

@@ -1,4 +1,4 @@
-//! What happens when the machine has no memory for Rust's own data: the program says so and ends with an exit code, where Rust would abort.
+//! An allocator that reports exhausted memory and ends the program with an exit code, where Rust would abort.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -16,7 +16,7 @@ unsafe extern "C" {
 /// Text about the run, for the message.
 static SCENE: Mutex<String> = Mutex::new(String::new());
 
-/// The system's allocator for `#[global_allocator]`; the program ends where it has nothing left.
+/// The system's allocator for `#[global_allocator]`; the program ends when an allocation fails.
 pub struct Allocator {
     exit_code: u8,
 }
@@ -27,7 +27,7 @@ impl Allocator {
         Self { exit_code }
     }
 
-    /// What the message says of the run, such as its step and last checkpoint.
+    /// Text about the run for the message, such as its step and last checkpoint.
     pub fn set_scene(text: String) {
         *SCENE.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
@@ -39,7 +39,7 @@ impl Allocator {
         let scene = SCENE.try_lock();
         let scene = scene.as_deref().map_or("", String::as_str);
         let hint = "lower data.loader.batch_size, data.loader.memory_budget_mb or data.loader.num_workers";
-        // A text that is too long is cut.
+        // A text that is too long is truncated.
         let _ = write!(rest, "error: out of memory: {num_bytes} bytes cannot be allocated{scene}\nhint: {hint}\n");
         let unused = rest.len();
         let text = &buffer[..buffer.len() - unused];

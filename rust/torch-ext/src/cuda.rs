@@ -86,8 +86,8 @@ pub fn device_name(index: usize) -> Result<String, TorchError> {
     Ok(String::from_utf8_lossy(&buffer[..end]).into_owned())
 }
 
-/// Whether matrix products and convolutions of float32 tensors may round their inputs to TF32 (10 bits of mantissa) on a GPU. libtorch
-/// allows it to convolutions unless it is told otherwise.
+/// Whether matrix products and convolutions of float32 tensors may round their inputs to TF32 (10 bits of mantissa) on a GPU. By default
+/// libtorch allows it for convolutions only.
 ///
 /// # Errors
 /// Whatever libtorch refuses.

@@ -19,8 +19,8 @@ pub struct KernelTime {
     pub time: Duration,
 }
 
-/// Runs `body` under the profiler; returns what the GPU executed, longest first. Nothing on a machine without a GPU. `body` must wait
-/// for its device, or what is still queued is missing.
+/// Runs `body` under the profiler; returns what the GPU executed, longest first; an empty list on a machine without a GPU. `body` must
+/// synchronise with its device, or what is still queued is missing.
 ///
 /// # Errors
 /// Those of `body`, or a profiler that does not start.

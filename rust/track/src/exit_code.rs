@@ -4,11 +4,11 @@ use crate::TrackError;
 use hlrp_config::Problem;
 use std::{error::Error, io};
 
-/// An error that none of the others is about.
+/// Any other error.
 pub const ERROR: u8 = 1;
 /// An invalid setting, as [`Problem`] reports it, or an invalid command line.
 pub const INVALID_SETTING: u8 = 2;
-/// A dataset that is damaged or cannot be used (`EX_DATAERR`).
+/// A dataset that is damaged or unusable (`EX_DATAERR`).
 pub const DATA: u8 = 65;
 /// Out of memory, on the machine or on a GPU (`EX_OSERR`).
 pub const OUT_OF_MEMORY: u8 = 71;
@@ -21,11 +21,11 @@ pub const INTERRUPTED: u8 = 75;
 /// Training was refused on a login node (`EX_NOPERM`).
 pub const LOGIN_NODE: u8 = 77;
 
-/// The exit code that belongs to an error of a crate above; none for any other error.
+/// The exit code of an error type of another crate; none for any other error.
 pub type CodeOf = fn(&(dyn Error + 'static)) -> Option<u8>;
 
-/// The exit code of a program that ends with `error`: that of the first cause that has one, by this crate or by `codes`; else [`ERROR`]. An
-/// invalid setting anywhere in the chain decides.
+/// The exit code of a program that ends with `error`: [`INVALID_SETTING`] if a [`Problem`] is anywhere in its chain of causes, else that of the
+/// first cause that has one, in this crate or in `codes`, else [`ERROR`].
 ///
 /// For an `anyhow::Error` pass `error.as_ref()`.
 pub fn of(error: &(dyn Error + 'static), codes: &[CodeOf]) -> u8 {
@@ -37,12 +37,7 @@ pub fn of(error: &(dyn Error + 'static), codes: &[CodeOf]) -> u8 {
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let cause = next?;
-        next = cause.source();
-        Some(cause)
-    })
+    std::iter::successors(Some(error), |&cause| cause.source())
 }
 
 fn own_code(error: &(dyn Error + 'static)) -> Option<u8> {

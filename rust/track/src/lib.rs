@@ -10,8 +10,8 @@
 //! | How are its plots and image grids drawn? | [`plot`] |
 //! | How does it sum itself up? | [`table`] |
 //! | Which machine is this? | [`host`] |
-//! | Who asks it to stop? | [`signals`] |
-//! | With which code does a program end? | [`exit_code`] |
+//! | How is it asked to stop? | [`signals`] |
+//! | What is the exit code of a program? | [`exit_code`] |
 
 #![allow(non_snake_case)] // names of image buffers carry their shape, such as rgb_HWC
 

@@ -1,6 +1,6 @@
 //! Signals that ask a program to stop: SIGTERM, SIGINT and SIGUSR1.
 //!
-//! A thread of its own takes them, so that they are heeded whatever the program does at that moment.
+//! A thread of its own receives them, so they take effect whatever the program is doing. The console must be set up first.
 
 use crate::{Result, TrackError, exit_code};
 use signal_hook::{
@@ -11,43 +11,48 @@ use signal_hook::{
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread,
 };
 
-/// Exit code when a second SIGINT ends the program at once, as a shell reports it.
+/// Exit code after a second SIGINT, as a shell reports it.
 const EXIT_SECOND_SIGINT: i32 = 128 + SIGINT;
 
-/// What a program does about a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heed {
-    /// Nothing is lost: the first signal ends the program at once, with [`exit_code::INTERRUPTED`].
+/// What a signal does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnSignal {
+    /// There is nothing to save: the first signal ends the program at once, with [`exit_code::INTERRUPTED`].
+    #[default]
     EndAtOnce,
-    /// The first signal is noted, so that the program saves its work and ends. Only a second SIGINT ends it at once: Slurm sends SIGTERM
-    /// after SIGUSR1, and neither must cut the saving short.
+    /// The first signal asks the program to save its work and end. Only a second SIGINT ends it at once: Slurm sends SIGTERM after SIGUSR1, and
+    /// neither may interrupt the saving.
     Save,
-    /// Every signal is noted, for a child process.
+    /// Every signal is recorded, for a child process.
     PassOn,
 }
 
-/// The signals that came; clones share them.
+/// The signals that were received; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct StopSignals(Arc<Noted>);
+pub struct StopSignals(Arc<Received>);
 
 #[derive(Debug, Default)]
-struct Noted {
+struct Received {
     is_requested: AtomicBool,
     /// Not taken yet; 0 = none.
     newest: AtomicI32,
-    /// Whether work would be lost.
-    is_working: AtomicBool,
-    is_passed_on: AtomicBool,
+    on_signal: Mutex<OnSignal>,
+}
+
+impl Received {
+    fn lock(&self) -> MutexGuard<'_, OnSignal> {
+        self.on_signal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl StopSignals {
-    /// Listens from now on, as [`Heed::EndAtOnce`] says.
+    /// Listens from now on, as [`OnSignal::EndAtOnce`] says.
     ///
     /// # Errors
     /// The system refuses.
@@ -55,33 +60,34 @@ impl StopSignals {
         let listening = Self::default();
         let refused = || TrackError::io("listen for signals in", Path::new("this process"));
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(refused())?;
-        let noted = Arc::clone(&listening.0);
+        let received = Arc::clone(&listening.0);
         let take = move || {
             let mut num_sigints = 0;
             for signal in signals.forever() {
                 num_sigints += u32::from(signal == SIGINT);
-                if !noted.is_working.load(Ordering::SeqCst) {
-                    eprintln!("interrupted before there was anything to save; run it again");
-                    low_level::exit(exit_code::INTERRUPTED.into());
+                let on_signal = received.lock();
+                match *on_signal {
+                    OnSignal::EndAtOnce => {
+                        tracing::warn!("interrupted before there was anything to save; run it again");
+                        low_level::exit(exit_code::INTERRUPTED.into());
+                    }
+                    OnSignal::Save if num_sigints > 1 => low_level::exit(EXIT_SECOND_SIGINT),
+                    OnSignal::Save | OnSignal::PassOn => {}
                 }
-                if num_sigints > 1 && !noted.is_passed_on.load(Ordering::SeqCst) {
-                    low_level::exit(EXIT_SECOND_SIGINT);
-                }
-                noted.newest.store(signal, Ordering::SeqCst);
-                noted.is_requested.store(true, Ordering::SeqCst);
+                received.newest.store(signal, Ordering::SeqCst);
+                received.is_requested.store(true, Ordering::SeqCst);
             }
         };
         thread::Builder::new().name("signals".to_owned()).spawn(take).map_err(refused())?;
         Ok(listening)
     }
 
-    /// What the next signal does.
-    pub fn heed(&self, how: Heed) {
-        self.0.is_passed_on.store(how == Heed::PassOn, Ordering::SeqCst);
-        self.0.is_working.store(how != Heed::EndAtOnce, Ordering::SeqCst);
+    /// What a signal does from now on.
+    pub fn on_signal(&self, how: OnSignal) {
+        *self.0.lock() = how;
     }
 
-    /// Asks for the stop from within the program.
+    /// Asks the program to stop, as a signal does.
     pub fn request(&self) {
         self.0.is_requested.store(true, Ordering::SeqCst);
     }

@@ -30,26 +30,27 @@ fn markdown_is_a_table() {
 
 fn signs(host: &str, sbatch: bool, has_gpu: bool) -> Signs {
     let sbatch = sbatch.then(|| "/usr/bin/sbatch".into());
-    Signs { host: host.into(), job_id: None, sbatch, controller: Controller::KnowsNoNode, has_gpu }
+    Signs { host: host.into(), job_id: None, sbatch, has_gpu }
 }
 
 #[test]
 fn a_login_node_submits_jobs_has_no_gpu_and_is_no_compute_node() {
-    let judge = |signs: Signs| Place::judge(&signs, None);
+    let judge = |signs: Signs| Place::judge(&signs, None, || Controller::NotListed);
     assert_eq!(judge(signs("box", false, false)), Place::Workstation);
     assert_eq!(judge(signs("box", true, true)), Place::Workstation, "a workstation may submit jobs too");
     assert!(matches!(judge(signs("box", true, false)), Place::LoginNode { .. }));
     let inside_a_job = Signs { job_id: Some("7".into()), ..signs("box", true, false) };
     assert_eq!(judge(inside_a_job), Place::SlurmJob { id: "7".into() });
-    let node = Signs { controller: Controller::KnowsNode, ..signs("box", true, false) };
-    assert_eq!(judge(node), Place::Workstation, "the controller lists it");
+    let listed = Place::judge(&signs("box", true, false), None, || Controller::Listed);
+    assert_eq!(listed, Place::Workstation, "a compute node");
 }
 
 #[test]
 fn a_silent_controller_opens_no_login_node() {
     for has_gpu in [false, true] {
-        let signs = Signs { controller: Controller::Silent, ..signs("box", true, has_gpu) };
-        let Place::LoginNode { reason } = Place::judge(&signs, None) else { panic!("{signs:?}") };
+        let signs = signs("box", true, has_gpu);
+        let place = Place::judge(&signs, None, || Controller::NoAnswer);
+        let Place::LoginNode { reason } = place else { panic!("{signs:?}") };
         assert!(reason.contains("does not answer"), "{reason}");
     }
 }
@@ -57,7 +58,7 @@ fn a_silent_controller_opens_no_login_node() {
 #[test]
 fn named_login_nodes_are_refused_whatever_they_have() {
     let patterns = ["login*.lrz.de".to_owned()];
-    let judge = |signs: Signs| Place::judge(&signs, Some(&patterns));
+    let judge = |signs: Signs| Place::judge(&signs, Some(&patterns), || Controller::NotListed);
     assert!(matches!(judge(signs("login01.lrz.de", false, true)), Place::LoginNode { .. }));
     assert!(matches!(judge(signs("other", true, false)), Place::LoginNode { .. }), "names add to what shows");
     for other in ["login.lrz.de.evil", "xlogin1.lrz.de", "login", "gpu7.lrz.de"] {
@@ -69,5 +70,6 @@ fn named_login_nodes_are_refused_whatever_they_have() {
 
 #[test]
 fn an_empty_list_says_that_no_host_is_a_login_node() {
-    assert_eq!(Place::judge(&signs("box", true, false), Some(&[])), Place::Workstation);
+    let place = Place::judge(&signs("box", true, false), Some(&[]), || panic!("the controller need not be asked"));
+    assert_eq!(place, Place::Workstation);
 }

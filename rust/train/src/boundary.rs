@@ -1,5 +1,5 @@
-//! The boundary around libtorch, whose bindings panic where it throws: inside it a panic is an error like others, and an error that says
-//! out of memory says also when, and what to do.
+//! The boundary around libtorch, whose bindings panic when it throws: a panic becomes an error, and an out-of-memory error reports the
+//! step, the settings that decide how much memory is needed, and the newest checkpoint.
 
 use crate::error::TrainError;
 use hlrp_torch::{TorchError, is_out_of_memory};
@@ -15,19 +15,26 @@ pub(crate) struct Scene {
     pub(crate) checkpoint: String,
 }
 
-/// Runs `work`.
+/// Runs `work`; a panic becomes the error that libtorch threw, or [`TrainError::Panic`].
 ///
 /// # Errors
-/// Those of `work`; its panics; [`TrainError::OutOfMemory`] in the place of either.
-pub(crate) fn within<T>(work: impl FnOnce() -> anyhow::Result<T>, scene: impl FnOnce() -> Scene) -> anyhow::Result<T> {
+/// Those of `work`, and its panics.
+pub(crate) fn caught<T, E: From<TrainError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let is_thrown = |text: &str| TorchError::from_panic(text).is_some();
-    let error = match console::catch_panic(is_thrown, work) {
-        Ok(Ok(result)) => return Ok(result),
-        Ok(Err(error)) => error,
-        Err(panic) => match TorchError::from_panic(&panic) {
-            Some(thrown) => thrown.into(),
-            None => TrainError::Panic(panic).into(),
-        },
+    console::catch_panic(is_thrown, work).unwrap_or_else(|panic| {
+        let error = TorchError::from_panic(&panic).map_or_else(|| TrainError::Panic(panic), TrainError::Torch);
+        Err(error.into())
+    })
+}
+
+/// Runs `work` as [`caught`] does. An error that says out of memory becomes [`TrainError::OutOfMemory`] with the `scene`.
+///
+/// # Errors
+/// As [`caught`].
+pub(crate) fn within<T>(work: impl FnOnce() -> anyhow::Result<T>, scene: impl FnOnce() -> Scene) -> anyhow::Result<T> {
+    let error = match caught(work) {
+        Ok(result) => return Ok(result),
+        Err(error) => error,
     };
     let Some(message) = error.chain().map(ToString::to_string).find(|text| is_out_of_memory(text)) else {
         return Err(error);

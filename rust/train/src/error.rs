@@ -19,7 +19,7 @@ pub const HINTS: &[HintOf] = &[
     hint_of::<TorchError>,
 ];
 
-/// Which exit codes belong to the errors of this crate and below.
+/// Exit codes of the errors of this crate and below.
 pub const EXIT_CODES: &[CodeOf] = &[of_engine, hlrp_data::exit_code_of];
 
 fn of_engine(error: &(dyn Error + 'static)) -> Option<u8> {
@@ -57,7 +57,7 @@ pub enum TrainError {
         /// Folder of the newest checkpoint, or that there is none.
         checkpoint: String,
     },
-    /// A defect of this program.
+    /// A panic, which is a defect of this program.
     #[error("the program failed: {0}")]
     Panic(String),
     /// A path that was given as a checkpoint is not one.
@@ -154,7 +154,7 @@ impl Hint for TrainError {
             Self::OutOfMemory { .. } => "lower data.loader.batch_size and raise training.gradient.accumulate_steps by the same factor, or choose a \
                                          smaller model; on the CPU lower data.loader.memory_budget_mb and num_workers too"
                 .to_owned(),
-            Self::Panic(_) => "this is a defect; please report it with the log".to_owned(),
+            Self::Panic(_) => "this is a defect of this program; please report it with the log".to_owned(),
             Self::NotACheckpoint { .. } => {
                 "give a checkpoint folder (step-000080) or a run directory that contains checkpoints/last".to_owned()
             }

@@ -38,5 +38,6 @@ pub use prefetch::{DeviceBatch, DeviceImages, DeviceVectors};
 pub use resume::Resumed;
 pub use signals::{StopRequest, Stopped};
 pub use task::{ExportContext, LossOutput, MaskedMean, RowReset, Task, Validation, ValidationContext};
+pub use train_loop::autocast;
 pub use trainer::{Outcome, Settings, Summary, Trainer};
 pub use update::{DecayGroup, Ema, Optimizer, Schedule, norm_and_clip};

@@ -1,13 +1,13 @@
 //! Batches on the device: the next ones are brought there while the training thread computes.
 
 use crate::{
+    boundary::caught,
     data::{BatchStream, ValidationBatches},
     error::{Result, TrainError},
     signals::Stopped,
 };
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta, VectorStream};
-use hlrp_torch::{HostToDevice, TorchError, tensor_from_vec};
-use hlrp_track::console;
+use hlrp_torch::{HostToDevice, tensor_from_vec};
 use std::{
     collections::BTreeMap,
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
@@ -137,7 +137,7 @@ impl DevicePrefetcher {
         Ok(Self { receiver: Some(receiver), thread: Some(thread), usage: Usage::default() })
     }
 
-    /// Waits for the next batch; none if `is_stopped` meanwhile.
+    /// Waits for the next batch; none if `is_stopped` turns true first.
     ///
     /// # Errors
     /// Whatever the stream failed with, once; afterwards that the stream is over.
@@ -165,7 +165,7 @@ impl Drop for DevicePrefetcher {
     fn drop(&mut self) {
         self.receiver = None;
         let Some(thread) = self.thread.take() else { return };
-        // A read that never returns must not keep the program from ending.
+        // A read that never returns must not keep the process alive.
         let deadline = Instant::now() + WAIT_FOR_THREAD;
         while !thread.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
@@ -176,16 +176,16 @@ impl Drop for DevicePrefetcher {
     }
 }
 
-/// Time between two looks at a request to stop while a thread waits.
+/// How often a waiting thread checks for a request to stop.
 const POLL: Duration = Duration::from_millis(50);
-/// How long a run waits at its end for the thread that prepares batches.
+/// How long the end of a run waits for the thread that prepares batches.
 const WAIT_FOR_THREAD: Duration = Duration::from_secs(1);
 
-/// What came out of a channel.
+/// The outcome of a wait on a channel.
 enum Received<T> {
     Item(T),
     Stopped,
-    /// The other side has gone.
+    /// The sender is gone.
     Over,
 }
 
@@ -201,7 +201,7 @@ fn receive<T>(receiver: &Receiver<T>, is_stopped: impl Fn() -> bool) -> Received
     }
 }
 
-/// The batches of a validation, read on a thread of its own: when `is_stopped`, the next one is [`Stopped`].
+/// The batches of a validation, read on their own thread; the error [`Stopped`] once `is_stopped` is true.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -216,7 +216,7 @@ pub(crate) fn interruptible(
                 return;
             }
         }
-        // Nobody waits any more when the validation has failed meanwhile.
+        // The receiver is gone if the validation has failed.
         let _ = sender.send(None);
     };
     let thread = thread::Builder::new().name("validation".to_owned()).spawn(read);
@@ -231,14 +231,6 @@ pub(crate) fn interruptible(
             Received::Over => Some(Err(anyhow::anyhow!("the thread that reads the validation set has ended"))),
         }
     }))
-}
-
-/// A panic of libtorch's bindings as the error that libtorch threw.
-fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let is_thrown = |text: &str| TorchError::from_panic(text).is_some();
-    console::catch_panic(is_thrown, work).unwrap_or_else(|panic| {
-        Err(TorchError::from_panic(&panic).map_or_else(|| TrainError::Panic(panic), TrainError::Torch))
-    })
 }
 
 fn prefetch(stream: &mut dyn BatchStream, transfer: &HostToDevice) -> Result<Prefetched> {

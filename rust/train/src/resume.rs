@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, path::Path};
 /// Names the checkpoint to resume.
 pub(crate) const RESUME_KEY: &str = "training.resume_from_checkpoint";
 
-/// What a stage needs to know of the checkpoint that will be resumed, before it builds its model and data.
+/// What a stage needs of the checkpoint that will be resumed, before it builds its model and data.
 pub struct Resumed {
     /// What was trained.
     pub task: TaskDescription,
@@ -33,32 +33,34 @@ impl Resumed {
         Ok(Self { task: manifest.task, sources })
     }
 
-    /// The episodes that the run holds out, by source: they stay held out, whatever became of the dataset.
+    /// The episodes that the run holds out, by source: they stay held out even if the dataset has changed.
     pub fn held_out(&self) -> BTreeMap<String, Vec<u64>> {
         let sources = self.sources.iter().flatten();
         sources.map(|(name, record)| (name.clone(), record.held_out.clone())).collect()
     }
 }
 
-/// The sources whose data is not that of the checkpoint, each as the error that names it.
+/// One problem for each source whose data differs from what the checkpoint saw.
 pub(crate) fn changed_data(checkpoint: &Checkpoint, current: &BTreeMap<String, SourceRecord>) -> Vec<Problem> {
     let Some(saved) = &checkpoint.state().sources else {
         if !current.is_empty() {
             let dir = checkpoint.dir().display();
-            tracing::warn!("{dir} was written by an older version: it does not say which data the run has seen");
+            tracing::warn!(
+                "{dir} was written by an older version, which did not record the data: changes of it go unnoticed"
+            );
         }
         return Vec::new();
     };
     let changed = |(name, was): (&String, &SourceRecord)| {
         let is = current.get(name).filter(|is| is.fingerprint != was.fingerprint)?;
         let difference = if is.num_episodes == was.num_episodes {
-            "its files are others than at the checkpoint".to_owned()
+            "its files differ from those that the checkpoint saw".to_owned()
         } else {
-            format!("it has {} episodes, at the checkpoint it had {}", is.num_episodes, was.num_episodes)
+            format!("it has {} episodes; it had {} when the checkpoint was written", is.num_episodes, was.num_episodes)
         };
         let message = format!("the dataset of source `{name}` has changed: {difference}");
-        let hint = "put the former dataset back, start a new run from the weights (training.load_weights_from), or continue \
-                    knowingly with --accept-changed-data";
+        let hint = "restore the dataset, start a new run from the weights (training.load_weights_from), or accept the change with \
+                    --accept-changed-data";
         Some(Problem::new(format!("data.sources.{name}.root"), message, hint))
     };
     saved.iter().filter_map(changed).collect()
@@ -127,8 +129,8 @@ const SCHEDULE: &str = "training.scheduler.type";
 /// Keys on which the value of a validation metric depends.
 const MEASURED: [&str; 2] = ["validation.limit_batches", "validation.num_flow_samples"];
 
-/// Refuses to resume `checkpoint` with a configuration that would compute something else. Returns whether validations measure something
-/// else than before, so that scores cannot be compared.
+/// Refuses to resume `checkpoint` with a configuration that would compute something else. Returns whether validation metrics measure
+/// something else than before, so that scores are not comparable.
 ///
 /// # Errors
 /// [`Problem`] with every key that differs and both of its values.

@@ -1,16 +1,16 @@
-//! The request to stop a run, and how work in progress ends on it.
+//! The request to stop a run, and the error of the work that it interrupts.
 
 use crate::error::Result;
 use hlrp_torch::World;
-use hlrp_track::signals::{Heed, StopSignals};
+use hlrp_track::signals::{OnSignal, StopSignals};
 use tch::Tensor;
 
-/// Remembers that SIGTERM, SIGINT or SIGUSR1 came. The training finishes its step, writes a checkpoint and returns.
+/// Whether SIGTERM, SIGINT or SIGUSR1 asked the run to stop. The training finishes its step, writes a checkpoint and returns.
 #[derive(Debug, Clone, Default)]
 pub struct StopRequest(StopSignals);
 
 impl StopRequest {
-    /// Listens from now on. Until [`StopRequest::save`] the first signal ends the process at once, because nothing is lost.
+    /// Listens from now on. Until [`StopRequest::save_first`] the first signal ends the process at once, because nothing is lost.
     ///
     /// # Errors
     /// The system refuses.
@@ -18,9 +18,9 @@ impl StopRequest {
         Ok(Self(StopSignals::listen()?))
     }
 
-    /// From now on there is something to save: a signal is a request, and a second SIGINT ends the process at once.
-    pub fn save(&self) {
-        self.0.heed(Heed::Save);
+    /// From now on a signal is a request to save the work and stop; only a second SIGINT ends the process at once.
+    pub fn save_first(&self) {
+        self.0.on_signal(OnSignal::Save);
     }
 
     /// Asks for the stop from within the program.
@@ -43,13 +43,13 @@ impl StopRequest {
         Ok(i64::try_from(num_requests)? > 0)
     }
 
-    /// Whether this process may stop in the middle of something: others would wait for it.
+    /// Whether this process was asked to stop and may do so in the middle of a step, because no other process waits for it.
     pub(crate) fn is_requested_alone(&self, world: &World) -> bool {
         world.size() == 1 && self.is_requested()
     }
 }
 
-/// What ends a validation or an export that a signal interrupts.
+/// The error of a validation or an export that a signal interrupts.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by a signal")]
 pub struct Stopped;

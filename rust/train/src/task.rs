@@ -17,10 +17,10 @@ pub struct LossOutput {
     pub metrics: Vec<(&'static str, Tensor)>,
 }
 
-/// A mean over the supervised values of a batch. Over several micro-batches and processes it is the sum over their supervised values,
-/// divided by the number of them all ([`Task::num_supervised`]).
+/// A mean over the supervised values of a batch. Over several micro-batches and processes it becomes the sum over all their supervised
+/// values divided by the number of them ([`Task::num_supervised`]).
 pub struct MaskedMean {
-    /// Its name among the metrics.
+    /// Its name in [`LossOutput::metrics`].
     pub metric: &'static str,
     /// Scalar, differentiable; 0 where nothing is supervised.
     pub mean: Tensor,
@@ -60,7 +60,7 @@ pub struct ExportContext<'a> {
     pub dir: &'a Path,
     /// GiB that the write must leave free.
     pub min_free_gb: f64,
-    /// Whether a signal asks for the end: [`crate::Stopped`] then gives the export up, and it is repeated when the run resumes.
+    /// Whether a signal asks the run to stop: the export then fails with [`crate::Stopped`] and is repeated when the run resumes.
     pub is_stopped: &'a dyn Fn() -> bool,
 }
 

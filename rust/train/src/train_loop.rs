@@ -15,7 +15,7 @@ use crate::{
 use hlrp_schema::Precision;
 use hlrp_torch::{Allocator, Autocast, AutocastDtype, HostToDevice};
 use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
-use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, path::Path, rc::Rc};
 use tch::{Device, Kind, Tensor};
 
 const BYTES_PER_GIB: f64 = (1u64 << 30) as f64;
@@ -36,7 +36,7 @@ enum Next {
     Finish,
 }
 
-/// What was found out about a step's weights, and what follows.
+/// The outcome of validation and export after a step, and what follows.
 struct Results {
     validation: Option<Validation>,
     score: Option<Score>,
@@ -50,7 +50,7 @@ impl Trainer<'_> {
     /// # Errors
     /// Whatever stops a run; the newest checkpoint is whole.
     pub fn run(mut self, run: &RunDir, stop: &StopRequest) -> Result<Outcome> {
-        stop.save();
+        stop.save_first();
         let mut sinks = self.open_sinks(run)?;
         let outcome = self.train_within(run, stop, &mut sinks);
         let status = match &outcome {
@@ -72,17 +72,16 @@ impl Trainer<'_> {
         outcome.map_err(|error| error.downcast().unwrap_or_else(TrainError::Task))
     }
 
-    /// What an error says about the step that was being done.
+    /// What an out-of-memory error reports about the current step.
     fn scene(&self) -> Scene {
-        let checkpoint = self.last_checkpoint.as_ref();
         Scene {
             when: format!("in step {}", self.step + 1),
             sizes: sizes(&self.settings.config),
-            checkpoint: checkpoint.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()),
+            checkpoint: shown(self.last_checkpoint.as_deref()),
         }
     }
 
-    /// Tells the allocator what to say when the machine has no memory left.
+    /// Gives the allocator the same facts: where it fails, nothing can be computed any more.
     fn set_scene(&self) {
         let Scene { when, sizes, checkpoint } = self.scene();
         Allocator::set_scene(format!(" {when} or later\n  {sizes}\n  last checkpoint: {checkpoint}"));
@@ -124,8 +123,8 @@ impl Trainer<'_> {
         Ok(Outcome::Finished(self.summary(&timers)))
     }
 
-    /// What follows a step: validation, artifacts, checkpoint. A signal in the middle leaves a checkpoint without a score, and a resumed run
-    /// does all of it again.
+    /// What follows a step: validation, artifacts, checkpoint. If a signal interrupts them, the checkpoint has no score, and the resumed run
+    /// repeats all of them.
     fn finish_step(
         &mut self,
         run: &RunDir,
@@ -151,7 +150,7 @@ impl Trainer<'_> {
         Ok(next)
     }
 
-    /// Validates and exports what is due after a step; nothing if a signal interrupts it.
+    /// Validates and exports what is due after a step; none if a signal interrupts it.
     ///
     /// # Errors
     /// Data or a model that fails. Without the monitored metric a checkpoint is written first.
@@ -196,7 +195,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Ends a run that was stopped while it waited for data: with a checkpoint, unless this step has one.
+    /// Ends a run that was stopped while it waited for data; writes a checkpoint unless this step has one.
     fn stop_before_step(&mut self, run: &RunDir, sinks: &mut Sinks, timers: &mut Timers) -> Result<Outcome> {
         let own = run.checkpoints().join(checkpoint::checkpoint_name(self.step));
         if self.last_checkpoint.as_ref() != Some(&own) {
@@ -206,8 +205,7 @@ impl Trainer<'_> {
     }
 
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
-    /// no part in it. A masked mean divides by the supervised values of all these batches.
-    /// Nothing if a signal comes before the first batch.
+    /// no part in it. A masked mean divides by the supervised values of all these batches. None if a signal arrives before the first batch.
     fn compute_gradient(
         &mut self,
         batches: &mut DevicePrefetcher,
@@ -219,7 +217,7 @@ impl Trainer<'_> {
         let mut micro_batches = Vec::new();
         let Some(mut portions) = self.portions(batches, stop)? else { return Ok(None) };
         for index in 0..gradient.accumulate_steps {
-            // A step that has begun is finished: its random draws cannot be taken back.
+            // A step that has begun is finished: its random numbers cannot be drawn again.
             let may_stop = || index == 0 && stop.is_requested_alone(&self.settings.world);
             let Portion { prefetched, factors } = match portions.pop_front() {
                 Some(portion) => portion,
@@ -247,9 +245,12 @@ impl Trainer<'_> {
         Ok(Some((StepRecord { step, micro_batches, grad_norm }, resets)))
     }
 
-    /// The batches of a step whose losses are masked means, each with the factors by which its means count: their shares of the
-    /// supervised values of all processes' batches, times the number of these batches. Of a step that is one batch, and of a loss
-    /// without masks, at most the first batch. Nothing if a signal comes before all are there.
+    /// Fetches the batches of a step whose loss consists of masked means, with a factor for each mean: its fraction of the supervised
+    /// values in the batches of all processes, times the number of these batches. All of them are on the device at once, because the counts
+    /// must be known before the first backward pass.
+    ///
+    /// Fetches nothing where the step is a single batch, and only the first batch where the loss has no masks. None if a signal arrives
+    /// before all are fetched.
     fn portions(&mut self, batches: &mut DevicePrefetcher, stop: &StopRequest) -> Result<Option<VecDeque<Portion>>> {
         let world = self.settings.world.clone();
         let num_batches = self.settings.training.gradient.accumulate_steps;
@@ -319,7 +320,7 @@ impl Trainer<'_> {
     }
 
     /// Validates the weights of this step, averaged ones where averages are kept. Training is as if it had not happened: random states and
-    /// parameters are afterwards what they were. Nothing if a signal interrupts it.
+    /// parameters are afterwards what they were. None if a signal interrupts it.
     fn validate(&mut self, stop: &StopRequest) -> Result<Option<Validation>> {
         self.ensure_finite()?;
         let device = self.settings.device;
@@ -355,8 +356,8 @@ impl Trainer<'_> {
         Ok(Score { metric: monitor.clone(), value })
     }
 
-    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept; returns whether it did,
-    /// which a signal prevents.
+    /// Lets the task write the artifact `name` of this step's weights, averaged ones where averages are kept. False if a signal interrupts
+    /// it.
     fn export(&self, run: &RunDir, name: &str, stop: &StopRequest) -> Result<bool> {
         let world = &self.settings.world;
         if !world.is_main() {
@@ -400,12 +401,16 @@ impl Trainer<'_> {
 
     /// Stops at the first loss or gradient norm since the last call that is not finite.
     fn ensure_finite(&mut self) -> Result<()> {
-        let last = self.last_checkpoint.as_ref();
-        self.watch.check(|| last.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()))
+        self.watch.check(|| shown(self.last_checkpoint.as_deref()))
     }
 }
 
-/// Nothing where a signal ended the task's work.
+/// The newest checkpoint, as errors name it.
+fn shown(checkpoint: Option<&Path>) -> String {
+    checkpoint.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string())
+}
+
+/// None if a signal ended the task's work.
 fn unless_stopped<T>(result: anyhow::Result<T>) -> Result<Option<T>> {
     match result {
         Ok(result) => Ok(Some(result)),
@@ -421,7 +426,7 @@ struct Portion {
     factors: Vec<Tensor>,
 }
 
-/// The output of a batch whose masked means count by `factors`; unchanged without them.
+/// The output of a batch with its masked means multiplied by `factors`; unchanged without factors.
 fn weighted(output: LossOutput, factors: &[Tensor]) -> Result<LossOutput> {
     if factors.is_empty() {
         return Ok(output);
@@ -439,7 +444,10 @@ fn weighted(output: LossOutput, factors: &[Tensor]) -> Result<LossOutput> {
 }
 
 /// While the guard lives, forward passes run in `precision`; float32 needs no guard.
-fn autocast(precision: Precision, device: Device) -> Result<Option<Autocast>> {
+///
+/// # Errors
+/// Whatever libtorch refuses.
+pub fn autocast(precision: Precision, device: Device) -> Result<Option<Autocast>> {
     Ok(match precision {
         Precision::Bf16Mixed => Some(Autocast::enter(device, AutocastDtype::Bf16)?),
         Precision::Float32 => None,

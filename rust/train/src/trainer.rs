@@ -44,14 +44,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `bf16-mixed` or `32-true`.
-    fn precision_name(&self) -> &'static str {
-        match self.precision {
-            Precision::Bf16Mixed => "bf16-mixed",
-            Precision::Float32 => "32-true",
-        }
-    }
-
     /// The device as people and configurations name it.
     pub(crate) fn device_name(&self) -> String {
         match self.device {
@@ -124,7 +116,7 @@ pub struct Trainer<'a> {
     pub(crate) last_checkpoint: Option<PathBuf>,
     /// Random states to restore before the first step.
     pub(crate) rng: Option<RngStates>,
-    /// Whether what follows the last step is still to be done: its validation, artifacts and checkpoint.
+    /// Whether validation, artifacts and checkpoint of the last step are still to be done.
     pub(crate) is_unfinished: bool,
 }
 
@@ -149,7 +141,7 @@ impl<'a> Trainer<'a> {
                 if !settings.accept_changed_data {
                     return Err(problem.into());
                 }
-                tracing::warn!("{problem}; accepted: a new epoch begins, and its held-out episodes stay held out");
+                tracing::warn!("{problem}; accepted: a new epoch begins, and held-out episodes stay held out");
                 has_other_data = true;
             }
             ensure_same_model(checkpoint, &description)?;
@@ -183,7 +175,7 @@ impl<'a> Trainer<'a> {
                 trainer.position = Position { epoch: epoch + 1, sample: 0, num_bad_samples };
             }
             if has_other_data || validates_otherwise {
-                tracing::info!("the validation set is another one than before: the best score is judged anew");
+                tracing::info!("the validation set has changed: the best score so far no longer counts");
                 trainer.best = None;
             }
         }
@@ -244,7 +236,7 @@ impl<'a> Trainer<'a> {
             score,
             device: self.settings.device_name(),
             num_threads: num_threads(),
-            precision: self.settings.precision_name().to_owned(),
+            precision: self.settings.precision,
             optimizer_groups: self.optimizer.groups(),
             task: self.task.description(),
         })
@@ -309,7 +301,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// A path that is no checkpoint is the fault of the key that names it.
+/// A path that is not a checkpoint, as a problem of the key that names it.
 pub(crate) fn of_key(key: &str, error: TrainError) -> TrainError {
     match &error {
         TrainError::NotACheckpoint { .. } => {

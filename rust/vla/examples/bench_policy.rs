@@ -1,7 +1,7 @@
 //! Time of one training step and of one action chunk of an expert model, the peer of `tests/bench/smolvla.py`.
 //!
-//! Reads the description and, where there are any, the weights and inputs that `tests/bench/smolvla.py write FOLDER` wrote; prints one JSON
-//! object. A step is loss, gradients, clipping and optimizer; a chunk is one observation and all steps of the sampler.
+//! Reads the description, weights and inputs that `tests/bench/smolvla.py write FOLDER` wrote and prints one JSON object. A step is loss,
+//! gradients, clipping and optimizer; a chunk is one observation and all steps of the sampler.
 #![allow(non_snake_case, clippy::print_stdout, missing_docs, reason = "a program")]
 
 use anyhow::{Context, Result};
@@ -11,13 +11,13 @@ use hlrp_nn::{Pass, Store, read_tensors};
 use hlrp_schema::OptimizerConfig;
 use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec};
 use hlrp_torch::count::count;
-use hlrp_torch::profile::profile;
+use hlrp_torch::profile::{KernelTime, profile};
 use hlrp_torch::{Autocast, AutocastDtype, CudaGraph, cuda};
 use hlrp_train::{Optimizer, norm_and_clip};
 use hlrp_vla::{ActionTarget, CameraImages, Language, Observation, Targets, TorchNoise, VlaModel, freeze};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
@@ -26,8 +26,6 @@ const OPTIMIZER: OptimizerConfig = OptimizerConfig { lr: 1e-4, betas: [0.9, 0.95
 const CLIP_NORM: f64 = 10.0;
 const OBJECTIVE: ObjectiveSpec =
     ObjectiveSpec { mode: Mode::Actions, latent_loss_weight: 0.0, action_loss_weight: 1.0 };
-/// Kernels that are listed, longest first.
-const NUM_KERNELS: usize = 12;
 
 #[derive(Parser)]
 struct Args {
@@ -92,7 +90,6 @@ fn main() -> Result<()> {
     wall.sort_by(f64::total_cmp);
     let quantile = |q: f64| wall[((wall.len() - 1) as f64 * q).round() as usize];
     let cpu_s = times.iter().map(|time| time.1).min().unwrap_or_default().as_secs_f64();
-    let longest = kernels.iter().take(NUM_KERNELS);
     println!(
         "{}",
         json!({
@@ -104,14 +101,15 @@ fn main() -> Result<()> {
             "flops": counts.flops,
             "operators": counts.operators,
             "host_waits": counts.host_waits,
-            "num_kernels": kernels.iter().map(|kernel| kernel.calls).sum::<u64>(),
-            "kernel_s": kernels.iter().map(|kernel| kernel.time).sum::<Duration>().as_secs_f64(),
-            "longest_kernels": longest
-                .map(|kernel| json!([kernel.name, kernel.calls, 1e3 * kernel.time.as_secs_f64()]))
-                .collect::<Vec<_>>(),
+            "kernels": seconds_of(&kernels),
         })
     );
     Ok(())
+}
+
+/// Name, executions and seconds of each kernel.
+fn seconds_of(kernels: &[KernelTime]) -> Vec<Value> {
+    kernels.iter().map(|kernel| json!([kernel.name, kernel.calls, kernel.time.as_secs_f64()])).collect()
 }
 
 /// A model and what it is run on.
@@ -132,7 +130,7 @@ impl Bench {
         let inputs = if args.work == Work::Step { "batch.safetensors" } else { "observation.safetensors" };
         let inputs = read_tensors(&folder.join(inputs))?;
         let model = VlaModel::new(&spec, device)?;
-        load_weights(&model, &folder.join("weights.safetensors"))?;
+        model.init_from_smolvla(&folder.join("weights.safetensors"))?;
         freeze(model.store(), &model.frozen())?;
         let trained = if args.work == Work::Step { model.store().parameters() } else { Vec::new() };
         let is_bf16 = args.precision == Precision::Bf16;
@@ -220,14 +218,6 @@ impl Bench {
     fn input(&self, name: &str) -> Result<Tensor> {
         self.inputs.get(name).map(Tensor::shallow_clone).with_context(|| format!("the inputs hold no `{name}`"))
     }
-}
-
-/// The weights of the folder; without them the model keeps its random ones, which take the same time.
-fn load_weights(model: &VlaModel, path: &Path) -> Result<()> {
-    if path.exists() {
-        model.init_from_smolvla(path)?;
-    }
-    Ok(())
 }
 
 /// The same model with what is not trained in bfloat16, as the policy inside LeRobot holds it.

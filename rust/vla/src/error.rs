@@ -54,9 +54,9 @@ pub enum VlaError {
     /// A stage 1 model that cannot be built or read.
     #[error("{0}")]
     Laq(#[from] hlrp_laq::LaqError),
-    /// A signal asked for the end.
-    #[error("stopped by a signal")]
-    Stopped,
+    /// A signal interrupted the work.
+    #[error("{0}")]
+    Stopped(#[from] hlrp_train::Stopped),
     /// An operation that libtorch refuses.
     #[error("{0}")]
     Torch(#[from] hlrp_torch::TorchError),
@@ -65,7 +65,7 @@ pub enum VlaError {
 impl Hint for VlaError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Stopped => None,
+            Self::Stopped(_) => None,
             Self::Problem(problem) => problem.hint(),
             Self::Input { hint, .. } | Self::File { hint, .. } => Some(hint.clone()),
             Self::NoHead { hint, .. } => Some((*hint).to_owned()),

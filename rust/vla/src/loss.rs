@@ -26,15 +26,16 @@ impl SupervisedLoss {
     pub fn new(squared_error_BTD: &Tensor, is_supervised_BT: &Tensor) -> Self {
         let width = squared_error_BTD.size()[2];
         let weight_BT = is_supervised_BT.to_kind(Kind::Float);
-        // Not a product: what does not count may not be a number.
+        // Not a product: a value that does not count may be NaN.
         let counted_BTD = squared_error_BTD.masked_fill(&is_supervised_BT.logical_not().unsqueeze(2), 0.0);
         let sum_B = counted_BTD.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float);
         let count_B = weight_BT.sum_dim_intlist([1].as_slice(), false, Kind::Float) * width as f64;
+        let num_values = count_B.sum(Kind::Float);
         Self {
-            num_values: count_B.sum(Kind::Float),
-            mean: sum_B.sum(Kind::Float) / count_B.sum(Kind::Float).clamp_min(1.0),
+            mean: sum_B.sum(Kind::Float) / num_values.clamp_min(1.0),
             num_supervised: count_B.gt(0.0).sum(Kind::Float),
             per_sample_B: sum_B / count_B.clamp_min(1.0),
+            num_values,
         }
     }
 }
@@ -42,6 +43,11 @@ impl SupervisedLoss {
 /// Names of the two losses among the metrics.
 pub(crate) const LATENT: &str = "latent_loss";
 pub(crate) const ACTION: &str = "action_loss";
+
+/// The weights of the two losses by their names, the latent one first.
+pub(crate) fn weights(objective: &ObjectiveSpec) -> [(&'static str, f64); 2] {
+    [(LATENT, objective.latent_loss_weight), (ACTION, objective.action_loss_weight)]
+}
 
 /// Losses of a batch.
 pub struct VlaLoss {
@@ -66,23 +72,22 @@ impl VlaLoss {
     ) -> Result<Self, VlaError> {
         let latent = objective.mode.with_latents().then(|| latent(noise)).transpose()?;
         let action = objective.mode.with_actions().then(|| action(noise)).transpose()?;
-        let weighted = [(&latent, objective.latent_loss_weight), (&action, objective.action_loss_weight)]
+        let weighted = [&latent, &action]
             .into_iter()
-            .filter_map(|(loss, weight)| loss.as_ref().map(|loss| &loss.mean * weight));
+            .zip(weights(objective))
+            .filter_map(|(loss, (_, weight))| loss.as_ref().map(|loss| &loss.mean * weight));
         let total = weighted.reduce(|sum, term| sum + term).unwrap_or_else(|| Tensor::from(0.0_f32));
         Ok(Self { total, latent, action })
     }
 
-    /// The two losses as the engine combines them over batches: the latent one first.
+    /// The losses as the engine combines them over batches, the latent one first.
     pub(crate) fn masked(&self, objective: &ObjectiveSpec) -> Vec<MaskedMean> {
-        let terms = [
-            (LATENT, &self.latent, objective.latent_loss_weight),
-            (ACTION, &self.action, objective.action_loss_weight),
-        ];
-        let masked = |(metric, loss, weight): (&'static str, &Option<SupervisedLoss>, f64)| {
-            Some(MaskedMean { metric, mean: loss.as_ref()?.mean.shallow_clone(), weight })
-        };
-        terms.into_iter().filter_map(masked).collect()
+        let losses = [&self.latent, &self.action].into_iter().zip(weights(objective));
+        losses
+            .filter_map(|(loss, (metric, weight))| {
+                Some(MaskedMean { metric, mean: loss.as_ref()?.mean.shallow_clone(), weight })
+            })
+            .collect()
     }
 
     /// Scalars by name, left on the device. The names are the same in every mode; an absent loss is 0 over 0 samples.
@@ -103,8 +108,8 @@ impl VlaLoss {
 }
 
 impl Targets {
-    /// The latent target, checked against `[*, code_seq_len, code_dim]`.
-    pub(crate) fn latent(&self, code_seq_len: i64, code_dim: i64) -> Result<&LatentTarget, VlaError> {
+    /// The latent target, checked against `[*, code_seq_len, code_dim]`; 0 where a masked value is not finite.
+    pub(crate) fn latent(&self, code_seq_len: i64, code_dim: i64) -> Result<LatentTarget, VlaError> {
         let target = self.latent.as_ref().ok_or_else(|| {
             VlaError::input(
                 "latent actions",
@@ -117,11 +122,14 @@ impl Targets {
             let problem = format!("shape {size:?} where [B, {code_seq_len}, {code_dim}] is needed");
             return Err(VlaError::input("latent actions", problem, "use the teacher that the model was built for"));
         }
-        Ok(target)
+        Ok(LatentTarget {
+            codes_BSD: finite_where_masked(&target.codes_BSD, &target.is_valid_B.logical_not().view([-1, 1, 1])),
+            is_valid_B: target.is_valid_B.shallow_clone(),
+        })
     }
 
-    /// The action target, checked against `[*, chunk_size, action_dim]`.
-    pub(crate) fn action(&self, chunk_size: i64, action_dim: i64) -> Result<&ActionTarget, VlaError> {
+    /// The action target, checked against `[*, chunk_size, action_dim]`; 0 where a masked value is not finite.
+    pub(crate) fn action(&self, chunk_size: i64, action_dim: i64) -> Result<ActionTarget, VlaError> {
         let target = self.action.as_ref().ok_or_else(|| {
             VlaError::input(
                 "actions",
@@ -138,6 +146,14 @@ impl Targets {
                 "set the data request's action chunk and policy.model to the same sizes",
             ));
         }
-        Ok(target)
+        Ok(ActionTarget {
+            chunk_BTA: finite_where_masked(&target.chunk_BTA, &target.is_pad_BT.unsqueeze(2)),
+            is_pad_BT: target.is_pad_BT.shallow_clone(),
+        })
     }
+}
+
+/// `x` with 0 where it is masked and not finite: the flow feeds masked steps to the model, and a NaN there would reach every gradient.
+fn finite_where_masked(x: &Tensor, is_masked: &Tensor) -> Tensor {
+    x.masked_fill(&x.isfinite().logical_not().logical_and(is_masked), 0.0)
 }

@@ -9,7 +9,7 @@ use hlrp_train::program::{Program, Setup};
 use hlrp_vla::VlaTask;
 use std::{path::PathBuf, process::ExitCode};
 
-/// Memory that runs out ends the program with its own exit code.
+/// Running out of memory ends the program with an exit code of its own.
 #[global_allocator]
 static MEMORY: Allocator = Allocator::new(exit_code::OUT_OF_MEMORY);
 

@@ -1,16 +1,18 @@
 //! Vectors of a robot to the scale of a model, and back, from the statistics of a dataset.
 //!
 //! Formulas and epsilon are LeRobot's (`NormalizerProcessorStep`), so that its processors can use the same statistics. A dimension that is
-//! constant in the statistics keeps its own scale: divided by next to nothing, the smallest move would be a number that no model can use.
+//! constant in the statistics has a std or range of 1: divided by nearly 0, the smallest move would become a number that no model can use.
 
 use hlrp_schema::policy::{Scaling, ScalingMode};
 use tch::{Device, Kind, Tensor};
 
 /// Added to the std, as LeRobot does.
 const EPS: f64 = 1e-8;
-/// A std or range up to this, or up to this fraction of the values' magnitude, is rounding: float32 has seven digits.
+/// A std or range up to this fraction of the values' magnitude is rounding: float32 has seven digits. The plugin has the same two limits.
 const ROUNDING: f64 = 1e-6;
-/// Scaled values farther from 0 are far outside of the statistics.
+/// A std or range up to this is rounding, whatever the magnitude.
+const SMALLEST: f64 = 2e-8;
+/// A normalised value beyond this is far outside its statistics. The plugin has the same limit.
 const FAR: f64 = 100.0;
 
 /// `[…, dim]` to the model's scale, float32; the scaling is resolved.
@@ -19,13 +21,12 @@ pub fn normalize(scaling: &Scaling, x: &Tensor) -> Tensor {
     match scaling.mode {
         ScalingMode::Identity => x,
         ScalingMode::MeanStd => {
-            let [mean, std] = statistics(scaling, x.device());
-            let spread = spread(&(std + EPS), &mean);
-            (x - mean) / spread
+            let Scale { center, divisor, .. } = Scale::of(scaling, x.device());
+            (x - center) / divisor
         }
         ScalingMode::MinMax | ScalingMode::Quantiles => {
-            let [low, high] = statistics(scaling, x.device());
-            (x - &low) * 2.0 / spread(&(high - &low), &low) - 1.0
+            let Scale { center, divisor, .. } = Scale::of(scaling, x.device());
+            (x - center) * 2.0 / divisor - 1.0
         }
     }
 }
@@ -36,12 +37,12 @@ pub fn unnormalize(scaling: &Scaling, x: &Tensor) -> Tensor {
     match scaling.mode {
         ScalingMode::Identity => x,
         ScalingMode::MeanStd => {
-            let [mean, std] = statistics(scaling, x.device());
-            x * spread(&(std + EPS), &mean) + mean
+            let Scale { center, divisor, .. } = Scale::of(scaling, x.device());
+            x * divisor + center
         }
         ScalingMode::MinMax | ScalingMode::Quantiles => {
-            let [low, high] = statistics(scaling, x.device());
-            (x + 1.0) / 2.0 * spread(&(high - &low), &low) + low
+            let Scale { center, divisor, .. } = Scale::of(scaling, x.device());
+            (x + 1.0) / 2.0 * divisor + center
         }
     }
 }
@@ -57,25 +58,41 @@ fn statistics(scaling: &Scaling, device: Device) -> [Tensor; 2] {
     [of(0), of(1)]
 }
 
-/// A std or range, 1 where a dimension of the magnitude `around` is constant.
-fn spread(spread: &Tensor, around: &Tensor) -> Tensor {
-    let is_constant = spread.le_tensor(&(around.abs() * ROUNDING).clamp_min(2.0 * EPS));
-    spread.where_self(&is_constant.logical_not(), &spread.full_like(1.0))
+/// How each dimension is scaled.
+struct Scale {
+    /// The mean, or the lower end of the range.
+    center: Tensor,
+    /// Std plus ε, or the range; 1 where the dimension is constant.
+    divisor: Tensor,
+    /// Whether std or range are no more than rounding.
+    is_constant: Tensor,
 }
 
-/// The dimensions in which values of `ranges` (smallest and largest) are far outside of the statistics, or differ at all from a constant.
+impl Scale {
+    fn of(scaling: &Scaling, device: Device) -> Self {
+        let [center, end] = statistics(scaling, device);
+        let (spread, eps) = if scaling.mode == ScalingMode::MeanStd { (end, EPS) } else { (end - &center, 0.0) };
+        let is_constant = spread.le_tensor(&(center.abs() * ROUNDING).clamp_min(SMALLEST));
+        let divisor = (spread + eps).where_self(&is_constant.logical_not(), &center.full_like(1.0));
+        Self { center, divisor, is_constant }
+    }
+}
+
+/// The dimensions of `ranges` (smallest and largest value) that are far outside the statistics, or that are constant in the statistics
+/// and not in `ranges`. A dimension without a finite value is not among them.
 pub(crate) fn far_outside(scaling: &Scaling, ranges: &[[f64; 2]]) -> Vec<usize> {
-    if scaling.mode == ScalingMode::Identity || ranges.iter().flatten().any(|value| !value.is_finite()) {
+    if scaling.mode == ScalingMode::Identity {
         return Vec::new();
     }
-    let of = |side: usize| Tensor::from_slice(&ranges.iter().map(|range| range[side]).collect::<Vec<_>>());
-    let scaled = [of(0), of(1)].map(|values| normalize(scaling, &values));
-    let [center, scale] = statistics(scaling, Device::Cpu);
-    let raw = if scaling.mode == ScalingMode::MeanStd { scale } else { scale - &center };
-    let limit = center.abs() * ROUNDING * 10.0 + ROUNDING;
-    let is_constant = raw.le_tensor(&(center.abs() * ROUNDING).clamp_min(2.0 * EPS));
-    let moved = [of(0), of(1)].map(|values| (values.to_kind(Kind::Float) - &center).abs().gt_tensor(&limit));
-    let is_far = scaled[0].abs().maximum(&scaled[1].abs()).gt(FAR);
-    let is_far = is_far.logical_or(&moved[0].logical_or(&moved[1]).logical_and(&is_constant));
-    (0..ranges.len()).filter(|at| is_far.int64_value(&[*at as i64]) != 0).collect()
+    let Scale { center, is_constant, .. } = Scale::of(scaling, Device::Cpu);
+    let tolerance = center.abs() * ROUNDING * 10.0 + ROUNDING;
+    let end_is_far = |end: usize| {
+        let values =
+            Tensor::from_slice(&ranges.iter().map(|range| range[end]).collect::<Vec<_>>()).to_kind(Kind::Float);
+        let has_moved = (&values - &center).abs().gt_tensor(&tolerance).logical_and(&is_constant);
+        normalize(scaling, &values).abs().gt(FAR).logical_or(&has_moved)
+    };
+    let is_far = end_is_far(0).logical_or(&end_is_far(1));
+    let has_values = |at: usize| ranges[at].iter().all(|value| value.is_finite());
+    (0..ranges.len()).filter(|at| has_values(*at) && is_far.int64_value(&[*at as i64]) != 0).collect()
 }

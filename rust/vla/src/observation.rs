@@ -50,31 +50,12 @@ pub struct ActionTarget {
     pub is_pad_BT: Tensor,
 }
 
-impl ActionTarget {
-    /// The chunk, with zeros for what teaches nothing and is not a number: the flow mixes every step into what the model sees.
-    pub(crate) fn filled(&self) -> Tensor {
-        filled(&self.chunk_BTA, &self.is_pad_BT.unsqueeze(2))
-    }
-}
-
 /// Latent actions to learn.
 pub struct LatentTarget {
     /// `[B,S,D]` float32 code vectors of the teacher.
     pub codes_BSD: Tensor,
     /// `bool [B]`: false where the frame pair is not real.
     pub is_valid_B: Tensor,
-}
-
-impl LatentTarget {
-    /// The code vectors, as [`ActionTarget::filled`].
-    pub(crate) fn filled(&self) -> Tensor {
-        filled(&self.codes_BSD, &self.is_valid_B.logical_not().view([-1, 1, 1]))
-    }
-}
-
-/// `x` with zeros where it is masked and not finite.
-fn filled(x: &Tensor, is_masked: &Tensor) -> Tensor {
-    x.masked_fill(&x.isfinite().logical_not().logical_and(is_masked), 0.0)
 }
 
 /// The targets of a batch; a loss that lacks its target is an error.

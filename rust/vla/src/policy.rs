@@ -2,7 +2,7 @@
 
 use crate::VlaError;
 use crate::archs::VlaModel;
-use crate::observation::{LatentTarget, Observation, Targets};
+use crate::observation::{ActionTarget, LatentTarget, Observation, Targets};
 use crate::processor::{Processor, TimeIndices};
 use crate::teacher::Teacher;
 use hlrp_schema::PolicySpec;
@@ -41,16 +41,16 @@ impl Policy {
             codes_BS = codes.1;
         }
         if mode.with_actions() {
-            let mut target = self.processor.actions(batch)?;
-            let num_steps = target.chunk_BTA.size()[1] - indices.action;
-            target.chunk_BTA = target.chunk_BTA.narrow(1, indices.action, num_steps);
-            target.is_pad_BT = target.is_pad_BT.narrow(1, indices.action, num_steps);
-            targets.action = Some(target);
+            let all = self.processor.actions(batch)?;
+            targets.action = Some(ActionTarget {
+                chunk_BTA: from_step(&all.chunk_BTA, indices.action),
+                is_pad_BT: from_step(&all.is_pad_BT, indices.action),
+            });
         }
         Ok(LabelledBatch { observation: self.processor.observe(batch, indices)?, targets, codes_BS })
     }
 
-    /// Numbers of supervised latent slots and action steps in a batch, as far as the mode has them.
+    /// Numbers of supervised frame pairs and action steps in a batch, where the mode learns from them; in the order of `VlaLoss::masked`.
     pub(crate) fn num_supervised(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<Vec<Tensor>, VlaError> {
         let mode = self.spec.objective.mode;
         let mut counts = Vec::new();
@@ -58,8 +58,7 @@ impl Policy {
             counts.push(self.is_real_pair(batch, indices.image)?.sum(Kind::Int64));
         }
         if let Some(action) = batch.action.as_ref().filter(|_| mode.with_actions()) {
-            let num_steps = action.is_pad_BT.size()[1] - indices.action;
-            counts.push(action.is_pad_BT.narrow(1, indices.action, num_steps).logical_not().sum(Kind::Int64));
+            counts.push(from_step(&action.is_pad_BT, indices.action).logical_not().sum(Kind::Int64));
         }
         Ok(counts)
     }
@@ -86,4 +85,9 @@ impl Policy {
         let is_valid_B = self.is_real_pair(batch, first)?;
         Ok((LatentTarget { codes_BSD: latent.vectors_BSQ, is_valid_B }, latent.ids_BS))
     }
+}
+
+/// The steps of `[B,T,…]` from `first` on.
+fn from_step(x: &Tensor, first: i64) -> Tensor {
+    x.narrow(1, first, x.size()[1] - first)
 }

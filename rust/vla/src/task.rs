@@ -11,7 +11,7 @@ use hlrp_nn::Pass;
 use hlrp_schema::TaskDescription;
 use hlrp_track::fs::OnExisting;
 use hlrp_track::metrics::MetricSpec;
-use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Stopped, Task, Validation, ValidationContext};
+use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Task, Validation, ValidationContext};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -89,7 +89,7 @@ impl Task for VlaTask {
         };
         let (dir, Policy { spec, model, .. }) = (context.dir, &self.policy);
         match Artifact::save(dir, &options, model, spec, &provenance, &self.tokenizer_folder) {
-            Err(VlaError::Stopped) => return Err(Stopped.into()),
+            Err(VlaError::Stopped(stopped)) => return Err(stopped.into()),
             saved => saved?,
         }
         tracing::info!("artifact {}", dir.display());

@@ -13,7 +13,7 @@ def role_of(key: str) -> str:
 def map_cameras(keys: list[str], roles: list[str] | None, num_empty: int, given: dict[str, str]) -> dict[str, str]:
     """Role to key, for the model's `roles` (none: a new model, which takes its roles from the keys).
 
-    A given map is obeyed. Else equal names meet, and then one camera that is left over on either side. Anything else is refused.
+    A given map decides. Without one, equal names are matched, then a single camera that is left over on either side.
     """
     if roles is None:
         roles, num_empty = list(given) or [role_of(key) for key in keys], 0
@@ -32,7 +32,7 @@ def map_cameras(keys: list[str], roles: list[str] | None, num_empty: int, given:
 
 
 def match_names(keys: list[str], roles: list[str]) -> dict[str, str]:
-    """Role to key by equal names, and by what is left over where that leaves no choice."""
+    """Role to key by equal names, then by elimination where one of each is left over; anything else is refused."""
     by_name = {role_of(key): key for key in keys}
     mapped = {role: by_name[role] for role in roles if role in by_name}
     spare_roles = [role for role in roles if role not in mapped]
@@ -42,9 +42,9 @@ def match_names(keys: list[str], roles: list[str]) -> dict[str, str]:
     elif spare_keys:
         proposed = mapped | dict(zip(spare_roles, spare_keys, strict=False))
         raise ValueError(
-            f"it is not clear which camera of the data {keys} is which of the model {roles}: "
-            f"{spare_keys} and {spare_roles} have no equal names\n"
-            f"hint: say it, for instance --policy.camera_map='{json.dumps(proposed)}'"
+            f"cannot match the cameras of the data {keys} to those of the model {roles}: "
+            f"after equal names, {spare_keys} and {spare_roles} are left over\n"
+            f"hint: set the map, for instance --policy.camera_map='{json.dumps(proposed)}'"
         )
     return {role: mapped[role] for role in roles if role in mapped}
 

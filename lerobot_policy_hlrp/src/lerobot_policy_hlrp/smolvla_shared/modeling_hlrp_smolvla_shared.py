@@ -32,10 +32,8 @@ logger = logging.getLogger(__name__)
 # The training modes under the names of stage 2.
 MODES = {"action": "actions", "latent": "latent", "multitask": "multitask"}
 PARTS = ("action", "latent")
-# A normalised value beyond this is far outside of its statistics.
+# A normalised value beyond this is far outside its statistics, as in stage 2 (rust/vla/src/normalize.rs).
 FAR = 100.0
-# Prefix of the largest normalised values among the numbers of a step.
-FARTHEST = "farthest_"
 
 
 class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
@@ -77,7 +75,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         # Always in the model's own order: an optimizer's state is saved by position.
         register(self, {name: weights[name] for name, *_ in self._network.parameter_specs()}, frozen)
         self._frozen_modules = frozen_modules(self)
-        # Vectors of which it was said that they have values far outside of their statistics.
+        # Vectors whose far values were warned of.
         self._warned: set[str] = set()
         self.reset()
 
@@ -108,13 +106,13 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
                 "hint: give dataset_meta, as lerobot-train does, or dtype = float32"
             )
         observation, targets = self._observe(batch), self._targets(batch)
-        shares = shares_of(targets) if self.training and reduction == "mean" else {}
+        factors = process_factors(targets) if self.training and reduction == "mean" else {}
         objective = {
             "mode": MODES[self.config.stage3_training_mode],
-            "latent_loss_weight": self.config.latent_loss_weight * shares.get("latent", 1.0),
-            "action_loss_weight": self.config.action_loss_weight * shares.get("action", 1.0),
+            "latent_loss_weight": self.config.latent_loss_weight * factors.get("latent", 1.0),
+            "action_loss_weight": self.config.action_loss_weight * factors.get("action", 1.0),
         }
-        far = self._far_values(observation, targets)
+        largest = self._largest_values(observation, targets)
         with self._autocast(), self._randomness():
             losses = self._network.loss(
                 collect(self),
@@ -125,7 +123,9 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
                 time=by_head(time),
                 reduction=reduction,
             )
-        return losses["loss"], self._warn_of_far_values(metrics(losses | far))
+        numbers = as_floats(metrics(losses) | largest)
+        self._warn_of_far_values({name: numbers.pop(name) for name in largest})
+        return losses["loss"], numbers
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -293,28 +293,26 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             targets["latents"], targets["latent_is_valid"] = self._teacher.label(frames, is_real)
         return targets
 
-    def _far_values(self, observation: dict[str, Any], targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Largest normalised value of each vector, as long as nothing was said of it."""
+    def _largest_values(self, observation: dict[str, Any], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Largest normalised magnitude in each vector that was not warned of yet; none outside training."""
         if not self.training:
             return {}
         vectors = {"state": observation["state"], "action": targets.get("actions")}
-        unknown = {name: vector for name, vector in vectors.items() if vector is not None and name not in self._warned}
-        return {f"{FARTHEST}{name}": vector.abs().nan_to_num(0.0, 0.0).amax() for name, vector in unknown.items()}
+        watched = {name: vector for name, vector in vectors.items() if vector is not None and name not in self._warned}
+        return {name: vector.abs().nan_to_num(0.0, 0.0).amax() for name, vector in watched.items()}
 
-    def _warn_of_far_values(self, values: dict[str, float]) -> dict[str, float]:
-        """Warns once for each vector with a value far outside of its statistics; the other values are metrics."""
-        for name in [name for name in values if name.startswith(FARTHEST)]:
-            farthest, vector = values.pop(name), name.removeprefix(FARTHEST)
-            if farthest > FAR:
-                self._warned.add(vector)
+    def _warn_of_far_values(self, largest: dict[str, float]) -> None:
+        """Warns once for each vector with a value far outside its statistics."""
+        for name, value in largest.items():
+            if value > FAR:
+                self._warned.add(name)
                 logger.warning(
-                    "step %d: a normalised %s is %.3g: far outside of the statistics that normalise it\n"
-                    "hint: look at the dataset with `hlrp data check`, and leave out the episodes with wrong values",
+                    "step %d: a normalised %s value is %.3g, far outside the statistics that normalise it\n"
+                    "hint: check the dataset with `hlrp data check` and leave out the episodes with wrong values",
                     self.config.num_training_passes,
-                    vector,
-                    farthest,
+                    name,
+                    value,
                 )
-        return values
 
     def _randomness(self) -> AbstractContextManager:
         """In training, what is drawn belongs to the step; in an evaluation it is the caller's."""
@@ -331,35 +329,43 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
 
 
-def metrics(losses: dict[str, Tensor]) -> dict[str, float]:
-    """The parts of a loss as Python floats; samples that teach nothing do not lower a mean over samples."""
-    names, numbers = [], []
+def metrics(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parts of a loss as scalars; samples that teach nothing do not lower a mean over samples."""
+    scalars = {}
     for part in PARTS:
         count, value = losses[f"num_{part}_samples"], losses[f"{part}_loss"]
-        names += [f"{part}_loss", f"num_{part}_samples"]
-        numbers += [value if value.ndim == 0 else value.sum() / count.clamp_min(1), count]
-    for name in (name for name in losses if name.startswith(FARTHEST)):
-        names.append(name)
-        numbers.append(losses[name].to(numbers[0]))
-    # One transfer for all of them.
-    return dict(zip(names, torch.stack(numbers).tolist(), strict=True))
+        scalars[f"{part}_loss"] = value if value.ndim == 0 else value.sum() / count.clamp_min(1)
+        scalars[f"num_{part}_samples"] = count
+    return scalars
 
 
-def shares_of(targets: dict[str, Tensor]) -> dict[str, float]:
-    """By what each part of the loss counts in this process, so that the mean over the processes, which data parallelism takes of the
-    gradients, is the mean over the supervised values of all of them: their number here over the mean of the numbers. None in one process."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+def as_floats(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Python floats, in one transfer for all of them."""
+    first = next(iter(scalars.values()))
+    return dict(zip(scalars, torch.stack([scalar.to(first) for scalar in scalars.values()]).tolist(), strict=True))
+
+
+def process_factors(targets: dict[str, Tensor]) -> dict[str, float]:
+    """The factor of each part of the loss in this process: its number of supervised values over the mean of these numbers.
+
+    Data parallelism averages the gradients of the processes; with these factors that is the gradient of the mean over the supervised
+    values of all of them. Empty in a single process.
+    """
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
         return {}
-    masks = {"action": targets.get("action_is_pad"), "latent": targets.get("latent_is_valid")}
-    counts = {"action": lambda is_pad: (~is_pad).sum(), "latent": lambda is_valid: is_valid.sum()}
-    present = [part for part in PARTS if masks[part] is not None]
-    own = torch.stack([counts[part](masks[part]) for part in present]).double()
+    counts = {}
+    if "action_is_pad" in targets:
+        counts["action"] = (~targets["action_is_pad"]).sum()
+    if "latent_is_valid" in targets:
+        counts["latent"] = targets["latent_is_valid"].sum()
+    own = torch.stack(list(counts.values())).double()
     total = own.clone()
-    torch.distributed.all_reduce(total)
-    shares = own * torch.distributed.get_world_size() / total.clamp_min(1)
-    # Where nothing is supervised the loss is 0 whatever its weight, and a weight of 0 would leave nothing to learn.
-    shares = torch.where(own > 0, shares, torch.ones_like(shares))
-    return dict(zip(present, shares.tolist(), strict=True))
+    distributed.all_reduce(total)
+    factors = own * distributed.get_world_size() / total.clamp_min(1)
+    # Where nothing is supervised the loss is 0 whatever its factor, and with a factor of 0 there would be no objective.
+    factors = torch.where(own > 0, factors, torch.ones_like(factors))
+    return dict(zip(counts, factors.tolist(), strict=True))
 
 
 def by_head(value: Tensor | dict[str, Tensor] | None) -> dict[str, Tensor] | None:

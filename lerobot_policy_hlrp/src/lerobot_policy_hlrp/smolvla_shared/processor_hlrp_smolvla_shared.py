@@ -12,14 +12,14 @@ from .configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
 
 type Statistics = dict[str, dict[str, Tensor]]
 
-# The statistics by which a mode scales: a center and a std, or two ends.
+# The two statistics of each mode: center and std, or both ends of a range.
 RANGES = {
     NormalizationMode.MEAN_STD: ("mean", "std"),
     NormalizationMode.MIN_MAX: ("min", "max"),
     NormalizationMode.QUANTILES: ("q01", "q99"),
     NormalizationMode.QUANTILE10: ("q10", "q90"),
 }
-# A std or range up to this, or up to this fraction of the values' magnitude, is rounding.
+# A std or range up to this fraction of the values' magnitude, or up to SMALLEST, is rounding, as in stage 2 (rust/vla/src/normalize.rs).
 ROUNDING, SMALLEST = 1e-6, 2e-8
 
 
@@ -28,8 +28,8 @@ def make_hlrp_smolvla_shared_pre_post_processors(
 ) -> tuple[Any, Any]:
     """Rename, batch, device, normalise; and back: unnormalise, CPU.
 
-    Statistics are the dataset's; where it has none, those that the artifact was trained with. A dimension that is constant in them keeps its
-    own scale, as in stage 2.
+    Statistics are the dataset's; where it has none, those that the artifact was trained with. A dimension that is constant in them has a
+    std or range of 1, as in stage 2.
     """
     config.resolve()
     statistics = artifact_statistics(config) | (dataset_stats or {})
@@ -57,7 +57,7 @@ def check_statistics(config: HLRPSmolVLASharedConfig, statistics: Statistics) ->
             if not torch.isfinite(torch.as_tensor(statistics[key][name])).all():
                 raise ValueError(
                     f"the statistics of {key} have a {name} that is not a finite number\n"
-                    "hint: compute meta/stats.json of the dataset anew, without the rows that are not numbers"
+                    "hint: recompute meta/stats.json without the rows whose values are not finite"
                 )
         if mode is not NormalizationMode.IDENTITY and not statistics.get(key):
             raise ValueError(
@@ -67,8 +67,8 @@ def check_statistics(config: HLRPSmolVLASharedConfig, statistics: Statistics) ->
 
 
 def with_scale(config: HLRPSmolVLASharedConfig, statistics: Statistics) -> Statistics:
-    """Statistics in which a constant dimension of a state or action has a std or range of 1: divided by next to nothing, the smallest move
-    would be a number that no model can use."""
+    """Statistics in which a constant dimension of a state or action has a std or range of 1: divided by nearly 0, the smallest move would
+    become a number that no model can use."""
     scaled = dict(statistics)
     for key, feature in ((OBS_STATE, "STATE"), (ACTION, "ACTION")):
         mode = config.normalization_mapping[feature]

@@ -1,6 +1,6 @@
 //! A command line with its environment: shown or started.
 
-use hlrp_config::secret::{REDACTED, is_secret_name, redact, redact_arguments};
+use hlrp_config::secret::{redact_arguments, redact_value};
 use hlrp_track::host::find_program;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGINT, SIGUSR1};
@@ -23,10 +23,9 @@ pub(crate) struct Invocation {
 }
 
 impl Invocation {
-    /// As a shell reads it, one argument a line; without secrets.
+    /// As a shell reads it, one argument per line, without secrets.
     pub(crate) fn to_shell(&self) -> String {
-        let shown = |name: &str, value: &str| if is_secret_name(name) { REDACTED.to_owned() } else { redact(value) };
-        let variables = self.env.iter().map(|(name, value)| format!("{name}={} ", quoted(&shown(name, value))));
+        let variables = self.env.iter().map(|(name, value)| format!("{name}={} ", quoted(&redact_value(name, value))));
         let program = self.program.to_string_lossy().into_owned();
         let arguments = std::iter::once(program).chain(redact_arguments(self.arguments.iter().cloned()));
         let arguments: Vec<String> = arguments.map(|argument| quoted(&argument)).collect();

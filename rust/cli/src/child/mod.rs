@@ -7,7 +7,7 @@ pub(crate) use invocation::Invocation;
 pub(crate) use tee::Tee;
 
 use anyhow::{Context, Result};
-use hlrp_track::signals::{Heed, StopSignals};
+use hlrp_track::signals::{OnSignal, StopSignals};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::SIGINT;
 use std::{
@@ -19,7 +19,8 @@ use std::{
 
 /// Interval at which the child and the signals are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// The child gets this many SIGINTs passed on before it is killed. Slurm sends SIGUSR1 and SIGTERM to a job that is to save its work.
+/// This many SIGINTs are passed on to the child before it is killed. SIGUSR1 and SIGTERM never kill it: Slurm sends both to a job that should
+/// save its work.
 const MAX_SIGINTS: usize = 2;
 
 /// How a child ended.
@@ -38,7 +39,7 @@ pub(crate) struct Ended {
 /// # Errors
 /// It cannot be started.
 pub(crate) fn run(invocation: &Invocation, signals: &StopSignals, tee: Option<Tee>) -> Result<Ended> {
-    signals.heed(Heed::PassOn);
+    signals.on_signal(OnSignal::PassOn);
     let mut command = invocation.command();
     command.process_group(0).stdin(Stdio::null());
     if tee.is_some() {

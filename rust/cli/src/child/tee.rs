@@ -16,7 +16,7 @@ use std::{
 const WAIT_FOR_LAST_LINES: Duration = Duration::from_secs(5);
 const CHUNK: usize = 8192;
 
-/// Copies the output of a child into a file.
+/// Copies the output of a child to this process and into a file.
 pub(crate) struct Tee {
     recorder: Arc<Mutex<Recorder>>,
 }
@@ -88,7 +88,7 @@ fn copy(mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>, recorder:
                     show(&line, "\n");
                     record(recorder, &line);
                 }
-                b'\r' => show(&text(&mut line), "\r"), // a progress bar draws itself again and is not recorded
+                b'\r' => show(&text(&mut line), "\r"), // a progress bar is redrawn, not recorded
                 _ => line.push(byte),
             }
         }

@@ -1,6 +1,6 @@
 //! One function for each line of the report.
 
-use super::report::Finding;
+use super::{memory_needs::MemoryNeeds, report::Finding};
 use crate::programs::{DATA, TRAIN_LAQ};
 use hlrp_config::Problem;
 use hlrp_schema::{ConfigArgs, LaqConfig};
@@ -10,10 +10,19 @@ use hlrp_track::{
 };
 use std::path::{Path, PathBuf};
 
-/// Experiments of stage 1, the largest first.
-const EXPERIMENTS: [(&str, &str); 2] = [("laq_pixel", "full size"), ("laq_tiny", SMALL)];
-/// What runs on a CPU too.
-const SMALL: &str = "minutes on two CPU cores";
+/// An experiment of stage 1.
+struct Experiment {
+    name: &'static str,
+    what: &'static str,
+    /// Whether a CPU trains it in reasonable time.
+    fits_a_cpu: bool,
+}
+
+/// The largest first.
+const EXPERIMENTS: [Experiment; 2] = [
+    Experiment { name: "laq_pixel", what: "full size", fits_a_cpu: false },
+    Experiment { name: "laq_tiny", what: "minutes on two CPU cores", fits_a_cpu: true },
+];
 const GIB: f64 = (1u64 << 30) as f64;
 
 type Gpus = Result<Vec<Gpu>, String>;
@@ -32,10 +41,14 @@ pub(super) fn read_config(config: &ConfigArgs) -> Config {
     Ok((config.root()?, config.compose()?.extract()?))
 }
 
-pub(super) fn place(config: &Config) -> Finding {
-    let host = hostname();
+pub(super) fn detect_place(config: &Config) -> Place {
     let login_nodes = config.as_ref().ok().and_then(|(_, config)| config.cluster.login_nodes.as_deref());
-    match Place::detect(login_nodes) {
+    Place::detect(login_nodes)
+}
+
+pub(super) fn place(place: &Place) -> Finding {
+    let host = hostname();
+    match place {
         Place::Workstation => Finding::ok("host", format!("{host}, training may run here (no Slurm job)")),
         Place::SlurmJob { id } => Finding::ok("host", format!("{host}, inside Slurm job {id}")),
         Place::LoginNode { reason } => {
@@ -140,34 +153,31 @@ pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
     ]
 }
 
-/// The largest experiment of stage 1 that this machine has the memory for.
-pub(super) fn fits(gpus: &Gpus, arguments: &ConfigArgs, config: &Config) -> Finding {
+/// The largest experiment of stage 1 for which this machine has enough memory.
+pub(super) fn fits(gpus: &Gpus, place: &Place, arguments: &ConfigArgs) -> Finding {
     const NAME: &str = "fits here";
-    let login_nodes = config.as_ref().ok().and_then(|(_, config)| config.cluster.login_nodes.as_deref());
-    if matches!(Place::detect(login_nodes), Place::LoginNode { .. }) {
+    if matches!(place, Place::LoginNode { .. }) {
         return Finding::note(NAME, "nothing: this is a login node", None);
     }
     let gpu = gpus.iter().flatten().map(|gpu| gpu.total_mib << 20).max();
     let memory = Memory::detect().map_or(u64::MAX, |memory| memory.available);
-    for (experiment, what) in EXPERIMENTS {
+    for Experiment { name, what, fits_a_cpu } in EXPERIMENTS {
         let mut arguments = arguments.clone();
-        arguments.overrides.insert(0, format!("experiment={experiment}"));
+        arguments.overrides.insert(0, format!("experiment={name}"));
         let needs = match arguments.compose().and_then(|composed| composed.extract::<LaqConfig>()) {
-            Ok(config) => config.memory_needs(),
+            Ok(config) => MemoryNeeds::of(&config),
             Err(error) => return Finding::error(NAME, &error),
         };
-        let place = match gpu {
-            Some(gpu) if needs.device <= gpu && needs.host <= memory => Some((needs.device, "on the GPU")),
-            _ if needs.device.saturating_add(needs.host) <= memory => Some((needs.device + needs.host, "on the CPU")),
-            _ => None,
+        let total = needs.device.saturating_add(needs.host);
+        let (bytes, device) = if gpu.is_some_and(|gpu| needs.device <= gpu) && needs.host <= memory {
+            (needs.device, "on the GPU")
+        } else if fits_a_cpu && total <= memory {
+            (total, "on the CPU")
+        } else {
+            continue;
         };
-        if let Some((bytes, place)) = place.filter(|(_, place)| *place == "on the GPU" || what == SMALL) {
-            let size = bytes as f64 / GIB;
-            return Finding::ok(
-                NAME,
-                format!("hlrp train-laq experiment={experiment} ({what}; about {size:.1} GiB {place})"),
-            );
-        }
+        let gib = bytes as f64 / GIB;
+        return Finding::ok(NAME, format!("hlrp train-laq experiment={name} ({what}; about {gib:.1} GiB {device})"));
     }
     Finding::note(
         NAME,

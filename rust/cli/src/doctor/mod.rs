@@ -1,6 +1,7 @@
 //! `hlrp doctor`: hardware, installed programs, and what can run here.
 
 mod checks;
+mod memory_needs;
 mod report;
 
 use anyhow::Result;
@@ -31,9 +32,10 @@ pub(crate) fn run(options: &DoctorOptions) -> Result<ExitCode> {
 fn examine(options: &DoctorOptions) -> Report {
     let gpus = hlrp_track::host::gpus();
     let config = checks::read_config(&options.config);
+    let place = checks::detect_place(&config);
     let mut findings = vec![
         checks::directory(),
-        checks::place(&config),
+        checks::place(&place),
         checks::cpu(),
         checks::memory(),
         checks::gpu(&gpus),
@@ -41,6 +43,6 @@ fn examine(options: &DoctorOptions) -> Report {
         checks::ffmpeg(),
     ];
     findings.extend(checks::config_and_disks(&config));
-    findings.push(checks::fits(&gpus, &options.config, &config));
+    findings.push(checks::fits(&gpus, &place, &options.config));
     Report { findings }
 }

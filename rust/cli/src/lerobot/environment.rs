@@ -7,19 +7,19 @@ use hlrp_schema::PassedOn;
 use std::collections::BTreeMap;
 
 /// # Errors
-/// A secret that the configuration of a run left out is not in the environment either.
+/// A secret that the run directory does not contain is not in the environment either.
 pub(super) fn refuse_left_out(section_name: &str, section: &PassedOn) -> Result<(), Problem> {
     match section.iter().find(|(name, value)| is_left_out(value) && !env::is_set(name)) {
         None => Ok(()),
         Some((name, _)) => {
-            let message = "is a secret, which is not in the configuration of the run";
-            let hint = format!("export {name}: LeRobot inherits it; or give {section_name}.env.{name}=... again");
+            let message = "it is a secret, which the run directory does not contain";
+            let hint = format!("export {name}, which LeRobot inherits, or give {section_name}.env.{name}=... again");
             Err(Problem::new(format!("{section_name}.env.{name}"), message, hint))
         }
     }
 }
 
-/// Whether this is what a run directory has in the place of a secret.
+/// Whether this is what a run directory has in place of a secret.
 fn is_left_out(value: &serde_json::Value) -> bool {
     value == REDACTED
 }

@@ -27,8 +27,9 @@ use std::{
 
 const NAME: &str = "hlrp rollout-lerobot";
 
-/// Videos that LeRobot renders of a task at most, and room for one of them.
+/// Most videos that LeRobot renders of a task.
 const MAX_VIDEOS: u64 = 10;
+/// Space for one of them.
 const VIDEO_BYTES: u64 = 16 << 20;
 
 /// Runs the command.

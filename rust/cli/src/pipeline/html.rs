@@ -91,6 +91,7 @@ fn encoded(path: &Path) -> Result<String> {
     Ok(BASE64.encode(bytes))
 }
 
+/// A text as the page shows it, without secrets.
 fn escaped(text: &str) -> String {
     redact(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

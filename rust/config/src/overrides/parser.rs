@@ -68,15 +68,11 @@ pub(crate) fn parse(argument: &str) -> Result<Override> {
 
 fn parse_value(text: &str, argument: &str) -> Result<Value> {
     value_or_reason(text, &Origin::command_line(argument)).map_err(|reason| {
-        // The reason quotes a part of the value.
-        let what = if has_secret(argument) { "it does not follow the grammar" } else { &reason.0 };
+        // A reason quotes a part of the value, which may be a part of a secret.
+        let (what, hint) =
+            if has_secret(argument) { ("it does not follow the grammar".to_owned(), None) } else { reason };
         let error = Problem::of(ProblemKind::Syntax, format!("cannot read the value of '{argument}': {what}"));
-        error.hint(
-            reason
-                .1
-                .filter(|_| !has_secret(argument))
-                .unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()),
-        )
+        error.hint(hint.unwrap_or_else(|| "quote text with special characters: key='\"text\"'".into()))
     })
 }
 

@@ -179,7 +179,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses the tag of a list or section, unless it says what they are anyway.
+    /// # Errors
+    /// A list or section has a tag other than its `own`.
     fn check_tag(&self, tag: Option<&Cow<'_, Tag>>, own: &str, span: &Span) -> Result<()> {
         let is_own = tag.is_none_or(|tag| core_type(tag).is_some_and(|name| name == own || name == "!"));
         if is_own { Ok(()) } else { Err(self.unknown_tag(tag, span)) }
@@ -192,10 +193,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the tags of YAML's own types begin with.
+/// Prefix of the tags of YAML's own types.
 const CORE: &str = "tag:yaml.org,2002:";
 
-/// The type that a tag names: one of YAML's own, `!` for the tag that says nothing, none for any other.
+/// The type that a tag names, if it is one of YAML's own; `!` for the non-specific tag.
 fn core_type(tag: &Tag) -> Option<&str> {
     match (tag.handle.as_str(), tag.suffix.as_str()) {
         (CORE, name) => Some(name),

@@ -22,13 +22,13 @@ pub struct CacheSpec {
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
     format: u32,
-    /// The dataset's fingerprint.
+    /// Fingerprint of the frames: see [`crate::formats::Dataset::fingerprint_of_frames`].
     dataset: String,
     camera: String,
     pub(super) height: usize,
     pub(super) width: usize,
     preprocess: String,
-    /// Which frames are near enough in time, where a source says so.
+    /// See [`CacheSpec::with_tolerance`].
     tolerance_s: Option<f64>,
     pub(super) num_episodes: u64,
     pub(super) num_frames: u64,
@@ -39,7 +39,7 @@ pub(super) struct Identity {
 const FORMAT: u32 = 3;
 
 impl CacheSpec {
-    /// Frames of `camera` of the dataset with this fingerprint, in the episodes `spans`, prepared to `size` in the way that
+    /// The frames with this fingerprint: of `camera`, in the episodes `spans`, prepared to `size` in the way that
     /// `preprocess` names. `name` is the dataset's folder and begins the name of the file.
     #[must_use]
     pub fn new(
@@ -69,7 +69,7 @@ impl CacheSpec {
         Self { identity, spans, name: name.to_owned() }
     }
 
-    /// The same frames, taken as near enough in time as [`hlrp_schema::SourceConfig::tolerance_s`] says.
+    /// The same frames, found with the tolerance of the source ([`hlrp_schema::SourceConfig::tolerance_s`]).
     #[must_use]
     pub fn with_tolerance(mut self, tolerance_s: Option<f64>) -> Self {
         self.identity.tolerance_s = tolerance_s;

@@ -16,13 +16,11 @@ pub enum Depth {
 /// A damaged dataset can have one finding per row; this many are reported.
 const MAX_FINDINGS: usize = 100;
 
-/// What was found so far.
+/// A report in the making.
 #[derive(Debug, Default)]
 pub struct Findings {
-    found: Vec<String>,
+    report: Report,
     num_left_out: usize,
-    verified: Vec<String>,
-    not_verified: Vec<String>,
 }
 
 impl Findings {
@@ -31,14 +29,14 @@ impl Findings {
         self.line(format!("{}: {what}", path.display()));
     }
 
-    /// Notes what was looked at.
+    /// Notes what was verified.
     pub fn verified(&mut self, what: impl Into<String>) {
-        self.verified.push(what.into());
+        self.report.verified.push(what.into());
     }
 
-    /// Notes what was not looked at.
+    /// Notes what was not verified.
     pub fn not_verified(&mut self, what: impl Into<String>) {
-        self.not_verified.push(what.into());
+        self.report.not_verified.push(what.into());
     }
 
     /// Adds an error and its hint.
@@ -49,33 +47,34 @@ impl Findings {
 
     /// Adds a line, once.
     pub(crate) fn line(&mut self, line: String) {
-        if self.found.contains(&line) {
+        let findings = &mut self.report.findings;
+        if findings.contains(&line) {
             return;
         }
-        if self.found.len() < MAX_FINDINGS {
-            self.found.push(line);
+        if findings.len() < MAX_FINDINGS {
+            findings.push(line);
         } else {
             self.num_left_out += 1;
         }
     }
 
-    /// What was found, and what was looked at.
+    /// The report, with the number of findings that are left out.
     #[must_use]
     pub fn finish(mut self) -> Report {
         if self.num_left_out > 0 {
-            self.found.push(format!("and {} more findings", self.num_left_out));
+            self.report.findings.push(format!("and {} more findings", self.num_left_out));
         }
-        Report { findings: self.found, verified: self.verified, not_verified: self.not_verified }
+        self.report
     }
 }
 
-/// What a check has to say.
+/// The result of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// What is wrong, one line each.
     pub findings: Vec<String>,
-    /// What was looked at.
+    /// What was verified.
     pub verified: Vec<String>,
-    /// What was not looked at.
+    /// What was not verified.
     pub not_verified: Vec<String>,
 }

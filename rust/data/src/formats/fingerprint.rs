@@ -49,7 +49,7 @@ impl Fingerprint {
         Ok(())
     }
 
-    /// Adds one file of `root` as [`Fingerprint::add_folder`] does, and the time of its last change.
+    /// Adds one file of `root` like [`Fingerprint::add_folder`], and the time of its last change.
     ///
     /// # Errors
     /// The file cannot be read.

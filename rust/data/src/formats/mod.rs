@@ -24,17 +24,17 @@ const FORMATS: &[Format] = &[lerobot::FORMAT];
 /// How a folder is opened.
 type Open = fn(&Path, &OpenOptions) -> Result<Arc<dyn Dataset>, DataError>;
 
-/// What whoever opens a dataset decides.
+/// How a dataset is opened.
 #[derive(Clone)]
 pub struct OpenOptions {
-    /// Keeps what is read of its tables.
+    /// Cache of what is read of its tables.
     pub tables: Arc<TableCache>,
-    /// How far the recorded time of a row may be from that of its frame, seconds; the format's own value where it is none.
+    /// How far the recorded time of a row may be from that of its frame, seconds; the format's own default if none.
     pub tolerance_s: Option<f64>,
 }
 
 impl OpenOptions {
-    /// Keeps at most about `table_bytes` of tables, with the format's own tolerance.
+    /// A cache of about `table_bytes` at most, and the format's own tolerance.
     #[must_use]
     pub fn new(table_bytes: usize) -> Self {
         Self { tables: TableCache::new(table_bytes), tolerance_s: None }
@@ -92,7 +92,7 @@ pub trait Dataset: Send + Sync {
         Ok(tasks)
     }
 
-    /// How a camera's frames are stored, in words: container, codec, and in what the files are not as the dataset says.
+    /// How a camera's frames are stored, in words: container, codec, and where the files differ from the metadata.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -100,8 +100,8 @@ pub trait Dataset: Send + Sync {
         Ok("images".to_owned())
     }
 
-    /// Names the frames of a camera in the episodes `spans`: another text when a file that they come from was replaced. What was made of
-    /// them is found by it.
+    /// A digest of the frames of a camera in the episodes `spans`, which changes when a file that contains them is replaced. A frame
+    /// cache is named after it.
     ///
     /// # Errors
     /// There is no such camera, or a file cannot be read.
@@ -199,6 +199,14 @@ impl Feature {
 pub struct FeatureStats {
     /// By name: `min`, `max`, `mean`, `std`, `count`, and quantiles such as `q01`; nested lists are flattened.
     pub values: BTreeMap<String, Vec<f64>>,
+}
+
+/// The hint of an error about a missing feature: the existing ones.
+pub(crate) fn existing_features(what: &str, keys: &[&str]) -> String {
+    match keys {
+        [] => format!("the dataset has no {what}; choose another dataset"),
+        keys => format!("there are {}", keys.join(", ")),
+    }
 }
 
 /// Opens the dataset in the folder `root`, of whatever format.

@@ -104,7 +104,7 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         if self.owner != process::id() {
-            // The threads are those of the other process, and a lock that one of them held is never released here.
+            // The threads are those of the other process, and a lock that one of them held is never released in this one.
             mem::forget(mem::take(&mut self.threads));
             return;
         }
@@ -116,11 +116,15 @@ impl Drop for Pipeline {
     }
 }
 
-/// How much of what is in flight.
+/// What a loader keeps in memory.
 pub(super) struct Sizes {
+    /// Bytes of one batch.
     batch_bytes: usize,
+    /// Clips that are kept at the same time.
     num_clips: usize,
+    /// The most bytes of all clips together.
     clip_bytes: usize,
+    /// Batches that may be in the making.
     max_pending: usize,
 }
 

@@ -13,6 +13,7 @@ use crate::frames::FrameReader;
 use crate::mixture::Mixture;
 use crate::sampler::{Draw, Plan};
 use crate::source::{Source, VectorKey};
+use hlrp_track::console::panic_text;
 use lru::LruCache;
 use std::{
     num::NonZeroUsize,
@@ -184,10 +185,4 @@ fn vectors(
             values_TN.chunks_exact(vector.width).flat_map(|row| row.iter().copied().chain(padding.clone())).collect();
     }
     Ok(Some(Vectors { values_TN, is_pad_T }))
-}
-
-/// Text of a panic.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without text".to_owned())
 }

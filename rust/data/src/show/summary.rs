@@ -42,7 +42,7 @@ pub fn summary(root: &Path, dataset: &dyn Dataset) -> Result<String, DataError> 
         line("camera", &format!("{key}  {size}, {}", dataset.storage_of(key)?));
     }
     for key in description.keys(FeatureKind::Depth) {
-        line("depth", &format!("{key}  depth maps, which are not read"));
+        line("depth", &format!("{key}  not read"));
     }
     let has_images = |kind| matches!(kind, FeatureKind::Camera | FeatureKind::Depth);
     for (key, feature) in description.features.iter().filter(|(_, feature)| !has_images(feature.kind)) {

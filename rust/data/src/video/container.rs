@@ -3,14 +3,18 @@
 //! the same way is refused by name.
 
 use crate::error::DataError;
+use crate::frames::FrameSize;
 use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
-/// What to do with a video file that is whole but not read in this form.
+/// The hint for a video that is intact, but in a container that is not read.
 pub(super) const REWRAP: &str =
     "rewrite it without encoding it again: ffmpeg -i OLD.mp4 -map 0:v:0 -c copy -movflags +faststart NEW.mp4";
 
-/// What to do with a video whose container changes what is shown.
+/// The hint for a video whose container changes what is shown.
 const ENCODE_AGAIN: &str = "encode what it shows again: ffmpeg -i OLD.mp4 -map 0:v:0 -c:v libx264 -crf 18 NEW.mp4";
+
+/// The hint for a damaged video.
+pub(super) const DAMAGED: &str = "the video is damaged: fetch or record it again";
 
 /// How decoded frames are turned for showing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +26,12 @@ pub(crate) enum Turn {
 }
 
 impl Turn {
-    /// Whether height and width change places.
-    pub(crate) fn swaps_sides(self) -> bool {
-        matches!(self, Self::Clockwise | Self::Counterclockwise)
+    /// Size of frames of `size` after the turn.
+    pub(crate) fn apply(self, size: FrameSize) -> FrameSize {
+        match self {
+            Self::None | Self::Half => size,
+            Self::Clockwise | Self::Counterclockwise => FrameSize { height: size.width, width: size.height },
+        }
     }
 }
 
@@ -54,19 +61,15 @@ impl Presentation {
     ///
     /// # Errors
     /// The header shows the track in a way that is not applied here.
-    pub(crate) fn read(path: &Path, header: &[u8], track_id: i32) -> Result<Self, DataError> {
+    pub(crate) fn read(path: &Path, header: &[u8], track_id: u32) -> Result<Self, DataError> {
         let refuse = |what: String, hint: &str| DataError::file(path, what, hint);
         let movie = child(header, b"moov").unwrap_or_default();
         if child(movie, b"mvex").is_some() {
             return Err(refuse("is a fragmented MP4 file, which has no list of all its frames".into(), REWRAP));
         }
-        let track = children(movie).filter(|(kind, _)| kind == b"trak").map(|(_, track)| track);
-        let track = track
-            .into_iter()
-            .find(|track| {
-                child(track, b"tkhd").and_then(track_id_of).is_some_and(|id| i64::from(id) == i64::from(track_id))
-            })
-            .unwrap_or_default();
+        let mut tracks = children(movie).filter(|(kind, _)| kind == b"trak").map(|(_, track)| track);
+        let track =
+            tracks.find(|track| child(track, b"tkhd").and_then(track_id_of) == Some(track_id)).unwrap_or_default();
         let of_movie = child(movie, b"mvhd").and_then(|body| matrix(body, true));
         let of_track = child(track, b"tkhd").and_then(|body| matrix(body, false));
         let turn = turn(of_track, of_movie).map_err(|what| refuse(what, ENCODE_AGAIN))?;
@@ -148,7 +151,7 @@ fn edit(body: &[u8]) -> Result<Option<Edit>, &'static str> {
     }
 }
 
-/// The identity of a track, in its header box.
+/// The id of a track, from its header box.
 fn track_id_of(body: &[u8]) -> Option<u32> {
     u32_at(body, if *body.first()? == 1 { 20 } else { 12 })
 }
@@ -218,19 +221,19 @@ pub(crate) fn read_header(path: &Path, file: &File) -> Result<Vec<u8>, DataError
     if has_movie { Ok(header) } else { Err(damaged(path, "is cut off: it has no `moov` part".into())) }
 }
 
-/// The error of a file that is not what it was.
+/// The error of a damaged file.
 pub(super) fn damaged(path: &Path, what: String) -> DataError {
-    DataError::file(path, what, "the video is damaged: fetch or record it again")
+    DataError::file(path, what, DAMAGED)
 }
 
-/// The error of a file that does not begin as an MP4 file does.
+/// The error of a file that does not begin as an MP4 file.
 fn other_container(path: &Path) -> DataError {
     match ffmpeg_next::format::input(path) {
         Ok(input) => {
-            let what = format!("is not an MP4 file but one of the format {}", input.format().name());
+            let what = format!("is a file of the format {}, not an MP4 file", input.format().name());
             DataError::file(path, what, REWRAP)
         }
-        Err(_) => damaged(path, "is not an MP4 file, nor any other that FFmpeg knows".into()),
+        Err(_) => damaged(path, "is neither an MP4 file nor any other format that FFmpeg knows".into()),
     }
 }
 

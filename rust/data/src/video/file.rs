@@ -1,8 +1,9 @@
 //! One open video file: what all threads share, and one thread's decoder.
 
-use super::container::{Presentation, Turn, damaged, read_header};
+use super::container::{DAMAGED, Presentation, Turn, damaged, read_header};
 use super::index::PacketIndex;
-use crate::{error::DataError, frames::FrameSize, lock::lock};
+use crate::error::{DataError, FrameFailure};
+use crate::{frames::FrameSize, lock::lock};
 use ffmpeg::{Discard, Packet, codec, format, frame, media, picture};
 use ffmpeg_next as ffmpeg;
 use std::{
@@ -25,28 +26,19 @@ pub(crate) struct VideoFile {
     parameters: Mutex<codec::Parameters>,
     /// Packets that the container calls keyframes although decoding cannot start there.
     not_entries: Mutex<BTreeSet<usize>>,
-    has_not_entries: AtomicBool,
-    has_warned: AtomicBool,
-    /// Whether a frame only comes when the packets after it are sent, too: FFmpeg 5's H.264 decoder withholds frames that it is asked
-    /// for at the end of its input, where decoding began at a recovery point.
+    /// Whether [`VideoFile::warn_of_slow_entries`] has warned.
+    slow_warning: Once,
+    /// Whether the decoder returns a frame only after further packets: FFmpeg 5's H.264 decoder withholds frames at the end of its
+    /// input where decoding began at a recovery point.
     needs_more_packets: AtomicBool,
 }
 
-/// Packets that are sent after the last one that is wanted, where that is needed: more than any decoder reorders.
+/// Packets that are sent after the last wanted one where the decoder needs more: no decoder reorders as many.
 const MAX_MORE_PACKETS: usize = 32;
 
-/// Why a frame cannot be read, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    pub(crate) what: String,
-    pub(crate) hint: &'static str,
-}
-
-impl Trouble {
-    /// The file is not what it was.
-    fn damage(what: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: "the video is damaged: fetch or record it again" }
-    }
+/// The failure of a frame in a damaged file.
+fn damage(what: impl Into<String>) -> FrameFailure {
+    FrameFailure { what: what.into(), hint: DAMAGED }
 }
 
 impl VideoFile {
@@ -64,8 +56,9 @@ impl VideoFile {
         let no_video = || DataError::file(path, "has no video", "it is not what the camera recorded: fetch it again");
         // The track that FFmpeg, and so LeRobot, plays where there are several.
         let stream = input.streams().best(media::Type::Video).ok_or_else(no_video)?;
-        let presentation = Presentation::read(path, &header, stream.id())?;
-        let index = PacketIndex::read(path, &file, &header, stream.id(), &presentation)?;
+        let track_id = stream.id() as u32;
+        let presentation = Presentation::read(path, &header, track_id)?;
+        let index = PacketIndex::read(path, &file, &header, track_id, &presentation)?;
         let parameters = Mutex::new(codec::Parameters::clone(&stream.parameters()));
         Ok(Self {
             path: path.to_owned(),
@@ -74,8 +67,7 @@ impl VideoFile {
             turn: presentation.turn,
             parameters,
             not_entries: Mutex::new(BTreeSet::new()),
-            has_not_entries: AtomicBool::new(false),
-            has_warned: AtomicBool::new(false),
+            slow_warning: Once::new(),
             needs_more_packets: AtomicBool::new(false),
         })
     }
@@ -92,33 +84,28 @@ impl VideoFile {
 
     /// The keyframe from which the frame of `packet` is decoded.
     fn entry_before(&self, packet: usize) -> usize {
-        if self.has_not_entries.load(Ordering::Acquire) {
-            let not_entries = lock(&self.not_entries);
-            return self.index.key_before(packet, |at| !not_entries.contains(&at));
-        }
-        self.index.key_before(packet, |_| true)
+        self.index.key_before(packet, |at| !lock(&self.not_entries).contains(&at))
     }
 
     /// Notes that decoding cannot start at a packet.
-    fn is_no_entry(&self, packet: usize) {
+    fn exclude_entry(&self, packet: usize) {
         lock(&self.not_entries).insert(packet);
-        self.has_not_entries.store(true, Ordering::Release);
     }
 
-    /// Says once that reading this video at random is slow.
+    /// Undoes [`VideoFile::exclude_entry`].
+    fn readmit_entry(&self, packet: usize) {
+        lock(&self.not_entries).remove(&packet);
+    }
+
+    /// Warns once that reading this video at random is slow.
     fn warn_of_slow_entries(&self) {
-        if !self.has_warned.swap(true, Ordering::AcqRel) {
+        self.slow_warning.call_once(|| {
             tracing::warn!(
                 "{}: keyframes are not complete images (gradual intra refresh); a random frame is decoded from the last complete \
                  one, which is slow: encode the video again with keyframes to read it fast",
                 self.path.display()
             );
-        }
-    }
-
-    /// Takes back [`VideoFile::is_no_entry`].
-    fn is_entry_after_all(&self, packet: usize) {
-        lock(&self.not_entries).remove(&packet);
+        });
     }
 
     /// Codec of the video.
@@ -153,6 +140,8 @@ pub(crate) struct VideoDecoder {
     video: Arc<VideoFile>,
     decoder: ffmpeg::decoder::Video,
     frame: frame::Video,
+    /// See [`VideoDecoder::shown_size`].
+    shown_size: FrameSize,
     /// The next packet to decode; none when the decoder must start again.
     next: Option<usize>,
     /// The keyframe at which it started.
@@ -170,7 +159,7 @@ enum Stop {
     /// The decoder does not return the frame at this position.
     NoFrame(usize),
     /// A frame cannot be decoded: its position, and why.
-    Failed(usize, Trouble),
+    Failed(usize, FrameFailure),
 }
 
 impl VideoDecoder {
@@ -199,17 +188,14 @@ impl VideoDecoder {
         }
         let decoder = context.decoder().open_as(codec).and_then(|opened| opened.video()).map_err(failed)?;
         let frame = frame::Video::empty();
-        Ok(Self { video, decoder, frame, next: None, started: 0, is_started: false, is_damaged: false })
+        let coded = FrameSize { height: decoder.height() as usize, width: decoder.width() as usize };
+        let shown_size = video.turn.apply(coded);
+        Ok(Self { video, decoder, frame, shown_size, next: None, started: 0, is_started: false, is_damaged: false })
     }
 
-    /// Size of its frames as they are shown, as the header of the file has it.
+    /// Size of its frames as they are shown, according to the header of the file.
     pub(crate) fn shown_size(&self) -> FrameSize {
-        let coded = self.coded_size();
-        if self.video.turn.swaps_sides() { FrameSize { height: coded.width, width: coded.height } } else { coded }
-    }
-
-    fn coded_size(&self) -> FrameSize {
-        FrameSize { height: self.decoder.height() as usize, width: self.decoder.width() as usize }
+        self.shown_size
     }
 
     /// The file that it decodes.
@@ -225,10 +211,10 @@ impl VideoDecoder {
     pub(crate) fn decode(
         &mut self,
         wanted: &[usize],
-        mut on_frame: impl FnMut(usize, &frame::Video) -> Result<(), Trouble>,
-    ) -> Result<(), (usize, Trouble)> {
+        mut on_frame: impl FnMut(usize, &frame::Video) -> Result<(), FrameFailure>,
+    ) -> Result<(), (usize, FrameFailure)> {
         let mut nth = 0;
-        // The keyframe from which a frame was asked for in vain, although decoding can start there.
+        // The keyframe from which the decoder returned no frame, although decoding can start there.
         let mut given_up: Option<usize> = None;
         while nth < wanted.len() {
             // Frames that one run of the decoder yields: it is restarted where that skips packets.
@@ -245,22 +231,22 @@ impl VideoDecoder {
             self.restart();
             match stop {
                 Stop::NoEntry(at) => {
-                    self.video.is_no_entry(self.started);
+                    self.video.exclude_entry(self.started);
                     self.video.warn_of_slow_entries();
                     nth = at;
                 }
                 Stop::NoFrame(at) if !self.video.needs_more_packets.swap(true, Ordering::AcqRel) => nth = at,
                 // At the end of a file there are no more packets: decode from one keyframe earlier, where that helps.
                 Stop::NoFrame(at) if self.started > 0 && given_up.is_none() => {
-                    self.video.is_no_entry(self.started);
+                    self.video.exclude_entry(self.started);
                     given_up = Some(self.started);
                     nth = at;
                 }
                 Stop::NoFrame(at) => {
-                    given_up.iter().for_each(|key| self.video.is_entry_after_all(*key));
-                    return Err((at, Trouble::damage("the decoder returns no frame at this time")));
+                    given_up.iter().for_each(|key| self.video.readmit_entry(*key));
+                    return Err((at, damage("the decoder returns no frame at this time")));
                 }
-                Stop::Failed(at, trouble) => return Err((at, trouble)),
+                Stop::Failed(at, failure) => return Err((at, failure)),
             }
         }
         Ok(())
@@ -301,7 +287,7 @@ impl VideoDecoder {
         &mut self,
         wanted: &[usize],
         run: std::ops::Range<usize>,
-        on_frame: &mut impl FnMut(usize, &frame::Video) -> Result<(), Trouble>,
+        on_frame: &mut impl FnMut(usize, &frame::Video) -> Result<(), FrameFailure>,
     ) -> Result<(), Stop> {
         let video = Arc::clone(&self.video);
         let mut last = wanted[run.clone()].iter().copied().max().unwrap_or(0);
@@ -321,9 +307,9 @@ impl VideoDecoder {
                 if self.frame.pts() == Some(wanted[nth] as i64) {
                     if self.is_damaged {
                         let what = "the frame, or one that it depends on, is damaged";
-                        return Err(Stop::Failed(nth, Trouble::damage(what)));
+                        return Err(Stop::Failed(nth, damage(what)));
                     }
-                    on_frame(nth, &self.frame).map_err(|trouble| Stop::Failed(nth, trouble))?;
+                    on_frame(nth, &self.frame).map_err(|failure| Stop::Failed(nth, failure))?;
                     nth += 1;
                 }
             }
@@ -332,24 +318,24 @@ impl VideoDecoder {
             }
             match self.next {
                 Some(next) if next <= last => {
-                    let damage = |what: String| Stop::Failed(nth, Trouble::damage(what));
-                    let packet = video.read_packet(next).map_err(|error| damage(error.to_string()))?;
+                    let failed = |what: String| Stop::Failed(nth, damage(what));
+                    let packet = video.read_packet(next).map_err(|error| failed(error.to_string()))?;
                     // Frames that are not wanted and that no other depends on need not be decoded.
                     let is_wanted = wanted[run.clone()].contains(&next);
                     self.decoder.skip_frame(if is_wanted { Discard::Default } else { Discard::NonReference });
                     if let Err(error) = self.decoder.send_packet(&packet) {
-                        self.must_be_started(nth)?;
-                        return Err(damage(format!("cannot be decoded ({error})")));
+                        self.require_started(nth)?;
+                        return Err(failed(format!("cannot be decoded ({error})")));
                     }
                     self.next = Some(next + 1);
                 }
                 // All packets are in; what the decoder still keeps for reordering is asked for.
                 _ if !drained => {
-                    self.decoder.send_eof().map_err(|error| Stop::Failed(nth, Trouble::damage(error.to_string())))?;
+                    self.decoder.send_eof().map_err(|error| Stop::Failed(nth, damage(error.to_string())))?;
                     drained = true;
                 }
                 _ if !got_any => {
-                    self.must_be_started(nth)?;
+                    self.require_started(nth)?;
                     return Err(Stop::NoFrame(nth));
                 }
                 _ => {}
@@ -361,8 +347,8 @@ impl VideoDecoder {
         Ok(())
     }
 
-    /// Whether decoding may have started where it did, as far as the frame that was just received shows it: the frame of the
-    /// packet at which it started must come, before the `nth` of those wanted, and be a complete image.
+    /// Checks with the frame that was just received whether decoding could start where it did: the frame of the packet at which it
+    /// started must come before the `nth` wanted one and be a complete image.
     fn check_entry(&mut self, wanted: usize, nth: usize) -> Result<(), Stop> {
         if !self.is_started {
             let pts = self.frame.pts();
@@ -374,8 +360,8 @@ impl VideoDecoder {
         Ok(())
     }
 
-    /// Stops the decoding of the `nth` frame where its start has not shown itself.
-    fn must_be_started(&self, nth: usize) -> Result<(), Stop> {
+    /// Stops the decoding of the `nth` frame unless the frame at which decoding started has come.
+    fn require_started(&self, nth: usize) -> Result<(), Stop> {
         if self.is_started { Ok(()) } else { Err(Stop::NoEntry(nth)) }
     }
 }

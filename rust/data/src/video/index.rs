@@ -41,15 +41,14 @@ impl PacketIndex {
         path: &Path,
         file: &File,
         header: &[u8],
-        track_id: i32,
+        track_id: u32,
         presentation: &Presentation,
     ) -> Result<Self, DataError> {
         let broken = |what: String| damaged(path, what);
         let context = mp4parse::read_mp4(&mut Cursor::new(header))
             .map_err(|error| broken(format!("is not a readable MP4 file ({error:?})")))?;
-        let is_wanted = |id: Option<u32>| id.is_some_and(|id| i64::from(id) == i64::from(track_id));
         let mut videos = context.tracks.iter().filter(|track| track.track_type == TrackType::Video);
-        let track = videos.find(|track| is_wanted(track.track_id));
+        let track = videos.find(|track| track.track_id == Some(track_id));
         let track = track.ok_or_else(|| broken("has no readable video track".into()))?;
         let timescale = track.timescale.filter(|scale| scale.0 > 0);
         let timescale = timescale.ok_or_else(|| broken("does not say its time unit".into()))?.0 as f64;
@@ -161,7 +160,7 @@ impl PacketIndex {
 fn apply(edit: &Edit, packets: &mut [Packet], ticks: impl Fn(u64) -> i64) -> Vec<bool> {
     let end = if edit.duration == 0 { i64::MAX } else { edit.start.saturating_add(ticks(edit.duration)) };
     let is_shown: Vec<bool> = packets.iter().map(|packet| (edit.start..end).contains(&packet.pts)).collect();
-    // Where no frame begins exactly at the edit's start, FFmpeg lets the first one that is shown begin at zero.
+    // Where no frame begins exactly at the edit's start, FFmpeg shows the first one at zero.
     let shown = packets.iter().zip(&is_shown).filter(|(_, shown)| **shown);
     let first = shown.map(|(packet, _)| packet.pts).min().unwrap_or(edit.start);
     let shift = ticks(edit.delay) - first;

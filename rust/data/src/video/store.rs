@@ -2,10 +2,10 @@
 
 use super::{
     container::Turn,
-    file::{Trouble, VideoDecoder, VideoFile},
+    file::{VideoDecoder, VideoFile},
     rgb::FrameConverter,
 };
-use crate::error::DataError;
+use crate::error::{DataError, FrameFailure};
 use crate::frames::{FrameReader, FrameSize, FrameStore};
 use crate::request::float32_error;
 use crate::{lock::lock, lru::ByteLru};
@@ -128,7 +128,7 @@ impl VideoReader<'_> {
                     format!("the nearest frame of the video is at {found_s:.6} s, more than {tolerance_s} s away");
                 let hint = "the recording is out of step with its video; `hlrp data check` lists all such episodes, and \
                             data.sources.<name>.tolerance_s allows more";
-                return Err(failure(self.store, frame, Trouble { what, hint }));
+                return Err(error_of(self.store, frame, FrameFailure { what, hint }));
             }
         }
         // Rows at an episode's end repeat; each frame is decoded once.
@@ -153,18 +153,16 @@ impl VideoReader<'_> {
             }
             Ok(())
         });
-        decoded.map_err(|(nth, trouble)| {
+        decoded.map_err(|(nth, failure)| {
             let frame = wanted.iter().find(|frame| frame.packet == packets[nth]).unwrap_or(&wanted[0]);
-            failure(self.store, frame, trouble)
+            error_of(self.store, frame, failure)
         })
     }
 }
 
-/// Frames must have the size that the header of their file has, as LeRobot demands, too.
-fn check_size(frame: &ffmpeg_next::frame::Video, turn: Turn, shown: FrameSize) -> Result<(), Trouble> {
-    let (height, width) = (frame.height() as usize, frame.width() as usize);
-    let found =
-        if turn.swaps_sides() { FrameSize { height: width, width: height } } else { FrameSize { height, width } };
+/// Frames must have the size in the header of their file, as in LeRobot.
+fn check_size(frame: &ffmpeg_next::frame::Video, turn: Turn, shown: FrameSize) -> Result<(), FrameFailure> {
+    let found = turn.apply(FrameSize { height: frame.height() as usize, width: frame.width() as usize });
     if found == shown {
         return Ok(());
     }
@@ -172,10 +170,10 @@ fn check_size(frame: &ffmpeg_next::frame::Video, turn: Turn, shown: FrameSize) -
         "the frame is {}x{}, but the video begins with frames of {}x{}",
         found.width, found.height, shown.width, shown.height
     );
-    Err(Trouble { what, hint: "record it in one size, or encode it again in one" })
+    Err(FrameFailure { what, hint: "record or encode the video again in one size" })
 }
 
-fn failure(store: &VideoStore, frame: &Wanted, Trouble { what, hint }: Trouble) -> DataError {
+fn error_of(store: &VideoStore, frame: &Wanted, FrameFailure { what, hint }: FrameFailure) -> DataError {
     DataError::Frame {
         path: store.table.path(frame.file).to_owned(),
         episode: store.table.episode(frame.row),
@@ -222,7 +220,7 @@ impl VideoStore {
             Ok(())
         });
         let path = self.table.path(file).to_owned();
-        decoded.map_err(|(_, trouble)| DataError::file(&path, trouble.what, trouble.hint))?;
+        decoded.map_err(|(_, failure)| DataError::file(&path, failure.what, failure.hint))?;
         Ok(RawFrame { file: path, index, time_s, pixel_format, planes })
     }
 }

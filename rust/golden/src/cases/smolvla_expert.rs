@@ -1,6 +1,6 @@
 //! The expert architecture against LeRobot's SmolVLA.
 
-use super::smolvlm::backbone_config;
+use super::smolvlm::backbone_sizes;
 use super::vla::{RecordedFlow, backbone, by_name, check_gradients, integer, number, pair, truth};
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
@@ -41,7 +41,7 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
     let positive = |key: &str| integer(policy, key).map(|value| (value > 0).then_some(value));
     let num_layers = integer(policy, "num_vlm_layers")?;
     let cameras = case.config["cameras"].as_object().context("config.json has no `cameras`")?;
-    let mut sizes = backbone_config(&case.config)?;
+    let mut sizes = backbone_sizes(&case.config)?;
     sizes.text.num_hidden_layers = num_layers;
     let special_tokens = || -> anyhow::Result<_> {
         let ids = (integer(special, "fake_image_token_id")?, integer(special, "global_image_token_id")?);

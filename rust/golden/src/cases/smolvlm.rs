@@ -13,27 +13,26 @@ use hlrp_schema::policy::BackboneSizes;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor, no_grad};
 
+/// Ending of the names of images among the inputs.
+const PIXELS: &str = ".pixel_values";
+
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
-    let config = backbone_config(&case.config)?;
-    config.check()?;
+    let sizes = backbone_sizes(&case.config)?;
+    sizes.check()?;
     let store = Store::new(case.device());
-    let model = SmolVlm::new(&store.root(), &config);
+    let model = SmolVlm::new(&store.root(), &sizes);
     let weights: Vec<_> = case.file("weights.safetensors")?.into_iter().collect();
     load_strict(&store.state(), &weights)?;
 
     no_grad(|| {
         for image in image_names(case) {
-            images(case, &model, &config, image, comparison)?;
+            images(case, &model, &sizes, image, comparison)?;
         }
         text(case, &store, &model, comparison)?;
-        image_and_text(case, &store, &model, &config, comparison)?;
-        complete_model(case, &store, &model, &config, comparison)
+        images_and_text(case, &store, &model, &sizes, comparison)
     })?;
     position_bins(case, comparison)
 }
-
-/// What the names of images end with among the inputs.
-const PIXELS: &str = ".pixel_values";
 
 /// The images of a case.
 fn image_names(case: &Case) -> Vec<&str> {
@@ -41,15 +40,15 @@ fn image_names(case: &Case) -> Vec<&str> {
 }
 
 /// The image that prompts contain: the one that config.json names as `prompt_image`, else the one of the tower's own size.
-fn prompt_image<'a>(case: &'a Case, config: &BackboneSizes) -> anyhow::Result<&'a Tensor> {
-    let side = config.vision.image_size;
+fn prompt_image<'a>(case: &'a Case, sizes: &BackboneSizes) -> anyhow::Result<&'a Tensor> {
+    let side = sizes.vision.image_size;
     let has_own_size = |name: &&str| case.inputs[&format!("{name}{PIXELS}")].size()[2..] == [side, side];
     let name = case.config["prompt_image"].as_str().or_else(|| image_names(case).into_iter().find(has_own_size));
     case.input(&format!("{}{PIXELS}", name.context("no image has the size of the vision tower")?))
 }
 
-/// The configuration from the reference's field names; every case over a SmolVLM states it alike.
-pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<BackboneSizes> {
+/// The sizes in a case's `config.json`, from the reference's field names; the same for every case over a SmolVLM.
+pub(crate) fn backbone_sizes(config: &Value) -> anyhow::Result<BackboneSizes> {
     const VISION: [&str; 7] = [
         "hidden_size",
         "intermediate_size",
@@ -86,16 +85,16 @@ pub(crate) fn backbone_config(config: &Value) -> anyhow::Result<BackboneSizes> {
 fn images(
     case: &Case,
     model: &SmolVlm,
-    config: &BackboneSizes,
+    sizes: &BackboneSizes,
     image: &str,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let pixels_BCHW = case.input(&format!("{image}.pixel_values"))?;
+    let pixels_BCHW = case.input(&format!("{image}{PIXELS}"))?;
     let trace = Trace::default();
     let _ = model.embed_images(pixels_BCHW, &Pass { train: false, trace: Some(&trace) });
     check_trace(trace, image, comparison);
 
-    let vision = &config.vision;
+    let vision = &sizes.vision;
     let [rows, columns] = [2, 3].map(|side| pixels_BCHW.size()[side] / vision.patch_size);
     let ids = position_ids(vision.image_size / vision.patch_size, rows, columns, case.device());
     let ids_BN = ids.unsqueeze(0).expand([pixels_BCHW.size()[0], -1], false);
@@ -110,32 +109,23 @@ fn text(case: &Case, store: &Store, model: &SmolVlm, comparison: &mut Comparison
     Ok(())
 }
 
-fn image_and_text(
+/// The text decoder over image tokens followed by a text, and over a prompt whose placeholders are image tokens.
+fn images_and_text(
     case: &Case,
     store: &Store,
     model: &SmolVlm,
-    config: &BackboneSizes,
+    sizes: &BackboneSizes,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let images_BND = model.embed_images(prompt_image(case, config)?, &Pass::plain(false));
+    let images_BND = model.embed_images(prompt_image(case, sizes)?, &Pass::plain(false));
     let texts_BLD = model.embed_tokens(case.input("text.input_ids")?);
     let text_mask_BL = case.input("text.attention_mask")?;
     let mask_BL =
         Tensor::cat(&[images_BND.select(2, 0).ones_like().to_kind(Kind::Int64), text_mask_BL.shallow_clone()], 1);
     comparison.check("image_text.attention_mask", &mask_BL, Tolerance::Forward);
-    decode(store, model, "image_text", &Tensor::cat(&[images_BND, texts_BLD], 1), &mask_BL, comparison);
-    Ok(())
-}
+    decode(store, model, "image_text", &Tensor::cat(&[&images_BND, &texts_BLD], 1), &mask_BL, comparison);
 
-fn complete_model(
-    case: &Case,
-    store: &Store,
-    model: &SmolVlm,
-    config: &BackboneSizes,
-    comparison: &mut Comparison,
-) -> anyhow::Result<()> {
-    let images_BND = model.embed_images(prompt_image(case, config)?, &Pass::plain(false));
-    let prompt_BLD = embed_prompt(model, config, case.input("full.input_ids")?, &images_BND)?;
+    let prompt_BLD = embed_prompt(model, sizes, case.input("full.input_ids")?, &images_BND)?;
     decode(store, model, "full", &prompt_BLD, case.input("full.attention_mask")?, comparison);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The pooled architecture.
 
-use super::smolvlm::backbone_config;
+use super::smolvlm::backbone_sizes;
 use super::vla::{RecordedFlow, backbone, by_name, check_gradients, integer, number, pair, truth};
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
@@ -37,7 +37,7 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
     let code_seq_len = integer(backend, "code_seq_len")?;
     let [height, width] = pair(backend, "image_size")?;
     Ok(ModelSpec {
-        backbone: backbone(backbone_config(&case.config)?),
+        backbone: backbone(backbone_sizes(&case.config)?),
         cameras: vec!["front".to_owned()],
         empty_cameras: 0,
         resize_imgs_with_padding: [width, height],

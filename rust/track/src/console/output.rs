@@ -65,14 +65,14 @@ pub(super) fn print(text: &str) {
     }
 }
 
-/// Writes `shown` to standard error and `line` to the file.
+/// Writes `shown` to standard error and `line` to the file, both without secrets.
 pub(super) fn write_both(shown: &str, line: &str) {
     let mut output = output();
     write_to_file(&mut output, &redact(line));
     write_to_stderr(&redact(shown));
 }
 
-/// Writes each event as one line.
+/// Writes each event as one line, without secrets.
 pub(super) struct LineLayer {
     rank: usize,
     coloured: bool,

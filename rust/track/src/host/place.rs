@@ -26,48 +26,46 @@ pub enum Place {
     },
 }
 
-/// What is known of a machine, from which its kind is derived.
-#[derive(Debug, Clone, Default)]
+/// What a machine shows about its kind.
+#[derive(Debug, Clone)]
 pub struct Signs {
     /// Host name.
     pub host: String,
     /// Id of the Slurm job that this process belongs to.
     pub job_id: Option<String>,
-    /// Slurm's program that submits jobs, where Slurm is configured too.
+    /// Slurm's program that submits jobs, if Slurm is configured too.
     pub sbatch: Option<PathBuf>,
-    /// What Slurm's controller says of this host.
-    pub controller: Controller,
     /// Whether the driver shows a GPU.
     pub has_gpu: bool,
 }
 
-/// What Slurm's controller says of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What Slurm's controller says about a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controller {
-    /// It does not answer, or there is none.
-    #[default]
-    Silent,
     /// The host is one of its compute nodes.
-    KnowsNode,
+    Listed,
     /// The host is not.
-    KnowsNoNode,
+    NotListed,
+    /// Nothing: it cannot be asked, or does not answer.
+    NoAnswer,
 }
 
 /// How long Slurm's controller may take to answer.
-const WAIT_FOR_CONTROLLER: Duration = Duration::from_secs(5);
+const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Signs {
     /// Those of this machine.
     pub fn read() -> Self {
-        let (host, job_id) = (super::hostname(), env::get(env::SLURM_JOB_ID));
-        let sbatch = find_program("sbatch").filter(|_| has_slurm_configuration());
-        let is_asked = sbatch.is_some() && job_id.is_none();
-        let controller = if is_asked { ask_controller(&host) } else { Controller::Silent };
-        Self { host, job_id, sbatch, controller, has_gpu: super::has_gpu() }
+        Self {
+            host: super::hostname(),
+            job_id: env::get(env::SLURM_JOB_ID),
+            sbatch: find_program("sbatch").filter(|_| has_slurm_configuration()),
+            has_gpu: super::has_gpu(),
+        }
     }
 }
 
-/// Whether this machine belongs to a cluster: an installed Slurm alone says nothing.
+/// Whether this machine belongs to a cluster; an installed Slurm alone does not mean that.
 fn has_slurm_configuration() -> bool {
     let usual = [
         "/etc/slurm/slurm.conf",
@@ -82,40 +80,44 @@ fn has_slurm_configuration() -> bool {
 }
 
 fn ask_controller(host: &str) -> Controller {
-    let Some(scontrol) = find_program("scontrol") else { return Controller::Silent };
+    let Some(scontrol) = find_program("scontrol") else { return Controller::NoAnswer };
     let short = host.split('.').next().unwrap_or(host);
     let mut command = Command::new(scontrol);
     command.args(["show", "node", short]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(mut child) = command.spawn() else { return Controller::Silent };
-    let deadline = Instant::now() + WAIT_FOR_CONTROLLER;
+    let Ok(mut child) = command.spawn() else { return Controller::NoAnswer };
+    let deadline = Instant::now() + CONTROLLER_TIMEOUT;
     while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > deadline {
             // It may have ended just now.
             let _ = child.kill();
             let _ = child.wait();
-            return Controller::Silent;
+            return Controller::NoAnswer;
         }
         thread::sleep(Duration::from_millis(20));
     }
-    let Ok(output) = child.wait_with_output() else { return Controller::Silent };
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).to_lowercase()).concat();
-    match () {
-        () if said.contains("nodename=") => Controller::KnowsNode,
-        () if said.contains("not found") || said.contains("invalid node name") => Controller::KnowsNoNode,
-        () => Controller::Silent,
+    let Ok(output) = child.wait_with_output() else { return Controller::NoAnswer };
+    let answer = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).to_lowercase()).concat();
+    if answer.contains("nodename=") {
+        Controller::Listed
+    } else if answer.contains("not found") || answer.contains("invalid node name") {
+        Controller::NotListed
+    } else {
+        Controller::NoAnswer
     }
 }
 
 impl Place {
     /// The place of this process. `login_nodes` are patterns of host names with `*`; see [`Place::judge`].
     pub fn detect(login_nodes: Option<&[String]>) -> Self {
-        Self::judge(&Signs::read(), login_nodes)
+        let signs = Signs::read();
+        Self::judge(&signs, login_nodes, || ask_controller(&signs.host))
     }
 
     /// Inside a job a host is no login node. Otherwise it is one if its name matches a pattern, or if it looks like one: Slurm is configured,
-    /// jobs can be submitted, and the controller does not list it as a compute node. Where the controller says so, a machine with a GPU is a
-    /// workstation; where it is silent (a maintenance), the host counts as a login node. An empty list of patterns says that no host is one.
-    pub fn judge(signs: &Signs, login_nodes: Option<&[String]>) -> Self {
+    /// `sbatch` is there, and the controller does not list the host as a compute node. A host that is not listed but has a GPU is a workstation;
+    /// if the controller does not answer (maintenance), the host counts as a login node, with a GPU too. An empty list of patterns says that no
+    /// host is one. `controller` is asked only if nothing else decides.
+    pub fn judge(signs: &Signs, login_nodes: Option<&[String]>, controller: impl FnOnce() -> Controller) -> Self {
         if let Some(id) = &signs.job_id {
             return Self::SlurmJob { id: id.clone() };
         }
@@ -126,20 +128,19 @@ impl Place {
         let may_guess = login_nodes.is_none_or(|patterns| !patterns.is_empty());
         let Some(sbatch) = signs.sbatch.as_ref().filter(|_| may_guess) else { return Self::Workstation };
         let (sbatch, id) = (sbatch.display(), env::SLURM_JOB_ID);
-        match signs.controller {
-            Controller::KnowsNode => Self::Workstation,
-            Controller::KnowsNoNode if signs.has_gpu => Self::Workstation,
-            Controller::KnowsNoNode => Self::LoginNode {
-                reason: format!(
-                    "it has {sbatch}, no GPU, {id} is not set, and Slurm does not list it as a compute node"
-                ),
-            },
-            Controller::Silent => Self::LoginNode {
-                reason: format!(
+        let reason = match controller() {
+            Controller::Listed => return Self::Workstation,
+            Controller::NotListed if signs.has_gpu => return Self::Workstation,
+            Controller::NotListed => {
+                format!("it has {sbatch}, no GPU, {id} is not set, and Slurm does not list it as a compute node")
+            }
+            Controller::NoAnswer => {
+                format!(
                     "it has {sbatch} and a Slurm configuration, {id} is not set, and the controller does not answer"
-                ),
-            },
-        }
+                )
+            }
+        };
+        Self::LoginNode { reason }
     }
 }
 
@@ -148,11 +149,14 @@ impl Place {
 /// # Errors
 /// [`TrackError::LoginNode`].
 pub fn refuse_login_node(program: &str, login_nodes: Option<&[String]>, allow: bool) -> Result<()> {
+    if allow {
+        return Ok(());
+    }
     match Place::detect(login_nodes) {
-        Place::LoginNode { reason } if !allow => {
+        Place::LoginNode { reason } => {
             Err(TrackError::LoginNode { program: program.into(), host: super::hostname(), reason })
         }
-        _ => Ok(()),
+        Place::Workstation | Place::SlurmJob { .. } => Ok(()),
     }
 }
 

@@ -39,10 +39,10 @@ impl MetricsRow {
     }
 }
 
-/// All rows of `path`, in written order. A torn line, as a kill or a full disk leaves it, is not a row.
+/// All rows of `path`, in written order. A torn line, left by a kill or a full disk, is not a row.
 ///
 /// # Errors
-/// The file cannot be read, or a line is neither a row nor the beginning of one.
+/// The file cannot be read, or a line is neither a row nor the start of one.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
     let text = read_text(path)?;
     Ok(split(path, &text)?.rows.into_iter().map(|(_, row)| row).collect())
@@ -63,12 +63,12 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 pub(crate) struct Lines<'a> {
     /// Whole lines without their line ends, and what they say.
     pub(crate) rows: Vec<(&'a str, MetricsRow)>,
-    /// Beginnings of rows: what follows the last whole line, and what a full disk left of a row before others were appended to it.
+    /// Starts of rows: what follows the last whole line, and rows cut by a full disk that others were appended to.
     pub(crate) torn: Vec<&'a str>,
 }
 
-/// How every row begins.
-const BEGINNING: &str = "{\"step\":";
+/// The start of every row.
+const ROW_START: &str = "{\"step\":";
 
 /// Takes the text of a metrics file apart.
 pub(crate) fn split<'a>(path: &Path, text: &'a str) -> Result<Lines<'a>> {
@@ -78,7 +78,7 @@ pub(crate) fn split<'a>(path: &Path, text: &'a str) -> Result<Lines<'a>> {
         let row = line.strip_suffix('\n').and_then(|line| Some((line, MetricsRow::parse(line)?)));
         match row {
             Some(row) => lines.rows.push(row),
-            None if rest.peek().is_none() || line.starts_with(BEGINNING) => lines.torn.push(line),
+            None if rest.peek().is_none() || line.starts_with(ROW_START) => lines.torn.push(line),
             None => {
                 let reason =
                     "not a metrics row; it has to be {\"step\": N, \"time\": T, name: number or null, …}".into();

@@ -49,7 +49,7 @@ impl MetricSpec {
         Self::new(name, "")
     }
 
-    /// Its label, or without one its name in words: `train/pixel_loss` is "pixel loss, training".
+    /// The label or, without one, the name in words: `train/pixel_loss` is "pixel loss, training".
     pub fn title(&self) -> String {
         if !self.label.is_empty() {
             return self.label.clone();

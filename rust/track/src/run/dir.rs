@@ -256,7 +256,7 @@ fn session(info: &RunInfo<'_>, start_step: u64) -> Session {
     }
 }
 
-/// Sets the file of format 1 aside, whose content is in `run.json` now.
+/// Renames the file of format 1, whose content is in `run.json` now.
 fn set_former_aside(path: &Path) -> Result<()> {
     let former = path.join(FORMER_NAME);
     match fs::rename(&former, path.join(FORMER_ASIDE)) {

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf};
 pub const FILE_NAME: &str = "run.json";
 /// Its name in format 1.
 pub(super) const FORMER_NAME: &str = "manifest.json";
-/// Where that file is set aside when the run continues.
+/// Its name after the run has been resumed.
 pub(super) const FORMER_ASIDE: &str = "manifest.superseded.json";
 
 /// The whole file.

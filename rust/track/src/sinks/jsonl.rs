@@ -103,7 +103,7 @@ impl JsonlSink {
         let line = format!("{}\n", Value::Object(row));
         let whole = self.file.metadata().map_err(TrackError::io("inspect", &self.path))?.len();
         self.file.write_all(line.as_bytes()).map_err(|error| {
-            // A part of a line would spoil the next one. Whatever fails here, the next start repairs.
+            // A partial line would corrupt the next one. If this fails too, the next resume moves the line out.
             let _ = self.file.set_len(whole);
             TrackError::io("append to", &self.path)(error)
         })

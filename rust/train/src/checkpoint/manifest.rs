@@ -9,7 +9,7 @@ use hlrp_config::{
     foreign::{MAX_WEIGHT_BYTES, inspect, is_plain_name, read_text},
     from_resolved,
 };
-use hlrp_schema::{PROJECT, TaskDescription};
+use hlrp_schema::{PROJECT, Precision, TaskDescription};
 use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,7 +45,7 @@ pub struct Manifest {
     /// CPU threads of the tensor library; the same number gives the same bits.
     pub num_threads: usize,
     /// `bf16-mixed` or `32-true`.
-    pub precision: String,
+    pub precision: Precision,
     /// Which parameters decay, and which do not.
     pub optimizer_groups: [DecayGroup; 2],
     /// [`crate::Task::description`].

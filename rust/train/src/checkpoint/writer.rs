@@ -9,7 +9,7 @@ use crate::{
     error::{Result, TrainError},
     update::DecayGroup,
 };
-use hlrp_schema::TaskDescription;
+use hlrp_schema::{Precision, TaskDescription};
 use hlrp_track::fs::{OnExisting, ensure_free, publish_dir};
 use std::{
     fs,
@@ -28,7 +28,7 @@ pub(crate) struct Contents {
     pub(crate) score: Option<Score>,
     pub(crate) device: String,
     pub(crate) num_threads: usize,
-    pub(crate) precision: String,
+    pub(crate) precision: Precision,
     pub(crate) optimizer_groups: [DecayGroup; 2],
     pub(crate) task: TaskDescription,
 }
@@ -76,7 +76,7 @@ fn fill(dir: &Path, contents: &Contents) -> Result<()> {
         score: contents.score.clone(),
         device: contents.device.clone(),
         num_threads: contents.num_threads,
-        precision: contents.precision.clone(),
+        precision: contents.precision,
         optimizer_groups: contents.optimizer_groups.clone(),
         task: contents.task.clone(),
         files: digests(dir, &names)?,

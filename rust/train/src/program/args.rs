@@ -14,11 +14,11 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unu
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) config: ConfigArgs,
-    /// Resume the run in this directory from its last checkpoint, or from the one of this run that
+    /// Resume the run in this directory from its last checkpoint, or from the one that
     /// training.resume_from_checkpoint=… names; other overrides change its configuration.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
-    /// With --resume: continue although a dataset is not the one that the checkpoint saw. Episodes that were held out stay held out.
+    /// With --resume: continue even if a dataset has changed since the checkpoint. Held-out episodes stay held out.
     #[arg(long, requires = "resume")]
     pub(super) accept_changed_data: bool,
     /// Print the resolved configuration and stop.

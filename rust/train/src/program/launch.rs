@@ -7,7 +7,7 @@ use crate::{
     resume::{RESUME_KEY, Resumed},
     signals::StopRequest,
     task::Task,
-    trainer::{Outcome, Settings, Trainer, of_key},
+    trainer::{Outcome, Settings, Trainer, of_key, sizes},
 };
 use anyhow::Context;
 use hlrp_config::{Composed, Problem};
@@ -87,24 +87,20 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         metrics,
         repository: Path::new("."),
     };
-    stop.save();
+    stop.save_first();
     let run_dir = open_run(arguments, &run_path, trainer.step(), &info, &world)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
     if !composed.migrated().is_empty() {
         let changes = composed.migrated().join(", ");
-        tracing::info!("an older version wrote this run; its configuration is brought up to date: {changes}");
+        tracing::info!("this run was written by an older version; its configuration was migrated: {changes}");
     }
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
 }
 
-/// What is known when memory runs out before the first step.
+/// What an out-of-memory error reports before the first step.
 fn scene_before_start(composed: &Composed) -> Scene {
-    Scene {
-        when: "before the first step".to_owned(),
-        sizes: crate::trainer::sizes(composed),
-        checkpoint: "none is changed".to_owned(),
-    }
+    Scene { when: "before the first step".to_owned(), sizes: sizes(composed), checkpoint: "none is changed".to_owned() }
 }
 
 /// The run directory: the first process creates it or resumes it, the others follow.
@@ -170,7 +166,7 @@ fn finish<P: Program>(
     run_dir.finish(status)?;
     let text = match &outcome {
         Outcome::Finished(summary) if summary.num_steps == 0 => {
-            report::nothing_to_do::<P>(outcome.summary().step, &path, &config.run().training.scheduler.kind)
+            report::nothing_to_do::<P>(summary.step, &path, &config.run().training.scheduler.kind)
         }
         _ => report::table::<P>(&outcome, &path, &metrics, &curves),
     };
@@ -204,7 +200,7 @@ fn settings(
     })
 }
 
-/// Where a run resumes: at the checkpoint that the command line names, which must be one of this run, else at the newest.
+/// The checkpoint to resume: the one that the command line names, which must belong to this run, else the newest.
 fn checkpoint_of(run_dir: &Path, typed: Option<PathBuf>) -> Result<PathBuf, Problem> {
     let Some(checkpoint) = typed else { return Ok(run_dir.to_path_buf()) };
     let folder = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -212,7 +208,7 @@ fn checkpoint_of(run_dir: &Path, typed: Option<PathBuf>) -> Result<PathBuf, Prob
         return Ok(checkpoint);
     }
     let message = format!("{} is not a checkpoint of the run {}", checkpoint.display(), run_dir.display());
-    let hint = "name one below its folder checkpoints/, or leave --resume out to start a run of its own from there";
+    let hint = "choose one in its folder checkpoints/, or omit --resume to start a new run from that checkpoint";
     Err(Problem::new(RESUME_KEY, message, hint))
 }
 

@@ -43,10 +43,10 @@ fn the_source_that_changed_is_named_and_how() {
     assert_eq!(error(numbers("a", 3)), None);
     let grown = error(numbers("b", 5)).unwrap();
     assert!(grown.starts_with("data.sources.robot.root: the dataset of source `robot` has changed"), "{grown}");
-    assert!(grown.contains("it has 5 episodes, at the checkpoint it had 3"), "{grown}");
+    assert!(grown.contains("it has 5 episodes; it had 3 when the checkpoint was written"), "{grown}");
     assert!(grown.contains("--accept-changed-data"), "{grown}");
     let replaced = error(numbers("b", 3)).unwrap();
-    assert!(replaced.contains("its files are others than at the checkpoint"), "{replaced}");
+    assert!(replaced.contains("its files differ from those that the checkpoint saw"), "{replaced}");
 }
 
 #[test]

@@ -88,7 +88,10 @@ fn the_manifest_says_what_the_model_is_and_how_it_was_computed() {
     let checkpoint = Checkpoint::open(&run_dir).unwrap();
     let manifest = checkpoint.manifest();
     assert_eq!(manifest.task, hlrp_schema::TaskDescription::Laq(description(16)));
-    assert_eq!((manifest.device.as_str(), manifest.num_threads, manifest.precision.as_str()), ("cpu", 1, "32-true"));
+    assert_eq!(
+        (manifest.device.as_str(), manifest.num_threads, manifest.precision),
+        ("cpu", 1, hlrp_schema::Precision::Float32)
+    );
     let [decayed, rest] = &manifest.optimizer_groups;
     assert_eq!((decayed.weight_decay, decayed.names.join(" ")), (0.01, "first.weight second.weight codes".to_owned()));
     assert_eq!((rest.weight_decay, rest.names.join(" ")), (0.0, "first.bias second.bias unused".to_owned()));

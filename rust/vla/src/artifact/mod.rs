@@ -22,6 +22,7 @@ use hlrp_nn::read_tensors;
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
 use hlrp_track::fs::{FileDigest, OnExisting, ensure_free, publish_dir, write_atomic};
+use hlrp_train::Stopped;
 use record::WEIGHTS;
 use std::{fs, path::Path};
 use tch::{Device, Tensor};
@@ -45,7 +46,7 @@ pub struct SaveOptions<'a> {
     pub on_existing: OnExisting,
     /// GiB that must stay free on its file system.
     pub min_free_gb: f64,
-    /// Asked between files: whether the write is given up.
+    /// Asked between files: whether to give up.
     pub is_stopped: &'a dyn Fn() -> bool,
 }
 
@@ -83,7 +84,7 @@ impl Artifact {
     ///
     /// # Errors
     /// An incomplete or invalid description, too little space, an existing folder under [`OnExisting::Refuse`], a failed write, or
-    /// [`VlaError::Stopped`]: `dir` is then what it was.
+    /// [`VlaError::Stopped`]. `dir` is then unchanged.
     pub fn save(
         dir: &Path,
         options: &SaveOptions<'_>,
@@ -97,8 +98,8 @@ impl Artifact {
         let num_bytes: usize =
             weights.iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
         ensure_free(dir, num_bytes as u64 + SMALL_FILES, options.min_free_gb)?;
-        let go_on = || if (options.is_stopped)() { Err(VlaError::Stopped) } else { Ok(()) };
-        go_on()?;
+        let unless_stopped = || if (options.is_stopped)() { Err(VlaError::Stopped(Stopped)) } else { Ok(()) };
+        unless_stopped()?;
         publish_dir(dir, options.on_existing, |partial| {
             write_weights(&partial.join(WEIGHTS), &weights)?;
             for name in TOKENIZER_FILES {
@@ -108,12 +109,12 @@ impl Artifact {
                     .and_then(|_| fs::copy(&source, partial.join(name)))
                     .map_err(|error| VlaError::file(&source, error.to_string(), hint))?;
             }
-            go_on()?;
+            unless_stopped()?;
             let names = [WEIGHTS].into_iter().chain(TOKENIZER_FILES);
             let files = names.map(|name| Ok((name.to_owned(), FileDigest::of(&partial.join(name))?)));
-            go_on()?;
-            let record =
-                ArtifactRecord::new(policy.clone(), provenance.clone(), files.collect::<Result<_, VlaError>>()?);
+            let files = files.collect::<Result<_, VlaError>>()?;
+            unless_stopped()?;
+            let record = ArtifactRecord::new(policy.clone(), provenance.clone(), files);
             let path = partial.join(record::FILE);
             let text = serde_json::to_string_pretty(&record)
                 .map_err(|error| VlaError::file(&path, error.to_string(), "report this"))?;

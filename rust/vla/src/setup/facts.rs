@@ -38,7 +38,7 @@ impl Vectors {
         }
     }
 
-    /// Warns, once for each vector, of values that are far outside of the statistics which `processor` scales by.
+    /// Warns, once for each vector, of values that are far outside the statistics that `processor` scales by.
     pub(super) fn warn_of_far_values(&self, processor: &ProcessorSpec) {
         for (name, vector, scaling) in
             [("state", &self.state, &processor.state), ("action", &self.action, &processor.action)]
@@ -50,7 +50,7 @@ impl Vectors {
     }
 }
 
-/// The sources and dimensions whose values are far outside.
+/// The warning that names the sources and dimensions whose values are far outside the statistics.
 fn far_values(name: &str, vector: &VectorStatistics, scaling: &Scaling) -> Option<String> {
     let of_source = |(source, ranges): &(String, Vec<[f64; 2]>)| {
         let of_dim = |at: usize| format!("{source}[{at}] from {} to {}", ranges[at][0], ranges[at][1]);
@@ -60,8 +60,8 @@ fn far_values(name: &str, vector: &VectorStatistics, scaling: &Scaling) -> Optio
     (!found.is_empty()).then(|| {
         let found = found.join(", ");
         format!(
-            "the {name} has values far outside of the statistics that normalise it: {found}\n\
-             hint: look at these values with `hlrp data check`, and leave out the episodes with wrong ones \
+            "{name} values are far outside the statistics that normalise them: {found}\n\
+             hint: check the dataset with `hlrp data check` and leave out the episodes with wrong values \
              (data.sources.<name>.episodes)"
         )
     })
@@ -97,8 +97,12 @@ mod tests {
         let far = [[-4.0, 4.0], [5.0, 5.5], [0.0, 2000.0]];
         let warning = far_values("state", &vector(&[("a", usual), ("b", far)]), &scaling).unwrap();
         assert!(
-            warning.contains("statistics that normalise it: b[1] from 5 to 5.5, b[2] from 0 to 2000\n"),
+            warning.contains("statistics that normalise them: b[1] from 5 to 5.5, b[2] from 0 to 2000\n"),
             "{warning}"
         );
+        // The first dimension of this source has no finite value.
+        let partial = [[f64::INFINITY, f64::NEG_INFINITY], [5.0, 5.5], [0.0, 2.0]];
+        let warning = far_values("state", &vector(&[("c", partial)]), &scaling).unwrap();
+        assert!(warning.contains("statistics that normalise them: c[1] from 5 to 5.5\n"), "{warning}");
     }
 }

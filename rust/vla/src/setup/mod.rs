@@ -23,8 +23,8 @@ use request::Requests;
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 use tch::Device;
 
-/// Builds the task and the data of a run; nothing is written. No weights are read that a checkpoint will replace. A resumed run keeps its
-/// held-out episodes, and the statistics that its inputs are normalised by.
+/// Builds the task and the data of a run; nothing is written. Weights that a checkpoint will replace are not read. A resumed run keeps its
+/// held-out episodes and the statistics that normalise its inputs.
 ///
 /// # Errors
 /// [`Problem`] for values that contradict the data, the backbone or the teacher; otherwise whatever cannot be read.

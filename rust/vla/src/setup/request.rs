@@ -13,8 +13,8 @@ pub(crate) struct Requests {
     pub(crate) train: RequestConfig,
     /// Of validation samples: the same with one image and one action before.
     pub(crate) validation: RequestConfig,
-    /// Offsets of the images without which there is no sample: the present, and the teacher's later frame where latent actions are all
-    /// there is to learn. Elsewhere a pair without its later frame is masked.
+    /// Offsets of the images that a sample must have: the present, and the teacher's later frame where only latent actions are learned.
+    /// With actions, a pair without its later frame is masked.
     pub(crate) anchor_images: Vec<f64>,
     /// Where training samples hold the present.
     pub(crate) indices: TimeIndices,

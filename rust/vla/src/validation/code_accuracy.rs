@@ -21,7 +21,7 @@ pub(super) struct CodeAccuracy {
     num_codes: i64,
     hits: Tensor,
     repeat_hits: Tensor,
-    /// Slots whose last pair exists.
+    /// Slots that have a last pair to repeat.
     num_repeated: Tensor,
     /// How often each code is the true one of its slot.
     counts_SK: Option<Tensor>,
@@ -33,7 +33,8 @@ impl CodeAccuracy {
         Self { num_codes, hits: zero(), repeat_hits: zero(), num_repeated: zero(), counts_SK: None }
     }
 
-    /// Adds predicted, repeated and true codes. Slots count where `bool [B,S]` says so, those of the repeated codes where both masks do.
+    /// Adds predicted, repeated and true codes, `[B,S]`. `is_valid_BS` is true for the slots that have a true code, `was_valid_BS` for
+    /// those that have one to repeat.
     pub(super) fn add(
         &mut self,
         predicted_BS: &Tensor,

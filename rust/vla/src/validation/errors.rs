@@ -45,8 +45,8 @@ pub(super) fn metrics(kind: &str, repeated: &str, num_dims: i64, curve: &Curve) 
 pub(super) struct Errors(Option<Sums>);
 
 impl Errors {
-    /// Adds predictions, what repeating would have predicted, and the truth, all `[B,T,D]`; steps count where `bool [B,T]` says so, those
-    /// of what is repeated where both masks do.
+    /// Adds predictions, what repeating would have predicted, and the truth, all `[B,T,D]`. `is_valid_BT` is true for the steps that have
+    /// a target, `was_valid_BT` for those that have something to repeat: the baseline that repeats counts only where both are true.
     pub(super) fn add(
         &mut self,
         predicted_BTD: &Tensor,
@@ -56,12 +56,12 @@ impl Errors {
         was_valid_BT: &Tensor,
     ) {
         let weight_BTD = is_valid_BT.unsqueeze(2).to_kind(Kind::Double);
-        let both_BT = is_valid_BT.logical_and(was_valid_BT);
+        let both_valid_BT = is_valid_BT.logical_and(was_valid_BT);
         let counted = |x_BTD: &Tensor, is_valid_BT: &Tensor| {
             x_BTD.to_kind(Kind::Double).masked_fill(&is_valid_BT.logical_not().unsqueeze(2), 0.0)
         };
         let [predicted, target] = [predicted_BTD, target_BTD].map(|x_BTD| counted(x_BTD, is_valid_BT));
-        let repeat_error = counted(&(repeated_BTD - target_BTD), &both_BT);
+        let repeat_error = counted(&(repeated_BTD - target_BTD), &both_valid_BT);
         let sum = |x_BTD: Tensor| x_BTD.sum_dim_intlist([0].as_slice(), false, Kind::Double);
         let dot_B = |a: &Tensor, b: &Tensor| (a * b).sum_dim_intlist([1, 2].as_slice(), false, Kind::Double);
         let lengths_B = (dot_B(&predicted, &predicted) * dot_B(&target, &target)).sqrt().clamp_min(EPS);
@@ -71,7 +71,7 @@ impl Errors {
             target_TD: sum(target.shallow_clone()),
             target_square_TD: sum(target.square()),
             error_TD: sum((&predicted - &target).square()),
-            repeat_count_TD: sum(both_BT.unsqueeze(2).to_kind(Kind::Double).expand_as(&target)),
+            repeat_count_TD: sum(both_valid_BT.unsqueeze(2).to_kind(Kind::Double).expand_as(&target)),
             repeat_error_TD: sum(repeat_error.square()),
             cosine: (dot_B(&predicted, &target) / lengths_B * &counts_B).sum(Kind::Double),
             num_cosines: counts_B.sum(Kind::Double),

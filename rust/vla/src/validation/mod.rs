@@ -1,7 +1,7 @@
 //! What a validation measures: losses, and how far predictions are from the truth, next to baselines that do not look at the image.
 //!
-//! Losses are masked means over the supervised values of the whole validation. Samples at an episode's beginning have no past that a
-//! baseline could repeat, and count for the policy alone; frame pairs beyond its end do not count.
+//! Losses are means over the supervised values of the whole validation. A sample at the start of an episode has no past to repeat: it
+//! counts for the policy and not for the baseline that repeats. Frame pairs that reach beyond the end do not count.
 //!
 //! Noise and times come from one seed, so that validations of one run differ by their weights alone.
 
@@ -89,9 +89,9 @@ pub(crate) fn run(
         }
         if let (Some(predicted_BTA), Some(target)) = (&predicted.actions_BTA, &labelled.targets.action) {
             let all = policy.processor.actions(&batch)?;
-            let repeated_BTA = all.chunk_BTA.narrow(1, indices.action - 1, 1).expand_as(&target.chunk_BTA);
-            let was_valid_B1 = all.is_pad_BT.narrow(1, indices.action - 1, 1).logical_not();
-            let was_valid_BT = was_valid_B1.expand_as(&target.is_pad_BT);
+            let before = |x: &Tensor| x.narrow(1, indices.action - 1, 1);
+            let repeated_BTA = before(&all.chunk_BTA).expand_as(&target.chunk_BTA);
+            let was_valid_BT = before(&all.is_pad_BT).logical_not().expand_as(&target.is_pad_BT);
             let is_valid_BT = target.is_pad_BT.logical_not();
             actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BT, &was_valid_BT);
         }
@@ -101,9 +101,8 @@ pub(crate) fn run(
         }
     }
     let mut metrics = sums.means(context.world)?;
-    let objective = &policy.spec.objective;
-    let weights = [(loss::LATENT, objective.latent_loss_weight), (loss::ACTION, objective.action_loss_weight)];
-    let terms = weights.map(|(name, weight)| metrics.get(&format!("val/{name}")).map_or(0.0, |mean| mean * weight));
+    let terms = loss::weights(&policy.spec.objective)
+        .map(|(name, weight)| metrics.get(&format!("val/{name}")).map_or(0.0, |mean| mean * weight));
     metrics.insert("val/loss".to_owned(), terms.iter().sum());
     metrics.extend(latents.metrics("latent", context.world)?);
     metrics.extend(actions.metrics("action", context.world)?);

@@ -10,8 +10,8 @@ use hlrp_vla::{Teacher, TeacherInit};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
-/// The first update comes after step 2.
-const WORDS: [&str; 4] = [
+/// The averages are first updated after step 2.
+const OVERRIDES: [&str; 4] = [
     "training.ema.enabled=true",
     "training.ema.update_after_step=1",
     "training.ema.decay=0.5",
@@ -22,8 +22,8 @@ const WORDS: [&str; 4] = [
 fn every_reader_at_the_steps_before_at_and_after_the_first_update() {
     let parent = tempfile::tempdir().unwrap();
     let run_dir = parent.path().join("run");
-    let words = [&WORDS[..], &["training.max_steps=3"]].concat();
-    let StageOne { tensors, .. } = train_stage_1(&run_dir, &words);
+    let overrides = [&OVERRIDES[..], &["training.max_steps=3"]].concat();
+    let StageOne { tensors, .. } = train_stage_1(&run_dir, &overrides);
     let initial: BTreeMap<String, Tensor> = train_stage_1(
         &parent.path().join("untrained"),
         &["training.max_steps=1", "training.optimizer.lr=1e-30", "training.scheduler.type=none"],

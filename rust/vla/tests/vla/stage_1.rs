@@ -29,7 +29,7 @@ pub(crate) struct StageOne {
 
 /// Trains in `run_dir` with further overrides, or continues there.
 pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
-    let words = [
+    let overrides = [
         "experiment=laq_tiny",
         "model.image_size=32",
         "model.patch_size=4",
@@ -39,9 +39,9 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
         "training.scheduler.warmup_steps=0",
         "logging.min_free_gb=0.0",
     ];
-    let words = [&words[..], further].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let overrides = [&overrides[..], further].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-    let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words).unwrap();
+    let composed = compose(&hlrp_schema::PROJECT, &root, "config", &overrides).unwrap();
     let config: LaqConfig = composed.extract().unwrap();
     tch::manual_seed(1);
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());

@@ -33,7 +33,7 @@ pub(crate) struct Block {
     pub(crate) values: Values,
 }
 
-/// Values of a block, no more of them than needed.
+/// Values of a block, in the smallest form that has all of them.
 pub(crate) enum Values {
     /// `[rows, width]`.
     Each(Vec<f32>),

@@ -1,16 +1,18 @@
 //! Whether a LeRobot dataset is damaged: counts, every row of the data files, every camera.
 
 use super::dataset::LeRobotDataset;
+use super::episodes::listed_tasks;
 use super::images::EmbeddedImages;
 use super::meta::read_stats;
 use super::table::{Table, append_f64};
 use crate::check::findings::{Depth, Findings};
 use crate::check::generic::decode_all;
-use crate::check::statistics::{Statistics, compare};
+use crate::check::statistics::compare;
 use crate::error::DataError;
 use crate::frames::FrameSize;
 use crate::images::{EncodedImages, shown_size};
 use crate::request::float32_error;
+use crate::statistics::Statistics;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -22,7 +24,6 @@ pub(super) fn check(dataset: &Arc<LeRobotDataset>, depth: Depth, findings: &mut 
     check_rows(dataset, findings);
     check_tasks(dataset, findings);
     check_cameras(dataset, depth, findings);
-    findings.not_verified("statistics of images");
 }
 
 /// Counts in `meta/info.json` against the episodes and tasks.
@@ -101,7 +102,7 @@ fn check_rows(dataset: &LeRobotDataset, findings: &mut Findings) {
 
 /// The tasks that `meta/episodes` lists against those of the rows, which decide.
 fn check_tasks(dataset: &LeRobotDataset, findings: &mut Findings) {
-    let listed = match dataset.listed_tasks() {
+    let listed = match listed_tasks(dataset.root()) {
         Ok(listed) => listed,
         Err(error) => return findings.error(&error),
     };
@@ -109,8 +110,7 @@ fn check_tasks(dataset: &LeRobotDataset, findings: &mut Findings) {
         // A row that names no task, or a file that cannot be read, is reported where rows are checked.
         let Ok(found) = dataset.tasks_of(episode.from_row..episode.to_row) else { continue };
         let Some(listed) = listed.get(&episode.index) else { continue };
-        let as_set = |tasks: &[&str]| tasks.iter().map(|task| (*task).to_owned()).collect::<BTreeSet<_>>();
-        if as_set(&found) != listed.iter().cloned().collect() {
+        if found.iter().copied().collect::<BTreeSet<_>>() != listed.iter().map(String::as_str).collect() {
             let what = format!(
                 "episode {} lists the tasks {listed:?}, but its rows have {found:?} (task_index decides)",
                 episode.index
@@ -220,7 +220,7 @@ fn check_cameras(dataset: &Arc<LeRobotDataset>, depth: Depth, findings: &mut Fin
     }
 }
 
-/// Every embedded image has the size that `meta/info.json` says. An episode's first other one is reported.
+/// Every embedded image has the size in `meta/info.json`. The first image of an episode with another size is reported.
 fn check_sizes(dataset: &Arc<LeRobotDataset>, camera: &str, findings: &mut Findings) -> Result<(), DataError> {
     let Some(said) = dataset.camera(camera)?.frame_size() else { return Ok(()) };
     let images = EmbeddedImages { dataset: Arc::clone(dataset), camera: camera.to_owned() };
@@ -246,7 +246,7 @@ fn other_size(found: FrameSize, said: FrameSize) -> String {
     format!("images are {width}x{height}, but meta/info.json says {}x{}", said.width, said.height)
 }
 
-/// In what a video file is not as `meta/info.json` says.
+/// How a video file differs from `meta/info.json`.
 #[cfg(feature = "ffmpeg")]
 pub(super) fn disagreements(dataset: &LeRobotDataset, camera: &str, video: &crate::video::VideoInfo) -> Vec<String> {
     let mut found = Vec::new();
@@ -265,11 +265,11 @@ pub(super) fn disagreements(dataset: &LeRobotDataset, camera: &str, video: &crat
     found
 }
 
-/// How far the rate of a video may be from that of its dataset, relative to it.
+/// Largest relative difference between the frame rate of a video and that of its dataset.
 #[cfg(feature = "ffmpeg")]
 const MAX_FPS_ERROR: f64 = 0.005;
 
-/// FFmpeg's name of a codec that a recorder may call by that of an encoder.
+/// FFmpeg's name of a codec; recorders also write the name of an encoder or of a container's format.
 #[cfg(feature = "ffmpeg")]
 fn codec_of(name: &str) -> &str {
     match name {

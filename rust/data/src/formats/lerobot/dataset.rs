@@ -7,7 +7,7 @@ use super::{
     table::{Table, append_f32, texts},
 };
 use crate::error::DataError;
-use crate::formats::{Description, fingerprint::Fingerprint};
+use crate::formats::{Description, existing_features, fingerprint::Fingerprint};
 use crate::request::{EpisodeSpan, TOLERANCE_S};
 use arrow_array::ArrayRef;
 use std::{
@@ -55,9 +55,9 @@ fn describe(root: &Path, info: &Info, tasks: Vec<String>, episodes: &[Episode]) 
         num_frames: episodes.last().map_or(0, |episode| episode.to_row),
         features: info.features.iter().map(|(key, feature)| (key.clone(), feature.describe())).collect(),
         tasks,
-        // Whoever needs statistics says which ones are missing; many runs need none.
+        // Only `data check` compares them with the data, and it reads them again to report the error.
         statistics: meta::read_stats(root).unwrap_or_else(|error| {
-            tracing::warn!("{error}; the dataset is read as one without statistics");
+            tracing::warn!("{error}; the dataset is opened without statistics");
             BTreeMap::new()
         }),
         fingerprint: fingerprint.finish(),
@@ -87,7 +87,7 @@ impl LeRobotDataset {
         Ok(Self { root, info, episodes, data_files, cache, cache_id, tolerance_s, description })
     }
 
-    /// The same dataset, whose rows may be this far from their frames in time, seconds.
+    /// The same dataset with another tolerance, if one is given: see [`LeRobotDataset::tolerance_s`].
     #[must_use]
     pub fn with_tolerance(self, tolerance_s: Option<f64>) -> Self {
         Self { tolerance_s: tolerance_s.unwrap_or(self.tolerance_s), ..self }
@@ -176,13 +176,10 @@ impl LeRobotDataset {
             return Err(DataError::Feature {
                 root: self.root.clone(),
                 what: format!("`{key}` is a depth map, not a colour camera"),
-                hint: match self.camera_keys().as_slice() {
-                    [] => "the dataset has no colour camera; choose another one".to_owned(),
-                    existing => format!("the colour cameras are {}", existing.join(", ")),
-                },
+                hint: existing_features("colour camera", &self.camera_keys()),
             });
         }
-        self.feature_where(key, "camera", FeatureInfo::is_camera)
+        self.feature_where(key, "colour camera", FeatureInfo::is_camera)
     }
 
     /// Number of values per row of a feature.
@@ -209,7 +206,7 @@ impl LeRobotDataset {
         self.text_of_task(index[0], row)
     }
 
-    /// The instruction with an index, which `row` names.
+    /// The instruction of the `task_index` that `row` has.
     fn text_of_task(&self, index: f32, row: u64) -> Result<&str, DataError> {
         let task = (index >= 0.0).then(|| self.tasks().get(index as usize)).flatten();
         task.map(String::as_str).ok_or_else(|| DataError::Dataset {
@@ -240,14 +237,6 @@ impl LeRobotDataset {
         Ok(tasks)
     }
 
-    /// The tasks that `meta/episodes` lists, by the index of the episode.
-    ///
-    /// # Errors
-    /// A file of `meta/episodes` is missing or damaged.
-    pub(super) fn listed_tasks(&self) -> Result<BTreeMap<u64, Vec<String>>, DataError> {
-        episodes::listed_tasks(&self.root)
-    }
-
     /// Where each episode is in the videos of a camera, in the order of [`LeRobotDataset::episodes`].
     ///
     /// # Errors
@@ -256,8 +245,8 @@ impl LeRobotDataset {
         episodes::read_video_spans(&self.root, camera, &self.episodes)
     }
 
-    /// Names the frames of a camera in some episodes: what the metadata says of them, and path, size, time, first and last bytes of the
-    /// videos and data files in which they are.
+    /// A digest of the frames of a camera in some episodes: of their metadata, and of path, size, time of the last change, first and last
+    /// bytes of the videos and data files that contain them.
     ///
     /// # Errors
     /// There is no such camera, or a file cannot be read.
@@ -427,17 +416,10 @@ impl LeRobotDataset {
         kind: &str,
         keep: impl Fn(&FeatureInfo) -> bool,
     ) -> Result<&FeatureInfo, DataError> {
-        self.info.features.get(key).filter(|feature| keep(feature)).ok_or_else(|| {
-            let existing = self.keys_where(keep);
-            DataError::Feature {
-                root: self.root.clone(),
-                what: format!("has no {kind} `{key}`"),
-                hint: if existing.is_empty() {
-                    "there is none".into()
-                } else {
-                    format!("there are {}", existing.join(", "))
-                },
-            }
+        self.info.features.get(key).filter(|feature| keep(feature)).ok_or_else(|| DataError::Feature {
+            root: self.root.clone(),
+            what: format!("has no {kind} `{key}`"),
+            hint: existing_features(kind, &self.keys_where(keep)),
         })
     }
 }

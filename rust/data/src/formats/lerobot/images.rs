@@ -52,16 +52,14 @@ enum Contents {
 }
 
 fn contents(cell: &ArrayRef) -> Result<Contents, String> {
+    const NEITHER: &str = "has neither an image nor the path of one";
     if cell.is_null(0) {
-        return Err("has neither an image nor the path of one".into());
+        return Err(NEITHER.into());
     }
     match cell.data_type() {
         DataType::Struct(_) => {
-            let fields = ["bytes", "path"].into_iter().filter_map(|name| cell.as_struct().column_by_name(name));
-            let Some(field) = fields.into_iter().find(|column| !column.is_null(0)) else {
-                return Err("has neither an image nor the path of one".into());
-            };
-            contents(field)
+            let mut fields = ["bytes", "path"].into_iter().filter_map(|name| cell.as_struct().column_by_name(name));
+            contents(fields.find(|field| !field.is_null(0)).ok_or(NEITHER)?)
         }
         DataType::Binary => Ok(Contents::Bytes(cell.as_binary::<i32>().value(0).to_vec())),
         DataType::Utf8 => Ok(Contents::Path(cell.as_string::<i32>().value(0).into())),

@@ -35,7 +35,7 @@ impl FeatureInfo {
         self.has_images() && !self.is_depth()
     }
 
-    /// Whether it has depth maps, stored as a video or as images: as LeRobot's `depth_keys` tells them.
+    /// Whether it has depth maps, stored as a video or as images: as in LeRobot's `depth_keys`.
     #[must_use]
     pub fn is_depth(&self) -> bool {
         let marks = ["is_depth_map", "video.is_depth_map"].map(|key| self.recorded(key).and_then(Value::as_bool));
@@ -259,22 +259,22 @@ pub(super) fn read_stats(root: &Path) -> Result<BTreeMap<String, FeatureStats>, 
     Ok(tree.into_iter().filter_map(stats_of).collect())
 }
 
-/// JSON without the numbers that only Python's `json` writes and reads: each `NaN` and `Infinity` outside of texts is `null`.
+/// JSON without the numbers that only Python's `json` reads and writes: each `NaN` and `Infinity` outside strings becomes `null`.
 fn without_python_numbers(text: &str) -> Cow<'_, str> {
     const NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
     if !NUMBERS.iter().any(|number| text.contains(number)) {
         return Cow::Borrowed(text);
     }
-    let (mut out, mut rest, mut is_text) = (String::with_capacity(text.len()), text, false);
-    while let Some(letter) = rest.chars().next() {
-        let number = if is_text { None } else { NUMBERS.iter().find(|number| rest.starts_with(**number)) };
-        let len = match (number, letter) {
+    let (mut out, mut rest, mut in_string) = (String::with_capacity(text.len()), text, false);
+    while let Some(character) = rest.chars().next() {
+        let number = if in_string { None } else { NUMBERS.iter().find(|number| rest.starts_with(**number)) };
+        let len = match (number, character) {
             (Some(number), _) => number.len(),
-            // What follows a backslash ends no text.
+            // An escaped quote does not end the string.
             (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-            (None, letter) => letter.len_utf8(),
+            (None, character) => character.len_utf8(),
         };
-        is_text ^= letter == '"';
+        in_string ^= character == '"';
         out.push_str(if number.is_some() { "null" } else { &rest[..len] });
         rest = &rest[len..];
     }

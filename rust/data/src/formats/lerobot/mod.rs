@@ -114,13 +114,14 @@ fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, Da
         1 => "every frame a keyframe".to_owned(),
         size => format!("a keyframe every {size}"),
     };
-    let said =
-        check::disagreements(dataset, camera, &info).into_iter().map(|what| format!("; {what}")).collect::<String>();
-    Ok(format!("{} video, {group}, {} file{}{said}", info.codec, files.len(), if files.len() == 1 { "" } else { "s" }))
+    let files = format!("{} file{}", files.len(), if files.len() == 1 { "" } else { "s" });
+    let mut parts = vec![format!("{} video, {group}, {files}", info.codec)];
+    parts.extend(check::disagreements(dataset, camera, &info));
+    Ok(parts.join("; "))
 }
 
 #[cfg(not(feature = "ffmpeg"))]
 fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, DataError> {
-    let codec = dataset.camera(camera)?.info.as_ref().and_then(|info| info["video.codec"].as_str());
+    let codec = dataset.camera(camera)?.recorded("video.codec").and_then(|codec| codec.as_str());
     Ok(format!("{} video (this program was built without FFmpeg)", codec.unwrap_or("unknown")))
 }

@@ -123,7 +123,7 @@ impl ExpertModel {
     ) -> Result<SupervisedLoss, VlaError> {
         let (_, num_steps, dim) = self.head(HeadKind::Latent)?;
         let target = targets.latent(num_steps, dim)?;
-        let error_BSD = self.squared_error(memory, HeadKind::Latent, &target.filled(), noise, pass)?;
+        let error_BSD = self.squared_error(memory, HeadKind::Latent, &target.codes_BSD, noise, pass)?;
         let is_valid_BS = target.is_valid_B.unsqueeze(1).expand([-1, num_steps], false);
         Ok(SupervisedLoss::new(&error_BSD, &is_valid_BS))
     }
@@ -137,7 +137,7 @@ impl ExpertModel {
         pass: &Pass<'_>,
     ) -> Result<SupervisedLoss, VlaError> {
         let target = targets.action(self.own.chunk_size, self.action_dim)?;
-        let padded_BTA = pad_last(&target.filled(), self.own.max_action_dim);
+        let padded_BTA = pad_last(&target.chunk_BTA, self.own.max_action_dim);
         pass.record(|| "actions".into(), &padded_BTA);
         let error_BTA = self.squared_error(memory, HeadKind::Action, &padded_BTA, noise, pass)?;
         Ok(SupervisedLoss::new(&error_BTA.narrow(2, 0, self.action_dim), &target.is_pad_BT.logical_not()))

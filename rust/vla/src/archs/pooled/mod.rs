@@ -109,7 +109,7 @@ impl PooledModel {
         pass: &Pass<'_>,
     ) -> Result<SupervisedLoss, VlaError> {
         let target = targets.latent(self.latent.code_seq_len, self.latent.code_dim)?;
-        let flat = target.filled().flatten(1, 2).to_kind(Kind::Float);
+        let flat = target.codes_BSD.flatten(1, 2).to_kind(Kind::Float);
         let error = squared_error(&self.spec.flow, &flat, noise, |point| {
             pass.record(|| "x_t".into(), &point.x);
             pass.record(|| "u_t".into(), &point.velocity);
@@ -121,7 +121,7 @@ impl PooledModel {
     fn action_loss(&self, features_BD: &Tensor, targets: &Targets) -> Result<SupervisedLoss, VlaError> {
         let predicted_BA = self.predict_actions(features_BD)?;
         let target = targets.action(1, predicted_BA.size()[1])?;
-        let error_B1A = (predicted_BA.unsqueeze(1) - target.filled()).square();
+        let error_B1A = (predicted_BA.unsqueeze(1) - &target.chunk_BTA).square();
         Ok(SupervisedLoss::new(&error_B1A, &target.is_pad_BT.logical_not()))
     }
 
