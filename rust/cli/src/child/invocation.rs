@@ -1,6 +1,7 @@
 //! A command line with its environment: shown or started.
 
 use hlrp_config::secret::{redact_arguments, redact_value};
+use hlrp_slurm::shell::quoted;
 use hlrp_track::host::find_program;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGINT, SIGUSR1};
@@ -50,34 +51,6 @@ impl Invocation {
             SIGINT => Signal::INT,
             SIGUSR1 if self.knows_usr1 => Signal::USR1,
             _ => Signal::TERM,
-        }
-    }
-}
-
-/// An argument as a shell reads it back.
-pub(crate) fn quoted(argument: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
-    if !argument.is_empty() && argument.chars().all(is_plain) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_quoted_where_a_shell_would_take_them_apart() {
-        for (argument, shown) in [
-            ("--steps=10", "--steps=10"),
-            ("", "''"),
-            ("[0,1]", "'[0,1]'"),
-            ("it's", r"'it'\''s'"),
-            ("a b", "'a b'"),
-            ("$HOME", "'$HOME'"),
-        ] {
-            assert_eq!(quoted(argument), shown);
         }
     }
 }

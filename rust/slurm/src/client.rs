@@ -1,0 +1,1 @@
+//! Slurm's own commands, with a time limit on each.

@@ -1,0 +1,29 @@
+//! Text as a shell reads it.
+
+/// An argument as a shell reads it back.
+pub fn quoted(argument: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn arguments_are_quoted_where_a_shell_would_take_them_apart() {
+        for (argument, shown) in [
+            ("--steps=10", "--steps=10"),
+            ("", "''"),
+            ("[0,1]", "'[0,1]'"),
+            ("it's", r"'it'\''s'"),
+            ("a b", "'a b'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(argument), shown);
+        }
+    }
+}
