@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
-#   scripts/setup.sh [run|demo|test]    run: what building and training need; demo: also what stage 3 and its simulator need;
-#                                       test (default): also what only tests, lints and benchmarks need
+#   scripts/setup.sh [run|demo|test] [wheel] [slow]
+#     run: what building and training need; demo: also what stage 3 and its simulator need;
+#     test (default): also what only tests, lints and benchmarks need
+#     wheel: also what `make wheel` needs; slow: also what the slow tests need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly KIND=${1:-test}
+readonly KIND=${1:-test} EXTRAS=" ${*:2} "
 readonly MIN_RUST=1.95 PYTHON_VERSION=3.12
 readonly REQUIREMENTS=requirements/$KIND.txt
 readonly VENV=.venv
@@ -20,6 +22,10 @@ APT_PACKAGES=(
 # For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
 [[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg)
+# For wheels: what builds the FFmpeg that they carry.
+[[ $EXTRAS != *" wheel "* ]] || APT_PACKAGES+=(nasm libdav1d-dev)
+# For slow tests: systems and images to run in.
+[[ $EXTRAS != *" slow "* ]] || APT_PACKAGES+=(mmdebstrap buildah squashfs-tools bubblewrap shellcheck)
 readonly APT_PACKAGES
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -102,7 +108,7 @@ install_python_packages() {
   fingerprint > "$(stamp "$KIND")"
 }
 
-[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|test]"
+[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|test] [wheel] [slow]"
 check_rust
 install_apt_packages
 install_python_packages
