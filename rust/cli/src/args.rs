@@ -3,6 +3,7 @@
 use crate::config::ConfigCommand;
 use crate::{
     doctor::DoctorOptions,
+    jobs::JobsCommand,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
 };
@@ -17,6 +18,7 @@ Examples:
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
+  hlrp jobs watch                                          the states of your Slurm jobs, as they change
   hlrp config explain training.optimizer.lr                which file set a value
 
 Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
@@ -51,6 +53,9 @@ pub(crate) enum Command {
     RolloutLerobot(RolloutOptions),
     /// Run all stages in turn, from video to rollouts; continues after an interruption.
     Pipeline(PipelineOptions),
+    /// Watch, read and cancel Slurm jobs.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
     /// Inspect or check a dataset.
     #[command(disable_help_flag = true)]
     Data {
