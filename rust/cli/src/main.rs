@@ -10,6 +10,7 @@ mod jobs;
 mod lerobot;
 mod pipeline;
 mod programs;
+mod runs;
 
 use args::{Arguments, Command};
 use clap::CommandFactory;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Jobs(command) => jobs::run(&command),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
+        Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| {

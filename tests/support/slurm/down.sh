@@ -10,7 +10,7 @@ own() {
   local file pid
   for file in "$@"; do
     pid=$(< "$file")
-    ! tr '\0' '\n' < "/proc/$pid/cmdline" 2> /dev/null | grep -qF "$DIR/" || echo "$pid"
+    ! grep -qzF "$DIR/" "/proc/$pid/cmdline" "/proc/$pid/environ" || echo "$pid"
   done 2> /dev/null
 }
 
