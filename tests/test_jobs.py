@@ -345,6 +345,35 @@ def test_accounting_is_read_for_real(slurm_with_accounting, tmp_path):
     assert form == [[re.sub(r"\d+", "0", field) for field in line.split("\x1f")[1:7]] for line in recorded]
 
 
+@pytest.mark.slow  # as above, and a second cluster
+def test_a_site_with_two_slurms(slurm_with_accounting, second_slurm, tmp_path):
+    """Both number their jobs from 1: an id alone may mean two jobs."""
+    slurm, run_dirs = slurm_with_accounting, {name: tmp_path / name for name in ["lrz", "mcml"]}
+    submit(second_slurm, "sleep 300", run_dirs["mcml"])
+    highest = {name: int(submit(each, "true", tmp_path)) for name, each in [("lrz", slurm), ("mcml", second_slurm)]}
+    for _ in range(max(highest.values()) - highest["mcml"]):
+        submit(second_slurm, "true", tmp_path)
+    for _ in range(max(highest.values()) - highest["lrz"]):
+        submit(slurm, "true", tmp_path)
+    jobs_of = {name: submit(slurm, "sleep 300", run_dirs[name], f"--clusters={name}") for name in run_dirs}
+    assert jobs_of["lrz"] == jobs_of["mcml"]
+    job = jobs_of["lrz"]
+    both = ["--clusters", "lrz,mcml"]
+    found = {(entry["cluster"], entry["id"]) for entry in as_json(slurm, "list", *both)}
+    assert {("lrz", job), ("mcml", job)} <= found
+    message = one_error(jobs(slurm, "cancel", job, "--yes", *both), 1, [f"each of lrz, mcml has a job {job}"])
+    assert f"'{job};lrz'" in message
+    second_slurm.wait_for(job, "RUNNING")
+    assert printed(slurm, "cancel", f"{job};mcml", "--yes") == f"cancelled job {job}\n"
+    assert second_slurm.wait_for(job) == "CANCELLED"
+    slurm.wait_for(job, "RUNNING")
+    assert (run_dirs["mcml"] / "submit/cancelled.json").exists()
+    assert not (run_dirs["lrz"] / "submit/cancelled.json").exists()
+    slurm.output("scancel", job)
+    lines = printed(slurm, "watch", f"{job};lrz", f"{job};mcml", "--interval", 1).splitlines()
+    assert any(line.startswith(f"job {job} of mcml") and "CANCELLED" in line for line in lines)
+
+
 def wait_for_accounting(slurm: PrivateSlurm, job: str) -> None:
     """Accounting hears of an end a moment after the controller."""
     for _ in range(300):

@@ -103,5 +103,12 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def slurm_with_accounting(tmp_path_factory):
-    """A Slurm with slurmdbd and MariaDB, for sacct; takes ten seconds to start."""
+    """The Slurm `lrz` with slurmdbd and MariaDB, for sacct and -M; takes ten seconds to start."""
     yield from start(tmp_path_factory.mktemp("slurm_with_accounting"), "--nodes", 1, "--accounting")
+
+
+@pytest.fixture(scope="session")
+def second_slurm(tmp_path_factory, slurm_with_accounting):
+    """The Slurm `mcml` at the same site, for -M."""
+    options = ["--nodes", 1, "--cluster", "mcml", "--dbd", slurm_with_accounting.folder]
+    yield from start(tmp_path_factory.mktemp("second_slurm"), *options)
