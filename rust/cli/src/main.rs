@@ -3,12 +3,15 @@
 mod args;
 mod child;
 mod config;
+mod disk;
 mod doctor;
 mod env;
 mod error;
 mod lerobot;
 mod pipeline;
 mod programs;
+mod remote;
+mod whereabouts;
 
 use args::{Arguments, Command};
 use clap::CommandFactory;
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Where(options) => whereabouts::run(&options),
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);

@@ -23,7 +23,7 @@ mod vla;
 
 #[cfg(feature = "clap")]
 pub use args::{ConfigArgs, PRIMARY, parse_command_line};
-pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
+pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, RemoteConfig, SlurmConfig};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use device::Device;

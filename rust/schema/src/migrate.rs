@@ -29,8 +29,18 @@ fn changes(stage: Stage) -> &'static [Change] {
 }
 
 /// Keys of every stage that older versions did not have, with the values (JSON) that they implied. `*` is every name in its section.
-const ADDED: [(&str, &str); 3] =
-    [("logging.sinks.console", "true"), ("logging.sinks.png", "true"), ("data.sources.*.tolerance_s", "null")];
+const ADDED: [(&str, &str); 7] = [
+    ("logging.sinks.console", "true"),
+    ("logging.sinks.png", "true"),
+    ("data.sources.*.tolerance_s", "null"),
+    ("logging.min_free_files", "0"),
+    ("cluster.quota_command", "null"),
+    ("cluster.remote.host", "null"),
+    ("cluster.remote.repository", "null"),
+];
+
+/// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.
+const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
 
 /// Stage 1.
 const LAQ: &[Change] = &[
@@ -182,7 +192,13 @@ fn add_missing(tree: &mut Value) -> Vec<String> {
     for (key, json) in &missing {
         insert(tree, key, serde_json::from_str(json).unwrap_or_default());
     }
-    missing.iter().map(|(key, json)| added(key, json)).collect()
+    let mut done: Vec<_> = missing.iter().map(|(key, json)| added(key, json)).collect();
+    let [key, decides] = KEEP_SUPERSEDED;
+    if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
+        done.push(added(key, &value.to_string()));
+        insert(tree, key, value);
+    }
+    done
 }
 
 fn added(key: &str, json: &str) -> String {

@@ -27,6 +27,7 @@ mod tree;
 pub(crate) use options::PipelineOptions;
 
 use crate::HINTS;
+use crate::disk::disk_rules;
 use crate::error::CommandError;
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
@@ -74,7 +75,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     }
     console::init(config.logging.level.into(), 0)?;
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
-    ensure_free(&run_path, 0, config.logging.min_free_gb)?;
+    ensure_free(&run_path, 0, &disk_rules(&config.cluster, &config.logging))?;
     let program = std::env::current_exe().context("cannot find the path of hlrp")?;
     let signals = StopSignals::listen()?;
     let state = State::of(former, &steps, &run_path, tree, passed_on)?;
