@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::laq::LaqConfig;
 use crate::rules::{Checked, MAX_THREADS, not_negative, require, section, within};
 use crate::stage::{Stage, StageConfig};
+use crate::submit::SubmitConfig;
 use crate::training::{TrainingConfig, ValidationConfig};
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, secret::has_secret};
@@ -134,6 +135,8 @@ pub struct CommonConfig<'a> {
     pub cluster: &'a ClusterConfig,
     /// Several runs of the experiment.
     pub sweep: &'a SweepConfig,
+    /// How it is queued.
+    pub submit: &'a SubmitConfig,
 }
 
 /// Defines the whole configuration of a stage: the fields that all stages have, then its own. (serde's `flatten` does not go with
@@ -162,6 +165,8 @@ macro_rules! stage_config {
             pub cluster: crate::cluster::ClusterConfig,
             /// Several runs of the experiment.
             pub sweep: crate::run::SweepConfig,
+            /// How it is queued.
+            pub submit: crate::submit::SubmitConfig,
             $($(#[$field_doc])* pub $field: $type,)*
         }
 
@@ -179,6 +184,7 @@ macro_rules! stage_config {
                     logging: &self.logging,
                     cluster: &self.cluster,
                     sweep: &self.sweep,
+                    submit: &self.submit,
                 }
             }
         }
@@ -255,6 +261,8 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     }
     section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
     section("cluster", common.cluster.check())?;
+    section("submit", common.submit.check())?;
+    common.submit.check_on(common.cluster)?;
     common.cluster.refuse_output("logging.run_dir", &common.logging.run_dir)?;
     common.cluster.refuse_output("paths.cache_dir", &common.paths.cache_dir)
 }

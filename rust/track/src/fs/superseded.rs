@@ -35,8 +35,10 @@ impl Superseded {
 
     /// As [`Self::put_away`], under the name of `original`, whose former content it is.
     pub(super) fn put_away_as(&self, path: &Path, original: &Path) -> Result<Option<PathBuf>> {
-        if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            return Ok(None);
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Ok(found) if found.is_dir() => {}
+            _ => return Err(TrackError::io("clear", path)(io::ErrorKind::NotADirectory.into())),
         }
         match self {
             Self::Removed => remove(path).map(|()| None),
