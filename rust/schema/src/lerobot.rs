@@ -1,5 +1,6 @@
 //! The trees of stage 3: the settings of `lerobot-train` and `lerobot-eval`.
 
+use crate::cluster::ClusterConfig;
 use crate::device::Device;
 use crate::plugin::PluginPolicy;
 use crate::rules::{Checked, MAX_LONG, at_least, long_count, require, within};
@@ -10,7 +11,10 @@ use hlrp_config::{
     secret::{has_secret, is_secret_name},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Values that go to LeRobot under their own names, or into the environment; null, text, numbers, lists and maps.
 pub type PassedOn = BTreeMap<String, serde_json::Value>;

@@ -141,7 +141,8 @@ fn typed<C: StageConfig>(composed: &Composed) -> Result<C> {
     let typed: C = composed.extract()?;
     let cluster = typed.common().cluster;
     if cluster.container.runtime != ContainerRuntime::None {
-        let paths = C::STAGE.absolute_paths(composed).into_iter().filter(|(key, _)| !key.starts_with("cluster.images."));
+        let paths =
+            C::STAGE.absolute_paths(composed).into_iter().filter(|(key, _)| !key.starts_with("cluster.images."));
         for (key, path) in paths {
             cluster.refuse_unmountable(&key, &path).map_err(|problem| composed.locate(problem))?;
         }

@@ -59,6 +59,9 @@ const NAME: &str = "hlrp pipeline";
 pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
     let config: PipelineConfig = PipelineConfig::of_run(&composed)?;
+    if let Some(run_dir) = &options.resume {
+        config.cluster.refuse_output("--resume", run_dir)?;
+    }
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
     let former = State::read(&run_path)?;
     let kept = former.as_ref().filter(|_| options.resume.is_some());

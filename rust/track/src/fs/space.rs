@@ -74,7 +74,11 @@ impl Free {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let number = |word: &str| if word == "-" { Some(None) } else { word.parse().ok().map(Some) };
+        // What is used beyond a quota is a negative rest.
+        let number = |word: &str| match word {
+            "-" => Some(None),
+            word => Some(Some(u64::try_from(word.parse::<i64>().ok()?).unwrap_or(0))),
+        };
         match text.split_whitespace().collect::<Vec<_>>()[..] {
             [bytes, files] => Some(Self { bytes: number(bytes)?, files: number(files)? }),
             _ => None,
