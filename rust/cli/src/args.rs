@@ -5,6 +5,7 @@ use crate::{
     doctor::DoctorOptions,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    runs::RunsCommand,
     whereabouts::WhereOptions,
 };
 use clap::{Parser, Subcommand};
@@ -19,6 +20,7 @@ Examples:
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
+  hlrp runs list                                           which runs there are
   hlrp config explain training.optimizer.lr                which file set a value
 
 Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
@@ -63,6 +65,9 @@ pub(crate) enum Command {
     /// Inspect the configuration: groups and options, the resolved values, and what set each of them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Find, compare and explain runs.
+    #[command(subcommand)]
+    Runs(RunsCommand),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
     /// Show where this is: host, allocation, resources, free space, the cluster option that fits, and where an experiment belongs.

@@ -11,6 +11,7 @@ mod lerobot;
 mod pipeline;
 mod programs;
 mod remote;
+mod runs;
 mod whereabouts;
 
 use args::{Arguments, Command};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Pipeline(options) => pipeline::pipeline(&options),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
+        Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
         Command::Where(options) => whereabouts::run(&options),
     };
