@@ -17,10 +17,10 @@ APT_PACKAGES=(
   libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
   libgloo-dev
 )
-# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos; Slurm with its
-# accounting, which the tests start in a folder of their own, and its headers for a stand-in of Pyxis.
+# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos; strace, which sees
+# what a run deletes; Slurm with its accounting, which the tests start in a folder of their own, and its headers for a stand-in of Pyxis.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
-[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server libslurm-dev)
+[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg strace slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server libslurm-dev)
 readonly APT_PACKAGES
 # Services that Debian starts with some of these packages, and that nothing here uses.
 readonly UNUSED_SERVICES=(munge slurmctld slurmd slurmdbd mariadb)
