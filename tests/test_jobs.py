@@ -4,13 +4,14 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from conftest import one_error, program
+from conftest import REPO, one_error, program
 from private_slurm import PrivateSlurm
 
 RECORDED = Path(__file__).parent / "support" / "slurm" / "recorded"
@@ -76,13 +77,6 @@ def wait_for_text(path: Path, text: str) -> None:
 
 
 UNKNOWN_JOB = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
-
-
-def test_a_private_slurm_runs_a_job(slurm, tmp_path):
-    assert set(slurm.output("sinfo", "-h", "-N", "-p", "lrz-cpu", "-o", "%N").split()) == {"n1", "n2"}
-    job = submit(slurm, 'echo "gpus $CUDA_VISIBLE_DEVICES on $SLURM_JOB_NODELIST"', tmp_path, "--gres=gpu:2")
-    assert slurm.wait_for(job) == "COMPLETED"
-    assert re.fullmatch(r"gpus \d,\d on n[12]\n", (tmp_path / f"{job}.out").read_text())
 
 
 def test_list_and_show_print_what_squeue_prints(slurm, tmp_path):
@@ -478,6 +472,17 @@ def test_a_controller_that_is_down_is_named(slurm, tmp_path):
 
 def test_a_cluster_that_does_not_exist_is_named(slurm):
     one_error(jobs(slurm, "list", "--clusters", "nowhere"), 1, ["nowhere", "hint:"])
+
+
+DOCUMENTED = [
+    line.strip() for line in (REPO / "docs/cluster.md").read_text().splitlines() if line.startswith("    hlrp jobs ")
+]
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_every_command_of_the_documentation_is_accepted(slurm, line):
+    words = shlex.split(line, comments=True)[2:]
+    assert "Usage: hlrp jobs" in printed(slurm, *words, "--help")
 
 
 @pytest.mark.parametrize("command", ["list", "show", "watch", "logs", "status", "cancel"])
