@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
-#   scripts/setup.sh [run|demo|test]    run: what building and training need; demo: also what stage 3 and its simulator need;
-#                                       test (default): also what only tests, lints and benchmarks need
+#   [SLOW=yes] scripts/setup.sh [run|demo|test]
+#     run: what building and training need; demo: also what stage 3 and its simulator need; test (default): also what only tests, lints and
+#     benchmarks need; with SLOW=yes also what only the slow tests need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +21,8 @@ APT_PACKAGES=(
 # For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
 [[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg)
+# For the slow tests (SLOW=yes): a browser that shows the pages.
+[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core)
 readonly APT_PACKAGES
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -5,6 +5,7 @@ use crate::{
     doctor::DoctorOptions,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    reproduce::ReproduceOptions,
     runs::RunsCommand,
 };
 use clap::{Parser, Subcommand};
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     /// Find, compare and explain runs.
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Run a run again from its records, and say whether the same comes out: match, drift or cannot.
+    Reproduce(ReproduceOptions),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
 }

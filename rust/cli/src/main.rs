@@ -7,8 +7,10 @@ mod doctor;
 mod env;
 mod error;
 mod lerobot;
+mod page;
 mod pipeline;
 mod programs;
+mod reproduce;
 mod runs;
 
 use args::{Arguments, Command};
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Pipeline(options) => pipeline::pipeline(&options),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
+        Command::Reproduce(options) => reproduce::reproduce(&options),
         Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
     };

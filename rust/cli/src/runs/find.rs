@@ -72,7 +72,7 @@ pub(super) fn some_runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
 ///
 /// # Errors
 /// It is not a run, or its `run.json` is damaged.
-pub(super) fn one_run(path: &Path) -> Result<Run> {
+pub(crate) fn one_run(path: &Path) -> Result<Run> {
     Run::open(path, base_name(path))
 }
 

@@ -108,16 +108,24 @@ impl Compared {
         self.groups.iter().flat_map(|group| group.members.iter().map(|&index| &self.entries[index])).collect()
     }
 
-    /// Whether no run has a better value of metric `index` than `entry`.
-    pub(super) fn is_best_run(&self, index: usize, entry: &Entry) -> bool {
-        let value = |entry: &Entry| entry.values[index].map(|measured| measured.value);
-        self.is_best(index, value(entry), self.entries.iter().filter_map(value))
+    /// Whether the runs are of several stages, whose values do not compare.
+    pub(super) fn has_stages(&self) -> bool {
+        self.entries.iter().any(|entry| entry.run.stage() != self.entries[0].run.stage())
     }
 
-    /// Whether no group has a better mean of metric `index` than `group`.
+    /// Whether no run of its stage has a better value of metric `index` than `entry`.
+    pub(super) fn is_best_run(&self, index: usize, entry: &Entry) -> bool {
+        let value = |entry: &Entry| entry.values[index].map(|measured| measured.value);
+        let same_stage = self.entries.iter().filter(|other| other.run.stage() == entry.run.stage());
+        self.is_best(index, value(entry), same_stage.filter_map(value))
+    }
+
+    /// Whether no group of its stage has a better mean of metric `index` than `group`.
     pub(super) fn is_best_group(&self, index: usize, group: &Group) -> bool {
         let mean = |group: &Group| group.statistics[index].map(|statistics| statistics.mean);
-        self.is_best(index, mean(group), self.groups.iter().filter_map(mean))
+        let stage = |group: &Group| self.entries[group.members[0]].run.stage();
+        let same_stage = self.groups.iter().filter(|other| stage(other) == stage(group));
+        self.is_best(index, mean(group), same_stage.filter_map(mean))
     }
 
     /// The only value of all is not marked.

@@ -47,7 +47,7 @@ pub(super) fn show(options: &ShowOptions) -> Result<ExitCode> {
         console::print(&serde_json::to_string_pretty(&value)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut parts = vec![facts(&run, &rows)];
+    let mut parts = vec![aligned(&facts(&run, &rows))];
     if run.manifest.sessions.len() > 1 {
         parts.push(sessions(&run).to_text());
     }
@@ -60,7 +60,13 @@ pub(super) fn show(options: &ShowOptions) -> Result<ExitCode> {
 }
 
 /// Lines `name  value`.
-fn facts(run: &Run, rows: &[MetricsRow]) -> String {
+fn aligned(facts: &[(String, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    facts.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What the run records about itself, name and value; a name may occur several times.
+pub(super) fn facts(run: &Run, rows: &[MetricsRow]) -> Vec<(String, String)> {
     let manifest = &run.manifest;
     let mut lines: Vec<(String, String)> = Vec::new();
     let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
@@ -113,8 +119,7 @@ fn facts(run: &Run, rows: &[MetricsRow]) -> String {
         session.inputs.iter().for_each(|input| line("input", artifact(input)));
         session.outputs.iter().for_each(|output| line("output", artifact(output)));
     }
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.into_iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
+    lines
 }
 
 fn status_text(status: &RunStatus) -> String {

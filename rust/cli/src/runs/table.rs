@@ -165,7 +165,7 @@ fn setting(entry: &Entry, key: &str) -> String {
     entry.settings.get(key).cloned().unwrap_or_else(dash)
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "–".to_owned()
 }
 
@@ -195,6 +195,11 @@ pub(super) fn notes(compared: &Compared, mark: &str) -> Vec<String> {
             };
             notes.push(format!("–: {} {why}.", entry.run.name));
         }
+    }
+    if compared.has_stages() {
+        notes.push(
+            "The runs are of several stages: values compare within a stage, and the best of each is marked.".to_owned(),
+        );
     }
     if compared.has_seeds() {
         notes.push("std: the standard deviation over the runs of a group, with n - 1.".to_owned());
