@@ -7,6 +7,7 @@ use crate::{
     pipeline::PipelineOptions,
     reproduce::ReproduceOptions,
     runs::RunsCommand,
+    whereabouts::WhereOptions,
 };
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::ffi::OsString;
 const EXAMPLES: &str = "\
 Examples:
   hlrp doctor                                              what can run on this machine
+  hlrp where experiment=laq_pixel                          what this machine is, and where an experiment belongs
   hlrp data show tests/data/metaworld_mt5                  what a dataset contains
   hlrp train-laq experiment=laq_tiny                       train in minutes on two CPU cores
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
@@ -71,4 +73,6 @@ pub(crate) enum Command {
     Reproduce(ReproduceOptions),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
+    /// Show where this is: host, allocation, resources, free space, the cluster option that fits, and where an experiment belongs.
+    Where(WhereOptions),
 }

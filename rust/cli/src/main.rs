@@ -3,6 +3,7 @@
 mod args;
 mod child;
 mod config;
+mod disk;
 mod doctor;
 mod env;
 mod error;
@@ -10,8 +11,10 @@ mod lerobot;
 mod page;
 mod pipeline;
 mod programs;
+mod remote;
 mod reproduce;
 mod runs;
+mod whereabouts;
 
 use args::{Arguments, Command};
 use clap::CommandFactory;
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Reproduce(options) => reproduce::reproduce(&options),
         Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Where(options) => whereabouts::run(&options),
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);
