@@ -65,7 +65,8 @@ fn ratio(text: &str) -> Result<f64, String> {
 /// # Errors
 /// The folder is not a run, its records are damaged, or the program cannot be started. A verdict is not an error.
 pub(crate) fn reproduce(options: &ReproduceOptions) -> Result<ExitCode> {
-    let run = one_run(&options.run)?;
+    // The program changes to the folder that the run was started in.
+    let run = one_run(&options.run.canonicalize().unwrap_or_else(|_| options.run.clone()))?;
     let again = Again::of(&run, options.out.as_deref())?;
     let found = preconditions::check(&run, &again)?;
     let (versions, mut reasons) = (found.versions, found.inputs);

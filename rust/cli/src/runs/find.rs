@@ -49,6 +49,12 @@ pub(super) fn runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
         seen.push(path);
         is_new
     });
+    let names: Vec<String> = found.iter().map(|run| run.name.clone()).collect();
+    for run in &mut found {
+        if names.iter().filter(|name| **name == run.name).count() > 1 {
+            run.name = run.path.display().to_string();
+        }
+    }
     Ok(found)
 }
 

@@ -76,15 +76,17 @@ impl Compared {
                 (others[..shown].iter().cloned().chain(seed).collect(), others[shown..].to_vec())
             }
             [] => (differing.clone(), Vec::new()),
-            given => (given.to_vec(), Vec::new()),
+            given => (given.to_vec(), differing.iter().filter(|key| !given.contains(key)).cloned().collect()),
         };
-        let group_keys = match (options.group_by.as_slice(), options.keys.as_slice()) {
-            ([], []) => differing,
-            ([], keys) => keys.to_vec(),
-            (given, _) => given.to_vec(),
-        };
+        // Averages are over seeds: runs that differ in any other setting are in different groups, unless the user says otherwise.
         let is_grouped = !options.group_by.is_empty();
-        let group_keys: Vec<String> = group_keys.into_iter().filter(|key| is_grouped || key != SEED).collect();
+        let group_keys = match is_grouped {
+            true => options.group_by.clone(),
+            false => {
+                let others = differing.iter().filter(|key| !options.keys.contains(key));
+                options.keys.iter().chain(others).filter(|key| *key != SEED).cloned().collect()
+            }
+        };
         let entries: Vec<Entry> = runs
             .into_iter()
             .zip(settings)

@@ -29,6 +29,8 @@ const END: &str = "<!-- end of the figures -->";
 const DIGITS: usize = 16;
 /// What a writer replaces.
 pub(super) const PLACEHOLDER: &str = "_To be written._";
+/// Facts that are not in its table: the command has a place of its own, and the folder is one of this machine.
+const LEFT_OUT: [&str; 2] = ["command", "in"];
 /// The heading below which the outcome is written.
 pub(super) const OUTCOME: &str = "## Outcome";
 
@@ -126,7 +128,7 @@ fn with_figures(note: &str, figures: &str) -> Result<String, &'static str> {
 
 /// What the run records, as Markdown.
 fn figures(run: &Run, rows: &[MetricsRow]) -> Result<String> {
-    let facts = show::facts(run, rows).into_iter().filter(|(name, _)| name != "command");
+    let facts = show::facts(run, rows).into_iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()));
     let mut text = facts.fold(ResultTable::new(["record", "value"]), |table, (name, value)| {
         table.row([name, value.replace('|', "\\|")])
     });
@@ -135,7 +137,7 @@ fn figures(run: &Run, rows: &[MetricsRow]) -> Result<String> {
     }
     let mut parts = vec![text.to_markdown()];
     if let Some(session) = run.manifest.sessions.first() {
-        parts.push(format!("    {}", session.command.join(" ")));
+        parts.push(format!("    {}", show::command(session)));
     }
     let results = show::results(run, rows);
     if !results.is_empty() {

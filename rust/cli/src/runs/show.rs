@@ -15,7 +15,10 @@ use hlrp_track::{
     table::ResultTable,
 };
 use serde_json::json;
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Options of `hlrp runs show`.
 #[derive(Debug, Args)]
@@ -81,7 +84,7 @@ pub(super) fn facts(run: &Run, rows: &[MetricsRow]) -> Vec<(String, String)> {
     line("steps", step.to_string());
     if let Some(session) = run.last_session() {
         line("started", time_text(session, &status));
-        line("command", session.command.join(" "));
+        line("command", command(session));
         if let Some(folder) = &session.working_dir {
             line("in", folder.display().to_string());
         }
@@ -120,6 +123,13 @@ pub(super) fn facts(run: &Run, rows: &[MetricsRow]) -> Vec<(String, String)> {
         session.outputs.iter().for_each(|output| line("output", artifact(output)));
     }
     lines
+}
+
+/// The command line of a session, with the bare name of the program.
+pub(super) fn command(session: &Session) -> String {
+    let name = |program: &String| Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned());
+    let program = session.command.first().and_then(name);
+    program.into_iter().chain(session.command.iter().skip(1).cloned()).collect::<Vec<_>>().join(" ")
 }
 
 fn status_text(status: &RunStatus) -> String {
