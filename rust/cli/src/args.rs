@@ -3,8 +3,10 @@
 use crate::config::ConfigCommand;
 use crate::{
     doctor::DoctorOptions,
+    job::JobCommand,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    submit::SubmitOptions,
 };
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -17,6 +19,7 @@ Examples:
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
+  hlrp submit experiment=laq_cluster cluster=lrz_x100      a run as a Slurm job
   hlrp config explain training.optimizer.lr                which file set a value
 
 Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
@@ -51,6 +54,11 @@ pub(crate) enum Command {
     RolloutLerobot(RolloutOptions),
     /// Run all stages in turn, from video to rollouts; continues after an interruption.
     Pipeline(PipelineOptions),
+    /// Queue runs as Slurm jobs: sweeps, races between clusters, pipelines; or run them here, one after the other.
+    Submit(SubmitOptions),
+    /// What batch scripts call on their node.
+    #[command(subcommand, hide = true)]
+    Job(JobCommand),
     /// Inspect or check a dataset.
     #[command(disable_help_flag = true)]
     Data {

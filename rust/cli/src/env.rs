@@ -15,6 +15,8 @@ pub(crate) const PYTHONUNBUFFERED: &str = "PYTHONUNBUFFERED";
 pub(crate) const LIBERO_CONFIG_PATH: &str = "LIBERO_CONFIG_PATH";
 /// The user's home.
 pub(crate) const HOME: &str = "HOME";
+/// Folder of temporary files.
+pub(crate) const TMPDIR: &str = "TMPDIR";
 
 /// Whether the user has set a variable.
 pub(crate) fn is_set(name: &str) -> bool {

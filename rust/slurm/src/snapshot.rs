@@ -1,0 +1,74 @@
+//! The configuration tree as it was when a run was submitted. A job composes from this copy, so that an edit does not reach jobs that wait.
+
+use crate::error::{Result, SubmitError};
+use hlrp_config::{Problem, secret::has_secret};
+use hlrp_track::fs::{OnExisting, publish_dir};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Where the copy is.
+pub fn folder(submit_dir: &Path) -> PathBuf {
+    submit_dir.join("config")
+}
+
+/// Refuses a tree that cannot be copied, because a file of it contains a secret.
+///
+/// # Errors
+/// The first such file; a file that cannot be read.
+pub fn check(tree: &Path) -> Result<()> {
+    for path in files(tree)? {
+        if has_secret(&read(&path)?) {
+            let message =
+                format!("{} contains a secret, which must not be copied into a run directory", path.display());
+            let hint = "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face";
+            return Err(Problem::new("submit", message, hint).into());
+        }
+    }
+    Ok(())
+}
+
+/// Copies the YAML files of a tree.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn write(tree: &Path, submit_dir: &Path) -> Result<()> {
+    let target = folder(submit_dir);
+    if target.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(submit_dir).map_err(SubmitError::io("create", submit_dir))?;
+    publish_dir(&target, OnExisting::Refuse, |partial| {
+        for path in files(tree)? {
+            let copy = partial.join(path.strip_prefix(tree).unwrap_or(&path));
+            let folder = copy.parent().unwrap_or(partial);
+            fs::create_dir_all(folder).map_err(SubmitError::io("create", folder))?;
+            fs::write(&copy, read(&path)?).map_err(SubmitError::io("write", &copy))?;
+        }
+        Ok(())
+    })
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(SubmitError::io("read", path))
+}
+
+/// The YAML files of a tree, hidden folders left out.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(SubmitError::io("list", folder))? {
+        let entry = entry.map_err(SubmitError::io("list", folder))?;
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else if path.extension().is_some_and(|end| end == "yaml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
