@@ -141,8 +141,8 @@ impl Resources {
     }
 }
 
-/// How long a job may take that checks a node, an image that has to be unpacked included.
-const PREFLIGHT_TIME: &str = "00:05:00";
+/// How long a job may take that only checks something, an image that has to be unpacked included.
+const SHORT_TIME: &str = "00:05:00";
 
 /// What stands in place of a step in the comment of a job that checks the node.
 pub const PREFLIGHT: &str = "preflight";
@@ -160,10 +160,16 @@ impl JobPlan {
     /// The job that checks the node before this one.
     #[must_use]
     pub fn preflight(&self) -> Self {
+        self.short(PREFLIGHT)
+    }
+
+    /// A short job of the same run with the same needs; `name` is in its name and comment.
+    #[must_use]
+    pub fn short(&self, name: &str) -> Self {
         let mut plan = self.clone();
-        plan.step = Some(PREFLIGHT.to_owned());
-        plan.job_name += "_preflight";
-        plan.resources.time_limit = PREFLIGHT_TIME.to_owned();
+        plan.step = Some(name.to_owned());
+        plan.job_name = format!("{}_{name}", self.job_name);
+        plan.resources.time_limit = SHORT_TIME.to_owned();
         plan.save_before_limit_s = 60;
         plan
     }

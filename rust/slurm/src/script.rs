@@ -59,6 +59,11 @@ pub fn preflight_script(plan: &JobPlan) -> String {
     .concat()
 }
 
+/// The script of a job that runs one command on the host, in the directives of a plan.
+pub fn host_script(plan: &JobPlan, command: &[String]) -> String {
+    format!("{}set -euo pipefail\n{}\n", directives(plan), words(command))
+}
+
 /// What a job asks for, as the first lines of its script.
 pub fn directives(plan: &JobPlan) -> String {
     let mut lines = Directives::default();

@@ -2,6 +2,7 @@
 
 mod gate;
 mod preflight;
+mod report;
 
 use crate::{
     child::{self, Invocation},
@@ -45,6 +46,11 @@ pub(crate) enum JobCommand {
         /// The plan beside the script.
         plan: PathBuf,
     },
+    /// Report what the jobs of `hlrp submit acceptance` found.
+    Report {
+        /// The plan beside the script.
+        plan: PathBuf,
+    },
     /// Record how the step ended, and queue the run again if it was interrupted.
     End {
         /// The plan beside the script.
@@ -64,6 +70,7 @@ pub(crate) fn run(command: &JobCommand) -> Result<ExitCode> {
         JobCommand::Begin { plan } => begin(&JobPlan::read(plan)?),
         JobCommand::Step { plan, arguments } => step(&JobPlan::read(plan)?, arguments),
         JobCommand::Preflight { plan } => preflight::run(&JobPlan::read(plan)?),
+        JobCommand::Report { plan } => report::run(&JobPlan::read(plan)?),
         JobCommand::End { plan, code } => {
             Ok(ExitCode::from(in_job::end(&JobPlan::read(plan)?, &in_job::this_job()?, *code)?))
         }

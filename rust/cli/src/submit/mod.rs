@@ -10,10 +10,14 @@
 //! | What checks the node? | [`preflight_job`] |
 //! | How do the jobs get into the queue? | [`queue`], a sweep as an array in [`array`] |
 //! | And without Slurm? | [`local`] |
+//! | How is an image imported? | [`image_import`] |
+//! | Does a site do what we need? | [`acceptance`] |
 //! | How does a run that ended go on? | [`again`] |
 
+mod acceptance;
 mod again;
 mod array;
+mod image_import;
 mod local;
 mod mounts;
 mod options;
@@ -29,6 +33,7 @@ pub(crate) use options::SubmitOptions;
 use anyhow::Result;
 use hlrp_schema::PlanForm;
 use hlrp_track::console;
+use options::OtherJob;
 use std::process::ExitCode;
 
 /// Runs the command.
@@ -36,10 +41,15 @@ use std::process::ExitCode;
 /// # Errors
 /// An invalid configuration of any run, before anything is queued; or what kept a job out of the queue, with what is in it already.
 pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
+    match &options.other {
+        Some(OtherJob::ImageImport { source, name, config }) => return image_import::submit(source, name, config),
+        Some(OtherJob::Acceptance { config }) => return acceptance::submit(config),
+        None => {}
+    }
     if let Some(run_dir) = &options.resume {
         return again::submit_again(run_dir);
     }
-    let submission = plans::plan(options)?;
+    let submission = plans::plan(&options.config)?;
     let settings = &submission.basics.submit;
     if settings.dry_run {
         let text = match settings.print {

@@ -1,6 +1,6 @@
 //! The command line; its comments are the help.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use hlrp_schema::ConfigArgs;
 use std::path::PathBuf;
 
@@ -13,6 +13,8 @@ Examples:
   hlrp submit experiment=laq_lr_sweep cluster=lrz_x100 submit.array=true submit.array_limit=2
   hlrp submit experiment=pipeline_local cluster=mcml_h100                   a pipeline: one job for each step, each after the one before
   hlrp submit experiment=laq_tiny                                           cluster=local_dev: here, one run after the other
+  hlrp submit acceptance cluster=mcml_h100                                  check a site before the first run
+  hlrp submit image-import docker://HOST#IMAGE:TAG cluster=lrz_cpu_only     a container image, on a compute node
   hlrp submit --resume runs/2026-01-31_12-00-00_laq_cluster                 queue a run again that was stopped
 
 A job composes its configuration from a copy of the tree in RUN_DIR/submit/config: what is edited later does not reach a job that waits.
@@ -23,8 +25,10 @@ Exit codes: 0 queued (or printed), 1 Slurm refused or did not answer, 2 invalid 
 
 /// Options of `hlrp submit`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct SubmitOptions {
+    #[command(subcommand)]
+    pub(super) other: Option<OtherJob>,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
     /// Queue the run in this directory again, with the scripts that it has.
@@ -33,4 +37,28 @@ pub(crate) struct SubmitOptions {
     /// Do not ask before many jobs are queued.
     #[arg(long)]
     pub(super) yes: bool,
+}
+
+/// Jobs that train nothing.
+#[derive(Debug, Subcommand)]
+pub(super) enum OtherJob {
+    /// Import a container image on a compute node: docker://…, podman://… or oci-archive:… becomes a dated .sqsh file.
+    #[command(
+        after_help = "Example: hlrp submit image-import docker://ghcr.io/you/hlrp-train:1 --name hlrp-train cluster=lrz_cpu_only"
+    )]
+    ImageImport {
+        /// The image.
+        source: String,
+        /// Name of the file; the time is added.
+        #[arg(long, default_value = "hlrp")]
+        name: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Check a site with a few short jobs: container, Slurm from compute nodes, claim, credentials, GPUs, rendering, space.
+    #[command(after_help = "Example: hlrp submit acceptance cluster=mcml_h100\nThe report is RUN_DIR/acceptance.md.")]
+    Acceptance {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
 }

@@ -1,10 +1,10 @@
 //! From overrides to job plans: every run of a sweep, on every cluster of a race, every step of a pipeline.
 
-use super::{mounts, options::SubmitOptions, stage3};
+use super::{mounts, stage3};
 use crate::pipeline;
 use anyhow::{Context, Result};
 use hlrp_config::{Composed, Problem, SweepRun, secret::has_secret, sweep, write_path};
-use hlrp_schema::{ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
+use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
 use hlrp_slurm::{
     plan::{Container, JobPlan, Resources, Rival, SUBMIT_DIR, Token},
     snapshot,
@@ -42,11 +42,11 @@ pub(super) struct RunPlan {
 ///
 /// # Errors
 /// An invalid configuration of any run on any cluster.
-pub(super) fn plan(options: &SubmitOptions) -> Result<Submission> {
-    refuse_list_of_clusters(&options.config.overrides)?;
-    let tree = options.config.root()?;
+pub(super) fn plan(config: &ConfigArgs) -> Result<Submission> {
+    refuse_list_of_clusters(&config.overrides)?;
+    let tree = config.root()?;
     snapshot::check(&tree)?;
-    let composed = options.config.compose()?;
+    let composed = config.compose()?;
     let basics = RunBasics::of(&composed)?;
     let race = basics.submit.race.clone();
     let clusters: Vec<Option<&str>> = match &race {
@@ -57,14 +57,14 @@ pub(super) fn plan(options: &SubmitOptions) -> Result<Submission> {
     let program = std::env::current_exe().context("cannot find the path of hlrp")?;
     let on_clusters = clusters.iter().map(|cluster| {
         let choice = cluster.map(|name| format!("cluster={name}"));
-        let overrides: Vec<String> = options.config.overrides.iter().cloned().chain(choice).collect();
-        let runs = sweep(&PROJECT, hlrp_schema::check, &tree, &options.config.config_name, &overrides);
+        let overrides: Vec<String> = config.overrides.iter().cloned().chain(choice).collect();
+        let runs = sweep(&PROJECT, hlrp_schema::check, &tree, &config.config_name, &overrides);
         runs.with_context(|| cluster.map_or_else(|| "the sweep".into(), |name| format!("cluster={name}")))
     });
     let on_clusters: Vec<Vec<SweepRun>> = on_clusters.collect::<Result<_>>()?;
     refuse_other_numbers(&on_clusters)?;
 
-    let config_name = &options.config.config_name;
+    let config_name = &config.config_name;
     let mut runs = Vec::new();
     for index in 0..on_clusters[0].len() {
         let of_run: Vec<&SweepRun> = on_clusters.iter().map(|runs| &runs[index]).collect();
