@@ -13,7 +13,7 @@ from fake_lerobot import FakeLerobot
 os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
 
 # Fixtures of the LeRobot plugin.
-pytest_plugins = ["lerobot_fixtures"]
+pytest_plugins = ["lerobot_fixtures", "private_slurm"]
 
 REPO = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release"

@@ -6,6 +6,7 @@ use crate::{
     job::JobCommand,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    runs::RunsCommand,
     submit::SubmitOptions,
 };
 use clap::{Parser, Subcommand};
@@ -20,6 +21,7 @@ Examples:
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
   hlrp submit experiment=laq_cluster cluster=lrz_x100      a run as a Slurm job
+  hlrp runs list                                           which runs there are
   hlrp config explain training.optimizer.lr                which file set a value
 
 Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
@@ -69,6 +71,9 @@ pub(crate) enum Command {
     /// Inspect the configuration: groups and options, the resolved values, and what set each of them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Find, compare and explain runs.
+    #[command(subcommand)]
+    Runs(RunsCommand),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
 }

@@ -10,6 +10,7 @@ mod job;
 mod lerobot;
 mod pipeline;
 mod programs;
+mod runs;
 mod submit;
 
 use args::{Arguments, Command};
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Job(command) => job::run(&command),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
+        Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| {

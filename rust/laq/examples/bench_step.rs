@@ -124,6 +124,7 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         overrides: composed.overrides(),
         versions: Default::default(),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: usize::try_from(tch::get_num_threads())?,
         metrics: Vec::new(),
         repository: Path::new("."),

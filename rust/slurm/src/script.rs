@@ -21,7 +21,7 @@ const CACHES: [(&str, &str); 6] = [
 ];
 
 /// Variables that the container takes from the job, whatever the image sets.
-const CONTAINER_ENV: &str = "HOME,NETRC,HF_TOKEN,HUGGINGFACE_HUB_TOKEN,HF_HUB_CACHE,HF_DATASETS_CACHE,HF_LEROBOT_HOME,TORCH_HOME,\
+const CONTAINER_ENV: &str = "HOME,HF_TOKEN,HUGGINGFACE_HUB_TOKEN,HF_HUB_CACHE,HF_DATASETS_CACHE,HF_LEROBOT_HOME,TORCH_HOME,\
                              TRITON_CACHE_DIR,WANDB_CACHE_DIR,TMPDIR,NCCL_DEBUG,NCCL_SOCKET_IFNAME";
 
 /// The batch script of a run.
@@ -43,10 +43,8 @@ pub fn preflight_script(plan: &JobPlan) -> String {
     let commands = "for command in squeue scontrol scancel sbatch; do\n  \
                       command -v \"$command\" > /dev/null || echo \"$command is not on this node: the claim alone decides a race\"\n\
                     done\n";
-    let step = format!(
-        "\n{} \\\n  job preflight \"$plan\"\n",
-        [vec!["srun --nodes=1 --ntasks=1".to_owned()], in_container(plan)].concat().join(" \\\n  ")
-    );
+    let lines = [vec!["srun --nodes=1 --ntasks=1".to_owned()], in_container(plan, "job preflight \"$plan\"")].concat();
+    let step = format!("\n{}\n", lines.join(" \\\n  "));
     [
         directives(plan),
         header(plan),
@@ -120,7 +118,7 @@ impl Directives {
 
 fn header(plan: &JobPlan) -> String {
     format!(
-        "set -uo pipefail\n\
+        "set -o pipefail\n\
          echo \"job $SLURM_JOB_ID on $SLURM_JOB_NODELIST ($SLURM_JOB_PARTITION), restart ${{SLURM_RESTART_COUNT:-0}}, $(date)\"\n\
          hlrp={}\n\
          plan={}\n",
@@ -152,12 +150,12 @@ fn environment(plan: &JobPlan) -> String {
          mkdir -p {}\n\
          export TMPDIR=\"${{SLURM_TMPDIR:-/tmp}}/hlrp-$SLURM_JOB_ID\"\n\
          mkdir -p \"$TMPDIR\"\n\
-         \n# Credentials are read here, on the node: none is in this file.\n\
-         export NETRC=\"${{NETRC:-$HOME/.netrc}}\"\n\
+         \n# The token of Hugging Face is read here, on the node: it is not in this file.\n\
          for file in \"$HOME/.cache/huggingface/token\" \"$HOME/.huggingface/token\"; do\n  \
-           if [[ -z ${{HF_TOKEN:-}} && -r $file ]]; then HF_TOKEN=$(< \"$file\"); fi\n\
+           if [[ -z $HF_TOKEN && -r $file ]]; then read -r HF_TOKEN < \"$file\"; fi\n\
          done\n\
-         if [[ -n ${{HF_TOKEN:-}} ]]; then export HF_TOKEN HUGGINGFACE_HUB_TOKEN=\"${{HUGGINGFACE_HUB_TOKEN:-$HF_TOKEN}}\"; fi\n",
+         if [[ -z $HUGGINGFACE_HUB_TOKEN ]]; then printf -v HUGGINGFACE_HUB_TOKEN %s \"$HF_TOKEN\"; fi\n\
+         if [[ -n $HF_TOKEN ]]; then export HF_TOKEN HUGGINGFACE_HUB_TOKEN; fi\n",
         names.join(" "),
     )
 }
@@ -190,8 +188,7 @@ fn step(plan: &JobPlan) -> String {
     ];
     command.extend(resources.cpus_per_task.map(|cores| format!("--cpus-per-task={cores}")));
     command.push("--kill-on-bad-exit=1".into());
-    command.extend(in_container(plan));
-    command.push("job step \"$plan\" -- \"${arguments[@]}\" &".into());
+    command.extend(in_container(plan, "job step \"$plan\" -- \"${arguments[@]}\" &"));
     format!(
         "\n# Every signal reaches the program as USR1: TERM would make srun kill it. None is sent before the program has started.\n\
          started={}/$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.started\n\
@@ -212,9 +209,9 @@ fn step(plan: &JobPlan) -> String {
     )
 }
 
-/// The words between `srun` and the arguments of `hlrp`: the container, and the program in it.
-fn in_container(plan: &JobPlan) -> Vec<String> {
-    let host = vec!["\"$hlrp\"".to_owned()];
+/// The lines after `srun`: the container, and `hlrp` in it with its arguments.
+fn in_container(plan: &JobPlan, arguments: &str) -> Vec<String> {
+    let host = vec![format!("\"$hlrp\" {arguments}")];
     let Some(Container { runtime, image, program, mounts }) = &plan.container else { return host };
     let mounts: Vec<String> = mounts.iter().map(|mount| mount.display().to_string()).collect();
     let pairs: Vec<String> = mounts.iter().map(|mount| format!("{mount}:{mount}")).collect();
@@ -225,13 +222,13 @@ fn in_container(plan: &JobPlan) -> Vec<String> {
             format!("--container-mounts={}", quoted(&pairs.join(","))),
             format!("--container-workdir={}", path(&plan.working_dir)),
             format!("--container-env={CONTAINER_ENV}"),
-            quoted(program),
+            format!("{} {arguments}", quoted(program)),
         ],
         ContainerRuntime::Apptainer => {
             let nv = if plan.resources.gpus_per_node > 0 { "--nv " } else { "" };
             let bind = quoted(&pairs.join(","));
             let start = format!("apptainer exec {nv}--bind {bind} --pwd {}", path(&plan.working_dir));
-            vec![start, path(image), quoted(program)]
+            vec![start, path(image), format!("{} {arguments}", quoted(program))]
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The configuration tree as it was when a run was submitted. A job composes from this copy, so that an edit does not reach jobs that wait.
 
 use crate::error::{Result, SubmitError};
-use hlrp_config::{Problem, secret::has_secret};
+use hlrp_config::{Problem, read_yaml, secret::redact_value};
 use hlrp_track::fs::{OnExisting, publish_dir};
+use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -19,9 +20,10 @@ pub fn folder(submit_dir: &Path) -> PathBuf {
 /// The first such file; a file that cannot be read.
 pub fn check(tree: &Path) -> Result<()> {
     for path in files(tree)? {
-        if has_secret(&read(&path)?) {
-            let message =
-                format!("{} contains a secret, which must not be copied into a run directory", path.display());
+        let values = read_yaml(&read(&path)?, &path)?;
+        if let Some(key) = secret_in(&values, "") {
+            let path = path.display();
+            let message = format!("{path} contains a secret ({key}), which must not be copied into a run directory");
             let hint = "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face";
             return Err(Problem::new("submit", message, hint).into());
         }
@@ -48,6 +50,20 @@ pub fn write(tree: &Path, submit_dir: &Path) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The key of the first value that is a secret, not a reference to one.
+fn secret_in(value: &Value, key: &str) -> Option<String> {
+    let join = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        Value::Object(map) => map.iter().find_map(|(name, value)| secret_in(value, &join(name))),
+        Value::Array(items) => items.iter().find_map(|item| secret_in(item, key)),
+        Value::String(text) => {
+            let is_reference = text.starts_with("${") || text == "???";
+            (!is_reference && redact_value(key, text) != *text).then(|| key.to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -14,7 +14,7 @@ use crate::{
 };
 use hlrp_schema::Precision;
 use hlrp_torch::{Allocator, Autocast, AutocastDtype, HostToDevice};
-use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
+use hlrp_track::{RunDir, exit_code, run::RunStatus, sinks::Sinks};
 use std::{cell::RefCell, collections::VecDeque, path::Path, rc::Rc};
 use tch::{Device, Kind, Tensor};
 
@@ -56,7 +56,10 @@ impl Trainer<'_> {
         let status = match &outcome {
             Ok(Outcome::Finished(_)) => RunStatus::Finished,
             Ok(Outcome::Interrupted(_)) => RunStatus::Interrupted,
-            Err(error) => RunStatus::Failed { reason: error.to_string() },
+            Err(error) => {
+                let exit_code = Some(exit_code::of(error, crate::EXIT_CODES));
+                RunStatus::Failed { reason: error.to_string(), exit_code }
+            }
         };
         let finished = sinks.finish(status);
         let outcome = outcome?;

@@ -137,6 +137,7 @@ fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<Run
         overrides: composed.overrides(),
         versions: BTreeMap::from([("hlrp".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: config.num_threads.unwrap_or_else(host::num_cores),
         metrics: Vec::new(),
         repository: Path::new("."),
@@ -182,7 +183,7 @@ fn finish(
         }
         Ok(Outcome::Failed { step, run_dir: of_step, code }) => {
             let reason = format!("{step} ended with exit code {code}");
-            run_dir.finish(RunStatus::Failed { reason: reason.clone() })?;
+            run_dir.finish(RunStatus::Failed { reason: reason.clone(), exit_code: Some(code) })?;
             let log = Some(of_step.join("unified.log")).filter(|log| log.is_file());
             let place = log.map_or_else(|| "its output above".to_owned(), |log| log.display().to_string());
             let hint = format!("see {place}; fix the cause, then resume with: {again}");
@@ -190,7 +191,8 @@ fn finish(
             Ok(ExitCode::from(code))
         }
         Err(error) => {
-            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref(), HINTS) })?;
+            let exit_code = Some(exit_code::of(error.as_ref(), &[]));
+            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref(), HINTS), exit_code })?;
             Err(error)
         }
     }

@@ -3,7 +3,7 @@
 use super::{mounts, stage3};
 use crate::pipeline;
 use anyhow::{Context, Result};
-use hlrp_config::{Composed, Problem, SweepRun, secret::has_secret, sweep, write_path};
+use hlrp_config::{Composed, Problem, SweepRun, override_key, secret::has_secret, sweep, write_path};
 use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
 use hlrp_slurm::{
     plan::{Container, JobPlan, Resources, Rival, SUBMIT_DIR, Token},
@@ -11,6 +11,8 @@ use hlrp_slurm::{
 };
 use std::path::{Path, PathBuf};
 
+/// What a preview asks for, and a job does not.
+const OF_A_DRY_RUN: [&str; 2] = ["submit.dry_run", "submit.print"];
 /// Key of the race.
 const RACE: &str = "submit.race";
 
@@ -127,7 +129,9 @@ fn plan_run(
         let is_there = choice.as_ref().is_some_and(|choice| run.overrides.contains(choice));
         let choice = choice.filter(|_| !is_there);
         let target = format!("logging.run_dir={}", write_path(&run_dir));
-        let overrides: Vec<String> = run.overrides.iter().cloned().chain(choice).chain([target]).collect();
+        let is_kept = |text: &&String| !OF_A_DRY_RUN.contains(&override_key(text));
+        let overrides: Vec<String> =
+            run.overrides.iter().filter(is_kept).cloned().chain(choice).chain([target]).collect();
         let base =
             Base { token: &token, run_dir: &run_dir, working_dir, program, race: &race, name: &basics.experiment.name };
         let start: Vec<String> = options.iter().chain(&overrides).cloned().collect();

@@ -77,6 +77,7 @@ fn info() -> RunInfo<'static> {
         overrides: &[],
         versions: BTreeMap::new(),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: 1,
         metrics: Vec::new(),
         repository: Path::new("."),

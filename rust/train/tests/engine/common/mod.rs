@@ -93,6 +93,7 @@ pub fn train_until(
         overrides: &[],
         versions: BTreeMap::new(),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: 1,
         metrics: Vec::new(),
         repository: Path::new("."),
