@@ -12,7 +12,7 @@ from fake_lerobot import FakeLerobot
 # imported.
 os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
 
-# Fixtures of the LeRobot plugin.
+# Fixtures of the LeRobot plugin and of a Slurm.
 pytest_plugins = ["lerobot_fixtures", "private_slurm"]
 
 REPO = Path(__file__).resolve().parent.parent

@@ -4,10 +4,12 @@ use crate::config::ConfigCommand;
 use crate::{
     doctor::DoctorOptions,
     job::JobCommand,
+    jobs::JobsCommand,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
     runs::RunsCommand,
     submit::SubmitOptions,
+    whereabouts::WhereOptions,
 };
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -15,12 +17,14 @@ use std::ffi::OsString;
 const EXAMPLES: &str = "\
 Examples:
   hlrp doctor                                              what can run on this machine
+  hlrp where experiment=laq_pixel                          what this machine is, and where an experiment belongs
   hlrp data show tests/data/metaworld_mt5                  what a dataset contains
   hlrp train-laq experiment=laq_tiny                       train in minutes on two CPU cores
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
   hlrp submit experiment=laq_cluster cluster=lrz_x100      a run as a Slurm job
+  hlrp jobs watch                                          the states of your Slurm jobs, as they change
   hlrp runs list                                           which runs there are
   hlrp config explain training.optimizer.lr                which file set a value
 
@@ -61,6 +65,9 @@ pub(crate) enum Command {
     /// What batch scripts call on their node.
     #[command(subcommand, hide = true)]
     Job(JobCommand),
+    /// Watch, read and cancel Slurm jobs.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
     /// Inspect or check a dataset.
     #[command(disable_help_flag = true)]
     Data {
@@ -76,4 +83,6 @@ pub(crate) enum Command {
     Runs(RunsCommand),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
+    /// Show where this is: host, allocation, resources, free space, the cluster option that fits, and where an experiment belongs.
+    Where(WhereOptions),
 }

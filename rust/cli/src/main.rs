@@ -3,15 +3,19 @@
 mod args;
 mod child;
 mod config;
+mod disk;
 mod doctor;
 mod env;
 mod error;
 mod job;
+mod jobs;
 mod lerobot;
 mod pipeline;
 mod programs;
+mod remote;
 mod runs;
 mod submit;
+mod whereabouts;
 
 use args::{Arguments, Command};
 use clap::CommandFactory;
@@ -40,10 +44,12 @@ fn main() -> ExitCode {
         Command::Pipeline(options) => pipeline::pipeline(&options),
         Command::Submit(options) => submit::submit(&options),
         Command::Job(command) => job::run(&command),
+        Command::Jobs(command) => jobs::run(&command),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
         Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Where(options) => whereabouts::run(&options),
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);

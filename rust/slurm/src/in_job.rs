@@ -6,10 +6,15 @@ use crate::{
     client::{Answer, Job, Slurm, State},
     env,
     error::{Result, SubmitError},
-    plan::{JobPlan, PREFLIGHT, SUBMIT_DIR},
+    outcome::{CANCELLED, SUBMIT_DIR},
+    plan::{JobPlan, PREFLIGHT},
     submission::{self, JobKind},
 };
-use hlrp_track::{env as track_env, exit_code, fs::write_atomic, host::hostname};
+use hlrp_track::{
+    env as track_env, exit_code,
+    fs::{SUPERSEDED, write_atomic},
+    host::hostname,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -21,10 +26,6 @@ use std::{
 pub const CLAIMS: &str = "claims";
 /// Folder of the exit codes.
 pub const EXIT: &str = "exit";
-/// Left by `hlrp jobs cancel`: nothing is queued again.
-pub const CANCELLED: &str = "cancelled.json";
-/// Folder for what was replaced.
-const SUPERSEDED: &str = "superseded";
 
 /// How far a run has come.
 #[derive(Debug, Clone, PartialEq, Eq)]

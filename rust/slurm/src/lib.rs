@@ -8,6 +8,7 @@
 //! | How does it get into the queue once, whatever happens? | [`submission`] |
 //! | Which of several jobs trains? | [`claim`] |
 //! | What does a job do before and after its program? | [`in_job`] |
+//! | How did the jobs of a run end? | [`outcome`] |
 //! | What does Slurm say? | [`client`] |
 
 pub mod claim;
@@ -15,6 +16,7 @@ pub mod client;
 mod env;
 mod error;
 pub mod in_job;
+pub mod outcome;
 pub mod plan;
 pub mod script;
 pub mod shell;

@@ -1,6 +1,9 @@
 //! What is submitted: one plan for each run on each cluster, kept as JSON beside its script.
 
-use crate::error::{Result, SubmitError};
+use crate::{
+    error::{Result, SubmitError},
+    outcome::COMMENT_PREFIX,
+};
 use hlrp_config::foreign::read_text;
 use hlrp_schema::{ContainerRuntime, Stage};
 use serde::{Deserialize, Serialize};
@@ -9,11 +12,6 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     path::{Path, PathBuf},
 };
-
-/// Folder of a run directory with everything about its submission.
-pub const SUBMIT_DIR: &str = "submit";
-/// What the comment of every job of ours begins with.
-pub const COMMENT_PREFIX: &str = "hlrp:";
 
 /// One run as a job of one cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, SubmitError};
 use hlrp_config::{Problem, read_yaml, secret::redact_value};
-use hlrp_track::fs::{OnExisting, publish_dir};
+use hlrp_track::fs::{OnExisting, Superseded, publish_dir};
 use serde_json::Value;
 use std::{
     fs,
@@ -41,7 +41,8 @@ pub fn write(tree: &Path, submit_dir: &Path) -> Result<()> {
         return Ok(());
     }
     fs::create_dir_all(submit_dir).map_err(SubmitError::io("create", submit_dir))?;
-    publish_dir(&target, OnExisting::Refuse, |partial| {
+    let superseded = Superseded::KeptIn(submit_dir.to_path_buf());
+    publish_dir(&target, OnExisting::Refuse, &superseded, |partial: &Path| {
         for path in files(tree)? {
             let copy = partial.join(path.strip_prefix(tree).unwrap_or(&path));
             let folder = copy.parent().unwrap_or(partial);

@@ -31,7 +31,7 @@ for name in ('libEGL.so.1', 'libOSMesa.so.8', 'libOSMesa.so'):
 pub(super) fn run(plan: &JobPlan) -> Result<ExitCode> {
     let config = ConfigArgs {
         overrides: vec![format!("cluster={}", plan.cluster)],
-        config_dir: Some(snapshot::folder(&plan.run_dir.join(hlrp_slurm::plan::SUBMIT_DIR))),
+        config_dir: Some(snapshot::folder(&plan.run_dir.join(hlrp_slurm::outcome::SUBMIT_DIR))),
         config_name: PRIMARY.to_owned(),
     };
     let mut report = doctor::examine(&config);

@@ -8,7 +8,10 @@ use super::{
     options::RolloutOptions,
     prepare::{self, Needs},
 };
-use crate::child::{self, Ended, Tee};
+use crate::{
+    child::{self, Ended, Tee},
+    disk::disk_rules,
+};
 use anyhow::Result;
 use hlrp_config::Composed;
 use hlrp_schema::{RolloutConfig, SinksConfig, StageConfig};
@@ -55,7 +58,7 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     let videos = MAX_VIDEOS.min(config.lerobot_eval.eval_n_episodes) * VIDEO_BYTES;
     for folder in [&config.logging.run_dir, &config.lerobot_eval.output_dir] {
-        ensure_free(folder, videos, config.logging.min_free_gb)?;
+        ensure_free(folder, videos, &disk_rules(&config.cluster, &config.logging))?;
     }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;

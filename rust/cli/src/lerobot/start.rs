@@ -52,6 +52,7 @@ impl Start {
                 start_step: 0,
             });
         };
+        config.cluster.refuse_output("--resume", run_dir)?;
         refuse_other_changes(run_dir, composed)?;
         let output_dir = checkpoints::output_dir(run_dir, &config.lerobot.output_dir);
         let checkpoint = last_checkpoint(&output_dir).ok_or_else(|| {

@@ -10,7 +10,10 @@ use super::{
     start::{NAME, Start},
     training_log::{TrainingLog, metrics},
 };
-use crate::child::{self, Ended, Tee};
+use crate::{
+    child::{self, Ended, Tee},
+    disk::disk_rules,
+};
 use anyhow::Result;
 use hlrp_schema::StageConfig;
 use hlrp_schema::{LerobotTrainConfig, SinksConfig};
@@ -51,7 +54,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     refuse_missing_dataset(&config)?;
     for folder in [&start.run_dir, &start.output_dir] {
-        ensure_free(folder, 0, config.logging.min_free_gb)?;
+        ensure_free(folder, 0, &disk_rules(&config.cluster, &config.logging))?;
     }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;

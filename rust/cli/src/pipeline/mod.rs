@@ -30,6 +30,7 @@ pub(crate) use options::PipelineOptions;
 pub(crate) use view::{Before, before, can_continue, composed_steps, is_done};
 
 use crate::HINTS;
+use crate::disk::disk_rules;
 use crate::error::CommandError;
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
@@ -61,6 +62,9 @@ const NAME: &str = "hlrp pipeline";
 pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
     let config: PipelineConfig = PipelineConfig::of_run(&composed)?;
+    if let Some(run_dir) = &options.resume {
+        config.cluster.refuse_output("--resume", run_dir)?;
+    }
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
     let former = State::read(&run_path)?;
     let kept = former.as_ref().filter(|_| options.resume.is_some());
@@ -80,7 +84,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     }
     console::init(config.logging.level.into(), 0)?;
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
-    ensure_free(&run_path, 0, config.logging.min_free_gb)?;
+    ensure_free(&run_path, 0, &disk_rules(&config.cluster, &config.logging))?;
     let program = std::env::current_exe().context("cannot find the path of hlrp")?;
     let signals = StopSignals::listen()?;
     let state = State::of(former, &steps, &run_path, tree, passed_on)?;

@@ -7,8 +7,9 @@ use hlrp_config::Problem;
 use hlrp_slurm::{
     claim,
     client::{Answer, Slurm},
-    in_job::{CANCELLED, CLAIMS},
-    plan::{JobPlan, SUBMIT_DIR},
+    in_job::CLAIMS,
+    outcome::{CANCELLED, SUBMIT_DIR},
+    plan::JobPlan,
 };
 use hlrp_track::console;
 use std::{

@@ -5,7 +5,8 @@ use anyhow::Result;
 use hlrp_config::Problem;
 use hlrp_slurm::{
     client::Slurm,
-    plan::{JobPlan, SUBMIT_DIR, Token},
+    outcome::SUBMIT_DIR,
+    plan::{JobPlan, Token},
     script::directives,
     shell::quoted,
     submission,

@@ -41,6 +41,9 @@ use std::process::ExitCode;
 /// # Errors
 /// An invalid configuration of any run, before anything is queued; or what kept a job out of the queue, with what is in it already.
 pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
+    if let Some(code) = options.remote.instead(&options.config)? {
+        return Ok(code);
+    }
     match &options.other {
         Some(OtherJob::ImageImport { source, name, config }) => return image_import::submit(source, name, config),
         Some(OtherJob::Acceptance { config }) => return acceptance::submit(config),

@@ -1,5 +1,6 @@
 //! The command line; its comments are the help.
 
+use crate::remote::RemoteArgs;
 use clap::{Args, Subcommand};
 use hlrp_schema::ConfigArgs;
 use std::path::PathBuf;
@@ -34,9 +35,8 @@ pub(crate) struct SubmitOptions {
     /// Queue the run in this directory again, with the scripts that it has.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
-    /// Do not ask before many jobs are queued.
-    #[arg(long)]
-    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) remote: RemoteArgs,
 }
 
 /// Jobs that train nothing.

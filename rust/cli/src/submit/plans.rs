@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use hlrp_config::{Composed, Problem, SweepRun, override_key, secret::has_secret, sweep, write_path};
 use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
 use hlrp_slurm::{
-    plan::{Container, JobPlan, Resources, Rival, SUBMIT_DIR, Token},
+    outcome::SUBMIT_DIR,
+    plan::{Container, JobPlan, Resources, Rival, Token},
     snapshot,
 };
 use std::path::{Path, PathBuf};

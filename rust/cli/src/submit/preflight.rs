@@ -5,7 +5,7 @@ use super::{
     plans::{RunPlan, Submission},
     preview,
 };
-use crate::{env, error::CommandError};
+use crate::{disk::disk_rules, env, error::CommandError};
 use anyhow::Result;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{LerobotTrainConfig, RunBasics, Stage};
@@ -40,9 +40,9 @@ pub(super) fn check(submission: &Submission, options: &SubmitOptions) -> Result<
     }
     warn_of_readable_secrets();
     let basics = &submission.basics;
-    ensure_free(&submission.runs[0].run_dir, 0, basics.logging.min_free_gb)?;
+    ensure_free(&submission.runs[0].run_dir, 0, &disk_rules(&basics.cluster, &basics.logging))?;
     check_limits(submission)?;
-    ask(preview::jobs(submission).count(), options.yes)
+    ask(preview::jobs(submission).count(), options.remote.yes)
 }
 
 fn refuse_occupied(run: &RunPlan) -> Result<(), Problem> {

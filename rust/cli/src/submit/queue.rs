@@ -10,7 +10,8 @@ use hlrp_slurm::{
     claim,
     client::{Slurm, Submitted},
     in_job::CLAIMS,
-    plan::{JobPlan, SUBMIT_DIR},
+    outcome::SUBMIT_DIR,
+    plan::JobPlan,
     snapshot,
     submission::{self, JobKind},
 };

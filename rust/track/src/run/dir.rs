@@ -26,7 +26,7 @@ use std::{
 const CONFIG: &str = "config.yaml";
 const OVERRIDES: &str = "overrides.yaml";
 /// Folders that a submission makes before the run starts.
-const OF_SUBMISSION: [&str; 2] = ["submit", "superseded"];
+const OF_SUBMISSION: [&str; 2] = ["submit", crate::fs::SUPERSEDED];
 const SUBDIRS: [&str; 3] = ["checkpoints", "plots", "validation"];
 
 /// What a program knows about the run that it starts or continues.

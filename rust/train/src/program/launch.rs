@@ -4,6 +4,7 @@ use super::{Program, args::Arguments, num_threads, report};
 use crate::{
     boundary::{self, Scene},
     data::{SourceRecord, TrainingData},
+    disk::disk_rules,
     error::TrainError,
     resume::{RESUME_KEY, Resumed},
     signals::StopRequest,
@@ -44,7 +45,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     }
     let common = config.run();
     if let Some(run_dir) = &arguments.resume {
-        common.cluster.refuse_outside("--resume", run_dir)?;
+        common.cluster.refuse_output("--resume", run_dir)?;
     }
     let world = World::single();
     console::init(common.logging.level.into(), world.rank())?;
@@ -53,7 +54,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
-    hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, common.logging.min_free_gb)?;
+    hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, &disk_rules(common.cluster, common.logging))?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
     // Float32 means float32: also the quantizer's under bf16 autocast.
@@ -195,6 +196,7 @@ fn settings(
     Ok(Settings {
         training,
         validation: config.validation.clone(),
+        disk: disk_rules(config.cluster, &logging),
         logging,
         precision: config.precision,
         world,
