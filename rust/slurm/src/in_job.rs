@@ -98,7 +98,7 @@ pub fn begin(plan: &JobPlan, me: &Owner, progress: impl Fn() -> Result<Progress>
         cancel_siblings(plan, me);
         return Ok(Decision::Nothing("the run is finished".into()));
     }
-    let has_ended = |owner: &Owner| has_ended(plan, owner);
+    let has_ended = |owner: &Owner| has_ended(plan, me, owner);
     if let Claimed::Others(owner) = claim::claim(&plan.submit_dir.join(CLAIMS), me, has_ended)? {
         return Ok(Decision::Nothing(format!("{owner} has the run since {}", owner.at)));
     }
@@ -117,10 +117,15 @@ pub fn begin(plan: &JobPlan, me: &Owner, progress: impl Fn() -> Result<Progress>
 }
 
 /// Whether Slurm says that the owner of a claim has ended. No answer means no.
-fn has_ended(plan: &JobPlan, owner: &Owner) -> bool {
+fn has_ended(plan: &JobPlan, me: &Owner, owner: &Owner) -> bool {
     let rivals = plan.race.iter().filter_map(|rival| rival.clusters.as_deref());
     let known = rivals.chain(plan.resources.clusters.as_deref());
     let cluster = owner.cluster.as_deref().filter(|name| known.clone().any(|clusters| clusters == *name));
+    // Another Slurm numbers its jobs from 1 too: this one's answer would be about another job.
+    if cluster.is_none() && owner.cluster != me.cluster && owner.cluster.is_some() {
+        tracing::warn!("{owner} is of another Slurm, which cannot be asked from here: the run stays with it");
+        return false;
+    }
     match Slurm::new(None).on(cluster).state(&owner.job) {
         Answer::Active { state, .. } => {
             tracing::info!("{owner} is {state}");
