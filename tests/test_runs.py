@@ -90,7 +90,7 @@ def test_a_run_keeps_the_changes_of_the_code_without_secrets(tmp_path):
     secret = "hf_Pl4ntedInTheCode"
     (repository / "model.py").write_text(f'depth = 2\nhub = "{secret}"\n')
     (repository / "new.py").write_text("")
-    data = [f"data.sources.metaworld_mt5.root={REPO}/tests/data/metaworld_mt5", "training.max_steps=1"]
+    data = [f"data.sources.metaworld_mt5.root={REPO}/tests/data/metaworld_mt5", "training.max_steps=2"]
     words = [*MINI, *data, "training.scheduler.warmup_steps=1", f"logging.run_dir={tmp_path}/run"]
     env = os.environ | {"HLRP_CONFIG_DIR": str(REPO / "config")}
     result = run(train_laq_command(*words), cwd=repository, env=env)
