@@ -116,12 +116,17 @@ pub fn begin(plan: &JobPlan, me: &Owner, progress: impl Fn() -> Result<Progress>
     })
 }
 
-/// Whether Slurm says that the owner of a claim has ended. No answer means no.
-fn has_ended(plan: &JobPlan, owner: &Owner) -> bool {
+/// What Slurm says about the owner of a claim: the Slurm of its cluster, where the plan names several.
+pub fn state_of(plan: &JobPlan, owner: &Owner) -> Answer {
     let rivals = plan.race.iter().filter_map(|rival| rival.clusters.as_deref());
     let known = rivals.chain(plan.resources.clusters.as_deref());
     let cluster = owner.cluster.as_deref().filter(|name| known.clone().any(|clusters| clusters == *name));
-    match Slurm::new(None).on(cluster).state(&owner.job) {
+    Slurm::new(None).on(cluster).state(&owner.job)
+}
+
+/// Whether Slurm says that the owner of a claim has ended. No answer means no.
+fn has_ended(plan: &JobPlan, owner: &Owner) -> bool {
+    match state_of(plan, owner) {
         Answer::Active { state, .. } => {
             tracing::info!("{owner} is {state}");
             false
