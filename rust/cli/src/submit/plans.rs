@@ -16,8 +16,9 @@ use std::{
     time::Duration,
 };
 
-/// What a preview asks for, and a job does not.
-const OF_A_DRY_RUN: [&str; 2] = ["submit.dry_run", "submit.print"];
+/// Overrides of the submission itself: a job gets its own run directory, and prints no preview.
+const NOT_PASSED_ON: [&str; 3] = ["submit.dry_run", "submit.print", RUN_DIR];
+const RUN_DIR: &str = "logging.run_dir";
 /// Key of the race.
 const RACE: &str = "submit.race";
 
@@ -138,12 +139,12 @@ fn plan_run(
     }
     let mut jobs = Vec::new();
     for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
-        basics.cluster.refuse_outside("logging.run_dir", &run_dir)?;
+        basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
         let choice = clusters[index].map(|name| format!("cluster={name}"));
         let is_there = choice.as_ref().is_some_and(|choice| run.overrides.contains(choice));
         let choice = choice.filter(|_| !is_there);
-        let target = format!("logging.run_dir={}", write_path(&run_dir));
-        let is_kept = |text: &&String| !OF_A_DRY_RUN.contains(&override_key(text));
+        let target = format!("{RUN_DIR}={}", write_path(&run_dir));
+        let is_kept = |text: &&String| !NOT_PASSED_ON.contains(&override_key(text));
         let overrides: Vec<String> =
             run.overrides.iter().filter(is_kept).cloned().chain(choice).chain([target]).collect();
         let base =
