@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
-#   scripts/setup.sh [run|demo|test]    run: what building and training need; demo: also what stage 3 and its simulator need;
-#                                       test (default): also what only tests, lints and benchmarks need
+#   [SLOW=yes] scripts/setup.sh [run|demo|test]
+#     run: what building and training need; demo: also what stage 3 and its simulator need; test (default): also what only tests, lints and
+#     benchmarks need; with SLOW=yes also what only the slow tests need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +22,8 @@ APT_PACKAGES=(
 # what a run deletes; Slurm with its accounting, which the tests start in a folder of their own, and its headers for a stand-in of Pyxis.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
 [[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg strace slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server libslurm-dev)
+# For the slow tests (SLOW=yes): a browser that shows the pages.
+[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core)
 readonly APT_PACKAGES
 # Services that Debian starts with some of these packages, and that nothing here uses.
 readonly UNUSED_SERVICES=(munge slurmctld slurmd slurmdbd mariadb)

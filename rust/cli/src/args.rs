@@ -7,6 +7,7 @@ use crate::{
     jobs::JobsCommand,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    reproduce::ReproduceOptions,
     runs::RunsCommand,
     submit::SubmitOptions,
     whereabouts::WhereOptions,
@@ -81,6 +82,8 @@ pub(crate) enum Command {
     /// Find, compare and explain runs.
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Run a run again from its records, and say whether the same comes out: match, drift or cannot.
+    Reproduce(ReproduceOptions),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
     /// Show where this is: host, allocation, resources, free space, the cluster option that fits, and where an experiment belongs.

@@ -10,9 +10,11 @@ mod error;
 mod job;
 mod jobs;
 mod lerobot;
+mod page;
 mod pipeline;
 mod programs;
 mod remote;
+mod reproduce;
 mod runs;
 mod submit;
 mod whereabouts;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Jobs(command) => jobs::run(&command),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
+        Command::Reproduce(options) => reproduce::reproduce(&options),
         Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
         Command::Where(options) => whereabouts::run(&options),

@@ -104,7 +104,7 @@ fn refuse_active(plan: &JobPlan) -> Result<(), Problem> {
     }
     let owner = claim::current(&plan.submit_dir.join(CLAIMS)).ok().flatten().map(|(_, owner)| owner);
     let Some(owner) = owner else { return Ok(()) };
-    match state_of(plan, &owner) {
+    match state_of(plan, &owner, None) {
         Answer::Active { state, .. } => Err(refused(&owner.job, &format!("is {state}"))),
         Answer::Silent { reason } => Err(refused(&owner.job, &format!("may be running: {reason}"))),
         Answer::Ended { .. } | Answer::Unknown => Ok(()),
