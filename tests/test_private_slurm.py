@@ -44,9 +44,10 @@ def test_it_runs_a_job_with_pretended_gpus(slurm, tmp_path):
     assert re.fullmatch(r"gpus \d,\d on n[12]\n", (tmp_path / "out").read_text())
 
 
+@pytest.mark.slow  # a start of its own for each
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_it_ends_with_the_tests_however_they_end(tmp_path, end):
-    """Five seconds each: a Slurm that outlives an interrupted pytest would run on for days."""
+    """A Slurm that outlives an interrupted pytest would run on for days."""
     support = Path(private_slurm.__file__).parent
     command = [sys.executable, "-c", START, str(tmp_path / "slurm")]
     environment = os.environ | {"PYTHONPATH": str(support)}

@@ -143,6 +143,7 @@ fn set_aside(mine: &Path, claims: &Path, me: &Owner) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::{sync::Barrier, thread};

@@ -90,6 +90,7 @@ fn malformed(path: &Path, error: &serde_json::Error) -> TrackError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -26,11 +26,8 @@ pub(crate) struct CancelOptions {
     /// Ids; 4711_3 is a member of an array, 4711 all of it.
     #[arg(value_name = "ID", required = true)]
     jobs: Vec<JobId>,
-    /// Do not ask.
-    #[arg(short, long)]
-    yes: bool,
     #[command(flatten)]
-    slurm: SlurmOptions,
+    pub(super) slurm: SlurmOptions,
 }
 
 /// A job that is going to be cancelled.
@@ -56,7 +53,7 @@ pub(super) fn cancel(options: &CancelOptions) -> Result<()> {
     // Nothing is cancelled unless all of it may be.
     let candidates = options.jobs.iter().map(|job| Candidate::find(options, job)).collect::<Result<Vec<_>>>()?;
     let (over, alive): (Vec<_>, Vec<_>) = candidates.into_iter().partition(Candidate::is_over);
-    if !alive.is_empty() && !options.yes {
+    if !alive.is_empty() && !options.slurm.remote.yes {
         ask(&alive)?;
     }
     let cancelled_ids: Vec<String> = alive.iter().flat_map(Candidate::ids).collect();

@@ -36,7 +36,7 @@ pub(crate) struct LogsOptions {
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     #[command(flatten)]
-    slurm: SlurmOptions,
+    pub(super) slurm: SlurmOptions,
 }
 
 /// Where a job writes.

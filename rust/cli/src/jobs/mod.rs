@@ -7,9 +7,10 @@ mod table;
 mod tail;
 mod watch;
 
-use crate::error::CommandError;
+use crate::{error::CommandError, remote::RemoteArgs};
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use hlrp_schema::{ConfigArgs, PRIMARY};
 use hlrp_slurm::{
     client::{JobDetails, Slurm, SlurmError, check_id},
     outcome::COMMENT_PREFIX,
@@ -31,7 +32,8 @@ Examples:
   hlrp jobs watch 4711 4712               both jobs of a race, until both are over
   hlrp jobs logs 4711 --follow            output and errors as they are written
   hlrp jobs status 4711                   how it ended; also kept in the run's submit/final.json
-  hlrp jobs cancel 4711                   asks first; only jobs that hlrp submitted";
+  hlrp jobs cancel 4711                   asks first; only jobs that hlrp submitted
+  hlrp jobs list --remote --yes           the same from a workstation, over ssh";
 
 /// Which Slurm, and how to print.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +47,8 @@ pub(crate) struct SlurmOptions {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 impl SlurmOptions {
@@ -97,9 +101,25 @@ pub(crate) enum JobsCommand {
     Cancel(cancel::CancelOptions),
 }
 
+impl JobsCommand {
+    fn slurm(&self) -> &SlurmOptions {
+        match self {
+            Self::List { slurm } | Self::Show { slurm, .. } => slurm,
+            Self::Watch(options) => &options.slurm,
+            Self::Logs(options) => &options.slurm,
+            Self::Status(options) => &options.slurm,
+            Self::Cancel(options) => &options.slurm,
+        }
+    }
+}
+
 /// Runs a command and prints its result.
 pub(crate) fn run(command: &JobsCommand) -> Result<ExitCode> {
     console::init(LevelFilter::INFO, 0)?;
+    let tree = ConfigArgs { overrides: Vec::new(), config_dir: None, config_name: PRIMARY.to_owned() };
+    if let Some(code) = command.slurm().remote.instead(&tree)? {
+        return Ok(code);
+    }
     match command {
         JobsCommand::List { slurm } if slurm.json => print_json(&slurm.slurm().jobs()?)?,
         JobsCommand::List { slurm } => console::print(slurm.slurm().table(None)?.trim_end()),

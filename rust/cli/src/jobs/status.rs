@@ -30,7 +30,7 @@ pub(crate) struct StatusOptions {
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     #[command(flatten)]
-    slurm: SlurmOptions,
+    pub(super) slurm: SlurmOptions,
 }
 
 /// What is known about a job.

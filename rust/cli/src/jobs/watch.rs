@@ -27,7 +27,7 @@ pub(crate) struct WatchOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
     #[command(flatten)]
-    slurm: SlurmOptions,
+    pub(super) slurm: SlurmOptions,
 }
 
 /// A job's name here: its cluster, where one is named, and its id.

@@ -4,7 +4,6 @@ use super::{plans::Submission, queue::Queued};
 use anyhow::Result;
 use hlrp_config::Problem;
 use hlrp_slurm::{
-    client::Slurm,
     outcome::SUBMIT_DIR,
     plan::{JobPlan, Token},
     script::directives,
@@ -83,7 +82,7 @@ pub(super) fn submit(submission: &Submission, script: &ArrayScript, queued: &mut
     }
     fs::create_dir_all(&script.plan.submit_dir)?;
     write_atomic(&script.path, &script.text)?;
-    let slurm = Slurm::new(of_first.clusters.clone());
+    let slurm = submission.slurm(&script.plan);
     let submitted = submission::submit_script(&script.path, &script.plan.comment(), &slurm, &[], &[])?;
     for (index, job) in jobs().enumerate() {
         let member = hlrp_slurm::client::Submitted { id: format!("{}_{index}", submitted.id), ..submitted.clone() };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub(super) const SEPARATOR: char = '\u{1f}';
 /// Format of `squeue` for [`Job::parse_queue`].
 pub(super) const QUEUE_FORMAT: &str =
-    concat!("%i\u{1f}%T\u{1f}%P\u{1f}%j\u{1f}%u\u{1f}%M\u{1f}%l\u{1f}%r\u{1f}%N\u{1f}%S\u{1f}%Z\u{1f}%k");
+    "%i\u{1f}%T\u{1f}%P\u{1f}%j\u{1f}%u\u{1f}%M\u{1f}%l\u{1f}%r\u{1f}%N\u{1f}%S\u{1f}%Z\u{1f}%k";
 
 /// What `sbatch --parsable` returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -321,6 +321,7 @@ fn known(value: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
