@@ -4,7 +4,6 @@ use super::{plans::Submission, queue::Queued};
 use anyhow::Result;
 use hlrp_config::Problem;
 use hlrp_slurm::{
-    client::Slurm,
     outcome::SUBMIT_DIR,
     plan::{JobPlan, Token},
     script::directives,
@@ -89,7 +88,7 @@ pub(super) fn submit(submission: &Submission, script: &ArrayScript, queued: &mut
     write_atomic(&script.path, &script.text)?;
     let run_dirs: Vec<&Path> = jobs().map(|job| job.run_dir.as_path()).collect();
     submission::record_members(&script.plan.submit_dir, &run_dirs)?;
-    let slurm = Slurm::new(of_first.clusters.clone());
+    let slurm = submission.slurm(&script.plan);
     let submitted = submission::submit_script(&script.path, &script.plan.comment(), &slurm, &[], &[])?;
     for (index, job) in jobs().enumerate() {
         let member = hlrp_slurm::client::Submitted { id: format!("{}_{index}", submitted.id), ..submitted.clone() };

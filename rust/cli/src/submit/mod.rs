@@ -34,7 +34,7 @@ use anyhow::Result;
 use hlrp_schema::PlanForm;
 use hlrp_track::console;
 use options::OtherJob;
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// Runs the command.
 ///
@@ -44,15 +44,18 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
     if let Some(code) = options.remote.instead(&options.config)? {
         return Ok(code);
     }
+    let time_limit = Duration::from_secs(options.timeout);
     match &options.other {
-        Some(OtherJob::ImageImport { source, name, config }) => return image_import::submit(source, name, config),
-        Some(OtherJob::Acceptance { config }) => return acceptance::submit(config),
+        Some(OtherJob::ImageImport { source, name, config }) => {
+            return image_import::submit(source, name, config, time_limit);
+        }
+        Some(OtherJob::Acceptance { config }) => return acceptance::submit(config, time_limit),
         None => {}
     }
     if let Some(run_dir) = &options.resume {
-        return again::submit_again(run_dir);
+        return again::submit_again(run_dir, time_limit);
     }
-    let submission = plans::plan(&options.config)?;
+    let submission = plans::plan(&options.config, time_limit)?;
     let settings = &submission.basics.submit;
     if settings.dry_run {
         let text = match settings.print {

@@ -6,14 +6,19 @@ use anyhow::{Context, Result};
 use hlrp_config::{Composed, Problem, SweepRun, override_key, secret::has_secret, sweep, write_path};
 use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
 use hlrp_slurm::{
+    client::Slurm,
     outcome::SUBMIT_DIR,
     plan::{Container, JobPlan, Resources, Rival, Token},
     snapshot,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// What a preview asks for, and a job does not.
-const OF_A_DRY_RUN: [&str; 2] = ["submit.dry_run", "submit.print"];
+/// Overrides of the submission itself: a job gets its own run directory, and prints no preview.
+const NOT_PASSED_ON: [&str; 3] = ["submit.dry_run", "submit.print", RUN_DIR];
+const RUN_DIR: &str = "logging.run_dir";
 /// Key of the race.
 const RACE: &str = "submit.race";
 
@@ -23,8 +28,17 @@ pub(super) struct Submission {
     pub(super) basics: RunBasics,
     /// The configuration tree.
     pub(super) tree: PathBuf,
+    /// How long a command of Slurm may take.
+    pub(super) time_limit: Duration,
     /// The runs in the order of the sweep.
     pub(super) runs: Vec<RunPlan>,
+}
+
+impl Submission {
+    /// The Slurm of a job.
+    pub(super) fn slurm(&self, job: &JobPlan) -> Slurm {
+        Slurm { clusters: job.resources.clusters.clone(), time_limit: self.time_limit }
+    }
 }
 
 /// One run.
@@ -45,7 +59,7 @@ pub(super) struct RunPlan {
 ///
 /// # Errors
 /// An invalid configuration of any run on any cluster.
-pub(super) fn plan(config: &ConfigArgs) -> Result<Submission> {
+pub(super) fn plan(config: &ConfigArgs, time_limit: Duration) -> Result<Submission> {
     refuse_list_of_clusters(&config.overrides)?;
     let tree = config.root()?;
     snapshot::check(&tree)?;
@@ -74,7 +88,7 @@ pub(super) fn plan(config: &ConfigArgs) -> Result<Submission> {
         runs.push(plan_run(&of_run, &clusters, &tree, config_name, &working_dir, &program)?);
     }
     let basics = RunBasics::of(&runs[0].composed)?;
-    Ok(Submission { basics, tree, runs })
+    Ok(Submission { basics, tree, time_limit, runs })
 }
 
 /// A list of clusters is a sweep in Hydra; here it is nearly always meant as a race.
@@ -125,12 +139,12 @@ fn plan_run(
     }
     let mut jobs = Vec::new();
     for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
-        basics.cluster.refuse_outside("logging.run_dir", &run_dir)?;
+        basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
         let choice = clusters[index].map(|name| format!("cluster={name}"));
         let is_there = choice.as_ref().is_some_and(|choice| run.overrides.contains(choice));
         let choice = choice.filter(|_| !is_there);
-        let target = format!("logging.run_dir={}", write_path(&run_dir));
-        let is_kept = |text: &&String| !OF_A_DRY_RUN.contains(&override_key(text));
+        let target = format!("{RUN_DIR}={}", write_path(&run_dir));
+        let is_kept = |text: &&String| !NOT_PASSED_ON.contains(&override_key(text));
         let overrides: Vec<String> =
             run.overrides.iter().filter(is_kept).cloned().chain(choice).chain([target]).collect();
         let base =

@@ -118,7 +118,8 @@ fn warn_of_readable_secrets() {
 /// What the site allows, as far as it says so; a silent Slurm is noticed by sbatch.
 fn check_limits(submission: &Submission) -> Result<(), Problem> {
     let slurm = &submission.basics.cluster.slurm;
-    let Ok(limits) = Slurm::new(slurm.clusters.clone()).limits() else { return Ok(()) };
+    let asked = Slurm { clusters: slurm.clusters.clone(), time_limit: submission.time_limit };
+    let Ok(limits) = asked.limits() else { return Ok(()) };
     let num_jobs = preview::jobs(submission).count();
     let num_runs = submission.runs.len();
     if submission.basics.submit.array {
