@@ -22,8 +22,8 @@ SLOW :=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what tests and lints need and this machine lacks: apt packages, libtorch and Python packages in .venv
-	@scripts/setup.sh test $(if $(SLOW),wheel slow)
+setup: ## install what tests and lints need and this machine lacks: apt packages, libtorch and Python packages in .venv; SLOW=yes for the slow tests too
+	@SLOW=$(SLOW) scripts/setup.sh test
 
 build: ## build all programs into target/release
 	@scripts/setup.sh run
@@ -36,7 +36,7 @@ develop: ## build the Python package hlrp_rs and install it into .venv, editable
 	@scripts/develop.sh $(CARGO_FLAGS)
 
 wheel: ## build the wheels of hlrp_rs, with the FFmpeg that it needs, and of the LeRobot plugin: WHEELS=<folder> for another folder than target/wheels
-	@scripts/setup.sh demo wheel
+	@WHEEL=yes scripts/setup.sh demo
 	@$(MAKE) build
 	@scripts/ffmpeg.sh $(FFMPEG) $(FFMPEG_SOURCE)
 	@scripts/stage.sh "$(PROGRAMS)" $(FFMPEG)

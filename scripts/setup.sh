@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
-#   scripts/setup.sh [run|demo|test] [wheel] [slow]
-#     run: what building and training need; demo: also what stage 3 and its simulator need;
-#     test (default): also what only tests, lints and benchmarks need
-#     wheel: also what `make wheel` needs; slow: also what the slow tests need
+#   [SLOW=yes] [WHEEL=yes] scripts/setup.sh [run|demo|test]
+#     run: what building and training need; demo: also what stage 3 and its simulator need; test (default): also what only tests, lints and
+#     benchmarks need; with SLOW=yes also what only the slow tests need; with WHEEL=yes also what `make wheel` needs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly KIND=${1:-test} EXTRAS=" ${*:2} "
+readonly KIND=${1:-test}
 readonly MIN_RUST=1.95 PYTHON_VERSION=3.12
 readonly REQUIREMENTS=requirements/$KIND.txt
 readonly VENV=.venv
@@ -19,14 +18,17 @@ APT_PACKAGES=(
   libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
   libgloo-dev
 )
-# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos.
+# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos; strace, which sees
+# what a run deletes; Slurm with its accounting, which the tests start in a folder of their own, and its headers for a stand-in of Pyxis.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
-[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg)
-# For wheels: what builds the FFmpeg that they carry.
-[[ $EXTRAS != *" wheel "* ]] || APT_PACKAGES+=(nasm libdav1d-dev)
-# For slow tests: systems and images to run in.
-[[ $EXTRAS != *" slow "* ]] || APT_PACKAGES+=(mmdebstrap buildah squashfs-tools bubblewrap shellcheck)
+[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg strace slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server libslurm-dev)
+# For the slow tests (SLOW=yes): a browser that shows the pages; systems and images to run in.
+[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core mmdebstrap buildah squashfs-tools bubblewrap shellcheck)
+# For wheels: what builds the FFmpeg that they carry. (Slow tests build wheels.)
+[[ -z ${WHEEL:-} && ($KIND != test || -z ${SLOW:-}) ]] || APT_PACKAGES+=(nasm libdav1d-dev)
 readonly APT_PACKAGES
+# Services that Debian starts with some of these packages, and that nothing here uses.
+readonly UNUSED_SERVICES=(munge slurmctld slurmd slurmdbd mariadb)
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'error: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
@@ -60,8 +62,19 @@ install_apt_packages() {
   fi
   say "installing with apt-get: ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
+  local service had=()
+  for service in "${UNUSED_SERVICES[@]}"; do
+    ! has_service "$service" || had+=("$service")
+  done
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  for service in "${UNUSED_SERVICES[@]}"; do
+    [[ " ${had[*]} " == *" $service "* ]] || ! has_service "$service" ||
+      "${as_root[@]}" systemctl disable --quiet --now "$service"
+  done
 }
+
+# Whether systemd runs here and knows a service. A service that was here before belongs to the user.
+has_service() { [[ -d /run/systemd/system ]] && systemctl cat "$1" > /dev/null 2>&1; }
 
 # A Python of the right version that can create environments: on PATH, from pyenv, or from uv.
 find_python() {
@@ -108,7 +121,7 @@ install_python_packages() {
   fingerprint > "$(stamp "$KIND")"
 }
 
-[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|test] [wheel] [slow]"
+[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|test]"
 check_rust
 install_apt_packages
 install_python_packages

@@ -50,6 +50,8 @@ pub struct LoggingConfig {
     pub run_dir: PathBuf,
     /// GiB that a write must leave free.
     pub min_free_gb: f64,
+    /// Files that may still be made after a write.
+    pub min_free_files: u64,
     /// Whether the run is logged to Weights & Biases.
     pub use_wandb: bool,
     /// Where metrics and images go besides `metrics.jsonl`.
@@ -244,7 +246,7 @@ pub(crate) fn check_training(run: &RunConfig<'_>) -> Checked {
     check_common(run)?;
     check_no_wandb(run.logging)?;
     if run.data.cache.enabled {
-        run.cluster.refuse_outside("data.cache.dir", &run.data.cache.dir)?;
+        run.cluster.refuse_output("data.cache.dir", &run.data.cache.dir)?;
     }
     section("data", run.data.check())?;
     section("training", run.training.check())?;
@@ -261,8 +263,8 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     section("cluster", common.cluster.check())?;
     section("submit", common.submit.check())?;
     common.submit.check_on(common.cluster)?;
-    common.cluster.refuse_outside("logging.run_dir", &common.logging.run_dir)?;
-    common.cluster.refuse_outside("paths.cache_dir", &common.paths.cache_dir)
+    common.cluster.refuse_output("logging.run_dir", &common.logging.run_dir)?;
+    common.cluster.refuse_output("paths.cache_dir", &common.paths.cache_dir)
 }
 
 /// Stages 1 and 2 have no W&B client; LeRobot has one, in stage 3.
