@@ -3,7 +3,7 @@
 use super::{mounts, stage3};
 use crate::pipeline;
 use anyhow::{Context, Result};
-use hlrp_config::{Composed, Problem, SweepRun, override_key, secret::has_secret, sweep, write_path};
+use hlrp_config::{Composed, Problem, SweepRun, Value, num_runs, override_key, secret::has_secret, sweep, write_path};
 use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
 use hlrp_slurm::{
     client::Slurm,
@@ -53,6 +53,21 @@ pub(super) struct RunPlan {
     pub(super) composed: Composed,
     /// On each cluster of the race the jobs that run it: one, or one for each step of a pipeline in their order.
     pub(super) jobs: Vec<Vec<JobPlan>>,
+}
+
+/// How many jobs a submission would queue, a pipeline counted as one; none if it only prints or runs here.
+///
+/// # Errors
+/// An invalid configuration, or a sweep that cannot be expanded.
+pub(super) fn count(config: &ConfigArgs) -> Result<usize> {
+    let composed = config.compose()?;
+    let is_true = |key: &str| composed.tree().get(key).is_some_and(|node| node.summary() == "true");
+    let race = match composed.tree().get(RACE).map(|node| &node.value) {
+        Some(Value::List(clusters)) => clusters.len(),
+        _ => 1,
+    };
+    let queues = is_true("cluster.slurm.enabled") || race > 1;
+    Ok(if queues && !is_true("submit.dry_run") { race * num_runs(&PROJECT, &composed)? } else { 0 })
 }
 
 /// Plans a submission; nothing is written.

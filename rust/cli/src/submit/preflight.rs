@@ -1,7 +1,6 @@
 //! What must hold before anything is queued.
 
 use super::{
-    options::SubmitOptions,
     plans::{RunPlan, Submission},
     preview,
 };
@@ -29,7 +28,7 @@ const SECRET_FILES: [&str; 3] = [".netrc", ".cache/huggingface/token", ".hugging
 ///
 /// # Errors
 /// What does not hold; nothing was queued.
-pub(super) fn check(submission: &Submission, options: &SubmitOptions) -> Result<()> {
+pub(super) fn check(submission: &Submission) -> Result<()> {
     for job in preview::jobs(submission) {
         refuse_several_tasks(job)?;
         refuse_missing_image(job)?;
@@ -42,7 +41,7 @@ pub(super) fn check(submission: &Submission, options: &SubmitOptions) -> Result<
     let basics = &submission.basics;
     ensure_free(&submission.runs[0].run_dir, 0, &disk_rules(&basics.cluster, &basics.logging))?;
     check_limits(submission)?;
-    ask(preview::jobs(submission).count(), options.remote.yes)
+    Ok(())
 }
 
 fn refuse_occupied(run: &RunPlan) -> Result<(), Problem> {
@@ -138,7 +137,11 @@ fn check_limits(submission: &Submission) -> Result<(), Problem> {
     Ok(())
 }
 
-fn ask(num_jobs: usize, yes: bool) -> Result<()> {
+/// Asks before many jobs are planned and queued.
+///
+/// # Errors
+/// The answer is no, or nobody is there to ask.
+pub(super) fn ask(num_jobs: usize, yes: bool) -> Result<()> {
     if yes || num_jobs <= MAX_UNASKED {
         return Ok(());
     }
