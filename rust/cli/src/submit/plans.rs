@@ -60,6 +60,7 @@ pub(super) struct RunPlan {
 /// # Errors
 /// An invalid configuration, or a sweep that cannot be expanded.
 pub(super) fn count(config: &ConfigArgs) -> Result<usize> {
+    refuse_list_of_clusters(&config.overrides)?;
     let composed = config.compose()?;
     let is_true = |key: &str| composed.tree().get(key).is_some_and(|node| node.summary() == "true");
     let race = match composed.tree().get(RACE).map(|node| &node.value) {
@@ -75,7 +76,6 @@ pub(super) fn count(config: &ConfigArgs) -> Result<usize> {
 /// # Errors
 /// An invalid configuration of any run on any cluster.
 pub(super) fn plan(config: &ConfigArgs, time_limit: Duration) -> Result<Submission> {
-    refuse_list_of_clusters(&config.overrides)?;
     let tree = config.root()?;
     snapshot::check(&tree)?;
     let composed = config.compose()?;
@@ -155,6 +155,10 @@ fn plan_run(
     let mut jobs = Vec::new();
     for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
         basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
+        if clusters.len() > 1 && !basics.cluster.slurm.enabled {
+            let message = format!("'{}' has no Slurm", basics.cluster.name);
+            return Err(Problem::new(RACE, message, "name clusters that queue jobs: `hlrp config list cluster`").into());
+        }
         let choice = clusters[index].map(|name| format!("cluster={name}"));
         let is_there = choice.as_ref().is_some_and(|choice| run.overrides.contains(choice));
         let choice = choice.filter(|_| !is_there);

@@ -8,8 +8,11 @@ use crate::{disk::disk_rules, env, error::CommandError};
 use anyhow::Result;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{LerobotTrainConfig, RunBasics, Stage};
-use hlrp_slurm::{client::Slurm, plan::JobPlan};
-use hlrp_track::fs::ensure_free;
+use hlrp_slurm::{
+    client::{Slurm, SlurmError},
+    plan::JobPlan,
+};
+use hlrp_track::{fs::ensure_free, host::find_program};
 use std::{
     fs,
     io::{IsTerminal, Write, stderr, stdin},
@@ -19,6 +22,8 @@ use std::{
 
 /// More jobs than this are queued only after a question.
 const MAX_UNASKED: usize = 50;
+/// Slurm's program that submits.
+const SBATCH: &str = "sbatch";
 /// Host of W&B's service in a netrc file.
 const WANDB_HOST: &str = "api.wandb.ai";
 /// Files with credentials, below the home folder.
@@ -29,6 +34,9 @@ const SECRET_FILES: [&str; 3] = [".netrc", ".cache/huggingface/token", ".hugging
 /// # Errors
 /// What does not hold; nothing was queued.
 pub(super) fn check(submission: &Submission) -> Result<()> {
+    if find_program(SBATCH).is_none() {
+        return Err(SlurmError::Missing { program: SBATCH }.into());
+    }
     for job in preview::jobs(submission) {
         refuse_several_tasks(job)?;
         refuse_missing_image(job)?;
