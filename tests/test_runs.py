@@ -90,7 +90,7 @@ def test_a_run_keeps_the_changes_of_the_code_without_secrets(tmp_path):
     secret = "hf_Pl4ntedInTheCode"
     (repository / "model.py").write_text(f'depth = 2\nhub = "{secret}"\n')
     (repository / "new.py").write_text("")
-    data = [f"data.sources.metaworld_mt5.root={REPO}/tests/data/metaworld_mt5", "training.max_steps=1"]
+    data = [f"data.sources.metaworld_mt5.root={REPO}/tests/data/metaworld_mt5", "training.max_steps=2"]
     words = [*MINI, *data, "training.scheduler.warmup_steps=1", f"logging.run_dir={tmp_path}/run"]
     env = os.environ | {"HLRP_CONFIG_DIR": str(REPO / "config")}
     result = run(train_laq_command(*words), cwd=repository, env=env)
@@ -248,11 +248,9 @@ def test_groups_can_be_chosen(made):
 
 def test_runs_of_two_stages_are_ranked_apart_and_a_missing_metric_is_explained(uninterrupted, uninterrupted_vla, one):
     text = output("table", uninterrupted, one, uninterrupted_vla, "--metric", "val/pixel_loss")
-    [line] = [
-        line for line in text.splitlines() if line.strip().startswith("run ") and "finished" in line and "–" in line
-    ]
-    assert line
-    assert "(vla) does not record it" in text and "several stages" in text
+    [line] = [line for line in text.splitlines() if line.strip().startswith(str(uninterrupted_vla))]
+    assert line.split()[1:] == ["–", "–", "finished"]
+    assert "stage vla does not record val/pixel_loss" in text and "several stages" in text
 
 
 def test_a_diverged_run_is_not_the_best(made, one, tmp_path):
