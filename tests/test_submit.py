@@ -204,7 +204,11 @@ REFUSED = {
     "an unknown cluster": (["cluster=lrz_x200"], 2, ["lrz_x200", "lrz_x100"]),
     "a list of clusters": (["cluster=lrz_x100,mcml_x100"], 2, ["'submit.race=[lrz_x100,mcml_x100]'"]),
     "a race of one": (["submit.race=[lrz_x100]"], 2, ["submit.race"]),
-    "a race with a machine that has no Slurm": (["submit.race=[lrz_x100,local_dev]"], 2, ["submit.race", "'local_dev' has no Slurm"]),
+    "a race with a machine that has no Slurm": (
+        ["submit.race=[lrz_x100,local_dev]"],
+        2,
+        ["submit.race", "'local_dev' has no Slurm"],
+    ),
     "an array in a race": (["submit.race=[lrz_x100,mcml_x100]", "submit.array=true"], 2, ["submit.array"]),
     "no memory": (["cluster=lrz_cpu_only", "cluster.compute.mem_gb=0"], 2, ["cluster.compute.mem_gb", "0 is below 1"]),
     "a time without quotes": (
