@@ -8,7 +8,7 @@
 //! | What would happen? | [`preview`] |
 //! | What must hold before anything is queued? | [`preflight`] |
 //! | What checks the node? | [`preflight_job`] |
-//! | How do the jobs get into the queue? | [`queue`], a sweep as an array in [`array`] |
+//! | How do the jobs get into the queue? | [`queue`], a sweep as an array in [`mod@array`] |
 //! | And without Slurm? | [`local`] |
 //! | How is an image imported? | [`image_import`] |
 //! | Does a site do what we need? | [`acceptance`] |
