@@ -309,7 +309,11 @@ TAKES_AWAY = {
         "set_len": "gives a new, empty cache file its length",
     },
     "scripts/develop.sh": {"rm ": "its own log, made by mktemp"},
-    "scripts/stage.sh": {"rm ": "the copy of config/ in the package that is built"},
+    "scripts/stage.sh": {
+        "rm ": "the copy of config/ in the package that is built",
+        "mv ": "a program in the package that is built, by its new build",
+    },
+    "containers/import.sh": {"mv ": "publishes an imported image; with --no-clobber it replaces nothing"},
     "scripts/gpu-kit/kit.py": {"rmtree": "its own folder, made by mkdtemp"},
 }
 RUST_CALLS = r"\b(remove_file|remove_dir_all|remove_dir|unlinkat|unlink|fs::rename|renameat_with|renameat|set_len|File::create|fs::write|fs::copy)\b|(\.persist\(|truncate\(true\))"

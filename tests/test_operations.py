@@ -17,7 +17,7 @@ SHELL = {"|", "&&", ";", ">", "2>&1"}
 
 def commands(page: Path) -> list[str]:
     """Every command of `hlrp` on a page: lines of fenced blocks, joined where they continue, and code in sentences."""
-    text = page.read_text()
+    text = page.read_text() if page.exists() else ""
     lines = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
     lines = [line.removeprefix("$ ").strip() for line in lines]
     return sorted({line for line in [*lines, *INLINE.findall(text)] if line.startswith("hlrp ")})
