@@ -4,7 +4,7 @@ use super::{
     find,
     groups::{Compared, Entry, Group},
     record::status_name,
-    settings::in_short,
+    settings::{SEED, in_short},
     values::{At, Measured, listed, names},
 };
 use anyhow::Result;
@@ -16,7 +16,7 @@ use hlrp_track::{
     table::ResultTable,
 };
 use serde_json::{Map, Value, json};
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -165,7 +165,7 @@ fn setting(entry: &Entry, key: &str) -> String {
     entry.settings.get(key).cloned().unwrap_or_else(dash)
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "–".to_owned()
 }
 
@@ -196,12 +196,17 @@ pub(super) fn notes(compared: &Compared, mark: &str) -> Vec<String> {
             notes.push(format!("–: {} {why}.", entry.run.name));
         }
     }
+    if compared.has_stages() {
+        notes.push(
+            "The runs are of several stages: values compare within a stage, and the best of each is marked.".to_owned(),
+        );
+    }
     if compared.has_seeds() {
         notes.push("std: the standard deviation over the runs of a group, with n - 1.".to_owned());
     }
-    if let Some(hidden) = compared.hidden_keys.first() {
-        let num = compared.hidden_keys.len();
-        notes.push(format!("{num} more settings differ, such as {hidden}; --keys chooses which are shown."));
+    let hidden: BTreeSet<&str> = compared.hidden_keys.iter().map(String::as_str).filter(|key| *key != SEED).collect();
+    if !hidden.is_empty() {
+        notes.push(format!("Settings that differ and are not shown (--keys): {}.", listed(&hidden)));
     }
     notes
 }
