@@ -116,17 +116,22 @@ pub fn begin(plan: &JobPlan, me: &Owner, progress: impl Fn() -> Result<Progress>
     })
 }
 
-/// Whether Slurm says that the owner of a claim has ended. No answer means no.
-fn has_ended(plan: &JobPlan, me: &Owner, owner: &Owner) -> bool {
+/// What Slurm says about the owner of a claim: the Slurm of its cluster, where the plan names several. `here` is the name of this Slurm,
+/// where known.
+pub fn state_of(plan: &JobPlan, owner: &Owner, here: Option<&str>) -> Answer {
     let rivals = plan.race.iter().filter_map(|rival| rival.clusters.as_deref());
     let known = rivals.chain(plan.resources.clusters.as_deref());
     let cluster = owner.cluster.as_deref().filter(|name| known.clone().any(|clusters| clusters == *name));
     // Another Slurm numbers its jobs from 1 too: this one's answer would be about another job.
-    if cluster.is_none() && owner.cluster != me.cluster && owner.cluster.is_some() {
-        tracing::warn!("{owner} is of another Slurm, which cannot be asked from here: the run stays with it");
-        return false;
+    if cluster.is_none() && here.is_some() && owner.cluster.is_some() && owner.cluster.as_deref() != here {
+        return Answer::Silent { reason: "it is of another Slurm, which cannot be asked from here".into() };
     }
-    match Slurm::new(None).on(cluster).state(&owner.job) {
+    Slurm::new(None).on(cluster).state(&owner.job)
+}
+
+/// Whether Slurm says that the owner of a claim has ended. No answer means no.
+fn has_ended(plan: &JobPlan, me: &Owner, owner: &Owner) -> bool {
+    match state_of(plan, owner, me.cluster.as_deref()) {
         Answer::Active { state, .. } => {
             tracing::info!("{owner} is {state}");
             false

@@ -131,6 +131,8 @@ fn begin(plan: &JobPlan) -> String {
     format!(
         "\n# One job trains: the one that claims the run. It cancels its siblings that still wait; a sibling that has started ends here.\n\
          decision=$(\"$hlrp\" job begin \"$plan\") || exit\n\
+         # ${{...}} in single quotes is for the configuration.\n\
+         # shellcheck disable=SC2016\n\
          case $decision in\n  \
            start) arguments=({}) ;;\n  \
            resume) arguments=({}) ;;\n  \
@@ -173,7 +175,8 @@ fn gpus(plan: &JobPlan) -> String {
 fn pre_commands(commands: &[String]) -> String {
     let one = |(index, command): (usize, &String)| {
         let shown = quoted(&format!("[pre_command {}/{}] {command}", index + 1, commands.len()));
-        format!("\necho {shown}\n{command} || exit\n")
+        // As one word each: an open quote ends this command, not the script.
+        format!("\necho {shown}\n# shellcheck disable=SC2016\neval {} || exit\n", quoted(command))
     };
     commands.iter().enumerate().map(one).collect()
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use hlrp_slurm::{
     claim,
     client::{Answer, Slurm},
-    in_job::CLAIMS,
+    in_job::{self, CLAIMS, state_of},
     plan::JobPlan,
     submission::{self, JobKind},
 };
@@ -34,8 +34,9 @@ pub(super) fn ask(plan: &JobPlan) -> Result<Gate> {
     let claims = plan.submit_dir.with_file_name(&missing).join(CLAIMS);
     let owner = claim::current(&claims)?.map(|(_, owner)| owner);
     let slurm = Slurm::new(plan.resources.clusters.clone());
+    let here = in_job::this_job()?.cluster;
     let active = owner.filter(|owner| {
-        matches!(slurm.on(owner.cluster.as_deref()).state(&owner.job), Answer::Active { .. } | Answer::Silent { .. })
+        matches!(state_of(plan, owner, here.as_deref()), Answer::Active { .. } | Answer::Silent { .. })
     });
     let Some(owner) = active else {
         return Ok(Gate::Closed(format!("{missing}, which {step} needs, has not finished and no job works on it")));

@@ -36,8 +36,8 @@ pub(crate) fn composed_steps(
     let tree = Tree::at(tree, config_name);
     let passed_on = shared::passed_on(composed, None);
     let mut steps = steps::of(&config, &passed_on);
-    check::check(&mut steps, &tree, run_dir, config.pipeline.artifact)?;
-    steps.into_iter().map(|step| Ok((step.name, tree.compose(&step.overrides)?))).collect()
+    let configurations = check::check(&mut steps, &tree, run_dir, config.pipeline.artifact)?;
+    Ok(steps.into_iter().map(|step| step.name).zip(configurations).collect())
 }
 
 /// Whether a step of the pipeline in `run_dir` is done. A state that cannot be read is not.

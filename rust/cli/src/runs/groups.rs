@@ -25,7 +25,7 @@ pub(super) struct Compared {
     pub(super) hidden_keys: Vec<String>,
     /// Settings that make a group.
     pub(super) group_keys: Vec<String>,
-    /// The best first.
+    /// By stage, the best first.
     pub(super) groups: Vec<Group>,
     /// Whether the user asked for groups.
     pub(super) is_grouped: bool,
@@ -193,7 +193,8 @@ fn groups(entries: &[Entry], keys: &[String], metrics: &[Metric]) -> Vec<Group> 
             .collect();
     }
     let mean = |group: &Group| group.statistics[0].map(|statistics| statistics.mean);
-    groups.sort_by(|left, right| order(better, mean(left), mean(right)));
+    let stage = |group: &Group| entries[group.members[0]].run.stage();
+    groups.sort_by(|left, right| stage(left).cmp(stage(right)).then_with(|| order(better, mean(left), mean(right))));
     groups
 }
 

@@ -68,7 +68,7 @@ fn page(compared: &Compared, metrics: &[String], out: &Path) -> Result<Page> {
     if compared.is_grouped || compared.has_seeds() {
         page.table(&groups_table(compared, BEST, ""));
     }
-    notes(compared, BEST.trim()).iter().for_each(|note| page.note(note));
+    notes(compared, "★ marks").iter().for_each(|note| page.note(note));
     page.section("Curves");
     for metric in metrics {
         let (curves, notes) = plot::curves(compared, metric)?;

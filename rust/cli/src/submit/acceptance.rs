@@ -7,13 +7,12 @@ use anyhow::{Context, Result};
 use hlrp_config::Problem;
 use hlrp_schema::ConfigArgs;
 use hlrp_slurm::{
-    client::Slurm,
     plan::JobPlan,
     script::{batch_script, host_script},
     submission::{self, JobKind},
 };
 use hlrp_track::{console, fs::write_atomic};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// Name of the run, and of its report.
 const NAME: &str = "acceptance";
@@ -22,10 +21,10 @@ const NAME: &str = "acceptance";
 ///
 /// # Errors
 /// A cluster without Slurm; Slurm refuses or does not answer.
-pub(super) fn submit(config: &ConfigArgs) -> Result<ExitCode> {
+pub(super) fn submit(config: &ConfigArgs, time_limit: Duration) -> Result<ExitCode> {
     let mut config = config.clone();
     config.overrides.extend([format!("experiment.name={NAME}"), "sweep.params=null".into(), "submit.race=null".into()]);
-    let mut submission = plans::plan(&config)?;
+    let mut submission = plans::plan(&config, time_limit)?;
     if !submission.basics.cluster.slurm.enabled {
         let message = format!("'{}' has no Slurm", submission.basics.cluster.name);
         return Err(Problem::new("cluster", message, "choose the cluster to check: cluster=mcml_h100").into());
@@ -47,7 +46,7 @@ pub(super) fn submit(config: &ConfigArgs) -> Result<ExitCode> {
     let run = submission.runs.first().context("no run")?;
     queue::write(&submission, run)?;
     write_atomic(&report_path, &report.1)?;
-    let slurm = Slurm::new(job.resources.clusters.clone());
+    let slurm = submission.slurm(job);
     let mut queued = queue::Queued::default();
     let mut ids: Vec<String> = Vec::new();
     for _ in 0..2 {

@@ -7,7 +7,7 @@ use hlrp_config::Problem;
 use hlrp_slurm::{
     claim,
     client::{Answer, Slurm},
-    in_job::CLAIMS,
+    in_job::{CLAIMS, state_of},
     outcome::{CANCELLED, SUBMIT_DIR},
     plan::JobPlan,
 };
@@ -17,6 +17,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -24,7 +25,7 @@ use tracing::level_filters::LevelFilter;
 ///
 /// # Errors
 /// It was not submitted, it is finished, or a job of it waits or runs; or Slurm refuses.
-pub(super) fn submit_again(run_dir: &Path) -> Result<ExitCode> {
+pub(super) fn submit_again(run_dir: &Path, time_limit: Duration) -> Result<ExitCode> {
     console::init(LevelFilter::INFO, 0)?;
     let run_dir = fs::canonicalize(run_dir).with_context(|| format!("cannot find {}", run_dir.display()))?;
     let plans = plans(&run_dir.join(SUBMIT_DIR))?;
@@ -44,7 +45,8 @@ pub(super) fn submit_again(run_dir: &Path) -> Result<ExitCode> {
     for jobs in plans.values() {
         let left: Vec<JobPlan> = jobs.iter().filter(|job| !is_done(job)).cloned().collect();
         let Some(first) = left.first() else { bail!("every step of the pipeline is done") };
-        result = submit_chain(&left, &Slurm::new(first.resources.clusters.clone()), None, &mut queued);
+        let slurm = Slurm { clusters: first.resources.clusters.clone(), time_limit };
+        result = submit_chain(&left, &slurm, None, &mut queued);
         if result.is_err() {
             break;
         }
@@ -102,7 +104,7 @@ fn refuse_active(plan: &JobPlan) -> Result<(), Problem> {
     }
     let owner = claim::current(&plan.submit_dir.join(CLAIMS)).ok().flatten().map(|(_, owner)| owner);
     let Some(owner) = owner else { return Ok(()) };
-    match Slurm::new(plan.resources.clusters.clone()).on(owner.cluster.as_deref()).state(&owner.job) {
+    match state_of(plan, &owner, None) {
         Answer::Active { state, .. } => Err(refused(&owner.job, &format!("is {state}"))),
         Answer::Silent { reason } => Err(refused(&owner.job, &format!("may be running: {reason}"))),
         Answer::Ended { .. } | Answer::Unknown => Ok(()),

@@ -4,7 +4,6 @@ use super::{plans::Submission, queue::Queued};
 use anyhow::Result;
 use hlrp_config::Problem;
 use hlrp_slurm::{
-    client::Slurm,
     outcome::SUBMIT_DIR,
     plan::{JobPlan, Token},
     script::directives,
@@ -12,7 +11,11 @@ use hlrp_slurm::{
     submission,
 };
 use hlrp_track::fs::write_atomic;
-use std::{fmt::Write, fs, path::PathBuf};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The script of an array.
 pub(super) struct ArrayScript {
@@ -83,7 +86,9 @@ pub(super) fn submit(submission: &Submission, script: &ArrayScript, queued: &mut
     }
     fs::create_dir_all(&script.plan.submit_dir)?;
     write_atomic(&script.path, &script.text)?;
-    let slurm = Slurm::new(of_first.clusters.clone());
+    let run_dirs: Vec<&Path> = jobs().map(|job| job.run_dir.as_path()).collect();
+    submission::record_members(&script.plan.submit_dir, &run_dirs)?;
+    let slurm = submission.slurm(&script.plan);
     let submitted = submission::submit_script(&script.path, &script.plan.comment(), &slurm, &[], &[])?;
     for (index, job) in jobs().enumerate() {
         let member = hlrp_slurm::client::Submitted { id: format!("{}_{index}", submitted.id), ..submitted.clone() };

@@ -10,13 +10,12 @@ use anyhow::{Context, Result};
 use hlrp_config::Problem;
 use hlrp_schema::ConfigArgs;
 use hlrp_slurm::{
-    client::Slurm,
     plan::JobPlan,
     script::host_script,
     submission::{self, JobKind},
 };
 use hlrp_track::{console, fs::write_atomic};
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 /// The script that imports, in the repository.
 const SCRIPT: &str = "containers/import.sh";
@@ -25,10 +24,10 @@ const SCRIPT: &str = "containers/import.sh";
 ///
 /// # Errors
 /// A cluster without Slurm, memory or a folder of images; Slurm refuses or does not answer.
-pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs) -> Result<ExitCode> {
+pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: Duration) -> Result<ExitCode> {
     let mut config = config.clone();
     config.overrides.push("experiment.name=image_import".into());
-    let submission = plans::plan(&config)?;
+    let submission = plans::plan(&config, time_limit)?;
     let job = job(&submission)?;
     let command = command(&submission, job, source, name)?;
     let mut plan = job.clone();
@@ -40,7 +39,7 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs) -> Result<Ex
     }
     fs::create_dir_all(&plan.submit_dir).with_context(|| format!("cannot create {}", plan.submit_dir.display()))?;
     write_atomic(&plan.script_path(), text)?;
-    let slurm = Slurm::new(plan.resources.clusters.clone());
+    let slurm = submission.slurm(&plan);
     let submitted = submission::submit(&plan, &slurm, &[])?;
     submission::record(&plan, &submitted, JobKind::Run)?;
     let mut queued = Queued::default();

@@ -8,7 +8,7 @@
 //! | What would happen? | [`preview`] |
 //! | What must hold before anything is queued? | [`preflight`] |
 //! | What checks the node? | [`preflight_job`] |
-//! | How do the jobs get into the queue? | [`queue`], a sweep as an array in [`array`] |
+//! | How do the jobs get into the queue? | [`queue`], a sweep as an array in [`mod@array`] |
 //! | And without Slurm? | [`local`] |
 //! | How is an image imported? | [`image_import`] |
 //! | Does a site do what we need? | [`acceptance`] |
@@ -34,7 +34,7 @@ use anyhow::Result;
 use hlrp_schema::PlanForm;
 use hlrp_track::console;
 use options::OtherJob;
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// Runs the command.
 ///
@@ -44,15 +44,19 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
     if let Some(code) = options.remote.instead(&options.config)? {
         return Ok(code);
     }
+    let time_limit = Duration::from_secs(options.timeout);
     match &options.other {
-        Some(OtherJob::ImageImport { source, name, config }) => return image_import::submit(source, name, config),
-        Some(OtherJob::Acceptance { config }) => return acceptance::submit(config),
+        Some(OtherJob::ImageImport { source, name, config }) => {
+            return image_import::submit(source, name, config, time_limit);
+        }
+        Some(OtherJob::Acceptance { config }) => return acceptance::submit(config, time_limit),
         None => {}
     }
     if let Some(run_dir) = &options.resume {
-        return again::submit_again(run_dir);
+        return again::submit_again(run_dir, time_limit);
     }
-    let submission = plans::plan(&options.config)?;
+    preflight::ask(plans::count(&options.config)?, options.remote.yes)?;
+    let submission = plans::plan(&options.config, time_limit)?;
     let settings = &submission.basics.submit;
     if settings.dry_run {
         let text = match settings.print {
@@ -66,6 +70,6 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
     if !submission.basics.cluster.slurm.enabled {
         return local::run(&submission);
     }
-    preflight::check(&submission, options)?;
+    preflight::check(&submission)?;
     queue::submit(&submission)
 }

@@ -35,6 +35,9 @@ pub(crate) struct SubmitOptions {
     /// Queue the run in this directory again, with the scripts that it has.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
+    /// Seconds that a command of Slurm may take; sbatch may take twice as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) timeout: u64,
     #[command(flatten)]
     pub(super) remote: RemoteArgs,
 }

@@ -3,17 +3,22 @@
 use super::{mounts, stage3};
 use crate::pipeline;
 use anyhow::{Context, Result};
-use hlrp_config::{Composed, Problem, SweepRun, override_key, secret::has_secret, sweep, write_path};
+use hlrp_config::{Composed, Problem, SweepRun, Value, num_runs, override_key, secret::has_secret, sweep, write_path};
 use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
 use hlrp_slurm::{
+    client::Slurm,
     outcome::SUBMIT_DIR,
     plan::{Container, JobPlan, Resources, Rival, Token},
     snapshot,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// What a preview asks for, and a job does not.
-const OF_A_DRY_RUN: [&str; 2] = ["submit.dry_run", "submit.print"];
+/// Overrides of the submission itself: a job gets its own run directory, and prints no preview.
+const NOT_PASSED_ON: [&str; 3] = ["submit.dry_run", "submit.print", RUN_DIR];
+const RUN_DIR: &str = "logging.run_dir";
 /// Key of the race.
 const RACE: &str = "submit.race";
 
@@ -23,8 +28,17 @@ pub(super) struct Submission {
     pub(super) basics: RunBasics,
     /// The configuration tree.
     pub(super) tree: PathBuf,
+    /// How long a command of Slurm may take.
+    pub(super) time_limit: Duration,
     /// The runs in the order of the sweep.
     pub(super) runs: Vec<RunPlan>,
+}
+
+impl Submission {
+    /// The Slurm of a job.
+    pub(super) fn slurm(&self, job: &JobPlan) -> Slurm {
+        Slurm { clusters: job.resources.clusters.clone(), time_limit: self.time_limit }
+    }
 }
 
 /// One run.
@@ -41,12 +55,27 @@ pub(super) struct RunPlan {
     pub(super) jobs: Vec<Vec<JobPlan>>,
 }
 
+/// How many jobs a submission would queue, a pipeline counted as one; none if it only prints or runs here.
+///
+/// # Errors
+/// An invalid configuration, or a sweep that cannot be expanded.
+pub(super) fn count(config: &ConfigArgs) -> Result<usize> {
+    refuse_list_of_clusters(&config.overrides)?;
+    let composed = config.compose()?;
+    let is_true = |key: &str| composed.tree().get(key).is_some_and(|node| node.summary() == "true");
+    let race = match composed.tree().get(RACE).map(|node| &node.value) {
+        Some(Value::List(clusters)) => clusters.len(),
+        _ => 1,
+    };
+    let queues = is_true("cluster.slurm.enabled") || race > 1;
+    Ok(if queues && !is_true("submit.dry_run") { race * num_runs(&PROJECT, &composed)? } else { 0 })
+}
+
 /// Plans a submission; nothing is written.
 ///
 /// # Errors
 /// An invalid configuration of any run on any cluster.
-pub(super) fn plan(config: &ConfigArgs) -> Result<Submission> {
-    refuse_list_of_clusters(&config.overrides)?;
+pub(super) fn plan(config: &ConfigArgs, time_limit: Duration) -> Result<Submission> {
     let tree = config.root()?;
     snapshot::check(&tree)?;
     let composed = config.compose()?;
@@ -74,7 +103,7 @@ pub(super) fn plan(config: &ConfigArgs) -> Result<Submission> {
         runs.push(plan_run(&of_run, &clusters, &tree, config_name, &working_dir, &program)?);
     }
     let basics = RunBasics::of(&runs[0].composed)?;
-    Ok(Submission { basics, tree, runs })
+    Ok(Submission { basics, tree, time_limit, runs })
 }
 
 /// A list of clusters is a sweep in Hydra; here it is nearly always meant as a race.
@@ -125,12 +154,16 @@ fn plan_run(
     }
     let mut jobs = Vec::new();
     for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
-        basics.cluster.refuse_outside("logging.run_dir", &run_dir)?;
+        basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
+        if clusters.len() > 1 && !basics.cluster.slurm.enabled {
+            let message = format!("'{}' has no Slurm", basics.cluster.name);
+            return Err(Problem::new(RACE, message, "name clusters that queue jobs: `hlrp config list cluster`").into());
+        }
         let choice = clusters[index].map(|name| format!("cluster={name}"));
         let is_there = choice.as_ref().is_some_and(|choice| run.overrides.contains(choice));
         let choice = choice.filter(|_| !is_there);
-        let target = format!("logging.run_dir={}", write_path(&run_dir));
-        let is_kept = |text: &&String| !OF_A_DRY_RUN.contains(&override_key(text));
+        let target = format!("{RUN_DIR}={}", write_path(&run_dir));
+        let is_kept = |text: &&String| !NOT_PASSED_ON.contains(&override_key(text));
         let overrides: Vec<String> =
             run.overrides.iter().filter(is_kept).cloned().chain(choice).chain([target]).collect();
         let base =

@@ -89,7 +89,7 @@ fn submit_run(submission: &Submission, run: &RunPlan, queued: &mut Queued) -> Re
             tracing::info!("the run has started: it is not queued on {} any more", first.cluster);
             continue;
         }
-        let slurm = Slurm::new(first.resources.clusters.clone());
+        let slurm = submission.slurm(first);
         let of_job = || format!("cluster '{}'", first.cluster);
         let mut dependency = None;
         if submission.basics.submit.preflight {
