@@ -177,7 +177,7 @@ def test_a_full_quota_is_a_full_disk(tmp_path):
         refused_before_the_run(tmp_path, command, code=DISK_FULL, names=[error, "hint:"])
     result = run(
         train_laq_command(
-            *MINI, f"logging.run_dir={tmp_path}/run", "training.max_steps=2", "cluster.quota_command=[/bin/false]"
+            *MINI, f"logging.run_dir={tmp_path}/run", "training.max_steps=4", "cluster.quota_command=[/bin/false]"
         )
     )
     assert result.returncode == 0 and "cluster.quota_command does not tell the quota" in result.stderr, result.stderr
