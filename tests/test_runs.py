@@ -556,8 +556,10 @@ def test_an_output_that_cannot_be_written(made, tmp_path):
     )
 
 
-def test_an_unwritable_run_directory_is_one_error_before_training():
-    one_error(run(train_laq_command(*MINI, "logging.run_dir=/proc/run")), 1, ["/proc/run"])
+def test_an_unwritable_run_directory_is_one_error_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file/run"
+    one_error(run(train_laq_command(*MINI, f"logging.run_dir={folder}")), 1, [str(folder), "Not a directory"])
 
 
 def test_two_processes_on_one_run_directory(uninterrupted, tmp_path):
