@@ -113,6 +113,7 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         world: World::single(),
         device,
         logging: hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() },
+        wandb: None,
         config: composed.clone(),
         accept_changed_data: false,
     };

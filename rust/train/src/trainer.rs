@@ -17,7 +17,7 @@ use hlrp_torch::World;
 use hlrp_track::{
     RunDir,
     metrics::{Better, MetricSpec},
-    sinks::{SinkSetup, Sinks},
+    sinks::{SinkSetup, Sinks, wandb},
 };
 use std::{collections::BTreeMap, path::PathBuf};
 use tch::{Device, Tensor};
@@ -31,6 +31,8 @@ pub struct Settings {
     pub validation: ValidationConfig,
     /// Section `logging`.
     pub logging: LoggingConfig,
+    /// How the run is recorded on W&B, if it is.
+    pub wandb: Option<wandb::Settings>,
     /// Number format of the forward pass.
     pub precision: Precision,
     /// The processes that train together.
@@ -261,12 +263,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// The destinations of metrics and images; only the first process has any.
-    pub(crate) fn open_sinks(&self, run: &RunDir) -> Result<Sinks> {
+    pub(crate) fn open_sinks(&self, run: &RunDir, stop: &StopRequest) -> Result<Sinks> {
         if !self.settings.world.is_main() {
             return Ok(Sinks::none());
         }
         let max_steps = self.settings.training.max_steps;
-        let setup = SinkSetup { run_dir: run.path(), step: self.step, max_steps };
+        let wandb = self.settings.wandb.as_ref();
+        let setup = SinkSetup { wandb, stop: Some(stop.signals()), ..SinkSetup::new(run.path(), self.step, max_steps) };
         Ok(Sinks::open(&setup, &self.settings.logging.sinks)?)
     }
 

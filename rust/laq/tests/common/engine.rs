@@ -46,6 +46,7 @@ pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
         world: World::single(),
         device: Device::Cpu,
         logging: config.logging.clone(),
+        wandb: None,
         config: composed.clone(),
         accept_changed_data: false,
     }

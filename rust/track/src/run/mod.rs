@@ -14,5 +14,6 @@ mod manifest;
 mod provenance;
 
 pub use dir::{RunDir, RunInfo, validation_dir};
+pub(crate) use lock::RunLock;
 pub use manifest::{Artifact, FILE_NAME, Manifest, RunStatus, Session, SlurmJob};
 pub use provenance::GitState;

@@ -14,7 +14,7 @@ use hlrp_config::{Composed, Problem};
 use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
 use hlrp_torch::World;
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
-use hlrp_track::{RunDir, console, host};
+use hlrp_track::{RunDir, console, host, sinks::wandb};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -52,6 +52,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
+    let wandb = wandb_settings(&common, world.is_main()).map_err(|problem| located(problem.into()))?;
     hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, common.logging.min_free_gb)?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
@@ -60,7 +61,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
-    let settings = settings(arguments, &common, &composed, device, world.clone())?;
+    let settings = settings(arguments, &common, &composed, wandb, device, world.clone())?;
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
     let resumed = training.resume_from_checkpoint.as_deref().map(Resumed::read).transpose();
@@ -96,6 +97,16 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         tracing::info!("this run was written by an older version; its configuration was migrated: {changes}");
     }
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
+}
+
+/// How the first process records the run on W&B: a missing or wrong key is an error before anything is written.
+fn wandb_settings(config: &RunConfig<'_>, is_main: bool) -> Result<Option<wandb::Settings>, Problem> {
+    if !config.logging.use_wandb || !is_main {
+        return Ok(None);
+    }
+    let settings = wandb::Settings::resolve(&config.logging.wandb)?;
+    settings.iter().try_for_each(wandb::Settings::check_access)?;
+    Ok(settings)
 }
 
 /// What an out-of-memory error reports before the first step.
@@ -178,6 +189,7 @@ fn settings(
     arguments: &Arguments,
     config: &RunConfig<'_>,
     composed: &Composed,
+    wandb: Option<wandb::Settings>,
     device: Device,
     world: World,
 ) -> Result<Settings, Problem> {
@@ -192,6 +204,7 @@ fn settings(
         training,
         validation: config.validation.clone(),
         logging,
+        wandb,
         precision: config.precision,
         world,
         device,

@@ -52,6 +52,7 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
         world: World::single(),
         device: Device::Cpu,
         logging: hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..config.logging.clone() },
+        wandb: None,
         config: composed,
         accept_changed_data: false,
     };

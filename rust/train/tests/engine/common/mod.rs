@@ -64,6 +64,7 @@ fn settings_of(config: Composed, run_dir: &Path) -> Settings {
         world: World::single(),
         device: Device::Cpu,
         logging: hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..typed.logging.clone() },
+        wandb: None,
         config,
         accept_changed_data: false,
     }
