@@ -69,7 +69,7 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
 	$(PYTHON) -m ruff check --quiet python lerobot_policy_hlrp tests scripts
 	$(PYTHON) -m ruff format --check --quiet python lerobot_policy_hlrp tests scripts
-	bash -n scripts/*.sh scripts/*/*.sh .ci/run
+	bash -n scripts/*.sh scripts/*/*.sh containers/*.sh .ci/run
 
 bench: setup develop ## loader, training and policy benchmarks beside LeRobot and FFmpeg
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples

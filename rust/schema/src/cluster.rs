@@ -59,6 +59,8 @@ pub struct SlurmConfig {
     pub qos: Option<String>,
     /// Account that is charged.
     pub account: Option<String>,
+    /// Name of the Slurm cluster (`-M`), where a site has several.
+    pub clusters: Option<String>,
 }
 
 /// Container images of the site, by what runs in them.
@@ -75,8 +77,34 @@ pub struct ImagesConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerConfig {
-    /// Image file (`.sqsh`).
+    /// What runs it.
+    pub runtime: ContainerRuntime,
+    /// Image file: `.sqsh` for Pyxis, `.sif` for Apptainer.
     pub image: Option<PathBuf>,
+    /// The command `hlrp` inside the image.
+    pub program: String,
+}
+
+/// What runs a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerRuntime {
+    /// No container: the programs of the host.
+    None,
+    /// Enroot through Slurm's Pyxis plugin.
+    Pyxis,
+    /// Apptainer.
+    Apptainer,
+}
+
+impl ContainerRuntime {
+    /// How its image files end.
+    fn extension(self) -> &'static str {
+        match self {
+            Self::None | Self::Pyxis => ".sqsh",
+            Self::Apptainer => ".sif",
+        }
+    }
 }
 
 /// Hours, minutes and seconds, with days in front or not.
@@ -139,8 +167,7 @@ impl Check for ClusterConfig {
         if self.slurm.enabled {
             self.check_job()?;
         }
-        let Some(image) = &self.container.image else { return Ok(()) };
-        section("container", check_image(image))
+        section("container", self.container.check())
     }
 }
 
@@ -153,14 +180,14 @@ impl ClusterConfig {
             ("compute.gpus_per_node", gpus_per_node.is_some()),
             ("compute.time_limit", time_limit.is_some()),
             ("slurm.partition", self.slurm.partition.is_some()),
-            ("container.image", self.container.image.is_some()),
+            ("container.image", self.container.image.is_some() || self.container.runtime == ContainerRuntime::None),
         ];
         needed.into_iter().try_for_each(|(key, is_set)| {
             require(
                 is_set,
                 key,
                 "null, but a Slurm job needs it",
-                format!("set cluster.{key}, or slurm.enabled to false"),
+                format!("set cluster.{key}, or cluster.slurm.enabled to false"),
             )
         })
     }
@@ -171,20 +198,56 @@ impl Check for ComputeConfig {
         let counts = [("num_nodes", self.num_nodes), ("cpus_per_task", self.cpus_per_task), ("mem_gb", self.mem_gb)];
         counts.into_iter().try_for_each(|(key, count)| count.map_or(Ok(()), |count| at_least(key, count, 1)))?;
         let Some(time_limit) = &self.time_limit else { return Ok(()) };
-        let good = TIME_LIMIT.is_match(time_limit) && time_limit.contains(|digit| ('1'..='9').contains(&digit));
+        let good = seconds_of_time(time_limit).is_some();
         let message = format!("'{time_limit}' is not a time");
         require(good, "time_limit", message, "write \"HH:MM:SS\" or \"D-HH:MM:SS\", in quotes in a file")
     }
 }
 
-/// A path in a list of mounts, which commas and colons would split.
-fn check_image(image: &Path) -> Checked {
-    let text = image.to_string_lossy();
-    let good = image.is_absolute() && text.ends_with(".sqsh") && !text.contains([',', ':', '\n']);
-    require(
-        good,
-        "image",
-        format!("'{text}' is not the full path of a .sqsh file"),
-        "for example /storage/enroot/name.sqsh",
-    )
+impl Check for ContainerConfig {
+    fn check(&self) -> Checked {
+        let good = !self.program.is_empty() && !self.program.contains(char::is_whitespace);
+        require(
+            good,
+            "program",
+            format!("'{}' is not a command", self.program),
+            "write hlrp, or its path in the image",
+        )?;
+        let Some(image) = &self.image else { return Ok(()) };
+        let text = image.to_string_lossy();
+        let end = self.runtime.extension();
+        let good = image.is_absolute() && text.ends_with(end) && !text.contains([',', ':', '\n']);
+        require(
+            good,
+            "image",
+            format!("'{text}' is not the full path of a {end} file"),
+            format!("for example /storage/images/name{end}"),
+        )
+    }
+}
+
+/// The seconds in `HH:MM:SS` or `D-HH:MM:SS`; none if the text is another, or no time at all.
+pub fn seconds_of_time(text: &str) -> Option<u64> {
+    if !TIME_LIMIT.is_match(text) {
+        return None;
+    }
+    let (days, time) = text.split_once('-').unwrap_or(("0", text));
+    let seconds = time.split(':').try_fold(0u64, |sum, part| sum.checked_mul(60)?.checked_add(part.parse().ok()?))?;
+    let seconds = days.parse::<u64>().ok()?.checked_mul(24 * 3600)?.checked_add(seconds)?;
+    (seconds > 0).then_some(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds_of_time;
+
+    #[test]
+    fn times_are_read_as_slurm_reads_them() {
+        for (text, seconds) in [("00:30:00", Some(1800)), ("1-02:00:01", Some(93601)), ("120:00:00", Some(432_000))] {
+            assert_eq!(seconds_of_time(text), seconds);
+        }
+        for text in ["00:00:00", "12:00", "43200", "1-24:00:00", "00:61:00"] {
+            assert_eq!(seconds_of_time(text), None, "{text}");
+        }
+    }
 }

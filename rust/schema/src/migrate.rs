@@ -29,8 +29,20 @@ fn changes(stage: Stage) -> &'static [Change] {
 }
 
 /// Keys of every stage that older versions did not have, with the values (JSON) that they implied. `*` is every name in its section.
-const ADDED: [(&str, &str); 3] =
-    [("logging.sinks.console", "true"), ("logging.sinks.png", "true"), ("data.sources.*.tolerance_s", "null")];
+const ADDED: &[(&str, &str)] = &[
+    ("logging.sinks.console", "true"),
+    ("logging.sinks.png", "true"),
+    ("data.sources.*.tolerance_s", "null"),
+    ("cluster.slurm.clusters", "null"),
+    ("cluster.container.runtime", "\"pyxis\""),
+    ("cluster.container.program", "\"hlrp\""),
+    (
+        "submit",
+        r#"{"dry_run": false, "print": "text", "race": null, "array": false, "array_limit": null, "preflight": false,
+            "save_before_limit": "00:10:00", "max_restarts": 20, "seconds_per_step": null, "pre_commands": [],
+            "extra_mounts": []}"#,
+    ),
+];
 
 /// Stage 1.
 const LAQ: &[Change] = &[
@@ -186,7 +198,8 @@ fn add_missing(tree: &mut Value) -> Vec<String> {
 }
 
 fn added(key: &str, json: &str) -> String {
-    format!("added {key}={json}")
+    // The values of a whole section are those of config/.
+    if json.starts_with('{') { format!("added the section {key}") } else { format!("added {key}={json}") }
 }
 
 /// The keys of a tree that a pattern matches: `*` is every name in its section.

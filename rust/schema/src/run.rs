@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::laq::LaqConfig;
 use crate::rules::{Checked, MAX_THREADS, not_negative, positive, require, section, within};
 use crate::stage::{Stage, StageConfig};
+use crate::submit::SubmitConfig;
 use crate::training::{TrainingConfig, ValidationConfig};
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, secret::has_secret};
@@ -172,6 +173,8 @@ pub struct CommonConfig<'a> {
     pub cluster: &'a ClusterConfig,
     /// Several runs of the experiment.
     pub sweep: &'a SweepConfig,
+    /// How it is queued.
+    pub submit: &'a SubmitConfig,
 }
 
 /// Defines the whole configuration of a stage: the fields that all stages have, then its own. (serde's `flatten` does not go with
@@ -200,6 +203,8 @@ macro_rules! stage_config {
             pub cluster: crate::cluster::ClusterConfig,
             /// Several runs of the experiment.
             pub sweep: crate::run::SweepConfig,
+            /// How it is queued.
+            pub submit: crate::submit::SubmitConfig,
             $($(#[$field_doc])* pub $field: $type,)*
         }
 
@@ -217,6 +222,7 @@ macro_rules! stage_config {
                     logging: &self.logging,
                     cluster: &self.cluster,
                     sweep: &self.sweep,
+                    submit: &self.submit,
                 }
             }
         }
@@ -295,6 +301,8 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
         section("logging.wandb", wandb.check())?;
     }
     section("cluster", common.cluster.check())?;
+    section("submit", common.submit.check())?;
+    common.submit.check_on(common.cluster)?;
     common.cluster.refuse_outside("logging.run_dir", &common.logging.run_dir)?;
     common.cluster.refuse_outside("paths.cache_dir", &common.paths.cache_dir)
 }

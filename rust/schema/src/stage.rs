@@ -8,6 +8,7 @@ use crate::run::CommonConfig;
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, Composed, Problem, Project, Result, num_runs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::path::PathBuf;
 
 /// The key that names the stage of an experiment.
 pub(crate) const STAGE_KEY: &str = "experiment.stage";
@@ -109,6 +110,28 @@ impl Stage {
             Stage::LerobotRollout => composed.extract::<RolloutConfig>().map(drop),
             Stage::Pipeline => composed.extract::<PipelineConfig>().map(drop),
         }
+    }
+}
+
+impl Stage {
+    /// The absolute paths that a composition of this stage names, each with its key: those that are typed as paths, and the folders of a policy,
+    /// which may also be names of the Hub.
+    pub fn absolute_paths(self, composed: &Composed) -> Vec<(String, PathBuf)> {
+        let mut paths = match self {
+            Stage::Laq => composed.absolute_paths::<LaqConfig>(),
+            Stage::Vla => composed.absolute_paths::<VlaConfig>(),
+            Stage::LerobotTrain => composed.absolute_paths::<LerobotTrainConfig>(),
+            Stage::LerobotRollout => composed.absolute_paths::<RolloutConfig>(),
+            Stage::Pipeline => composed.absolute_paths::<PipelineConfig>(),
+        };
+        composed.tree().for_each_leaf(&mut |key, node| {
+            let is_of_policy = key.starts_with("policy.") || key.starts_with("lerobot.policy.");
+            let folder = node.as_str().map(PathBuf::from).filter(|path| path.is_absolute() && path.is_dir());
+            if let Some(folder) = folder.filter(|_| is_of_policy && paths.iter().all(|(known, _)| known != key)) {
+                paths.push((key.to_owned(), folder));
+            }
+        });
+        paths
     }
 }
 
