@@ -5,6 +5,7 @@ use crate::{
     doctor::DoctorOptions,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    runs::RunsCommand,
 };
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -61,6 +62,9 @@ pub(crate) enum Command {
     /// Inspect the configuration: groups and options, the resolved values, and what set each of them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Find, compare and explain runs.
+    #[command(subcommand)]
+    Runs(RunsCommand),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
 }

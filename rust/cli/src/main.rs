@@ -9,6 +9,7 @@ mod error;
 mod lerobot;
 mod pipeline;
 mod programs;
+mod runs;
 
 use args::{Arguments, Command};
 use clap::CommandFactory;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Pipeline(options) => pipeline::pipeline(&options),
         Command::Data { arguments } => programs::exec(&programs::DATA, &arguments),
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
+        Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| {

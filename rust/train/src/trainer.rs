@@ -5,6 +5,7 @@ use crate::{
     data::TrainingData,
     error::{Result, TrainError},
     resume::{RESUME_KEY, changed_data, ensure_same_model, ensure_same_run, ensure_same_stage},
+    signals::StopRequest,
     task::Task,
     timers::Timers,
     update::{Ema, Optimizer, Schedule},
