@@ -14,7 +14,7 @@ use hlrp_config::{Composed, Problem};
 use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
 use hlrp_torch::World;
 use hlrp_track::run::{Artifact, RunInfo, RunStatus};
-use hlrp_track::{RunDir, console, host, sinks::wandb};
+use hlrp_track::{RunDir, TrackError, console, host, sinks::wandb};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -52,7 +52,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
-    let wandb = wandb_settings(&common, world.is_main()).map_err(|problem| located(problem.into()))?;
+    let wandb = wandb_settings(arguments, &common, world.is_main()).map_err(located)?;
     hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, common.logging.min_free_gb)?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
@@ -100,12 +100,21 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
 }
 
 /// How the first process records the run on W&B: a missing or wrong key is an error before anything is written.
-fn wandb_settings(config: &RunConfig<'_>, is_main: bool) -> Result<Option<wandb::Settings>, Problem> {
+fn wandb_settings(
+    arguments: &Arguments,
+    config: &RunConfig<'_>,
+    is_main: bool,
+) -> anyhow::Result<Option<wandb::Settings>> {
     if !config.logging.use_wandb || !is_main {
         return Ok(None);
     }
     let settings = wandb::Settings::resolve(&config.logging.wandb)?;
-    settings.iter().try_for_each(wandb::Settings::check_access)?;
+    if let Some(settings) = &settings {
+        settings.check_access(arguments.resume.as_deref()).map_err(|error| match error {
+            TrackError::Problem(problem) => problem.into(),
+            other => anyhow::Error::from(other),
+        })?;
+    }
     Ok(settings)
 }
 

@@ -63,13 +63,8 @@ impl Identity {
     /// That of the run in `run_dir`, which is new or continues.
     fn of(run_dir: &Path, settings: &Settings) -> Result<Self> {
         if let Some(known) = Self::read(run_dir)? {
-            return match &settings.run_id {
-                Some(id) if *id != known.id => {
-                    let message = format!("'{id}', but {} is the W&B run '{}'", run_dir.display(), known.id);
-                    Err(Problem::new(env::WANDB_RUN_ID, message, "unset it: a run keeps its id").into())
-                }
-                _ => Ok(known),
-            };
+            known.ensure_same(settings, run_dir)?;
+            return Ok(known);
         }
         let random = random_text();
         let (id, writer) = random.split_at(ID_LENGTH);
@@ -79,6 +74,18 @@ impl Identity {
             base_url: settings.server.base_url.clone(),
             sessions: Vec::new(),
         })
+    }
+
+    /// # Errors
+    /// The settings have another id than this run in `run_dir`.
+    pub(super) fn ensure_same(&self, settings: &Settings, run_dir: &Path) -> Result<(), Problem> {
+        match &settings.run_id {
+            Some(id) if *id != self.id => {
+                let message = format!("'{id}', but {} is the W&B run '{}'", run_dir.display(), self.id);
+                Err(Problem::new(env::WANDB_RUN_ID, message, "unset it: a run keeps its id"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, run_dir: &Path) -> Result<()> {

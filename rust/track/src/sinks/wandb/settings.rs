@@ -1,7 +1,10 @@
 //! What the run is called on W&B, where it goes, and how often: `logging.wandb`, then the `WANDB_*` variables, then W&B's settings files.
 
-use super::credentials::{ApiKey, find_key};
-use crate::env;
+use super::{
+    credentials::{ApiKey, find_key},
+    session::Identity,
+};
+use crate::{TrackError, env};
 use hlrp_config::Problem;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -214,15 +217,19 @@ impl Settings {
         }
     }
 
-    /// Asks the service whether it takes the key, so that a wrong one is noticed before the training starts. A service that cannot be
-    /// reached is no error: what it should get is kept.
+    /// Asks the service whether it takes the key, so that a wrong one is noticed before the training starts or continues the run in `run_dir`.
+    /// A service that cannot be reached is no error: what it should get is kept.
     ///
     /// # Errors
-    /// The service refuses the key, or the run that [`Resume`] is about is (not) there.
-    pub fn check_access(&self) -> Result<(), Problem> {
+    /// The service refuses the key, the run of the given id must or must not exist, or the run in `run_dir` has another id.
+    pub fn check_access(&self, run_dir: Option<&Path>) -> Result<(), TrackError> {
+        let known = run_dir.map(Identity::read).transpose()?.flatten();
+        if let (Some(known), Some(run_dir)) = (&known, run_dir) {
+            known.ensure_same(self, run_dir)?;
+        }
         match self.mode {
             Mode::Offline => Ok(()),
-            Mode::Online => super::upload::check_access(self),
+            Mode::Online => Ok(super::upload::check_access(self, known.is_some())?),
         }
     }
 

@@ -42,14 +42,14 @@ const ACCESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Attempts to upload one file whose URL the service refuses.
 const MAX_REFUSED: u32 = 3;
 
-/// Asks the service whether the key and the run id of `settings` are good; one that cannot be reached is asked later.
-pub(super) fn check_access(settings: &Settings) -> Result<(), Problem> {
+/// Asks the service whether the key and, unless the run `is_known` to be ours, its id are good; one that cannot be reached is asked later.
+pub(super) fn check_access(settings: &Settings, is_known: bool) -> Result<(), Problem> {
     let offline = "or record offline with logging.wandb.mode=offline and upload later with `hlrp runs sync`";
     let api = Api::new(settings.server.clone());
     let status = api.and_then(|api| {
         api.viewer(ACCESS_TIMEOUT)?;
         match (&settings.run_id, settings.resume) {
-            (Some(id), Resume::Must | Resume::Never) => {
+            (Some(id), Resume::Must | Resume::Never) if !is_known => {
                 Ok(Some(api.resume_status(settings.entity.as_deref(), &settings.project, id)?.is_some()))
             }
             _ => Ok(None),
@@ -391,6 +391,10 @@ impl Upload {
             Some(open) => (open.config, open.start_time) = (config, start_time),
             None => {
                 let bucket = known.unwrap_or_default();
+                if is_new {
+                    // It was never there, or a user has deleted it.
+                    self.state = State::default();
+                }
                 if self.state.lines_before.is_none() {
                     let is_ours = bucket.config.get("hlrp").is_some_and(|hlrp| hlrp["value"]["writer"] == *self.writer);
                     let is_other = !is_new && !is_ours && run.starting_step == 0;
@@ -398,7 +402,11 @@ impl Upload {
                     self.state.step_shift = bucket.last_step.filter(|_| is_other).unwrap_or(0);
                 }
                 self.state.url = self.api.server().run_page(&place.entity, &place.project, &place.run);
-                self.open = Some(Open::new(place, bucket, config, start_time, self.state.lines_before));
+                let mut open = Open::new(place, bucket, config, start_time, self.state.lines_before);
+                // The last upload may have ended before it said so.
+                let uploaded = self.state.files.iter().filter_map(|file| file.split_once('/'));
+                uploaded.for_each(|(_, name)| open.stream.uploaded(name.to_owned()));
+                self.open = Some(open);
                 self.save()?;
             }
         }
