@@ -17,9 +17,10 @@ APT_PACKAGES=(
   libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
   libgloo-dev
 )
-# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos.
+# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos, and strace, which
+# sees what a run deletes.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
-[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg)
+[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg strace)
 readonly APT_PACKAGES
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -6,6 +6,7 @@ use crate::{
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
     runs::RunsCommand,
+    whereabouts::WhereOptions,
 };
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -13,11 +14,13 @@ use std::ffi::OsString;
 const EXAMPLES: &str = "\
 Examples:
   hlrp doctor                                              what can run on this machine
+  hlrp where experiment=laq_pixel                          what this machine is, and where an experiment belongs
   hlrp data show tests/data/metaworld_mt5                  what a dataset contains
   hlrp train-laq experiment=laq_tiny                       train in minutes on two CPU cores
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
+  hlrp runs list                                           which runs there are
   hlrp config explain training.optimizer.lr                which file set a value
 
 Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
@@ -67,4 +70,6 @@ pub(crate) enum Command {
     Runs(RunsCommand),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
+    /// Show where this is: host, allocation, resources, free space, the cluster option that fits, and where an experiment belongs.
+    Where(WhereOptions),
 }

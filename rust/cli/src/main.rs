@@ -3,13 +3,16 @@
 mod args;
 mod child;
 mod config;
+mod disk;
 mod doctor;
 mod env;
 mod error;
 mod lerobot;
 mod pipeline;
 mod programs;
+mod remote;
 mod runs;
+mod whereabouts;
 
 use args::{Arguments, Command};
 use clap::CommandFactory;
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(&command).map_err(anyhow::Error::from),
         Command::Runs(command) => runs::run(&command),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Where(options) => whereabouts::run(&options),
     };
     result.unwrap_or_else(|error| {
         console::report_error(error.as_ref(), HINTS);

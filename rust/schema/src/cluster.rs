@@ -19,6 +19,10 @@ pub struct ClusterConfig {
     pub storage_root: PathBuf,
     /// Folders below which a run may write; anywhere when null.
     pub allowed_roots: Option<Vec<PathBuf>>,
+    /// Whether what a run replaces moves to `superseded/` of its run directory; otherwise it is removed.
+    pub keep_superseded: bool,
+    /// Program with arguments that prints the free bytes and files of a quota; none = the file system's answer is enough.
+    pub quota_command: Option<Vec<String>>,
     /// Patterns of the names of login nodes, with `*`; null = guess, an empty list = no host is one.
     pub login_nodes: Option<Vec<String>>,
     /// What a job asks for.
@@ -29,6 +33,18 @@ pub struct ClusterConfig {
     pub images: ImagesConfig,
     /// The container of the job.
     pub container: ContainerConfig,
+    /// How this machine reaches the cluster.
+    pub remote: RemoteConfig,
+}
+
+/// How a workstation reaches a cluster: commands with `--remote` run there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteConfig {
+    /// Host or alias of `ssh`.
+    pub host: Option<String>,
+    /// Folder of the repository there; relative to the home folder, or absolute.
+    pub repository: Option<PathBuf>,
 }
 
 /// What a job asks for.
@@ -129,6 +145,38 @@ impl ClusterConfig {
     }
 }
 
+/// What separates the mounts of a container, or ends its line.
+const SPLITS_MOUNTS: [char; 3] = [':', ',', '\n'];
+
+impl ClusterConfig {
+    /// Refuses a path that a container of this profile cannot mount: lists of mounts are separated by colons and commas.
+    ///
+    /// # Errors
+    /// The profile has a container and the path has such a character; `key` names it.
+    pub fn refuse_unmountable(&self, key: &str, path: &Path) -> Result<(), Problem> {
+        let is_mounted = self.container.runtime != ContainerRuntime::None;
+        let good = !path.to_string_lossy().contains(SPLITS_MOUNTS);
+        require(
+            !is_mounted || good,
+            key,
+            format!(
+                "{path:?} contains a colon, a comma or a line break, so the container of '{}' cannot mount it",
+                self.name
+            ),
+            "choose a path without these characters",
+        )
+    }
+
+    /// Refuses a path for writing that is outside of the allowed roots or cannot be mounted.
+    ///
+    /// # Errors
+    /// As [`Self::refuse_outside`] and [`Self::refuse_unmountable`].
+    pub fn refuse_output(&self, key: &str, path: &Path) -> Result<(), Problem> {
+        self.refuse_outside(key, path)?;
+        self.refuse_unmountable(key, path)
+    }
+}
+
 fn listed(roots: &[PathBuf]) -> String {
     roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -163,6 +211,11 @@ impl Check for ClusterConfig {
             let message = format!("'{pattern}' is not a pattern of host names");
             require(good, "login_nodes", message, "write names in which * matches any characters: login*")?;
         }
+        if let Some(command) = &self.quota_command {
+            let good = command.first().is_some_and(|program| !program.is_empty());
+            require(good, "quota_command", "no program", "write [program, argument, ...], or null for none")?;
+        }
+        section("remote", self.remote.check())?;
         section("compute", self.compute.check())?;
         if self.slurm.enabled {
             self.check_job()?;
@@ -190,6 +243,24 @@ impl ClusterConfig {
                 format!("set cluster.{key}, or cluster.slurm.enabled to false"),
             )
         })
+    }
+}
+
+impl Check for RemoteConfig {
+    fn check(&self) -> Checked {
+        let Self { host, repository } = self;
+        if let Some(host) = host {
+            let good = !host.is_empty() && !host.starts_with('-') && !host.contains(char::is_whitespace);
+            require(good, "host", format!("'{host}' is not a host"), "write a name that `ssh` knows, such as ai")?;
+        }
+        let is_empty = repository.as_ref().is_some_and(|path| path.as_os_str().is_empty());
+        require(!is_empty, "repository", "an empty path", "write the folder of the repository on that host")?;
+        require(
+            host.is_some() == repository.is_some(),
+            if host.is_some() { "repository" } else { "host" },
+            "null, but the other of the two is set",
+            "set both, or neither",
+        )
     }
 }
 

@@ -25,7 +25,8 @@ mod vla;
 #[cfg(feature = "clap")]
 pub use args::{ConfigArgs, PRIMARY, parse_command_line};
 pub use cluster::{
-    ClusterConfig, ComputeConfig, ContainerConfig, ContainerRuntime, ImagesConfig, SlurmConfig, seconds_of_time,
+    ClusterConfig, ComputeConfig, ContainerConfig, ContainerRuntime, ImagesConfig, RemoteConfig, SlurmConfig,
+    seconds_of_time,
 };
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};

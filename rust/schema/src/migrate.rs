@@ -36,6 +36,10 @@ const ADDED: &[(&str, &str)] = &[
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),
+    ("logging.min_free_files", "0"),
+    ("cluster.quota_command", "null"),
+    ("cluster.remote.host", "null"),
+    ("cluster.remote.repository", "null"),
     (
         "submit",
         r#"{"dry_run": false, "print": "text", "race": null, "array": false, "array_limit": null, "preflight": false,
@@ -43,6 +47,9 @@ const ADDED: &[(&str, &str)] = &[
             "extra_mounts": []}"#,
     ),
 ];
+
+/// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.
+const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
 
 /// Stage 1.
 const LAQ: &[Change] = &[
@@ -194,7 +201,13 @@ fn add_missing(tree: &mut Value) -> Vec<String> {
     for (key, json) in &missing {
         insert(tree, key, serde_json::from_str(json).unwrap_or_default());
     }
-    missing.iter().map(|(key, json)| added(key, json)).collect()
+    let mut done: Vec<_> = missing.iter().map(|(key, json)| added(key, json)).collect();
+    let [key, decides] = KEEP_SUPERSEDED;
+    if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
+        done.push(added(key, &value.to_string()));
+        insert(tree, key, value);
+    }
+    done
 }
 
 fn added(key: &str, json: &str) -> String {

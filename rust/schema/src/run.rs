@@ -50,6 +50,8 @@ pub struct LoggingConfig {
     pub run_dir: PathBuf,
     /// GiB that a write must leave free.
     pub min_free_gb: f64,
+    /// Files that may still be made after a write.
+    pub min_free_files: u64,
     /// Whether the run is logged to Weights & Biases.
     pub use_wandb: bool,
     /// How; none in a run of a version without it.
@@ -283,7 +285,7 @@ impl TrainingRun for VlaConfig {
 pub(crate) fn check_training(run: &RunConfig<'_>) -> Checked {
     check_common(run)?;
     if run.data.cache.enabled {
-        run.cluster.refuse_outside("data.cache.dir", &run.data.cache.dir)?;
+        run.cluster.refuse_output("data.cache.dir", &run.data.cache.dir)?;
     }
     section("data", run.data.check())?;
     section("training", run.training.check())?;
@@ -303,8 +305,8 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     section("cluster", common.cluster.check())?;
     section("submit", common.submit.check())?;
     common.submit.check_on(common.cluster)?;
-    common.cluster.refuse_outside("logging.run_dir", &common.logging.run_dir)?;
-    common.cluster.refuse_outside("paths.cache_dir", &common.paths.cache_dir)
+    common.cluster.refuse_output("logging.run_dir", &common.logging.run_dir)?;
+    common.cluster.refuse_output("paths.cache_dir", &common.paths.cache_dir)
 }
 
 /// Seconds above which an interval is an oversight.

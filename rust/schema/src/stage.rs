@@ -1,5 +1,6 @@
 //! Which typed configuration an experiment belongs to.
 
+use crate::cluster::ContainerRuntime;
 use crate::laq::LaqConfig;
 use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
 use crate::migrate::{migrate_tree, renamed};
@@ -104,11 +105,11 @@ impl Stage {
     /// As [`Composed::extract`].
     pub fn check(self, composed: &Composed) -> Result<()> {
         match self {
-            Stage::Laq => composed.extract::<LaqConfig>().map(drop),
-            Stage::Vla => composed.extract::<VlaConfig>().map(drop),
-            Stage::LerobotTrain => composed.extract::<LerobotTrainConfig>().map(drop),
-            Stage::LerobotRollout => composed.extract::<RolloutConfig>().map(drop),
-            Stage::Pipeline => composed.extract::<PipelineConfig>().map(drop),
+            Stage::Laq => typed::<LaqConfig>(composed).map(drop),
+            Stage::Vla => typed::<VlaConfig>(composed).map(drop),
+            Stage::LerobotTrain => typed::<LerobotTrainConfig>(composed).map(drop),
+            Stage::LerobotRollout => typed::<RolloutConfig>(composed).map(drop),
+            Stage::Pipeline => typed::<PipelineConfig>(composed).map(drop),
         }
     }
 }
@@ -135,6 +136,20 @@ impl Stage {
     }
 }
 
+/// The typed configuration of a stage, checked. Where its cluster has a container, every path can be mounted.
+fn typed<C: StageConfig>(composed: &Composed) -> Result<C> {
+    let typed: C = composed.extract()?;
+    let cluster = typed.common().cluster;
+    if cluster.container.runtime != ContainerRuntime::None {
+        let paths =
+            C::STAGE.absolute_paths(composed).into_iter().filter(|(key, _)| !key.starts_with("cluster.images."));
+        for (key, path) in paths {
+            cluster.refuse_unmountable(&key, &path).map_err(|problem| composed.locate(problem))?;
+        }
+    }
+    Ok(typed)
+}
+
 /// The whole configuration of a stage.
 pub trait StageConfig: Check + DeserializeOwned {
     /// The stage.
@@ -155,7 +170,7 @@ pub trait StageConfig: Check + DeserializeOwned {
             let hint = "choose an experiment of this stage; `hlrp config list experiment` shows them";
             return Err(composed.locate(Problem::new(STAGE_KEY, message, hint)));
         }
-        let typed = composed.extract()?;
+        let typed = typed(composed)?;
         match num_runs(&PROJECT, composed)? {
             0 | 1 => Ok(typed),
             num_runs => {

@@ -42,7 +42,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 fn own_code(error: &(dyn Error + 'static)) -> Option<u8> {
     match error.downcast_ref::<TrackError>() {
-        Some(TrackError::NoSpace { .. }) => return Some(DISK),
+        Some(TrackError::NoSpace { .. } | TrackError::NoFiles { .. }) => return Some(DISK),
         Some(TrackError::LoginNode { .. }) => return Some(LOGIN_NODE),
         Some(TrackError::RunLocked { .. }) => return Some(LOST_RACE),
         _ => {}

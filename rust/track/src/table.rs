@@ -24,6 +24,11 @@ impl ResultTable {
         self
     }
 
+    /// Whether it has no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Aligned text with a rule under the titles.
     pub fn to_text(&self) -> String {
         let mut table = self.build(presets::NOTHING);

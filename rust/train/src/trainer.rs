@@ -17,6 +17,7 @@ use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, Validat
 use hlrp_torch::World;
 use hlrp_track::{
     RunDir,
+    fs::{DiskRules, ensure_free},
     metrics::{Better, MetricSpec},
     sinks::{SinkSetup, Sinks, wandb},
 };
@@ -34,6 +35,8 @@ pub struct Settings {
     pub logging: LoggingConfig,
     /// How the run is recorded on W&B, if it is.
     pub wandb: Option<wandb::Settings>,
+    /// How the run uses its disk.
+    pub disk: DiskRules,
     /// Number format of the forward pass.
     pub precision: Precision,
     /// The processes that train together.
@@ -183,8 +186,8 @@ impl<'a> Trainer<'a> {
             }
         }
         let num_bytes = trainer.contents(None)?.num_bytes();
-        let logging = &trainer.settings.logging;
-        hlrp_track::fs::ensure_free(&logging.run_dir, num_bytes, logging.min_free_gb)?;
+        let Settings { logging, disk, .. } = &trainer.settings;
+        ensure_free(&logging.run_dir, num_bytes, disk)?;
         Ok(trainer)
     }
 

@@ -1,8 +1,8 @@
 //! `hlrp doctor`: hardware, installed programs, and what can run here.
 
-mod checks;
-mod memory_needs;
-mod report;
+pub(crate) mod checks;
+pub(crate) mod memory_needs;
+pub(crate) mod report;
 
 use anyhow::Result;
 use clap::Args;

@@ -27,6 +27,7 @@ mod tree;
 pub(crate) use options::PipelineOptions;
 
 use crate::HINTS;
+use crate::disk::disk_rules;
 use crate::error::CommandError;
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
@@ -58,6 +59,9 @@ const NAME: &str = "hlrp pipeline";
 pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
     let config: PipelineConfig = PipelineConfig::of_run(&composed)?;
+    if let Some(run_dir) = &options.resume {
+        config.cluster.refuse_output("--resume", run_dir)?;
+    }
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
     let former = State::read(&run_path)?;
     let kept = former.as_ref().filter(|_| options.resume.is_some());
@@ -74,7 +78,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     }
     console::init(config.logging.level.into(), 0)?;
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
-    ensure_free(&run_path, 0, config.logging.min_free_gb)?;
+    ensure_free(&run_path, 0, &disk_rules(&config.cluster, &config.logging))?;
     let program = std::env::current_exe().context("cannot find the path of hlrp")?;
     let signals = StopSignals::listen()?;
     let state = State::of(former, &steps, &run_path, tree, passed_on)?;
@@ -108,6 +112,7 @@ fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<Run
         overrides: composed.overrides(),
         versions: BTreeMap::from([("hlrp".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: config.num_threads.unwrap_or_else(host::num_cores),
         metrics: Vec::new(),
         repository: Path::new("."),
@@ -148,7 +153,7 @@ fn finish(
         }
         Ok(Outcome::Failed { step, run_dir: of_step, code }) => {
             let reason = format!("{step} ended with exit code {code}");
-            run_dir.finish(RunStatus::Failed { reason: reason.clone() })?;
+            run_dir.finish(RunStatus::Failed { reason: reason.clone(), exit_code: Some(code) })?;
             let log = Some(of_step.join("unified.log")).filter(|log| log.is_file());
             let place = log.map_or_else(|| "its output above".to_owned(), |log| log.display().to_string());
             let hint = format!("see {place}; fix the cause, then resume with: {again}");
@@ -156,7 +161,8 @@ fn finish(
             Ok(ExitCode::from(code))
         }
         Err(error) => {
-            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref(), HINTS) })?;
+            let exit_code = Some(exit_code::of(error.as_ref(), &[]));
+            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref(), HINTS), exit_code })?;
             Err(error)
         }
     }

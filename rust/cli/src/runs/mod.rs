@@ -2,9 +2,29 @@
 //!
 //! | question | module |
 //! |---|---|
+//! | Which folders are runs? | [`find`] |
+//! | What does a run record? | [`record`] |
+//! | Which settings tell runs apart? | [`settings`] |
+//! | Which value of a metric counts? | [`values`] |
+//! | How do runs compare, over seeds too? | [`groups`] |
+//! | Which runs are there? | [`list`] |
+//! | What does one run record? | [`show`] |
+//! | What are their results? | [`table`] |
+//! | How do their curves compare? | [`plot`] |
+//! | What differs between two of them? | [`compare`] |
 //! | How does a run get to W&B later? | [`sync`] |
 
+mod compare;
+mod find;
+mod groups;
+mod list;
+mod plot;
+mod record;
+mod settings;
+mod show;
 mod sync;
+mod table;
+mod values;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -13,6 +33,16 @@ use std::process::ExitCode;
 /// Find, compare and explain runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
+    /// List runs, newest first: stage, status, steps, score, age.
+    List(list::ListOptions),
+    /// Show what one run records: status, versions, data, inputs, outputs, results.
+    Show(show::ShowOptions),
+    /// Print one row for each run: settings and metrics, mean and deviation over seeds, the best marked.
+    Table(table::TableOptions),
+    /// Draw curves of several runs into one PNG.
+    Plot(plot::PlotOptions),
+    /// Show the settings in which two runs differ, beside their metrics.
+    Compare(compare::CompareOptions),
     /// Upload runs to W&B that were recorded offline or during an outage, also while they go on.
     Sync(sync::SyncOptions),
 }
@@ -23,6 +53,11 @@ pub(crate) enum RunsCommand {
 /// A folder that is not a run, a damaged file, an unknown metric or key.
 pub(crate) fn run(command: &RunsCommand) -> Result<ExitCode> {
     match command {
+        RunsCommand::List(options) => list::list(options),
+        RunsCommand::Show(options) => show::show(options),
+        RunsCommand::Table(options) => table::table(options),
+        RunsCommand::Plot(options) => plot::plot(options),
+        RunsCommand::Compare(options) => compare::compare(options),
         RunsCommand::Sync(options) => sync::sync(options),
     }
 }
