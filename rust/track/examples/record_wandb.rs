@@ -1,6 +1,7 @@
 //! Records made-up metrics on W&B through the sinks of a run, without a model: `record_wandb RUN_DIR FIRST_STEP NUM_STEPS [PAUSE_MS]`.
 //!
-//! The settings come from the `WANDB_*` variables. Prints the process's peak memory and the time that the training thread spent recording.
+//! The settings come from the `WANDB_*` variables. Prints the process's peak memory in KiB and the time in µs that the training
+//! thread spends recording a step, as JSON.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // an example
 
@@ -42,7 +43,7 @@ fn main() {
     let settings = wandb::Settings::resolve(&options).unwrap();
     let setup =
         SinkSetup { wandb: settings.as_ref(), stop: Some(&stop), ..SinkSetup::new(&run_dir, first, first + num_steps) };
-    let mut sinks = Sinks::open(&setup, &json!({})).unwrap();
+    let mut sinks = Sinks::open(&setup, &json!({ "console": true, "png": true })).unwrap();
     let mut recording = Duration::ZERO;
     let mut status = RunStatus::Finished;
     for step in first + 1..=first + num_steps {
@@ -67,7 +68,7 @@ fn main() {
     }
     sinks.finish(status).unwrap();
     let memory = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
-    let per_step = recording.as_secs_f64() * 1e6 / num_steps.max(1) as f64;
-    println!("peak memory {peak}; {per_step:.2} us recording for each step");
+    let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim_end_matches("kB").trim();
+    let us_per_step = recording.as_secs_f64() * 1e6 / num_steps.max(1) as f64;
+    println!("{}", json!({ "peak_kib": peak.parse::<u64>().unwrap(), "us_per_step": us_per_step }));
 }

@@ -167,3 +167,114 @@ impl Drop for WandbSink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::{
+        log::LogReader,
+        record::{Kind, Record},
+        session::Identity,
+        *,
+    };
+    use image::RgbImage;
+    use prost::Message;
+    use serde_json::{Map, json};
+
+    fn settings() -> Settings {
+        let options = json!({
+            "mode": "offline", "upload_interval_s": 1.0, "heartbeat_interval_s": 1.0, "retry_min_s": 1.0, "retry_max_s": 1.0,
+            "finish_timeout_s": 1.0,
+        });
+        Settings::resolve(&options).unwrap().unwrap()
+    }
+
+    /// A session that continues after `step`; it ends without a result.
+    fn session(run_dir: &Path, step: u64, record: impl FnOnce(&mut dyn Sink)) {
+        let settings = settings();
+        let setup = SinkSetup { wandb: Some(&settings), ..SinkSetup::new(run_dir, step, 100) };
+        record(open(&setup, &Value::Null).unwrap().unwrap().as_mut());
+    }
+
+    fn scalar(sink: &mut dyn Sink, step: u64, name: &str, value: f64) {
+        sink.scalars(step, &[(name.to_owned(), value)]).unwrap();
+    }
+
+    /// The rows of all sessions, without times.
+    fn rows(run_dir: &Path) -> Vec<Value> {
+        let mut rows = Vec::new();
+        for session in Identity::read(run_dir).unwrap().unwrap().sessions(run_dir) {
+            let mut reader = LogReader::open(&session.log).unwrap();
+            while let Some(bytes) = reader.next().unwrap() {
+                if let Some(Kind::History(row)) = Record::decode(bytes.as_slice()).unwrap().kind {
+                    let values = row.item.iter().map(|item| (item.key.clone(), item.value()));
+                    let values: Map<_, _> =
+                        values.filter(|(key, _)| !["_runtime", "_timestamp"].contains(&key.as_str())).collect();
+                    rows.push(values.into());
+                }
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn the_values_of_a_step_are_one_row_and_a_resume_repeats_none() {
+        let dir = tempfile::tempdir().unwrap();
+        session(dir.path(), 0, |sink| {
+            scalar(sink, 1, "train/loss", 3.0);
+            scalar(sink, 2, "train/loss", f64::NAN);
+            scalar(sink, 2, "val/loss", 0.5);
+            sink.flush().unwrap();
+            scalar(sink, 3, "train/loss", 2.0);
+        });
+        session(dir.path(), 2, |sink| {
+            scalar(sink, 3, "train/loss", 2.0);
+            scalar(sink, 4, "train/loss", 1.0);
+            sink.finish(&RunStatus::Finished).unwrap();
+        });
+        let expected = [
+            json!({ "_step": 1, "train/loss": 3.0 }),
+            json!({ "_step": 2, "train/loss": "NaN", "val/loss": 0.5 }),
+            json!({ "_step": 3, "train/loss": 2.0 }),
+            json!({ "_step": 4, "train/loss": 1.0 }),
+        ];
+        assert_eq!(rows(dir.path()), expected);
+    }
+
+    #[test]
+    fn the_validation_that_a_signal_interrupted_is_in_the_next_row() {
+        let dir = tempfile::tempdir().unwrap();
+        session(dir.path(), 0, |sink| {
+            scalar(sink, 1, "train/loss", 3.0);
+            sink.flush().unwrap();
+            sink.finish(&RunStatus::Interrupted).unwrap();
+        });
+        session(dir.path(), 1, |sink| {
+            scalar(sink, 1, "val/loss", 0.5);
+            scalar(sink, 2, "train/loss", 2.0);
+        });
+        session(dir.path(), 1, |sink| scalar(sink, 1, "val/loss", 0.5));
+        let expected =
+            [json!({ "_step": 1, "train/loss": 3.0 }), json!({ "_step": 2, "train/loss": 2.0, "val/loss": 0.5 })];
+        assert_eq!(rows(dir.path()), expected);
+    }
+
+    #[test]
+    fn an_image_is_a_file_and_a_long_row_loses_its_longest_value() {
+        let dir = tempfile::tempdir().unwrap();
+        session(dir.path(), 0, |sink| {
+            let image = NamedImage { name: "grid".to_owned(), image: RgbImage::new(3, 2) };
+            sink.images(1, &[image]).unwrap();
+            let many: Vec<_> = (0..2).map(|index| (format!("{index}{}", "x".repeat(2_100_000)), 1.0)).collect();
+            sink.scalars(1, &many).unwrap();
+        });
+        let row = rows(dir.path()).remove(0);
+        let image = &row["validation/grid"];
+        assert_eq!((&image["width"], &image["format"]), (&json!(3), &json!("png")));
+        let session = Identity::read(dir.path()).unwrap().unwrap().sessions(dir.path()).remove(0);
+        let file = session.files().join(image["path"].as_str().unwrap());
+        assert_eq!(image::open(file).unwrap().width(), 3);
+        assert!(row.to_string().len() < 4_100_000);
+    }
+}

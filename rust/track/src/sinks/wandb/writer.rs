@@ -20,7 +20,7 @@ use crate::{
 use prost::Message;
 use serde_json::{Map, Value, json};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{File, OpenOptions},
     io::Write,
     mem,
@@ -31,6 +31,10 @@ use std::{
 
 /// Longest row in bytes of JSON; the service refuses longer ones.
 pub(super) const MAX_LINE: usize = 4_100_000;
+/// Quotes, colon and comma of a value in a row.
+const PUNCTUATION: usize = 4;
+/// Upper bound for the keys that every row has.
+const INTERNAL: usize = 200;
 /// Exit code of a run that a user stopped on the page of the run, as the official client's.
 const EXIT_STOPPED: i32 = 255;
 
@@ -227,20 +231,7 @@ impl Writer {
     /// Writes the row, and the summary that it changes.
     fn end_row(&mut self) {
         let Some(Row { step, timestamp, runtime, mut values }) = self.row.take() else { return };
-        let size = |value: &Value| value.to_string().len();
-        if values.iter().map(|(key, value)| key.len() + size(value)).sum::<usize>() > MAX_LINE {
-            let mut sizes: BTreeMap<String, usize> =
-                values.iter().map(|(key, value)| (key.clone(), size(value))).collect();
-            while sizes.values().sum::<usize>() > MAX_LINE / 2
-                && let Some(key) = sizes.iter().max_by_key(|(_, size)| **size).map(|(key, _)| key.clone())
-            {
-                sizes.remove(&key);
-                values.remove(&key);
-                if self.too_long.insert(key.clone()) {
-                    tracing::warn!("{key} is too long for W&B at step {step}; metrics.jsonl has it");
-                }
-            }
-        }
+        self.shorten(step, &mut values);
         let internal = [("_step", json!(step)), ("_runtime", json!(runtime)), ("_timestamp", json!(timestamp))];
         let mut item: Vec<Item> = internal.iter().map(|(key, value)| Item::new(key, value)).collect();
         item.extend(values.iter().map(|(key, value)| Item::new(key, value)));
@@ -254,6 +245,23 @@ impl Writer {
         self.last_step = Some(step);
         self.last_keys = None;
         self.put(vec![Kind::History(row), Kind::Summary(Update { update })]);
+    }
+
+    /// Leaves out the longest values of a row that is too long for the service.
+    fn shorten(&mut self, step: u64, values: &mut Map<String, Value>) {
+        let mut sizes: Vec<(usize, String)> = values
+            .iter()
+            .map(|(key, value)| (key.len() + value.to_string().len() + PUNCTUATION, key.clone()))
+            .collect();
+        sizes.sort();
+        while sizes.iter().map(|(size, _)| size).sum::<usize>() > MAX_LINE - INTERNAL {
+            let Some((_, key)) = sizes.pop() else { return };
+            values.remove(&key);
+            let shown: String = key.chars().take(100).collect();
+            if self.too_long.insert(key) {
+                tracing::warn!("{shown} is too long for W&B at step {step}; metrics.jsonl has it");
+            }
+        }
     }
 
     fn finish(mut self, outcome: &RunStatus, is_stopped: bool) {
