@@ -71,11 +71,8 @@ def test_a_run_is_as_the_official_client_records_it(recorder, tmp_path, plain):
     theirs = recorder.runs()["theirs12"]
     assert scalars(theirs) == scalars(ours)
     assert rows(theirs)[0].keys() == {key for key in rows(ours)[0] if "image" not in key}
-    assert [list(json.loads(row))[-3:] for row in theirs["history"]] == [
-        ["_step", "_runtime", "_timestamp"]
-    ] * 24 or all(
-        {"_step", "_runtime", "_timestamp"} <= json.loads(row).keys() for row in theirs["history"] + ours["history"]
-    )
+    every_row = theirs["history"] + ours["history"]
+    assert all(json.loads(row).keys() >= {"_step", "_runtime", "_timestamp"} for row in every_row)
     ours_config = {key: value for key, value in ours["config"].items() if key not in ("_wandb", "hlrp")}
     assert ours_config == {key: value for key, value in theirs["config"].items() if key != "_wandb"}
     assert ours["config"]["_wandb"]["value"].keys() >= {"t", "m", "e", "cli_version"}

@@ -110,7 +110,7 @@ def official_sync(recorder: Recorder, run_dir: Path, client: str = str(REPO / ".
     for folder in folders:
         env = recorder.env()
         del env["WANDB_SILENT"]
-        result = run([client, "sync", "--include-offline", "--include-online", str(folder)], env=env)
+        result = run([client, "sync", str(folder)], env=env)
         assert result.returncode == 0, result.stdout + result.stderr
         printed += result.stdout + result.stderr
     return printed

@@ -145,7 +145,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let reason = "the program ended without recording a result".to_owned();
-                    return self.finish(&RunStatus::Failed { reason }, false);
+                    return self.finish(&RunStatus::Failed { reason, exit_code: None }, false);
                 }
             }
             if let Some(sampler) = self.sampler.as_mut().filter(|sampler| sampler.wait().is_zero()) {
@@ -271,10 +271,8 @@ impl Writer {
             self.end_row();
         }
         let exit_code = match outcome {
-            RunStatus::Finished => 0,
             RunStatus::Interrupted if is_stopped => EXIT_STOPPED,
-            RunStatus::Interrupted => exit_code::INTERRUPTED.into(),
-            RunStatus::Failed { .. } | RunStatus::Running | RunStatus::Killed => 1,
+            other => other.exit_code().unwrap_or(exit_code::ERROR).into(),
         };
         let mut kinds = Vec::new();
         if *outcome == RunStatus::Interrupted && !is_stopped {

@@ -111,7 +111,8 @@ pub(super) struct Upload {
     open: Option<Open>,
     /// The run record that the service does not have yet.
     run: Option<Run>,
-    files: VecDeque<(PathBuf, String)>,
+    /// What is to be uploaded: session, path, name.
+    files: VecDeque<(usize, PathBuf, String)>,
     num_refused: u32,
     exit: Option<i32>,
     /// The request that is repeated until it succeeds, and whether it ends the run.
@@ -340,7 +341,7 @@ impl Upload {
                     .files
                     .into_iter()
                     .filter(|file| !self.state.files.contains(&format!("{number}/{}", file.path)));
-                self.files.extend(new.map(|file| (folder.join(&file.path), file.path)));
+                self.files.extend(new.map(|file| (number, folder.join(&file.path), file.path)));
             }
             (Kind::Preempting(_), Some(open)) => open.stream.preempting(),
             (kind, Some(open)) => open.take(kind, self.state.step_shift),
@@ -420,10 +421,10 @@ impl Upload {
         let Some(open) = &mut self.open else { return Ok(()) };
         while !self.files.is_empty() {
             let num = self.files.len().min(MAX_FILES);
-            let names: Vec<&str> = self.files.iter().take(num).map(|(_, name)| name.as_str()).collect();
+            let names: Vec<&str> = self.files.iter().take(num).map(|(_, _, name)| name.as_str()).collect();
             let urls = self.api.create_files(&open.place, &names)?;
             for _ in 0..num {
-                let Some((path, name)) = self.files.front() else { break };
+                let Some((session, path, name)) = self.files.front() else { break };
                 let url = urls.files.iter().find(|(known, _)| known == name).map(|(_, url)| url);
                 let put = match url {
                     Some(url) => self.api.put(url, &urls.headers, path),
@@ -432,7 +433,7 @@ impl Upload {
                 match put {
                     Ok(()) => {
                         open.stream.uploaded(name.clone());
-                        self.state.files.insert(format!("{}/{name}", self.current));
+                        self.state.files.insert(format!("{session}/{name}"));
                     }
                     // The URL may have expired: the next attempt asks for another.
                     Err(Failure::Refused { status: Some(_), reason }) if self.num_refused + 1 < MAX_REFUSED => {
@@ -495,7 +496,7 @@ impl Upload {
             // JSON is YAML.
             write("config.yaml", serde_json::to_string_pretty(&open.config).unwrap_or_default())?;
             let there = new.into_iter().filter(|name| files.join(name).exists());
-            self.files.extend(there.map(|name| (files.join(name), name.to_owned())));
+            self.files.extend(there.map(|name| (number, files.join(name), name.to_owned())));
             if !self.files.is_empty() {
                 self.upload_files()?;
             }
