@@ -19,8 +19,8 @@ SLOW :=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what tests and lints need and this machine lacks: apt packages, libtorch and Python packages in .venv
-	@scripts/setup.sh test
+setup: ## install what tests and lints need and this machine lacks: apt packages, libtorch and Python packages in .venv; SLOW=yes for the slow tests too
+	@SLOW=$(SLOW) scripts/setup.sh test
 
 build: ## build all programs into target/release
 	@scripts/setup.sh run

@@ -3,9 +3,13 @@
 use crate::config::ConfigCommand;
 use crate::{
     doctor::DoctorOptions,
+    job::JobCommand,
+    jobs::JobsCommand,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    reproduce::ReproduceOptions,
     runs::RunsCommand,
+    submit::SubmitOptions,
     whereabouts::WhereOptions,
 };
 use clap::{Parser, Subcommand};
@@ -20,6 +24,8 @@ Examples:
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
+  hlrp submit experiment=laq_cluster cluster=lrz_x100      a run as a Slurm job
+  hlrp jobs watch                                          the states of your Slurm jobs, as they change
   hlrp runs list                                           which runs there are
   hlrp config explain training.optimizer.lr                which file set a value
 
@@ -55,6 +61,14 @@ pub(crate) enum Command {
     RolloutLerobot(RolloutOptions),
     /// Run all stages in turn, from video to rollouts; continues after an interruption.
     Pipeline(PipelineOptions),
+    /// Queue runs as Slurm jobs: sweeps, races between clusters, pipelines; or run them here, one after the other.
+    Submit(SubmitOptions),
+    /// What batch scripts call on their node.
+    #[command(subcommand, hide = true)]
+    Job(JobCommand),
+    /// Watch, read and cancel Slurm jobs.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
     /// Inspect or check a dataset.
     #[command(disable_help_flag = true)]
     Data {
@@ -68,6 +82,8 @@ pub(crate) enum Command {
     /// Find, compare and explain runs.
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Run a run again from its records, and say whether the same comes out: match, drift or cannot.
+    Reproduce(ReproduceOptions),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
     /// Show where this is: host, allocation, resources, free space, the cluster option that fits, and where an experiment belongs.

@@ -15,6 +15,8 @@ pub(crate) const PYTHONUNBUFFERED: &str = "PYTHONUNBUFFERED";
 pub(crate) const LIBERO_CONFIG_PATH: &str = "LIBERO_CONFIG_PATH";
 /// The user's home.
 pub(crate) const HOME: &str = "HOME";
+/// Folder of temporary files.
+pub(crate) const TMPDIR: &str = "TMPDIR";
 
 /// When the Slurm job ends, in seconds since 1970.
 pub(crate) const SLURM_JOB_END_TIME: &str = "SLURM_JOB_END_TIME";

@@ -41,7 +41,7 @@ pub use run::{
     CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
     SweepConfig, TrainingRun,
 };
-pub use stage::{PROJECT, Stage, StageConfig, check};
+pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
 pub use submit::{PlanForm, SubmitConfig};
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,

@@ -1,11 +1,12 @@
 //! Which typed configuration an experiment belongs to.
 
-use crate::cluster::ContainerRuntime;
+use crate::cluster::{ClusterConfig, ContainerRuntime};
 use crate::laq::LaqConfig;
 use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
 use crate::migrate::{migrate_tree, renamed};
 use crate::pipeline::PipelineConfig;
-use crate::run::CommonConfig;
+use crate::run::{CommonConfig, ExperimentConfig, LoggingConfig, PathsConfig};
+use crate::submit::SubmitConfig;
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, Composed, Problem, Project, Result, num_runs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -133,6 +134,51 @@ impl Stage {
             }
         });
         paths
+    }
+}
+
+/// What every run has, of whatever stage: the part of its configuration that decides where it runs and writes.
+#[derive(Debug, Clone)]
+pub struct RunBasics {
+    /// The stage.
+    pub stage: Stage,
+    /// Name of the run.
+    pub experiment: ExperimentConfig,
+    /// Where things are stored.
+    pub paths: PathsConfig,
+    /// What is written.
+    pub logging: LoggingConfig,
+    /// Where it computes.
+    pub cluster: ClusterConfig,
+    /// How it is queued.
+    pub submit: SubmitConfig,
+}
+
+impl RunBasics {
+    /// Those of a composition of any stage, checked as a whole.
+    ///
+    /// # Errors
+    /// As [`Composed::extract`].
+    pub fn of(composed: &Composed) -> Result<Self> {
+        fn of_stage<T: StageConfig>(composed: &Composed) -> Result<RunBasics> {
+            let config: T = typed(composed)?;
+            let common = config.common();
+            Ok(RunBasics {
+                stage: T::STAGE,
+                experiment: common.experiment.clone(),
+                paths: common.paths.clone(),
+                logging: common.logging.clone(),
+                cluster: common.cluster.clone(),
+                submit: common.submit.clone(),
+            })
+        }
+        match Stage::of(composed)? {
+            Stage::Laq => of_stage::<LaqConfig>(composed),
+            Stage::Vla => of_stage::<VlaConfig>(composed),
+            Stage::LerobotTrain => of_stage::<LerobotTrainConfig>(composed),
+            Stage::LerobotRollout => of_stage::<RolloutConfig>(composed),
+            Stage::Pipeline => of_stage::<PipelineConfig>(composed),
+        }
     }
 }
 

@@ -74,11 +74,12 @@ fn a_directory_with_something_in_it_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_slurm_jobs_output_files_may_be_there_first() {
+fn what_a_submission_and_its_jobs_write_may_be_there_first() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["4711.out", "4711.err", "job.sbatch"] {
+    for name in ["4711.out", "4711.err"] {
         fs::write(dir.path().join(name), "").unwrap();
     }
+    fs::create_dir_all(dir.path().join("submit/claims/1")).unwrap();
     RunDir::create(dir.path(), &info("", &[])).unwrap();
 }
 

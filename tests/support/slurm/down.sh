@@ -10,7 +10,7 @@ own() {
   local file pid
   for file in "$@"; do
     pid=$(< "$file")
-    ! tr '\0' '\n' < "/proc/$pid/cmdline" 2> /dev/null | grep -qF "$DIR/" || echo "$pid"
+    ! grep -qzF "$DIR/" "/proc/$pid/cmdline" "/proc/$pid/environ" || echo "$pid"
   done 2> /dev/null
 }
 
@@ -28,18 +28,15 @@ stop() {
 
 # Pids of this Slurm's jobs and of the daemons that watch them: they outlive slurmd.
 jobs_of_this() {
-  local process
-  for process in /proc/[0-9]*; do
-    if grep -qzxF "SLURM_CONF=$DIR/etc/slurm.conf" "$process/environ" 2> /dev/null; then
-      if grep -qz '^SLURM_JOB_ID=' "$process/environ" || [[ $(< "$process/comm") == slurmstepd ]]; then
-        echo "${process#/proc/}"
-      fi
-    fi
+  local environ process
+  grep -lzxF "SLURM_CONF=$DIR/etc/slurm.conf" /proc/[0-9]*/environ 2> /dev/null | while read -r environ; do
+    process=$(dirname "$environ")
+    if grep -qz '^SLURM_JOB_ID=' "$environ" || grep -qx slurmstepd "$process/comm"; then basename "$process"; fi
   done 2> /dev/null
 }
 
 mapfile -t pids < <(own "$DIR"/run/slurmctld.pid "$DIR"/run/slurmd.*.pid)
-# Everything has been saved that this Slurm will ever need.
+# They would save their state for 3 s first; nobody needs it.
 [[ ${#pids[@]} == 0 ]] || kill -KILL "${pids[@]}" 2> /dev/null
 mapfile -t pids < <(jobs_of_this)
 [[ ${#pids[@]} == 0 ]] || kill -KILL "${pids[@]}" 2> /dev/null
@@ -47,3 +44,4 @@ mapfile -t pids < <(own "$DIR"/run/slurmdbd.pid)
 stop "${pids[@]}"
 mapfile -t pids < <(own "$DIR"/run/mariadbd.pid "$DIR"/run/munged.pid)
 stop "${pids[@]}"
+: > "$DIR/run/stopped"

@@ -13,7 +13,7 @@ HERE=$(dirname "$(realpath "$0")")
 DIR=$(realpath -m "$1")
 shift
 trap 'echo "up.sh failed in line $LINENO" >&2; tail -n 4 "$DIR"/log/*.log >&2; "$HERE/down.sh" "$DIR"' ERR
-NODES=1 ACCOUNTING= NETNS= CLUSTER=lrz DBD_OF= PLUGSTACK= OWNER=
+NODES=1 CLUSTER=lrz ACCOUNTING="" NETNS="" DBD_OF="" PLUGSTACK="" OWNER=""
 while [[ $# -gt 0 ]]; do
   case $1 in
     --nodes) NODES=$2; shift 2 ;;
@@ -29,6 +29,7 @@ done
 USER_NAME=$(id -un)
 mkdir -p "$DIR"/{etc,state,log,run,dev}
 chmod 755 "$DIR"
+rm -f "$DIR/run/stopped"
 for ((i = 1; i <= NODES; i++)); do mkdir -p "$DIR/spool/n$i"; done
 
 free_ports() {
@@ -53,8 +54,8 @@ wait_for() {
 all_idle() { [[ $(sinfo -h -N -p lrz-cpu -o %T | grep -cx idle) == "$NODES" ]]; }
 
 stop_with_owner() {
-  while kill -0 "$OWNER" 2> /dev/null && [[ -d $DIR/run ]]; do sleep 1; done
-  "$HERE/down.sh" "$DIR"
+  while kill -0 "$OWNER" 2> /dev/null && [[ -d $DIR/run && ! -e $DIR/run/stopped ]]; do sleep 1; done
+  [[ ! -d $DIR/run || -e $DIR/run/stopped ]] || "$HERE/down.sh" "$DIR"
 }
 if [[ -n $OWNER ]]; then
   export HERE DIR OWNER
@@ -121,13 +122,13 @@ JobAcctGatherFrequency=task=5"
 # Pretended GPUs: File= must name device nodes, else jobs get no CUDA_VISIBLE_DEVICES.
 ALL="n[1-$NODES]"
 [[ $NODES != 1 ]] || ALL=n1
-GRES=
+GRES=""
 if [[ $(id -u) == 0 ]]; then
   for ((i = 0; i < 8; i++)); do [[ -e $DIR/dev/nvidia$i ]] || mknod "$DIR/dev/nvidia$i" c 1 3; done
   echo "NodeName=$ALL Name=gpu File=$DIR/dev/nvidia[0-7] Flags=nvidia_gpu_env" > "$DIR/etc/gres.conf"
   GRES="Gres=gpu:8"
 fi
-NODE_LINES= PARTITION_LINES=
+NODE_LINES="" PARTITION_LINES=""
 for ((i = 1; i <= NODES; i++)); do
   host=$HOST address=127.0.0.1
   [[ -z $NETNS ]] || host=n$i address=10.77.0.$i

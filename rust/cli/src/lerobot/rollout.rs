@@ -73,7 +73,7 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     let tee = Tee::new(&run_dir.log_file(), Box::new(|_| {}))?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    finish(ended, run_dir, &config.lerobot_eval.output_dir, log_start, step)
+    finish(ended, run_dir, &config, log_start, step)
 }
 
 /// Folder of the policy, or its name on the Hub.
@@ -118,7 +118,7 @@ fn open(
 }
 
 /// Records how the run ended, and prints the table.
-fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize, step: u64) -> Result<ExitCode> {
+fn finish(ended: Ended, run_dir: RunDir, config: &RolloutConfig, log_start: usize, step: u64) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
     if ended.code != 0 || ended.is_interrupted {
         let reason = match ended.is_interrupted {
@@ -128,10 +128,12 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize, st
         run_dir.finish(RunStatus::Failed { reason, exit_code: Some(ended.code) })?;
         return failed("lerobot-eval", ended, &path, log_start);
     }
-    let results = evaluation::read_eval_info(output_dir)?;
+    let results = evaluation::read_eval_info(&config.lerobot_eval.output_dir)?;
     evaluation::write_results(&path, &results)?;
-    let setup = SinkSetup { run_dir: &path, step: 0, max_steps: step };
-    let mut sinks = Sinks::open(&setup, &SinksConfig { console: false, png: false })?;
+    let setup = SinkSetup::new(&path, 0, step);
+    // LeRobot's own lines are on the console already.
+    let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
+    let mut sinks = Sinks::open(&setup, &sinks)?;
     sinks.scalars(step, evaluation::scalars(&results))?;
     sinks.finish(RunStatus::Finished)?;
     run_dir.finish(RunStatus::Finished)?;

@@ -10,6 +10,7 @@
 //! | Is every step valid? | [`check`] |
 //! | Which steps are done? | [`state`] |
 //! | How is a step started, continued or skipped? | [`execute`] |
+//! | What does a submission ask about steps? | [`view`] |
 //! | What are the results? | [`summary`], as a page in [`html`] |
 
 mod check;
@@ -23,15 +24,17 @@ mod state;
 mod steps;
 mod summary;
 mod tree;
+mod view;
 
 pub(crate) use options::PipelineOptions;
+pub(crate) use view::{Before, before, can_continue, composed_steps, is_done};
 
 use crate::HINTS;
 use crate::disk::disk_rules;
 use crate::error::CommandError;
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
-use hlrp_config::{Composed, from_resolved};
+use hlrp_config::{Composed, Problem, from_resolved};
 use hlrp_schema::{PROJECT, PipelineConfig, StageConfig};
 use hlrp_track::{
     RunDir, console, exit_code,
@@ -40,7 +43,7 @@ use hlrp_track::{
     run::{RunInfo, RunStatus},
     signals::StopSignals,
 };
-use state::State;
+use state::{State, Status};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -69,6 +72,9 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let passed_on = shared::passed_on(&composed, kept.map(|state| state.passed_on.as_slice()));
     let mut steps = steps::of(&config, &passed_on);
     check::check(&mut steps, &tree, &run_path, config.pipeline.artifact)?;
+    if let Some(step) = &options.step {
+        refuse_unready(step, &steps, former.as_ref())?;
+    }
     let step_options = Options { tree: tree.options(), allow_login_node: options.allow_login_node };
     if options.dry_run {
         for command in execute::dry_run(&steps, &run_path, config.pipeline.artifact, &step_options) {
@@ -86,10 +92,33 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_path.display());
     let artifact = config.pipeline.artifact;
-    let mut execution =
-        Execution { steps: &steps, state, run_dir: &run_path, artifact, program, options: &step_options };
+    let mut execution = Execution {
+        steps: &steps,
+        state,
+        run_dir: &run_path,
+        artifact,
+        program,
+        options: &step_options,
+        only: options.step.as_deref(),
+    };
     let outcome = execution.run(&signals);
     finish(outcome, &execution.state, &steps, run_dir, &config)
+}
+
+/// A step on its own needs those before it.
+fn refuse_unready(step: &str, steps: &[Step], former: Option<&State>) -> Result<(), Problem> {
+    let Some(index) = steps.iter().position(|known| known.name == step) else {
+        let names = steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Problem::new("--step", format!("unknown step '{step}'"), format!("the steps are {names}")));
+    };
+    let is_done = |step: &&Step| former.is_some_and(|state| state.status(&step.name) == Some(Status::Done));
+    match steps[..index].iter().find(|step| !is_done(step)) {
+        None => Ok(()),
+        Some(missing) => {
+            let message = format!("{} is not done, which {step} needs", missing.name);
+            Err(Problem::new("--step", message, format!("run it first: --step {}", missing.name)))
+        }
+    }
 }
 
 /// The configuration: composed, or that of the run to continue.
@@ -144,6 +173,11 @@ fn finish(
                 "run directory",
                 path.display()
             ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Outcome::StepDone { step }) => {
+            run_dir.finish(RunStatus::Interrupted)?;
+            console::print(&format!("\n{step} is done; continue with: {again}"));
             Ok(ExitCode::SUCCESS)
         }
         Ok(Outcome::Interrupted { step }) => {

@@ -44,7 +44,12 @@ type Pair<T> = (String, Option<T>, Option<T>);
 
 pub(super) fn compare(options: &CompareOptions) -> Result<ExitCode> {
     let (left, right) = (find::one_run(&options.left)?, find::one_run(&options.right)?);
-    let settings = differing_settings(&settings::of(&left)?, &settings::of(&right)?, options.all);
+    let mut settings = differing_settings(&settings::of(&left)?, &settings::of(&right)?, options.all);
+    let num_all = settings.len();
+    if left.stage() != right.stage() && !options.all {
+        settings.retain(|(_, left, right)| left.is_some() && right.is_some());
+    }
+    let num_left_out = num_all - settings.len();
     let facts = differing_facts(&left, &right);
     let metrics = metrics(&left, &right, options.at)?;
     if options.json {
@@ -70,6 +75,12 @@ pub(super) fn compare(options: &CompareOptions) -> Result<ExitCode> {
         true => "no setting differs".to_owned(),
         false => pairs_table("setting", &settings).to_text(),
     });
+    if num_left_out > 0 {
+        let stages = format!("{} and {}", left.stage(), right.stage());
+        parts.push(format!(
+            "{num_left_out} settings that only one of the stages {stages} has are left out; --all shows them"
+        ));
+    }
     if !facts.is_empty() {
         parts.push(pairs_table("record", &facts).to_text());
     }

@@ -49,6 +49,12 @@ pub(super) fn runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
         seen.push(path);
         is_new
     });
+    let names: Vec<String> = found.iter().map(|run| run.name.clone()).collect();
+    for run in &mut found {
+        if names.iter().filter(|name| **name == run.name).count() > 1 {
+            run.name = run.path.display().to_string();
+        }
+    }
     Ok(found)
 }
 
@@ -72,7 +78,7 @@ pub(super) fn some_runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
 ///
 /// # Errors
 /// It is not a run, or its `run.json` is damaged.
-pub(super) fn one_run(path: &Path) -> Result<Run> {
+pub(crate) fn one_run(path: &Path) -> Result<Run> {
     Run::open(path, base_name(path))
 }
 

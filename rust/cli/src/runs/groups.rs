@@ -25,7 +25,7 @@ pub(super) struct Compared {
     pub(super) hidden_keys: Vec<String>,
     /// Settings that make a group.
     pub(super) group_keys: Vec<String>,
-    /// The best first.
+    /// By stage, the best first.
     pub(super) groups: Vec<Group>,
     /// Whether the user asked for groups.
     pub(super) is_grouped: bool,
@@ -76,15 +76,17 @@ impl Compared {
                 (others[..shown].iter().cloned().chain(seed).collect(), others[shown..].to_vec())
             }
             [] => (differing.clone(), Vec::new()),
-            given => (given.to_vec(), Vec::new()),
+            given => (given.to_vec(), differing.iter().filter(|key| !given.contains(key)).cloned().collect()),
         };
-        let group_keys = match (options.group_by.as_slice(), options.keys.as_slice()) {
-            ([], []) => differing,
-            ([], keys) => keys.to_vec(),
-            (given, _) => given.to_vec(),
-        };
+        // Averages are over seeds: runs that differ in any other setting are in different groups, unless the user says otherwise.
         let is_grouped = !options.group_by.is_empty();
-        let group_keys: Vec<String> = group_keys.into_iter().filter(|key| is_grouped || key != SEED).collect();
+        let group_keys = match is_grouped {
+            true => options.group_by.clone(),
+            false => {
+                let others = differing.iter().filter(|key| !options.keys.contains(key));
+                options.keys.iter().chain(others).filter(|key| *key != SEED).cloned().collect()
+            }
+        };
         let entries: Vec<Entry> = runs
             .into_iter()
             .zip(settings)
@@ -108,16 +110,24 @@ impl Compared {
         self.groups.iter().flat_map(|group| group.members.iter().map(|&index| &self.entries[index])).collect()
     }
 
-    /// Whether no run has a better value of metric `index` than `entry`.
-    pub(super) fn is_best_run(&self, index: usize, entry: &Entry) -> bool {
-        let value = |entry: &Entry| entry.values[index].map(|measured| measured.value);
-        self.is_best(index, value(entry), self.entries.iter().filter_map(value))
+    /// Whether the runs are of several stages, whose values do not compare.
+    pub(super) fn has_stages(&self) -> bool {
+        self.entries.iter().any(|entry| entry.run.stage() != self.entries[0].run.stage())
     }
 
-    /// Whether no group has a better mean of metric `index` than `group`.
+    /// Whether no run of its stage has a better value of metric `index` than `entry`.
+    pub(super) fn is_best_run(&self, index: usize, entry: &Entry) -> bool {
+        let value = |entry: &Entry| entry.values[index].map(|measured| measured.value);
+        let same_stage = self.entries.iter().filter(|other| other.run.stage() == entry.run.stage());
+        self.is_best(index, value(entry), same_stage.filter_map(value))
+    }
+
+    /// Whether no group of its stage has a better mean of metric `index` than `group`.
     pub(super) fn is_best_group(&self, index: usize, group: &Group) -> bool {
         let mean = |group: &Group| group.statistics[index].map(|statistics| statistics.mean);
-        self.is_best(index, mean(group), self.groups.iter().filter_map(mean))
+        let stage = |group: &Group| self.entries[group.members[0]].run.stage();
+        let same_stage = self.groups.iter().filter(|other| stage(other) == stage(group));
+        self.is_best(index, mean(group), same_stage.filter_map(mean))
     }
 
     /// The only value of all is not marked.
@@ -183,7 +193,8 @@ fn groups(entries: &[Entry], keys: &[String], metrics: &[Metric]) -> Vec<Group> 
             .collect();
     }
     let mean = |group: &Group| group.statistics[0].map(|statistics| statistics.mean);
-    groups.sort_by(|left, right| order(better, mean(left), mean(right)));
+    let stage = |group: &Group| entries[group.members[0]].run.stage();
+    groups.sort_by(|left, right| stage(left).cmp(stage(right)).then_with(|| order(better, mean(left), mean(right))));
     groups
 }
 

@@ -111,9 +111,9 @@ fn as_json(rows: &[Row]) -> Result<String> {
 pub(super) fn duration(seconds: i64) -> String {
     match seconds {
         ..0 => "0 s".to_owned(),
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86_400 => format!("{} h", seconds / 3600),
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
     }
 }

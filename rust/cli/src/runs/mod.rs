@@ -12,19 +12,29 @@
 //! | What are their results? | [`table`] |
 //! | How do their curves compare? | [`plot`] |
 //! | What differs between two of them? | [`compare`] |
+//! | What does a person write about one? | [`note`], found through [`index`] |
+//! | How is a run going? | [`watch`] |
+//! | All of this on one page? | [`report`] |
 //! | How does a run get to W&B later? | [`sync`] |
 
 mod compare;
 mod find;
 mod groups;
+mod index;
 mod list;
+mod note;
 mod plot;
 mod record;
+mod report;
 mod settings;
 mod show;
 mod sync;
 mod table;
 mod values;
+mod watch;
+
+pub(crate) use find::one_run;
+pub(crate) use record::{Run, images_in, last_images};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -43,6 +53,14 @@ pub(crate) enum RunsCommand {
     Plot(plot::PlotOptions),
     /// Show the settings in which two runs differ, beside their metrics.
     Compare(compare::CompareOptions),
+    /// Draw live curves in the terminal until the runs have ended; elsewhere print a line for each step.
+    Watch(watch::WatchOptions),
+    /// Write a note about a run, with its figures filled in.
+    Note(note::NoteOptions),
+    /// Write a page that leads to all run notes and result tables.
+    Index(index::IndexOptions),
+    /// Write one self-contained HTML page about runs: results, curves, settings, images.
+    Report(report::ReportOptions),
     /// Upload runs to W&B that were recorded offline or during an outage, also while they go on.
     Sync(sync::SyncOptions),
 }
@@ -58,6 +76,10 @@ pub(crate) fn run(command: &RunsCommand) -> Result<ExitCode> {
         RunsCommand::Table(options) => table::table(options),
         RunsCommand::Plot(options) => plot::plot(options),
         RunsCommand::Compare(options) => compare::compare(options),
+        RunsCommand::Watch(options) => watch::watch(options),
+        RunsCommand::Note(options) => note::note(options),
+        RunsCommand::Index(options) => index::index(options),
+        RunsCommand::Report(options) => report::report(options),
         RunsCommand::Sync(options) => sync::sync(options),
     }
 }

@@ -96,27 +96,27 @@ fn runs(compared: &Compared, metric: &str) -> (Vec<Curve>, Vec<String>) {
         if use_settings { in_short(&compared.keys, &entry.settings) } else { entry.run.name.clone() }
     };
     let names: Vec<String> = (0..compared.entries.len()).map(name).collect();
-    let (mut curves, mut notes) = (Vec::new(), Vec::new());
+    let (mut curves, mut without) = (Vec::new(), BTreeSet::new());
     for (index, entry) in compared.entries.iter().enumerate() {
         let points = series(&entry.rows, metric);
         let is_clear = names.iter().filter(|name| **name == names[index]).count() == 1;
         let name = if is_clear { &names[index] } else { &entry.run.name };
         if points.is_empty() {
-            notes.push(format!("left out: {} records no {metric}", entry.run.name));
+            without.insert(entry.run.name.as_str());
         } else {
             curves.push(Curve::new(name, points));
         }
     }
-    (curves, notes)
+    (curves, left_out(metric, &without))
 }
 
 fn groups(compared: &Compared, metric: &str) -> Result<(Vec<Curve>, Vec<String>)> {
-    let (mut curves, mut notes) = (Vec::new(), Vec::new());
+    let (mut curves, mut notes, mut all_without) = (Vec::new(), Vec::new(), BTreeSet::new());
     for group in &compared.groups {
         let (members, without): (Vec<usize>, Vec<usize>) =
             group.members.iter().partition(|&&index| !series(&compared.entries[index].rows, metric).is_empty());
         let name = |index: &usize| compared.entries[*index].run.name.as_str();
-        notes.extend(without.iter().map(|index| format!("left out: {} records no {metric}", name(index))));
+        all_without.extend(without.iter().map(name));
         if members.is_empty() {
             continue;
         }
@@ -147,7 +147,16 @@ fn groups(compared: &Compared, metric: &str) -> Result<(Vec<Curve>, Vec<String>)
             band,
         });
     }
+    notes.extend(left_out(metric, &all_without));
     Ok((curves, notes))
+}
+
+/// Names the runs that have no curve.
+fn left_out(metric: &str, runs: &BTreeSet<&str>) -> Vec<String> {
+    if runs.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("left out, because they record no {metric}: {}", listed(runs))]
 }
 
 /// Step, mean, lowest and highest value of the runs at each step that all of them record.

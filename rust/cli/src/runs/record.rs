@@ -10,16 +10,19 @@ use hlrp_track::{
     run::{Manifest, RunStatus, Session, is_in_use},
 };
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// A run.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Its directory.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// How tables name it.
     pub(super) name: String,
-    pub(super) manifest: Manifest,
+    pub(crate) manifest: Manifest,
 }
 
 /// One value that ranks a run.
@@ -43,12 +46,12 @@ impl Run {
     }
 
     /// The newest session.
-    pub(super) fn last_session(&self) -> Option<&Session> {
+    pub(crate) fn last_session(&self) -> Option<&Session> {
         self.manifest.sessions.last()
     }
 
     /// The status of the newest session; one that says it is running while no process has the run was killed.
-    pub(super) fn status(&self) -> RunStatus {
+    pub(crate) fn status(&self) -> RunStatus {
         match self.last_session().map(|session| session.status.clone()) {
             Some(RunStatus::Running) if !is_in_use(&self.path) => RunStatus::Killed,
             Some(status) => status,
@@ -77,7 +80,7 @@ impl Run {
     ///
     /// # Errors
     /// `config.yaml` is missing or damaged.
-    pub(super) fn config(&self) -> Result<Composed> {
+    pub(crate) fn config(&self) -> Result<Composed> {
         Ok(from_resolved(&PROJECT, &self.path.join("config.yaml"), &[])?)
     }
 
@@ -85,7 +88,7 @@ impl Run {
     ///
     /// # Errors
     /// `metrics.jsonl` cannot be read or has a damaged line.
-    pub(super) fn metrics(&self) -> Result<Vec<MetricsRow>> {
+    pub(crate) fn metrics(&self) -> Result<Vec<MetricsRow>> {
         let path = self.path.join(METRICS);
         if !path.exists() {
             return Ok(Vec::new());
@@ -149,6 +152,24 @@ impl Score {
     pub(super) fn text(&self) -> String {
         format!("{} {}", self.metric, format_value(&self.metric, self.value))
     }
+}
+
+/// The images of the last validation of the run in `run_dir`, by name.
+pub(crate) fn last_images(run_dir: &Path) -> Vec<PathBuf> {
+    let last = listed(&run_dir.join("validation"), |path| path.is_dir()).pop();
+    last.map(|folder| images_in(&folder)).unwrap_or_default()
+}
+
+/// The images in a folder, by name; none where there is no folder.
+pub(crate) fn images_in(folder: &Path) -> Vec<PathBuf> {
+    listed(folder, |path| path.extension().is_some_and(|extension| extension == "png"))
+}
+
+fn listed(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut paths: Vec<_> = entries.filter(|path| keep(path)).collect();
+    paths.sort();
+    paths
 }
 
 /// `running`, `failed`, …

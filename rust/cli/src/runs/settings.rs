@@ -39,7 +39,7 @@ pub(super) fn is_essential(key: &str) -> bool {
     BOOKKEEPING.iter().all(|section| key != *section && !key.starts_with(&format!("{section}.")))
 }
 
-/// The essential keys in which runs of one stage differ, sorted.
+/// The essential keys in which runs of one stage differ, sorted, the seed last.
 pub(super) fn differing<'a>(runs: impl Iterator<Item = (&'a str, &'a Settings)>) -> Vec<String> {
     let mut by_stage: BTreeMap<&str, Vec<&Settings>> = BTreeMap::new();
     runs.for_each(|(stage, settings)| by_stage.entry(stage).or_default().push(settings));
@@ -49,7 +49,8 @@ pub(super) fn differing<'a>(runs: impl Iterator<Item = (&'a str, &'a Settings)>)
         let differs = |key: &&String| group.iter().any(|settings| settings.get(*key) != group[0].get(*key));
         found.extend(keys.into_iter().filter(|key| is_essential(key)).filter(differs).cloned());
     }
-    found.into_iter().collect()
+    let has_seed = found.remove(SEED);
+    found.into_iter().chain(has_seed.then(|| SEED.to_owned())).collect()
 }
 
 /// Refuses a key that no run has.

@@ -15,7 +15,10 @@ use hlrp_track::{
     table::ResultTable,
 };
 use serde_json::json;
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Options of `hlrp runs show`.
 #[derive(Debug, Args)]
@@ -47,7 +50,7 @@ pub(super) fn show(options: &ShowOptions) -> Result<ExitCode> {
         console::print(&serde_json::to_string_pretty(&value)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut parts = vec![facts(&run, &rows)];
+    let mut parts = vec![aligned(&facts(&run, &rows))];
     if run.manifest.sessions.len() > 1 {
         parts.push(sessions(&run).to_text());
     }
@@ -60,7 +63,13 @@ pub(super) fn show(options: &ShowOptions) -> Result<ExitCode> {
 }
 
 /// Lines `name  value`.
-fn facts(run: &Run, rows: &[MetricsRow]) -> String {
+fn aligned(facts: &[(String, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    facts.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What the run records about itself, name and value; a name may occur several times.
+pub(super) fn facts(run: &Run, rows: &[MetricsRow]) -> Vec<(String, String)> {
     let manifest = &run.manifest;
     let mut lines: Vec<(String, String)> = Vec::new();
     let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
@@ -75,7 +84,7 @@ fn facts(run: &Run, rows: &[MetricsRow]) -> String {
     line("steps", step.to_string());
     if let Some(session) = run.last_session() {
         line("started", time_text(session, &status));
-        line("command", session.command.join(" "));
+        line("command", command(session));
         if let Some(folder) = &session.working_dir {
             line("in", folder.display().to_string());
         }
@@ -113,8 +122,14 @@ fn facts(run: &Run, rows: &[MetricsRow]) -> String {
         session.inputs.iter().for_each(|input| line("input", artifact(input)));
         session.outputs.iter().for_each(|output| line("output", artifact(output)));
     }
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.into_iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
+    lines
+}
+
+/// The command line of a session, with the bare name of the program.
+pub(super) fn command(session: &Session) -> String {
+    let name = |program: &String| Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned());
+    let program = session.command.first().and_then(name);
+    program.into_iter().chain(session.command.iter().skip(1).cloned()).collect::<Vec<_>>().join(" ")
 }
 
 fn status_text(status: &RunStatus) -> String {

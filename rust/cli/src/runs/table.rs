@@ -4,7 +4,7 @@ use super::{
     find,
     groups::{Compared, Entry, Group},
     record::status_name,
-    settings::in_short,
+    settings::{SEED, in_short},
     values::{At, Measured, listed, names},
 };
 use anyhow::Result;
@@ -16,7 +16,11 @@ use hlrp_track::{
     table::ResultTable,
 };
 use serde_json::{Map, Value, json};
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,8 +101,8 @@ enum Format {
 pub(super) fn table(options: &TableOptions) -> Result<ExitCode> {
     let compared = Compared::of(find::some_runs(&options.compared.dirs)?, &options.compared)?;
     let text = match options.format {
-        Format::Text => text(&compared, ResultTable::to_text, "*", ""),
-        Format::Markdown => text(&compared, ResultTable::to_markdown, "**", "**"),
+        Format::Text => text(&compared, ResultTable::to_text, ("*", ""), "* marks"),
+        Format::Markdown => text(&compared, ResultTable::to_markdown, ("**", "**"), "bold marks"),
         Format::Csv => csv(&compared)?,
         Format::Json => serde_json::to_string_pretty(&json_of(&compared))?,
     };
@@ -106,8 +110,13 @@ pub(super) fn table(options: &TableOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The tables and what explains them, `before` and `after` being around the best value.
-pub(super) fn text(compared: &Compared, render: impl Fn(&ResultTable) -> String, before: &str, after: &str) -> String {
+/// The tables and what explains them. `before` and `after` are around the best value, and `mark` says so.
+fn text(
+    compared: &Compared,
+    render: impl Fn(&ResultTable) -> String,
+    (before, after): (&str, &str),
+    mark: &str,
+) -> String {
     let mut parts = Vec::new();
     if !compared.is_grouped {
         parts.push(render(&runs_table(compared, before, after)));
@@ -115,7 +124,7 @@ pub(super) fn text(compared: &Compared, render: impl Fn(&ResultTable) -> String,
     if compared.is_grouped || compared.has_seeds() {
         parts.push(render(&groups_table(compared, before, after)));
     }
-    let notes = notes(compared, before);
+    let notes = notes(compared, mark);
     if !notes.is_empty() {
         parts.push(notes.join("\n"));
     }
@@ -165,7 +174,7 @@ fn setting(entry: &Entry, key: &str) -> String {
     entry.settings.get(key).cloned().unwrap_or_else(dash)
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "–".to_owned()
 }
 
@@ -184,24 +193,31 @@ pub(super) fn notes(compared: &Compared, mark: &str) -> Vec<String> {
             None => "no direction is better".to_owned(),
         };
         notes.push(format!("{}: {which}; {meaning}.", metric.name));
+        let mut missing: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for entry in compared.entries.iter().filter(|entry| entry.values[index].is_none()) {
             let known = names(&entry.rows);
             let why = if known.is_empty() {
-                "has recorded no metric".to_owned()
+                "no metric is recorded".to_owned()
             } else if known.contains(metric.name.as_str()) {
-                "has none at that step".to_owned()
+                format!("{} has no value at that step", metric.name)
             } else {
-                format!("({}) does not record it, but {}", entry.run.stage(), listed(&known))
+                format!("stage {} does not record {}, but {}", entry.run.stage(), metric.name, listed(&known))
             };
-            notes.push(format!("–: {} {why}.", entry.run.name));
+            missing.entry(why).or_default().insert(&entry.run.name);
         }
+        notes.extend(missing.into_iter().map(|(why, runs)| format!("–: {why} ({}).", listed(&runs))));
+    }
+    if compared.has_stages() {
+        notes.push(
+            "The runs are of several stages: values compare within a stage, and the best of each is marked.".to_owned(),
+        );
     }
     if compared.has_seeds() {
         notes.push("std: the standard deviation over the runs of a group, with n - 1.".to_owned());
     }
-    if let Some(hidden) = compared.hidden_keys.first() {
-        let num = compared.hidden_keys.len();
-        notes.push(format!("{num} more settings differ, such as {hidden}; --keys chooses which are shown."));
+    let hidden: BTreeSet<&str> = compared.hidden_keys.iter().map(String::as_str).filter(|key| *key != SEED).collect();
+    if !hidden.is_empty() {
+        notes.push(format!("Settings that differ and are not shown (--keys): {}.", listed(&hidden)));
     }
     notes
 }

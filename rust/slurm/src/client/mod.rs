@@ -25,6 +25,8 @@ const SUBMISSION_FACTOR: u32 = 2;
 const UNKNOWN_JOB: &str = "Invalid job id specified";
 /// What `sacct` says where there is no accounting.
 const NO_ACCOUNTING: &str = "accounting storage is disabled";
+/// Format of `squeue` for people: job, partition, name, state, elapsed time, time limit, and why it waits or where it runs.
+const TABLE_FORMAT: &str = "%.18i %.30P %.20j %.8T %.10M %.9l %R";
 /// How far back accounting is searched for a submission.
 const LOOKUP_START: &str = "now-2days";
 
@@ -93,11 +95,23 @@ impl Slurm {
         for id in ids {
             check_id(id)?;
         }
-        let ids = format!("--jobs={}", ids.join(","));
-        match self.queue(["--states=all", &ids]) {
-            Err(SlurmError::Refused { message, .. }) if message.contains(UNKNOWN_JOB) => Ok(Vec::new()),
-            jobs => jobs,
-        }
+        self.queue(["--states=all", &format!("--jobs={}", ids.join(","))])
+    }
+
+    /// What `squeue` prints to people: one line for each of this user's jobs that are not over or, given an id, for that job.
+    ///
+    /// # Errors
+    /// As [`Slurm::jobs`]; an unknown id.
+    pub fn table(&self, id: Option<&str>) -> Result<String> {
+        let format = format!("--format={TABLE_FORMAT}");
+        let output = match id {
+            Some(id) => {
+                check_id(id)?;
+                self.run("squeue", [&format, "--states=all", &format!("--jobs={id}")])?
+            }
+            None => self.run("squeue", [&format, "--me"])?,
+        };
+        Ok(output.checked()?.stdout)
     }
 
     /// This user's jobs, also those over, whose comment has the word `token`: in the queue, else in accounting where it keeps comments.
@@ -123,14 +137,19 @@ impl Slurm {
     /// An invalid id; the command fails or does not answer.
     pub fn details(&self, id: &str) -> Result<Vec<JobDetails>> {
         check_id(id)?;
-        match self.run("scontrol", ["show", "job", id])?.checked() {
-            Err(SlurmError::Refused { message, .. }) if message.contains(UNKNOWN_JOB) => Ok(Vec::new()),
-            output => {
-                let output = output?;
-                let jobs = JobDetails::parse(&output.stdout);
-                if jobs.is_empty() { Err(output.unreadable()) } else { Ok(jobs) }
+        let mut jobs = Vec::new();
+        for slurm in self.each() {
+            let output = match slurm.run("scontrol", ["show", "job", id])?.checked() {
+                Err(SlurmError::Refused { message, .. }) if message.contains(UNKNOWN_JOB) => continue,
+                output => output?,
+            };
+            let found = JobDetails::parse(&output.stdout, slurm.clusters.as_deref());
+            if found.is_empty() {
+                return Err(output.unreadable());
             }
+            jobs.extend(found);
         }
+        Ok(jobs)
     }
 
     /// Accounting's rows of a job, oldest first: one for each start, and one for each member of an array. None where there is no accounting.
@@ -220,8 +239,24 @@ impl Slurm {
 
     fn queue<const N: usize>(&self, arguments: [&str; N]) -> Result<Vec<Job>> {
         let format = format!("--format={QUEUE_FORMAT}");
-        let output = self.run("squeue", ["--noheader", &format].into_iter().chain(arguments))?.checked()?;
-        Job::parse_queue(&output.stdout).ok_or_else(|| output.unreadable())
+        let mut jobs = Vec::new();
+        for slurm in self.each() {
+            let output = match slurm.run("squeue", ["--noheader", &format].into_iter().chain(arguments))?.checked() {
+                Err(SlurmError::Refused { message, .. }) if message.contains(UNKNOWN_JOB) => continue,
+                output => output?,
+            };
+            let found = Job::parse_queue(&output.stdout, slurm.clusters.as_deref());
+            jobs.extend(found.ok_or_else(|| output.unreadable())?);
+        }
+        Ok(jobs)
+    }
+
+    /// Each cluster by itself: `squeue` does not say which of several has a job, and `scontrol` asks only one.
+    fn each(&self) -> Vec<Self> {
+        match &self.clusters {
+            Some(names) => names.split(',').map(|name| self.on(Some(name.trim()))).collect(),
+            None => vec![self.clone()],
+        }
     }
 
     fn accounting<const N: usize>(&self, arguments: [&str; N]) -> Result<Option<Vec<AccountingRow>>> {
@@ -281,6 +316,7 @@ pub fn check_id(id: &str) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::check_id;
 

@@ -120,6 +120,7 @@ fn read(stream: Option<impl Read + Send + 'static>) -> Receiver<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

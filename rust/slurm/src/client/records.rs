@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub(super) const SEPARATOR: char = '\u{1f}';
 /// Format of `squeue` for [`Job::parse_queue`].
 pub(super) const QUEUE_FORMAT: &str =
-    concat!("%i\u{1f}%T\u{1f}%P\u{1f}%j\u{1f}%u\u{1f}%M\u{1f}%l\u{1f}%r\u{1f}%N\u{1f}%S\u{1f}%Z\u{1f}%k");
+    "%i\u{1f}%T\u{1f}%P\u{1f}%j\u{1f}%u\u{1f}%M\u{1f}%l\u{1f}%r\u{1f}%N\u{1f}%S\u{1f}%Z\u{1f}%k";
 
 /// What `sbatch --parsable` returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,20 +64,15 @@ pub struct Job {
 
 impl Job {
     /// Lines of `squeue` in [`QUEUE_FORMAT`]; none if one has another form.
-    pub(super) fn parse_queue(text: &str) -> Option<Vec<Self>> {
-        let mut cluster = None;
+    pub(super) fn parse_queue(text: &str, cluster: Option<&str>) -> Option<Vec<Self>> {
         let mut jobs = Vec::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            if let Some(name) = line.strip_prefix("CLUSTER: ") {
-                cluster = Some(name.trim().to_owned());
-                continue;
-            }
             let fields: Vec<&str> = line.split(SEPARATOR).map(str::trim).collect();
             let [id, state, partition, name, user, elapsed, limit, reason, nodes, start, work_dir, comment] =
                 fields.try_into().ok()?;
             jobs.push(Self {
                 id: id.to_owned(),
-                cluster: cluster.clone(),
+                cluster: cluster.map(str::to_owned),
                 state: State::from(state.to_owned()),
                 partition: partition.to_owned(),
                 name: name.to_owned(),
@@ -120,6 +115,8 @@ impl From<AccountingRow> for Job {
 pub struct JobDetails {
     /// Id; a member of an array is `12_3`.
     pub id: String,
+    /// Cluster, where `-M` was given.
+    pub cluster: Option<String>,
     /// Name.
     pub name: String,
     /// Who submitted it: `name(uid)`.
@@ -152,7 +149,7 @@ pub struct JobDetails {
 
 impl JobDetails {
     /// Reads what `scontrol show job` prints: one paragraph for each job.
-    pub(super) fn parse(text: &str) -> Vec<Self> {
+    pub(super) fn parse(text: &str, cluster: Option<&str>) -> Vec<Self> {
         let mut paragraphs: Vec<Vec<&str>> = Vec::new();
         for line in text.lines() {
             if line.starts_with("JobId=") {
@@ -162,10 +159,10 @@ impl JobDetails {
                 paragraph.push(line.trim());
             }
         }
-        paragraphs.iter().filter_map(|lines| Self::from_lines(lines)).collect()
+        paragraphs.iter().filter_map(|lines| Self::from_lines(lines, cluster)).collect()
     }
 
-    fn from_lines(lines: &[&str]) -> Option<Self> {
+    fn from_lines(lines: &[&str], cluster: Option<&str>) -> Option<Self> {
         // A value with spaces has the rest of its line.
         let rest = |key: &str| lines.iter().find_map(|line| known(line.strip_prefix(key)?.strip_prefix('=')?.trim()));
         let word = |key: &str| {
@@ -183,6 +180,7 @@ impl JobDetails {
         let name = lines.first()?.split_once(" JobName=").map(|(_, name)| name.to_owned());
         Some(Self {
             id,
+            cluster: cluster.map(str::to_owned),
             name: name.unwrap_or_default(),
             user: word("UserId").unwrap_or_default(),
             state: State::from(word("JobState")?),
@@ -323,6 +321,7 @@ fn known(value: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -343,24 +342,16 @@ mod tests {
         let recorded = "5\u{1f}PENDING\u{1f}lrz-cpu\u{1f}a|b\u{1f}root\u{1f}0:00\u{1f}2-00:00:00\u{1f}JobHeldUser\u{1f}\u{1f}N/A\u{1f}/tmp/my runs\u{1f}hlrp:tok1\n\
             3_[1-3%1]\u{1f}PENDING\u{1f}lrz-v100x2\u{1f}a\u{1f}root\u{1f}0:00\u{1f}30:00\u{1f}JobArrayTaskLimit\u{1f}\u{1f}2026-11-30T02:51:04\u{1f}/tmp\u{1f}(null)\n\
             2\u{1f}RUNNING\u{1f}lrz-v100x2\u{1f}a\u{1f}root\u{1f}1:37\u{1f}30:00\u{1f}None\u{1f}n2\u{1f}2026-11-28T02:51:04\u{1f}/tmp\u{1f}two words\n";
-        let jobs = Job::parse_queue(recorded).unwrap();
+        let jobs = Job::parse_queue(recorded, Some("lrz")).unwrap();
         assert_eq!(jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ["5", "3_[1-3%1]", "2"]);
-        assert_eq!(jobs[0].name, "a|b");
+        assert_eq!((jobs[0].name.as_str(), jobs[0].cluster.as_deref()), ("a|b", Some("lrz")));
         assert_eq!(jobs[0].work_dir, PathBuf::from("/tmp/my runs"));
         assert_eq!(jobs[0].comment, "hlrp:tok1");
         assert_eq!(jobs[1].comment, "");
         assert_eq!(jobs[2].comment, "two words");
         assert_eq!((&jobs[2].state, jobs[2].nodes.as_str()), (&State::Running, "n2"));
-        assert_eq!(Job::parse_queue("slurm is in maintenance\n"), None);
-        assert_eq!(Job::parse_queue(""), Some(Vec::new()));
-    }
-
-    #[test]
-    fn a_queue_of_several_clusters_says_which() {
-        let line = "7\u{1f}R\u{1f}p\u{1f}n\u{1f}u\u{1f}0:01\u{1f}1:00\u{1f}None\u{1f}n1\u{1f}N/A\u{1f}/\u{1f}c";
-        let jobs = Job::parse_queue(&format!("CLUSTER: lrz\n{line}\n\nCLUSTER: mcml\n{line}\n")).unwrap();
-        assert_eq!(jobs[0].cluster.as_deref(), Some("lrz"));
-        assert_eq!(jobs[1].cluster.as_deref(), Some("mcml"));
+        assert_eq!(Job::parse_queue("slurm is in maintenance\n", None), None);
+        assert_eq!(Job::parse_queue("", None), Some(Vec::new()));
     }
 
     const DETAILS: &str = "\
@@ -389,7 +380,7 @@ JobId=7 ArrayJobId=3 ArrayTaskId=0 ArrayTaskThrottle=1 JobName=array
 
     #[test]
     fn a_job_s_details_keep_values_with_spaces() {
-        let jobs = JobDetails::parse(DETAILS);
+        let jobs = JobDetails::parse(DETAILS, None);
         let [first, second] = &jobs[..] else { panic!("two jobs: {jobs:?}") };
         assert_eq!((first.id.as_str(), first.name.as_str()), ("2", "a b=c"));
         assert_eq!((&first.state, first.reason.as_str(), first.restarts), (&State::Pending, "BeginTime", 1));
@@ -398,7 +389,7 @@ JobId=7 ArrayJobId=3 ArrayTaskId=0 ArrayTaskThrottle=1 JobName=array
         assert_eq!((first.comment.as_str(), first.nodes.as_str()), ("hlrp:tok1 more", ""));
         assert_eq!(second.id, "3_0");
         assert_eq!(second.exit, Some(Exit { code: 3, signal: 0 }));
-        assert_eq!(JobDetails::parse("slurm_load_jobs error: Unable to contact slurm controller\n"), []);
+        assert_eq!(JobDetails::parse("slurm_load_jobs error: Unable to contact slurm controller\n", None), []);
     }
 
     #[test]

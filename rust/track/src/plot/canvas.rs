@@ -68,9 +68,21 @@ pub(super) fn render(
 
 /// Writes the image to `path` as PNG.
 pub(crate) fn save(path: &Path, drawing: &RgbImage) -> Result<()> {
+    write_atomic(path, encoded(&path.display().to_string(), drawing)?)
+}
+
+/// The image as PNG, in memory.
+///
+/// # Errors
+/// It is empty.
+pub fn png_bytes(drawing: &RgbImage) -> Result<Vec<u8>> {
+    encoded("an image", drawing)
+}
+
+fn encoded(name: &str, drawing: &RgbImage) -> Result<Vec<u8>> {
     let mut png = Cursor::new(Vec::new());
-    drawing.write_to(&mut png, ImageFormat::Png).map_err(|error| plot_error(&path.display().to_string(), error))?;
-    write_atomic(path, png.into_inner())
+    drawing.write_to(&mut png, ImageFormat::Png).map_err(|error| plot_error(name, error))?;
+    Ok(png.into_inner())
 }
 
 pub(super) fn plot_error(name: &str, reason: impl std::fmt::Display) -> TrackError {

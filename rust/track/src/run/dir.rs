@@ -25,6 +25,8 @@ use std::{
 
 const CONFIG: &str = "config.yaml";
 const OVERRIDES: &str = "overrides.yaml";
+/// Folders that a submission makes before the run starts.
+const OF_SUBMISSION: [&str; 2] = ["submit", crate::fs::SUPERSEDED];
 const SUBDIRS: [&str; 3] = ["checkpoints", "plots", "validation"];
 
 /// What a program knows about the run that it starts or continues.
@@ -67,8 +69,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Starts a new run in `path`, which must not exist or be empty (apart from output files of the Slurm job, and
-    /// from what a run left that was killed before it started). `run.json` is written last: a run has started when it exists.
+    /// Starts a new run in `path`, which must not exist or be empty (apart from what its submission and the Slurm job
+    /// write there, and from what a run left that was killed before it started). `run.json` is written last: a run has started when it exists.
     ///
     /// # Errors
     /// An occupied directory as [`TrackError::Problem`], [`TrackError::RunLocked`], or the system's refusal.
@@ -233,7 +235,7 @@ fn refuse_occupied(path: &Path) -> Result<()> {
     for entry in entries {
         let name = entry.map_err(TrackError::io("list", path))?.file_name();
         let name = name.to_string_lossy();
-        let of_slurm = [".out", ".err", ".sbatch"].iter().any(|end| name.ends_with(end));
+        let of_slurm = [".out", ".err"].iter().any(|end| name.ends_with(end)) || OF_SUBMISSION.contains(&&*name);
         let of_beginning = name == super::lock::FILE_NAME || (has_lock && is_of_beginning(path, &name));
         if !of_slurm && !of_beginning {
             let path = path.display();

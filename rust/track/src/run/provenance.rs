@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Bytes of a patch that a run keeps.
-const MAX_PATCH_BYTES: u64 = 1 << 20;
+const MAX_PATCH_BYTES: u64 = 1 << 19;
 /// Untracked files that a patch names.
 const MAX_UNTRACKED: usize = 50;
 
@@ -138,11 +138,11 @@ mod tests {
     fn a_patch_has_no_secret_and_a_bounded_size() {
         let code = repository();
         let long = "x\n".repeat(MAX_PATCH_BYTES as usize);
-        fs::write(code.path().join("code.py"), format!("key = \"hf_AbCdEfGhIjKlMnOp\"\n{long}")).unwrap();
+        fs::write(code.path().join("code.py"), format!("key = \"hf_AbCdEfGh1jKlMnOp\"\n{long}")).unwrap();
         let text = patch(code.path(), "c0ffee");
         assert!(!text.contains("hf_AbCd") && text.contains("Secrets are replaced by ***"));
         assert!(
-            text.contains("Only the first 1048576 bytes are kept") && text.len() < (MAX_PATCH_BYTES + 1000) as usize
+            text.contains("Only the first 524288 bytes are kept") && text.len() < (MAX_PATCH_BYTES + 1000) as usize
         );
     }
 }
