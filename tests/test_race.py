@@ -107,7 +107,9 @@ def test_the_race_needs_no_client(slurm, tmp_path, stub):
         run_dir = tmp_path / f"run{num_jobs}"
         blocker = occupy(slurm, "lrz-cpu")
         words = [stub, "submit", *MINI, *on_cluster(tmp_path), RACE, f"logging.run_dir={run_dir}"]
-        client = subprocess.Popen(words, cwd=REPO, env=slurm.env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = subprocess.Popen(
+            words, cwd=REPO, env=slurm.env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         end = time.monotonic() + 60
         while time.monotonic() < end and len(list(run_dir.glob("submit/jobs/*.json"))) < num_jobs:
             time.sleep(0.002)
@@ -127,7 +129,7 @@ def test_the_race_needs_no_client(slurm, tmp_path, stub):
 
 
 def test_the_requeued_winner_keeps_the_run_when_its_node_fails(slurm, tmp_path):
-    stub = stub_programs(tmp_path / "bin", PAYLOAD + 'if [[ ${SLURM_RESTART_COUNT:-0} == 0 ]]; then sleep 600; fi\n')
+    stub = stub_programs(tmp_path / "bin", PAYLOAD + "if [[ ${SLURM_RESTART_COUNT:-0} == 0 ]]; then sleep 600; fi\n")
     result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub)
     assert result.returncode == 0, result.stderr
     (job,) = job_ids(tmp_path / "run")

@@ -76,7 +76,12 @@ def test_a_dry_run_writes_nothing_and_asks_nobody(tmp_path):
 
 @pytest.mark.parametrize("array", ["false", "true"])
 def test_a_sweep_is_one_job_for_each_run_or_an_array(slurm, tmp_path, array):
-    sweep = ["sweep.params={seed: [1, 2]}", f"submit.array={array}", "training.max_steps=4", "validation.check_interval=4"]
+    sweep = [
+        "sweep.params={seed: [1, 2]}",
+        f"submit.array={array}",
+        "training.max_steps=4",
+        "validation.check_interval=4",
+    ]
     words = ["cluster=lrz_cpu_only", *sweep, f"logging.run_dir={tmp_path}/${{experiment.name}}", "submit.array_limit=1"]
     result = submit(slurm, tmp_path, *words)
     assert result.returncode == 0, result.stderr
@@ -112,7 +117,11 @@ def test_a_job_that_is_told_to_stop_continues_to_the_same_losses(slurm, tmp_path
 
 
 def test_the_exit_code_of_a_failing_job_arrives(slurm, tmp_path):
-    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", f"data.sources.metaworld_mt5.root={tmp_path}/nothing"]
+    words = [
+        "cluster=lrz_cpu_only",
+        f"logging.run_dir={tmp_path}/run",
+        f"data.sources.metaworld_mt5.root={tmp_path}/nothing",
+    ]
     result = submit(slurm, tmp_path, *words)
     assert result.returncode == 0, result.stderr
     (job,) = job_ids(tmp_path / "run")
@@ -171,7 +180,10 @@ def test_without_slurm_the_same_plan_runs_here(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=300)
     assert result.returncode == 0, result.stderr
     for seed in [1, 2]:
-        assert json.loads((tmp_path / f"laq_tiny_seed{seed}" / "run.json").read_text())["sessions"][-1]["status"] == "finished"
+        assert (
+            json.loads((tmp_path / f"laq_tiny_seed{seed}" / "run.json").read_text())["sessions"][-1]["status"]
+            == "finished"
+        )
 
 
 def test_a_job_checks_its_node_first(slurm, tmp_path):
@@ -181,7 +193,9 @@ def test_a_job_checks_its_node_first(slurm, tmp_path):
     check, job = job_ids(tmp_path / "run")
     assert slurm.wait_for(check) == "COMPLETED", (tmp_path / "run" / f"{check}.err").read_text()
     report = json.loads((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.report.json").read_text())
-    assert {"libtorch", "run directory", "cache directory", "credentials"} <= {line["name"] for line in report["findings"]}
+    assert {"libtorch", "run directory", "cache directory", "credentials"} <= {
+        line["name"] for line in report["findings"]
+    }
     assert slurm.wait_for(job) == "COMPLETED"
 
 
@@ -190,17 +204,37 @@ REFUSED = {
     "a list of clusters": (["cluster=lrz_x100,mcml_x100"], 2, ["'submit.race=[lrz_x100,mcml_x100]'"]),
     "a race of one": (["submit.race=[lrz_x100]"], 2, ["submit.race"]),
     "no memory": (["cluster=lrz_cpu_only", "cluster.compute.mem_gb=0"], 2, ["cluster.compute.mem_gb", "0 is below 1"]),
-    "a time without quotes": (["cluster=lrz_cpu_only", "cluster.compute.time_limit=43200"], 2, ["cluster.compute.time_limit"]),
-    "no time to save": (["cluster=lrz_cpu_only", "cluster.compute.time_limit=00:05:00"], 2, ["submit.save_before_limit"]),
+    "a time without quotes": (
+        ["cluster=lrz_cpu_only", "cluster.compute.time_limit=43200"],
+        2,
+        ["cluster.compute.time_limit"],
+    ),
+    "no time to save": (
+        ["cluster=lrz_cpu_only", "cluster.compute.time_limit=00:05:00"],
+        2,
+        ["submit.save_before_limit"],
+    ),
     "an unknown key in a sweep": (["cluster=lrz_cpu_only", "sweep.params={sed: [1, 2]}"], 2, ["sed"]),
     "a missing image": (
         ["cluster=lrz_cpu_only", "cluster.container.runtime=pyxis", "cluster.container.image=/nothing/image.sqsh"],
         2,
         ["cluster.container.image", "/nothing/image.sqsh", "image-import"],
     ),
-    "several GPUs": (["cluster=lrz_h100_multinode", "cluster.compute.gpus_per_node=4"], 2, ["gpus_per_node", "one GPU"]),
-    "a secret": (["cluster=lrz_cpu_only", "experiment.description='hf_abcDEF123456789'"], 2, ["experiment.description", "secret"]),
-    "a root that is not allowed": (["cluster=lrz_cpu_only", "logging.run_dir=/var/run_of_hlrp"], 2, ["allowed_roots", "logging.run_dir"]),
+    "several GPUs": (
+        ["cluster=lrz_h100_multinode", "cluster.compute.gpus_per_node=4"],
+        2,
+        ["gpus_per_node", "one GPU"],
+    ),
+    "a secret": (
+        ["cluster=lrz_cpu_only", "experiment.description='hf_abcDEF123456789'"],
+        2,
+        ["experiment.description", "secret"],
+    ),
+    "a root that is not allowed": (
+        ["cluster=lrz_cpu_only", "logging.run_dir=/var/run_of_hlrp"],
+        2,
+        ["allowed_roots", "logging.run_dir"],
+    ),
 }
 
 
@@ -208,13 +242,21 @@ REFUSED = {
 def test_what_cannot_run_is_refused_before_anything_is_queued(slurm, tmp_path, what):
     overrides, code, names = REFUSED[what]
     before = (inventory(tmp_path), slurm.ids())
-    words = overrides if any("logging.run_dir" in word for word in overrides) else [*overrides, f"logging.run_dir={tmp_path}/run"]
+    words = (
+        overrides
+        if any("logging.run_dir" in word for word in overrides)
+        else [*overrides, f"logging.run_dir={tmp_path}/run"]
+    )
     one_error(submit(slurm, tmp_path, *words), code, names)
     assert (inventory(tmp_path), slurm.ids()) == before
 
 
 def test_many_jobs_are_queued_only_after_a_question(slurm, tmp_path):
-    words = ["cluster=lrz_cpu_only", f"sweep.params={{seed: {list(range(60))}}}", f"logging.run_dir={tmp_path}/${{experiment.name}}"]
+    words = [
+        "cluster=lrz_cpu_only",
+        f"sweep.params={{seed: {list(range(60))}}}",
+        f"logging.run_dir={tmp_path}/${{experiment.name}}",
+    ]
     one_error(submit(slurm, tmp_path, *words), 1, ["60 jobs were not queued", "--yes"])
 
 
@@ -246,7 +288,15 @@ def test_an_sbatch_without_an_answer_is_looked_up_before_a_second_try(slurm, tmp
     (fake / "sbatch").chmod(0o755)
     env = slurm.env()
     env["PATH"] = f"{fake}:{env['PATH']}"
-    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", "training.max_steps=4", "--timeout=2", env=env)
+    result = submit(
+        slurm,
+        tmp_path,
+        "cluster=lrz_cpu_only",
+        f"logging.run_dir={tmp_path}/run",
+        "training.max_steps=4",
+        "--timeout=2",
+        env=env,
+    )
     assert result.returncode == 0, result.stderr
     assert "looking for the job by its comment" in result.stderr
     (job,) = job_ids(tmp_path / "run")

@@ -16,7 +16,11 @@ from private_slurm import container_flags, start
 
 SCRIPTS = REPO / "tests" / "submit"
 IMAGE = "/storage/enroot/lam.sqsh"
-BASE = ["cluster.storage_root=/storage", "cluster.allowed_roots=null", "logging.run_dir=/storage/runs/${experiment.name}"]
+BASE = [
+    "cluster.storage_root=/storage",
+    "cluster.allowed_roots=null",
+    "logging.run_dir=/storage/runs/${experiment.name}",
+]
 PYXIS = [*BASE, f"cluster.images.training={IMAGE}", "cluster.images.lerobot=/storage/enroot/hlrp_libero.sqsh"]
 NO_CONTAINER = [*BASE, "cluster.container.runtime=none"]
 PLANS = {
@@ -31,7 +35,7 @@ PLANS = {
         "cluster.slurm.clusters=lrz",
         "cluster.compute.cpus_per_task=8",
         "cluster.compute.mem_gb=64",
-        "submit.pre_commands=[\"module load slurm\",\"echo it's ready\"]",
+        'submit.pre_commands=["module load slurm","echo it\'s ready"]',
     ],
     "several_gpus": ["experiment=laq_cluster", "cluster=lrz_h100", *PYXIS, "cluster.compute.gpus_per_node=4"],
     "several_nodes": ["experiment=laq_cluster", "cluster=lrz_h100_multinode", *PYXIS],
@@ -43,7 +47,12 @@ PLANS = {
         "cluster.container.image=/storage/images/hlrp.sif",
     ],
     "no_container": ["experiment=laq_tiny", "cluster=lrz_cpu_only", *NO_CONTAINER],
-    "sweep": ["experiment=laq_lr_sweep", "cluster=mcml_h100", *PYXIS, "sweep.params={training.optimizer.lr: '3e-4,1e-3', seed: [7, 8]}"],
+    "sweep": [
+        "experiment=laq_lr_sweep",
+        "cluster=mcml_h100",
+        *PYXIS,
+        "sweep.params={training.optimizer.lr: '3e-4,1e-3', seed: [7, 8]}",
+    ],
     "array": ["experiment=laq_lr_sweep", "cluster=mcml_h100", *PYXIS, "submit.array=true", "submit.array_limit=2"],
     "race": ["experiment=laq_cluster", "submit.race=[lrz_x100,mcml_x100]", *PYXIS],
     "stage2": ["experiment=vla_cluster", "cluster=mcml_h100", *PYXIS, "policy.teacher.checkpoint=/storage/runs/laq"],
@@ -125,7 +134,12 @@ def test_the_values_of_the_users_daily_jobs_are_reproduced(tmp_path):
     assert (stage3["gres"], stage3["cpus-per-task"], stage3["mem"], stage3["time"]) == ("gpu:1", "8", "32G", "00:30:00")
     assert stage3["output"] == "/storage/runs/lerobot_hlrp_smoke_retry/%j.out"
     one = directives("one_gpu")
-    assert (one["partition"], one["qos"], one["gres"], one["time"]) == ("mcml-hgx-h100-94x4", "mcml", "gpu:1", "15:00:00")
+    assert (one["partition"], one["qos"], one["gres"], one["time"]) == (
+        "mcml-hgx-h100-94x4",
+        "mcml",
+        "gpu:1",
+        "15:00:00",
+    )
     cpu = directives("cpu_only")
     assert (cpu["partition"], cpu["qos"], cpu["cpus-per-task"], cpu["mem"]) == ("lrz-cpu", "cpu", "16", "128G")
     assert "gres" not in cpu

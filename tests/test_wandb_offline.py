@@ -88,7 +88,8 @@ def test_our_upload_is_that_of_the_official_client(recorder, offline_run, tmp_pa
     for name in ("name", "displayName", "tags", "state", "exitcode"):
         assert ours[name] == official[name], name
     text = [line.split(" ", 1)[1] for line in ours["output"]]
-    assert text == [line.split(" ", 1)[1] for line in official["output"]], "the official client writes its own times"
+    theirs = [line.rstrip("\n").split(" ", 1)[1] for line in official["output"]]
+    assert text == theirs, "the official client writes its own times"
     made_by_sync = {"config.yaml", "output.log", "wandb-summary.json", "requirements.txt"}
     media = {name: file["sha256"] for name, file in official["files"].items() if name not in made_by_sync}
     assert media == {name: file["sha256"] for name, file in ours["files"].items() if name not in made_by_sync}
