@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import submission
 from conftest import REPO, one_error, program
 from private_slurm import PrivateSlurm
+from submission import stub_programs
 
 RECORDED = Path(__file__).parent / "support" / "slurm" / "recorded"
 # What `squeue` prints to people in this project.
@@ -245,18 +247,19 @@ def test_logs_of_an_array_want_a_member(slurm, tmp_path):
 def test_status_without_accounting_comes_from_the_controller_and_is_kept(slurm, tmp_path):
     job = submit(slurm, "exit 3", tmp_path)
     slurm.wait_for(job)
-    assert printed(slurm, "status", job).split() == [job, "FAILED", "3:0", "lrz-v100x2", "00:00:00"]
+    *row, elapsed = printed(slurm, "status", job).split()
+    assert row == [job, "FAILED", "3:0", "lrz-v100x2"] and re.fullmatch(r"00:00:\d\d", elapsed)
     kept = json.loads((tmp_path / "submit/final.json").read_text())
     assert kept[job] == {
         "state": "FAILED",
         "exit": {"code": 3, "signal": 0},
         "partition": "lrz-v100x2",
-        "elapsed": "00:00:00",
+        "elapsed": elapsed,
     }
     status = as_json(slurm, "status", job)
-    assert list(status) == ["job", "source", "run_dir", "starts"]
-    assert (status["source"], status["run_dir"]) == ("scontrol", str(tmp_path))
-    assert list(status["starts"][0]) == ["job", "state", "exit", "partition", "elapsed"]
+    assert list(status) == ["job", "source", "starts"]
+    assert (status["source"], status["starts"][0]["run_dir"]) == ("scontrol", str(tmp_path))
+    assert list(status["starts"][0]) == ["job", "state", "exit", "partition", "elapsed", "run_dir"]
 
 
 def test_status_of_a_running_job_is_not_final(slurm, tmp_path):
@@ -270,12 +273,11 @@ def test_status_of_a_running_job_is_not_final(slurm, tmp_path):
 def test_status_of_a_forgotten_job_comes_from_the_run_s_own_record(slurm, tmp_path):
     job = submit(slurm, "exit 3", tmp_path)
     slurm.wait_for(job)
-    printed(slurm, "status", job)
+    before = printed(slurm, "status", job)
     path = fake_commands(tmp_path / "bin", scontrol=UNKNOWN_JOB)
     later = slurm.env(PATH=path)
     one_error(jobs(slurm, "status", job, env=later), 1, [f"does not know job {job}", "--run-dir"])
-    found = printed(slurm, "status", job, "--run-dir", tmp_path, env=later)
-    assert found.split() == [job, "FAILED", "3:0", "lrz-v100x2", "00:00:00"]
+    assert printed(slurm, "status", job, "--run-dir", tmp_path, env=later) == before
     out = printed(slurm, "logs", job, "--run-dir", tmp_path, env=later)
     assert out == (tmp_path / f"{job}.out").read_text()
 
@@ -392,11 +394,36 @@ def test_cancel_stops_a_job_of_ours_and_says_so_in_its_run(slurm, tmp_path):
 def test_cancel_of_a_waiting_job_leaves_the_run_to_its_rival(slurm, tmp_path):
     one, other = (submit(slurm, "true", tmp_path, "--hold", token="hlrp:race") for _ in range(2))
     [report] = as_json(slurm, "cancel", one, "--yes")
-    assert report == {"job": one, "state": "PENDING", "cancelled": True, "run_dir": str(tmp_path)}
+    assert report == {"job": one, "state": "PENDING", "cancelled": True, "run_dirs": [str(tmp_path)]}
     assert not (tmp_path / "submit/cancelled.json").exists()
     assert slurm.state(other) == "PENDING"
     printed(slurm, "cancel", other, "--yes")
     assert (tmp_path / "submit/cancelled.json").exists(), "the last job of the run takes the run with it"
+
+
+def test_a_member_of_an_array_is_one_run(slurm, tmp_path):
+    """Output, final state and cancellation of a member belong to its own run's directory."""
+    hlrp = stub_programs(tmp_path / "bin", f'echo "seed $*"; until [ -e {tmp_path}/go ]; do sleep 0.1; done; exit 3')
+    sweep = ["sweep.params={seed: [1, 2]}", "submit.array=true"]
+    words = ["cluster=lrz_cpu_only", *sweep, f"logging.run_dir={tmp_path}/${{experiment.name}}"]
+    result = submission.submit(slurm, tmp_path, *words, hlrp=hlrp)
+    assert result.returncode == 0, result.stderr
+    first, second = sorted(path for path in tmp_path.glob("laq_tiny_*") if not path.name.endswith("_array"))
+    [array] = {job.split("_")[0] for run in [first, second] for job in submission.job_ids(run)}
+    for member, run in [(f"{array}_0", first), (f"{array}_1", second)]:
+        slurm.wait_for(member, "RUNNING")
+        wait_for_text(run / f"{member}.out", "seed ")
+        assert f"{run}" in printed(slurm, "logs", member)
+    printed(slurm, "cancel", f"{array}_1", "--yes")
+    assert json.loads((second / "submit/cancelled.json").read_text())["job"] == f"{array}_1"
+    assert not (first / "submit/cancelled.json").exists()
+    (tmp_path / "go").touch()
+    assert slurm.wait_for(f"{array}_0") == "FAILED"
+    assert slurm.wait_for(f"{array}_1") == "CANCELLED"
+    states = {line.split()[0]: line.split()[1] for line in printed(slurm, "status", array).splitlines()}
+    assert states == {f"{array}_0": "FAILED", f"{array}_1": "CANCELLED"}
+    for member, run in [(f"{array}_0", first), (f"{array}_1", second)]:
+        assert list(json.loads((run / "submit/final.json").read_text())) == [member]
 
 
 def test_cancel_never_touches_a_job_that_hlrp_did_not_submit(slurm, tmp_path):

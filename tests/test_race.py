@@ -188,3 +188,16 @@ def test_a_silent_slurm_means_no_takeover(slurm, tmp_path, stub):
     assert begin.stdout.strip() == "nothing"
     assert "Slurm does not say whether" in begin.stderr
     assert payloads(tmp_path / "run") == before
+
+
+def test_a_job_of_another_slurm_is_not_judged_by_this_one(slurm, tmp_path, stub):
+    """Both Slurms number their jobs from 1: what this one says about the number is about another job."""
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub)
+    assert result.returncode == 0, result.stderr
+    wait_for_all(slurm, job_ids(tmp_path / "run"))
+    plan = tmp_path / "run" / "submit" / "lrz_cpu_only.json"
+    env = slurm.env(SLURM_JOB_ID="999999", SLURM_CLUSTER_NAME="mcml")
+    begin = slurm.run(program("hlrp"), "job", "begin", plan, env=env)
+    assert begin.returncode == 0, begin.stderr
+    assert begin.stdout.strip() == "nothing"
+    assert "another Slurm" in begin.stderr

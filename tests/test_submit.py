@@ -1,12 +1,13 @@
 """`hlrp submit` with a real Slurm: what is queued trains, and what is stopped goes on."""
 
 import json
+import os
 import subprocess
 import time
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import inventory, job_ids, on_cluster, stub_programs, submit
+from submission import inventory, job_ids, on_cluster, path_without, stub_programs, submit
 
 
 def wait_until(what, seconds: float = 60):
@@ -203,6 +204,12 @@ REFUSED = {
     "an unknown cluster": (["cluster=lrz_x200"], 2, ["lrz_x200", "lrz_x100"]),
     "a list of clusters": (["cluster=lrz_x100,mcml_x100"], 2, ["'submit.race=[lrz_x100,mcml_x100]'"]),
     "a race of one": (["submit.race=[lrz_x100]"], 2, ["submit.race"]),
+    "a race with a machine that has no Slurm": (
+        ["submit.race=[lrz_x100,local_dev]"],
+        2,
+        ["submit.race", "'local_dev' has no Slurm"],
+    ),
+    "an array in a race": (["submit.race=[lrz_x100,mcml_x100]", "submit.array=true"], 2, ["submit.array"]),
     "no memory": (["cluster=lrz_cpu_only", "cluster.compute.mem_gb=0"], 2, ["cluster.compute.mem_gb", "0 is below 1"]),
     "a time without quotes": (
         ["cluster=lrz_cpu_only", "cluster.compute.time_limit=43200"],
@@ -251,6 +258,14 @@ def test_what_cannot_run_is_refused_before_anything_is_queued(slurm, tmp_path, w
     assert (inventory(tmp_path), slurm.ids()) == before
 
 
+def test_a_host_without_slurm_is_told_so_and_nothing_is_written(tmp_path):
+    before = inventory(tmp_path)
+    env = os.environ | {"PATH": path_without("sbatch", "squeue")}
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run"]
+    one_error(submit(None, tmp_path, *words, env=env), 1, ["sbatch is not on PATH", "--remote"])
+    assert inventory(tmp_path) == before
+
+
 def test_many_jobs_are_queued_only_after_a_question(slurm, tmp_path):
     words = [
         "cluster=lrz_cpu_only",
@@ -258,6 +273,16 @@ def test_many_jobs_are_queued_only_after_a_question(slurm, tmp_path):
         f"logging.run_dir={tmp_path}/${{experiment.name}}",
     ]
     one_error(submit(slurm, tmp_path, *words), 1, ["60 jobs were not queued", "--yes"])
+
+
+def test_ten_thousand_jobs_are_a_question_before_they_are_planned(slurm, tmp_path):
+    """The answer comes at once: nothing is composed ten thousand times first."""
+    hundred = list(range(1, 101))
+    sweep = f"sweep.params={{seed: {hundred}, data.loader.batch_size: {hundred}}}"
+    words = ["cluster=lrz_cpu_only", sweep, f"logging.run_dir={tmp_path}/${{experiment.name}}"]
+    start = time.monotonic()
+    one_error(submit(slurm, tmp_path, *words), 1, ["10000 jobs were not queued"])
+    assert time.monotonic() - start < 5
 
 
 def test_an_occupied_run_directory_is_refused(slurm, tmp_path):

@@ -77,6 +77,8 @@ impl Check for SubmitConfig {
         require(num_racing >= 2, "race", format!("{num_racing} option is not a race"), hint)?;
         let hint = "submit the sweep as single jobs (submit.array=false), or without a race";
         require(!(self.array && self.race.is_some()), "array", "members of an array cannot race", hint)?;
+        let hint = "submit the sweep as single jobs (submit.array=false), or check a node with one run first";
+        require(!(self.array && self.preflight), "array", "an array is queued without a check of its nodes", hint)?;
         self.array_limit.map_or(Ok(()), |limit| at_least("array_limit", limit, 1))?;
         let margin = &self.save_before_limit;
         let message = format!("'{margin}' is not a time");

@@ -11,13 +11,15 @@ use hlrp_track::fs::write_atomic;
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
 /// Folder of the jobs in that of a submission.
 pub const JOBS: &str = "jobs";
+/// File of an array's own folder with the run directories of its members.
+const MEMBERS: &str = "members.json";
 /// A job that sbatch has taken without an answer is looked for during this time.
 const LOOKUP_TIME: Duration = Duration::from_secs(60);
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(3);
@@ -134,6 +136,31 @@ pub fn record(plan: &JobPlan, submitted: &Submitted, kind: JobKind) -> Result<()
     let path = folder.join(format!("{}-{}.json", plan.cluster, submitted.id));
     let text = serde_json::to_string_pretty(&record).map_err(|error| SubmitError::io("write", &path)(error.into()))?;
     Ok(write_atomic(&path, text + "\n")?)
+}
+
+/// Remembers which runs the members of an array are, by their number.
+///
+/// # Errors
+/// The system's refusal.
+pub fn record_members(submit_dir: &Path, run_dirs: &[&Path]) -> Result<()> {
+    let path = submit_dir.join(MEMBERS);
+    let text = serde_json::to_string_pretty(run_dirs).map_err(|error| SubmitError::io("write", &path)(error.into()))?;
+    Ok(write_atomic(&path, text + "\n")?)
+}
+
+/// The run directories of an array's members, by their number; none where the folder is not an array's.
+///
+/// # Errors
+/// A damaged record, or the system's refusal.
+pub fn members(submit_dir: &Path) -> Result<Option<Vec<PathBuf>>> {
+    let path = submit_dir.join(MEMBERS);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(SubmitError::io("read", &path))?;
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| SubmitError::Malformed { path: path.clone(), reason: error.to_string() })
 }
 
 /// The jobs of a submission, oldest first.

@@ -46,7 +46,7 @@ struct Cancelled {
     state: String,
     /// Whether it was cancelled; false if it was over already.
     cancelled: bool,
-    run_dir: Option<PathBuf>,
+    run_dirs: Vec<PathBuf>,
 }
 
 pub(super) fn cancel(options: &CancelOptions) -> Result<()> {
@@ -57,11 +57,11 @@ pub(super) fn cancel(options: &CancelOptions) -> Result<()> {
         ask(&alive)?;
     }
     let cancelled_ids: Vec<String> = alive.iter().flat_map(Candidate::ids).collect();
-    let mut report: Vec<Cancelled> = over.iter().map(|job| job.report(false)).collect();
+    let mut report = over.iter().map(|job| job.report(false)).collect::<Result<Vec<_>>>()?;
     for job in &alive {
         job.record(&cancelled_ids)?;
         job.slurm.cancel(&job.id)?;
-        report.push(job.report(true));
+        report.push(job.report(true)?);
     }
     if options.slurm.json {
         return print_json(&report);
@@ -146,7 +146,7 @@ impl Candidate {
     /// Notes in the runs' directories that they are cancelled; `cancelled` are all jobs that this command cancels.
     fn record(&self, cancelled: &[String]) -> Result<()> {
         for job in self.entries.iter().filter(|job| !job.state.is_over()) {
-            let Some(run_dir) = run_dir(job).filter(|dir| dir.is_dir()) else { continue };
+            let Some(run_dir) = run_dir(job)?.filter(|dir| dir.is_dir()) else { continue };
             if job.state.is_waiting() && self.has_rival(job, cancelled) {
                 continue;
             }
@@ -164,12 +164,12 @@ impl Candidate {
         self.slurm.find_by_comment(token).unwrap_or_default().iter().any(stays)
     }
 
-    fn report(&self, cancelled: bool) -> Cancelled {
+    fn report(&self, cancelled: bool) -> Result<Cancelled> {
         let states: Vec<&str> = self.entries.iter().map(|job| job.state.name()).collect();
         let first = states.first().copied().unwrap_or_default();
         let state = if states.iter().all(|state| *state == first) { first.to_owned() } else { states.join(",") };
-        let run_dir = self.entries.first().and_then(run_dir);
-        Cancelled { job: self.id.clone(), state, cancelled, run_dir }
+        let run_dirs = self.entries.iter().filter_map(|job| run_dir(job).transpose()).collect::<Result<_>>()?;
+        Ok(Cancelled { job: self.id.clone(), state, cancelled, run_dirs })
     }
 }
 

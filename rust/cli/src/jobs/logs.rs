@@ -1,6 +1,6 @@
 //! `hlrp jobs logs`: what a job has written.
 
-use super::{JobId, SlurmOptions, details, print_json, tail::Tail, unknown};
+use super::{JobId, SlurmOptions, details, print_json, run_dir, tail::Tail, unknown};
 use crate::error::CommandError;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -90,6 +90,11 @@ fn find(options: &LogsOptions) -> Result<(Slurm, Files)> {
             return Err(CommandError::new(format!("job {id} is an array"), hint).into());
         }
     };
+    // The batch script of an array passes the output on to the run of each member.
+    let passed_on = run_dir(job)?.and_then(|dir| in_run_dir(&job.id, Some(&dir)).ok());
+    if let Some(files) = passed_on {
+        return Ok((slurm, Files { state: Some(job.state.to_string()), ..files }));
+    }
     let no_file = || CommandError::new(format!("job {id} writes to no file"), "an interactive job has none");
     let files = Files {
         job: job.id.clone(),

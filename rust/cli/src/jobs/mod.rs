@@ -13,7 +13,8 @@ use clap::{Args, Subcommand};
 use hlrp_schema::{ConfigArgs, PRIMARY};
 use hlrp_slurm::{
     client::{JobDetails, Slurm, SlurmError, check_id},
-    outcome::COMMENT_PREFIX,
+    outcome::{COMMENT_PREFIX, SUBMIT_DIR},
+    submission,
 };
 use hlrp_track::console;
 use serde::Serialize;
@@ -172,8 +173,19 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// The directory of the run that a job of ours works on: that of its output.
-fn run_dir(job: &JobDetails) -> Option<PathBuf> {
-    let is_ours = job.comment.starts_with(COMMENT_PREFIX);
-    job.stdout.as_deref().and_then(Path::parent).filter(|_| is_ours).map(Path::to_path_buf)
+/// The directory of the run that a job of ours works on: that of its output or, for a member of an array, its own. None for members that
+/// wait together, and for other people's jobs.
+///
+/// # Errors
+/// The record of an array is damaged.
+fn run_dir(job: &JobDetails) -> Result<Option<PathBuf>> {
+    let folder = job.stdout.as_deref().and_then(Path::parent).filter(|_| job.comment.starts_with(COMMENT_PREFIX));
+    let Some(folder) = folder else { return Ok(None) };
+    match submission::members(&folder.join(SUBMIT_DIR))? {
+        None => Ok(Some(folder.to_path_buf())),
+        Some(members) => {
+            let number = job.id.split_once('_').and_then(|(_, number)| number.parse::<usize>().ok());
+            Ok(number.and_then(|number| members.get(number).cloned()))
+        }
+    }
 }

@@ -12,7 +12,10 @@ use hlrp_track::{
     run::{Manifest, RunStatus},
 };
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 const SOURCES: &str = "\
 Columns: job, state, exit code:signal, partition, elapsed time; one line for each start of the job. Accounting (sacct) is asked
@@ -39,7 +42,6 @@ struct Status {
     job: String,
     /// Who says it: `sacct`, `scontrol`, `final.json` or `run.json`.
     source: &'static str,
-    run_dir: Option<PathBuf>,
     /// Oldest first.
     starts: Vec<Start>,
 }
@@ -52,6 +54,7 @@ struct Start {
     exit: Option<Exit>,
     partition: String,
     elapsed: String,
+    run_dir: Option<PathBuf>,
     #[serde(skip)]
     last: Option<FinalState>,
 }
@@ -99,7 +102,10 @@ fn find(slurm: &Slurm, options: &StatusOptions) -> Result<Status> {
         }
         rows => rows?.unwrap_or_default(),
     };
-    let run_dir = options.run_dir.clone().or_else(|| jobs.first().and_then(run_dir));
+    let run_dirs: BTreeMap<String, PathBuf> = jobs
+        .iter()
+        .filter_map(|job| run_dir(job).transpose().map(|dir| dir.map(|dir| (job.id.clone(), dir))))
+        .collect::<Result<_>>()?;
     // Accounting hears of an end a moment after the controller.
     let is_late = || jobs.iter().all(|job| job.state.is_over()) && rows.last().is_some_and(|row| !row.state.is_over());
     let (source, starts) = if !rows.is_empty() && (jobs.is_empty() || !is_late()) {
@@ -109,7 +115,10 @@ fn find(slurm: &Slurm, options: &StatusOptions) -> Result<Status> {
     } else {
         recorded(id, options.run_dir.as_deref())?
     };
-    Ok(Status { job: id.clone(), source, run_dir, starts })
+    let found = |job: &str| options.run_dir.clone().or_else(|| run_dirs.get(job).cloned());
+    let starts: Vec<Start> = starts;
+    let starts = starts.into_iter().map(|start| Start { run_dir: found(&start.job), ..start }).collect();
+    Ok(Status { job: id.clone(), source, starts })
 }
 
 /// What the run itself has kept about the job.
@@ -137,17 +146,18 @@ fn recorded(id: &str, run_dir: Option<&Path>) -> Result<(&'static str, Vec<Start
             exit: None,
             partition: session.slurm.and_then(|job| job.partition).unwrap_or_default(),
             elapsed: String::new(),
+            run_dir: None,
             last: None,
         })
         .collect();
     if starts.is_empty() { Err(unknown(id).into()) } else { Ok(("run.json", starts)) }
 }
 
-/// Keeps the final states in the run's directory.
+/// Keeps the final states in the runs' directories.
 fn record(status: &Status) {
-    let Some(run_dir) = status.run_dir.as_deref().filter(|dir| check_run_dir(dir).is_ok()) else { return };
     for start in &status.starts {
-        let Some(last) = &start.last else { continue };
+        let run_dir = start.run_dir.as_deref().filter(|dir| check_run_dir(dir).is_ok());
+        let Some((run_dir, last)) = run_dir.zip(start.last.as_ref()) else { continue };
         if let Err(error) = record_final_state(run_dir, &start.job, last) {
             tracing::warn!("the final state is not recorded: {error}");
         }
@@ -162,6 +172,7 @@ impl Start {
             exit: last.exit,
             partition: last.partition.clone(),
             elapsed: last.elapsed.clone(),
+            run_dir: None,
             last: Some(last).filter(|last| last.state.is_over()),
         }
     }

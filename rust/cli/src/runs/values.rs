@@ -52,7 +52,7 @@ pub(super) fn direction(runs: &[Run], metric: &str) -> Option<Better> {
 /// The value of `metric` that counts. A value that is not finite counts only if there is no other.
 pub(super) fn counted(rows: &[MetricsRow], metric: &str, better: Option<Better>, at: At) -> Option<Measured> {
     let values = || series(rows, metric).into_iter().map(|(step, value)| Measured { value, step });
-    let newest = values().last();
+    let newest = values().next_back();
     let Some(better) = better.filter(|_| at == At::Best) else { return newest };
     let finite = values().filter(|measured| measured.value.is_finite());
     let best = finite.reduce(|best, next| if is_better(better, next.value, best.value) { next } else { best });

@@ -11,7 +11,11 @@ use hlrp_slurm::{
     submission,
 };
 use hlrp_track::fs::write_atomic;
-use std::{fmt::Write, fs, path::PathBuf};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The script of an array.
 pub(super) struct ArrayScript {
@@ -82,6 +86,8 @@ pub(super) fn submit(submission: &Submission, script: &ArrayScript, queued: &mut
     }
     fs::create_dir_all(&script.plan.submit_dir)?;
     write_atomic(&script.path, &script.text)?;
+    let run_dirs: Vec<&Path> = jobs().map(|job| job.run_dir.as_path()).collect();
+    submission::record_members(&script.plan.submit_dir, &run_dirs)?;
     let slurm = submission.slurm(&script.plan);
     let submitted = submission::submit_script(&script.path, &script.plan.comment(), &slurm, &[], &[])?;
     for (index, job) in jobs().enumerate() {

@@ -8,7 +8,7 @@
 //! | What would happen? | [`preview`] |
 //! | What must hold before anything is queued? | [`preflight`] |
 //! | What checks the node? | [`preflight_job`] |
-//! | How do the jobs get into the queue? | [`queue`], a sweep as an array in [`array`] |
+//! | How do the jobs get into the queue? | [`queue`], a sweep as an array in [`mod@array`] |
 //! | And without Slurm? | [`local`] |
 //! | How is an image imported? | [`image_import`] |
 //! | Does a site do what we need? | [`acceptance`] |
@@ -55,6 +55,7 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
     if let Some(run_dir) = &options.resume {
         return again::submit_again(run_dir, time_limit);
     }
+    preflight::ask(plans::count(&options.config)?, options.remote.yes)?;
     let submission = plans::plan(&options.config, time_limit)?;
     let settings = &submission.basics.submit;
     if settings.dry_run {
@@ -69,6 +70,6 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
     if !submission.basics.cluster.slurm.enabled {
         return local::run(&submission);
     }
-    preflight::check(&submission, options)?;
+    preflight::check(&submission)?;
     queue::submit(&submission)
 }

@@ -3,7 +3,7 @@
 use super::{mounts, stage3};
 use crate::pipeline;
 use anyhow::{Context, Result};
-use hlrp_config::{Composed, Problem, SweepRun, override_key, secret::has_secret, sweep, write_path};
+use hlrp_config::{Composed, Problem, SweepRun, Value, num_runs, override_key, secret::has_secret, sweep, write_path};
 use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
 use hlrp_slurm::{
     client::Slurm,
@@ -55,12 +55,27 @@ pub(super) struct RunPlan {
     pub(super) jobs: Vec<Vec<JobPlan>>,
 }
 
+/// How many jobs a submission would queue, a pipeline counted as one; none if it only prints or runs here.
+///
+/// # Errors
+/// An invalid configuration, or a sweep that cannot be expanded.
+pub(super) fn count(config: &ConfigArgs) -> Result<usize> {
+    refuse_list_of_clusters(&config.overrides)?;
+    let composed = config.compose()?;
+    let is_true = |key: &str| composed.tree().get(key).is_some_and(|node| node.summary() == "true");
+    let race = match composed.tree().get(RACE).map(|node| &node.value) {
+        Some(Value::List(clusters)) => clusters.len(),
+        _ => 1,
+    };
+    let queues = is_true("cluster.slurm.enabled") || race > 1;
+    Ok(if queues && !is_true("submit.dry_run") { race * num_runs(&PROJECT, &composed)? } else { 0 })
+}
+
 /// Plans a submission; nothing is written.
 ///
 /// # Errors
 /// An invalid configuration of any run on any cluster.
 pub(super) fn plan(config: &ConfigArgs, time_limit: Duration) -> Result<Submission> {
-    refuse_list_of_clusters(&config.overrides)?;
     let tree = config.root()?;
     snapshot::check(&tree)?;
     let composed = config.compose()?;
@@ -140,6 +155,10 @@ fn plan_run(
     let mut jobs = Vec::new();
     for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
         basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
+        if clusters.len() > 1 && !basics.cluster.slurm.enabled {
+            let message = format!("'{}' has no Slurm", basics.cluster.name);
+            return Err(Problem::new(RACE, message, "name clusters that queue jobs: `hlrp config list cluster`").into());
+        }
         let choice = clusters[index].map(|name| format!("cluster={name}"));
         let is_there = choice.as_ref().is_some_and(|choice| run.overrides.contains(choice));
         let choice = choice.filter(|_| !is_there);

@@ -1,7 +1,6 @@
 //! What must hold before anything is queued.
 
 use super::{
-    options::SubmitOptions,
     plans::{RunPlan, Submission},
     preview,
 };
@@ -9,8 +8,11 @@ use crate::{disk::disk_rules, env, error::CommandError};
 use anyhow::Result;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{LerobotTrainConfig, RunBasics, Stage};
-use hlrp_slurm::{client::Slurm, plan::JobPlan};
-use hlrp_track::fs::ensure_free;
+use hlrp_slurm::{
+    client::{Slurm, SlurmError},
+    plan::JobPlan,
+};
+use hlrp_track::{fs::ensure_free, host::find_program};
 use std::{
     fs,
     io::{IsTerminal, Write, stderr, stdin},
@@ -20,6 +22,8 @@ use std::{
 
 /// More jobs than this are queued only after a question.
 const MAX_UNASKED: usize = 50;
+/// Slurm's program that submits.
+const SBATCH: &str = "sbatch";
 /// Host of W&B's service in a netrc file.
 const WANDB_HOST: &str = "api.wandb.ai";
 /// Files with credentials, below the home folder.
@@ -29,7 +33,10 @@ const SECRET_FILES: [&str; 3] = [".netrc", ".cache/huggingface/token", ".hugging
 ///
 /// # Errors
 /// What does not hold; nothing was queued.
-pub(super) fn check(submission: &Submission, options: &SubmitOptions) -> Result<()> {
+pub(super) fn check(submission: &Submission) -> Result<()> {
+    if find_program(SBATCH).is_none() {
+        return Err(SlurmError::Missing { program: SBATCH }.into());
+    }
     for job in preview::jobs(submission) {
         refuse_several_tasks(job)?;
         refuse_missing_image(job)?;
@@ -42,7 +49,7 @@ pub(super) fn check(submission: &Submission, options: &SubmitOptions) -> Result<
     let basics = &submission.basics;
     ensure_free(&submission.runs[0].run_dir, 0, &disk_rules(&basics.cluster, &basics.logging))?;
     check_limits(submission)?;
-    ask(preview::jobs(submission).count(), options.remote.yes)
+    Ok(())
 }
 
 fn refuse_occupied(run: &RunPlan) -> Result<(), Problem> {
@@ -138,7 +145,11 @@ fn check_limits(submission: &Submission) -> Result<(), Problem> {
     Ok(())
 }
 
-fn ask(num_jobs: usize, yes: bool) -> Result<()> {
+/// Asks before many jobs are planned and queued.
+///
+/// # Errors
+/// The answer is no, or nobody is there to ask.
+pub(super) fn ask(num_jobs: usize, yes: bool) -> Result<()> {
     if yes || num_jobs <= MAX_UNASKED {
         return Ok(());
     }
