@@ -308,8 +308,16 @@ TAKES_AWAY = {
         "fs::rename": "publishes a finished frame cache under its lock, after a look that nothing is there",
         "set_len": "gives a new, empty cache file its length",
     },
+    "rust/slurm/src/claim.rs": {"fs::rename": "takes the claim of a run: onto a folder that is there, it fails"},
+    "rust/slurm/src/in_job.rs": {"fs::rename": "moves what a run left that never saved a checkpoint to superseded/"},
+    "rust/slurm/src/snapshot.rs": {"fs::write": "new files in the hidden folder of an unpublished copy of config/"},
+    "rust/cli/src/submit/again.rs": {"fs::rename": "sets the record of a cancellation aside under a free name"},
     "scripts/develop.sh": {"rm ": "its own log, made by mktemp"},
-    "scripts/stage.sh": {"rm ": "the copy of config/ in the package that is built"},
+    "scripts/stage.sh": {
+        "rm ": "the copy of config/ in the package that is built",
+        "mv ": "a program in the package that is built, by its new build",
+    },
+    "containers/import.sh": {"mv ": "publishes an imported image; with --no-clobber it replaces nothing"},
     "scripts/gpu-kit/kit.py": {"rmtree": "its own folder, made by mkdtemp"},
 }
 RUST_CALLS = r"\b(remove_file|remove_dir_all|remove_dir|unlinkat|unlink|fs::rename|renameat_with|renameat|set_len|File::create|fs::write|fs::copy)\b|(\.persist\(|truncate\(true\))"

@@ -58,7 +58,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
-    let run_dir = start.open(&config, &composed, versions)?;
+    let mut run_dir = start.open(&config, &composed, versions)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
 
@@ -75,7 +75,11 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     needs(&config).complete(&mut invocation, config.lerobot.env_type.as_deref(), run_dir.path())?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    log.lock().unwrap_or_else(PoisonError::into_inner).flush()?;
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    log.flush()?;
+    if let Some(address) = log.wandb() {
+        run_dir.add_link("wandb (LeRobot)", address);
+    }
     finish(ended, run_dir, &start.output_dir, log_start)
 }
 
