@@ -122,6 +122,6 @@ else
   : > "$rootfs/etc/fstab"
   # shellcheck disable=SC2016 # expanded when the container starts
   printf '%s\n' 'cd / && unset OLDPWD || exit 1' 'if [ $# -gt 0 ]; then exec "$@"; else exec /bin/bash; fi' > "$rootfs/etc/rc"
-  mksquashfs "$rootfs" "$work/image.sqsh" -all-root -comp lzo -no-progress -quiet
+  mksquashfs "$rootfs" "$work/image.sqsh" -all-root -comp lzo -noD -no-progress -quiet
 fi
 finish "$work/image.sqsh" "$FOLDER/$NAME.sqsh"

@@ -328,6 +328,16 @@ TAKES_AWAY = {
         "mv ": "a program in the package that is built, by its new build",
     },
     "containers/import.sh": {"mv ": "publishes an imported image; with --no-clobber it replaces nothing"},
+    "containers/build.sh": {
+        "rm ": "its own container and its own folder, made by mktemp",
+        "mv ": "publishes an archive; with --no-clobber it replaces nothing",
+    },
+    "containers/Containerfile.train": {"rm ": "package lists inside the image that is built"},
+    "containers/Containerfile.lerobot": {"rm ": "package lists inside the image that is built"},
+    "scripts/wheel.sh": {
+        "rm ": "its own folder, made by mktemp",
+        "mv ": "the wheel that it built, in the place of an earlier build of the same version",
+    },
     "scripts/gpu-kit/kit.py": {"rmtree": "its own folder, made by mkdtemp"},
 }
 RUST_CALLS = r"\b(remove_file|remove_dir_all|remove_dir|unlinkat|unlink|fs::rename|renameat_with|renameat|set_len|File::create|fs::write|fs::copy)\b|(\.persist\(|truncate\(true\))"
