@@ -1,6 +1,5 @@
 //! `hlrp-data`: looks into datasets. Users type `hlrp data …`, which runs this program.
 
-
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use hlrp_config::{HintOf, Problem, hint_of};
