@@ -64,7 +64,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
 
     // LeRobot's own lines are on the console already.
     let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
-    let setup = SinkSetup { run_dir: run_dir.path(), step: start.start_step, max_steps: config.lerobot.steps };
+    let setup = SinkSetup::new(run_dir.path(), start.start_step, config.lerobot.steps);
     let sinks = Sinks::open(&setup, &sinks)?;
     let log = Arc::new(Mutex::new(TrainingLog::new(sinks, start.start_step, config.lerobot.log_freq)));
     let reader = Arc::clone(&log);

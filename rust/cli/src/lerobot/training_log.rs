@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn reports_become_rows_with_counted_steps() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
-        let setup = SinkSetup { run_dir: dir.path(), step: 0, max_steps: 1100 };
+        let setup = SinkSetup::new(dir.path(), 0, 1100);
         let mut log = TrainingLog::new(Sinks::open(&setup, &false)?, 950, 100);
         for line in [
             "INFO 2026-01-31 12:00:00 n_train.py:641 step:1K smpl:8K ep:12 epch:0.31 loss:0.125 grdn:2.500 lr:1.0e-04 updt_s:0.2 l1_loss:0.9",
