@@ -158,7 +158,7 @@ fn flow_colors(flow_B2HW: &Tensor) -> Tensor {
     let hue = dy.atan2(&dx) * (3.0 / PI);
     let channel = |place: f64| {
         let distance = ((&hue - place + 9.0).remainder(6.0) - 3.0).abs();
-        let pure = (2.0 - distance).clamp(0.0, 1.0);
+        let pure: Tensor = (-distance + 2.0).clamp(0.0, 1.0);
         (pure - 1.0) * &saturation + 1.0
     };
     Tensor::stack(&CHANNELS.map(channel), 1)

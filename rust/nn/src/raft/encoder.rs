@@ -77,7 +77,7 @@ impl BuiltNorm {
                     mean: scope.buffer("running_mean", &Tensor::zeros([dim], options)),
                     variance: scope.buffer("running_var", &Tensor::ones([dim], options)),
                 };
-                scope.buffer("num_batches_tracked", &Tensor::zeros([], (Kind::Int64, Device::Cpu)));
+                let _ = scope.buffer("num_batches_tracked", &Tensor::zeros([], (Kind::Int64, Device::Cpu)));
                 built
             }
         }

@@ -123,9 +123,9 @@ fn coordinates(rows: i64, columns: i64, device: Device) -> Tensor {
 /// Each pixel's flow as a convex combination of the nine positions around its own, by logits `[B,9·8·8,H,W]`.
 fn upsample_convex(flow_B2HW: &Tensor, logits: &Tensor) -> Tensor {
     let (batch, channels, rows, columns) = flow_B2HW.size4().expect("a flow is [B,2,H,W]");
-    let weights = logits.view([batch, 1, 9, FACTOR, FACTOR, rows, columns]).softmax(2, Kind::Float);
+    let weights = logits.view([batch, 1, 9, FACTOR, FACTOR, rows, columns].as_slice()).softmax(2, Kind::Float);
     let around = (flow_B2HW * FACTOR as f64).im2col([3, 3], [1, 1], [1, 1], [1, 1]);
-    let around = around.view([batch, channels, 9, 1, 1, rows, columns]);
+    let around = around.view([batch, channels, 9, 1, 1, rows, columns].as_slice());
     (weights * around).sum_dim_intlist([2].as_slice(), false, Kind::Float).permute([0, 1, 4, 2, 5, 3]).reshape([
         batch,
         channels,
