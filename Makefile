@@ -19,8 +19,8 @@ SLOW :=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what tests and lints need and this machine lacks: apt packages, libtorch and Python packages in .venv
-	@scripts/setup.sh test
+setup: ## install what tests and lints need and this machine lacks: apt packages, libtorch and Python packages in .venv; SLOW=yes for the slow tests too
+	@SLOW=$(SLOW) scripts/setup.sh test
 
 build: ## build all programs into target/release
 	@scripts/setup.sh run
@@ -69,7 +69,7 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --quiet
 	$(PYTHON) -m ruff check --quiet python lerobot_policy_hlrp tests scripts
 	$(PYTHON) -m ruff format --check --quiet python lerobot_policy_hlrp tests scripts
-	bash -n scripts/*.sh scripts/*/*.sh .ci/run
+	bash -n scripts/*.sh scripts/*/*.sh containers/*.sh .ci/run
 
 bench: setup develop ## loader, training and policy benchmarks beside LeRobot and FFmpeg
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples

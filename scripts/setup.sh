@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
-#   scripts/setup.sh [run|demo|test]    run: what building and training need; demo: also what stage 3 and its simulator need;
-#                                       test (default): also what only tests, lints and benchmarks need
+#   [SLOW=yes] scripts/setup.sh [run|demo|test]
+#     run: what building and training need; demo: also what stage 3 and its simulator need; test (default): also what only tests, lints and
+#     benchmarks need; with SLOW=yes also what only the slow tests need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,10 +18,15 @@ APT_PACKAGES=(
   libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev
   libgloo-dev
 )
-# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos.
+# For the demo: Mesa's off-screen renderer for simulators. For tests: the ffmpeg program, which makes and measures videos; strace, which sees
+# what a run deletes; Slurm with its accounting, which the tests start in a folder of their own, and its headers for a stand-in of Pyxis.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
-[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg)
+[[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg strace slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server libslurm-dev)
+# For the slow tests (SLOW=yes): a browser that shows the pages.
+[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core)
 readonly APT_PACKAGES
+# Services that Debian starts with some of these packages, and that nothing here uses.
+readonly UNUSED_SERVICES=(munge slurmctld slurmd slurmdbd mariadb)
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'error: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
@@ -54,8 +60,19 @@ install_apt_packages() {
   fi
   say "installing with apt-get: ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
+  local service had=()
+  for service in "${UNUSED_SERVICES[@]}"; do
+    ! has_service "$service" || had+=("$service")
+  done
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  for service in "${UNUSED_SERVICES[@]}"; do
+    [[ " ${had[*]} " == *" $service "* ]] || ! has_service "$service" ||
+      "${as_root[@]}" systemctl disable --quiet --now "$service"
+  done
 }
+
+# Whether systemd runs here and knows a service. A service that was here before belongs to the user.
+has_service() { [[ -d /run/systemd/system ]] && systemctl cat "$1" > /dev/null 2>&1; }
 
 # A Python of the right version that can create environments: on PATH, from pyenv, or from uv.
 find_python() {

@@ -12,8 +12,8 @@ from fake_lerobot import FakeLerobot
 # imported.
 os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
 
-# Fixtures of the LeRobot plugin.
-pytest_plugins = ["lerobot_fixtures"]
+# Fixtures of the LeRobot plugin and of a Slurm.
+pytest_plugins = ["lerobot_fixtures", "private_slurm"]
 
 REPO = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release"

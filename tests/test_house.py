@@ -287,6 +287,83 @@ def test_a_range_is_checked_in_the_schema_alone():
     assert [name for name, text in elsewhere.items() if re.search(ranges, text)] == []
 
 
+# Every call that removes, replaces or empties a file or folder, with what it does. A new one is a decision: on a cluster nothing is deleted
+# (tests/test_nothing_is_deleted.py), and nothing of ours deletes a user's file anywhere.
+TAKES_AWAY = {
+    "rust/track/src/fs/superseded.rs": {
+        "fs::rename": "a folder that the run replaces is set aside before it is removed, where the profile removes",
+        "remove_dir_all": "the one place that removes: only on a profile without cluster.keep_superseded, or what this process was filling",
+    },
+    "rust/track/src/fs/publish.rs": {
+        "renameat_with": "publishes a folder: without replacing, or in exchange with the former one",
+        "fs::rename": "the same where the file system lacks the flags, after a look that nothing is there",
+    },
+    "rust/track/src/fs/atomic.rs": {".persist(": "replaces a file of the run's state by its next version, in one step"},
+    "rust/track/src/run/dir.rs": {"fs::rename": "sets the manifest of format 1 aside"},
+    "rust/track/src/run/lock.rs": {"set_len": "the lock file names its new owner"},
+    "rust/track/src/sinks/jsonl.rs": {"set_len": "takes back the part of a line that this call could not finish"},
+    "rust/train/src/checkpoint/writer.rs": {"fs::write": "new files in the hidden folder of an unpublished checkpoint"},
+    "rust/vla/src/artifact/mod.rs": {"fs::copy": "new files in the hidden folder of an unpublished artifact"},
+    "rust/data/src/cache/build.rs": {
+        "fs::rename": "publishes a finished frame cache under its lock, after a look that nothing is there",
+        "set_len": "gives a new, empty cache file its length",
+    },
+    "scripts/develop.sh": {"rm ": "its own log, made by mktemp"},
+    "scripts/stage.sh": {"rm ": "the copy of config/ in the package that is built"},
+    "scripts/gpu-kit/kit.py": {"rmtree": "its own folder, made by mkdtemp"},
+}
+RUST_CALLS = r"\b(remove_file|remove_dir_all|remove_dir|unlinkat|unlink|fs::rename|renameat_with|renameat|set_len|File::create|fs::write|fs::copy)\b|(\.persist\(|truncate\(true\))"
+PYTHON_CALLS = (
+    r"\b(rmtree|unlink|rmdir|os\.remove|os\.rename|os\.replace|shutil\.move|removedirs)\b|(\.rename\(|\.replace\(Path)"
+)
+SHELL_CALLS = r"(?:^|[;&|(\s'\"])(rm |rmdir |mv |unlink |truncate |shred |find .*-delete|rsync .*--delete|git clean)"
+
+
+def shell_files() -> dict[str, str]:
+    """Scripts, build files and what containers run, without comments."""
+    listed = subprocess.run(
+        ["git", "ls-files", "scripts", "containers", "Makefile", ".ci"],
+        cwd=REPO,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    names = [name for name in listed.stdout.split() if not name.endswith((".py", ".md"))]
+    return {name: re.sub(r"^\s*#.*$", "", (REPO / name).read_text(), flags=re.MULTILINE) for name in names}
+
+
+def python_files() -> dict[str, str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "python/*.py", "lerobot_policy_hlrp/*.py", "scripts/*.py"],
+        cwd=REPO,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return {name: (REPO / name).read_text() for name in listed.stdout.split()}
+
+
+def calls(pattern: str, files: dict[str, str]) -> set[tuple[str, str]]:
+    found = re.compile(pattern, flags=re.MULTILINE)
+    return {
+        (name, next(filter(None, match.groups()))) for name, text in files.items() for match in found.finditer(text)
+    }
+
+
+def test_only_named_places_take_files_away():
+    rust = calls(RUST_CALLS, source(*crates_but()))
+    found = rust | calls(PYTHON_CALLS, python_files()) | calls(SHELL_CALLS, shell_files())
+    allowed = {(name, call) for name, named in TAKES_AWAY.items() for call in named}
+    assert sorted(found - allowed) == [], "a call that takes something away without a reason in TAKES_AWAY"
+    assert sorted(allowed - found) == [], "a reason for nothing"
+
+
+def test_no_job_script_deletes():
+    """What the Rust code writes for a shell to run contains no command that takes something away."""
+    texts = {name: "\n".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text)) for name, text in source("slurm", "cli").items()}
+    assert calls(SHELL_CALLS, texts) == set()
+
+
 def test_hints_are_not_part_of_an_error_message():
     messages = r'#\[error\((?:[^"\]]|"(?:[^"\\]|\\.)*")*hint:'
     assert [name for name, text in source(*crates_but()).items() if re.search(messages, text)] == []
@@ -308,7 +385,7 @@ def test_each_set_of_requirements_adds_to_the_one_before():
         result = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, text=True)
         packages[kind] = set(result.stdout.split())
     assert packages["run"] < packages["demo"] < packages["test"]
-    assert packages["test"] - packages["demo"] == {"ffmpeg"}
+    assert packages["test"] - packages["demo"] >= {"ffmpeg", "strace", "slurm-wlm", "munge", "slurmdbd"}
     names = {kind: (REPO / f"requirements/{kind}.txt").read_text() for kind in packages}
     assert "pytest" in names["test"] and "pytest" not in names["demo"] + names["run"]
 

@@ -117,6 +117,23 @@ def test_rollouts_end_with_counts_and_intervals(lerobot, policy, tmp_path):
     assert session(tmp_path / "run")["status"] == "finished"
 
 
+def test_rollouts_appear_in_the_tables_of_runs(lerobot, policy, tmp_path):
+    """The stand-in succeeds in one of four episodes of the first task and in all four of the second."""
+    (policy / "lerobot/checkpoints/000100/training_state").mkdir()
+    (policy / "lerobot/checkpoints/000100/training_state/training_step.json").write_text('{"step": 100}')
+    run_dir = tmp_path / "run"
+    words = [f"lerobot_eval.policy_path={policy}", "lerobot_eval.env_type=pusht", f"logging.run_dir={run_dir}"]
+    result = rollout(lerobot, *ROLLOUT, *words)
+    assert result.returncode == 0, result.stderr
+    metrics = "rollout/success_rate,rollout/push-v3/0/success_rate"
+    table = run([program("hlrp"), "runs", "table", str(run_dir), "--metric", metrics, "--format", "json"])
+    assert table.returncode == 0, table.stderr
+    [row] = json.loads(table.stdout)["runs"]
+    values = {name: (found["value"], found["step"]) for name, found in row["metrics"].items()}
+    assert values == {"rollout/success_rate": (5 / 8, 100), "rollout/push-v3/0/success_rate": (1 / 4, 100)}
+    assert row["stage"] == "lerobot_rollout"
+
+
 def test_libero_finds_a_configuration_and_asks_nobody(lerobot, policy, tmp_path):
     (lerobot.bin / "libero/libero").mkdir(parents=True)
     words = [f"lerobot_eval.policy_path={policy}", f"logging.run_dir={tmp_path}/run", "lerobot_eval.env_type=libero"]

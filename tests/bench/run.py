@@ -1,4 +1,4 @@
-"""Benchmarks of the loader, of training steps and of policies, beside their peers, in one run: prints Markdown tables.
+"""Benchmarks of start-up, loader, training steps and policies, beside their peers, in one run: prints Markdown tables.
 
 Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting), raw FFmpeg decoding of the same files, and LeRobot's
 SmolVLA policy. Every figure is the median of several rounds in which the programs take turns, so that a drifting machine
@@ -15,12 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
-PARTS = ("loader", "laq_step", "smolvla", "policy")
+PARTS = ("startup", "loader", "laq_step", "smolvla", "policy")
 
 
 def json_of(command: list, environment: dict[str, str] | None = None) -> dict:
@@ -165,6 +166,29 @@ def available_gb() -> float:
     return int(line.split()[1]) / 1e6
 
 
+def startup_table(num_rounds: int) -> list[str]:
+    """How long the commands take that people type on login nodes, beside `git --version`."""
+    hlrp = EXAMPLES.parent / "hlrp"
+    commands = {
+        "git --version": ["git", "--version"],
+        "hlrp --help": [hlrp, "--help"],
+        "hlrp submit --help": [hlrp, "submit", "--help"],
+        "hlrp jobs list --help": [hlrp, "jobs", "list", "--help"],
+        "hlrp submit experiment=laq_cluster cluster=lrz_x100 submit.dry_run=true": [
+            *[hlrp, "submit", "experiment=laq_cluster", "cluster=lrz_x100"],
+            *["cluster.allowed_roots=null", "submit.dry_run=true"],
+        ],
+    }
+    results = {name: [] for name in commands}
+    for _ in range(10 * num_rounds):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, cwd=REPO, check=True, capture_output=True)
+            results[name].append(1000 * (time.perf_counter() - start))
+    lines = ["\n### Start-up\n", "| command | ms |", "|---|---:|"]
+    return [*lines, *(f"| `{name}` | {statistics.median(times):.1f} |" for name, times in results.items())]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     embedded = [REPO / "tests/data/metaworld_mt5", REPO / "tests/data/bench_480"]
@@ -183,6 +207,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as cache:
             print("\n".join(loader_table(dataset.resolve(), cache, args.batches, args.rounds)), flush=True)
     tables = {
+        "startup": lambda: startup_table(args.rounds),
         "laq_step": lambda: step_table(args.rounds),
         "smolvla": lambda: smolvla_table(args.rounds, args.threads),
         "policy": lambda: policy_table(args.rounds),

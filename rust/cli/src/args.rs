@@ -3,8 +3,14 @@
 use crate::config::ConfigCommand;
 use crate::{
     doctor::DoctorOptions,
+    job::JobCommand,
+    jobs::JobsCommand,
     lerobot::{RolloutOptions, TrainOptions},
     pipeline::PipelineOptions,
+    reproduce::ReproduceOptions,
+    runs::RunsCommand,
+    submit::SubmitOptions,
+    whereabouts::WhereOptions,
 };
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -12,11 +18,15 @@ use std::ffi::OsString;
 const EXAMPLES: &str = "\
 Examples:
   hlrp doctor                                              what can run on this machine
+  hlrp where experiment=laq_pixel                          what this machine is, and where an experiment belongs
   hlrp data show tests/data/metaworld_mt5                  what a dataset contains
   hlrp train-laq experiment=laq_tiny                       train in minutes on two CPU cores
   hlrp train-laq experiment=laq_pixel data.loader.batch_size=128 training.optimizer.lr=2e-4
   hlrp train-laq --resume runs/2026-01-31_12-00-00_laq_pixel
   hlrp pipeline experiment=pipeline_tiny                   all three stages and rollouts, in ten minutes
+  hlrp submit experiment=laq_cluster cluster=lrz_x100      a run as a Slurm job
+  hlrp jobs watch                                          the states of your Slurm jobs, as they change
+  hlrp runs list                                           which runs there are
   hlrp config explain training.optimizer.lr                which file set a value
 
 Configuration: every default lives in config/. `group=option` chooses a file, `a.b=1` changes a value.";
@@ -51,6 +61,14 @@ pub(crate) enum Command {
     RolloutLerobot(RolloutOptions),
     /// Run all stages in turn, from video to rollouts; continues after an interruption.
     Pipeline(PipelineOptions),
+    /// Queue runs as Slurm jobs: sweeps, races between clusters, pipelines; or run them here, one after the other.
+    Submit(SubmitOptions),
+    /// What batch scripts call on their node.
+    #[command(subcommand, hide = true)]
+    Job(JobCommand),
+    /// Watch, read and cancel Slurm jobs.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
     /// Inspect or check a dataset.
     #[command(disable_help_flag = true)]
     Data {
@@ -61,6 +79,13 @@ pub(crate) enum Command {
     /// Inspect the configuration: groups and options, the resolved values, and what set each of them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Find, compare and explain runs.
+    #[command(subcommand)]
+    Runs(RunsCommand),
+    /// Run a run again from its records, and say whether the same comes out: match, drift or cannot.
+    Reproduce(ReproduceOptions),
     /// Check this machine: hardware, installed programs, what can run here.
     Doctor(DoctorOptions),
+    /// Show where this is: host, allocation, resources, free space, the cluster option that fits, and where an experiment belongs.
+    Where(WhereOptions),
 }

@@ -15,6 +15,15 @@ pub(crate) const PYTHONUNBUFFERED: &str = "PYTHONUNBUFFERED";
 pub(crate) const LIBERO_CONFIG_PATH: &str = "LIBERO_CONFIG_PATH";
 /// The user's home.
 pub(crate) const HOME: &str = "HOME";
+/// Folder of temporary files.
+pub(crate) const TMPDIR: &str = "TMPDIR";
+
+/// When the Slurm job ends, in seconds since 1970.
+pub(crate) const SLURM_JOB_END_TIME: &str = "SLURM_JOB_END_TIME";
+/// GPUs of the Slurm job on this machine.
+pub(crate) const SLURM_GPUS_ON_NODE: &str = "SLURM_GPUS_ON_NODE";
+/// GPUs that CUDA programs see.
+pub(crate) const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 
 /// Whether the user has set a variable.
 pub(crate) fn is_set(name: &str) -> bool {

@@ -2,12 +2,12 @@
 
 use crate::{env, error::CommandError};
 use anyhow::{Context, Result, bail};
-use hlrp_track::host::find_program;
+use hlrp_track::{host::find_program, run::DataSource};
 use std::{
     convert::Infallible,
     ffi::OsString,
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -60,6 +60,15 @@ impl Program {
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("{} {argument} does not print JSON; is it of another version?", path.display()))
     }
+}
+
+/// What a run records about the dataset at `root`: `hlrp data show` says it. None where it cannot be read here.
+pub(crate) fn data_source(root: &Path) -> Option<DataSource> {
+    let output = Command::new(DATA.find().ok()?).arg("show").arg(root).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+    let (fingerprint, num_episodes) = (value("fingerprint ")?.to_owned(), value("episodes ")?.parse().ok()?);
+    output.status.success().then(|| DataSource { root: root.to_path_buf(), fingerprint, num_episodes })
 }
 
 /// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs; nothing if the user has set one of them.

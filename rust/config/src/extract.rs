@@ -9,10 +9,14 @@ use crate::{python, suggest};
 use figment::{
     Figment, Metadata, Profile, Provider,
     error::Kind,
+    providers::Serialized,
     value::{Dict, Empty, Map, Num, Tag},
 };
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// What serde says that a field of type `PathBuf` expects.
+const PATH_TYPE: &str = "path string";
 
 impl Composed {
     /// The typed configuration, checked.
@@ -24,6 +28,24 @@ impl Composed {
         let typed: T = figment(self.tree()).extract().map_err(|error| explain(error, self))?;
         typed.check().map_err(|problem| self.locate(problem))?;
         Ok(typed)
+    }
+
+    /// The absolute paths among the values, with their keys: those of the fields of `T` that are typed as paths. Items of lists are not among
+    /// them.
+    pub fn absolute_paths<T: DeserializeOwned>(&self) -> Vec<(String, PathBuf)> {
+        let mut found = Vec::new();
+        self.tree().for_each_leaf(&mut |key, node| match &node.value {
+            Value::Str(text) if text.starts_with('/') => found.push((key.to_owned(), PathBuf::from(text))),
+            _ => {}
+        });
+        let tree = figment(self.tree());
+        // A boolean in its place makes the type of the field say what it expects.
+        let is_typed = |key: &str| {
+            let error = tree.clone().merge(Serialized::default(key, true)).extract::<T>().err();
+            error.is_some_and(|error| matches!(&error.kind, Kind::InvalidType(_, wanted) if wanted == PATH_TYPE))
+        };
+        found.retain(|(key, _)| is_typed(key));
+        found
     }
 }
 
@@ -195,7 +217,7 @@ fn in_words(wanted: &str) -> String {
         "u64" | "u32" | "usize" => "a whole number from 0 upwards".into(),
         "f64" | "f32" => "a number".into(),
         "a boolean" | "bool" => "true or false".into(),
-        "a string" | "path string" | "string" => "text".into(),
+        "a string" | PATH_TYPE | "string" => "text".into(),
         "a sequence" | "sequence" => "a list".into(),
         "a map" | "map" => "a section of keys".into(),
         other if other.starts_with("struct ") => "a section of keys".into(),

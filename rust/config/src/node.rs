@@ -204,7 +204,7 @@ impl Node {
     }
 
     /// Calls `visit` with the dotted path of every value that is not a filled list or section.
-    pub(crate) fn for_each_leaf<'a>(&'a self, visit: &mut impl FnMut(&str, &'a Node)) {
+    pub fn for_each_leaf<'a>(&'a self, visit: &mut impl FnMut(&str, &'a Node)) {
         fn walk<'a>(node: &'a Node, path: &str, visit: &mut impl FnMut(&str, &'a Node)) {
             match &node.value {
                 Value::Map(map) if !map.is_empty() || path.is_empty() => {

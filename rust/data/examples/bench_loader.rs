@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     ensure!(args.batches >= 4 * PREFETCH_BATCHES, "--batches: time at least {} batches", 4 * PREFETCH_BATCHES);
     let (config, size) = config(&args)?;
     let began = Instant::now();
-    let mixture = Arc::new(Mixture::open(&config, size, 0.0, &|_, _, _, _| {})?);
+    let mixture = Arc::new(Mixture::open(&config, size, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {})?);
     let open_s = began.elapsed().as_secs_f64();
     let open_resident_mb = status_kib("VmRSS:")? / 1e3;
     let mut loader = Loader::train(&mixture, 0, Shard::SINGLE, Position::default())?;

@@ -42,6 +42,7 @@ pub use cache::{BuildOptions, CacheSpec, FrameCache};
 pub use error::{DataError, LoadError, exit_code_of};
 pub use formats::{Dataset, Description};
 pub use frames::{FrameReader, FrameSize, FrameStore};
+pub use hlrp_track::fs::DiskRules;
 pub use loader::{Loader, LoaderStats, ValidationLoader};
 pub use mixture::{CacheProgress, Mixture, SampleLayout, log_cache_progress};
 pub use normalization::VectorStatistics;

@@ -12,14 +12,15 @@ use hlrp_data::{
     show::{SheetLayout, contact_sheet, summary},
 };
 use hlrp_schema::parse_command_line;
-use hlrp_track::{console, exit_code};
+use hlrp_track::{TrackError, console, exit_code};
 use std::{
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 /// The errors of this program whose hints are printed.
-const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<DataError>];
+const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<DataError>, hint_of::<TrackError>];
 
 /// Memory for parts of tables while a dataset is read, bytes.
 const TABLE_CACHE_BYTES: usize = 64 << 20;
@@ -89,7 +90,11 @@ fn run(command: Command) -> Result<ExitCode> {
             print!("{}", summary(&path, &*dataset)?);
             if !no_sheet {
                 let name = path.file_name().map_or("dataset".into(), |name| name.to_string_lossy());
-                let out = out.map_or_else(|| sheet_in_cache(&name), Ok)?;
+                let out = match out {
+                    Some(out) if out.exists() => return Err(TrackError::Exists { path: out }.into()),
+                    Some(out) => out,
+                    None => sheet_in_cache(&name)?,
+                };
                 let layout = SheetLayout { num_episodes: episodes, num_times: times, thumb_height: 128 };
                 save_png(&contact_sheet(&dataset, &name, layout)?, &out)?;
                 println!("contact sheet: {}", out.display());
@@ -130,12 +135,11 @@ fn sheet_in_cache(name: &str) -> Result<PathBuf> {
     Ok(folder.join(format!("{name}.png")))
 }
 
-/// Writes an image to a temporary file and renames it, so that no half image is left.
+/// Writes an image, whole or not at all.
 fn save_png(image: &image::RgbImage, path: &Path) -> Result<()> {
-    let temporary = path.with_extension("png.part");
-    let failure = || format!("the contact sheet cannot be written to {}", path.display());
-    image.save_with_format(&temporary, image::ImageFormat::Png).with_context(failure)?;
-    std::fs::rename(&temporary, path).with_context(failure)
+    let mut bytes = io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, image::ImageFormat::Png).context("the contact sheet cannot be encoded")?;
+    Ok(hlrp_track::fs::write_atomic(path, bytes.into_inner())?)
 }
 
 /// The version of this program and, where it is built with FFmpeg, of FFmpeg and the names of its decoders.

@@ -10,6 +10,7 @@ use crate::resize::PREPROCESS_ID;
 use crate::source::{Source, Split, check_features, chosen_episodes};
 use hlrp_config::Problem;
 use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_track::fs::DiskRules;
 use std::{
     collections::BTreeMap,
     iter,
@@ -108,20 +109,20 @@ pub struct Mixture {
 
 impl Mixture {
     /// Opens every dataset of `config`, a checked section; frames are delivered in `size`. Builds missing frame caches when
-    /// `config.cache` is on, and leaves `min_free_gb` GiB of the disk free.
+    /// `config.cache` is on, and leaves free what `disk` says.
     ///
     /// # Errors
     /// A dataset, an episode, a camera or a feature is missing or broken, or settings do not go together.
     pub fn open(
         config: &DataConfig,
         size: FrameSize,
-        min_free_gb: f64,
+        disk: &DiskRules,
         progress: &CacheProgress<'_>,
     ) -> Result<Self, DataError> {
         let opener = Opener {
             data: config,
             size,
-            min_free_gb,
+            disk,
             progress,
             tables: TableCache::new(config.loader.table_cache_mb << 20),
             building: Mutex::new(()),
@@ -220,7 +221,7 @@ impl Mixture {
 struct Opener<'a> {
     data: &'a DataConfig,
     size: FrameSize,
-    min_free_gb: f64,
+    disk: &'a DiskRules,
     progress: &'a CacheProgress<'a>,
     tables: Arc<TableCache>,
     /// Sources are opened at the same time, but frame caches are built one after the other, each with all decode threads.
@@ -264,7 +265,7 @@ impl Opener<'_> {
             num_workers: self.data.loader.num_workers,
             max_open_decoders: self.data.loader.max_open_decoders,
             max_bad_frames: self.data.loader.max_bad_samples as u64,
-            min_free_gb: self.min_free_gb,
+            disk: self.disk,
             progress,
         };
         let cache = FrameCache::open_or_build(&self.data.cache.dir, spec, decoded, &options)?;

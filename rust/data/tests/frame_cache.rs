@@ -6,7 +6,9 @@ mod fake;
 use fake::{Behaviour, FRAME_BYTES, FakeCamera, FakeDataset, SIZE, pixel};
 use hlrp_config::with_hint;
 use hlrp_data::formats::{self, OpenOptions};
-use hlrp_data::{BuildOptions, CacheSpec, DataError, EpisodeSpan, FrameCache, FrameReader, FrameSize, FrameStore};
+use hlrp_data::{
+    BuildOptions, CacheSpec, DataError, DiskRules, EpisodeSpan, FrameCache, FrameReader, FrameSize, FrameStore,
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -81,7 +83,7 @@ impl Setting {
             num_workers: 2,
             max_open_decoders: 1,
             max_bad_frames: self.max_bad_frames,
-            min_free_gb: 0.0,
+            disk: &DiskRules::unlimited(),
             progress: &|_, _| {},
         };
         let frames = || Ok(Box::new(RecorderHandle(&recorder)) as Box<dyn FrameStore + '_>);
@@ -290,8 +292,13 @@ fn progress_counts_up_to_all_frames() {
     let setting = Setting::new();
     let seen = Mutex::new(Vec::new());
     let progress = |done, total| seen.lock().unwrap().push((done, total));
-    let options =
-        BuildOptions { num_workers: 1, max_open_decoders: 1, max_bad_frames: 0, min_free_gb: 0.0, progress: &progress };
+    let options = BuildOptions {
+        num_workers: 1,
+        max_open_decoders: 1,
+        max_bad_frames: 0,
+        disk: &DiskRules::unlimited(),
+        progress: &progress,
+    };
     let camera = || Ok(Box::new(FakeCamera { camera: 5, behaviour: Behaviour::default() }) as Box<dyn FrameStore>);
     FrameCache::open_or_build(&setting.cache_dir(), &setting.spec(), camera, &options).unwrap();
     let seen = seen.into_inner().unwrap();
@@ -362,7 +369,7 @@ fn what_must_stay_free_stays_free() {
         num_workers: 1,
         max_open_decoders: 1,
         max_bad_frames: 0,
-        min_free_gb: 1e9,
+        disk: &DiskRules { min_free_gb: 1e9, ..DiskRules::unlimited() },
         progress: &|_, _| {},
     };
     let camera = || Ok(Box::new(FakeCamera { camera: 5, behaviour: Behaviour::default() }) as Box<dyn FrameStore>);

@@ -55,7 +55,7 @@ fn config(root: &Path) -> DataConfig {
 }
 
 fn open(config: &DataConfig) -> Result<Arc<Mixture>, DataError> {
-    Mixture::open(config, SIZE, 0.0, &|_, _, _, _| {}).map(Arc::new)
+    Mixture::open(config, SIZE, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {}).map(Arc::new)
 }
 
 fn batches(mixture: &Arc<Mixture>, num_batches: usize) -> Vec<Batch> {

@@ -106,13 +106,15 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
     let device = hlrp_train::select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), config, World::single());
+    let logging = hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() };
     let settings = Settings {
+        disk: hlrp_train::disk_rules(&config.cluster, &logging),
+        logging,
         training: config.training.clone(),
         validation: config.validation.clone(),
         precision: config.precision,
         world: World::single(),
         device,
-        logging: hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() },
         config: composed.clone(),
         accept_changed_data: false,
     };
@@ -124,6 +126,7 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         overrides: composed.overrides(),
         versions: Default::default(),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: usize::try_from(tch::get_num_threads())?,
         metrics: Vec::new(),
         repository: Path::new("."),

@@ -5,7 +5,7 @@ use crate::model::LaqModel;
 use crate::patches::unit_frames;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
 use hlrp_schema::LaqConfig;
-use hlrp_train::{DeviceBatch, LoaderData, Resumed};
+use hlrp_train::{DeviceBatch, LoaderData, Resumed, disk_rules};
 use std::sync::Arc;
 use tch::Tensor;
 
@@ -24,7 +24,7 @@ pub fn open_pairs(
 ) -> anyhow::Result<LoaderData> {
     let side = usize::try_from(config.model.image_size)?;
     let size = FrameSize { height: side, width: side };
-    let mut mixture = Mixture::open(&config.data, size, config.logging.min_free_gb, progress)?;
+    let mut mixture = Mixture::open(&config.data, size, &disk_rules(&config.cluster, &config.logging), progress)?;
     if let Some(resumed) = resumed {
         mixture = mixture.with_held_out(&resumed.held_out())?;
     }

@@ -37,6 +37,7 @@ fn train() -> Trained {
         overrides: &[],
         versions: Default::default(),
         inputs: Vec::new(),
+        data: Default::default(),
         num_threads: 1,
         metrics: Vec::new(),
         repository: Path::new("."),

@@ -71,7 +71,7 @@ impl Dataset {
         config.check().map_err(|problem| Failure::value(with_hint(&problem.inside("data"))))?;
         let size = FrameSize { height: image_size.0, width: image_size.1 };
         compute(py, move || {
-            let mixture = Mixture::open(&config, size, 0.0, &|_, _, _, _| {})?;
+            let mixture = Mixture::open(&config, size, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {})?;
             Ok(Self { mixture: Arc::new(mixture), config, owner: process::id() })
         })
     }

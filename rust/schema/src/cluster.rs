@@ -19,6 +19,10 @@ pub struct ClusterConfig {
     pub storage_root: PathBuf,
     /// Folders below which a run may write; anywhere when null.
     pub allowed_roots: Option<Vec<PathBuf>>,
+    /// Whether what a run replaces moves to `superseded/` of its run directory; otherwise it is removed.
+    pub keep_superseded: bool,
+    /// Program with arguments that prints the free bytes and files of a quota; none = the file system's answer is enough.
+    pub quota_command: Option<Vec<String>>,
     /// Patterns of the names of login nodes, with `*`; null = guess, an empty list = no host is one.
     pub login_nodes: Option<Vec<String>>,
     /// What a job asks for.
@@ -29,6 +33,18 @@ pub struct ClusterConfig {
     pub images: ImagesConfig,
     /// The container of the job.
     pub container: ContainerConfig,
+    /// How this machine reaches the cluster.
+    pub remote: RemoteConfig,
+}
+
+/// How a workstation reaches a cluster: commands with `--remote` run there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteConfig {
+    /// Host or alias of `ssh`.
+    pub host: Option<String>,
+    /// Folder of the repository there; relative to the home folder, or absolute.
+    pub repository: Option<PathBuf>,
 }
 
 /// What a job asks for.
@@ -59,6 +75,8 @@ pub struct SlurmConfig {
     pub qos: Option<String>,
     /// Account that is charged.
     pub account: Option<String>,
+    /// Name of the Slurm cluster (`-M`), where a site has several.
+    pub clusters: Option<String>,
 }
 
 /// Container images of the site, by what runs in them.
@@ -75,8 +93,34 @@ pub struct ImagesConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerConfig {
-    /// Image file (`.sqsh`).
+    /// What runs it.
+    pub runtime: ContainerRuntime,
+    /// Image file: `.sqsh` for Pyxis, `.sif` for Apptainer.
     pub image: Option<PathBuf>,
+    /// The command `hlrp` inside the image.
+    pub program: String,
+}
+
+/// What runs a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerRuntime {
+    /// No container: the programs of the host.
+    None,
+    /// Enroot through Slurm's Pyxis plugin.
+    Pyxis,
+    /// Apptainer.
+    Apptainer,
+}
+
+impl ContainerRuntime {
+    /// How its image files end.
+    fn extension(self) -> &'static str {
+        match self {
+            Self::None | Self::Pyxis => ".sqsh",
+            Self::Apptainer => ".sif",
+        }
+    }
 }
 
 /// Hours, minutes and seconds, with days in front or not.
@@ -98,6 +142,38 @@ impl ClusterConfig {
             format!("{} is outside of the folders in cluster.allowed_roots of '{}'", path.display(), self.name),
             format!("choose a folder below one of {}", listed(roots)),
         )
+    }
+}
+
+/// What separates the mounts of a container, or ends its line.
+const SPLITS_MOUNTS: [char; 3] = [':', ',', '\n'];
+
+impl ClusterConfig {
+    /// Refuses a path that a container of this profile cannot mount: lists of mounts are separated by colons and commas.
+    ///
+    /// # Errors
+    /// The profile has a container and the path has such a character; `key` names it.
+    pub fn refuse_unmountable(&self, key: &str, path: &Path) -> Result<(), Problem> {
+        let is_mounted = self.container.runtime != ContainerRuntime::None;
+        let good = !path.to_string_lossy().contains(SPLITS_MOUNTS);
+        require(
+            !is_mounted || good,
+            key,
+            format!(
+                "{path:?} contains a colon, a comma or a line break, so the container of '{}' cannot mount it",
+                self.name
+            ),
+            "choose a path without these characters",
+        )
+    }
+
+    /// Refuses a path for writing that is outside of the allowed roots or cannot be mounted.
+    ///
+    /// # Errors
+    /// As [`Self::refuse_outside`] and [`Self::refuse_unmountable`].
+    pub fn refuse_output(&self, key: &str, path: &Path) -> Result<(), Problem> {
+        self.refuse_outside(key, path)?;
+        self.refuse_unmountable(key, path)
     }
 }
 
@@ -135,12 +211,16 @@ impl Check for ClusterConfig {
             let message = format!("'{pattern}' is not a pattern of host names");
             require(good, "login_nodes", message, "write names in which * matches any characters: login*")?;
         }
+        if let Some(command) = &self.quota_command {
+            let good = command.first().is_some_and(|program| !program.is_empty());
+            require(good, "quota_command", "no program", "write [program, argument, ...], or null for none")?;
+        }
+        section("remote", self.remote.check())?;
         section("compute", self.compute.check())?;
         if self.slurm.enabled {
             self.check_job()?;
         }
-        let Some(image) = &self.container.image else { return Ok(()) };
-        section("container", check_image(image))
+        section("container", self.container.check())
     }
 }
 
@@ -153,16 +233,34 @@ impl ClusterConfig {
             ("compute.gpus_per_node", gpus_per_node.is_some()),
             ("compute.time_limit", time_limit.is_some()),
             ("slurm.partition", self.slurm.partition.is_some()),
-            ("container.image", self.container.image.is_some()),
+            ("container.image", self.container.image.is_some() || self.container.runtime == ContainerRuntime::None),
         ];
         needed.into_iter().try_for_each(|(key, is_set)| {
             require(
                 is_set,
                 key,
                 "null, but a Slurm job needs it",
-                format!("set cluster.{key}, or slurm.enabled to false"),
+                format!("set cluster.{key}, or cluster.slurm.enabled to false"),
             )
         })
+    }
+}
+
+impl Check for RemoteConfig {
+    fn check(&self) -> Checked {
+        let Self { host, repository } = self;
+        if let Some(host) = host {
+            let good = !host.is_empty() && !host.starts_with('-') && !host.contains(char::is_whitespace);
+            require(good, "host", format!("'{host}' is not a host"), "write a name that `ssh` knows, such as ai")?;
+        }
+        let is_empty = repository.as_ref().is_some_and(|path| path.as_os_str().is_empty());
+        require(!is_empty, "repository", "an empty path", "write the folder of the repository on that host")?;
+        require(
+            host.is_some() == repository.is_some(),
+            if host.is_some() { "repository" } else { "host" },
+            "null, but the other of the two is set",
+            "set both, or neither",
+        )
     }
 }
 
@@ -171,20 +269,56 @@ impl Check for ComputeConfig {
         let counts = [("num_nodes", self.num_nodes), ("cpus_per_task", self.cpus_per_task), ("mem_gb", self.mem_gb)];
         counts.into_iter().try_for_each(|(key, count)| count.map_or(Ok(()), |count| at_least(key, count, 1)))?;
         let Some(time_limit) = &self.time_limit else { return Ok(()) };
-        let good = TIME_LIMIT.is_match(time_limit) && time_limit.contains(|digit| ('1'..='9').contains(&digit));
+        let good = seconds_of_time(time_limit).is_some();
         let message = format!("'{time_limit}' is not a time");
         require(good, "time_limit", message, "write \"HH:MM:SS\" or \"D-HH:MM:SS\", in quotes in a file")
     }
 }
 
-/// A path in a list of mounts, which commas and colons would split.
-fn check_image(image: &Path) -> Checked {
-    let text = image.to_string_lossy();
-    let good = image.is_absolute() && text.ends_with(".sqsh") && !text.contains([',', ':', '\n']);
-    require(
-        good,
-        "image",
-        format!("'{text}' is not the full path of a .sqsh file"),
-        "for example /storage/enroot/name.sqsh",
-    )
+impl Check for ContainerConfig {
+    fn check(&self) -> Checked {
+        let good = !self.program.is_empty() && !self.program.contains(char::is_whitespace);
+        require(
+            good,
+            "program",
+            format!("'{}' is not a command", self.program),
+            "write hlrp, or its path in the image",
+        )?;
+        let Some(image) = &self.image else { return Ok(()) };
+        let text = image.to_string_lossy();
+        let end = self.runtime.extension();
+        let good = image.is_absolute() && text.ends_with(end) && !text.contains([',', ':', '\n']);
+        require(
+            good,
+            "image",
+            format!("'{text}' is not the full path of a {end} file"),
+            format!("for example /storage/images/name{end}"),
+        )
+    }
+}
+
+/// The seconds in `HH:MM:SS` or `D-HH:MM:SS`; none if the text is another, or no time at all.
+pub fn seconds_of_time(text: &str) -> Option<u64> {
+    if !TIME_LIMIT.is_match(text) {
+        return None;
+    }
+    let (days, time) = text.split_once('-').unwrap_or(("0", text));
+    let seconds = time.split(':').try_fold(0u64, |sum, part| sum.checked_mul(60)?.checked_add(part.parse().ok()?))?;
+    let seconds = days.parse::<u64>().ok()?.checked_mul(24 * 3600)?.checked_add(seconds)?;
+    (seconds > 0).then_some(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds_of_time;
+
+    #[test]
+    fn times_are_read_as_slurm_reads_them() {
+        for (text, seconds) in [("00:30:00", Some(1800)), ("1-02:00:01", Some(93601)), ("120:00:00", Some(432_000))] {
+            assert_eq!(seconds_of_time(text), seconds);
+        }
+        for text in ["00:00:00", "12:00", "43200", "1-24:00:00", "00:61:00"] {
+            assert_eq!(seconds_of_time(text), None, "{text}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The trees of stage 3: the settings of `lerobot-train` and `lerobot-eval`.
 
+use crate::cluster::ClusterConfig;
 use crate::device::Device;
 use crate::plugin::PluginPolicy;
 use crate::rules::{Checked, MAX_LONG, at_least, long_count, require, within};
@@ -10,7 +11,10 @@ use hlrp_config::{
     secret::{has_secret, is_secret_name},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Values that go to LeRobot under their own names, or into the environment; null, text, numbers, lists and maps.
 pub type PassedOn = BTreeMap<String, serde_json::Value>;
@@ -124,7 +128,8 @@ impl Check for LerobotTrainConfig {
             )
             .misfit());
         }
-        self.cluster.refuse_outside("lerobot.output_dir", &self.lerobot.output_dir)?;
+        self.cluster.refuse_output("lerobot.output_dir", &self.lerobot.output_dir)?;
+        refuse_other_outputs(&self.cluster, "lerobot", &self.lerobot.env, &self.lerobot.extra_args)?;
         self.lerobot.check().map_err(|problem| problem.inside("lerobot"))
     }
 }
@@ -201,7 +206,9 @@ fn are_episodes(value: &serde_json::Value) -> bool {
 impl Check for RolloutConfig {
     fn check(&self) -> Result<(), Problem> {
         check_common(&self.common())?;
-        self.cluster.refuse_outside("lerobot_eval.output_dir", &self.lerobot_eval.output_dir)?;
+        self.cluster.refuse_output("lerobot_eval.output_dir", &self.lerobot_eval.output_dir)?;
+        let eval = &self.lerobot_eval;
+        refuse_other_outputs(&self.cluster, "lerobot_eval", &eval.env, &eval.extra_args)?;
         self.lerobot_eval.check().map_err(|problem| problem.inside("lerobot_eval"))
     }
 }
@@ -273,6 +280,43 @@ fn refuse_secret(key: &str) -> Checked {
         message,
         "give it to LeRobot as an environment variable: export it, or set it in section env",
     ))
+}
+
+/// Variables that name folders into which LeRobot and its libraries write.
+const FOLDER_VARIABLES: [&str; 16] = [
+    "HOME",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_ASSETS_CACHE",
+    "HF_XET_CACHE",
+    "HF_LEROBOT_HOME",
+    "TRANSFORMERS_CACHE",
+    "TORCH_HOME",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    "WANDB_DIR",
+    "WANDB_CACHE_DIR",
+    "WANDB_DATA_DIR",
+];
+
+/// # Errors
+/// A folder that LeRobot is told to write into is outside of the cluster's roots, or is named past its own key.
+fn refuse_other_outputs(cluster: &ClusterConfig, section: &str, env: &PassedOn, extra_args: &[String]) -> Checked {
+    for name in FOLDER_VARIABLES {
+        if let Some(folder) = env.get(name).and_then(serde_json::Value::as_str).filter(|folder| !folder.is_empty()) {
+            cluster.refuse_output(&format!("{section}.env.{name}"), Path::new(folder))?;
+        }
+    }
+    let flag = |argument: &&String| argument.split('=').next() == Some("--output_dir");
+    require(
+        !extra_args.iter().any(|argument| flag(&argument)),
+        &format!("{section}.extra_args"),
+        "--output_dir has a key of its own",
+        format!("set {section}.output_dir instead"),
+    )
 }
 
 /// # Errors

@@ -18,12 +18,16 @@ pub mod policy;
 mod rules;
 mod run;
 mod stage;
+mod submit;
 mod training;
 mod vla;
 
 #[cfg(feature = "clap")]
 pub use args::{ConfigArgs, PRIMARY, parse_command_line};
-pub use cluster::{ClusterConfig, ComputeConfig, ContainerConfig, ImagesConfig, SlurmConfig};
+pub use cluster::{
+    ClusterConfig, ComputeConfig, ContainerConfig, ContainerRuntime, ImagesConfig, RemoteConfig, SlurmConfig,
+    seconds_of_time,
+};
 pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use device::Device;
@@ -37,7 +41,8 @@ pub use run::{
     CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
     SweepConfig, TrainingRun,
 };
-pub use stage::{PROJECT, Stage, StageConfig, check};
+pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
+pub use submit::{PlanForm, SubmitConfig};
 pub use training::{
     CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
     TrainingConfig, ValidationConfig,

@@ -29,8 +29,27 @@ fn changes(stage: Stage) -> &'static [Change] {
 }
 
 /// Keys of every stage that older versions did not have, with the values (JSON) that they implied. `*` is every name in its section.
-const ADDED: [(&str, &str); 3] =
-    [("logging.sinks.console", "true"), ("logging.sinks.png", "true"), ("data.sources.*.tolerance_s", "null")];
+const ADDED: &[(&str, &str)] = &[
+    ("logging.sinks.console", "true"),
+    ("logging.sinks.png", "true"),
+    ("data.sources.*.tolerance_s", "null"),
+    ("cluster.slurm.clusters", "null"),
+    ("cluster.container.runtime", "\"pyxis\""),
+    ("cluster.container.program", "\"hlrp\""),
+    ("logging.min_free_files", "0"),
+    ("cluster.quota_command", "null"),
+    ("cluster.remote.host", "null"),
+    ("cluster.remote.repository", "null"),
+    (
+        "submit",
+        r#"{"dry_run": false, "print": "text", "race": null, "array": false, "array_limit": null, "preflight": false,
+            "save_before_limit": "00:10:00", "max_restarts": 20, "seconds_per_step": null, "pre_commands": [],
+            "extra_mounts": []}"#,
+    ),
+];
+
+/// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.
+const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
 
 /// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_LAQ: [(&str, &str); 14] = [
@@ -187,6 +206,11 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     let Some(stage) = Stage::from_name(name) else { return Vec::new() };
     let mut done = migrate(stage, tree);
     done.extend(add_missing(&ADDED, tree));
+    let [key, decides] = KEEP_SUPERSEDED;
+    if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
+        done.push(added(key, &value.to_string()));
+        insert(tree, key, value);
+    }
     if stage == Stage::Laq {
         done.extend(add_missing(&ADDED_TO_LAQ, tree));
     }
@@ -216,7 +240,8 @@ fn add_missing(keys: &[(&str, &str)], tree: &mut Value) -> Vec<String> {
 }
 
 fn added(key: &str, json: &str) -> String {
-    format!("added {key}={json}")
+    // The values of a whole section are those of config/.
+    if json.starts_with('{') { format!("added the section {key}") } else { format!("added {key}={json}") }
 }
 
 /// The keys of a tree that a pattern matches: `*` is every name in its section.

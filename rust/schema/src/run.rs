@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::laq::LaqConfig;
 use crate::rules::{Checked, MAX_THREADS, not_negative, require, section, within};
 use crate::stage::{Stage, StageConfig};
+use crate::submit::SubmitConfig;
 use crate::training::{TrainingConfig, ValidationConfig};
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, secret::has_secret};
@@ -49,6 +50,8 @@ pub struct LoggingConfig {
     pub run_dir: PathBuf,
     /// GiB that a write must leave free.
     pub min_free_gb: f64,
+    /// Files that may still be made after a write.
+    pub min_free_files: u64,
     /// Whether the run is logged to Weights & Biases.
     pub use_wandb: bool,
     /// Where metrics and images go besides `metrics.jsonl`.
@@ -132,6 +135,8 @@ pub struct CommonConfig<'a> {
     pub cluster: &'a ClusterConfig,
     /// Several runs of the experiment.
     pub sweep: &'a SweepConfig,
+    /// How it is queued.
+    pub submit: &'a SubmitConfig,
 }
 
 /// Defines the whole configuration of a stage: the fields that all stages have, then its own. (serde's `flatten` does not go with
@@ -160,6 +165,8 @@ macro_rules! stage_config {
             pub cluster: crate::cluster::ClusterConfig,
             /// Several runs of the experiment.
             pub sweep: crate::run::SweepConfig,
+            /// How it is queued.
+            pub submit: crate::submit::SubmitConfig,
             $($(#[$field_doc])* pub $field: $type,)*
         }
 
@@ -177,6 +184,7 @@ macro_rules! stage_config {
                     logging: &self.logging,
                     cluster: &self.cluster,
                     sweep: &self.sweep,
+                    submit: &self.submit,
                 }
             }
         }
@@ -238,7 +246,7 @@ pub(crate) fn check_training(run: &RunConfig<'_>) -> Checked {
     check_common(run)?;
     check_no_wandb(run.logging)?;
     if run.data.cache.enabled {
-        run.cluster.refuse_outside("data.cache.dir", &run.data.cache.dir)?;
+        run.cluster.refuse_output("data.cache.dir", &run.data.cache.dir)?;
     }
     section("data", run.data.check())?;
     section("training", run.training.check())?;
@@ -253,8 +261,10 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     }
     section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
     section("cluster", common.cluster.check())?;
-    common.cluster.refuse_outside("logging.run_dir", &common.logging.run_dir)?;
-    common.cluster.refuse_outside("paths.cache_dir", &common.paths.cache_dir)
+    section("submit", common.submit.check())?;
+    common.submit.check_on(common.cluster)?;
+    common.cluster.refuse_output("logging.run_dir", &common.logging.run_dir)?;
+    common.cluster.refuse_output("paths.cache_dir", &common.paths.cache_dir)
 }
 
 /// Stages 1 and 2 have no W&B client; LeRobot has one, in stage 3.

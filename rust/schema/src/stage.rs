@@ -1,13 +1,16 @@
 //! Which typed configuration an experiment belongs to.
 
+use crate::cluster::{ClusterConfig, ContainerRuntime};
 use crate::laq::LaqConfig;
 use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
 use crate::migrate::{migrate_tree, renamed};
 use crate::pipeline::PipelineConfig;
-use crate::run::CommonConfig;
+use crate::run::{CommonConfig, ExperimentConfig, LoggingConfig, PathsConfig};
+use crate::submit::SubmitConfig;
 use crate::vla::VlaConfig;
 use hlrp_config::{Check, Composed, Problem, Project, Result, num_runs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::path::PathBuf;
 
 /// The key that names the stage of an experiment.
 pub(crate) const STAGE_KEY: &str = "experiment.stage";
@@ -103,13 +106,94 @@ impl Stage {
     /// As [`Composed::extract`].
     pub fn check(self, composed: &Composed) -> Result<()> {
         match self {
-            Stage::Laq => composed.extract::<LaqConfig>().map(drop),
-            Stage::Vla => composed.extract::<VlaConfig>().map(drop),
-            Stage::LerobotTrain => composed.extract::<LerobotTrainConfig>().map(drop),
-            Stage::LerobotRollout => composed.extract::<RolloutConfig>().map(drop),
-            Stage::Pipeline => composed.extract::<PipelineConfig>().map(drop),
+            Stage::Laq => typed::<LaqConfig>(composed).map(drop),
+            Stage::Vla => typed::<VlaConfig>(composed).map(drop),
+            Stage::LerobotTrain => typed::<LerobotTrainConfig>(composed).map(drop),
+            Stage::LerobotRollout => typed::<RolloutConfig>(composed).map(drop),
+            Stage::Pipeline => typed::<PipelineConfig>(composed).map(drop),
         }
     }
+}
+
+impl Stage {
+    /// The absolute paths that a composition of this stage names, each with its key: those that are typed as paths, and the folders of a policy,
+    /// which may also be names of the Hub.
+    pub fn absolute_paths(self, composed: &Composed) -> Vec<(String, PathBuf)> {
+        let mut paths = match self {
+            Stage::Laq => composed.absolute_paths::<LaqConfig>(),
+            Stage::Vla => composed.absolute_paths::<VlaConfig>(),
+            Stage::LerobotTrain => composed.absolute_paths::<LerobotTrainConfig>(),
+            Stage::LerobotRollout => composed.absolute_paths::<RolloutConfig>(),
+            Stage::Pipeline => composed.absolute_paths::<PipelineConfig>(),
+        };
+        composed.tree().for_each_leaf(&mut |key, node| {
+            let is_of_policy = key.starts_with("policy.") || key.starts_with("lerobot.policy.");
+            let folder = node.as_str().map(PathBuf::from).filter(|path| path.is_absolute() && path.is_dir());
+            if let Some(folder) = folder.filter(|_| is_of_policy && paths.iter().all(|(known, _)| known != key)) {
+                paths.push((key.to_owned(), folder));
+            }
+        });
+        paths
+    }
+}
+
+/// What every run has, of whatever stage: the part of its configuration that decides where it runs and writes.
+#[derive(Debug, Clone)]
+pub struct RunBasics {
+    /// The stage.
+    pub stage: Stage,
+    /// Name of the run.
+    pub experiment: ExperimentConfig,
+    /// Where things are stored.
+    pub paths: PathsConfig,
+    /// What is written.
+    pub logging: LoggingConfig,
+    /// Where it computes.
+    pub cluster: ClusterConfig,
+    /// How it is queued.
+    pub submit: SubmitConfig,
+}
+
+impl RunBasics {
+    /// Those of a composition of any stage, checked as a whole.
+    ///
+    /// # Errors
+    /// As [`Composed::extract`].
+    pub fn of(composed: &Composed) -> Result<Self> {
+        fn of_stage<T: StageConfig>(composed: &Composed) -> Result<RunBasics> {
+            let config: T = typed(composed)?;
+            let common = config.common();
+            Ok(RunBasics {
+                stage: T::STAGE,
+                experiment: common.experiment.clone(),
+                paths: common.paths.clone(),
+                logging: common.logging.clone(),
+                cluster: common.cluster.clone(),
+                submit: common.submit.clone(),
+            })
+        }
+        match Stage::of(composed)? {
+            Stage::Laq => of_stage::<LaqConfig>(composed),
+            Stage::Vla => of_stage::<VlaConfig>(composed),
+            Stage::LerobotTrain => of_stage::<LerobotTrainConfig>(composed),
+            Stage::LerobotRollout => of_stage::<RolloutConfig>(composed),
+            Stage::Pipeline => of_stage::<PipelineConfig>(composed),
+        }
+    }
+}
+
+/// The typed configuration of a stage, checked. Where its cluster has a container, every path can be mounted.
+fn typed<C: StageConfig>(composed: &Composed) -> Result<C> {
+    let typed: C = composed.extract()?;
+    let cluster = typed.common().cluster;
+    if cluster.container.runtime != ContainerRuntime::None {
+        let paths =
+            C::STAGE.absolute_paths(composed).into_iter().filter(|(key, _)| !key.starts_with("cluster.images."));
+        for (key, path) in paths {
+            cluster.refuse_unmountable(&key, &path).map_err(|problem| composed.locate(problem))?;
+        }
+    }
+    Ok(typed)
 }
 
 /// The whole configuration of a stage.
@@ -132,7 +216,7 @@ pub trait StageConfig: Check + DeserializeOwned {
             let hint = "choose an experiment of this stage; `hlrp config list experiment` shows them";
             return Err(composed.locate(Problem::new(STAGE_KEY, message, hint)));
         }
-        let typed = composed.extract()?;
+        let typed = typed(composed)?;
         match num_runs(&PROJECT, composed)? {
             0 | 1 => Ok(typed),
             num_runs => {

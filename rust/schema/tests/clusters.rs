@@ -99,6 +99,10 @@ fn invalid_values_of_a_cluster_are_refused() {
         ("cluster.container.image='/a,b.sqsh'", "'/a,b.sqsh' is not the full path of a .sqsh file"),
         ("cluster.allowed_roots=[]", "an empty list allows nothing"),
         ("cluster.allowed_roots=[runs]", "'runs' is not an absolute path"),
+        ("cluster.quota_command=[]", "no program"),
+        ("cluster.remote.host=null", "null, but the other of the two is set"),
+        ("cluster.remote.repository=null", "null, but the other of the two is set"),
+        ("cluster.remote.host='-oProxyCommand'", "'-oProxyCommand' is not a host"),
         ("cluster.login_nodes=['*']", "'*' is not a pattern of host names"),
         ("cluster.login_nodes=['']", "'' is not a pattern of host names"),
     ];
@@ -142,6 +146,82 @@ fn a_run_writes_below_the_allowed_roots_only() {
     assert_eq!(with(cache.clone()), Ok(()), "nothing is written to a cache that is off");
     let error = laq(&[&allowed, &inside, &cache, "data.cache.enabled=true"]).unwrap_err();
     assert!(error.starts_with("data.cache.dir: "), "{error}");
+}
+
+#[test]
+fn nothing_is_deleted_on_a_cluster_and_each_option_can_be_reached() {
+    for (name, ..) in ROWS {
+        let ClusterConfig { keep_superseded, remote, allowed_roots, .. } = cluster(name);
+        assert!(keep_superseded && allowed_roots.is_some(), "{name}");
+        assert_eq!(remote.host.as_deref(), Some("ai"), "{name}");
+    }
+    let local = laq(&[]).unwrap().cluster;
+    assert!(!local.keep_superseded && local.remote.host.is_none() && local.quota_command.is_none());
+}
+
+/// Checks a whole composition as every program does before it starts.
+fn check(overrides: &[&str]) -> Result<(), String> {
+    let composed = compose(&PROJECT, &our_root(), "config", &owned(overrides)).map_err(|error| with_hint(&error))?;
+    hlrp_schema::check(&composed).map_err(|error| with_hint(&error))
+}
+
+#[test]
+fn what_a_container_mounts_has_a_path_that_a_list_of_mounts_can_hold() {
+    let on_cluster = ["cluster=lrz_x100", "cluster.allowed_roots=null"];
+    let with = |argument: &str| check(&[&on_cluster[..], &[argument]].concat());
+    assert_eq!(with("seed=1"), Ok(()));
+    let keys = [
+        "logging.run_dir",
+        "paths.cache_dir",
+        "data.sources.metaworld_mt5.root",
+        "training.resume_from_checkpoint",
+        "training.load_weights_from",
+    ];
+    for key in keys {
+        for path in ["/data/a:b", "/data/a,b"] {
+            let error = with(&format!("{key}='{path}'")).unwrap_err();
+            assert!(error.starts_with(&format!("{key}: ")) && error.contains("cannot mount"), "{error}");
+            assert!(error.contains("hint: choose a path without"), "{error}");
+        }
+        assert_eq!(check(&[&format!("{key}='/data/a:b'")]), Ok(()), "without a container nothing is mounted");
+    }
+    let error = check(&[&on_cluster[..], &["data.cache.enabled=true", "data.cache.dir='relative/a:b'"]].concat());
+    assert!(error.unwrap_err().starts_with("data.cache.dir: "));
+}
+
+#[test]
+fn lerobot_writes_below_the_allowed_roots_only() {
+    let with = |arguments: &[&str]| {
+        let site = ["experiment=lerobot_tiny", "cluster.allowed_roots=[/storage/me]", "paths.root=/storage/me"];
+        check(&[&site[..], arguments].concat())
+    };
+    assert_eq!(with(&[]), Ok(()));
+    assert_eq!(with(&["+lerobot.env.HF_HOME=/storage/me/hf", "+lerobot.env.HF_TOKEN=x"]), Ok(()));
+    let cases = [
+        ("lerobot.output_dir", "lerobot.output_dir=/tmp/out"),
+        ("lerobot.env.HF_HOME", "+lerobot.env.HF_HOME=/tmp/hf"),
+        ("lerobot.env.WANDB_DIR", "+lerobot.env.WANDB_DIR=/tmp/wandb"),
+        ("lerobot.extra_args", "lerobot.extra_args=['--output_dir=/tmp/out']"),
+    ];
+    for (key, argument) in cases {
+        let error = with(&[argument]).unwrap_err();
+        assert!(error.starts_with(&format!("{key}: ")), "{argument}: {error}");
+    }
+}
+
+#[test]
+fn a_run_of_an_older_version_keeps_what_it_replaces_if_it_ran_on_a_cluster() {
+    for (option, keeps) in [("lrz_x100", true), ("local_dev", false)] {
+        let composed = compose(&PROJECT, &our_root(), "config", &owned(&[&format!("cluster={option}")])).unwrap();
+        let lines = composed.to_yaml();
+        let old: Vec<&str> = lines.lines().filter(|line| !line.contains("keep_superseded")).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        std::fs::write(&path, old.join("\n")).unwrap();
+        let read = hlrp_config::from_resolved(&PROJECT, &path, &[]).unwrap();
+        assert_eq!(read.extract::<LaqConfig>().unwrap().cluster.keep_superseded, keeps, "{option}");
+        assert_eq!(read.migrated(), [format!("added cluster.keep_superseded={keeps}")]);
+    }
 }
 
 #[test]

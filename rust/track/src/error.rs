@@ -1,5 +1,6 @@
 //! The one error type of this crate. What to do about an error is its [`Hint`].
 
+use crate::fs::Limit;
 use hlrp_config::{Hint, Problem};
 use std::{io, path::Path, path::PathBuf};
 
@@ -19,18 +20,32 @@ pub enum TrackError {
     },
     /// A write would fill the disk.
     #[error(
-        "not enough free space for {path}: {free_gib:.2} GiB free, the write needs {needed_gib:.2} GiB and \
+        "not enough free space for {path}: {free_gib:.2} GiB free {limit}, the write needs {needed_gib:.2} GiB and \
          must leave {floor_gib:.2} GiB"
     )]
     NoSpace {
         /// Where the write would go.
         path: PathBuf,
+        /// What is nearly full.
+        limit: Limit,
         /// GiB free now.
         free_gib: f64,
         /// GiB of the write.
         needed_gib: f64,
         /// GiB that must remain.
         floor_gib: f64,
+    },
+    /// A write would use the last files (inodes).
+    #[error("too few files are left for {path}: {free} may still be made {limit}, and {floor} must stay free")]
+    NoFiles {
+        /// Where the write would go.
+        path: PathBuf,
+        /// What is nearly full.
+        limit: Limit,
+        /// Files that may still be made.
+        free: u64,
+        /// Files that must remain.
+        floor: u64,
     },
     /// Something that would be replaced already exists.
     #[error("{path} already exists")]
@@ -99,6 +114,12 @@ pub enum TrackError {
 impl Hint for TrackError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::NoSpace { limit: Limit::Quota, .. } => {
+                "ask for a larger quota, or choose another folder with paths.root=…; the minimum is logging.min_free_gb"
+            }
+            Self::NoFiles { .. } => {
+                "pack small files into large ones, or choose another folder with paths.root=…; the minimum is logging.min_free_files"
+            }
             Self::NoSpace { .. } => {
                 "free space on that disk, or choose another with paths.root=…; the minimum is logging.min_free_gb"
             }

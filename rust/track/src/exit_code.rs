@@ -10,6 +10,10 @@ pub const ERROR: u8 = 1;
 pub const INVALID_SETTING: u8 = 2;
 /// A dataset that is damaged or unusable (`EX_DATAERR`).
 pub const DATA: u8 = 65;
+/// A run cannot be reproduced: an input, a dataset or a version is not that of then (`EX_NOINPUT`).
+pub const CANNOT_REPRODUCE: u8 = 66;
+/// A reproduced run recorded something else (`EX_SOFTWARE`).
+pub const DRIFT: u8 = 70;
 /// Out of memory, on the machine or on a GPU (`EX_OSERR`).
 pub const OUT_OF_MEMORY: u8 = 71;
 /// Another process has the run (`EX_CANTCREAT`).
@@ -42,7 +46,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 fn own_code(error: &(dyn Error + 'static)) -> Option<u8> {
     match error.downcast_ref::<TrackError>() {
-        Some(TrackError::NoSpace { .. }) => return Some(DISK),
+        Some(TrackError::NoSpace { .. } | TrackError::NoFiles { .. }) => return Some(DISK),
         Some(TrackError::LoginNode { .. }) => return Some(LOGIN_NODE),
         Some(TrackError::RunLocked { .. }) => return Some(LOST_RACE),
         _ => {}

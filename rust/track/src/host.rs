@@ -4,7 +4,7 @@ mod hardware;
 mod place;
 
 pub use hardware::{Cpu, Gpu, Memory, gpus, has_gpu, num_cores};
-pub use place::{Controller, Place, Signs, find_program, refuse_login_node};
+pub use place::{Controller, Place, Signs, find_program, matches, refuse_login_node};
 
 /// Name of this host.
 pub fn hostname() -> String {

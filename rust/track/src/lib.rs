@@ -11,10 +11,12 @@
 //! | How does it sum itself up? | [`table`] |
 //! | Which machine is this? | [`host`] |
 //! | How is it asked to stop? | [`signals`] |
+//! | How is another program asked something? | [`command`] |
 //! | What is the exit code of a program? | [`exit_code`] |
 
 #![allow(non_snake_case)] // names of image buffers carry their shape, such as rgb_HWC
 
+pub mod command;
 pub mod console;
 pub mod env;
 mod error;

@@ -24,6 +24,21 @@ impl ResultTable {
         self
     }
 
+    /// The column titles.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The rows, each with a cell for every column.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// Whether it has no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Aligned text with a rule under the titles.
     pub fn to_text(&self) -> String {
         let mut table = self.build(presets::NOTHING);

@@ -30,11 +30,9 @@ fn loss_chart(title: &str) -> CurveChart {
     CurveChart {
         title: title.into(),
         y_label: "pixel loss".into(),
+        log_x: false,
         log_y: true,
-        curves: vec![
-            Curve { name: "train/loss".into(), points: train.collect() },
-            Curve { name: "val/loss".into(), points: val.collect() },
-        ],
+        curves: vec![Curve::new("train/loss", train.collect()), Curve::new("val/loss", val.collect())],
     }
 }
 
@@ -55,10 +53,14 @@ fn curves_have_a_title_and_colours() {
 fn nothing_covers_a_rising_curve() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("codes.png");
-    let rising = |name: &str, top: f64| Curve { name: name.into(), points: vec![(0, 0.0), (450, top)] };
+    let rising = |name: &str, top: f64| Curve::new(name, vec![(0, 0.0), (450, top)]);
     let names = ["train/num_unique_codes", "train/codebook_window_perplexity", "val/num_unique_codes"];
     let curves = names.iter().zip([8.0, 7.5, 7.0]).map(|(name, top)| rising(name, top)).collect();
-    draw_curves(&path, &CurveChart { title: "Codes".into(), y_label: "codes".into(), log_y: false, curves }).unwrap();
+    draw_curves(
+        &path,
+        &CurveChart { title: "Codes".into(), y_label: "codes".into(), log_x: false, log_y: false, curves },
+    )
+    .unwrap();
     let picture = open(&path);
     for colour in [Rgb([0, 114, 178]), Rgb([213, 94, 0]), Rgb([0, 158, 115])] {
         let columns = (200..1140u32).filter(|&x| (130..640).any(|y| *picture.get_pixel(x, y) == colour));
@@ -70,8 +72,8 @@ fn nothing_covers_a_rising_curve() {
 fn curves_without_a_finite_value_are_an_error_and_leave_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("loss.png");
-    let curves = vec![Curve { name: "loss".into(), points: vec![(1, f64::NAN)] }];
-    let chart = CurveChart { title: String::new(), y_label: "loss".into(), log_y: false, curves };
+    let curves = vec![Curve::new("loss", vec![(1, f64::NAN)])];
+    let chart = CurveChart { title: String::new(), y_label: "loss".into(), log_x: false, log_y: false, curves };
     let error = draw_curves(&path, &chart).unwrap_err().to_string();
     assert!(error.contains("loss.png") && error.contains("no curve has a finite value"), "{error}");
     assert!(!path.exists());
@@ -84,8 +86,8 @@ fn one_point_and_equal_values_can_be_drawn() {
     let dir = tempfile::tempdir().unwrap();
     for log_y in [false, true] {
         for points in [vec![(5, 1.0)], vec![(5, 1.0), (6, 1.0)]] {
-            let curves = vec![Curve { name: "loss".into(), points }];
-            let chart = CurveChart { title: "t".into(), y_label: "y".into(), log_y, curves };
+            let curves = vec![Curve::new("loss", points)];
+            let chart = CurveChart { title: "t".into(), y_label: "y".into(), log_x: false, log_y, curves };
             draw_curves(&dir.path().join("loss.png"), &chart).unwrap();
         }
     }

@@ -17,6 +17,7 @@ fn info<'a>(config_yaml: &'a str, overrides: &'a [String]) -> RunInfo<'a> {
         overrides,
         versions: BTreeMap::from([("hlrp".into(), "0.1.0".into())]),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: 2,
         metrics: Vec::new(),
         repository: Path::new(env!("CARGO_MANIFEST_DIR")),
@@ -52,7 +53,7 @@ fn a_new_run_lays_out_its_directory() {
 fn the_manifest_is_flat_where_people_look() {
     let parent = tempfile::tempdir().unwrap();
     let run = RunDir::create(parent.path(), &info("", &[])).unwrap();
-    run.finish(RunStatus::Failed { reason: "loss is NaN at step 12".into() }).unwrap();
+    run.finish(RunStatus::Failed { reason: "loss is NaN at step 12".into(), exit_code: Some(1) }).unwrap();
     let text = fs::read_to_string(parent.path().join("run.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(manifest["experiment"], "laq_tiny");
@@ -73,11 +74,12 @@ fn a_directory_with_something_in_it_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_slurm_jobs_output_files_may_be_there_first() {
+fn what_a_submission_and_its_jobs_write_may_be_there_first() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["4711.out", "4711.err", "job.sbatch"] {
+    for name in ["4711.out", "4711.err"] {
         fs::write(dir.path().join(name), "").unwrap();
     }
+    fs::create_dir_all(dir.path().join("submit/claims/1")).unwrap();
     RunDir::create(dir.path(), &info("", &[])).unwrap();
 }
 
@@ -188,7 +190,7 @@ fn secrets_are_not_written_down() {
     let overrides = ["wandb.api_key=planted-one".to_owned(), "data.state_key=s".to_owned()];
     let info = RunInfo { description: "with https://me:planted-two@host/", ..info("seed: 1\n", &overrides) };
     let run = RunDir::create(&dir.path().join("run"), &info).unwrap();
-    run.finish(RunStatus::Failed { reason: "HF_TOKEN=planted-three".into() }).unwrap();
+    run.finish(RunStatus::Failed { reason: "HF_TOKEN=planted-three".into(), exit_code: Some(1) }).unwrap();
     let manifest = Manifest::read(&dir.path().join("run")).unwrap();
     assert_eq!(manifest.sessions[0].overrides, ["wandb.api_key=***", "data.state_key=s"]);
     for file in ["run.json", "overrides.yaml", "config.yaml"] {

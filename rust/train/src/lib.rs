@@ -7,6 +7,7 @@
 //! | What happens in a step? | [`Trainer::run`] |
 //! | How are weights changed? | [`Optimizer`], [`norm_and_clip`], [`Schedule`], [`Ema`] |
 //! | What survives a kill? | [`checkpoint`] |
+//! | How does a run use its disk? | [`disk_rules`] |
 //! | How does a run stop early? | [`StopRequest`] |
 //! | How does a stage become a program? | [`program`] |
 //!
@@ -17,6 +18,7 @@ mod boundary;
 pub mod checkpoint;
 mod data;
 mod device;
+mod disk;
 mod error;
 mod prefetch;
 pub mod program;
@@ -33,6 +35,7 @@ mod watch;
 pub use checkpoint::{BestScore, Checkpoint, RunState};
 pub use data::{BatchStream, LoaderData, SourceRecord, TrainingData, ValidationBatches};
 pub use device::select_device;
+pub use disk::disk_rules;
 pub use error::{EXIT_CODES, HINTS, Result, TrainError};
 pub use prefetch::{DeviceBatch, DeviceImages, DeviceVectors};
 pub use resume::Resumed;

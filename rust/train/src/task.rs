@@ -3,7 +3,7 @@
 use crate::prefetch::DeviceBatch;
 use hlrp_schema::TaskDescription;
 use hlrp_torch::World;
-use hlrp_track::{metrics::MetricSpec, sinks::NamedImage};
+use hlrp_track::{fs::DiskRules, metrics::MetricSpec, sinks::NamedImage};
 use std::{collections::BTreeMap, path::Path};
 use tch::Tensor;
 
@@ -58,8 +58,8 @@ pub struct ExportContext<'a> {
     pub step: u64,
     /// Folder to write; what it held before is replaced.
     pub dir: &'a Path,
-    /// GiB that the write must leave free.
-    pub min_free_gb: f64,
+    /// What the write must leave free, and what becomes of what it replaces.
+    pub disk: &'a DiskRules,
     /// Whether a signal asks the run to stop: the export then fails with [`crate::Stopped`] and is repeated when the run resumes.
     pub is_stopped: &'a dyn Fn() -> bool,
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 use hlrp_schema::Precision;
 use hlrp_torch::{Allocator, Autocast, AutocastDtype, HostToDevice};
-use hlrp_track::{RunDir, run::RunStatus, sinks::Sinks};
+use hlrp_track::{RunDir, exit_code, run::RunStatus, sinks::Sinks};
 use std::{cell::RefCell, collections::VecDeque, path::Path, rc::Rc};
 use tch::{Device, Kind, Tensor};
 
@@ -56,7 +56,10 @@ impl Trainer<'_> {
         let status = match &outcome {
             Ok(Outcome::Finished(_)) => RunStatus::Finished,
             Ok(Outcome::Interrupted(_)) => RunStatus::Interrupted,
-            Err(error) => RunStatus::Failed { reason: error.to_string() },
+            Err(error) => {
+                let exit_code = Some(exit_code::of(error, crate::EXIT_CODES));
+                RunStatus::Failed { reason: error.to_string(), exit_code }
+            }
         };
         let finished = sinks.finish(status);
         let outcome = outcome?;
@@ -365,8 +368,8 @@ impl Trainer<'_> {
         }
         let dir = run.artifacts().join(name);
         let is_stopped = || stop.is_requested_alone(world);
-        let min_free_gb = self.settings.logging.min_free_gb;
-        let context = ExportContext { step: self.step, dir: &dir, min_free_gb, is_stopped: &is_stopped };
+        let disk = &self.settings.disk;
+        let context = ExportContext { step: self.step, dir: &dir, disk, is_stopped: &is_stopped };
         let export = || unless_stopped(self.task.export(&context));
         let exported = match &self.ema {
             Some(ema) => ema.with_averages(export)?,
@@ -383,14 +386,14 @@ impl Trainer<'_> {
         let contents = self.contents(score.filter(|score| score.value.is_finite()))?;
         if self.settings.world.is_main() {
             sinks.flush()?;
-            let dir = checkpoint::write(&checkpoints, &contents, self.settings.logging.min_free_gb)?;
+            let dir = checkpoint::write(&checkpoints, &contents, &self.settings.disk)?;
             checkpoint::point_to(&checkpoints, LAST, self.step)?;
             if is_best {
                 checkpoint::point_to(&checkpoints, BEST, self.step)?;
             }
             tracing::info!("checkpoint {}{}", dir.display(), if is_best { ", the best so far" } else { "" });
             if let Some(keep_last) = self.settings.training.checkpoint.keep_last {
-                checkpoint::prune(&checkpoints, keep_last)?;
+                checkpoint::prune(&checkpoints, keep_last, &self.settings.disk.superseded)?;
             }
         }
         self.settings.world.barrier()?;

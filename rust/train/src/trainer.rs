@@ -16,6 +16,7 @@ use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, Validat
 use hlrp_torch::World;
 use hlrp_track::{
     RunDir,
+    fs::{DiskRules, ensure_free},
     metrics::{Better, MetricSpec},
     sinks::{SinkSetup, Sinks},
 };
@@ -31,6 +32,8 @@ pub struct Settings {
     pub validation: ValidationConfig,
     /// Section `logging`.
     pub logging: LoggingConfig,
+    /// How the run uses its disk.
+    pub disk: DiskRules,
     /// Number format of the forward pass.
     pub precision: Precision,
     /// The processes that train together.
@@ -180,8 +183,8 @@ impl<'a> Trainer<'a> {
             }
         }
         let num_bytes = trainer.contents(None)?.num_bytes();
-        let logging = &trainer.settings.logging;
-        hlrp_track::fs::ensure_free(&logging.run_dir, num_bytes, logging.min_free_gb)?;
+        let Settings { logging, disk, .. } = &trainer.settings;
+        ensure_free(&logging.run_dir, num_bytes, disk)?;
         Ok(trainer)
     }
 

@@ -82,11 +82,8 @@ impl Task for VlaTask {
         std::fs::create_dir_all(folder)
             .map_err(|error| VlaError::file(folder, error.to_string(), "check the permissions of the run directory"))?;
         let provenance = Provenance { experiment: self.experiment.clone(), step: context.step };
-        let options = SaveOptions {
-            on_existing: OnExisting::Replace,
-            min_free_gb: context.min_free_gb,
-            is_stopped: context.is_stopped,
-        };
+        let options =
+            SaveOptions { on_existing: OnExisting::Replace, disk: context.disk, is_stopped: context.is_stopped };
         let (dir, Policy { spec, model, .. }) = (context.dir, &self.policy);
         match Artifact::save(dir, &options, model, spec, &provenance, &self.tokenizer_folder) {
             Err(VlaError::Stopped(stopped)) => return Err(stopped.into()),

@@ -1,11 +1,14 @@
 //! One function for each line of the report.
 
 use super::{memory_needs::MemoryNeeds, report::Finding};
-use crate::programs::{DATA, TRAIN_LAQ};
+use crate::{
+    disk::disk_rules,
+    programs::{DATA, TRAIN_LAQ},
+};
 use hlrp_config::Problem;
 use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_track::{
-    fs::{check_free, free_bytes},
+    fs::{DiskRules, Free, Limit},
     host::{Cpu, Gpu, Memory, Place, hostname},
 };
 use std::path::{Path, PathBuf};
@@ -23,11 +26,11 @@ const EXPERIMENTS: [Experiment; 2] = [
     Experiment { name: "laq_pixel", what: "full size", fits_a_cpu: false },
     Experiment { name: "laq_tiny", what: "minutes on two CPU cores", fits_a_cpu: true },
 ];
-const GIB: f64 = (1u64 << 30) as f64;
+pub(crate) const GIB: f64 = (1u64 << 30) as f64;
 
-type Gpus = Result<Vec<Gpu>, String>;
+pub(crate) type Gpus = Result<Vec<Gpu>, String>;
 
-pub(super) fn directory() -> Finding {
+pub(crate) fn directory() -> Finding {
     match std::env::current_dir() {
         Ok(dir) => Finding::ok("directory", dir.display().to_string()),
         Err(error) => Finding::problem("directory", format!("the working directory does not exist: {error}"), None),
@@ -58,12 +61,12 @@ pub(super) fn place(place: &Place) -> Finding {
     }
 }
 
-pub(super) fn cpu() -> Finding {
+pub(crate) fn cpu() -> Finding {
     let Cpu { model, num_cores } = Cpu::detect();
     Finding::ok("cpu", format!("{model}, {num_cores} cores for this process"))
 }
 
-pub(super) fn memory() -> Finding {
+pub(crate) fn memory() -> Finding {
     match Memory::detect() {
         Some(Memory { total, available }) => {
             let [total, available] = [total, available].map(|bytes| bytes as f64 / GIB);
@@ -73,7 +76,7 @@ pub(super) fn memory() -> Finding {
     }
 }
 
-pub(super) fn gpu(gpus: &Gpus) -> Finding {
+pub(crate) fn gpu(gpus: &Gpus) -> Finding {
     match gpus {
         Ok(gpus) if !gpus.is_empty() => {
             let line = |gpu: &Gpu| {
@@ -135,22 +138,39 @@ pub(super) fn ffmpeg() -> Finding {
 
 /// The configuration tree, and the disks of its `paths`.
 pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
-    let (root, LaqConfig { paths, logging, .. }) = match config {
+    let (root, LaqConfig { paths, logging, cluster, .. }) = match config {
         Ok(found) => found,
         Err(error) => return vec![Finding::error("config", error)],
     };
-    let disk = |name, path: &Path| {
-        let floor = logging.min_free_gb;
-        match free_bytes(path).and_then(|free| check_free(path, free, 0, floor).map(|()| free)) {
-            Ok(free) => Finding::ok(name, format!("{}, {:.1} GiB free", path.display(), free as f64 / GIB)),
-            Err(error) => Finding::error(name, &error),
-        }
-    };
+    let rules = disk_rules(cluster, logging);
     vec![
         Finding::ok("config", root.display().to_string()),
-        disk("runs", &paths.runs_dir),
-        disk("cache", &paths.cache_dir),
+        disk("runs", &paths.runs_dir, &rules),
+        disk("cache", &paths.cache_dir, &rules),
     ]
+}
+
+/// What is free below `path`, on its disk and in its quota.
+pub(crate) fn disk(name: &'static str, path: &Path, rules: &DiskRules) -> Finding {
+    let disk = match Free::on_disk(path).and_then(|free| free.check(path, Limit::Disk, 0, rules).map(|()| free)) {
+        Ok(free) => format!("{}, {}", path.display(), amount(&free)),
+        Err(error) => return Finding::error(name, &error),
+    };
+    let Some(command) = &rules.quota_command else { return Finding::ok(name, disk) };
+    match Free::in_quota(command, path) {
+        Err(reason) => Finding::note(name, format!("{disk}; quota unknown: {reason}"), None),
+        Ok(quota) => match quota.check(path, Limit::Quota, 0, rules) {
+            Ok(()) => Finding::ok(name, format!("{disk}; in the quota {}", amount(&quota))),
+            Err(error) => Finding::error(name, &error),
+        },
+    }
+}
+
+fn amount(free: &Free) -> String {
+    let bytes = free.bytes.map(|bytes| format!("{:.1} GiB free", bytes as f64 / GIB));
+    let files = free.files.map(|files| format!("{files} files free"));
+    let known: Vec<String> = bytes.into_iter().chain(files).collect();
+    if known.is_empty() { "any amount free".to_owned() } else { known.join(", ") }
 }
 
 /// The largest experiment of stage 1 for which this machine has enough memory.
@@ -165,7 +185,7 @@ pub(super) fn fits(gpus: &Gpus, place: &Place, arguments: &ConfigArgs) -> Findin
         let mut arguments = arguments.clone();
         arguments.overrides.insert(0, format!("experiment={name}"));
         let needs = match arguments.compose().and_then(|composed| composed.extract::<LaqConfig>()) {
-            Ok(config) => MemoryNeeds::of(&config),
+            Ok(config) => MemoryNeeds::of_laq(&config),
             Err(error) => return Finding::error(NAME, &error),
         };
         let total = needs.device.saturating_add(needs.host);

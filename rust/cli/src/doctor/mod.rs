@@ -1,15 +1,16 @@
 //! `hlrp doctor`: hardware, installed programs, and what can run here.
 
-mod checks;
-mod memory_needs;
-mod report;
+pub(crate) mod checks;
+pub(crate) mod memory_needs;
+pub(crate) mod report;
 
 use anyhow::Result;
 use clap::Args;
 use hlrp_schema::ConfigArgs;
 use hlrp_track::console;
-use report::Report;
 use std::process::ExitCode;
+
+pub(crate) use report::{Finding, Report};
 
 /// Options of `hlrp doctor`.
 #[derive(Debug, Args)]
@@ -24,14 +25,15 @@ pub(crate) struct DoctorOptions {
 
 /// Examines the machine and prints what was found.
 pub(crate) fn run(options: &DoctorOptions) -> Result<ExitCode> {
-    let report = examine(options);
+    let report = examine(&options.config);
     console::print(&if options.json { report.to_json()? } else { report.to_text() });
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn examine(options: &DoctorOptions) -> Report {
+/// Examines the machine, as a configuration describes it.
+pub(crate) fn examine(config_args: &ConfigArgs) -> Report {
     let gpus = hlrp_track::host::gpus();
-    let config = checks::read_config(&options.config);
+    let config = checks::read_config(config_args);
     let place = checks::detect_place(&config);
     let mut findings = vec![
         checks::directory(),
@@ -43,6 +45,6 @@ fn examine(options: &DoctorOptions) -> Report {
         checks::ffmpeg(),
     ];
     findings.extend(checks::config_and_disks(&config));
-    findings.push(checks::fits(&gpus, &place, &options.config));
+    findings.push(checks::fits(&gpus, &place, config_args));
     Report { findings }
 }

@@ -32,6 +32,11 @@ impl Finding {
         Self { name, status: Status::Ok, text: text.into(), hint: None }
     }
 
+    /// Nothing is wrong, and this is what to do next.
+    pub(crate) fn advice(name: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, text: text.into(), hint: Some(hint.into()) }
+    }
+
     pub(crate) fn note(name: &'static str, text: impl Into<String>, hint: Option<&str>) -> Self {
         Self { name, status: Status::Note, text: text.into(), hint: hint.map(Into::into) }
     }

@@ -37,6 +37,11 @@ pub(super) fn step(checkpoint: &Path) -> Result<u64> {
     value["step"].as_u64().ok_or_else(|| anyhow!("{} has no `step` field", path.display()))
 }
 
+/// Optimizer steps of the training that wrote a policy, the folder of a checkpoint; 0 for any other policy.
+pub(super) fn step_of_policy(policy: &Path) -> u64 {
+    policy.parent().and_then(|checkpoint| step(checkpoint).ok()).unwrap_or(0)
+}
+
 /// LeRobot's output folder of a run of ours: where its configuration says, also after the run was moved.
 pub(super) fn output_dir(run_dir: &Path, configured: &Path) -> PathBuf {
     let inside = configured.file_name().map(|name| run_dir.join(name));

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use hlrp_config::foreign::read_text;
-use hlrp_track::{fs::write_atomic, table::ResultTable};
+use hlrp_track::{fs::write_atomic, metrics::MetricSpec, table::ResultTable};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,12 @@ pub(crate) const RESULTS: &str = "rollouts.json";
 const TABLE: &str = "rollouts.md";
 /// LeRobot's file.
 const EVAL_INFO: &str = "eval_info.json";
+/// Successes of all episodes, 0 to 1.
+const SUCCESS_RATE: &str = "rollout/success_rate";
+/// Largest reward of an episode, averaged over the episodes.
+const MAX_REWARD: &str = "rollout/max_reward";
+/// Episodes of all tasks.
+const NUM_EPISODES: &str = "rollout/num_episodes";
 /// Quantile of the normal distribution for an interval of 95 %.
 const Z_95: f64 = 1.959_963_984_540_054;
 
@@ -113,6 +119,28 @@ pub(super) fn read_eval_info(output_dir: &Path) -> Result<Vec<TaskResult>> {
         results.push(TaskResult::new("all tasks".to_owned(), &successes, &rewards, Vec::new()));
     }
     Ok(results)
+}
+
+/// The metrics of a rollout that tables show.
+pub(super) fn metrics() -> Vec<MetricSpec> {
+    vec![
+        MetricSpec::new(SUCCESS_RATE, "success rate").higher_is_better(),
+        MetricSpec::new(MAX_REWARD, "largest reward, mean").higher_is_better(),
+        MetricSpec::new(NUM_EPISODES, "episodes"),
+    ]
+}
+
+/// The results as a row of `metrics.jsonl`: those of all tasks together and, where there are several, of each.
+pub(super) fn scalars(results: &[TaskResult]) -> Vec<(String, f64)> {
+    let Some((all, tasks)) = results.split_last() else { return Vec::new() };
+    let rate = |result: &TaskResult| result.num_successes as f64 / (result.num_episodes as f64).max(1.0);
+    let together =
+        [(SUCCESS_RATE, rate(all)), (MAX_REWARD, all.mean_max_reward), (NUM_EPISODES, all.num_episodes as f64)];
+    let of_tasks = tasks.iter().flat_map(|task| {
+        let name = |metric: &str| metric.replace("rollout/", &format!("rollout/{}/", task.task));
+        [(name(SUCCESS_RATE), rate(task)), (name(MAX_REWARD), task.mean_max_reward)]
+    });
+    together.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(of_tasks).collect()
 }
 
 /// Keeps the results in a run directory, as JSON and as a table.

@@ -8,16 +8,19 @@ use super::{
     options::RolloutOptions,
     prepare::{self, Needs},
 };
-use crate::child::{self, Ended, Tee};
+use crate::{
+    child::{self, Ended, Tee},
+    disk::disk_rules,
+};
 use anyhow::Result;
 use hlrp_config::Composed;
-use hlrp_schema::RolloutConfig;
-use hlrp_schema::StageConfig;
+use hlrp_schema::{RolloutConfig, SinksConfig, StageConfig};
 use hlrp_track::{
     RunDir, console,
     fs::ensure_free,
     run::{Artifact, RunInfo, RunStatus},
     signals::StopSignals,
+    sinks::{SinkSetup, Sinks},
 };
 use std::{
     collections::BTreeMap,
@@ -46,6 +49,7 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     }
     let policy = policy(&config)?;
     let simulator = Simulator::of(&config.lerobot_eval, &policy)?;
+    let step = checkpoints::step_of_policy(&policy);
     let mut invocation = needs(&config).invocation(flags::eval(&config.lerobot_eval, &policy, &simulator));
     if options.common.dry_run {
         console::print(&invocation.to_shell());
@@ -54,7 +58,7 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     let videos = MAX_VIDEOS.min(config.lerobot_eval.eval_n_episodes) * VIDEO_BYTES;
     for folder in [&config.logging.run_dir, &config.lerobot_eval.output_dir] {
-        ensure_free(folder, videos, config.logging.min_free_gb)?;
+        ensure_free(folder, videos, &disk_rules(&config.cluster, &config.logging))?;
     }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
@@ -69,7 +73,7 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     let tee = Tee::new(&run_dir.log_file(), Box::new(|_| {}))?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    finish(ended, run_dir, &config.lerobot_eval.output_dir, log_start)
+    finish(ended, run_dir, &config, log_start, step)
 }
 
 /// Folder of the policy, or its name on the Hub.
@@ -104,27 +108,34 @@ fn open(
         config_yaml: &yaml,
         overrides: composed.overrides(),
         versions,
-        inputs: vec![Artifact { role: "policy_path".into(), path: policy, sha256: None }],
+        inputs: vec![Artifact::of("policy_path", policy)],
+        data: BTreeMap::new(),
         num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
-        metrics: Vec::new(),
+        metrics: evaluation::metrics(),
         repository: Path::new("."),
     };
     Ok(RunDir::create(&config.logging.run_dir, &info)?)
 }
 
 /// Records how the run ended, and prints the table.
-fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) -> Result<ExitCode> {
+fn finish(ended: Ended, run_dir: RunDir, config: &RolloutConfig, log_start: usize, step: u64) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
     if ended.code != 0 || ended.is_interrupted {
         let reason = match ended.is_interrupted {
             true => "stopped by a signal".to_owned(),
             false => format!("lerobot-eval ended with exit code {}", ended.code),
         };
-        run_dir.finish(RunStatus::Failed { reason })?;
+        run_dir.finish(RunStatus::Failed { reason, exit_code: Some(ended.code) })?;
         return failed("lerobot-eval", ended, &path, log_start);
     }
-    let results = evaluation::read_eval_info(output_dir)?;
+    let results = evaluation::read_eval_info(&config.lerobot_eval.output_dir)?;
     evaluation::write_results(&path, &results)?;
+    let setup = SinkSetup { run_dir: &path, step: 0, max_steps: step };
+    // LeRobot's own lines are on the console already.
+    let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
+    let mut sinks = Sinks::open(&setup, &sinks)?;
+    sinks.scalars(step, evaluation::scalars(&results))?;
+    sinks.finish(RunStatus::Finished)?;
     run_dir.finish(RunStatus::Finished)?;
     console::print(&evaluation::table(&results).to_text());
     console::print(&format!("\nrun directory {}", path.display()));

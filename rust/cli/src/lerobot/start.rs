@@ -8,7 +8,7 @@ use super::{
     resume::{refuse_done_steps, refuse_other_changes},
     training_log::metrics,
 };
-use crate::{child::Invocation, error::CommandError};
+use crate::{child::Invocation, error::CommandError, programs::data_source};
 use anyhow::Result;
 use hlrp_config::Composed;
 use hlrp_schema::{
@@ -17,7 +17,7 @@ use hlrp_schema::{
 };
 use hlrp_track::{
     RunDir,
-    run::{Artifact, RunInfo},
+    run::{Artifact, DataSource, RunInfo},
 };
 use std::{
     collections::BTreeMap,
@@ -52,6 +52,7 @@ impl Start {
                 start_step: 0,
             });
         };
+        config.cluster.refuse_output("--resume", run_dir)?;
         refuse_other_changes(run_dir, composed)?;
         let output_dir = checkpoints::output_dir(run_dir, &config.lerobot.output_dir);
         let checkpoint = last_checkpoint(&output_dir).ok_or_else(|| {
@@ -91,6 +92,7 @@ impl Start {
             overrides: composed.overrides(),
             versions,
             inputs,
+            data: data(config),
             num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
             metrics: metrics(),
             repository: Path::new("."),
@@ -111,8 +113,12 @@ fn inputs(config: &LerobotTrainConfig, checkpoint: Option<&Path>) -> Vec<Artifac
         (ARTIFACT_FIELD, field(ARTIFACT_FIELD)),
         (TEACHER_FIELD, field(TEACHER_FIELD)),
     ];
-    given
-        .into_iter()
-        .filter_map(|(role, path)| Some(Artifact { role: role.into(), path: path?, sha256: None }))
-        .collect()
+    given.into_iter().filter_map(|(role, path)| Some(Artifact::of(role, path?))).collect()
+}
+
+/// The dataset of the training, where its folder is on this disk.
+fn data(config: &LerobotTrainConfig) -> BTreeMap<String, DataSource> {
+    let root = config.lerobot.dataset_root.clone();
+    let name = config.lerobot.dataset_repo_id.clone();
+    root.and_then(|root| Some((name, data_source(&root)?))).into_iter().collect()
 }

@@ -10,7 +10,10 @@ use super::{
     start::{NAME, Start},
     training_log::{TrainingLog, metrics},
 };
-use crate::child::{self, Ended, Tee};
+use crate::{
+    child::{self, Ended, Tee},
+    disk::disk_rules,
+};
 use anyhow::Result;
 use hlrp_schema::StageConfig;
 use hlrp_schema::{LerobotTrainConfig, SinksConfig};
@@ -19,7 +22,7 @@ use hlrp_track::{
     fs::ensure_free,
     metrics::{FILE_NAME as METRICS, read_metrics},
     plot::draw_metrics,
-    run::RunStatus,
+    run::{Artifact, RunStatus},
     signals::StopSignals,
     sinks::{SinkSetup, Sinks},
     table::ResultTable,
@@ -51,7 +54,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     prepare::start(NAME, config.logging.level, config.cluster.login_nodes.as_deref(), &options.common)?;
     refuse_missing_dataset(&config)?;
     for folder in [&start.run_dir, &start.output_dir] {
-        ensure_free(folder, 0, config.logging.min_free_gb)?;
+        ensure_free(folder, 0, &disk_rules(&config.cluster, &config.logging))?;
     }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
@@ -77,7 +80,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
 }
 
 /// Records how the run ended, draws its curve and prints its table.
-fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) -> Result<ExitCode> {
+fn finish(ended: Ended, mut run_dir: RunDir, output_dir: &Path, log_start: usize) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
     let checkpoint = last_checkpoint(output_dir);
     let rows = read_metrics(&path.join(METRICS))?;
@@ -94,15 +97,22 @@ fn finish(ended: Ended, run_dir: RunDir, output_dir: &Path, log_start: usize) ->
     }
     table = table.row(["run directory", &path.display().to_string()]);
 
+    if let Some(checkpoint) = &checkpoint {
+        run_dir.add_output(Artifact::of("policy", checkpoints::pretrained_model(checkpoint)));
+    }
     let is_finished = ended.code == 0 && !ended.is_interrupted;
     let can_continue = ended.is_interrupted && checkpoint.is_some();
     let status = match ended {
         _ if is_finished => RunStatus::Finished,
         _ if can_continue => RunStatus::Interrupted,
         _ if ended.is_interrupted => {
-            RunStatus::Failed { reason: "stopped by a signal before the first checkpoint".into() }
+            let reason = "stopped by a signal before the first checkpoint".into();
+            RunStatus::Failed { reason, exit_code: Some(ended.code) }
         }
-        Ended { code, .. } => RunStatus::Failed { reason: format!("lerobot-train ended with exit code {code}") },
+        Ended { code, .. } => {
+            let reason = format!("lerobot-train ended with exit code {code}");
+            RunStatus::Failed { reason, exit_code: Some(code) }
+        }
     };
     run_dir.finish(status)?;
     if is_finished || ended.is_interrupted {

@@ -7,17 +7,23 @@ use super::{
     tree::Tree,
 };
 use anyhow::{Context, Result};
-use hlrp_config::Problem;
+use hlrp_config::{Composed, Problem};
 use hlrp_schema::{ArtifactChoice, Stage};
 use std::path::Path;
 
 /// Composes and checks the configuration of every step as it will be when the pipeline runs in `run_dir`, so that an error in the last
-/// one does not show after hours; and finds out what each needs from those before it.
+/// one does not show after hours; and finds out what each needs from those before it. Returns the configurations.
 ///
 /// # Errors
 /// The first invalid configuration, with the step that has it.
-pub(super) fn check(steps: &mut [Step], tree: &Tree, run_dir: &Path, artifact: ArtifactChoice) -> Result<()> {
+pub(super) fn check(
+    steps: &mut [Step],
+    tree: &Tree,
+    run_dir: &Path,
+    artifact: ArtifactChoice,
+) -> Result<Vec<Composed>> {
     let mut outputs = Outputs::new();
+    let mut configurations = Vec::new();
     for step in steps {
         let of_step = || step.key.clone();
         let experiment = tree.compose(&step.overrides[..1]).with_context(of_step)?;
@@ -35,6 +41,7 @@ pub(super) fn check(steps: &mut [Step], tree: &Tree, run_dir: &Path, artifact: A
         let whole = tree.compose(&all_overrides(step, &outputs, &step_dir)).with_context(of_step)?;
         stage.check(&whole).with_context(of_step)?;
         outputs.push((stage, contract.expected_output(&step_dir, artifact)));
+        configurations.push(whole);
     }
-    Ok(())
+    Ok(configurations)
 }

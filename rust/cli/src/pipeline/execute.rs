@@ -27,6 +27,8 @@ pub(super) struct Execution<'a> {
     pub(super) program: PathBuf,
     /// What its steps have besides their overrides.
     pub(super) options: &'a Options,
+    /// The step to run; all when none.
+    pub(super) only: Option<&'a str>,
 }
 
 /// Options of the pipeline that its steps have too.
@@ -41,6 +43,11 @@ pub(super) struct Options {
 pub(super) enum Outcome {
     /// Every step is done.
     Done,
+    /// The one step that was to run is done, and others are left.
+    StepDone {
+        /// Its name.
+        step: String,
+    },
     /// A signal came in this step.
     Interrupted { step: String },
     /// This step failed.
@@ -67,6 +74,9 @@ impl Execution<'_> {
             if self.state.steps[index].status == Status::Done {
                 tracing::info!("{} is done", step.name);
                 continue;
+            }
+            if let Some(only) = self.only.filter(|only| *only != step.name) {
+                return Ok(Outcome::StepDone { step: only.to_owned() });
             }
             let (run_dir, ended) = match self.start(index, step) {
                 Start::Finished(run_dir) => (run_dir, Ended { code: 0, is_interrupted: false }),

@@ -10,6 +10,7 @@
 //! | Is every step valid? | [`check`] |
 //! | Which steps are done? | [`state`] |
 //! | How is a step started, continued or skipped? | [`execute`] |
+//! | What does a submission ask about steps? | [`view`] |
 //! | What are the results? | [`summary`], as a page in [`html`] |
 
 mod check;
@@ -23,14 +24,17 @@ mod state;
 mod steps;
 mod summary;
 mod tree;
+mod view;
 
 pub(crate) use options::PipelineOptions;
+pub(crate) use view::{Before, before, can_continue, composed_steps, is_done};
 
 use crate::HINTS;
+use crate::disk::disk_rules;
 use crate::error::CommandError;
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
-use hlrp_config::{Composed, from_resolved};
+use hlrp_config::{Composed, Problem, from_resolved};
 use hlrp_schema::{PROJECT, PipelineConfig, StageConfig};
 use hlrp_track::{
     RunDir, console, exit_code,
@@ -39,7 +43,7 @@ use hlrp_track::{
     run::{RunInfo, RunStatus},
     signals::StopSignals,
 };
-use state::State;
+use state::{State, Status};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -58,6 +62,9 @@ const NAME: &str = "hlrp pipeline";
 pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let composed = compose_or_continue(options)?;
     let config: PipelineConfig = PipelineConfig::of_run(&composed)?;
+    if let Some(run_dir) = &options.resume {
+        config.cluster.refuse_output("--resume", run_dir)?;
+    }
     let run_path = options.resume.clone().unwrap_or_else(|| config.logging.run_dir.clone());
     let former = State::read(&run_path)?;
     let kept = former.as_ref().filter(|_| options.resume.is_some());
@@ -65,6 +72,9 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let passed_on = shared::passed_on(&composed, kept.map(|state| state.passed_on.as_slice()));
     let mut steps = steps::of(&config, &passed_on);
     check::check(&mut steps, &tree, &run_path, config.pipeline.artifact)?;
+    if let Some(step) = &options.step {
+        refuse_unready(step, &steps, former.as_ref())?;
+    }
     let step_options = Options { tree: tree.options(), allow_login_node: options.allow_login_node };
     if options.dry_run {
         for command in execute::dry_run(&steps, &run_path, config.pipeline.artifact, &step_options) {
@@ -74,7 +84,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     }
     console::init(config.logging.level.into(), 0)?;
     host::refuse_login_node(NAME, config.cluster.login_nodes.as_deref(), options.allow_login_node)?;
-    ensure_free(&run_path, 0, config.logging.min_free_gb)?;
+    ensure_free(&run_path, 0, &disk_rules(&config.cluster, &config.logging))?;
     let program = std::env::current_exe().context("cannot find the path of hlrp")?;
     let signals = StopSignals::listen()?;
     let state = State::of(former, &steps, &run_path, tree, passed_on)?;
@@ -82,10 +92,33 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_path.display());
     let artifact = config.pipeline.artifact;
-    let mut execution =
-        Execution { steps: &steps, state, run_dir: &run_path, artifact, program, options: &step_options };
+    let mut execution = Execution {
+        steps: &steps,
+        state,
+        run_dir: &run_path,
+        artifact,
+        program,
+        options: &step_options,
+        only: options.step.as_deref(),
+    };
     let outcome = execution.run(&signals);
     finish(outcome, &execution.state, &steps, run_dir, &config)
+}
+
+/// A step on its own needs those before it.
+fn refuse_unready(step: &str, steps: &[Step], former: Option<&State>) -> Result<(), Problem> {
+    let Some(index) = steps.iter().position(|known| known.name == step) else {
+        let names = steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Problem::new("--step", format!("unknown step '{step}'"), format!("the steps are {names}")));
+    };
+    let is_done = |step: &&Step| former.is_some_and(|state| state.status(&step.name) == Some(Status::Done));
+    match steps[..index].iter().find(|step| !is_done(step)) {
+        None => Ok(()),
+        Some(missing) => {
+            let message = format!("{} is not done, which {step} needs", missing.name);
+            Err(Problem::new("--step", message, format!("run it first: --step {}", missing.name)))
+        }
+    }
 }
 
 /// The configuration: composed, or that of the run to continue.
@@ -108,6 +141,7 @@ fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<Run
         overrides: composed.overrides(),
         versions: BTreeMap::from([("hlrp".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: config.num_threads.unwrap_or_else(host::num_cores),
         metrics: Vec::new(),
         repository: Path::new("."),
@@ -141,6 +175,11 @@ fn finish(
             ));
             Ok(ExitCode::SUCCESS)
         }
+        Ok(Outcome::StepDone { step }) => {
+            run_dir.finish(RunStatus::Interrupted)?;
+            console::print(&format!("\n{step} is done; continue with: {again}"));
+            Ok(ExitCode::SUCCESS)
+        }
         Ok(Outcome::Interrupted { step }) => {
             run_dir.finish(RunStatus::Interrupted)?;
             console::print(&format!("\ninterrupted in {step}; continue with: {again}"));
@@ -148,7 +187,7 @@ fn finish(
         }
         Ok(Outcome::Failed { step, run_dir: of_step, code }) => {
             let reason = format!("{step} ended with exit code {code}");
-            run_dir.finish(RunStatus::Failed { reason: reason.clone() })?;
+            run_dir.finish(RunStatus::Failed { reason: reason.clone(), exit_code: Some(code) })?;
             let log = Some(of_step.join("unified.log")).filter(|log| log.is_file());
             let place = log.map_or_else(|| "its output above".to_owned(), |log| log.display().to_string());
             let hint = format!("see {place}; fix the cause, then resume with: {again}");
@@ -156,7 +195,8 @@ fn finish(
             Ok(ExitCode::from(code))
         }
         Err(error) => {
-            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref(), HINTS) })?;
+            let exit_code = Some(exit_code::of(error.as_ref(), &[]));
+            run_dir.finish(RunStatus::Failed { reason: console::error_text(error.as_ref(), HINTS), exit_code })?;
             Err(error)
         }
     }

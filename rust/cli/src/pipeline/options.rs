@@ -30,6 +30,9 @@ pub(crate) struct PipelineOptions {
     /// Print the commands that would run, as shell commands, and stop; nothing is written.
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Run this step alone, such as 2_vla; those before it must be done. The last one summarizes the pipeline.
+    #[arg(long, value_name = "STEP")]
+    pub(super) step: Option<String>,
     /// Run even if this host looks like a login node of a cluster.
     #[arg(long)]
     pub(super) allow_login_node: bool,

@@ -14,8 +14,11 @@ pub(super) fn overrides(config: &PipelineConfig, passed_on: &[String]) -> Vec<St
     let threads = config.num_threads.map(|threads| format!("num_threads={threads}"));
     let seed = format!("seed={}", config.seed);
     let device = format!("device={}", config.device);
-    let floor = format!("logging.min_free_gb={}", config.logging.min_free_gb);
-    [seed, device].into_iter().chain(threads).chain([floor]).chain(passed_on.iter().cloned()).collect()
+    let floors = [
+        format!("logging.min_free_gb={}", config.logging.min_free_gb),
+        format!("logging.min_free_files={}", config.logging.min_free_files),
+    ];
+    [seed, device].into_iter().chain(threads).chain(floors).chain(passed_on.iter().cloned()).collect()
 }
 
 /// Overrides that change the pipeline and its steps alike: the choice of the cluster, and the values of [`WHERE_SET`] that an override

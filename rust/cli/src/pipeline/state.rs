@@ -81,6 +81,11 @@ impl State {
         Ok(Some(former))
     }
 
+    /// How far a step has come; none if there is no such step.
+    pub(super) fn status(&self, name: &str) -> Option<Status> {
+        self.steps.iter().find(|step| step.name == name).map(|step| step.status)
+    }
+
     /// The state of `steps`, which are composed from `tree` and share `passed_on`, after `former`; those that have started must be as
     /// they were.
     ///

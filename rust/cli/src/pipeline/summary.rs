@@ -1,7 +1,10 @@
 //! The results of the steps: the same for the table on the terminal, `summary.md` and the page.
 
 use super::{stage::Contract, state::State, steps::Step};
-use crate::lerobot::read_results;
+use crate::{
+    lerobot::read_results,
+    runs::{images_in, last_images},
+};
 use anyhow::Result;
 use hlrp_schema::Stage;
 use hlrp_track::{
@@ -10,10 +13,7 @@ use hlrp_track::{
     run::Manifest,
     table::ResultTable,
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// A pipeline's outcome.
 pub(super) struct Report {
@@ -46,7 +46,8 @@ pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
             Stage::Laq | Stage::Vla | Stage::LerobotTrain => facts(&run_dir)?,
             Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
         };
-        let images = images(&run_dir);
+        // The curves of a run, then the images of its last validation.
+        let images = images_in(&run_dir.join("plots")).into_iter().chain(last_images(&run_dir)).collect();
         let title = Contract::of(step.stage).title;
         Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, images, videos })
     });
@@ -109,19 +110,4 @@ fn rollouts(run_dir: &Path, videos: &mut Vec<PathBuf>) -> Result<Vec<(String, St
         videos.extend(result.videos);
     }
     Ok(facts)
-}
-
-/// The curves of a run, then the images of its last validation.
-fn images(run_dir: &Path) -> Vec<PathBuf> {
-    let last_validation = listed(&run_dir.join("validation"), |path| path.is_dir()).pop();
-    let is_image = |path: &Path| path.extension().is_some_and(|extension| extension == "png");
-    let folders = std::iter::once(run_dir.join("plots")).chain(last_validation);
-    folders.flat_map(|folder| listed(&folder, is_image)).collect()
-}
-
-fn listed(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let mut paths: Vec<_> = entries.filter(|path| keep(path)).collect();
-    paths.sort();
-    paths
 }

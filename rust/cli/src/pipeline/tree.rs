@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use hlrp_config::{Composed, compose, find_root};
 use hlrp_schema::{ConfigArgs, PRIMARY, PROJECT};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A tree and its primary file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,11 @@ impl Tree {
             found
         };
         Ok(Self { config_dir, config_name: config.config_name.clone(), is_named })
+    }
+
+    /// A tree that the caller has found.
+    pub(super) fn at(config_dir: &Path, config_name: &str) -> Self {
+        Self { config_dir: config_dir.to_path_buf(), config_name: config_name.to_owned(), is_named: true }
     }
 
     /// # Errors

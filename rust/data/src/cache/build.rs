@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::DataError;
 use crate::frames::{FrameReader, FrameStore};
-use hlrp_track::fs::ensure_free;
+use hlrp_track::fs::{DiskRules, ensure_free};
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -32,8 +32,8 @@ pub struct BuildOptions<'a> {
     pub max_open_decoders: usize,
     /// Frames that may fail to decode before the build stops.
     pub max_bad_frames: u64,
-    /// GiB that the cache must leave free.
-    pub min_free_gb: f64,
+    /// What the cache must leave free.
+    pub disk: &'a DiskRules,
     /// Receives the frames done and the frames in all.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
@@ -86,7 +86,7 @@ fn lock(path: &Path) -> Result<File, DataError> {
 fn build(path: &Path, spec: &CacheSpec, frames: &dyn FrameStore, options: &BuildOptions<'_>) -> Result<(), DataError> {
     debug_assert_eq!(frames.size(), spec.size(), "the frames to cache have another size");
     let layout = Layout::of(spec);
-    let file = open_partial(path, &layout, options.min_free_gb)?;
+    let file = open_partial(path, &layout, options.disk)?;
     let mut todo = Vec::new();
     let mut num_bad = 0;
     let written = FrameCache::map(path, spec)?;
@@ -115,11 +115,11 @@ fn build(path: &Path, spec: &CacheSpec, frames: &dyn FrameStore, options: &Build
 }
 
 /// Opens or begins the unfinished file, if the disk has room for all of it.
-fn open_partial(path: &Path, layout: &Layout, min_free_gb: f64) -> Result<File, DataError> {
+fn open_partial(path: &Path, layout: &Layout, disk: &DiskRules) -> Result<File, DataError> {
     let io = |error| DataError::Io { path: path.to_owned(), source: error };
     let present = fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512);
     let needed = layout.file_len().saturating_sub(present);
-    ensure_free(path, needed, min_free_gb).map_err(|source| DataError::Space { source })?;
+    ensure_free(path, needed, disk).map_err(|source| DataError::Space { source })?;
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     let mut header = vec![0; layout.header.len().min(usize::try_from(metadata.len()).unwrap_or(usize::MAX))];

@@ -45,6 +45,7 @@ pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,
+        disk: hlrp_train::disk_rules(&config.cluster, &config.logging),
         logging: config.logging.clone(),
         config: composed.clone(),
         accept_changed_data: false,

@@ -4,11 +4,13 @@ mod atomic;
 mod digest;
 mod publish;
 mod space;
+mod superseded;
 
 pub use atomic::{write_atomic, write_atomic_with};
 pub use digest::{FileDigest, sha256_of};
 pub use publish::{OnExisting, publish_dir};
-pub use space::{check_free, ensure_free, free_bytes};
+pub use space::{DiskRules, Free, Limit, ensure_free};
+pub use superseded::{FOLDER as SUPERSEDED, Superseded};
 
 use crate::{Result, TrackError};
 use std::{fs::File, path::Path};

@@ -1,6 +1,6 @@
 //! A folder, filled under another name and renamed.
 
-use super::{parent_of, sync_dir};
+use super::{Superseded, parent_of, superseded::remove_now, sync_dir};
 use crate::{Result, TrackError};
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
@@ -8,7 +8,6 @@ use rustix::{
 };
 use std::{
     fs::{self, File},
-    io,
     path::{Path, PathBuf},
 };
 
@@ -17,9 +16,11 @@ use std::{
 pub enum OnExisting {
     /// It is an error; the folder stays as it is.
     Refuse,
-    /// The folder is renamed to `<name>.superseded-<n>` first, with the smallest free `n` from 1.
+    /// The folder moves aside first: to `superseded/` where that is the rule of the run, else to `<name>.superseded-<n>` with the smallest free
+    /// `n` from 1.
     MoveAside,
-    /// The folder is replaced in one step and what it held is removed: for results of a run that the run itself supersedes.
+    /// The folder is replaced in one step and what it held is put away by the rule of the run: for results of a run that the run itself
+    /// supersedes.
     Replace,
 }
 
@@ -27,27 +28,29 @@ pub enum OnExisting {
 ///
 /// `fill` works in a hidden sibling, `.<name>.partial`. Afterwards every file in it is flushed to the disk and the folder is renamed.
 /// A process killed at any moment therefore leaves either no `final_dir` or a whole one.
-/// A `.<name>.partial` left by such a kill is cleared first: two processes must not publish the same folder at once
+/// A `.<name>.partial` left by such a kill is put away first, by the rule of the run: two processes must not publish the same folder at once
 /// (the lock of [`crate::RunDir`] sees to that inside a run).
 ///
 /// # Errors
-/// Whatever `fill` returns, [`TrackError::Exists`] under [`OnExisting::Refuse`], or the system's refusal. The partial folder is then removed.
+/// Whatever `fill` returns, [`TrackError::Exists`] under [`OnExisting::Refuse`], or the system's refusal. What `fill` wrote before it failed is removed.
 pub fn publish_dir<E: From<TrackError>>(
     final_dir: &Path,
     on_existing: OnExisting,
+    superseded: &Superseded,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     if on_existing == OnExisting::Refuse && final_dir.exists() {
         return Err(TrackError::Exists { path: final_dir.to_path_buf() }.into());
     }
     let partial = partial_path(final_dir);
-    clear(&partial)?;
+    superseded.put_away(&partial)?;
     fs::create_dir(&partial).map_err(TrackError::io("create", &partial))?;
-    let published = fill(&partial).and_then(|()| Ok(move_into_place(&partial, final_dir, on_existing)?));
+    let published = fill(&partial).and_then(|()| Ok(sync_tree(&partial)?));
     if published.is_err() {
-        clear(&partial)?;
+        remove_now(&partial)?;
+        return published;
     }
-    published
+    Ok(move_into_place(&partial, final_dir, on_existing, superseded)?)
 }
 
 /// `.<name>.partial` next to `final_dir`.
@@ -56,20 +59,14 @@ fn partial_path(final_dir: &Path) -> PathBuf {
     parent_of(final_dir).join(format!(".{name}.partial"))
 }
 
-/// Removes what an interrupted publication of the same folder left.
-fn clear(partial: &Path) -> Result<()> {
-    match fs::remove_dir_all(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(TrackError::io("clear", partial)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn move_into_place(partial: &Path, final_dir: &Path, on_existing: OnExisting) -> Result<()> {
-    sync_tree(partial)?;
+fn move_into_place(partial: &Path, final_dir: &Path, on_existing: OnExisting, superseded: &Superseded) -> Result<()> {
     match on_existing {
-        OnExisting::Replace if final_dir.exists() => exchange(partial, final_dir)?,
+        OnExisting::Replace if final_dir.exists() => exchange(partial, final_dir, superseded)?,
         OnExisting::MoveAside if final_dir.exists() => {
-            move_aside(final_dir)?;
+            match superseded {
+                Superseded::KeptIn(_) => drop(superseded.put_away(final_dir)?),
+                Superseded::Removed => move_aside(final_dir)?,
+            }
             rename_new(partial, final_dir)?;
         }
         _ => rename_new(partial, final_dir)?,
@@ -92,13 +89,13 @@ fn sync_tree(dir: &Path) -> Result<()> {
     sync_dir(dir)
 }
 
-/// Gives `final_dir` the contents of `partial` and removes its former ones.
-fn exchange(partial: &Path, final_dir: &Path) -> Result<()> {
+/// Gives `final_dir` the contents of `partial` and puts its former ones away.
+fn exchange(partial: &Path, final_dir: &Path, superseded: &Superseded) -> Result<()> {
     match renameat_with(CWD, partial, CWD, final_dir, RenameFlags::EXCHANGE) {
-        Ok(()) => clear(partial),
+        Ok(()) => superseded.put_away_as(partial, final_dir).map(drop),
         // Some network file systems lack the flag: the folder is then missing for a moment.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            clear(final_dir)?;
+            superseded.put_away(final_dir)?;
             rename_new(partial, final_dir)
         }
         Err(errno) => Err(TrackError::io("replace", final_dir)(errno.into())),
@@ -118,7 +115,7 @@ fn move_aside(dir: &Path) -> Result<()> {
 }
 
 /// Renames without ever replacing anything.
-fn rename_new(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn rename_new(from: &Path, to: &Path) -> Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::EXIST | Errno::NOTEMPTY) => Err(TrackError::Exists { path: to.to_path_buf() }),
         // Some network file systems lack the flag.

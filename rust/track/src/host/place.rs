@@ -1,12 +1,11 @@
 //! Workstation, Slurm job or login node.
 
-use crate::{Result, TrackError, env};
+use crate::{Result, TrackError, command::output_within, env};
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
+    time::Duration,
 };
 
 /// What kind of place a process runs in.
@@ -83,19 +82,8 @@ fn ask_controller(host: &str) -> Controller {
     let Some(scontrol) = find_program("scontrol") else { return Controller::NoAnswer };
     let short = host.split('.').next().unwrap_or(host);
     let mut command = Command::new(scontrol);
-    command.args(["show", "node", short]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(mut child) = command.spawn() else { return Controller::NoAnswer };
-    let deadline = Instant::now() + CONTROLLER_TIMEOUT;
-    while matches!(child.try_wait(), Ok(None)) {
-        if Instant::now() > deadline {
-            // It may have ended just now.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Controller::NoAnswer;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    let Ok(output) = child.wait_with_output() else { return Controller::NoAnswer };
+    command.args(["show", "node", short]);
+    let Ok(output) = output_within(&mut command, CONTROLLER_TIMEOUT) else { return Controller::NoAnswer };
     let answer = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).to_lowercase()).concat();
     if answer.contains("nodename=") {
         Controller::Listed
@@ -171,7 +159,7 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// Whether `text` is `pattern`, in which each `*` stands for any characters.
-fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, rest)) => text.strip_prefix(head).is_some_and(|tail| {

@@ -13,7 +13,7 @@ mod reader;
 mod spec;
 
 pub(crate) use reader::{Lines, read_text, split};
-pub use reader::{MetricsRow, read_metrics, series};
+pub use reader::{MetricsRow, read_last_metrics, read_metrics, series};
 pub use spec::{Better, Curve, MetricSpec, shown};
 
 /// Name of the file in a run directory.

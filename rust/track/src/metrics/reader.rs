@@ -3,7 +3,11 @@
 use super::is_time_field;
 use crate::{Result, TrackError};
 use serde_json::{Map, Value};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Read, Seek, SeekFrom},
+    path::Path,
+};
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +50,26 @@ impl MetricsRow {
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
     let text = read_text(path)?;
     Ok(split(path, &text)?.rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Bytes at the end of a file that [`read_last_metrics`] reads.
+const LAST_BYTES: u64 = 64 << 10;
+
+/// The newest rows of `path`, in written order: those in the last 64 KiB of the file. Lines that are not rows are left out.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_last_metrics(path: &Path) -> Result<Vec<MetricsRow>> {
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        let start = file.metadata()?.len().saturating_sub(LAST_BYTES);
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    let bytes = read().map_err(TrackError::io("read", path))?;
+    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(MetricsRow::parse).collect())
 }
 
 /// The steps and values of one metric.

@@ -1,10 +1,11 @@
 //! Curves over training steps.
 
-use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, WIDTH, plot_error, text, tick};
+use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, WIDTH, plot_error, text, tick};
 use crate::{
     Result,
     metrics::{MetricSpec, MetricsRow, series},
 };
+use image::RgbImage;
 use plotters::{
     coord::ranged1d::{AsRangedCoord, ValueFormatter},
     prelude::*,
@@ -33,6 +34,15 @@ pub struct Curve {
     pub name: String,
     /// (step, value); values that are not finite are left out.
     pub points: Vec<(u64, f64)>,
+    /// (step, lowest, highest): an area around the curve, such as that of several seeds; empty for none.
+    pub band: Vec<(u64, f64, f64)>,
+}
+
+impl Curve {
+    /// A curve without a band.
+    pub fn new(name: impl Into<String>, points: Vec<(u64, f64)>) -> Self {
+        Self { name: name.into(), points, band: Vec::new() }
+    }
 }
 
 /// Several curves over one axis of steps.
@@ -42,6 +52,8 @@ pub struct CurveChart {
     pub title: String,
     /// Beside the vertical axis.
     pub y_label: String,
+    /// Logarithmic horizontal axis; step 0 is then left out.
+    pub log_x: bool,
     /// Logarithmic vertical axis, where the values span enough for one. Values ≤ 0 are then left out.
     pub log_y: bool,
     /// The curves, in the order of the legend.
@@ -55,8 +67,8 @@ pub struct CurveChart {
 pub fn draw_metrics(plots: &Path, rows: &[MetricsRow], specs: &[MetricSpec]) -> Result<Vec<PathBuf>> {
     let mut charts: Vec<(PathBuf, CurveChart)> = Vec::new();
     for (spec, plot) in specs.iter().filter_map(|spec| Some((spec, spec.curve.as_ref()?))) {
-        let curve = Curve { name: spec.title(), points: series(rows, &spec.name) };
-        if drawable(&curve, plot.log).is_empty() {
+        let curve = Curve::new(spec.title(), series(rows, &spec.name));
+        if Drawn::of(&curve, false, plot.log).points.is_empty() {
             continue;
         }
         let path = plots.join(&plot.file);
@@ -64,7 +76,7 @@ pub fn draw_metrics(plots: &Path, rows: &[MetricsRow], specs: &[MetricSpec]) -> 
             Some((_, chart)) => chart.curves.push(curve),
             None => {
                 let (title, y_label) = (plot.title.clone(), plot.y_label.clone());
-                charts.push((path, CurveChart { title, y_label, log_y: plot.log, curves: vec![curve] }));
+                charts.push((path, CurveChart { title, y_label, log_x: false, log_y: plot.log, curves: vec![curve] }));
             }
         }
     }
@@ -74,39 +86,55 @@ pub fn draw_metrics(plots: &Path, rows: &[MetricsRow], specs: &[MetricSpec]) -> 
 /// Writes `chart` to the PNG file `path`.
 ///
 /// # Errors
-/// No curve has a point that can be drawn, or the file cannot be written.
+/// As [`render_curves`], or the file cannot be written.
 pub fn draw_curves(path: &Path, chart: &CurveChart) -> Result<()> {
-    let curves: Vec<(&str, Vec<(f64, f64)>)> =
-        chart.curves.iter().map(|curve| (curve.name.as_str(), drawable(curve, chart.log_y))).collect();
-    let all = || curves.iter().flat_map(|(_, points)| points.iter());
-    if all().next().is_none() {
-        return Err(plot_error(&path.display().to_string(), "no curve has a finite value"));
-    }
-    let x = span(all().map(|point| point.0), 0.0, false);
-    let y = span(all().map(|point| point.1), 0.05, chart.log_y);
-    let image = canvas::render(&path.display().to_string(), (WIDTH, HEIGHT), |area| {
-        let ticks = if chart.log_y { log_ticks(&y) } else { Vec::new() };
-        if ticks.len() >= MIN_LOG_TICKS {
-            draw(area, chart, &curves, x, y.log_scale().with_key_points(ticks))
-        } else {
-            draw(area, chart, &curves, x, y)
-        }
-    })?;
-    canvas::save(path, &image)
+    canvas::save(path, &render_curves(&path.display().to_string(), chart)?)
 }
 
-fn draw<Y>(
+/// Draws `chart`; `name` is for errors. More curves than fit two lines of the legend make the image higher.
+///
+/// # Errors
+/// No curve has a point that can be drawn.
+pub fn render_curves(name: &str, chart: &CurveChart) -> Result<RgbImage> {
+    let curves: Vec<Drawn<'_>> = chart.curves.iter().map(|curve| Drawn::of(curve, chart.log_x, chart.log_y)).collect();
+    let all = || curves.iter().flat_map(|curve| curve.points.iter());
+    if all().next().is_none() {
+        return Err(plot_error(name, "no curve has a finite value for these axes"));
+    }
+    let bands = || curves.iter().flat_map(|curve| curve.band.iter());
+    let heights = all().map(|point| point.1).chain(bands().flat_map(|&(_, low, high)| [low, high]));
+    let x = span(all().map(|point| point.0), 0.0, chart.log_x);
+    let y = span(heights, 0.05, chart.log_y);
+    let height = HEIGHT + canvas::extra_height(name, curves.iter().map(|curve| curve.name))?;
+    canvas::render(name, (WIDTH, height), |area| {
+        let is_log = |wanted: bool, range: &Range<f64>| wanted && log_ticks(range).len() >= MIN_LOG_TICKS;
+        let log = |range: Range<f64>| {
+            let ticks = log_ticks(&range);
+            range.log_scale().with_key_points(ticks)
+        };
+        match (is_log(chart.log_x, &x), is_log(chart.log_y, &y)) {
+            (true, true) => draw(area, chart, &curves, log(x), log(y)),
+            (true, false) => draw(area, chart, &curves, log(x), y),
+            (false, true) => draw(area, chart, &curves, x, log(y)),
+            (false, false) => draw(area, chart, &curves, x, y),
+        }
+    })
+}
+
+fn draw<X, Y>(
     area: &Area<'_>,
     chart: &CurveChart,
-    curves: &[(&str, Vec<(f64, f64)>)],
-    x: Range<f64>,
+    curves: &[Drawn<'_>],
+    x: X,
     y: Y,
 ) -> Result<(), Box<dyn std::error::Error>>
 where
+    X: AsRangedCoord<Value = f64>,
+    X::CoordDescType: ValueFormatter<f64>,
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64>,
 {
-    let below = canvas::draw_head(area, &chart.title, curves.iter().map(|(name, _)| *name))?;
+    let below = canvas::draw_head(area, &chart.title, curves.iter().map(|curve| curve.name))?;
     let mut context = ChartBuilder::on(&below)
         .margin(20)
         .margin_right(40)
@@ -125,15 +153,28 @@ where
         .label_style(text(LABEL_SIZE))
         .axis_desc_style(text(LABEL_SIZE))
         .draw()?;
-    for (index, (_, points)) in curves.iter().enumerate() {
-        let colour = PALETTE[index % PALETTE.len()];
+    for (index, curve) in curves.iter().enumerate().filter(|(_, curve)| !curve.band.is_empty()) {
+        let upper = curve.band.iter().map(|&(step, _, high)| (step, high));
+        let lower = curve.band.iter().rev().map(|&(step, low, _)| (step, low));
+        let outline: Vec<(f64, f64)> = upper.chain(lower).collect();
+        context.draw_series([Polygon::new(outline, canvas::colour(index).mix(0.2))])?;
+    }
+    for (index, curve) in curves.iter().enumerate() {
+        let (colour, points) = (canvas::colour(index), &curve.points);
         let line = if points.len() > MAX_RAW_POINTS {
-            context.draw_series(LineSeries::new(points.iter().copied(), colour.mix(0.25)))?;
+            if curve.band.is_empty() {
+                context.draw_series(LineSeries::new(points.iter().copied(), colour.mix(0.25)))?;
+            }
             smooth(points)
         } else {
             points.clone()
         };
-        context.draw_series(LineSeries::new(line, colour.stroke_width(3)))?;
+        match canvas::dashes(index) {
+            None => context.draw_series(LineSeries::new(line, colour.stroke_width(3)))?,
+            Some((length, gap)) => {
+                context.draw_series(DashedLineSeries::new(line, length, gap, colour.stroke_width(3)))?
+            }
+        };
         if points.len() <= MAX_DOTS {
             context.draw_series(points.iter().map(|&point| Circle::new(point, 4, colour.filled())))?;
         }
@@ -141,9 +182,24 @@ where
     Ok(())
 }
 
-fn drawable(curve: &Curve, log_y: bool) -> Vec<(f64, f64)> {
-    let points = curve.points.iter().map(|&(step, value)| (step as f64, value));
-    points.filter(|(_, value)| value.is_finite() && (!log_y || *value > 0.0)).collect()
+/// What can be drawn of a curve.
+struct Drawn<'a> {
+    name: &'a str,
+    points: Vec<(f64, f64)>,
+    band: Vec<(f64, f64, f64)>,
+}
+
+impl<'a> Drawn<'a> {
+    fn of(curve: &'a Curve, log_x: bool, log_y: bool) -> Self {
+        let fits = |step: u64, value: f64| value.is_finite() && (!log_y || value > 0.0) && (!log_x || step > 0);
+        let points = curve.points.iter().filter(|(step, value)| fits(*step, *value));
+        let band = curve.band.iter().filter(|(step, low, high)| fits(*step, *low) && fits(*step, *high));
+        Self {
+            name: &curve.name,
+            points: points.map(|&(step, value)| (step as f64, value)).collect(),
+            band: band.map(|&(step, low, high)| (step as f64, low, high)).collect(),
+        }
+    }
 }
 
 /// From the smallest to the largest value, widened by `margin` of that on both sides; never empty.

@@ -7,8 +7,9 @@ mod grid;
 mod panels;
 
 pub use bars::{BarChart, draw_bars, render_bars};
+pub use canvas::png_bytes;
 pub(crate) use canvas::save;
-pub use curves::{Curve, CurveChart, draw_curves, draw_metrics};
+pub use curves::{Curve, CurveChart, draw_curves, draw_metrics, render_curves};
 pub use grid::{GridImage, ImageGrid, draw_grid, render_grid};
 pub use image::RgbImage;
 pub use panels::{PanelGrid, PanelLine, draw_panels, render_panels};

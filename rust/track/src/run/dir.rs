@@ -1,8 +1,10 @@
 //! Creating, continuing and ending a run directory.
 
 use super::{
+    artifact::{Artifact, outputs},
+    devices::Devices,
     lock::RunLock,
-    manifest::{Artifact, FILE_NAME as MANIFEST, FORMER_ASIDE, FORMER_NAME, Manifest, RunStatus, Session},
+    manifest::{DataSource, FILE_NAME as MANIFEST, FORMER_ASIDE, FORMER_NAME, Manifest, RunStatus, Session},
     provenance::GitState,
 };
 use crate::{
@@ -23,6 +25,8 @@ use std::{
 
 const CONFIG: &str = "config.yaml";
 const OVERRIDES: &str = "overrides.yaml";
+/// Folders that a submission makes before the run starts.
+const OF_SUBMISSION: [&str; 2] = ["submit", crate::fs::SUPERSEDED];
 const SUBDIRS: [&str; 3] = ["checkpoints", "plots", "validation"];
 
 /// What a program knows about the run that it starts or continues.
@@ -42,6 +46,8 @@ pub struct RunInfo<'a> {
     pub versions: BTreeMap<String, String>,
     /// Checkpoints and artifacts that this session starts from.
     pub inputs: Vec<Artifact>,
+    /// Its datasets by name.
+    pub data: BTreeMap<String, DataSource>,
     /// CPU threads of the tensor library; the same number gives the same bits.
     pub num_threads: usize,
     /// The metrics that the run records.
@@ -63,8 +69,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Starts a new run in `path`, which must not exist or be empty (apart from output files of the Slurm job, and
-    /// from what a run left that was killed before it started). `run.json` is written last: a run has started when it exists.
+    /// Starts a new run in `path`, which must not exist or be empty (apart from what its submission and the Slurm job
+    /// write there, and from what a run left that was killed before it started). `run.json` is written last: a run has started when it exists.
     ///
     /// # Errors
     /// An occupied directory as [`TrackError::Problem`], [`TrackError::RunLocked`], or the system's refusal.
@@ -85,7 +91,7 @@ impl RunDir {
             experiment: info.experiment.into(),
             description: redact(info.description),
             metrics: info.metrics.clone(),
-            sessions: vec![session(info, 0)],
+            sessions: vec![session(info, path, 0, 0)?],
         };
         manifest.write(&path.join(MANIFEST))?;
         sync_dir(path)?;
@@ -111,7 +117,8 @@ impl RunDir {
             last.status = RunStatus::Killed;
         }
         replace_config(path, info.config_yaml)?;
-        manifest.sessions.push(session(info, step));
+        let session = session(info, path, manifest.sessions.len(), step)?;
+        manifest.sessions.push(session);
         manifest.metrics.clone_from(&info.metrics);
         manifest.write(&path.join(MANIFEST))?;
         set_former_aside(path)?;
@@ -134,15 +141,23 @@ impl RunDir {
         self.end_session(status)
     }
 
+    /// Records something that the run leaves besides its own checkpoints and artifacts.
+    pub fn add_output(&mut self, output: Artifact) {
+        if let Some(session) = self.manifest.sessions.last_mut() {
+            session.outputs.push(output);
+        }
+    }
+
     fn end_session(&mut self, status: RunStatus) -> Result<()> {
         if self.lock.is_none() {
             return Ok(());
         }
         if let Some(session) = self.manifest.sessions.last_mut() {
             session.status = match status {
-                RunStatus::Failed { reason } => RunStatus::Failed { reason: redact(&reason) },
+                RunStatus::Failed { reason, exit_code } => RunStatus::Failed { reason: redact(&reason), exit_code },
                 other => other,
             };
+            session.outputs.splice(0..0, outputs(&self.path));
             session.ended_at = Some(now());
         }
         self.manifest.write(&self.path.join(MANIFEST))
@@ -202,7 +217,7 @@ impl Drop for RunDir {
         let running = |session: &Session| session.status == RunStatus::Running;
         if self.manifest.sessions.last().is_some_and(running) {
             let reason = "the program ended without recording a result".into();
-            if let Err(error) = self.end_session(RunStatus::Failed { reason }) {
+            if let Err(error) = self.end_session(RunStatus::Failed { reason, exit_code: None }) {
                 tracing::error!("{error}");
             }
         }
@@ -220,7 +235,7 @@ fn refuse_occupied(path: &Path) -> Result<()> {
     for entry in entries {
         let name = entry.map_err(TrackError::io("list", path))?.file_name();
         let name = name.to_string_lossy();
-        let of_slurm = [".out", ".err", ".sbatch"].iter().any(|end| name.ends_with(end));
+        let of_slurm = [".out", ".err"].iter().any(|end| name.ends_with(end)) || OF_SUBMISSION.contains(&&*name);
         let of_beginning = name == super::lock::FILE_NAME || (has_lock && is_of_beginning(path, &name));
         if !of_slurm && !of_beginning {
             let path = path.display();
@@ -236,24 +251,37 @@ fn refuse_occupied(path: &Path) -> Result<()> {
 fn is_of_beginning(path: &Path, name: &str) -> bool {
     let is_empty = || fs::read_dir(path.join(name)).is_ok_and(|mut entries| entries.next().is_none());
     let is_partial = || name.starts_with('.') && name.ends_with(".partial");
-    [CONFIG, OVERRIDES].contains(&name) || (SUBDIRS.contains(&name) && is_empty()) || is_partial()
+    [CONFIG, OVERRIDES].contains(&name)
+        || name == patch_name(0)
+        || (SUBDIRS.contains(&name) && is_empty())
+        || is_partial()
 }
 
-fn session(info: &RunInfo<'_>, start_step: u64) -> Session {
-    Session {
+/// The record of session `index` of the run in `path`, which begins now.
+fn session(info: &RunInfo<'_>, path: &Path, index: usize, start_step: u64) -> Result<Session> {
+    Ok(Session {
         status: RunStatus::Running,
         started_at: now(),
         ended_at: None,
         start_step,
         command: redact_arguments(std::env::args()),
         overrides: redact_arguments(info.overrides.iter().cloned()),
+        working_dir: std::env::current_dir().ok(),
         inputs: info.inputs.clone(),
+        data: info.data.clone(),
+        outputs: Vec::new(),
         versions: info.versions.clone(),
-        git: GitState::of(info.repository),
+        git: GitState::record(info.repository, path, &patch_name(index))?,
         host: crate::host::hostname(),
+        devices: Some(Devices::detect()),
         num_threads: info.num_threads,
         slurm: super::manifest::SlurmJob::from_env(),
-    }
+    })
+}
+
+/// Where session `index` keeps how the working tree differed from its commit.
+fn patch_name(index: usize) -> String {
+    format!("git-{}.patch", index + 1)
 }
 
 /// Renames the file of format 1, whose content is in `run.json` now.

@@ -5,10 +5,23 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::Write,
     path::Path,
+    thread,
+    time::Duration,
 };
 
 /// Name of the lock file; it stays, empty of meaning, when no process holds it.
 pub(super) const FILE_NAME: &str = ".lock";
+
+/// How often, and how long after each other, a process asks for a lock: [`is_in_use`] holds it for a moment.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether a process has the run in `run_dir`. False where that cannot be known: a folder that this user may not read, a file system
+/// without locks.
+pub fn is_in_use(run_dir: &Path) -> bool {
+    let Ok(file) = File::open(run_dir.join(FILE_NAME)) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
 
 /// An advisory lock on the directory. The system releases it when the process ends, however it ends.
 #[derive(Debug)]
@@ -38,7 +51,15 @@ impl RunLock {
             .truncate(false)
             .open(&path)
             .map_err(TrackError::io("open", &path))?;
-        match file.try_lock() {
+        let mut locked = file.try_lock();
+        for _ in 1..ATTEMPTS {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            thread::sleep(PAUSE);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {
                 let owner = format!("process {} on {}\n", std::process::id(), hostname());
                 file.set_len(0)

@@ -1,10 +1,10 @@
 //! `run.json`: what a run records about itself. It never contains a secret.
 
-use super::provenance::GitState;
-use crate::{Result, TrackError, env, fs::write_atomic, metrics::MetricSpec};
+use super::{artifact::Artifact, devices::Devices, provenance::GitState};
+use crate::{Result, TrackError, env, exit_code, fs::write_atomic, metrics::MetricSpec};
 use hlrp_config::foreign::read_text;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 /// Name of the file in a run directory.
@@ -47,14 +47,22 @@ pub struct Session {
     pub command: Vec<String>,
     /// Overrides of the command line, values of secrets replaced.
     pub overrides: Vec<String>,
+    /// The folder that relative paths start from; none in runs of format 2.
+    pub working_dir: Option<PathBuf>,
     /// Checkpoints and artifacts that it started from.
     pub inputs: Vec<Artifact>,
+    /// The datasets by name.
+    pub data: BTreeMap<String, DataSource>,
+    /// Checkpoints and artifacts that it left, recorded at its end.
+    pub outputs: Vec<Artifact>,
     /// Versions of what computed.
     pub versions: BTreeMap<String, String>,
     /// Commit of the configuration's repository; nothing outside one.
     pub git: Option<GitState>,
     /// Host name.
     pub host: String,
+    /// Processor, memory and GPUs of the host; none in runs of format 2.
+    pub devices: Option<Devices>,
     /// CPU threads of the tensor library.
     pub num_threads: usize,
     /// The Slurm job; nothing outside one.
@@ -75,20 +83,35 @@ pub enum RunStatus {
     Failed {
         /// The error's text.
         reason: String,
+        /// Exit code of the program, where it is known.
+        exit_code: Option<u8>,
     },
     /// Without a chance to record anything; noticed when the run was continued.
     Killed,
 }
 
-/// An input of a session.
+impl RunStatus {
+    /// The program's exit code; none while it runs and where it is not known.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self {
+            Self::Running => None,
+            Self::Finished => Some(0),
+            Self::Interrupted => Some(exit_code::INTERRUPTED),
+            Self::Failed { exit_code, .. } => *exit_code,
+            Self::Killed => None,
+        }
+    }
+}
+
+/// A dataset of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Artifact {
-    /// What it is for, such as `resume_from_checkpoint`.
-    pub role: String,
-    /// Its path.
-    pub path: PathBuf,
-    /// SHA-256 of its weights, as hexadecimal digits, where known.
-    pub sha256: Option<String>,
+pub struct DataSource {
+    /// Its folder.
+    pub root: PathBuf,
+    /// Names its content wherever its folder is.
+    pub fingerprint: String,
+    /// Its episodes.
+    pub num_episodes: u64,
 }
 
 /// The Slurm job of a session.
@@ -116,16 +139,21 @@ impl SlurmJob {
     }
 }
 
+/// A time of a session in seconds of Unix time.
+pub fn unix_seconds(time: &str) -> Option<i64> {
+    Some(time.parse::<jiff::Timestamp>().ok()?.as_second())
+}
+
 impl Manifest {
     /// The layout that this code writes.
-    pub const FORMAT: u32 = 2;
+    pub const FORMAT: u32 = 3;
 
     /// The file of `run_dir`: `run.json`, or what format 1 called it; none where there is no run.
     pub fn path(run_dir: &Path) -> Option<PathBuf> {
         [FILE_NAME, FORMER_NAME].map(|name| run_dir.join(name)).into_iter().find(|path| path.is_file())
     }
 
-    /// Reads what the run in `run_dir` records; format 1, which declared no metrics, is migrated.
+    /// Reads what the run in `run_dir` records; older formats are migrated.
     ///
     /// # Errors
     /// The file is missing, or has another format.
@@ -135,10 +163,7 @@ impl Manifest {
         let malformed = |line, reason| TrackError::Malformed { path: path.clone(), line, reason };
         let mut value: Value =
             serde_json::from_str(&text).map_err(|error| malformed(Some(error.line()), error.to_string()))?;
-        if value["format"] == 1 && value["metrics"].is_null() {
-            value["format"] = Self::FORMAT.into();
-            value["metrics"] = Value::Array(Vec::new());
-        }
+        migrate(&mut value);
         if value["format"] != Self::FORMAT {
             let reason = format!("format {}, but this program reads format {}", value["format"], Self::FORMAT);
             return Err(malformed(None, reason));
@@ -146,6 +171,7 @@ impl Manifest {
         serde_json::from_value(value).map_err(|error| malformed(None, error.to_string()))
     }
 
+    /// Writes the file whole.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).map_err(|error| TrackError::Malformed {
             path: path.to_path_buf(),
@@ -154,5 +180,20 @@ impl Manifest {
         })?;
         text.push('\n');
         write_atomic(path, text)
+    }
+}
+
+/// Brings what an older format holds up to date: format 1 declared no metrics, format 2 recorded neither datasets nor outputs.
+fn migrate(value: &mut Value) {
+    if value["format"] == 1 && value["metrics"].is_null() {
+        value["metrics"] = Value::Array(Vec::new());
+        value["format"] = 2.into();
+    }
+    if value["format"] == 2 {
+        for session in value["sessions"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            session.entry("data").or_insert_with(|| Value::Object(Map::new()));
+            session.entry("outputs").or_insert_with(|| Value::Array(Vec::new()));
+        }
+        value["format"] = Manifest::FORMAT.into();
     }
 }

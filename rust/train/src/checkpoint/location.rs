@@ -1,4 +1,4 @@
-//! The folder of checkpoints: which one a path means, the pointers to the newest and the best, and the removal of old ones.
+//! The folder of checkpoints: which one a path means, the pointers to the newest and the best, and what becomes of old ones.
 
 use super::{BEST, LAST, Manifest, STATE};
 use crate::{
@@ -7,6 +7,7 @@ use crate::{
 };
 use hlrp_config::foreign::read_text;
 use hlrp_config::write_path;
+use hlrp_track::fs::Superseded;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -98,12 +99,12 @@ pub(super) fn whole_neighbour(damaged: &Path) -> String {
     }
 }
 
-/// Keeps the newest `keep_last` checkpoints of the folder, and those that `last` and `best` name; removes the other whole
+/// Keeps the newest `keep_last` checkpoints of the folder, and those that `last` and `best` name; puts away the other whole
 /// checkpoints `step-*`. Anything else in the folder stays.
 ///
 /// # Errors
 /// The system refuses.
-pub(crate) fn prune(checkpoints: &Path, keep_last: usize) -> Result<()> {
+pub(crate) fn prune(checkpoints: &Path, keep_last: usize, superseded: &Superseded) -> Result<()> {
     let pointed = [read_pointer(checkpoints, LAST)?, read_pointer(checkpoints, BEST)?];
     for step in steps(checkpoints).into_iter().skip(keep_last) {
         let name = checkpoint_name(step);
@@ -111,11 +112,16 @@ pub(crate) fn prune(checkpoints: &Path, keep_last: usize) -> Result<()> {
         if pointed.iter().flatten().any(|kept| *kept == name) || Manifest::read(&dir).is_err() {
             continue;
         }
-        // A kill in between leaves a hidden folder, not half a checkpoint.
-        let doomed = checkpoints.join(format!(".{name}.removed"));
-        fs::rename(&dir, &doomed).map_err(TrainError::io("rename", &dir))?;
-        fs::remove_dir_all(&doomed).map_err(TrainError::io("remove", &doomed))?;
-        tracing::info!("removed checkpoint {} (training.checkpoint.keep_last = {keep_last})", dir.display());
+        match superseded.put_away(&dir)? {
+            None => {
+                tracing::info!("removed checkpoint {} (training.checkpoint.keep_last = {keep_last})", dir.display())
+            }
+            Some(kept) => tracing::info!(
+                "moved checkpoint {} to {} (training.checkpoint.keep_last = {keep_last})",
+                dir.display(),
+                kept.display()
+            ),
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::{
     update::DecayGroup,
 };
 use hlrp_schema::{Precision, TaskDescription};
-use hlrp_track::fs::{OnExisting, ensure_free, publish_dir};
+use hlrp_track::fs::{DiskRules, OnExisting, ensure_free, publish_dir};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -43,16 +43,16 @@ impl Contents {
     }
 }
 
-/// Publishes `contents` as `<checkpoints>/step-…` and returns the folder. One of the same step that exists already is renamed to
-/// `step-….superseded-<n>`.
+/// Publishes `contents` as `<checkpoints>/step-…` and returns the folder. One of the same step that exists already moves
+/// aside.
 ///
 /// # Errors
 /// Too little free space (nothing is written then), or the system's refusal; former checkpoints stay as they are.
-pub(crate) fn write(checkpoints: &Path, contents: &Contents, min_free_gb: f64) -> Result<PathBuf> {
+pub(crate) fn write(checkpoints: &Path, contents: &Contents, disk: &DiskRules) -> Result<PathBuf> {
     let dir = checkpoints.join(checkpoint_name(contents.state.step));
     fs::create_dir_all(checkpoints).map_err(TrainError::io("create", checkpoints))?;
-    ensure_free(&dir, contents.num_bytes(), min_free_gb)?;
-    publish_dir(&dir, OnExisting::MoveAside, |partial| fill(partial, contents))?;
+    ensure_free(&dir, contents.num_bytes(), disk)?;
+    publish_dir(&dir, OnExisting::MoveAside, &disk.superseded, |partial| fill(partial, contents))?;
     Ok(dir)
 }
 

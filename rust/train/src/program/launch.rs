@@ -3,6 +3,8 @@
 use super::{Program, args::Arguments, num_threads, report};
 use crate::{
     boundary::{self, Scene},
+    data::{SourceRecord, TrainingData},
+    disk::disk_rules,
     error::TrainError,
     resume::{RESUME_KEY, Resumed},
     signals::StopRequest,
@@ -13,8 +15,8 @@ use anyhow::Context;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
 use hlrp_torch::World;
-use hlrp_track::run::{Artifact, RunInfo, RunStatus};
-use hlrp_track::{RunDir, console, host};
+use hlrp_track::run::{Artifact, DataSource, RunInfo, RunStatus};
+use hlrp_track::{RunDir, console, exit_code, host};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -43,7 +45,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     }
     let common = config.run();
     if let Some(run_dir) = &arguments.resume {
-        common.cluster.refuse_outside("--resume", run_dir)?;
+        common.cluster.refuse_output("--resume", run_dir)?;
     }
     let world = World::single();
     console::init(common.logging.level.into(), world.rank())?;
@@ -52,7 +54,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
-    hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, common.logging.min_free_gb)?;
+    hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, &disk_rules(common.cluster, common.logging))?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
     // Float32 means float32: also the quantizer's under bf16 autocast.
@@ -70,6 +72,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     let (mut task, mut data) = boundary::within(|| P::prepare(&config, &setup), scene).map_err(located)?;
     let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
+    let sources = sources(&common, &data);
     let metrics = task.metrics();
     let trainer = boundary::within(|| Trainer::new(settings, &mut task, &mut data).map_err(of_setting), scene);
     let trainer = trainer.map_err(located)?;
@@ -83,6 +86,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         overrides: composed.overrides(),
         versions: versions(),
         inputs,
+        data: sources,
         num_threads: num_threads(&common),
         metrics,
         repository: Path::new("."),
@@ -152,7 +156,8 @@ fn finish<P: Program>(
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            run_dir.finish(RunStatus::Failed { reason: console::error_text(&error, P::HINTS) })?;
+            let exit_code = Some(exit_code::of(&error, crate::EXIT_CODES));
+            run_dir.finish(RunStatus::Failed { reason: console::error_text(&error, P::HINTS), exit_code })?;
             return Err(error.into());
         }
     };
@@ -191,6 +196,7 @@ fn settings(
     Ok(Settings {
         training,
         validation: config.validation.clone(),
+        disk: disk_rules(config.cluster, &logging),
         logging,
         precision: config.precision,
         world,
@@ -220,8 +226,15 @@ fn inputs<P: Program>(settings: &Settings, config: &P::Config) -> Vec<Artifact> 
         ("load_weights_from", &training.load_weights_from),
     ];
     let of_engine = given.into_iter().filter_map(|(role, path)| Some((role, path.clone()?)));
-    of_engine
-        .chain(P::inputs(config))
-        .map(|(role, path)| Artifact { role: role.to_owned(), path, sha256: None })
-        .collect()
+    of_engine.chain(P::inputs(config)).map(|(role, path)| Artifact::of(role, path)).collect()
+}
+
+/// The datasets that the run reads.
+fn sources(config: &RunConfig<'_>, data: &impl TrainingData) -> BTreeMap<String, DataSource> {
+    let source = |(name, record): (String, SourceRecord)| {
+        let root = config.data.sources.get(&name).map(|source| source.root.clone()).unwrap_or_default();
+        let SourceRecord { fingerprint, num_episodes, .. } = record;
+        (name, DataSource { root, fingerprint, num_episodes })
+    };
+    data.sources().into_iter().map(source).collect()
 }

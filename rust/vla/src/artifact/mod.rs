@@ -21,7 +21,7 @@ use hlrp_config::foreign::{MAX_TEXT_BYTES, inspect};
 use hlrp_nn::read_tensors;
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
-use hlrp_track::fs::{FileDigest, OnExisting, ensure_free, publish_dir, write_atomic};
+use hlrp_track::fs::{DiskRules, FileDigest, OnExisting, ensure_free, publish_dir, write_atomic};
 use hlrp_train::Stopped;
 use record::WEIGHTS;
 use std::{fs, path::Path};
@@ -44,8 +44,8 @@ pub struct Artifact {
 pub struct SaveOptions<'a> {
     /// What happens to a folder that exists.
     pub on_existing: OnExisting,
-    /// GiB that must stay free on its file system.
-    pub min_free_gb: f64,
+    /// What must stay free, and what becomes of a folder that is replaced.
+    pub disk: &'a DiskRules,
     /// Asked between files: whether to give up.
     pub is_stopped: &'a dyn Fn() -> bool,
 }
@@ -97,10 +97,10 @@ impl Artifact {
         let weights = model.store().state();
         let num_bytes: usize =
             weights.iter().map(|(_, tensor)| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
-        ensure_free(dir, num_bytes as u64 + SMALL_FILES, options.min_free_gb)?;
+        ensure_free(dir, num_bytes as u64 + SMALL_FILES, options.disk)?;
         let unless_stopped = || if (options.is_stopped)() { Err(VlaError::Stopped(Stopped)) } else { Ok(()) };
         unless_stopped()?;
-        publish_dir(dir, options.on_existing, |partial| {
+        publish_dir(dir, options.on_existing, &options.disk.superseded, |partial| {
             write_weights(&partial.join(WEIGHTS), &weights)?;
             for name in TOKENIZER_FILES {
                 let source = tokenizer_folder.join(name);

@@ -17,8 +17,8 @@ use hlrp_data::formats::FeatureKind;
 use hlrp_data::{CacheProgress, Description, FrameSize, Mixture};
 use hlrp_schema::policy::{PolicySpec, TeacherWeights};
 use hlrp_schema::{DataConfig, VlaConfig};
-use hlrp_train::LoaderData;
 use hlrp_train::program::Setup;
+use hlrp_train::{LoaderData, disk_rules};
 use request::Requests;
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 use tch::Device;
@@ -41,7 +41,7 @@ pub fn prepare(
     let requests = Requests::new(config, identity.map(|identity| &identity.pair), &rates)?;
     let frame_size = frame_size(config, &datasets)?;
     let data = DataConfig { request: requests.train.clone(), ..config.data.clone() };
-    let mut opened = Mixture::open(&data, frame_size, config.logging.min_free_gb, progress)?;
+    let mut opened = Mixture::open(&data, frame_size, &disk_rules(&config.cluster, &config.logging), progress)?;
     if let Some(resumed) = &setup.resumed {
         opened = opened.with_held_out(&resumed.held_out())?;
     }

@@ -5,7 +5,7 @@ use hlrp_config::with_hint;
 use hlrp_nn::{Pass, read_tensors};
 use hlrp_schema::policy::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
 use hlrp_schema::{DeltaUnit, PairSpacing, PolicySpec};
-use hlrp_track::fs::{OnExisting, sha256_of};
+use hlrp_track::fs::{DiskRules, OnExisting, sha256_of};
 use hlrp_train::DeviceBatch;
 use hlrp_vla::{Artifact, Prediction, Processor, Provenance, SaveOptions, TimeIndices, VlaError, VlaModel};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn policy() -> PolicySpec {
 
 fn save(dir: &Path, model: &VlaModel, policy: &PolicySpec) -> Result<(), VlaError> {
     let provenance = Provenance { experiment: "vla_tiny".to_owned(), step: 7 };
-    let options = SaveOptions { on_existing: OnExisting::Refuse, min_free_gb: 0.0, is_stopped: &|| false };
+    let options = SaveOptions { on_existing: OnExisting::Refuse, disk: &DiskRules::unlimited(), is_stopped: &|| false };
     Artifact::save(dir, &options, model, policy, &provenance, &tokenizer_folder())
 }
 

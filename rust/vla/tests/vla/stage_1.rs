@@ -45,13 +45,15 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
     let config: LaqConfig = composed.extract().unwrap();
     tch::manual_seed(1);
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
+    let logging = hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..config.logging };
     let settings = Settings {
+        disk: hlrp_train::disk_rules(&config.cluster, &logging),
+        logging,
         training: config.training,
         validation: config.validation,
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,
-        logging: hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..config.logging.clone() },
         config: composed,
         accept_changed_data: false,
     };
@@ -77,6 +79,7 @@ fn info() -> RunInfo<'static> {
         overrides: &[],
         versions: BTreeMap::new(),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: 1,
         metrics: Vec::new(),
         repository: Path::new("."),

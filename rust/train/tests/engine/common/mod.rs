@@ -57,13 +57,15 @@ pub fn settings_from(config: &Path, run_dir: &Path, words: &[&str]) -> Settings 
 
 fn settings_of(config: Composed, run_dir: &Path) -> Settings {
     let typed: LaqConfig = config.extract().unwrap();
+    let logging = hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..typed.logging };
     Settings {
+        disk: hlrp_train::disk_rules(&typed.cluster, &logging),
+        logging,
         training: typed.training,
         validation: typed.validation,
         precision: typed.precision,
         world: World::single(),
         device: Device::Cpu,
-        logging: hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..typed.logging.clone() },
         config,
         accept_changed_data: false,
     }
@@ -93,6 +95,7 @@ pub fn train_until(
         overrides: &[],
         versions: BTreeMap::new(),
         inputs: Vec::new(),
+        data: BTreeMap::new(),
         num_threads: 1,
         metrics: Vec::new(),
         repository: Path::new("."),

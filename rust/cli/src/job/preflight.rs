@@ -1,0 +1,86 @@
+//! Checks of a node, inside the container of the run.
+
+use crate::{
+    doctor::{self, Finding, Report},
+    env,
+};
+use anyhow::Result;
+use hlrp_schema::{ConfigArgs, PRIMARY, Stage};
+use hlrp_slurm::{plan::JobPlan, snapshot};
+use hlrp_track::{console, fs::write_atomic};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+/// Libraries that draw without a screen.
+const RENDERERS: &str = "\
+import ctypes
+for name in ('libEGL.so.1', 'libOSMesa.so.8', 'libOSMesa.so'):
+    try:
+        ctypes.CDLL(name)
+        print(name)
+    except OSError:
+        pass
+";
+
+/// Checks the node and writes the report beside the plan.
+///
+/// # Errors
+/// The report cannot be written.
+pub(super) fn run(plan: &JobPlan) -> Result<ExitCode> {
+    let config = ConfigArgs {
+        overrides: vec![format!("cluster={}", plan.cluster)],
+        config_dir: Some(snapshot::folder(&plan.run_dir.join(hlrp_slurm::outcome::SUBMIT_DIR))),
+        config_name: PRIMARY.to_owned(),
+    };
+    let mut report = doctor::examine(&config);
+    report.findings.push(writable("run directory", &plan.submit_dir));
+    report.findings.push(writable("cache directory", &plan.cache_dir));
+    report.findings.push(credentials());
+    if matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout) {
+        report.findings.push(renderers());
+    }
+    console::print(&report.to_text());
+    write_report(plan, &report)?;
+    Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn write_report(plan: &JobPlan, report: &Report) -> Result<()> {
+    let path = plan.submit_dir.join(format!("{}.preflight.report.json", plan.cluster));
+    Ok(write_atomic(&path, report.to_json()? + "\n")?)
+}
+
+fn writable(name: &'static str, folder: &Path) -> Finding {
+    let probe = folder.join(".preflight");
+    match write_atomic(&probe, "this file shows that a job can write here\n") {
+        Ok(()) => Finding::ok(name, format!("{} is writable", folder.display())),
+        Err(error) => Finding::error(name, &error),
+    }
+}
+
+fn credentials() -> Finding {
+    let netrc = std::env::var_os("NETRC").map(PathBuf::from).filter(|path| path.is_file());
+    let found = [
+        netrc.map(|path| path.display().to_string()),
+        env::is_set("HF_TOKEN").then(|| "a token of Hugging Face".to_owned()),
+        env::is_set("WANDB_API_KEY").then(|| "a key of W&B".to_owned()),
+    ];
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    match found.is_empty() {
+        true => Finding::note("credentials", "none", Some("runs without the Hub and W&B need none")),
+        false => Finding::ok("credentials", found.join(", ")),
+    }
+}
+
+fn renderers() -> Finding {
+    let output = Command::new("python3").args(["-c", RENDERERS]).output();
+    let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().replace('\n', ", "));
+    match found {
+        Ok(found) if !found.is_empty() => Finding::ok("rendering", found),
+        Ok(_) => {
+            Finding::problem("rendering", "neither EGL nor OSMesa", Some("install libegl1 or libosmesa6 in the image"))
+        }
+        Err(error) => Finding::note("rendering", format!("python3 does not start: {error}"), None),
+    }
+}

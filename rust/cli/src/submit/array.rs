@@ -1,0 +1,99 @@
+//! A sweep as one job array: its script starts the script of the member's run.
+
+use super::{plans::Submission, queue::Queued};
+use anyhow::Result;
+use hlrp_config::Problem;
+use hlrp_slurm::{
+    outcome::SUBMIT_DIR,
+    plan::{JobPlan, Token},
+    script::directives,
+    shell::quoted,
+    submission,
+};
+use hlrp_track::fs::write_atomic;
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The script of an array.
+pub(super) struct ArrayScript {
+    /// Where it is kept.
+    pub(super) path: PathBuf,
+    /// Its text.
+    pub(super) text: String,
+    /// What its job asks for.
+    plan: JobPlan,
+}
+
+/// The script, where a sweep becomes an array.
+pub(super) fn script(submission: &Submission) -> Option<ArrayScript> {
+    let settings = &submission.basics.submit;
+    if !settings.array || submission.runs.len() < 2 {
+        return None;
+    }
+    let members: Vec<&JobPlan> = submission.runs.iter().filter_map(|run| run.jobs.first()?.first()).collect();
+    let first = members.first()?;
+    let suffix = submission.runs[0].suffix.as_deref().map(|suffix| format!("_{suffix}")).unwrap_or_default();
+    let strip = |text: &str| text.strip_suffix(suffix.as_str()).unwrap_or(text).to_owned();
+    let name = first.run_dir.file_name().unwrap_or_default().to_string_lossy();
+    let folder = first.run_dir.with_file_name(format!("{}_array", strip(&name)));
+    let plan = JobPlan {
+        token: Token::random(),
+        job_name: strip(&first.job_name),
+        run_dir: folder.clone(),
+        submit_dir: folder.join(SUBMIT_DIR),
+        ..(*first).clone()
+    };
+    let last = members.len() - 1;
+    let limit = settings.array_limit.map(|limit| format!("%{limit}")).unwrap_or_default();
+    let mut text = directives(&plan).replace("/%j.", "/%A_%a.");
+    let list = |paths: Vec<String>| paths.iter().map(|path| format!("  {}\n", quoted(path))).collect::<String>();
+    let scripts = list(members.iter().map(|job| job.script_path().display().to_string()).collect());
+    let run_dirs = list(members.iter().map(|job| job.run_dir.display().to_string()).collect());
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "#SBATCH --array=0-{last}{limit}\n\
+         set -uo pipefail\n\
+         # Each member is one run of the sweep: its own script, its output in its own directory.\n\
+         scripts=(\n{scripts})\n\
+         run_dirs=(\n{run_dirs})\n\
+         output=\"${{run_dirs[$SLURM_ARRAY_TASK_ID]}}/${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID\"\n\
+         exec bash \"${{scripts[$SLURM_ARRAY_TASK_ID]}}\" >> \"$output.out\" 2>> \"$output.err\"\n"
+    );
+    Some(ArrayScript { path: plan.script_path(), text, plan })
+}
+
+/// Queues the array.
+///
+/// # Errors
+/// Its runs ask for different things, or Slurm refuses.
+pub(super) fn submit(submission: &Submission, script: &ArrayScript, queued: &mut Queued) -> Result<()> {
+    let of_first = &script.plan.resources;
+    let differs = |job: &&JobPlan| job.resources != *of_first;
+    let jobs = || submission.runs.iter().flat_map(|run| run.jobs.iter().flatten());
+    if let Some(job) = jobs().find(differs) {
+        let message = format!("{} asks for other resources than the first run", job.job_name);
+        return Err(
+            Problem::new("submit.array", message, "submit such a sweep as single jobs: submit.array=false").into()
+        );
+    }
+    if let Some(job) = jobs().find(|job| job.step.is_some()) {
+        let message = format!("{} is a step of a pipeline", job.job_name);
+        return Err(Problem::new("submit.array", message, "submit pipelines as single jobs: submit.array=false").into());
+    }
+    fs::create_dir_all(&script.plan.submit_dir)?;
+    write_atomic(&script.path, &script.text)?;
+    let run_dirs: Vec<&Path> = jobs().map(|job| job.run_dir.as_path()).collect();
+    submission::record_members(&script.plan.submit_dir, &run_dirs)?;
+    let slurm = submission.slurm(&script.plan);
+    let submitted = submission::submit_script(&script.path, &script.plan.comment(), &slurm, &[], &[])?;
+    for (index, job) in jobs().enumerate() {
+        let member = hlrp_slurm::client::Submitted { id: format!("{}_{index}", submitted.id), ..submitted.clone() };
+        submission::record(job, &member, submission::JobKind::Run)?;
+        queued.add(job, &member, "");
+    }
+    Ok(())
+}

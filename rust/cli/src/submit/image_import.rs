@@ -1,0 +1,78 @@
+//! `hlrp submit image-import`: Enroot's import on a compute node, with the memory that it needs.
+
+use super::{
+    plans::{self, Submission},
+    preview,
+    queue::Queued,
+};
+use crate::error::CommandError;
+use anyhow::{Context, Result};
+use hlrp_config::Problem;
+use hlrp_schema::ConfigArgs;
+use hlrp_slurm::{
+    plan::JobPlan,
+    script::host_script,
+    submission::{self, JobKind},
+};
+use hlrp_track::{console, fs::write_atomic};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+/// The script that imports, in the repository.
+const SCRIPT: &str = "containers/import.sh";
+
+/// Queues the import of an image, or prints its script in a dry run.
+///
+/// # Errors
+/// A cluster without Slurm, memory or a folder of images; Slurm refuses or does not answer.
+pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: Duration) -> Result<ExitCode> {
+    let mut config = config.clone();
+    config.overrides.push("experiment.name=image_import".into());
+    let submission = plans::plan(&config, time_limit)?;
+    let job = job(&submission)?;
+    let command = command(&submission, job, source, name)?;
+    let mut plan = job.clone();
+    plan.container = None;
+    let text = host_script(&plan, &command);
+    if submission.basics.submit.dry_run {
+        console::print(&format!("{text}\ndry run: nothing was written or queued"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    fs::create_dir_all(&plan.submit_dir).with_context(|| format!("cannot create {}", plan.submit_dir.display()))?;
+    write_atomic(&plan.script_path(), text)?;
+    let slurm = submission.slurm(&plan);
+    let submitted = submission::submit(&plan, &slurm, &[])?;
+    submission::record(&plan, &submitted, JobKind::Run)?;
+    let mut queued = Queued::default();
+    queued.add(&plan, &submitted, "");
+    queued.print();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn job(submission: &Submission) -> Result<&JobPlan> {
+    let cluster = &submission.basics.cluster;
+    if !cluster.slurm.enabled {
+        let message = format!("'{}' has no Slurm", cluster.name);
+        return Err(Problem::new("cluster", message, "choose one with CPU nodes: cluster=lrz_cpu_only").into());
+    }
+    if cluster.compute.mem_gb.is_none() {
+        let message = "null, but an import without enough memory is killed in its middle";
+        let hint = "ask for 128: cluster.compute.mem_gb=128, or choose cluster=lrz_cpu_only";
+        return Err(Problem::new("cluster.compute.mem_gb", message, hint).into());
+    }
+    preview::jobs(submission).next().context("no job")
+}
+
+fn command(submission: &Submission, job: &JobPlan, source: &str, name: &str) -> Result<Vec<String>> {
+    let cluster = &submission.basics.cluster;
+    let Some(folder) = cluster.images.training.as_ref().and_then(|image| image.parent()) else {
+        let hint = "set it to the full path that images have there; its folder gets the new one";
+        return Err(Problem::new("cluster.images.training", "null, so there is no folder for images", hint).into());
+    };
+    cluster.refuse_outside("cluster.images.training", folder)?;
+    let beside = |path: PathBuf| Some(path).filter(|path| path.is_file());
+    let script = beside(job.working_dir.join(SCRIPT)).or_else(|| beside(submission.tree.parent()?.join(SCRIPT)));
+    let Some(script) = script else {
+        return Err(CommandError::new(format!("there is no {SCRIPT} here"), "run this in the repository").into());
+    };
+    Ok(vec![script.display().to_string(), source.to_owned(), folder.display().to_string(), name.to_owned()])
+}

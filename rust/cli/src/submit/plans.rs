@@ -1,0 +1,300 @@
+//! From overrides to job plans: every run of a sweep, on every cluster of a race, every step of a pipeline.
+
+use super::{mounts, stage3};
+use crate::pipeline;
+use anyhow::{Context, Result};
+use hlrp_config::{Composed, Problem, SweepRun, Value, num_runs, override_key, secret::has_secret, sweep, write_path};
+use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
+use hlrp_slurm::{
+    client::Slurm,
+    outcome::SUBMIT_DIR,
+    plan::{Container, JobPlan, Resources, Rival, Token},
+    snapshot,
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Overrides of the submission itself: a job gets its own run directory, and prints no preview.
+const NOT_PASSED_ON: [&str; 3] = ["submit.dry_run", "submit.print", RUN_DIR];
+const RUN_DIR: &str = "logging.run_dir";
+/// Key of the race.
+const RACE: &str = "submit.race";
+
+/// Everything that one call submits.
+pub(super) struct Submission {
+    /// What all its runs share, as the first has it.
+    pub(super) basics: RunBasics,
+    /// The configuration tree.
+    pub(super) tree: PathBuf,
+    /// How long a command of Slurm may take.
+    pub(super) time_limit: Duration,
+    /// The runs in the order of the sweep.
+    pub(super) runs: Vec<RunPlan>,
+}
+
+impl Submission {
+    /// The Slurm of a job.
+    pub(super) fn slurm(&self, job: &JobPlan) -> Slurm {
+        Slurm { clusters: job.resources.clusters.clone(), time_limit: self.time_limit }
+    }
+}
+
+/// One run.
+pub(super) struct RunPlan {
+    /// Its directory.
+    pub(super) run_dir: PathBuf,
+    /// What a sweep adds to its name.
+    pub(super) suffix: Option<String>,
+    /// What distinguishes it in a sweep, as overrides.
+    pub(super) overrides: Vec<String>,
+    /// Its configuration, on the first cluster of a race.
+    pub(super) composed: Composed,
+    /// On each cluster of the race the jobs that run it: one, or one for each step of a pipeline in their order.
+    pub(super) jobs: Vec<Vec<JobPlan>>,
+}
+
+/// How many jobs a submission would queue, a pipeline counted as one; none if it only prints or runs here.
+///
+/// # Errors
+/// An invalid configuration, or a sweep that cannot be expanded.
+pub(super) fn count(config: &ConfigArgs) -> Result<usize> {
+    refuse_list_of_clusters(&config.overrides)?;
+    let composed = config.compose()?;
+    let is_true = |key: &str| composed.tree().get(key).is_some_and(|node| node.summary() == "true");
+    let race = match composed.tree().get(RACE).map(|node| &node.value) {
+        Some(Value::List(clusters)) => clusters.len(),
+        _ => 1,
+    };
+    let queues = is_true("cluster.slurm.enabled") || race > 1;
+    Ok(if queues && !is_true("submit.dry_run") { race * num_runs(&PROJECT, &composed)? } else { 0 })
+}
+
+/// Plans a submission; nothing is written.
+///
+/// # Errors
+/// An invalid configuration of any run on any cluster.
+pub(super) fn plan(config: &ConfigArgs, time_limit: Duration) -> Result<Submission> {
+    let tree = config.root()?;
+    snapshot::check(&tree)?;
+    let composed = config.compose()?;
+    let basics = RunBasics::of(&composed)?;
+    let race = basics.submit.race.clone();
+    let clusters: Vec<Option<&str>> = match &race {
+        Some(names) => names.iter().map(|name| Some(name.as_str())).collect(),
+        None => vec![None],
+    };
+    let working_dir = std::env::current_dir().context("cannot find the working directory")?;
+    let program = std::env::current_exe().context("cannot find the path of hlrp")?;
+    let on_clusters = clusters.iter().map(|cluster| {
+        let choice = cluster.map(|name| format!("cluster={name}"));
+        let overrides: Vec<String> = config.overrides.iter().cloned().chain(choice).collect();
+        let runs = sweep(&PROJECT, hlrp_schema::check, &tree, &config.config_name, &overrides);
+        runs.with_context(|| cluster.map_or_else(|| "the sweep".into(), |name| format!("cluster={name}")))
+    });
+    let on_clusters: Vec<Vec<SweepRun>> = on_clusters.collect::<Result<_>>()?;
+    refuse_other_numbers(&on_clusters)?;
+
+    let config_name = &config.config_name;
+    let mut runs = Vec::new();
+    for index in 0..on_clusters[0].len() {
+        let of_run: Vec<&SweepRun> = on_clusters.iter().map(|runs| &runs[index]).collect();
+        runs.push(plan_run(&of_run, &clusters, &tree, config_name, &working_dir, &program)?);
+    }
+    let basics = RunBasics::of(&runs[0].composed)?;
+    Ok(Submission { basics, tree, time_limit, runs })
+}
+
+/// A list of clusters is a sweep in Hydra; here it is nearly always meant as a race.
+fn refuse_list_of_clusters(overrides: &[String]) -> Result<(), Problem> {
+    let list = overrides.iter().filter_map(|text| text.strip_prefix("cluster=")).find(|value| value.contains(','));
+    let Some(list) = list else { return Ok(()) };
+    let list = list.trim_matches(['[', ']']);
+    let message = format!("'{list}' is a list, but a run has one cluster");
+    let hint = format!("to queue it on each and let the first start win: 'submit.race=[{list}]'");
+    Err(Problem::new("cluster", message, hint))
+}
+
+fn refuse_other_numbers(on_clusters: &[Vec<SweepRun>]) -> Result<(), Problem> {
+    let [first, others @ ..] = on_clusters else { return Ok(()) };
+    match others.iter().find(|runs| runs.len() != first.len()) {
+        None => Ok(()),
+        Some(runs) => {
+            let message =
+                format!("the clusters do not agree on the runs of the sweep: {} and {}", first.len(), runs.len());
+            Err(Problem::new(PROJECT.sweep_params, message, "sweep over values that do not depend on the cluster"))
+        }
+    }
+}
+
+fn plan_run(
+    of_run: &[&SweepRun],
+    clusters: &[Option<&str>],
+    tree: &Path,
+    config_name: &str,
+    working_dir: &Path,
+    program: &Path,
+) -> Result<RunPlan> {
+    let first = of_run[0];
+    refuse_secrets(first)?;
+    let basics: Vec<RunBasics> = of_run.iter().map(|run| RunBasics::of(&run.composed)).collect::<Result<_, _>>()?;
+    let run_dir = absolute(&basics[0].logging.run_dir)?;
+    let token = Token::random();
+    let rival = |basics: &RunBasics| Rival {
+        cluster: basics.cluster.name.clone(),
+        clusters: basics.cluster.slurm.clusters.clone(),
+    };
+    let race: Vec<Rival> = basics.iter().map(rival).collect();
+    refuse_same_names(&race)?;
+    let submit_dir = run_dir.join(SUBMIT_DIR);
+    let mut options = vec!["--config-dir".to_owned(), snapshot::folder(&submit_dir).display().to_string()];
+    if config_name != PRIMARY {
+        options.extend(["--config-name".to_owned(), config_name.to_owned()]);
+    }
+    let mut jobs = Vec::new();
+    for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
+        basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
+        if clusters.len() > 1 && !basics.cluster.slurm.enabled {
+            let message = format!("'{}' has no Slurm", basics.cluster.name);
+            return Err(Problem::new(RACE, message, "name clusters that queue jobs: `hlrp config list cluster`").into());
+        }
+        let choice = clusters[index].map(|name| format!("cluster={name}"));
+        let is_there = choice.as_ref().is_some_and(|choice| run.overrides.contains(choice));
+        let choice = choice.filter(|_| !is_there);
+        let target = format!("{RUN_DIR}={}", write_path(&run_dir));
+        let is_kept = |text: &&String| !NOT_PASSED_ON.contains(&override_key(text));
+        let overrides: Vec<String> =
+            run.overrides.iter().filter(is_kept).cloned().chain(choice).chain([target]).collect();
+        let base =
+            Base { token: &token, run_dir: &run_dir, working_dir, program, race: &race, name: &basics.experiment.name };
+        let start: Vec<String> = options.iter().chain(&overrides).cloned().collect();
+        if basics.stage != Stage::Pipeline {
+            let arguments = |rest: Vec<String>| [basics.stage.command().to_owned()].into_iter().chain(rest).collect();
+            let resume = vec!["--resume".to_owned(), run_dir.display().to_string()];
+            jobs.push(vec![base.job(&run.composed, basics, None, arguments(start), arguments(resume))?]);
+            continue;
+        }
+        let steps = pipeline::composed_steps(&run.composed, tree, config_name, &run_dir)?;
+        let of_steps = steps.iter().enumerate().map(|(index, (name, composed))| {
+            let basics = RunBasics::of(composed)?;
+            let last = ["--step".to_owned(), name.clone()];
+            let command = [Stage::Pipeline.command().to_owned()];
+            let arguments: Vec<String> = command.into_iter().chain(start.iter().cloned()).chain(last).collect();
+            let after = index.checked_sub(1).map(|before| steps[before].0.clone());
+            let plan = base.job(composed, &basics, Some(name), arguments.clone(), arguments)?;
+            Ok(JobPlan { after, ..plan })
+        });
+        jobs.push(of_steps.collect::<Result<_>>()?);
+    }
+    let overrides = first.overrides.clone();
+    Ok(RunPlan { run_dir, suffix: first.suffix.clone(), overrides, composed: first.composed.clone(), jobs })
+}
+
+/// Two options of `cluster` with one `cluster.name` would share their scripts.
+fn refuse_same_names(race: &[Rival]) -> Result<(), Problem> {
+    for (index, rival) in race.iter().enumerate() {
+        if race[..index].iter().any(|earlier| earlier.cluster == rival.cluster) {
+            let message = format!("two clusters of the race have the name '{}'", rival.cluster);
+            return Err(Problem::new(RACE, message, "give each option its own cluster.name"));
+        }
+    }
+    Ok(())
+}
+
+/// A secret among the overrides would be in the script.
+fn refuse_secrets(run: &SweepRun) -> Result<(), Problem> {
+    match run.overrides.iter().find(|text| has_secret(text)) {
+        None => Ok(()),
+        Some(argument) => {
+            let key = argument.split('=').next().unwrap_or_default();
+            let hint = "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face";
+            Err(Problem::new(key, "the value is a secret, which a script must not contain", hint))
+        }
+    }
+}
+
+/// What all jobs of a run share.
+struct Base<'a> {
+    token: &'a Token,
+    run_dir: &'a Path,
+    working_dir: &'a Path,
+    program: &'a Path,
+    race: &'a [Rival],
+    name: &'a str,
+}
+
+impl Base<'_> {
+    fn job(
+        &self,
+        composed: &Composed,
+        basics: &RunBasics,
+        step: Option<&str>,
+        start: Vec<String>,
+        resume: Vec<String>,
+    ) -> Result<JobPlan> {
+        let submit_dir = self.run_dir.join(SUBMIT_DIR);
+        let end = step.map(|step| format!("_{step}")).unwrap_or_default();
+        let cache_dir = absolute(&basics.paths.cache_dir)?;
+        stage3::check(composed, basics)?;
+        let submit = &basics.submit;
+        Ok(JobPlan {
+            format: JobPlan::FORMAT,
+            token: self.token.clone(),
+            cluster: basics.cluster.name.clone(),
+            stage: basics.stage,
+            job_name: format!("hlrp_{}{end}", self.name),
+            run_dir: self.run_dir.to_path_buf(),
+            submit_dir: step.map_or_else(|| submit_dir.clone(), |step| submit_dir.join(step)),
+            step: step.map(str::to_owned),
+            after: None,
+            working_dir: self.working_dir.to_path_buf(),
+            program: self.program.to_path_buf(),
+            start,
+            resume,
+            resources: resources(basics),
+            container: container(composed, basics, self.run_dir, self.working_dir)?,
+            cache_dir,
+            save_before_limit_s: submit.save_before_limit_s(),
+            max_restarts: submit.max_restarts,
+            pre_commands: submit.pre_commands.clone(),
+            race: self.race.to_vec(),
+        })
+    }
+}
+
+fn resources(basics: &RunBasics) -> Resources {
+    let (compute, slurm) = (&basics.cluster.compute, &basics.cluster.slurm);
+    let gpus_per_node = compute.gpus_per_node.unwrap_or(0);
+    let tasks_per_node = match basics.stage {
+        Stage::Laq | Stage::Vla => gpus_per_node.max(1),
+        // One process, which starts others itself where it has several GPUs.
+        Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => 1,
+    };
+    Resources {
+        partition: slurm.partition.clone().unwrap_or_default(),
+        qos: slurm.qos.clone(),
+        account: slurm.account.clone(),
+        clusters: slurm.clusters.clone(),
+        num_nodes: compute.num_nodes.unwrap_or(1),
+        tasks_per_node,
+        gpus_per_node,
+        cpus_per_task: compute.cpus_per_task,
+        mem_gb: compute.mem_gb,
+        time_limit: compute.time_limit.clone().unwrap_or_default(),
+    }
+}
+
+fn container(composed: &Composed, basics: &RunBasics, run_dir: &Path, working_dir: &Path) -> Result<Option<Container>> {
+    let container = &basics.cluster.container;
+    let (ContainerRuntime::Pyxis | ContainerRuntime::Apptainer, Some(image)) = (container.runtime, &container.image)
+    else {
+        return Ok(None);
+    };
+    let mounts = mounts::of(composed, basics, run_dir, working_dir)?;
+    Ok(Some(Container { runtime: container.runtime, image: image.clone(), program: container.program.clone(), mounts }))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("cannot find the full path of {}", path.display()))
+}

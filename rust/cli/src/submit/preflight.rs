@@ -1,0 +1,171 @@
+//! What must hold before anything is queued.
+
+use super::{
+    plans::{RunPlan, Submission},
+    preview,
+};
+use crate::{disk::disk_rules, env, error::CommandError};
+use anyhow::Result;
+use hlrp_config::{Composed, Problem};
+use hlrp_schema::{LerobotTrainConfig, RunBasics, Stage};
+use hlrp_slurm::{
+    client::{Slurm, SlurmError},
+    plan::JobPlan,
+};
+use hlrp_track::{fs::ensure_free, host::find_program};
+use std::{
+    fs,
+    io::{IsTerminal, Write, stderr, stdin},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// More jobs than this are queued only after a question.
+const MAX_UNASKED: usize = 50;
+/// Slurm's program that submits.
+const SBATCH: &str = "sbatch";
+/// Host of W&B's service in a netrc file.
+const WANDB_HOST: &str = "api.wandb.ai";
+/// Files with credentials, below the home folder.
+const SECRET_FILES: [&str; 3] = [".netrc", ".cache/huggingface/token", ".huggingface/token"];
+
+/// Checks runs, images, credentials, space and the site's limits.
+///
+/// # Errors
+/// What does not hold; nothing was queued.
+pub(super) fn check(submission: &Submission) -> Result<()> {
+    if find_program(SBATCH).is_none() {
+        return Err(SlurmError::Missing { program: SBATCH }.into());
+    }
+    for job in preview::jobs(submission) {
+        refuse_several_tasks(job)?;
+        refuse_missing_image(job)?;
+    }
+    for run in &submission.runs {
+        refuse_occupied(run)?;
+        refuse_missing_credentials(&run.composed)?;
+    }
+    warn_of_readable_secrets();
+    let basics = &submission.basics;
+    ensure_free(&submission.runs[0].run_dir, 0, &disk_rules(&basics.cluster, &basics.logging))?;
+    check_limits(submission)?;
+    Ok(())
+}
+
+fn refuse_occupied(run: &RunPlan) -> Result<(), Problem> {
+    let has_entries = fs::read_dir(&run.run_dir).is_ok_and(|mut entries| entries.next().is_some());
+    if !has_entries {
+        return Ok(());
+    }
+    let path = run.run_dir.display();
+    let hint = format!("choose another directory, or queue that run again: hlrp submit --resume {path}");
+    Err(Problem::new("logging.run_dir", format!("the run directory {path} is not empty"), hint))
+}
+
+/// Training on several GPUs needs processes that know each other.
+fn refuse_several_tasks(job: &JobPlan) -> Result<(), Problem> {
+    let resources = &job.resources;
+    if resources.num_tasks() == 1 && (resources.num_nodes == 1) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} nodes with {} GPUs each, but stage {} trains on one GPU",
+        resources.num_nodes,
+        resources.gpus_per_node,
+        job.stage.name()
+    );
+    let hint = "choose a cluster with one GPU, or set cluster.compute.num_nodes=1 cluster.compute.gpus_per_node=1";
+    Err(Problem::new("cluster.compute.gpus_per_node", message, hint))
+}
+
+fn refuse_missing_image(job: &JobPlan) -> Result<(), Problem> {
+    let Some(container) = &job.container else { return Ok(()) };
+    if container.image.is_file() {
+        return Ok(());
+    }
+    let message = format!("{} does not exist (cluster '{}')", container.image.display(), job.cluster);
+    let hint = "import it with `hlrp submit image-import`, or set cluster.images.training and cluster.images.lerobot";
+    Err(Problem::new("cluster.container.image", message, hint))
+}
+
+/// W&B credentials are looked for here, before hours in a queue.
+fn refuse_missing_credentials(composed: &Composed) -> Result<(), Problem> {
+    let basics = RunBasics::of(composed)?;
+    let is_on_in_lerobot = basics.stage == Stage::LerobotTrain
+        && composed.extract::<LerobotTrainConfig>().is_ok_and(|config| config.lerobot.wandb_enable);
+    let key = match () {
+        () if basics.logging.use_wandb => "logging.use_wandb",
+        () if is_on_in_lerobot => "lerobot.wandb_enable",
+        () => return Ok(()),
+    };
+    if env::is_set("WANDB_API_KEY") || netrc().is_some_and(|text| text.contains(WANDB_HOST)) {
+        return Ok(());
+    }
+    let message = format!("it is on, but neither WANDB_API_KEY nor ~/.netrc has a key for {WANDB_HOST}");
+    Err(Problem::new(key, message, "log in with `wandb login`, or set it to false"))
+}
+
+fn netrc() -> Option<String> {
+    let named = std::env::var_os("NETRC").map(PathBuf::from);
+    fs::read_to_string(named.or_else(|| Some(home()?.join(".netrc")))?).ok()
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os(env::HOME).map(PathBuf::from)
+}
+
+fn warn_of_readable_secrets() {
+    let is_readable = |path: &Path| path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+    for path in home().iter().flat_map(|home| SECRET_FILES.map(|name| home.join(name))).filter(|path| is_readable(path))
+    {
+        tracing::warn!("other users may read {}: chmod 600 {}", path.display(), path.display());
+    }
+}
+
+/// What the site allows, as far as it says so; a silent Slurm is noticed by sbatch.
+fn check_limits(submission: &Submission) -> Result<(), Problem> {
+    let slurm = &submission.basics.cluster.slurm;
+    let asked = Slurm { clusters: slurm.clusters.clone(), time_limit: submission.time_limit };
+    let Ok(limits) = asked.limits() else { return Ok(()) };
+    let num_jobs = preview::jobs(submission).count();
+    let num_runs = submission.runs.len();
+    if submission.basics.submit.array {
+        let most = limits.max_array_size.map(|size| size as usize);
+        if let Some(most) = most.filter(|most| num_runs > *most) {
+            let message = format!("{num_runs} runs, but an array has at most {most} members here (MaxArraySize)");
+            let hint = format!("split sweep.params into {} sweeps", num_runs.div_ceil(most));
+            return Err(Problem::new("submit.array", message, hint));
+        }
+    }
+    let most = limits.max_submit(slurm.qos.as_deref()).map(|most| most as usize);
+    if let Some(most) = most.filter(|most| num_jobs > *most) {
+        let message = format!("{num_jobs} jobs, but this user may have {most} in the queue here");
+        return Err(Problem::new("sweep.params", message, "sweep over fewer values at a time"));
+    }
+    Ok(())
+}
+
+/// Asks before many jobs are planned and queued.
+///
+/// # Errors
+/// The answer is no, or nobody is there to ask.
+pub(super) fn ask(num_jobs: usize, yes: bool) -> Result<()> {
+    if yes || num_jobs <= MAX_UNASKED {
+        return Ok(());
+    }
+    let refused =
+        || CommandError::new(format!("{num_jobs} jobs were not queued"), "give --yes to queue them without a question");
+    if !stdin().is_terminal() {
+        return Err(refused().into());
+    }
+    eprint_question(num_jobs)?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { Err(refused().into()) }
+}
+
+fn eprint_question(num_jobs: usize) -> std::io::Result<()> {
+    let mut stderr = stderr().lock();
+    write!(stderr, "queue {num_jobs} jobs? [y/N] ")?;
+    stderr.flush()
+}

@@ -1,0 +1,140 @@
+//! Getting the jobs of a submission into the queue.
+
+use super::{
+    array,
+    plans::{RunPlan, Submission},
+    preview,
+};
+use anyhow::{Context, Result};
+use hlrp_slurm::{
+    claim,
+    client::{Slurm, Submitted},
+    in_job::CLAIMS,
+    outcome::SUBMIT_DIR,
+    plan::JobPlan,
+    snapshot,
+    submission::{self, JobKind},
+};
+use hlrp_track::{console, table::ResultTable};
+use std::{fs, process::ExitCode};
+
+/// What is in the queue.
+#[derive(Default)]
+pub(super) struct Queued(Vec<[String; 4]>);
+
+impl Queued {
+    pub(super) fn add(&mut self, job: &JobPlan, submitted: &Submitted, note: &str) {
+        let name = if note.is_empty() { job.job_name.clone() } else { format!("{} ({note})", job.job_name) };
+        let id = &submitted.id;
+        let output = job.run_dir.join(format!("{id}.out")).display().to_string();
+        self.0.push([id.clone(), job.cluster.clone(), name, output]);
+    }
+
+    fn ids(&self) -> Vec<&str> {
+        self.0.iter().map(|[id, ..]| id.as_str()).collect()
+    }
+
+    /// What was queued and how to watch it.
+    pub(super) fn print(&self) {
+        if self.0.is_empty() {
+            return;
+        }
+        let table = ResultTable::new(["job id", "cluster", "name", "output"]);
+        let table = self.0.iter().fold(table, |table, row| table.row(row.clone()));
+        let ids = self.ids().join(" ");
+        console::print(&format!("{}\n\nwatch with: hlrp jobs watch {ids}", table.to_text()));
+    }
+}
+
+/// Queues every run. Whatever happens, what is in the queue is printed.
+///
+/// # Errors
+/// Slurm refuses a job or does not answer.
+pub(super) fn submit(submission: &Submission) -> Result<ExitCode> {
+    let mut queued = Queued::default();
+    let result = submit_all(submission, &mut queued);
+    queued.print();
+    preview::notes(submission).iter().for_each(|note| console::print(note));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn submit_all(submission: &Submission, queued: &mut Queued) -> Result<()> {
+    for run in &submission.runs {
+        write(submission, run)?;
+    }
+    if let Some(script) = array::script(submission) {
+        return array::submit(submission, &script, queued);
+    }
+    submission.runs.iter().try_for_each(|run| submit_run(submission, run, queued))
+}
+
+/// Writes everything about the submission of a run into its directory.
+///
+/// # Errors
+/// The system refuses.
+pub(super) fn write(submission: &Submission, run: &RunPlan) -> Result<()> {
+    fs::create_dir_all(&run.run_dir).with_context(|| format!("cannot create {}", run.run_dir.display()))?;
+    snapshot::write(&submission.tree, &run.run_dir.join(SUBMIT_DIR))?;
+    for job in run.jobs.iter().flatten() {
+        fs::create_dir_all(&job.cache_dir).with_context(|| format!("cannot create {}", job.cache_dir.display()))?;
+        submission::write(job)?;
+    }
+    Ok(())
+}
+
+fn submit_run(submission: &Submission, run: &RunPlan, queued: &mut Queued) -> Result<()> {
+    for jobs in &run.jobs {
+        let Some(first) = jobs.first() else { continue };
+        if run.jobs.len() > 1 && is_claimed(first)? {
+            tracing::info!("the run has started: it is not queued on {} any more", first.cluster);
+            continue;
+        }
+        let slurm = submission.slurm(first);
+        let of_job = || format!("cluster '{}'", first.cluster);
+        let mut dependency = None;
+        if submission.basics.submit.preflight {
+            let submitted = super::preflight_job::submit(first, &slurm).with_context(of_job)?;
+            queued.add(first, &submitted, "preflight");
+            dependency = Some(format!("--dependency=afterok:{}", submitted.id));
+        }
+        submit_chain(jobs, &slurm, dependency, queued).with_context(of_job)?;
+    }
+    Ok(())
+}
+
+/// Queues jobs of one cluster, each after the one before. A step decides by the state of the pipeline whether it starts.
+///
+/// # Errors
+/// Slurm refuses a job or does not answer.
+pub(super) fn submit_chain(
+    jobs: &[JobPlan],
+    slurm: &Slurm,
+    mut dependency: Option<String>,
+    queued: &mut Queued,
+) -> Result<()> {
+    for job in jobs {
+        let options: Vec<String> = dependency.take().into_iter().collect();
+        let submitted = submission::submit(job, slurm, &options)?;
+        submission::record(job, &submitted, JobKind::Run)?;
+        queued.add(job, &submitted, "");
+        dependency = Some(format!("--dependency=afterany:{}", submitted.id));
+        cancel_if_late(job, slurm, &submitted)?;
+    }
+    Ok(())
+}
+
+/// A sibling may have started between the last look at the claim and this submission; it could not cancel a job that was not queued yet.
+fn cancel_if_late(job: &JobPlan, slurm: &Slurm, submitted: &Submitted) -> Result<()> {
+    let is_mine = |owner: &claim::Owner| owner.job == submitted.id;
+    match claim::current(&job.submit_dir.join(CLAIMS))? {
+        Some((_, owner)) if !is_mine(&owner) && job.race.len() > 1 => {
+            tracing::info!("{owner} has started the run: job {} is cancelled", submitted.id);
+            Ok(slurm.cancel_pending(&submitted.id)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_claimed(job: &JobPlan) -> Result<bool> {
+    Ok(claim::current(&job.submit_dir.join(CLAIMS))?.is_some())
+}

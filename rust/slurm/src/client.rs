@@ -1,1 +1,0 @@
-//! Slurm's own commands, with a time limit on each.

@@ -1,0 +1,245 @@
+//! The text of a batch script. It runs on the host; only the program runs in the container, so that Slurm's commands are at hand.
+
+use crate::{
+    plan::{Container, JobPlan},
+    shell::quoted,
+};
+use hlrp_schema::ContainerRuntime;
+use std::{
+    fmt::{Display, Write},
+    path::Path,
+};
+
+/// Cache folders of the libraries that a run may use, below the cache directory.
+const CACHES: [(&str, &str); 6] = [
+    ("HF_HUB_CACHE", "huggingface/hub"),
+    ("HF_DATASETS_CACHE", "huggingface/datasets"),
+    ("HF_LEROBOT_HOME", "lerobot"),
+    ("TORCH_HOME", "torch"),
+    ("TRITON_CACHE_DIR", "triton"),
+    ("WANDB_CACHE_DIR", "wandb"),
+];
+
+/// Variables that the container takes from the job, whatever the image sets.
+const CONTAINER_ENV: &str = "HOME,HF_TOKEN,HUGGINGFACE_HUB_TOKEN,HF_HUB_CACHE,HF_DATASETS_CACHE,HF_LEROBOT_HOME,TORCH_HOME,\
+                             TRITON_CACHE_DIR,WANDB_CACHE_DIR,TMPDIR,NCCL_DEBUG,NCCL_SOCKET_IFNAME";
+
+/// The batch script of a run.
+pub fn batch_script(plan: &JobPlan) -> String {
+    [
+        directives(plan),
+        header(plan),
+        begin(plan),
+        environment(plan),
+        gpus(plan),
+        pre_commands(&plan.pre_commands),
+        step(plan),
+    ]
+    .concat()
+}
+
+/// The script of a short job that checks the node before the run of a plan starts.
+pub fn preflight_script(plan: &JobPlan) -> String {
+    let commands = "for command in squeue scontrol scancel sbatch; do\n  \
+                      command -v \"$command\" > /dev/null || echo \"$command is not on this node: the claim alone decides a race\"\n\
+                    done\n";
+    let lines = [vec!["srun --nodes=1 --ntasks=1".to_owned()], in_container(plan, "job preflight \"$plan\"")].concat();
+    let step = format!("\n{}\n", lines.join(" \\\n  "));
+    [
+        directives(plan),
+        header(plan),
+        commands.into(),
+        environment(plan),
+        gpus(plan),
+        pre_commands(&plan.pre_commands),
+        step,
+    ]
+    .concat()
+}
+
+/// The script of a job that runs one command on the host, in the directives of a plan.
+pub fn host_script(plan: &JobPlan, command: &[String]) -> String {
+    format!("{}set -euo pipefail\n{}\n", directives(plan), words(command))
+}
+
+/// What a job asks for, as the first lines of its script.
+pub fn directives(plan: &JobPlan) -> String {
+    let mut lines = Directives::default();
+    let resources = &plan.resources;
+    lines.add("job-name", &plan.job_name);
+    lines.add("comment", plan.comment());
+    lines.add("chdir", plan.working_dir.display());
+    lines.add("partition", &resources.partition);
+    lines.add_some("qos", resources.qos.as_ref());
+    lines.add_some("account", resources.account.as_ref());
+    lines.add_some("clusters", resources.clusters.as_ref());
+    lines.add("nodes", resources.num_nodes);
+    lines.add("ntasks-per-node", resources.tasks_per_node);
+    lines.add_some("gres", (resources.gpus_per_node > 0).then(|| format!("gpu:{}", resources.gpus_per_node)));
+    lines.add_some("cpus-per-task", resources.cpus_per_task);
+    lines.add_some("mem", resources.mem_gb.map(|gigabytes| format!("{gigabytes}G")));
+    lines.add("time", &resources.time_limit);
+    lines.add("signal", format!("B:USR1@{}", plan.save_before_limit_s));
+    lines.add_flag("requeue");
+    lines.add("open-mode", "append");
+    for (stream, end) in [("output", "out"), ("error", "err")] {
+        lines.add(stream, output_pattern(&plan.run_dir, end));
+    }
+    format!("#!/usr/bin/env bash\n{}\n", lines.0)
+}
+
+/// `<folder>/%j.<end>`, with the percent signs of the folder as Slurm reads them.
+fn output_pattern(folder: &Path, end: &str) -> String {
+    format!("{}/%j.{end}", folder.display().to_string().replace('%', "%%"))
+}
+
+#[derive(Default)]
+struct Directives(String);
+
+impl Directives {
+    fn add(&mut self, name: &str, value: impl Display) {
+        let value = value.to_string();
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
+        let quoted = if value.chars().all(is_plain) { value } else { format!("\"{}\"", value.replace('"', "\\\"")) };
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "#SBATCH --{name}={quoted}");
+    }
+
+    fn add_some(&mut self, name: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.add(name, value);
+        }
+    }
+
+    fn add_flag(&mut self, name: &str) {
+        let _ = writeln!(self.0, "#SBATCH --{name}");
+    }
+}
+
+fn header(plan: &JobPlan) -> String {
+    format!(
+        "set -o pipefail\n\
+         echo \"job $SLURM_JOB_ID on $SLURM_JOB_NODELIST ($SLURM_JOB_PARTITION), restart ${{SLURM_RESTART_COUNT:-0}}, $(date)\"\n\
+         hlrp={}\n\
+         plan={}\n",
+        path(&plan.program),
+        path(&plan.path()),
+    )
+}
+
+fn begin(plan: &JobPlan) -> String {
+    format!(
+        "\n# One job trains: the one that claims the run. It cancels its siblings that still wait; a sibling that has started ends here.\n\
+         decision=$(\"$hlrp\" job begin \"$plan\") || exit\n\
+         # ${{...}} in single quotes is for the configuration.\n\
+         # shellcheck disable=SC2016\n\
+         case $decision in\n  \
+           start) arguments=({}) ;;\n  \
+           resume) arguments=({}) ;;\n  \
+           *) exit 0 ;;\n\
+         esac\n",
+        words(&plan.start),
+        words(&plan.resume),
+    )
+}
+
+fn environment(plan: &JobPlan) -> String {
+    let caches: String =
+        CACHES.iter().map(|(name, folder)| format!("export {name}={}\n", path(&plan.cache_dir.join(folder)))).collect();
+    let names: Vec<String> = CACHES.iter().map(|(name, _)| format!("\"${name}\"")).collect();
+    format!(
+        "\n{caches}\
+         mkdir -p {}\n\
+         export TMPDIR=\"${{SLURM_TMPDIR:-/tmp}}/hlrp-$SLURM_JOB_ID\"\n\
+         mkdir -p \"$TMPDIR\"\n\
+         \n# The token of Hugging Face is read here, on the node: it is not in this file.\n\
+         for file in \"$HOME/.cache/huggingface/token\" \"$HOME/.huggingface/token\"; do\n  \
+           if [[ -z $HF_TOKEN && -r $file ]]; then read -r HF_TOKEN < \"$file\"; fi\n\
+         done\n\
+         if [[ -z $HUGGINGFACE_HUB_TOKEN ]]; then printf -v HUGGINGFACE_HUB_TOKEN %s \"$HF_TOKEN\"; fi\n\
+         if [[ -n $HF_TOKEN ]]; then export HF_TOKEN HUGGINGFACE_HUB_TOKEN; fi\n",
+        names.join(" "),
+    )
+}
+
+fn gpus(plan: &JobPlan) -> String {
+    if plan.resources.gpus_per_node == 0 {
+        return "\necho 'no GPU was asked for'\n".into();
+    }
+    "\nexport NCCL_DEBUG=WARN\n\
+     if [[ -e /sys/class/net/ib0 ]]; then export NCCL_SOCKET_IFNAME=ib0; fi\n\
+     nvidia-smi || echo 'nvidia-smi does not run on this node'\n"
+        .into()
+}
+
+fn pre_commands(commands: &[String]) -> String {
+    let one = |(index, command): (usize, &String)| {
+        let shown = quoted(&format!("[pre_command {}/{}] {command}", index + 1, commands.len()));
+        // As one word each: an open quote ends this command, not the script.
+        format!("\necho {shown}\n# shellcheck disable=SC2016\neval {} || exit\n", quoted(command))
+    };
+    commands.iter().enumerate().map(one).collect()
+}
+
+fn step(plan: &JobPlan) -> String {
+    let resources = &plan.resources;
+    let mut command = vec![
+        "srun".to_owned(),
+        format!("--nodes={}", resources.num_nodes),
+        format!("--ntasks={}", resources.num_tasks()),
+        format!("--ntasks-per-node={}", resources.tasks_per_node),
+    ];
+    command.extend(resources.cpus_per_task.map(|cores| format!("--cpus-per-task={cores}")));
+    command.push("--kill-on-bad-exit=1".into());
+    command.extend(in_container(plan, "job step \"$plan\" -- \"${arguments[@]}\" &"));
+    format!(
+        "\n# Every signal reaches the program as USR1: TERM would make srun kill it. None is sent before the program has started.\n\
+         started={}/$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.started\n\
+         forward() {{ if [[ -e $started ]]; then kill -USR1 \"$step\" 2> /dev/null; fi; }}\n\
+         trap forward USR1 TERM\n\
+         {}\n\
+         step=$!\n\
+         wait \"$step\"\n\
+         code=$?\n\
+         while kill -0 \"$step\" 2> /dev/null; do\n  \
+           wait \"$step\"\n  \
+           code=$?\n\
+         done\n\
+         \n# The program's own exit code is in a file: srun reports another where it killed other tasks.\n\
+         \"$hlrp\" job end \"$plan\" \"$code\"\n",
+        path(&plan.submit_dir.join("exit")),
+        command.join(" \\\n  "),
+    )
+}
+
+/// The lines after `srun`: the container, and `hlrp` in it with its arguments.
+fn in_container(plan: &JobPlan, arguments: &str) -> Vec<String> {
+    let host = vec![format!("\"$hlrp\" {arguments}")];
+    let Some(Container { runtime, image, program, mounts }) = &plan.container else { return host };
+    let mounts: Vec<String> = mounts.iter().map(|mount| mount.display().to_string()).collect();
+    let pairs: Vec<String> = mounts.iter().map(|mount| format!("{mount}:{mount}")).collect();
+    match runtime {
+        ContainerRuntime::None => host,
+        ContainerRuntime::Pyxis => vec![
+            format!("--container-image={}", path(image)),
+            format!("--container-mounts={}", quoted(&pairs.join(","))),
+            format!("--container-workdir={}", path(&plan.working_dir)),
+            format!("--container-env={CONTAINER_ENV}"),
+            format!("{} {arguments}", quoted(program)),
+        ],
+        ContainerRuntime::Apptainer => {
+            let nv = if plan.resources.gpus_per_node > 0 { "--nv " } else { "" };
+            let bind = quoted(&pairs.join(","));
+            let start = format!("apptainer exec {nv}--bind {bind} --pwd {}", path(&plan.working_dir));
+            vec![start, path(image), format!("{} {arguments}", quoted(program))]
+        }
+    }
+}
+
+fn path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+fn words(arguments: &[String]) -> String {
+    arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
+}

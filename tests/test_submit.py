@@ -1,0 +1,331 @@
+"""`hlrp submit` with a real Slurm: what is queued trains, and what is stopped goes on."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+from conftest import MINI, REPO, one_error, program, read_metrics, run
+from submission import inventory, job_ids, on_cluster, path_without, stub_programs, submit
+
+
+def wait_until(what, seconds: float = 60):
+    """Waits for something to be true and returns it."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, f"still not after {seconds} s"
+        time.sleep(0.1)
+    return found
+
+
+def test_a_run_trains_as_a_job(slurm, tmp_path):
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    run_dir = tmp_path / "run"
+    (job,) = job_ids(run_dir)
+    assert job in result.stdout
+    assert f"hlrp jobs watch {job}" in result.stdout
+    assert slurm.wait_for(job) == "COMPLETED", (run_dir / f"{job}.err").read_text()
+    assert "start" in (run_dir / f"{job}.err").read_text() or (run_dir / f"{job}.out").stat().st_size > 0
+    manifest = json.loads((run_dir / "run.json").read_text())
+    assert manifest["sessions"][-1]["status"] == "finished"
+    assert manifest["sessions"][-1]["slurm"]["id"] == job
+    assert read_metrics(run_dir)[-1]["step"] == 24
+    assert {path.name for path in (run_dir / "submit").iterdir()} >= {
+        "lrz_cpu_only.sbatch",
+        "lrz_cpu_only.json",
+        "config",
+        "claims",
+        "jobs",
+        "exit",
+    }
+
+
+def test_an_edit_of_the_tree_does_not_reach_a_job_that_waits(slurm, tmp_path):
+    """A job composes from the copy in its run directory."""
+    tree = tmp_path / "config"
+    subprocess.run(["cp", "-r", str(REPO / "config"), str(tree)], check=True)
+    held = slurm.submit("sleep 300", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
+    slurm.wait_for(held, "RUNNING")
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", f"--config-dir={tree}")
+    assert result.returncode == 0, result.stderr
+    experiment = tree / "experiment" / "laq_tiny.yaml"
+    experiment.write_text(experiment.read_text().replace("image_deltas: [0, 20]", "image_deltas: [0, 5]"))
+    slurm.output("scancel", held)
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED"
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert "- 20" in config or "[0, 20]" in config
+
+
+def test_a_dry_run_writes_nothing_and_asks_nobody(tmp_path):
+    before = inventory(tmp_path)
+    words = ["cluster=lrz_x100", "submit.dry_run=true", f"logging.run_dir={tmp_path}/run"]
+    env = {"PATH": "/nowhere", "HOME": str(tmp_path)}
+    result = submit(None, tmp_path, *words, env=env)
+    assert result.returncode == 0, result.stderr
+    assert f"#SBATCH --output={tmp_path}/run/%j.out" in result.stdout
+    assert "#SBATCH --partition=lrz-hgx-h100-94x4,lrz-hgx-a100-80x4,lrz-dgx-a100-80x8" in result.stdout
+    assert "nothing was written" in result.stdout
+    as_json = submit(None, tmp_path, *words, "submit.print=json", env=env)
+    (run,) = json.loads(as_json.stdout)["runs"]
+    assert run["jobs"][0]["cluster"] == "lrz_x100"
+    assert run["jobs"][0]["script"].startswith("#!/usr/bin/env bash\n#SBATCH --job-name=hlrp_laq_tiny\n")
+    assert inventory(tmp_path) == before
+
+
+@pytest.mark.parametrize("array", ["false", "true"])
+def test_a_sweep_is_one_job_for_each_run_or_an_array(slurm, tmp_path, array):
+    sweep = [
+        "sweep.params={seed: [1, 2]}",
+        f"submit.array={array}",
+        "training.max_steps=4",
+        "validation.check_interval=4",
+    ]
+    words = ["cluster=lrz_cpu_only", *sweep, f"logging.run_dir={tmp_path}/${{experiment.name}}", "submit.array_limit=1"]
+    result = submit(slurm, tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    for seed in [1, 2]:
+        run_dir = tmp_path / f"laq_tiny_seed{seed}"
+        (job,) = job_ids(run_dir)
+        assert ("_" in job) == (array == "true")
+        assert slurm.wait_for(job) == "COMPLETED", (run_dir / f"{job}.err").read_text()
+        assert f"seed: {seed}\n" in (run_dir / "config.yaml").read_text()
+        assert json.loads((run_dir / "run.json").read_text())["sessions"][-1]["status"] == "finished"
+
+
+def test_a_job_that_is_told_to_stop_continues_to_the_same_losses(slurm, tmp_path):
+    """The warning before the time limit is a signal to the batch script; the job saves, ends with 75, and is queued again under its id."""
+    slow = ["training.checkpoint.every_n_steps=1000", "data.loader.num_workers=2"]
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", *slow)
+    assert result.returncode == 0, result.stderr
+    run_dir = tmp_path / "run"
+    (job,) = job_ids(run_dir)
+    wait_until(lambda: (run_dir / "metrics.jsonl").is_file() and (run_dir / "metrics.jsonl").stat().st_size > 0)
+    slurm.output("scancel", "--batch", "--signal=USR1", job)
+    wait_until(lambda: (run_dir / "submit" / "exit" / f"{job}.0.0.json").is_file())
+    assert json.loads((run_dir / "submit" / "exit" / f"{job}.0.0.json").read_text())["code"] == 75
+    wait_until(lambda: len(json.loads((run_dir / "run.json").read_text())["sessions"]) == 2)
+    assert slurm.wait_for(job) == "COMPLETED", (run_dir / f"{job}.err").read_text()
+    losses = [(line["step"], line["train/loss"]) for line in read_metrics(run_dir) if "train/loss" in line]
+    command = [program("hlrp"), "train-laq", *MINI, *slow, "device=cpu", "num_threads=1"]
+    run([*command, f"logging.run_dir={tmp_path}/alone"])
+    alone = [(line["step"], line["train/loss"]) for line in read_metrics(tmp_path / "alone") if "train/loss" in line]
+    assert losses == alone
+    claims = sorted(path.name for path in (run_dir / "submit" / "claims").iterdir())
+    assert claims == ["1", "2"]
+
+
+def test_the_exit_code_of_a_failing_job_arrives(slurm, tmp_path):
+    words = [
+        "cluster=lrz_cpu_only",
+        f"logging.run_dir={tmp_path}/run",
+        f"data.sources.metaworld_mt5.root={tmp_path}/nothing",
+    ]
+    result = submit(slurm, tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "FAILED"
+    details = slurm.output("scontrol", "show", "job", job)
+    code = json.loads((tmp_path / "run" / "submit" / "exit" / f"{job}.0.0.json").read_text())["code"]
+    assert code > 1
+    assert f"ExitCode={code}:0" in details
+
+
+def test_a_run_that_left_no_checkpoint_starts_again_and_keeps_what_it_left(slurm, tmp_path):
+    """As after a node failure before the first checkpoint."""
+    run_dir = tmp_path / "run"
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={run_dir}", "training.checkpoint.every_n_steps=1000"]
+    words += ["training.max_steps=300", "validation.check_interval=300"]
+    assert submit(slurm, tmp_path, *words).returncode == 0
+    (job,) = job_ids(run_dir)
+    wait_until(lambda: (run_dir / "metrics.jsonl").is_file() and (run_dir / "metrics.jsonl").stat().st_size > 0)
+    subprocess.run(["pkill", "-KILL", "-f", f"hlrp-train-laq.*{run_dir}"], check=True)
+    assert slurm.wait_for(job) == "FAILED"
+    again = slurm.run(program("hlrp"), "submit", "--resume", run_dir)
+    assert again.returncode == 0, again.stderr
+    second = job_ids(run_dir)[-1]
+    assert second != job
+    assert slurm.wait_for(second) == "COMPLETED", (run_dir / f"{second}.err").read_text()
+    assert (run_dir / "superseded" / "start-1" / "run.json").is_file()
+    assert json.loads((run_dir / "run.json").read_text())["sessions"][-1]["status"] == "finished"
+
+
+def test_a_pipeline_is_one_job_for_each_step(slurm, tmp_path):
+    """Each step waits for the one before and reads the pipeline's own state."""
+    stub = stub_programs(tmp_path / "bin", 'exec "$(command -v false)"')
+    words = ["submit", "experiment=pipeline_tiny", "cluster=lrz_cpu_only", *on_cluster(tmp_path), "submit.dry_run=true"]
+    dry = slurm.run(program("hlrp"), *words, "submit.print=json", cwd=REPO)
+    assert dry.returncode == 0, dry.stderr
+    (run,) = json.loads(dry.stdout)["runs"]
+    steps = [(job["step"], job["after"]) for job in run["jobs"]]
+    assert steps == [
+        ("1_laq", None),
+        ("2_vla", "1_laq"),
+        ("3_lerobot", "2_vla"),
+        ("4_rollout_door_close", "3_lerobot"),
+    ]
+    # The first step fails: those after it say so and train nothing.
+    words = [*words[:-1], f"logging.run_dir={tmp_path}/pipeline", "logging.min_free_gb=0.1"]
+    result = slurm.run(stub, *words, cwd=REPO)
+    assert result.returncode == 0, result.stderr
+    ids = job_ids(tmp_path / "pipeline")
+    assert [slurm.wait_for(job) for job in ids] == ["FAILED"] * 4
+    assert "1_laq, which 2_vla needs, has failed" in (tmp_path / "pipeline" / f"{ids[1]}.err").read_text()
+
+
+def test_without_slurm_the_same_plan_runs_here(tmp_path):
+    words = ["sweep.params={seed: [1, 2]}", "training.max_steps=4", "validation.check_interval=4"]
+    command = [program("hlrp"), "submit", *MINI, *words, f"logging.run_dir={tmp_path}/${{experiment.name}}"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=300)
+    assert result.returncode == 0, result.stderr
+    for seed in [1, 2]:
+        assert (
+            json.loads((tmp_path / f"laq_tiny_seed{seed}" / "run.json").read_text())["sessions"][-1]["status"]
+            == "finished"
+        )
+
+
+def test_a_job_checks_its_node_first(slurm, tmp_path):
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", "submit.preflight=true", "training.max_steps=4"]
+    result = submit(slurm, tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    check, job = job_ids(tmp_path / "run")
+    assert slurm.wait_for(check) == "COMPLETED", (tmp_path / "run" / f"{check}.err").read_text()
+    report = json.loads((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.report.json").read_text())
+    assert {"libtorch", "run directory", "cache directory", "credentials"} <= {
+        line["name"] for line in report["findings"]
+    }
+    assert slurm.wait_for(job) == "COMPLETED"
+
+
+REFUSED = {
+    "an unknown cluster": (["cluster=lrz_x200"], 2, ["lrz_x200", "lrz_x100"]),
+    "a list of clusters": (["cluster=lrz_x100,mcml_x100"], 2, ["'submit.race=[lrz_x100,mcml_x100]'"]),
+    "a race of one": (["submit.race=[lrz_x100]"], 2, ["submit.race"]),
+    "a race with a machine that has no Slurm": (
+        ["submit.race=[lrz_x100,local_dev]"],
+        2,
+        ["submit.race", "'local_dev' has no Slurm"],
+    ),
+    "an array in a race": (["submit.race=[lrz_x100,mcml_x100]", "submit.array=true"], 2, ["submit.array"]),
+    "no memory": (["cluster=lrz_cpu_only", "cluster.compute.mem_gb=0"], 2, ["cluster.compute.mem_gb", "0 is below 1"]),
+    "a time without quotes": (
+        ["cluster=lrz_cpu_only", "cluster.compute.time_limit=43200"],
+        2,
+        ["cluster.compute.time_limit"],
+    ),
+    "no time to save": (
+        ["cluster=lrz_cpu_only", "cluster.compute.time_limit=00:05:00"],
+        2,
+        ["submit.save_before_limit"],
+    ),
+    "an unknown key in a sweep": (["cluster=lrz_cpu_only", "sweep.params={sed: [1, 2]}"], 2, ["sed"]),
+    "a missing image": (
+        ["cluster=lrz_cpu_only", "cluster.container.runtime=pyxis", "cluster.container.image=/nothing/image.sqsh"],
+        2,
+        ["cluster.container.image", "/nothing/image.sqsh", "image-import"],
+    ),
+    "several GPUs": (
+        ["cluster=lrz_h100_multinode", "cluster.compute.gpus_per_node=4"],
+        2,
+        ["gpus_per_node", "one GPU"],
+    ),
+    "a secret": (
+        ["cluster=lrz_cpu_only", "experiment.description='hf_abcDEF123456789'"],
+        2,
+        ["experiment.description", "secret"],
+    ),
+    "a root that is not allowed": (
+        ["cluster=lrz_cpu_only", "logging.run_dir=/var/run_of_hlrp"],
+        2,
+        ["allowed_roots", "logging.run_dir"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_run_is_refused_before_anything_is_queued(slurm, tmp_path, what):
+    overrides, code, names = REFUSED[what]
+    before = (inventory(tmp_path), slurm.ids())
+    words = (
+        overrides
+        if any("logging.run_dir" in word for word in overrides)
+        else [*overrides, f"logging.run_dir={tmp_path}/run"]
+    )
+    one_error(submit(slurm, tmp_path, *words), code, names)
+    assert (inventory(tmp_path), slurm.ids()) == before
+
+
+def test_a_host_without_slurm_is_told_so_and_nothing_is_written(tmp_path):
+    before = inventory(tmp_path)
+    env = os.environ | {"PATH": path_without("sbatch", "squeue")}
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run"]
+    one_error(submit(None, tmp_path, *words, env=env), 1, ["sbatch is not on PATH", "--remote"])
+    assert inventory(tmp_path) == before
+
+
+def test_many_jobs_are_queued_only_after_a_question(slurm, tmp_path):
+    words = [
+        "cluster=lrz_cpu_only",
+        f"sweep.params={{seed: {list(range(60))}}}",
+        f"logging.run_dir={tmp_path}/${{experiment.name}}",
+    ]
+    one_error(submit(slurm, tmp_path, *words), 1, ["60 jobs were not queued", "--yes"])
+
+
+def test_ten_thousand_jobs_are_a_question_before_they_are_planned(slurm, tmp_path):
+    """The answer comes at once: nothing is composed ten thousand times first."""
+    hundred = list(range(1, 101))
+    sweep = f"sweep.params={{seed: {hundred}, data.loader.batch_size: {hundred}}}"
+    words = ["cluster=lrz_cpu_only", sweep, f"logging.run_dir={tmp_path}/${{experiment.name}}"]
+    start = time.monotonic()
+    one_error(submit(slurm, tmp_path, *words), 1, ["10000 jobs were not queued"])
+    assert time.monotonic() - start < 5
+
+
+def test_an_occupied_run_directory_is_refused(slurm, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run")
+    one_error(result, 2, ["logging.run_dir", "not empty", "--resume"])
+
+
+def test_what_is_queued_is_listed_when_sbatch_refuses_a_later_job(slurm, tmp_path):
+    """The second cluster of a race has no such partition."""
+    words = ["submit.race=[lrz_cpu_only,mcml_x100]", f"logging.run_dir={tmp_path}/run"]
+    held = slurm.submit("sleep 300", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
+    slurm.wait_for(held, "RUNNING")
+    result = submit(slurm, tmp_path, *words, "cluster.slurm.partition='${oc.select:nothing,lrz-cpu}'")
+    slurm.output("scancel", held)
+    assert result.returncode == 0, result.stderr
+    for job in job_ids(tmp_path / "run"):
+        slurm.run("scancel", job)
+
+
+def test_an_sbatch_without_an_answer_is_looked_up_before_a_second_try(slurm, tmp_path):
+    """The job was taken, but sbatch hangs: there is one job in the end."""
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    real = subprocess.run(["which", "sbatch"], capture_output=True, text=True, check=True).stdout.strip()
+    (fake / "sbatch").write_text(f'#!/bin/bash\n{real} "$@" > /dev/null\nsleep 300\n')
+    (fake / "sbatch").chmod(0o755)
+    env = slurm.env()
+    env["PATH"] = f"{fake}:{env['PATH']}"
+    result = submit(
+        slurm,
+        tmp_path,
+        "cluster=lrz_cpu_only",
+        f"logging.run_dir={tmp_path}/run",
+        "training.max_steps=4",
+        "--timeout=2",
+        env=env,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "looking for the job by its comment" in result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED"
+    comment = json.loads((tmp_path / "run" / "submit" / "lrz_cpu_only.json").read_text())["token"]
+    found = slurm.output("squeue", "--states=all", "--noheader", "--format=%i %k").splitlines()
+    assert sum(f"hlrp:{comment} " in line for line in found) == 1

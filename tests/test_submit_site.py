@@ -1,0 +1,148 @@
+"""What `hlrp submit` does besides training: a site is checked, an image imported; and what stops a run that could never end."""
+
+import json
+import subprocess
+import time
+
+import pytest
+from conftest import MINI, REPO, one_error, program, read_metrics, run
+from submission import job_ids, on_cluster, submit
+
+
+def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp_path):
+    words = [program("hlrp"), "submit", "acceptance", *MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path)]
+    result = slurm.run(*words, f"logging.run_dir={tmp_path}/site", cwd=REPO)
+    assert result.returncode == 0, result.stderr
+    report = tmp_path / "site" / "acceptance.md"
+    end = time.monotonic() + 60
+    while not report.exists():
+        assert time.monotonic() < end, result.stdout
+        time.sleep(0.1)
+    text = report.read_text()
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.count("|") > 3}
+    for check in ["claim", "Slurm from a compute node", "libtorch", "run directory", "cache directory", "credentials"]:
+        assert " ok " in rows[check], text
+    assert "1 of 2 jobs ran" in rows["claim"]
+    assert "The site does what a run needs." in text
+
+
+def test_an_image_is_imported_on_a_compute_node_with_enough_memory(slurm, tmp_path):
+    command = [program("hlrp"), "submit", "image-import", "docker://ghcr.io/you/hlrp:1", "--name", "hlrp"]
+    words = ["cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    dry = slurm.run(*command, *words, "submit.dry_run=true", cwd=REPO)
+    assert dry.returncode == 0, dry.stderr
+    assert "#SBATCH --mem=128G" in dry.stdout
+    assert f"containers/import.sh docker://ghcr.io/you/hlrp:1 {tmp_path}/enroot hlrp" in dry.stdout
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "enroot").write_text('#!/bin/bash\n[[ $2 == --output ]] && echo image > "$3"\n')
+    (fake / "enroot").chmod(0o755)
+    env = slurm.env()
+    env["PATH"] = f"{fake}:{env['PATH']}"
+    result = slurm.run(*command, *words, f"logging.run_dir={tmp_path}/import", cwd=REPO, env=env)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "import")
+    assert slurm.wait_for(job) == "COMPLETED", (tmp_path / "import" / f"{job}.err").read_text()
+    (image,) = (tmp_path / "enroot").glob("hlrp_*.sqsh")
+    assert image.name in (tmp_path / "enroot" / "activation_log.tsv").read_text()
+
+
+def test_an_import_without_a_stated_memory_is_refused(slurm, tmp_path):
+    command = [
+        program("hlrp"),
+        "submit",
+        "image-import",
+        "docker://image:1",
+        "cluster=lrz_cpu_only",
+        *on_cluster(tmp_path),
+    ]
+    words = ["cluster.compute.mem_gb=null", f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.compute.mem_gb", "128"])
+
+
+STAGE3 = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_x100", "cluster.allowed_roots=null", "submit.dry_run=true"]
+
+
+def test_a_stop_of_stage_3_has_its_price_printed():
+    result = run([program("hlrp"), "submit", *STAGE3, "lerobot.save_freq=20"])
+    assert result.returncode == 0, result.stderr
+    assert "a stop costs up to 20 steps" in result.stdout
+    timed = run([program("hlrp"), "submit", *STAGE3, "lerobot.save_freq=20", "submit.seconds_per_step=6"])
+    assert "a stop costs up to 20 steps, 2 minutes" in timed.stdout
+
+
+def test_a_stage_3_that_could_never_save_is_refused():
+    result = run([program("hlrp"), "submit", *STAGE3, "lerobot.steps=2000", "submit.seconds_per_step=2"])
+    one_error(result, 2, ["lerobot.save_freq", "1000 steps", "00:30:00"])
+
+
+def test_wandb_without_credentials_is_refused_before_hours_in_a_queue(slurm, tmp_path):
+    env = slurm.env(HOME=str(tmp_path))
+    env.pop("WANDB_API_KEY", None)
+    words = [
+        program("hlrp"),
+        "submit",
+        "experiment=lerobot_hlrp_smoke",
+        "cluster=lrz_x100",
+        *on_cluster(tmp_path, gpus=1)[:4],
+    ]
+    words += ["lerobot.wandb_enable=true", f"logging.run_dir={tmp_path}/run"]
+    result = slurm.run(*words, cwd=REPO, env=env)
+    one_error(result, 2, ["lerobot.wandb_enable", "WANDB_API_KEY", "wandb login"])
+
+
+def test_a_token_that_others_may_read_is_a_warning(slurm, tmp_path):
+    token = tmp_path / ".cache" / "huggingface" / "token"
+    token.parent.mkdir(parents=True)
+    token.write_text("hf_abcDEF123456789\n")
+    token.chmod(0o644)
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", "training.max_steps=4"]
+    result = submit(slurm, tmp_path, *words, env=slurm.env(HOME=str(tmp_path)))
+    assert result.returncode == 0, result.stderr
+    assert f"other users may read {token}: chmod 600" in result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED"
+    everything = [path.read_text(errors="ignore") for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not any("hf_abcDEF123456789" in text for text in everything)
+
+
+@pytest.mark.slow
+def test_a_job_that_meets_its_time_limit_goes_on_to_the_end(slurm, tmp_path):
+    """Slurm itself sends the warning, a minute or more before the limit: minutes."""
+    words = ["cluster.compute.time_limit='00:02:00'", "submit.save_before_limit='00:01:30'"]
+    words += ["training.max_steps=4000", "validation.check_interval=4000", "training.checkpoint.every_n_steps=4000"]
+    words += ["training.log_every_n_steps=500"]
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", *words)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job, "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", timeout=900) == "COMPLETED"
+    sessions = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"]
+    assert len(sessions) > 1
+    assert {session["status"] for session in sessions[:-1]} == {"interrupted"}
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 4000
+    steps = [line["step"] for line in read_metrics(tmp_path / "run") if "train/loss" in line]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.slow
+def test_a_pipeline_runs_as_dependent_jobs_from_video_to_rollouts(slurm, tmp_path):
+    """All four steps, each its own job: as long as `make demo`."""
+    words = ["experiment=pipeline_tiny", "cluster=lrz_cpu_only", *on_cluster(tmp_path), "logging.min_free_gb=0.1"]
+    command = [
+        program("hlrp"),
+        "submit",
+        *words,
+        f"logging.run_dir={tmp_path}/pipeline",
+        "cluster.compute.time_limit='01:00:00'",
+    ]
+    env = slurm.env()
+    env["PATH"] = f"{REPO}/.venv/bin:{env['PATH']}"
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPO, env=env, timeout=300)
+    assert result.returncode == 0, result.stderr
+    ids = job_ids(tmp_path / "pipeline")
+    states = [slurm.wait_for(job, timeout=3000) for job in ids]
+    errors = "".join((tmp_path / "pipeline" / f"{job}.err").read_text()[-2000:] for job in ids)
+    assert states == ["COMPLETED"] * 4, errors
+    state = json.loads((tmp_path / "pipeline" / "pipeline.json").read_text())
+    assert [step["status"] for step in state["steps"]] == ["done"] * 4
+    assert (tmp_path / "pipeline" / "summary.html").is_file()
