@@ -128,8 +128,14 @@ impl Case {
                 format!("model.decoders.flow.teacher_weights={}", weights.display()),
                 format!("model.decoders.flow.depth={}", flow["decoder_depth"]),
             ]);
-            for key in ["loss_weight", "warmup_steps", "teacher_num_updates", "teacher_chunk_size"] {
-                overrides.push(format!("model.decoders.flow.{key}={}", flow[key]));
+            let keys = [
+                ("loss_weight", "loss_weight"),
+                ("warmup_steps", "warmup_steps"),
+                ("teacher_num_flow_updates", "teacher_num_updates"),
+                ("teacher_chunk_size", "teacher_chunk_size"),
+            ];
+            for (key, ours) in keys {
+                overrides.push(format!("model.decoders.flow.{ours}={}", flow[key]));
             }
         }
         for decoder in ["token", "pixel", "aux"] {
