@@ -13,6 +13,9 @@ CARGO_FLAGS := --release
 CRATES := --workspace --exclude hlrp-py
 MATURIN := VIRTUAL_ENV="$(CURDIR)/.venv" .venv/bin/maturin
 WHEELS := target/wheels
+# The decoders that the wheel carries; FFMPEG_SOURCE names their source where apt-get cannot fetch it.
+FFMPEG := target/ffmpeg
+FFMPEG_SOURCE :=
 # Tests that need minutes each are left out unless SLOW is set.
 SLOW :=
 
@@ -32,11 +35,13 @@ develop: ## build the Python package hlrp_rs and install it into .venv, editable
 	@scripts/stage.sh "$(PROGRAMS)"
 	@scripts/develop.sh $(CARGO_FLAGS)
 
-wheel: ## build the wheels of hlrp_rs and of the LeRobot plugin into target/wheels: WHEELS=<folder> for another folder
-	@scripts/setup.sh demo
+wheel: ## build the wheels of hlrp_rs, with the FFmpeg that it needs, and of the LeRobot plugin: WHEELS=<folder> for another folder than target/wheels
+	@WHEEL=yes scripts/setup.sh demo
 	@$(MAKE) build
-	@scripts/stage.sh "$(PROGRAMS)"
-	$(MATURIN) build $(CARGO_FLAGS) --compatibility linux --out $(WHEELS)
+	@scripts/ffmpeg.sh $(FFMPEG) $(FFMPEG_SOURCE)
+	@scripts/stage.sh "$(PROGRAMS)" $(FFMPEG)
+	$(MATURIN) build $(CARGO_FLAGS) --compatibility linux --out target/wheel-without-ffmpeg
+	@scripts/wheel.sh target/wheel-without-ffmpeg $(FFMPEG) $(WHEELS)
 	$(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./lerobot_policy_hlrp
 
 stubs: setup develop ## write the type stubs of the extension: python/hlrp_rs/_core.pyi

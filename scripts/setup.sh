@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
-#   [SLOW=yes] scripts/setup.sh [run|demo|test]
+#   [SLOW=yes] [WHEEL=yes] scripts/setup.sh [run|demo|test]
 #     run: what building and training need; demo: also what stage 3 and its simulator need; test (default): also what only tests, lints and
-#     benchmarks need; with SLOW=yes also what only the slow tests need
+#     benchmarks need; with SLOW=yes also what only the slow tests need; with WHEEL=yes also what `make wheel` needs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,8 +22,10 @@ APT_PACKAGES=(
 # what a run deletes; Slurm with its accounting, which the tests start in a folder of their own, and its headers for a stand-in of Pyxis.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
 [[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg strace slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server libslurm-dev)
-# For the slow tests (SLOW=yes): a browser that shows the pages.
-[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core)
+# For the slow tests (SLOW=yes): a browser that shows the pages; systems and images to run in.
+[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core mmdebstrap buildah squashfs-tools bubblewrap shellcheck)
+# For wheels: what builds the FFmpeg that they carry. (Slow tests build wheels.)
+[[ -z ${WHEEL:-} && ($KIND != test || -z ${SLOW:-}) ]] || APT_PACKAGES+=(nasm libdav1d-dev)
 readonly APT_PACKAGES
 # Services that Debian starts with some of these packages, and that nothing here uses.
 readonly UNUSED_SERVICES=(munge slurmctld slurmd slurmdbd mariadb)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the programs (stripped) and the configuration tree where the Python package hlrp_rs ships them from. Does nothing where nothing changed.
-#   scripts/stage.sh PROGRAMS    PROGRAMS: the folder that cargo built them into
+#   scripts/stage.sh PROGRAMS [FFMPEG]    PROGRAMS: the folder that cargo built them into; FFMPEG: what scripts/ffmpeg.sh built, for its licences
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,4 +20,9 @@ if ! diff -qr --exclude=local.yaml config "$PACKAGE/config" > /dev/null 2>&1; th
   rm -rf "$PACKAGE/config"
   cp -r config "$PACKAGE/config"
   rm -f "$PACKAGE/config/user_config/local.yaml"
+fi
+
+if [[ $# -gt 1 ]]; then
+  mkdir -p "$PACKAGE/licenses"
+  cp "$2"/licenses/* "$PACKAGE/licenses/"
 fi

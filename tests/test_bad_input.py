@@ -170,6 +170,32 @@ def test_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path):
     assert resumed.returncode == 0, resumed.stderr
 
 
+def test_a_full_quota_is_a_full_disk(tmp_path):
+    """Bytes and files count; a command that does not answer is a warning."""
+    for told, error in [("0 1000000", "0.00 GiB free in its quota"), ("- 7", "7 may still be made in its quota")]:
+        command = f'cluster.quota_command=[echo,"{told}"]'
+        refused_before_the_run(tmp_path, command, code=DISK_FULL, names=[error, "hint:"])
+    result = run(
+        train_laq_command(
+            *MINI, f"logging.run_dir={tmp_path}/run", "training.max_steps=4", "cluster.quota_command=[/bin/false]"
+        )
+    )
+    assert result.returncode == 0 and "cluster.quota_command does not tell the quota" in result.stderr, result.stderr
+
+
+def test_a_quota_that_fills_up_keeps_the_last_checkpoint(tmp_path):
+    """Asked before each checkpoint: the third question, for the second checkpoint, finds it full."""
+    quota = tmp_path / "quota"
+    quota.write_text(f'#!/bin/sh\necho >> {tmp_path}/asked\n[ -e "$1/checkpoints/last" ] && echo "0 0" || echo "- -"\n')
+    quota.chmod(0o755)
+    run_dir = tmp_path / "run"
+    words = [*MINI, f"logging.run_dir={run_dir}", f"cluster.quota_command=[{quota},{run_dir}]"]
+    one_error(run(train_laq_command(*words)), DISK_FULL, ["in its quota", "hint:"])
+    assert (run_dir / "checkpoints/last").read_text() == "step-000005\n"
+    resumed = run(train_laq_command("--resume", run_dir, "cluster.quota_command=null"))
+    assert resumed.returncode == 0, resumed.stderr
+
+
 def test_resume_with_another_model(tmp_path, uninterrupted):
     before = snapshot(uninterrupted)
     result = run(train_laq_command("--resume", uninterrupted, "model.dim=64"))

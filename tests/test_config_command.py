@@ -118,7 +118,7 @@ MISTAKES = [
     (["paths.root=${oc.env:HLRP_TEST_NOT_SET}"], ["paths.root", NOT_SET, "command line: paths.root"]),
     (["paths.root=${paths.runs_dir}"], ["paths.root -> paths.runs_dir -> paths.root"]),
     (["paths.root=${path.runs_dir}"], ["path.runs_dir", "did you mean 'paths.runs_dir'?"]),
-    (["logging.use_wandb=true"], ["logging.use_wandb", "this stage does not log to Weights & Biases yet"]),
+    (["logging.wandb.mode=onlin"], ["logging.wandb.mode", "unknown mode 'onlin'"]),
     (["cluster=lrz_x100", "logging.run_dir=/elsewhere"], ["logging.run_dir", "cluster.allowed_roots of 'lrz_x100'"]),
     (["--config-dir", "/nowhere"], ["/nowhere"]),
 ]
@@ -185,7 +185,7 @@ def assert_one_error(result: subprocess.CompletedProcess, names: list[str]) -> N
 
 
 def test_a_training_program_refuses_as_show_does(tmp_path):
-    """Before anything is written: nothing outside of the allowed roots, no sweep, no W&B yet."""
+    """Before anything is written: nothing outside of the allowed roots, no sweep, no W&B without a key."""
     allowed = f"cluster.allowed_roots=[{tmp_path}/allowed]"
     inside = f"paths.root={tmp_path}/allowed"
     for words, names in [

@@ -308,8 +308,26 @@ TAKES_AWAY = {
         "fs::rename": "publishes a finished frame cache under its lock, after a look that nothing is there",
         "set_len": "gives a new, empty cache file its length",
     },
+    "rust/slurm/src/claim.rs": {"fs::rename": "takes the claim of a run: onto a folder that is there, it fails"},
+    "rust/slurm/src/in_job.rs": {"fs::rename": "moves what a run left that never saved a checkpoint to superseded/"},
+    "rust/slurm/src/snapshot.rs": {"fs::write": "new files in the hidden folder of an unpublished copy of config/"},
+    "rust/cli/src/submit/again.rs": {"fs::rename": "sets the record of a cancellation aside under a free name"},
     "scripts/develop.sh": {"rm ": "its own log, made by mktemp"},
-    "scripts/stage.sh": {"rm ": "the copy of config/ in the package that is built"},
+    "scripts/stage.sh": {
+        "rm ": "the copy of config/ in the package that is built",
+        "mv ": "a program in the package that is built, by its new build",
+    },
+    "containers/import.sh": {"mv ": "publishes an imported image; with --no-clobber it replaces nothing"},
+    "containers/build.sh": {
+        "rm ": "its own container and its own folder, made by mktemp",
+        "mv ": "publishes an archive; with --no-clobber it replaces nothing",
+    },
+    "containers/Containerfile.train": {"rm ": "package lists inside the image that is built"},
+    "containers/Containerfile.lerobot": {"rm ": "package lists inside the image that is built"},
+    "scripts/wheel.sh": {
+        "rm ": "its own folder, made by mktemp",
+        "mv ": "the wheel that it built, in the place of an earlier build of the same version",
+    },
     "scripts/gpu-kit/kit.py": {"rmtree": "its own folder, made by mkdtemp"},
 }
 RUST_CALLS = r"\b(remove_file|remove_dir_all|remove_dir|unlinkat|unlink|fs::rename|renameat_with|renameat|set_len|File::create|fs::write|fs::copy)\b|(\.persist\(|truncate\(true\))"

@@ -16,11 +16,12 @@ SHELL = {"|", "&&", ";", ">", "2>&1"}
 
 
 def commands(page: Path) -> list[str]:
-    """Every command of `hlrp` on a page: lines of fenced blocks, joined where they continue, and code in sentences."""
-    text = page.read_text()
+    """Every command of `hlrp` on a page: lines of code blocks, joined where they continue, and code in sentences."""
+    text = page.read_text() if page.exists() else ""
+    indented = re.findall(r"^    (hlrp .*)$", text.replace("\\\n", " "), flags=re.MULTILINE)
     lines = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
     lines = [line.removeprefix("$ ").strip() for line in lines]
-    return sorted({line for line in [*lines, *INLINE.findall(text)] if line.startswith("hlrp ")})
+    return sorted({line for line in [*lines, *indented, *INLINE.findall(text)] if line.startswith("hlrp ")})
 
 
 def words(command: str) -> list[str]:

@@ -329,7 +329,6 @@ def test_every_step_is_composed_from_the_tree_of_the_pipeline(command, lerobot, 
             ["pipeline.rollouts.door_close", "lerobot_eval.seed"],
         ),
         (["pipeline.laq.overrides=['logging.run_dir=x']"], ["pipeline.laq.overrides", "logging.run_dir"]),
-        (["logging.use_wandb=true"], ["logging.use_wandb", "pipeline.lerobot.overrides"]),
         (["pipeline.vla.experiment=laq_tiny"], ["pipeline.vla.experiment", "laq"]),
         (["pipeline.lerobot.experiment=lerobot_tinny"], ["pipeline.lerobot", "lerobot_tinny"]),
         (

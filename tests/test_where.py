@@ -115,6 +115,12 @@ def test_it_works_where_nothing_is_installed(tmp_path):
     assert found["config"]["status"] == "problem" and found["cluster"]["status"] == "note"
 
 
+def test_a_value_that_is_still_to_be_given_is_named_beside_the_answer():
+    found = where("experiment=vla_local")
+    assert found["config"]["text"].startswith("policy.teacher.checkpoint: ") and "hint" in found["config"]
+    assert found["experiment"]["hint"]
+
+
 def test_an_experiment_with_an_error_leaves_the_question_where_this_is():
     found = where("experiment=no_such_experiment")
     assert "no_such_experiment" in found["config"]["text"] and found["host"]["text"].startswith(HOST)
@@ -153,7 +159,7 @@ def remote(tmp_path: Path, *words: str, stdin: str = "") -> subprocess.Completed
     )
 
 
-HARD = ['experiment.description=it\'s a "test" of $HOME; `id` \\ *', "seed=7"]
+HARD = ['experiment.description="it\'s a test of $HOME; `id` *"', "seed=7"]
 
 
 def test_remote_prints_a_command_that_a_shell_reads_back(tmp_path):

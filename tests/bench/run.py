@@ -21,7 +21,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
-PARTS = ("startup", "loader", "laq_step", "smolvla", "policy")
+PARTS = ("startup", "loader", "laq_step", "tracking", "smolvla", "policy")
 
 
 def json_of(command: list, environment: dict[str, str] | None = None) -> dict:
@@ -103,6 +103,32 @@ def step_table(num_rounds: int) -> list[str]:
         "|---|---:|",
         f"| with data | {median(rounds, 'step_ms'):.1f} |",
         f"| without data (one batch again and again) | {median(rounds, 'step_without_data_ms'):.1f} |",
+    ]
+
+
+def tracking_table(num_rounds: int) -> list[str]:
+    """What recording costs the training thread: ten scalars a step, 100 steps/s, all sinks on; W&B is a stand-in on this machine."""
+    pause_ms = 10
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        port = Path(folder) / "port"
+        command = [sys.executable, REPO / "tests/support/wandb_recorder.py", "--port", "0", "--port-file", port]
+        recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while not (port.exists() and port.read_text()):
+                time.sleep(0.05)
+            environment = {"WANDB_BASE_URL": f"http://127.0.0.1:{port.read_text()}", "WANDB_API_KEY": "a" * 40}
+            words = [[f"{folder}/{index}", 0, 1000, pause_ms] for index in range(num_rounds)]
+            rounds = [json_of([EXAMPLES / "record_wandb", *word], environment) for word in words]
+        finally:
+            recorder.terminate()
+            recorder.wait()
+    us_per_step = median(rounds, "us_per_step")
+    return [
+        "\n### Recording, 100 steps/s, all sinks\n",
+        "| | |",
+        "|---|---:|",
+        f"| training thread, µs per step | {us_per_step:.1f} |",
+        f"| share of the step | {us_per_step / (1e3 * pause_ms):.3%} |",
     ]
 
 
@@ -209,6 +235,7 @@ def main() -> None:
     tables = {
         "startup": lambda: startup_table(args.rounds),
         "laq_step": lambda: step_table(args.rounds),
+        "tracking": lambda: tracking_table(args.rounds),
         "smolvla": lambda: smolvla_table(args.rounds, args.threads),
         "policy": lambda: policy_table(args.rounds),
     }

@@ -72,7 +72,6 @@ def taken(logs: list[Path], root: Path) -> Taken:
     """What the traced programs took away below `root`. Two threads never write the same file here, so the order of the logs does not matter."""
     found, made = Taken(), set()
     calls = [call for log in sorted(logs, key=lambda log: log.stat().st_mtime) for call in successful(log)]
-    # What was there before any of them: an `openat` without O_CREAT|O_TRUNC shows it, and so does what a program made itself.
     for name, paths, text in calls:
         below = [path for path in paths if path.startswith(f"{root}/")]
         if not below:
@@ -80,14 +79,23 @@ def taken(logs: list[Path], root: Path) -> Taken:
         if name in ("unlink", "unlinkat", "rmdir"):
             found.removed.append(below[0])
         elif name.startswith("rename"):
-            if "RENAME_EXCHANGE" not in text and "RENAME_NOREPLACE" not in text and paths[-1] in made:
-                found.replaced.append(paths[-1])
-            made.add(paths[-1])
+            source, target = paths
+            if "RENAME_EXCHANGE" in text:
+                made = {moved(path, source, target) or moved(path, target, source) or path for path in made}
+                continue
+            if "RENAME_NOREPLACE" not in text and target in made:
+                found.replaced.append(target)
+            made = {moved(path, source, target) or path for path in made} | {target}
         elif name == "truncate" or "O_TRUNC" in text and below[0] in made:
             found.replaced.append(below[0])
         elif "O_CREAT" in text or name.startswith(("mkdir", "creat", "link")):
             made.add(below[-1])
     return found
+
+
+def moved(path: str, source: str, target: str) -> str | None:
+    """The new place of `path` after a rename, if it is of that folder or file."""
+    return target + path[len(source) :] if path == source or path.startswith(f"{source}/") else None
 
 
 def successful(log: Path) -> list[tuple[str, list[str], str]]:

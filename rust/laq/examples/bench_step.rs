@@ -115,6 +115,7 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         precision: config.precision,
         world: World::single(),
         device,
+        wandb: None,
         config: composed.clone(),
         accept_changed_data: false,
     };

@@ -63,12 +63,6 @@ impl ArtifactChoice {
 impl Check for PipelineConfig {
     fn check(&self) -> Result<(), Problem> {
         check_common(&self.common())?;
-        if self.logging.use_wandb {
-            let message = "stages 1 and 2 do not log to Weights & Biases yet";
-            let hint = "set it to false; for stage 3 put logging.use_wandb=true and lerobot.wandb_enable=true into \
-                        pipeline.lerobot.overrides";
-            return Err(Problem::new("logging.use_wandb", message, hint));
-        }
         let steps = &self.pipeline;
         let none = steps.laq.is_none() && steps.vla.is_none() && steps.lerobot.is_none() && steps.rollouts.is_empty();
         if none {

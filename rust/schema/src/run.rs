@@ -4,7 +4,7 @@ use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
 use crate::device::Device;
 use crate::laq::LaqConfig;
-use crate::rules::{Checked, MAX_THREADS, not_negative, require, section, within};
+use crate::rules::{Checked, MAX_THREADS, not_negative, positive, require, section, within};
 use crate::stage::{Stage, StageConfig};
 use crate::submit::SubmitConfig;
 use crate::training::{TrainingConfig, ValidationConfig};
@@ -54,6 +54,8 @@ pub struct LoggingConfig {
     pub min_free_files: u64,
     /// Whether the run is logged to Weights & Biases.
     pub use_wandb: bool,
+    /// How; none in a run of a version without it.
+    pub wandb: Option<WandbConfig>,
     /// Where metrics and images go besides `metrics.jsonl`.
     pub sinks: SinksConfig,
 }
@@ -66,6 +68,44 @@ pub struct SinksConfig {
     pub console: bool,
     /// PNG files in the folder of each validation.
     pub png: bool,
+}
+
+/// The run on Weights & Biases. What is null comes from the `WANDB_*` variable of its name, else from W&B's settings file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WandbConfig {
+    /// `online`, `offline` or `disabled`.
+    pub mode: Option<String>,
+    /// Project.
+    pub project: Option<String>,
+    /// User or team.
+    pub entity: Option<String>,
+    /// Name of the run; `experiment.name` when none.
+    pub name: Option<String>,
+    /// Group.
+    pub group: Option<String>,
+    /// Job type.
+    pub job_type: Option<String>,
+    /// Tags.
+    pub tags: Option<Vec<String>>,
+    /// Notes.
+    pub notes: Option<String>,
+    /// Parent of the folder `wandb`; the run directory when none.
+    pub dir: Option<PathBuf>,
+    /// Address of the API.
+    pub base_url: Option<String>,
+    /// Seconds between two samples of system metrics; none are taken when none.
+    pub stats_interval_s: Option<f64>,
+    /// Least seconds between two requests with data.
+    pub upload_interval_s: f64,
+    /// Seconds without a request after which a sign of life is sent.
+    pub heartbeat_interval_s: f64,
+    /// Seconds before a failed request is repeated for the first time; the pause doubles.
+    pub retry_min_s: f64,
+    /// Longest pause in seconds before a failed request is repeated.
+    pub retry_max_s: f64,
+    /// Most seconds that the end of a run waits for W&B.
+    pub finish_timeout_s: f64,
 }
 
 /// Several runs of one experiment; [`hlrp_config::sweep`] makes them.
@@ -244,7 +284,6 @@ impl TrainingRun for VlaConfig {
 /// What the configurations of all trainings share.
 pub(crate) fn check_training(run: &RunConfig<'_>) -> Checked {
     check_common(run)?;
-    check_no_wandb(run.logging)?;
     if run.data.cache.enabled {
         run.cluster.refuse_output("data.cache.dir", &run.data.cache.dir)?;
     }
@@ -260,6 +299,9 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
         within("num_threads", num_threads, 1, MAX_THREADS)?;
     }
     section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
+    if let Some(wandb) = &common.logging.wandb {
+        section("logging.wandb", wandb.check())?;
+    }
     section("cluster", common.cluster.check())?;
     section("submit", common.submit.check())?;
     common.submit.check_on(common.cluster)?;
@@ -267,14 +309,34 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     common.cluster.refuse_output("paths.cache_dir", &common.paths.cache_dir)
 }
 
-/// Stages 1 and 2 have no W&B client; LeRobot has one, in stage 3.
-fn check_no_wandb(logging: &LoggingConfig) -> Checked {
-    require(
-        !logging.use_wandb,
-        "logging.use_wandb",
-        "this stage does not log to Weights & Biases yet",
-        "set it to false; metrics.jsonl and plots/ in the run directory have the metrics and curves",
-    )
+/// Seconds above which an interval is an oversight.
+const MAX_INTERVAL_S: f64 = 86_400.0;
+
+impl Check for WandbConfig {
+    fn check(&self) -> Checked {
+        if let Some(mode) = &self.mode {
+            let known = ["online", "offline", "disabled"].contains(&mode.as_str());
+            require(known, "mode", format!("unknown mode '{mode}'"), "use online, offline or disabled")?;
+        }
+        let intervals = [
+            ("stats_interval_s", self.stats_interval_s.unwrap_or(1.0)),
+            ("upload_interval_s", self.upload_interval_s),
+            ("heartbeat_interval_s", self.heartbeat_interval_s),
+            ("retry_min_s", self.retry_min_s),
+            ("retry_max_s", self.retry_max_s),
+            ("finish_timeout_s", self.finish_timeout_s),
+        ];
+        for (key, seconds) in intervals {
+            positive(key, seconds)?;
+            require(
+                seconds <= MAX_INTERVAL_S,
+                key,
+                format!("{seconds} s is more than a day"),
+                "set it to fewer seconds",
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl Check for ExperimentConfig {

@@ -99,6 +99,12 @@ pub enum TrackError {
     /// The console can be set up once for each process.
     #[error("the console of this process is already set up")]
     ConsoleTwice,
+    /// The W&B service refuses a run, or does not answer.
+    #[error("W&B: {reason}")]
+    Wandb {
+        /// What it said.
+        reason: String,
+    },
     /// Training was started on a login node.
     #[error("{program} does not train on a login node ({host}: {reason})")]
     LoginNode {

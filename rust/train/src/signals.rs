@@ -33,6 +33,11 @@ impl StopRequest {
         self.0.is_requested()
     }
 
+    /// What a sink requests the stop through.
+    pub(crate) fn signals(&self) -> &StopSignals {
+        &self.0
+    }
+
     /// Whether any process of `world` was asked to stop: all of them stop after the same step.
     pub(crate) fn is_requested_in(&self, world: &World) -> Result<bool> {
         if world.size() == 1 {

@@ -51,7 +51,7 @@ impl Trainer<'_> {
     /// Whatever stops a run; the newest checkpoint is whole.
     pub fn run(mut self, run: &RunDir, stop: &StopRequest) -> Result<Outcome> {
         stop.save_first();
-        let mut sinks = self.open_sinks(run)?;
+        let mut sinks = self.open_sinks(run, stop)?;
         let outcome = self.train_within(run, stop, &mut sinks);
         let status = match &outcome {
             Ok(Outcome::Finished(_)) => RunStatus::Finished,

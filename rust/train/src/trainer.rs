@@ -5,6 +5,7 @@ use crate::{
     data::TrainingData,
     error::{Result, TrainError},
     resume::{RESUME_KEY, changed_data, ensure_same_model, ensure_same_run, ensure_same_stage},
+    signals::StopRequest,
     task::Task,
     timers::Timers,
     update::{Ema, Optimizer, Schedule},
@@ -18,7 +19,7 @@ use hlrp_track::{
     RunDir,
     fs::{DiskRules, ensure_free},
     metrics::{Better, MetricSpec},
-    sinks::{SinkSetup, Sinks},
+    sinks::{SinkSetup, Sinks, wandb},
 };
 use std::{collections::BTreeMap, path::PathBuf};
 use tch::{Device, Tensor};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub validation: ValidationConfig,
     /// Section `logging`.
     pub logging: LoggingConfig,
+    /// How the run is recorded on W&B, if it is.
+    pub wandb: Option<wandb::Settings>,
     /// How the run uses its disk.
     pub disk: DiskRules,
     /// Number format of the forward pass.
@@ -264,12 +267,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// The destinations of metrics and images; only the first process has any.
-    pub(crate) fn open_sinks(&self, run: &RunDir) -> Result<Sinks> {
+    pub(crate) fn open_sinks(&self, run: &RunDir, stop: &StopRequest) -> Result<Sinks> {
         if !self.settings.world.is_main() {
             return Ok(Sinks::none());
         }
         let max_steps = self.settings.training.max_steps;
-        let setup = SinkSetup { run_dir: run.path(), step: self.step, max_steps };
+        let wandb = self.settings.wandb.as_ref();
+        let setup = SinkSetup { wandb, stop: Some(stop.signals()), ..SinkSetup::new(run.path(), self.step, max_steps) };
         Ok(Sinks::open(&setup, &self.settings.logging.sinks)?)
     }
 

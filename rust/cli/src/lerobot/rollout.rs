@@ -130,7 +130,7 @@ fn finish(ended: Ended, run_dir: RunDir, config: &RolloutConfig, log_start: usiz
     }
     let results = evaluation::read_eval_info(&config.lerobot_eval.output_dir)?;
     evaluation::write_results(&path, &results)?;
-    let setup = SinkSetup { run_dir: &path, step: 0, max_steps: step };
+    let setup = SinkSetup::new(&path, 0, step);
     // LeRobot's own lines are on the console already.
     let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
     let mut sinks = Sinks::open(&setup, &sinks)?;

@@ -58,13 +58,13 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     }
     let signals = StopSignals::listen()?;
     let versions = needs(&config).prepare()?;
-    let run_dir = start.open(&config, &composed, versions)?;
+    let mut run_dir = start.open(&config, &composed, versions)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
 
     // LeRobot's own lines are on the console already.
     let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
-    let setup = SinkSetup { run_dir: run_dir.path(), step: start.start_step, max_steps: config.lerobot.steps };
+    let setup = SinkSetup::new(run_dir.path(), start.start_step, config.lerobot.steps);
     let sinks = Sinks::open(&setup, &sinks)?;
     let log = Arc::new(Mutex::new(TrainingLog::new(sinks, start.start_step, config.lerobot.log_freq)));
     let reader = Arc::clone(&log);
@@ -75,7 +75,11 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
     needs(&config).complete(&mut invocation, config.lerobot.env_type.as_deref(), run_dir.path())?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    log.lock().unwrap_or_else(PoisonError::into_inner).flush()?;
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    log.flush()?;
+    if let Some(address) = log.wandb() {
+        run_dir.add_link("wandb (LeRobot)", address);
+    }
     finish(ended, run_dir, &start.output_dir, log_start)
 }
 

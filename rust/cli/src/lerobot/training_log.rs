@@ -14,6 +14,8 @@ const NAMES: [(&str, &str); 6] = [
 ];
 /// Rounded counts; the step is exact.
 const LEFT_OUT: [&str; 3] = ["step", "smpl", "ep"];
+/// LeRobot's line about its run on W&B, before the address.
+const TRACKED: &str = "Track this run --> ";
 /// What every report has.
 const LOSS: &str = "train/loss";
 
@@ -33,12 +35,14 @@ pub(super) struct TrainingLog {
     log_freq: u64,
     /// Step of the newest report. LeRobot abbreviates its own number (`2K`), so it is counted.
     step: u64,
+    /// Address of LeRobot's own run on W&B.
+    wandb: Option<String>,
 }
 
 impl TrainingLog {
     /// Rows for a training that continues after `start` steps (0 = from the beginning) and reports every `log_freq`.
     pub(super) fn new(sinks: Sinks, start: u64, log_freq: u64) -> Self {
-        Self { sinks, log_freq, step: start / log_freq * log_freq }
+        Self { sinks, log_freq, step: start / log_freq * log_freq, wandb: None }
     }
 
     /// Waits until every row so far is in the file.
@@ -49,8 +53,14 @@ impl TrainingLog {
         self.sinks.flush()
     }
 
+    /// Address of LeRobot's own run on W&B, where it has one.
+    pub(super) fn wandb(&self) -> Option<&str> {
+        self.wandb.as_deref()
+    }
+
     /// Reads a line of LeRobot's output.
     pub(super) fn read(&mut self, line: &str) {
+        self.wandb = address(line).or(self.wandb.take());
         let row = if let Some(values) = report(line) {
             self.step += self.log_freq;
             Some((self.step, values))
@@ -70,6 +80,13 @@ fn report(line: &str) -> Option<Vec<(String, f64)>> {
     let words = line.split_whitespace().skip_while(|word| !word.starts_with("step:"));
     let values: Vec<_> = words.filter_map(value).collect();
     values.iter().any(|(name, _)| name == LOSS).then_some(values)
+}
+
+/// The address in `… Track this run --> https://…`, without the codes that colour it on a terminal.
+fn address(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once(TRACKED)?;
+    let start = rest.find("http")?;
+    Some(rest[start..].chars().take_while(|char| !char.is_whitespace() && !char.is_control()).collect())
 }
 
 fn value(word: &str) -> Option<(String, f64)> {
@@ -93,7 +110,7 @@ mod tests {
     #[test]
     fn reports_become_rows_with_counted_steps() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
-        let setup = SinkSetup { run_dir: dir.path(), step: 0, max_steps: 1100 };
+        let setup = SinkSetup::new(dir.path(), 0, 1100);
         let mut log = TrainingLog::new(Sinks::open(&setup, &false)?, 950, 100);
         for line in [
             "INFO 2026-01-31 12:00:00 n_train.py:641 step:1K smpl:8K ep:12 epch:0.31 loss:0.125 grdn:2.500 lr:1.0e-04 updt_s:0.2 l1_loss:0.9",
@@ -110,6 +127,12 @@ mod tests {
         assert_eq!(rows[0].get("train/lr"), Some(1e-4));
         assert_eq!((rows[0].get("train/l1_loss"), rows[0].get("train/smpl")), (Some(0.9), None));
         assert_eq!(rows[1].get("val/loss"), Some(0.5));
+        assert_eq!(log.wandb(), None);
+        log.read(
+            "INFO wandb_utils.py:110 Track this run --> \u{1b}[1m\u{1b}[33mhttps://wandb.example/me/p/runs/a1\u{1b}[0m",
+        );
+        log.read("INFO another line");
+        assert_eq!(log.wandb(), Some("https://wandb.example/me/p/runs/a1"));
         Ok(())
     }
 }

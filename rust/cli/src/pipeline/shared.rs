@@ -4,7 +4,7 @@ use hlrp_config::{Composed, Source, override_key, write_value};
 use hlrp_schema::PipelineConfig;
 
 /// Keys and sections whose values are the pipeline's only where it sets them; else each step has its own.
-const WHERE_SET: [&str; 3] = ["cluster", "precision", "logging.level"];
+const WHERE_SET: [&str; 5] = ["cluster", "precision", "logging.level", "logging.use_wandb", "logging.wandb"];
 
 /// Group whose option says where a run computes; every step has that of the pipeline.
 const CLUSTER: &str = "cluster";

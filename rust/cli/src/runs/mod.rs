@@ -15,6 +15,7 @@
 //! | What does a person write about one? | [`note`], found through [`index`] |
 //! | How is a run going? | [`watch`] |
 //! | All of this on one page? | [`report`] |
+//! | How does a run get to W&B later? | [`sync`] |
 
 mod compare;
 mod find;
@@ -27,6 +28,7 @@ mod record;
 mod report;
 mod settings;
 mod show;
+mod sync;
 mod table;
 mod values;
 mod watch;
@@ -59,6 +61,8 @@ pub(crate) enum RunsCommand {
     Index(index::IndexOptions),
     /// Write one self-contained HTML page about runs: results, curves, settings, images.
     Report(report::ReportOptions),
+    /// Upload runs to W&B that were recorded offline or during an outage, also while they go on.
+    Sync(sync::SyncOptions),
 }
 
 /// Runs a command and prints its result to standard output.
@@ -76,5 +80,6 @@ pub(crate) fn run(command: &RunsCommand) -> Result<ExitCode> {
         RunsCommand::Note(options) => note::note(options),
         RunsCommand::Index(options) => index::index(options),
         RunsCommand::Report(options) => report::report(options),
+        RunsCommand::Sync(options) => sync::sync(options),
     }
 }

@@ -121,6 +121,7 @@ pub(super) fn facts(run: &Run, rows: &[MetricsRow]) -> Vec<(String, String)> {
         }
         session.inputs.iter().for_each(|input| line("input", artifact(input)));
         session.outputs.iter().for_each(|output| line("output", artifact(output)));
+        session.links.iter().for_each(|(service, address)| line("link", format!("{service}: {address}")));
     }
     lines
 }

@@ -139,7 +139,9 @@ fn metrics(watched: &[Watched], named: &[String]) -> Result<Vec<String>> {
 
 /// Redraws the whole terminal.
 fn draw(watched: &[Watched], metrics: &[String]) {
-    let (columns, rows) = rustix::termios::tcgetwinsize(stdout()).map_or((80, 24), |size| (size.ws_col, size.ws_row));
+    // A terminal without a size, such as that of a script, says 0.
+    let size = rustix::termios::tcgetwinsize(stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    let (columns, rows) = size.map_or((80, 24), |size| (size.ws_col, size.ws_row));
     let num_plots = (watched.len() * metrics.len()).max(1) as u16;
     let width = columns.saturating_sub(LABELS).clamp(*COLUMNS.start(), *COLUMNS.end());
     let height = (rows / num_plots).saturating_sub(FRAME).clamp(*ROWS.start(), *ROWS.end());

@@ -1,6 +1,6 @@
 //! Whether an experiment fits this machine or belongs on the cluster.
 
-use super::profile::Choice;
+use super::{Unchecked, profile::Choice};
 use crate::doctor::{
     checks::{GIB, Gpus},
     memory_needs::MemoryNeeds,
@@ -61,8 +61,8 @@ enum Verdict {
 
 fn needs(stage: Stage, composed: &Composed) -> hlrp_config::Result<Option<MemoryNeeds>> {
     Ok(match stage {
-        Stage::Laq => Some(MemoryNeeds::of_laq(&composed.extract::<LaqConfig>()?)),
-        Stage::Vla => MemoryNeeds::of_vla(&composed.extract::<VlaConfig>()?),
+        Stage::Laq => Some(MemoryNeeds::of_laq(&composed.extract::<Unchecked<LaqConfig>>()?.0)),
+        Stage::Vla => MemoryNeeds::of_vla(&composed.extract::<Unchecked<VlaConfig>>()?.0),
         // LeRobot and the steps of a pipeline decide themselves what they load.
         Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => None,
     })

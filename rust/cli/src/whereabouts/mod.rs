@@ -15,7 +15,7 @@ use crate::{
 };
 use anyhow::Result;
 use clap::Args;
-use hlrp_config::{Composed, Problem, override_key};
+use hlrp_config::{Check, Composed, Problem, override_key};
 use hlrp_schema::{
     ClusterConfig, ConfigArgs, LaqConfig, LerobotTrainConfig, LoggingConfig, PROJECT, PathsConfig, PipelineConfig,
     RolloutConfig, Stage, StageConfig, VlaConfig,
@@ -24,6 +24,7 @@ use hlrp_track::{
     console,
     host::{Place, hostname},
 };
+use serde::Deserialize;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -91,6 +92,11 @@ fn examine(arguments: &ConfigArgs) -> Report {
         }
         Err(error) => findings.push(Finding::error("config", error)),
     }
+    if let (Ok(composed), Ok(_)) = (&composed, &site)
+        && let Err(problem) = Stage::of(composed).and_then(|stage| stage.check(composed))
+    {
+        findings.push(Finding::error("config", &problem));
+    }
     findings.push(choice.finding());
     if let (Ok(composed), Ok(site)) = (&composed, &site)
         && arguments.overrides.iter().any(|change| override_key(change) == PROJECT.experiments)
@@ -110,8 +116,19 @@ fn site(composed: &Composed) -> Result<Site, Problem> {
     }
 }
 
+/// A configuration whose values are typed but not checked: one that still needs a value, such as a teacher, has a place too.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Unchecked<C>(C);
+
+impl<C> Check for Unchecked<C> {
+    fn check(&self) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
 fn of_stage<C: StageConfig>(composed: &Composed) -> Result<Site, Problem> {
-    let typed: C = composed.extract()?;
+    let Unchecked(typed) = composed.extract::<Unchecked<C>>()?;
     let common = typed.common();
     Ok(Site { cluster: common.cluster.clone(), paths: common.paths.clone(), logging: common.logging.clone() })
 }

@@ -47,6 +47,7 @@ pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
         device: Device::Cpu,
         disk: hlrp_train::disk_rules(&config.cluster, &config.logging),
         logging: config.logging.clone(),
+        wandb: None,
         config: composed.clone(),
         accept_changed_data: false,
     }

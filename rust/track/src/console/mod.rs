@@ -55,6 +55,17 @@ pub fn log_to(path: &Path) -> Result<()> {
     output::open_file(path)
 }
 
+/// From now on every line goes to `listener` as well, without secrets. It is called before the line is complete on the console, and must neither
+/// wait nor log.
+pub fn listen(listener: impl Fn(&str) + Send + 'static) {
+    output::set_listener(Some(Box::new(listener)));
+}
+
+/// Ends what [`listen`] began.
+pub fn stop_listening() {
+    output::set_listener(None);
+}
+
 /// Prints `text` to standard output as it is, without tearing a progress bar: for the table at the end of a run. Rank 0 only.
 pub fn print(text: &str) {
     output::print(text);

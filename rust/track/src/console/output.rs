@@ -20,9 +20,13 @@ struct Output {
     file: Option<(PathBuf, File)>,
     bar: Option<ProgressBar>,
     rank: usize,
+    listener: Option<Listener>,
 }
 
-static OUTPUT: Mutex<Output> = Mutex::new(Output { file: None, bar: None, rank: 0 });
+/// Gets every line.
+type Listener = Box<dyn Fn(&str) + Send>;
+
+static OUTPUT: Mutex<Output> = Mutex::new(Output { file: None, bar: None, rank: 0, listener: None });
 
 fn output() -> MutexGuard<'static, Output> {
     OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) // the state is whole between any two statements
@@ -40,6 +44,10 @@ pub(super) fn set_bar(bar: Option<ProgressBar>) {
     output().bar = bar;
 }
 
+pub(super) fn set_listener(listener: Option<Listener>) {
+    output().listener = listener;
+}
+
 pub(super) fn open_file(path: &Path) -> Result<()> {
     let mut output = output();
     if output.rank == 0 {
@@ -55,6 +63,9 @@ pub(super) fn print(text: &str) {
         return;
     }
     let text = redact(text);
+    if let Some(listener) = &output.listener {
+        text.lines().for_each(listener);
+    }
     let write = || {
         // A closed pipe is the reader's wish to see no more.
         let _ = writeln!(std::io::stdout(), "{text}");
@@ -100,6 +111,9 @@ impl<S: Subscriber> Layer<S> for LineLayer {
 
 /// A log file that can no longer be written is given up, with one line on standard error: logging never stops a run.
 fn write_to_file(output: &mut Output, line: &str) {
+    if let Some(listener) = &output.listener {
+        listener(line);
+    }
     let Some((path, file)) = &mut output.file else { return };
     if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
         write_to_stderr(&format!("cannot write {}: {error}; further lines appear here only", path.display()));

@@ -148,6 +148,13 @@ impl RunDir {
         }
     }
 
+    /// Records where else the run is recorded: the address at `service`.
+    pub fn add_link(&mut self, service: &str, address: &str) {
+        if let Some(session) = self.manifest.sessions.last_mut() {
+            session.links.insert(service.to_owned(), redact(address));
+        }
+    }
+
     fn end_session(&mut self, status: RunStatus) -> Result<()> {
         if self.lock.is_none() {
             return Ok(());
@@ -270,6 +277,7 @@ fn session(info: &RunInfo<'_>, path: &Path, index: usize, start_step: u64) -> Re
         inputs: info.inputs.clone(),
         data: info.data.clone(),
         outputs: Vec::new(),
+        links: BTreeMap::new(),
         versions: info.versions.clone(),
         git: GitState::record(info.repository, path, &patch_name(index))?,
         host: crate::host::hostname(),

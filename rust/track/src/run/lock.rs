@@ -25,7 +25,7 @@ pub fn is_in_use(run_dir: &Path) -> bool {
 
 /// An advisory lock on the directory. The system releases it when the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct RunLock {
+pub(crate) struct RunLock {
     file: File,
 }
 
@@ -43,7 +43,7 @@ impl RunLock {
     /// Takes the lock of `run_dir`, which exists.
     ///
     /// A file system without locks is reported by a warning: the run goes on unprotected.
-    pub(super) fn acquire(run_dir: &Path) -> Result<Self> {
+    pub(crate) fn acquire(run_dir: &Path) -> Result<Self> {
         let path = run_dir.join(FILE_NAME);
         let mut file = OpenOptions::new()
             .create(true)

@@ -55,6 +55,8 @@ pub struct Session {
     pub data: BTreeMap<String, DataSource>,
     /// Checkpoints and artifacts that it left, recorded at its end.
     pub outputs: Vec<Artifact>,
+    /// Addresses of its records elsewhere, by service.
+    pub links: BTreeMap<String, String>,
     /// Versions of what computed.
     pub versions: BTreeMap<String, String>,
     /// Commit of the configuration's repository; nothing outside one.
@@ -183,17 +185,18 @@ impl Manifest {
     }
 }
 
-/// Brings what an older format holds up to date: format 1 declared no metrics, format 2 recorded neither datasets nor outputs.
+/// Brings what an older format holds up to date: format 1 declared no metrics, format 2 recorded neither datasets, outputs nor links.
 fn migrate(value: &mut Value) {
     if value["format"] == 1 && value["metrics"].is_null() {
         value["metrics"] = Value::Array(Vec::new());
         value["format"] = 2.into();
     }
     if value["format"] == 2 {
-        for session in value["sessions"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-            session.entry("data").or_insert_with(|| Value::Object(Map::new()));
-            session.entry("outputs").or_insert_with(|| Value::Array(Vec::new()));
-        }
         value["format"] = Manifest::FORMAT.into();
+    }
+    for session in value["sessions"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        session.entry("data").or_insert_with(|| Value::Object(Map::new()));
+        session.entry("outputs").or_insert_with(|| Value::Array(Vec::new()));
+        session.entry("links").or_insert_with(|| Value::Object(Map::new()));
     }
 }

@@ -10,10 +10,11 @@
 mod console;
 mod jsonl;
 mod png;
+pub mod wandb;
 
 pub use jsonl::JsonlSink;
 
-use crate::{Result, TrackError, run::RunStatus};
+use crate::{Result, TrackError, run::RunStatus, signals::StopSignals};
 use image::RgbImage;
 use serde::Serialize;
 use serde_json::Value;
@@ -27,7 +28,8 @@ use std::{
 };
 
 /// Every sink: its name in `logging.sinks`, and how it is opened.
-const SINKS: &[(&str, Open)] = &[("jsonl", jsonl::open), ("console", console::open), ("png", png::open)];
+const SINKS: &[(&str, Open)] =
+    &[("jsonl", jsonl::open), ("console", console::open), ("png", png::open), ("wandb", wandb::open)];
 
 type Open = fn(&SinkSetup<'_>, &Value) -> Result<Option<Box<dyn Sink>>>;
 
@@ -87,6 +89,17 @@ pub struct SinkSetup<'a> {
     pub step: u64,
     /// Optimizer steps of the whole run.
     pub max_steps: u64,
+    /// How it is recorded on W&B, if it is.
+    pub wandb: Option<&'a wandb::Settings>,
+    /// How a user who stops the run on its W&B page reaches the training.
+    pub stop: Option<&'a StopSignals>,
+}
+
+impl<'a> SinkSetup<'a> {
+    /// A run that is not recorded on W&B.
+    pub fn new(run_dir: &'a Path, step: u64, max_steps: u64) -> Self {
+        Self { run_dir, step, max_steps, wandb: None, stop: None }
+    }
 }
 
 /// All sinks of a run, behind one queue.
@@ -248,7 +261,7 @@ mod tests {
     #[test]
     fn what_was_put_is_on_the_disk_after_a_flush() {
         let dir = tempfile::tempdir().unwrap();
-        let setup = SinkSetup { run_dir: dir.path(), step: 0, max_steps: 10 };
+        let setup = SinkSetup::new(dir.path(), 0, 10);
         let mut sinks = Sinks::open(&setup, &json!({ "console": false, "png": false })).unwrap();
         for step in 1..=3 {
             sinks.step(step).unwrap();
@@ -263,7 +276,7 @@ mod tests {
     #[test]
     fn the_error_of_a_sink_stops_the_run_at_the_next_checkpoint_at_the_latest() {
         let dir = tempfile::tempdir().unwrap();
-        let setup = SinkSetup { run_dir: dir.path(), step: 0, max_steps: 10 };
+        let setup = SinkSetup::new(dir.path(), 0, 10);
         let mut sinks = Sinks::open(&setup, &Value::Null).unwrap();
         sinks.scalars(1, vec![("step".to_owned(), 1.0)]).unwrap();
         assert!(matches!(sinks.flush(), Err(TrackError::ReservedMetric { .. })));

@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn an_image_is_a_file_of_its_validation() {
         let dir = tempfile::tempdir().unwrap();
-        let setup = SinkSetup { run_dir: dir.path(), step: 0, max_steps: 10 };
+        let setup = SinkSetup::new(dir.path(), 0, 10);
         assert!(open(&setup, &false.into()).unwrap().is_none());
         let mut sink = open(&setup, &true.into()).unwrap().unwrap();
         let image = RgbImage::from_pixel(2, 3, image::Rgb([1, 2, 3]));

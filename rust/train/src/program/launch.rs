@@ -16,7 +16,7 @@ use hlrp_config::{Composed, Problem};
 use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
 use hlrp_torch::World;
 use hlrp_track::run::{Artifact, DataSource, RunInfo, RunStatus};
-use hlrp_track::{RunDir, console, exit_code, host};
+use hlrp_track::{RunDir, TrackError, console, exit_code, host, sinks::wandb};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -54,6 +54,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
+    let wandb = wandb_settings(arguments, &common, world.is_main()).map_err(located)?;
     hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, &disk_rules(common.cluster, common.logging))?;
     let stop = StopRequest::listen()?;
     let device = crate::select_device(common.device)?;
@@ -62,7 +63,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
     tch::set_num_threads(i32::try_from(num_threads(&common))?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
-    let settings = settings(arguments, &common, &composed, device, world.clone())?;
+    let settings = settings(arguments, &common, &composed, wandb, device, world.clone())?;
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
     let resumed = training.resume_from_checkpoint.as_deref().map(Resumed::read).transpose();
@@ -100,6 +101,25 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         tracing::info!("this run was written by an older version; its configuration was migrated: {changes}");
     }
     finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
+}
+
+/// How the first process records the run on W&B: a missing or wrong key is an error before anything is written.
+fn wandb_settings(
+    arguments: &Arguments,
+    config: &RunConfig<'_>,
+    is_main: bool,
+) -> anyhow::Result<Option<wandb::Settings>> {
+    if !config.logging.use_wandb || !is_main {
+        return Ok(None);
+    }
+    let settings = wandb::Settings::resolve(&config.logging.wandb)?;
+    if let Some(settings) = &settings {
+        settings.check_access(arguments.resume.as_deref()).map_err(|error| match error {
+            TrackError::Problem(problem) => problem.into(),
+            other => anyhow::Error::from(other),
+        })?;
+    }
+    Ok(settings)
 }
 
 /// What an out-of-memory error reports before the first step.
@@ -183,6 +203,7 @@ fn settings(
     arguments: &Arguments,
     config: &RunConfig<'_>,
     composed: &Composed,
+    wandb: Option<wandb::Settings>,
     device: Device,
     world: World,
 ) -> Result<Settings, Problem> {
@@ -198,6 +219,7 @@ fn settings(
         validation: config.validation.clone(),
         disk: disk_rules(config.cluster, &logging),
         logging,
+        wandb,
         precision: config.precision,
         world,
         device,

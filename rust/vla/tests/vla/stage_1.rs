@@ -54,6 +54,7 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,
+        wandb: None,
         config: composed,
         accept_changed_data: false,
     };

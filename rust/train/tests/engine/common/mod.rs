@@ -66,6 +66,7 @@ fn settings_of(config: Composed, run_dir: &Path) -> Settings {
         precision: typed.precision,
         world: World::single(),
         device: Device::Cpu,
+        wandb: None,
         config,
         accept_changed_data: false,
     }

@@ -1,0 +1,602 @@
+//! Sends the records of a run to W&B. The logs are the queue: whatever is not sent yet is in them, and one that grows is followed.
+//!
+//! What the service has already is asked of the service, when the upload starts: rows are continued after its last step, system metrics
+//! after its last sample, console lines after its number of lines. So a record is sent once, however often an upload is interrupted, and by
+//! whichever program it is continued.
+
+mod api;
+mod online;
+mod stream;
+
+pub(in crate::sinks::wandb) use online::Uploader;
+
+use super::{
+    PageStop,
+    log::LogReader,
+    record::{Kind, Record, Run},
+    session::{FOLDER, Identity, Session},
+    settings::{Mode, Resume, Server, Settings, Timing},
+};
+use crate::{Result, TrackError, env, fs::write_atomic, run::RunLock};
+use api::{Api, Bucket, Failure, Place};
+use hlrp_config::{Problem, foreign::read_text};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use stream::Stream;
+
+/// Where an upload keeps what it must know to go on.
+const STATE_FILE: &str = "upload.json";
+/// Files of one request for their URLs.
+const MAX_FILES: usize = 100;
+/// Pause between two uploads of files while a run goes on.
+const FILES_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest wait for the service before a training starts.
+const ACCESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Attempts to upload one file whose URL the service refuses.
+const MAX_REFUSED: u32 = 3;
+
+/// Asks the service whether the key and, unless the run `is_known` to be ours, its id are good; one that cannot be reached is asked later.
+pub(super) fn check_access(settings: &Settings, is_known: bool) -> Result<(), Problem> {
+    let offline = "or record offline with logging.wandb.mode=offline and upload later with `hlrp runs sync`";
+    let api = Api::new(settings.server.clone());
+    let status = api.and_then(|api| {
+        api.viewer(ACCESS_TIMEOUT)?;
+        match (&settings.run_id, settings.resume) {
+            (Some(id), Resume::Must | Resume::Never) if !is_known => {
+                Ok(Some(api.resume_status(settings.entity.as_deref(), &settings.project, id)?.is_some()))
+            }
+            _ => Ok(None),
+        }
+    });
+    match (status, settings.resume) {
+        (Ok(Some(false)), Resume::Must) => {
+            let message = "W&B has no run of this id, but WANDB_RESUME=must";
+            Err(Problem::new(env::WANDB_RUN_ID, message, "unset WANDB_RESUME, or give the id of a run"))
+        }
+        (Ok(Some(true)), Resume::Never) => {
+            let message = "W&B has a run of this id, but WANDB_RESUME=never";
+            Err(Problem::new(env::WANDB_RUN_ID, message, "unset WANDB_RESUME, or give another id"))
+        }
+        (Ok(_), _) => Ok(()),
+        (Err(Failure::Refused { reason, .. }), _) => {
+            let message = format!("{} refuses this client: {reason}", settings.server.base_url);
+            let hint = format!("check the key ({} or `wandb login`) and the project, {offline}", env::WANDB_API_KEY);
+            Err(Problem::new("logging.use_wandb", message, hint))
+        }
+        (Err(Failure::Again { reason, .. }), _) => {
+            let url = &settings.server.base_url;
+            tracing::warn!(
+                "W&B cannot be reached at {url} ({reason}); what it should get is kept and sent when it can be"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// What an upload keeps in [`STATE_FILE`].
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// Console lines that the service had before the first of this run; none before the first upload.
+    lines_before: Option<u64>,
+    /// What is added to the steps of this run, because another run of this id came before it.
+    step_shift: u64,
+    /// Sessions whose end the service has.
+    num_finished: usize,
+    /// Files that the service has, by session and name.
+    files: BTreeSet<String>,
+    /// Page of the run.
+    url: String,
+}
+
+/// The upload of one run.
+pub(super) struct Upload {
+    run_dir: PathBuf,
+    api: Api,
+    timing: Timing,
+    state: State,
+    sessions: Vec<Session>,
+    writer: String,
+    /// One upload of a run at a time.
+    _lock: RunLock,
+    reader: Option<LogReader>,
+    /// The session that is read.
+    current: usize,
+    open: Option<Open>,
+    /// The run record that the service does not have yet.
+    run: Option<Run>,
+    /// What is to be uploaded: session, path, name.
+    files: VecDeque<(usize, PathBuf, String)>,
+    num_refused: u32,
+    exit: Option<i32>,
+    /// The request that is repeated until it succeeds, and whether it ends the run.
+    in_flight: Option<(String, bool)>,
+    last_request: Option<Instant>,
+    last_data: Option<Instant>,
+    last_files: Option<Instant>,
+    backoff: Backoff,
+    /// None where another process trains.
+    stop: Option<PageStop>,
+}
+
+/// What is known once the service has the run.
+struct Open {
+    place: Place,
+    stream: Stream,
+    /// `{key: {"value": v}}`.
+    config: Map<String, Value>,
+    last_step: Option<u64>,
+    last_event: f64,
+    /// Console lines that the service has.
+    num_lines_there: u64,
+    /// Console lines read so far, with those that were there before.
+    num_lines: u64,
+    start_time: f64,
+}
+
+/// The pauses between attempts.
+#[derive(Debug)]
+struct Backoff {
+    num_failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// What an upload does next.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Next {
+    /// Something, not before this time.
+    Wait(Instant),
+    /// Everything that the logs have is sent.
+    UpToDate,
+    /// The end of the run is sent.
+    Finished,
+}
+
+impl Upload {
+    /// The upload of the run in `run_dir`.
+    ///
+    /// # Errors
+    /// The run was never recorded for W&B, or another process uploads it.
+    pub(super) fn new(run_dir: &Path, server: Server, timing: Timing, stop: Option<PageStop>) -> Result<Self> {
+        let home = run_dir.join(FOLDER);
+        let identity = Identity::read(run_dir)?
+            .ok_or_else(|| TrackError::NotARun { path: run_dir.to_path_buf(), missing: "wandb/run.json".to_owned() })?;
+        let lock = RunLock::acquire(&home)?;
+        let state = match read_text(&home.join(STATE_FILE)) {
+            Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
+            Err(_) => State::default(),
+        };
+        let refused = |failure: Failure| TrackError::Wandb { reason: failure.reason().to_owned() };
+        Ok(Self {
+            run_dir: run_dir.to_path_buf(),
+            api: Api::new(server).map_err(refused)?,
+            timing,
+            state,
+            sessions: identity.sessions(run_dir),
+            writer: identity.writer,
+            _lock: lock,
+            reader: None,
+            current: 0,
+            open: None,
+            run: None,
+            files: VecDeque::new(),
+            num_refused: 0,
+            exit: None,
+            in_flight: None,
+            last_request: None,
+            last_data: None,
+            last_files: None,
+            backoff: Backoff { num_failures: 0, not_before: None },
+            stop,
+        })
+    }
+
+    /// Page of the run, once the service has it.
+    pub(super) fn url(&self) -> Option<&str> {
+        Some(self.state.url.as_str()).filter(|url| !url.is_empty())
+    }
+
+    /// Attempts that have failed one after the other.
+    pub(super) fn num_failures(&self) -> u32 {
+        self.backoff.num_failures
+    }
+
+    /// Whether the service has the ends of all sessions.
+    pub(super) fn is_complete(&self) -> bool {
+        self.state.num_finished == self.sessions.len()
+    }
+
+    /// The next attempt need not wait.
+    pub(super) fn hurry(&mut self) {
+        self.backoff.not_before = None;
+    }
+
+    /// Does what is due. When `is_closing`, data does not wait until it may be sent with more.
+    ///
+    /// # Errors
+    /// The service refuses the run, or a log cannot be read: nothing more can be sent.
+    pub(super) fn pump(&mut self, is_closing: bool) -> Result<Next> {
+        if let Some(time) = self.backoff.not_before.filter(|time| *time > Instant::now()) {
+            return Ok(Next::Wait(time));
+        }
+        match self.act(is_closing) {
+            Ok(next) => {
+                if self.backoff.num_failures > 0 {
+                    tracing::info!("W&B answers again");
+                    self.backoff = Backoff { num_failures: 0, not_before: None };
+                }
+                Ok(next)
+            }
+            Err(Step::Failed(Failure::Again { after, reason })) => {
+                let pause = self.backoff.failed(&self.timing, after);
+                if self.backoff.num_failures == 1 {
+                    tracing::warn!("W&B: {reason}; everything is kept on disk and sent when it answers");
+                }
+                Ok(Next::Wait(pause))
+            }
+            Err(Step::Failed(Failure::Refused { reason, .. })) => Err(TrackError::Wandb { reason }),
+            Err(Step::Track(error)) => Err(error),
+        }
+    }
+
+    fn act(&mut self, is_closing: bool) -> Result<Next, Step> {
+        self.read()?;
+        if self.run.is_some() {
+            self.upsert()?;
+            self.read()?;
+        }
+        let is_over = self.exit.is_some();
+        let are_files_due =
+            is_closing || is_over || self.last_files.is_none_or(|time| time.elapsed() >= FILES_INTERVAL);
+        if !self.files.is_empty() && are_files_due && self.open.is_some() {
+            self.upload_files()?;
+        }
+        let Some(open) = &mut self.open else { return Ok(self.idle(is_closing)) };
+        if self.in_flight.is_none() {
+            let interval = Duration::from_secs_f64(self.timing.upload_interval_s);
+            let is_due = is_closing
+                || is_over
+                || open.stream.is_urgent()
+                || self.last_data.is_none_or(|time| time.elapsed() >= interval);
+            let heartbeat = Duration::from_secs_f64(self.timing.heartbeat_interval_s);
+            // The process that records the run speaks for it; another one cannot know whether it lives.
+            let is_silent = self.stop.is_some() && self.last_request.is_some_and(|time| time.elapsed() >= heartbeat);
+            if (!open.stream.is_empty() && is_due) || (is_silent && !is_over) {
+                self.in_flight = Some((open.stream.take(None), false));
+            } else if is_over && self.files.is_empty() {
+                return self.end();
+            }
+        }
+        if self.in_flight.is_some() {
+            self.send()?;
+            return Ok(Next::Wait(Instant::now()));
+        }
+        Ok(self.idle(is_closing))
+    }
+
+    /// Nothing is due.
+    fn idle(&self, is_closing: bool) -> Next {
+        let is_waiting = self.open.as_ref().is_some_and(|open| !open.stream.is_empty()) || !self.files.is_empty();
+        match is_closing || !is_waiting {
+            true => Next::UpToDate,
+            false => Next::Wait(Instant::now() + Duration::from_millis(500)),
+        }
+    }
+
+    /// Reads records until a request is full, the service must have a run record first, or the logs end.
+    fn read(&mut self) -> Result<(), Step> {
+        while self.run.is_none() && self.exit.is_none() && !self.open.as_ref().is_some_and(|open| open.stream.is_full())
+        {
+            let Some(session) = self.sessions.get(self.current) else { return Ok(()) };
+            let failed = |error| TrackError::io("read", &session.log)(error);
+            if self.reader.is_none() {
+                match LogReader::open(&session.log) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    reader => self.reader = Some(reader.map_err(failed)?),
+                }
+            }
+            let record = match &mut self.reader {
+                Some(reader) => reader.next().map_err(failed)?,
+                None => None,
+            };
+            match record {
+                Some(bytes) => self.take(Record::decode(bytes.as_slice()).unwrap_or_default()),
+                None if self.has_newer_session()? => self.next_session(),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session follows the one that is read: that one does not grow any more.
+    fn has_newer_session(&mut self) -> Result<bool, Step> {
+        if self.current + 1 == self.sessions.len()
+            && let Some(identity) = Identity::read(&self.run_dir)?
+        {
+            self.sessions = identity.sessions(&self.run_dir);
+        }
+        Ok(self.current + 1 < self.sessions.len())
+    }
+
+    fn next_session(&mut self) {
+        self.current += 1;
+        (self.reader, self.exit) = (None, None);
+    }
+
+    fn take(&mut self, record: Record) {
+        let Some(kind) = record.kind else { return };
+        match (kind, &mut self.open) {
+            (Kind::Run(run), _) => self.run = Some(run),
+            (Kind::Exit(exit), _) => self.exit = Some(exit.exit_code),
+            (Kind::Files(files), _) => {
+                let folder = self.sessions[self.current].files();
+                let number = self.current;
+                let new = files
+                    .files
+                    .into_iter()
+                    .filter(|file| !self.state.files.contains(&format!("{number}/{}", file.path)));
+                self.files.extend(new.map(|file| (number, folder.join(&file.path), file.path)));
+            }
+            (Kind::Preempting(_), Some(open)) => open.stream.preempting(),
+            (kind, Some(open)) => open.take(kind, self.state.step_shift),
+            (_, None) => {}
+        }
+    }
+
+    /// Creates the run, or tells the service about the session that continues it.
+    fn upsert(&mut self) -> Result<(), Step> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let entity = given(&run.entity);
+        let mut config: Map<String, Value> = Map::new();
+        for item in run.config.iter().flat_map(|config| &config.update) {
+            config.insert(item.path().join("."), json!({ "value": item.value() }));
+        }
+        let known = match &self.open {
+            Some(_) => None,
+            None => self.api.resume_status(entity.as_deref(), &run.project, &run.run_id)?,
+        };
+        let earlier = self.open.as_ref().map(|open| &open.config).or(known.as_ref().map(|bucket| &bucket.config));
+        for (key, value) in earlier.into_iter().flatten() {
+            config.entry(key).or_insert_with(|| value.clone());
+        }
+        let place = self.open.as_ref().map(|open| &open.place);
+        let id = place.map(|place| &place.storage_id).or(known.as_ref().map(|bucket| &bucket.storage_id));
+        let metadata = &config["_wandb"]["value"]["e"][&self.writer];
+        let git = run.git.as_ref();
+        let variables = json!({
+            "id": id,
+            "name": run.run_id,
+            "project": run.project,
+            "entity": entity,
+            "groupName": given(&run.run_group),
+            "displayName": given(&run.display_name),
+            "jobType": given(&run.job_type),
+            "notes": given(&run.notes),
+            "tags": Some(&run.tags).filter(|tags| !tags.is_empty()),
+            "config": Value::Object(config.clone()).to_string(),
+            "host": given(&run.host),
+            "program": metadata["program"],
+            "repo": git.and_then(|git| given(&git.remote_url)),
+            "commit": git.and_then(|git| given(&git.commit)),
+        });
+        let (place, is_new) = self.api.upsert(&variables)?;
+        let start_time = run.start_time.as_ref().map_or(0.0, |time| time.seconds());
+        match &mut self.open {
+            Some(open) => (open.config, open.start_time) = (config, start_time),
+            None => {
+                let bucket = known.unwrap_or_default();
+                if is_new {
+                    // It was never there, or a user has deleted it.
+                    self.state = State::default();
+                }
+                if self.state.lines_before.is_none() {
+                    let is_ours = bucket.config.get("hlrp").is_some_and(|hlrp| hlrp["value"]["writer"] == *self.writer);
+                    let is_other = !is_new && !is_ours && run.starting_step == 0;
+                    self.state.lines_before = Some(if is_ours || is_new { 0 } else { bucket.num_lines });
+                    self.state.step_shift = bucket.last_step.filter(|_| is_other).unwrap_or(0);
+                }
+                self.state.url = self.api.server().run_page(&place.entity, &place.project, &place.run);
+                let mut open = Open::new(place, bucket, config, start_time, self.state.lines_before);
+                // The last upload may have ended before it said so.
+                let uploaded = self.state.files.iter().filter_map(|file| file.split_once('/'));
+                uploaded.for_each(|(_, name)| open.stream.uploaded(name.to_owned()));
+                self.open = Some(open);
+                self.save()?;
+            }
+        }
+        self.last_request = Some(Instant::now());
+        self.run = None;
+        Ok(())
+    }
+
+    /// Uploads the files that are waiting.
+    fn upload_files(&mut self) -> Result<(), Step> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        while !self.files.is_empty() {
+            let num = self.files.len().min(MAX_FILES);
+            let names: Vec<&str> = self.files.iter().take(num).map(|(_, _, name)| name.as_str()).collect();
+            let urls = self.api.create_files(&open.place, &names)?;
+            for _ in 0..num {
+                let Some((session, path, name)) = self.files.front() else { break };
+                let url = urls.files.iter().find(|(known, _)| known == name).map(|(_, url)| url);
+                let put = match url {
+                    Some(url) => self.api.put(url, &urls.headers, path),
+                    None => Err(Failure::Refused { status: None, reason: "the service has no URL for it".to_owned() }),
+                };
+                match put {
+                    Ok(()) => {
+                        open.stream.uploaded(name.clone());
+                        self.state.files.insert(format!("{session}/{name}"));
+                    }
+                    // The URL may have expired: the next attempt asks for another.
+                    Err(Failure::Refused { status: Some(_), reason }) if self.num_refused + 1 < MAX_REFUSED => {
+                        self.num_refused += 1;
+                        return Err(Failure::Again { after: None, reason }.into());
+                    }
+                    Err(Failure::Refused { reason, .. }) => {
+                        tracing::warn!("{} is not uploaded to W&B: {reason}", path.display())
+                    }
+                    Err(failure) => return Err(failure.into()),
+                }
+                self.num_refused = 0;
+                self.files.pop_front();
+            }
+        }
+        self.last_files = Some(Instant::now());
+        self.save()?;
+        Ok(())
+    }
+
+    /// Sends the request that waits. One that the service does not answer as it should is repeated unchanged.
+    fn send(&mut self) -> Result<(), Step> {
+        let (Some((body, is_end)), Some(open)) = (&self.in_flight, &self.open) else { return Ok(()) };
+        let is_stopped = self.api.stream(&open.place, body.clone())?;
+        self.last_request = Some(Instant::now());
+        if body.as_str() != "{}" {
+            self.last_data = self.last_request;
+        }
+        if *is_end {
+            self.state.num_finished = self.current + 1;
+            self.save()?;
+        }
+        self.in_flight = None;
+        if is_stopped && let Some(stop) = &self.stop {
+            stop.request();
+        }
+        Ok(())
+    }
+
+    /// Everything of the session that ended is sent: its last files, and that it has ended. A session that another one continues has no end.
+    fn end(&mut self) -> Result<Next, Step> {
+        if self.has_newer_session()? {
+            self.next_session();
+            return Ok(Next::Wait(Instant::now()));
+        }
+        let Some(exit) = self.exit else { return Ok(Next::UpToDate) };
+        if self.state.num_finished > self.current {
+            return Ok(Next::Finished);
+        }
+        let files = self.sessions[self.current].files();
+        let Some(open) = &mut self.open else { return Ok(Next::UpToDate) };
+        let number = self.current;
+        let new: Vec<&str> = [super::OUTPUT, "config.yaml", "wandb-summary.json"]
+            .into_iter()
+            .filter(|name| !self.state.files.contains(&format!("{number}/{name}")))
+            .collect();
+        if !new.is_empty() {
+            let write = |name: &str, text: String| write_atomic(&files.join(name), text);
+            write("wandb-summary.json", Value::Object(open.stream.summary().clone()).to_string())?;
+            // JSON is YAML.
+            write("config.yaml", serde_json::to_string_pretty(&open.config).unwrap_or_default())?;
+            let there = new.into_iter().filter(|name| files.join(name).exists());
+            self.files.extend(there.map(|name| (number, files.join(name), name.to_owned())));
+            if !self.files.is_empty() {
+                self.upload_files()?;
+            }
+        }
+        let Some(open) = &mut self.open else { return Ok(Next::UpToDate) };
+        self.in_flight = Some((open.stream.take(Some(exit)), true));
+        self.send()?;
+        Ok(Next::Finished)
+    }
+
+    fn save(&self) -> Result<(), TrackError> {
+        let text = serde_json::to_string_pretty(&self.state).unwrap_or_default();
+        write_atomic(&self.run_dir.join(FOLDER).join(STATE_FILE), text + "\n")
+    }
+}
+
+impl Open {
+    fn new(
+        place: Place,
+        bucket: Bucket,
+        config: Map<String, Value>,
+        start_time: f64,
+        lines_before: Option<u64>,
+    ) -> Self {
+        Self {
+            place,
+            stream: Stream::after(bucket.num_history, bucket.num_events, bucket.num_lines, bucket.summary),
+            config,
+            last_step: bucket.last_step,
+            last_event: bucket.last_event.unwrap_or(f64::NEG_INFINITY),
+            num_lines_there: bucket.num_lines,
+            num_lines: lines_before.unwrap_or(0),
+            start_time,
+        }
+    }
+
+    /// Takes a record, unless the service has it.
+    fn take(&mut self, kind: Kind, shift: u64) {
+        match kind {
+            Kind::History(row) => {
+                let step = row.step().map(|step| step + shift);
+                if step > self.last_step {
+                    self.last_step = step;
+                    self.stream.row(&row.item, shift);
+                }
+            }
+            Kind::Summary(summary) => self.stream.update_summary(&summary.update, shift),
+            Kind::Stats(stats) => {
+                let timestamp = stats.timestamp.as_ref().map_or(0.0, |time| time.seconds());
+                if timestamp > self.last_event {
+                    self.last_event = timestamp;
+                    self.stream.stats(&stats, timestamp, (timestamp - self.start_time).max(0.0));
+                }
+            }
+            Kind::OutputRaw(output) => {
+                let timestamp = output.timestamp.as_ref().map_or(0.0, |time| time.seconds());
+                for line in output.line.trim_end_matches('\n').split('\n') {
+                    self.num_lines += 1;
+                    if self.num_lines > self.num_lines_there {
+                        self.stream.line(line, timestamp, output.output_type == 0);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Backoff {
+    /// After a failure: when to try again. The pause doubles, with up to a quarter more by chance, unless the service names one.
+    fn failed(&mut self, timing: &Timing, after: Option<Duration>) -> Instant {
+        let doubled = timing.retry_min_s * 2f64.powi(self.num_failures.min(30) as i32);
+        let jitter = (RandomState::new().hash_one(self.num_failures) % 1000) as f64 / 4000.0;
+        let pause = Duration::from_secs_f64(doubled.min(timing.retry_max_s) * (1.0 + jitter));
+        self.num_failures += 1;
+        let time = Instant::now() + after.unwrap_or(pause);
+        self.not_before = Some(time);
+        time
+    }
+}
+
+/// What interrupts the work.
+enum Step {
+    Failed(Failure),
+    Track(TrackError),
+}
+
+impl From<Failure> for Step {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<TrackError> for Step {
+    fn from(error: TrackError) -> Self {
+        Self::Track(error)
+    }
+}
+
+/// Whether a run is to be sent while it goes on.
+pub(super) fn is_online(settings: &Settings) -> bool {
+    settings.mode == Mode::Online
+}
