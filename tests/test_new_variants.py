@@ -21,7 +21,7 @@ CONFIG_ERROR = 2
 VARIANTS = REPO / "tests" / "variants"
 # Name of each toy, and the largest number of files that its kind may touch.
 KINDS = {
-    "decoder": ("difference", 4),
+    "decoder": ("brightness", 4),
     "quantizer": ("rounding", 4),
     "format": ("frames", 5),
     "architecture": ("tokens_mlp", 6),
@@ -92,31 +92,29 @@ def test_a_decoder(tree, tmp_path):
     only = [
         "model.decoders.pixel.enabled=false",
         "model.decoders.aux.enabled=false",
-        "model.decoders.difference.enabled=true",
-        "model.decoders.difference.depth=1",
-        "model.decoders.difference.loss_weight=2",
+        "model.decoders.brightness.enabled=true",
+        "model.decoders.brightness.depth=1",
+        "model.decoders.brightness.loss_weight=2",
         "training.optimizer.weight_decay=0",
     ]
     lines = trained(tree, "hlrp-train-laq", tmp_path / "run", *MINI, *only)
-    losses = values(lines, "train/difference_loss")
+    losses = values(lines, "train/brightness_loss")
     assert len(losses) == 24
     assert values(lines, "train/loss") == pytest.approx([2 * loss for loss in losses], rel=1e-6), "it alone trains"
     assert not values(lines, "train/pixel_loss")
-    validated = values(lines, "val/difference_loss")
+    validated = values(lines, "val/brightness_loss")
     assert validated[-1] < validated[0], "it learns"
     early, late = (weights(tmp_path / "run", step) for step in (5, 24))
-    assert late["difference_head.weight"].shape == (3 * 4 * 4, 32)
-    assert any(name.startswith("difference_decoder.") for name in late)
+    assert late["brightness_head.weight"].shape == (4 * 4, 32)
+    assert any(name.startswith("brightness_decoder.") for name in late)
     # Without weight decay only a gradient moves a weight: its loss trains the codes.
     assert (early["vq.project_in.weight"] != late["vq.project_in.weight"]).any()
-    assert description(tmp_path / "run")["model"]["decoders"]["difference"]["enabled"] is True
+    assert description(tmp_path / "run")["model"]["decoders"]["brightness"]["enabled"] is True
 
-    weighted = trained(
-        tree, "hlrp-train-laq", tmp_path / "weighted", *MINI, *only, "model.decoders.difference.motion_weight=10"
-    )
-    assert values(weighted, "train/difference_loss")[0] != losses[0], "what moves counts more"
-    result = tree.run("hlrp-train-laq", *MINI, "model.decoders.difference.motion_weight=-1")
-    one_error(result, CONFIG_ERROR, ["model.decoders.difference.motion_weight", "-1", "hint:"])
+    louder = trained(tree, "hlrp-train-laq", tmp_path / "louder", *MINI, *only, "model.decoders.brightness.gain=10")
+    assert values(louder, "train/brightness_loss")[0] > losses[0], "its own key has an effect"
+    result = tree.run("hlrp-train-laq", *MINI, "model.decoders.brightness.gain=-1")
+    one_error(result, CONFIG_ERROR, ["model.decoders.brightness.gain", "-1", "hint:"])
 
 
 def test_a_quantizer(tree, tmp_path):

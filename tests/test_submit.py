@@ -7,7 +7,7 @@ import time
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import inventory, job_ids, on_cluster, path_without, stub_programs, submit
+from submission import inventory, job_ids, on_cluster, path_without, shellcheck, stub_programs, submit
 
 
 def wait_until(what, seconds: float = 60):
@@ -193,6 +193,7 @@ def test_a_job_checks_its_node_first(slurm, tmp_path):
     assert result.returncode == 0, result.stderr
     check, job = job_ids(tmp_path / "run")
     assert slurm.wait_for(check) == "COMPLETED", (tmp_path / "run" / f"{check}.err").read_text()
+    shellcheck((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.sbatch").read_text())
     report = json.loads((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.report.json").read_text())
     assert {"libtorch", "run directory", "cache directory", "credentials"} <= {
         line["name"] for line in report["findings"]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import job_ids, on_cluster, submit
+from submission import job_ids, on_cluster, shellcheck, submit
 
 
 def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp_path):
@@ -18,6 +18,8 @@ def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp
     while not report.exists():
         assert time.monotonic() < end, result.stdout
         time.sleep(0.1)
+    for script in (tmp_path / "site" / "submit").glob("*.sbatch"):
+        shellcheck(script.read_text())
     text = report.read_text()
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.count("|") > 3}
     for check in ["claim", "Slurm from a compute node", "libtorch", "run directory", "cache directory", "credentials"]:

@@ -52,7 +52,11 @@ class PrivateSlurm:
         self.folder.joinpath("scripts").mkdir(exist_ok=True)
         path = self.folder / "scripts" / f"{time.time_ns()}.sh"
         path.write_text(f"#!/bin/bash\n{script}\n")
-        return self.output("sbatch", "--parsable", f"--output={self.folder}/scripts/%j.out", *options, path).strip().split(";")[0]
+        return (
+            self.output("sbatch", "--parsable", f"--output={self.folder}/scripts/%j.out", *options, path)
+            .strip()
+            .split(";")[0]
+        )
 
     def state(self, job: str) -> str:
         """A job's state, by the controller."""

@@ -46,6 +46,14 @@ def stub_programs(folder: Path, payload: str) -> str:
     return str(folder / "hlrp")
 
 
+def shellcheck(text: str) -> None:
+    """A script has no findings of shellcheck."""
+    found = shutil.which("shellcheck", path=f"{REPO}/.venv/bin:{os.environ['PATH']}")
+    assert found, "shellcheck is not installed: run scripts/setup.sh"
+    result = subprocess.run([found, "-"], input=text, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+
+
 def inventory(root: Path) -> dict[str, float]:
     """Every path below a folder with its time of change."""
     return {str(path): path.lstat().st_mtime for path in sorted(root.rglob("*"))}

@@ -1,7 +1,5 @@
 //! `hlrp-data`: looks into datasets. Users type `hlrp data …`, which runs this program.
 
-#![allow(clippy::print_stdout, reason = "a program")]
-
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use hlrp_config::{HintOf, Problem, hint_of};
@@ -87,7 +85,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Show { path, out, no_sheet, episodes, times } => {
             let dataset = formats::open(&path, &OpenOptions::new(TABLE_CACHE_BYTES))?;
-            print!("{}", summary(&path, &*dataset)?);
+            console::print(summary(&path, &*dataset)?.trim_end());
             if !no_sheet {
                 let name = path.file_name().map_or("dataset".into(), |name| name.to_string_lossy());
                 let out = match out {
@@ -97,7 +95,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 };
                 let layout = SheetLayout { num_episodes: episodes, num_times: times, thumb_height: 128 };
                 save_png(&contact_sheet(&dataset, &name, layout)?, &out)?;
-                println!("contact sheet: {}", out.display());
+                console::print(&format!("contact sheet: {}", out.display()));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -105,17 +103,17 @@ fn run(command: Command) -> Result<ExitCode> {
             let depth = if quick { Depth::Headers } else { Depth::Images };
             let options = OpenOptions { tolerance_s, ..OpenOptions::new(TABLE_CACHE_BYTES) };
             let report = check::check(&path, depth, &options);
-            report.findings.iter().for_each(|finding| println!("{finding}"));
+            report.findings.iter().for_each(|finding| console::print(&finding.to_string()));
             if !report.findings.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
-            println!("ok");
-            report.verified.iter().for_each(|what| println!("verified      {what}"));
-            report.not_verified.iter().for_each(|what| println!("not verified  {what}"));
+            console::print("ok");
+            report.verified.iter().for_each(|what| console::print(&format!("verified      {what}")));
+            report.not_verified.iter().for_each(|what| console::print(&format!("not verified  {what}")));
             Ok(ExitCode::SUCCESS)
         }
         Command::FfmpegInfo => {
-            println!("{}", ffmpeg_info()?);
+            console::print(&ffmpeg_info()?.to_string());
             Ok(ExitCode::SUCCESS)
         }
     }

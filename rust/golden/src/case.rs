@@ -93,9 +93,7 @@ impl Case {
             format!("model.quantizer.nsvq.refresh_schedule={:?}", schedule(&model["codebook_replace_schedule"])?),
             "model.quantizer.usage_decay=0.9".to_owned(),
         ];
-        for key in
-            ["image_size", "patch_size", "channels", "dim", "heads", "dim_head", "spatial_depth", "temporal_depth"]
-        {
+        for key in ["image_size", "channels", "dim", "heads", "dim_head", "spatial_depth", "temporal_depth"] {
             overrides.push(format!("model.{key}={}", value(key)?));
         }
         for key in ["attn_dropout", "ff_dropout"] {
@@ -106,12 +104,48 @@ impl Case {
         {
             overrides.push(format!("model.quantizer.{ours}={}", value(key)?));
         }
+        let mut patch_size = value("patch_size")?.as_i64().context("patch_size is not an integer")?;
+        if model["use_dinov3_encoder"] == true {
+            let folder = self.dir.join("dino_hf");
+            overrides
+                .push(format!("+model.encoder.dinov3={{model: {}, hub_cache: null, sizes: null}}", folder.display()));
+            // The tokens are the patches of the backbone, pooled to a grid.
+            let image_size = value("image_size")?.as_i64().context("image_size is not an integer")?;
+            let own = hlrp_nn::dinov3::read_sizes(&folder)?.patch_size;
+            let grid = model["dinov3_pool_to_grid"].as_i64().unwrap_or((image_size as f64 / own as f64).round() as i64);
+            patch_size = image_size / grid;
+        }
+        overrides.push(format!("model.patch_size={patch_size}"));
+        if model["flow"]["enabled"] == true {
+            let flow = &model["flow"];
+            let weights = self.config["raft_weights"].as_str().and_then(|text| text.split(' ').next());
+            let weights = self.dir.join(weights.context("config.json has no raft_weights")?);
+            overrides.extend([
+                "model.decoders.flow.enabled=true".to_owned(),
+                "model.decoders.flow.loss=squared".to_owned(),
+                "model.decoders.flow.unit=image".to_owned(),
+                format!("model.decoders.flow.teacher={}", flow["model"].as_str().unwrap_or_default()),
+                format!("model.decoders.flow.teacher_weights={}", weights.display()),
+                format!("model.decoders.flow.depth={}", flow["decoder_depth"]),
+            ]);
+            let keys = [
+                ("loss_weight", "loss_weight"),
+                ("warmup_steps", "warmup_steps"),
+                ("teacher_num_flow_updates", "teacher_num_updates"),
+                ("teacher_chunk_size", "teacher_chunk_size"),
+            ];
+            for (key, ours) in keys {
+                overrides.push(format!("model.decoders.flow.{ours}={}", flow[key]));
+            }
+        }
         for decoder in ["token", "pixel", "aux"] {
             overrides.push(format!("model.decoders.{decoder}.depth={}", value("spatial_depth")?));
         }
         let root = find_root(None, PROJECT.config_dir_variable)?;
         let config: LaqConfig = compose(&PROJECT, &root, "config", &overrides)?.extract()?;
-        Ok(config.model)
+        let mut model = config.model;
+        hlrp_laq::Backbone::resolve(&mut model)?;
+        Ok(model)
     }
 }
 

@@ -6,10 +6,17 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// Names of one tensor list that another list has twice.
-const ALIASES: [&str; 2] = ["decoder_context_projection.", "encoder_projection."];
-/// Parts of which the aux decoder has a copy of its own.
-const AUX_COPIES: [(&str, &str); 2] =
-    [("spatial_rel_pos_bias.", "aux_rel_pos_bias."), ("pixel_projection.", "aux_context_projection.")];
+const ALIASES: [&str; 3] = ["decoder_context_projection.", "encoder_projection.", "dino_encoder.feature_extractor."];
+/// Parts of which the decoders have copies of their own.
+const COPIES: [(&str, &str); 3] = [
+    ("spatial_rel_pos_bias.", "aux_rel_pos_bias."),
+    ("pixel_projection.", "aux_context_projection."),
+    ("pixel_projection.", "decoder_context_projection."),
+];
+/// The frozen backbone: transformers 5 calls its blocks `model.layer.N` in memory.
+const BACKBONE: &str = "dino_feature_extractor.";
+/// Constants of the backbone, and a tensor that it never reads.
+const BACKBONE_CONSTANTS: [&str; 3] = ["dino_feature_extractor.mean", "dino_feature_extractor.std", "mask_token"];
 
 /// Brings the state dict of a Lightning checkpoint (with or without its prefix `model.`) to the names of a
 /// [`LaqModel`](hlrp_laq::LaqModel), of which `target` is the state.
@@ -29,11 +36,15 @@ pub fn from_lightning_names(
         if name.ends_with(".beta") && tensor.abs().sum(Kind::Double).double_value(&[]) != 0.0 {
             return Err(TorchError::Weight { name, expected: "all zero".into(), found: "a shift".into() }.into());
         }
+        let name = match name.strip_prefix(BACKBONE) {
+            Some(rest) => format!("{BACKBONE}{}", rest.replacen("model.model.", "model.", 1)),
+            None => name,
+        };
         named.insert(name, tensor);
     }
     named.retain(|name, tensor| !is_redundant(name, tensor));
     for (name, start) in target.iter().filter(|(name, _)| !named.contains_key(name)).collect::<Vec<_>>() {
-        let shared = AUX_COPIES.iter().find_map(|(from, to)| name.strip_prefix(to).map(|rest| format!("{from}{rest}")));
+        let shared = COPIES.iter().find_map(|(from, to)| name.strip_prefix(to).map(|rest| format!("{from}{rest}")));
         if let Some(tensor) = shared.and_then(|name| named.get(&name)) {
             let copy = tensor.copy();
             named.insert(name.clone(), copy);
@@ -41,6 +52,9 @@ pub fn from_lightning_names(
             named.insert(name.clone(), start.zeros_like());
         }
     }
+    // Of the shared patches only the copies are in use where the encoder's tokens are features.
+    let is_copied = |name: &str| name.starts_with("pixel_projection.") && !target.iter().any(|(own, _)| own == name);
+    named.retain(|name, _| !is_copied(name));
     Ok(named.into_iter().collect())
 }
 
@@ -48,6 +62,7 @@ fn is_redundant(name: &str, tensor: &Tensor) -> bool {
     let is_alias = ALIASES.iter().any(|alias| name.starts_with(alias));
     let is_self_attention = name.split('.').rev().nth(2).is_some_and(|part| part == "1");
     is_alias
+        || BACKBONE_CONSTANTS.iter().any(|constant| name.ends_with(constant))
         || name.ends_with(".beta")
         || tensor.numel() == 0
         || (is_self_attention && name.ends_with("context_norm.gamma"))

@@ -32,6 +32,18 @@ fn the_pixel_model() {
 }
 
 #[test]
+fn the_models_with_a_frozen_backbone() {
+    assert_all_pass("dinov3*", 2);
+    assert_all_pass("laq_dino*", 3);
+}
+
+#[test]
+fn optical_flow_and_the_model_that_learns_from_it() {
+    assert_all_pass("raft_*", 1);
+    assert_all_pass("laq_flow*", 1);
+}
+
+#[test]
 fn ten_optimizer_steps() {
     assert_all_pass("laq_train", 1);
 }

@@ -18,7 +18,9 @@ pub struct Dims {
     pub dim: i64,
     /// Width Q of a code vector.
     pub code_dim: i64,
-    /// Codes K.
+    /// Channels of the grid encoder before its last layer.
+    pub grid_width: i64,
+    /// Codes K; 0 where the latent is continuous.
     pub codebook_size: i64,
     /// Code slots S of a frame pair.
     pub code_seq_len: i64,
@@ -34,7 +36,8 @@ impl Dims {
             grid: config.image_size / config.patch_size,
             dim: config.dim,
             code_dim: config.quantizer.code_dim,
-            codebook_size: config.quantizer.codebook_size,
+            grid_width: config.quantizer.grid_width.unwrap_or(config.quantizer.code_dim),
+            codebook_size: if config.quantizer.none.is_some() { 0 } else { config.quantizer.codebook_size },
             code_seq_len: config.quantizer.code_seq_len,
         }
     }

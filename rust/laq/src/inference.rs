@@ -135,7 +135,7 @@ impl LaqInference {
             let tokens_BSD = self.model.bottleneck.action_tokens(&vectors_BSQ);
             self.model.predict(&frame_B1CHW, &tokens_BSD, &Pass::plain(false))
         });
-        self.model.decoders.frame(&predictions).map(Tensor::shallow_clone).ok_or(LaqError::NoDecoder("pixel"))
+        self.model.decoders.frame(&predictions, &frame_B1CHW.squeeze_dim(1)).ok_or(LaqError::NoDecoder("pixel"))
     }
 
     /// Codes of frame pairs `uint8 [B,2,C,H,W]` and the later frame that they predict.
@@ -144,9 +144,10 @@ impl LaqInference {
     /// Frames of another shape, or a model without codes or without a pixel decoder.
     pub fn reconstruct(&self, frames_BTCHW: &Tensor) -> Result<(Tensor, Tensor), LaqError> {
         self.model.check_frames(frames_BTCHW)?;
-        let step = eval_step(&self.model, &self.unit_frames(frames_BTCHW));
-        let pixels_BCHW = self.model.decoders.frame(&step.predictions).ok_or(LaqError::NoDecoder("pixel"))?;
-        Ok((step.latent.ids_BS.ok_or(LaqError::NoCodes)?, pixels_BCHW.shallow_clone()))
+        let frames_BTCHW = self.unit_frames(frames_BTCHW);
+        let step = eval_step(&self.model, &frames_BTCHW);
+        let pixels_BCHW = self.model.decoders.frame(&step.predictions, &frames_BTCHW.select(1, 0));
+        Ok((step.latent.ids_BS.ok_or(LaqError::NoCodes)?, pixels_BCHW.ok_or(LaqError::NoDecoder("pixel"))?))
     }
 
     fn latent(&self, frames_BTCHW: &Tensor) -> Result<Latent, LaqError> {

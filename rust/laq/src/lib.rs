@@ -15,9 +15,11 @@ mod dims;
 mod draws;
 mod encoders;
 mod error;
+mod flow_teacher;
 mod inference;
 mod model;
 mod patches;
+mod pretrained;
 mod quantizers;
 mod step;
 mod task;
@@ -27,14 +29,16 @@ pub use data::{ROLE, open_pairs};
 pub use decoders::{ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, Predictions, Target, weight_at};
 pub use dims::Dims;
 pub use draws::{Draws, TorchDraws};
-pub use encoders::Encoder;
+pub use encoders::{Encoder, FrameTokens};
 pub use error::{HINTS, LaqError};
+pub use flow_teacher::{FlowTeacher, RaftTeacher};
 pub use inference::LaqInference;
 pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
+pub use pretrained::{Backbone, load_teachers};
 pub use quantizers::{
-    Bottleneck, CodeUsage, Codes, Latent, Nsvq, Quantizer, Refresh, RefreshSchedule, Scale, TrainContext, TrainPass,
-    perplexity,
+    Bottleneck, CODEBOOK, CodeUsage, Codes, EmaVq, Fsq, Latent, Nsvq, Quantizer, QuantizerStage, Refresh,
+    RefreshSchedule, Scale, TrainContext, TrainPass, perplexity,
 };
 pub use step::{EvalStep, TrainStep, eval_step, other_samples, train_step};
 pub use task::LaqTask;

@@ -1,7 +1,7 @@
 //! `hlrp-train-laq`: trains stage 1.
 
 use hlrp_config::HintOf;
-use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
+use hlrp_laq::{Backbone, LaqModel, LaqTask, Parts, load_teachers, open_pairs};
 use hlrp_schema::LaqConfig;
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
@@ -38,11 +38,23 @@ impl Program for Laq {
 
     fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
         let data = open_pairs(config, setup.resumed.as_ref(), &hlrp_data::log_cache_progress)?;
-        let task = LaqTask::new(LaqModel::new(&config.model, Parts::All, setup.device), config, setup.world.clone());
+        let mut model_config = config.model.clone();
+        let backbone = Backbone::resolve(&mut model_config)?;
+        let mut model = LaqModel::new(&model_config, Parts::All, setup.device);
+        if let Some(backbone) = backbone.filter(|_| !setup.overwrites_weights) {
+            backbone.load(&model)?;
+        }
+        load_teachers(&mut model)?;
+        let task = LaqTask::new(model, config, setup.world.clone());
         Ok((task, data))
     }
 
-    fn inputs(_config: &LaqConfig) -> Vec<(&'static str, PathBuf)> {
-        Vec::new()
+    fn preflight(config: &LaqConfig) -> anyhow::Result<()> {
+        Backbone::resolve(&mut config.model.clone()).map(|_| ())
+    }
+
+    fn inputs(config: &LaqConfig) -> Vec<(&'static str, PathBuf)> {
+        let flow = config.model.decoders.flow.as_ref().filter(|flow| flow.enabled);
+        flow.and_then(|flow| flow.teacher_weights.clone()).map(|path| ("flow teacher", path)).into_iter().collect()
     }
 }

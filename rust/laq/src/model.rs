@@ -9,12 +9,13 @@
 
 use crate::decoders::{DecoderInput, Decoders, Predictions, Target};
 use crate::dims::{Dims, transformer_config};
-use crate::encoders::{self, Encoder};
+use crate::encoders::{self, Encoder, FrameTokens, dinov3};
 use crate::error::LaqError;
-use crate::quantizers::{self, Bottleneck, Quantizer};
+use crate::quantizers::{Bottleneck, QuantizerStage};
 use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
 use hlrp_nn::{Pass, Store};
-use hlrp_schema::LaqModelConfig;
+use hlrp_schema::{DecoderNetwork, LaqModelConfig};
+use std::cell::OnceCell;
 use tch::{Device, Tensor};
 
 /// Which parts of a model to build.
@@ -31,12 +32,13 @@ pub struct LaqModel {
     store: Store,
     dims: Dims,
     config: LaqModelConfig,
-    position_bias: ContinuousPositionBias,
+    /// None where no transformer over a grid reads it.
+    position_bias: Option<ContinuousPositionBias>,
     encoder: Box<dyn Encoder>,
     spatial: SpaceTimeTransformer,
     temporal: SpaceTimeTransformer,
     /// The quantizer.
-    pub quantizer: Box<dyn Quantizer>,
+    pub quantizer: QuantizerStage,
     /// The way into the quantizer and out of it.
     pub bottleneck: Bottleneck,
     /// The decoders.
@@ -47,10 +49,12 @@ pub struct LaqModel {
 pub struct Encoded {
     /// `[B,T,H,W,D]` tokens of both frames before any transformer.
     pub tokens_BTHWD: Tensor,
+    /// `[B,T,H,W,C]` features of both frames from a frozen backbone, where the encoder has one.
+    pub features_BTHWC: Option<Tensor>,
     /// `[B,S,Q]` latent change, float32.
     pub change_BSQ: Tensor,
     /// `[A,N,N]` position bias, shared by encoder and decoders.
-    bias_ANN: Tensor,
+    bias_ANN: Option<Tensor>,
 }
 
 impl LaqModel {
@@ -66,14 +70,16 @@ impl LaqModel {
             SpaceTimeTransformer::new(&root.child(scope), name, over, transformer_config(config, depth, false))
         };
         let (bias_scope, quantizer_scope) = (root.child("spatial_rel_pos_bias"), root.child(Self::QUANTIZER));
+        let attends_over_grid = config.spatial_depth > 0 || config.decoder_network == DecoderNetwork::Transformer;
         // Weights are drawn in this order.
-        Self {
-            position_bias: ContinuousPositionBias::new(&bias_scope, dims.dim, config.heads, dims.grid, dims.grid),
-            encoder: encoders::build(&root, &dims),
+        let model = Self {
+            position_bias: attends_over_grid
+                .then(|| ContinuousPositionBias::new(&bias_scope, dims.dim, config.heads, dims.grid, dims.grid)),
+            encoder: encoders::build(&root, &dims, &config.encoder),
             spatial: transformer("enc_spatial_transformer", "enc_spatial", AttendOver::Space, config.spatial_depth),
             temporal: transformer("enc_temporal_transformer", "enc_temporal", AttendOver::Time, config.temporal_depth),
-            quantizer: quantizers::build(&quantizer_scope, &dims, &config.quantizer),
-            bottleneck: Bottleneck::new(&quantizer_scope, &dims),
+            quantizer: QuantizerStage::new(&quantizer_scope, &dims, &config.quantizer),
+            bottleneck: Bottleneck::new(&quantizer_scope, &dims, config.quantizer.slot_embedding),
             decoders: match parts {
                 Parts::All => Decoders::new(&root, config, &dims),
                 Parts::Encoder => Decoders::none(),
@@ -81,7 +87,9 @@ impl LaqModel {
             config: config.clone(),
             dims,
             store,
-        }
+        };
+        model.store.freeze_where(|name| name.starts_with(dinov3::FROZEN));
+        model
     }
 
     /// The sizes.
@@ -114,15 +122,17 @@ impl LaqModel {
 
     /// Float frame pairs `[B,2,C,H,W]` in [0, 1] to tokens and latent change.
     pub fn encode(&self, frames_BTCHW: &Tensor, pass: &Pass<'_>) -> Encoded {
-        let tokens_BTHWD = self.encoder.tokens(frames_BTCHW);
+        let FrameTokens { tokens_BTHWD, features_BTHWC } = self.encoder.tokens(frames_BTCHW, pass);
         pass.record(|| "tokens".into(), &tokens_BTHWD);
-        let bias_ANN = self.position_bias.forward();
-        pass.record(|| "position_bias".into(), &bias_ANN);
-        let spatial_BTHWD = self.spatial.forward(&tokens_BTHWD, Some(&bias_ANN), None, pass);
+        let bias_ANN = self.position_bias.as_ref().map(ContinuousPositionBias::forward);
+        if let Some(bias_ANN) = &bias_ANN {
+            pass.record(|| "position_bias".into(), bias_ANN);
+        }
+        let spatial_BTHWD = self.spatial.forward(&tokens_BTHWD, bias_ANN.as_ref(), None, pass);
         let temporal_BTHWD = self.temporal.forward(&spatial_BTHWD, None, None, pass);
         let change_BSQ = self.bottleneck.change(&temporal_BTHWD.flatten(2, 3), pass);
         pass.record(|| "vq.change".into(), &change_BSQ);
-        Encoded { tokens_BTHWD, change_BSQ, bias_ANN }
+        Encoded { tokens_BTHWD, features_BTHWC, change_BSQ, bias_ANN }
     }
 
     /// Predicts frame t+k from frame t (whose tokens are in `encoded`) and action tokens `[B,S,D]`.
@@ -134,27 +144,34 @@ impl LaqModel {
         pass: &Pass<'_>,
     ) -> Predictions {
         let canvas_B1HWD = encoded.tokens_BTHWD.narrow(1, 0, 1);
-        pass.record(|| "context".into(), &canvas_B1HWD);
         let input = DecoderInput {
             frame_B1CHW: &frames_BTCHW.narrow(1, 0, 1),
             canvas_B1HWD: &canvas_B1HWD,
+            pixel_canvas_B1HWD: &canvas_B1HWD,
             action_tokens_BSD,
-            bias_ANN: &encoded.bias_ANN,
+            bias_ANN: encoded.bias_ANN.as_ref(),
         };
         self.decoders.predict(&input, pass)
     }
 
     /// What predictions of encoded pairs are compared with.
     pub fn target<'a>(&self, frames_BTCHW: &'a Tensor, encoded: &Encoded) -> Target<'a> {
-        Target { frames_BTCHW, tokens_BTHWD: encoded.tokens_BTHWD.detach() }
+        Target {
+            frames_BTCHW,
+            tokens_BTHWD: encoded.tokens_BTHWD.detach(),
+            features_BTHWC: encoded.features_BTHWC.as_ref().map(Tensor::shallow_clone),
+            flow_B2HW: OnceCell::new(),
+        }
     }
 
     /// Predicts frame t+k from frame t `[B,1,C,H,W]` in [0, 1] and action tokens `[B,S,D]`, without any later frame.
     pub fn predict(&self, frame_B1CHW: &Tensor, action_tokens_BSD: &Tensor, pass: &Pass<'_>) -> Predictions {
+        let FrameTokens { tokens_BTHWD, features_BTHWC } = self.encoder.tokens(frame_B1CHW, pass);
         let encoded = Encoded {
-            tokens_BTHWD: self.encoder.tokens(frame_B1CHW),
+            tokens_BTHWD,
+            features_BTHWC,
             change_BSQ: Tensor::new(),
-            bias_ANN: self.position_bias.forward(),
+            bias_ANN: self.position_bias.as_ref().map(ContinuousPositionBias::forward),
         };
         self.decode(frame_B1CHW, &encoded, action_tokens_BSD, pass)
     }

@@ -12,11 +12,11 @@ use tch::{Tensor, no_grad};
 
 /// Result of a training forward pass.
 pub struct TrainStep {
-    /// Weighted sum of the decoders' losses.
+    /// Weighted sum of the decoders' losses, and of the quantizer's own.
     pub loss: Tensor,
     /// The decoders' losses.
     pub losses: DecoderLosses,
-    /// `int64 [B,S]` codes; none where the latent is continuous.
+    /// `int64 [B,S]` codes; none where the latent is continuous or the step unquantized.
     pub ids_BS: Option<Tensor>,
     /// What the decoders predicted.
     pub predictions: Predictions,
@@ -39,7 +39,7 @@ pub fn train_step(
     pass: &Pass<'_>,
 ) -> Result<TrainStep, TorchError> {
     let encoded = model.encode(frames_BTCHW, pass);
-    let TrainPass { latent, mut metrics, mut row_resets } =
+    let TrainPass { latent, loss: quantizer_loss, mut metrics, mut row_resets } =
         model.quantizer.train_pass(&encoded.change_BSQ, &mut TrainContext { step, world, draws, pass })?;
     for reset in &mut row_resets {
         reset.parameter = format!("{}.{}", LaqModel::QUANTIZER, reset.parameter);
@@ -49,9 +49,14 @@ pub fn train_step(
 
     let seen_BSD = ablate(&action_tokens_BSD, model.config().latent_ablation, draws);
     let predictions = model.decode(frames_BTCHW, &encoded, &seen_BSD, pass);
-    let losses = model.decoders.losses(&predictions, &model.target(frames_BTCHW, &encoded));
+    let target = model.target(frames_BTCHW, &encoded);
+    model.decoders.observe(&target, world)?;
+    let losses = model.decoders.losses(&predictions, &target);
     metrics.extend(model.decoders.metrics(&losses).into_iter().map(|(name, loss)| (name, loss.detach())));
-    let loss = model.decoders.total(&losses, Some(step));
+    let mut loss = model.decoders.total(&losses, Some(step));
+    if let Some(quantizer_loss) = quantizer_loss {
+        loss = loss + quantizer_loss;
+    }
     Ok(TrainStep { loss, losses, ids_BS: latent.ids_BS, predictions, metrics, row_resets })
 }
 

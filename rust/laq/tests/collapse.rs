@@ -5,7 +5,7 @@
 mod engine;
 
 use engine::{batch, compose_mini};
-use hlrp_laq::{LaqModel, LaqTask, Nsvq, Parts};
+use hlrp_laq::{CODEBOOK, LaqModel, LaqTask, Parts};
 use hlrp_torch::{HostToDevice, World};
 use hlrp_train::{DeviceBatch, Task};
 use std::io::Write;
@@ -42,7 +42,7 @@ fn warnings(has_collapsed: bool) -> Vec<(u64, String)> {
             .store()
             .parameters()
             .into_iter()
-            .find(|(name, _)| *name == format!("{}.{}", LaqModel::QUANTIZER, Nsvq::CODEBOOK))
+            .find(|(name, _)| *name == format!("{}.{}", LaqModel::QUANTIZER, CODEBOOK))
             .unwrap()
             .1;
         if has_collapsed {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{config, config_with, frames, model, same};
-use hlrp_laq::{Decoders, LaqModel, Nsvq, Parts, TorchDraws, TrainStep, eval_step, train_step};
+use hlrp_laq::{CODEBOOK, Decoders, LaqModel, Parts, TorchDraws, TrainStep, eval_step, train_step};
 use hlrp_nn::{Pass, Trace};
 use hlrp_torch::World;
 use tch::{Kind, Tensor, no_grad};
@@ -153,7 +153,7 @@ fn the_prediction_depends_on_frame_t_and_the_codes_alone() {
 #[test]
 fn a_refresh_rewrites_unused_rows_and_reports_them() {
     let mut model = model(&config_with(&["model.quantizer.nsvq.refresh_schedule=[[2,100]]"]), 8);
-    let name = format!("{}.{}", LaqModel::QUANTIZER, Nsvq::CODEBOOK);
+    let name = format!("{}.{}", LaqModel::QUANTIZER, CODEBOOK);
     let codebook = model.store().parameters().into_iter().find(|(entry, _)| *entry == name).unwrap().1;
     // Codes far away from everything are never chosen.
     let _ = no_grad(|| codebook.narrow(0, 5, 3).fill_(1e3));

@@ -21,7 +21,16 @@ fn an_empty_schedule_never_refreshes() {
 
 #[test]
 fn a_loss_weight_rises_linearly_and_evaluation_takes_it_whole() {
-    let decoder = DecoderConfig { enabled: true, depth: 1, loss_weight: 2.0, warmup_steps: 10, trains_codes: true };
+    let decoder = DecoderConfig {
+        enabled: true,
+        depth: 1,
+        loss_weight: 2.0,
+        warmup_steps: 10,
+        motion_weight: 0.0,
+        motion_threshold: None,
+        from_latent_only: false,
+        trains_codes: true,
+    };
     assert_eq!(weight_at(&decoder, Some(1)), 0.2);
     assert_eq!(weight_at(&decoder, Some(5)), 1.0);
     assert_eq!(weight_at(&decoder, Some(10)), 2.0);

@@ -39,6 +39,38 @@ impl Linear {
     }
 }
 
+/// A 2-D convolution with a bias over `[B,C,H,W]`.
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: [i64; 2],
+}
+
+impl Conv2d {
+    /// From `in_dim` to `out_dim` channels; `kernel` and zero `padding` are rows and columns.
+    pub fn new(
+        scope: &Scope<'_>,
+        [in_dim, out_dim]: [i64; 2],
+        kernel: [i64; 2],
+        stride: i64,
+        padding: [i64; 2],
+    ) -> Self {
+        let init = Init::FanIn(in_dim * kernel[0] * kernel[1]);
+        Self {
+            weight: scope.parameter("weight", &[out_dim, in_dim, kernel[0], kernel[1]], init),
+            bias: scope.parameter("bias", &[out_dim], init),
+            stride,
+            padding,
+        }
+    }
+
+    /// `[B,C,H,W]` to `[B,C',H',W']`.
+    pub fn forward(&self, x_BCHW: &Tensor) -> Tensor {
+        x_BCHW.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], self.padding, [1, 1], 1)
+    }
+}
+
 /// Layer normalisation over the last dimension, with scale and shift.
 pub struct LayerNorm {
     weight: Tensor,

@@ -6,6 +6,7 @@
 //! | What do several families share? | [`layers`], [`Pass`] |
 //! | Where is a published model on this machine, and how are its weights read? | [`hub`] |
 //! | Blocks over video tokens (latent action model) | [`spacetime`] |
+//! | Features of images, optical flow | [`dinov3`], [`raft`] |
 //! | Vision-language backbones | [`siglip`], [`llama`], [`smolvlm`] |
 //!
 //! A layer registers its tensors in a [`Store`] under the names that PyTorch checkpoints of the field use, and keeps handles to them.
@@ -15,10 +16,12 @@
 //! E width of a head, G groups of tokens that attend to each other, M context tokens. The language models have a legend of their own.
 #![allow(non_snake_case)] // shape suffixes
 
+pub mod dinov3;
 mod error;
 pub mod hub;
 pub mod layers;
 pub mod llama;
+pub mod raft;
 pub mod siglip;
 pub mod smolvlm;
 pub mod spacetime;
@@ -28,6 +31,6 @@ mod trace;
 pub use error::NnError;
 pub use hlrp_torch::load_strict;
 pub use hub::read_tensors;
-pub use layers::{GammaNorm, LayerNorm, Linear};
+pub use layers::{Conv2d, GammaNorm, LayerNorm, Linear};
 pub use store::{Init, Scope, Store};
 pub use trace::{Pass, Trace};

@@ -2,11 +2,11 @@
 
 use crate::data::DeltaUnit;
 use crate::laq::LaqModelConfig;
-use crate::migrate::migrate;
+use crate::migrate::migrate_laq_model;
 use crate::policy::{PolicySpec, from_version_1};
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fmt;
 
 /// What was trained, by stage.
@@ -63,7 +63,7 @@ impl TaskDescription {
         }
     }
 
-    /// Reads the description that a checkpoint holds. `is_version_1`: it was written by an older program, whose settings (the whole tree of the
+    /// Reads the description that a checkpoint of an older program holds. `is_version_1`: it was written by the first one, whose settings (the whole tree of the
     /// run, migrated) say what it did not describe.
     ///
     /// # Errors
@@ -75,10 +75,8 @@ impl TaskDescription {
             }
             task = from_version_1(&task, settings.and_then(|settings| settings.get("policy")))?;
             task["stage"] = "vla".into();
-        } else if is_version_1 {
-            let mut tree = json!({ "model": task["model"] });
-            migrate(Stage::Laq, &mut tree);
-            task["model"] = tree["model"].take();
+        } else if task["stage"] == "laq" {
+            migrate_laq_model(&mut task["model"]);
         }
         serde_json::from_value(task).map_err(|error| error.to_string())
     }

@@ -3,7 +3,7 @@
 
 use crate::stage::Stage;
 use hlrp_config::Node;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// One difference between an older version's tree of a stage and this version's.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,24 @@ const ADDED: &[(&str, &str)] = &[
 
 /// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
+
+/// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_LAQ: [(&str, &str); 14] = [
+    ("model.encoder", "{}"),
+    ("model.decoder_network", "\"transformer\""),
+    ("model.quantizer.normalization", "\"none\""),
+    ("model.quantizer.normalization_decay", "0.95"),
+    ("model.quantizer.unquantized_steps", "0"),
+    ("model.quantizer.kmeans_start", "false"),
+    ("model.quantizer.grid_width", "null"),
+    ("model.quantizer.slot_embedding", "false"),
+    ("model.decoders.token.target", "\"projected\""),
+    ("model.decoders.*.motion_weight", "0.0"),
+    ("model.decoders.*.motion_threshold", "null"),
+    ("model.decoders.*.from_latent_only", "false"),
+    ("model.decoders.aux.detached", "true"),
+    ("model.decoders.*.detached", "false"),
+];
 
 /// Stage 1.
 const LAQ: &[Change] = &[
@@ -187,25 +205,36 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     let name = get(tree, crate::stage::STAGE_KEY).and_then(Value::as_str).unwrap_or_default();
     let Some(stage) = Stage::from_name(name) else { return Vec::new() };
     let mut done = migrate(stage, tree);
-    done.extend(add_missing(tree));
-    done
-}
-
-/// Adds the keys of every stage that an older version's tree lacks. Returns one line for each.
-fn add_missing(tree: &mut Value) -> Vec<String> {
-    let missing: Vec<_> = ADDED
-        .iter()
-        .flat_map(|(key, json)| expand(tree, key).into_iter().map(move |key| (key, *json)))
-        .filter(|(key, _)| get(tree, key).is_none())
-        .collect();
-    for (key, json) in &missing {
-        insert(tree, key, serde_json::from_str(json).unwrap_or_default());
-    }
-    let mut done: Vec<_> = missing.iter().map(|(key, json)| added(key, json)).collect();
+    done.extend(add_missing(&ADDED, tree));
     let [key, decides] = KEEP_SUPERSEDED;
     if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
         done.push(added(key, &value.to_string()));
         insert(tree, key, value);
+    }
+    if stage == Stage::Laq {
+        done.extend(add_missing(&ADDED_TO_LAQ, tree));
+    }
+    done
+}
+
+/// [`migrate`] for the section `model` of stage 1 in a checkpoint of an older version.
+pub(crate) fn migrate_laq_model(model: &mut Value) {
+    let mut tree = json!({ "model": model.take() });
+    migrate(Stage::Laq, &mut tree);
+    add_missing(&ADDED_TO_LAQ, &mut tree);
+    *model = tree["model"].take();
+}
+
+/// Adds keys that an older version's tree lacks. Returns one line for each.
+fn add_missing(keys: &[(&str, &str)], tree: &mut Value) -> Vec<String> {
+    let mut done = Vec::new();
+    for (pattern, json) in keys {
+        for key in expand(tree, pattern) {
+            if get(tree, &key).is_none() {
+                insert(tree, &key, serde_json::from_str(json).unwrap_or_default());
+                done.push(added(&key, json));
+            }
+        }
     }
     done
 }
@@ -274,7 +303,6 @@ fn insert(tree: &mut Value, path: &str, value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     const CHANGES: &[Change] = &[
         Change::Moved("model.old.kind", "model.new.name"),

@@ -223,9 +223,9 @@ fn a_model_has_one_quantizer_whose_keys_are_named_in_full() {
     let (kind, text) = refusal(&["~model.quantizer.nsvq.discarding_threshold"]);
     assert_eq!(kind, ProblemKind::MissingKey, "{text}");
     assert!(text.contains("'model.quantizer.nsvq.discarding_threshold' is missing"), "{text}");
-    let (kind, text) = refusal(&["+model.decoders.flow={enabled: true}"]);
+    let (kind, text) = refusal(&["+model.decoders.sound={enabled: true}"]);
     assert_eq!(kind, ProblemKind::UnknownKey, "{text}");
-    assert!(text.contains("unknown key 'model.decoders.flow'"), "{text}");
+    assert!(text.contains("unknown key 'model.decoders.sound'"), "{text}");
 }
 
 #[test]

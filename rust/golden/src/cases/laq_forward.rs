@@ -5,16 +5,20 @@ use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
 use hlrp_laq::{
-    Codes, LaqModel, Nsvq, Parts, RefreshSchedule, TrainContext, TrainStep, eval_step, train_step, unit_frames,
+    CODEBOOK, Codes, FlowTeacher, LaqModel, Parts, RaftTeacher, RefreshSchedule, TrainContext, TrainStep, eval_step,
+    load_teachers, train_step, unit_frames, weight_at,
 };
 use hlrp_nn::{Pass, Trace};
 use hlrp_torch::World;
 use std::collections::BTreeMap;
 use tch::{Tensor, no_grad};
 
-/// What the reference shares between decoders and this model copies for the aux decoder.
-const COPIES: [(&str, &str); 2] =
-    [("aux_rel_pos_bias.", "spatial_rel_pos_bias."), ("aux_context_projection.", "pixel_projection.")];
+/// What the reference shares and this model copies for decoders.
+const COPIES: [(&str, &str); 3] = [
+    ("aux_rel_pos_bias.", "spatial_rel_pos_bias."),
+    ("aux_context_projection.", "pixel_projection."),
+    ("decoder_context_projection.", "pixel_projection."),
+];
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let frames = unit_frames(&case.input("video_u8")?.permute([0, 2, 1, 3, 4]).contiguous());
@@ -22,6 +26,32 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     evaluation(case, &frames, comparison)?;
     refresh(case, &frames, comparison)?;
     schedules(case, comparison)?;
+    flow(case, &frames, comparison)
+}
+
+/// What the flow's weight does, and what its teacher sees.
+fn flow(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
+    let config = case.model_config()?;
+    let Some(flow) = config.decoders.flow.as_ref().filter(|flow| flow.enabled) else { return Ok(()) };
+    let teacher = RaftTeacher::load(flow, case.device())?;
+    comparison.check("teacher_flow", &teacher.flow(frames), Tolerance::Forward);
+    let weight = |step: u64| weight_at(&flow.shared(), Some(step));
+    comparison.check(
+        "metric.flow_weight",
+        &Tensor::from(weight(integer(case.input("train.step")?)?)),
+        Tolerance::Forward,
+    );
+    comparison.check("step0.flow_weight", &Tensor::from(weight(0)), Tolerance::Forward);
+    if let Some(steps) = case.outputs.get("warmup.steps") {
+        let steps = Vec::<i64>::try_from(steps)?;
+        let weights: Vec<f64> = steps.iter().map(|step| weight(step.unsigned_abs())).collect();
+        comparison.check("warmup.weights", &Tensor::from_slice(&weights), Tolerance::Formula);
+        comparison.check("warmup.steps", &Tensor::from_slice(&steps), Tolerance::Forward);
+    }
+    let mut model = model(case, false)?;
+    let mut draws = draws(case, "step0");
+    let step = train_step(&mut model, frames, 0, &World::single(), &mut draws, &Pass::plain(true))?;
+    comparison.check("step0.loss", &step.loss, Tolerance::Forward);
     Ok(())
 }
 
@@ -31,8 +61,9 @@ fn model(case: &Case, refreshes: bool) -> anyhow::Result<LaqModel> {
     if let Some(nsvq) = config.quantizer.nsvq.as_mut().filter(|_| !refreshes) {
         nsvq.refresh_schedule.clear();
     }
-    let model = LaqModel::new(&config, Parts::All, case.device());
+    let mut model = LaqModel::new(&config, Parts::All, case.device());
     case.load_model(model.store())?;
+    load_teachers(&mut model)?;
     Ok(model)
 }
 
@@ -147,16 +178,23 @@ fn evaluation(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyh
     comparison.check("inference.recons", aux, Tolerance::Forward);
 
     // The reference reconstructs from noisy vectors; here evaluation has none, so the pass is put together by hand.
-    let (world, pass, mut draws) = (World::single(), Pass::plain(false), draws(case, "recons"));
-    let mut context = TrainContext { step: 0, world: &world, draws: &mut draws, pass: &pass };
-    let noisy =
-        no_grad(|| model.quantizer.train_pass(&evaluation.encoded.change_BSQ, &mut context))?.latent.vectors_BSQ;
+    let pass = Pass::plain(false);
+    let noisy = if case.inputs.contains_key("recons.vq_noise") {
+        let (world, mut draws) = (World::single(), draws(case, "recons"));
+        let mut context = TrainContext { step: 0, world: &world, draws: &mut draws, pass: &pass };
+        let noisy = no_grad(|| model.quantizer.train_pass(&evaluation.encoded.change_BSQ, &mut context))?;
+        Some(noisy.latent.vectors_BSQ)
+    } else {
+        None
+    };
     let aux_of = |vectors: &Tensor| {
         let tokens = model.bottleneck.action_tokens(vectors);
         let predictions = no_grad(|| model.predict(&frames.narrow(1, 0, 1), &tokens, &pass));
         predictions.get("aux").map(Tensor::shallow_clone).context("no aux decoder")
     };
-    comparison.check("recons_only", &aux_of(&noisy)?, Tolerance::Forward);
+    if let Some(noisy) = noisy {
+        comparison.check("recons_only", &aux_of(&noisy)?, Tolerance::Forward);
+    }
 
     let forced = |ids: &Tensor| aux_of(&codes(&model)?.vectors(&ids.view_as(&ids_BS)));
     if let Some(ids) = case.outputs.get("inference.user_list") {
@@ -172,7 +210,7 @@ fn evaluation(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyh
 fn refresh(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let Some(step) = case.inputs.get("replace.step") else { return Ok(()) };
     let mut model = model(case, true)?;
-    let codebook_name = format!("{}.{}", LaqModel::QUANTIZER, Nsvq::CODEBOOK);
+    let codebook_name = format!("{}.{}", LaqModel::QUANTIZER, CODEBOOK);
     let parameters = model.store().parameters();
     let codebook = &parameters.iter().find(|(name, _)| *name == codebook_name).context("no codebook")?.1;
     comparison.check("replace.codebooks_before", codebook, Tolerance::Forward);

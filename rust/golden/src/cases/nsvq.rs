@@ -4,7 +4,7 @@ use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
-use hlrp_laq::{Bottleneck, Codes, Dims, Nsvq, Quantizer, TrainContext, TrainPass};
+use hlrp_laq::{Bottleneck, CODEBOOK, Codes, Dims, Nsvq, Quantizer, TrainContext, TrainPass};
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::NsvqConfig;
 use hlrp_torch::World;
@@ -36,6 +36,7 @@ impl Setup {
             grid,
             dim: integer("dim")?,
             code_dim: integer("embedding_dim")?,
+            grid_width: integer("embedding_dim")?,
             codebook_size: integer("num_embeddings")?,
             code_seq_len: integer("code_seq_len")?,
         };
@@ -46,14 +47,14 @@ impl Setup {
         };
         let store = Store::new(case.device());
         let quantizer = Nsvq::new(&store.root(), &dims, 0.9, &config);
-        let bottleneck = Bottleneck::new(&store.root(), &dims);
+        let bottleneck = Bottleneck::new(&store.root(), &dims, false);
         case.load_model(&store)?;
         Ok(Self { store, quantizer, bottleneck })
     }
 
     fn codebook(&self) -> Tensor {
         let parameters = self.store.parameters();
-        parameters.into_iter().find(|(name, _)| name == Nsvq::CODEBOOK).expect("the codebook is a parameter").1
+        parameters.into_iter().find(|(name, _)| name == CODEBOOK).expect("the codebook is a parameter").1
     }
 
     /// What one training forward pass computes; it counts its codes.

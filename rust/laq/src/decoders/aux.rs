@@ -1,33 +1,37 @@
 //! Predicts the pixels of frame t+k for people to look at. It has a canvas and a position bias of its own, so that no
 //! gradient leaves it.
 
+use super::motion::squared_error;
 use super::pixel::ToPixels;
-use super::{Decoder, DecoderInput, Registration, Target, mean_squared_error};
+use super::{Decoder, DecoderInput, Registration, Target};
 use crate::encoders::PatchTokens;
 use hlrp_nn::{Pass, spacetime::ContinuousPositionBias};
+use hlrp_schema::DecoderNetwork;
 use tch::Tensor;
 
-/// Where its canvas, its position bias, its transformer and its last layer are.
+/// Where its canvas, its position bias, its network and its last layer are.
 const SCOPES: [&str; 4] = ["aux_context_projection", "aux_rel_pos_bias", "aux_decoder", "aux_to_pixels"];
 
 pub(super) const REGISTRATION: Registration = Registration {
     scopes: &SCOPES,
     config: |decoders| Some(decoders.aux.as_ref()?.shared()),
     build: |context, shared| {
-        let [canvas, position_bias, transformer, head] = SCOPES;
+        let [canvas, position_bias, network, head] = SCOPES;
         let (dims, heads) = (context.dims, context.config.heads);
         let bias_scope = context.root.child(position_bias);
         Box::new(AuxDecoder {
             canvas: PatchTokens::new(&context.root.child(canvas), dims),
-            position_bias: ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid),
-            to_pixels: ToPixels::new(context, [transformer, head], shared.depth),
+            position_bias: (context.config.decoder_network == DecoderNetwork::Transformer)
+                .then(|| ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid)),
+            to_pixels: ToPixels::new(context, [network, head], shared.depth),
         })
     },
 };
 
 struct AuxDecoder {
     canvas: PatchTokens,
-    position_bias: ContinuousPositionBias,
+    /// Of a transformer.
+    position_bias: Option<ContinuousPositionBias>,
     to_pixels: ToPixels,
 }
 
@@ -41,16 +45,21 @@ impl Decoder for AuxDecoder {
     }
 
     fn predict(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
-        let (canvas_B1HWD, bias_ANN) = (self.canvas.forward(input.frame_B1CHW), self.position_bias.forward());
-        let own = DecoderInput { canvas_B1HWD: &canvas_B1HWD, bias_ANN: &bias_ANN, ..*input };
+        let canvas_B1HWD = self.canvas.forward(input.frame_B1CHW);
+        let bias_ANN = self.position_bias.as_ref().map(ContinuousPositionBias::forward);
+        let own = DecoderInput { pixel_canvas_B1HWD: &canvas_B1HWD, bias_ANN: bias_ANN.as_ref(), ..*input };
         self.to_pixels.forward(&own, pass)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>) -> Tensor {
-        mean_squared_error(prediction, &target.later_frame())
+    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+        Some(squared_error(prediction, &target.later_frame(), weight_B1HW))
     }
 
-    fn image(&self, prediction: &Tensor) -> Option<(&'static str, Tensor)> {
+    fn no_change(&self, target: &Target<'_>) -> Tensor {
+        target.earlier_frame()
+    }
+
+    fn image(&self, prediction: &Tensor, _frame_BCHW: &Tensor) -> Option<(&'static str, Tensor)> {
         Some(("aux decoder", prediction.shallow_clone()))
     }
 

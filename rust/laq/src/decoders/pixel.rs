@@ -1,12 +1,14 @@
 //! Predicts the pixels of frame t+k.
 
-use super::{BuildContext, Decoder, DecoderInput, Registration, Target, mean_squared_error, pixel_curve};
+use super::motion::squared_error;
+use super::network::Network;
+use super::{BuildContext, Decoder, DecoderInput, Registration, Target, pixel_curve};
 use crate::patches::unpatchify;
-use hlrp_nn::{Linear, Pass, spacetime::SpaceTimeTransformer};
+use hlrp_nn::{Linear, Pass};
 use hlrp_track::metrics::MetricSpec;
 use tch::{Kind, Tensor};
 
-/// Where its transformer is, and where its last layer is.
+/// Where its network is, and where its last layer is.
 const SCOPES: [&str; 2] = ["pixel_decoder", "pixel_to_pixels"];
 
 pub(super) const REGISTRATION: Registration = Registration {
@@ -15,21 +17,21 @@ pub(super) const REGISTRATION: Registration = Registration {
     build: |context, shared| Box::new(PixelDecoder(ToPixels::new(context, SCOPES, shared.depth))),
 };
 
-/// A transformer and a linear map from tokens to patches.
+/// A network and a linear map from tokens to patches.
 pub(super) struct ToPixels {
     name: &'static str,
-    transformer: SpaceTimeTransformer,
+    network: Network,
     to_pixels: Linear,
     patch_size: i64,
 }
 
 impl ToPixels {
-    /// With the transformer under the first name and the linear map under the second.
+    /// With the network under the first name and the linear map under the second.
     pub(super) fn new(context: &BuildContext<'_>, [name, head]: [&'static str; 2], depth: i64) -> Self {
         let dims = context.dims;
         Self {
             name,
-            transformer: context.transformer(name, depth),
+            network: context.network(name, depth),
             to_pixels: Linear::new(&context.root.child(head).child(0), dims.dim, dims.patch_dim(), true),
             patch_size: dims.patch_size,
         }
@@ -37,8 +39,8 @@ impl ToPixels {
 
     /// `[B,C,H·p,W·p]` float32, not clamped.
     pub(super) fn forward(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
-        let action_tokens_BSD = Some(input.action_tokens_BSD);
-        let tokens_B1HWD = self.transformer.forward(input.canvas_B1HWD, Some(input.bias_ANN), action_tokens_BSD, pass);
+        pass.record(|| "context".into(), input.pixel_canvas_B1HWD);
+        let tokens_B1HWD = self.network.forward(input.pixel_canvas_B1HWD, input, pass);
         let patches_BHWP = self.to_pixels.forward(&tokens_B1HWD.squeeze_dim(1)).to_kind(Kind::Float);
         let frame_BCHW = unpatchify(&patches_BHWP, self.patch_size);
         pass.record(|| format!("{}.pixels", self.name), &frame_BCHW);
@@ -68,11 +70,19 @@ impl Decoder for PixelDecoder {
         self.0.forward(input, pass)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>) -> Tensor {
-        mean_squared_error(prediction, &target.later_frame())
+    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+        Some(squared_error(prediction, &target.later_frame(), weight_B1HW))
     }
 
-    fn image(&self, prediction: &Tensor) -> Option<(&'static str, Tensor)> {
+    fn reads_patches(&self) -> bool {
+        true
+    }
+
+    fn no_change(&self, target: &Target<'_>) -> Tensor {
+        target.earlier_frame()
+    }
+
+    fn image(&self, prediction: &Tensor, _frame_BCHW: &Tensor) -> Option<(&'static str, Tensor)> {
         Some(("prediction", prediction.shallow_clone()))
     }
 

@@ -1,9 +1,9 @@
 //! Pixel patches as tokens: no pretrained weights.
 
-use super::Encoder;
+use super::{Encoder, FrameTokens};
 use crate::dims::Dims;
 use crate::patches::patchify;
-use hlrp_nn::{LayerNorm, Linear, Scope};
+use hlrp_nn::{LayerNorm, Linear, Pass, Scope};
 use tch::Tensor;
 
 /// Patches to tokens: norm, linear map, norm.
@@ -43,7 +43,7 @@ impl PixelEncoder {
 }
 
 impl Encoder for PixelEncoder {
-    fn tokens(&self, frames_BTCHW: &Tensor) -> Tensor {
-        self.0.forward(frames_BTCHW)
+    fn tokens(&self, frames_BTCHW: &Tensor, _pass: &Pass<'_>) -> FrameTokens {
+        FrameTokens { tokens_BTHWD: self.0.forward(frames_BTCHW), features_BTHWC: None }
     }
 }

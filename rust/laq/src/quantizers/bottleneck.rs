@@ -6,7 +6,7 @@
 
 use super::in_float32;
 use crate::dims::Dims;
-use hlrp_nn::{Init, Linear, Pass, Scope};
+use hlrp_nn::{Conv2d, Init, Linear, Pass, Scope};
 use tch::{Device, Kind, Tensor};
 
 /// The way into the quantizer and out of it.
@@ -14,16 +14,25 @@ pub struct Bottleneck {
     project_in: Linear,
     project_out: Linear,
     grid_encoder: GridEncoder,
+    /// `[S,D]`, added to the action tokens.
+    slot_embedding_SD: Option<Tensor>,
     device: Device,
 }
 
+/// Std of fresh slot embeddings.
+const SLOT_STD: f64 = 0.5;
+
 impl Bottleneck {
-    /// With fresh weights in `scope`.
-    pub fn new(scope: &Scope<'_>, dims: &Dims) -> Self {
+    /// With fresh weights in `scope`; `slot_embedding` = whether a learned vector for each slot is added to its action
+    /// token.
+    pub fn new(scope: &Scope<'_>, dims: &Dims, slot_embedding: bool) -> Self {
         Self {
-            project_in: Linear::new(&scope.child("project_in"), dims.dim, dims.code_dim, true),
+            project_in: Linear::new(&scope.child("project_in"), dims.dim, dims.grid_width, true),
             project_out: Linear::new(&scope.child("project_out"), dims.code_dim, dims.dim, true),
             grid_encoder: GridEncoder::new(&scope.child("cnn_encoder"), dims),
+            slot_embedding_SD: slot_embedding.then(|| {
+                scope.parameter("slot_embedding", &[dims.code_seq_len, dims.dim], Init::ScaledNormal(SLOT_STD))
+            }),
             device: scope.device(),
         }
     }
@@ -48,7 +57,10 @@ impl Bottleneck {
     /// Vectors `[B,S,Q]` to the tokens `[B,S,D]` that every decoder attends to: the one way from a quantizer to the
     /// decoders.
     pub fn action_tokens(&self, vectors_BSQ: &Tensor) -> Tensor {
-        in_float32(self.device, || self.project_out.forward(vectors_BSQ))
+        in_float32(self.device, || {
+            let tokens_BSD = self.project_out.forward(vectors_BSQ);
+            self.slot_embedding_SD.as_ref().map_or(tokens_BSD.shallow_clone(), |slots_SD| &tokens_BSD + slots_SD)
+        })
     }
 }
 
@@ -69,16 +81,9 @@ fn conv_shapes(grid: i64, num_slots: i64) -> &'static [ConvShape] {
     }
 }
 
-struct Conv {
-    weight: Tensor,
-    bias: Tensor,
-    stride: i64,
-    padding: i64,
-}
-
-/// Convolutions with ReLU between them; every layer has Q channels.
+/// Convolutions with ReLU between them; the last one has Q channels.
 struct GridEncoder {
-    convs: Vec<Conv>,
+    convs: Vec<Conv2d>,
     grid: i64,
 }
 
@@ -87,18 +92,13 @@ impl GridEncoder {
     const NAME_STEP: usize = 2;
 
     fn new(scope: &Scope<'_>, dims: &Dims) -> Self {
-        let channels = dims.code_dim;
-        let conv = |(index, ([rows, columns], stride, padding)): (usize, &ConvShape)| {
-            let scope = scope.child(index * Self::NAME_STEP);
-            let init = Init::FanIn(channels * rows * columns);
-            Conv {
-                weight: scope.parameter("weight", &[channels, channels, *rows, *columns], init),
-                bias: scope.parameter("bias", &[channels], init),
-                stride: *stride,
-                padding: *padding,
-            }
-        };
         let shapes = conv_shapes(dims.grid, dims.code_seq_len);
+        let channels = dims.grid_width;
+        let conv = |(index, ([rows, columns], stride, padding)): (usize, &ConvShape)| {
+            let out_channels = if index + 1 == shapes.len() { dims.code_dim } else { channels };
+            let scope = scope.child(index * Self::NAME_STEP);
+            Conv2d::new(&scope, [channels, out_channels], [*rows, *columns], *stride, [*padding; 2])
+        };
         Self { convs: shapes.iter().enumerate().map(conv).collect(), grid: dims.grid }
     }
 
@@ -110,8 +110,7 @@ impl GridEncoder {
             if index > 0 {
                 x_FQHW = x_FQHW.relu();
             }
-            let (stride, padding) = ([conv.stride; 2], [conv.padding; 2]);
-            x_FQHW = x_FQHW.conv2d(&conv.weight, Some(&conv.bias), stride, padding, [1, 1], 1);
+            x_FQHW = conv.forward(&x_FQHW);
         }
         if pass.trace.is_some() {
             let x_BTQHW = x_FQHW.unflatten(0, [size[0], size[1]]);
@@ -119,6 +118,6 @@ impl GridEncoder {
                 pass.record(|| format!("vq.cnn.frame{frame}"), &x_BTQHW.select(1, frame));
             }
         }
-        x_FQHW.flatten(2, 3).transpose(1, 2).reshape([size[0], size[1], -1, size[3]])
+        x_FQHW.flatten(2, 3).transpose(1, 2).unflatten(0, [size[0], size[1]])
     }
 }

@@ -1,17 +1,28 @@
 //! Quantizers: from the latent change between two frames to what the decoders see, one per folder or file.
 //!
-//! To add one: a file here, a line in [`build`], its section in `hlrp_schema`'s `laq.rs` and its defaults in
-//! `config/model/quantizer/`. The [`Bottleneck`] before and after it is the same for all. All of it runs in float32,
-//! whatever the precision of the rest.
+//! To add one: a file here, a line in [`method`], its section in `hlrp_schema`'s `laq/quantizer.rs` and its defaults in
+//! `config/model/quantizer/`. The [`Bottleneck`] before and after it and the [`QuantizerStage`] around it are the same for
+//! all. All of it runs in float32, whatever the precision of the rest.
 //!
 //! Shape suffixes: B samples, S code slots, K codes, Q width of a code vector.
 
 mod bottleneck;
+mod codebook;
+mod continuous;
+mod ema_vq;
+mod fsq;
+mod moments;
+mod normalize;
 mod nsvq;
+mod stage;
 mod usage;
 
 pub use bottleneck::Bottleneck;
+pub use codebook::CODEBOOK;
+pub use ema_vq::EmaVq;
+pub use fsq::Fsq;
 pub use nsvq::{Nsvq, Refresh, RefreshSchedule};
+pub use stage::QuantizerStage;
 pub use usage::{CodeUsage, perplexity};
 
 use crate::dims::Dims;
@@ -47,6 +58,8 @@ pub struct Latent {
 pub struct TrainPass {
     /// What the decoders see, with gradient.
     pub latent: Latent,
+    /// A loss of the quantizer's own, weighted.
+    pub loss: Option<Tensor>,
     /// Scalars on the device, by name.
     pub metrics: Vec<(&'static str, Tensor)>,
     /// Rows of parameters that the pass rewrote; names are relative to the quantizer's scope.
@@ -84,6 +97,11 @@ pub trait Quantizer: Send {
     /// Latent actions in evaluation: no noise, no change of state.
     fn quantize(&self, change_BSQ: &Tensor) -> Latent;
 
+    /// Sets the codes by changes `[N,Q]`; only a quantizer with a codebook does. Returns the rows that it rewrote.
+    fn start_codes(&mut self, _change_NQ: &Tensor, _draws: &mut dyn Draws) -> Vec<RowReset> {
+        Vec::new()
+    }
+
     /// Where and how far apart the vectors are, over the codes (or over what training saw).
     fn scale(&self) -> Scale;
 
@@ -116,9 +134,12 @@ pub(crate) fn codes_curve() -> Curve {
 }
 
 /// The quantizer of a checked configuration, with fresh weights in `scope`.
-pub(crate) fn build(scope: &Scope<'_>, dims: &Dims, config: &QuantizerConfig) -> Box<dyn Quantizer> {
+fn method(scope: &Scope<'_>, dims: &Dims, config: &QuantizerConfig) -> Box<dyn Quantizer> {
     match config.method().expect("a checked configuration has one quantizer") {
         QuantizerMethod::Nsvq(nsvq) => Box::new(Nsvq::new(scope, dims, config.usage_decay, nsvq)),
+        QuantizerMethod::EmaVq(ema_vq) => Box::new(EmaVq::new(scope, dims, config.usage_decay, ema_vq)),
+        QuantizerMethod::Fsq(fsq) => Box::new(Fsq::new(scope, dims, config.usage_decay, fsq)),
+        QuantizerMethod::Continuous => Box::new(continuous::Continuous::new(scope, dims, config.normalization_decay)),
     }
 }
 

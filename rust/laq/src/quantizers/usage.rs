@@ -56,9 +56,17 @@ pub(super) fn count_codes(ids: &Tensor, num_codes: i64) -> Tensor {
     ids.reshape([-1, 1]).eq_tensor(&codes_K).sum_dim_intlist([0].as_slice(), false, Kind::Int64)
 }
 
-/// exp of the entropy of the frequencies that `counts_K` (any kind, not all zero) gives: 1 to K.
-pub fn perplexity(counts_K: &Tensor) -> Tensor {
+/// `int64 [S,K]`: how often each code occurs in each slot of `ids_BS`.
+pub(super) fn count_codes_by_slot(ids_BS: &Tensor, num_codes: i64) -> Tensor {
+    let codes_K = Tensor::arange(num_codes, (Kind::Int64, ids_BS.device()));
+    ids_BS.unsqueeze(-1).eq_tensor(&codes_K).sum_dim_intlist([0].as_slice(), false, Kind::Int64)
+}
+
+/// exp of the entropy of the frequencies that counts `[…,K]` (any kind, not all zero) give: 1 to K.
+pub fn perplexity(counts: &Tensor) -> Tensor {
     const MIN_FRACTION: f64 = 1e-12;
-    let fraction_K = counts_K.to_kind(Kind::Float) / counts_K.sum(Kind::Float);
-    (-(&fraction_K * (&fraction_K + MIN_FRACTION).log()).sum(Kind::Float)).exp()
+    let over_codes = [-1].as_slice();
+    let fractions = counts.to_kind(Kind::Float) / counts.sum_dim_intlist(over_codes, true, Kind::Float);
+    let surprise = &fractions * (&fractions + MIN_FRACTION).log();
+    (-surprise.sum_dim_intlist(over_codes, false, Kind::Float)).exp()
 }

@@ -65,8 +65,29 @@ impl CodeUse {
         self.counts_K.iter().filter(|count| **count > 0).count()
     }
 
+    /// How often each code occurred in slot `slot`.
+    fn counts_of_slot(&self, slot: usize) -> Vec<u64> {
+        let mut counts_K = vec![0; self.counts_K.len()];
+        for (ids, count) in &self.sequences {
+            counts_K[usize::try_from(ids[slot]).unwrap_or(0)] += count;
+        }
+        counts_K
+    }
+
     /// Scalars by full name; entropies in nats.
     pub(super) fn metrics(&self) -> Vec<(String, f64)> {
+        let by_slot = (0..self.num_slots).flat_map(|slot| {
+            let counts_K = self.counts_of_slot(slot);
+            let num_used = counts_K.iter().filter(|count| **count > 0).count();
+            [
+                (format!("val/slot{slot}_perplexity"), entropy(counts_K.into_iter()).exp()),
+                (format!("val/slot{slot}_unique_codes"), num_used as f64),
+            ]
+        });
+        self.overall().into_iter().chain(by_slot).collect()
+    }
+
+    fn overall(&self) -> Vec<(String, f64)> {
         let num_samples: u64 = self.sequences.values().sum();
         let code_entropy = entropy(self.counts_K.iter().copied());
         [
@@ -83,10 +104,10 @@ impl CodeUse {
     }
 }
 
-/// The metrics that [`CodeUse::metrics`] returns for a model of `num_codes` codes.
-pub(super) fn metrics(num_codes: i64) -> [MetricSpec; 7] {
+/// The metrics that [`CodeUse::metrics`] returns for a model of `num_codes` codes in `num_slots` slots.
+pub(super) fn metrics(num_codes: i64, num_slots: i64) -> Vec<MetricSpec> {
     let in_use = format!("codes in use (of {num_codes})");
-    [
+    let overall = [
         MetricSpec::new("val/num_unique_codes", in_use).higher_is_better().drawn_in(&codes_curve()),
         MetricSpec::detail("val/codebook_utilization").higher_is_better(),
         MetricSpec::detail("val/codebook_entropy").higher_is_better(),
@@ -94,7 +115,12 @@ pub(super) fn metrics(num_codes: i64) -> [MetricSpec; 7] {
         MetricSpec::detail("val/sequence_entropy").higher_is_better(),
         MetricSpec::detail("val/unique_sequences").higher_is_better(),
         MetricSpec::detail("val/total_val_samples"),
-    ]
+    ];
+    let by_slot = (0..num_slots).flat_map(|slot| {
+        ["perplexity", "unique_codes"]
+            .map(|what| MetricSpec::detail(format!("val/slot{slot}_{what}")).higher_is_better())
+    });
+    overall.into_iter().chain(by_slot).collect()
 }
 
 /// Entropy in nats of the frequencies that `counts` give; zero counts add nothing.
@@ -106,7 +132,21 @@ fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::entropy;
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::{CodeUse, entropy};
+    use tch::Tensor;
+
+    #[test]
+    fn each_slot_has_counts_of_its_own() {
+        let mut codes = CodeUse::new(4, 2);
+        codes.add(&Tensor::from_slice(&[0_i64, 1, 0, 2, 0, 1, 0, 2]).view([4, 2])).unwrap();
+        let metrics: std::collections::BTreeMap<_, _> = codes.metrics().into_iter().collect();
+        assert_eq!((metrics["val/slot0_perplexity"], metrics["val/slot0_unique_codes"]), (1.0, 1.0));
+        assert!((metrics["val/slot1_perplexity"] - 2.0).abs() < 1e-12);
+        assert_eq!(metrics["val/slot1_unique_codes"], 2.0);
+        assert_eq!(metrics["val/num_unique_codes"], 3.0);
+    }
 
     #[test]
     fn one_code_alone_has_an_entropy_of_zero_without_a_sign() {

@@ -38,8 +38,10 @@ impl ShownPair {
         let sample = i64::try_from(index)?;
         let frame = |time: i64| frame_image(&frames_BTCHW.select(0, sample).select(0, time));
         let mut columns = vec![("frame t", frame(0)?), ("frame t+k", frame(1)?)];
+        let earlier_BCHW = frames_BTCHW.select(1, 0);
         for (name, prediction) in step.predictions.iter() {
-            if let Some((title, image_BCHW)) = model.decoders.get(name).and_then(|decoder| decoder.image(prediction)) {
+            let image = model.decoders.get(name).and_then(|decoder| decoder.image(prediction, &earlier_BCHW));
+            if let Some((title, image_BCHW)) = image {
                 columns.push((title, frame_image(&image_BCHW.select(0, sample))?));
             }
         }

@@ -5,7 +5,7 @@ mod code_use;
 mod images;
 
 use crate::data::pairs_of;
-use crate::decoders::pixel_curve;
+use crate::decoders::{DecoderLosses, Target, pixel_curve};
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::step::{EvalStep, eval_step, other_samples};
@@ -16,6 +16,11 @@ use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use images::{ShownPair, code_histogram, reconstructions};
 use tch::{Reduction, Tensor, no_grad};
+
+/// Sums of a decoder's loss: with a pair's own codes, with another pair's, and of predicting no change.
+const OWN: &str = "own";
+const OTHER: &str = "other";
+const COPY: &str = "copy";
 
 /// Evaluates `model` on `batches` with hard codes and every decoder at full weight, and shows `num_shown` pairs.
 ///
@@ -46,6 +51,17 @@ pub(crate) fn run(
         return Err(LaqError::NoValidationData.into());
     }
     let mut metrics = sums.means(context.world)?;
+    for decoder in model.decoders.training() {
+        let name = decoder.name();
+        let [own, other, copy] = [OWN, OTHER, COPY].map(|part| metrics.remove(&format!("val/{name}_{part}")));
+        if let (Some(own), Some(copy)) = (own, copy) {
+            let copy = copy.max(f64::MIN_POSITIVE);
+            metrics.insert(format!("val/{name}_own_to_copy"), own / copy);
+            if let Some(other) = other {
+                metrics.insert(format!("val/{name}_code_gain"), (other - own) / copy);
+            }
+        }
+    }
     if let (Some(own), Some(other)) =
         (metrics.get("val/permuted_latent_self_recon_mse"), metrics.get("val/permuted_latent_mse"))
     {
@@ -74,8 +90,17 @@ pub(crate) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
                 .higher_is_better(),
         ]);
     }
+    for decoder in model.decoders.training() {
+        let name = decoder.name();
+        specs.push(MetricSpec::detail(format!("val/{name}_own_to_copy")).lower_is_better());
+        if batch_size > 1 {
+            specs.push(MetricSpec::detail(format!("val/{name}_code_gain")).higher_is_better());
+        }
+    }
     specs.extend(model.quantizer.metrics());
-    specs.extend(model.quantizer.codes().into_iter().flat_map(|codes| code_use::metrics(codes.num_codes())));
+    let num_slots = model.dims().code_seq_len;
+    let of_codes = model.quantizer.codes().map(|codes| code_use::metrics(codes.num_codes(), num_slots));
+    specs.extend(of_codes.into_iter().flatten());
     specs
 }
 
@@ -87,22 +112,31 @@ fn add_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &E
     }
     let copy_loss = frames_BTCHW.select(1, 0).mse_loss(&frames_BTCHW.select(1, 1), Reduction::Mean);
     sums.add("val/copy_frame_loss", &copy_loss, num_samples);
-    if num_samples > 1 {
-        add_permuted_losses(sums, model, frames_BTCHW, step);
+    let target = model.target(frames_BTCHW, &step.encoded);
+    let no_change = no_grad(|| model.decoders.losses(&model.decoders.no_change(&target), &target));
+    let permuted = (num_samples > 1).then(|| permuted_losses(model, frames_BTCHW, step, &target));
+    for decoder in model.decoders.training() {
+        let name = decoder.name();
+        let parts = [(OWN, Some(&step.losses)), (OTHER, permuted.as_ref()), (COPY, Some(&no_change))];
+        for (part, losses) in parts {
+            if let Some(loss) = losses.and_then(|losses| losses.get(name)) {
+                sums.add(&format!("val/{name}_{part}"), loss, num_samples);
+            }
+        }
+    }
+    if let (Some(decoder), Some(permuted)) = (model.decoders.of_frames(), &permuted) {
+        if let (Some(own), Some(other)) = (step.losses.get(decoder.name()), permuted.get(decoder.name())) {
+            sums.add("val/permuted_latent_self_recon_mse", own, num_samples);
+            sums.add("val/permuted_latent_mse", other, num_samples);
+        }
     }
 }
 
-/// How much worse the prediction gets with another sample's codes: 1 = the decoder ignores them.
-fn add_permuted_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {
-    let Some(decoder) = model.decoders.of_frames() else { return };
-    let num_samples = frames_BTCHW.size()[0];
-    let permuted = no_grad(|| {
+/// The losses with another sample's codes: those of the own ones = the decoders ignore them.
+fn permuted_losses(model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep, target: &Target<'_>) -> DecoderLosses {
+    no_grad(|| {
         let tokens_BSD = other_samples(&step.action_tokens_BSD);
         let predictions = model.decode(frames_BTCHW, &step.encoded, &tokens_BSD, &Pass::plain(false));
-        model.decoders.losses(&predictions, &model.target(frames_BTCHW, &step.encoded))
-    });
-    if let (Some(own), Some(other)) = (step.losses.get(decoder.name()), permuted.get(decoder.name())) {
-        sums.add("val/permuted_latent_self_recon_mse", own, num_samples);
-        sums.add("val/permuted_latent_mse", other, num_samples);
-    }
+        model.decoders.losses(&predictions, target)
+    })
 }

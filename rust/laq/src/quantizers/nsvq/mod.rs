@@ -10,6 +10,7 @@ mod refresh;
 
 pub use refresh::{Refresh, RefreshSchedule};
 
+use super::codebook::{CODEBOOK, distances, kmeans, look_up, nearest_rows, scale_of_rows};
 use super::usage::{CodeUsage, count_codes, perplexity};
 use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, codes_curve, in_float32};
 use crate::dims::Dims;
@@ -24,8 +25,6 @@ use tch::{Kind, Tensor, no_grad};
 
 /// Smallest residual length that still carries noise.
 const MIN_RESIDUAL: f64 = 1e-12;
-/// Keeps a dimension finite that is the same in all codes.
-const MIN_STD: f64 = 1e-6;
 
 /// A codebook with noise substitution.
 pub struct Nsvq {
@@ -38,14 +37,11 @@ pub struct Nsvq {
 }
 
 impl Nsvq {
-    /// Name of the codebook within the quantizer's scope.
-    pub const CODEBOOK: &'static str = "codebooks";
-
     /// A codebook with fresh weights; `usage_decay` is the fraction of the old average per step in the running code
     /// frequencies.
     pub fn new(scope: &Scope<'_>, dims: &Dims, usage_decay: f64, config: &NsvqConfig) -> Self {
         Self {
-            codebook_KQ: scope.parameter(Self::CODEBOOK, &[dims.codebook_size, dims.code_dim], Init::Normal),
+            codebook_KQ: scope.parameter(CODEBOOK, &[dims.codebook_size, dims.code_dim], Init::Normal),
             usage: CodeUsage::new(scope, dims.codebook_size, usage_decay),
             discarding_threshold: config.discarding_threshold,
             schedule: RefreshSchedule::new(&config.refresh_schedule),
@@ -55,13 +51,7 @@ impl Nsvq {
 
     /// Squared distance of each change to each code, `[B,S,K]`; carries no gradient.
     pub fn distances(&self, change_BSQ: &Tensor) -> Tensor {
-        let squares = |x: &Tensor, keep| x.square().sum_dim_intlist([-1].as_slice(), keep, Kind::Float);
-        in_float32(self.codebook_KQ.device(), || {
-            no_grad(|| {
-                squares(change_BSQ, true) - change_BSQ.matmul(&self.codebook_KQ.tr()) * 2.0
-                    + squares(&self.codebook_KQ, false)
-            })
-        })
+        distances(&self.codebook_KQ, change_BSQ)
     }
 
     /// The change with its quantization error replaced by noise of the same length, `[B,S,Q]`.
@@ -137,7 +127,7 @@ impl Nsvq {
         if num_unused == 0 {
             return Vec::new();
         }
-        vec![RowReset { parameter: Self::CODEBOOK.to_owned(), rows: refresh.unused }]
+        vec![RowReset { parameter: CODEBOOK.to_owned(), rows: refresh.unused }]
     }
 }
 
@@ -154,7 +144,7 @@ impl Quantizer for Nsvq {
         self.usage.add(&counts_K);
         let mut metrics = self.statistics(&counts_K);
         let row_resets = self.refresh_if_due(context, &mut metrics);
-        Ok(TrainPass { latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) }, metrics, row_resets })
+        Ok(TrainPass { latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) }, loss: None, metrics, row_resets })
     }
 
     fn metrics(&self) -> Vec<MetricSpec> {
@@ -168,13 +158,15 @@ impl Quantizer for Nsvq {
         Latent { vectors_BSQ: self.vectors(&ids_BS), ids_BS: Some(ids_BS) }
     }
 
-    /// Over the rows of the codebook, each with the same weight.
+    fn start_codes(&mut self, change_NQ: &Tensor, draws: &mut dyn Draws) -> Vec<RowReset> {
+        let (centres_KQ, _) = kmeans(change_NQ, self.num_codes(), draws);
+        no_grad(|| self.codebook_KQ.shallow_clone().copy_(&centres_KQ));
+        let rows = Tensor::arange(self.num_codes(), (Kind::Int64, change_NQ.device()));
+        vec![RowReset { parameter: CODEBOOK.to_owned(), rows }]
+    }
+
     fn scale(&self) -> Scale {
-        let dims = [0].as_slice();
-        Scale {
-            mean_Q: self.codebook_KQ.mean_dim(dims, false, Kind::Float),
-            std_Q: self.codebook_KQ.std_dim(dims, false, false).clamp_min(MIN_STD),
-        }
+        scale_of_rows(&self.codebook_KQ)
     }
 
     fn codes(&self) -> Option<&dyn Codes> {
@@ -188,13 +180,11 @@ impl Codes for Nsvq {
     }
 
     fn vectors(&self, ids_BS: &Tensor) -> Tensor {
-        Tensor::embedding(&self.codebook_KQ, ids_BS, -1, false, false)
+        look_up(&self.codebook_KQ, ids_BS)
     }
 
     fn nearest(&self, standardised_BSQ: &Tensor, scale: &Scale) -> Tensor {
-        let codebook_KQ = scale.standardise(&self.codebook_KQ);
-        let difference_BSKQ = standardised_BSQ.unsqueeze(2) - codebook_KQ.unsqueeze(0).unsqueeze(0);
-        difference_BSKQ.square().sum_dim_intlist([3].as_slice(), false, Kind::Float).argmin(2, false)
+        nearest_rows(&self.codebook_KQ, standardised_BSQ, scale)
     }
 
     fn usage(&self) -> &CodeUsage {

@@ -77,7 +77,8 @@ impl Quantizer for Rounding {
             ("num_unique_codes", counts_K.gt(0).sum(Kind::Float)),
             ("rounding_error", error_BSQ.square().mean(Kind::Float)),
         ];
-        Ok(TrainPass { latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) }, metrics, row_resets: Vec::new() })
+        let latent = Latent { vectors_BSQ, ids_BS: Some(ids_BS) };
+        Ok(TrainPass { latent, loss: None, metrics, row_resets: Vec::new() })
     }
 
     fn metrics(&self) -> Vec<MetricSpec> {

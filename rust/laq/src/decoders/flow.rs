@@ -1,0 +1,180 @@
+//! Predicts the optical flow from frame t to frame t+k, as a frozen teacher sees it.
+//!
+//! Shape suffixes: B samples, C channels, H×W pixels.
+
+use super::motion::weighted_mean;
+use super::network::Network;
+use super::running_square::RunningSquare;
+use super::{Decoder, DecoderInput, Registration, Target};
+use crate::error::LaqError;
+use crate::flow_teacher::{FlowTeacher, RaftTeacher};
+use crate::patches::unpatchify;
+use hlrp_nn::{Linear, Pass};
+use hlrp_schema::{DecodersConfig, FlowDecoderConfig, FlowLoss, FlowUnit};
+use hlrp_torch::{TorchError, World};
+use std::f64::consts::PI;
+use tch::{Device, Kind, Tensor};
+
+/// Where its network and its last layer are, and where its unit is.
+const SCOPES: [&str; 2] = ["flow_decoder", "flow_unit"];
+/// dx and dy.
+const NUM_COMPONENTS: i64 = 2;
+/// Where the robust loss turns from squared to linear, in units of the loss.
+const CHARBONNIER_EPS: f64 = 1e-2;
+/// Smallest unit in pixels, for data without any motion.
+const MIN_UNIT: f64 = 1e-3;
+
+pub(super) const REGISTRATION: Registration = Registration {
+    scopes: &SCOPES,
+    config: |decoders| Some(decoders.flow.as_ref()?.shared()),
+    build: |context, shared| {
+        let [name, unit] = SCOPES;
+        let (scope, dims) = (context.root.child(name), context.dims);
+        let config = context.config.decoders.flow.as_ref().expect("an enabled decoder has a section");
+        Box::new(FlowDecoder {
+            network: Network::new(&scope.child("transformer"), name, context.config, dims, shared.depth),
+            to_flow: Linear::new(
+                &scope.child("to_flow").child(0),
+                dims.dim,
+                NUM_COMPONENTS * dims.patch_size * dims.patch_size,
+                true,
+            ),
+            patch_size: dims.patch_size,
+            image_size: dims.image_size,
+            mean_square: (config.unit == FlowUnit::Rms)
+                .then(|| RunningSquare::new(&context.root.child(unit), MIN_UNIT)),
+            config: config.clone(),
+            teacher: None,
+        })
+    },
+};
+
+struct FlowDecoder {
+    network: Network,
+    to_flow: Linear,
+    patch_size: i64,
+    image_size: i64,
+    /// Of the teacher's flows in pixels, where their root mean square is the unit.
+    mean_square: Option<RunningSquare>,
+    config: FlowDecoderConfig,
+    /// None until it is loaded: predictions need none.
+    teacher: Option<Box<dyn FlowTeacher>>,
+}
+
+impl FlowDecoder {
+    /// The teacher's flow in pixels.
+    fn truth<'a>(&self, target: &'a Target<'_>) -> Option<&'a Tensor> {
+        let teacher = self.teacher.as_ref()?;
+        Some(target.flow_B2HW.get_or_init(|| teacher.flow(target.frames_BTCHW)))
+    }
+
+    /// Pixels of one unit of a prediction.
+    fn pixels(&self, flow: Tensor) -> Tensor {
+        match &self.mean_square {
+            Some(mean_square) => flow * mean_square.root(),
+            None => flow,
+        }
+    }
+
+    /// Error of a prediction in units of the loss, `[B,2,H,W]`.
+    fn error(&self, prediction: &Tensor, truth_B2HW: &Tensor) -> Tensor {
+        match &self.mean_square {
+            Some(mean_square) => prediction - truth_B2HW / mean_square.root(),
+            None => (prediction - truth_B2HW) / self.image_size as f64,
+        }
+    }
+}
+
+impl Decoder for FlowDecoder {
+    fn name(&self) -> &'static str {
+        "flow"
+    }
+
+    fn metric(&self) -> &'static str {
+        "flow_loss"
+    }
+
+    /// `[B,2,H,W]` float32: in pixels, or in units of the root mean square.
+    fn predict(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
+        pass.record(|| "context".into(), input.pixel_canvas_B1HWD);
+        let tokens_B1HWD = self.network.forward(input.pixel_canvas_B1HWD, input, pass);
+        let patches_BHWP = self.to_flow.forward(&tokens_B1HWD.squeeze_dim(1)).to_kind(Kind::Float);
+        let flow_B2HW = unpatchify(&patches_BHWP, self.patch_size);
+        pass.record(|| "flow_decoder.flow".into(), &flow_B2HW);
+        flow_B2HW
+    }
+
+    fn observe(&self, target: &Target<'_>, world: &World) -> Result<(), TorchError> {
+        match (&self.mean_square, self.truth(target)) {
+            (Some(mean_square), Some(truth_B2HW)) => mean_square.update(truth_B2HW, world),
+            _ => Ok(()),
+        }
+    }
+
+    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+        let error_B2HW = self.error(prediction, self.truth(target)?);
+        let cost = match self.config.loss {
+            FlowLoss::Squared => error_B2HW.square(),
+            FlowLoss::Charbonnier => {
+                let square_B1HW = error_B2HW.square().sum_dim_intlist([1].as_slice(), true, Kind::Float);
+                (square_B1HW + CHARBONNIER_EPS * CHARBONNIER_EPS).sqrt() - CHARBONNIER_EPS
+            }
+        };
+        Some(match weight_B1HW {
+            Some(weight_B1HW) => weighted_mean(&cost, weight_B1HW),
+            None => cost.mean(Kind::Float),
+        })
+    }
+
+    fn load_teacher(&mut self, config: &DecodersConfig, device: Device) -> Result<(), LaqError> {
+        if let Some(flow) = &config.flow {
+            self.teacher = Some(Box::new(RaftTeacher::load(flow, device)?));
+        }
+        Ok(())
+    }
+
+    fn reads_patches(&self) -> bool {
+        true
+    }
+
+    fn no_change(&self, target: &Target<'_>) -> Tensor {
+        target.earlier_frame().narrow(1, 0, NUM_COMPONENTS).zeros_like()
+    }
+
+    fn image(&self, prediction: &Tensor, _frame_BCHW: &Tensor) -> Option<(&'static str, Tensor)> {
+        Some(("flow", flow_colors(&self.pixels(prediction.shallow_clone()))))
+    }
+}
+
+/// A flow `[B,2,H,W]` as colors `[B,3,H,W]` in [0, 1]: the direction is the hue, the magnitude against the largest of the
+/// sample the saturation; white where nothing moves.
+fn flow_colors(flow_B2HW: &Tensor) -> Tensor {
+    const MIN_LENGTH: f64 = 1e-6;
+    /// Places of red, green and blue on the circle of hues, in sixths.
+    const CHANNELS: [f64; 3] = [0.0, 2.0, 4.0];
+    let (dx, dy) = (flow_B2HW.select(1, 0), flow_B2HW.select(1, 1));
+    let length = (dx.square() + dy.square()).sqrt();
+    let saturation = &length / length.amax([1, 2], true).clamp_min(MIN_LENGTH);
+    let hue = dy.atan2(&dx) * (3.0 / PI);
+    let channel = |place: f64| {
+        let distance = ((&hue - place + 9.0).remainder(6.0) - 3.0).abs();
+        let pure: Tensor = (-distance + 2.0).clamp(0.0, 1.0);
+        (pure - 1.0) * &saturation + 1.0
+    };
+    Tensor::stack(&CHANNELS.map(channel), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::flow_colors;
+    use tch::Tensor;
+
+    #[test]
+    fn directions_are_hues_and_no_motion_is_white() {
+        // Right, and left at half the speed, and none.
+        let flow = Tensor::from_slice(&[2.0_f32, -1.0, 0.0, 0.0, 0.0, 0.0]).view([1, 2, 1, 3]);
+        let expected = Tensor::from_slice(&[1.0_f32, 0.5, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0]).view([1, 3, 1, 3]);
+        let colors = flow_colors(&flow);
+        assert!(colors.allclose(&expected, 1e-5, 1e-5, false), "{colors:?}");
+    }
+}

@@ -1,0 +1,160 @@
+//! What surrounds every quantizer: the scale of the changes, a start without quantization, and codes that start where
+//! the changes are.
+//!
+//! Shape suffixes: B samples, S code slots, N vectors, K codes, Q width of a code vector.
+
+use super::normalize::ChangeNorm;
+use super::usage::{count_codes_by_slot, perplexity};
+use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, method};
+use crate::dims::Dims;
+use hlrp_nn::Scope;
+use hlrp_schema::QuantizerConfig;
+use hlrp_torch::TorchError;
+use hlrp_track::metrics::MetricSpec;
+use hlrp_train::RowReset;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// Changes that k-means sees: the last ones before the codes start.
+const NUM_KMEANS_SAMPLES: i64 = 512;
+/// Keeps the ratio of signal to noise finite.
+const MIN_NOISE: f64 = 1e-12;
+
+/// A quantizer of normalised changes.
+pub struct QuantizerStage {
+    norm: ChangeNorm,
+    quantizer: Box<dyn Quantizer>,
+    unquantized_steps: u64,
+    recent: Option<RecentChanges>,
+}
+
+impl QuantizerStage {
+    /// That of a checked configuration, with fresh weights in `scope`.
+    pub(crate) fn new(scope: &Scope<'_>, dims: &Dims, config: &QuantizerConfig) -> Self {
+        Self {
+            quantizer: method(scope, dims, config),
+            norm: ChangeNorm::new(scope, dims, config),
+            unquantized_steps: config.unquantized_steps,
+            recent: config.kmeans_start.then(|| RecentChanges::new(scope, dims.code_dim)),
+        }
+    }
+
+    /// One training pass over changes `[B,S,Q]`: [`Quantizer::train_pass`] of the normalised changes, or those
+    /// themselves in the steps without quantization.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> Result<TrainPass, TorchError> {
+        let change_BSQ = self.norm.train(change_BSQ, context.world)?;
+        let is_unquantized = context.step != 0 && context.step <= self.unquantized_steps;
+        let row_resets = self.start_codes(&change_BSQ, context)?;
+        if is_unquantized {
+            let latent = Latent { vectors_BSQ: change_BSQ, ids_BS: None };
+            return Ok(TrainPass { latent, loss: None, metrics: Vec::new(), row_resets });
+        }
+        let mut result = self.quantizer.train_pass(&change_BSQ, context)?;
+        if let (Some(codes), Some(ids_BS)) = (self.codes(), &result.latent.ids_BS) {
+            let by_slot_SK = count_codes_by_slot(ids_BS, codes.num_codes());
+            context.world.all_reduce(&by_slot_SK)?;
+            let worst = perplexity(&by_slot_SK).min();
+            result.metrics.push(("slot_perplexity_min", worst));
+            let ratio = signal_to_noise(&change_BSQ, &result.latent.vectors_BSQ);
+            result.metrics.push(("latent_signal_to_noise", ratio));
+        }
+        result.row_resets.extend(row_resets);
+        Ok(result)
+    }
+
+    /// Remembers changes before the first quantized step, and sets the codes by them at that step. Further
+    /// micro-batches of that step find nothing remembered.
+    fn start_codes(
+        &mut self,
+        change_BSQ: &Tensor,
+        context: &mut TrainContext<'_>,
+    ) -> Result<Vec<RowReset>, TorchError> {
+        let first = self.unquantized_steps + 1;
+        let Some(recent) = self.recent.as_mut().filter(|_| (1..=first).contains(&context.step)) else {
+            return Ok(Vec::new());
+        };
+        if recent.is_used {
+            return Ok(Vec::new());
+        }
+        let gathered: Vec<Tensor> = context.world.all_gather(&change_BSQ.detach().flatten(0, 1))?;
+        recent.add(&Tensor::cat(&gathered, 0));
+        if context.step < first {
+            return Ok(Vec::new());
+        }
+        recent.is_used = true;
+        Ok(self.quantizer.start_codes(&recent.all(), context.draws))
+    }
+
+    /// Latent actions of changes `[B,S,Q]` in evaluation: no noise, no change of state.
+    pub fn quantize(&self, change_BSQ: &Tensor) -> Latent {
+        self.quantizer.quantize(&self.norm.evaluate(change_BSQ))
+    }
+
+    /// What is quantized in evaluation: changes `[B,S,Q]`, normalised.
+    pub fn normalised(&self, change_BSQ: &Tensor) -> Tensor {
+        self.norm.evaluate(change_BSQ)
+    }
+
+    /// Those of the training's metrics that are drawn.
+    pub fn metrics(&self) -> Vec<MetricSpec> {
+        self.quantizer.metrics()
+    }
+
+    /// As [`Quantizer::scale`].
+    pub fn scale(&self) -> Scale {
+        self.quantizer.scale()
+    }
+
+    /// As [`Quantizer::codes`].
+    pub fn codes(&self) -> Option<&dyn Codes> {
+        self.quantizer.codes()
+    }
+}
+
+/// Variance of the changes over the batch against their mean squared distance to what the decoders see. About 1 = the
+/// codes say nothing of the changes.
+fn signal_to_noise(change_BSQ: &Tensor, vectors_BSQ: &Tensor) -> Tensor {
+    no_grad(|| {
+        let total = |x: &Tensor| x.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float).mean(Kind::Float);
+        let centred_BSQ = change_BSQ - change_BSQ.mean_dim([0].as_slice(), true, Kind::Float);
+        total(&centred_BSQ) / total(&(vectors_BSQ - change_BSQ)).clamp_min(MIN_NOISE)
+    })
+}
+
+/// The last changes of training, saved in every checkpoint.
+struct RecentChanges {
+    /// `float32 [NUM_KMEANS_SAMPLES,Q]`, the newest last.
+    samples_NQ: Tensor,
+    /// `int64` scalar: how many of them are changes.
+    num_samples: Tensor,
+    is_used: bool,
+}
+
+impl RecentChanges {
+    fn new(scope: &Scope<'_>, code_dim: i64) -> Self {
+        let zeros = |shape: &[i64], kind| Tensor::zeros(shape, (kind, Device::Cpu));
+        let scope = scope.child("recent_changes");
+        Self {
+            samples_NQ: scope.buffer("samples", &zeros(&[NUM_KMEANS_SAMPLES, code_dim], Kind::Float)),
+            num_samples: scope.buffer("count", &zeros(&[], Kind::Int64)),
+            is_used: false,
+        }
+    }
+
+    fn add(&self, change_NQ: &Tensor) {
+        no_grad(|| {
+            let both_NQ = Tensor::cat(&[&self.samples_NQ, change_NQ], 0);
+            self.samples_NQ.shallow_clone().copy_(&both_NQ.narrow(0, change_NQ.size()[0], NUM_KMEANS_SAMPLES));
+            let count = (&self.num_samples + change_NQ.size()[0]).clamp_max(NUM_KMEANS_SAMPLES);
+            self.num_samples.shallow_clone().copy_(&count);
+        });
+    }
+
+    /// `[N,Q]`; waits for the device.
+    fn all(&self) -> Tensor {
+        let count = self.num_samples.int64_value(&[]);
+        self.samples_NQ.narrow(0, NUM_KMEANS_SAMPLES - count, count)
+    }
+}

@@ -1,0 +1,200 @@
+//! Section `model.decoders`: what each predicts of the later frame, and how its loss counts.
+
+use crate::rules::{Checked, at_least, not_negative, require, section};
+use hlrp_config::Check;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What all decoders share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecoderConfig {
+    /// Whether it exists.
+    pub enabled: bool,
+    /// Transformer layers.
+    pub depth: i64,
+    /// Factor on its loss.
+    pub loss_weight: f64,
+    /// Steps over which the factor rises linearly from 0.
+    pub warmup_steps: u64,
+    /// How much more what moves counts in the loss than what does not.
+    pub motion_weight: f64,
+    /// Change of a pixel, of a range of 1, above which it counts as moving; none = in proportion to the change.
+    pub motion_threshold: Option<f64>,
+    /// Whether it sees the action tokens alone, and nothing of frame t.
+    pub from_latent_only: bool,
+    /// Whether its loss reaches the codes and the encoder.
+    pub trains_codes: bool,
+}
+
+/// Defines the decoders: section `model.decoders`, and one struct for each with the keys of [`DecoderConfig`] (which serde cannot flatten into
+/// a section that refuses unknown keys) and its own.
+macro_rules! decoders {
+    ($($(#[$doc:meta])* $section:ident: $name:ident, trains_codes: $trains_codes:literal, {
+        $($(#[$key_doc:meta])* $key:ident: $type:ty),*
+    })*) => {
+        /// Section `model.decoders`: every decoder, in use or not. What was described before a decoder existed has no section of it.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct DecodersConfig {
+            $(
+                $(#[$doc])*
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $section: Option<$name>,
+            )*
+        }
+
+        impl DecodersConfig {
+            /// The shared keys of every decoder that has a section, by the section's name.
+            pub fn all(&self) -> Vec<(&'static str, DecoderConfig)> {
+                let all = [$((stringify!($section), self.$section.as_ref().map($name::shared))),*];
+                all.into_iter().filter_map(|(name, shared)| Some((name, shared?))).collect()
+            }
+        }
+
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub struct $name {
+                /// Whether it exists.
+                pub enabled: bool,
+                /// Transformer layers.
+                pub depth: i64,
+                /// Factor on its loss.
+                pub loss_weight: f64,
+                /// Steps over which the factor rises linearly from 0.
+                pub warmup_steps: u64,
+                /// How much more what moves counts in the loss than what does not.
+                pub motion_weight: f64,
+                /// Change of a pixel, of a range of 1, above which it counts as moving; none = in proportion to the change.
+                pub motion_threshold: Option<f64>,
+                /// Whether it sees the action tokens alone, and nothing of frame t.
+                pub from_latent_only: bool,
+                /// Whether no gradient leaves it: its images are for people to look at.
+                pub detached: bool,
+                $($(#[$key_doc])* pub $key: $type,)*
+            }
+
+            impl $name {
+                /// The keys that all decoders share.
+                pub fn shared(&self) -> DecoderConfig {
+                    DecoderConfig {
+                        enabled: self.enabled,
+                        depth: self.depth,
+                        loss_weight: self.loss_weight,
+                        warmup_steps: self.warmup_steps,
+                        motion_weight: self.motion_weight,
+                        motion_threshold: self.motion_threshold,
+                        from_latent_only: self.from_latent_only,
+                        trains_codes: $trains_codes && !self.detached,
+                    }
+                }
+            }
+        )*
+    };
+}
+
+decoders! {
+    /// Predicts the later frame's encoder tokens.
+    token: TokenDecoderConfig, trains_codes: true, {
+        /// Which features of the later frame.
+        target: TokenTarget
+    }
+    /// Predicts the later frame's pixels.
+    pixel: PixelDecoderConfig, trains_codes: true, {}
+    /// Predicts the difference between the frames.
+    difference: DifferenceDecoderConfig, trains_codes: true, {}
+    /// Predicts the optical flow from frame t to the later frame.
+    flow: FlowDecoderConfig, trains_codes: true, {
+        /// The network whose flow is the target.
+        teacher: FlowTeacherKind,
+        /// Its weights: a safetensors file with torchvision's names.
+        teacher_weights: Option<PathBuf>,
+        /// Refinements of the teacher's flow.
+        teacher_num_updates: i64,
+        /// Pairs that the teacher sees at once.
+        teacher_chunk_size: i64,
+        /// How an error counts.
+        loss: FlowLoss,
+        /// The unit of flows in the loss.
+        unit: FlowUnit
+    }
+    /// Predicts the later frame's pixels, for images only.
+    aux: AuxDecoderConfig, trains_codes: false, {}
+}
+
+/// Which features of the later frame the token decoder predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenTarget {
+    /// The encoder's tokens: of a DINOv3, after the learned projection.
+    Projected,
+    /// The frozen backbone's features.
+    Backbone,
+}
+
+/// A network that estimates optical flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowTeacherKind {
+    /// torchvision's small RAFT.
+    RaftSmall,
+    /// torchvision's large RAFT.
+    RaftLarge,
+}
+
+/// How an error of a flow counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowLoss {
+    /// Squared.
+    Squared,
+    /// √(error² + ε²) − ε of each vector: large errors count less.
+    Charbonnier,
+}
+
+/// The unit of flows in the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowUnit {
+    /// The width and the height of the image.
+    Image,
+    /// The root mean square of the flows in training.
+    Rms,
+}
+
+impl Check for DecodersConfig {
+    fn check(&self) -> Checked {
+        let all = self.all();
+        all.iter().try_for_each(|(name, decoder)| section(name, decoder.check()))?;
+        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.enabled) {
+            at_least("flow.teacher_num_updates", flow.teacher_num_updates, 1)?;
+            at_least("flow.teacher_chunk_size", flow.teacher_chunk_size, 1)?;
+            let hint = "give a safetensors file with torchvision's weights (docs/laq.md says how to make one)";
+            require(flow.teacher_weights.is_some(), "flow.teacher_weights", "the teacher has no weights", hint)?;
+        }
+        if let Some(aux) = &self.aux {
+            let hint = "set it to true, or use the decoder `pixel`";
+            require(aux.detached, "aux.detached", "no gradient leaves the decoder `aux`", hint)?;
+        }
+        let training: Vec<_> = all.iter().map(|(name, _)| *name).filter(|name| *name != "aux").collect();
+        require(
+            all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes),
+            "pixel.enabled",
+            "no decoder trains the codes",
+            format!(
+                "enable one of model.decoders.{{{}}} that is not detached; the others send no gradient to the codes",
+                training.join(",")
+            ),
+        )
+    }
+}
+
+impl Check for DecoderConfig {
+    fn check(&self) -> Checked {
+        at_least("depth", self.depth, 1)?;
+        not_negative("loss_weight", self.loss_weight)?;
+        not_negative("motion_weight", self.motion_weight)?;
+        not_negative("motion_threshold", self.motion_threshold.unwrap_or(0.0))
+    }
+}

@@ -1,0 +1,181 @@
+//! The whole tree of stage 1.
+
+mod decoders;
+mod encoder;
+mod quantizer;
+
+pub use decoders::*;
+pub use encoder::*;
+pub use quantizer::*;
+
+use crate::data::DataConfig;
+use crate::rules::{Checked, at_least, fraction, require, section};
+use crate::run::{TrainingRun, check_training, stage_config};
+use crate::training::{TrainingConfig, ValidationConfig};
+use hlrp_config::{Check, Problem};
+use serde::{Deserialize, Serialize};
+
+stage_config! {
+    /// Everything that `hlrp train-laq` reads.
+    LaqConfig of Laq {
+        /// The model.
+        model: LaqModelConfig,
+        /// The data.
+        data: DataConfig,
+        /// The optimization.
+        training: TrainingConfig,
+        /// The validation.
+        validation: ValidationConfig,
+    }
+}
+
+/// Section `model` of stage 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // each key is explained beside its default in config/model/laq_pixel.yaml
+pub struct LaqModelConfig {
+    pub name: String,
+    pub image_size: i64,
+    pub patch_size: i64,
+    pub channels: i64,
+    pub dim: i64,
+    pub heads: i64,
+    pub dim_head: i64,
+    pub spatial_depth: i64,
+    pub temporal_depth: i64,
+    pub attn_dropout: f64,
+    pub ff_dropout: f64,
+    pub encoder: EncoderConfig,
+    pub quantizer: QuantizerConfig,
+    pub decoder_network: DecoderNetwork,
+    pub decoders: DecodersConfig,
+    pub latent_ablation: LatentAblation,
+}
+
+/// How a decoder brings frame t and the action tokens together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecoderNetwork {
+    /// A transformer over the grid whose tokens attend to the action tokens.
+    Transformer,
+    /// Convolutions over the grid that the action tokens modulate.
+    Conv,
+}
+
+/// Whether the decoders see the sample's own codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatentAblation {
+    /// Own codes.
+    None,
+    /// Another sample's codes: a control.
+    PermuteBatch,
+}
+
+/// Smallest side of an image for RAFT: its coarsest correlation needs two positions of 64 pixels.
+const MIN_FLOW_SIDE: i64 = 128;
+
+/// Patches per side that the grid encoder supports, each with the numbers of code slots that it can produce.
+const CODES_OF_GRID: [(i64, &[i64]); 2] = [(8, &[1, 2, 4]), (16, &[1, 4, 16, 64])];
+
+impl Check for LaqConfig {
+    fn check(&self) -> Checked {
+        check_training(&self.run())?;
+        section("model", self.model.check())?;
+        let deltas = &self.data.request.image_deltas;
+        require(
+            deltas.len() == 2 && deltas[0] < deltas[1],
+            "data.request.image_deltas",
+            "a latent action needs two frames, the earlier one first",
+            "give two ascending offsets, for example [0,5]",
+        )?;
+        require(
+            self.model.quantizer.normalization != Normalization::BatchNorm || self.data.loader.batch_size > 1,
+            "data.loader.batch_size",
+            "model.quantizer.normalization=batch_norm needs more than one sample",
+            "raise it, or set model.quantizer.normalization to layer_norm",
+        )
+    }
+}
+
+impl Check for LaqModelConfig {
+    fn check(&self) -> Checked {
+        let counts = [
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("channels", self.channels),
+            ("dim", self.dim),
+            ("heads", self.heads),
+            ("dim_head", self.dim_head),
+        ];
+        counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
+        at_least("spatial_depth", self.spatial_depth, 0)?;
+        at_least("temporal_depth", self.temporal_depth, 0)?;
+        fraction("attn_dropout", self.attn_dropout, true)?;
+        fraction("ff_dropout", self.ff_dropout, true)?;
+        section("quantizer", self.quantizer.check())?;
+        self.check_grid()?;
+        self.check_encoder()?;
+        section("decoders", self.decoders.check())?;
+        self.check_targets()
+    }
+}
+
+impl LaqModelConfig {
+    /// What decoders need of the rest of the model.
+    fn check_targets(&self) -> Checked {
+        let wants_backbone = |token: &TokenDecoderConfig| token.enabled && token.target == TokenTarget::Backbone;
+        require(
+            self.encoder.dinov3.is_some() || !self.decoders.token.as_ref().is_some_and(wants_backbone),
+            "decoders.token.target",
+            "the encoder has no pretrained backbone",
+            "set it to projected, or choose model/encoder=dinov3",
+        )?;
+        let wants_flow = self.decoders.flow.as_ref().is_some_and(|flow| flow.enabled);
+        let (side, channels) = (self.image_size, self.channels);
+        require(
+            !wants_flow || (side >= MIN_FLOW_SIDE && side % 8 == 0 && channels == 3),
+            "image_size",
+            format!("the teacher of decoders.flow cannot read {side}x{side} images with {channels} channels"),
+            format!("use color images whose side is a multiple of 8 and at least {MIN_FLOW_SIDE}"),
+        )
+    }
+
+    fn check_encoder(&self) -> Checked {
+        let is_power_of_2 = self.patch_size > 1 && self.patch_size & (self.patch_size - 1) == 0;
+        match self.encoder.method().map_err(|problem| problem.inside("encoder"))? {
+            EncoderMethod::Conv(conv) => {
+                section("encoder.conv", conv.check())?;
+                require(
+                    is_power_of_2,
+                    "patch_size",
+                    format!("{} is not a power of 2: each layer of encoder.conv halves the image", self.patch_size),
+                    "set it to 2, 4, 8, 16 or 32",
+                )
+            }
+            EncoderMethod::Dinov3(dinov3) => {
+                section("encoder.dinov3", dinov3.check())?;
+                let hint = "DINOv3 sees images with three channels: set it to 3";
+                require(self.channels == 3, "channels", format!("{} channels", self.channels), hint)
+            }
+            EncoderMethod::Pixel => Ok(()),
+        }
+    }
+
+    fn check_grid(&self) -> Checked {
+        let (image, patch, num_slots) = (self.image_size, self.patch_size, self.quantizer.code_seq_len);
+        let grid = if image % patch == 0 { image / patch } else { 0 };
+        let Some((_, known)) = CODES_OF_GRID.into_iter().find(|(known, _)| *known == grid) else {
+            let message = format!("{image} pixels in patches of {patch} are not 8 or 16 patches per side");
+            let hint = format!("set it to {} or {}", 8 * patch, 16 * patch);
+            return Err(Problem::new("image_size", message, hint));
+        };
+        let names: Vec<String> = known.iter().map(i64::to_string).collect();
+        require(
+            known.contains(&num_slots),
+            "quantizer.code_seq_len",
+            format!("{num_slots} codes do not fit {grid}x{grid} patches"),
+            format!("with this image_size and patch_size use {}", names.join(", ")),
+        )
+    }
+}

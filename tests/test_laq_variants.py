@@ -1,0 +1,136 @@
+"""Stage 1 with every quantizer, encoder and decoder: it trains, and a run that is stopped and resumed is the uninterrupted one to the last bit."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import MINI, one_error, read_metrics, run, train_laq_command
+from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
+from safetensors.torch import save_file
+from torchvision.models.optical_flow import raft_small
+
+CONFIG_ERROR = 2
+WITHOUT_NSVQ = [word for word in MINI if "nsvq" not in word]
+BATCH_NORM = "model.quantizer.normalization=batch_norm"
+DIFFERENCE = ["model.decoders.difference.enabled=true", "model.decoders.difference.depth=1"]
+CONV = [
+    "model/encoder=conv",
+    "model.decoder_network=conv",
+    "model.spatial_depth=0",
+    "model.temporal_depth=0",
+]
+
+VARIANTS = {
+    "nsvq after a start without it": [
+        *MINI,
+        BATCH_NORM,
+        "model.quantizer.unquantized_steps=8",
+        "model.quantizer.kmeans_start=true",
+        "model.quantizer.slot_embedding=true",
+        "model.quantizer.grid_width=16",
+    ],
+    "ema_vq, convolutions, difference": [
+        *WITHOUT_NSVQ,
+        "model/quantizer=ema_vq",
+        *CONV,
+        *DIFFERENCE,
+        "model.decoders.difference.motion_weight=3",
+        "model.decoders.pixel.enabled=false",
+    ],
+    "fsq": [*WITHOUT_NSVQ, "model/quantizer=fsq"],
+    "none": [*WITHOUT_NSVQ, "model/quantizer=none", *DIFFERENCE, "model.decoders.difference.from_latent_only=true"],
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
+    words = VARIANTS[name]
+    reference, run_dir = tmp_path / "reference", tmp_path / "run"
+    result = run(train_laq_command(*words, f"logging.run_dir={reference}"))
+    assert result.returncode == 0, result.stderr
+    process = start(train_laq_command(*words, f"logging.run_dir={run_dir}"))
+    wait_for(process, lambda: last_step(run_dir) >= 6)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == INTERRUPTED
+    result = run(train_laq_command("--resume", run_dir))
+    assert result.returncode == 0, result.stderr
+    assert_same_run(run_dir, reference)
+
+
+def values(run_dir: Path, name: str) -> list[float]:
+    return [line[name] for line in read_metrics(run_dir) if name in line]
+
+
+def test_metrics_say_what_the_codes_are_worth(tmp_path):
+    run_dir = tmp_path / "run"
+    result = run(train_laq_command(*VARIANTS["ema_vq, convolutions, difference"], f"logging.run_dir={run_dir}"))
+    assert result.returncode == 0, result.stderr
+    assert len(values(run_dir, "train/commitment_loss")) == 24
+    assert all(value > 0 for value in values(run_dir, "train/latent_signal_to_noise"))
+    assert all(1 <= value <= 8 for value in values(run_dir, "train/slot_perplexity_min"))
+    for slot in range(4):
+        assert 1 <= values(run_dir, f"val/slot{slot}_perplexity")[-1] <= 8
+    assert values(run_dir, "val/difference_own_to_copy")[-1] < 1.1
+    assert values(run_dir, "val/difference_code_gain")[-1] > -0.1
+    assert (run_dir / "validation/step-000024/reconstructions.png").exists()
+
+
+def random_raft(path: Path) -> None:
+    torch.manual_seed(0)
+    save_file(raft_small(weights=None).state_dict(), path)
+
+
+FLOW = [
+    "experiment=laq_flow_tiny",
+    *[
+        word
+        for word in MINI
+        if word.startswith(("model.dim", "model.heads", "model.spatial", "model.temporal", "logging"))
+    ],
+    "model.decoders.flow.depth=1",
+    "model.decoders.flow.teacher_num_updates=1",
+    "data.loader.batch_size=2",
+    "training.max_steps=3",
+    "training.log_every_n_steps=1",
+    "training.scheduler.warmup_steps=1",
+    "training.checkpoint.every_n_steps=3",
+    "validation.check_interval=3",
+    "validation.limit_batches=1",
+]
+
+
+def test_a_model_learns_the_flow_of_its_teacher(tmp_path):
+    weights = tmp_path / "raft.safetensors"
+    random_raft(weights)
+    run_dir = tmp_path / "run"
+    words = [*FLOW, f"model.decoders.flow.teacher_weights={weights}"]
+    result = run(train_laq_command(*words, f"logging.run_dir={run_dir}"))
+    assert result.returncode == 0, result.stderr
+    losses = values(run_dir, "train/flow_loss")
+    assert len(losses) == 3 and all(loss > 0 for loss in losses)
+    assert values(run_dir, "train/loss") != losses, "the aux decoder's loss is part of it"
+    assert len(values(run_dir, "val/flow_own_to_copy")) == 1
+    result = run(
+        train_laq_command(*words, "model.decoders.flow.teacher=raft_large", f"logging.run_dir={tmp_path / 'x'}")
+    )
+    one_error(result, 1, [str(weights), "hint:"])
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([*WITHOUT_NSVQ, "model/quantizer=fsq", "model.quantizer.fsq.levels=[5,5]"], ["model.quantizer.code_dim", "2 dimensions"]),
+        ([*WITHOUT_NSVQ, "model/quantizer=fsq", "model.quantizer.codebook_size=8"], ["model.quantizer.codebook_size", "125 combinations"]),
+        ([*WITHOUT_NSVQ, "model/quantizer=none", "model.quantizer.kmeans_start=true"], ["model.quantizer.kmeans_start", "none"]),
+        ([*MINI, "+model.quantizer.ema_vq={decay: 0.9, commitment_weight: 1, restart_threshold: 0}"], ["model.quantizer", "several quantizers are chosen: nsvq, ema_vq"]),
+        ([*MINI, BATCH_NORM, "data.loader.batch_size=1"], ["data.loader.batch_size", "batch_norm"]),
+        ([*MINI, "model.decoders.token.target=backbone", "model.decoders.token.enabled=true"], ["model.decoders.token.target"]),
+        ([*MINI, "model.decoders.flow.enabled=true"], ["model.decoders.flow.teacher_weights", "no weights"]),
+        ([*MINI, "model.decoders.pixel.detached=true"], ["no decoder trains the codes"]),
+        ([*MINI, "model.decoders.aux.detached=false"], ["model.decoders.aux.detached"]),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_clear_error(tmp_path, words, names):
+    result = run(train_laq_command(*words, f"logging.run_dir={tmp_path / 'run'}"))
+    one_error(result, CONFIG_ERROR, [*names, "hint:"])
