@@ -15,6 +15,7 @@ pub(crate) struct Record {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[allow(clippy::large_enum_variant)] // one record at a time
 pub(crate) enum Kind {
     #[prost(message, tag = "2")]
     History(History),
