@@ -312,16 +312,6 @@ TAKES_AWAY = {
     "rust/slurm/src/in_job.rs": {"fs::rename": "moves what a run left that never saved a checkpoint to superseded/"},
     "rust/slurm/src/snapshot.rs": {"fs::write": "new files in the hidden folder of an unpublished copy of config/"},
     "rust/cli/src/submit/again.rs": {"fs::rename": "sets the record of a cancellation aside under a free name"},
-    "containers/Containerfile.lerobot": {"rm ": "the lists of apt, in the layer that fetched them"},
-    "containers/Containerfile.train": {"rm ": "the lists of apt, in the layer that fetched them"},
-    "containers/build.sh": {
-        "mv ": "publishes a finished image; with --no-clobber it replaces nothing",
-        "rm ": "its own working folder and container",
-    },
-    "scripts/wheel.sh": {
-        "mv ": "a wheel of this version, by its new build",
-        "rm ": "its own folder, made by mktemp",
-    },
     "scripts/develop.sh": {"rm ": "its own log, made by mktemp"},
     "scripts/stage.sh": {
         "rm ": "the copy of config/ in the package that is built",
