@@ -33,6 +33,8 @@ use stream::Stream;
 
 /// Where an upload keeps what it must know to go on.
 const STATE_FILE: &str = "upload.json";
+/// A sign of life.
+const HEARTBEAT: &str = "{}";
 /// Files of one request for their URLs.
 const MAX_FILES: usize = 100;
 /// Pause between two uploads of files while a run goes on.
@@ -267,8 +269,10 @@ impl Upload {
             let heartbeat = Duration::from_secs_f64(self.timing.heartbeat_interval_s);
             // The process that records the run speaks for it; another one cannot know whether it lives.
             let is_silent = self.stop.is_some() && self.last_request.is_some_and(|time| time.elapsed() >= heartbeat);
-            if (!open.stream.is_empty() && is_due) || (is_silent && !is_over) {
+            if !open.stream.is_empty() && is_due {
                 self.in_flight = Some((open.stream.take(None), false));
+            } else if is_silent && !is_over {
+                self.in_flight = Some((HEARTBEAT.to_owned(), false));
             } else if is_over && self.files.is_empty() {
                 return self.end();
             }
@@ -459,7 +463,7 @@ impl Upload {
         let (Some((body, is_end)), Some(open)) = (&self.in_flight, &self.open) else { return Ok(()) };
         let is_stopped = self.api.stream(&open.place, body.clone())?;
         self.last_request = Some(Instant::now());
-        if body.as_str() != "{}" {
+        if body != HEARTBEAT {
             self.last_data = self.last_request;
         }
         if *is_end {
