@@ -302,6 +302,14 @@ TAKES_AWAY = {
     "rust/track/src/run/dir.rs": {"fs::rename": "sets the manifest of format 1 aside"},
     "rust/track/src/run/lock.rs": {"set_len": "the lock file names its new owner"},
     "rust/track/src/sinks/jsonl.rs": {"set_len": "takes back the part of a line that this call could not finish"},
+    "rust/track/src/sinks/wandb/log.rs": {"set_len": "takes back the part of a record that this call could not finish"},
+    "rust/track/src/sinks/wandb/media.rs": {"fs::write": "an image, in the folder of this session of the run"},
+    "rust/track/src/sinks/wandb/session.rs": {
+        "fs::copy": "the text of the session before, into the folder of a new one"
+    },
+    "rust/track/src/sinks/wandb/writer.rs": {
+        "fs::write": "the description of the machine, in the folder of a new session"
+    },
     "rust/train/src/checkpoint/writer.rs": {"fs::write": "new files in the hidden folder of an unpublished checkpoint"},
     "rust/vla/src/artifact/mod.rs": {"fs::copy": "new files in the hidden folder of an unpublished artifact"},
     "rust/data/src/cache/build.rs": {

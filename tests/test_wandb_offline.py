@@ -84,7 +84,9 @@ def test_our_upload_is_that_of_the_official_client(recorder, offline_run, tmp_pa
     assert ours["summary"] == official["summary"]
     for run_of in (ours, official):
         run_of["config"].pop("_wandb")
-    assert ours["config"] == official["config"]
+    # `wandb sync` adds an empty description to every value; the client itself does not, and neither do we.
+    values = [{key: entry["value"] for key, entry in run_of["config"].items()} for run_of in (ours, official)]
+    assert values[0] == values[1]
     for name in ("name", "displayName", "tags", "state", "exitcode"):
         assert ours[name] == official[name], name
     text = [line.split(" ", 1)[1] for line in ours["output"]]

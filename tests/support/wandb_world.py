@@ -104,13 +104,14 @@ def sync(recorder: Recorder, *words: object, **env: str) -> subprocess.Completed
 
 
 def official_sync(recorder: Recorder, run_dir: Path, client: str = str(REPO / ".venv/bin/wandb")) -> str:
-    """Uploads the logs of a run with the official client, and returns what it prints."""
+    """Uploads the sessions of a run with the official client, and returns what it prints."""
     folders = sorted(path for path in (run_dir / "wandb").iterdir() if path.is_dir() and "run-" in path.name)
     printed = ""
-    for folder in folders:
+    for number, folder in enumerate(folders):
         env = recorder.env()
         del env["WANDB_SILENT"]
-        result = run([client, "sync", str(folder)], env=env)
+        append = ["--append"] if number > 0 else []
+        result = run([client, "sync", *append, str(folder)], env=env)
         assert result.returncode == 0, result.stdout + result.stderr
         printed += result.stdout + result.stderr
     return printed

@@ -337,7 +337,12 @@ impl Upload {
         let Some(kind) = record.kind else { return };
         match (kind, &mut self.open) {
             (Kind::Run(run), _) => self.run = Some(run),
-            (Kind::Exit(exit), _) => self.exit = Some(exit.exit_code),
+            (Kind::Exit(exit), open) => {
+                self.exit = Some(exit.exit_code);
+                if let Some(open) = open {
+                    open.stream.end_at(exit.runtime);
+                }
+            }
             (Kind::Files(files), _) => {
                 let folder = self.sessions[self.current].files();
                 let number = self.current;

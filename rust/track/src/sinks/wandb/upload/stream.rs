@@ -91,6 +91,12 @@ impl Stream {
         self.is_summary_new = true;
     }
 
+    /// The run has ended after so many seconds.
+    pub(super) fn end_at(&mut self, runtime: i32) {
+        set(&mut self.summary, &["_wandb", "runtime"], runtime.into());
+        self.is_summary_new = true;
+    }
+
     /// A sample of system metrics, taken `runtime` seconds after the start.
     pub(super) fn stats(&mut self, stats: &Stats, timestamp: f64, runtime: f64) {
         let mut event = Map::new();
