@@ -302,6 +302,14 @@ TAKES_AWAY = {
     "rust/track/src/run/dir.rs": {"fs::rename": "sets the manifest of format 1 aside"},
     "rust/track/src/run/lock.rs": {"set_len": "the lock file names its new owner"},
     "rust/track/src/sinks/jsonl.rs": {"set_len": "takes back the part of a line that this call could not finish"},
+    "rust/track/src/sinks/wandb/log.rs": {"set_len": "takes back the part of a record that this call could not finish"},
+    "rust/track/src/sinks/wandb/media.rs": {"fs::write": "an image, in the folder of this session of the run"},
+    "rust/track/src/sinks/wandb/session.rs": {
+        "fs::copy": "the text of the session before, into the folder of a new one"
+    },
+    "rust/track/src/sinks/wandb/writer.rs": {
+        "fs::write": "the description of the machine, in the folder of a new session"
+    },
     "rust/train/src/checkpoint/writer.rs": {"fs::write": "new files in the hidden folder of an unpublished checkpoint"},
     "rust/vla/src/artifact/mod.rs": {"fs::copy": "new files in the hidden folder of an unpublished artifact"},
     "rust/data/src/cache/build.rs": {
@@ -312,16 +320,6 @@ TAKES_AWAY = {
     "rust/slurm/src/in_job.rs": {"fs::rename": "moves what a run left that never saved a checkpoint to superseded/"},
     "rust/slurm/src/snapshot.rs": {"fs::write": "new files in the hidden folder of an unpublished copy of config/"},
     "rust/cli/src/submit/again.rs": {"fs::rename": "sets the record of a cancellation aside under a free name"},
-    "containers/Containerfile.lerobot": {"rm ": "the lists of apt, in the layer that fetched them"},
-    "containers/Containerfile.train": {"rm ": "the lists of apt, in the layer that fetched them"},
-    "containers/build.sh": {
-        "mv ": "publishes a finished image; with --no-clobber it replaces nothing",
-        "rm ": "its own working folder and container",
-    },
-    "scripts/wheel.sh": {
-        "mv ": "a wheel of this version, by its new build",
-        "rm ": "its own folder, made by mktemp",
-    },
     "scripts/develop.sh": {"rm ": "its own log, made by mktemp"},
     "scripts/stage.sh": {
         "rm ": "the copy of config/ in the package that is built",

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import shlex
 import shutil
 import subprocess
 import time
@@ -523,17 +522,6 @@ def test_a_controller_that_is_down_is_named(slurm, tmp_path):
 
 def test_a_cluster_that_does_not_exist_is_named(slurm):
     one_error(jobs(slurm, "list", "--clusters", "nowhere"), 1, ["nowhere", "hint:"])
-
-
-DOCUMENTED = [
-    line.strip() for line in (REPO / "docs/cluster.md").read_text().splitlines() if line.startswith("    hlrp jobs ")
-]
-
-
-@pytest.mark.parametrize("line", DOCUMENTED)
-def test_every_command_of_the_documentation_is_accepted(slurm, line):
-    words = shlex.split(line, comments=True)[2:]
-    assert "Usage: hlrp jobs" in printed(slurm, *words, "--help")
 
 
 @pytest.mark.parametrize("command", ["list", "show", "watch", "logs", "status", "cancel"])

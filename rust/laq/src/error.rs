@@ -56,7 +56,7 @@ impl Hint for LaqError {
             Self::NoDecoder(name) => format!("enable model.decoders.{name} when training"),
             Self::NoCodes => "choose a model that was trained with a discrete model/quantizer".into(),
             Self::NoValidationData => "raise data.sources.<name>.num_val_episodes".into(),
-            Self::Weights(_) => return None,
+            Self::Weights(error) => return error.hint(),
         };
         Some(hint)
     }

@@ -55,7 +55,7 @@ pub fn train_step(
     metrics.extend(model.decoders.metrics(&losses).into_iter().map(|(name, loss)| (name, loss.detach())));
     let mut loss = model.decoders.total(&losses, Some(step));
     if let Some(quantizer_loss) = quantizer_loss {
-        loss = loss + quantizer_loss;
+        loss = loss.g_add(&quantizer_loss);
     }
     Ok(TrainStep { loss, losses, ids_BS: latent.ids_BS, predictions, metrics, row_resets })
 }

@@ -205,7 +205,7 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     let name = get(tree, crate::stage::STAGE_KEY).and_then(Value::as_str).unwrap_or_default();
     let Some(stage) = Stage::from_name(name) else { return Vec::new() };
     let mut done = migrate(stage, tree);
-    done.extend(add_missing(&ADDED, tree));
+    done.extend(add_missing(ADDED, tree));
     let [key, decides] = KEEP_SUPERSEDED;
     if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
         done.push(added(key, &value.to_string()));

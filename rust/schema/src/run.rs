@@ -4,7 +4,7 @@ use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
 use crate::device::Device;
 use crate::laq::LaqConfig;
-use crate::rules::{Checked, MAX_THREADS, not_negative, positive, require, section, within};
+use crate::rules::{Checked, MAX_LONG, MAX_THREADS, not_negative, positive, require, section, within};
 use crate::stage::{Stage, StageConfig};
 use crate::submit::SubmitConfig;
 use crate::training::{TrainingConfig, ValidationConfig};
@@ -299,6 +299,7 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
         within("num_threads", num_threads, 1, MAX_THREADS)?;
     }
     section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
+    section("logging", within("min_free_files", common.logging.min_free_files, 0, MAX_LONG))?;
     if let Some(wandb) = &common.logging.wandb {
         section("logging.wandb", wandb.check())?;
     }

@@ -44,7 +44,7 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
         let mut total = (&result.latent.vectors_BSQ * case.input(&key("cotangent"))?).sum(Kind::Float);
         if let Some(loss) = &result.loss {
             comparison.check(&key("loss"), loss, Tolerance::Forward);
-            total = total + loss;
+            total = total.g_add(loss);
         }
         total.backward();
         comparison.check(&key("vectors"), &result.latent.vectors_BSQ, Tolerance::Forward);

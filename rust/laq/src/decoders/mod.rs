@@ -38,7 +38,7 @@ struct Registration {
     /// Its keys that all decoders share; none where it has no section.
     config: fn(&DecodersConfig) -> Option<DecoderConfig>,
     /// A decoder with fresh weights.
-    build: fn(&BuildContext<'_>, &DecoderConfig) -> Box<dyn Decoder>,
+    build: Build,
 }
 
 /// What a decoder is built from.
@@ -224,7 +224,7 @@ impl Decoders {
     /// Those that `config` enables, with fresh weights below `root`.
     pub(crate) fn new(root: &Scope<'_>, config: &LaqModelConfig, dims: &Dims) -> Self {
         let context = BuildContext { root, config, dims };
-        let build = |(config, build): (DecoderConfig, fn(&BuildContext<'_>, &DecoderConfig) -> Box<dyn Decoder>)| {
+        let build = |(config, build): (DecoderConfig, Build)| {
             let decoder = build(&context, &config);
             let blank_HWD = config.from_latent_only.then(|| {
                 let shape = [dims.grid, dims.grid, dims.dim];
@@ -349,6 +349,9 @@ pub fn weight_at(decoder: &DecoderConfig, step: Option<u64>) -> f64 {
         _ => decoder.loss_weight,
     }
 }
+
+/// Builds a decoder with fresh weights.
+type Build = fn(&BuildContext<'_>, &DecoderConfig) -> Box<dyn Decoder>;
 
 /// The plot of pixel losses.
 pub(crate) fn pixel_curve() -> Curve {

@@ -88,7 +88,7 @@ impl ConvNetwork {
             let y_BHWD = block.conv.forward(&y_BHWD).permute([0, 2, 3, 1]);
             let modulation = block.modulate.forward(&action_BX).unsqueeze(1).unsqueeze(1).chunk(2, -1);
             let y_BHWD = y_BHWD * (&modulation[0] + 1.0) + &modulation[1];
-            x_BHWD = x_BHWD + block.out.forward(&y_BHWD.gelu("none"));
+            x_BHWD = x_BHWD.g_add(&block.out.forward(&y_BHWD.gelu("none")));
         }
         self.norm_out.forward(&x_BHWD).unsqueeze(1)
     }

@@ -124,11 +124,11 @@ fn add_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &E
             }
         }
     }
-    if let (Some(decoder), Some(permuted)) = (model.decoders.of_frames(), &permuted) {
-        if let (Some(own), Some(other)) = (step.losses.get(decoder.name()), permuted.get(decoder.name())) {
-            sums.add("val/permuted_latent_self_recon_mse", own, num_samples);
-            sums.add("val/permuted_latent_mse", other, num_samples);
-        }
+    if let (Some(decoder), Some(permuted)) = (model.decoders.of_frames(), &permuted)
+        && let (Some(own), Some(other)) = (step.losses.get(decoder.name()), permuted.get(decoder.name()))
+    {
+        sums.add("val/permuted_latent_self_recon_mse", own, num_samples);
+        sums.add("val/permuted_latent_mse", other, num_samples);
     }
 }
 

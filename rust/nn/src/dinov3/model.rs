@@ -114,9 +114,9 @@ impl Dinov3 {
             record(&format!("hidden_states.{layer}"), &x_BLD);
             let normed_BLD = block.norm1.forward(&x_BLD);
             let attended_BLD = block.attention(&normed_BLD, &rotation);
-            x_BLD = x_BLD + &attended_BLD * &block.scale1_D;
+            x_BLD = x_BLD.g_add(&(&attended_BLD * &block.scale1_D));
             let fed_BLD = block.feed_forward(&block.norm2.forward(&x_BLD));
-            x_BLD = x_BLD + &fed_BLD * &block.scale2_D;
+            x_BLD = x_BLD.g_add(&(&fed_BLD * &block.scale2_D));
             if layer == 0 {
                 record("layer0.norm1", &normed_BLD);
                 record("layer0.attention", &attended_BLD);

@@ -41,7 +41,7 @@ impl Correlation {
             let grid = Tensor::stack(&[unit(0, size[3]), unit(1, size[2])], -1);
             let near = products.grid_sampler(&grid, BILINEAR, ZEROS, true);
             levels.push(near.view([batch, rows, columns, -1]));
-            centres = centres / 2.0;
+            centres = centres.g_div_scalar(2.0);
         }
         Tensor::cat(&levels, -1).permute([0, 3, 1, 2]).contiguous()
     }

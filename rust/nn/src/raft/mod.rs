@@ -97,7 +97,7 @@ impl Raft {
             pass.record(|| format!("recurrent_block.{update}"), &hidden);
             let delta = self.update_block.delta(&hidden);
             pass.record(|| format!("delta_flow.{update}"), &delta);
-            flow_B2HW = flow_B2HW + delta;
+            flow_B2HW = flow_B2HW.g_add(&delta);
         }
         match &self.mask_predictor {
             Some(predictor) => {

@@ -167,9 +167,11 @@ impl Check for DecodersConfig {
     fn check(&self) -> Checked {
         let all = self.all();
         all.iter().try_for_each(|(name, decoder)| section(name, decoder.check()))?;
-        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.enabled) {
+        if let Some(flow) = &self.flow {
             at_least("flow.teacher_num_updates", flow.teacher_num_updates, 1)?;
             at_least("flow.teacher_chunk_size", flow.teacher_chunk_size, 1)?;
+        }
+        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.enabled) {
             let hint = "give a safetensors file with torchvision's weights (docs/laq.md says how to make one)";
             require(flow.teacher_weights.is_some(), "flow.teacher_weights", "the teacher has no weights", hint)?;
         }

@@ -84,7 +84,7 @@ fn another_format_version_is_refused() {
     let path = checkpoint(&run_dir, 12).join("checkpoint.json");
     let text = fs::read_to_string(&path).unwrap().replace("\"format_version\": 4", "\"format_version\": 99");
     fs::write(&path, text).unwrap();
-    assert!(error_of(&run_dir).contains("checkpoint format 99, this program reads format 3"), "{}", error_of(&run_dir));
+    assert!(error_of(&run_dir).contains("checkpoint format 99, this program reads format 4"), "{}", error_of(&run_dir));
 }
 
 #[test]

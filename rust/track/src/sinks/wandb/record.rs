@@ -15,7 +15,7 @@ pub(crate) struct Record {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-#[allow(clippy::large_enum_variant)] // one record at a time
+#[allow(clippy::large_enum_variant, reason = "one of them exists at a time, for as long as it takes to write it")]
 pub(crate) enum Kind {
     #[prost(message, tag = "2")]
     History(History),
