@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import MINI, one_error, program, run, train_laq_command
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torchvision.models.optical_flow import raft_large, raft_small
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
@@ -111,8 +111,6 @@ def test_a_model_starts_from_published_weights_and_checkpoints_hold_them(tmp_pat
     command = train_laq_command(*words, f"model.encoder.dinov3.model={tmp_path / 'dino'}", f"logging.run_dir={run_dir}")
     result = run(command)
     assert result.returncode == 0, result.stderr
-    from safetensors.torch import load_file
-
     published = load_file(tmp_path / "dino" / "model.safetensors")
     trained = load_file(run_dir / "checkpoints/step-000004/model.safetensors")
     for name, tensor in published.items():

@@ -155,9 +155,9 @@ impl LaqModel {
     }
 
     /// What predictions of encoded pairs are compared with.
-    pub fn target<'a>(&self, frames_BTCHW: &'a Tensor, encoded: &Encoded) -> Target<'a> {
+    pub fn target(&self, frames_BTCHW: &Tensor, encoded: &Encoded) -> Target {
         Target {
-            frames_BTCHW,
+            frames_BTCHW: frames_BTCHW.shallow_clone(),
             tokens_BTHWD: encoded.tokens_BTHWD.detach(),
             features_BTHWC: encoded.features_BTHWC.as_ref().map(Tensor::shallow_clone),
             flow_B2HW: OnceCell::new(),

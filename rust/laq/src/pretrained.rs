@@ -4,7 +4,7 @@ use crate::encoders::dinov3::BACKBONE;
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use hlrp_config::Problem;
-use hlrp_nn::dinov3::{read_sizes, read_weights};
+use hlrp_nn::dinov3::{FOLDER_HINT, read_sizes, read_weights};
 use hlrp_nn::{NnError, hub};
 use hlrp_schema::{Dinov3Config, LaqModelConfig, is_hub_name};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl Backbone {
                 let folder = folder(name, dinov3)?;
                 let sizes = read_sizes(&folder).map_err(LaqError::from)?;
                 if dinov3.sizes.as_ref().is_some_and(|given| *given != sizes) {
-                    let message = format!("the model in {} has others", folder.display());
+                    let message = format!("the model in {} has other sizes", folder.display());
                     return Err(Problem::new(SIZES_KEY, message, "set it to null to take those of the model").into());
                 }
                 dinov3.sizes = Some(sizes);
@@ -74,10 +74,7 @@ fn folder(name: &str, config: &Dinov3Config) -> Result<PathBuf, Problem> {
             );
             Err(Problem::new(MODEL_KEY, problem, hint))
         }
-        Err(_) => {
-            let hint = "give the folder of a DINOv3 ViT as transformers saves it, or its name on the Hugging Face Hub";
-            Err(Problem::new(MODEL_KEY, format!("there is no folder {name}"), hint))
-        }
+        Err(_) => Err(Problem::new(MODEL_KEY, format!("there is no folder {name}"), FOLDER_HINT)),
     }
 }
 
@@ -86,6 +83,6 @@ fn folder(name: &str, config: &Dinov3Config) -> Result<PathBuf, Problem> {
 /// # Errors
 /// Weights that are missing, damaged or of another network.
 pub fn load_teachers(model: &mut LaqModel) -> Result<(), LaqError> {
-    let (config, device) = (model.config().decoders.clone(), model.store().device());
-    model.decoders.load_teachers(&config, device)
+    let device = model.store().device();
+    model.decoders.load_teachers(device)
 }

@@ -1,6 +1,6 @@
 //! One training step and one evaluation step of the model.
 
-use crate::decoders::{DecoderLosses, Predictions};
+use crate::decoders::{DecoderLosses, Predictions, Target};
 use crate::draws::Draws;
 use crate::model::{Encoded, LaqModel};
 use crate::quantizers::{Latent, TrainContext, TrainPass};
@@ -70,6 +70,8 @@ pub struct EvalStep {
     pub action_tokens_BSD: Tensor,
     /// What the decoders predicted.
     pub predictions: Predictions,
+    /// What the predictions are compared with.
+    pub target: Target,
     /// The decoders' losses.
     pub losses: DecoderLosses,
 }
@@ -86,8 +88,9 @@ pub fn eval_step(model: &LaqModel, frames_BTCHW: &Tensor) -> EvalStep {
             LatentAblation::PermuteBatch => other_samples(&action_tokens_BSD),
         };
         let predictions = model.decode(frames_BTCHW, &encoded, &seen_BSD, &pass);
-        let losses = model.decoders.losses(&predictions, &model.target(frames_BTCHW, &encoded));
-        EvalStep { encoded, latent, action_tokens_BSD, predictions, losses }
+        let target = model.target(frames_BTCHW, &encoded);
+        let losses = model.decoders.losses(&predictions, &target);
+        EvalStep { encoded, latent, action_tokens_BSD, predictions, target, losses }
     })
 }
 

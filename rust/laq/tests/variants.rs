@@ -276,6 +276,19 @@ fn a_decoder_from_latents_alone_does_not_see_frame_t() {
 }
 
 #[test]
+fn the_canvas_of_a_decoder_that_does_not_see_frame_t_is_trained() {
+    let blind = ["token", "pixel", "aux"].map(|name| format!("model.decoders.{name}.from_latent_only=true"));
+    let overrides: Vec<&str> = blind.iter().map(String::as_str).collect();
+    let mut model = model(&config_with(&overrides), 14);
+    step(&mut model, &frames(3), 1).loss.backward();
+    let with = with_gradient(&model);
+    for name in ["blank_canvas.token", "blank_canvas.pixel", "blank_canvas.aux"] {
+        assert!(with.iter().any(|entry| entry == name), "{name} gets no gradient");
+    }
+    assert!(!with.iter().any(|name| name.starts_with("aux_context_projection.")), "it has no second canvas");
+}
+
+#[test]
 fn a_detached_decoder_sends_no_gradient_outside() {
     let detached = ["model.decoders.difference.detached=true"];
     let overrides: Vec<&str> = DIFFERENCE.into_iter().chain(detached).collect();

@@ -63,8 +63,8 @@ impl TaskDescription {
         }
     }
 
-    /// Reads the description that a checkpoint of an older program holds. `is_version_1`: it was written by the first one, whose settings (the whole tree of the
-    /// run, migrated) say what it did not describe.
+    /// Reads the description in a checkpoint of an older format version. One of version 1 (`is_version_1`) needs the settings of its run (the
+    /// whole tree, migrated): they have what it did not describe.
     ///
     /// # Errors
     /// A missing or unknown key, or an invalid value; the text names it.

@@ -57,6 +57,10 @@ impl Setup {
         parameters.into_iter().find(|(name, _)| name == CODEBOOK).expect("the codebook is a parameter").1
     }
 
+    fn codes(&self) -> &dyn Codes {
+        self.quantizer.codes().expect("a quantizer with a codebook has codes")
+    }
+
     /// What one training forward pass computes; it counts its codes.
     fn forward(&mut self, earlier: &Tensor, later: &Tensor, draws: &mut RecordedDraws) -> anyhow::Result<Forward> {
         let features = Tensor::stack(&[earlier, later], 1);
@@ -71,7 +75,7 @@ impl Setup {
 
     /// Tokens of hard codes.
     fn tokens_of(&self, ids: &Tensor) -> Tensor {
-        self.bottleneck.action_tokens(&self.quantizer.vectors(ids))
+        self.bottleneck.action_tokens(&self.codes().vectors(ids))
     }
 }
 
@@ -94,7 +98,7 @@ fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyh
     comparison.check("train.indices", &first.ids, Tolerance::Forward);
     comparison.check("train.tokens", &first.tokens, Tolerance::Forward);
     comparison.check("train.perplexity", &first.perplexity, Tolerance::Forward);
-    comparison.check("train.usage_after", setup.quantizer.usage().window(), Tolerance::Forward);
+    comparison.check("train.usage_after", setup.codes().usage().window(), Tolerance::Forward);
     comparison.check("hard_training.tokens", &setup.tokens_of(&first.ids), Tolerance::Forward);
 
     (&first.tokens * case.input("cotangent")?).sum(Kind::Float).backward();
@@ -112,7 +116,7 @@ fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyh
     comparison.check("second.indices", &second.ids, Tolerance::Forward);
     comparison.check("second.tokens", &second.tokens, Tolerance::Forward);
     comparison.check("second.perplexity", &second.perplexity, Tolerance::Forward);
-    comparison.check("second.usage_after", setup.quantizer.usage().window(), Tolerance::Forward);
+    comparison.check("second.usage_after", setup.codes().usage().window(), Tolerance::Forward);
     Ok(())
 }
 
@@ -129,7 +133,7 @@ fn inference(case: &Case, setup: &Setup, comparison: &mut Comparison) -> anyhow:
         comparison.check(&format!("{prefix}.indices"), ids, Tolerance::Forward);
         comparison.check(&format!("{prefix}.tokens"), &setup.tokens_of(ids), Tolerance::Forward);
     }
-    comparison.check("inference.usage_after", quantizer.usage().window(), Tolerance::Forward);
+    comparison.check("inference.usage_after", setup.codes().usage().window(), Tolerance::Forward);
     Ok(())
 }
 
@@ -143,7 +147,7 @@ fn refresh(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
             .permutation(case.inputs.get(&key("randperm")));
         let refresh = setup.quantizer.refresh(&mut draws);
         comparison.check(&key("codebooks"), &setup.codebook(), Tolerance::Forward);
-        comparison.check(&key("counts_after"), setup.quantizer.usage().window(), Tolerance::Forward);
+        comparison.check(&key("counts_after"), setup.codes().usage().window(), Tolerance::Forward);
         comparison.check(&key("unused"), &refresh.unused, Tolerance::Forward);
         comparison.check(&key("used"), &refresh.used, Tolerance::Forward);
         let recorded = &case.scalars["replace"][situation];

@@ -20,7 +20,7 @@ pub(super) const REGISTRATION: Registration = Registration {
         let (dims, heads) = (context.dims, context.config.heads);
         let bias_scope = context.root.child(position_bias);
         Box::new(AuxDecoder {
-            canvas: PatchTokens::new(&context.root.child(canvas), dims),
+            canvas: (!shared.from_latent_only).then(|| PatchTokens::new(&context.root.child(canvas), dims)),
             position_bias: (context.config.decoder_network == DecoderNetwork::Transformer)
                 .then(|| ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid)),
             to_pixels: ToPixels::new(context, [network, head], shared.depth),
@@ -29,7 +29,8 @@ pub(super) const REGISTRATION: Registration = Registration {
 };
 
 struct AuxDecoder {
-    canvas: PatchTokens,
+    /// None where it does not see frame t.
+    canvas: Option<PatchTokens>,
     /// Of a transformer.
     position_bias: Option<ContinuousPositionBias>,
     to_pixels: ToPixels,
@@ -45,17 +46,18 @@ impl Decoder for AuxDecoder {
     }
 
     fn predict(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
-        let canvas_B1HWD = self.canvas.forward(input.frame_B1CHW);
+        let canvas_B1HWD = self.canvas.as_ref().map(|canvas| canvas.forward(input.frame_B1CHW));
+        let pixel_canvas_B1HWD = canvas_B1HWD.as_ref().unwrap_or(input.pixel_canvas_B1HWD);
         let bias_ANN = self.position_bias.as_ref().map(ContinuousPositionBias::forward);
-        let own = DecoderInput { pixel_canvas_B1HWD: &canvas_B1HWD, bias_ANN: bias_ANN.as_ref(), ..*input };
+        let own = DecoderInput { pixel_canvas_B1HWD, bias_ANN: bias_ANN.as_ref(), ..*input };
         self.to_pixels.forward(&own, pass)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
         Some(squared_error(prediction, &target.later_frame(), weight_B1HW))
     }
 
-    fn no_change(&self, target: &Target<'_>) -> Tensor {
+    fn no_change(&self, target: &Target) -> Tensor {
         target.earlier_frame()
     }
 

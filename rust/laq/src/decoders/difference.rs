@@ -55,11 +55,11 @@ impl Decoder for DifferenceDecoder {
         self.to_pixels.forward(input, pass)
     }
 
-    fn observe(&self, target: &Target<'_>, world: &World) -> Result<(), TorchError> {
+    fn observe(&self, target: &Target, world: &World) -> Result<(), TorchError> {
         self.mean_square.update(&(target.later_frame() - target.earlier_frame()), world)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
         let difference_BCHW = (target.later_frame() - target.earlier_frame()) / self.mean_square.root();
         Some(squared_error(prediction, &difference_BCHW, weight_B1HW))
     }
@@ -68,7 +68,7 @@ impl Decoder for DifferenceDecoder {
         true
     }
 
-    fn no_change(&self, target: &Target<'_>) -> Tensor {
+    fn no_change(&self, target: &Target) -> Tensor {
         target.earlier_frame().zeros_like()
     }
 

@@ -10,7 +10,7 @@ use crate::error::LaqError;
 use crate::flow_teacher::{FlowTeacher, RaftTeacher};
 use crate::patches::unpatchify;
 use hlrp_nn::{Linear, Pass};
-use hlrp_schema::{DecodersConfig, FlowDecoderConfig, FlowLoss, FlowUnit};
+use hlrp_schema::{FlowDecoderConfig, FlowLoss, FlowUnit};
 use hlrp_torch::{TorchError, World};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
@@ -63,9 +63,9 @@ struct FlowDecoder {
 
 impl FlowDecoder {
     /// The teacher's flow in pixels.
-    fn truth<'a>(&self, target: &'a Target<'_>) -> Option<&'a Tensor> {
+    fn truth<'a>(&self, target: &'a Target) -> Option<&'a Tensor> {
         let teacher = self.teacher.as_ref()?;
-        Some(target.flow_B2HW.get_or_init(|| teacher.flow(target.frames_BTCHW)))
+        Some(target.flow_B2HW.get_or_init(|| teacher.flow(&target.frames_BTCHW)))
     }
 
     /// Pixels of one unit of a prediction.
@@ -104,14 +104,14 @@ impl Decoder for FlowDecoder {
         flow_B2HW
     }
 
-    fn observe(&self, target: &Target<'_>, world: &World) -> Result<(), TorchError> {
+    fn observe(&self, target: &Target, world: &World) -> Result<(), TorchError> {
         match (&self.mean_square, self.truth(target)) {
             (Some(mean_square), Some(truth_B2HW)) => mean_square.update(truth_B2HW, world),
             _ => Ok(()),
         }
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
         let error_B2HW = self.error(prediction, self.truth(target)?);
         let cost = match self.config.loss {
             FlowLoss::Squared => error_B2HW.square(),
@@ -126,10 +126,8 @@ impl Decoder for FlowDecoder {
         })
     }
 
-    fn load_teacher(&mut self, config: &DecodersConfig, device: Device) -> Result<(), LaqError> {
-        if let Some(flow) = &config.flow {
-            self.teacher = Some(Box::new(RaftTeacher::load(flow, device)?));
-        }
+    fn load_teacher(&mut self, device: Device) -> Result<(), LaqError> {
+        self.teacher = Some(Box::new(RaftTeacher::load(&self.config, device)?));
         Ok(())
     }
 
@@ -137,7 +135,7 @@ impl Decoder for FlowDecoder {
         true
     }
 
-    fn no_change(&self, target: &Target<'_>) -> Tensor {
+    fn no_change(&self, target: &Target) -> Tensor {
         target.earlier_frame().narrow(1, 0, NUM_COMPONENTS).zeros_like()
     }
 

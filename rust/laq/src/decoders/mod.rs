@@ -13,16 +13,17 @@ mod motion;
 mod network;
 mod pixel;
 mod running_square;
+mod set;
 mod token;
 
+pub use set::{ByDecoder, DecoderLosses, Decoders, Predictions, weight_at};
+
 use crate::dims::Dims;
-use crate::encoders::PatchTokens;
 use crate::error::LaqError;
-use hlrp_nn::{Init, Pass, Scope};
+use hlrp_nn::{Pass, Scope};
 use hlrp_schema::{DecoderConfig, DecodersConfig, LaqModelConfig};
 use hlrp_torch::{TorchError, World};
 use hlrp_track::metrics::{Curve, MetricSpec};
-use motion::motion_weight;
 use network::Network;
 use std::cell::OnceCell;
 use tch::{Device, Tensor};
@@ -38,7 +39,7 @@ struct Registration {
     /// Its keys that all decoders share; none where it has no section.
     config: fn(&DecodersConfig) -> Option<DecoderConfig>,
     /// A decoder with fresh weights.
-    build: Build,
+    build: fn(&BuildContext<'_>, &DecoderConfig) -> Box<dyn Decoder>,
 }
 
 /// What a decoder is built from.
@@ -71,9 +72,9 @@ pub struct DecoderInput<'a> {
 }
 
 /// What a decoder may compare its prediction with.
-pub struct Target<'a> {
+pub struct Target {
     /// `[B,2,C,H,W]` both frames as floats in [0, 1].
-    pub frames_BTCHW: &'a Tensor,
+    pub frames_BTCHW: Tensor,
     /// `[B,2,H,W,D]` encoder tokens of both frames, without gradient.
     pub tokens_BTHWD: Tensor,
     /// `[B,2,H,W,C]` features of both frames from a frozen backbone, where the encoder has one.
@@ -82,7 +83,7 @@ pub struct Target<'a> {
     pub(crate) flow_B2HW: OnceCell<Tensor>,
 }
 
-impl Target<'_> {
+impl Target {
     /// Pixels of frame t, `[B,C,H,W]`.
     pub fn earlier_frame(&self) -> Tensor {
         self.frames_BTCHW.select(1, 0)
@@ -114,13 +115,13 @@ pub trait Decoder: Send {
     ///
     /// # Errors
     /// Another process of `world` is gone.
-    fn observe(&self, _target: &Target<'_>, _world: &World) -> Result<(), TorchError> {
+    fn observe(&self, _target: &Target, _world: &World) -> Result<(), TorchError> {
         Ok(())
     }
 
-    /// Loss of a prediction without the decoder's factor, a float32 scalar; none where its target is not at hand.
+    /// Loss of a prediction without the decoder's factor, a float32 scalar; none if its target is not available.
     /// `weight_B1HW` says how much each pixel counts.
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor>;
+    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor>;
 
     /// Whether it starts from patches of frame t.
     fn reads_patches(&self) -> bool {
@@ -128,9 +129,9 @@ pub trait Decoder: Send {
     }
 
     /// What it would predict if nothing changed between the frames.
-    fn no_change(&self, target: &Target<'_>) -> Tensor;
+    fn no_change(&self, target: &Target) -> Tensor;
 
-    /// The pixels of frame t+k that a prediction means, `[B,C,H,W]` in [0, 1], not clamped; none where it means none.
+    /// The pixels of frame t+k by a prediction, `[B,C,H,W]` in [0, 1], not clamped; none if it does not determine them.
     /// `frame_BCHW` is frame t.
     fn frame(&self, prediction: &Tensor, _frame_BCHW: &Tensor) -> Option<Tensor> {
         self.predicts_frame().then(|| prediction.shallow_clone())
@@ -146,7 +147,7 @@ pub trait Decoder: Send {
     ///
     /// # Errors
     /// Weights that are missing, damaged or of another network.
-    fn load_teacher(&mut self, _config: &DecodersConfig, _device: Device) -> Result<(), LaqError> {
+    fn load_teacher(&mut self, _device: Device) -> Result<(), LaqError> {
         Ok(())
     }
 
@@ -155,203 +156,6 @@ pub trait Decoder: Send {
         false
     }
 }
-
-/// One tensor per decoder, in the order of registration.
-pub struct ByDecoder(Vec<(&'static str, Tensor)>);
-
-impl ByDecoder {
-    /// That of the decoder `name`.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.iter().find(|(own, _)| *own == name).map(|(_, tensor)| tensor)
-    }
-
-    /// Name and tensor of each.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
-        self.0.iter().map(|(name, tensor)| (*name, tensor))
-    }
-}
-
-/// What the decoders expect of frame t+k.
-pub type Predictions = ByDecoder;
-
-/// Unweighted losses, float32 scalars.
-pub type DecoderLosses = ByDecoder;
-
-/// The decoders of a model.
-pub struct Decoders {
-    built: Vec<Built>,
-    /// Patches of frame t as tokens, where the encoder's tokens are features.
-    pixel_canvas: Option<PatchTokens>,
-}
-
-/// A decoder in its model.
-struct Built {
-    config: DecoderConfig,
-    /// `[H,W,D]` learned canvas of a decoder that does not see frame t.
-    blank_HWD: Option<Tensor>,
-    decoder: Box<dyn Decoder>,
-}
-
-impl Built {
-    fn predict(&self, input: &DecoderInput<'_>, detached: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
-        let input = if self.config.trains_codes { input } else { detached };
-        let Some(blank_HWD) = &self.blank_HWD else { return self.decoder.predict(input, pass) };
-        let canvas_B1HWD = blank_HWD.expand_as(input.canvas_B1HWD);
-        let black_B1CHW = input.frame_B1CHW.zeros_like();
-        let blank = DecoderInput {
-            frame_B1CHW: &black_B1CHW,
-            canvas_B1HWD: &canvas_B1HWD,
-            pixel_canvas_B1HWD: &canvas_B1HWD,
-            ..*input
-        };
-        self.decoder.predict(&blank, pass)
-    }
-}
-
-impl Decoders {
-    /// First part of the names of the canvases of decoders that do not see frame t.
-    const BLANK: &'static str = "blank_canvas";
-    /// First part of the names of the patches as tokens.
-    const PIXEL_CANVAS: &'static str = "decoder_context_projection";
-    /// Std of fresh blank canvases.
-    const BLANK_STD: f64 = 0.02;
-
-    /// None.
-    pub(crate) fn none() -> Self {
-        Self { built: Vec::new(), pixel_canvas: None }
-    }
-
-    /// Those that `config` enables, with fresh weights below `root`.
-    pub(crate) fn new(root: &Scope<'_>, config: &LaqModelConfig, dims: &Dims) -> Self {
-        let context = BuildContext { root, config, dims };
-        let build = |(config, build): (DecoderConfig, Build)| {
-            let decoder = build(&context, &config);
-            let blank_HWD = config.from_latent_only.then(|| {
-                let shape = [dims.grid, dims.grid, dims.dim];
-                root.child(Self::BLANK).parameter(decoder.name(), &shape, Init::ScaledNormal(Self::BLANK_STD))
-            });
-            Built { config, blank_HWD, decoder }
-        };
-        let enabled = REGISTERED
-            .iter()
-            .filter_map(|registration| Some(((registration.config)(&config.decoders)?, registration.build)))
-            .filter(|(shared, _)| shared.enabled);
-        let built: Vec<Built> = enabled.map(build).collect();
-        let needs_patches = config.encoder.dinov3.is_some() && built.iter().any(|built| built.decoder.reads_patches());
-        let pixel_canvas = needs_patches.then(|| PatchTokens::new(&root.child(Self::PIXEL_CANVAS), dims));
-        Self { built, pixel_canvas }
-    }
-
-    /// Whether the tensor `name` of a model belongs to a decoder.
-    pub fn owns(name: &str) -> bool {
-        let first = name.split('.').next().unwrap_or_default();
-        [Self::BLANK, Self::PIXEL_CANVAS].contains(&first)
-            || REGISTERED.iter().any(|registration| registration.scopes.contains(&first))
-    }
-
-    /// The decoders.
-    pub fn iter(&self) -> impl Iterator<Item = &dyn Decoder> {
-        self.built.iter().map(|built| built.decoder.as_ref())
-    }
-
-    /// Those whose loss reaches the codes.
-    pub fn training(&self) -> impl Iterator<Item = &dyn Decoder> {
-        self.built.iter().filter(|built| built.config.trains_codes).map(|built| built.decoder.as_ref())
-    }
-
-    /// The decoder `name`.
-    pub fn get(&self, name: &str) -> Option<&dyn Decoder> {
-        self.iter().find(|decoder| decoder.name() == name)
-    }
-
-    /// The first decoder that predicts the pixels of frame t+k.
-    pub fn of_frames(&self) -> Option<&dyn Decoder> {
-        self.iter().find(|decoder| decoder.predicts_frame())
-    }
-
-    /// Every decoder's prediction.
-    pub fn predict(&self, input: &DecoderInput<'_>, pass: &Pass<'_>) -> Predictions {
-        let patches_B1HWD = self.pixel_canvas.as_ref().map(|patches| patches.forward(input.frame_B1CHW));
-        let pixel_canvas_B1HWD = patches_B1HWD.as_ref().unwrap_or(input.pixel_canvas_B1HWD);
-        let input = &DecoderInput { pixel_canvas_B1HWD, ..*input };
-        let action_tokens_BSD = input.action_tokens_BSD.detach();
-        let (canvas_B1HWD, bias_ANN) = (input.canvas_B1HWD.detach(), input.bias_ANN.map(Tensor::detach));
-        let pixel_canvas_B1HWD = input.pixel_canvas_B1HWD.detach();
-        let detached = DecoderInput {
-            frame_B1CHW: input.frame_B1CHW,
-            canvas_B1HWD: &canvas_B1HWD,
-            pixel_canvas_B1HWD: &pixel_canvas_B1HWD,
-            action_tokens_BSD: &action_tokens_BSD,
-            bias_ANN: bias_ANN.as_ref(),
-        };
-        ByDecoder(
-            self.built.iter().map(|built| (built.decoder.name(), built.predict(input, &detached, pass))).collect(),
-        )
-    }
-
-    /// Reads the networks that make targets.
-    ///
-    /// # Errors
-    /// As [`Decoder::load_teacher`].
-    pub(crate) fn load_teachers(&mut self, config: &DecodersConfig, device: Device) -> Result<(), LaqError> {
-        self.built.iter_mut().try_for_each(|built| built.decoder.load_teacher(config, device))
-    }
-
-    /// What every decoder would predict if nothing changed.
-    pub fn no_change(&self, target: &Target<'_>) -> Predictions {
-        ByDecoder(self.iter().map(|decoder| (decoder.name(), decoder.no_change(target))).collect())
-    }
-
-    /// Updates what the decoders know of their targets; see [`Decoder::observe`].
-    ///
-    /// # Errors
-    /// Another process of `world` is gone.
-    pub fn observe(&self, target: &Target<'_>, world: &World) -> Result<(), TorchError> {
-        self.iter().try_for_each(|decoder| decoder.observe(target, world))
-    }
-
-    /// Every decoder's loss.
-    pub fn losses(&self, predictions: &Predictions, target: &Target<'_>) -> DecoderLosses {
-        let loss = |built: &Built| {
-            let name = built.decoder.name();
-            let weight_B1HW = motion_weight(&built.config, target.frames_BTCHW);
-            Some((name, built.decoder.loss(predictions.get(name)?, target, weight_B1HW.as_ref())?))
-        };
-        ByDecoder(self.built.iter().filter_map(loss).collect())
-    }
-
-    /// Losses under their metric names.
-    pub fn metrics(&self, losses: &DecoderLosses) -> Vec<(&'static str, Tensor)> {
-        let metric = |decoder: &dyn Decoder| Some((decoder.metric(), losses.get(decoder.name())?.shallow_clone()));
-        self.iter().filter_map(metric).collect()
-    }
-
-    /// Weighted sum of losses: with warm-ups at optimizer step `step`, or at full weight.
-    pub fn total(&self, losses: &DecoderLosses, step: Option<u64>) -> Tensor {
-        let weighted = self
-            .built
-            .iter()
-            .filter_map(|built| Some(losses.get(built.decoder.name())? * weight_at(&built.config, step)));
-        weighted.reduce(|sum, term| sum + term).expect("a trained model has at least one decoder")
-    }
-
-    /// The pixels of frame t+k by the predictions, `[B,C,H,W]`; `frame_BCHW` is frame t.
-    pub fn frame(&self, predictions: &Predictions, frame_BCHW: &Tensor) -> Option<Tensor> {
-        let shown = |decoder: &dyn Decoder| decoder.frame(predictions.get(decoder.name())?, frame_BCHW);
-        self.of_frames().and_then(shown).or_else(|| self.iter().find_map(shown))
-    }
-}
-
-/// Weight of a decoder's loss: rises linearly to its full value at `warmup_steps`; `None` stands for the full value.
-pub fn weight_at(decoder: &DecoderConfig, step: Option<u64>) -> f64 {
-    match step {
-        Some(step) if step < decoder.warmup_steps => decoder.loss_weight * step as f64 / decoder.warmup_steps as f64,
-        _ => decoder.loss_weight,
-    }
-}
-
-/// Builds a decoder with fresh weights.
-type Build = fn(&BuildContext<'_>, &DecoderConfig) -> Box<dyn Decoder>;
 
 /// The plot of pixel losses.
 pub(crate) fn pixel_curve() -> Curve {

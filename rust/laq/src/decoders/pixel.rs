@@ -70,7 +70,7 @@ impl Decoder for PixelDecoder {
         self.0.forward(input, pass)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
         Some(squared_error(prediction, &target.later_frame(), weight_B1HW))
     }
 
@@ -78,7 +78,7 @@ impl Decoder for PixelDecoder {
         true
     }
 
-    fn no_change(&self, target: &Target<'_>) -> Tensor {
+    fn no_change(&self, target: &Target) -> Tensor {
         target.earlier_frame()
     }
 

@@ -37,7 +37,7 @@ struct TokenDecoder {
 
 impl TokenDecoder {
     /// The target at time index `time`, `[B,1,H,W,·]`: each feature vector with mean 0 and variance 1.
-    fn target(&self, target: &Target<'_>, time: i64) -> Tensor {
+    fn target(&self, target: &Target, time: i64) -> Tensor {
         match (&self.to_features, &target.features_BTHWC) {
             (Some(_), Some(features_BTHWC)) => {
                 let features_B1HWC = features_BTHWC.narrow(1, time, 1).to_kind(Kind::Float);
@@ -65,12 +65,12 @@ impl Decoder for TokenDecoder {
         self.to_features.as_ref().map_or(tokens_B1HWD.shallow_clone(), |map| map.forward(&tokens_B1HWD))
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
         let by_channel = |tokens_B1HWD: &Tensor| tokens_B1HWD.squeeze_dim(1).permute([0, 3, 1, 2]);
         Some(squared_error(&by_channel(prediction), &by_channel(&self.target(target, 1)), weight_B1HW))
     }
 
-    fn no_change(&self, target: &Target<'_>) -> Tensor {
+    fn no_change(&self, target: &Target) -> Tensor {
         self.target(target, 0)
     }
 }

@@ -1,9 +1,11 @@
-//! What quantizers with a codebook share: distances, look-up, scale, and k-means.
+//! What quantizers with a codebook share: the codes as rows of a table, distances, and k-means.
 //!
 //! Shape suffixes: B samples, S code slots, N vectors, K codes, Q width of a code vector.
 
-use super::{Scale, in_float32};
+use super::usage::CodeUsage;
+use super::{Codes, Latent, Scale, TrainContext, in_float32};
 use crate::draws::Draws;
+use hlrp_torch::TorchError;
 use tch::{Kind, Tensor, no_grad};
 
 /// Name of a codebook within its quantizer's scope.
@@ -13,33 +15,75 @@ const MIN_STD: f64 = 1e-6;
 /// Iterations of k-means.
 const NUM_ITERATIONS: usize = 10;
 
+/// Codes that are the rows of a table.
+pub(super) struct Codebook {
+    /// `float32 [K,Q]`.
+    pub(super) rows_KQ: Tensor,
+    /// How often training used each.
+    pub(super) usage: CodeUsage,
+    /// As [`Codes::remedy`].
+    pub(super) remedy: &'static str,
+}
+
+impl Codebook {
+    /// The code nearest to each change `[B,S,Q]`, without noise.
+    pub(super) fn quantize(&self, change_BSQ: &Tensor) -> Latent {
+        let ids_BS = distances(&self.rows_KQ, change_BSQ).argmin(-1, false);
+        Latent { vectors_BSQ: self.vectors(&ids_BS), ids_BS: Some(ids_BS) }
+    }
+
+    /// Sets the codes to centres of `change_NQ`, alike in all processes. Returns how many changes each has, `float32 [K]`.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(super) fn start(&self, change_NQ: &Tensor, context: &mut TrainContext<'_>) -> Result<Tensor, TorchError> {
+        let (centres_KQ, counts_K) = kmeans(change_NQ, self.num_codes(), context.draws);
+        context.world.broadcast(&centres_KQ)?;
+        context.world.broadcast(&counts_K)?;
+        no_grad(|| self.rows_KQ.shallow_clone().copy_(&centres_KQ));
+        Ok(counts_K)
+    }
+
+    /// Mean and std over the codes, each with the same weight.
+    pub(super) fn scale(&self) -> Scale {
+        let dims = [0].as_slice();
+        Scale {
+            mean_Q: self.rows_KQ.mean_dim(dims, false, Kind::Float),
+            std_Q: self.rows_KQ.std_dim(dims, false, false).clamp_min(MIN_STD),
+        }
+    }
+}
+
+impl Codes for Codebook {
+    fn num_codes(&self) -> i64 {
+        self.rows_KQ.size()[0]
+    }
+
+    fn vectors(&self, ids_BS: &Tensor) -> Tensor {
+        Tensor::embedding(&self.rows_KQ, ids_BS, -1, false, false)
+    }
+
+    fn nearest(&self, standardised_BSQ: &Tensor, scale: &Scale) -> Tensor {
+        let rows_KQ = scale.standardise(&self.rows_KQ);
+        let difference_BSKQ = standardised_BSQ.unsqueeze(2) - rows_KQ.unsqueeze(0).unsqueeze(0);
+        difference_BSKQ.square().sum_dim_intlist([3].as_slice(), false, Kind::Float).argmin(2, false)
+    }
+
+    fn usage(&self) -> &CodeUsage {
+        &self.usage
+    }
+
+    fn remedy(&self) -> &'static str {
+        self.remedy
+    }
+}
+
 /// Squared distance of each vector `[…,Q]` to each code, `[…,K]`, in float32; carries no gradient.
 pub(super) fn distances(codebook_KQ: &Tensor, vectors: &Tensor) -> Tensor {
     let squares = |x: &Tensor, keep| x.square().sum_dim_intlist([-1].as_slice(), keep, Kind::Float);
     in_float32(codebook_KQ.device(), || {
         no_grad(|| squares(vectors, true) - vectors.matmul(&codebook_KQ.tr()) * 2.0 + squares(codebook_KQ, false))
     })
-}
-
-/// Rows `[…,Q]` of codes `int64 […]`.
-pub(super) fn look_up(codebook_KQ: &Tensor, ids: &Tensor) -> Tensor {
-    Tensor::embedding(codebook_KQ, ids, -1, false, false)
-}
-
-/// Mean and std over the rows of a codebook, each with the same weight.
-pub(super) fn scale_of_rows(codebook_KQ: &Tensor) -> Scale {
-    let dims = [0].as_slice();
-    Scale {
-        mean_Q: codebook_KQ.mean_dim(dims, false, Kind::Float),
-        std_Q: codebook_KQ.std_dim(dims, false, false).clamp_min(MIN_STD),
-    }
-}
-
-/// The codes `int64 [B,S]` whose standardised rows are nearest to `standardised_BSQ`.
-pub(super) fn nearest_rows(codebook_KQ: &Tensor, standardised_BSQ: &Tensor, scale: &Scale) -> Tensor {
-    let codebook_KQ = scale.standardise(codebook_KQ);
-    let difference_BSKQ = standardised_BSQ.unsqueeze(2) - codebook_KQ.unsqueeze(0).unsqueeze(0);
-    difference_BSKQ.square().sum_dim_intlist([3].as_slice(), false, Kind::Float).argmin(2, false)
 }
 
 /// `float32 [N,K]`: 1 where a vector has a code.
@@ -58,7 +102,7 @@ pub(super) fn random_rows(vectors_NQ: &Tensor, num: i64, draws: &mut dyn Draws) 
 
 /// `num_codes` centres of `vectors_NQ` `[K,Q]` and how many vectors each has `[K]` (float32): Lloyd's algorithm from
 /// random rows. A centre that loses its vectors stays where it is.
-pub(super) fn kmeans(vectors_NQ: &Tensor, num_codes: i64, draws: &mut dyn Draws) -> (Tensor, Tensor) {
+fn kmeans(vectors_NQ: &Tensor, num_codes: i64, draws: &mut dyn Draws) -> (Tensor, Tensor) {
     no_grad(|| {
         let mut centres_KQ = random_rows(vectors_NQ, num_codes, draws);
         let mut counts_K = Tensor::new();

@@ -7,7 +7,6 @@ use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass};
 use crate::dims::Dims;
 use hlrp_nn::Scope;
 use hlrp_torch::TorchError;
-use hlrp_track::metrics::MetricSpec;
 use tch::{Kind, Tensor};
 
 /// Keeps a dimension finite that does not vary.
@@ -32,10 +31,6 @@ impl Quantizer for Continuous {
         let std = self.moments.variance().mean(Kind::Float).sqrt();
         let latent = Latent { vectors_BSQ: change_BSQ.shallow_clone(), ids_BS: None };
         Ok(TrainPass { latent, loss: None, metrics: vec![("latent_std", std)], row_resets: Vec::new() })
-    }
-
-    fn metrics(&self) -> Vec<MetricSpec> {
-        Vec::new()
     }
 
     fn quantize(&self, change_BSQ: &Tensor) -> Latent {

@@ -3,15 +3,13 @@
 //!
 //! Shape suffixes: B samples, S code slots, N = B·S, K codes, Q width of a code vector.
 
-use super::codebook::{CODEBOOK, distances, kmeans, look_up, nearest_rows, one_hot, random_rows, scale_of_rows};
-use super::usage::{CodeUsage, perplexity};
-use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, codes_curve, in_float32};
+use super::codebook::{CODEBOOK, Codebook, distances, one_hot, random_rows};
+use super::usage::CodeUsage;
+use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, in_float32};
 use crate::dims::Dims;
-use crate::draws::Draws;
 use hlrp_nn::Scope;
 use hlrp_schema::EmaVqConfig;
 use hlrp_torch::TorchError;
-use hlrp_track::metrics::MetricSpec;
 use hlrp_train::RowReset;
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
@@ -20,12 +18,11 @@ const EPS: f64 = 1e-5;
 
 /// A codebook of running means. It has no trained parameter: all of it is buffers.
 pub struct EmaVq {
-    codebook_KQ: Tensor,
+    codebook: Codebook,
     /// `float32 [K]` running number of changes that a batch assigns.
     use_K: Tensor,
     /// `float32 [K,Q]` running sum of those changes.
     sum_KQ: Tensor,
-    usage: CodeUsage,
     config: EmaVqConfig,
 }
 
@@ -34,19 +31,21 @@ impl EmaVq {
     pub fn new(scope: &Scope<'_>, dims: &Dims, usage_decay: f64, config: &EmaVqConfig) -> Self {
         let options = (Kind::Float, Device::Cpu);
         let start_KQ = Tensor::randn([dims.codebook_size, dims.code_dim], options);
+        let remedy = "raise model.quantizer.ema_vq.restart_threshold, set model.quantizer.normalization to batch_norm";
+        let rows_KQ = scope.buffer(CODEBOOK, &start_KQ);
         Self {
-            codebook_KQ: scope.buffer(CODEBOOK, &start_KQ),
             use_K: scope.buffer("code_use", &Tensor::ones([dims.codebook_size], options)),
             sum_KQ: scope.buffer("code_sums", &start_KQ.copy()),
-            usage: CodeUsage::new(scope, dims.codebook_size, usage_decay),
+            codebook: Codebook { rows_KQ, usage: CodeUsage::new(scope, dims.codebook_size, usage_decay), remedy },
             config: config.clone(),
         }
     }
 
-    /// Moves the codes towards the changes `[N,Q]` that are theirs by `ids_N`. Returns the counts of the batch over all
+    /// Moves the codes towards the changes `[N,Q]` that `ids_N` assigns to them. Returns the counts of the batch over all
     /// processes, `float32 [K]`.
     fn update(&self, change_NQ: &Tensor, ids_N: &Tensor, context: &TrainContext<'_>) -> Result<Tensor, TorchError> {
-        let one_hot_NK = one_hot(ids_N, self.num_codes());
+        let num_codes = self.codebook.num_codes();
+        let one_hot_NK = one_hot(ids_N, num_codes);
         let counts_K = one_hot_NK.sum_dim_intlist([0].as_slice(), false, Kind::Float);
         let sums_KQ = one_hot_NK.tr().matmul(change_NQ);
         context.world.all_reduce(&counts_K)?;
@@ -56,8 +55,8 @@ impl EmaVq {
             let _ = running.shallow_clone().g_add_(&step);
         }
         let total = self.use_K.sum(Kind::Float);
-        let smooth_K = (&self.use_K + EPS) / (&total + EPS * self.num_codes() as f64) * &total;
-        self.codebook_KQ.shallow_clone().copy_(&(&self.sum_KQ / smooth_K.unsqueeze(1)));
+        let smooth_K = (&self.use_K + EPS) / (&total + EPS * num_codes as f64) * &total;
+        self.codebook.rows_KQ.shallow_clone().copy_(&(&self.sum_KQ / smooth_K.unsqueeze(1)));
         Ok(counts_K)
     }
 
@@ -65,13 +64,13 @@ impl EmaVq {
     fn restart(&self, change_NQ: &Tensor, context: &mut TrainContext<'_>) -> Result<Tensor, TorchError> {
         let least = self.use_K.mean(Kind::Float) * self.config.restart_threshold;
         let is_dead_K = self.use_K.lt_tensor(&least);
-        let candidates_KQ = random_rows(change_NQ, self.num_codes(), context.draws);
+        let candidates_KQ = random_rows(change_NQ, self.codebook.num_codes(), context.draws);
         context.world.broadcast(&candidates_KQ)?;
         let is_dead_K1 = is_dead_K.unsqueeze(1);
         let replace = |target: &Tensor, is_dead: &Tensor, new: &Tensor| {
             target.shallow_clone().copy_(&new.where_self(is_dead, target));
         };
-        replace(&self.codebook_KQ, &is_dead_K1, &candidates_KQ);
+        replace(&self.codebook.rows_KQ, &is_dead_K1, &candidates_KQ);
         replace(&self.sum_KQ, &is_dead_K1, &(&candidates_KQ * &least));
         replace(&self.use_K, &is_dead_K, &least.expand_as(&self.use_K));
         Ok(is_dead_K.sum(Kind::Float))
@@ -80,9 +79,9 @@ impl EmaVq {
 
 impl Quantizer for EmaVq {
     fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> Result<TrainPass, TorchError> {
-        let device = self.codebook_KQ.device();
-        let ids_BS = distances(&self.codebook_KQ, change_BSQ).argmin(-1, false);
-        let code_BSQ = look_up(&self.codebook_KQ, &ids_BS);
+        let device = self.codebook.rows_KQ.device();
+        let ids_BS = distances(&self.codebook.rows_KQ, change_BSQ).argmin(-1, false);
+        let code_BSQ = self.codebook.vectors(&ids_BS);
         let (vectors_BSQ, commitment) = in_float32(device, || {
             let vectors_BSQ = change_BSQ + (&code_BSQ - change_BSQ).detach();
             (vectors_BSQ, change_BSQ.mse_loss(&code_BSQ, Reduction::Mean))
@@ -98,14 +97,9 @@ impl Quantizer for EmaVq {
                 Ok::<_, TorchError>((counts_K, num_restarted))
             })
         })?;
-        self.usage.add(&counts_K.to_kind(Kind::Int64));
-        let metrics = vec![
-            ("vq_perplexity", perplexity(&counts_K)),
-            ("num_unique_codes", counts_K.gt(0).sum(Kind::Float)),
-            ("codebook_window_perplexity", perplexity(self.usage.recent())),
-            ("codebook_restarted_count", num_restarted),
-            ("commitment_loss", commitment.detach()),
-        ];
+        self.codebook.usage.add(&counts_K.to_kind(Kind::Int64));
+        let mut metrics = self.codebook.usage.metrics(&counts_K);
+        metrics.extend([("codebook_restarted_count", num_restarted), ("commitment_loss", commitment.detach())]);
         Ok(TrainPass {
             latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) },
             loss: Some(commitment * self.config.commitment_weight),
@@ -114,53 +108,24 @@ impl Quantizer for EmaVq {
         })
     }
 
-    fn metrics(&self) -> Vec<MetricSpec> {
-        let in_use = ["train/num_unique_codes", "train/codebook_window_perplexity"];
-        in_use.map(|name| MetricSpec::detail(name).higher_is_better().drawn_in(&codes_curve())).into()
-    }
-
     fn quantize(&self, change_BSQ: &Tensor) -> Latent {
-        let ids_BS = distances(&self.codebook_KQ, change_BSQ).argmin(-1, false);
-        Latent { vectors_BSQ: self.vectors(&ids_BS), ids_BS: Some(ids_BS) }
+        self.codebook.quantize(change_BSQ)
     }
 
-    fn start_codes(&mut self, change_NQ: &Tensor, draws: &mut dyn Draws) -> Vec<RowReset> {
+    fn start_codes(&mut self, change_NQ: &Tensor, context: &mut TrainContext<'_>) -> Result<Vec<RowReset>, TorchError> {
+        let counts_K = self.codebook.start(change_NQ, context)?;
         no_grad(|| {
-            let (centres_KQ, counts_K) = kmeans(change_NQ, self.num_codes(), draws);
-            self.sum_KQ.shallow_clone().copy_(&(&centres_KQ * counts_K.unsqueeze(1)));
-            self.codebook_KQ.shallow_clone().copy_(&centres_KQ);
+            self.sum_KQ.shallow_clone().copy_(&(&self.codebook.rows_KQ * counts_K.unsqueeze(1)));
             self.use_K.shallow_clone().copy_(&counts_K);
         });
-        Vec::new()
+        Ok(Vec::new())
     }
 
     fn scale(&self) -> Scale {
-        scale_of_rows(&self.codebook_KQ)
+        self.codebook.scale()
     }
 
     fn codes(&self) -> Option<&dyn Codes> {
-        Some(self)
-    }
-}
-
-impl Codes for EmaVq {
-    fn num_codes(&self) -> i64 {
-        self.codebook_KQ.size()[0]
-    }
-
-    fn vectors(&self, ids_BS: &Tensor) -> Tensor {
-        look_up(&self.codebook_KQ, ids_BS)
-    }
-
-    fn nearest(&self, standardised_BSQ: &Tensor, scale: &Scale) -> Tensor {
-        nearest_rows(&self.codebook_KQ, standardised_BSQ, scale)
-    }
-
-    fn usage(&self) -> &CodeUsage {
-        &self.usage
-    }
-
-    fn remedy(&self) -> &'static str {
-        "raise model.quantizer.ema_vq.restart_threshold, set model.quantizer.normalization to batch_norm"
+        Some(&self.codebook)
     }
 }

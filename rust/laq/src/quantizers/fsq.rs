@@ -4,13 +4,12 @@
 //!
 //! Shape suffixes: B samples, S code slots, K codes, Q width of a code vector.
 
-use super::usage::{CodeUsage, count_codes, perplexity};
-use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, codes_curve, in_float32};
+use super::usage::{CodeUsage, count_codes};
+use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, in_float32};
 use crate::dims::Dims;
 use hlrp_nn::Scope;
 use hlrp_schema::FsqConfig;
 use hlrp_torch::TorchError;
-use hlrp_track::metrics::MetricSpec;
 use tch::{Device, Kind, Tensor};
 
 /// By how much the bounds exceed the outermost levels.
@@ -88,18 +87,8 @@ impl Quantizer for Fsq {
         let counts_K = count_codes(&ids_BS, self.num_codes);
         context.world.all_reduce(&counts_K)?;
         self.usage.add(&counts_K);
-        let metrics = vec![
-            ("vq_perplexity", perplexity(&counts_K)),
-            ("num_unique_codes", counts_K.gt(0).sum(Kind::Float)),
-            ("codebook_window_perplexity", perplexity(self.usage.recent())),
-        ];
         let latent = Latent { vectors_BSQ, ids_BS: Some(ids_BS) };
-        Ok(TrainPass { latent, loss: None, metrics, row_resets: Vec::new() })
-    }
-
-    fn metrics(&self) -> Vec<MetricSpec> {
-        let in_use = ["train/num_unique_codes", "train/codebook_window_perplexity"];
-        in_use.map(|name| MetricSpec::detail(name).higher_is_better().drawn_in(&codes_curve())).into()
+        Ok(TrainPass { latent, loss: None, metrics: self.usage.metrics(&counts_K), row_resets: Vec::new() })
     }
 
     fn quantize(&self, change_BSQ: &Tensor) -> Latent {

@@ -91,15 +91,30 @@ pub trait Quantizer: Send {
     /// Another process is gone.
     fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> Result<TrainPass, TorchError>;
 
-    /// Those of the training's metrics that are drawn.
-    fn metrics(&self) -> Vec<MetricSpec>;
+    /// Those of the training's metrics that are drawn: the codes in use.
+    fn metrics(&self) -> Vec<MetricSpec> {
+        if self.codes().is_none() {
+            return Vec::new();
+        }
+        ["train/num_unique_codes", "train/codebook_window_perplexity"]
+            .map(|name| MetricSpec::detail(name).higher_is_better().drawn_in(&codes_curve()))
+            .into()
+    }
 
     /// Latent actions in evaluation: no noise, no change of state.
     fn quantize(&self, change_BSQ: &Tensor) -> Latent;
 
-    /// Sets the codes by changes `[N,Q]`; only a quantizer with a codebook does. Returns the rows that it rewrote.
-    fn start_codes(&mut self, _change_NQ: &Tensor, _draws: &mut dyn Draws) -> Vec<RowReset> {
-        Vec::new()
+    /// Sets the codes by changes `[N,Q]`, alike in all processes; only a quantizer with a codebook does. Returns the rows
+    /// that it rewrote.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn start_codes(
+        &mut self,
+        _change_NQ: &Tensor,
+        _context: &mut TrainContext<'_>,
+    ) -> Result<Vec<RowReset>, TorchError> {
+        Ok(Vec::new())
     }
 
     /// Where and how far apart the vectors are, over the codes (or over what training saw).

@@ -64,8 +64,8 @@ impl QuantizerStage {
         Ok(result)
     }
 
-    /// Remembers changes before the first quantized step, and sets the codes by them at that step. Further
-    /// micro-batches of that step find nothing remembered.
+    /// Remembers changes before the first quantized step, and sets the codes by them at that step, whose
+    /// further micro-batches do neither.
     fn start_codes(
         &mut self,
         change_BSQ: &Tensor,
@@ -84,7 +84,7 @@ impl QuantizerStage {
             return Ok(Vec::new());
         }
         recent.is_used = true;
-        Ok(self.quantizer.start_codes(&recent.all(), context.draws))
+        self.quantizer.start_codes(&recent.all(), context)
     }
 
     /// Latent actions of changes `[B,S,Q]` in evaluation: no noise, no change of state.
@@ -113,8 +113,8 @@ impl QuantizerStage {
     }
 }
 
-/// Variance of the changes over the batch against their mean squared distance to what the decoders see. About 1 = the
-/// codes say nothing of the changes.
+/// Variance of the changes over the batch, divided by their mean squared distance to what the decoders see. About 1 = the
+/// codes say nothing about the changes.
 fn signal_to_noise(change_BSQ: &Tensor, vectors_BSQ: &Tensor) -> Tensor {
     no_grad(|| {
         let total = |x: &Tensor| x.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float).mean(Kind::Float);
@@ -129,6 +129,7 @@ struct RecentChanges {
     samples_NQ: Tensor,
     /// `int64` scalar: how many of them are changes.
     num_samples: Tensor,
+    /// Whether the codes were set by them.
     is_used: bool,
 }
 

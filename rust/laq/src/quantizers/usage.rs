@@ -45,6 +45,16 @@ impl CodeUsage {
         &self.recent_K
     }
 
+    /// The metrics of a training pass with `counts_K` assignments, which were added before; scalars on the device.
+    pub(super) fn metrics(&self, counts_K: &Tensor) -> Vec<(&'static str, Tensor)> {
+        vec![
+            ("vq_perplexity", perplexity(counts_K)),
+            ("num_unique_codes", counts_K.gt(0).sum(Kind::Float)),
+            ("codebook_window_perplexity", perplexity(&self.recent_K)),
+        ]
+    }
+
+    /// Empties the window.
     pub(super) fn start_window(&mut self) {
         let _ = no_grad(|| self.window_K.shallow_clone().zero_());
     }
@@ -62,7 +72,7 @@ pub(super) fn count_codes_by_slot(ids_BS: &Tensor, num_codes: i64) -> Tensor {
     ids_BS.unsqueeze(-1).eq_tensor(&codes_K).sum_dim_intlist([0].as_slice(), false, Kind::Int64)
 }
 
-/// exp of the entropy of the frequencies that counts `[…,K]` (any kind, not all zero) give: 1 to K.
+/// exp of the entropy of the frequencies of counts `[…,K]` (any kind, not all zero): 1 to K.
 pub fn perplexity(counts: &Tensor) -> Tensor {
     const MIN_FRACTION: f64 = 1e-12;
     let over_codes = [-1].as_slice();

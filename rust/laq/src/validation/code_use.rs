@@ -123,7 +123,7 @@ pub(super) fn metrics(num_codes: i64, num_slots: i64) -> Vec<MetricSpec> {
     overall.into_iter().chain(by_slot).collect()
 }
 
-/// Entropy in nats of the frequencies that `counts` give; zero counts add nothing.
+/// Entropy in nats of the frequencies of `counts`; zero counts add nothing.
 fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     let total = counts.clone().sum::<u64>() as f64;
     let fractions = counts.filter(|count| *count > 0).map(|count| count as f64 / total);

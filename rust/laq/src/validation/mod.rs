@@ -5,7 +5,7 @@ mod code_use;
 mod images;
 
 use crate::data::pairs_of;
-use crate::decoders::{DecoderLosses, Target, pixel_curve};
+use crate::decoders::{DecoderLosses, pixel_curve};
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::step::{EvalStep, eval_step, other_samples};
@@ -112,9 +112,8 @@ fn add_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &E
     }
     let copy_loss = frames_BTCHW.select(1, 0).mse_loss(&frames_BTCHW.select(1, 1), Reduction::Mean);
     sums.add("val/copy_frame_loss", &copy_loss, num_samples);
-    let target = model.target(frames_BTCHW, &step.encoded);
-    let no_change = no_grad(|| model.decoders.losses(&model.decoders.no_change(&target), &target));
-    let permuted = (num_samples > 1).then(|| permuted_losses(model, frames_BTCHW, step, &target));
+    let no_change = no_grad(|| model.decoders.losses(&model.decoders.no_change(&step.target), &step.target));
+    let permuted = (num_samples > 1).then(|| permuted_losses(model, frames_BTCHW, step));
     for decoder in model.decoders.training() {
         let name = decoder.name();
         let parts = [(OWN, Some(&step.losses)), (OTHER, permuted.as_ref()), (COPY, Some(&no_change))];
@@ -132,11 +131,11 @@ fn add_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &E
     }
 }
 
-/// The losses with another sample's codes: those of the own ones = the decoders ignore them.
-fn permuted_losses(model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep, target: &Target<'_>) -> DecoderLosses {
+/// The losses with another sample's codes: equal to those with the own codes if the decoders ignore them.
+fn permuted_losses(model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) -> DecoderLosses {
     no_grad(|| {
         let tokens_BSD = other_samples(&step.action_tokens_BSD);
         let predictions = model.decode(frames_BTCHW, &step.encoded, &tokens_BSD, &Pass::plain(false));
-        model.decoders.losses(&predictions, target)
+        model.decoders.losses(&predictions, &step.target)
     })
 }

@@ -8,7 +8,9 @@ use std::path::Path;
 
 /// Name of the file in a model folder.
 const FILE: &str = "config.json";
-const HINT: &str = "give the folder of a DINOv3 ViT as transformers saves it, or its name on the Hugging Face Hub";
+/// How to name a model.
+pub const FOLDER_HINT: &str =
+    "give the folder of a DINOv3 ViT as transformers saves it, or its name on the Hugging Face Hub";
 /// What files call the kind of model.
 const MODEL_TYPE: &str = "dinov3_vit";
 /// What has no counterpart here: its value in every published model.
@@ -20,7 +22,7 @@ const FIXED: [(&str, bool); 3] = [("query_bias", true), ("value_bias", true), ("
 /// A missing file, invalid JSON, a model of another kind, a missing or invalid size.
 pub fn read_sizes(folder: &Path) -> Result<Dinov3Sizes, NnError> {
     let path = folder.join(FILE);
-    let error = |problem: String| NnError::file(&path, problem, HINT);
+    let error = |problem: String| NnError::file(&path, problem, FOLDER_HINT);
     let text = read_text(&path).map_err(|cause| error(cause.to_string()))?;
     let value: Value = serde_json::from_str(&text).map_err(|cause| error(cause.to_string()))?;
     if value["model_type"] != MODEL_TYPE {

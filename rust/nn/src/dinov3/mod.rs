@@ -3,7 +3,7 @@
 mod hf_config;
 mod model;
 
-pub use hf_config::read_sizes;
+pub use hf_config::{FOLDER_HINT, read_sizes};
 pub use model::Dinov3;
 
 use crate::NnError;

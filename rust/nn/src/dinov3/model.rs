@@ -8,7 +8,7 @@ use crate::store::{Init, Scope};
 use crate::trace::Pass;
 use hlrp_schema::{Dinov3Activation, Dinov3Sizes};
 use std::f64::consts::PI;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Channels of an image.
 const NUM_CHANNELS: i64 = 3;
@@ -27,6 +27,8 @@ pub struct Dinov3 {
     patch_bias_D: Tensor,
     blocks: Vec<Block>,
     norm: LayerNorm,
+    /// Frequencies of the rotary angles, F = E/4.
+    frequencies_F: Tensor,
     /// `[3,1,1]`.
     mean: Tensor,
     std: Tensor,
@@ -75,6 +77,7 @@ impl Dinov3 {
                 .map(|layer| Block::new(&scope.child("layer").child(layer), sizes))
                 .collect(),
             norm: LayerNorm::with_eps(&scope.child("norm"), dim, sizes.layer_norm_eps),
+            frequencies_F: frequencies(sizes).to_device(scope.device()),
             mean: channels(&IMAGENET_MEAN),
             std: channels(&IMAGENET_STD),
             sizes: sizes.clone(),
@@ -105,7 +108,7 @@ impl Dinov3 {
         let record = |name: &str, x: &Tensor| pass.record(|| format!("dinov3.{name}"), x);
         let size = pixels_BCHW.size();
         let (rows, columns) = (size[2] / self.sizes.patch_size, size[3] / self.sizes.patch_size);
-        let rotation = Rotation::new(&self.sizes, rows, columns, pixels_BCHW.device());
+        let rotation = Rotation::new(&self.frequencies_F, rows, columns);
         record("rope_cos", &rotation.cos_NE);
         record("rope_sin", &rotation.sin_NE);
         let mut x_BLD = self.embed(pixels_BCHW, rows, columns);
@@ -201,17 +204,20 @@ impl Block {
     }
 }
 
+/// Frequencies from 1 down to almost 1/θ, as many as a quarter of a head is wide.
+fn frequencies(sizes: &Dinov3Sizes) -> Tensor {
+    let width = sizes.hidden_size / sizes.num_attention_heads;
+    let frequency = |index: i64| sizes.rope_theta.powf(-(4.0 * index as f64) / width as f64) as f32;
+    Tensor::from_slice(&(0..width / 4).map(frequency).collect::<Vec<_>>())
+}
+
 impl Rotation {
-    /// Angles 2π·coordinate·frequency: the centre of a patch in [−1, 1], first by row and then by column; a quarter of a
-    /// head has frequencies from 1 down to almost 1/θ.
-    fn new(sizes: &Dinov3Sizes, rows: i64, columns: i64, device: Device) -> Self {
-        let width = sizes.hidden_size / sizes.num_attention_heads;
-        let options = (Kind::Float, device);
-        let frequency = |index: i64| sizes.rope_theta.powf(-(4.0 * index as f64) / width as f64) as f32;
-        let frequencies_F = Tensor::from_slice(&(0..width / 4).map(frequency).collect::<Vec<_>>()).to_device(device);
+    /// Angles 2π·coordinate·frequency: the centre of a patch in [−1, 1], first by row and then by column.
+    fn new(frequencies_F: &Tensor, rows: i64, columns: i64) -> Self {
+        let options = (Kind::Float, frequencies_F.device());
         let centres = |count: i64| (Tensor::arange(count, options) + 0.5) / count as f64 * 2.0 - 1.0;
         let grid = |axis: Tensor| axis.expand([rows, columns], false).reshape([-1, 1]);
-        let angles = |coordinates_N1: Tensor| coordinates_N1 * (2.0 * PI) * &frequencies_F;
+        let angles = |coordinates_N1: Tensor| coordinates_N1 * (2.0 * PI) * frequencies_F;
         let by_axis = [grid(centres(rows).unsqueeze(1)), grid(centres(columns).unsqueeze(0))].map(angles);
         let angles_NE = Tensor::cat(&by_axis, 1).repeat([1, 2]);
         Self { cos_NE: angles_NE.cos(), sin_NE: angles_NE.sin() }

@@ -40,8 +40,6 @@ pub struct Raft {
 }
 
 impl Raft {
-    /// Smallest side of an image: the coarsest correlation needs two positions.
-    pub const MIN_SIDE: i64 = 128;
     /// Levels of the correlation pyramid.
     const NUM_LEVELS: i64 = 4;
 
@@ -67,7 +65,8 @@ impl Raft {
     }
 
     /// Flow from the first to the second images in pixels (dx, dy), `[B,2,H,W]`, after `num_updates` refinements. Images
-    /// are `[B,3,H,W]` in [−1, 1], with sides that are multiples of 8 and at least [`Raft::MIN_SIDE`].
+    /// are `[B,3,H,W]` in [−1, 1], with sides that are multiples of 8 and at least 128: the coarsest
+    /// correlation needs two positions.
     ///
     /// Records `feature_encoder`, `context_encoder`, and of update N `corr_features.N`, `motion_encoder.N`,
     /// `recurrent_block.N`, `delta_flow.N`; of the last one `mask_predictor.N` (large).

@@ -5,12 +5,12 @@ use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What all decoders share.
+/// The keys that all decoders share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DecoderConfig {
     /// Whether it exists.
     pub enabled: bool,
-    /// Transformer layers.
+    /// Layers of its network.
     pub depth: i64,
     /// Factor on its loss.
     pub loss_weight: f64,
@@ -29,7 +29,7 @@ pub struct DecoderConfig {
 /// Defines the decoders: section `model.decoders`, and one struct for each with the keys of [`DecoderConfig`] (which serde cannot flatten into
 /// a section that refuses unknown keys) and its own.
 macro_rules! decoders {
-    ($($(#[$doc:meta])* $section:ident: $name:ident, trains_codes: $trains_codes:literal, {
+    ($($(#[$doc:meta])* $section:ident: $name:ident, {
         $($(#[$key_doc:meta])* $key:ident: $type:ty),*
     })*) => {
         /// Section `model.decoders`: every decoder, in use or not. What was described before a decoder existed has no section of it.
@@ -55,20 +55,14 @@ macro_rules! decoders {
             $(#[$doc])*
             #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
             #[serde(deny_unknown_fields)]
+            #[allow(missing_docs)] // the first keys are those of DecoderConfig
             pub struct $name {
-                /// Whether it exists.
                 pub enabled: bool,
-                /// Transformer layers.
                 pub depth: i64,
-                /// Factor on its loss.
                 pub loss_weight: f64,
-                /// Steps over which the factor rises linearly from 0.
                 pub warmup_steps: u64,
-                /// How much more what moves counts in the loss than what does not.
                 pub motion_weight: f64,
-                /// Change of a pixel, of a range of 1, above which it counts as moving; none = in proportion to the change.
                 pub motion_threshold: Option<f64>,
-                /// Whether it sees the action tokens alone, and nothing of frame t.
                 pub from_latent_only: bool,
                 /// Whether no gradient leaves it: its images are for people to look at.
                 pub detached: bool,
@@ -86,7 +80,7 @@ macro_rules! decoders {
                         motion_weight: self.motion_weight,
                         motion_threshold: self.motion_threshold,
                         from_latent_only: self.from_latent_only,
-                        trains_codes: $trains_codes && !self.detached,
+                        trains_codes: !self.detached,
                     }
                 }
             }
@@ -96,16 +90,16 @@ macro_rules! decoders {
 
 decoders! {
     /// Predicts the later frame's encoder tokens.
-    token: TokenDecoderConfig, trains_codes: true, {
+    token: TokenDecoderConfig, {
         /// Which features of the later frame.
         target: TokenTarget
     }
     /// Predicts the later frame's pixels.
-    pixel: PixelDecoderConfig, trains_codes: true, {}
+    pixel: PixelDecoderConfig, {}
     /// Predicts the difference between the frames.
-    difference: DifferenceDecoderConfig, trains_codes: true, {}
+    difference: DifferenceDecoderConfig, {}
     /// Predicts the optical flow from frame t to the later frame.
-    flow: FlowDecoderConfig, trains_codes: true, {
+    flow: FlowDecoderConfig, {
         /// The network whose flow is the target.
         teacher: FlowTeacherKind,
         /// Its weights: a safetensors file with torchvision's names.
@@ -120,7 +114,7 @@ decoders! {
         unit: FlowUnit
     }
     /// Predicts the later frame's pixels, for images only.
-    aux: AuxDecoderConfig, trains_codes: false, {}
+    aux: AuxDecoderConfig, {}
 }
 
 /// Which features of the later frame the token decoder predicts.
@@ -177,7 +171,7 @@ impl Check for DecodersConfig {
         }
         if let Some(aux) = &self.aux {
             let hint = "set it to true, or use the decoder `pixel`";
-            require(aux.detached, "aux.detached", "no gradient leaves the decoder `aux`", hint)?;
+            require(aux.detached, "aux.detached", "the decoder `aux` is always detached", hint)?;
         }
         let training: Vec<_> = all.iter().map(|(name, _)| *name).filter(|name| *name != "aux").collect();
         require(

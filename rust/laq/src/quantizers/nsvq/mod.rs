@@ -10,15 +10,14 @@ mod refresh;
 
 pub use refresh::{Refresh, RefreshSchedule};
 
-use super::codebook::{CODEBOOK, distances, kmeans, look_up, nearest_rows, scale_of_rows};
-use super::usage::{CodeUsage, count_codes, perplexity};
-use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, codes_curve, in_float32};
+use super::codebook::{CODEBOOK, Codebook, distances};
+use super::usage::{CodeUsage, count_codes};
+use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, in_float32};
 use crate::dims::Dims;
 use crate::draws::Draws;
 use hlrp_nn::{Init, Scope};
 use hlrp_schema::NsvqConfig;
 use hlrp_torch::TorchError;
-use hlrp_track::metrics::MetricSpec;
 use hlrp_train::RowReset;
 use refresh::{cutoff, is_unused, rewrite_unused};
 use tch::{Kind, Tensor, no_grad};
@@ -28,8 +27,7 @@ const MIN_RESIDUAL: f64 = 1e-12;
 
 /// A codebook with noise substitution.
 pub struct Nsvq {
-    codebook_KQ: Tensor,
-    usage: CodeUsage,
+    codebook: Codebook,
     discarding_threshold: f64,
     schedule: RefreshSchedule,
     /// The optimizer step that refreshed last: its further micro-batches do not refresh again.
@@ -41,8 +39,11 @@ impl Nsvq {
     /// frequencies.
     pub fn new(scope: &Scope<'_>, dims: &Dims, usage_decay: f64, config: &NsvqConfig) -> Self {
         Self {
-            codebook_KQ: scope.parameter(CODEBOOK, &[dims.codebook_size, dims.code_dim], Init::Normal),
-            usage: CodeUsage::new(scope, dims.codebook_size, usage_decay),
+            codebook: Codebook {
+                rows_KQ: scope.parameter(CODEBOOK, &[dims.codebook_size, dims.code_dim], Init::Normal),
+                usage: CodeUsage::new(scope, dims.codebook_size, usage_decay),
+                remedy: "refresh more often (model.quantizer.nsvq.refresh_schedule)",
+            },
             discarding_threshold: config.discarding_threshold,
             schedule: RefreshSchedule::new(&config.refresh_schedule),
             refreshed_at: None,
@@ -51,29 +52,30 @@ impl Nsvq {
 
     /// Squared distance of each change to each code, `[B,S,K]`; carries no gradient.
     pub fn distances(&self, change_BSQ: &Tensor) -> Tensor {
-        distances(&self.codebook_KQ, change_BSQ)
+        distances(&self.codebook.rows_KQ, change_BSQ)
     }
 
     /// The change with its quantization error replaced by noise of the same length, `[B,S,Q]`.
     fn substitute_noise(&self, change_BSQ: &Tensor, ids_BS: &Tensor, draws: &mut dyn Draws) -> Tensor {
-        in_float32(self.codebook_KQ.device(), || {
+        in_float32(self.codebook.rows_KQ.device(), || {
             let size = change_BSQ.size();
             let noise_BSQ = draws.normal(&[size[0] * size[1], size[2]], change_BSQ.device()).view_as(change_BSQ);
             let length = |x: &Tensor| x.norm_scalaropt_dim(2.0, [-1].as_slice(), true);
-            let residual_BS1 = length(&(change_BSQ - self.vectors(ids_BS)));
+            let residual_BS1 = length(&(change_BSQ - self.codebook.vectors(ids_BS)));
             change_BSQ + (residual_BS1 / length(&noise_BSQ) + MIN_RESIDUAL) * noise_BSQ
         })
     }
 
     /// Counts assignments in `int64 [K]`, as a training pass does.
     pub fn count(&mut self, counts_K: &Tensor) {
-        self.usage.add(counts_K);
+        self.codebook.usage.add(counts_K);
     }
 
     /// Rewrites the codes that the window of [`CodeUsage`] shows as under-used, and starts a new window.
     pub fn refresh(&mut self, draws: &mut dyn Draws) -> Refresh {
-        let refresh = rewrite_unused(&self.codebook_KQ, self.usage.window(), self.discarding_threshold, draws);
-        self.usage.start_window();
+        let Codebook { rows_KQ, usage, .. } = &mut self.codebook;
+        let refresh = rewrite_unused(rows_KQ, usage.window(), self.discarding_threshold, draws);
+        usage.start_window();
         refresh
     }
 
@@ -81,35 +83,35 @@ impl Nsvq {
     /// a refresh at this step rewrites or would rewrite; `codebook_replaced` is whether it happened.
     fn statistics(&self, counts_K: &Tensor) -> Vec<(&'static str, Tensor)> {
         no_grad(|| {
-            let window_K = self.usage.window();
+            let window_K = self.codebook.usage.window();
             let unused_K = is_unused(window_K, self.discarding_threshold);
             let num_unused = unused_K.sum(Kind::Float);
-            vec![
-                ("vq_perplexity", perplexity(counts_K)),
-                ("num_unique_codes", counts_K.gt(0).sum(Kind::Float)),
+            let mut metrics = self.codebook.usage.metrics(counts_K);
+            metrics.extend([
                 ("codebook_replaced", num_unused.zeros_like()),
                 ("codebook_replaced_count", num_unused.shallow_clone()),
                 ("codebook_used_count", unused_K.logical_not().sum(Kind::Float)),
                 ("codebook_min_count", cutoff(window_K, self.discarding_threshold)),
                 ("codebook_window_total", window_K.sum(Kind::Int64).to_kind(Kind::Float)),
-                ("codebook_window_perplexity", perplexity(self.usage.recent())),
-                ("codebook_dead_fraction", num_unused / self.num_codes() as f64),
-            ]
+                ("codebook_dead_fraction", num_unused / self.codebook.num_codes() as f64),
+            ]);
+            metrics
         })
     }
 
-    /// Refreshes when the schedule says so, once per optimizer step, and notes it in `metrics`.
+    /// Refreshes when the schedule says so, once per optimizer step and alike in all processes, and notes it in `metrics`.
     fn refresh_if_due(
         &mut self,
         context: &mut TrainContext<'_>,
         metrics: &mut [(&'static str, Tensor)],
-    ) -> Vec<RowReset> {
+    ) -> Result<Vec<RowReset>, TorchError> {
         let step = context.step;
         if self.refreshed_at == Some(step) || !self.schedule.is_due(step) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         self.refreshed_at = Some(step);
         let refresh = self.refresh(context.draws);
+        context.world.broadcast(&self.codebook.rows_KQ)?;
         let (num_unused, num_used) = (refresh.unused.size()[0], refresh.used.size()[0]);
         tracing::info!(
             step,
@@ -125,9 +127,9 @@ impl Nsvq {
             }
         }
         if num_unused == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        vec![RowReset { parameter: CODEBOOK.to_owned(), rows: refresh.unused }]
+        Ok(vec![RowReset { parameter: CODEBOOK.to_owned(), rows: refresh.unused }])
     }
 }
 
@@ -139,59 +141,29 @@ impl Quantizer for Nsvq {
         let vectors_BSQ = self.substitute_noise(change_BSQ, &ids_BS, context.draws);
         context.pass.record(|| "vq.before_project_out".into(), &vectors_BSQ);
 
-        let counts_K = count_codes(&ids_BS, self.num_codes());
+        let counts_K = count_codes(&ids_BS, self.codebook.num_codes());
         context.world.all_reduce(&counts_K)?;
-        self.usage.add(&counts_K);
+        self.codebook.usage.add(&counts_K);
         let mut metrics = self.statistics(&counts_K);
-        let row_resets = self.refresh_if_due(context, &mut metrics);
+        let row_resets = self.refresh_if_due(context, &mut metrics)?;
         Ok(TrainPass { latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) }, loss: None, metrics, row_resets })
     }
 
-    fn metrics(&self) -> Vec<MetricSpec> {
-        ["train/num_unique_codes", "train/codebook_window_perplexity"]
-            .map(|name| MetricSpec::detail(name).higher_is_better().drawn_in(&codes_curve()))
-            .into()
-    }
-
     fn quantize(&self, change_BSQ: &Tensor) -> Latent {
-        let ids_BS = self.distances(change_BSQ).argmin(-1, false);
-        Latent { vectors_BSQ: self.vectors(&ids_BS), ids_BS: Some(ids_BS) }
+        self.codebook.quantize(change_BSQ)
     }
 
-    fn start_codes(&mut self, change_NQ: &Tensor, draws: &mut dyn Draws) -> Vec<RowReset> {
-        let (centres_KQ, _) = kmeans(change_NQ, self.num_codes(), draws);
-        no_grad(|| self.codebook_KQ.shallow_clone().copy_(&centres_KQ));
-        let rows = Tensor::arange(self.num_codes(), (Kind::Int64, change_NQ.device()));
-        vec![RowReset { parameter: CODEBOOK.to_owned(), rows }]
+    fn start_codes(&mut self, change_NQ: &Tensor, context: &mut TrainContext<'_>) -> Result<Vec<RowReset>, TorchError> {
+        let _ = self.codebook.start(change_NQ, context)?;
+        let rows = Tensor::arange(self.codebook.num_codes(), (Kind::Int64, change_NQ.device()));
+        Ok(vec![RowReset { parameter: CODEBOOK.to_owned(), rows }])
     }
 
     fn scale(&self) -> Scale {
-        scale_of_rows(&self.codebook_KQ)
+        self.codebook.scale()
     }
 
     fn codes(&self) -> Option<&dyn Codes> {
-        Some(self)
-    }
-}
-
-impl Codes for Nsvq {
-    fn num_codes(&self) -> i64 {
-        self.codebook_KQ.size()[0]
-    }
-
-    fn vectors(&self, ids_BS: &Tensor) -> Tensor {
-        look_up(&self.codebook_KQ, ids_BS)
-    }
-
-    fn nearest(&self, standardised_BSQ: &Tensor, scale: &Scale) -> Tensor {
-        nearest_rows(&self.codebook_KQ, standardised_BSQ, scale)
-    }
-
-    fn usage(&self) -> &CodeUsage {
-        &self.usage
-    }
-
-    fn remedy(&self) -> &'static str {
-        "refresh more often (model.quantizer.nsvq.refresh_schedule)"
+        Some(&self.codebook)
     }
 }

@@ -49,7 +49,7 @@ impl Decoder for BrightnessDecoder {
         unpatchify(&patches_BHWP, self.patch_size)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target<'_>, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
         let change_BCHW = (target.later_frame() - target.earlier_frame()) * self.gain;
         let brighter_B1HW = change_BCHW.mean_dim([1].as_slice(), true, Kind::Float);
         Some(squared_error(prediction, &brighter_B1HW, weight_B1HW))
@@ -59,7 +59,7 @@ impl Decoder for BrightnessDecoder {
         true
     }
 
-    fn no_change(&self, target: &Target<'_>) -> Tensor {
+    fn no_change(&self, target: &Target) -> Tensor {
         target.earlier_frame().narrow(1, 0, 1).zeros_like()
     }
 }
