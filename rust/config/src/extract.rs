@@ -24,10 +24,18 @@ impl Composed {
     /// # Errors
     /// An unknown, missing or mistyped key, or an invalid value: with the key's full path and what set it.
     pub fn extract<T: DeserializeOwned + Check>(&self) -> Result<T> {
-        ensure_all_set(self.tree())?;
-        let typed: T = figment(self.tree()).extract().map_err(|error| explain(error, self))?;
+        let typed: T = self.extract_unchecked()?;
         typed.check().map_err(|problem| self.locate(problem))?;
         Ok(typed)
+    }
+
+    /// The typed configuration, whose values may be invalid.
+    ///
+    /// # Errors
+    /// An unknown, missing or mistyped key: with the key's full path and what set it.
+    pub fn extract_unchecked<T: DeserializeOwned>(&self) -> Result<T> {
+        ensure_all_set(self.tree())?;
+        figment(self.tree()).extract().map_err(|error| explain(error, self))
     }
 
     /// The absolute paths among the values, with their keys: those of the fields of `T` that are typed as paths. Items of lists are not among

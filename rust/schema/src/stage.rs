@@ -54,6 +54,34 @@ pub enum Stage {
     Pipeline,
 }
 
+/// An expression with the type of a stage's configuration.
+macro_rules! with_config {
+    ($stage:expr, $Config:ident => $expression:expr) => {
+        match $stage {
+            Stage::Laq => {
+                type $Config = LaqConfig;
+                $expression
+            }
+            Stage::Vla => {
+                type $Config = VlaConfig;
+                $expression
+            }
+            Stage::LerobotTrain => {
+                type $Config = LerobotTrainConfig;
+                $expression
+            }
+            Stage::LerobotRollout => {
+                type $Config = RolloutConfig;
+                $expression
+            }
+            Stage::Pipeline => {
+                type $Config = PipelineConfig;
+                $expression
+            }
+        }
+    };
+}
+
 impl Stage {
     pub(crate) const ALL: [Self; 5] =
         [Stage::Laq, Stage::Vla, Stage::LerobotTrain, Stage::LerobotRollout, Stage::Pipeline];
@@ -105,27 +133,13 @@ impl Stage {
     /// # Errors
     /// As [`Composed::extract`].
     pub fn check(self, composed: &Composed) -> Result<()> {
-        match self {
-            Stage::Laq => typed::<LaqConfig>(composed).map(drop),
-            Stage::Vla => typed::<VlaConfig>(composed).map(drop),
-            Stage::LerobotTrain => typed::<LerobotTrainConfig>(composed).map(drop),
-            Stage::LerobotRollout => typed::<RolloutConfig>(composed).map(drop),
-            Stage::Pipeline => typed::<PipelineConfig>(composed).map(drop),
-        }
+        with_config!(self, C => typed::<C>(composed).map(drop))
     }
-}
 
-impl Stage {
     /// The absolute paths that a composition of this stage names, each with its key: those that are typed as paths, and the folders of a policy,
     /// which may also be names of the Hub.
     pub fn absolute_paths(self, composed: &Composed) -> Vec<(String, PathBuf)> {
-        let mut paths = match self {
-            Stage::Laq => composed.absolute_paths::<LaqConfig>(),
-            Stage::Vla => composed.absolute_paths::<VlaConfig>(),
-            Stage::LerobotTrain => composed.absolute_paths::<LerobotTrainConfig>(),
-            Stage::LerobotRollout => composed.absolute_paths::<RolloutConfig>(),
-            Stage::Pipeline => composed.absolute_paths::<PipelineConfig>(),
-        };
+        let mut paths = with_config!(self, C => composed.absolute_paths::<C>());
         composed.tree().for_each_leaf(&mut |key, node| {
             let is_of_policy = key.starts_with("policy.") || key.starts_with("lerobot.policy.");
             let folder = node.as_str().map(PathBuf::from).filter(|path| path.is_absolute() && path.is_dir());
@@ -160,24 +174,27 @@ impl RunBasics {
     /// # Errors
     /// As [`Composed::extract`].
     pub fn of(composed: &Composed) -> Result<Self> {
-        fn of_stage<T: StageConfig>(composed: &Composed) -> Result<RunBasics> {
-            let config: T = typed(composed)?;
-            let common = config.common();
-            Ok(RunBasics {
-                stage: T::STAGE,
-                experiment: common.experiment.clone(),
-                paths: common.paths.clone(),
-                logging: common.logging.clone(),
-                cluster: common.cluster.clone(),
-                submit: common.submit.clone(),
-            })
-        }
-        match Stage::of(composed)? {
-            Stage::Laq => of_stage::<LaqConfig>(composed),
-            Stage::Vla => of_stage::<VlaConfig>(composed),
-            Stage::LerobotTrain => of_stage::<LerobotTrainConfig>(composed),
-            Stage::LerobotRollout => of_stage::<RolloutConfig>(composed),
-            Stage::Pipeline => of_stage::<PipelineConfig>(composed),
+        let stage = Stage::of(composed)?;
+        with_config!(stage, C => typed::<C>(composed).map(|config| Self::new(stage, &config.common())))
+    }
+
+    /// Those of a composition whose values are typed but not checked: one that still needs a value, such as a teacher, has a place too.
+    ///
+    /// # Errors
+    /// A missing or unknown key, or a value of another type.
+    pub fn unchecked(composed: &Composed) -> Result<Self> {
+        let stage = Stage::of(composed)?;
+        with_config!(stage, C => composed.extract_unchecked::<C>().map(|config| Self::new(stage, &config.common())))
+    }
+
+    fn new(stage: Stage, common: &CommonConfig<'_>) -> Self {
+        Self {
+            stage,
+            experiment: common.experiment.clone(),
+            paths: common.paths.clone(),
+            logging: common.logging.clone(),
+            cluster: common.cluster.clone(),
+            submit: common.submit.clone(),
         }
     }
 }

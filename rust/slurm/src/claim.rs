@@ -7,7 +7,7 @@
 
 use crate::error::{Result, SubmitError};
 use hlrp_config::foreign::read_text;
-use hlrp_track::fs::write_atomic;
+use hlrp_track::fs::{write_atomic, write_json};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -131,8 +131,7 @@ fn prepare(claims: &Path, me: &Owner) -> Result<PathBuf> {
     let cluster = me.cluster.as_deref().unwrap_or_default();
     let folder = claims.join(format!(".{cluster}.{}.{}.{}.{}", me.job, me.restart, me.host, std::process::id()));
     fs::create_dir_all(&folder).map_err(SubmitError::io("create", &folder))?;
-    let text = serde_json::to_string_pretty(me).map_err(|error| SubmitError::io("write", &folder)(error.into()))?;
-    write_atomic(&folder.join(OWNER), text + "\n")?;
+    write_json(&folder.join(OWNER), me)?;
     Ok(folder)
 }
 

@@ -12,8 +12,9 @@ use crate::{
 };
 use hlrp_track::{
     env as track_env, exit_code,
-    fs::{SUPERSEDED, write_atomic},
+    fs::{SUPERSEDED, write_atomic, write_json},
     host::hostname,
+    time::timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -82,7 +83,7 @@ pub fn this_job() -> Result<Owner> {
         job: member.map_or(id, |(array, member)| format!("{array}_{member}")),
         restart: get(env::SLURM_RESTART_COUNT).and_then(|count| count.parse().ok()).unwrap_or(0),
         host: hostname(),
-        at: now(),
+        at: timestamp(),
     })
 }
 
@@ -215,9 +216,7 @@ pub fn note_exit(plan: &JobPlan, me: &Owner, code: u8) -> Result<()> {
     let folder = plan.submit_dir.join(EXIT);
     fs::create_dir_all(&folder).map_err(SubmitError::io("create", &folder))?;
     let path = folder.join(format!("{}.{}.{rank}.json", me.job, me.restart));
-    let text = serde_json::to_string(&ExitRecord { code, at: now() })
-        .map_err(|error| SubmitError::io("write", &path)(error.into()))?;
-    Ok(write_atomic(&path, text + "\n")?)
+    Ok(write_json(&path, &ExitRecord { code, at: timestamp() })?)
 }
 
 /// Ends a job whose step ended with `code`, as srun says it: queues it again if it was interrupted and may go on. Returns the exit code of the
@@ -344,8 +343,4 @@ fn num_interruptions(plan: &JobPlan) -> Result<usize> {
 
 fn is_cancelled(plan: &JobPlan) -> bool {
     plan.submit_dir.join(CANCELLED).is_file() || plan.run_dir.join(SUBMIT_DIR).join(CANCELLED).is_file()
-}
-
-pub(crate) fn now() -> String {
-    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }

@@ -2,7 +2,7 @@
 
 use crate::client::{Exit, State};
 use hlrp_config::foreign::read_text;
-use hlrp_track::{Result, TrackError, fs::write_atomic};
+use hlrp_track::{Result, TrackError, fs::write_json, time::timestamp};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -70,19 +70,14 @@ pub fn final_states(run_dir: &Path) -> Result<BTreeMap<String, FinalState>> {
 /// # Errors
 /// The system refuses.
 pub fn record_cancellation(run_dir: &Path, job: &str, by: &str) -> Result<()> {
-    let cancellation = Cancellation {
-        job: job.to_owned(),
-        at: jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-        by: by.to_owned(),
-    };
+    let cancellation = Cancellation { job: job.to_owned(), at: timestamp(), by: by.to_owned() };
     write(&run_dir.join(SUBMIT_DIR).join(CANCELLED), &cancellation)
 }
 
 fn write(path: &Path, record: &impl Serialize) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(|source| TrackError::Io { action: "create", path: folder.into(), source })?;
-    let text = serde_json::to_string_pretty(record).map_err(|error| malformed(path, &error))?;
-    write_atomic(path, text + "\n")
+    write_json(path, record)
 }
 
 fn malformed(path: &Path, error: &serde_json::Error) -> TrackError {

@@ -3,11 +3,13 @@
 use crate::{
     client::{Slurm, SlurmError, Submitted},
     error::{Result, SubmitError},
-    in_job::now,
     plan::JobPlan,
     script::batch_script,
 };
-use hlrp_track::fs::write_atomic;
+use hlrp_track::{
+    fs::{write_atomic, write_json},
+    time::timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -59,8 +61,7 @@ pub struct JobRecord {
 pub fn write(plan: &JobPlan) -> Result<()> {
     fs::create_dir_all(&plan.submit_dir).map_err(SubmitError::io("create", &plan.submit_dir))?;
     let path = plan.path();
-    let text = serde_json::to_string_pretty(plan).map_err(|error| SubmitError::io("write", &path)(error.into()))?;
-    write_atomic(&path, text + "\n")?;
+    write_json(&path, plan)?;
     Ok(write_atomic(&plan.script_path(), batch_script(plan))?)
 }
 
@@ -131,11 +132,10 @@ pub fn record(plan: &JobPlan, submitted: &Submitted, kind: JobKind) -> Result<()
         clusters: submitted.cluster.clone().or_else(|| plan.resources.clusters.clone()),
         cluster: plan.cluster.clone(),
         kind,
-        at: now(),
+        at: timestamp(),
     };
     let path = folder.join(format!("{}-{}.json", plan.cluster, submitted.id));
-    let text = serde_json::to_string_pretty(&record).map_err(|error| SubmitError::io("write", &path)(error.into()))?;
-    Ok(write_atomic(&path, text + "\n")?)
+    Ok(write_json(&path, &record)?)
 }
 
 /// Remembers which runs the members of an array are, by their number.
@@ -143,9 +143,7 @@ pub fn record(plan: &JobPlan, submitted: &Submitted, kind: JobKind) -> Result<()
 /// # Errors
 /// The system's refusal.
 pub fn record_members(submit_dir: &Path, run_dirs: &[&Path]) -> Result<()> {
-    let path = submit_dir.join(MEMBERS);
-    let text = serde_json::to_string_pretty(run_dirs).map_err(|error| SubmitError::io("write", &path)(error.into()))?;
-    Ok(write_atomic(&path, text + "\n")?)
+    Ok(write_json(&submit_dir.join(MEMBERS), run_dirs)?)
 }
 
 /// The run directories of an array's members, by their number; none where the folder is not an array's.

@@ -13,6 +13,7 @@
 //! | How is it asked to stop? | [`signals`] |
 //! | How is another program asked something? | [`command`] |
 //! | What is the exit code of a program? | [`exit_code`] |
+//! | What time is it? | [`time`] |
 
 #![allow(non_snake_case)] // names of image buffers carry their shape, such as rgb_HWC
 
@@ -29,6 +30,7 @@ pub mod run;
 pub mod signals;
 pub mod sinks;
 pub mod table;
+pub mod time;
 
 pub use error::TrackError;
 pub use run::RunDir;

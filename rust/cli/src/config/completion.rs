@@ -1,9 +1,10 @@
 //! `hlrp config completion` and what its script calls.
 
-use super::{TreeArgs, shell_quoted};
+use super::TreeArgs;
 use clap::Args;
 use hlrp_config::{Completed, Problem, complete};
 use hlrp_schema::PROJECT;
+use hlrp_slurm::shell::quoted;
 
 /// The override that is being typed, and for which tree.
 #[derive(Debug, Clone, Args)]
@@ -28,7 +29,7 @@ pub(super) fn script(tree: &TreeArgs) -> Result<String, Problem> {
         let root = std::path::absolute(&root).unwrap_or(root);
         options.extend(["--config-dir".to_string(), root.display().to_string()]);
     }
-    let options: Vec<String> = options.iter().map(|option| shell_quoted(option)).collect();
+    let options: Vec<String> = options.iter().map(|option| quoted(option)).collect();
     Ok(include_str!("completion.bash").replace(TREE, &options.join(" ")))
 }
 

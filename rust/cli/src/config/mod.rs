@@ -10,6 +10,7 @@ use hlrp_config::{
     with_hint,
 };
 use hlrp_schema::{ConfigArgs, PRIMARY, PROJECT};
+use hlrp_slurm::shell::quoted;
 use hlrp_track::exit_code;
 use std::{
     io::{self, Write},
@@ -148,15 +149,8 @@ fn sweep_note(root: &Path, config_name: &str, experiment: &str) -> Option<String
 
 fn print_sweep(config: &ConfigArgs) -> Result<ExitCode, Problem> {
     let runs = sweep(&PROJECT, hlrp_schema::check, &config.root()?, &config.config_name, &config.overrides)?;
-    let line =
-        |overrides: &[String]| overrides.iter().map(|text| shell_quoted(text)).collect::<Vec<_>>().join(" ") + "\n";
+    let line = |overrides: &[String]| overrides.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(" ") + "\n";
     print(&runs.iter().map(|run| line(&run.overrides)).collect::<String>())
-}
-
-/// An argument as a shell and xargs read it back.
-fn shell_quoted(argument: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-+./=:,@%".contains(char);
-    if argument.chars().all(is_plain) { argument.to_string() } else { format!("'{}'", argument.replace('\'', r"'\''")) }
 }
 
 fn check(tree: &TreeArgs) -> Result<ExitCode, Problem> {

@@ -7,7 +7,10 @@ use crate::{
 use anyhow::Result;
 use hlrp_schema::{ConfigArgs, PRIMARY, Stage};
 use hlrp_slurm::{plan::JobPlan, snapshot};
-use hlrp_track::{console, fs::write_atomic};
+use hlrp_track::{
+    console,
+    fs::{write_atomic, write_json},
+};
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -48,7 +51,7 @@ pub(super) fn run(plan: &JobPlan) -> Result<ExitCode> {
 
 fn write_report(plan: &JobPlan, report: &Report) -> Result<()> {
     let path = plan.submit_dir.join(format!("{}.preflight.report.json", plan.cluster));
-    Ok(write_atomic(&path, report.to_json()? + "\n")?)
+    Ok(write_json(&path, report)?)
 }
 
 fn writable(name: &'static str, folder: &Path) -> Finding {

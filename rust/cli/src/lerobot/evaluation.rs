@@ -2,7 +2,11 @@
 
 use anyhow::{Context, Result};
 use hlrp_config::foreign::read_text;
-use hlrp_track::{fs::write_atomic, metrics::MetricSpec, table::ResultTable};
+use hlrp_track::{
+    fs::{write_atomic, write_json},
+    metrics::MetricSpec,
+    table::ResultTable,
+};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -148,7 +152,7 @@ pub(super) fn scalars(results: &[TaskResult]) -> Vec<(String, f64)> {
 /// # Errors
 /// The files cannot be written.
 pub(super) fn write_results(run_dir: &Path, results: &[TaskResult]) -> Result<()> {
-    write_atomic(&run_dir.join(RESULTS), serde_json::to_string_pretty(results)? + "\n")?;
+    write_json(&run_dir.join(RESULTS), results)?;
     write_atomic(&run_dir.join(TABLE), table(results).to_markdown() + "\n")?;
     Ok(())
 }

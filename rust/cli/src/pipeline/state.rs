@@ -3,7 +3,7 @@
 use super::{steps::Step, tree::Tree};
 use anyhow::{Context, Result, anyhow};
 use hlrp_config::{Problem, secret::redact_arguments};
-use hlrp_track::fs::write_atomic;
+use hlrp_track::fs::write_json;
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -126,7 +126,7 @@ impl State {
     /// # Errors
     /// The system refuses.
     pub(super) fn write(&self, run_dir: &Path) -> Result<()> {
-        Ok(write_atomic(&run_dir.join(FILE_NAME), serde_json::to_string_pretty(self)? + "\n")?)
+        Ok(write_json(&run_dir.join(FILE_NAME), self)?)
     }
 }
 

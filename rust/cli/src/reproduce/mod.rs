@@ -17,7 +17,7 @@ use crate::{
 use again::Again;
 use anyhow::Result;
 use clap::Args;
-use hlrp_track::{console, exit_code, fs::write_atomic, metrics::FILE_NAME as METRICS, table::ResultTable};
+use hlrp_track::{console, exit_code, fs::write_json, metrics::FILE_NAME as METRICS, table::ResultTable};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode};
 use verdict::{Comparison, Verdict};
@@ -148,5 +148,5 @@ fn report(run: &Run, new: &Run, comparison: &Comparison, changes: &[String], tol
         "run": run.path, "verdict": verdict, "text": text, "tolerance": tolerance, "num_values": comparison.num_values,
         "differences": differences, "changed": changes, "metrics": METRICS,
     });
-    Ok(write_atomic(&new.path.join(FILE_NAME), serde_json::to_string_pretty(&value)? + "\n")?)
+    Ok(write_json(&new.path.join(FILE_NAME), &value)?)
 }

@@ -1,13 +1,13 @@
 //! Whether an experiment fits this machine or belongs on the cluster.
 
-use super::{Unchecked, profile::Choice};
+use super::profile::Choice;
 use crate::doctor::{
     checks::{GIB, Gpus},
     memory_needs::MemoryNeeds,
     report::Finding,
 };
 use hlrp_config::{Composed, override_key};
-use hlrp_schema::{ClusterConfig, LaqConfig, PROJECT, Stage, VlaConfig};
+use hlrp_schema::{ClusterConfig, PROJECT, Stage};
 use hlrp_slurm::shell::quoted;
 use hlrp_track::host::{Gpu, Memory, Place};
 
@@ -61,8 +61,8 @@ enum Verdict {
 
 fn needs(stage: Stage, composed: &Composed) -> hlrp_config::Result<Option<MemoryNeeds>> {
     Ok(match stage {
-        Stage::Laq => Some(MemoryNeeds::of_laq(&composed.extract::<Unchecked<LaqConfig>>()?.0)),
-        Stage::Vla => MemoryNeeds::of_vla(&composed.extract::<Unchecked<VlaConfig>>()?.0),
+        Stage::Laq => Some(MemoryNeeds::of_laq(&composed.extract_unchecked()?)),
+        Stage::Vla => MemoryNeeds::of_vla(&composed.extract_unchecked()?),
         // LeRobot and the steps of a pipeline decide themselves what they load.
         Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => None,
     })

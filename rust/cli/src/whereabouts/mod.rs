@@ -15,16 +15,12 @@ use crate::{
 };
 use anyhow::Result;
 use clap::Args;
-use hlrp_config::{Check, Composed, Problem, override_key};
-use hlrp_schema::{
-    ClusterConfig, ConfigArgs, LaqConfig, LerobotTrainConfig, LoggingConfig, PROJECT, PathsConfig, PipelineConfig,
-    RolloutConfig, Stage, StageConfig, VlaConfig,
-};
+use hlrp_config::override_key;
+use hlrp_schema::{ClusterConfig, ConfigArgs, PROJECT, RunBasics, Stage};
 use hlrp_track::{
     console,
     host::{Place, hostname},
 };
-use serde::Deserialize;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -59,16 +55,9 @@ pub(crate) fn run(options: &WhereOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the configuration of any stage says about places.
-struct Site {
-    cluster: ClusterConfig,
-    paths: PathsConfig,
-    logging: LoggingConfig,
-}
-
 fn examine(arguments: &ConfigArgs) -> Report {
     let composed = arguments.compose();
-    let site = composed.as_ref().map_err(Clone::clone).and_then(site);
+    let site = composed.as_ref().map_err(Clone::clone).and_then(RunBasics::unchecked);
     // An experiment with an error still leaves the question where this is.
     let known = site.as_ref().ok().map(|site| site.cluster.clone()).or_else(|| without_experiment(arguments));
     let place = Place::detect(known.as_ref().and_then(|cluster| cluster.login_nodes.as_deref()));
@@ -106,37 +95,10 @@ fn examine(arguments: &ConfigArgs) -> Report {
     Report { findings }
 }
 
-fn site(composed: &Composed) -> Result<Site, Problem> {
-    match Stage::of(composed)? {
-        Stage::Laq => of_stage::<LaqConfig>(composed),
-        Stage::Vla => of_stage::<VlaConfig>(composed),
-        Stage::LerobotTrain => of_stage::<LerobotTrainConfig>(composed),
-        Stage::LerobotRollout => of_stage::<RolloutConfig>(composed),
-        Stage::Pipeline => of_stage::<PipelineConfig>(composed),
-    }
-}
-
-/// A configuration whose values are typed but not checked: one that still needs a value, such as a teacher, has a place too.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Unchecked<C>(C);
-
-impl<C> Check for Unchecked<C> {
-    fn check(&self) -> Result<(), Problem> {
-        Ok(())
-    }
-}
-
-fn of_stage<C: StageConfig>(composed: &Composed) -> Result<Site, Problem> {
-    let Unchecked(typed) = composed.extract::<Unchecked<C>>()?;
-    let common = typed.common();
-    Ok(Site { cluster: common.cluster.clone(), paths: common.paths.clone(), logging: common.logging.clone() })
-}
-
 /// The cluster of the tree as it is, without the overrides of a command line that do not compose.
 fn without_experiment(arguments: &ConfigArgs) -> Option<ClusterConfig> {
     let plain = ConfigArgs { overrides: Vec::new(), ..arguments.clone() };
-    site(&plain.compose().ok()?).ok().map(|site| site.cluster)
+    RunBasics::unchecked(&plain.compose().ok()?).ok().map(|site| site.cluster)
 }
 
 fn host(place: &Place) -> Finding {

@@ -2,6 +2,7 @@
 
 use super::{parent_of, sync_dir};
 use crate::{Result, TrackError};
+use serde::Serialize;
 use std::{
     fs::{File, Permissions},
     io::{self, BufWriter, Write},
@@ -15,6 +16,15 @@ use std::{
 /// The folder does not exist, is not writable, or the disk is full; `path` is then unchanged.
 pub fn write_atomic(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     write_atomic_with(path, |file| file.write_all(bytes.as_ref()))
+}
+
+/// Replaces `path` by a record as indented JSON, as [`write_atomic`] does.
+///
+/// # Errors
+/// As [`write_atomic`]; a record that JSON cannot hold.
+pub fn write_json(path: &Path, record: &(impl Serialize + ?Sized)) -> Result<()> {
+    let text = serde_json::to_string_pretty(record).map_err(|error| TrackError::io("write", path)(error.into()))?;
+    write_atomic(path, text + "\n")
 }
 
 /// Like [`write_atomic`], for content that is produced piece by piece.

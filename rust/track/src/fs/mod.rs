@@ -6,7 +6,7 @@ mod publish;
 mod space;
 mod superseded;
 
-pub use atomic::{write_atomic, write_atomic_with};
+pub use atomic::{write_atomic, write_atomic_with, write_json};
 pub use digest::{FileDigest, sha256_of};
 pub use publish::{OnExisting, publish_dir};
 pub use space::{DiskRules, Free, Limit, ensure_free};

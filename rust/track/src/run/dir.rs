@@ -11,6 +11,7 @@ use crate::{
     Result, TrackError,
     fs::{sync_dir, write_atomic},
     metrics::MetricSpec,
+    time::timestamp,
 };
 use hlrp_config::{
     Problem,
@@ -165,7 +166,7 @@ impl RunDir {
                 other => other,
             };
             session.outputs.splice(0..0, outputs(&self.path));
-            session.ended_at = Some(now());
+            session.ended_at = Some(timestamp());
         }
         self.manifest.write(&self.path.join(MANIFEST))
     }
@@ -268,7 +269,7 @@ fn is_of_beginning(path: &Path, name: &str) -> bool {
 fn session(info: &RunInfo<'_>, path: &Path, index: usize, start_step: u64) -> Result<Session> {
     Ok(Session {
         status: RunStatus::Running,
-        started_at: now(),
+        started_at: timestamp(),
         ended_at: None,
         start_step,
         command: redact_arguments(std::env::args()),
@@ -323,8 +324,4 @@ fn overrides_yaml(overrides: &[String]) -> String {
         .iter()
         .map(|text| format!("- {}\n", serde_json::Value::from(text.as_str())))
         .collect()
-}
-
-fn now() -> String {
-    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }

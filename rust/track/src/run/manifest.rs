@@ -1,7 +1,7 @@
 //! `run.json`: what a run records about itself. It never contains a secret.
 
 use super::{artifact::Artifact, devices::Devices, provenance::GitState};
-use crate::{Result, TrackError, env, exit_code, fs::write_atomic, metrics::MetricSpec};
+use crate::{Result, TrackError, env, exit_code, fs::write_json, metrics::MetricSpec};
 use hlrp_config::foreign::read_text;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -175,13 +175,7 @@ impl Manifest {
 
     /// Writes the file whole.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(self).map_err(|error| TrackError::Malformed {
-            path: path.to_path_buf(),
-            line: None,
-            reason: error.to_string(),
-        })?;
-        text.push('\n');
-        write_atomic(path, text)
+        write_json(path, self)
     }
 }
 
