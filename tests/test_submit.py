@@ -228,10 +228,10 @@ REFUSED = {
         2,
         ["cluster.container.image", "/nothing/image.sqsh", "image-import"],
     ),
-    "several GPUs": (
-        ["cluster=lrz_h100_multinode", "cluster.compute.gpus_per_node=4"],
+    "processes of several machines that nothing starts": (
+        ["cluster=lrz_h100_multinode", "num_processes=4"],
         2,
-        ["gpus_per_node", "one GPU"],
+        ["num_processes", "srun"],
     ),
     "a secret": (
         ["cluster=lrz_cpu_only", "experiment.description='hf_abcDEF123456789'"],

@@ -22,6 +22,7 @@ mod disk;
 mod error;
 mod prefetch;
 pub mod program;
+mod ranks;
 mod resume;
 mod signals;
 mod task;

@@ -47,10 +47,10 @@ pub(crate) fn run(
             shown.offer(|| ShownPair::new(model, &frames_BTCHW, &step, index, meta))?;
         }
     }
-    if sums.is_empty() {
+    let mut metrics = sums.means(context.world, model.store().device())?;
+    if metrics.is_empty() {
         return Err(LaqError::NoValidationData.into());
     }
-    let mut metrics = sums.means(context.world)?;
     for decoder in model.decoders.training() {
         let name = decoder.name();
         let [own, other, copy] = [OWN, OTHER, COPY].map(|part| metrics.remove(&format!("val/{name}_{part}")));

@@ -19,6 +19,17 @@ pub fn gather_rows(world: &World, rows_NC: &Tensor) -> anyhow::Result<Tensor> {
     Ok(Tensor::cat(&parts, 0))
 }
 
+/// The shape of what a validation sums, from a process that has it: one without a batch does not know it. None where no process has.
+///
+/// # Errors
+/// A process that is gone.
+pub fn shape_of_all(world: &World, own: Option<&Tensor>) -> anyhow::Result<Option<Vec<i64>>> {
+    let own = own.map(|tensor| tensor.size().iter().map(i64::to_string).collect::<Vec<_>>().join(" "));
+    let shapes = world.all_gather_text(&own.unwrap_or_default())?;
+    let shape = shapes.iter().find(|shape| !shape.is_empty());
+    Ok(shape.map(|shape| shape.split(' ').map(str::parse).collect::<Result<_, _>>()).transpose()?)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // a test may panic

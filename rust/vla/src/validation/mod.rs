@@ -9,7 +9,7 @@ mod code_accuracy;
 mod errors;
 mod images;
 
-use crate::flow::TorchNoise;
+use crate::flow::WorldNoise;
 use crate::loss;
 use crate::observation::Prediction;
 use crate::policy::{LabelledBatch, Policy};
@@ -19,6 +19,7 @@ use code_accuracy::CodeAccuracy;
 use errors::Errors;
 use hlrp_nn::Pass;
 use hlrp_schema::VlaValidationConfig;
+use hlrp_torch::World;
 use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
@@ -72,8 +73,8 @@ pub(crate) fn run(
     for batch in batches {
         let batch = batch?;
         let labelled = policy.label(&batch, indices)?;
-        add_losses(&mut sums, policy, &labelled)?;
-        let predicted = predict(policy, &labelled, options.num_flow_samples)?;
+        add_losses(&mut sums, policy, &labelled, context.world)?;
+        let predicted = predict(policy, &labelled, options.num_flow_samples, context.world)?;
         let mut codes_BS = None;
         if let (Some(teacher), Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
             (&policy.teacher, &mut accuracy, &predicted.latents_BSD, &labelled.targets.latent, &labelled.codes_BS)
@@ -100,12 +101,12 @@ pub(crate) fn run(
             drawn.offer(|| SampleImage::new(policy, indices, &batch, &compared, index))?;
         }
     }
-    let mut metrics = sums.means(context.world)?;
+    let mut metrics = sums.means(context.world, device)?;
     let terms = loss::weights(&policy.spec.objective)
         .map(|(name, weight)| metrics.get(&format!("val/{name}")).map_or(0.0, |mean| mean * weight));
     metrics.insert("val/loss".to_owned(), terms.iter().sum());
-    metrics.extend(latents.metrics("latent", context.world)?);
-    metrics.extend(actions.metrics("action", context.world)?);
+    metrics.extend(latents.metrics("latent", context.world, device)?);
+    metrics.extend(actions.metrics("action", context.world, device)?);
     if let Some(accuracy) = accuracy {
         metrics.extend(accuracy.metrics(context.world)?);
     }
@@ -130,9 +131,9 @@ pub(crate) fn metrics(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<Met
     specs
 }
 
-fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch) -> anyhow::Result<()> {
+fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch, world: &World) -> anyhow::Result<()> {
     let (model, pass) = (&policy.model, Pass::plain(false));
-    let found = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut TorchNoise, &pass)?;
+    let found = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut WorldNoise(world), &pass)?;
     for (name, part) in [(loss::LATENT, &found.latent), (loss::ACTION, &found.action)] {
         if let Some(part) = part {
             sums.add_masked(&format!("val/{name}"), &part.mean, &part.num_values);
@@ -142,10 +143,15 @@ fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch) -> any
 }
 
 /// The mean over several samples of the flow: an estimate of the expectation, which is what a squared error rewards.
-fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> anyhow::Result<Prediction> {
+fn predict(
+    policy: &Policy,
+    labelled: &LabelledBatch,
+    num_samples: usize,
+    world: &World,
+) -> anyhow::Result<Prediction> {
     let sample = || {
         let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
-        policy.model.sample(observation, mode, &mut TorchNoise, &Pass::plain(false))
+        policy.model.sample(observation, mode, &mut WorldNoise(world), &Pass::plain(false))
     };
     let samples = (0..num_samples).map(|_| sample()).collect::<Result<Vec<_>, _>>()?;
     let mean = |of: fn(&Prediction) -> Option<&Tensor>| {
