@@ -107,7 +107,11 @@ def test_accumulated_batches_of_two_processes(tmp_path):
 def test_a_policy_with_unequal_numbers_of_supervised_values(tmp_path, alone, accumulate):
     """Latent and real actions; samples near the end of an episode have fewer actions, so the processes' means are of unequal numbers."""
     words = [*VLA_MINI, *EXACT, f"policy.teacher.checkpoint={alone}", "data.loader.num_workers=1"]
-    words += ["training.max_steps=20", f"training.gradient.accumulate_steps={accumulate}", "policy.model.arch.expert.chunk_size=40"]
+    words += [
+        "training.max_steps=20",
+        f"training.gradient.accumulate_steps={accumulate}",
+        "policy.model.arch.expert.chunk_size=40",
+    ]
     for name, more in [("pair", [*PAIR, "data.loader.batch_size=2"]), ("alone", ["data.loader.batch_size=4"])]:
         result = run(train_vla_command(*words, *more, f"logging.run_dir={tmp_path / name}"))
         assert result.returncode == 0, result.stderr

@@ -39,7 +39,12 @@ def start_ranks(*commands: list[str], size: int | None = None, port: int | None 
     size, port = size or len(commands), port or free_port()
     return [
         subprocess.Popen(
-            command, cwd=REPO, env=rank_variables(rank, size, port), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            cwd=REPO,
+            env=rank_variables(rank, size, port),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for rank, command in enumerate(commands)
     ]

@@ -82,7 +82,8 @@ impl Task for LaqTask {
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
         let frames_BTCHW = pairs_of(batch, &self.model)?;
         let pass = Pass::plain(true);
-        let result = train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
+        let result =
+            train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
         self.row_resets.extend(result.row_resets);
         self.watch_for_collapse(step);
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })

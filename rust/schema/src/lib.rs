@@ -46,7 +46,7 @@ pub use run::{
 pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
 pub use submit::{PlanForm, SubmitConfig};
 pub use training::{
-    CheckpointConfig, DistributedConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
-    TrainingConfig, ValidationConfig,
+    CheckpointConfig, DistributedConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig,
+    SchedulerType, TrainingConfig, ValidationConfig,
 };
 pub use vla::{VlaConfig, VlaValidationConfig};

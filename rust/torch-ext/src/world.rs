@@ -199,7 +199,11 @@ impl World {
         let missing = group.wait_for_all("joined")?;
         if !missing.is_empty() {
             let seconds = group.meeting.timeout.as_secs();
-            return Err(TorchError::NotJoined { ranks: named(&missing), seconds, is_reporter: is_first(rank, &missing) });
+            return Err(TorchError::NotJoined {
+                ranks: named(&missing),
+                seconds,
+                is_reporter: is_first(rank, &missing),
+            });
         }
         let interface = group.meeting.interface.as_deref().map(c_string);
         let address = group.meeting.is_local.then(|| c_string("127.0.0.1"));
@@ -283,7 +287,8 @@ impl World {
         let failed = |error: tch::TchError| TorchError::Exception { operation: "gather", message: error.to_string() };
         let own = Tensor::from_slice(text.as_bytes());
         let lengths = self.all_gather(&Tensor::from(text.len() as i64))?;
-        let lengths = lengths.iter().map(|length| i64::try_from(length).map_err(failed)).collect::<Result<Vec<_>, _>>()?;
+        let lengths =
+            lengths.iter().map(|length| i64::try_from(length).map_err(failed)).collect::<Result<Vec<_>, _>>()?;
         let longest = lengths.iter().copied().max().unwrap_or(0);
         if longest == 0 {
             return Ok(vec![String::new(); self.size]);
@@ -330,9 +335,8 @@ impl World {
         let Some(group) = &self.group else { return Ok(()) };
         let pointers = ffi::pointers(parameters);
         // SAFETY: a live handle; pointers of live tensors, as many as named.
-        let message = unsafe {
-            ffi::hlrp_world_mean_gradients(group.handle, pointers.len(), pointers.as_ptr(), BUCKET_BYTES)
-        };
+        let message =
+            unsafe { ffi::hlrp_world_mean_gradients(group.handle, pointers.len(), pointers.as_ptr(), BUCKET_BYTES) };
         group.exchanged("reduce gradients", message)
     }
 
@@ -388,7 +392,9 @@ impl Group {
         match first {
             Some((_, note)) if !is_reached => Verdict { reporter: 1, note, missing },
             Some((reporter, note)) => Verdict { reporter, note, missing },
-            None => Verdict { reporter: rank, note: Note { priority: Note::LOST, code: 1, text: String::new() }, missing },
+            None => {
+                Verdict { reporter: rank, note: Note { priority: Note::LOST, code: 1, text: String::new() }, missing }
+            }
         }
     }
 }

@@ -25,7 +25,9 @@ pub const EXIT_CODES: &[CodeOf] = &[of_engine, hlrp_data::exit_code_of];
 fn of_engine(error: &(dyn Error + 'static)) -> Option<u8> {
     match error.downcast_ref::<TrainError>()? {
         TrainError::OutOfMemory { .. } => Some(exit_code::OUT_OF_MEMORY),
-        TrainError::RanksLost { can_continue: true, .. } => Some(exit_code::INTERRUPTED),
+        TrainError::RanksLost { can_continue, .. } => {
+            Some(if *can_continue { exit_code::INTERRUPTED } else { exit_code::RANK_LOST })
+        }
         TrainError::OtherRank { code, .. } => Some(*code),
         TrainError::Disagreement { .. } => Some(exit_code::INVALID_SETTING),
         _ => None,

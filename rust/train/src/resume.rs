@@ -173,11 +173,14 @@ fn refuse_other_batch(checkpoint: &Checkpoint, [saved, current]: [&Composed; 2],
     }
     let has_clips = leaves(current.tree()).get("data.loader.anchors_per_clip").is_some_and(|leaf| leaf.text != "1");
     if batch_size(saved) != batch_size(current) || has_clips {
-        return refuse(checkpoint, vec![format!(
-            "{BATCH_SIZE} was {} on {former} processes, is {} on {num_processes}: {was} and {is} samples together",
-            batch_size(saved),
-            batch_size(current)
-        )]);
+        return refuse(
+            checkpoint,
+            vec![format!(
+                "{BATCH_SIZE} was {} on {former} processes, is {} on {num_processes}: {was} and {is} samples together",
+                batch_size(saved),
+                batch_size(current)
+            )],
+        );
     }
     tracing::warn!("the run continues with {is} samples in a batch of all processes; it had {was}");
     Ok(())

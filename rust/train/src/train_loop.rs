@@ -5,11 +5,11 @@ use crate::{
     checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
     prefetch::{DeviceBatch, DevicePrefetcher, Prefetched, interruptible},
+    ranks::{self, LastCheckpoint},
     signals::{StopRequest, Stopped},
     task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
     trainer::{Outcome, Trainer, sizes, unknown_metric},
-    ranks::{self, LastCheckpoint},
     update::norm_and_clip,
     watch::{MicroBatch, StepRecord, scalar},
 };

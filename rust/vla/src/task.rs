@@ -48,7 +48,8 @@ impl Task for VlaTask {
         let Policy { spec, model, .. } = &self.policy;
         let labelled = self.policy.label(batch, self.indices)?;
         let (observation, targets) = (&labelled.observation, &labelled.targets);
-        let loss = model.loss(observation, targets, &spec.objective, &mut WorldNoise(&self.world), &Pass::plain(true))?;
+        let loss =
+            model.loss(observation, targets, &spec.objective, &mut WorldNoise(&self.world), &Pass::plain(true))?;
         let (masked, metrics) = (loss.masked(&spec.objective), loss.metrics());
         Ok(LossOutput { loss: loss.total, masked, metrics })
     }

@@ -273,7 +273,8 @@ fn resources(basics: &RunBasics) -> Result<Resources, Problem> {
     };
     let num_nodes = compute.num_nodes.unwrap_or(1);
     if num_nodes > 1 && !basics.num_processes.is_one() {
-        let message = format!("{}, but the processes of {num_nodes} machines are started by srun", basics.num_processes);
+        let message =
+            format!("{}, but the processes of {num_nodes} machines are started by srun", basics.num_processes);
         let hint = "set num_processes=1: there is one process for each of cluster.compute.gpus_per_node";
         return Err(Problem::new("num_processes", message, hint));
     }

@@ -6,7 +6,7 @@ use hlrp_config::{Composed, Problem, from_resolved, write_path};
 use hlrp_schema::{ConfigArgs, PROJECT, parse_command_line};
 use std::path::{Path, PathBuf};
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unusable dataset, 71 out of memory, 73 another process \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unusable dataset, 69 a process of the run is lost, 71 out of memory, 73 another process \
                           has the run, 74 disk full, 75 interrupted by a signal (resume it), 77 login node.";
 
 #[derive(Parser)]

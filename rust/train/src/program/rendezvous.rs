@@ -7,7 +7,7 @@ use hlrp_torch::{
     Meeting, Store,
     cuda::{CudaStatus, start_up},
 };
-use hlrp_track::{env::get, env::SLURM_JOB_ID, host::num_cores};
+use hlrp_track::{env::SLURM_JOB_ID, env::get, host::num_cores};
 use std::{path::PathBuf, time::Duration};
 use tch::Device;
 
@@ -192,7 +192,11 @@ pub(super) fn too_few_gpus(num_processes: usize, num_gpus: usize) -> Problem {
 /// One GPU, named by its number, for several processes.
 pub(super) fn refuse_one_gpu(index: usize, num_processes: usize) -> Problem {
     let message = format!("cuda:{index} is one GPU, but the run has {num_processes} processes");
-    Problem::new("device", message, "set device=cuda: each process uses a GPU of its own; CUDA_VISIBLE_DEVICES chooses which")
+    Problem::new(
+        "device",
+        message,
+        "set device=cuda: each process uses a GPU of its own; CUDA_VISIBLE_DEVICES chooses which",
+    )
 }
 
 fn needed(name: &'static str) -> Result<String, Problem> {

@@ -46,7 +46,8 @@ impl Sums {
         let sums = Tensor::f_stack(&names.iter().flat_map(of_name).collect::<Vec<_>>(), 0)?;
         world.all_reduce(&sums)?;
         let sums = Vec::<f64>::try_from(sums.to_device(Device::Cpu))?;
-        let mean = |(name, pair): (&str, &[f64])| (name.to_owned(), if pair[1] == 0.0 { 0.0 } else { pair[0] / pair[1] });
+        let mean =
+            |(name, pair): (&str, &[f64])| (name.to_owned(), if pair[1] == 0.0 { 0.0 } else { pair[0] / pair[1] });
         Ok(names.into_iter().zip(sums.chunks(2)).map(mean).collect())
     }
 }

@@ -133,7 +133,8 @@ pub(crate) fn metrics(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<Met
 
 fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch, world: &World) -> anyhow::Result<()> {
     let (model, pass) = (&policy.model, Pass::plain(false));
-    let found = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut WorldNoise(world), &pass)?;
+    let found =
+        model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut WorldNoise(world), &pass)?;
     for (name, part) in [(loss::LATENT, &found.latent), (loss::ACTION, &found.action)] {
         if let Some(part) = part {
             sums.add_masked(&format!("val/{name}"), &part.mean, &part.num_values);
@@ -143,12 +144,7 @@ fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch, world:
 }
 
 /// The mean over several samples of the flow: an estimate of the expectation, which is what a squared error rewards.
-fn predict(
-    policy: &Policy,
-    labelled: &LabelledBatch,
-    num_samples: usize,
-    world: &World,
-) -> anyhow::Result<Prediction> {
+fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize, world: &World) -> anyhow::Result<Prediction> {
     let sample = || {
         let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
         policy.model.sample(observation, mode, &mut WorldNoise(world), &Pass::plain(false))
