@@ -10,6 +10,7 @@ mod learning;
 mod processor;
 mod smolvla;
 mod version_1;
+mod version_2;
 
 pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
@@ -17,6 +18,7 @@ pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWei
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
 pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;
+pub use version_2::from_version_2;
 
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::{Check, Problem};
@@ -61,6 +63,8 @@ pub struct LatentShape {
     pub code_seq_len: i64,
     /// Dimensions D of a code vector.
     pub code_dim: i64,
+    /// Codes K; none for continuous latents.
+    pub codebook_size: Option<i64>,
 }
 
 /// Constants of the flow.
@@ -242,6 +246,7 @@ impl Check for ModelSpec {
         if let Some(latent) = self.latent {
             section("latent", at_least("code_seq_len", latent.code_seq_len, 1))?;
             section("latent", at_least("code_dim", latent.code_dim, 1))?;
+            section("latent", at_least("codebook_size", latent.codebook_size.unwrap_or(1), 1))?;
         }
         section("flow", self.flow.check())?;
         let arch = self.arch.get();
