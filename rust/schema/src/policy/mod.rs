@@ -219,14 +219,26 @@ impl PolicySpec {
     fn check_teacher_shape(&self) -> Checked {
         let (Some(teacher), Some(latent)) = (self.teacher.identity(), self.model.latent) else { return Ok(()) };
         let own = teacher.latent();
+        let hint = "set it to null to take the teacher's";
         require(
-            own == latent,
+            (own.code_seq_len, own.code_dim) == (latent.code_seq_len, latent.code_dim),
             "model.latent",
             format!(
                 "the teacher has {} codes of {} dimensions, the model's latent head {} of {}",
                 own.code_seq_len, own.code_dim, latent.code_seq_len, latent.code_dim
             ),
-            "set it to null to take the teacher's",
+            hint,
+        )?;
+        let size = |size: Option<i64>| size.map_or("no".to_owned(), |size| size.to_string());
+        require(
+            latent.codebook_size.is_none() || latent.codebook_size == own.codebook_size,
+            "model.latent.codebook_size",
+            format!(
+                "the teacher has a codebook of {} codes, not {}",
+                size(own.codebook_size),
+                size(latent.codebook_size)
+            ),
+            hint,
         )
     }
 }
