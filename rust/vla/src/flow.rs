@@ -114,6 +114,10 @@ impl FlowNoise for WorldNoise<'_> {
     fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor {
         self.0.own_rows(num_samples, |num_rows| TorchNoise.time(num_rows, flow, device))
     }
+
+    fn keep(&mut self, num_samples: i64, dropout: f64, device: Device) -> Tensor {
+        self.0.own_rows(num_samples, |num_rows| TorchNoise.keep(num_rows, dropout, device))
+    }
 }
 
 /// Noise and times from the device's torch generator, whose state is part of every checkpoint.
