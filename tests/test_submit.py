@@ -228,6 +228,11 @@ REFUSED = {
         2,
         ["cluster.container.image", "/nothing/image.sqsh", "image-import"],
     ),
+    "several GPUs": (
+        ["cluster=lrz_h100_multinode", "cluster.compute.gpus_per_node=4"],
+        2,
+        ["gpus_per_node", "one GPU"],
+    ),
     "processes of several machines that nothing starts": (
         ["cluster=lrz_h100_multinode", "num_processes=4"],
         2,

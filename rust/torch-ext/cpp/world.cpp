@@ -1,12 +1,9 @@
-// The processes of a run, over torch's own c10d: a store where they meet, Gloo for tensors in main memory, and NCCL for those of a GPU.
-// NCCL is in a library of its own (nccl.cpp), which is loaded where there is a GPU.
+// The processes of a run, over torch's own c10d: a store where they meet, and Gloo for tensors in main memory.
 #include "shim.h"
-#include "world.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Logging.h>
-#include <dlfcn.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -21,15 +18,13 @@ namespace {
 struct World {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::Backend> gloo;
-  c10::intrusive_ptr<c10d::Backend> nccl;
   int rank;
   int size;
   std::chrono::milliseconds timeout;
 
   c10d::Backend& of(const at::Tensor& tensor) const {
-    const auto& backend = tensor.is_cuda() ? nccl : gloo;
-    TORCH_CHECK(backend, tensor.is_cuda() ? "the processes are not connected by NCCL" : "the processes are not connected");
-    return *backend;
+    TORCH_CHECK(gloo && tensor.is_cpu(), "the processes are connected for tensors in main memory alone");
+    return *gloo;
   }
 };
 
@@ -42,7 +37,7 @@ Work sum(const World& world, at::Tensor& tensor) {
   return world.of(tensor).allreduce(list);
 }
 
-// Gloo and NCCL want dense memory: runs `exchange` on a dense copy where `tensor` is not, and copies the result back.
+// Gloo wants dense memory: runs `exchange` on a dense copy where `tensor` is not, and copies the result back.
 template <typename Exchange>
 void in_place(const at::Tensor& tensor, Exchange&& exchange) {
   c10::NoGradGuard no_grad;
@@ -83,7 +78,7 @@ Message hlrp_world_open(const char* file, const char* host, uint16_t port, bool 
     }
     store = c10::make_intrusive<c10d::PrefixStore>(prefix, store);
     store->setTimeout(std::chrono::milliseconds(timeout_ms));
-    *out = new World{store, nullptr, nullptr, rank, size, std::chrono::milliseconds(timeout_ms)};
+    *out = new World{store, nullptr, rank, size, std::chrono::milliseconds(timeout_ms)};
   });
 }
 
@@ -115,25 +110,9 @@ Message hlrp_world_connect(void* handle, const char* interface, const char* addr
   });
 }
 
-// Connects all processes' GPUs through the library at `path`.
-Message hlrp_world_connect_nccl(void* handle, const char* path) {
-  return guarded([&] {
-    auto& world = world_of(handle);
-    auto* library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
-    TORCH_CHECK(library, dlerror());
-    auto make = reinterpret_cast<MakeNccl>(dlsym(library, "hlrp_make_nccl"));
-    TORCH_CHECK(make, path, " has no function hlrp_make_nccl");
-    c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::PrefixStore>("nccl", world.store);
-    make(store, world.rank, world.size, world.timeout, world.nccl);
-  });
-}
-
 // Ends the connections, so that every other process notices at its next exchange.
 void hlrp_world_disconnect(void* handle) {
-  auto& world = world_of(handle);
-  if (world.nccl) guarded([&] { world.nccl->abort(); });
-  world.nccl.reset();
-  world.gloo.reset();
+  world_of(handle).gloo.reset();
 }
 
 void hlrp_world_free(void* handle) { delete static_cast<World*>(handle); }

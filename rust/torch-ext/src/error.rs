@@ -83,11 +83,11 @@ pub enum TorchError {
         /// c10d's message.
         message: String,
     },
-    /// The GPUs of several processes cannot be connected.
-    #[error("the GPUs cannot be connected by NCCL: {message}")]
-    Nccl {
-        /// What is missing.
-        message: String,
+    /// Several processes on GPUs, which cannot exchange tensors.
+    #[error("{size} processes cannot train on GPUs: this program is built without NCCL")]
+    NoNccl {
+        /// How many.
+        size: usize,
     },
     /// The names of the weights are not those of the model.
     #[error("weights do not fit the model: {} missing ({}), {} unknown ({})",
@@ -124,11 +124,7 @@ impl Hint for TorchError {
                     .to_owned(),
             ),
             Self::PortInUse { .. } => Some("set MASTER_PORT to a free port".to_owned()),
-            Self::Nccl { .. } => Some(
-                "build it with the headers of nvidia-cuda-crt and nvidia-cuda-cccl installed (docs/distributed.md), or use \
-                 num_processes=1"
-                    .to_owned(),
-            ),
+            Self::NoNccl { .. } => Some("use one GPU (num_processes=1), or set device=cpu".to_owned()),
             Self::WeightNames { .. } => {
                 Some("the weights belong to a model of another architecture or size".to_owned())
             }

@@ -1,10 +1,10 @@
 //! The processes that train one model together, and what they exchange.
 //!
-//! Tensors in main memory go through Gloo, those of a GPU through NCCL; both are torch's own. A store, which every process reaches, is where they
+//! Tensors in main memory go through torch's own Gloo. A store, which every process reaches, is where they
 //! meet and where each leaves a note when it ends with an error: so the others can say whom they waited for.
 #![allow(unsafe_code)] // each call hands borrowed tensors and strings to the C++ shim
 
-use crate::{TorchError, cuda, ffi};
+use crate::{TorchError, ffi};
 use std::{
     ffi::{CString, c_void},
     path::PathBuf,
@@ -23,9 +23,6 @@ const POLL: Duration = Duration::from_millis(20);
 const WAIT_FOR_NOTES: Duration = Duration::from_secs(5);
 /// How much longer the process with the store stays, so that the others can read the notes.
 const KEEP_STORE: Duration = Duration::from_millis(500);
-/// The library that connects GPUs, beside the program or in `lib` beside its folder.
-const NCCL_LIBRARY: &str = "libhlrp_nccl.so";
-
 /// Where the processes of a run meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
@@ -186,7 +183,7 @@ impl World {
         Self { rank: 0, size: 1, group: None }
     }
 
-    /// Meets the other processes and connects to them; `device` is that of this process's tensors.
+    /// Meets the other processes and connects to them.
     ///
     /// # Errors
     /// A store that does not answer, a port that is taken, processes that do not come within the time.
@@ -214,18 +211,12 @@ impl World {
         Ok(Self { rank, size, group: Some(Arc::new(group)) })
     }
 
-    /// Connects the GPUs of all processes through NCCL, where this process computes on one.
+    /// Refuses tensors on a GPU, which the processes cannot exchange.
     ///
     /// # Errors
-    /// The library for NCCL is missing, or the GPUs cannot be connected.
-    pub fn connect_gpus(&self, device: Device) -> Result<(), TorchError> {
-        let Some(group) = self.group.as_ref().filter(|_| device.is_cuda()) else { return Ok(()) };
-        let library = nccl_library()?;
-        let path = c_string(&library.to_string_lossy());
-        cuda::start_up();
-        // SAFETY: a live handle and a NUL-terminated string.
-        let message = unsafe { ffi::hlrp_world_connect_nccl(group.handle, path.as_ptr()) };
-        ffi::check("connect", message).map_err(|error| TorchError::Nccl { message: error.to_string() })
+    /// Several processes, and `device` is a GPU.
+    pub fn refuse_gpu(&self, device: Device) -> Result<(), TorchError> {
+        if self.size > 1 && device.is_cuda() { Err(TorchError::NoNccl { size: self.size }) } else { Ok(()) }
     }
 
     /// Index of this process, `0..size`.
@@ -447,14 +438,6 @@ fn open(meeting: &Meeting) -> Result<*mut c_void, TorchError> {
             })
         }
     }
-}
-
-fn nccl_library() -> Result<PathBuf, TorchError> {
-    let program = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-    let folder = program.parent().unwrap_or(&program);
-    let places = [folder.join(NCCL_LIBRARY), folder.join("../lib").join(NCCL_LIBRARY)];
-    let found = places.iter().find(|path| path.is_file()).cloned();
-    found.ok_or_else(|| TorchError::Nccl { message: format!("{} is missing", places[0].display()) })
 }
 
 /// A string without NUL bytes, which end it in C.

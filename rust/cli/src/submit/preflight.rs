@@ -38,7 +38,7 @@ pub(super) fn check(submission: &Submission) -> Result<()> {
         return Err(SlurmError::Missing { program: SBATCH }.into());
     }
     for job in preview::jobs(submission) {
-        refuse_several_nodes(job)?;
+        refuse_several_gpus(job)?;
         refuse_missing_image(job)?;
     }
     for run in &submission.runs {
@@ -62,15 +62,22 @@ fn refuse_occupied(run: &RunPlan) -> Result<(), Problem> {
     Err(Problem::new("logging.run_dir", format!("the run directory {path} is not empty"), hint))
 }
 
-/// Several machines need processes that know each other: those of stages 1 and 2 do.
-fn refuse_several_nodes(job: &JobPlan) -> Result<(), Problem> {
-    let num_nodes = job.resources.num_nodes;
-    if num_nodes == 1 || matches!(job.stage, Stage::Laq | Stage::Vla) {
+/// Processes on several GPUs need NCCL, which the training programs are built without; on CPUs stages 1 and 2 may have several machines.
+fn refuse_several_gpus(job: &JobPlan) -> Result<(), Problem> {
+    let resources = &job.resources;
+    let is_on_cpus = resources.gpus_per_node == 0 && matches!(job.stage, Stage::Laq | Stage::Vla);
+    let is_single = resources.num_tasks() == 1 && resources.num_nodes == 1;
+    if is_single || is_on_cpus {
         return Ok(());
     }
-    let message = format!("{num_nodes} machines, but stage {} runs on one", job.stage.name());
-    let hint = "choose a cluster with one machine, or set cluster.compute.num_nodes=1";
-    Err(Problem::new("cluster.compute.num_nodes", message, hint))
+    let message = format!(
+        "{} nodes with {} GPUs each, but stage {} trains on one GPU",
+        resources.num_nodes,
+        resources.gpus_per_node,
+        job.stage.name()
+    );
+    let hint = "choose a cluster with one GPU, or set cluster.compute.num_nodes=1 cluster.compute.gpus_per_node=1";
+    Err(Problem::new("cluster.compute.gpus_per_node", message, hint))
 }
 
 fn refuse_missing_image(job: &JobPlan) -> Result<(), Problem> {
