@@ -22,7 +22,7 @@ const CACHES: [(&str, &str); 6] = [
 
 /// Variables that the container takes from the job, whatever the image sets.
 const CONTAINER_ENV: &str = "HOME,HF_TOKEN,HUGGINGFACE_HUB_TOKEN,HF_HUB_CACHE,HF_DATASETS_CACHE,HF_LEROBOT_HOME,TORCH_HOME,\
-                             TRITON_CACHE_DIR,WANDB_CACHE_DIR,TMPDIR,NCCL_DEBUG,NCCL_SOCKET_IFNAME,GLOO_SOCKET_IFNAME";
+                             TRITON_CACHE_DIR,WANDB_CACHE_DIR,TMPDIR,NCCL_DEBUG,NCCL_SOCKET_IFNAME";
 
 /// The batch script of a run.
 pub fn batch_script(plan: &JobPlan) -> String {
@@ -167,7 +167,7 @@ fn gpus(plan: &JobPlan) -> String {
         return "\necho 'no GPU was asked for'\n".into();
     }
     "\nexport NCCL_DEBUG=WARN\n\
-     if [[ -e /sys/class/net/ib0 ]]; then export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0; fi\n\
+     if [[ -e /sys/class/net/ib0 ]]; then export NCCL_SOCKET_IFNAME=ib0; fi\n\
      nvidia-smi || echo 'nvidia-smi does not run on this node'\n"
         .into()
 }
