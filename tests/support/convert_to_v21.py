@@ -26,7 +26,7 @@ def cut_video(source: Path, target: Path, start: float, end: float, fps: float) 
     target.parent.mkdir(parents=True, exist_ok=True)
     with av.open(source) as read, av.open(target, "w") as write:
         stream = read.streams.video[0]
-        copy = write.add_stream_from_template(stream)
+        copy = write.add_stream_from_template(stream, opaque=True)
         first, last = round(start * fps), round(end * fps)
         shift = round(first / fps / stream.time_base)
         for packet in read.demux(stream):
