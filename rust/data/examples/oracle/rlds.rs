@@ -19,7 +19,7 @@ use std::{
 const JPEG_MEAN_TOLERANCE: f64 = 1.5;
 
 /// The dataset under test, opened once per split.
-pub struct Subject {
+pub(crate) struct Subject {
     root: PathBuf,
     index_dir: tempfile::TempDir,
     splits: RefCell<BTreeMap<String, Arc<RldsDataset>>>,
@@ -36,7 +36,7 @@ impl Compare for Subject {
 }
 
 impl Subject {
-    pub fn open(root: &Path) -> Result<Self> {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
         Ok(Self { root: root.to_owned(), index_dir: tempfile::tempdir()?, splits: RefCell::default() })
     }
 
