@@ -66,8 +66,11 @@ fn open(config: &DataConfig) -> Result<Arc<Mixture>, DataError> {
     Mixture::open(config, SIZE, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {}).map(Arc::new)
 }
 
+/// Pixels, states, actions, instructions, and where each sample is from.
+type Content = (Vec<u8>, Vec<f32>, Vec<f32>, Vec<String>, Vec<(String, u64, u64)>);
+
 /// Everything that a batch has, in a form that can be compared.
-fn content(batch: &Batch) -> (Vec<u8>, Vec<f32>, Vec<f32>, Vec<String>, Vec<(String, u64, u64)>) {
+fn content(batch: &Batch) -> Content {
     let values = |stream: &Option<hlrp_data::VectorStream>| stream.as_ref().unwrap().values_BTN.clone();
     let meta = batch.meta.iter().map(|meta| (meta.source.clone(), meta.episode, meta.frame)).collect();
     let pixels = batch.images["primary"].pixels_BTCHW.to_vec();
