@@ -146,7 +146,7 @@ impl Decoder for FlowDecoder {
 
 /// A flow `[B,2,H,W]` as colors `[B,3,H,W]` in [0, 1]: the direction is the hue, the magnitude against the largest of the
 /// sample the saturation; white where nothing moves.
-fn flow_colors(flow_B2HW: &Tensor) -> Tensor {
+pub(crate) fn flow_colors(flow_B2HW: &Tensor) -> Tensor {
     const MIN_LENGTH: f64 = 1e-6;
     /// Places of red, green and blue on the circle of hues, in sixths.
     const CHANNELS: [f64; 3] = [0.0, 2.0, 4.0];
