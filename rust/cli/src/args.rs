@@ -48,6 +48,13 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Report what the codes of a latent action model say about motion, actions and datasets.
+    #[command(disable_help_flag = true)]
+    AnalyzeLaq {
+        /// Passed on to hlrp-train-laq as they are; `hlrp analyze-laq --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Train a policy (stage 2) that predicts latent actions, real actions, or both.
     #[command(disable_help_flag = true)]
     TrainVla {

@@ -10,7 +10,6 @@ mod error;
 mod job;
 mod jobs;
 mod lerobot;
-mod page;
 mod pipeline;
 mod programs;
 mod remote;
@@ -40,6 +39,10 @@ const HINTS: &[HintOf] = &[
 fn main() -> ExitCode {
     let result = match parse_command_line::<Arguments>(Arguments::command()).command {
         Command::TrainLaq { arguments } => programs::exec(&programs::TRAIN_LAQ, &arguments),
+        Command::AnalyzeLaq { arguments } => {
+            let with_name: Vec<_> = std::iter::once("analyze-laq".into()).chain(arguments).collect();
+            programs::exec(&programs::TRAIN_LAQ, &with_name)
+        }
         Command::TrainVla { arguments } => programs::exec(&programs::TRAIN_VLA, &arguments),
         Command::TrainLerobot(options) => lerobot::train(&options),
         Command::RolloutLerobot(options) => lerobot::rollout(&options),

@@ -38,7 +38,7 @@ pub fn open_pairs(
 
 /// The request with the actions from frame t to the last before frame t+k. Offsets in seconds are left alone: sources differ in how many
 /// frames they are.
-fn whole_pair(request: &RequestConfig) -> RequestConfig {
+pub(crate) fn whole_pair(request: &RequestConfig) -> RequestConfig {
     let (first, last) = (request.image_deltas[0] as i64, request.image_deltas[1] as i64);
     match request.unit {
         DeltaUnit::Frames => {

@@ -1,8 +1,9 @@
 //! `hlrp-train-laq`: trains stage 1.
 
+use clap::Parser;
 use hlrp_config::HintOf;
 use hlrp_laq::{Backbone, LaqModel, LaqTask, Parts, load_teachers, open_pairs};
-use hlrp_schema::LaqConfig;
+use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
 use hlrp_train::LoaderData;
@@ -14,7 +15,37 @@ use std::{path::PathBuf, process::ExitCode};
 static MEMORY: Allocator = Allocator::new(exit_code::OUT_OF_MEMORY);
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == ANALYZE) {
+        return analyze_command();
+    }
     hlrp_train::program::main::<Laq>()
+}
+
+/// First argument of an analysis.
+const ANALYZE: &str = "analyze-laq";
+
+/// Report what the codes of a latent action model say about motion, actions and datasets.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hlrp-train-laq analyze-laq",
+    version,
+    after_help = "Example:\n  hlrp analyze-laq checkpoint=runs/2026-01-31_12-00-00_laq_tiny experiment=laq_token_analysis"
+)]
+struct AnalyzeArguments {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+fn analyze_command() -> ExitCode {
+    let arguments = std::env::args_os().enumerate().filter(|(index, _)| *index != 1).map(|(_, argument)| argument);
+    let parsed = AnalyzeArguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    match parsed.config.compose().map_err(anyhow::Error::from).and_then(|composed| hlrp_laq::analyze(&composed)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            hlrp_track::console::report_error(error.as_ref(), hlrp_laq::HINTS);
+            ExitCode::from(exit_code::of(error.as_ref(), hlrp_train::EXIT_CODES))
+        }
+    }
 }
 
 struct Laq;

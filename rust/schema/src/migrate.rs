@@ -24,7 +24,7 @@ fn changes(stage: Stage) -> &'static [Change] {
         Stage::Laq => LAQ,
         Stage::Vla => VLA,
         Stage::LerobotTrain => LEROBOT_TRAIN,
-        Stage::LerobotRollout | Stage::Pipeline => &[],
+        Stage::LaqAnalysis | Stage::LerobotRollout | Stage::Pipeline => &[],
     }
 }
 

@@ -8,11 +8,10 @@ use super::samples::KeyedSamples;
 use super::{Found, Scene, Strategy, sequence_name};
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_nn::Pass;
 use hlrp_schema::LatentTransferConfig;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_train::validation::Sums;
-use tch::{Kind, Reduction, Tensor, no_grad};
+use tch::{Reduction, Tensor};
 
 /// Pairs that are decoded at once.
 const CHUNK: usize = 16;
@@ -115,12 +114,8 @@ fn transfer(
     let earlier_PCHW = targets_PTCHW.select(1, 0);
     let decoded = |kept: &[Kept]| {
         let tokens: Vec<_> = kept.iter().map(|kept| kept.tokens_SD.shallow_clone()).collect();
-        no_grad(|| {
-            let predictions =
-                model.predict(&targets_PTCHW.narrow(1, 0, 1), &Tensor::stack(&tokens, 0), &Pass::plain(false));
-            let frame = model.decoders.frame(&predictions, &earlier_PCHW);
-            frame.map(|frame| frame.to_kind(Kind::Float)).ok_or_else(|| anyhow::anyhow!("no decoder predicts a frame"))
-        })
+        let frame = model.predicted_frame(&earlier_PCHW, &Tensor::stack(&tokens, 0));
+        frame.ok_or_else(|| anyhow::anyhow!("no decoder predicts a frame"))
     };
     let (transferred_PCHW, own_PCHW) = (decoded(sources)?, decoded(targets)?);
     let truth_PCHW = targets_PTCHW.select(1, 1);

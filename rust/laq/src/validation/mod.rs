@@ -19,19 +19,22 @@ mod sequence_histogram;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use code_use::{CodeUse, sequence_name};
+pub(crate) use code_use::{entropy, sequence_name};
+pub(crate) use observed::Observed;
+pub(crate) use pictures::{FrameImage, Row, frame_image, render_rows};
+pub(crate) use samples::KeyedSamples;
 
 use crate::data::pairs_of;
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::step::eval_step;
+use code_use::CodeUse;
 use hlrp_schema::{LaqConfig, LaqValidationConfig, SampleFilter, StrategyConfig, StrategyMethod};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_track::sinks::NamedImage;
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use losses::Losses;
-use observed::Observed;
 use tch::Tensor;
 
 /// How many strategies failed.

@@ -10,11 +10,11 @@ use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
 /// A batch and its evaluation.
-pub(super) struct Observed<'a> {
-    pub(super) model: &'a LaqModel,
+pub(crate) struct Observed<'a> {
+    pub(crate) model: &'a LaqModel,
     /// `[B,2,C,H,W]` in [0, 1].
-    pub(super) frames_BTCHW: &'a Tensor,
-    pub(super) step: &'a EvalStep,
+    pub(crate) frames_BTCHW: &'a Tensor,
+    pub(crate) step: &'a EvalStep,
     batch: &'a DeviceBatch,
     /// Codes of each sample; empty where the latent is continuous.
     codes: Vec<Vec<i64>>,
@@ -23,7 +23,7 @@ pub(super) struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         model: &'a LaqModel,
         batch: &'a DeviceBatch,
         frames_BTCHW: &'a Tensor,
@@ -34,17 +34,17 @@ impl<'a> Observed<'a> {
         Ok(Self { model, frames_BTCHW, step, batch, codes, actions_BA, states_BN })
     }
 
-    pub(super) fn num_samples(&self) -> usize {
+    pub(crate) fn num_samples(&self) -> usize {
         self.batch.num_samples()
     }
 
     /// Where sample `index` comes from.
-    pub(super) fn meta(&self, index: usize) -> &SampleMeta {
+    pub(crate) fn meta(&self, index: usize) -> &SampleMeta {
         &self.batch.meta[index]
     }
 
     /// What is known of sample `index`, by the names of [`hlrp_schema::SampleFilter`].
-    pub(super) fn fact(&self, index: usize, name: &str) -> Value {
+    pub(crate) fn fact(&self, index: usize, name: &str) -> Value {
         let meta = self.meta(index);
         match name {
             "source" => meta.source.as_str().into(),
@@ -57,27 +57,27 @@ impl<'a> Observed<'a> {
     }
 
     /// Codes of every sample; none where the latent is continuous.
-    pub(super) fn all_codes(&self) -> &[Vec<i64>] {
+    pub(crate) fn all_codes(&self) -> &[Vec<i64>] {
         &self.codes
     }
 
     /// Codes of sample `index`; empty where the latent is continuous.
-    pub(super) fn codes(&self, index: usize) -> &[i64] {
+    pub(crate) fn codes(&self, index: usize) -> &[i64] {
         self.codes.get(index).map_or(&[], Vec::as_slice)
     }
 
     /// Frames `uint8 [2,C,H,W]` of sample `index`, copied to the CPU.
-    pub(super) fn pixels(&self, index: usize) -> Tensor {
+    pub(crate) fn pixels(&self, index: usize) -> Tensor {
         self.batch.images[ROLE].pixels_BTCHW.select(0, index as i64).to_device(Device::Cpu).copy()
     }
 
     /// Sum of the actions from frame t to frame t+k of sample `index`; none where the dataset has no actions.
-    pub(super) fn action(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
+    pub(crate) fn action(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
         row_of(self.actions_BA.get_or_init(|| pair_actions(self.batch)).as_ref(), index)
     }
 
     /// State at frame t of sample `index`; none where the dataset has no states.
-    pub(super) fn state(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
+    pub(crate) fn state(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
         let states = || {
             let values_BTN = &self.batch.state.as_ref()?.values_BTN;
             (values_BTN.size()[1] > 0).then(|| values_BTN.select(1, 0).to_device(Device::Cpu))

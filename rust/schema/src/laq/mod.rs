@@ -1,11 +1,13 @@
 //! The whole tree of stage 1.
 
+mod analysis;
 mod decoders;
 mod encoder;
 mod filter;
 mod quantizer;
 mod validation;
 
+pub use analysis::*;
 pub use decoders::*;
 pub use encoder::*;
 pub use filter::SampleFilter;
