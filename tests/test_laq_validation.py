@@ -17,8 +17,8 @@ SHORT = [
 ]
 RICH = [
     "validation=laq_rich",
-    "validation.buckets={first: {filters: {episode: ['<', 25]}, max_samples: 100, is_holdout: false}, "
-    "late: {filters: {episode: ['>=', 25], source: metaworld_mt5}, max_samples: 3, is_holdout: true}}",
+    "+validation.buckets.first={filters: {episode: ['<', 25]}, max_samples: 100, is_holdout: false}",
+    "+validation.buckets.late={filters: {episode: ['>=', 25], source: metaworld_mt5}, max_samples: 3, is_holdout: true}",
     "+validation/strategy@validation.strategies.histogram_by_part=code_histogram",
     "validation.strategies.histogram_by_part.buckets=[first,late]",
     "validation.strategies.latent_transfer.every_n_validations=3",
@@ -84,8 +84,8 @@ def test_what_does_not_train_changes_no_loss(rich, tmp_path):
     ("words", "names"),
     [
         (["validation.strategies.reconstructions.buckets=[bridge]"], ["validation.strategies.reconstructions.buckets", "unknown bucket 'bridge'"]),
-        (["validation.buckets={a: {filters: {robot: widowx}, max_samples: 5, is_holdout: false}}"], ["validation.buckets.a.filters.robot", "unknown fact 'robot'"]),
-        (["validation.buckets={a: {filters: {episode: ['>']}, max_samples: 5, is_holdout: false}}"], ["validation.buckets.a.filters.episode"]),
+        (["+validation.buckets.a={filters: {robot: widowx}, max_samples: 5, is_holdout: false}"], ["validation.buckets.a.filters.robot", "unknown fact 'robot'"]),
+        (["+validation.buckets.a={filters: {episode: ['>']}, max_samples: 5, is_holdout: false}"], ["validation.buckets.a.filters.episode"]),
         (["+validation.strategies.flow.code_histogram={}"], ["validation.strategies.flow", "code_histogram, flow"]),
         (["validation.strategies.flow.every_n_validations=0"], ["validation.strategies.flow.every_n_validations"]),
         (["+validation/strategy@validation.strategies.twice=code_histogram"], ["validation.strategies", "of the same kind"]),

@@ -108,7 +108,7 @@ fn every_strategy_draws_what_it_is_named_for() {
 
 #[test]
 fn a_transferred_latent_is_decoded_on_the_other_pairs_first_frame() {
-    let config = config(&["validation.strategies.latent_transfer.latent_transfer.num_pairs=4"]);
+    let config = config(&["validation.strategies.latent_transfer.latent_transfer.num_pairs=4", "model/quantizer=none"]);
     let found = validate(&config, 1).unwrap();
     let model = model(&config);
     // All samples one by one, the four sources and then their targets by the order of their keys.
@@ -148,8 +148,8 @@ fn a_transferred_latent_is_decoded_on_the_other_pairs_first_frame() {
 #[test]
 fn a_bucket_has_metrics_and_images_of_its_own() {
     let config = config(&[
-        "validation.buckets={first: {filters: {episode: 0}, max_samples: 100, is_holdout: false}, \
-         late: {filters: {episode: [\">=\", 1], source: noise}, max_samples: 7, is_holdout: true}}",
+        "+validation.buckets.first={filters: {episode: 0}, max_samples: 100, is_holdout: false}",
+        "+validation.buckets.late={filters: {episode: ['>=', 1], source: noise}, max_samples: 7, is_holdout: true}",
         "validation.strategies.code_histogram.buckets=[first,late]",
         "validation.strategies.latent_transfer.buckets=[late]",
     ]);

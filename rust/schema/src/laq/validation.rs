@@ -225,7 +225,7 @@ impl StrategyConfig {
 impl StrategyMethod<'_> {
     /// Whether it has metrics, whose names are those of its kind.
     fn has_metrics(self) -> bool {
-        matches!(self, Self::LatentTransfer(_))
+        matches!(self, Self::LatentTransfer(_) | Self::CodeHistogram(_))
     }
 }
 

@@ -55,9 +55,10 @@ pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
         _ => format!("{index:.0}"),
     };
     let (num_labels, label_area) = if chart.names.is_empty() { (num_bars.min(17), 60) } else { (2 * num_bars, 150) };
-    let upright = FontTransform::Rotate90;
-    let label_style = if chart.names.is_empty() { text(LABEL_SIZE) } else { text(LABEL_SIZE).transform(upright) };
     canvas::render(name, (WIDTH, HEIGHT), |area| {
+        // The font is known from here on.
+        let upright = FontTransform::Rotate90;
+        let label_style = if chart.names.is_empty() { text(LABEL_SIZE) } else { text(LABEL_SIZE).transform(upright) };
         // Without a reference the bars speak for themselves.
         let names = chart.reference.iter().flat_map(|(name, _)| [chart.y_label.as_str(), name]);
         let below = canvas::draw_head(area, &chart.title, names)?;
