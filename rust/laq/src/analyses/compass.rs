@@ -9,6 +9,9 @@ use hlrp_track::table::ResultTable;
 /// Name and samples of a sequence, its mean motion as it is and centred.
 type MeanMotion = (String, usize, Motion, Motion);
 
+/// File name and title of a plot, and what it shows of a sequence.
+type Kind = (&'static str, &'static str, fn(&MeanMotion) -> Motion);
+
 pub(super) fn run(scene: &Scene<'_>, output: &mut Output) -> anyhow::Result<()> {
     let baselines = baselines(&scene.collected.records);
     let row = |name: &str, motion: &Motion| {
@@ -63,7 +66,7 @@ pub(super) fn run(scene: &Scene<'_>, output: &mut Output) -> anyhow::Result<()> 
         table = table.row([name.clone(), n.to_string(), pair(raw), pair(centred), format!("{:.2}", centred.length())]);
     }
     output.table(table);
-    let kinds: [(&str, &str, fn(&MeanMotion) -> Motion); 2] = [
+    let kinds: [Kind; 2] = [
         ("compass", "Mean motion of each sequence", |found| found.2),
         ("compass_centred", "Mean motion of each sequence, less that of its datasets", |found| found.3),
     ];
