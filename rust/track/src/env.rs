@@ -69,6 +69,9 @@ pub const WANDB_X_DISABLE_STATS: &str = "WANDB_X_DISABLE_STATS";
 /// Seconds between samples of system metrics.
 pub const WANDB_X_STATS_SAMPLING_INTERVAL: &str = "WANDB_X_STATS_SAMPLING_INTERVAL";
 
+/// Seconds between two requests of the official client with data.
+pub const WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL: &str = "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL";
+
 /// The variable's value; nothing when it is unset, empty or not Unicode.
 pub fn get(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -112,14 +112,11 @@ fn wandb_settings(
     if !config.logging.use_wandb || !is_main {
         return Ok(None);
     }
-    let settings = wandb::Settings::resolve(&config.logging.wandb)?;
-    if let Some(settings) = &settings {
-        settings.check_access(arguments.resume.as_deref()).map_err(|error| match error {
-            TrackError::Problem(problem) => problem.into(),
-            other => anyhow::Error::from(other),
-        })?;
-    }
-    Ok(settings)
+    let settings = wandb::Settings::of_run(&config.logging.wandb, arguments.resume.as_deref());
+    settings.map_err(|error| match error {
+        TrackError::Problem(problem) => problem.into(),
+        other => anyhow::Error::from(other),
+    })
 }
 
 /// What an out-of-memory error reports before the first step.

@@ -11,11 +11,13 @@
 //! | What is recorded, as which records, in which container? | `writer`, `media`, `environment`, `system`, `record`, `log` |
 //! | How do records get to the service? | `upload` |
 //! | How does a run get there later? | `sync` |
+//! | How does the official client record the run of this directory? | `official` |
 
 mod credentials;
 mod environment;
 mod log;
 mod media;
+mod official;
 mod record;
 mod session;
 mod settings;
@@ -24,6 +26,7 @@ mod system;
 mod upload;
 mod writer;
 
+pub use official::Official;
 pub use settings::{Server, Settings, Timing};
 pub use sync::{Extent, Synced, runs_in, sync, watch};
 

@@ -130,6 +130,18 @@ impl Settings {
         Self::from(options, &SettingsFiles::read())
     }
 
+    /// The settings of a run that starts, or of the run in `resume`: an unusable key is an error before anything is written.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`] and [`Settings::check_access`].
+    pub fn of_run(options: &impl Serialize, resume: Option<&Path>) -> Result<Option<Self>, TrackError> {
+        let settings = Self::resolve(options)?;
+        if let Some(settings) = &settings {
+            settings.check_access(resume)?;
+        }
+        Ok(settings)
+    }
+
     fn from(options: Options, files: &SettingsFiles) -> Result<Option<Self>, Problem> {
         let of = |typed: Option<String>, variable: &str, name: &str| {
             typed.or_else(|| env::get(variable)).or_else(|| files.get(name))
@@ -222,7 +234,7 @@ impl Settings {
     ///
     /// # Errors
     /// The service refuses the key, the run of the given id must or must not exist, or the run in `run_dir` has another id.
-    pub fn check_access(&self, run_dir: Option<&Path>) -> Result<(), TrackError> {
+    fn check_access(&self, run_dir: Option<&Path>) -> Result<(), TrackError> {
         let known = run_dir.map(Identity::read).transpose()?.flatten();
         if let (Some(known), Some(run_dir)) = (&known, run_dir) {
             known.ensure_same(self, run_dir)?;

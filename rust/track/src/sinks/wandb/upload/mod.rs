@@ -82,6 +82,21 @@ pub(super) fn check_access(settings: &Settings, is_known: bool) -> Result<(), Pr
     }
 }
 
+/// Asks the service whether it has the run `id`, which a client will insist on; one that cannot be reached is that client's concern.
+pub(super) fn check_exists(settings: &Settings, id: &str) -> Result<(), Problem> {
+    let api = Api::new(settings.server.clone());
+    let found = api.and_then(|api| api.resume_status(settings.entity.as_deref(), &settings.project, id));
+    match found {
+        Ok(None) => {
+            let message = format!("{} has no run '{id}' to resume", settings.server.base_url);
+            let hint = "upload the earlier sessions of the run first (`hlrp runs show` names their folder), or go on \
+                        with logging.wandb.mode=offline";
+            Err(Problem::new("logging.wandb.mode", message, hint))
+        }
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
+}
+
 /// What an upload keeps in [`STATE_FILE`].
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct State {
