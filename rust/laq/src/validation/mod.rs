@@ -69,12 +69,14 @@ pub(crate) fn run(
         metrics.insert("val/permuted_latent_ratio".into(), ratio);
     }
     let mut images = reconstructions(context.step, &shown.take())?;
+    let mut histograms = Vec::new();
     if let Some(codes) = codes {
         let codes = codes.of_all(context.world)?;
         metrics.extend(codes.metrics());
+        histograms = codes.histograms();
         images.push(code_histogram(context.step, &codes)?);
     }
-    Ok(Validation { metrics, images })
+    Ok(Validation { metrics, images, histograms })
 }
 
 /// The metrics of a model that trains and validates on batches of `batch_size` pairs.

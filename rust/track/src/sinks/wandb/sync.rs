@@ -2,7 +2,7 @@
 
 use super::{
     session::{FOLDER, Identity},
-    settings::{Server, Timing},
+    settings::{Server, Timing, USE_WANDB},
     upload::{Next, Upload},
 };
 use crate::{Result, TrackError, signals::StopSignals};
@@ -160,7 +160,7 @@ impl Watched {
 
 fn open(run_dir: &Path) -> Result<Upload> {
     let identity = Identity::read(run_dir)?;
-    let server = Server::of_environment(identity.map(|identity| identity.base_url))?;
+    let server = Server::of_environment(identity.map(|identity| identity.base_url), USE_WANDB)?;
     Upload::new(run_dir, server, timing(run_dir)?, None)
 }
 
