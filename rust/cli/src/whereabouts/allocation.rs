@@ -2,10 +2,7 @@
 
 use crate::{doctor::report::Finding, env};
 use hlrp_track::{command::output_within, env::get, host::Place, run::SlurmJob, time::unix_time};
-use std::{
-    process::Command,
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 const NAME: &str = "allocation";
 /// How long Slurm may take to say how much time is left.
