@@ -112,7 +112,7 @@ RESULTS = {
     "Teacher.codes": "Tensor",
     "Teacher.device": "str",
     "Teacher.identity": "dict[str, Any]",
-    "Teacher.label": "tuple[Tensor, Tensor]",
+    "Teacher.label": "Targets",
     "Teacher.load": "Teacher",
     "Teacher.reconstruct": "tuple[Tensor, Tensor]",
     "Teacher.vectors": "Tensor",

@@ -38,7 +38,7 @@ def write_artifact(folder: Path, policy: RustPolicy) -> Path:
     }
     manifest = {
         "format": "hlrp-vla-artifact",
-        "format_version": 2,
+        "format_version": 3,
         "hlrp": "0.1.0",
         "policy": {
             "model": policy.policy.model,

@@ -45,7 +45,8 @@ def test_labels_are_the_standardised_vectors_of_the_codes(teacher, frames, unint
     assert codes.shape == (6, identity["code_seq_len"])
     assert codes.dtype == torch.int64
     assert ((codes >= 0) & (codes < identity["codebook_size"])).all()
-    latents, is_valid = teacher.label(frames)
+    labels = teacher.label(frames)
+    latents, is_valid = labels["latents"], labels["latent_is_valid"]
     assert latents.shape == (*codes.shape, identity["code_dim"])
     assert latents.dtype == torch.float32
     assert torch.equal(latents, teacher.vectors(codes))
@@ -57,17 +58,17 @@ def test_labels_are_the_standardised_vectors_of_the_codes(teacher, frames, unint
 
 def test_a_pair_is_valid_when_both_frames_are_real(teacher, frames):
     is_real = torch.tensor([[1, 1], [1, 0], [0, 1], [0, 0], [1, 1], [1, 1]], dtype=torch.bool)
-    assert teacher.label(frames, is_real)[1].tolist() == [True, False, False, False, True, True]
+    assert teacher.label(frames, is_real)["latent_is_valid"].tolist() == [True, False, False, False, True, True]
 
 
 def test_labels_do_not_depend_on_what_surrounds_the_call(teacher, frames):
-    plain = teacher.label(frames)[0]
+    plain = teacher.label(frames)["latents"]
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(teacher.label(frames)[0], plain)
+        assert torch.equal(teacher.label(frames)["latents"], plain)
     with torch.inference_mode():
-        assert torch.equal(teacher.label(frames)[0], plain)
+        assert torch.equal(teacher.label(frames)["latents"], plain)
     state = torch.get_rng_state()
-    latents = teacher.label(frames)[0]
+    latents = teacher.label(frames)["latents"]
     assert torch.equal(torch.get_rng_state(), state)
     assert not latents.requires_grad
 
@@ -89,7 +90,7 @@ def test_random_weights_are_a_control_that_a_seed_fixes(teacher, frames, uninter
     state = torch.get_rng_state()
     first, again, other = (Teacher.load(uninterrupted, weights="random", seed=seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state), "the caller's generator stands where it stood"
-    labels = [t.label(frames)[0] for t in (first, again, other, teacher)]
+    labels = [t.label(frames)["latents"] for t in (first, again, other, teacher)]
     assert torch.equal(labels[0], labels[1])
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(labels[1:], 2))
     assert first.identity["sha256"] == again.identity["sha256"] != other.identity["sha256"]

@@ -6,9 +6,11 @@ import shutil
 import signal
 from pathlib import Path
 
+import hlrp_rs
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from conftest import DATA, MINI, VLA_MINI, one_error, program, read_metrics, run, train_laq_command, train_vla_command
 from interruption import INTERRUPTED, assert_same_run, assert_same_tensors, kill, last_step, start, wait_for
 from safetensors.numpy import load_file, save_file
@@ -108,6 +110,29 @@ def test_a_validation_measures_errors_beside_baselines_and_draws_pictures(uninte
     assert pictures == {"samples.png", "chunks.png"}
     plots = {path.name for path in (uninterrupted_vla / "plots").iterdir()}
     assert plots == {"losses.png", "latent_error.png", "action_error.png"}
+
+
+@pytest.mark.parametrize("head", ["vector_mse", "code_cross_entropy", "joint_flow"])
+def test_every_latent_head_trains_and_the_package_predicts_with_it(tmp_path, uninterrupted, head):
+    words = [f"policy.model.arch.expert.latent_head={head}", "training.max_steps=10"]
+    run_dir = trained(tmp_path / "run", uninterrupted, *words)
+    [validation] = [line for line in read_metrics(run_dir) if "val/loss" in line]
+    assert validation["val/loss"] == pytest.approx(validation["val/latent_loss"] + validation["val/action_loss"])
+    assert 0 <= validation["val/latent_code_accuracy"] <= 1
+    is_certain = head == "code_cross_entropy" and validation["val/latent_code_accuracy"] == 1
+    assert (validation["val/latent_mse"] == 0) == is_certain, "the vectors of predicted codes are compared"
+    artifact = hlrp_rs.Artifact.load(run_dir / "artifacts/final")
+    frame = torch.zeros(2, 3, 48, 48, dtype=torch.uint8)
+    seen = {"images": {"primary": frame}, "task": ["push", "push"], "state": torch.zeros(2, 4)}
+    predicted = artifact.policy().sample(artifact.tensors(), seen, "multitask")
+    slots = policy(run_dir)["model"]["latent"]["code_seq_len"]
+    if head == "code_cross_entropy":
+        assert predicted.keys() == {"actions", "latent_codes"}
+        assert predicted["latent_codes"].shape == (2, slots)
+        assert predicted["latent_codes"].dtype == torch.int64
+    else:
+        assert predicted.keys() == {"actions", "latents"}
+        assert predicted["latents"].shape[:2] == (2, slots)
 
 
 def test_the_final_artifact_is_the_last_checkpoint(uninterrupted_vla):

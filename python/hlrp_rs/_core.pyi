@@ -142,7 +142,8 @@ class Policy:
         *,
         noise: FlowTensors | None = None,
     ) -> dict[str, Tensor]:
-        """What the policy predicts, without gradient: `actions` `float32 [B,T,A]` (normalised) and `latents` `float32 [B,S,D]`, as `mode` says.
+        """What the policy predicts, without gradient: `actions` `float32 [B,T,A]` (normalised) and `latents` `float32 [B,S,D]`, as `mode` says. A
+        policy whose latent head predicts codes has `latent_codes` `int64 [B,S]` instead of `latents`.
 
         The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
         """
@@ -233,7 +234,7 @@ class Teacher:
         """Where it computes, such as `cpu` or `cuda:0`."""
     @property
     def identity(self) -> dict[str, Any]:
-        """`sha256` of the weights, `codebook_size` K, `code_seq_len` S, `code_dim` D, `image_size` in pixels, `pair`
+        """`sha256` of the weights, `codebook_size` K (`None` without codes), `code_seq_len` S, `code_dim` D, `image_size` in pixels, `pair`
         (`{"unit": "frames" | "seconds", "image_deltas": [0, k]}`): the same as `Artifact.teacher` of a policy that it labelled for.
         """
     @staticmethod
@@ -249,8 +250,9 @@ class Teacher:
         """Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`."""
     def vectors(self, codes: Tensor) -> Tensor:
         """Code vectors `float32 [B,S,D]` of codes `int64 [B,S]`: rows of the codebook, each dimension standardised over the K rows."""
-    def label(self, frames: Tensor, is_real: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
+    def label(self, frames: Tensor, is_real: Tensor | None = None) -> Targets:
+        """`Targets` of frame pairs `[B,2,3,H,W]`: `latents` `float32 [B,S,D]`, `latent_is_valid` `bool [B]` and, where the teacher has codes,
+        `latent_codes` `int64 [B,S]`.
 
         `is_real` is `bool [B,2]`, false where a frame is outside its episode; a pair is valid when both frames are real. All real when
         `None`.
@@ -328,8 +330,9 @@ def policy_description(
 def smolvla_description(
     fields: Mapping[str, Any], cameras: Sequence[str], action_dim: int, latent: Mapping[str, int] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`model` and `processor` of the policy that LeRobot's `smolvla` is with these fields (and `system_prompt`), for cameras of these roles; what they
-    leave to the backbone is `None`: for `Policy.from_backbone`. `latent` is `{"code_seq_len": S, "code_dim": D}` for a latent head.
+    """`model` and `processor` of the policy that LeRobot's `smolvla` is with these fields (and `system_prompt`, `latent_head`, `latent_dropout`), for
+    cameras of these roles; what they leave to the backbone is `None`: for `Policy.from_backbone`. `latent` is
+    `{"code_seq_len": S, "code_dim": D, "codebook_size": K}` for a latent head.
     """
 
 def compose_config(overrides: Sequence[str], config_dir: Path) -> dict[str, Any]:

@@ -45,13 +45,15 @@ class Targets(TypedDict, total=False):
     `actions`: `float32 [B,T,A]`, already normalised, T and A are `Policy.chunk_size` and `Policy.action_dim`.
     `action_is_pad`: `bool [B,T]`, true where a step is outside its episode or has no label; a sample whose row is all true is not
     supervised. All false when left out.
-    `latents`: `float32 [B,S,D]`, code vectors of the teacher (`Teacher.label`).
+    `latents`: `float32 [B,S,D]`, vectors of the teacher, for a latent head that predicts vectors.
+    `latent_codes`: `int64 [B,S]`, its codes, for one that predicts codes (`Teacher.label` returns both).
     `latent_is_valid`: `bool [B]`, false where the frame pair is not real; all true when left out.
     """
 
     actions: Tensor
     action_is_pad: Tensor
     latents: Tensor
+    latent_codes: Tensor
     latent_is_valid: Tensor
 
 

@@ -154,7 +154,7 @@ def stage2_artifact(
     from smolvla_reference import expert_model
 
     policy = smolvla_policy(vlm, action_dim, action_dim)
-    latent = None if teacher is None else {name: teacher[name] for name in ("code_seq_len", "code_dim")}
+    latent = None if teacher is None else {name: teacher[name] for name in ("code_seq_len", "code_dim", "codebook_size")}
     model = expert_model(policy, latent) | {"cameras": [ROLE]}
     weights = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
     if latent is not None:
@@ -175,7 +175,7 @@ def stage2_artifact(
     )
     record = {
         "format": "hlrp-vla-artifact",
-        "format_version": 2,
+        "format_version": 3,
         "hlrp": "0.1.0",
         "policy": {
             "model": model,

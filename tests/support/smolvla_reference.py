@@ -155,6 +155,8 @@ def expert_model(policy: SmolVLAPolicy, latent: dict | None) -> dict:
                 "train_state_proj",
             )
             | {
+                "latent_head": "vector_flow",
+                "latent_dropout": 0.0,
                 "smolvla_checkpoint": None,
                 "num_expert_layers": model.num_expert_layers,
                 "prefix_length": config.prefix_length if config.prefix_length > 0 else None,

@@ -56,7 +56,11 @@ impl Inputs {
     fn targets(&self) -> Result<Targets> {
         Ok(Targets {
             action: Some(ActionTarget { chunk_BTA: self.get("actions")?, is_pad_BT: self.mask("actions.is_pad")? }),
-            latent: Some(LatentTarget { codes_BSD: self.get("latents")?, is_valid_B: self.mask("latents.is_valid")? }),
+            latent: Some(LatentTarget {
+                vectors_BSD: Some(self.get("latents")?),
+                codes_BS: None,
+                is_valid_B: self.mask("latents.is_valid")?,
+            }),
         })
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct RawTargets {
     actions: Option<Tensor>,
     action_is_pad: Option<Tensor>,
     latents: Option<Tensor>,
+    latent_codes: Option<Tensor>,
     latent_is_valid: Option<Tensor>,
 }
 
@@ -161,13 +162,14 @@ fn all_true(shape: &[i64], like: &Tensor) -> Tensor {
 impl RawTargets {
     /// Reads the dictionary that `Targets` in `_core.pyi` describes.
     pub(crate) fn read(targets: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let keys = ["actions", "action_is_pad", "latents", "latent_is_valid"];
+        let keys = ["actions", "action_is_pad", "latents", "latent_codes", "latent_is_valid"];
         let entries = Entries::of("targets", targets, &keys)?;
-        let [actions, action_is_pad, latents, latent_is_valid] = keys.map(|key| entries.tensor(key));
+        let [actions, action_is_pad, latents, latent_codes, latent_is_valid] = keys.map(|key| entries.tensor(key));
         Ok(Self {
             actions: actions?,
             action_is_pad: action_is_pad?,
             latents: latents?,
+            latent_codes: latent_codes?,
             latent_is_valid: latent_is_valid?,
         })
     }
@@ -177,7 +179,7 @@ impl RawTargets {
         let action = match self.actions {
             None => None,
             Some(chunk_BTA) => {
-                check_samples("actions", &chunk_BTA, num_samples)?;
+                check_samples("actions", &chunk_BTA, num_samples, 3)?;
                 let shape = &chunk_BTA.size()[..2];
                 let is_pad_BT =
                     self.action_is_pad.unwrap_or_else(|| Tensor::zeros(shape, (Kind::Bool, chunk_BTA.device())));
@@ -185,26 +187,36 @@ impl RawTargets {
                 Some(ActionTarget { chunk_BTA: chunk_BTA.to_kind(Kind::Float), is_pad_BT })
             }
         };
-        let latent = match self.latents {
+        if let Some(vectors_BSD) = &self.latents {
+            check_samples("latents", vectors_BSD, num_samples, 3)?;
+        }
+        if let Some(codes_BS) = &self.latent_codes {
+            check_samples("latent_codes", codes_BS, num_samples, 2)?;
+            if codes_BS.kind() != Kind::Int64 {
+                let text = format!("targets[\"latent_codes\"]: this is {:?} where Int64 is needed", codes_BS.kind());
+                return Err(Failure::value(format!("{text}\nhint: give what Teacher.codes returned")));
+            }
+        }
+        let latent = match self.latents.as_ref().or(self.latent_codes.as_ref()) {
             None => None,
-            Some(codes_BSD) => {
-                check_samples("latents", &codes_BSD, num_samples)?;
-                let is_valid_B = self.latent_is_valid.unwrap_or_else(|| all_true(&[num_samples], &codes_BSD));
+            Some(given) => {
+                let is_valid_B = self.latent_is_valid.unwrap_or_else(|| all_true(&[num_samples], given));
                 check_mask("targets[\"latent_is_valid\"]", &is_valid_B, &[num_samples])?;
-                Some(LatentTarget { codes_BSD: codes_BSD.to_kind(Kind::Float), is_valid_B })
+                let vectors_BSD = self.latents.map(|vectors_BSD| vectors_BSD.to_kind(Kind::Float));
+                Some(LatentTarget { vectors_BSD, codes_BS: self.latent_codes, is_valid_B })
             }
         };
         Ok(Targets { action, latent })
     }
 }
 
-fn check_samples(what: &str, target: &Tensor, num_samples: i64) -> Result<(), Failure> {
+fn check_samples(what: &str, target: &Tensor, num_samples: i64, num_dims: usize) -> Result<(), Failure> {
     let size = target.size();
-    if size.len() == 3 && size[0] == num_samples {
+    if size.len() == num_dims && size[0] == num_samples {
         return Ok(());
     }
     Err(Failure::value(format!(
-        "targets[\"{what}\"]: shape {size:?} where three dimensions and {num_samples} samples are needed\n\
+        "targets[\"{what}\"]: shape {size:?} where {num_dims} dimensions and {num_samples} samples are needed\n\
          hint: give one target for each instruction"
     )))
 }

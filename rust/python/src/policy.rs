@@ -7,7 +7,9 @@ use crate::tensors::{self, PyTensor};
 use crate::wall::{self, compute};
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_nn::{Pass, Store};
-use hlrp_schema::policy::{Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, SmolVlaFields, from_version_1};
+use hlrp_schema::policy::{
+    Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, SmolVlaFields, from_version_1, from_version_2,
+};
 use hlrp_vla::{Processor, SupervisedLoss, VlaLoss, VlaModel, is_named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -298,7 +300,8 @@ impl Policy {
         tensors::dict(py, losses)
     }
 
-    /// What the policy predicts, without gradient: `actions` `float32 [B,T,A]` (normalised) and `latents` `float32 [B,S,D]`, as `mode` says.
+    /// What the policy predicts, without gradient: `actions` `float32 [B,T,A]` (normalised) and `latents` `float32 [B,S,D]`, as `mode` says. A
+    /// policy whose latent head predicts codes has `latent_codes` `int64 [B,S]` instead of `latents`.
     ///
     /// The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
     #[pyo3(signature = (parameters, observation, mode, *, noise=None))]
@@ -323,9 +326,13 @@ impl Policy {
                 let device = observation.language.ids_BL.device();
                 let mut noise = noise.prepare(&model, mode, num_samples, device)?;
                 let prediction = model.sample(&observation, mode, &mut noise, &Pass::plain(false))?;
-                let named = [("actions", prediction.actions_BTA), ("latents", prediction.latents_BSD)];
-                let present = named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?)));
-                Ok(present.map(|(name, tensor)| (name, tensor.to_kind(tch::Kind::Float))).collect::<Vec<_>>())
+                let float = |tensor: Option<Tensor>| tensor.map(|tensor| tensor.to_kind(tch::Kind::Float));
+                let named = [
+                    ("actions", float(prediction.actions_BTA)),
+                    ("latents", float(prediction.latents_BSD)),
+                    ("latent_codes", prediction.codes_BS),
+                ];
+                Ok(named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect::<Vec<_>>())
             })
         })?;
         tensors::dict(py, prediction)
@@ -399,8 +406,9 @@ fn parameters(spec: &ModelSpec) -> Result<Vec<Parameter>, Failure> {
     Ok(model.store().parameters().into_iter().map(one).collect())
 }
 
-/// `model` and `processor` of the policy that LeRobot's `smolvla` is with these fields (and `system_prompt`), for cameras of these roles; what they
-/// leave to the backbone is `None`: for `Policy.from_backbone`. `latent` is `{"code_seq_len": S, "code_dim": D}` for a latent head.
+/// `model` and `processor` of the policy that LeRobot's `smolvla` is with these fields (and `system_prompt`, `latent_head`, `latent_dropout`), for
+/// cameras of these roles; what they leave to the backbone is `None`: for `Policy.from_backbone`. `latent` is
+/// `{"code_seq_len": S, "code_dim": D, "codebook_size": K}` for a latent head.
 #[pyfunction]
 pub(crate) fn smolvla_description<'py>(
     py: Python<'py>,
@@ -430,6 +438,9 @@ pub(crate) fn policy_description<'py>(
         let mut all = from_version_1(&all, None).map_err(Failure::value)?;
         (model, processor) = (all["model"].take(), all["processor"].take());
     }
+    let mut description = json!({ "model": model, "teacher": null });
+    from_version_2(&mut description);
+    let model = description["model"].take();
     Ok((wall::write(py, &model)?, wall::write(py, &processor)?))
 }
 

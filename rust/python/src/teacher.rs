@@ -7,6 +7,7 @@ use hlrp_laq::{LaqInference, Parts};
 use hlrp_schema::policy::TeacherIdentity;
 use hlrp_vla::TeacherInit;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
@@ -56,7 +57,7 @@ impl Teacher {
         })
     }
 
-    /// `sha256` of the weights, `codebook_size` K, `code_seq_len` S, `code_dim` D, `image_size` in pixels, `pair`
+    /// `sha256` of the weights, `codebook_size` K (`None` without codes), `code_seq_len` S, `code_dim` D, `image_size` in pixels, `pair`
     /// (`{"unit": "frames" | "seconds", "image_deltas": [0, k]}`): the same as `Artifact.teacher` of a policy that it labelled for.
     #[getter]
     fn identity<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -92,17 +93,18 @@ impl Teacher {
         self.ask(py, move |teacher| Ok(teacher.vectors(&codes_BS.to_device(device))?)).map(PyTensor)
     }
 
-    /// `latents` `float32 [B,S,D]` and `latent_is_valid` `bool [B]` of frame pairs `[B,2,3,H,W]`, for `Targets`.
+    /// `Targets` of frame pairs `[B,2,3,H,W]`: `latents` `float32 [B,S,D]`, `latent_is_valid` `bool [B]` and, where the teacher has codes,
+    /// `latent_codes` `int64 [B,S]`.
     ///
     /// `is_real` is `bool [B,2]`, false where a frame is outside its episode; a pair is valid when both frames are real. All real when
     /// `None`.
     #[pyo3(signature = (frames, is_real=None))]
-    fn label(
+    fn label<'py>(
         &self,
-        py: Python<'_>,
-        frames: &Bound<'_, PyAny>,
-        is_real: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(PyTensor, PyTensor)> {
+        py: Python<'py>,
+        frames: &Bound<'py, PyAny>,
+        is_real: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let frames_BTCHW = frame_pairs(frames)?;
         let shape = frames_BTCHW.size()[..2].to_vec();
         let is_real_BT = match is_real {
@@ -115,7 +117,12 @@ impl Teacher {
             return Err(Failure::value(format!("{text}\nhint: false marks a frame outside its episode")).into());
         }
         let target = self.ask(py, move |teacher| Ok(teacher.label(&frames_BTCHW, &is_real_BT)?))?;
-        Ok((PyTensor(target.codes_BSD), PyTensor(target.is_valid_B)))
+        let named = [
+            ("latents", target.vectors_BSD),
+            ("latent_codes", target.codes_BS),
+            ("latent_is_valid", Some(target.is_valid_B)),
+        ];
+        tensors::dict(py, named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))))
     }
 
     /// Codes `int64 [B,S]` of frame pairs `[B,2,3,H,W]`, and the later frame that they predict from the earlier one:
@@ -140,10 +147,8 @@ impl Teacher {
 
     fn __repr__(&self) -> String {
         let TeacherIdentity { codebook_size, code_seq_len, code_dim, .. } = self.identity;
-        format!(
-            "Teacher({:?}, {codebook_size} codes, {code_seq_len} slots of {code_dim} dimensions)",
-            self.path.display()
-        )
+        let codes = codebook_size.map_or("continuous".to_owned(), |size| format!("{size} codes"));
+        format!("Teacher({:?}, {codes}, {code_seq_len} slots of {code_dim} dimensions)", self.path.display())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::data::DeltaUnit;
 use crate::laq::LaqModelConfig;
 use crate::migrate::migrate_laq_model;
-use crate::policy::{PolicySpec, from_version_1};
+use crate::policy::{PolicySpec, from_version_1, from_version_2};
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -75,6 +75,8 @@ impl TaskDescription {
             }
             task = from_version_1(&task, settings.and_then(|settings| settings.get("policy")))?;
             task["stage"] = "vla".into();
+        } else if task["stage"] == "vla" {
+            from_version_2(&mut task);
         } else if task["stage"] == "laq" {
             migrate_laq_model(&mut task["model"]);
         }

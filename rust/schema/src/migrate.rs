@@ -70,6 +70,10 @@ const ADDED_TO_LAQ: [(&str, &str); 14] = [
     ("model.decoders.*.detached", "false"),
 ];
 
+/// Keys of the expert architecture that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_EXPERT: [(&str, &str); 2] =
+    [("policy.model.arch.expert.latent_head", "\"vector_flow\""), ("policy.model.arch.expert.latent_dropout", "0.0")];
+
 /// Stage 1.
 const LAQ: &[Change] = &[
     Change::Moved("model.quant_dim", "model.quantizer.code_dim"),
@@ -211,6 +215,9 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
         done.push(added(key, &value.to_string()));
         insert(tree, key, value);
+    }
+    if get(tree, "policy.model.arch.expert").is_some() {
+        done.extend(add_missing(&ADDED_TO_EXPERT, tree));
     }
     if stage == Stage::Laq {
         done.extend(add_missing(&ADDED_TO_LAQ, tree));

@@ -95,6 +95,10 @@ pub trait FlowNoise {
     fn normal(&mut self, shape: &[i64], device: Device) -> Tensor;
     /// Training times `[B]` float32 in (0, 1].
     fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor;
+    /// `bool [B]`: true for a sample with probability 1 − `dropout`.
+    fn keep(&mut self, num_samples: i64, dropout: f64, device: Device) -> Tensor {
+        Tensor::rand([num_samples], (Kind::Float, device)).ge(dropout)
+    }
 }
 
 /// Noise and times from the device's torch generator, whose state is part of every checkpoint.

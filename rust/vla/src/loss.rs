@@ -72,12 +72,21 @@ impl VlaLoss {
     ) -> Result<Self, VlaError> {
         let latent = objective.mode.with_latents().then(|| latent(noise)).transpose()?;
         let action = objective.mode.with_actions().then(|| action(noise)).transpose()?;
+        Ok(Self::new(objective, latent, action))
+    }
+
+    /// The weighted sum of the losses that there are.
+    pub(crate) fn new(
+        objective: &ObjectiveSpec,
+        latent: Option<SupervisedLoss>,
+        action: Option<SupervisedLoss>,
+    ) -> Self {
         let weighted = [&latent, &action]
             .into_iter()
             .zip(weights(objective))
             .filter_map(|(loss, (_, weight))| loss.as_ref().map(|loss| &loss.mean * weight));
         let total = weighted.reduce(|sum, term| sum + term).unwrap_or_else(|| Tensor::from(0.0_f32));
-        Ok(Self { total, latent, action })
+        Self { total, latent, action }
     }
 
     /// The losses as the engine combines them over batches, the latent one first.
@@ -108,23 +117,30 @@ impl VlaLoss {
 }
 
 impl Targets {
-    /// The latent target, checked against `[*, code_seq_len, code_dim]`; 0 where a masked value is not finite.
-    pub(crate) fn latent(&self, code_seq_len: i64, code_dim: i64) -> Result<LatentTarget, VlaError> {
-        let target = self.latent.as_ref().ok_or_else(|| {
-            VlaError::input(
-                "latent actions",
-                "the batch has none",
-                "give a teacher, or train with policy.objective.mode = actions",
-            )
-        })?;
-        let size = target.codes_BSD.size();
-        if size.len() != 3 || size[1..] != [code_seq_len, code_dim] {
-            let problem = format!("shape {size:?} where [B, {code_seq_len}, {code_dim}] is needed");
-            return Err(VlaError::input("latent actions", problem, "use the teacher that the model was built for"));
-        }
-        Ok(LatentTarget {
-            codes_BSD: finite_where_masked(&target.codes_BSD, &target.is_valid_B.logical_not().view([-1, 1, 1])),
-            is_valid_B: target.is_valid_B.shallow_clone(),
+    /// Vectors `[B,S,D]` of the latent target and the validity `[B]` of each, checked against `[*, code_seq_len, code_dim]`; 0 where a
+    /// masked value is not finite.
+    pub(crate) fn latent_vectors(&self, code_seq_len: i64, code_dim: i64) -> Result<(Tensor, Tensor), VlaError> {
+        let (vectors_BSD, is_valid_B) = self.latent_target(|target| target.vectors_BSD.as_ref())?;
+        check_latent(vectors_BSD, &[code_seq_len, code_dim])?;
+        let is_masked_B11 = is_valid_B.logical_not().view([-1, 1, 1]);
+        Ok((finite_where_masked(vectors_BSD, &is_masked_B11), is_valid_B.shallow_clone()))
+    }
+
+    /// Codes `[B,S]` of the latent target and the validity `[B]` of each, checked against `[*, code_seq_len]`; 0 where masked.
+    pub(crate) fn latent_codes(&self, code_seq_len: i64) -> Result<(Tensor, Tensor), VlaError> {
+        let (codes_BS, is_valid_B) = self.latent_target(|target| target.codes_BS.as_ref())?;
+        check_latent(codes_BS, &[code_seq_len])?;
+        Ok((codes_BS.masked_fill(&is_valid_B.logical_not().unsqueeze(1), 0), is_valid_B.shallow_clone()))
+    }
+
+    fn latent_target<'a>(
+        &'a self,
+        part: impl FnOnce(&'a LatentTarget) -> Option<&'a Tensor>,
+    ) -> Result<(&'a Tensor, &'a Tensor), VlaError> {
+        let target = self.latent.as_ref().and_then(|target| Some((part(target)?, &target.is_valid_B)));
+        target.ok_or_else(|| {
+            let hint = "give a teacher, or train with policy.objective.mode = actions";
+            VlaError::input("latent actions", "the batch has none of the kind that the latent head predicts", hint)
         })
     }
 
@@ -151,6 +167,17 @@ impl Targets {
             is_pad_BT: target.is_pad_BT.shallow_clone(),
         })
     }
+}
+
+/// Every latent has the shape that the model was built for.
+fn check_latent(latents: &Tensor, shape: &[i64]) -> Result<(), VlaError> {
+    let size = latents.size();
+    if size.get(1..) == Some(shape) {
+        return Ok(());
+    }
+    let wanted: Vec<String> = shape.iter().map(i64::to_string).collect();
+    let problem = format!("shape {size:?} where [B, {}] is needed", wanted.join(", "));
+    Err(VlaError::input("latent actions", problem, "use the teacher that the model was built for"))
 }
 
 /// `x` with 0 where it is masked and not finite: the flow feeds masked steps to the model, and a NaN there would reach every gradient.

@@ -52,8 +52,10 @@ pub struct ActionTarget {
 
 /// Latent actions to learn.
 pub struct LatentTarget {
-    /// `[B,S,D]` float32 code vectors of the teacher.
-    pub codes_BSD: Tensor,
+    /// `[B,S,D]` float32 vectors of the teacher, for heads that predict vectors.
+    pub vectors_BSD: Option<Tensor>,
+    /// `int64 [B,S]` codes of the teacher, for a head that predicts codes.
+    pub codes_BS: Option<Tensor>,
     /// `bool [B]`: false where the frame pair is not real.
     pub is_valid_B: Tensor,
 }
@@ -74,6 +76,16 @@ pub struct Prediction {
     pub actions_BTA: Option<Tensor>,
     /// `[B,S,D]` latent actions.
     pub latents_BSD: Option<Tensor>,
+    /// `int64 [B,S]` codes of latent actions, from a head that predicts codes.
+    pub codes_BS: Option<Tensor>,
+}
+
+/// What a latent head predicts.
+pub(crate) enum Latents {
+    /// `[B,S,D]`.
+    Vectors(Tensor),
+    /// `int64 [B,S]`.
+    Codes(Tensor),
 }
 
 impl Prediction {
@@ -84,11 +96,16 @@ impl Prediction {
     pub(crate) fn of(
         mode: Mode,
         noise: &mut dyn FlowNoise,
-        latents: impl FnOnce(&mut dyn FlowNoise) -> Result<Tensor, VlaError>,
+        latents: impl FnOnce(&mut dyn FlowNoise) -> Result<Latents, VlaError>,
         actions: impl FnOnce(&mut dyn FlowNoise) -> Result<Tensor, VlaError>,
     ) -> Result<Self, VlaError> {
-        let latents_BSD = mode.with_latents().then(|| latents(noise)).transpose()?;
+        let latents = mode.with_latents().then(|| latents(noise)).transpose()?;
         let actions_BTA = mode.with_actions().then(|| actions(noise)).transpose()?;
-        Ok(Self { actions_BTA, latents_BSD })
+        let (latents_BSD, codes_BS) = match latents {
+            Some(Latents::Vectors(latents_BSD)) => (Some(latents_BSD), None),
+            Some(Latents::Codes(codes_BS)) => (None, Some(codes_BS)),
+            None => (None, None),
+        };
+        Ok(Self { actions_BTA, latents_BSD, codes_BS })
     }
 }

@@ -25,8 +25,6 @@ pub(crate) struct Policy {
 pub(crate) struct LabelledBatch {
     pub(crate) observation: Observation,
     pub(crate) targets: Targets,
-    /// `int64 [B,S]` the teacher's codes, where it has codes.
-    pub(crate) codes_BS: Option<Tensor>,
 }
 
 impl Policy {
@@ -34,11 +32,8 @@ impl Policy {
     pub(crate) fn label(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<LabelledBatch, VlaError> {
         let mode = self.spec.objective.mode;
         let mut targets = Targets::default();
-        let mut codes_BS = None;
         if mode.with_latents() {
-            let codes = self.codes(batch, indices.image)?;
-            targets.latent = Some(codes.0);
-            codes_BS = codes.1;
+            targets.latent = Some(self.latents(batch, indices.image)?);
         }
         if mode.with_actions() {
             let all = self.processor.actions(batch)?;
@@ -47,7 +42,7 @@ impl Policy {
                 is_pad_BT: from_step(&all.is_pad_BT, indices.action),
             });
         }
-        Ok(LabelledBatch { observation: self.processor.observe(batch, indices)?, targets, codes_BS })
+        Ok(LabelledBatch { observation: self.processor.observe(batch, indices)?, targets })
     }
 
     /// Numbers of supervised frame pairs and action steps in a batch, where the mode learns from them; in the order of `VlaLoss::masked`.
@@ -75,15 +70,14 @@ impl Policy {
         })
     }
 
-    /// The teacher's labels for the frame pair whose first frame has index `first`: targets, and codes where the teacher has them.
-    pub(crate) fn codes(&self, batch: &DeviceBatch, first: i64) -> Result<(LatentTarget, Option<Tensor>), VlaError> {
+    /// The teacher's labels for the frame pair whose first frame has index `first`.
+    pub(crate) fn latents(&self, batch: &DeviceBatch, first: i64) -> Result<LatentTarget, VlaError> {
         let teacher = self
             .teacher
             .as_ref()
             .ok_or_else(|| VlaError::input("latent actions", "there is no teacher", "set policy.teacher.checkpoint"))?;
-        let latent = teacher.targets(&self.teachers_images(batch)?.pixels_BTCHW.narrow(1, first, 2))?;
-        let is_valid_B = self.is_real_pair(batch, first)?;
-        Ok((LatentTarget { codes_BSD: latent.vectors_BSQ, is_valid_B }, latent.ids_BS))
+        let images = self.teachers_images(batch)?;
+        teacher.label(&images.pixels_BTCHW.narrow(1, first, 2), &images.is_real_BT.narrow(1, first, 2))
     }
 }
 

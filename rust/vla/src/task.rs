@@ -68,9 +68,9 @@ impl Task for VlaTask {
 
     fn metrics(&self) -> Vec<MetricSpec> {
         let spec = &self.policy.spec;
-        let code_dim = self.policy.teacher.as_ref().map(|teacher| teacher.identity().code_dim);
+        let latent = self.policy.teacher.as_ref().map(|teacher| teacher.identity().latent());
         let action_dim = spec.model.action_dim.filter(|_| spec.objective.mode.with_actions());
-        validation::metrics(code_dim, action_dim)
+        validation::metrics(latent, action_dim)
     }
 
     fn description(&self) -> TaskDescription {

@@ -60,7 +60,7 @@ impl Teacher {
         let dims = model.dims();
         let identity = TeacherIdentity {
             sha256: sha256.ok_or_else(|| refuse("its manifest lists no weights".to_owned()))?,
-            codebook_size: dims.codebook_size,
+            codebook_size: (dims.codebook_size > 0).then_some(dims.codebook_size),
             code_seq_len: dims.code_seq_len,
             code_dim: dims.code_dim,
             image_size: dims.image_size,
@@ -74,7 +74,7 @@ impl Teacher {
         &self.identity
     }
 
-    /// Standardised code vectors of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair is valid when both of its frames are real (`bool [B,2]`).
+    /// Standardised vectors and codes of frame pairs `uint8 [B,2,C,H,W]` of any size; a pair is valid when both of its frames are real (`bool [B,2]`).
     ///
     /// Frames of another size are resized to the teacher's as the data loader does it: bilinear, antialiased, rounded to uint8. Labels do
     /// not depend on the precision of the training.
@@ -82,8 +82,8 @@ impl Teacher {
     /// # Errors
     /// Frames that are not pairs.
     pub fn label(&self, frames_BTCHW: &Tensor, is_real_BT: &Tensor) -> Result<LatentTarget, VlaError> {
-        let codes_BSD = self.targets(frames_BTCHW)?.vectors_BSQ;
-        Ok(LatentTarget { codes_BSD, is_valid_B: is_real_BT.all_dim(1, false) })
+        let Latent { vectors_BSQ, ids_BS } = self.targets(frames_BTCHW)?;
+        Ok(LatentTarget { vectors_BSD: Some(vectors_BSQ), codes_BS: ids_BS, is_valid_B: is_real_BT.all_dim(1, false) })
     }
 
     /// Standardised vectors `[B,S,D]` of such frame pairs, and their codes where the teacher has codes.

@@ -74,6 +74,10 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     num_steps: int | None = None
     min_period: float | None = None
     max_period: float | None = None
+    # How latent actions are predicted: vector_flow, vector_mse, code_cross_entropy or joint_flow (one flow with the actions, which see them).
+    latent_head: str | None = None
+    # joint_flow: fraction of samples whose actions are trained without the latents.
+    latent_dropout: float | None = None
 
     # Sizes of the network.
     num_vlm_layers: int | None = None

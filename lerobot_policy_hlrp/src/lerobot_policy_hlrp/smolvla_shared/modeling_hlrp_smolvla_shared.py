@@ -218,7 +218,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         if self._teacher is None:
             return None
         identity = self.config.teacher or self._teacher.identity
-        return {"code_seq_len": identity["code_seq_len"], "code_dim": identity["code_dim"]}
+        return {name: identity[name] for name in ("code_seq_len", "code_dim", "codebook_size")}
 
     def _check_latent_head(self) -> None:
         latent, wanted = self._network.latent_shape, self._teacher_latent()
@@ -229,7 +229,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
                 else f"the policy's latent head has the shape {latent}"
             )
             raise ValueError(
-                f"{head}, the teacher's codes have the shape {tuple(wanted.values())}\n"
+                f"{head}, the teacher's codes have the shape {(wanted['code_seq_len'], wanted['code_dim'])}\n"
                 "hint: take the latent action model that the policy was trained with, or start again from an artifact"
             )
         roles = self._network.cameras
@@ -290,7 +290,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
                 )
             role = self.config.laq_camera or self._network.cameras[0]
             frames, is_real = batches.frame_pairs(batch, self.config.camera_map[role])
-            targets["latents"], targets["latent_is_valid"] = self._teacher.label(frames, is_real)
+            targets |= self._teacher.label(frames, is_real)
         return targets
 
     def _largest_values(self, observation: dict[str, Any], targets: dict[str, Tensor]) -> dict[str, Tensor]:

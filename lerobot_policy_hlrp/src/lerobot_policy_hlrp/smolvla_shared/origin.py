@@ -59,8 +59,10 @@ def _describe_artifact(config: Any) -> None:
     policy = config.artifact.manifest["policy"]
     # Without a trained action head the shape of a chunk is open: no weight depends on it.
     free = set() if learned_actions(policy) else {"chunk_size"}
+    # Without a latent head its kind is open.
+    free |= set() if policy["model"]["latent"] else {"latent_head"}
     sizes = {"chunk_size": config.artifact.policy().chunk_size} | read_sizes(policy["model"], policy["processor"])
-    config.adopt(sizes, f"{config.stage2_artifact}", free | {"num_steps"})
+    config.adopt(sizes, f"{config.stage2_artifact}", free | {"num_steps", "latent_dropout"})
     config.processor = policy["processor"]
     config.teacher = config.teacher or config.artifact.teacher
 
@@ -158,6 +160,8 @@ def _start_artifact(config: Any, latent: dict[str, int] | None) -> Start:
         )
     is_fresh = latent is not None and model.get("latent") is None
     model = _with_latent(model, latent, source)
+    if is_fresh:
+        model = with_values(model, {"latent_head": config.latent_head})
     network = hlrp_rs.Policy(model, processor, artifact.tokenizer_folder)
     cameras = map_cameras(list(config.image_features), network.cameras, config.empty_cameras, config.camera_map)
     config.model, config.processor = network.model, network.processor
@@ -221,9 +225,11 @@ def _match_state_dim(config: Any, normalization: dict[str, Any] | None, source: 
 
 def _with_latent(model: dict[str, Any], latent: dict[str, int] | None, source: str) -> dict[str, Any]:
     """The model with a head for the teacher's codes."""
-    if latent is None or model["latent"] == latent:
+    if latent is None:
         return model
     if model["latent"] is not None:
+        if all(model["latent"][name] == latent[name] for name in ("code_seq_len", "code_dim")):
+            return model
         raise ValueError(
             f"{source} predicts latent actions of {model['latent']}, the teacher's are {latent}\n"
             "hint: take the latent action model that the artifact was trained with"

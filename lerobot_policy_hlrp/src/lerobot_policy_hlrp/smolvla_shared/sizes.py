@@ -6,7 +6,7 @@ LeRobot's `smolvla` is.
 
 from typing import Any
 
-# SmolVLA's defaults; the published model has these sizes.
+# SmolVLA's defaults, which are the sizes of the published model, and those of the latent head, which it lacks.
 SMOLVLA = {
     "chunk_size": 50,
     "max_state_dim": 32,
@@ -25,6 +25,8 @@ SMOLVLA = {
     "tokenizer_max_length": 48,
     "pad_language_to": "longest",
     "system_prompt": "",
+    "latent_head": "vector_flow",
+    "latent_dropout": 0.1,
 }
 
 # Sizes that fix the shape of some weight.
@@ -35,10 +37,11 @@ SHAPES = (
     "num_expert_layers",
     "self_attn_every_n_layers",
     "expert_width_multiplier",
+    "latent_head",
 )
 
 # What may be chosen anew for a given model: no weight depends on it.
-CHOICES = ("num_steps", "train_expert_only", "freeze_vision_encoder", "train_state_proj")
+CHOICES = ("num_steps", "latent_dropout", "train_expert_only", "freeze_vision_encoder", "train_state_proj")
 
 
 def read_sizes(model: dict[str, Any], processor: dict[str, Any]) -> dict[str, Any]:

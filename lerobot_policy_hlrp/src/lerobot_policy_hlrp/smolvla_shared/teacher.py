@@ -69,8 +69,8 @@ class LatentTeacher:
         teacher = next(iter(self._loaded.values()), None) or self._on(self.device)
         return teacher.identity
 
-    def label(self, frames_BTCHW: Tensor, is_real_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Code vectors `float32 [B,S,D]` of pairs `[B,2,3,H,W]`, bytes or float32 in [0, 1], and which pairs are real `bool [B]`."""
+    def label(self, frames_BTCHW: Tensor, is_real_BT: Tensor) -> dict[str, Tensor]:
+        """Targets of pairs `[B,2,3,H,W]`, bytes or float32 in [0, 1]: vectors, codes where there are some, and which pairs are real."""
         return self._on(str(frames_BTCHW.device)).label(frames_BTCHW, is_real_BT)
 
     def _on(self, device: str) -> Any:

@@ -9,7 +9,7 @@ use hlrp_golden::joint::joint_velocity;
 use hlrp_nn::smolvlm::pad_resize;
 use hlrp_nn::{Pass, Trace};
 use hlrp_schema::policy::{
-    ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImageSpecialTokens, Mode, ModelSpec, ObjectiveSpec,
+    ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImageSpecialTokens, LatentHead, Mode, ModelSpec, ObjectiveSpec,
 };
 use hlrp_vla::{
     ActionTarget, Architecture, CameraImages, ExpertModel, FlowPoint, HeadKind, Language, Observation, Targets, freeze,
@@ -79,6 +79,8 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
             max_action_dim: integer(policy, "max_action_dim")?,
             chunk_size: integer(policy, "chunk_size")?,
             train_state_proj: policy["train_state_proj"] != false,
+            latent_head: LatentHead::VectorFlow,
+            latent_dropout: 0.0,
         }),
     })
 }

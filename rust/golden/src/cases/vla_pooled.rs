@@ -42,7 +42,11 @@ fn config(case: &Case) -> anyhow::Result<ModelSpec> {
         empty_cameras: 0,
         resize_imgs_with_padding: [width, height],
         action_dim: Some(integer(backend, "action_dim")?),
-        latent: Some(LatentShape { code_seq_len, code_dim: integer(backend, "latent_vector_dim")? / code_seq_len }),
+        latent: Some(LatentShape {
+            code_seq_len,
+            code_dim: integer(backend, "latent_vector_dim")? / code_seq_len,
+            codebook_size: None,
+        }),
         flow: FlowSpec {
             num_steps: integer(backend, "flow_steps")?,
             min_period: number(backend, "min_period")?,
@@ -82,10 +86,14 @@ fn observation(case: &Case, model: &PooledModel) -> anyhow::Result<Observation> 
 }
 
 fn targets(case: &Case) -> anyhow::Result<Targets> {
-    let codes_BSD = case.input("target_latent_vectors")?.shallow_clone();
-    let num_samples = codes_BSD.size()[0];
+    let vectors_BSD = case.input("target_latent_vectors")?.shallow_clone();
+    let num_samples = vectors_BSD.size()[0];
     Ok(Targets {
-        latent: Some(LatentTarget { codes_BSD, is_valid_B: Tensor::ones([num_samples], (Kind::Bool, case.device())) }),
+        latent: Some(LatentTarget {
+            vectors_BSD: Some(vectors_BSD),
+            codes_BS: None,
+            is_valid_B: Tensor::ones([num_samples], (Kind::Bool, case.device())),
+        }),
         action: Some(ActionTarget {
             chunk_BTA: case.input("target_actions")?.unsqueeze(1),
             is_pad_BT: Tensor::zeros([num_samples, 1], (Kind::Bool, case.device())),

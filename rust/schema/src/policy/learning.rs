@@ -90,8 +90,8 @@ pub struct TeacherIdentity {
     /// SHA-256 of the file with its weights (the averaged ones, when its training averaged), in hexadecimal digits. Of a teacher with
     /// random weights: of a text with its seed and its architecture.
     pub sha256: String,
-    /// Codes K.
-    pub codebook_size: i64,
+    /// Codes K; none for continuous latents.
+    pub codebook_size: Option<i64>,
     /// Code slots S.
     pub code_seq_len: i64,
     /// Dimensions D of a code vector.
@@ -105,7 +105,7 @@ pub struct TeacherIdentity {
 impl TeacherIdentity {
     /// Shape of the latent actions that a policy learns from it.
     pub fn latent(&self) -> LatentShape {
-        LatentShape { code_seq_len: self.code_seq_len, code_dim: self.code_dim }
+        LatentShape { code_seq_len: self.code_seq_len, code_dim: self.code_dim, codebook_size: self.codebook_size }
     }
 }
 
@@ -114,7 +114,7 @@ impl TeacherSpec {
     pub fn identity(&self) -> Option<TeacherIdentity> {
         Some(TeacherIdentity {
             sha256: self.sha256.clone()?,
-            codebook_size: self.codebook_size?,
+            codebook_size: self.codebook_size,
             code_seq_len: self.code_seq_len?,
             code_dim: self.code_dim?,
             image_size: self.image_size?,
@@ -140,7 +140,12 @@ impl TeacherSpec {
             *self = Self::none(*weights, camera.clone());
             return Ok(());
         };
-        fill("codebook_size", &mut self.codebook_size, &teacher.codebook_size)?;
+        match teacher.codebook_size {
+            Some(size) => fill("codebook_size", &mut self.codebook_size, &size)?,
+            None => {
+                require(self.codebook_size.is_none(), "codebook_size", "the teacher has no codes", "set it to null")?
+            }
+        }
         fill("code_seq_len", &mut self.code_seq_len, &teacher.code_seq_len)?;
         fill("code_dim", &mut self.code_dim, &teacher.code_dim)?;
         fill("image_size", &mut self.image_size, &teacher.image_size)?;

@@ -10,6 +10,7 @@ mod learning;
 mod processor;
 mod smolvla;
 mod version_1;
+mod version_2;
 
 pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
@@ -17,6 +18,7 @@ pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWei
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
 pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;
+pub use version_2::from_version_2;
 
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::{Check, Problem};
@@ -61,6 +63,8 @@ pub struct LatentShape {
     pub code_seq_len: i64,
     /// Dimensions D of a code vector.
     pub code_dim: i64,
+    /// Codes K; none for continuous latents.
+    pub codebook_size: Option<i64>,
 }
 
 /// Constants of the flow.
@@ -215,14 +219,26 @@ impl PolicySpec {
     fn check_teacher_shape(&self) -> Checked {
         let (Some(teacher), Some(latent)) = (self.teacher.identity(), self.model.latent) else { return Ok(()) };
         let own = teacher.latent();
+        let hint = "set it to null to take the teacher's";
         require(
-            own == latent,
+            (own.code_seq_len, own.code_dim) == (latent.code_seq_len, latent.code_dim),
             "model.latent",
             format!(
                 "the teacher has {} codes of {} dimensions, the model's latent head {} of {}",
                 own.code_seq_len, own.code_dim, latent.code_seq_len, latent.code_dim
             ),
-            "set it to null to take the teacher's",
+            hint,
+        )?;
+        let size = |size: Option<i64>| size.map_or("no".to_owned(), |size| size.to_string());
+        require(
+            latent.codebook_size.is_none() || latent.codebook_size == own.codebook_size,
+            "model.latent.codebook_size",
+            format!(
+                "the teacher has a codebook of {} codes, not {}",
+                size(own.codebook_size),
+                size(latent.codebook_size)
+            ),
+            hint,
         )
     }
 }
@@ -242,6 +258,7 @@ impl Check for ModelSpec {
         if let Some(latent) = self.latent {
             section("latent", at_least("code_seq_len", latent.code_seq_len, 1))?;
             section("latent", at_least("code_dim", latent.code_dim, 1))?;
+            section("latent", at_least("codebook_size", latent.codebook_size.unwrap_or(1), 1))?;
         }
         section("flow", self.flow.check())?;
         let arch = self.arch.get();

@@ -1,12 +1,13 @@
 //! LeRobot's `smolvla` policy as a description.
 
 use super::{
-    ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImagePreparation, LatentShape, ModelSpec, Padding, ProcessorSpec,
-    Side,
+    ArchSpec, BackboneSpec, ExpertSpec, FlowSpec, ImagePreparation, LatentHead, LatentShape, ModelSpec, Padding,
+    ProcessorSpec, Side,
 };
 use serde::Deserialize;
 
-/// The fields of LeRobot's `smolvla` that describe the policy, under its names and in its terms, and the system prompt, which it lacks.
+/// The fields of LeRobot's `smolvla` that describe the policy, under its names and in its terms, and what it lacks: the system prompt and the latent
+/// head.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // LeRobot's own
@@ -34,6 +35,8 @@ pub struct SmolVlaFields {
     pub tokenizer_max_length: usize,
     pub pad_language_to: Padding,
     pub system_prompt: String,
+    pub latent_head: LatentHead,
+    pub latent_dropout: f64,
 }
 
 impl SmolVlaFields {
@@ -58,6 +61,8 @@ impl SmolVlaFields {
             max_action_dim: self.max_action_dim,
             chunk_size: self.chunk_size,
             train_state_proj: self.train_state_proj,
+            latent_head: self.latent_head,
+            latent_dropout: self.latent_dropout,
         };
         let model = ModelSpec {
             backbone: BackboneSpec {

@@ -1,5 +1,6 @@
 //! Descriptions of version 1: what artifacts and checkpoints of older programs hold.
 
+use super::from_version_2;
 use serde_json::{Map, Value, json};
 
 /// The description (`model`, `processor`, `objective`, `teacher`) of version 1 as one of this version. What version 1 did not describe
@@ -15,13 +16,14 @@ pub fn from_version_1(description: &Value, settings: Option<&Value>) -> Result<V
     };
     let model = model(&all.take("model")?, &setting)?;
     let camera = model["cameras"][0].clone();
-    let converted = json!({
+    let mut converted = json!({
         "processor": processor(&all.take("processor")?, &setting)?,
         "objective": objective(&all.take("objective")?)?,
         "teacher": teacher(&all.take("teacher")?, setting("teacher.weights", json!("trained")), setting("teacher.camera", camera)),
         "model": model,
     });
     all.finish()?;
+    from_version_2(&mut converted);
     Ok(converted)
 }
 

@@ -8,7 +8,7 @@ use hlrp_config::{
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
 use hlrp_schema::plugin::ARTIFACT_FILES;
-use hlrp_schema::policy::from_version_1;
+use hlrp_schema::policy::{from_version_1, from_version_2};
 use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ impl ArtifactRecord {
     /// Name of the format.
     pub const FORMAT: &str = "hlrp-vla-artifact";
     /// Version of the format that is written; older ones are read too.
-    pub const FORMAT_VERSION: u64 = 2;
+    pub const FORMAT_VERSION: u64 = 3;
 
     pub(super) fn new(policy: PolicySpec, provenance: Provenance, files: BTreeMap<String, FileDigest>) -> Self {
         Self {
@@ -98,6 +98,7 @@ impl ArtifactRecord {
         let format = (value.get("format").and_then(Value::as_str), value.get("format_version").and_then(Value::as_u64));
         let value = match format {
             (Some(Self::FORMAT), Some(1)) => migrate(value).map_err(|problem| refuse(problem, DAMAGED))?,
+            (Some(Self::FORMAT), Some(2)) => migrate_2(value),
             (Some(Self::FORMAT), Some(Self::FORMAT_VERSION)) => value,
             _ => {
                 let text = |key: &str| value.get(key).map_or("nothing".to_owned(), Value::to_string);
@@ -144,6 +145,13 @@ fn migrate(mut value: Value) -> Result<Value, String> {
     value["policy"] = from_version_1(&description.into(), None)?;
     value["format_version"] = json!(ArtifactRecord::FORMAT_VERSION);
     Ok(value)
+}
+
+/// A record of version 2 as one of this version.
+fn migrate_2(mut value: Value) -> Value {
+    from_version_2(&mut value["policy"]);
+    value["format_version"] = json!(ArtifactRecord::FORMAT_VERSION);
+    value
 }
 
 /// Compares a file with its digest.

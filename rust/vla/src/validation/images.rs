@@ -61,12 +61,13 @@ impl SampleImage {
             }
         }
         let mut prediction = Vec::new();
+        let true_codes = compared.labelled.targets.latent.as_ref().map_or(&None, |latent| &latent.codes_BS);
         let codes = |codes_BS: &Option<Tensor>| -> anyhow::Result<Option<String>> {
             let Some(codes_BS) = codes_BS else { return Ok(None) };
             let codes = Vec::<i64>::try_from(codes_BS.select(0, sample).to_device(Device::Cpu))?;
             Ok(Some(codes.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")))
         };
-        if let (Some(truth), Some(predicted)) = (codes(&compared.labelled.codes_BS)?, codes(&compared.codes_BS)?) {
+        if let (Some(truth), Some(predicted)) = (codes(true_codes)?, codes(&compared.predicted.codes_BS)?) {
             prediction.push(format!("teacher's codes {truth}"));
             prediction.push(format!("predicted codes {predicted}"));
         }

@@ -15,12 +15,12 @@ use crate::loss;
 use crate::observation::Prediction;
 use crate::policy::{LabelledBatch, Policy};
 use crate::processor::TimeIndices;
-use anyhow::Context;
 use code_accuracy::CodeAccuracy;
 use error_bins::ErrorBins;
 use errors::Errors;
 use hlrp_nn::Pass;
 use hlrp_schema::VlaValidationConfig;
+use hlrp_schema::policy::LatentShape;
 use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
@@ -49,8 +49,6 @@ impl Options {
 struct Compared {
     labelled: LabelledBatch,
     predicted: Prediction,
-    /// Predicted codes `int64 [B,S]`.
-    codes_BS: Option<Tensor>,
 }
 
 /// Evaluates the policy on `batches`, whose samples hold the past too, and draws a few of them.
@@ -69,7 +67,7 @@ pub(crate) fn run(
     let mut sums = Sums::default();
     let (mut latents, mut actions) = (Errors::default(), Errors::default());
     let mut bins = ErrorBins::default();
-    let num_codes = policy.teacher.as_ref().map(|teacher| teacher.identity().codebook_size);
+    let num_codes = policy.teacher.as_ref().and_then(|teacher| teacher.identity().codebook_size);
     let mut accuracy = num_codes.map(|num_codes| CodeAccuracy::new(num_codes, device));
     let mut drawn = EvenSamples::new(options.num_fixed_samples);
     for batch in batches {
@@ -77,18 +75,18 @@ pub(crate) fn run(
         let labelled = policy.label(&batch, indices)?;
         add_losses(&mut sums, policy, &labelled)?;
         let predicted = predict(policy, &labelled, options.num_flow_samples)?;
-        let mut codes_BS = None;
-        if let (Some(teacher), Some(accuracy), Some(predicted_BSD), Some(target), Some(true_BS)) =
-            (&policy.teacher, &mut accuracy, &predicted.latents_BSD, &labelled.targets.latent, &labelled.codes_BS)
-        {
-            let (repeated, repeated_BS) = policy.codes(&batch, indices.image - 1)?;
-            let repeated_BS = repeated_BS.context("a teacher that has codes for one pair has codes for all")?;
-            let by_slot = |is_valid_B: &Tensor| is_valid_B.unsqueeze(1).expand([-1, true_BS.size()[1]], false);
+        if let (Some(predicted_BSD), Some(target)) = (&predicted.latents_BSD, &labelled.targets.latent) {
+            let repeated = policy.latents(&batch, indices.image - 1)?;
+            let by_slot = |is_valid_B: &Tensor| is_valid_B.unsqueeze(1).expand([-1, predicted_BSD.size()[1]], false);
             let (is_valid_BS, was_valid_BS) = (by_slot(&target.is_valid_B), by_slot(&repeated.is_valid_B));
-            latents.add(predicted_BSD, &repeated.codes_BSD, &target.codes_BSD, &is_valid_BS, &was_valid_BS);
-            let predicted_BS = teacher.nearest(predicted_BSD)?;
-            accuracy.add(&predicted_BS, &repeated_BS, true_BS, &is_valid_BS, &was_valid_BS);
-            codes_BS = Some(predicted_BS);
+            if let (Some(repeated_BSD), Some(true_BSD)) = (&repeated.vectors_BSD, &target.vectors_BSD) {
+                latents.add(predicted_BSD, repeated_BSD, true_BSD, &is_valid_BS, &was_valid_BS);
+            }
+            if let (Some(accuracy), Some(predicted_BS), Some(repeated_BS), Some(true_BS)) =
+                (&mut accuracy, &predicted.codes_BS, &repeated.codes_BS, &target.codes_BS)
+            {
+                accuracy.add(predicted_BS, repeated_BS, true_BS, &is_valid_BS, &was_valid_BS);
+            }
         }
         if let (Some(predicted_BTA), Some(target)) = (&predicted.actions_BTA, &labelled.targets.action) {
             let all = policy.processor.actions(&batch)?;
@@ -99,7 +97,7 @@ pub(crate) fn run(
             actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BT, &was_valid_BT);
             bins.add(predicted_BTA, &target.chunk_BTA, &is_valid_BT);
         }
-        let compared = Compared { labelled, predicted, codes_BS };
+        let compared = Compared { labelled, predicted };
         for index in 0..batch.meta.len() {
             drawn.offer(|| SampleImage::new(policy, indices, &batch, &compared, index))?;
         }
@@ -117,15 +115,15 @@ pub(crate) fn run(
     Ok(Validation { metrics, images: images::draw(context.step, &drawn.take())?, histograms })
 }
 
-/// The metrics of a policy that learns code vectors of `code_dim` dimensions, actions of `action_dim`, or both.
-pub(crate) fn metrics(code_dim: Option<i64>, action_dim: Option<i64>) -> Vec<MetricSpec> {
-    let losses = Curve::new("losses.png", "Flow-matching losses", "mean squared error of the velocity").log();
+/// The metrics of a policy that learns latents of this shape, actions of `action_dim` dimensions, or both.
+pub(crate) fn metrics(latent: Option<LatentShape>, action_dim: Option<i64>) -> Vec<MetricSpec> {
+    let losses = Curve::new("losses.png", "Losses", "mean over what is supervised").log();
     let mut specs = vec![MetricSpec::new("val/loss", "validation loss").lower_is_better()];
-    if let Some(code_dim) = code_dim {
+    if let Some(LatentShape { code_dim, codebook_size, .. }) = latent {
         let curve = Curve::new("latent_error.png", "Latent actions and the baselines", "mean squared error");
         specs.extend(["train/latent_loss", "val/latent_loss"].map(|name| MetricSpec::detail(name).drawn_in(&losses)));
         specs.extend(errors::metrics("latent", "last pair", code_dim, &curve));
-        specs.extend(code_accuracy::metrics());
+        specs.extend(codebook_size.into_iter().flat_map(|_| code_accuracy::metrics()));
     }
     if let Some(action_dim) = action_dim {
         let curve = Curve::new("action_error.png", "Actions and the baselines", "mean squared error, normalised");
@@ -146,7 +144,8 @@ fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch) -> any
     Ok(())
 }
 
-/// The mean over several samples of the flow: an estimate of the expectation, which is what a squared error rewards.
+/// The mean over several samples of the flow: an estimate of the expectation, which is what a squared error rewards. Latents have vectors and,
+/// where the teacher has codes, the nearest code; a head that predicts codes needs one sample.
 fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> anyhow::Result<Prediction> {
     let sample = || {
         let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
@@ -157,8 +156,15 @@ fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> any
         let all: Vec<&Tensor> = samples.iter().filter_map(of).collect();
         (!all.is_empty()).then(|| Tensor::stack(&all, 0).mean_dim([0].as_slice(), false, tch::Kind::Float))
     };
-    Ok(Prediction {
-        actions_BTA: mean(|sample| sample.actions_BTA.as_ref()),
-        latents_BSD: mean(|sample| sample.latents_BSD.as_ref()),
-    })
+    let actions_BTA = mean(|sample| sample.actions_BTA.as_ref());
+    let mut latents_BSD = mean(|sample| sample.latents_BSD.as_ref());
+    let mut codes_BS = samples.iter().find_map(|sample| sample.codes_BS.as_ref()).map(Tensor::shallow_clone);
+    if let Some(teacher) = policy.teacher.as_ref().filter(|teacher| teacher.identity().codebook_size.is_some()) {
+        match (&latents_BSD, &codes_BS) {
+            (Some(vectors_BSD), None) => codes_BS = Some(teacher.nearest(vectors_BSD)?),
+            (None, Some(codes_BS)) => latents_BSD = Some(teacher.vectors(codes_BS)?),
+            _ => {}
+        }
+    }
+    Ok(Prediction { actions_BTA, latents_BSD, codes_BS })
 }

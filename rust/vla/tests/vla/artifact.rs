@@ -26,7 +26,7 @@ struct Saved {
 fn teacher() -> TeacherIdentity {
     TeacherIdentity {
         sha256: "ab".repeat(32),
-        codebook_size: 8,
+        codebook_size: Some(8),
         code_seq_len: 4,
         code_dim: 2,
         image_size: 64,
@@ -120,7 +120,7 @@ fn an_artifact_of_version_1_is_migrated() {
     }
     fs::write(saved.path("manifest.json"), record.to_string()).unwrap();
     let mut migrated = Artifact::load(&saved.dir, Device::Cpu).unwrap().record;
-    assert_eq!(migrated.format_version, 2);
+    assert_eq!(migrated.format_version, 3);
     // Version 1 did not describe what trains.
     migrated.policy.model.backbone.train_expert_only = false;
     migrated.policy.model.backbone.freeze_vision_encoder = false;
@@ -186,10 +186,24 @@ fn refuses_an_extra_key() {
 }
 
 #[test]
+fn an_artifact_of_version_2_is_migrated() {
+    let saved = saved();
+    let written = Artifact::load(&saved.dir, Device::Cpu).unwrap().record.policy;
+    saved.edit_record(|record| {
+        record["format_version"] = json!(2);
+        for key in ["latent_head", "latent_dropout"] {
+            expert_of(record).as_object_mut().unwrap().remove(key);
+        }
+        record["policy"]["model"]["latent"].as_object_mut().unwrap().remove("codebook_size");
+    });
+    assert_eq!(Artifact::load(&saved.dir, Device::Cpu).unwrap().record.policy, written);
+}
+
+#[test]
 fn refuses_another_format_version() {
     let saved = saved();
-    saved.edit_record(|record| record["format_version"] = json!(3));
-    saved.must_be_refused(&["artifact.json", "version 3", "reads \"hlrp-vla-artifact\" up to version 2"]);
+    saved.edit_record(|record| record["format_version"] = json!(4));
+    saved.must_be_refused(&["artifact.json", "version 4", "reads \"hlrp-vla-artifact\" up to version 3"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A tiny model and batches for it.
 
 use hlrp_schema::policy::{
-    ArchSpec, BackboneSizes, BackboneSpec, ExpertSpec, FlowSpec, ImagePreparation, ImageSpecialTokens, LatentShape,
-    ModelSpec, Padding, PooledSpec, ProcessorSpec, Scaling, ScalingMode, Side, TextSizes, VisionSizes,
+    ArchSpec, BackboneSizes, BackboneSpec, ExpertSpec, FlowSpec, ImagePreparation, ImageSpecialTokens, LatentHead,
+    LatentShape, ModelSpec, Padding, PooledSpec, ProcessorSpec, Scaling, ScalingMode, Side, TextSizes, VisionSizes,
 };
 use hlrp_train::{DeviceBatch, DeviceImages, DeviceVectors};
 use hlrp_vla::{ActionTarget, CameraImages, FlowNoise, Language, LatentTarget, Observation, Targets};
@@ -62,7 +62,7 @@ pub(crate) fn expert() -> ModelSpec {
         empty_cameras: 1,
         resize_imgs_with_padding: [32, 32],
         action_dim: Some(3),
-        latent: Some(LatentShape { code_seq_len: 4, code_dim: 2 }),
+        latent: Some(LatentShape { code_seq_len: 4, code_dim: 2, codebook_size: Some(8) }),
         flow: flow(),
         arch: ArchSpec::Expert(expert_section()),
     }
@@ -82,6 +82,8 @@ pub(crate) fn expert_section() -> ExpertSpec {
         max_action_dim: 7,
         chunk_size: 5,
         train_state_proj: true,
+        latent_head: LatentHead::VectorFlow,
+        latent_dropout: 0.0,
     }
 }
 
@@ -123,7 +125,8 @@ pub(crate) fn targets() -> Targets {
             is_pad_BT: Tensor::zeros([NUM_SAMPLES, 5], BOOL),
         }),
         latent: Some(LatentTarget {
-            codes_BSD: Tensor::randn([NUM_SAMPLES, 4, 2], FLOAT),
+            vectors_BSD: Some(Tensor::randn([NUM_SAMPLES, 4, 2], FLOAT)),
+            codes_BS: Some(Tensor::randint(8, [NUM_SAMPLES, 4], (Kind::Int64, Device::Cpu))),
             is_valid_B: Tensor::ones([NUM_SAMPLES], BOOL),
         }),
     }

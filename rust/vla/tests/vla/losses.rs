@@ -111,7 +111,7 @@ fn a_missing_or_misshapen_target_is_named() {
         let text = error(&Targets { latent: None, action: None });
         assert!(text.contains("latent actions: the batch has none") && text.contains("hint:"), "{text}");
         let latent = targets.latent.as_mut().unwrap();
-        latent.codes_BSD = latent.codes_BSD.narrow(1, 0, 3);
+        latent.vectors_BSD = latent.vectors_BSD.as_ref().map(|x| x.narrow(1, 0, 3));
         let text = error(&targets);
         assert!(text.contains("[2, 3, 2]") && text.contains("[B, 4, 2]"), "{text}");
     }
@@ -149,11 +149,11 @@ fn what_is_masked_need_not_be_a_number() {
         let _ = action.is_pad_BT.select(0, 1).fill_(1);
         let latent = targets.latent.as_mut().unwrap();
         latent.is_valid_B = Tensor::from_slice(&[true, false]);
-        let _ = latent.codes_BSD.select(0, 1).fill_(0.0);
+        let _ = latent.vectors_BSD.as_ref().unwrap().select(0, 1).fill_(0.0);
         let _ = action.chunk_BTA.select(0, 1).fill_(0.0);
         let expected = value_of(&targets);
         let _ = targets.action.as_mut().unwrap().chunk_BTA.select(0, 1).fill_(f64::NAN);
-        let _ = targets.latent.as_mut().unwrap().codes_BSD.select(0, 1).fill_(f64::INFINITY);
+        let _ = targets.latent.as_mut().unwrap().vectors_BSD.as_ref().unwrap().select(0, 1).fill_(f64::INFINITY);
         assert_eq!(value_of(&targets), expected);
         for (name, parameter) in model.store().parameters() {
             let gradient = parameter.grad();

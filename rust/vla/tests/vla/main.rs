@@ -9,6 +9,7 @@ mod fixtures;
 mod flow_matching;
 mod freezing;
 mod initialisation;
+mod latent_heads;
 mod losses;
 mod masks;
 mod normalization;

@@ -25,7 +25,7 @@ fn labels_with_the_codebook_rows_of_its_checkpoint() {
     let (mean, std) =
         (codebook.mean_dim([0].as_slice(), true, Kind::Float), codebook.std_dim([0].as_slice(), false, true));
     let expected_BSD = (laq.code_vectors(&laq.codes(&pairs).unwrap()).unwrap() - mean) / std;
-    assert!(distance(&labels.codes_BSD, &expected_BSD) < 1e-5);
+    assert!(distance(labels.vectors_BSD.as_ref().unwrap(), &expected_BSD) < 1e-5);
     assert_eq!(Vec::<bool>::try_from(&labels.is_valid_B).unwrap(), [true, false, false, true]);
 
     // Frames of another size are brought to the teacher's: of a plain colour nothing is lost.
@@ -33,12 +33,12 @@ fn labels_with_the_codebook_rows_of_its_checkpoint() {
         let colour_BT = Tensor::from_slice(&[10_u8, 200, 40, 90, 250, 0, 128, 127]).view([4, 2, 1, 1, 1]);
         colour_BT.expand([4, 2, 3, side, side], false).contiguous()
     };
-    let at_any_size = teacher.label(&plain(48), &is_real_BT).unwrap();
-    assert_eq!(distance(&at_any_size.codes_BSD, &teacher.label(&plain(32), &is_real_BT).unwrap().codes_BSD), 0.0);
+    let vectors_BSD = |side: i64| teacher.label(&plain(side), &is_real_BT).unwrap().vectors_BSD.unwrap();
+    assert_eq!(distance(&vectors_BSD(48), &vectors_BSD(32)), 0.0);
 
     // Sizes come from the checkpoint.
     let own = teacher.identity().latent();
-    assert_eq!(own, LatentShape { code_seq_len: laq.dims().code_seq_len, code_dim: 8 });
+    assert_eq!(own, LatentShape { code_seq_len: laq.dims().code_seq_len, code_dim: 8, codebook_size: Some(num_codes) });
     assert_eq!(teacher.identity().sha256.len(), 64);
 }
 

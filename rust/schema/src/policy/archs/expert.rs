@@ -2,7 +2,7 @@
 
 use super::Arch;
 use crate::policy::{BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec, UNRESOLVED};
-use crate::rules::{Checked, at_least, positive, require, section};
+use crate::rules::{Checked, at_least, fraction, positive, require, section};
 use hlrp_config::Problem;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,29 @@ pub struct ExpertSpec {
     pub max_action_dim: i64,
     pub chunk_size: i64,
     pub train_state_proj: bool,
+    pub latent_head: LatentHead,
+    pub latent_dropout: f64,
+}
+
+/// How latent actions are predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatentHead {
+    /// Their vectors by a flow of their own.
+    VectorFlow,
+    /// Their vectors by regression.
+    VectorMse,
+    /// Their codes by classification, one softmax for each slot.
+    CodeCrossEntropy,
+    /// Their vectors by one flow with the actions, which see them; they do not see the actions.
+    JointFlow,
+}
+
+impl LatentHead {
+    /// Whether latents come from noise.
+    pub fn is_flow(self) -> bool {
+        matches!(self, Self::VectorFlow | Self::JointFlow)
+    }
 }
 
 /// Ids of the tokens `<fake_token_around_image>` and `<global-img>`.
@@ -93,6 +116,7 @@ impl ExpertSpec {
         ];
         counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
         positive("expert_width_multiplier", self.expert_width_multiplier)?;
+        fraction("latent_dropout", self.latent_dropout, true)?;
         if let Some(sizes) = &model.backbone.sizes {
             self.check_layers(model.backbone.num_vlm_layers.unwrap_or(sizes.text.num_hidden_layers))?;
             let width = self.dim(sizes);
@@ -121,6 +145,13 @@ impl Arch for ExpertSpec {
             "arch.expert.image_special_tokens",
             "null, but add_image_special_tokens is true",
             UNRESOLVED,
+        )?;
+        require(
+            self.latent_head != LatentHead::CodeCrossEntropy
+                || model.latent.is_none_or(|latent| latent.codebook_size.is_some()),
+            "arch.expert.latent_head",
+            "code_cross_entropy, but the latents have no codes",
+            "choose vector_flow, vector_mse or joint_flow, or a teacher with codes",
         )
     }
 

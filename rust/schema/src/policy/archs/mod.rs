@@ -3,7 +3,7 @@
 mod expert;
 mod pooled;
 
-pub use expert::{ExpertSpec, ImageSpecialTokens};
+pub use expert::{ExpertSpec, ImageSpecialTokens, LatentHead};
 pub use pooled::PooledSpec;
 
 use crate::policy::{BackboneFacts, BackboneSizes, LatentShape, Mode, ModelSpec};

@@ -43,7 +43,7 @@ impl Arch for PooledSpec {
         latent: Option<LatentShape>,
     ) -> (Option<i64>, Option<LatentShape>) {
         // Without a teacher the latent head is the smallest there is, and frozen.
-        let smallest = LatentShape { code_seq_len: 1, code_dim: 1 };
+        let smallest = LatentShape { code_seq_len: 1, code_dim: 1, codebook_size: None };
         (action_dim.filter(|_| mode.with_actions()), Some(latent.unwrap_or(smallest)))
     }
 

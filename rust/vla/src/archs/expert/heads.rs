@@ -6,10 +6,13 @@
 
 use crate::VlaError;
 use crate::flow::embed_time;
-use hlrp_nn::{Linear, Pass, Scope};
+use hlrp_nn::{Init, Linear, Pass, Scope};
 use hlrp_schema::policy::FlowSpec;
 use hlrp_torch::Autocast;
 use tch::{Kind, Tensor};
+
+/// Std of fresh queries.
+const QUERY_STD: f64 = 0.02;
 
 /// Projections of one kind of flow variable.
 pub(crate) struct FlowHead {
@@ -28,9 +31,40 @@ impl FlowHead {
 
     /// The expert's output `[B,S,X]` to velocities `[B,S,D]`.
     pub(crate) fn velocity(&self, out_BSX: &Tensor) -> Result<Tensor, VlaError> {
-        let _float32 = Autocast::disable(out_BSX.device())?;
-        Ok(self.out_proj.forward(&out_BSX.to_kind(Kind::Float)))
+        project(&self.out_proj, out_BSX)
     }
+}
+
+/// Learned queries and the projection of what the expert answers: a head without noise.
+pub(crate) struct QueryHead {
+    queries_SX: Tensor,
+    out_proj: Linear,
+}
+
+impl QueryHead {
+    /// Registers `<name>_queries` for `num_steps` steps and `<name>_out_proj` to `out_dim` dimensions.
+    pub(crate) fn new(scope: &Scope<'_>, name: &str, num_steps: i64, out_dim: i64, expert_dim: i64) -> Self {
+        let shape = [num_steps, expert_dim];
+        Self {
+            queries_SX: scope.parameter(&format!("{name}_queries"), &shape, Init::ScaledNormal(QUERY_STD)),
+            out_proj: Linear::new(&scope.child(format!("{name}_out_proj")), expert_dim, out_dim, true),
+        }
+    }
+
+    /// Suffix tokens `[B,S,X]`.
+    pub(crate) fn tokens(&self, num_samples: i64) -> Tensor {
+        self.queries_SX.unsqueeze(0).expand([num_samples, -1, -1], false)
+    }
+
+    /// The expert's output `[B,S,X]` to `[B,S,…]`.
+    pub(crate) fn answer(&self, out_BSX: &Tensor) -> Result<Tensor, VlaError> {
+        project(&self.out_proj, out_BSX)
+    }
+}
+
+fn project(out_proj: &Linear, out_BSX: &Tensor) -> Result<Tensor, VlaError> {
+    let _float32 = Autocast::disable(out_BSX.device())?;
+    Ok(out_proj.forward(&out_BSX.to_kind(Kind::Float)))
 }
 
 /// Fuses noisy steps with their time.

@@ -1,10 +1,11 @@
 //! The expert architecture: a vision-language backbone and a smaller expert next to it that denoises actions and latent actions.
 //!
-//! The mathematics is LeRobot's SmolVLA, its parameters have the names in that policy's checkpoints; the latent head is our own.
+//! The mathematics is LeRobot's SmolVLA, its parameters have the names in that policy's checkpoints; the latent heads are our own.
 //!
 //! Shape suffixes: B samples, S steps of the flow variable, D dimensions per step, T steps of an action chunk, A dimensions of an action.
 
 mod heads;
+mod joint;
 mod lerobot;
 mod prefix;
 mod stack;
@@ -16,23 +17,28 @@ use super::{Architecture, check_cameras, frozen_in_backbone, unread_parts};
 use crate::VlaError;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
-use crate::observation::{Observation, Prediction, Targets};
-use heads::{FlowHead, TimeMlp};
+use crate::observation::{Latents, Observation, Prediction, Targets};
+use heads::{FlowHead, QueryHead, TimeMlp};
 use hlrp_nn::smolvlm::SmolVlm;
-use hlrp_nn::{Linear, Pass, Store};
-use hlrp_schema::policy::{ArchSpec, ExpertSpec, Mode, ModelSpec, ObjectiveSpec};
+use hlrp_nn::{Linear, Pass, Scope, Store};
+use hlrp_schema::policy::{ArchSpec, ExpertSpec, LatentHead, LatentShape, Mode, ModelSpec, ObjectiveSpec};
 use prefix::{Prefix, PrefixEmbedder, pad_last};
-use stack::{ExpertStack, Reading, SuffixReader, last_layer_read};
+use stack::{ExpertStack, Reading, SuffixLayout, SuffixReader, last_layer_read};
 use std::path::Path;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Where LeRobot's checkpoints keep the backbone.
 pub const BACKBONE: &str = "model.vlm_with_expert.vlm";
 const EXPERT: &str = "model.vlm_with_expert.lm_expert";
-/// Prefix of both projections of the latent head.
+/// Prefix of the parameters of the latent head.
 pub(super) const LATENT_HEAD: &str = "model.latent_";
 /// Prefixes of the projections of the action head.
 const ACTION_HEAD: [&str; 2] = ["model.action_in_proj", "model.action_out_proj"];
+
+/// Where a time is fused with noisy steps: both of its layers.
+const TIME_MLP: [&str; 2] = ["model.action_time_mlp_in", "model.action_time_mlp_out"];
+const NO_LATENT_HEAD: VlaError =
+    VlaError::NoHead { head: "latent", hint: "build the model with the sizes of a teacher, or use the actions mode" };
 
 /// The network.
 pub struct ExpertModel {
@@ -45,7 +51,15 @@ pub struct ExpertModel {
     state_proj: Linear,
     time_mlp: TimeMlp,
     action_head: FlowHead,
-    latent_head: Option<FlowHead>,
+    latent_head: Option<LatentNet>,
+}
+
+/// The head of latent actions.
+enum LatentNet {
+    /// For flows.
+    Flow(FlowHead),
+    /// For regression and classification.
+    Query(QueryHead),
 }
 
 /// Which flow variable is denoised.
@@ -85,7 +99,7 @@ impl ExpertModel {
             state_proj: Linear::new(&heads.child("state_proj"), own.max_state_dim, sizes.text.hidden_size, true),
             time_mlp: TimeMlp::new(&heads, expert_dim),
             action_head: FlowHead::new(&heads, "action", own.max_action_dim, expert_dim),
-            latent_head: spec.latent.map(|latent| FlowHead::new(&heads, "latent", latent.code_dim, expert_dim)),
+            latent_head: spec.latent.map(|latent| latent_net(&heads, own.latent_head, latent, expert_dim)),
             action_dim: spec.action_dim.unwrap_or(1),
             spec: spec.clone(),
             own: own.clone(),
@@ -113,7 +127,7 @@ impl ExpertModel {
         Ok(self.expert.prefill(self.vlm.text(), &self.embed_prefix(observation, pass)?, pass))
     }
 
-    /// Loss on latent actions: pairs that are real count.
+    /// Loss on latent actions, in a pass of their own: pairs that are real count.
     fn latent_loss(
         &self,
         memory: &PrefixMemory,
@@ -121,11 +135,45 @@ impl ExpertModel {
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<SupervisedLoss, VlaError> {
-        let (_, num_steps, dim) = self.head(HeadKind::Latent)?;
-        let target = targets.latent(num_steps, dim)?;
-        let error_BSD = self.squared_error(memory, HeadKind::Latent, &target.codes_BSD, noise, pass)?;
-        let is_valid_BS = target.is_valid_B.unsqueeze(1).expand([-1, num_steps], false);
-        Ok(SupervisedLoss::new(&error_BSD, &is_valid_BS))
+        let LatentShape { code_seq_len, code_dim, .. } = self.latent_shape()?;
+        let (error_BSD, is_valid_B) = if self.own.latent_head == LatentHead::CodeCrossEntropy {
+            let (codes_BS, is_valid_B) = targets.latent_codes(code_seq_len)?;
+            let logits_BSK = self.ask_for_latents(memory, pass)?;
+            let log_likelihood_BS1 = logits_BSK.log_softmax(-1, Kind::Float).gather(2, &codes_BS.unsqueeze(2), false);
+            (-log_likelihood_BS1, is_valid_B)
+        } else {
+            let (vectors_BSD, is_valid_B) = targets.latent_vectors(code_seq_len, code_dim)?;
+            let error_BSD = match self.own.latent_head {
+                LatentHead::VectorMse => (self.ask_for_latents(memory, pass)? - vectors_BSD).square(),
+                _ => self.squared_error(memory, HeadKind::Latent, &vectors_BSD, noise, pass)?,
+            };
+            (error_BSD, is_valid_B)
+        };
+        Ok(SupervisedLoss::new(&error_BSD, &by_slot(&is_valid_B, code_seq_len)))
+    }
+
+    /// What the expert answers to the learned queries: vectors `[B,S,D]`, or logits of codes `[B,S,K]`.
+    fn ask_for_latents(&self, memory: &PrefixMemory, pass: &Pass<'_>) -> Result<Tensor, VlaError> {
+        let Some(LatentNet::Query(head)) = &self.latent_head else { return Err(NO_LATENT_HEAD) };
+        let tokens_BSX = head.tokens(memory.num_samples());
+        let layout = SuffixLayout::causal(0, tokens_BSX.size()[1], memory.device());
+        let reader = SuffixReader::new(memory, &layout, self.expert.head_dim, Reading::Once);
+        head.answer(&self.expert.denoise(&reader, &tokens_BSX, pass))
+    }
+
+    fn predict_latents(
+        &self,
+        memory: &PrefixMemory,
+        noise: &mut dyn FlowNoise,
+        pass: &Pass<'_>,
+    ) -> Result<Latents, VlaError> {
+        Ok(match self.own.latent_head {
+            LatentHead::CodeCrossEntropy => Latents::Codes(self.ask_for_latents(memory, pass)?.argmax(-1, false)),
+            LatentHead::VectorMse => Latents::Vectors(self.ask_for_latents(memory, pass)?),
+            LatentHead::VectorFlow | LatentHead::JointFlow => {
+                Latents::Vectors(self.integrate(memory, HeadKind::Latent, noise, pass)?)
+            }
+        })
     }
 
     /// Loss on actions: real dimensions of steps that exist count, padded ones do not.
@@ -153,7 +201,8 @@ impl ExpertModel {
         pass: &Pass<'_>,
     ) -> Result<Tensor, VlaError> {
         let error_BSD = squared_error(&self.spec.flow, target_BSD, noise, |point| {
-            let reader = SuffixReader::new(memory, target_BSD.size()[1], self.expert.head_dim, Reading::Once);
+            let layout = self.layout(kind, memory.device())?;
+            let reader = SuffixReader::new(memory, &layout, self.expert.head_dim, Reading::Once);
             let velocity_BSD = self.velocity(&reader, kind, &point.x, &point.time_B, pass)?;
             pass.record(|| "velocity".into(), &velocity_BSD);
             Ok::<_, VlaError>(velocity_BSD)
@@ -172,7 +221,8 @@ impl ExpertModel {
     ) -> Result<Tensor, VlaError> {
         let (_, num_steps, dim) = self.head(kind)?;
         let noise_BSD = noise.normal(&[memory.num_samples(), num_steps, dim], memory.device());
-        let reader = SuffixReader::new(memory, num_steps, self.expert.head_dim, Reading::Repeatedly);
+        let layout = self.layout(kind, memory.device())?;
+        let reader = SuffixReader::new(memory, &layout, self.expert.head_dim, Reading::Repeatedly);
         integrate(&self.spec.flow, &noise_BSD, pass, |x_BSD, time_B, pass| {
             self.velocity(&reader, kind, x_BSD, time_B, pass)
         })
@@ -202,13 +252,45 @@ impl ExpertModel {
     fn head(&self, kind: HeadKind) -> Result<(&FlowHead, i64, i64), VlaError> {
         match (kind, &self.latent_head, self.spec.latent) {
             (HeadKind::Action, ..) => Ok((&self.action_head, self.own.chunk_size, self.own.max_action_dim)),
-            (HeadKind::Latent, Some(head), Some(latent)) => Ok((head, latent.code_seq_len, latent.code_dim)),
-            (HeadKind::Latent, ..) => Err(VlaError::NoHead {
-                head: "latent",
-                hint: "build the model with the sizes of a teacher, or use the actions mode",
-            }),
+            (HeadKind::Latent, Some(LatentNet::Flow(head)), Some(latent)) => {
+                Ok((head, latent.code_seq_len, latent.code_dim))
+            }
+            (HeadKind::Latent, ..) => Err(NO_LATENT_HEAD),
         }
     }
+
+    /// Where the steps of one flow variable are when nothing else is denoised: latents that have a flow with actions are where they are there.
+    fn layout(&self, kind: HeadKind, device: Device) -> Result<SuffixLayout, VlaError> {
+        let is_after_actions = kind == HeadKind::Latent && self.own.latent_head == LatentHead::JointFlow;
+        let first_position = if is_after_actions { self.own.chunk_size } else { 0 };
+        Ok(SuffixLayout::causal(first_position, self.head(kind)?.1, device))
+    }
+
+    fn latent_shape(&self) -> Result<LatentShape, VlaError> {
+        self.spec.latent.ok_or(NO_LATENT_HEAD)
+    }
+
+    /// Whether `mode` denoises latents and actions together.
+    fn is_joint(&self, mode: Mode) -> bool {
+        self.own.latent_head == LatentHead::JointFlow && mode == Mode::Multitask
+    }
+}
+
+fn latent_net(scope: &Scope<'_>, head: LatentHead, latent: LatentShape, expert_dim: i64) -> LatentNet {
+    let LatentShape { code_seq_len, code_dim, codebook_size } = latent;
+    let out_dim = match head {
+        LatentHead::VectorFlow | LatentHead::JointFlow => {
+            return LatentNet::Flow(FlowHead::new(scope, "latent", code_dim, expert_dim));
+        }
+        LatentHead::VectorMse => code_dim,
+        LatentHead::CodeCrossEntropy => codebook_size.unwrap_or(1),
+    };
+    LatentNet::Query(QueryHead::new(scope, "latent", code_seq_len, out_dim, expert_dim))
+}
+
+/// The validity of samples as that of their slots, `[B,S]`.
+fn by_slot(is_valid_B: &Tensor, num_slots: i64) -> Tensor {
+    is_valid_B.unsqueeze(1).expand([-1, num_slots], false)
 }
 
 impl Architecture for ExpertModel {
@@ -237,9 +319,17 @@ impl Architecture for ExpertModel {
         let mut unused = self.unreachable();
         if !mode.with_actions() {
             unused.extend(ACTION_HEAD.map(str::to_owned));
+            if !self.own.latent_head.is_flow() {
+                unused.extend(TIME_MLP.map(str::to_owned));
+            }
         }
-        if !mode.with_latents() && self.latent_head.is_some() {
-            unused.extend(["in_proj", "out_proj"].map(|name| format!("{LATENT_HEAD}{name}")));
+        if !mode.with_latents() {
+            let names = match &self.latent_head {
+                None => [].as_slice(),
+                Some(LatentNet::Flow(_)) => &["in_proj", "out_proj"],
+                Some(LatentNet::Query(_)) => &["queries", "out_proj"],
+            };
+            unused.extend(names.iter().map(|name| format!("{LATENT_HEAD}{name}")));
         }
         unused
     }
@@ -259,6 +349,10 @@ impl Architecture for ExpertModel {
         pass: &Pass<'_>,
     ) -> Result<VlaLoss, VlaError> {
         let memory = self.prefill(observation, pass)?;
+        if self.is_joint(objective.mode) {
+            let [latent, action] = self.joint_loss(&memory, targets, noise, pass)?;
+            return Ok(VlaLoss::new(objective, Some(latent), Some(action)));
+        }
         let latent = |noise: &mut dyn FlowNoise| self.latent_loss(&memory, targets, noise, pass);
         let action = |noise: &mut dyn FlowNoise| self.action_loss(&memory, targets, noise, pass);
         VlaLoss::of(objective, noise, latent, action)
@@ -273,7 +367,10 @@ impl Architecture for ExpertModel {
     ) -> Result<Prediction, VlaError> {
         no_grad(|| {
             let memory = self.prefill(observation, pass)?;
-            let latents = |noise: &mut dyn FlowNoise| self.integrate(&memory, HeadKind::Latent, noise, pass);
+            if self.is_joint(mode) {
+                return self.joint_sample(&memory, noise, pass);
+            }
+            let latents = |noise: &mut dyn FlowNoise| self.predict_latents(&memory, noise, pass);
             let actions = |noise: &mut dyn FlowNoise| {
                 let padded_BTA = self.integrate(&memory, HeadKind::Action, noise, pass)?;
                 Ok(padded_BTA.narrow(2, 0, self.action_dim))

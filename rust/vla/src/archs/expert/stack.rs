@@ -203,7 +203,7 @@ impl LayerMemory {
     }
 }
 
-/// How suffixes of one length read a prefix: positions and masks, computed once for all steps of a sampler.
+/// How suffixes of one layout read a prefix: positions and masks, computed once for all steps of a sampler.
 pub(crate) struct SuffixReader<'a> {
     memory: &'a PrefixMemory,
     joint_rope: Rope,
@@ -223,20 +223,35 @@ pub(crate) enum Reading {
     Repeatedly,
 }
 
+/// Where the tokens of a suffix are, and which of them see each other.
+pub(crate) struct SuffixLayout {
+    /// Position of the first token after the prefix.
+    pub(crate) first_position: i64,
+    /// `bool [S,S]` or `[B,S,S]`: query × key.
+    pub(crate) is_seen: Tensor,
+}
+
+impl SuffixLayout {
+    /// Each token sees itself and those before it.
+    pub(crate) fn causal(first_position: i64, num_tokens: i64, device: Device) -> Self {
+        Self { first_position, is_seen: masks::causal(num_tokens, device) }
+    }
+}
+
 impl<'a> SuffixReader<'a> {
-    pub(crate) fn new(memory: &'a PrefixMemory, num_suffix: i64, head_dim: i64, reading: Reading) -> Self {
+    pub(crate) fn new(memory: &'a PrefixMemory, layout: &SuffixLayout, head_dim: i64, reading: Reading) -> Self {
         let is_valid_BP = &memory.is_valid_BP;
         let (size, device) = (is_valid_BP.size(), is_valid_BP.device());
-        let step_S = Tensor::arange(num_suffix, (Kind::Int64, device));
+        let (first, num_suffix) = (layout.first_position, layout.is_seen.size()[layout.is_seen.dim() - 1]);
+        let step_S = Tensor::arange_start(first, first + num_suffix, (Kind::Int64, device));
         let num_valid_B1 = is_valid_BP.sum_dim_intlist([1].as_slice(), true, Kind::Int64);
         let prefix_BSP = is_valid_BP.unsqueeze(1).expand([size[0], num_suffix, size[1]], false);
-        let causal_BSS =
-            masks::causal(num_suffix, device).unsqueeze(0).expand([size[0], num_suffix, num_suffix], false);
+        let is_seen_BSS = layout.is_seen.expand([size[0], num_suffix, num_suffix], false);
         Self {
             memory,
             joint_rope: Rope::new(&(num_valid_B1 + step_S.unsqueeze(0)), head_dim, ROPE_WAVELENGTH),
             cross_rope: Rope::new(&step_S.unsqueeze(0), head_dim, ROPE_WAVELENGTH),
-            joint_mask: additive_mask(&Tensor::cat(&[&prefix_BSP, &causal_BSS], 2)),
+            joint_mask: additive_mask(&Tensor::cat(&[&prefix_BSP, &is_seen_BSS], 2)),
             cross_mask: additive_mask(&prefix_BSP),
             room: (reading == Reading::Repeatedly).then(|| memory.room_for(size[1], num_suffix)),
         }

@@ -11,7 +11,7 @@ use super::{Architecture, HeadKind, check_cameras, frozen_in_backbone, unread_pa
 use crate::VlaError;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
-use crate::observation::{Observation, Prediction, Targets};
+use crate::observation::{Latents, Observation, Prediction, Targets};
 use flow_head::PooledFlowHead;
 use hlrp_nn::llama::causal_mask;
 use hlrp_nn::smolvlm::SmolVlm;
@@ -56,7 +56,7 @@ impl PooledModel {
         spec.check_resolved()?;
         let (root, sizes) = (store.root(), spec.backbone.sizes()?);
         let width = sizes.text.hidden_size;
-        let latent = spec.latent.unwrap_or(LatentShape { code_seq_len: 1, code_dim: 1 });
+        let latent = spec.latent.unwrap_or(LatentShape { code_seq_len: 1, code_dim: 1, codebook_size: None });
         let model = Self {
             vlm: SmolVlm::new(&root.child(BACKBONE), sizes),
             latent_head: PooledFlowHead::new(&root, latent.code_seq_len * latent.code_dim, width),
@@ -108,14 +108,14 @@ impl PooledModel {
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<SupervisedLoss, VlaError> {
-        let target = targets.latent(self.latent.code_seq_len, self.latent.code_dim)?;
-        let flat = target.codes_BSD.flatten(1, 2).to_kind(Kind::Float);
+        let (vectors_BSD, is_valid_B) = targets.latent_vectors(self.latent.code_seq_len, self.latent.code_dim)?;
+        let flat = vectors_BSD.flatten(1, 2).to_kind(Kind::Float);
         let error = squared_error(&self.spec.flow, &flat, noise, |point| {
             pass.record(|| "x_t".into(), &point.x);
             pass.record(|| "u_t".into(), &point.velocity);
             self.latent_head.velocity(features_BD, &point.x, &point.time_B, &self.spec.flow, pass)
         })?;
-        Ok(SupervisedLoss::new(&error.unsqueeze(1), &target.is_valid_B.unsqueeze(1)))
+        Ok(SupervisedLoss::new(&error.unsqueeze(1), &is_valid_B.unsqueeze(1)))
     }
 
     fn action_loss(&self, features_BD: &Tensor, targets: &Targets) -> Result<SupervisedLoss, VlaError> {
@@ -140,7 +140,7 @@ impl PooledModel {
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<Tensor, VlaError> {
-        let LatentShape { code_seq_len, code_dim } = self.latent;
+        let LatentShape { code_seq_len, code_dim, .. } = self.latent;
         let num_samples = features_BD.size()[0];
         let noise = noise.normal(&[num_samples, code_seq_len * code_dim], features_BD.device());
         let flow = &self.spec.flow;
@@ -206,7 +206,8 @@ impl Architecture for PooledModel {
     ) -> Result<Prediction, VlaError> {
         no_grad(|| {
             let features_BD = self.features(observation, pass)?;
-            let latents = |noise: &mut dyn FlowNoise| self.sample_latents(&features_BD, noise, pass);
+            let latents =
+                |noise: &mut dyn FlowNoise| self.sample_latents(&features_BD, noise, pass).map(Latents::Vectors);
             Prediction::of(mode, noise, latents, |_| Ok(self.predict_actions(&features_BD)?.unsqueeze(1)))
         })
     }
