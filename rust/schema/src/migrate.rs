@@ -34,6 +34,7 @@ const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.png", "true"),
     ("logging.sinks.tensorboard", "false"),
     ("data.sources.*.tolerance_s", "null"),
+    ("data.sources.*.rlds", "null"),
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),
