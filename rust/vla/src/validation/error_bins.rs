@@ -5,7 +5,7 @@
 use hlrp_torch::World;
 use hlrp_track::sinks::{Histogram, NamedHistogram};
 use hlrp_train::validation::gather_rows;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Bins between the limits.
 const NUM_BINS: i64 = 60;
@@ -21,7 +21,10 @@ impl ErrorBins {
     pub(super) fn add(&mut self, predicted_BTA: &Tensor, target_BTA: &Tensor, is_valid_BT: &Tensor) {
         let error_BTA = predicted_BTA.to_kind(Kind::Float) - target_BTA.to_kind(Kind::Float);
         let position_BTA = (error_BTA + LIMIT) * (NUM_BINS as f64 / (2.0 * LIMIT));
-        let bin_BTA = position_BTA.nan_to_num(0.0, None, None).clamp(0.0, NUM_BINS as f64 - 0.5).to_kind(Kind::Int64);
+        let bin_BTA = position_BTA
+            .nan_to_num(0.0, None::<f64>, None::<f64>)
+            .clamp(0.0, NUM_BINS as f64 - 0.5)
+            .to_kind(Kind::Int64);
         let is_in_BTAK = bin_BTA.one_hot(NUM_BINS) * is_valid_BT.unsqueeze(2).unsqueeze(3).to_kind(Kind::Int64);
         let counts_AK = is_in_BTAK.sum_dim_intlist([0, 1].as_slice(), false, Kind::Int64);
         self.0 = Some(match self.0.take() {
@@ -38,7 +41,8 @@ impl ErrorBins {
         let Some(counts_AK) = self.0 else { return Ok(Vec::new()) };
         let num_dims = counts_AK.size()[0];
         let all_RAK = gather_rows(world, &counts_AK)?.view([-1, num_dims, NUM_BINS]);
-        let counts = Vec::<i64>::try_from(all_RAK.sum_dim_intlist([0].as_slice(), false, Kind::Int64).view([-1]))?;
+        let counts_AK = all_RAK.sum_dim_intlist([0].as_slice(), false, Kind::Int64).to_device(Device::Cpu);
+        let counts = Vec::<i64>::try_from(counts_AK.view([-1]))?;
         let counts: Vec<u64> = counts.into_iter().map(u64::try_from).collect::<Result<_, _>>()?;
         let of_dims = counts.chunks(usize::try_from(NUM_BINS)?).enumerate();
         let named = of_dims.map(|(dim, counts)| NamedHistogram {
@@ -57,7 +61,7 @@ mod tests {
 
     #[test]
     fn errors_of_valid_steps_are_counted_by_dimension() {
-        let target_BTA = Tensor::zeros([1, 3, 2], (Kind::Float, tch::Device::Cpu));
+        let target_BTA = Tensor::zeros([1, 3, 2], (Kind::Float, Device::Cpu));
         let predicted_BTA = Tensor::from_slice(&[0.05_f32, -9.0, 0.05, 9.0, 0.05, 0.0]).view([1, 3, 2]);
         let is_valid_BT = Tensor::from_slice(&[true, true, false]).view([1, 3]);
         let mut bins = ErrorBins::default();

@@ -113,7 +113,8 @@ impl From<&Histogram> for HistogramProto {
         let edges = histogram.edges();
         let counts = || histogram.counts().iter().map(|count| *count as f64);
         let centres = || edges.windows(2).map(|edge| (edge[0] + edge[1]) / 2.0);
-        let moment = |power: i32| centres().zip(counts()).map(|(centre, count)| centre.powi(power) * count).sum();
+        let moment =
+            |power: i32| centres().zip(counts()).map(|(centre, count)| centre.powi(power) * count).sum::<f64>();
         // TensorBoard begins the first bin at the smallest value.
         Self {
             min: edges.first().copied().unwrap_or_default(),

@@ -54,7 +54,8 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<Event>> {
 
 fn next(rest: &mut &[u8]) -> Option<Event> {
     let mut take = |length: usize| {
-        let (taken, after) = rest.split_at_checked(length)?;
+        let whole = *rest;
+        let (taken, after) = whole.split_at_checked(length)?;
         *rest = after;
         Some(taken)
     };
