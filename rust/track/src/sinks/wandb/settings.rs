@@ -140,7 +140,7 @@ impl Settings {
     /// The settings of a run that starts, or of the run in `resume`: an unusable key is an error before anything is written.
     ///
     /// # Errors
-    /// As [`Settings::resolve`] and [`Settings::check_access`].
+    /// As [`Settings::resolve`], and what the service refuses.
     pub fn of_run(options: &impl Serialize, resume: Option<&Path>) -> Result<Option<Self>, TrackError> {
         let settings = Self::resolve(options)?;
         if let Some(settings) = &settings {
