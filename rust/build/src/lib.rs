@@ -2,7 +2,7 @@
 
 /// The commit, and ` with changes` where sources differed from it; none where the sources were in no repository and `HLRP_COMMIT` did not
 /// name one.
-pub const COMMIT: Option<&str> = match env!("HLRP_BUILT_FROM") {
-    "" => None,
-    commit => Some(commit),
-};
+pub const COMMIT: Option<&str> = if BUILT_FROM.is_empty() { None } else { Some(BUILT_FROM) };
+
+/// What the build script found.
+const BUILT_FROM: &str = env!("HLRP_BUILT_FROM");

@@ -65,6 +65,6 @@ mod tests {
         assert_eq!((histogram.counts().len(), histogram.edges().len()), (342, 343));
         assert_eq!((histogram.counts()[1], histogram.counts()[341]), (3 + 4 + 5, 1023 + 1024));
         assert_eq!(histogram.edges()[340..], [1020.0, 1023.0, 1025.0]);
-        assert_eq!(histogram.counts().iter().sum::<u64>(), counts.iter().sum());
+        assert_eq!(histogram.counts().iter().sum::<u64>(), counts.iter().sum::<u64>());
     }
 }
