@@ -101,6 +101,7 @@ impl Program for Laq {
     const COMMAND: &'static str = "hlrp train-laq";
     const ABOUT: &'static str = "Train the latent action model (stage 1): discrete codes that say what changed between \
                                  two frames of robot video.";
+    const COMMIT: Option<&'static str> = hlrp_build::COMMIT;
     const EXAMPLES: &'static str = "  \
   hlrp train-laq experiment=laq_tiny                       minutes on two CPU cores, on the data in the repository
   hlrp train-laq experiment=laq_tiny training.optimizer.lr=3e-4 seed=7

@@ -32,6 +32,7 @@ fn changes(stage: Stage) -> &'static [Change] {
 const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.console", "true"),
     ("logging.sinks.png", "true"),
+    ("logging.sinks.tensorboard", "false"),
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
     ("cluster.slurm.clusters", "null"),

@@ -3,7 +3,11 @@
 use crate::prefetch::DeviceBatch;
 use hlrp_schema::TaskDescription;
 use hlrp_torch::World;
-use hlrp_track::{fs::DiskRules, metrics::MetricSpec, sinks::NamedImage};
+use hlrp_track::{
+    fs::DiskRules,
+    metrics::MetricSpec,
+    sinks::{NamedHistogram, NamedImage},
+};
 use std::{collections::BTreeMap, path::Path};
 use tch::Tensor;
 
@@ -42,6 +46,8 @@ pub struct Validation {
     pub metrics: BTreeMap<String, f64>,
     /// What to look at, such as reconstructions.
     pub images: Vec<NamedImage>,
+    /// How things are distributed, such as the codes.
+    pub histograms: Vec<NamedHistogram>,
 }
 
 /// What a validation may use besides the model.

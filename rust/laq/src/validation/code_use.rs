@@ -4,6 +4,7 @@ use crate::model::LaqModel;
 use crate::quantizers::{Codes, codes_curve};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
+use hlrp_track::sinks::{Histogram, NamedHistogram};
 use hlrp_train::validation::gather_rows;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -86,6 +87,15 @@ impl CodeUse {
             counts_K[usize::try_from(ids[slot]).unwrap_or(0)] += count;
         }
         counts_K
+    }
+
+    /// How often each code occurred, slot by slot.
+    pub(super) fn histograms(&self) -> Vec<NamedHistogram> {
+        let of_slot = |slot| NamedHistogram {
+            name: format!("val/slot{slot}_codes"),
+            histogram: Histogram::of_counts(&self.counts_of_slot(slot)),
+        };
+        (0..self.num_slots).map(of_slot).collect()
     }
 
     /// Scalars by full name; entropies in nats.
