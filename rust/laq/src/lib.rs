@@ -9,14 +9,16 @@
 //! | What do others use of a trained model? | [`LaqInference`] |
 #![allow(non_snake_case)] // shape suffixes
 
+mod analyses;
 mod data;
 mod decoders;
 mod dims;
 mod draws;
 mod encoders;
 mod error;
-mod flow_teacher;
+mod flow_teachers;
 mod inference;
+mod interop;
 mod model;
 mod patches;
 mod pretrained;
@@ -25,14 +27,16 @@ mod step;
 mod task;
 mod validation;
 
+pub use analyses::analyze;
 pub use data::{ROLE, open_pairs};
 pub use decoders::{ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, Predictions, Target, weight_at};
 pub use dims::Dims;
 pub use draws::{Draws, TorchDraws};
 pub use encoders::{Encoder, FrameTokens};
 pub use error::{HINTS, LaqError};
-pub use flow_teacher::{FlowTeacher, RaftTeacher};
+pub use flow_teachers::{FlowTeacher, LucasKanade, RaftTeacher};
 pub use inference::LaqInference;
+pub use interop::{export, from_lightning_names, import};
 pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
 pub use pretrained::{Backbone, load_teachers};

@@ -5,7 +5,7 @@ use crate::draws::TorchDraws;
 use crate::model::LaqModel;
 use crate::quantizers::perplexity;
 use crate::step::train_step;
-use crate::validation;
+use crate::validation::Validations;
 use hlrp_nn::Pass;
 use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDescription};
 use hlrp_torch::World;
@@ -18,7 +18,7 @@ pub struct LaqTask {
     model: LaqModel,
     world: World,
     request: RequestConfig,
-    num_shown: usize,
+    validations: Validations,
     batch_size: usize,
     row_resets: Vec<RowReset>,
     has_warned_of_collapse: bool,
@@ -34,7 +34,7 @@ impl LaqTask {
     pub fn new(model: LaqModel, config: &LaqConfig, world: World) -> Self {
         Self {
             request: config.data.request.clone(),
-            num_shown: config.validation.num_fixed_samples,
+            validations: Validations::new(config),
             batch_size: config.data.loader.batch_size,
             model,
             world,
@@ -97,11 +97,11 @@ impl Task for LaqTask {
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        validation::run(&self.model, batches, self.num_shown, context)
+        self.validations.run(&self.model, batches, context)
     }
 
     fn metrics(&self) -> Vec<MetricSpec> {
-        validation::metrics(&self.model, self.batch_size)
+        self.validations.metrics(&self.model, self.batch_size)
     }
 
     fn description(&self) -> TaskDescription {

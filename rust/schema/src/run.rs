@@ -265,7 +265,7 @@ impl TrainingRun for LaqConfig {
             common: self.common(),
             data: &self.data,
             training: &self.training,
-            validation: self.validation.clone(),
+            validation: self.validation.shared(),
         }
     }
 }

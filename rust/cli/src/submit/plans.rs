@@ -269,7 +269,7 @@ fn resources(basics: &RunBasics) -> Resources {
     let tasks_per_node = match basics.stage {
         Stage::Laq | Stage::Vla => gpus_per_node.max(1),
         // One process, which starts others itself where it has several GPUs.
-        Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => 1,
+        Stage::LaqAnalysis | Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => 1,
     };
     Resources {
         partition: slurm.partition.clone().unwrap_or_default(),

@@ -20,6 +20,8 @@ pub struct BarChart {
     pub y_label: String,
     /// Height of the bar of each index.
     pub values: Vec<f64>,
+    /// Name of each bar, below it; empty = its index.
+    pub names: Vec<String>,
     /// A height to compare with, drawn as a line, and its name.
     pub reference: Option<(String, f64)>,
 }
@@ -38,12 +40,23 @@ pub fn draw_bars(path: &Path, chart: &BarChart) -> Result<()> {
 /// There is no value or one is negative or not finite.
 pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
     let num_bars = chart.values.len();
+    if !chart.names.is_empty() && chart.names.len() != num_bars {
+        return Err(plot_error(name, format!("{} names for {num_bars} bars", chart.names.len())));
+    }
     if num_bars == 0 || chart.values.iter().any(|value| !value.is_finite() || *value < 0.0) {
         return Err(plot_error(name, "the bars need one or more values, all finite and none negative"));
     }
     let heights = chart.values.iter().copied().chain(chart.reference.iter().map(|(_, height)| *height));
     let top = heights.fold(f64::MIN_POSITIVE, f64::max) * 1.1;
     let right = num_bars as f64 - 0.5;
+    let name_of = |index: f64| match usize::try_from(index.round() as i64) {
+        _ if index.fract() != 0.0 => String::new(),
+        Ok(bar) if !chart.names.is_empty() => chart.names.get(bar).cloned().unwrap_or_default(),
+        _ => format!("{index:.0}"),
+    };
+    let (num_labels, label_area) = if chart.names.is_empty() { (num_bars.min(17), 60) } else { (2 * num_bars, 150) };
+    let upright = FontTransform::Rotate90;
+    let label_style = if chart.names.is_empty() { text(LABEL_SIZE) } else { text(LABEL_SIZE).transform(upright) };
     canvas::render(name, (WIDTH, HEIGHT), |area| {
         // Without a reference the bars speak for themselves.
         let names = chart.reference.iter().flat_map(|(name, _)| [chart.y_label.as_str(), name]);
@@ -51,7 +64,7 @@ pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
         let mut context = ChartBuilder::on(&below)
             .margin(20)
             .margin_right(40)
-            .x_label_area_size(60)
+            .x_label_area_size(label_area)
             .y_label_area_size(100)
             .build_cartesian_2d(-0.5..right, 0.0..top)?;
         context
@@ -62,10 +75,11 @@ pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
             .axis_style(TEXT_COLOUR)
             .x_desc(&chart.x_label)
             .y_desc(&chart.y_label)
-            .x_labels(num_bars.min(17))
-            .x_label_formatter(&|index| if index.fract() == 0.0 { format!("{index:.0}") } else { String::new() })
+            .x_labels(num_labels)
+            .x_label_formatter(&|index| name_of(*index))
+            .x_label_style(label_style)
             .y_label_formatter(&|height| tick(*height))
-            .label_style(text(LABEL_SIZE))
+            .y_label_style(text(LABEL_SIZE))
             .axis_desc_style(text(LABEL_SIZE))
             .draw()?;
         let half = BAR_WIDTH / 2.0;
