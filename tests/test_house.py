@@ -403,24 +403,27 @@ def test_setup_does_nothing_twice():
 
 
 def test_each_set_of_requirements_adds_to_the_one_before():
-    """`make demo` installs nothing that only tests need."""
+    """`make demo` installs nothing that only wheels or tests need."""
     script = (REPO / "scripts/setup.sh").read_text()
     declared = script[script.index("readonly KIND=") : script.index("say()")]
     packages = {}
-    for kind in ["run", "demo", "test"]:
+    for kind in ["run", "demo", "wheel", "test"]:
         shell = f"set -- {kind}; {declared} printf '%s\\n' \"${{APT_PACKAGES[@]}}\""
         result = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, text=True)
         packages[kind] = set(result.stdout.split())
     assert packages["run"] < packages["demo"] < packages["test"]
+    assert packages["wheel"] - packages["demo"] == {"nasm", "libdav1d-dev"}
     assert packages["test"] - packages["demo"] >= {"ffmpeg", "strace", "slurm-wlm", "munge", "slurmdbd"}
     names = {kind: (REPO / f"requirements/{kind}.txt").read_text() for kind in packages}
-    assert "pytest" in names["test"] and "pytest" not in names["demo"] + names["run"]
+    assert "pytest" in names["test"] and "pytest" not in names["wheel"] + names["demo"] + names["run"]
+    assert "auditwheel" in names["wheel"] and "auditwheel" not in names["demo"] + names["run"]
 
 
 def test_the_makefile_asks_for_what_each_target_needs():
     makefile = (REPO / "Makefile").read_text()
     targets = dict(re.findall(r"^([a-z-]+):[^\n]*\n((?:\t[^\n]*\n)+)", makefile, flags=re.MULTILINE))
     assert "setup.sh run" in targets["build"] and "setup.sh demo" in targets["develop"]
+    assert "setup.sh wheel" in targets["wheel"]
     assert re.search(r"^demo: develop ", makefile, flags=re.MULTILINE), "the demo does not need what tests need"
 
 

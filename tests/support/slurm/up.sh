@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Starts a private Slurm on loopback, all of it in a folder, and prints the environment that its clients need.
-#   up.sh DIR [--nodes N] [--cluster NAME] [--accounting] [--dbd DIR_OF_OTHER] [--plugstack LINE] [--netns] [--owner PID]
+#   up.sh DIR [--nodes N] [--cluster NAME] [--accounting] [--dbd DIR_OF_OTHER] [--plugstack LINE] [--preempt MODE:SECONDS[:PARAMETER]] [--netns] [--owner PID]
 # --accounting  also slurmdbd and MariaDB, for sacct
 # --dbd         a second cluster with the accounting of another, for -M
 # --plugstack   a line of plugstack.conf: a SPANK plugin
+# --preempt     jobs on lrz-cpu make way for those of the other partitions: MODE is REQUEUE or CANCEL, SECONDS the time after the warning,
+#               PARAMETER one more of SchedulerParameters
 # --netns       each node is a network namespace n1..nN with an address and a host name of its own (netns_hosts.sh up N first)
 # --owner       stops when that process has gone
 # Needs Debian's slurm-wlm, slurm-wlm-basic-plugins and munge (--accounting: also slurmdbd and mariadb-server), and root for the pretended
@@ -13,7 +15,7 @@ HERE=$(dirname "$(realpath "$0")")
 DIR=$(realpath -m "$1")
 shift
 trap 'echo "up.sh failed in line $LINENO" >&2; tail -n 4 "$DIR"/log/*.log >&2; "$HERE/down.sh" "$DIR"' ERR
-NODES=1 CLUSTER=lrz ACCOUNTING="" NETNS="" DBD_OF="" PLUGSTACK="" OWNER=""
+NODES=1 CLUSTER=lrz ACCOUNTING="" NETNS="" DBD_OF="" PLUGSTACK="" PREEMPT="" OWNER=""
 while [[ $# -gt 0 ]]; do
   case $1 in
     --nodes) NODES=$2; shift 2 ;;
@@ -21,6 +23,7 @@ while [[ $# -gt 0 ]]; do
     --accounting) ACCOUNTING=yes; shift ;;
     --dbd) DBD_OF=$(realpath "$2"); ACCOUNTING=yes; shift 2 ;;
     --plugstack) PLUGSTACK=$2; shift 2 ;;
+    --preempt) PREEMPT=$2; shift 2 ;;
     --netns) NETNS=yes; shift ;;
     --owner) OWNER=$2; shift 2 ;;
     *) echo "up.sh: unknown option $1" >&2; exit 2 ;;
@@ -134,8 +137,15 @@ for ((i = 1; i <= NODES; i++)); do
   [[ -z $NETNS ]] || host=n$i address=10.77.0.$i
   NODE_LINES+="NodeName=n$i NodeHostname=$host NodeAddr=$address Port=${PORTS[i + 2]} CPUs=96 RealMemory=768000 $GRES State=UNKNOWN"$'\n'
 done
-for name in lrz-cpu lrz-hgx-h100-94x4 lrz-hgx-a100-80x4 lrz-dgx-a100-80x8 mcml-hgx-h100-94x4 mcml-hgx-a100-80x4 mcml-dgx-a100-40x8; do
-  PARTITION_LINES+="PartitionName=$name Nodes=$ALL MaxTime=2-00:00:00 State=UP"$'\n'
+PREEMPT_LINES="" YIELDS="" TAKES="" parameter=""
+if [[ -n $PREEMPT ]]; then
+  IFS=: read -r mode seconds parameter <<< "$PREEMPT"
+  PREEMPT_LINES=$'PreemptType=preempt/partition_prio\n'"PreemptMode=$mode"
+  YIELDS="PriorityTier=1 GraceTime=$seconds" TAKES="PriorityTier=2 PreemptMode=OFF"
+fi
+PARTITION_LINES+="PartitionName=lrz-cpu Nodes=$ALL MaxTime=2-00:00:00 State=UP $YIELDS"$'\n'
+for name in lrz-hgx-h100-94x4 lrz-hgx-a100-80x4 lrz-dgx-a100-80x8 mcml-hgx-h100-94x4 mcml-hgx-a100-80x4 mcml-dgx-a100-40x8; do
+  PARTITION_LINES+="PartitionName=$name Nodes=$ALL MaxTime=2-00:00:00 State=UP $TAKES"$'\n'
 done
 
 printf '%s\n' "$PLUGSTACK" > "$DIR/etc/plugstack.conf"
@@ -164,7 +174,7 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SchedulerType=sched/backfill
-SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1,batch_sched_delay=0
+SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1,batch_sched_delay=0${parameter:+,$parameter}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=1000
@@ -178,6 +188,7 @@ JobRequeue=1
 MaxArraySize=10001
 PropagateResourceLimits=NONE
 $ACCOUNTING_LINES
+$PREEMPT_LINES
 $NODE_LINES
 PartitionName=lrz-v100x2 Nodes=$ALL Default=YES MaxTime=2-00:00:00 State=UP
 $PARTITION_LINES

@@ -23,6 +23,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 const SUBMISSION_FACTOR: u32 = 2;
 /// What Slurm says of a job that it does not know.
 const UNKNOWN_JOB: &str = "Invalid job id specified";
+/// What `scontrol requeue` says of a job that is in the queue.
+const WAITING_JOB: &str = "Job is pending execution";
 /// What `sacct` says where there is no accounting.
 const NO_ACCOUNTING: &str = "accounting storage is disabled";
 /// Format of `squeue` for people: job, partition, name, state, elapsed time, time limit, and why it waits or where it runs.
@@ -204,12 +206,16 @@ impl Slurm {
         self.act("scancel", [id], id)
     }
 
-    /// Puts a job back into the queue under its own id; a member of an array is `ARRAYJOB_TASK`.
+    /// Puts a job back into the queue under its own id; a member of an array is `ARRAYJOB_TASK`. One that Slurm has put back itself, as when it
+    /// preempts, is there already.
     ///
     /// # Errors
     /// An invalid id; the site does not allow it; the command fails or does not answer.
     pub fn requeue(&self, id: &str) -> Result<()> {
-        self.act("scontrol", ["requeue", id], id)
+        match self.act("scontrol", ["requeue", id], id) {
+            Err(SlurmError::Refused { message, .. }) if message.contains(WAITING_JOB) => Ok(()),
+            result => result,
+        }
     }
 
     /// What this site allows, as far as it says so.

@@ -1,0 +1,101 @@
+"""A job that makes way for another: Slurm warns it, it saves within the grace time, and it goes on when its node is free again."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from conftest import MINI, program, read_metrics, run
+from private_slurm import PrivateSlurm, start
+from submission import job_ids, submit
+
+# Seconds between the warning and the end of a job.
+GRACE = 120
+# Long enough to be met in the middle; without a stop nothing is saved before the end.
+STEPS = 600
+LENGTH = [f"training.max_steps={STEPS}", f"validation.check_interval={STEPS}", "data.loader.num_workers=2"]
+RARE = ["training.checkpoint.every_n_steps=100000"]
+
+pytestmark = pytest.mark.slow  # half a minute each, and a start of Slurm
+
+
+@pytest.fixture(params=[f"REQUEUE:{GRACE}", f"CANCEL:{GRACE}", f"CANCEL:{GRACE}:preempt_send_user_signal"])
+def preempting(request, tmp_path):
+    """A Slurm whose jobs on lrz-cpu make way: at the end of the grace time it would queue them again itself, or cancel them. Its warning is
+    TERM to the tasks of the step, or the signal that the job asked for to the batch script."""
+    yield from start(tmp_path / "slurm", "--preempt", request.param)
+
+
+@pytest.fixture
+def preempting_at_once(tmp_path):
+    """A Slurm that gives no time but the seconds between TERM and KILL."""
+    yield from start(tmp_path / "slurm", "--preempt", "REQUEUE:0")
+
+
+@pytest.fixture(scope="module")
+def losses_alone(tmp_path_factory) -> list[tuple]:
+    """Losses of the run without Slurm."""
+    run_dir = tmp_path_factory.mktemp("alone") / "run"
+    words = [*MINI, *LENGTH, *RARE, "device=cpu", "num_threads=1", f"logging.run_dir={run_dir}"]
+    result = run([program("hlrp"), "train-laq", *words])
+    assert result.returncode == 0, result.stderr
+    return losses(run_dir)
+
+
+def losses(run_dir: Path) -> list[tuple]:
+    return [(line["step"], line["train/loss"]) for line in read_metrics(run_dir) if "train/loss" in line]
+
+
+def trains(slurm: PrivateSlurm, root: Path, *words: object) -> tuple[str, Path]:
+    """Queues the run and waits until it trains; returns its job and its directory."""
+    run_dir = root / "run"
+    result = submit(slurm, root, "cluster=lrz_cpu_only", f"logging.run_dir={run_dir}", *LENGTH, *words)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(run_dir)
+    end = time.monotonic() + 60
+    metrics = run_dir / "metrics.jsonl"
+    while not metrics.is_file() or metrics.read_text().count("\n") < 20:
+        assert time.monotonic() < end, (run_dir / f"{job}.err").read_text()
+        time.sleep(0.1)
+    return job, run_dir
+
+
+def take_the_node(slurm: PrivateSlurm) -> float:
+    """A job of a partition that comes first uses the whole node for a second; returns how long it waited for it."""
+    begin = time.monotonic()
+    job = slurm.submit("sleep 1", "--partition=lrz-hgx-h100-94x4", "--exclusive", "--time=1")
+    slurm.wait_for(job, "RUNNING", "COMPLETED", timeout=GRACE + 60)
+    waited = time.monotonic() - begin
+    assert slurm.wait_for(job) == "COMPLETED"
+    return waited
+
+
+def test_a_preempted_job_saves_within_the_grace_time_and_continues_to_the_same_losses(
+    preempting, losses_alone, tmp_path
+):
+    job, run_dir = trains(preempting, tmp_path, *RARE)
+    waited = take_the_node(preempting)
+    assert waited < GRACE / 2, "the job has left by itself, not at the end of the grace time"
+    code = json.loads((run_dir / "submit" / "exit" / f"{job}.0.0.json").read_text())["code"]
+    assert code == 75
+    assert preempting.wait_for(job, "COMPLETED", timeout=600) == "COMPLETED", (run_dir / f"{job}.err").read_text()
+    assert job_ids(run_dir) == [job], "it was queued again under its own id"
+    sessions = json.loads((run_dir / "run.json").read_text())["sessions"]
+    assert [session["status"] for session in sessions] == ["interrupted", "finished"]
+    assert 0 < sessions[1]["start_step"] < STEPS, "it went on where it had saved"
+    assert losses(run_dir) == losses_alone
+
+
+def test_a_job_that_is_preempted_without_a_grace_time_continues_from_its_last_checkpoint(
+    preempting_at_once, losses_alone, tmp_path
+):
+    """Slurm itself queues it again, whether it could still save or was killed."""
+    job, run_dir = trains(preempting_at_once, tmp_path, "training.checkpoint.every_n_steps=10")
+    take_the_node(preempting_at_once)
+    state = preempting_at_once.wait_for(job, "COMPLETED", timeout=600)
+    assert state == "COMPLETED", (run_dir / f"{job}.err").read_text()
+    sessions = json.loads((run_dir / "run.json").read_text())["sessions"]
+    assert [session["status"] for session in sessions] in (["interrupted", "finished"], ["killed", "finished"])
+    assert 0 < sessions[1]["start_step"] < STEPS
+    assert job_ids(run_dir) == [job]
+    assert losses(run_dir) == losses_alone
