@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_laq::{Backbone, LaqModel, LaqTask, Parts, load_teachers, open_pairs};
+use hlrp_laq::{Backbone, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
 use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
@@ -119,7 +119,8 @@ impl Program for Laq {
             backbone.load(&model)?;
         }
         load_teachers(&mut model)?;
-        let task = LaqTask::new(model, config, setup.world.clone());
+        let probes = Probes::new(config, data.mixture())?;
+        let task = LaqTask::new(model, config, setup.world.clone()).with_probes(probes);
         Ok((task, data))
     }
 

@@ -104,6 +104,11 @@ pub trait Task {
     /// the training that are drawn (`train/…`). Tables, plots and summaries take labels from here.
     fn metrics(&self) -> Vec<MetricSpec>;
 
+    /// What is wrong with the model by the metrics of its last validation, and a remedy: one sentence each. The closing table ends with it.
+    fn verdict(&self, _validation: &BTreeMap<String, f64>) -> Option<String> {
+        None
+    }
+
     /// What a checkpoint says of this task (sizes, pair spacing, preprocessing). A run resumes only from a checkpoint with the same
     /// description.
     fn description(&self) -> TaskDescription;
