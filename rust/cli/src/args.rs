@@ -48,6 +48,27 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Report what the codes of a latent action model say about motion, actions and datasets.
+    #[command(disable_help_flag = true)]
+    AnalyzeLaq {
+        /// Passed on to hlrp-train-laq as they are; `hlrp analyze-laq --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Read weights of the Python predecessor into a checkpoint of stage 1.
+    #[command(disable_help_flag = true)]
+    ImportLaq {
+        /// Passed on to hlrp-train-laq as they are; `hlrp import-laq --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Write the encoder and the quantizer of a checkpoint of stage 1 alone.
+    #[command(disable_help_flag = true)]
+    ExportLaq {
+        /// Passed on to hlrp-train-laq as they are; `hlrp export-laq --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Train a policy (stage 2) that predicts latent actions, real actions, or both.
     #[command(disable_help_flag = true)]
     TrainVla {

@@ -10,7 +10,6 @@ mod error;
 mod job;
 mod jobs;
 mod lerobot;
-mod page;
 mod pipeline;
 mod programs;
 mod remote;
@@ -26,7 +25,7 @@ use hlrp_config::{HintOf, Problem, hint_of};
 use hlrp_schema::parse_command_line;
 use hlrp_slurm::{SubmitError, client::SlurmError};
 use hlrp_track::{TrackError, console, exit_code};
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 /// The errors of this program whose hints are printed.
 const HINTS: &[HintOf] = &[
@@ -40,6 +39,9 @@ const HINTS: &[HintOf] = &[
 fn main() -> ExitCode {
     let result = match parse_command_line::<Arguments>(Arguments::command()).command {
         Command::TrainLaq { arguments } => programs::exec(&programs::TRAIN_LAQ, &arguments),
+        Command::AnalyzeLaq { arguments } => of_laq("analyze-laq", arguments),
+        Command::ImportLaq { arguments } => of_laq("import-laq", arguments),
+        Command::ExportLaq { arguments } => of_laq("export-laq", arguments),
         Command::TrainVla { arguments } => programs::exec(&programs::TRAIN_VLA, &arguments),
         Command::TrainLerobot(options) => lerobot::train(&options),
         Command::RolloutLerobot(options) => lerobot::rollout(&options),
@@ -58,4 +60,10 @@ fn main() -> ExitCode {
         console::report_error(error.as_ref(), HINTS);
         ExitCode::from(exit_code::of(error.as_ref(), &[]))
     })
+}
+
+/// A command of the program of stage 1.
+fn of_laq(command: &str, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    let arguments: Vec<_> = std::iter::once(command.into()).chain(arguments).collect();
+    programs::exec(&programs::TRAIN_LAQ, &arguments)
 }

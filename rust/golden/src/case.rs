@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use hlrp_config::{compose, find_root};
-use hlrp_golden::lightning::from_lightning_names;
+use hlrp_laq::from_lightning_names;
 use hlrp_nn::{Store, read_tensors};
 use hlrp_schema::{LaqConfig, LaqModelConfig, PROJECT};
 use serde_json::Value;

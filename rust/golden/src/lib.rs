@@ -2,5 +2,4 @@
 #![allow(non_snake_case)] // shape suffixes
 
 pub mod joint;
-pub mod lightning;
 pub mod smolvlm;

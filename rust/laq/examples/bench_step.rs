@@ -111,7 +111,7 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         disk: hlrp_train::disk_rules(&config.cluster, &logging),
         logging,
         training: config.training.clone(),
-        validation: config.validation.clone(),
+        validation: config.validation.shared(),
         precision: config.precision,
         world: World::single(),
         device,

@@ -4,10 +4,10 @@ use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
 use hlrp_data::{CacheProgress, FrameSize, Mixture};
-use hlrp_schema::LaqConfig;
-use hlrp_train::{DeviceBatch, LoaderData, Resumed, disk_rules};
+use hlrp_schema::{DeltaUnit, LaqConfig, RequestConfig};
+use hlrp_train::{DeviceBatch, DeviceVectors, LoaderData, Resumed, disk_rules};
 use std::sync::Arc;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// The image stream that stage 1 reads.
 pub const ROLE: &str = "primary";
@@ -32,8 +32,28 @@ pub fn open_pairs(
     if !roles.iter().any(|role| role == ROLE) {
         return Err(LaqError::Stream { role: ROLE.into(), available: roles.clone() }.into());
     }
-    let mixture = Arc::new(mixture);
-    LoaderData::new(Arc::clone(&mixture), mixture, config.seed)
+    let validation = mixture.with_request(&whole_pair(&config.data.request), &config.data.request.image_deltas)?;
+    LoaderData::new(Arc::new(mixture), Arc::new(validation), config.seed)
+}
+
+/// The request with the actions from frame t to the last before frame t+k. Offsets in seconds are left alone: sources differ in how many
+/// frames they are.
+pub(crate) fn whole_pair(request: &RequestConfig) -> RequestConfig {
+    let (first, last) = (request.image_deltas[0] as i64, request.image_deltas[1] as i64);
+    match request.unit {
+        DeltaUnit::Frames => {
+            RequestConfig { action_deltas: (first..last).map(|delta| delta as f64).collect(), ..request.clone() }
+        }
+        DeltaUnit::Seconds => request.clone(),
+    }
+}
+
+/// Sum of the actions of a batch that are within the episode, `float32 [B,A]` on the CPU; none where the dataset has no actions.
+pub(crate) fn pair_actions(batch: &DeviceBatch) -> Option<Tensor> {
+    let DeviceVectors { values_BTN, is_pad_BT } =
+        batch.action.as_ref().filter(|action| action.values_BTN.size()[1] > 0)?;
+    let is_real_BT1 = is_pad_BT.logical_not().to_kind(Kind::Float).unsqueeze(-1);
+    Some((values_BTN * is_real_BT1).sum_dim_intlist([1].as_slice(), false, Kind::Float).to_device(Device::Cpu))
 }
 
 /// Frame pairs of a batch as floats, `[B,2,C,H,W]` in [0, 1].

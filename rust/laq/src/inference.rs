@@ -46,10 +46,7 @@ impl LaqInference {
     /// As [`LaqInference::load`].
     pub fn random(path: &Path, parts: Parts, device: Device, seed: u64) -> anyhow::Result<Self> {
         let (checkpoint, description) = open(path)?;
-        let before = hlrp_torch::rng::state(Device::Cpu)?;
-        hlrp_torch::rng::seed(Device::Cpu, seed)?;
-        let model = LaqModel::new(&description.model, parts, device);
-        hlrp_torch::rng::set_state(Device::Cpu, &before)?;
+        let model = hlrp_torch::rng::seeded(seed, || LaqModel::new(&description.model, parts, device))?;
         Ok(Self::frozen(model, &checkpoint, description))
     }
 
@@ -58,6 +55,11 @@ impl LaqInference {
         let scale = no_grad(|| model.quantizer.scale());
         let weights_sha256 = checkpoint.exported_digest().map(|digest| digest.sha256.clone());
         Self { model, weights_sha256, description, scale }
+    }
+
+    /// The network.
+    pub(crate) fn model(&self) -> &LaqModel {
+        &self.model
     }
 
     /// Sizes: codes K, slots S, width Q of a code vector, side of a frame.
@@ -129,13 +131,10 @@ impl LaqInference {
     /// # Errors
     /// A model without codes or without a pixel decoder.
     pub fn predict(&self, frame_BCHW: &Tensor, ids_BS: &Tensor) -> Result<Tensor, LaqError> {
-        let frame_B1CHW = self.unit_frames(frame_BCHW).unsqueeze(1);
-        let vectors_BSQ = self.code_vectors(ids_BS)?;
-        let predictions = no_grad(|| {
-            let tokens_BSD = self.model.bottleneck.action_tokens(&vectors_BSQ);
-            self.model.predict(&frame_B1CHW, &tokens_BSD, &Pass::plain(false))
-        });
-        self.model.decoders.frame(&predictions, &frame_B1CHW.squeeze_dim(1)).ok_or(LaqError::NoDecoder("pixel"))
+        let tokens_BSD =
+            no_grad(|| Ok::<_, LaqError>(self.model.bottleneck.action_tokens(&self.code_vectors(ids_BS)?)))?;
+        let frame = self.model.predicted_frame(&self.unit_frames(frame_BCHW), &tokens_BSD);
+        frame.ok_or(LaqError::NoDecoder("pixel"))
     }
 
     /// Codes of frame pairs `uint8 [B,2,C,H,W]` and the later frame that they predict.
@@ -169,7 +168,7 @@ impl LaqInference {
 }
 
 /// A checkpoint of stage 1 and its task.
-fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
+pub(crate) fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
     let checkpoint = Checkpoint::open(path)?;
     let refuse = |problem: String| LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem };
     let description = match &checkpoint.manifest().task {

@@ -4,38 +4,45 @@
 //! |---|---|
 //! | What is the network? | [`LaqModel`] |
 //! | What can vary? | `encoders/`, `quantizers/`, `decoders/`: a trait in `mod.rs`, one variant per file |
+//! | Do the latents carry actions? | [`Probes`] |
 //! | What is one forward pass? | [`train_step`], [`eval_step`] |
 //! | What does the training engine see? | [`LaqTask`] |
 //! | What do others use of a trained model? | [`LaqInference`] |
 #![allow(non_snake_case)] // shape suffixes
 
+mod analyses;
 mod data;
 mod decoders;
 mod dims;
 mod draws;
 mod encoders;
 mod error;
-mod flow_teacher;
+mod flow_teachers;
 mod inference;
+mod interop;
 mod model;
 mod patches;
 mod pretrained;
+mod probes;
 mod quantizers;
 mod step;
 mod task;
 mod validation;
 
+pub use analyses::analyze;
 pub use data::{ROLE, open_pairs};
 pub use decoders::{ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, Predictions, Target, weight_at};
 pub use dims::Dims;
 pub use draws::{Draws, TorchDraws, WorldDraws};
 pub use encoders::{Encoder, FrameTokens};
 pub use error::{HINTS, LaqError};
-pub use flow_teacher::{FlowTeacher, RaftTeacher};
+pub use flow_teachers::{FlowTeacher, LucasKanade, RaftTeacher};
 pub use inference::LaqInference;
+pub use interop::{export, from_lightning_names, import};
 pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
 pub use pretrained::{Backbone, load_teachers};
+pub use probes::Probes;
 pub use quantizers::{
     Bottleneck, CODEBOOK, CodeUsage, Codes, EmaVq, Fsq, Latent, Nsvq, Quantizer, QuantizerStage, Refresh,
     RefreshSchedule, Scale, TrainContext, TrainPass, perplexity,

@@ -1,8 +1,9 @@
 //! `hlrp-train-laq`: trains stage 1.
 
+use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_laq::{Backbone, LaqModel, LaqTask, Parts, load_teachers, open_pairs};
-use hlrp_schema::LaqConfig;
+use hlrp_laq::{Backbone, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
+use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
 use hlrp_train::LoaderData;
@@ -14,7 +15,79 @@ use std::{path::PathBuf, process::ExitCode};
 static MEMORY: Allocator = Allocator::new(exit_code::OUT_OF_MEMORY);
 
 fn main() -> ExitCode {
-    hlrp_train::program::main::<Laq>()
+    let command = std::env::args_os().nth(1).unwrap_or_default();
+    match command.to_str() {
+        Some(ANALYZE) => run::<AnalyzeArguments>(|arguments| hlrp_laq::analyze(&arguments.config.compose()?)),
+        Some(IMPORT) => run::<ImportArguments>(|arguments| {
+            hlrp_laq::import(&arguments.config.compose()?, &arguments.path, &arguments.out)
+        }),
+        Some(EXPORT) => run::<ExportArguments>(|arguments| hlrp_laq::export(&arguments.checkpoint, &arguments.out)),
+        _ => hlrp_train::program::main::<Laq>(),
+    }
+}
+
+/// First arguments of what the program does besides training; `hlrp` has commands of the same names.
+const ANALYZE: &str = "analyze-laq";
+const IMPORT: &str = "import-laq";
+const EXPORT: &str = "export-laq";
+
+/// Report what the codes of a latent action model say about motion, actions and datasets.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hlrp-train-laq analyze-laq",
+    version,
+    after_help = "Example:\n  hlrp analyze-laq checkpoint=runs/2026-01-31_12-00-00_laq_tiny experiment=laq_token_analysis"
+)]
+struct AnalyzeArguments {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Read weights of the Python predecessor into the model of an experiment, and write a checkpoint folder.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hlrp-train-laq import-laq",
+    version,
+    after_help = "Example:\n  hlrp import-laq laq.safetensors --out imported experiment=laq model.quantizer.codebook_size=16"
+)]
+struct ImportArguments {
+    /// Safetensors file with the predecessor's names; scripts/weights_to_safetensors.py makes one of a .ckpt or .pt file.
+    #[arg(value_name = "FILE")]
+    path: PathBuf,
+    /// The new checkpoint folder.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Write the encoder and the quantizer of a checkpoint alone: safetensors and a JSON description.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hlrp-train-laq export-laq",
+    version,
+    after_help = "Example:\n  hlrp export-laq runs/2026-01-31_12-00-00_laq_tiny --out encoder"
+)]
+struct ExportArguments {
+    /// Checkpoint folder or run directory.
+    #[arg(value_name = "CHECKPOINT")]
+    checkpoint: PathBuf,
+    /// The new folder.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Runs a command whose name is the first argument.
+fn run<A: Parser>(command: impl FnOnce(A) -> anyhow::Result<()>) -> ExitCode {
+    let arguments = std::env::args_os().enumerate().filter(|(index, _)| *index != 1).map(|(_, argument)| argument);
+    let parsed = A::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    match command(parsed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            hlrp_track::console::report_error(error.as_ref(), hlrp_laq::HINTS);
+            ExitCode::from(exit_code::of(error.as_ref(), hlrp_train::EXIT_CODES))
+        }
+    }
 }
 
 struct Laq;
@@ -28,6 +101,7 @@ impl Program for Laq {
     const COMMAND: &'static str = "hlrp train-laq";
     const ABOUT: &'static str = "Train the latent action model (stage 1): discrete codes that say what changed between \
                                  two frames of robot video.";
+    const COMMIT: Option<&'static str> = hlrp_build::COMMIT;
     const EXAMPLES: &'static str = "  \
   hlrp train-laq experiment=laq_tiny                       minutes on two CPU cores, on the data in the repository
   hlrp train-laq experiment=laq_tiny training.optimizer.lr=3e-4 seed=7
@@ -45,7 +119,8 @@ impl Program for Laq {
             backbone.load(&model)?;
         }
         load_teachers(&mut model)?;
-        let task = LaqTask::new(model, config, setup.world.clone());
+        let probes = Probes::new(config, data.mixture())?;
+        let task = LaqTask::new(model, config, setup.world.clone()).with_probes(probes);
         Ok((task, data))
     }
 

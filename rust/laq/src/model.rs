@@ -16,7 +16,7 @@ use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransforme
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::{DecoderNetwork, LaqModelConfig};
 use std::cell::OnceCell;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Which parts of a model to build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +162,15 @@ impl LaqModel {
             features_BTHWC: encoded.features_BTHWC.as_ref().map(Tensor::shallow_clone),
             flow_B2HW: OnceCell::new(),
         }
+    }
+
+    /// The pixels `[B,C,H,W]` of frame t+k by frame t `[B,C,H,W]` in [0, 1] and action tokens `[B,S,D]`, not clamped, without gradient;
+    /// none where no decoder determines them.
+    pub fn predicted_frame(&self, frame_BCHW: &Tensor, action_tokens_BSD: &Tensor) -> Option<Tensor> {
+        no_grad(|| {
+            let predictions = self.predict(&frame_BCHW.unsqueeze(1), action_tokens_BSD, &Pass::plain(false));
+            self.decoders.frame(&predictions, frame_BCHW).map(|frame| frame.to_kind(Kind::Float))
+        })
     }
 
     /// Predicts frame t+k from frame t `[B,1,C,H,W]` in [0, 1] and action tokens `[B,S,D]`, without any later frame.

@@ -3,14 +3,16 @@
 use crate::data::{ROLE, pairs_of};
 use crate::draws::WorldDraws;
 use crate::model::LaqModel;
+use crate::probes::{self, Probes};
 use crate::quantizers::perplexity;
 use crate::step::train_step;
-use crate::validation;
+use crate::validation::Validations;
 use hlrp_nn::Pass;
 use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDescription};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
+use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// Training and validation of a [`LaqModel`].
@@ -18,7 +20,8 @@ pub struct LaqTask {
     model: LaqModel,
     world: World,
     request: RequestConfig,
-    num_shown: usize,
+    validations: Validations,
+    probes: Option<Probes>,
     batch_size: usize,
     row_resets: Vec<RowReset>,
     has_warned_of_collapse: bool,
@@ -34,13 +37,20 @@ impl LaqTask {
     pub fn new(model: LaqModel, config: &LaqConfig, world: World) -> Self {
         Self {
             request: config.data.request.clone(),
-            num_shown: config.validation.num_fixed_samples,
+            validations: Validations::new(config),
+            probes: None,
             batch_size: config.data.loader.batch_size,
             model,
             world,
             row_resets: Vec::new(),
             has_warned_of_collapse: false,
         }
+    }
+
+    /// Probes the latents at each validation.
+    #[must_use]
+    pub fn with_probes(self, probes: Option<Probes>) -> Self {
+        Self { probes, ..self }
     }
 
     /// The model.
@@ -98,11 +108,20 @@ impl Task for LaqTask {
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        validation::run(&self.model, batches, self.num_shown, context)
+        let mut validation = self.validations.run(&self.model, batches, context)?;
+        if let Some(probes) = &mut self.probes {
+            validation.metrics.extend(probes.run(&self.model, context.step, context.world)?);
+        }
+        Ok(validation)
     }
 
     fn metrics(&self) -> Vec<MetricSpec> {
-        validation::metrics(&self.model, self.batch_size)
+        let of_probes = self.probes.iter().flat_map(|probes| probes.metrics(&self.model));
+        self.validations.metrics(&self.model, self.batch_size).into_iter().chain(of_probes).collect()
+    }
+
+    fn verdict(&self, validation: &BTreeMap<String, f64>) -> Option<String> {
+        probes::verdict(validation)
     }
 
     fn description(&self) -> TaskDescription {

@@ -24,7 +24,7 @@ fn changes(stage: Stage) -> &'static [Change] {
         Stage::Laq => LAQ,
         Stage::Vla => VLA,
         Stage::LerobotTrain => LEROBOT_TRAIN,
-        Stage::LerobotRollout | Stage::Pipeline => &[],
+        Stage::LaqAnalysis | Stage::LerobotRollout | Stage::Pipeline => &[],
     }
 }
 
@@ -32,6 +32,7 @@ fn changes(stage: Stage) -> &'static [Change] {
 const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.console", "true"),
     ("logging.sinks.png", "true"),
+    ("logging.sinks.tensorboard", "false"),
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
     ("cluster.slurm.clusters", "null"),
@@ -77,6 +78,21 @@ const ADDED_TO_LAQ: [(&str, &str); 14] = [
 /// Keys of the expert architecture that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_EXPERT: [(&str, &str); 2] =
     [("policy.model.arch.expert.latent_head", "\"vector_flow\""), ("policy.model.arch.expert.latent_dropout", "0.0")];
+
+/// Keys of the validation of stage 1 that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 5] = [
+    ("validation.probes.enabled", "false"),
+    ("validation.probes.num_pairs", "256"),
+    ("validation.fail_on_error", "false"),
+    ("validation.buckets", "{}"),
+    (
+        "validation.strategies",
+        r#"{"reconstructions": {"enabled": true, "every_n_validations": 1, "min_samples": 1, "buckets": [],
+                "reconstructions": {"num_random_samples": 0}},
+            "code_histogram": {"enabled": true, "every_n_validations": 1, "min_samples": 1, "buckets": [],
+                "code_histogram": {}}}"#,
+    ),
+];
 
 /// Stage 1.
 const LAQ: &[Change] = &[
@@ -228,6 +244,7 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     }
     if stage == Stage::Laq {
         done.extend(add_missing(&ADDED_TO_LAQ, tree));
+        done.extend(add_missing(&ADDED_TO_LAQ_VALIDATION, tree));
     }
     done
 }

@@ -1,7 +1,7 @@
 //! Which typed configuration an experiment belongs to.
 
 use crate::cluster::{ClusterConfig, ContainerRuntime};
-use crate::laq::LaqConfig;
+use crate::laq::{LaqAnalysisConfig, LaqConfig};
 use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
 use crate::migrate::{migrate_tree, renamed};
 use crate::pipeline::PipelineConfig;
@@ -45,6 +45,8 @@ pub fn check(composed: &Composed) -> Result<()> {
 pub enum Stage {
     /// Stage 1, `hlrp train-laq`: [`LaqConfig`].
     Laq,
+    /// What a model of stage 1 has learned, `hlrp analyze-laq`: [`LaqAnalysisConfig`].
+    LaqAnalysis,
     /// Stage 2, `hlrp train-vla`: [`VlaConfig`].
     Vla,
     /// Stage 3, `hlrp train-lerobot`: [`LerobotTrainConfig`].
@@ -61,6 +63,10 @@ macro_rules! with_config {
         match $stage {
             Stage::Laq => {
                 type $Config = LaqConfig;
+                $expression
+            }
+            Stage::LaqAnalysis => {
+                type $Config = LaqAnalysisConfig;
                 $expression
             }
             Stage::Vla => {
@@ -84,13 +90,14 @@ macro_rules! with_config {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Self; 5] =
-        [Stage::Laq, Stage::Vla, Stage::LerobotTrain, Stage::LerobotRollout, Stage::Pipeline];
+    pub(crate) const ALL: [Self; 6] =
+        [Stage::Laq, Stage::LaqAnalysis, Stage::Vla, Stage::LerobotTrain, Stage::LerobotRollout, Stage::Pipeline];
 
     /// As written in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Laq => "laq",
+            Stage::LaqAnalysis => "laq_analysis",
             Stage::Vla => "vla",
             Stage::LerobotTrain => "lerobot_train",
             Stage::LerobotRollout => "lerobot_rollout",
@@ -102,6 +109,7 @@ impl Stage {
     pub fn command(self) -> &'static str {
         match self {
             Stage::Laq => "train-laq",
+            Stage::LaqAnalysis => "analyze-laq",
             Stage::Vla => "train-vla",
             Stage::LerobotTrain => "train-lerobot",
             Stage::LerobotRollout => "rollout-lerobot",

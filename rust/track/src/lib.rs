@@ -8,7 +8,7 @@
 //! | Where do metrics and images go? | [`sinks`] |
 //! | What does a person watching it see? | [`console`] |
 //! | How are its plots and image grids drawn? | [`plot`] |
-//! | How does it sum itself up? | [`table`] |
+//! | How does it sum itself up? | [`table`], [`page`] |
 //! | Which machine is this? | [`host`] |
 //! | How is it asked to stop? | [`signals`] |
 //! | How is another program asked something? | [`command`] |
@@ -25,6 +25,7 @@ pub mod exit_code;
 pub mod fs;
 pub mod host;
 pub mod metrics;
+pub mod page;
 pub mod plot;
 pub mod run;
 pub mod signals;

@@ -3,8 +3,8 @@
 
 use hlrp_track::metrics::{self, MetricSpec};
 use hlrp_track::plot::{
-    BarChart, Curve, CurveChart, GridImage, ImageGrid, PanelGrid, PanelLine, draw_bars, draw_curves, draw_grid,
-    draw_metrics, draw_panels,
+    BarChart, Curve, CurveChart, GridImage, Heatmap, ImageGrid, PanelGrid, PanelLine, PointChart, PointGroup,
+    draw_bars, draw_curves, draw_grid, draw_metrics, draw_panels, render_bars, render_heatmap, render_points,
 };
 use image::{Rgb, RgbImage};
 use std::path::Path;
@@ -103,6 +103,7 @@ fn bars_are_as_high_as_their_values() {
         x_label: "code".into(),
         y_label: "share of assignments".into(),
         values,
+        names: Vec::new(),
         reference: Some(("uniform".into(), 0.125)),
     };
     draw_bars(&path, &chart).unwrap();
@@ -121,6 +122,75 @@ fn bars_are_as_high_as_their_values() {
 
     let error = draw_bars(&path, &BarChart { values: vec![-1.0], ..chart }).unwrap_err();
     assert!(error.to_string().contains("none negative"), "{error}");
+}
+
+#[test]
+fn bars_have_names() {
+    let chart = |names: &[&str]| BarChart {
+        title: "Most frequent sequences".into(),
+        x_label: "sequence".into(),
+        y_label: "samples".into(),
+        values: vec![3.0, 2.0],
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        reference: None,
+    };
+    let [with, without] = [&["1-2-3-4", "5-6-7-0"][..], &[]].map(|names| render_bars("bars", &chart(names)).unwrap());
+    assert!(
+        num_dark(&with, 515..585) > num_dark(&without, 515..585) + 100,
+        "the names are drawn upright below the axis"
+    );
+    let error = render_bars("bars", &chart(&["1"])).unwrap_err();
+    assert!(error.to_string().contains("1 names for 2 bars"), "{error}");
+}
+
+/// Number of pixels of one colour, and the middle of them.
+fn find(picture: &RgbImage, colour: [u8; 3]) -> (usize, (f64, f64)) {
+    let found: Vec<_> = picture.enumerate_pixels().filter(|(.., pixel)| pixel.0 == colour).collect();
+    let middle =
+        |of: fn(&(u32, u32, &Rgb<u8>)) -> u32| found.iter().map(of).map(f64::from).sum::<f64>() / found.len() as f64;
+    (found.len(), (middle(|found| found.0), middle(|found| found.1)))
+}
+
+#[test]
+fn points_are_where_their_values_are() {
+    let group = |name: &str, points: &[(f64, f64)]| PointGroup { name: name.into(), points: points.to_vec() };
+    let chart = PointChart {
+        title: "Actions by code".into(),
+        x_label: "dx".into(),
+        y_label: "dy".into(),
+        groups: vec![group("right", &[(1.0, 0.0); 3]), group("left, above", &[(-1.0, 1.0), (f64::NAN, 0.0)])],
+        rest: vec![(0.0, 0.5)],
+        equal_axes: true,
+        from_origin: false,
+    };
+    let picture = render_points("points", &chart).unwrap();
+    let body = image::imageops::crop_imm(&picture, 0, 110, picture.width(), picture.height() - 110).to_image();
+    let [right, left, rest] = [[0, 114, 178], [213, 94, 0], [205, 205, 205]].map(|colour| find(&body, colour));
+    assert!(right.0 > 20 && left.0 > 20 && rest.0 > 10, "{right:?} {left:?} {rest:?}");
+    let ((x_right, y_right), (x_left, y_left), (x_rest, y_rest)) = (right.1, left.1, rest.1);
+    assert!(x_left < x_rest && x_rest < x_right && y_left < y_rest && y_rest < y_right, "y grows upwards");
+    let (width, height) = (x_right - x_left, y_right - y_left);
+    assert!((width / height / 2.0 - 1.0).abs() < 0.15, "2 units wide and 1 high: {width} and {height} pixels");
+
+    let empty = PointChart { groups: vec![group("none", &[(f64::NAN, 0.0)])], rest: Vec::new(), ..chart };
+    assert!(render_points("points", &empty).unwrap_err().to_string().contains("no finite point"));
+}
+
+#[test]
+fn a_heatmap_is_darker_where_its_values_are_larger() {
+    let cell = |shade: f64| (shade, format!("{shade}"));
+    let map = Heatmap {
+        title: "Sequences by dataset".into(),
+        columns: vec!["bridge".into(), "rt1".into()],
+        rows: vec!["1-2".into(), "3-4".into()],
+        cells: vec![vec![cell(0.0), cell(1.0)], vec![cell(0.5), cell(0.25)]],
+    };
+    let picture = render_heatmap("map", &map).unwrap();
+    let (full, (x, y)) = find(&picture, [0, 114, 178]);
+    assert!(full > 1000 && x > f64::from(picture.width()) / 2.0, "the full cell is in the second column");
+    assert!(y < f64::from(picture.height()) * 0.75, "and in the first row");
+    let ragged = Heatmap { cells: vec![vec![cell(0.0)]], ..map };
+    assert!(render_heatmap("map", &ragged).unwrap_err().to_string().contains("rows and columns"));
 }
 
 #[test]

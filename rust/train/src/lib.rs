@@ -39,6 +39,7 @@ pub use device::select_device;
 pub use disk::disk_rules;
 pub use error::{EXIT_CODES, HINTS, Result, TrainError};
 pub use prefetch::{DeviceBatch, DeviceImages, DeviceVectors};
+pub use ranks::is_of_exchange;
 pub use resume::Resumed;
 pub use signals::{StopRequest, Stopped};
 pub use task::{ExportContext, LossOutput, MaskedMean, RowReset, Task, Validation, ValidationContext};

@@ -28,7 +28,7 @@ pub(crate) fn conclude(
     checkpoint: &LastCheckpoint<'_>,
 ) -> anyhow::Error {
     let cause: &(dyn Error + 'static) = error.as_ref();
-    let is_lost = causes(cause).any(is_of_exchange);
+    let is_lost = is_of_exchange(cause);
     let note = Note {
         priority: match () {
             () if is_lost => Note::LOST,
@@ -70,9 +70,12 @@ pub(crate) fn is_reported_elsewhere(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-fn is_of_exchange(error: &(dyn Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(TorchError::Exchange { .. }))
-        || matches!(error.downcast_ref(), Some(TrainError::Torch(TorchError::Exchange { .. })))
+/// Whether `error` is one of an exchange between the processes of a run: another one is gone.
+pub fn is_of_exchange(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| {
+        matches!(cause.downcast_ref(), Some(TorchError::Exchange { .. }))
+            || matches!(cause.downcast_ref(), Some(TrainError::Torch(TorchError::Exchange { .. })))
+    })
 }
 
 /// The gradient is the mean of all processes: where it is not finite, the loss of one of them is the cause.

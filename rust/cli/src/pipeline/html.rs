@@ -1,9 +1,9 @@
 //! `summary.html`: the results of a pipeline as a page.
 
 use super::summary::{Report, StepReport, clock};
-use crate::page::Page;
 use anyhow::Result;
 use hlrp_schema::ExperimentConfig;
+use hlrp_track::page::Page;
 use std::path::{Path, PathBuf};
 
 const FILE_NAME: &str = "summary.html";
@@ -29,5 +29,5 @@ fn section(page: &mut Page, run_dir: &Path, step: &StepReport) -> Result<()> {
     page.section(step.title);
     page.note(&format!("{} minutes in {}", clock(step.seconds), folder.display()));
     page.facts(&step.facts);
-    page.media(run_dir, &step.images, &step.videos)
+    Ok(page.media(run_dir, &step.images, &step.videos)?)
 }

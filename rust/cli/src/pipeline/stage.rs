@@ -52,6 +52,16 @@ static LAQ: Contract = Contract {
     can_continue: |run_dir| run_dir.join(LAST_CHECKPOINT).is_file(),
 };
 
+static LAQ_ANALYSIS: Contract = Contract {
+    title: "Stage 1: what the codes say",
+    inputs: &[Input { from: Stage::Laq, key: "checkpoint" }],
+    uses: |_, _| true,
+    output_name: "a report",
+    output: |run_dir, _| Some(run_dir.join("report.html")).filter(|file| file.is_file()),
+    expected: the_run_itself,
+    can_continue: |_| false,
+};
+
 static VLA: Contract = Contract {
     title: "Stage 2: a policy that predicts latent and real actions",
     inputs: &[Input { from: Stage::Laq, key: "policy.teacher.checkpoint" }],
@@ -103,6 +113,7 @@ impl Contract {
     pub(super) fn of(stage: Stage) -> &'static Self {
         match stage {
             Stage::Laq => &LAQ,
+            Stage::LaqAnalysis => &LAQ_ANALYSIS,
             Stage::Vla => &VLA,
             Stage::LerobotTrain => &LEROBOT_TRAIN,
             Stage::LerobotRollout => &LEROBOT_ROLLOUT,

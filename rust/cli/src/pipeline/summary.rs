@@ -43,7 +43,7 @@ pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
     let reports = reports.map(|(step, state, run_dir)| {
         let mut videos = Vec::new();
         let facts = match step.stage {
-            Stage::Laq | Stage::Vla | Stage::LerobotTrain => facts(&run_dir)?,
+            Stage::Laq | Stage::LaqAnalysis | Stage::Vla | Stage::LerobotTrain => facts(&run_dir)?,
             Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
         };
         // The curves of a run, then the images of its last validation.

@@ -103,7 +103,7 @@ fn changed_data(name: &str, then: &DataSource, again: &Again) -> Option<String> 
 /// The programs that have other versions than those of then.
 fn versions(session: &Session, again: &Again) -> Result<Vec<String>> {
     let program: &Program = match again.stage {
-        Stage::Laq => &TRAIN_LAQ,
+        Stage::Laq | Stage::LaqAnalysis => &TRAIN_LAQ,
         Stage::Vla => &TRAIN_VLA,
         // Those of LeRobot are known when it has run.
         Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => return Ok(Vec::new()),

@@ -10,12 +10,13 @@ use super::{
     table::{self, ComparedOptions, groups_table, notes, runs_table},
     values::names,
 };
-use crate::{lerobot, page::Page};
+use crate::lerobot;
 use anyhow::Result;
 use clap::Args;
 use hlrp_config::Problem;
 use hlrp_track::{
     console,
+    page::Page,
     plot::{png_bytes, render_curves},
     table::ResultTable,
 };
@@ -122,7 +123,7 @@ fn section(page: &mut Page, entry: &Entry, out: &Path) -> Result<()> {
     let videos: Vec<PathBuf> =
         results.into_iter().flat_map(|result| result.videos).map(|video| base.join(video)).collect();
     let folder = out.parent().unwrap_or(Path::new(""));
-    page.media(folder, &images, &videos)
+    Ok(page.media(folder, &images, &videos)?)
 }
 
 /// The metrics that the user names; else those that the runs rank themselves by or draw.

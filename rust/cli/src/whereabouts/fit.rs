@@ -63,8 +63,8 @@ fn needs(stage: Stage, composed: &Composed) -> hlrp_config::Result<Option<Memory
     Ok(match stage {
         Stage::Laq => Some(MemoryNeeds::of_laq(&composed.extract_unchecked()?)),
         Stage::Vla => MemoryNeeds::of_vla(&composed.extract_unchecked()?),
-        // LeRobot and the steps of a pipeline decide themselves what they load.
-        Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => None,
+        // An analysis needs less than the training before it; LeRobot and the steps of a pipeline decide themselves what they load.
+        Stage::LaqAnalysis | Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => None,
     })
 }
 

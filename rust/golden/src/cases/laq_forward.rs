@@ -33,7 +33,13 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
 fn flow(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let config = case.model_config()?;
     let Some(flow) = config.decoders.flow.as_ref().filter(|flow| flow.enabled) else { return Ok(()) };
-    let teacher = RaftTeacher::load(flow, case.device())?;
+    let teacher = RaftTeacher::load(
+        flow.teacher,
+        flow.teacher_weights.as_deref().context("no weights")?,
+        flow.teacher_num_updates,
+        flow.teacher_chunk_size,
+        case.device(),
+    )?;
     comparison.check("teacher_flow", &teacher.flow(frames), Tolerance::Forward);
     let weight = |step: u64| weight_at(&flow.shared(), Some(step));
     comparison.check(

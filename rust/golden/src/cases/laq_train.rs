@@ -4,7 +4,7 @@ use crate::case::{Case, Tensors};
 use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
 use anyhow::Context;
-use hlrp_golden::lightning::from_lightning_names;
+use hlrp_laq::from_lightning_names;
 use hlrp_laq::{LaqModel, Parts, TrainStep, train_step, unit_frames};
 use hlrp_nn::Pass;
 use hlrp_schema::{OptimizerConfig, SchedulerConfig, SchedulerType};

@@ -7,12 +7,13 @@ use super::network::Network;
 use super::running_square::RunningSquare;
 use super::{Decoder, DecoderInput, Registration, Target};
 use crate::error::LaqError;
-use crate::flow_teacher::{FlowTeacher, RaftTeacher};
+use crate::flow_teachers::{FlowTeacher, RaftTeacher};
 use crate::patches::unpatchify;
 use hlrp_nn::{Linear, Pass};
 use hlrp_schema::{FlowDecoderConfig, FlowLoss, FlowUnit};
 use hlrp_torch::{TorchError, World};
 use std::f64::consts::PI;
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// Where its network and its last layer are, and where its unit is.
@@ -127,7 +128,10 @@ impl Decoder for FlowDecoder {
     }
 
     fn load_teacher(&mut self, device: Device) -> Result<(), LaqError> {
-        self.teacher = Some(Box::new(RaftTeacher::load(&self.config, device)?));
+        let FlowDecoderConfig { teacher, teacher_weights, teacher_num_updates, teacher_chunk_size, .. } = &self.config;
+        let path = teacher_weights.as_deref().unwrap_or(Path::new(""));
+        let raft = RaftTeacher::load(*teacher, path, *teacher_num_updates, *teacher_chunk_size, device)?;
+        self.teacher = Some(Box::new(raft));
         Ok(())
     }
 
@@ -146,7 +150,7 @@ impl Decoder for FlowDecoder {
 
 /// A flow `[B,2,H,W]` as colors `[B,3,H,W]` in [0, 1]: the direction is the hue, the magnitude against the largest of the
 /// sample the saturation; white where nothing moves.
-fn flow_colors(flow_B2HW: &Tensor) -> Tensor {
+pub(crate) fn flow_colors(flow_B2HW: &Tensor) -> Tensor {
     const MIN_LENGTH: f64 = 1e-6;
     /// Places of red, green and blue on the circle of hues, in sixths.
     const CHANNELS: [f64; 3] = [0.0, 2.0, 4.0];

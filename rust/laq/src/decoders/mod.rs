@@ -16,6 +16,7 @@ mod running_square;
 mod set;
 mod token;
 
+pub(crate) use flow::flow_colors;
 pub use set::{ByDecoder, DecoderLosses, Decoders, Predictions, weight_at};
 
 use crate::dims::Dims;

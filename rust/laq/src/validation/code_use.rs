@@ -1,42 +1,57 @@
 //! How the codes of a validation are spread.
 
-use crate::quantizers::codes_curve;
+use crate::model::LaqModel;
+use crate::quantizers::{Codes, codes_curve};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
+use hlrp_track::sinks::{Histogram, NamedHistogram};
 use hlrp_train::validation::gather_rows;
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// Counts of codes and of code sequences.
-pub(super) struct CodeUse {
+pub(crate) struct CodeUse {
     counts_K: Vec<u64>,
     sequences: BTreeMap<Vec<i64>, u64>,
     num_slots: usize,
 }
 
 impl CodeUse {
-    pub(super) fn new(num_codes: i64, num_slots: i64) -> Self {
+    pub(crate) fn new(num_codes: i64, num_slots: i64) -> Self {
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
         Self { counts_K: vec![0; size(num_codes)], sequences: BTreeMap::new(), num_slots: size(num_slots) }
     }
 
-    /// Adds codes `int64 [B,S]`.
-    pub(super) fn add(&mut self, ids_BS: &Tensor) -> anyhow::Result<()> {
-        let ids = Vec::<i64>::try_from(ids_BS.to_device(Device::Cpu).to_kind(Kind::Int64).reshape([-1]))?;
-        for sequence in ids.chunks(self.num_slots) {
-            for &id in sequence {
-                self.counts_K[usize::try_from(id)?] += 1;
-            }
-            *self.sequences.entry(sequence.to_vec()).or_default() += 1;
+    /// That of a model; none where its latent is continuous.
+    pub(crate) fn of(model: &LaqModel) -> Option<Self> {
+        model.quantizer.codes().map(|codes| Self::new(codes.num_codes(), model.dims().code_seq_len))
+    }
+
+    /// Adds the codes of one sample.
+    pub(crate) fn add(&mut self, ids_S: &[i64]) {
+        for &id in ids_S {
+            self.counts_K[usize::try_from(id).unwrap_or(0)] += 1;
         }
-        Ok(())
+        *self.sequences.entry(ids_S.to_vec()).or_default() += 1;
+    }
+
+    /// Samples.
+    pub(crate) fn num_samples(&self) -> u64 {
+        self.sequences.values().sum()
+    }
+
+    /// Sequences of codes and how often each occurred: the most frequent first, equally frequent ones in the order of their codes.
+    pub(crate) fn sequences(&self) -> Vec<(Vec<i64>, u64)> {
+        let mut sequences: Vec<_> = self.sequences.iter().map(|(ids, count)| (ids.clone(), *count)).collect();
+        sequences.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        sequences
     }
 
     /// The counts of all processes together.
     ///
     /// # Errors
     /// A process that is gone.
-    pub(super) fn of_all(mut self, world: &World) -> anyhow::Result<Self> {
+    pub(crate) fn of_all(mut self, world: &World) -> anyhow::Result<Self> {
         let rows: Vec<i64> =
             self.sequences.iter().flat_map(|(ids, count)| ids.iter().copied().chain([*count as i64])).collect();
         let width = self.num_slots + 1;
@@ -56,12 +71,12 @@ impl CodeUse {
     }
 
     /// How often each code occurred.
-    pub(super) fn counts(&self) -> &[u64] {
+    pub(crate) fn counts(&self) -> &[u64] {
         &self.counts_K
     }
 
     /// Codes that occurred.
-    pub(super) fn num_used(&self) -> usize {
+    pub(crate) fn num_used(&self) -> usize {
         self.counts_K.iter().filter(|count| **count > 0).count()
     }
 
@@ -74,8 +89,17 @@ impl CodeUse {
         counts_K
     }
 
+    /// How often each code occurred, slot by slot.
+    pub(super) fn histograms(&self) -> Vec<NamedHistogram> {
+        let of_slot = |slot| NamedHistogram {
+            name: format!("val/slot{slot}_codes"),
+            histogram: Histogram::of_counts(&self.counts_of_slot(slot)),
+        };
+        (0..self.num_slots).map(of_slot).collect()
+    }
+
     /// Scalars by full name; entropies in nats.
-    pub(super) fn metrics(&self) -> Vec<(String, f64)> {
+    pub(crate) fn metrics(&self) -> Vec<(String, f64)> {
         let by_slot = (0..self.num_slots).flat_map(|slot| {
             let counts_K = self.counts_of_slot(slot);
             let num_used = counts_K.iter().filter(|count| **count > 0).count();
@@ -88,7 +112,6 @@ impl CodeUse {
     }
 
     fn overall(&self) -> Vec<(String, f64)> {
-        let num_samples: u64 = self.sequences.values().sum();
         let code_entropy = entropy(self.counts_K.iter().copied());
         [
             ("val/codebook_utilization", self.num_used() as f64 / self.counts_K.len() as f64),
@@ -97,34 +120,46 @@ impl CodeUse {
             ("val/vq_perplexity", code_entropy.exp()),
             ("val/sequence_entropy", entropy(self.sequences.values().copied())),
             ("val/unique_sequences", self.sequences.len() as f64),
-            ("val/total_val_samples", num_samples as f64),
+            ("val/total_val_samples", self.num_samples() as f64),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
     }
 }
 
-/// The metrics that [`CodeUse::metrics`] returns for a model of `num_codes` codes in `num_slots` slots.
-pub(super) fn metrics(num_codes: i64, num_slots: i64) -> Vec<MetricSpec> {
+/// The metrics that [`CodeUse::metrics`] returns for a model, each name with `suffix`; the whole validation set has none.
+pub(super) fn metrics(model: &LaqModel, suffix: &str) -> Vec<MetricSpec> {
+    let Some(num_codes) = model.quantizer.codes().map(Codes::num_codes) else { return Vec::new() };
+    let detail = |name: &str| MetricSpec::detail(format!("{name}{suffix}"));
     let in_use = format!("codes in use (of {num_codes})");
+    let (num_unique, perplexity) = if suffix.is_empty() {
+        let in_use = MetricSpec::new("val/num_unique_codes", in_use).drawn_in(&codes_curve());
+        (in_use, MetricSpec::new("val/vq_perplexity", format!("perplexity of the codes (of {num_codes})")))
+    } else {
+        (detail("val/num_unique_codes"), detail("val/vq_perplexity"))
+    };
     let overall = [
-        MetricSpec::new("val/num_unique_codes", in_use).higher_is_better().drawn_in(&codes_curve()),
-        MetricSpec::detail("val/codebook_utilization").higher_is_better(),
-        MetricSpec::detail("val/codebook_entropy").higher_is_better(),
-        MetricSpec::detail("val/vq_perplexity").higher_is_better(),
-        MetricSpec::detail("val/sequence_entropy").higher_is_better(),
-        MetricSpec::detail("val/unique_sequences").higher_is_better(),
-        MetricSpec::detail("val/total_val_samples"),
+        num_unique.higher_is_better(),
+        detail("val/codebook_utilization").higher_is_better(),
+        detail("val/codebook_entropy").higher_is_better(),
+        perplexity.higher_is_better(),
+        detail("val/sequence_entropy").higher_is_better(),
+        detail("val/unique_sequences").higher_is_better(),
+        detail("val/total_val_samples"),
     ];
-    let by_slot = (0..num_slots).flat_map(|slot| {
-        ["perplexity", "unique_codes"]
-            .map(|what| MetricSpec::detail(format!("val/slot{slot}_{what}")).higher_is_better())
+    let by_slot = (0..model.dims().code_seq_len).flat_map(|slot| {
+        ["perplexity", "unique_codes"].map(|what| detail(&format!("val/slot{slot}_{what}")).higher_is_better())
     });
     overall.into_iter().chain(by_slot).collect()
 }
 
+/// A sequence of codes as text: `3-1-4-1`.
+pub(crate) fn sequence_name(ids_S: &[i64]) -> String {
+    ids_S.iter().map(i64::to_string).collect::<Vec<_>>().join("-")
+}
+
 /// Entropy in nats of the frequencies of `counts`; zero counts add nothing.
-fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
+pub(crate) fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     let total = counts.clone().sum::<u64>() as f64;
     let fractions = counts.filter(|count| *count > 0).map(|count| count as f64 / total);
     fractions.fold(0.0, |sum, fraction| sum + fraction * fraction.recip().ln())
@@ -132,15 +167,12 @@ fn entropy(counts: impl Iterator<Item = u64> + Clone) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)] // a test may panic
-
     use super::{CodeUse, entropy};
-    use tch::Tensor;
 
     #[test]
     fn each_slot_has_counts_of_its_own() {
         let mut codes = CodeUse::new(4, 2);
-        codes.add(&Tensor::from_slice(&[0_i64, 1, 0, 2, 0, 1, 0, 2]).view([4, 2])).unwrap();
+        [[0, 1], [0, 2], [0, 1], [0, 2]].iter().for_each(|ids| codes.add(ids));
         let metrics: std::collections::BTreeMap<_, _> = codes.metrics().into_iter().collect();
         assert_eq!((metrics["val/slot0_perplexity"], metrics["val/slot0_unique_codes"]), (1.0, 1.0));
         assert!((metrics["val/slot1_perplexity"] - 2.0).abs() < 1e-12);

@@ -1,141 +1,292 @@
-//! What a validation measures: losses beside the copy-frame baseline, whether the decoder uses the codes, how the codes
-//! are used.
+//! A validation: losses and code use, which every validation measures, and strategies, which look at more when they are due.
+//!
+//! To add a strategy: a file here that implements [`Strategy`], a line in [`build`], its section in `strategies!` of
+//! `hlrp_schema`'s `laq/validation.rs` and its defaults in `config/validation/strategy/`.
 
+mod code_histogram;
 mod code_use;
-mod images;
+mod codebook_embedding;
+mod flow;
+mod latent_transfer;
+mod losses;
+mod observed;
+mod pictures;
+mod reconstructions;
+mod samples;
+mod scatter;
+mod sequence_examples;
+mod sequence_histogram;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use code_use::{entropy, sequence_name};
+pub(crate) use observed::Observed;
+pub(crate) use pictures::{FrameImage, Row, frame_image, render_rows};
+pub(crate) use samples::KeyedSamples;
 
 use crate::data::pairs_of;
-use crate::decoders::{DecoderLosses, pixel_curve};
 use crate::error::LaqError;
 use crate::model::LaqModel;
-use crate::step::{EvalStep, eval_step, other_samples};
+use crate::step::eval_step;
 use code_use::CodeUse;
-use hlrp_nn::Pass;
+use hlrp_schema::{LaqConfig, LaqValidationConfig, SampleFilter, StrategyConfig, StrategyMethod};
+use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
-use hlrp_train::validation::{EvenSamples, Sums};
+use hlrp_track::sinks::NamedImage;
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
-use images::{ShownPair, code_histogram, reconstructions};
-use tch::{Reduction, Tensor, no_grad};
+use losses::Losses;
+use tch::Tensor;
 
-/// Sums of a decoder's loss: with a pair's own codes, with another pair's, and of predicting no change.
-const OWN: &str = "own";
-const OTHER: &str = "other";
-const COPY: &str = "copy";
+/// How many strategies failed.
+const FAILED: &str = "val/failed_strategies";
 
-/// Evaluates `model` on `batches` with hard codes and every decoder at full weight, and shows `num_shown` pairs.
+/// One way to look at a validation set.
+trait Strategy {
+    /// Sees the samples `chosen` of a batch.
+    ///
+    /// # Errors
+    /// What it cannot compute.
+    fn observe(&mut self, batch: &Observed<'_>, chosen: &[usize]) -> anyhow::Result<()>;
+
+    /// What it found. All processes call it, each after its part of the samples.
+    ///
+    /// # Errors
+    /// What it cannot compute or draw, or another process that is gone.
+    fn finish(self: Box<Self>, scene: &Scene<'_>) -> anyhow::Result<Found>;
+}
+
+/// What a strategy found.
+#[derive(Default)]
+struct Found {
+    /// Scalars by full name.
+    metrics: Vec<(String, f64)>,
+    images: Vec<NamedImage>,
+}
+
+/// What a strategy may use once it has seen all samples.
+struct Scene<'a> {
+    model: &'a LaqModel,
+    world: &'a World,
+    /// Optimizer steps done.
+    step: u64,
+    /// Name of the strategy and its bucket: that of its image.
+    name: String,
+    /// End of the names of its metrics.
+    suffix: String,
+    min_samples: usize,
+}
+
+impl Scene<'_> {
+    /// Whether there are enough samples, of which this process has `num_samples`; says so where there are not.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn has_enough(&self, num_samples: usize) -> anyhow::Result<bool> {
+        let total = Tensor::from(i64::try_from(num_samples)?);
+        self.world.all_reduce(&total)?;
+        let total = usize::try_from(total.int64_value(&[]))?;
+        let needed = self.min_samples.max(1);
+        if total < needed {
+            tracing::info!("validation strategy {} is left out: {total} samples, it needs {needed}", self.name);
+        }
+        Ok(total >= needed)
+    }
+
+    /// The image `image` under the strategy's name.
+    fn image(&self, image: hlrp_track::plot::RgbImage) -> NamedImage {
+        NamedImage { name: self.name.clone(), image }
+    }
+}
+
+/// The validations of a run.
+pub(crate) struct Validations {
+    config: LaqValidationConfig,
+    max_steps: u64,
+}
+
+/// A strategy that is due, on one bucket or on all samples.
+struct Running {
+    strategy: Box<dyn Strategy>,
+    name: String,
+    suffix: String,
+    min_samples: usize,
+    filter: Option<SampleFilter>,
+    /// Samples that it may still see.
+    num_left: usize,
+    failure: Option<anyhow::Error>,
+}
+
+impl Running {
+    fn observe(&mut self, batch: &Observed<'_>) {
+        if self.failure.is_some() {
+            return;
+        }
+        let fits =
+            |index: &usize| self.filter.as_ref().is_none_or(|filter| filter.matches(|fact| batch.fact(*index, fact)));
+        let chosen: Vec<usize> = (0..batch.num_samples()).filter(fits).take(self.num_left).collect();
+        self.num_left -= chosen.len();
+        self.failure = self.strategy.observe(batch, &chosen).err();
+    }
+}
+
+impl Validations {
+    /// Those of a run of `config`.
+    pub(crate) fn new(config: &LaqConfig) -> Self {
+        Self { config: config.validation.clone(), max_steps: config.training.max_steps }
+    }
+
+    /// Evaluates `model` on `batches` with hard codes and every decoder at full weight.
+    ///
+    /// # Errors
+    /// Data that cannot be read, another process that is gone, or a strategy that fails where the configuration asks for that.
+    pub(crate) fn run(
+        &self,
+        model: &LaqModel,
+        batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
+        context: &ValidationContext<'_>,
+    ) -> anyhow::Result<Validation> {
+        self.evaluate(model, batches, context, self.due(model, context.step, context.world.size()))
+    }
+
+    fn evaluate(
+        &self,
+        model: &LaqModel,
+        batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
+        context: &ValidationContext<'_>,
+        mut running: Vec<Running>,
+    ) -> anyhow::Result<Validation> {
+        let mut losses = Losses::default();
+        let mut codes = CodeUse::of(model);
+        for batch in batches {
+            let batch = batch?;
+            let frames_BTCHW = pairs_of(&batch, model)?;
+            let step = eval_step(model, &frames_BTCHW);
+            losses.add(model, &frames_BTCHW, &step);
+            let observed = Observed::new(model, &batch, &frames_BTCHW, &step)?;
+            if let Some(codes) = &mut codes {
+                observed.all_codes().iter().for_each(|ids| codes.add(ids));
+            }
+            running.iter_mut().for_each(|running| running.observe(&observed));
+        }
+        let mut metrics = losses.metrics(model, context.world)?;
+        if metrics.is_empty() {
+            return Err(LaqError::NoValidationData.into());
+        }
+        let mut histograms = Vec::new();
+        if let Some(codes) = codes {
+            let codes = codes.of_all(context.world)?;
+            metrics.extend(codes.metrics());
+            histograms = codes.histograms();
+        }
+        let (mut images, mut num_failed) = (Vec::new(), 0);
+        for Running { strategy, name, suffix, min_samples, failure, .. } in running {
+            let scene = Scene { model, world: context.world, step: context.step, name, suffix, min_samples };
+            match agree_on(failure, context.world)?.map_or_else(|| strategy.finish(&scene), Err) {
+                Ok(found) => {
+                    metrics.extend(found.metrics);
+                    images.extend(found.images);
+                }
+                Err(error) if hlrp_train::is_of_exchange(error.as_ref()) => return Err(error),
+                Err(error) => {
+                    let error = error.context(format!("validation strategy {} fails", scene.name));
+                    if self.config.fail_on_error {
+                        return Err(error);
+                    }
+                    tracing::error!("{error:#}\nhint: set validation.strategies.…enabled=false to leave it out");
+                    num_failed += 1;
+                }
+            }
+        }
+        metrics.insert(FAILED.to_owned(), f64::from(num_failed));
+        Ok(Validation { metrics, images, histograms })
+    }
+
+    /// The strategies that are due after `step` steps, in one of `num_processes` processes.
+    fn due(&self, model: &LaqModel, step: u64, num_processes: usize) -> Vec<Running> {
+        let number = step.div_ceil(self.config.check_interval).saturating_sub(1);
+        let is_due = |every: u64| step >= self.max_steps || number.is_multiple_of(every);
+        let enabled = self.config.strategies.iter().filter(|(_, strategy)| strategy.enabled);
+        let mut running = Vec::new();
+        for (name, strategy) in enabled.filter(|(_, strategy)| is_due(strategy.every_n_validations)) {
+            for place in strategy.places() {
+                let Some(built) = build(strategy, &self.config, model, step, num_processes) else { continue };
+                let bucket = place.and_then(|place| self.config.buckets.get(place));
+                let suffix = self.suffix(place);
+                running.push(Running {
+                    strategy: built,
+                    name: format!("{name}{suffix}"),
+                    suffix,
+                    min_samples: strategy.min_samples,
+                    filter: bucket.map(|bucket| SampleFilter::of(&bucket.filters).expect("a checked filter")),
+                    num_left: bucket.map_or(usize::MAX, |bucket| bucket.max_samples.div_ceil(num_processes)),
+                    failure: None,
+                });
+            }
+        }
+        running
+    }
+
+    /// The end of the names of what was measured on a bucket.
+    fn suffix(&self, place: Option<&str>) -> String {
+        let bucket = place.and_then(|place| Some((place, self.config.buckets.get(place)?)));
+        bucket.map_or(String::new(), |(name, bucket)| {
+            format!("_{name}{}", if bucket.is_holdout { "_holdout" } else { "" })
+        })
+    }
+
+    /// The metrics of a model that trains and validates on batches of `batch_size` pairs.
+    pub(crate) fn metrics(&self, model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
+        let mut specs = losses::metrics(model, batch_size);
+        specs.extend(model.quantizer.metrics());
+        specs.extend(code_use::metrics(model, ""));
+        for strategy in self.config.strategies.values().filter(|strategy| strategy.enabled) {
+            for place in strategy.places() {
+                let suffix = self.suffix(place);
+                match method(strategy) {
+                    StrategyMethod::LatentTransfer(_) => specs.extend(latent_transfer::metrics(model, &suffix)),
+                    StrategyMethod::CodeHistogram(_) if place.is_some() => {
+                        specs.extend(code_use::metrics(model, &suffix));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        specs.push(MetricSpec::detail(FAILED).lower_is_better());
+        specs
+    }
+}
+
+/// The failure of a strategy; where it fails in one process, it fails in all, so that all exchange the same.
 ///
 /// # Errors
-/// Data that cannot be read, or another process that is gone.
-pub(crate) fn run(
+/// Another process is gone.
+fn agree_on(failure: Option<anyhow::Error>, world: &World) -> anyhow::Result<Option<anyhow::Error>> {
+    let num_failures = Tensor::from(i64::from(failure.is_some()));
+    world.all_reduce(&num_failures)?;
+    let of_others = || (num_failures.int64_value(&[]) > 0).then(|| anyhow::anyhow!("it fails in another process"));
+    Ok(failure.or_else(of_others))
+}
+
+fn method(strategy: &StrategyConfig) -> StrategyMethod<'_> {
+    strategy.method().expect("a checked strategy is of one kind").1
+}
+
+/// A strategy of the validation after `step` steps, in one of `num_processes` processes; none where the model lacks what it looks at.
+fn build(
+    strategy: &StrategyConfig,
+    config: &LaqValidationConfig,
     model: &LaqModel,
-    batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
-    num_shown: usize,
-    context: &ValidationContext<'_>,
-) -> anyhow::Result<Validation> {
-    let mut sums = Sums::default();
-    let mut codes = model.quantizer.codes().map(|codes| CodeUse::new(codes.num_codes(), model.dims().code_seq_len));
-    let mut shown = EvenSamples::new(num_shown);
-    for batch in batches {
-        let batch = batch?;
-        let frames_BTCHW = pairs_of(&batch, model)?;
-        let step = eval_step(model, &frames_BTCHW);
-        add_losses(&mut sums, model, &frames_BTCHW, &step);
-        if let (Some(codes), Some(ids_BS)) = (&mut codes, &step.latent.ids_BS) {
-            codes.add(ids_BS)?;
-        }
-        for (index, meta) in batch.meta.iter().enumerate() {
-            shown.offer(|| ShownPair::new(model, &frames_BTCHW, &step, index, meta))?;
-        }
+    step: u64,
+    num_processes: usize,
+) -> Option<Box<dyn Strategy>> {
+    match method(strategy) {
+        StrategyMethod::Reconstructions(own) => Some(reconstructions::new(own, config.num_fixed_samples, step)),
+        StrategyMethod::LatentTransfer(own) => latent_transfer::new(own, model, num_processes),
+        StrategyMethod::CodeHistogram(_) => code_histogram::new(model),
+        StrategyMethod::SequenceHistogram(own) => sequence_histogram::new(own, model),
+        StrategyMethod::CodebookEmbedding(_) => codebook_embedding::new(model),
+        StrategyMethod::SequenceExamples(own) => sequence_examples::new(own, model),
+        StrategyMethod::Scatter(own) => scatter::new(own, model, num_processes),
+        StrategyMethod::Flow(own) => flow::new(own, model),
     }
-    let mut metrics = sums.means(context.world, model.store().device())?;
-    if metrics.is_empty() {
-        return Err(LaqError::NoValidationData.into());
-    }
-    for decoder in model.decoders.training() {
-        let name = decoder.name();
-        let [own, other, copy] = [OWN, OTHER, COPY].map(|part| metrics.remove(&format!("val/{name}_{part}")));
-        if let (Some(own), Some(copy)) = (own, copy) {
-            let copy = copy.max(f64::MIN_POSITIVE);
-            metrics.insert(format!("val/{name}_own_to_copy"), own / copy);
-            if let Some(other) = other {
-                metrics.insert(format!("val/{name}_code_gain"), (other - own) / copy);
-            }
-        }
-    }
-    if let (Some(own), Some(other)) =
-        (metrics.get("val/permuted_latent_self_recon_mse"), metrics.get("val/permuted_latent_mse"))
-    {
-        let ratio = other / own.max(f64::MIN_POSITIVE);
-        metrics.insert("val/permuted_latent_ratio".into(), ratio);
-    }
-    let mut images = reconstructions(context.step, &shown.take())?;
-    if let Some(codes) = codes {
-        let codes = codes.of_all(context.world)?;
-        metrics.extend(codes.metrics());
-        images.push(code_histogram(context.step, &codes)?);
-    }
-    Ok(Validation { metrics, images })
-}
-
-/// The metrics of a model that trains and validates on batches of `batch_size` pairs.
-pub(crate) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
-    let mut specs = vec![MetricSpec::detail("val/loss").lower_is_better()];
-    specs.extend(model.decoders.iter().flat_map(|decoder| decoder.metrics()));
-    specs.push(MetricSpec::new("val/copy_frame_loss", "pixel loss, first frame copied").drawn_in(&pixel_curve()));
-    if batch_size > 1 && model.decoders.of_frames().is_some() {
-        specs.extend([
-            MetricSpec::detail("val/permuted_latent_self_recon_mse").lower_is_better(),
-            MetricSpec::detail("val/permuted_latent_mse"),
-            MetricSpec::new("val/permuted_latent_ratio", "pixel loss with another pair's codes / with its own")
-                .higher_is_better(),
-        ]);
-    }
-    for decoder in model.decoders.training() {
-        let name = decoder.name();
-        specs.push(MetricSpec::detail(format!("val/{name}_own_to_copy")).lower_is_better());
-        if batch_size > 1 {
-            specs.push(MetricSpec::detail(format!("val/{name}_code_gain")).higher_is_better());
-        }
-    }
-    specs.extend(model.quantizer.metrics());
-    let num_slots = model.dims().code_seq_len;
-    let of_codes = model.quantizer.codes().map(|codes| code_use::metrics(codes.num_codes(), num_slots));
-    specs.extend(of_codes.into_iter().flatten());
-    specs
-}
-
-fn add_losses(sums: &mut Sums, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {
-    let num_samples = frames_BTCHW.size()[0];
-    sums.add("val/loss", &model.decoders.total(&step.losses, None), num_samples);
-    for (name, loss) in model.decoders.metrics(&step.losses) {
-        sums.add(&format!("val/{name}"), &loss, num_samples);
-    }
-    let copy_loss = frames_BTCHW.select(1, 0).mse_loss(&frames_BTCHW.select(1, 1), Reduction::Mean);
-    sums.add("val/copy_frame_loss", &copy_loss, num_samples);
-    let no_change = no_grad(|| model.decoders.losses(&model.decoders.no_change(&step.target), &step.target));
-    let permuted = (num_samples > 1).then(|| permuted_losses(model, frames_BTCHW, step));
-    for decoder in model.decoders.training() {
-        let name = decoder.name();
-        let parts = [(OWN, Some(&step.losses)), (OTHER, permuted.as_ref()), (COPY, Some(&no_change))];
-        for (part, losses) in parts {
-            if let Some(loss) = losses.and_then(|losses| losses.get(name)) {
-                sums.add(&format!("val/{name}_{part}"), loss, num_samples);
-            }
-        }
-    }
-    if let (Some(decoder), Some(permuted)) = (model.decoders.of_frames(), &permuted)
-        && let (Some(own), Some(other)) = (step.losses.get(decoder.name()), permuted.get(decoder.name()))
-    {
-        sums.add("val/permuted_latent_self_recon_mse", own, num_samples);
-        sums.add("val/permuted_latent_mse", other, num_samples);
-    }
-}
-
-/// The losses with another sample's codes: equal to those with the own codes if the decoders ignore them.
-fn permuted_losses(model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) -> DecoderLosses {
-    no_grad(|| {
-        let tokens_BSD = other_samples(&step.action_tokens_BSD);
-        let predictions = model.decode(frames_BTCHW, &step.encoded, &tokens_BSD, &Pass::plain(false));
-        model.decoders.losses(&predictions, &step.target)
-    })
 }

@@ -42,7 +42,7 @@ pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
 pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
     Settings {
         training: config.training.clone(),
-        validation: config.validation.clone(),
+        validation: config.validation.shared(),
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,

@@ -1,17 +1,23 @@
 //! The whole tree of stage 1.
 
+mod analysis;
 mod decoders;
 mod encoder;
+mod filter;
 mod quantizer;
+mod validation;
 
+pub use analysis::*;
 pub use decoders::*;
 pub use encoder::*;
+pub use filter::SampleFilter;
 pub use quantizer::*;
+pub use validation::*;
 
 use crate::data::DataConfig;
 use crate::rules::{Checked, at_least, fraction, require, section};
 use crate::run::{TrainingRun, check_training, stage_config};
-use crate::training::{TrainingConfig, ValidationConfig};
+use crate::training::TrainingConfig;
 use hlrp_config::{Check, Problem};
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +31,7 @@ stage_config! {
         /// The optimization.
         training: TrainingConfig,
         /// The validation.
-        validation: ValidationConfig,
+        validation: LaqValidationConfig,
     }
 }
 
@@ -82,6 +88,7 @@ impl Check for LaqConfig {
     fn check(&self) -> Checked {
         check_training(&self.run())?;
         section("model", self.model.check())?;
+        section("validation", self.validation.check())?;
         let deltas = &self.data.request.image_deltas;
         require(
             deltas.len() == 2 && deltas[0] < deltas[1],

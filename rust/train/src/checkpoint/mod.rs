@@ -24,6 +24,7 @@ mod writer;
 pub use location::{checkpoint_name, find};
 pub use manifest::{Manifest, Score};
 pub use state::{BestScore, RunState, ScheduleState};
+pub use writer::publish_weights;
 
 pub(crate) use location::{point_to, prune};
 pub(crate) use state::RngStates;

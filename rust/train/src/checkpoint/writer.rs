@@ -1,7 +1,7 @@
 //! Writes a checkpoint.
 
 use super::{
-    CONFIG, EMA, MODEL, Manifest, OPTIMIZER, RunState, STATE, Score,
+    CONFIG, EMA, MODEL, Manifest, OPTIMIZER, RunState, STATE, ScheduleState, Score,
     location::checkpoint_name,
     manifest::{FILE_NAME, digests},
 };
@@ -9,6 +9,7 @@ use crate::{
     error::{Result, TrainError},
     update::DecayGroup,
 };
+use hlrp_data::Position;
 use hlrp_schema::{Precision, TaskDescription};
 use hlrp_track::fs::{DiskRules, OnExisting, ensure_free, publish_dir};
 use std::{
@@ -41,6 +42,45 @@ impl Contents {
         SMALL_FILES
             + tensors.map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum::<u64>()
     }
+}
+
+/// Publishes weights from elsewhere as the new folder `dir`: a checkpoint of step 0 that others load, but that no run resumes from.
+///
+/// # Errors
+/// The folder exists, too little free space, or the system's refusal.
+pub fn publish_weights(
+    dir: &Path,
+    model: Vec<(String, Tensor)>,
+    task: TaskDescription,
+    config_yaml: String,
+    precision: Precision,
+    disk: &DiskRules,
+) -> Result<()> {
+    let group = || DecayGroup { weight_decay: 0.0, names: Vec::new() };
+    let contents = Contents {
+        model,
+        optimizer: Vec::new(),
+        ema: None,
+        state: RunState {
+            step: 0,
+            position: Position { epoch: 0, sample: 0, num_bad_samples: 0 },
+            rng: Vec::new(),
+            schedule: ScheduleState { num_done: 0, next_lr: 0.0 },
+            best: None,
+            num_ema_updates: 0,
+            is_unfinished: false,
+            sources: None,
+        },
+        config_yaml,
+        score: None,
+        device: "cpu".to_owned(),
+        num_threads: 1,
+        precision,
+        optimizer_groups: [group(), group()],
+        task,
+    };
+    ensure_free(dir, contents.num_bytes(), disk)?;
+    publish_dir(dir, OnExisting::Refuse, &disk.superseded, |partial| fill(partial, &contents))
 }
 
 /// Publishes `contents` as `<checkpoints>/step-…` and returns the folder. One of the same step that exists already moves

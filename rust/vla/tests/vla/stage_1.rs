@@ -51,7 +51,7 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
         disk: hlrp_train::disk_rules(&config.cluster, &logging),
         logging,
         training: config.training,
-        validation: config.validation,
+        validation: config.validation.shared(),
         precision: config.precision,
         world: World::single(),
         device: Device::Cpu,

@@ -1,9 +1,8 @@
 //! Pages that can be sent around: one HTML file each, which contains its images and short videos.
 
-use anyhow::{Context, Result};
+use crate::{Result, TrackError, fs::write_atomic, table::ResultTable};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hlrp_config::secret::redact;
-use hlrp_track::{fs::write_atomic, table::ResultTable};
 use std::{fs, path::Path};
 
 /// Videos in a group of media; the others are links.
@@ -21,31 +20,32 @@ figure { margin: 0 } figure img { max-width: 520px; border: 1px solid #eee } fig
 figure.large img { max-width: 100% } figcaption { color: #666; font-size: .85rem }";
 
 /// A page under construction. Every text is shown without secrets.
-pub(crate) struct Page {
+#[derive(Debug)]
+pub struct Page {
     title: String,
     body: String,
 }
 
 impl Page {
     /// A page with a heading and a line below it.
-    pub(crate) fn new(title: &str, note: &str) -> Self {
+    pub fn new(title: &str, note: &str) -> Self {
         let title = escaped(title);
         let body = format!("<h1>{title}</h1>\n<p class=\"note\">{}</p>\n", escaped(note));
         Self { title, body }
     }
 
     /// Begins a section.
-    pub(crate) fn section(&mut self, title: &str) {
+    pub fn section(&mut self, title: &str) {
         self.body += &format!("<h2>{}</h2>\n", escaped(title));
     }
 
     /// A line of explanation.
-    pub(crate) fn note(&mut self, text: &str) {
+    pub fn note(&mut self, text: &str) {
         self.body += &format!("<p class=\"note\">{}</p>\n", escaped(text));
     }
 
     /// A table with titles.
-    pub(crate) fn table(&mut self, table: &ResultTable) {
+    pub fn table(&mut self, table: &ResultTable) {
         let cells = |kind: &str, cells: &[String]| -> String {
             cells.iter().map(|cell| format!("<{kind}>{}</{kind}>", escaped(cell))).collect()
         };
@@ -55,7 +55,7 @@ impl Page {
     }
 
     /// Names and values.
-    pub(crate) fn facts(&mut self, facts: &[(String, String)]) {
+    pub fn facts(&mut self, facts: &[(String, String)]) {
         let row = |(what, value): &(String, String)| {
             format!("<tr><td>{}</td><td>{}</td></tr>\n", escaped(what), escaped(value))
         };
@@ -63,7 +63,7 @@ impl Page {
     }
 
     /// A plot as wide as the page, as PNG.
-    pub(crate) fn plot(&mut self, png: &[u8], caption: &str) {
+    pub fn plot(&mut self, png: &[u8], caption: &str) {
         let image = image(png, &escaped(caption));
         self.body +=
             &format!("<figure class=\"large\">{image}<figcaption>{}</figcaption></figure>\n", escaped(caption));
@@ -73,12 +73,7 @@ impl Page {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub(crate) fn media(
-        &mut self,
-        folder: &Path,
-        images: &[impl AsRef<Path>],
-        videos: &[impl AsRef<Path>],
-    ) -> Result<()> {
+    pub fn media(&mut self, folder: &Path, images: &[impl AsRef<Path>], videos: &[impl AsRef<Path>]) -> Result<()> {
         self.body += "<div class=\"media\">\n";
         for path in images.iter().map(AsRef::as_ref) {
             let content = image(&read(path)?, &caption(path));
@@ -106,13 +101,13 @@ impl Page {
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Path) -> Result<()> {
         let Self { title, body } = self;
         let page = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\n<style>\n{STYLE}\n</style></head>\n\
              <body>\n{body}</body>\n</html>\n"
         );
-        Ok(write_atomic(path, page)?)
+        write_atomic(path, page)
     }
 }
 
@@ -125,7 +120,7 @@ fn caption(path: &Path) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    fs::read(path).map_err(TrackError::io("read", path))
 }
 
 /// A text as a page shows it, without secrets.

@@ -1,4 +1,4 @@
-//! Weights under the names of a PyTorch Lightning checkpoint of this model.
+//! Names of the predecessor's tensors.
 
 use hlrp_nn::NnError;
 use hlrp_torch::TorchError;
@@ -19,7 +19,7 @@ const BACKBONE: &str = "dino_feature_extractor.";
 const BACKBONE_CONSTANTS: [&str; 3] = ["dino_feature_extractor.mean", "dino_feature_extractor.std", "mask_token"];
 
 /// Brings the state dict of a Lightning checkpoint (with or without its prefix `model.`) to the names of a
-/// [`LaqModel`](hlrp_laq::LaqModel), of which `target` is the state.
+/// [`LaqModel`](crate::LaqModel), of which `target` is the state.
 ///
 /// Tensors without information are dropped: aliases, zero shifts (`beta`), empty `null_kv`, and the context norm of self-attention, which
 /// no computation reads. The aux decoder's own position bias and canvas start as copies of the shared ones; usage counters start at 0.

@@ -1,21 +1,15 @@
-//! Networks that estimate the optical flow of a frame pair: the target of the flow decoder.
+//! RAFT with torchvision's weights.
 //!
 //! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels.
 
+use super::FlowTeacher;
 use crate::error::LaqError;
 use hlrp_nn::raft::{Raft, RaftSize};
 use hlrp_nn::{NnError, Pass, Store, read_tensors};
-use hlrp_schema::{FlowDecoderConfig, FlowTeacherKind};
+use hlrp_schema::FlowTeacherKind;
 use hlrp_torch::Autocast;
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// Estimates optical flow.
-pub trait FlowTeacher: Send {
-    /// Flow from the first to the second frame in pixels (dx, dy), `[B,2,H,W]` float32 without gradient. Frames are
-    /// `[B,2,3,H,W]` in [0, 1].
-    fn flow(&self, frames_BTCHW: &Tensor) -> Tensor;
-}
 
 /// A frozen RAFT. It computes in float32 whatever the precision of the training.
 pub struct RaftTeacher {
@@ -28,16 +22,22 @@ pub struct RaftTeacher {
 }
 
 impl RaftTeacher {
-    /// Reads the weights that `config` names.
+    /// Reads the weights of a RAFT of this kind from the safetensors file `path`; it refines a flow `num_updates` times and sees
+    /// `chunk_size` pairs at once.
     ///
     /// # Errors
     /// A file that is missing, damaged or of another network.
-    pub fn load(config: &FlowDecoderConfig, device: Device) -> Result<Self, LaqError> {
-        let size = match config.teacher {
+    pub fn load(
+        kind: FlowTeacherKind,
+        path: &Path,
+        num_updates: i64,
+        chunk_size: i64,
+        device: Device,
+    ) -> Result<Self, LaqError> {
+        let size = match kind {
             FlowTeacherKind::RaftSmall => RaftSize::Small,
             FlowTeacherKind::RaftLarge => RaftSize::Large,
         };
-        let path = config.teacher_weights.as_deref().unwrap_or(Path::new(""));
         let store = Store::new(device);
         let network = Raft::new(&store.root(), size);
         let as_float = |x: Tensor| if x.is_floating_point() { x.to_kind(Kind::Float) } else { x };
@@ -46,7 +46,6 @@ impl RaftTeacher {
         let misfit = |cause| NnError::Weights { path: path.to_owned(), cause: Box::new(cause) };
         store.load_strict(&tensors).map_err(misfit)?;
         store.freeze();
-        let (num_updates, chunk_size) = (config.teacher_num_updates, config.teacher_chunk_size);
         Ok(Self { _store: store, network, num_updates, chunk_size, device })
     }
 }

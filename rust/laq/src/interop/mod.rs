@@ -1,0 +1,9 @@
+//! Weights of and for other programs: `hlrp import-laq`, `hlrp export-laq`.
+
+mod export;
+mod import;
+mod predecessor;
+
+pub use export::export;
+pub use import::import;
+pub use predecessor::from_lightning_names;

@@ -1,0 +1,124 @@
+//! Losses beside the copy-frame baseline, and whether the decoders use the codes.
+
+use crate::decoders::{DecoderLosses, pixel_curve};
+use crate::model::LaqModel;
+use crate::step::{EvalStep, other_samples};
+use hlrp_nn::Pass;
+use hlrp_torch::World;
+use hlrp_track::metrics::MetricSpec;
+use hlrp_train::validation::Sums;
+use std::collections::BTreeMap;
+use tch::{Reduction, Tensor, no_grad};
+
+/// Sums of a decoder's loss: with a pair's own codes, with another pair's, and of predicting no change.
+const OWN: &str = "own";
+const OTHER: &str = "other";
+const COPY: &str = "copy";
+
+/// Sums over the batches.
+#[derive(Default)]
+pub(super) struct Losses(Sums);
+
+impl Losses {
+    /// Adds a batch of pairs `[B,2,C,H,W]` and its evaluation.
+    pub(super) fn add(&mut self, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {
+        let sums = &mut self.0;
+        let num_samples = frames_BTCHW.size()[0];
+        sums.add("val/loss", &model.decoders.total(&step.losses, None), num_samples);
+        for (name, loss) in model.decoders.metrics(&step.losses) {
+            sums.add(&format!("val/{name}"), &loss, num_samples);
+        }
+        let copy_loss = frames_BTCHW.select(1, 0).mse_loss(&frames_BTCHW.select(1, 1), Reduction::Mean);
+        sums.add("val/copy_frame_loss", &copy_loss, num_samples);
+        if let Some(ratio) =
+            model.quantizer.signal_to_noise(&step.encoded.change_BSQ, &step.latent).filter(|_| num_samples > 1)
+        {
+            sums.add("val/latent_signal_to_noise", &ratio, num_samples);
+        }
+        let no_change = no_grad(|| model.decoders.losses(&model.decoders.no_change(&step.target), &step.target));
+        let permuted = (num_samples > 1).then(|| permuted_losses(model, frames_BTCHW, step));
+        for decoder in model.decoders.training() {
+            let name = decoder.name();
+            let parts = [(OWN, Some(&step.losses)), (OTHER, permuted.as_ref()), (COPY, Some(&no_change))];
+            for (part, losses) in parts {
+                if let Some(loss) = losses.and_then(|losses| losses.get(name)) {
+                    sums.add(&format!("val/{name}_{part}"), loss, num_samples);
+                }
+            }
+        }
+        if let (Some(decoder), Some(permuted)) = (model.decoders.of_frames(), &permuted)
+            && let (Some(own), Some(other)) = (step.losses.get(decoder.name()), permuted.get(decoder.name()))
+        {
+            sums.add("val/permuted_latent_self_recon_mse", own, num_samples);
+            sums.add("val/permuted_latent_mse", other, num_samples);
+        }
+    }
+
+    /// Means over what all processes added, by full name; empty where none of them had a batch.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(super) fn metrics(self, model: &LaqModel, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
+        let mut metrics = self.0.means(world, model.store().device())?;
+        for decoder in model.decoders.training() {
+            let name = decoder.name();
+            let [own, other, copy] = [OWN, OTHER, COPY].map(|part| metrics.remove(&format!("val/{name}_{part}")));
+            if let (Some(own), Some(copy)) = (own, copy) {
+                let copy = copy.max(f64::MIN_POSITIVE);
+                metrics.insert(format!("val/{name}_own_to_copy"), own / copy);
+                if let Some(other) = other {
+                    metrics.insert(format!("val/{name}_code_gain"), (other - own) / copy);
+                }
+            }
+        }
+        if let (Some(own), Some(other)) =
+            (metrics.get("val/permuted_latent_self_recon_mse"), metrics.get("val/permuted_latent_mse"))
+        {
+            let ratio = other / own.max(f64::MIN_POSITIVE);
+            metrics.insert("val/permuted_latent_ratio".into(), ratio);
+        }
+        Ok(metrics)
+    }
+}
+
+/// The losses with another sample's codes: equal to those with the own codes if the decoders ignore them.
+fn permuted_losses(model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) -> DecoderLosses {
+    no_grad(|| {
+        let tokens_BSD = other_samples(&step.action_tokens_BSD);
+        let predictions = model.decode(frames_BTCHW, &step.encoded, &tokens_BSD, &Pass::plain(false));
+        model.decoders.losses(&predictions, &step.target)
+    })
+}
+
+/// The metrics that [`Losses::metrics`] returns for a model that validates on batches of `batch_size` pairs.
+pub(super) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
+    let mut specs = vec![MetricSpec::detail("val/loss").lower_is_better()];
+    specs.extend(model.decoders.iter().flat_map(|decoder| decoder.metrics()));
+    specs.push(MetricSpec::new("val/copy_frame_loss", "pixel loss, first frame copied").drawn_in(&pixel_curve()));
+    if let Some(decoder) = model.decoders.of_frames().filter(|_| batch_size > 1) {
+        const RATIO: &str = "val/permuted_latent_ratio";
+        // Codes owe nothing to a decoder that does not train them.
+        let trains_codes = model.decoders.training().any(|other| other.name() == decoder.name());
+        let ratio = match trains_codes {
+            true => MetricSpec::new(RATIO, "pixel loss with another pair's codes / with its own"),
+            false => MetricSpec::detail(RATIO),
+        };
+        specs.extend([
+            MetricSpec::detail("val/permuted_latent_self_recon_mse").lower_is_better(),
+            MetricSpec::detail("val/permuted_latent_mse"),
+            ratio.higher_is_better(),
+        ]);
+    }
+    for decoder in model.decoders.training() {
+        let name = decoder.name();
+        specs.push(MetricSpec::detail(format!("val/{name}_own_to_copy")).lower_is_better());
+        if batch_size > 1 {
+            let label = format!("gain from the codes, {name} (of the loss of no change)");
+            specs.push(MetricSpec::new(format!("val/{name}_code_gain"), label).higher_is_better());
+        }
+    }
+    if batch_size > 1 && model.quantizer.codes().is_some() {
+        specs.push(MetricSpec::detail("val/latent_signal_to_noise").higher_is_better());
+    }
+    specs
+}

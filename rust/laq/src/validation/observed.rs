@@ -1,0 +1,97 @@
+//! A batch of a validation as strategies see it.
+
+use crate::data::{ROLE, pair_actions};
+use crate::model::LaqModel;
+use crate::step::EvalStep;
+use hlrp_data::SampleMeta;
+use hlrp_train::DeviceBatch;
+use serde_json::Value;
+use std::cell::OnceCell;
+use tch::{Device, Kind, Tensor};
+
+/// A batch and its evaluation.
+pub(crate) struct Observed<'a> {
+    pub(crate) model: &'a LaqModel,
+    /// `[B,2,C,H,W]` in [0, 1].
+    pub(crate) frames_BTCHW: &'a Tensor,
+    pub(crate) step: &'a EvalStep,
+    batch: &'a DeviceBatch,
+    /// Codes of each sample; empty where the latent is continuous.
+    codes: Vec<Vec<i64>>,
+    actions_BA: OnceCell<Option<Tensor>>,
+    states_BN: OnceCell<Option<Tensor>>,
+}
+
+impl<'a> Observed<'a> {
+    pub(crate) fn new(
+        model: &'a LaqModel,
+        batch: &'a DeviceBatch,
+        frames_BTCHW: &'a Tensor,
+        step: &'a EvalStep,
+    ) -> anyhow::Result<Self> {
+        let codes = step.latent.ids_BS.as_ref().map(rows_of).transpose()?.unwrap_or_default();
+        let (actions_BA, states_BN) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { model, frames_BTCHW, step, batch, codes, actions_BA, states_BN })
+    }
+
+    pub(crate) fn num_samples(&self) -> usize {
+        self.batch.num_samples()
+    }
+
+    /// Where sample `index` comes from.
+    pub(crate) fn meta(&self, index: usize) -> &SampleMeta {
+        &self.batch.meta[index]
+    }
+
+    /// What is known of sample `index`, by the names of [`hlrp_schema::SampleFilter`].
+    pub(crate) fn fact(&self, index: usize, name: &str) -> Value {
+        let meta = self.meta(index);
+        match name {
+            "source" => meta.source.as_str().into(),
+            "episode" => meta.episode.into(),
+            "frame" => meta.frame.into(),
+            "dt_s" => meta.dt_s.into(),
+            "task" if !self.batch.task[index].is_empty() => self.batch.task[index].as_str().into(),
+            _ => Value::Null,
+        }
+    }
+
+    /// Codes of every sample; none where the latent is continuous.
+    pub(crate) fn all_codes(&self) -> &[Vec<i64>] {
+        &self.codes
+    }
+
+    /// Codes of sample `index`; empty where the latent is continuous.
+    pub(crate) fn codes(&self, index: usize) -> &[i64] {
+        self.codes.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    /// Frames `uint8 [2,C,H,W]` of sample `index`, copied to the CPU.
+    pub(crate) fn pixels(&self, index: usize) -> Tensor {
+        self.batch.images[ROLE].pixels_BTCHW.select(0, index as i64).to_device(Device::Cpu).copy()
+    }
+
+    /// Sum of the actions from frame t to frame t+k of sample `index`; none where the dataset has no actions.
+    pub(crate) fn action(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
+        row_of(self.actions_BA.get_or_init(|| pair_actions(self.batch)).as_ref(), index)
+    }
+
+    /// State at frame t of sample `index`; none where the dataset has no states.
+    pub(crate) fn state(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
+        let states = || {
+            let values_BTN = &self.batch.state.as_ref()?.values_BTN;
+            (values_BTN.size()[1] > 0).then(|| values_BTN.select(1, 0).to_device(Device::Cpu))
+        };
+        row_of(self.states_BN.get_or_init(states).as_ref(), index)
+    }
+}
+
+fn row_of(rows_BN: Option<&Tensor>, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
+    rows_BN.map(|rows| Ok(Vec::<f64>::try_from(rows.select(0, index as i64).to_kind(Kind::Double))?)).transpose()
+}
+
+fn rows_of(ids_BS: &Tensor) -> anyhow::Result<Vec<Vec<i64>>> {
+    let num_slots = usize::try_from(ids_BS.size()[1])?;
+    let ids = Vec::<i64>::try_from(ids_BS.to_device(Device::Cpu).to_kind(Kind::Int64).reshape([-1]))?;
+    Ok(ids.chunks(num_slots).map(<[i64]>::to_vec).collect())
+}
