@@ -145,22 +145,38 @@ impl Group {
         Ok((!out.is_null()).then(|| ffi::take_string(out)))
     }
 
-    /// Waits until every process has left `key`; returns those that have not when the time is over.
-    fn wait_for_all(&self, key: &str) -> Result<Vec<usize>, TorchError> {
+    /// Waits until every process is at the store; returns those that are not when the time of the first that waits is over.
+    fn meet(&self) -> Result<Vec<usize>, TorchError> {
+        const OVER: &str = "over";
+        let here = |rank| format!("here/{rank}");
+        self.set(&here(self.meeting.rank), "yes")?;
         let deadline = Instant::now() + self.meeting.timeout;
         let mut missing: Vec<usize> = (0..self.meeting.size).collect();
         loop {
+            let is_over = self.get(OVER)?.is_some();
             let mut still = Vec::new();
             for rank in missing {
-                if self.get(&format!("{key}/{rank}"))?.is_none() {
+                if self.get(&here(rank))?.is_none() {
                     still.push(rank);
                 }
             }
             missing = still;
-            if missing.is_empty() || Instant::now() > deadline {
+            if missing.is_empty() || is_over {
+                return Ok(missing);
+            }
+            if Instant::now() > deadline {
+                self.set(OVER, "yes")?;
+                self.keep_store();
                 return Ok(missing);
             }
             thread::sleep(POLL);
+        }
+    }
+
+    /// Stays until the others have read what they want, if the store is in this process.
+    fn keep_store(&self) {
+        if self.meeting.rank == 0 && matches!(self.meeting.store, Store::Tcp { is_of_rank_0: true, .. }) {
+            thread::sleep(KEEP_STORE);
         }
     }
 
@@ -170,10 +186,6 @@ impl Group {
             TorchError::Exception { operation, message } => TorchError::Exchange { operation, message },
             other => other,
         })
-    }
-
-    fn is_store_of_rank_0(&self) -> bool {
-        matches!(self.meeting.store, Store::Tcp { is_of_rank_0: true, .. })
     }
 }
 
@@ -192,8 +204,7 @@ impl World {
         unsafe { ffi::hlrp_world_quiet() };
         let Meeting { rank, size, .. } = meeting;
         let group = Group { handle: open(&meeting)?, meeting, verdict: Mutex::new(None) };
-        group.set(&format!("joined/{rank}"), "yes")?;
-        let missing = group.wait_for_all("joined")?;
+        let missing = group.meet().map_err(|error| not_met(&group.meeting, error))?;
         if !missing.is_empty() {
             let seconds = group.meeting.timeout.as_secs();
             return Err(TorchError::NotJoined {
@@ -370,9 +381,7 @@ impl Group {
             }
             thread::sleep(POLL);
         }
-        if self.is_store_of_rank_0() && rank == 0 {
-            thread::sleep(KEEP_STORE);
-        }
+        self.keep_store();
         // Without the store the processes cannot agree: it was in rank 0, and the first of the others reports that.
         let missing = match is_reached {
             true => (0..size).filter(|other| notes[*other].is_none()).collect(),
@@ -425,19 +434,29 @@ fn open(meeting: &Meeting) -> Result<*mut c_void, TorchError> {
     };
     match (ffi::check("meet", message), store) {
         (Ok(()), _) => Ok(handle),
-        (Err(error), Store::File(_)) => Err(error),
-        (Err(error), Store::Tcp { host, port, .. }) => {
-            let message = error.to_string();
-            let message = message.lines().next().unwrap_or_default().to_owned();
-            let (host, port) = (host.clone(), *port);
-            Err(if is_server {
-                TorchError::PortInUse { port, message }
-            } else {
-                let seconds = timeout.as_secs();
-                TorchError::NoMaster { host, port, seconds, message, is_reporter: *rank == 1 }
-            })
+        (Err(error), Store::Tcp { port, .. }) if is_server => {
+            Err(TorchError::PortInUse { port: *port, message: first_line(&error) })
         }
+        (Err(error), _) => Err(not_met(meeting, error)),
     }
+}
+
+/// The error of a process that loses the store before it has met the others.
+fn not_met(meeting: &Meeting, error: TorchError) -> TorchError {
+    match &meeting.store {
+        Store::File(_) => error,
+        Store::Tcp { host, port, .. } => TorchError::NoMaster {
+            host: host.clone(),
+            port: *port,
+            seconds: meeting.timeout.as_secs(),
+            message: first_line(&error),
+            is_reporter: meeting.rank == 1,
+        },
+    }
+}
+
+fn first_line(error: &TorchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// A string without NUL bytes, which end it in C.
