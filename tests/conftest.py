@@ -22,6 +22,7 @@ DATA = REPO / "tests" / "data"
 # A latent action model that takes milliseconds per step: the properties under test do not depend on its size.
 MINI = [
     "experiment=laq_tiny",
+    "model=laq_pixel_tiny",
     "model.image_size=32",
     "model.patch_size=4",
     "model.dim=32",

@@ -101,6 +101,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         episodes: None,
         num_val_episodes: 0,
         tolerance_s: None,
+        rlds: None,
     };
     let config = DataConfig {
         sources: (0..args.sources).map(|number| (format!("bench{number:02}"), source.clone())).collect(),

@@ -32,6 +32,9 @@ struct Args {
     /// Largest difference between the time of a row and that of its frame, seconds; the format's default when absent.
     #[arg(long)]
     tolerance_s: Option<f64>,
+    /// Folder for the index of an RLDS dataset.
+    #[arg(long)]
+    index_dir: Option<PathBuf>,
     /// Height and width of the frames; the recorded size when absent.
     #[arg(long, num_args = 2)]
     size: Option<Vec<usize>>,
@@ -54,7 +57,8 @@ fn main() -> Result<ExitCode> {
 }
 
 fn read(root: &Path, args: &Args) -> Result<(usize, usize, Vec<u8>), DataError> {
-    let options = OpenOptions { tolerance_s: args.tolerance_s, ..OpenOptions::new(1 << 24) };
+    let options =
+        OpenOptions { tolerance_s: args.tolerance_s, index_dir: args.index_dir.clone(), ..OpenOptions::new(1 << 24) };
     let dataset = formats::open(root, &options)?;
     let size = args.size.as_ref().map(|size| FrameSize { height: size[0], width: size[1] });
     let store = Arc::clone(&dataset).frame_store(&args.camera, size)?;

@@ -12,6 +12,9 @@ use std::{
 /// The hint for a damaged image.
 pub(crate) const DAMAGED: &str = "the image is damaged: fetch or record it again";
 
+/// Largest decoded image in bytes.
+const MAX_IMAGE_BYTES: u64 = 256 << 20;
+
 /// An encoded image and the file that it comes from.
 pub(crate) struct EncodedImage {
     pub(crate) path: PathBuf,
@@ -57,6 +60,11 @@ impl ImageStore {
 fn decode(bytes: &[u8]) -> Result<RgbImage, FrameFailure> {
     let damaged = |error: image::ImageError| failure(format!("cannot be decoded ({error})"), DAMAGED);
     let mut decoder = reader(bytes)?.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    // A header of a few bytes may ask for any amount of memory.
+    if decoder.total_bytes() > MAX_IMAGE_BYTES {
+        return Err(failure(format!("has {width}x{height} pixels, which is no frame of a camera"), DAMAGED));
+    }
     let orientation = decoder.orientation().map_err(damaged)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(orientation);

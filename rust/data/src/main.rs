@@ -37,7 +37,7 @@ enum Command {
     ///
     /// Example: `hlrp data show tests/data/metaworld_mt5 --out sheet.png`
     Show {
-        /// Folder of the dataset; for LeRobot v3 the one with meta/, data/ and videos/.
+        /// Folder of the dataset; for LeRobot v3 and v2.1 the one with meta/, data/ and videos/, for RLDS <name>/<version>.
         path: PathBuf,
         /// File of the contact sheet: one line per episode and camera, first frame to last. An older one is
         /// replaced. [default: hlrp/contact_sheets/<name of the dataset>.png in $XDG_CACHE_HOME, or in ~/.cache]
@@ -61,7 +61,7 @@ enum Command {
     ///
     /// Example: `hlrp data check tests/data/metaworld_mt5`
     Check {
-        /// Folder of the dataset; for LeRobot v3 the one with meta/, data/ and videos/.
+        /// Folder of the dataset; for LeRobot v3 and v2.1 the one with meta/, data/ and videos/, for RLDS <name>/<version>.
         path: PathBuf,
         /// Reads only the headers of videos and decodes no image: seconds instead of minutes.
         #[arg(long)]
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Show { path, out, no_sheet, episodes, times } => {
-            let dataset = formats::open(&path, &OpenOptions::new(TABLE_CACHE_BYTES))?;
+            let dataset = formats::open(&path, &options(&path)?)?;
             console::print(summary(&path, &*dataset)?.trim_end());
             if !no_sheet {
                 let name = path.file_name().map_or("dataset".into(), |name| name.to_string_lossy());
@@ -101,7 +101,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Check { path, quick, tolerance_s } => {
             let depth = if quick { Depth::Headers } else { Depth::Images };
-            let options = OpenOptions { tolerance_s, ..OpenOptions::new(TABLE_CACHE_BYTES) };
+            let options = OpenOptions { tolerance_s, ..options(&path)? };
             let report = check::check(&path, depth, &options);
             report.findings.iter().for_each(|finding| console::print(&finding.to_string()));
             if !report.findings.is_empty() {
@@ -122,13 +122,25 @@ fn run(command: Command) -> Result<ExitCode> {
 /// Variables with the user's cache folder and, as a fallback, the home folder that contains it.
 const CACHE_HOME: [&str; 2] = ["XDG_CACHE_HOME", "HOME"];
 
-/// Path of a dataset's contact sheet in the user's cache. Creates its folder.
-fn sheet_in_cache(name: &str) -> Result<PathBuf> {
+/// How a dataset is opened: an RLDS dataset is indexed in the user's cache.
+fn options(path: &Path) -> Result<OpenOptions> {
+    let index_dir = if formats::is_rlds(path) { Some(user_cache()?) } else { None };
+    Ok(OpenOptions { index_dir, ..OpenOptions::new(TABLE_CACHE_BYTES) })
+}
+
+/// The folder `hlrp` in the user's cache.
+fn user_cache() -> Result<PathBuf> {
     let folder = |variable| std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let [cache, home] = CACHE_HOME.map(folder);
     let cache = cache.or_else(|| home.map(|home| home.join(".cache")));
-    let cache = cache.context("XDG_CACHE_HOME and HOME are not set: name a file for the contact sheet with --out")?;
-    let folder = cache.join("hlrp/contact_sheets");
+    Ok(cache
+        .context("XDG_CACHE_HOME and HOME are not set: set one, or name a file for the contact sheet with --out")?
+        .join("hlrp"))
+}
+
+/// Path of a dataset's contact sheet in the user's cache. Creates its folder.
+fn sheet_in_cache(name: &str) -> Result<PathBuf> {
+    let folder = user_cache()?.join("contact_sheets");
     std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be created", folder.display()))?;
     Ok(folder.join(format!("{name}.png")))
 }

@@ -7,7 +7,7 @@ use crate::formats::{self, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
 use crate::resize::PREPROCESS_ID;
-use crate::source::{Source, Split, check_features, chosen_episodes};
+use crate::source::{Source, Split, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
 use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use hlrp_track::fs::DiskRules;
@@ -231,7 +231,13 @@ struct Opener<'a> {
 impl Opener<'_> {
     /// Opens a dataset and binds it to its configuration.
     fn open(&self, name: &str, config: &SourceConfig) -> Result<Source, DataError> {
-        let options = OpenOptions { tables: Arc::clone(&self.tables), tolerance_s: config.tolerance_s };
+        let options = OpenOptions {
+            tables: Arc::clone(&self.tables),
+            tolerance_s: config.tolerance_s,
+            rlds: config.rlds.clone(),
+            index_dir: Some(self.data.cache.dir.clone()),
+        };
+        check_section(name, config)?;
         let dataset = formats::open(&config.root, &options)?;
         check_features(name, config, dataset.describe())?;
         let mut cameras = BTreeMap::new();

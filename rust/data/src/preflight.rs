@@ -3,7 +3,7 @@
 use crate::error::DataError;
 use crate::formats::{self, Description, OpenOptions};
 use crate::mixture::in_parallel;
-use crate::source::check_features;
+use crate::source::{check_features, check_section};
 use hlrp_config::{Hint, Problem};
 use hlrp_schema::SourceConfig;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub fn describe_sources(sources: &BTreeMap<String, SourceConfig>) -> Result<BTre
 pub fn preflight(sources: &BTreeMap<String, SourceConfig>) -> Result<(), DataError> {
     describe_sources(sources)?;
     match sources.keys().next() {
-        Some(name) if sources.values().all(|source| source.num_val_episodes == 0) => {
+        Some(name) if sources.values().all(|source| !source.holds_out()) => {
             let key = format!("data.sources.{name}.num_val_episodes");
             Err(Problem::new(key, "no episode is held out for validation", "hold out at least one").into())
         }
@@ -37,7 +37,9 @@ fn describe_source(name: &str, source: &SourceConfig) -> Result<Description, Dat
     formats::check_format(&source.root).map_err(|error| {
         Problem::new(format!("data.sources.{name}.root"), error.to_string(), error.hint().unwrap_or_default())
     })?;
-    let dataset = formats::open(&source.root, &OpenOptions::new(0))?;
+    check_section(name, source)?;
+    let options = OpenOptions { rlds: source.rlds.clone(), ..OpenOptions::new(0) };
+    let dataset = formats::open(&source.root, &options)?;
     check_features(name, source, dataset.describe())?;
     Ok(dataset.describe().clone())
 }

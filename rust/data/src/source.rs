@@ -2,7 +2,7 @@
 
 use crate::anchors::held_out_positions;
 use crate::error::DataError;
-use crate::formats::{Dataset, Description, FeatureKind, existing_features};
+use crate::formats::{self, Dataset, Description, FeatureKind, existing_features};
 use crate::frames::FrameStore;
 use crate::request::{EpisodeSpan, Request, TOLERANCE_S};
 use hlrp_config::Problem;
@@ -71,7 +71,10 @@ impl Source {
     ) -> Result<Self, DataError> {
         let spans = chosen_episodes(name, config, &*dataset)?;
         let first_row = spans.first().map(|span| span.from_row);
-        let (train, validation) = split_episodes(name, config, spans)?;
+        let (train, validation) = match dataset.held_out() {
+            Some(held_out) => split_by(name, &held_out, spans)?,
+            None => split_episodes(name, config, spans)?,
+        };
         let vector = |key: &Option<String>| -> Result<Option<VectorKey>, DataError> {
             let Some(key) = key else { return Ok(None) };
             let feature = dataset.describe().feature(key, FeatureKind::Vector);
@@ -109,16 +112,9 @@ impl Source {
     /// # Errors
     /// [`Problem`] when no episode is left for training.
     pub(crate) fn with_held_out(&self, held_out: &[u64]) -> Result<Self, Problem> {
-        let is_held_out: BTreeSet<u64> = held_out.iter().copied().collect();
         let mut spans: Vec<EpisodeSpan> = self.train.iter().chain(self.validation.iter()).copied().collect();
         spans.sort_by_key(|span| span.from_row);
-        let (validation, train): (Vec<_>, Vec<_>) =
-            spans.into_iter().partition(|span| is_held_out.contains(&span.episode));
-        if train.is_empty() {
-            let message = format!("all of its episodes are held out: {held_out:?}");
-            let hint = "use more episodes, or start a new run";
-            return Err(Problem::new(format!("data.sources.{}.episodes", self.name), message, hint));
-        }
+        let (train, validation) = split_by(&self.name, held_out, spans)?;
         Ok(Self { train: train.into(), validation: validation.into(), ..self.clone() })
     }
 
@@ -150,6 +146,20 @@ impl Source {
             _ => 0.0,
         }
     }
+}
+
+/// A source of an RLDS dataset has the section `rlds`, and no other has.
+pub(crate) fn check_section(name: &str, source: &SourceConfig) -> Result<(), Problem> {
+    let root = source.root.display();
+    let (message, hint) = match (formats::is_rlds(&source.root), &source.rlds) {
+        (true, None) => (
+            format!("{root} is an RLDS dataset, which does not record its rate"),
+            "give rlds: {split, val_split, fps, task_key}",
+        ),
+        (false, Some(_)) => (format!("{root} is not an RLDS dataset"), "set it to null"),
+        _ => return Ok(()),
+    };
+    Err(Problem::new(format!("data.sources.{name}.rlds"), message, hint))
 }
 
 /// Looks for every camera and vector that a source names.
@@ -193,6 +203,22 @@ pub(crate) fn chosen_episodes(
         })
     };
     wanted.iter().map(find).collect()
+}
+
+/// Holds out the episodes with these indices.
+fn split_by(
+    name: &str,
+    held_out: &[u64],
+    spans: Vec<EpisodeSpan>,
+) -> Result<(Vec<EpisodeSpan>, Vec<EpisodeSpan>), Problem> {
+    let is_held_out: BTreeSet<u64> = held_out.iter().copied().collect();
+    let (validation, train): (Vec<_>, Vec<_>) = spans.into_iter().partition(|span| is_held_out.contains(&span.episode));
+    if train.is_empty() {
+        let message = format!("all of its episodes are held out: {held_out:?}");
+        let hint = "use more episodes, or start a new run";
+        return Err(Problem::new(format!("data.sources.{name}.episodes"), message, hint));
+    }
+    Ok((train, validation))
 }
 
 /// Splits by episode.

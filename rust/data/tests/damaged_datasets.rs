@@ -115,14 +115,14 @@ fn a_folder_that_is_not_there() {
 }
 
 #[test]
-fn a_dataset_of_version_2_1_says_how_to_convert_it() {
+fn a_dataset_of_version_2_0_says_how_to_convert_it() {
     let copy = Copy::of("hevc");
-    copy.replace("meta/info.json", "\"v3.0\"", "\"v2.1\"");
+    copy.replace("meta/info.json", "\"v3.0\"", "\"v2.0\"");
     let (code, _, stderr) = run("show", copy.path());
     assert_eq!(code, 65);
-    assert!(stderr.contains("LeRobot v2.1 dataset; v3.0 is read"), "{stderr}");
+    assert!(stderr.contains("LeRobot v2.0 dataset; v3.0 and v2.1 are read"), "{stderr}");
     assert!(
-        stderr.contains("hint: convert it: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id="),
+        stderr.contains("hint: convert it to v2.1 with LeRobot 0.3: python -m lerobot.datasets.v21.convert_dataset_v20_to_v21 --repo-id="),
         "{stderr}"
     );
 }

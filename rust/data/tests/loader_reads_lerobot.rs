@@ -31,6 +31,7 @@ fn config(root: &Path) -> DataConfig {
         episodes: None,
         num_val_episodes: 5,
         tolerance_s: None,
+        rlds: None,
     };
     DataConfig {
         sources: [("metaworld".to_owned(), source)].into(),

@@ -85,6 +85,7 @@ impl Case {
         };
         let mut overrides = vec![
             "experiment=laq_tiny".to_owned(),
+            "model=laq_pixel_tiny".to_owned(),
             format!("model.decoders.token.enabled={}", model["use_dino_decoder"] == true),
             format!("model.decoders.pixel.enabled={}", model["use_pixel_decoder"] == true),
             format!("model.decoders.aux.enabled={}", model["use_aux_decoder"] == true),

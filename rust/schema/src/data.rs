@@ -40,6 +40,30 @@ pub struct SourceConfig {
     pub num_val_episodes: u64,
     /// Largest difference between the recorded time of a row and that of its frame, seconds; LeRobot's 1e-4 when null.
     pub tolerance_s: Option<f64>,
+    /// What an RLDS dataset does not say itself; null for other formats.
+    pub rlds: Option<RldsConfig>,
+}
+
+/// What an RLDS dataset does not say itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RldsConfig {
+    /// Episodes to train on, in the words of TensorFlow Datasets.
+    pub split: String,
+    /// Episodes held out, in the same words; null: `num_val_episodes` of `split`.
+    pub val_split: Option<String>,
+    /// Steps per second.
+    pub fps: f64,
+    /// Feature key of the instruction; none when null.
+    pub task_key: Option<String>,
+}
+
+impl SourceConfig {
+    /// Whether any episode is held out.
+    #[must_use]
+    pub fn holds_out(&self) -> bool {
+        self.num_val_episodes > 0 || self.rlds.as_ref().is_some_and(|rlds| rlds.val_split.is_some())
+    }
 }
 
 /// Unit of time offsets.
@@ -129,6 +153,13 @@ impl Check for SourceConfig {
         let is_tolerance = self.tolerance_s.is_none_or(|tolerance| tolerance > 0.0 && tolerance <= MAX_TOLERANCE_S);
         let hint = format!("give seconds above 0 and up to {MAX_TOLERANCE_S}, or null for 1e-4");
         require(is_tolerance, "tolerance_s", "the tolerance is out of range", hint)?;
+        if let Some(rlds) = &self.rlds {
+            let is_rate = rlds.fps.is_finite() && rlds.fps > 0.0;
+            section("rlds", require(is_rate, "fps", "the rate is not positive", "give steps per second"))?;
+            let holds_out_twice = rlds.val_split.is_some() && self.num_val_episodes > 0;
+            let hint = "set num_val_episodes=0, or rlds.val_split=null";
+            require(!holds_out_twice, "num_val_episodes", "rlds.val_split already holds out episodes", hint)?;
+        }
         let Some(episodes) = &self.episodes else { return Ok(()) };
         require(!episodes.is_empty(), "episodes", "an empty list of episodes", "give indices, or null for all")?;
         let mut seen = BTreeSet::new();

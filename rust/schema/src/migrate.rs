@@ -33,6 +33,7 @@ const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.console", "true"),
     ("logging.sinks.png", "true"),
     ("data.sources.*.tolerance_s", "null"),
+    ("data.sources.*.rlds", "null"),
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),

@@ -8,8 +8,9 @@ use hlrp_config::{Check, ProblemKind, compose, with_hint};
 use hlrp_schema::{LaqConfig, LerobotTrainConfig, PROJECT, VlaConfig};
 use serde::de::DeserializeOwned;
 
+/// Of stage 1, with NSVQ and a pixel decoder that trains.
 fn refusal(overrides: &[&str]) -> (ProblemKind, String) {
-    refusal_of::<LaqConfig>(overrides)
+    refusal_of::<LaqConfig>(&[&["model=laq_pixel_tiny"], overrides].concat())
 }
 
 fn refusal_of<T: DeserializeOwned + Check>(overrides: &[&str]) -> (ProblemKind, String) {

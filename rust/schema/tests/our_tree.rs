@@ -16,10 +16,10 @@ fn the_default_experiment_extracts() {
     let config: LaqConfig = composed(&[]).extract().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.experiment.name, "laq_tiny");
     assert_eq!(config.model.image_size, 64);
-    // laq_tiny sets the pixel decoder's depth alone; its other keys stay those of laq_pixel.
-    let pixel = config.model.decoders.pixel.unwrap();
-    assert_eq!(pixel.depth, 2);
-    assert!(pixel.enabled);
+    // laq_tiny sets the depth of the difference decoder alone; its other keys are those of laq_difference, and of laq_pixel below.
+    let difference = config.model.decoders.difference.unwrap();
+    assert_eq!((difference.depth, difference.motion_weight, difference.loss_weight), (2, 3.0, 1.0));
+    assert!(difference.enabled);
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn the_quantizer_is_chosen_by_its_group() {
         let config: LaqConfig = composed(overrides).extract().unwrap_or_else(|error| panic!("{error}"));
         config.model.quantizer.nsvq.unwrap().refresh_schedule.len()
     };
-    assert_eq!(refreshes(&[]), 2);
+    assert_eq!(refreshes(&["model/quantizer=nsvq_short"]), 2);
     assert_eq!(refreshes(&["model/quantizer=nsvq"]), 6);
     assert_eq!(refreshes(&["experiment=laq_pixel"]), 6);
 }

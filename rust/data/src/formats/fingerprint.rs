@@ -54,11 +54,19 @@ impl Fingerprint {
     /// # Errors
     /// The file cannot be read.
     pub(super) fn add_dated_file(&mut self, root: &Path, name: &Path) -> Result<(), DataError> {
-        let path = root.join(name);
-        self.add(name.as_os_str().as_encoded_bytes());
-        if let Ok(metadata) = fs::metadata(&path) {
+        if let Ok(metadata) = fs::metadata(root.join(name)) {
             [metadata.mtime(), metadata.mtime_nsec()].iter().for_each(|time| self.add(&time.to_le_bytes()));
         }
+        self.add_named_file(root, name)
+    }
+
+    /// Adds one file of `root` like [`Fingerprint::add_folder`].
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn add_named_file(&mut self, root: &Path, name: &Path) -> Result<(), DataError> {
+        let path = root.join(name);
+        self.add(name.as_os_str().as_encoded_bytes());
         self.add_file(&path).map_err(DataError::io(&path))
     }
 

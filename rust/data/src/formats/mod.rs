@@ -7,6 +7,7 @@
 
 mod fingerprint;
 pub mod lerobot;
+pub mod rlds;
 
 pub use lerobot::TableCache;
 
@@ -14,12 +15,13 @@ use crate::check::findings::{Depth, Findings};
 use crate::error::DataError;
 use crate::frames::{FrameSize, FrameStore};
 use crate::request::EpisodeSpan;
+use hlrp_schema::RldsConfig;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// All formats, in the order in which a folder is tried.
-const FORMATS: &[Format] = &[lerobot::FORMAT];
+const FORMATS: &[Format] = &[lerobot::FORMAT, rlds::FORMAT];
 
 /// How a folder is opened.
 type Open = fn(&Path, &OpenOptions) -> Result<Arc<dyn Dataset>, DataError>;
@@ -31,13 +33,18 @@ pub struct OpenOptions {
     pub tables: Arc<TableCache>,
     /// How far the recorded time of a row may be from that of its frame, seconds; the format's own default if none.
     pub tolerance_s: Option<f64>,
+    /// What the source says of an RLDS dataset; all of its episodes, at one step per second, if none.
+    pub rlds: Option<RldsConfig>,
+    /// Folder for what a format has to index before it can be read at random. Without it, such a dataset is only described, and has no
+    /// episodes.
+    pub index_dir: Option<PathBuf>,
 }
 
 impl OpenOptions {
-    /// A cache of about `table_bytes` at most, and the format's own tolerance.
+    /// A cache of about `table_bytes` at most, the format's own tolerance, and no index.
     #[must_use]
     pub fn new(table_bytes: usize) -> Self {
-        Self { tables: TableCache::new(table_bytes), tolerance_s: None }
+        Self { tables: TableCache::new(table_bytes), tolerance_s: None, rlds: None, index_dir: None }
     }
 }
 
@@ -58,6 +65,11 @@ pub trait Dataset: Send + Sync {
 
     /// All episodes, ordered by their rows.
     fn episodes(&self) -> Vec<EpisodeSpan>;
+
+    /// Indices of the episodes that the dataset itself holds out for validation; none where it has no opinion.
+    fn held_out(&self) -> Option<Vec<u64>> {
+        None
+    }
 
     /// Reads a vector at the global rows `rows` into `out_TN` (`float32 [T,N]`, N the feature's number of values).
     ///
@@ -215,6 +227,12 @@ pub(crate) fn existing_features(what: &str, keys: &[&str]) -> String {
 /// There is no such folder, it has no known format, or its metadata is damaged.
 pub fn open(root: &Path, options: &OpenOptions) -> Result<Arc<dyn Dataset>, DataError> {
     (find(root)?.open)(root, options)
+}
+
+/// Whether a folder has an RLDS dataset, which needs the section `rlds` of its source.
+#[must_use]
+pub fn is_rlds(root: &Path) -> bool {
+    find(root).is_ok_and(|format| format.contents == rlds::FORMAT.contents)
 }
 
 /// The format of a folder.

@@ -61,6 +61,9 @@ fn episodes_by_task<'a>(
     episodes: &[EpisodeSpan],
 ) -> Result<Vec<(&'a str, usize)>, DataError> {
     let tasks = &dataset.describe().tasks;
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for span in episodes {
         for task in dataset.tasks_of(span)? {

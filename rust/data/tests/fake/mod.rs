@@ -184,6 +184,7 @@ pub fn source_config(num_val_episodes: u64) -> SourceConfig {
         episodes: None,
         num_val_episodes,
         tolerance_s: None,
+        rlds: None,
     }
 }
 

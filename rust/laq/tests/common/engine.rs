@@ -19,6 +19,7 @@ pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     let words = [
         "experiment=laq_tiny",
+        "model=laq_pixel_tiny",
         "model.image_size=32",
         "model.patch_size=4",
         "model.dim=32",

@@ -8,8 +8,9 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// `laq_tiny`, smaller still, with every decoder.
-pub(crate) const MINI: [&str; 12] = [
+pub(crate) const MINI: [&str; 13] = [
     "experiment=laq_tiny",
+    "model=laq_pixel_tiny",
     "model.image_size=32",
     "model.patch_size=4",
     "model.dim=32",

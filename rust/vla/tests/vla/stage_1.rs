@@ -31,6 +31,7 @@ pub(crate) struct StageOne {
 pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
     let overrides = [
         "experiment=laq_tiny",
+        "model=laq_pixel_tiny",
         "model.image_size=32",
         "model.patch_size=4",
         "model.dim=32",

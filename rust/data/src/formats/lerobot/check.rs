@@ -31,24 +31,25 @@ fn check_counts(dataset: &LeRobotDataset, findings: &mut Findings) {
     let info = dataset.info();
     let path = dataset.root().join("meta/info.json");
     let counts = [
-        ("total_episodes", info.total_episodes, dataset.episodes().len() as u64, "episodes in meta/episodes"),
-        ("total_frames", info.total_frames, dataset.num_frames(), "frames in meta/episodes"),
-        ("total_tasks", info.total_tasks, dataset.tasks().len() as u64, "tasks in meta/tasks.parquet"),
+        ("total_episodes", info.total_episodes, dataset.episodes().len() as u64, "episodes", info.episodes_path()),
+        ("total_frames", info.total_frames, dataset.num_frames(), "frames", info.episodes_path()),
+        ("total_tasks", info.total_tasks, dataset.tasks().len() as u64, "tasks", info.tasks_path()),
     ];
-    for (key, said, found, what) in counts {
+    for (key, said, found, what, file) in counts {
         if said != found {
-            findings.add(&path, &format!("{key} is {said}, but there are {found} {what}"));
+            findings.add(&path, &format!("{key} is {said}, but there are {found} {what} in {file}"));
         }
     }
     let mut next_row = 0;
     for (position, episode) in dataset.episodes().iter().enumerate() {
         if episode.index != position as u64 {
-            findings.add(&dataset.root().join("meta/episodes"), &format!("episode {position} is missing"));
+            findings
+                .add(&dataset.root().join(dataset.info().episodes_path()), &format!("episode {position} is missing"));
             break;
         }
         if episode.from_row != next_row {
             let what = format!("episode {} starts at row {}, not at row {next_row}", episode.index, episode.from_row);
-            findings.add(&dataset.root().join("meta/episodes"), &what);
+            findings.add(&dataset.root().join(dataset.info().episodes_path()), &what);
         }
         next_row = episode.to_row;
     }
@@ -89,8 +90,8 @@ fn check_rows(dataset: &LeRobotDataset, findings: &mut Findings) {
     if !is_whole {
         return;
     }
-    let path = dataset.root().join("meta/stats.json");
-    match read_stats(dataset.root()) {
+    let path = dataset.root().join(dataset.info().stats_path());
+    match read_stats(dataset.root(), dataset.info()) {
         Ok(said) => compare(&said, &statistics).iter().for_each(|what| findings.add(&path, what)),
         Err(error) => findings.error(&error),
     }
@@ -100,9 +101,9 @@ fn check_rows(dataset: &LeRobotDataset, findings: &mut Findings) {
     ));
 }
 
-/// The tasks that `meta/episodes` lists against those of the rows, which decide.
+/// The tasks that the list of episodes has against those of the rows, which decide.
 fn check_tasks(dataset: &LeRobotDataset, findings: &mut Findings) {
-    let listed = match listed_tasks(dataset.root()) {
+    let listed = match listed_tasks(dataset.root(), dataset.info()) {
         Ok(listed) => listed,
         Err(error) => return findings.error(&error),
     };
@@ -115,7 +116,7 @@ fn check_tasks(dataset: &LeRobotDataset, findings: &mut Findings) {
                 "episode {} lists the tasks {listed:?}, but its rows have {found:?} (task_index decides)",
                 episode.index
             );
-            findings.add(&dataset.root().join("meta/episodes"), &what);
+            findings.add(&dataset.root().join(dataset.info().episodes_path()), &what);
         }
     }
 }
@@ -173,7 +174,10 @@ fn check_column(
             "task_index" => {
                 let num_tasks = dataset.tasks().len();
                 if !(0.0..num_tasks as f64).contains(&value) {
-                    wrong(row, format!("task_index is {value}, but meta/tasks.parquet has {num_tasks} tasks"));
+                    wrong(
+                        row,
+                        format!("task_index is {value}, but {} has {num_tasks} tasks", dataset.info().tasks_path()),
+                    );
                     return;
                 }
                 continue;

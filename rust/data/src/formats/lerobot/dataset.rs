@@ -56,7 +56,7 @@ fn describe(root: &Path, info: &Info, tasks: Vec<String>, episodes: &[Episode]) 
         features: info.features.iter().map(|(key, feature)| (key.clone(), feature.describe())).collect(),
         tasks,
         // Only `data check` compares them with the data, and it reads them again to report the error.
-        statistics: meta::read_stats(root).unwrap_or_else(|error| {
+        statistics: meta::read_stats(root, info).unwrap_or_else(|error| {
             tracing::warn!("{error}; the dataset is opened without statistics");
             BTreeMap::new()
         }),
@@ -71,8 +71,8 @@ impl LeRobotDataset {
     /// When there is no dataset, one of another version, or its metadata is damaged.
     pub fn open(root: &Path, cache: &Arc<TableCache>) -> Result<Self, DataError> {
         let info = Info::read(root)?;
-        let tasks = meta::read_tasks(root)?;
-        let (episodes, files) = episodes::read_episodes(root)?;
+        let tasks = meta::read_tasks(root, &info)?;
+        let (episodes, files) = episodes::read_episodes(root, &info)?;
         let mut data_files: Vec<DataFile> = Vec::with_capacity(files.len());
         for episode in &episodes {
             if episode.data_file as usize == data_files.len() {
@@ -212,10 +212,11 @@ impl LeRobotDataset {
         task.map(String::as_str).ok_or_else(|| DataError::Dataset {
             root: self.root.clone(),
             what: format!(
-                "row {row} has the task_index {index}, but meta/tasks.parquet has {} tasks",
+                "row {row} has the task_index {index}, but {} has {} tasks",
+                self.info.tasks_path(),
                 self.tasks().len()
             ),
-            hint: "fetch meta/tasks.parquet again".into(),
+            hint: format!("fetch {} again", self.info.tasks_path()),
         })
     }
 
@@ -240,9 +241,9 @@ impl LeRobotDataset {
     /// Where each episode is in the videos of a camera, in the order of [`LeRobotDataset::episodes`].
     ///
     /// # Errors
-    /// When a file of `meta/episodes` is missing or damaged.
+    /// When the list of episodes is missing or damaged.
     pub fn video_spans(&self, camera: &str) -> Result<Vec<VideoSpan>, DataError> {
-        episodes::read_video_spans(&self.root, camera, &self.episodes)
+        episodes::read_video_spans(&self.root, &self.info, camera, &self.episodes)
     }
 
     /// A digest of the frames of a camera in some episodes: of their metadata, and of path, size, time of the last change, first and last

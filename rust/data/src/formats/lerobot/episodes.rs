@@ -1,6 +1,8 @@
-//! `meta/episodes`: where each episode is. Only the few numbers that reading needs stay in memory.
+//! Where each episode is: `meta/episodes`, or the one file of v2.1. Only the few numbers that reading needs stay in memory.
 
+use super::meta::Info;
 use super::table::{Table, append_f64, ints, texts};
+use super::v21;
 use crate::error::DataError;
 use arrow_array::{ArrayRef, cast::AsArray};
 use arrow_schema::DataType;
@@ -48,7 +50,10 @@ pub(crate) type Episodes = (Vec<Episode>, Vec<(u32, u32)>);
 ///
 /// # Errors
 /// When a file is missing or damaged, an episode is empty, or two overlap.
-pub(crate) fn read_episodes(root: &Path) -> Result<Episodes, DataError> {
+pub(super) fn read_episodes(root: &Path, info: &Info) -> Result<Episodes, DataError> {
+    if info.is_v21() {
+        return v21::read_episodes(root, info);
+    }
     let mut rows: Vec<(Episode, (u32, u32))> = Vec::new();
     for path in episode_files(root)? {
         let table = Table::open(&path)?;
@@ -98,7 +103,15 @@ pub(crate) fn read_episodes(root: &Path) -> Result<Episodes, DataError> {
 ///
 /// # Errors
 /// When a file is missing or damaged, or an episode has no video of this camera.
-pub(crate) fn read_video_spans(root: &Path, camera: &str, episodes: &[Episode]) -> Result<Vec<VideoSpan>, DataError> {
+pub(super) fn read_video_spans(
+    root: &Path,
+    info: &Info,
+    camera: &str,
+    episodes: &[Episode],
+) -> Result<Vec<VideoSpan>, DataError> {
+    if info.is_v21() {
+        return Ok(v21::video_spans(info, episodes));
+    }
     let names = ["chunk_index", "file_index", "from_timestamp", "to_timestamp"];
     let names = names.map(|name| format!("videos/{camera}/{name}"));
     let columns = ["episode_index", &names[0], &names[1], &names[2], &names[3]];
@@ -163,11 +176,14 @@ fn int_columns<const N: usize>(path: &Path, arrays: &[ArrayRef], names: &[&str])
     Ok(out)
 }
 
-/// The tasks that `meta/episodes` lists, by the index of the episode.
+/// The tasks that the list of episodes has, by the index of the episode.
 ///
 /// # Errors
 /// A file is missing or damaged, or has no lists of tasks.
-pub(super) fn listed_tasks(root: &Path) -> Result<BTreeMap<u64, Vec<String>>, DataError> {
+pub(super) fn listed_tasks(root: &Path, info: &Info) -> Result<BTreeMap<u64, Vec<String>>, DataError> {
+    if info.is_v21() {
+        return v21::listed_tasks(root);
+    }
     let mut listed = BTreeMap::new();
     for path in episode_files(root)? {
         for batch in Table::open(&path)?.read(&["episode_index", "tasks"])? {

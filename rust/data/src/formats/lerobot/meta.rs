@@ -2,6 +2,7 @@
 //! `tasks.parquet` (instructions) and `stats.json` (statistics).
 
 use super::table::{Table, ints, texts};
+use super::v21;
 use crate::error::DataError;
 use crate::formats::{Feature, FeatureKind, FeatureStats};
 use crate::frames::FrameSize;
@@ -97,7 +98,7 @@ fn leaves(value: &Value, out: &mut Vec<String>) {
 /// `meta/info.json`. Keys that are not used here are tolerated.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Info {
-    /// Version of the format, `v3.0`.
+    /// Version of the format, `v3.0` or `v2.1`.
     pub codebase_version: String,
     /// Frames per second of every feature.
     pub fps: f64,
@@ -115,6 +116,8 @@ pub struct Info {
     pub video_path: Option<String>,
     /// What was recorded, in the recorder's words.
     pub robot_type: Option<String>,
+    /// Episodes per folder, in v2.1.
+    chunks_size: Option<u64>,
     /// The file's content.
     #[serde(skip)]
     text: String,
@@ -142,10 +145,13 @@ impl Info {
             )
         };
         let version = serde_json::from_str::<AnyInfo>(&text).map_err(broken)?.codebase_version.unwrap_or_default();
-        if !version.starts_with("v3.") {
+        if !version.starts_with("v3.") && version != v21::VERSION {
             return Err(other_version(root, &version));
         }
         let mut info: Self = serde_json::from_str(&text).map_err(broken)?;
+        if info.chunks_size == Some(0) {
+            return Err(DataError::file(&path, "chunks_size is 0", "correct it: LeRobot writes 1000"));
+        }
         if !(info.fps.is_finite() && info.fps > 0.0) {
             let what = format!("fps is {}, which is not a frame rate", info.fps);
             return Err(DataError::file(&path, what, "correct `fps`"));
@@ -159,7 +165,32 @@ impl Info {
         self.text.as_bytes()
     }
 
-    /// Path of a data file, relative to the dataset's folder.
+    /// Whether the dataset is of v2.1: each episode has its own files, and the metadata is in JSON lines.
+    pub(super) fn is_v21(&self) -> bool {
+        self.codebase_version == v21::VERSION
+    }
+
+    /// Episodes per folder, in v2.1.
+    pub(super) fn chunks_size(&self) -> u64 {
+        self.chunks_size.unwrap_or(u64::MAX)
+    }
+
+    /// Where the episodes are listed.
+    pub(super) fn episodes_path(&self) -> &'static str {
+        if self.is_v21() { v21::EPISODES } else { "meta/episodes" }
+    }
+
+    /// Where the instructions are.
+    pub(super) fn tasks_path(&self) -> &'static str {
+        if self.is_v21() { v21::TASKS } else { "meta/tasks.parquet" }
+    }
+
+    /// Where the statistics are.
+    pub(super) fn stats_path(&self) -> &'static str {
+        if self.is_v21() { v21::STATS } else { "meta/stats.json" }
+    }
+
+    /// Path of a data file, relative to the dataset's folder; `file` is the episode in v2.1.
     #[must_use]
     pub fn data_file(&self, chunk: u32, file: u32) -> PathBuf {
         fill(&self.data_path, "", chunk, file)
@@ -172,11 +203,16 @@ impl Info {
     }
 }
 
-/// Fills a path pattern such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`.
+/// Fills a path pattern such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`, or one of v2.1 such as
+/// `data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet`.
 fn fill(pattern: &str, camera: &str, chunk: u32, file: u32) -> PathBuf {
     let mut path = pattern.replace("{video_key}", camera);
-    for (name, index) in [("chunk_index", chunk), ("file_index", file)] {
-        for (format, text) in [(":03d", format!("{index:03}")), ("", index.to_string())] {
+    for (name, index) in
+        [("chunk_index", chunk), ("file_index", file), ("episode_chunk", chunk), ("episode_index", file)]
+    {
+        for (format, text) in
+            [(":03d", format!("{index:03}")), (":06d", format!("{index:06}")), ("", index.to_string())]
+        {
             path = path.replace(&format!("{{{name}{format}}}"), &text);
         }
     }
@@ -187,15 +223,14 @@ fn other_version(root: &Path, version: &str) -> DataError {
     let (what, hint) = if version.starts_with("v2.") {
         let name = root.file_name().map_or("dataset".into(), |name| name.to_string_lossy());
         (
-            format!("is a LeRobot {version} dataset; v3.0 is read"),
+            format!("is a LeRobot {version} dataset; v3.0 and v2.1 are read"),
             format!(
-                "convert it: python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=local/{name} --root={} --push-to-hub=false",
-                root.display()
+                "convert it to v2.1 with LeRobot 0.3: python -m lerobot.datasets.v21.convert_dataset_v20_to_v21 --repo-id=local/{name}"
             ),
         )
     } else {
         (
-            format!("has the unknown codebase_version {version:?}; v3.0 is read"),
+            format!("has the unknown codebase_version {version:?}; v3.0 and v2.1 are read"),
             "write it with LeRobot 0.4 or newer".into(),
         )
     };
@@ -206,8 +241,11 @@ fn other_version(root: &Path, version: &str) -> DataError {
 ///
 /// # Errors
 /// When the file is missing or damaged, or an index is outside 0..N.
-pub(super) fn read_tasks(root: &Path) -> Result<Vec<String>, DataError> {
-    let path = root.join("meta/tasks.parquet");
+pub(super) fn read_tasks(root: &Path, info: &Info) -> Result<Vec<String>, DataError> {
+    if info.is_v21() {
+        return v21::read_tasks(root);
+    }
+    let path = root.join(info.tasks_path());
     if !path.is_file() {
         let hint = "it has the instructions: fetch the dataset's folder meta again";
         return Err(DataError::file(&path, "the file is missing", hint));
@@ -232,12 +270,15 @@ pub(super) fn read_tasks(root: &Path) -> Result<Vec<String>, DataError> {
     whole.ok_or_else(|| bad("has a task_index twice, so that another is missing".into()))
 }
 
-/// Reads `meta/stats.json`; none where there is no such file.
+/// Reads the statistics of the whole dataset; none where there is no such file.
 ///
 /// # Errors
 /// When the file is not what LeRobot writes.
-pub(super) fn read_stats(root: &Path) -> Result<BTreeMap<String, FeatureStats>, DataError> {
-    let path = root.join("meta/stats.json");
+pub(super) fn read_stats(root: &Path, info: &Info) -> Result<BTreeMap<String, FeatureStats>, DataError> {
+    if info.is_v21() {
+        return v21::read_stats(root);
+    }
+    let path = root.join(info.stats_path());
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -260,7 +301,7 @@ pub(super) fn read_stats(root: &Path) -> Result<BTreeMap<String, FeatureStats>, 
 }
 
 /// JSON without the numbers that only Python's `json` reads and writes: each `NaN` and `Infinity` outside strings becomes `null`.
-fn without_python_numbers(text: &str) -> Cow<'_, str> {
+pub(super) fn without_python_numbers(text: &str) -> Cow<'_, str> {
     const NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
     if !NUMBERS.iter().any(|number| text.contains(number)) {
         return Cow::Borrowed(text);
@@ -281,7 +322,8 @@ fn without_python_numbers(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn flatten(value: &Value, out: &mut Vec<f64>) {
+/// Appends all numbers of nested lists; what is not a number is NaN.
+pub(super) fn flatten(value: &Value, out: &mut Vec<f64>) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| flatten(value, out)),
         Value::Bool(value) => out.push(f64::from(u8::from(*value))),
@@ -300,8 +342,10 @@ mod tests {
     }
 
     #[test]
-    fn a_path_pattern_pads_its_indices_to_three_digits() {
+    fn a_path_pattern_pads_its_indices() {
         let path = fill("videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4", "cam", 2, 1234);
         assert_eq!(path.to_str(), Some("videos/cam/chunk-002/file-1234.mp4"));
+        let path = fill("videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4", "cam", 2, 2034);
+        assert_eq!(path.to_str(), Some("videos/chunk-002/cam/episode_002034.mp4"));
     }
 }

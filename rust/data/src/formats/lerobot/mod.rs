@@ -1,4 +1,4 @@
-//! LeRobot v3 datasets: a folder with `meta/`, `data/` (parquet) and `videos/`.
+//! LeRobot v3 and v2.1 datasets: a folder with `meta/`, `data/` (parquet) and `videos/`.
 //!
 //! The table is split over many parquet files. Opening reads the metadata only. Columns are read by row group when a row is
 //! asked for, and kept in a [`TableCache`]. Frames are in videos, or embedded in the data files.
@@ -10,10 +10,12 @@ mod episodes;
 mod images;
 mod meta;
 mod table;
+mod v21;
 #[cfg(feature = "ffmpeg")]
 mod video;
 
 pub use cache::TableCache;
+pub(super) use cache::{Block, BlockKey, Values};
 pub use dataset::LeRobotDataset;
 pub use episodes::{Episode, VideoSpan};
 pub use meta::{FeatureInfo, Info};
@@ -28,7 +30,7 @@ use images::EmbeddedImages;
 use std::sync::Arc;
 
 pub(super) const FORMAT: Format = Format {
-    contents: "for LeRobot v3 the one with meta/, data/ and videos/",
+    contents: "for LeRobot v3 and v2.1 the one with meta/, data/ and videos/",
     is_format_of: |root| root.join("meta/info.json").exists(),
     open: |root, options| {
         let dataset = LeRobotDataset::open(root, &options.tables)?;

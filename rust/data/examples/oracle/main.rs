@@ -1,12 +1,15 @@
-//! Compares what this crate reads of a dataset with what LeRobot reads of it.
+//! Compares what this crate reads of a dataset with what LeRobot reads of it, or TensorFlow Datasets of one in RLDS form.
 //!
-//! `oracle DATASET ORACLE`: ORACLE holds JSON lines of the kinds `header`, `episode`, `frame` and `pair`. Prints one line
+//! `oracle DATASET ORACLE`: ORACLE holds JSON lines of the kinds `header`, `episode`, `frame` and `pair`, of RLDS the first two. Prints one line
 //! per kind with the number of lines, of values, and the worst difference; exits with 1 when anything differs.
 #![allow(non_snake_case, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a program")]
+
+mod rlds;
 
 use anyhow::{Context, Result, bail, ensure};
 use hlrp_data::{
     Dataset, EpisodeSpan, FrameSize,
+    formats::is_rlds,
     formats::lerobot::{LeRobotDataset, TableCache},
     video::VideoStore,
 };
@@ -29,7 +32,9 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [dataset, oracle] = arguments.as_slice() else { bail!("usage: oracle DATASET ORACLE") };
     let text = std::fs::read_to_string(oracle).with_context(|| oracle.clone())?;
-    let subject = Subject::open(Path::new(dataset))?;
+    let root = Path::new(dataset);
+    let subject: Box<dyn Compare> =
+        if is_rlds(root) { Box::new(rlds::Subject::open(root)?) } else { Box::new(Subject::open(root)?) };
     let mut kinds: BTreeMap<String, Tally> = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let line: Value = serde_json::from_str(line).with_context(|| format!("{oracle}:{}", number + 1))?;
@@ -37,14 +42,7 @@ fn main() -> Result<ExitCode> {
         let tally = kinds.entry(kind.to_owned()).or_default();
         tally.num_lines += 1;
         tally.at = format!("line {}", number + 1);
-        let compared = match kind {
-            "header" => subject.header(&line, tally),
-            "episode" => subject.episode(&line, tally),
-            "frame" => subject.frame(&line, tally),
-            "pair" => subject.pair(&line, tally),
-            other => bail!("{oracle}:{}: unknown kind {other}", number + 1),
-        };
-        if let Err(error) = compared {
+        if let Err(error) = subject.compare(kind, &line, tally) {
             tally.fail(&format!("{error:#}"));
         }
     }
@@ -54,6 +52,12 @@ fn main() -> Result<ExitCode> {
     let failures: Vec<_> = kinds.values().flat_map(|tally| &tally.failures).collect();
     failures.iter().take(20).for_each(|failure| eprintln!("{failure}"));
     Ok(if failures.is_empty() && !kinds.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A dataset under test.
+trait Compare {
+    /// Compares what a line of this kind says.
+    fn compare(&self, kind: &str, line: &Value, tally: &mut Tally) -> Result<()>;
 }
 
 /// What was compared of one kind of line.
@@ -77,7 +81,7 @@ impl Tally {
     fn equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, ours: T, theirs: T) {
         self.num_values += 1;
         if ours != theirs {
-            self.fail(&format!("{what} is {ours:?}, LeRobot reads {theirs:?}"));
+            self.fail(&format!("{what} is {ours:?}, the oracle reads {theirs:?}"));
         }
     }
 
@@ -88,7 +92,7 @@ impl Tally {
         self.worst_value = self.worst_value.max(worst);
         let differ = |(a, b): (&f64, &f64)| *a as f32 != *b as f32;
         if ours.len() != theirs.len() || ours.iter().zip(theirs).any(differ) {
-            self.fail(&format!("{what} is {ours:?}, LeRobot reads {theirs:?}"));
+            self.fail(&format!("{what} is {ours:?}, the oracle reads {theirs:?}"));
         }
     }
 
@@ -112,6 +116,18 @@ impl Tally {
 struct Subject {
     dataset: Arc<LeRobotDataset>,
     videos: BTreeMap<String, VideoStore>,
+}
+
+impl Compare for Subject {
+    fn compare(&self, kind: &str, line: &Value, tally: &mut Tally) -> Result<()> {
+        match kind {
+            "header" => self.header(line, tally),
+            "episode" => self.episode(line, tally),
+            "frame" => self.frame(line, tally),
+            "pair" => self.pair(line, tally),
+            other => bail!("unknown kind {other}"),
+        }
+    }
 }
 
 impl Subject {
