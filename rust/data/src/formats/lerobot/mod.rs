@@ -7,6 +7,7 @@ mod cache;
 mod check;
 mod dataset;
 mod episodes;
+mod extend;
 mod images;
 mod meta;
 mod table;
@@ -18,6 +19,7 @@ pub use cache::TableCache;
 pub(super) use cache::{Block, BlockKey, Values};
 pub use dataset::LeRobotDataset;
 pub use episodes::{Episode, VideoSpan};
+pub use extend::{ColumnValues, NewColumn, extend};
 pub use meta::{FeatureInfo, Info};
 
 use crate::check::findings::{Depth, Findings};
