@@ -12,8 +12,8 @@ from fake_lerobot import FakeLerobot
 # imported.
 os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
 
-# Fixtures of the LeRobot plugin, of a Slurm, of the wheels and of the stand-in for W&B.
-pytest_plugins = ["lerobot_fixtures", "private_slurm", "wheels", "wandb_world"]
+# Fixtures of the LeRobot plugin, of a Slurm, of the wheels, of the stand-in for W&B and of made-up runs.
+pytest_plugins = ["lerobot_fixtures", "private_slurm", "wheels", "wandb_world", "made_runs"]
 
 REPO = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release"
@@ -40,6 +40,7 @@ MINI = [
     "training.checkpoint.every_n_steps=5",
     "validation.check_interval=10",
     "validation.limit_batches=2",
+    "validation.probes.num_pairs=16",
     "logging.min_free_gb=0.1",
 ]
 

@@ -102,7 +102,7 @@ def test_a_run_resumes_from_its_own_checkpoints_alone(tmp_path, uninterrupted):
 def test_a_run_of_an_older_version_says_what_its_configuration_gained(tmp_path, uninterrupted):
     run_dir = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
     config = run_dir / "config.yaml"
-    old, num = re.subn(r"  sinks:\n    console: true\n    png: true\n", "", config.read_text())
+    old, num = re.subn(r"  sinks:\n    console: true\n    png: true\n    tensorboard: false\n", "", config.read_text())
     assert num == 1
     config.write_text(old)
     result = run(train_laq_command("--resume", run_dir))

@@ -19,7 +19,10 @@ LIGHT = CONFIG | {"hlrp-schema", "hlrp-track"}
 TORCH = CONFIG | {"hlrp-torch"}
 ENGINE = LIGHT | TORCH | {"hlrp-data"}
 MODELS = ENGINE | {"hlrp-train", "hlrp-nn"}
+# Which commit a program is built from; for the crates of programs alone, because every commit builds its dependents again.
+BUILD = {"hlrp-build"}
 ALLOWED = {
+    "hlrp-build": set(),
     "hlrp-config": set(),
     "hlrp-schema": CONFIG,
     "hlrp-track": CONFIG,
@@ -28,17 +31,17 @@ ALLOWED = {
     "hlrp-torch": CONFIG,
     "hlrp-nn": TORCH | {"hlrp-schema"},
     "hlrp-train": ENGINE,
-    "hlrp-laq": MODELS,
-    "hlrp-vla": MODELS | {"hlrp-laq"},
+    "hlrp-laq": MODELS | BUILD,
+    "hlrp-vla": MODELS | BUILD | {"hlrp-laq"},
     "hlrp-golden": MODELS | {"hlrp-laq", "hlrp-vla"},
     "hlrp-py": MODELS | {"hlrp-laq", "hlrp-vla"},
-    "hlrp": LIGHT | {"hlrp-slurm"},
+    "hlrp": LIGHT | BUILD | {"hlrp-slurm"},
 }
 LIBTORCH = {"tch", "torch-sys", "hlrp-torch"}
 FFMPEG = {"ffmpeg-next", "ffmpeg-sys-next"}
 # All crates but the Python bridge, as the programs are built.
 CRATES = ["--workspace", "--exclude=hlrp-py"]
-WITHOUT_LIBTORCH = ["hlrp-config", "hlrp-schema", "hlrp-track", "hlrp-slurm", "hlrp-data", "hlrp"]
+WITHOUT_LIBTORCH = ["hlrp-build", "hlrp-config", "hlrp-schema", "hlrp-track", "hlrp-slurm", "hlrp-data", "hlrp"]
 
 
 @cache

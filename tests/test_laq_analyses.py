@@ -18,9 +18,9 @@ SMALL = [
     "experiment=laq_token_analysis",
     "data.loader.batch_size=4",
     "data.sources.metaworld_mt5.num_val_episodes=10",
-    # The same episodes under a second name stand for a second dataset.
-    "+data.sources.other={root: %s, cameras: {primary: observation.image}, state_key: observation.state, action_key: action,"
-    " episodes: null, num_val_episodes: 5, tolerance_s: null}" % (DATA / "metaworld_mt5"),
+    # Half of the episodes under a second name, with other ones held out, stand for a second dataset.
+    f"+data.sources.other={{root: {DATA / 'metaworld_mt5'}, cameras: {{primary: observation.image}}, state_key: observation.state,"
+    f" action_key: action, episodes: {list(range(25))}, num_val_episodes: 5, tolerance_s: null}}",
     "analysis.max_batches=60",
     "analysis.samples_per_dataset=150",
     "analysis.visual_subset_size=80",

@@ -86,7 +86,7 @@ def test_a_manifest_names_the_versions_of_what_computed(uninterrupted, uninterru
     ffmpeg = json.loads(run([program("hlrp-data"), "ffmpeg-info"]).stdout)["ffmpeg"]
     for run_dir in (uninterrupted, uninterrupted_vla):
         [session] = json.loads((run_dir / "run.json").read_text())["sessions"]
-        assert set(session["versions"]) == {"hlrp", "libtorch", "ffmpeg"}
+        assert set(session["versions"]) == {"hlrp", "build", "libtorch", "ffmpeg"}
         assert session["versions"]["ffmpeg"] == ffmpeg
 
 

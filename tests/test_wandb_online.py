@@ -240,6 +240,7 @@ BAD = [
     ({"WANDB_BASE_URL": "localhost"}, ["logging.wandb.base_url", "'localhost' is not a URL"]),
     ({"WANDB_RUN_ID": "a/b"}, ["WANDB_RUN_ID", "'a/b' is not the id of a W&B run"]),
     ({"WANDB_TAGS": "x" * 65}, ["logging.wandb.tags", "at most 64"]),
+    ({"WANDB_INIT_TIMEOUT": "soon"}, ["WANDB_INIT_TIMEOUT", "'soon' is not a number of seconds"]),
     ({"WANDB_PROJECT": "a/b"}, ["logging.wandb.project", "'a/b' is not a project of W&B"]),
     ({"WANDB_RUN_ID": "missing1", "WANDB_RESUME": "must"}, ["WANDB_RUN_ID", "WANDB_RESUME=must"]),
 ]
@@ -277,6 +278,49 @@ def test_a_variable_switches_it_off(recorder, tmp_path, env):
     result = train(recorder, tmp_path / "run", "training.max_steps=4", **env)
     assert result.returncode == 0, result.stderr
     assert recorder.requests() == [] and not (tmp_path / "run/wandb").exists()
+
+
+def test_variables_say_how_much_is_heard(recorder, tmp_path):
+    words = ["training.max_steps=4", "training.scheduler.warmup_steps=1"]
+    heard = {
+        name: train(recorder, tmp_path / name, *words, **{name: "true"}) for name in ("WANDB_QUIET", "WANDB_SILENT")
+    }
+    assert all("W&B: http" not in result.stderr and result.returncode == 0 for result in heard.values()), heard
+    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
+    words += ["logging.wandb.finish_timeout_s=0.5"]
+    quiet = train(recorder, tmp_path / "quiet", *words, WANDB_QUIET="1", **nowhere)
+    silent = train(recorder, tmp_path / "silent", *words, WANDB_SILENT="1", **nowhere)
+    assert "cannot be reached" in quiet.stderr and "W&B" not in silent.stderr, silent.stderr
+    assert quiet.returncode == silent.returncode == 0
+
+
+def test_a_training_waits_for_the_service_as_long_as_a_variable_says(recorder, tmp_path):
+    words = ["training.max_steps=4", "training.scheduler.warmup_steps=1"]
+    recorder.fail("Viewer", delay=2.0, times=1)
+    result = train(recorder, tmp_path / "short", *words, WANDB_INIT_TIMEOUT="0.5")
+    assert result.returncode == 0 and "cannot be reached" in result.stderr, result.stderr
+    recorder.fail("Viewer", delay=2.0, times=1)
+    result = train(recorder, tmp_path / "long", *words, WANDB_INIT_TIMEOUT="60")
+    assert result.returncode == 0 and "cannot be reached" not in result.stderr, result.stderr
+
+
+def test_files_that_a_variable_names_are_not_uploaded(recorder, tmp_path):
+    result = train(recorder, tmp_path / "run", WANDB_IGNORE_GLOBS="media/*, *.yaml")
+    assert result.returncode == 0, result.stderr
+    assert set(recorder.only_run()["files"]) == {"wandb-metadata.json", "wandb-summary.json", "output.log"}
+
+
+def test_a_validation_has_histograms(recorder, tmp_path):
+    run_dir = tmp_path / "run"
+    assert train(recorder, run_dir).returncode == 0
+    recorded = recorder.only_run()
+    last = rows(recorded)[-1]
+    for slot in range(2):
+        histogram = last[f"val/slot{slot}_codes"]
+        assert histogram["_type"] == "histogram" and len(histogram["bins"]) == len(histogram["values"]) + 1 <= 513
+        assert sum(count > 0 for count in histogram["values"]) == last[f"val/slot{slot}_unique_codes"]
+        assert sum(histogram["values"]) == last["val/total_val_samples"]
+        assert recorded["summary"][f"val/slot{slot}_codes"] == histogram
 
 
 def test_no_request_and_no_file_has_a_secret(recorder, tmp_path):

@@ -131,7 +131,11 @@ def train(arguments: list[str], behaviour: dict) -> None:
     if behaviour.get("exit"):
         print(behaviour.get("error", "something is wrong inside LeRobot"), file=sys.stderr)
         sys.exit(behaviour["exit"])
-    for step in range(10, steps + 1, 10):
+    client = lerobots_client(arguments) if flag(arguments, "wandb.enable") == "true" else None
+    start = resumed_from(arguments) if client else 0
+    for step in range(start + 10, steps + 1, 10):
+        if client:
+            client.log_dict({"loss": float(f"{1 / step:.3f}")}, step)
         print(f"\rTraining {step}/{steps}", end="", file=sys.stderr)
         print(
             f"\nINFO n_train.py:641 step:{step} smpl:80 ep:1 epch:0.1 loss:{1 / step:.3f} grdn:2.0 lr:1.0e-04 smp/s:9"
@@ -142,6 +146,40 @@ def train(arguments: list[str], behaviour: dict) -> None:
             signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
             print("waiting", flush=True)
             time.sleep(600)
+
+
+def resumed_from(arguments: list[str]) -> int:
+    config = flag(arguments, "config_path")
+    state = Path(config).parent.parent / "training_state/training_step.json" if config else None
+    return json.loads(state.read_text())["step"] if state else 0
+
+
+def lerobots_client(arguments: list[str]):
+    """LeRobot's own code for W&B, with the real client, as its trainer sets it up."""
+    from types import SimpleNamespace
+
+    from lerobot.common.wandb_utils import WandBLogger
+    from lerobot.configs.default import WandBConfig
+
+    given = {name: flag(arguments, f"wandb.{name}") for name in ("project", "entity", "notes", "run_id", "mode")}
+    given = {name: value for name, value in given.items() if value is not None}
+    config = {"policy": {"type": "act"}, "steps": int(flag(arguments, "steps"))}
+    output = Path(flag(arguments, "output_dir"))
+    output.mkdir(parents=True, exist_ok=True)
+    return WandBLogger(
+        SimpleNamespace(
+            wandb=WandBConfig(**given, add_tags=flag(arguments, "wandb.add_tags") != "false"),
+            output_dir=output,
+            job_name=flag(arguments, "job_name") or "lerobot_tiny",
+            env=None,
+            resume=flag(arguments, "resume") == "true",
+            is_reward_model_training=False,
+            policy=SimpleNamespace(type="act"),
+            seed=42,
+            dataset=SimpleNamespace(repo_id="pusht"),
+            to_dict=lambda: config,
+        )
+    )
 
 
 def save(output: Path, step: int) -> None:

@@ -1,15 +1,54 @@
-"""Run directories for tests: copies of one real training, with other settings and other values."""
+"""Run directories for tests: copies of one real training, with other settings and other values; and how `hlrp runs` is asked about them."""
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
+from random import Random
 
+import pytest
 import yaml
+from conftest import program, run
 
 # Everything but weights, images and logs.
 LEFT_OUT = shutil.ignore_patterns("checkpoints", "validation", "plots", "unified.log", ".lock")
 # Steps at which the real training validates.
 STEPS = [10, 20, 24]
+# The sweep that most questions are asked about.
+RATES, SEEDS = [1e-4, 1e-3, 3e-3], [1, 2, 3, 4]
+LR = "training.optimizer.lr"
+
+
+def runs(*words: object, **kwargs) -> subprocess.CompletedProcess:
+    return run([program("hlrp"), "runs", *map(str, words)], **kwargs)
+
+
+def output(*words: object, **kwargs) -> str:
+    result = runs(*words, **kwargs)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def made_losses(rate: float, seed: int) -> list[float]:
+    random = Random(f"{rate} {seed}")
+    return [random.uniform(0.1, 1.0) for _ in range(3)]
+
+
+def best_of(losses: list[float]) -> float:
+    return min(losses)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory, uninterrupted):
+    """A folder of a sweep, and the values of val/loss of each run by learning rate and seed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    return folder, sweep(uninterrupted, folder, RATES, SEEDS, made_losses)
+
+
+@pytest.fixture
+def one(tmp_path, uninterrupted) -> Path:
+    """A run of its own, to be changed."""
+    return make_run(uninterrupted, tmp_path / "one", {"seed": 7}, [0.3, 0.2, 0.25])
 
 
 def make_run(real: Path, folder: Path, settings: dict[str, object], losses: list[float]) -> Path:

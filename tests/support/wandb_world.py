@@ -78,7 +78,7 @@ class Recorder:
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         own = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
-        mine = {"HOME": str(home), "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, "WANDB_SILENT": "true"}
+        mine = {"HOME": str(home), "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
         return {**own, **mine, **changes}
 
 
@@ -109,7 +109,6 @@ def official_sync(recorder: Recorder, run_dir: Path, client: str = str(REPO / ".
     printed = ""
     for number, folder in enumerate(folders):
         env = recorder.env()
-        del env["WANDB_SILENT"]
         append = ["--append"] if number > 0 else []
         result = run([client, "sync", *append, str(folder)], env=env)
         assert result.returncode == 0, result.stdout + result.stderr

@@ -62,6 +62,13 @@ impl Program {
     }
 }
 
+/// Versions of this program, as a run records them.
+pub(crate) fn own_versions() -> impl Iterator<Item = (String, String)> {
+    let version = [("hlrp", env!("CARGO_PKG_VERSION"))];
+    let build = hlrp_build::COMMIT.map(|commit| ("build", commit));
+    version.into_iter().chain(build).map(|(name, version)| (name.to_owned(), version.to_owned()))
+}
+
 /// What a run records about the dataset at `root`: `hlrp data show` says it. None where it cannot be read here.
 pub(crate) fn data_source(root: &Path) -> Option<DataSource> {
     let output = Command::new(DATA.find().ok()?).arg("show").arg(root).output().ok()?;

@@ -56,10 +56,7 @@ impl LaqInference {
     /// As [`LaqInference::load`].
     pub fn random(path: &Path, parts: Parts, device: Device, seed: u64) -> anyhow::Result<Self> {
         let (checkpoint, description) = open(path)?;
-        let before = hlrp_torch::rng::state(Device::Cpu)?;
-        hlrp_torch::rng::seed(Device::Cpu, seed)?;
-        let model = LaqModel::new(&description.model, parts, device);
-        hlrp_torch::rng::set_state(Device::Cpu, &before)?;
+        let model = hlrp_torch::rng::seeded(seed, || LaqModel::new(&description.model, parts, device))?;
         Ok(Self::frozen(model, &checkpoint, description))
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | What is the network? | [`LaqModel`] |
 //! | What can vary? | `encoders/`, `quantizers/`, `decoders/`: a trait in `mod.rs`, one variant per file |
+//! | Do the latents carry actions? | [`Probes`] |
 //! | What is one forward pass? | [`train_step`], [`eval_step`] |
 //! | What does the training engine see? | [`LaqTask`] |
 //! | What do others use of a trained model? | [`LaqInference`] |
@@ -23,6 +24,7 @@ mod label;
 mod model;
 mod patches;
 mod pretrained;
+mod probes;
 mod quantizers;
 mod step;
 mod task;
@@ -42,6 +44,7 @@ pub use label::{LabelOptions, LabelSource, label};
 pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
 pub use pretrained::{Backbone, load_teachers};
+pub use probes::Probes;
 pub use quantizers::{
     Bottleneck, CODEBOOK, CodeUsage, Codes, EmaVq, Fsq, Latent, Nsvq, Quantizer, QuantizerStage, Refresh,
     RefreshSchedule, Scale, TrainContext, TrainPass, perplexity,

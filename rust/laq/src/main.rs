@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_laq::{Backbone, LabelOptions, LabelSource, LaqModel, LaqTask, Parts, load_teachers, open_pairs};
+use hlrp_laq::{Backbone, LabelOptions, LabelSource, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
 use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
@@ -145,6 +145,7 @@ impl Program for Laq {
     const COMMAND: &'static str = "hlrp train-laq";
     const ABOUT: &'static str = "Train the latent action model (stage 1): discrete codes that say what changed between \
                                  two frames of robot video.";
+    const COMMIT: Option<&'static str> = hlrp_build::COMMIT;
     const EXAMPLES: &'static str = "  \
   hlrp train-laq experiment=laq_tiny                       minutes on two CPU cores, on the data in the repository
   hlrp train-laq experiment=laq_tiny training.optimizer.lr=3e-4 seed=7
@@ -162,7 +163,8 @@ impl Program for Laq {
             backbone.load(&model)?;
         }
         load_teachers(&mut model)?;
-        let task = LaqTask::new(model, config, setup.world.clone());
+        let probes = Probes::new(config, data.mixture())?;
+        let task = LaqTask::new(model, config, setup.world.clone()).with_probes(probes);
         Ok((task, data))
     }
 

@@ -3,6 +3,7 @@
 use crate::data::{ROLE, pairs_of};
 use crate::draws::TorchDraws;
 use crate::model::LaqModel;
+use crate::probes::{self, Probes};
 use crate::quantizers::perplexity;
 use crate::step::train_step;
 use crate::validation::Validations;
@@ -11,6 +12,7 @@ use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDes
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
+use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// Training and validation of a [`LaqModel`].
@@ -19,6 +21,7 @@ pub struct LaqTask {
     world: World,
     request: RequestConfig,
     validations: Validations,
+    probes: Option<Probes>,
     batch_size: usize,
     row_resets: Vec<RowReset>,
     has_warned_of_collapse: bool,
@@ -35,12 +38,19 @@ impl LaqTask {
         Self {
             request: config.data.request.clone(),
             validations: Validations::new(config),
+            probes: None,
             batch_size: config.data.loader.batch_size,
             model,
             world,
             row_resets: Vec::new(),
             has_warned_of_collapse: false,
         }
+    }
+
+    /// Probes the latents at each validation.
+    #[must_use]
+    pub fn with_probes(self, probes: Option<Probes>) -> Self {
+        Self { probes, ..self }
     }
 
     /// The model.
@@ -97,11 +107,20 @@ impl Task for LaqTask {
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        self.validations.run(&self.model, batches, context)
+        let mut validation = self.validations.run(&self.model, batches, context)?;
+        if let Some(probes) = &mut self.probes {
+            validation.metrics.extend(probes.run(&self.model, context.step, context.world)?);
+        }
+        Ok(validation)
     }
 
     fn metrics(&self) -> Vec<MetricSpec> {
-        self.validations.metrics(&self.model, self.batch_size)
+        let of_probes = self.probes.iter().flat_map(|probes| probes.metrics(&self.model));
+        self.validations.metrics(&self.model, self.batch_size).into_iter().chain(of_probes).collect()
+    }
+
+    fn verdict(&self, validation: &BTreeMap<String, f64>) -> Option<String> {
+        probes::verdict(validation)
     }
 
     fn description(&self) -> TaskDescription {

@@ -115,6 +115,14 @@ const POLICY_KEYS: [(&str, &str); 6] = [
 const DATASET_KEYS: [(&str, &str); 3] =
     [("repo_id", "dataset_repo_id"), ("root", "dataset_root"), ("episodes", "dataset_episodes")];
 const ENV_KEYS: [(&str, &str); 2] = [("type", "env_type"), ("task", "env_task")];
+/// The same for a run that is recorded as one with LeRobot's own client.
+const WANDB_KEYS: [(&str, &str); 5] = [
+    ("project", "logging.wandb.project"),
+    ("entity", "logging.wandb.entity"),
+    ("notes", "logging.wandb.notes"),
+    ("mode", "logging.wandb.mode"),
+    ("run_id", "WANDB_RUN_ID"),
+];
 
 impl Check for LerobotTrainConfig {
     fn check(&self) -> Result<(), Problem> {
@@ -130,6 +138,9 @@ impl Check for LerobotTrainConfig {
         }
         self.cluster.refuse_output("lerobot.output_dir", &self.lerobot.output_dir)?;
         refuse_other_outputs(&self.cluster, "lerobot", &self.lerobot.env, &self.lerobot.extra_args)?;
+        if self.logging.use_wandb && self.lerobot.wandb_enable {
+            said_once("lerobot.wandb", &self.lerobot.wandb, WANDB_KEYS)?;
+        }
         self.lerobot.check().map_err(|problem| problem.inside("lerobot"))
     }
 }

@@ -32,6 +32,7 @@ fn changes(stage: Stage) -> &'static [Change] {
 const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.console", "true"),
     ("logging.sinks.png", "true"),
+    ("logging.sinks.tensorboard", "false"),
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
     ("cluster.slurm.clusters", "null"),
@@ -70,8 +71,14 @@ const ADDED_TO_LAQ: [(&str, &str); 14] = [
     ("model.decoders.*.detached", "false"),
 ];
 
+/// Keys of the expert architecture that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_EXPERT: [(&str, &str); 2] =
+    [("policy.model.arch.expert.latent_head", "\"vector_flow\""), ("policy.model.arch.expert.latent_dropout", "0.0")];
+
 /// Keys of the validation of stage 1 that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 3] = [
+const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 5] = [
+    ("validation.probes.enabled", "false"),
+    ("validation.probes.num_pairs", "256"),
     ("validation.fail_on_error", "false"),
     ("validation.buckets", "{}"),
     (
@@ -82,10 +89,6 @@ const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 3] = [
                 "code_histogram": {}}}"#,
     ),
 ];
-
-/// Keys of the expert architecture that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_EXPERT: [(&str, &str); 2] =
-    [("policy.model.arch.expert.latent_head", "\"vector_flow\""), ("policy.model.arch.expert.latent_dropout", "0.0")];
 
 /// Stage 1.
 const LAQ: &[Change] = &[

@@ -68,6 +68,8 @@ pub struct SinksConfig {
     pub console: bool,
     /// PNG files in the folder of each validation.
     pub png: bool,
+    /// Event files for TensorBoard.
+    pub tensorboard: bool,
 }
 
 /// The run on Weights & Biases. What is null comes from the `WANDB_*` variable of its name, else from W&B's settings file.

@@ -43,6 +43,18 @@ pub fn set_state(device: Device, state: &[u8]) -> Result<(), TorchError> {
     ffi::check("rng::set_state", unsafe { ffi::hlrp_rng_set_state(ffi::device_index(device)?, tensor.as_ptr()) })
 }
 
+/// What `draw` returns with the CPU's default generator at `seed`; the generator's state is afterwards what it was.
+///
+/// # Errors
+/// Whatever libtorch refuses.
+pub fn seeded<T>(seed: u64, draw: impl FnOnce() -> T) -> Result<T, TorchError> {
+    let before = state(Device::Cpu)?;
+    self::seed(Device::Cpu, seed)?;
+    let drawn = draw();
+    set_state(Device::Cpu, &before)?;
+    Ok(drawn)
+}
+
 fn generators(device: Device) -> Result<Vec<i64>, TorchError> {
     let index = ffi::device_index(device)?;
     Ok(if index < 0 { vec![-1] } else { vec![-1, index] })

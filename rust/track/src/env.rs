@@ -64,10 +64,23 @@ pub const WANDB_GIT_COMMIT: &str = "WANDB_GIT_COMMIT";
 pub const WANDB_GIT_REMOTE_URL: &str = "WANDB_GIT_REMOTE_URL";
 /// Seconds to wait for an answer.
 pub const WANDB_HTTP_TIMEOUT: &str = "WANDB_HTTP_TIMEOUT";
+/// Seconds to wait for the service before a training starts.
+pub const WANDB_INIT_TIMEOUT: &str = "WANDB_INIT_TIMEOUT";
+/// Seconds that the upload of a file may take.
+pub const WANDB_FILE_PUSHER_TIMEOUT: &str = "WANDB_FILE_PUSHER_TIMEOUT";
+/// Patterns of files that are not uploaded, separated by commas.
+pub const WANDB_IGNORE_GLOBS: &str = "WANDB_IGNORE_GLOBS";
+/// Nothing is said about W&B but errors.
+pub const WANDB_SILENT: &str = "WANDB_SILENT";
+/// Nothing is said about W&B but warnings and errors.
+pub const WANDB_QUIET: &str = "WANDB_QUIET";
 /// No system metrics.
 pub const WANDB_X_DISABLE_STATS: &str = "WANDB_X_DISABLE_STATS";
 /// Seconds between samples of system metrics.
 pub const WANDB_X_STATS_SAMPLING_INTERVAL: &str = "WANDB_X_STATS_SAMPLING_INTERVAL";
+
+/// Seconds between two requests of the official client with data.
+pub const WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL: &str = "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL";
 
 /// The variable's value; nothing when it is unset, empty or not Unicode.
 pub fn get(name: &str) -> Option<String> {

@@ -49,6 +49,7 @@ fn own_code(error: &(dyn Error + 'static)) -> Option<u8> {
         Some(TrackError::NoSpace { .. } | TrackError::NoFiles { .. }) => return Some(DISK),
         Some(TrackError::LoginNode { .. }) => return Some(LOGIN_NODE),
         Some(TrackError::RunLocked { .. }) => return Some(LOST_RACE),
+        Some(TrackError::Problem(_)) => return Some(INVALID_SETTING),
         _ => {}
     }
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];

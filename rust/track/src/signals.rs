@@ -89,6 +89,8 @@ impl StopSignals {
 
     /// Asks the program to stop, as a signal does.
     pub fn request(&self) {
+        // A signal that has arrived already says how.
+        let _ = self.0.newest.compare_exchange(0, SIGTERM, Ordering::SeqCst, Ordering::SeqCst);
         self.0.is_requested.store(true, Ordering::SeqCst);
     }
 

@@ -3,7 +3,11 @@
 use crate::prefetch::DeviceBatch;
 use hlrp_schema::TaskDescription;
 use hlrp_torch::World;
-use hlrp_track::{fs::DiskRules, metrics::MetricSpec, sinks::NamedImage};
+use hlrp_track::{
+    fs::DiskRules,
+    metrics::MetricSpec,
+    sinks::{NamedHistogram, NamedImage},
+};
 use std::{collections::BTreeMap, path::Path};
 use tch::Tensor;
 
@@ -42,6 +46,8 @@ pub struct Validation {
     pub metrics: BTreeMap<String, f64>,
     /// What to look at, such as reconstructions.
     pub images: Vec<NamedImage>,
+    /// How things are distributed, such as the codes.
+    pub histograms: Vec<NamedHistogram>,
 }
 
 /// What a validation may use besides the model.
@@ -97,6 +103,11 @@ pub trait Task {
     /// The metrics of this task: all that a validation returns (`val/…`, which `training.checkpoint.monitor` may name), and those of
     /// the training that are drawn (`train/…`). Tables, plots and summaries take labels from here.
     fn metrics(&self) -> Vec<MetricSpec>;
+
+    /// What is wrong with the model by the metrics of its last validation, and a remedy: one sentence each. The closing table ends with it.
+    fn verdict(&self, _validation: &BTreeMap<String, f64>) -> Option<String> {
+        None
+    }
 
     /// What a checkpoint says of this task (sizes, pair spacing, preprocessing). A run resumes only from a checkpoint with the same
     /// description.

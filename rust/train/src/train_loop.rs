@@ -191,8 +191,9 @@ impl Trainer<'_> {
 
     /// Records what a validation returned.
     fn record(&mut self, validation: Validation, sinks: &mut Sinks) -> Result<()> {
-        let Validation { metrics, images } = validation;
+        let Validation { metrics, images, histograms } = validation;
         sinks.images(self.step, images)?;
+        sinks.histograms(self.step, histograms)?;
         sinks.scalars(self.step, metrics.iter().map(|(name, value)| (name.clone(), *value)).collect())?;
         self.last_validation = Some(metrics);
         Ok(())

@@ -91,6 +91,8 @@ pub struct Summary {
     pub best: Option<BestScore>,
     /// Metrics of the newest validation in this process, by full name.
     pub validation: Option<BTreeMap<String, f64>>,
+    /// [`Task::verdict`] of that validation.
+    pub verdict: Option<String>,
     /// Newest checkpoint.
     pub checkpoint: Option<PathBuf>,
     /// Samples per second of training time in this process, validation and checkpoints left out.
@@ -300,6 +302,7 @@ impl<'a> Trainer<'a> {
             num_steps: self.step - self.start_step,
             best: self.best,
             validation: self.last_validation.clone(),
+            verdict: self.last_validation.as_ref().and_then(|validation| self.task.verdict(validation)),
             checkpoint: self.last_checkpoint.clone(),
             samples_per_sec: total.samples_per_sec(),
             data_wait_fraction: total.data_wait_fraction(),

@@ -28,6 +28,7 @@ impl Program for Vla {
     const COMMAND: &'static str = "hlrp train-vla";
     const ABOUT: &'static str = "Train the policy (stage 2): from image, instruction and state to the latent actions of a \
                                  stage 1 teacher, to real actions, or both.";
+    const COMMIT: Option<&'static str> = hlrp_build::COMMIT;
     const EXAMPLES: &'static str = "  \
   hlrp train-vla experiment=vla_tiny policy.teacher.checkpoint=runs/LAQ_RUN     minutes on two CPU cores
   hlrp train-vla experiment=vla_tiny policy.objective.mode=actions                  real actions alone; no teacher

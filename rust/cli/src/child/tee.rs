@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use hlrp_config::secret::redact;
+use hlrp_track::console;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
@@ -103,6 +104,7 @@ fn copy(mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>, recorder:
 fn record(recorder: &Mutex<Recorder>, line: &str) {
     let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
     (recorder.on_line)(line);
+    console::pass_on(line);
     if let Err(error) = recorder.file.write_all(format!("{line}\n").as_bytes()) {
         tracing::debug!("a line of the child process is not recorded: {error}");
     }

@@ -13,6 +13,7 @@
 //! | What does LIBERO need before its first import? | [`libero`] |
 //! | Where are LeRobot's checkpoints? | [`checkpoints`] |
 //! | What did its trainer log? | [`training_log`] |
+//! | Who records the run on W&B? | [`wandb`] |
 //! | What did its evaluator find? | [`evaluation`] |
 //! | Why did it fail? | [`failure`] |
 
@@ -35,6 +36,7 @@ mod rollout;
 mod start;
 mod train;
 mod training_log;
+mod wandb;
 
 pub(crate) use checkpoints::newest_policy;
 pub(crate) use evaluation::{RESULTS, read_results};

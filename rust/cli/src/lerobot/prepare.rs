@@ -6,7 +6,7 @@ use super::{
     options::CommonOptions,
     plugin::{Plugin, Probe},
 };
-use crate::{child::Invocation, env, error::CommandError};
+use crate::{child::Invocation, env, error::CommandError, programs::own_versions};
 use anyhow::Result;
 use hlrp_schema::{LogLevel, PassedOn};
 use hlrp_track::host;
@@ -28,8 +28,8 @@ pub(super) struct Needs<'a> {
 }
 
 impl Needs<'_> {
-    /// Finds LeRobot and the plugin, which is installed if it is missing. Returns the versions of Python, LeRobot, torch and the
-    /// plugin.
+    /// Finds LeRobot and the plugin, which is installed if it is missing. Returns the versions of Python, LeRobot, torch, the plugin
+    /// and this program.
     ///
     /// # Errors
     /// LeRobot or the plugin is not available.
@@ -51,7 +51,7 @@ impl Needs<'_> {
         if let Some(plugin) = &plugin {
             plugin.ensure(python, &format!("{}.install_policy_editable", self.section))?;
         }
-        Ok(Probe::ask(python, &names)?.versions())
+        Ok(Probe::ask(python, &names)?.versions().into_iter().chain(own_versions()).collect())
     }
 
     /// The program with its flags and environment; by its bare name where it is not found.

@@ -26,8 +26,15 @@ const CHANGEABLE: [&str; 12] = [
 ];
 
 /// Keys outside of section `lerobot` that it may change: LeRobot's flags no longer depend on the others.
-const CHANGEABLE_BESIDES: [&str; 6] =
-    ["cluster", "num_threads", "logging.level", "logging.min_free_gb", "logging.min_free_files", "logging.use_wandb"];
+const CHANGEABLE_BESIDES: [&str; 7] = [
+    "cluster",
+    "num_threads",
+    "logging.level",
+    "logging.min_free_gb",
+    "logging.min_free_files",
+    "logging.use_wandb",
+    "logging.wandb",
+];
 
 /// What it may change, for help and hints.
 pub(super) fn changeable() -> String {

@@ -20,7 +20,7 @@ use hlrp_track::{
     fs::ensure_free,
     run::{Artifact, RunInfo, RunStatus},
     signals::StopSignals,
-    sinks::{SinkSetup, Sinks},
+    sinks::{SinkSetup, Sinks, wandb::Settings},
 };
 use std::{
     collections::BTreeMap,
@@ -61,6 +61,10 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
         ensure_free(folder, videos, &disk_rules(&config.cluster, &config.logging))?;
     }
     let signals = StopSignals::listen()?;
+    let wandb = match config.logging.use_wandb {
+        true => Settings::of_run(&config.logging.wandb, None)?,
+        false => None,
+    };
     let versions = needs(&config).prepare()?;
     let run_dir = open(&config, &composed, policy, versions)?;
     console::log_to(&run_dir.log_file())?;
@@ -68,12 +72,15 @@ pub(crate) fn rollout(options: &RolloutOptions) -> Result<ExitCode> {
     if !simulator.inherited.is_empty() {
         tracing::info!("as in the policy's training: {}", simulator.inherited.join(", "));
     }
+    let setup = SinkSetup { wandb: wandb.as_ref(), stop: Some(&signals), ..SinkSetup::new(run_dir.path(), 0, step) };
+    // LeRobot's own lines are on the console already.
+    let sinks = Sinks::open(&setup, &SinksConfig { console: false, ..config.logging.sinks.clone() })?;
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
     needs(&config).complete(&mut invocation, Some(&simulator.kind), run_dir.path())?;
     let tee = Tee::new(&run_dir.log_file(), Box::new(|_| {}))?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
-    finish(ended, run_dir, &config, log_start, step)
+    finish(ended, run_dir, sinks, &config, log_start, step)
 }
 
 /// Folder of the policy, or its name on the Hub.
@@ -118,22 +125,27 @@ fn open(
 }
 
 /// Records how the run ended, and prints the table.
-fn finish(ended: Ended, run_dir: RunDir, config: &RolloutConfig, log_start: usize, step: u64) -> Result<ExitCode> {
+fn finish(
+    ended: Ended,
+    run_dir: RunDir,
+    mut sinks: Sinks,
+    config: &RolloutConfig,
+    log_start: usize,
+    step: u64,
+) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
     if ended.code != 0 || ended.is_interrupted {
         let reason = match ended.is_interrupted {
             true => "stopped by a signal".to_owned(),
             false => format!("lerobot-eval ended with exit code {}", ended.code),
         };
-        run_dir.finish(RunStatus::Failed { reason, exit_code: Some(ended.code) })?;
+        let status = RunStatus::Failed { reason, exit_code: Some(ended.code) };
+        sinks.finish(status.clone())?;
+        run_dir.finish(status)?;
         return failed("lerobot-eval", ended, &path, log_start);
     }
     let results = evaluation::read_eval_info(&config.lerobot_eval.output_dir)?;
     evaluation::write_results(&path, &results)?;
-    let setup = SinkSetup::new(&path, 0, step);
-    // LeRobot's own lines are on the console already.
-    let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
-    let mut sinks = Sinks::open(&setup, &sinks)?;
     sinks.scalars(step, evaluation::scalars(&results))?;
     sinks.finish(RunStatus::Finished)?;
     run_dir.finish(RunStatus::Finished)?;

@@ -9,6 +9,7 @@ use super::{
     prepare,
     start::{NAME, Start},
     training_log::{TrainingLog, metrics},
+    wandb::{self, Recording},
 };
 use crate::{
     child::{self, Ended, Tee},
@@ -28,7 +29,7 @@ use hlrp_track::{
     table::ResultTable,
 };
 use std::{
-    path::Path,
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -57,6 +58,7 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
         ensure_free(folder, 0, &disk_rules(&config.cluster, &config.logging))?;
     }
     let signals = StopSignals::listen()?;
+    let recording = Recording::of(&config, options.resume.as_deref())?;
     let versions = needs(&config).prepare()?;
     let mut run_dir = start.open(&config, &composed, versions)?;
     console::log_to(&run_dir.log_file())?;
@@ -64,29 +66,53 @@ pub(crate) fn train(options: &TrainOptions) -> Result<ExitCode> {
 
     // LeRobot's own lines are on the console already.
     let sinks = SinksConfig { console: false, ..config.logging.sinks.clone() };
-    let setup = SinkSetup::new(run_dir.path(), start.start_step, config.lerobot.steps);
+    let (wandb, stop) = (recording.of_sink(), Some(&signals));
+    let setup = SinkSetup { wandb, stop, ..SinkSetup::new(run_dir.path(), start.start_step, config.lerobot.steps) };
     let sinks = Sinks::open(&setup, &sinks)?;
     let log = Arc::new(Mutex::new(TrainingLog::new(sinks, start.start_step, config.lerobot.log_freq)));
     let reader = Arc::clone(&log);
     let on_line = move |line: &str| reader.lock().unwrap_or_else(PoisonError::into_inner).read(line);
     let tee = Tee::new(&run_dir.log_file(), Box::new(on_line))?;
     let mut invocation = start.invocation(&config);
+    recording.instruct(&mut invocation, &mut run_dir, start.checkpoint.is_some())?;
+    let records = wandb::records(&start.output_dir);
     tracing::info!("{}", invocation.to_shell().replace(" \\\n ", ""));
     needs(&config).complete(&mut invocation, config.lerobot.env_type.as_deref(), run_dir.path())?;
     let log_start = length(&run_dir.log_file());
     let ended = child::run(&invocation, &signals, Some(tee))?;
+    let checkpoint = last_checkpoint(&start.output_dir);
+    let status = status_of(ended, checkpoint.is_some());
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    log.flush()?;
-    if let Some(address) = log.wandb() {
-        run_dir.add_link("wandb (LeRobot)", address);
+    log.finish(status.clone())?;
+    wandb::link(&mut run_dir, log.page(), &start.output_dir, &records);
+    finish(ended, status, run_dir, checkpoint, log_start)
+}
+
+/// How the run ended.
+fn status_of(ended: Ended, has_checkpoint: bool) -> RunStatus {
+    match ended {
+        Ended { code: 0, is_interrupted: false } => RunStatus::Finished,
+        Ended { is_interrupted: true, .. } if has_checkpoint => RunStatus::Interrupted,
+        Ended { is_interrupted: true, code } => {
+            let reason = "stopped by a signal before the first checkpoint".into();
+            RunStatus::Failed { reason, exit_code: Some(code) }
+        }
+        Ended { code, .. } => {
+            let reason = format!("lerobot-train ended with exit code {code}");
+            RunStatus::Failed { reason, exit_code: Some(code) }
+        }
     }
-    finish(ended, run_dir, &start.output_dir, log_start)
 }
 
 /// Records how the run ended, draws its curve and prints its table.
-fn finish(ended: Ended, mut run_dir: RunDir, output_dir: &Path, log_start: usize) -> Result<ExitCode> {
+fn finish(
+    ended: Ended,
+    status: RunStatus,
+    mut run_dir: RunDir,
+    checkpoint: Option<PathBuf>,
+    log_start: usize,
+) -> Result<ExitCode> {
     let path = run_dir.path().to_owned();
-    let checkpoint = last_checkpoint(output_dir);
     let rows = read_metrics(&path.join(METRICS))?;
     let curves = draw_metrics(&run_dir.plots(), &rows, &metrics())?;
     let mut table = ResultTable::new(["result", "value"]);
@@ -104,20 +130,8 @@ fn finish(ended: Ended, mut run_dir: RunDir, output_dir: &Path, log_start: usize
     if let Some(checkpoint) = &checkpoint {
         run_dir.add_output(Artifact::of("policy", checkpoints::pretrained_model(checkpoint)));
     }
-    let is_finished = ended.code == 0 && !ended.is_interrupted;
-    let can_continue = ended.is_interrupted && checkpoint.is_some();
-    let status = match ended {
-        _ if is_finished => RunStatus::Finished,
-        _ if can_continue => RunStatus::Interrupted,
-        _ if ended.is_interrupted => {
-            let reason = "stopped by a signal before the first checkpoint".into();
-            RunStatus::Failed { reason, exit_code: Some(ended.code) }
-        }
-        Ended { code, .. } => {
-            let reason = format!("lerobot-train ended with exit code {code}");
-            RunStatus::Failed { reason, exit_code: Some(code) }
-        }
-    };
+    let is_finished = status == RunStatus::Finished;
+    let can_continue = status == RunStatus::Interrupted;
     run_dir.finish(status)?;
     if is_finished || ended.is_interrupted {
         console::print(&table.to_text());

@@ -1,6 +1,7 @@
 //! The numbers in what `lerobot-train` logs, as rows of `metrics.jsonl`.
 
 use hlrp_track::metrics::{Curve, MetricSpec};
+use hlrp_track::run::RunStatus;
 use hlrp_track::sinks::Sinks;
 
 /// LeRobot's short names and ours; other numbers come from the policy and keep their names below `train/`.
@@ -31,44 +32,45 @@ pub(super) fn metrics() -> Vec<MetricSpec> {
 
 /// Writes a row for each line in which LeRobot reports its training.
 pub(super) struct TrainingLog {
-    sinks: Sinks,
+    /// None after the end.
+    sinks: Option<Sinks>,
     log_freq: u64,
     /// Step of the newest report. LeRobot abbreviates its own number (`2K`), so it is counted.
     step: u64,
-    /// Address of LeRobot's own run on W&B.
-    wandb: Option<String>,
+    /// Page of LeRobot's own run on W&B.
+    page: Option<String>,
 }
 
 impl TrainingLog {
     /// Rows for a training that continues after `start` steps (0 = from the beginning) and reports every `log_freq`.
     pub(super) fn new(sinks: Sinks, start: u64, log_freq: u64) -> Self {
-        Self { sinks, log_freq, step: start / log_freq * log_freq, wandb: None }
+        Self { sinks: Some(sinks), log_freq, step: start / log_freq * log_freq, page: None }
     }
 
-    /// Waits until every row so far is in the file.
+    /// Waits until every row is recorded, and how the run ended.
     ///
     /// # Errors
     /// A row that cannot be written.
-    pub(super) fn flush(&mut self) -> hlrp_track::Result<()> {
-        self.sinks.flush()
+    pub(super) fn finish(&mut self, status: RunStatus) -> hlrp_track::Result<()> {
+        self.sinks.take().map_or(Ok(()), |sinks| sinks.finish(status))
     }
 
-    /// Address of LeRobot's own run on W&B, where it has one.
-    pub(super) fn wandb(&self) -> Option<&str> {
-        self.wandb.as_deref()
+    /// Page of LeRobot's own run on W&B, where it has one.
+    pub(super) fn page(&self) -> Option<&str> {
+        self.page.as_deref()
     }
 
     /// Reads a line of LeRobot's output.
     pub(super) fn read(&mut self, line: &str) {
-        self.wandb = address(line).or(self.wandb.take());
+        self.page = address(line).or(self.page.take());
         let row = if let Some(values) = report(line) {
             self.step += self.log_freq;
             Some((self.step, values))
         } else {
             held_out(line).map(|(step, loss)| (step, vec![("val/loss".to_owned(), loss)]))
         };
-        if let Some((step, values)) = row
-            && let Err(error) = self.sinks.scalars(step, values)
+        if let (Some((step, values)), Some(sinks)) = (row, &mut self.sinks)
+            && let Err(error) = sinks.scalars(step, values)
         {
             tracing::warn!("{error}");
         }
@@ -120,19 +122,19 @@ mod tests {
         ] {
             log.read(line);
         }
-        log.flush()?;
+        log.finish(RunStatus::Finished)?;
         let rows = read_metrics(&dir.path().join(FILE_NAME))?;
         assert_eq!(rows.iter().map(|row| row.step).collect::<Vec<_>>(), [1000, 1050, 1100]);
         assert_eq!(series(&rows, "train/loss")[0], (1000, 0.125));
         assert_eq!(rows[0].get("train/lr"), Some(1e-4));
         assert_eq!((rows[0].get("train/l1_loss"), rows[0].get("train/smpl")), (Some(0.9), None));
         assert_eq!(rows[1].get("val/loss"), Some(0.5));
-        assert_eq!(log.wandb(), None);
+        assert_eq!(log.page(), None);
         log.read(
             "INFO wandb_utils.py:110 Track this run --> \u{1b}[1m\u{1b}[33mhttps://wandb.example/me/p/runs/a1\u{1b}[0m",
         );
         log.read("INFO another line");
-        assert_eq!(log.wandb(), Some("https://wandb.example/me/p/runs/a1"));
+        assert_eq!(log.page(), Some("https://wandb.example/me/p/runs/a1"));
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ pub(crate) use view::{Before, before, can_continue, composed_steps, is_done};
 use crate::HINTS;
 use crate::disk::disk_rules;
 use crate::error::CommandError;
+use crate::programs::own_versions;
 use anyhow::{Context, Result};
 use execute::{Execution, Options, Outcome};
 use hlrp_config::{Composed, Problem, from_resolved};
@@ -139,7 +140,7 @@ fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<Run
         description: &config.experiment.description,
         config_yaml: &yaml,
         overrides: composed.overrides(),
-        versions: BTreeMap::from([("hlrp".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
+        versions: own_versions().collect(),
         inputs: Vec::new(),
         data: BTreeMap::new(),
         num_threads: config.num_threads.unwrap_or_else(host::num_cores),

@@ -6,14 +6,9 @@ use super::{
 };
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use hlrp_track::{console, table::ResultTable};
+use hlrp_track::{console, table::ResultTable, time::unix_time};
 use serde_json::json;
-use std::{
-    cmp::Reverse,
-    path::PathBuf,
-    process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{cmp::Reverse, path::PathBuf, process::ExitCode};
 
 /// Options of `hlrp runs list`.
 #[derive(Debug, Args)]
@@ -53,7 +48,7 @@ struct Row {
 pub(super) fn list(options: &ListOptions) -> Result<ExitCode> {
     let mut runs = find::runs(&options.dirs)?;
     runs.retain(|run| options.stage.as_deref().is_none_or(|stage| run.stage() == stage));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
+    let now = unix_time() as i64;
     let mut rows = runs.into_iter().map(|run| row(run, now)).collect::<Result<Vec<_>>>()?;
     match options.sort {
         Order::Age => rows.sort_by_key(|row| (row.age.unwrap_or(i64::MAX), row.run.name.clone())),

@@ -12,7 +12,11 @@ use hlrp_slurm::{
     client::{Slurm, SlurmError},
     plan::JobPlan,
 };
-use hlrp_track::{fs::ensure_free, host::find_program};
+use hlrp_track::{
+    fs::ensure_free,
+    host::find_program,
+    sinks::wandb::{Server, Settings},
+};
 use std::{
     fs,
     io::{IsTerminal, Write, stderr, stdin},
@@ -24,8 +28,6 @@ use std::{
 const MAX_UNASKED: usize = 50;
 /// Slurm's program that submits.
 const SBATCH: &str = "sbatch";
-/// Host of W&B's service in a netrc file.
-const WANDB_HOST: &str = "api.wandb.ai";
 /// Files with credentials, below the home folder.
 const SECRET_FILES: [&str; 3] = [".netrc", ".cache/huggingface/token", ".huggingface/token"];
 
@@ -91,23 +93,15 @@ fn refuse_missing_image(job: &JobPlan) -> Result<(), Problem> {
 /// W&B credentials are looked for here, before hours in a queue.
 fn refuse_missing_credentials(composed: &Composed) -> Result<(), Problem> {
     let basics = RunBasics::of(composed)?;
+    if basics.logging.use_wandb {
+        return Settings::resolve(&basics.logging.wandb).map(drop);
+    }
     let is_on_in_lerobot = basics.stage == Stage::LerobotTrain
         && composed.extract::<LerobotTrainConfig>().is_ok_and(|config| config.lerobot.wandb_enable);
-    let key = match () {
-        () if basics.logging.use_wandb => "logging.use_wandb",
-        () if is_on_in_lerobot => "lerobot.wandb_enable",
-        () => return Ok(()),
-    };
-    if env::is_set("WANDB_API_KEY") || netrc().is_some_and(|text| text.contains(WANDB_HOST)) {
-        return Ok(());
+    match is_on_in_lerobot {
+        true => Server::of_environment(None, "lerobot.wandb_enable").map(drop),
+        false => Ok(()),
     }
-    let message = format!("it is on, but neither WANDB_API_KEY nor ~/.netrc has a key for {WANDB_HOST}");
-    Err(Problem::new(key, message, "log in with `wandb login`, or set it to false"))
-}
-
-fn netrc() -> Option<String> {
-    let named = std::env::var_os("NETRC").map(PathBuf::from);
-    fs::read_to_string(named.or_else(|| Some(home()?.join(".netrc")))?).ok()
 }
 
 fn home() -> Option<PathBuf> {

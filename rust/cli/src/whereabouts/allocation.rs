@@ -1,11 +1,8 @@
 //! The Slurm allocation that this process is in.
 
 use crate::{doctor::report::Finding, env};
-use hlrp_track::{command::output_within, env::get, host::Place, run::SlurmJob};
-use std::{
-    process::Command,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use hlrp_track::{command::output_within, env::get, host::Place, run::SlurmJob, time::unix_time};
+use std::{process::Command, time::Duration};
 
 const NAME: &str = "allocation";
 /// How long Slurm may take to say how much time is left.
@@ -30,7 +27,7 @@ fn describe(job: &SlurmJob) -> String {
 
 /// What is left until the job's time limit: from its environment, else from Slurm.
 fn time_left(id: &str) -> Option<String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let now = unix_time() as u64;
     if let Some(end) = get(env::SLURM_JOB_END_TIME).and_then(|end| end.parse::<u64>().ok()) {
         return Some(hours(end.saturating_sub(now)));
     }

@@ -6,6 +6,12 @@ use super::output::Output;
 use hlrp_track::plot::{PointChart, PointGroup, render_points};
 use hlrp_track::table::ResultTable;
 
+/// Name and samples of a sequence, its mean motion as it is and centred.
+type MeanMotion = (String, usize, Motion, Motion);
+
+/// File name and title of a plot, and what it shows of a sequence.
+type Kind = (&'static str, &'static str, fn(&MeanMotion) -> Motion);
+
 pub(super) fn run(scene: &Scene<'_>, output: &mut Output) -> anyhow::Result<()> {
     let baselines = baselines(&scene.collected.records);
     let row = |name: &str, motion: &Motion| {
@@ -16,7 +22,7 @@ pub(super) fn run(scene: &Scene<'_>, output: &mut Output) -> anyhow::Result<()> 
     let rows: Vec<_> = baselines.iter().map(|(source, motion)| row(source, motion)).collect();
     output.csv("dataset_baseline", &columns, &rows)?;
 
-    let mut found: Vec<(String, usize, Motion, Motion)> = Vec::new();
+    let mut found: Vec<MeanMotion> = Vec::new();
     for sequence in &scene.inspected {
         let records: Vec<_> = scene.records_of(&sequence.codes).collect();
         if records.len() < scene.config.min_compass_samples {
@@ -60,12 +66,12 @@ pub(super) fn run(scene: &Scene<'_>, output: &mut Output) -> anyhow::Result<()> 
         table = table.row([name.clone(), n.to_string(), pair(raw), pair(centred), format!("{:.2}", centred.length())]);
     }
     output.table(table);
-    let kinds: [(&str, &str, fn(&(String, usize, Motion, Motion)) -> Motion); 2] = [
+    let kinds: [Kind; 2] = [
         ("compass", "Mean motion of each sequence", |found| found.2),
         ("compass_centred", "Mean motion of each sequence, less that of its datasets", |found| found.3),
     ];
     for (name, title, motion) in kinds {
-        let group = |sequence: &(String, usize, Motion, Motion)| PointGroup {
+        let group = |sequence: &MeanMotion| PointGroup {
             name: sequence.0.clone(),
             points: vec![(motion(sequence).dx, -motion(sequence).dy)],
         };

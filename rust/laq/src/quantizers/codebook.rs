@@ -28,7 +28,7 @@ pub(super) struct Codebook {
 impl Codebook {
     /// The code nearest to each change `[B,S,Q]`, without noise.
     pub(super) fn quantize(&self, change_BSQ: &Tensor) -> Latent {
-        let ids_BS = distances(&self.rows_KQ, change_BSQ).argmin(-1, false);
+        let ids_BS = nearest_rows(&self.rows_KQ, change_BSQ);
         Latent { vectors_BSQ: self.vectors(&ids_BS), ids_BS: Some(ids_BS) }
     }
 
@@ -86,6 +86,11 @@ pub(super) fn distances(codebook_KQ: &Tensor, vectors: &Tensor) -> Tensor {
     })
 }
 
+/// The row of `codebook_KQ` nearest to each vector `[…,Q]`, `int64 […]`.
+pub(crate) fn nearest_rows(codebook_KQ: &Tensor, vectors: &Tensor) -> Tensor {
+    distances(codebook_KQ, vectors).argmin(-1, false)
+}
+
 /// `float32 [N,K]`: 1 where a vector has a code.
 pub(super) fn one_hot(ids_N: &Tensor, num_codes: i64) -> Tensor {
     let codes_K = Tensor::arange(num_codes, (Kind::Int64, ids_N.device()));
@@ -102,12 +107,12 @@ pub(super) fn random_rows(vectors_NQ: &Tensor, num: i64, draws: &mut dyn Draws) 
 
 /// `num_codes` centres of `vectors_NQ` `[K,Q]` and how many vectors each has `[K]` (float32): Lloyd's algorithm from
 /// random rows. A centre that loses its vectors stays where it is.
-fn kmeans(vectors_NQ: &Tensor, num_codes: i64, draws: &mut dyn Draws) -> (Tensor, Tensor) {
+pub(crate) fn kmeans(vectors_NQ: &Tensor, num_codes: i64, draws: &mut dyn Draws) -> (Tensor, Tensor) {
     no_grad(|| {
         let mut centres_KQ = random_rows(vectors_NQ, num_codes, draws);
         let mut counts_K = Tensor::new();
         for _ in 0..NUM_ITERATIONS {
-            let one_hot_NK = one_hot(&distances(&centres_KQ, vectors_NQ).argmin(-1, false), num_codes);
+            let one_hot_NK = one_hot(&nearest_rows(&centres_KQ, vectors_NQ), num_codes);
             counts_K = one_hot_NK.sum_dim_intlist([0].as_slice(), false, Kind::Float);
             let means_KQ = one_hot_NK.tr().matmul(vectors_NQ) / counts_K.clamp_min(1.0).unsqueeze(1);
             centres_KQ = means_KQ.where_self(&counts_K.gt(0).unsqueeze(1), &centres_KQ);

@@ -19,6 +19,7 @@ mod usage;
 
 pub use bottleneck::Bottleneck;
 pub use codebook::CODEBOOK;
+pub(crate) use codebook::{kmeans, nearest_rows};
 pub use ema_vq::EmaVq;
 pub use fsq::Fsq;
 pub use nsvq::{Nsvq, Refresh, RefreshSchedule};
@@ -159,7 +160,7 @@ fn method(scope: &Scope<'_>, dims: &Dims, config: &QuantizerConfig) -> Box<dyn Q
 }
 
 /// Computes without autocast.
-fn in_float32<T>(device: Device, compute: impl FnOnce() -> T) -> T {
+pub(crate) fn in_float32<T>(device: Device, compute: impl FnOnce() -> T) -> T {
     let _guard = Autocast::disable(device).expect("autocast can be turned off on a device that holds tensors");
     compute()
 }

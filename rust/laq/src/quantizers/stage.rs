@@ -97,6 +97,12 @@ impl QuantizerStage {
         self.norm.evaluate(change_BSQ)
     }
 
+    /// How near the codes are to the changes `[B,S,Q]`, of which `latent` is [`QuantizerStage::quantize`]: as the training's
+    /// `latent_signal_to_noise`. None where the latent is continuous.
+    pub(crate) fn signal_to_noise(&self, change_BSQ: &Tensor, latent: &Latent) -> Option<Tensor> {
+        self.codes().map(|_| signal_to_noise(&self.norm.evaluate(change_BSQ), &latent.vectors_BSQ))
+    }
+
     /// Those of the training's metrics that are drawn.
     pub fn metrics(&self) -> Vec<MetricSpec> {
         self.quantizer.metrics()

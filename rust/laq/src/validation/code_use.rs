@@ -4,6 +4,7 @@ use crate::model::LaqModel;
 use crate::quantizers::{Codes, codes_curve};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
+use hlrp_track::sinks::{Histogram, NamedHistogram};
 use hlrp_train::validation::gather_rows;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -88,6 +89,15 @@ impl CodeUse {
         counts_K
     }
 
+    /// How often each code occurred, slot by slot.
+    pub(super) fn histograms(&self) -> Vec<NamedHistogram> {
+        let of_slot = |slot| NamedHistogram {
+            name: format!("val/slot{slot}_codes"),
+            histogram: Histogram::of_counts(&self.counts_of_slot(slot)),
+        };
+        (0..self.num_slots).map(of_slot).collect()
+    }
+
     /// Scalars by full name; entropies in nats.
     pub(crate) fn metrics(&self) -> Vec<(String, f64)> {
         let by_slot = (0..self.num_slots).flat_map(|slot| {
@@ -122,16 +132,17 @@ pub(super) fn metrics(model: &LaqModel, suffix: &str) -> Vec<MetricSpec> {
     let Some(num_codes) = model.quantizer.codes().map(Codes::num_codes) else { return Vec::new() };
     let detail = |name: &str| MetricSpec::detail(format!("{name}{suffix}"));
     let in_use = format!("codes in use (of {num_codes})");
-    let num_unique = if suffix.is_empty() {
-        MetricSpec::new("val/num_unique_codes", in_use).drawn_in(&codes_curve())
+    let (num_unique, perplexity) = if suffix.is_empty() {
+        let in_use = MetricSpec::new("val/num_unique_codes", in_use).drawn_in(&codes_curve());
+        (in_use, MetricSpec::new("val/vq_perplexity", format!("perplexity of the codes (of {num_codes})")))
     } else {
-        detail("val/num_unique_codes")
+        (detail("val/num_unique_codes"), detail("val/vq_perplexity"))
     };
     let overall = [
         num_unique.higher_is_better(),
         detail("val/codebook_utilization").higher_is_better(),
         detail("val/codebook_entropy").higher_is_better(),
-        detail("val/vq_perplexity").higher_is_better(),
+        perplexity.higher_is_better(),
         detail("val/sequence_entropy").higher_is_better(),
         detail("val/unique_sequences").higher_is_better(),
         detail("val/total_val_samples"),

@@ -59,9 +59,12 @@ impl Strategy for CodebookEmbedding {
     }
 }
 
+/// Places of rows, and the fraction of the variance that each axis explains.
+type Plane = (Vec<(f64, f64)>, [f64; 2]);
+
 /// Rows `float64 [K,Q]` in the plane of their two main components, and what fraction of their variance each explains. A component's
 /// sign is that of its largest entry in absolute value.
-fn main_plane(rows_KQ: &Tensor) -> anyhow::Result<(Vec<(f64, f64)>, [f64; 2])> {
+fn main_plane(rows_KQ: &Tensor) -> anyhow::Result<Plane> {
     let centred_KQ = rows_KQ - rows_KQ.mean_dim([0].as_slice(), true, Kind::Double);
     let (_, values, directions_QN) = centred_KQ.svd(true, true);
     let total = values.square().sum(Kind::Double).double_value(&[]).max(f64::MIN_POSITIVE);

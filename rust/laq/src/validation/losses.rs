@@ -34,6 +34,11 @@ impl Losses {
         }
         let copy_loss = frames_BTCHW.select(1, 0).mse_loss(&frames_BTCHW.select(1, 1), Reduction::Mean);
         sums.add("val/copy_frame_loss", &copy_loss, num_samples);
+        if let Some(ratio) =
+            model.quantizer.signal_to_noise(&step.encoded.change_BSQ, &step.latent).filter(|_| num_samples > 1)
+        {
+            sums.add("val/latent_signal_to_noise", &ratio, num_samples);
+        }
         let no_change = no_grad(|| model.decoders.losses(&model.decoders.no_change(&step.target), &step.target));
         let permuted = (num_samples > 1).then(|| permuted_losses(model, frames_BTCHW, step));
         for decoder in model.decoders.training() {
@@ -106,8 +111,12 @@ pub(super) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
         let name = decoder.name();
         specs.push(MetricSpec::detail(format!("val/{name}_own_to_copy")).lower_is_better());
         if batch_size > 1 {
-            specs.push(MetricSpec::detail(format!("val/{name}_code_gain")).higher_is_better());
+            let label = format!("gain from the codes, {name} (of the loss of no change)");
+            specs.push(MetricSpec::new(format!("val/{name}_code_gain"), label).higher_is_better());
         }
+    }
+    if batch_size > 1 && model.quantizer.codes().is_some() {
+        specs.push(MetricSpec::detail("val/latent_signal_to_noise").higher_is_better());
     }
     specs
 }

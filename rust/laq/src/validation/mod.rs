@@ -172,8 +172,11 @@ impl Validations {
             return Err(LaqError::NoValidationData.into());
         }
         let mut metrics = losses.metrics(model, context.world)?;
+        let mut histograms = Vec::new();
         if let Some(codes) = codes {
-            metrics.extend(codes.of_all(context.world)?.metrics());
+            let codes = codes.of_all(context.world)?;
+            metrics.extend(codes.metrics());
+            histograms = codes.histograms();
         }
         let (mut images, mut num_failed) = (Vec::new(), 0);
         for Running { strategy, name, suffix, min_samples, failure, .. } in running {
@@ -196,7 +199,7 @@ impl Validations {
         if num_failed > 0 {
             metrics.insert(FAILED.to_owned(), f64::from(num_failed));
         }
-        Ok(Validation { metrics, images })
+        Ok(Validation { metrics, images, histograms })
     }
 
     /// The strategies that are due after `step` steps.

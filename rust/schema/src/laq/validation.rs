@@ -24,6 +24,18 @@ pub struct LaqValidationConfig {
     pub buckets: BTreeMap<String, BucketConfig>,
     /// What is looked at beyond losses and code use, by name.
     pub strategies: BTreeMap<String, StrategyConfig>,
+    /// How well actions can be read from the latents.
+    pub probes: ProbesConfig,
+}
+
+/// Section `validation.probes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbesConfig {
+    /// Whether data with actions is probed.
+    pub enabled: bool,
+    /// Pairs of the training episodes, and as many of the held-out ones, that stay in memory; rounded up to whole batches.
+    pub num_pairs: usize,
 }
 
 /// A subset of the validation set.
@@ -188,6 +200,7 @@ impl Check for LaqValidationConfig {
         for (name, bucket) in &self.buckets {
             section("buckets", section(name, bucket.check()))?;
         }
+        section("probes", at_least("num_pairs", self.probes.num_pairs, 1))?;
         let mut measured: Vec<(&str, Option<&str>, &str)> = Vec::new();
         for (name, strategy) in &self.strategies {
             let at = |checked: Checked| section("strategies", section(name, checked));

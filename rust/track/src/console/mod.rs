@@ -61,6 +61,11 @@ pub fn listen(listener: impl Fn(&str) + Send + 'static) {
     output::set_listener(Some(Box::new(listener)));
 }
 
+/// A line of a child process, which it has shown already and which has no secrets, goes to the listener too.
+pub fn pass_on(line: &str) {
+    output::pass_on(line);
+}
+
 /// Ends what [`listen`] began.
 pub fn stop_listening() {
     output::set_listener(None);

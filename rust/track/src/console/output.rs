@@ -48,6 +48,12 @@ pub(super) fn set_listener(listener: Option<Listener>) {
     output().listener = listener;
 }
 
+pub(super) fn pass_on(line: &str) {
+    if let Some(listener) = &output().listener {
+        listener(line);
+    }
+}
+
 pub(super) fn open_file(path: &Path) -> Result<()> {
     let mut output = output();
     if output.rank == 0 {

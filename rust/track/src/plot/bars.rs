@@ -4,10 +4,15 @@ use super::canvas::{self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR,
 use crate::Result;
 use image::RgbImage;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
 /// Width of a bar as a fraction of the distance between bars.
 const BAR_WIDTH: f64 = 0.8;
+
+/// Pixels below the axis for names of bars, and from the axis to a name.
+const NAMES_HEIGHT: u32 = 170;
+const NAME_GAP: i32 = 8;
 
 /// Bars over consecutive indices.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,16 +54,10 @@ pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
     let heights = chart.values.iter().copied().chain(chart.reference.iter().map(|(_, height)| *height));
     let top = heights.fold(f64::MIN_POSITIVE, f64::max) * 1.1;
     let right = num_bars as f64 - 0.5;
-    let name_of = |index: f64| match usize::try_from(index.round() as i64) {
-        _ if index.fract() != 0.0 => String::new(),
-        Ok(bar) if !chart.names.is_empty() => chart.names.get(bar).cloned().unwrap_or_default(),
-        _ => format!("{index:.0}"),
-    };
-    let (num_labels, label_area) = if chart.names.is_empty() { (num_bars.min(17), 60) } else { (2 * num_bars, 150) };
+    let has_names = !chart.names.is_empty();
+    let (num_labels, label_area) = if has_names { (2, NAMES_HEIGHT) } else { (num_bars.min(17), 60) };
+    let index_of = |index: f64| if has_names || index.fract() != 0.0 { String::new() } else { format!("{index:.0}") };
     canvas::render(name, (WIDTH, HEIGHT), |area| {
-        // The font is known from here on.
-        let upright = FontTransform::Rotate90;
-        let label_style = if chart.names.is_empty() { text(LABEL_SIZE) } else { text(LABEL_SIZE).transform(upright) };
         // Without a reference the bars speak for themselves.
         let names = chart.reference.iter().flat_map(|(name, _)| [chart.y_label.as_str(), name]);
         let below = canvas::draw_head(area, &chart.title, names)?;
@@ -77,10 +76,9 @@ pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
             .x_desc(&chart.x_label)
             .y_desc(&chart.y_label)
             .x_labels(num_labels)
-            .x_label_formatter(&|index| name_of(*index))
-            .x_label_style(label_style)
+            .x_label_formatter(&|index| index_of(*index))
             .y_label_formatter(&|height| tick(*height))
-            .y_label_style(text(LABEL_SIZE))
+            .label_style(text(LABEL_SIZE))
             .axis_desc_style(text(LABEL_SIZE))
             .draw()?;
         let half = BAR_WIDTH / 2.0;
@@ -91,6 +89,11 @@ pub fn render_bars(name: &str, chart: &BarChart) -> Result<RgbImage> {
         if let Some((_, height)) = &chart.reference {
             let style = PALETTE[1].stroke_width(3);
             context.draw_series(LineSeries::new([(-0.5, *height), (right, *height)], style))?;
+        }
+        let downwards = text(LABEL_SIZE).transform(FontTransform::Rotate90).pos(Pos::new(HPos::Left, VPos::Center));
+        for (index, name) in chart.names.iter().enumerate() {
+            let (x, y) = context.backend_coord(&(index as f64, 0.0));
+            area.draw_text(name, &downwards, (x, y + NAME_GAP))?;
         }
         Ok(())
     })

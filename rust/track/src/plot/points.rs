@@ -61,6 +61,9 @@ pub fn render_points(name: &str, chart: &PointChart) -> Result<RgbImage> {
         let unit = ((x.end - x.start) / ratio).max(y.end - y.start);
         (x, y) = (around(&x, unit * ratio), around(&y, unit));
     }
+    // The middle of an axis may miss 0 by a rounding error.
+    let near_zero = (x.end - x.start) * 1e-9;
+    let label = |value: f64| tick(if value.abs() < near_zero { 0.0 } else { value });
     canvas::render(name, (WIDTH, height), |area| {
         let below = canvas::draw_head(area, &chart.title, names())?;
         let mut context = ChartBuilder::on(&below)
@@ -76,8 +79,8 @@ pub fn render_points(name: &str, chart: &PointChart) -> Result<RgbImage> {
             .axis_style(TEXT_COLOUR)
             .x_desc(&chart.x_label)
             .y_desc(&chart.y_label)
-            .x_label_formatter(&|value| tick(*value))
-            .y_label_formatter(&|value| tick(*value))
+            .x_label_formatter(&|value| label(*value))
+            .y_label_formatter(&|value| label(*value))
             .label_style(text(LABEL_SIZE))
             .axis_desc_style(text(LABEL_SIZE))
             .draw()?;

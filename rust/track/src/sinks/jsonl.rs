@@ -5,6 +5,7 @@ use crate::{
     Result, TrackError,
     fs::{sync_dir, write_atomic},
     metrics::{FILE_NAME, Lines, SUPERSEDED_FILE_NAME, read_text, split},
+    time::unix_time,
 };
 use serde_json::{Map, Value, json};
 use std::{
@@ -12,7 +13,6 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Appends rows to the `metrics.jsonl` of one run directory.
@@ -86,10 +86,9 @@ impl JsonlSink {
     /// # Errors
     /// A name is `step` or `time`, or the file cannot be written.
     pub fn write<N: AsRef<str>>(&mut self, step: u64, values: impl IntoIterator<Item = (N, f64)>) -> Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut row = Map::new();
         row.insert("step".into(), json!(step));
-        row.insert("time".into(), json!((now.as_secs_f64() * 1e3).round() / 1e3));
+        row.insert("time".into(), json!((unix_time() * 1e3).round() / 1e3));
         for (name, value) in values {
             let name = name.as_ref();
             if name == "step" || name == "time" {

@@ -8,10 +8,13 @@
 //! the sink off. Options other than a flag are an `Option` of a struct, so that trees of older runs, which lack the key, stay valid.
 
 mod console;
+mod histogram;
 mod jsonl;
 mod png;
+mod tensorboard;
 pub mod wandb;
 
+pub use histogram::{Histogram, MAX_BINS, NamedHistogram};
 pub use jsonl::JsonlSink;
 
 use crate::{Result, TrackError, run::RunStatus, signals::StopSignals};
@@ -28,8 +31,13 @@ use std::{
 };
 
 /// Every sink: its name in `logging.sinks`, and how it is opened.
-const SINKS: &[(&str, Open)] =
-    &[("jsonl", jsonl::open), ("console", console::open), ("png", png::open), ("wandb", wandb::open)];
+const SINKS: &[(&str, Open)] = &[
+    ("jsonl", jsonl::open),
+    ("console", console::open),
+    ("png", png::open),
+    ("tensorboard", tensorboard::open),
+    ("wandb", wandb::open),
+];
 
 type Open = fn(&SinkSetup<'_>, &Value) -> Result<Option<Box<dyn Sink>>>;
 
@@ -51,6 +59,14 @@ pub trait Sink: Send {
     /// # Errors
     /// As [`Sink::scalars`].
     fn images(&mut self, _step: u64, _images: &[NamedImage]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Records the histograms of the validation after `step` optimizer steps.
+    ///
+    /// # Errors
+    /// As [`Sink::scalars`].
+    fn histograms(&mut self, _step: u64, _histograms: &[NamedHistogram]) -> Result<()> {
         Ok(())
     }
 
@@ -114,6 +130,7 @@ enum Entry {
     Step(u64),
     Scalars(u64, Vec<(String, f64)>),
     Images(u64, Vec<NamedImage>),
+    Histograms(u64, Vec<NamedHistogram>),
     /// Answered when everything before it is on the disk.
     Flush(Sender<()>),
     Finish(RunStatus),
@@ -172,6 +189,14 @@ impl Sinks {
     /// As [`Sinks::step`].
     pub fn images(&mut self, step: u64, images: Vec<NamedImage>) -> Result<()> {
         self.put(Entry::Images(step, images))
+    }
+
+    /// Records the histograms of the validation after `step` optimizer steps.
+    ///
+    /// # Errors
+    /// As [`Sinks::step`].
+    pub fn histograms(&mut self, step: u64, histograms: Vec<NamedHistogram>) -> Result<()> {
+        self.put(Entry::Histograms(step, histograms))
     }
 
     /// Waits until everything so far is on the disk: call it before a checkpoint is published, so that the metrics survive what it
@@ -238,6 +263,7 @@ fn work_off(entries: &Receiver<Entry>, sinks: &mut [Box<dyn Sink>]) -> Result<()
                 Entry::Step(step) => sink.step(*step),
                 Entry::Scalars(step, scalars) => sink.scalars(*step, scalars)?,
                 Entry::Images(step, images) => sink.images(*step, images)?,
+                Entry::Histograms(step, histograms) => sink.histograms(*step, histograms)?,
                 Entry::Flush(_) => sink.flush()?,
                 Entry::Finish(outcome) => sink.finish(outcome)?,
             }

@@ -85,7 +85,7 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         description: &common.experiment.description,
         config_yaml: &yaml,
         overrides: composed.overrides(),
-        versions: versions(),
+        versions: versions(P::COMMIT),
         inputs,
         data: sources,
         num_threads: num_threads(&common),
@@ -112,14 +112,11 @@ fn wandb_settings(
     if !config.logging.use_wandb || !is_main {
         return Ok(None);
     }
-    let settings = wandb::Settings::resolve(&config.logging.wandb)?;
-    if let Some(settings) = &settings {
-        settings.check_access(arguments.resume.as_deref()).map_err(|error| match error {
-            TrackError::Problem(problem) => problem.into(),
-            other => anyhow::Error::from(other),
-        })?;
-    }
-    Ok(settings)
+    let settings = wandb::Settings::of_run(&config.logging.wandb, arguments.resume.as_deref());
+    settings.map_err(|error| match error {
+        TrackError::Problem(problem) => problem.into(),
+        other => anyhow::Error::from(other),
+    })
 }
 
 /// What an out-of-memory error reports before the first step.
@@ -161,10 +158,11 @@ fn locate(composed: &Composed, error: anyhow::Error) -> anyhow::Error {
 }
 
 /// What computes: the same versions give the same bits.
-fn versions() -> BTreeMap<String, String> {
+fn versions(commit: Option<&str>) -> BTreeMap<String, String> {
     let own = [("hlrp", env!("CARGO_PKG_VERSION").to_owned()), ("libtorch", hlrp_torch::LIBTORCH_VERSION.to_owned())];
     let ffmpeg = hlrp_data::ffmpeg_release().map(|release| ("ffmpeg", release));
-    own.into_iter().chain(ffmpeg).map(|(name, version)| (name.to_owned(), version)).collect()
+    let build = commit.map(|commit| ("build", commit.to_owned()));
+    own.into_iter().chain(ffmpeg).chain(build).map(|(name, version)| (name.to_owned(), version)).collect()
 }
 
 /// Records how the run ended, draws its curves and prints its table.

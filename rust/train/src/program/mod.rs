@@ -30,6 +30,8 @@ pub trait Program {
     const COMMAND: &'static str;
     /// One or two sentences for the help.
     const ABOUT: &'static str;
+    /// The commit that the program is built from, if it is known.
+    const COMMIT: Option<&'static str>;
     /// Command lines for the help.
     const EXAMPLES: &'static str;
     /// The error types whose hints are printed.

@@ -59,6 +59,9 @@ pub(super) fn table<P: Program>(
         table = table.row(["image", path.display().to_string().as_str()]);
     }
     let mut text = table.to_text();
+    if let Some(verdict) = &summary.verdict {
+        text.push_str(&format!("\n{verdict}\n"));
+    }
     if matches!(outcome, Outcome::Interrupted(_)) {
         text.push_str(&format!("\ninterrupted; continue with: {} --resume {}\n", P::COMMAND, run_dir.display()));
     }

@@ -6,6 +6,7 @@
 //! Noise and times come from one seed, so that validations of one run differ by their weights alone.
 
 mod code_accuracy;
+mod error_bins;
 mod errors;
 mod images;
 
@@ -15,6 +16,7 @@ use crate::observation::Prediction;
 use crate::policy::{LabelledBatch, Policy};
 use crate::processor::TimeIndices;
 use code_accuracy::CodeAccuracy;
+use error_bins::ErrorBins;
 use errors::Errors;
 use hlrp_nn::Pass;
 use hlrp_schema::VlaValidationConfig;
@@ -64,6 +66,7 @@ pub(crate) fn run(
     hlrp_torch::rng::seed(device, SEED)?;
     let mut sums = Sums::default();
     let (mut latents, mut actions) = (Errors::default(), Errors::default());
+    let mut bins = ErrorBins::default();
     let num_codes = policy.teacher.as_ref().and_then(|teacher| teacher.identity().codebook_size);
     let mut accuracy = num_codes.map(|num_codes| CodeAccuracy::new(num_codes, device));
     let mut drawn = EvenSamples::new(options.num_fixed_samples);
@@ -92,6 +95,7 @@ pub(crate) fn run(
             let was_valid_BT = before(&all.is_pad_BT).logical_not().expand_as(&target.is_pad_BT);
             let is_valid_BT = target.is_pad_BT.logical_not();
             actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BT, &was_valid_BT);
+            bins.add(predicted_BTA, &target.chunk_BTA, &is_valid_BT);
         }
         let compared = Compared { labelled, predicted };
         for index in 0..batch.meta.len() {
@@ -107,7 +111,8 @@ pub(crate) fn run(
     if let Some(accuracy) = accuracy {
         metrics.extend(accuracy.metrics(context.world)?);
     }
-    Ok(Validation { metrics, images: images::draw(context.step, &drawn.take())? })
+    let histograms = bins.histograms(context.world)?;
+    Ok(Validation { metrics, images: images::draw(context.step, &drawn.take())?, histograms })
 }
 
 /// The metrics of a policy that learns latents of this shape, actions of `action_dim` dimensions, or both.

@@ -27,10 +27,16 @@ impl ApiKey {
 }
 
 /// The key for the server `authority` (host and port): from `WANDB_API_KEY`, the netrc file, or a settings file for the same server.
+/// `setting` is what needs it.
 ///
 /// # Errors
 /// There is none, or it does not have the form of a key.
-pub(super) fn find_key(base_url: &str, authority: &str, files: &SettingsFiles) -> Result<ApiKey, Problem> {
+pub(super) fn find_key(
+    base_url: &str,
+    authority: &str,
+    files: &SettingsFiles,
+    setting: &str,
+) -> Result<ApiKey, Problem> {
     let offline = "or record offline with logging.wandb.mode=offline and upload later with `hlrp runs sync`";
     let of_files = || {
         let url = files.get("base_url");
@@ -40,9 +46,9 @@ pub(super) fn find_key(base_url: &str, authority: &str, files: &SettingsFiles) -
     let found = env::get(env::WANDB_API_KEY).map(|key| (key, env::WANDB_API_KEY));
     let found = found.or_else(|| Some((netrc_key(authority)?, "the netrc file")));
     let Some((key, source)) = found.or_else(|| Some((of_files()?, "W&B's settings file"))) else {
-        let message = format!("logging.use_wandb=true, but there is no W&B API key for {authority}");
+        let message = format!("there is no W&B API key for {authority}");
         let hint = format!("set {}, or run `wandb login`, {offline}", env::WANDB_API_KEY);
-        return Err(Problem::new("logging.use_wandb", message, hint));
+        return Err(Problem::new(setting, message, hint));
     };
     let key = key.trim();
     if !has_form(key) {

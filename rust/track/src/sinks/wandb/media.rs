@@ -1,6 +1,6 @@
-//! Images: a file of the session, and the value that refers to it.
+//! Images: a file of the session, and the value that refers to it. Histograms: a value.
 
-use super::super::NamedImage;
+use super::super::{Histogram, NamedImage};
 use crate::{Result, TrackError};
 use image::ImageFormat;
 use serde_json::{Value, json};
@@ -13,6 +13,11 @@ const DIGEST_IN_NAME: usize = 20;
 /// Key of a validation's images.
 pub(super) fn key(image: &NamedImage) -> String {
     format!("validation/{}", image.name)
+}
+
+/// The value of a histogram.
+pub(super) fn histogram(histogram: &Histogram) -> Value {
+    json!({ "_type": "histogram", "values": histogram.counts(), "bins": histogram.edges() })
 }
 
 /// Writes the PNG file of `image` below `files`. Returns its path there and the value for the row of `step`.

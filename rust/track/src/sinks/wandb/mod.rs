@@ -7,15 +7,19 @@
 //! | question | file |
 //! |---|---|
 //! | Which settings and variables count? Which key? | `settings`, `credentials` |
+//! | What does the user hear of it? | `notice` |
 //! | Where is a run's log, and what did earlier sessions record? | `session` |
 //! | What is recorded, as which records, in which container? | `writer`, `media`, `environment`, `system`, `record`, `log` |
 //! | How do records get to the service? | `upload` |
 //! | How does a run get there later? | `sync` |
+//! | How does the official client record the run of this directory? | `official` |
 
 mod credentials;
 mod environment;
 mod log;
 mod media;
+mod notice;
+mod official;
 mod record;
 mod session;
 mod settings;
@@ -24,10 +28,11 @@ mod system;
 mod upload;
 mod writer;
 
+pub use official::Official;
 pub use settings::{Server, Settings, Timing};
 pub use sync::{Extent, Synced, runs_in, sync, watch};
 
-use super::{NamedImage, Sink, SinkSetup};
+use super::{NamedHistogram, NamedImage, Sink, SinkSetup};
 use crate::{Result, TrackError, console, run::RunStatus, signals::StopSignals};
 use serde_json::Value;
 use session::Session;
@@ -94,7 +99,7 @@ pub(super) fn open(setup: &SinkSetup<'_>, _options: &Value) -> Result<Option<Box
         true => Some(Uploader::start(setup.run_dir, settings, stop.clone())?),
         false => {
             let (log, run_dir) = (session.log.display(), setup.run_dir.display());
-            tracing::info!("W&B: offline, in {log}; upload it with: hlrp runs sync {run_dir}");
+            notice::inform(&format!("W&B: offline, in {log}; upload it with: hlrp runs sync {run_dir}"));
             None
         }
     };
@@ -137,6 +142,11 @@ impl Sink for WandbSink {
 
     fn images(&mut self, step: u64, images: &[NamedImage]) -> Result<()> {
         self.put(Entry::Images(step, images.to_vec()));
+        Ok(())
+    }
+
+    fn histograms(&mut self, step: u64, histograms: &[NamedHistogram]) -> Result<()> {
+        self.put(Entry::Histograms(step, histograms.to_vec()));
         Ok(())
     }
 

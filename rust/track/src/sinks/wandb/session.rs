@@ -76,6 +76,19 @@ impl Identity {
         })
     }
 
+    /// That of the run in `run_dir`, kept there for all its sessions.
+    ///
+    /// # Errors
+    /// As [`Session::start`].
+    pub(super) fn kept(run_dir: &Path, settings: &Settings) -> Result<Self> {
+        let home = run_dir.join(FOLDER);
+        fs::create_dir_all(&home).map_err(TrackError::io("create", &home))?;
+        let identity = Self::of(run_dir, settings)?;
+        identity.write(run_dir)?;
+        sync_dir(&home)?;
+        Ok(identity)
+    }
+
     /// # Errors
     /// The settings have another id than this run in `run_dir`.
     pub(super) fn ensure_same(&self, settings: &Settings, run_dir: &Path) -> Result<(), Problem> {

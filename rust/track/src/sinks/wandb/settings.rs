@@ -2,6 +2,7 @@
 
 use super::{
     credentials::{ApiKey, find_key},
+    notice,
     session::Identity,
 };
 use crate::{TrackError, env};
@@ -18,6 +19,8 @@ use std::{
 const DEFAULT_BASE_URL: &str = "https://api.wandb.ai";
 /// Longest name, group, job type and tag that the service takes, in characters.
 const MAX_NAME: usize = 64;
+/// The setting that switches W&B on.
+pub(super) const USE_WANDB: &str = "logging.use_wandb";
 /// Longest project.
 const MAX_PROJECT: usize = 128;
 
@@ -79,6 +82,10 @@ pub struct Server {
     pub(super) key: Option<ApiKey>,
     /// Headers that attribute the run to a user.
     pub(super) user: [(&'static str, Option<String>); 2],
+    /// Longest wait for the service before a training starts.
+    pub(super) init_timeout: Duration,
+    /// Longest wait for the upload of a file.
+    pub(super) file_timeout: Duration,
     /// Longest wait for an answer to a GraphQL request.
     pub(super) graphql_timeout: Duration,
     /// Longest wait for an answer to a request with data.
@@ -130,19 +137,31 @@ impl Settings {
         Self::from(options, &SettingsFiles::read())
     }
 
+    /// The settings of a run that starts, or of the run in `resume`: an unusable key is an error before anything is written.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`], and what the service refuses.
+    pub fn of_run(options: &impl Serialize, resume: Option<&Path>) -> Result<Option<Self>, TrackError> {
+        let settings = Self::resolve(options)?;
+        if let Some(settings) = &settings {
+            settings.check_access(resume)?;
+        }
+        Ok(settings)
+    }
+
     fn from(options: Options, files: &SettingsFiles) -> Result<Option<Self>, Problem> {
         let of = |typed: Option<String>, variable: &str, name: &str| {
             typed.or_else(|| env::get(variable)).or_else(|| files.get(name))
         };
         if env::get(env::WANDB_DISABLED).is_some_and(|value| is_true(&value)) {
-            tracing::info!("{} is set: nothing is recorded for W&B", env::WANDB_DISABLED);
+            notice::inform(&format!("{} is set: nothing is recorded for W&B", env::WANDB_DISABLED));
             return Ok(None);
         }
         let mode = match of(options.mode, env::WANDB_MODE, "mode").as_deref() {
             None | Some("online" | "run") => Mode::Online,
             Some("offline" | "dryrun") => Mode::Offline,
             Some("disabled") => {
-                tracing::info!("the mode of W&B is 'disabled': nothing is recorded for it");
+                notice::inform("the mode of W&B is 'disabled': nothing is recorded for it");
                 return Ok(None);
             }
             Some(other) => {
@@ -152,7 +171,7 @@ impl Settings {
             }
         };
         let base_url = of(options.base_url, env::WANDB_BASE_URL, "base_url");
-        let server = Server::new(base_url, files, mode == Mode::Online)?;
+        let server = Server::new(base_url, files, (mode == Mode::Online).then_some(USE_WANDB))?;
         let tags = options.tags.or_else(|| {
             let list = env::get(env::WANDB_TAGS).or_else(|| files.get("tags"))?;
             Some(list.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect())
@@ -222,7 +241,7 @@ impl Settings {
     ///
     /// # Errors
     /// The service refuses the key, the run of the given id must or must not exist, or the run in `run_dir` has another id.
-    pub fn check_access(&self, run_dir: Option<&Path>) -> Result<(), TrackError> {
+    fn check_access(&self, run_dir: Option<&Path>) -> Result<(), TrackError> {
         let known = run_dir.map(Identity::read).transpose()?.flatten();
         if let (Some(known), Some(run_dir)) = (&known, run_dir) {
             known.ensure_same(self, run_dir)?;
@@ -240,17 +259,17 @@ impl Settings {
 }
 
 impl Server {
-    /// The server that the environment and the settings files name, or else `base_url`.
+    /// The server that the environment and the settings files name, or else `base_url`. `setting` is what needs its key.
     ///
     /// # Errors
     /// An invalid URL, or no usable key.
-    pub fn of_environment(base_url: Option<String>) -> Result<Self, Problem> {
+    pub fn of_environment(base_url: Option<String>, setting: &str) -> Result<Self, Problem> {
         let files = SettingsFiles::read();
         let base_url = env::get(env::WANDB_BASE_URL).or(base_url).or_else(|| files.get("base_url"));
-        Self::new(base_url, &files, true)
+        Self::new(base_url, &files, Some(setting))
     }
 
-    fn new(base_url: Option<String>, files: &SettingsFiles, needs_key: bool) -> Result<Self, Problem> {
+    fn new(base_url: Option<String>, files: &SettingsFiles, needs_key: Option<&str>) -> Result<Self, Problem> {
         let base_url = base_url.unwrap_or_else(|| DEFAULT_BASE_URL.to_owned()).trim_end_matches('/').to_owned();
         let bad = |message: String, hint: &str| Problem::new("logging.wandb.base_url", message, hint);
         let Some((scheme, rest)) = base_url.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme))
@@ -265,7 +284,7 @@ impl Server {
         if is_of_wandb && (scheme != "https" || authority != "api.wandb.ai") && !authority.starts_with("api.") {
             return Err(bad(format!("'{base_url}' is not the address of W&B's API"), DEFAULT_BASE_URL));
         }
-        let key = if needs_key { Some(find_key(&base_url, authority, files)?) } else { None };
+        let key = needs_key.map(|setting| find_key(&base_url, authority, files, setting)).transpose()?;
         let seconds = |name: &str, default: u64| {
             env::get(name).map_or(Ok(Duration::from_secs(default)), |value| seconds_of(name, &value))
         };
@@ -275,6 +294,8 @@ impl Server {
                 ("X-WANDB-USERNAME", env::get(env::WANDB_USERNAME)),
                 ("X-WANDB-USER-EMAIL", env::get(env::WANDB_USER_EMAIL)),
             ],
+            init_timeout: seconds(env::WANDB_INIT_TIMEOUT, 5)?,
+            file_timeout: seconds(env::WANDB_FILE_PUSHER_TIMEOUT, 600)?,
             graphql_timeout: seconds(env::WANDB_HTTP_TIMEOUT, 30)?,
             stream_timeout: seconds(env::WANDB_HTTP_TIMEOUT, 180)?,
             base_url,
@@ -312,7 +333,7 @@ fn seconds_of(name: &str, value: &str) -> Result<Duration, Problem> {
 }
 
 /// As W&B reads flags.
-fn is_true(value: &str) -> bool {
+pub(super) fn is_true(value: &str) -> bool {
     ["y", "yes", "t", "true", "on", "1"].contains(&value.to_ascii_lowercase().as_str())
 }
 
@@ -374,7 +395,7 @@ mod tests {
     #[test]
     fn the_page_of_a_run_is_at_the_app_of_its_server() {
         let page = |url: &str| {
-            let server = Server::new(Some(url.to_owned()), &SettingsFiles::default(), false).unwrap();
+            let server = Server::new(Some(url.to_owned()), &SettingsFiles::default(), None).unwrap();
             server.run_page("me", "hlrp", "abc")
         };
         assert_eq!(page("https://api.wandb.ai/"), "https://wandb.ai/me/hlrp/runs/abc");
@@ -385,7 +406,7 @@ mod tests {
     #[test]
     fn a_server_that_cannot_be_meant_is_refused() {
         for url in ["wandb.ai", "https://wandb.ai", "http://user:word@host"] {
-            let problem = Server::new(Some(url.to_owned()), &SettingsFiles::default(), false).unwrap_err();
+            let problem = Server::new(Some(url.to_owned()), &SettingsFiles::default(), None).unwrap_err();
             assert_eq!(problem.key(), Some("logging.wandb.base_url"), "{url}");
             assert!(!problem.to_string().contains("word"));
         }

@@ -2,7 +2,7 @@
 
 use super::{
     session::{FOLDER, Identity},
-    settings::{Server, Timing},
+    settings::{Server, Timing, USE_WANDB},
     upload::{Next, Upload},
 };
 use crate::{Result, TrackError, signals::StopSignals};
@@ -47,7 +47,17 @@ pub enum Extent {
 /// # Errors
 /// There are none.
 pub fn runs_in(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let is_run = |path: &Path| matches!(Identity::read(path), Ok(Some(_)) | Err(_)) && path.join(FOLDER).is_dir();
+    let is_run = |path: &Path| match Identity::read(path) {
+        Ok(identity) => identity.is_some_and(|identity| !identity.sessions.is_empty()),
+        Err(_) => path.join(FOLDER).is_dir(),
+    };
+    if let Ok(Some(identity)) = Identity::read(folder)
+        && identity.sessions.is_empty()
+    {
+        let message = format!("the official client records the W&B run '{}' of {}", identity.id, folder.display());
+        let hint = "upload its folders with `wandb sync`; `hlrp runs show` names them";
+        return Err(Problem::new("DIR", message, hint));
+    }
     if is_run(folder) {
         return Ok(vec![folder.to_path_buf()]);
     }
@@ -150,7 +160,7 @@ impl Watched {
 
 fn open(run_dir: &Path) -> Result<Upload> {
     let identity = Identity::read(run_dir)?;
-    let server = Server::of_environment(identity.map(|identity| identity.base_url))?;
+    let server = Server::of_environment(identity.map(|identity| identity.base_url), USE_WANDB)?;
     Upload::new(run_dir, server, timing(run_dir)?, None)
 }
 

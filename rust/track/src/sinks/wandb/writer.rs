@@ -3,7 +3,7 @@
 use super::{
     environment,
     log::LogWriter,
-    media,
+    media, notice,
     record::{
         Empty, Exit, Files, FilesItem, Git, Header, History, Item, Kind, OutputRaw, Record, Run, Stats, StatsItem,
         Step, Telemetry, Timestamp, Update, VersionInfo,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Result, TrackError, exit_code,
     run::RunStatus,
-    sinks::{NamedImage, SinkSetup},
+    sinks::{NamedHistogram, NamedImage, SinkSetup},
 };
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -42,6 +42,7 @@ const EXIT_STOPPED: i32 = 255;
 pub(super) enum Entry {
     Scalars(u64, Vec<(String, f64)>),
     Images(u64, Vec<NamedImage>),
+    Histograms(u64, Vec<NamedHistogram>),
     /// A console line, without its line end.
     Line(String),
     /// Answered when everything before it is on the disk.
@@ -166,6 +167,10 @@ impl Writer {
                 self.add(step, values.collect());
             }
             Entry::Images(step, images) => self.images(step, &images),
+            Entry::Histograms(step, histograms) => {
+                let values = histograms.iter().map(|named| (named.name.clone(), media::histogram(&named.histogram)));
+                self.add(step, values.collect());
+            }
             Entry::Line(line) => self.line(&line),
             Entry::Flush(done) => {
                 self.end_row();
@@ -211,7 +216,7 @@ impl Writer {
                     kinds.push(files_record(&path, FilesItem::MEDIA));
                     values.insert(media::key(image), value);
                 }
-                Err(error) => tracing::warn!("an image is not recorded for W&B: {error}"),
+                Err(error) => notice::warn(&format!("an image is not recorded for W&B: {error}")),
             }
         }
         self.put(kinds);
@@ -259,7 +264,7 @@ impl Writer {
             values.remove(&key);
             let shown: String = key.chars().take(100).collect();
             if self.too_long.insert(key) {
-                tracing::warn!("{shown} is too long for W&B at step {step}; metrics.jsonl has it");
+                notice::warn(&format!("{shown} is too long for W&B at step {step}; metrics.jsonl has it"));
             }
         }
     }

@@ -62,7 +62,7 @@ fn settings_of(config: Composed, run_dir: &Path) -> Settings {
         disk: hlrp_train::disk_rules(&typed.cluster, &logging),
         logging,
         training: typed.training,
-        validation: typed.validation,
+        validation: typed.validation.shared(),
         precision: typed.precision,
         world: World::single(),
         device: Device::Cpu,

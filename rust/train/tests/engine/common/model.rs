@@ -179,7 +179,7 @@ impl Task for Regression {
             Some(self.params.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect());
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         let metrics = BTreeMap::from([("val/loss".to_owned(), self.val_loss.unwrap_or(mean))]);
-        Ok(Validation { metrics, images: Vec::new() })
+        Ok(Validation { metrics, images: Vec::new(), histograms: Vec::new() })
     }
 
     fn metrics(&self) -> Vec<MetricSpec> {

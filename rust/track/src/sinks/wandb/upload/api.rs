@@ -15,8 +15,6 @@ use std::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for the upload of a file.
-const FILE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Characters of an answer that a message quotes.
 const QUOTED: usize = 200;
 
@@ -202,7 +200,7 @@ impl Api {
         };
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
-        let mut request = self.http.put(url).timeout(FILE_TIMEOUT).header(CONTENT_LENGTH, length);
+        let mut request = self.http.put(url).timeout(self.server.file_timeout).header(CONTENT_LENGTH, length);
         for (name, value) in headers.iter().filter_map(|header| header.split_once(':')) {
             request = request.header(name.trim(), value.trim());
         }

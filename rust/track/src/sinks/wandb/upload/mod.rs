@@ -4,32 +4,37 @@
 //! after its last sample, console lines after its number of lines. So a record is sent once, however often an upload is interrupted, and by
 //! whichever program it is continued.
 
+mod access;
 mod api;
+mod backoff;
 mod online;
+mod open;
 mod stream;
 
+pub(in crate::sinks::wandb) use access::{check_access, check_exists};
 pub(in crate::sinks::wandb) use online::Uploader;
 
 use super::{
     PageStop,
     log::LogReader,
+    notice,
     record::{Kind, Record, Run},
     session::{FOLDER, Identity, Session},
-    settings::{Mode, Resume, Server, Settings, Timing},
+    settings::{Mode, Server, Settings, Timing},
 };
-use crate::{Result, TrackError, env, fs::write_atomic, run::RunLock};
-use api::{Api, Bucket, Failure, Place};
-use hlrp_config::{Problem, foreign::read_text};
+use crate::{Result, TrackError, env, fs::write_atomic, host::matches, run::RunLock};
+use api::{Api, Failure};
+use backoff::Backoff;
+use hlrp_config::foreign::read_text;
+use open::Open;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeSet, VecDeque},
-    hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use stream::Stream;
 
 /// Where an upload keeps what it must know to go on.
 const STATE_FILE: &str = "upload.json";
@@ -39,48 +44,8 @@ const HEARTBEAT: &str = "{}";
 const MAX_FILES: usize = 100;
 /// Pause between two uploads of files while a run goes on.
 const FILES_INTERVAL: Duration = Duration::from_secs(5);
-/// Longest wait for the service before a training starts.
-const ACCESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Attempts to upload one file whose URL the service refuses.
 const MAX_REFUSED: u32 = 3;
-
-/// Asks the service whether the key and, unless the run `is_known` to be ours, its id are good; one that cannot be reached is asked later.
-pub(super) fn check_access(settings: &Settings, is_known: bool) -> Result<(), Problem> {
-    let offline = "or record offline with logging.wandb.mode=offline and upload later with `hlrp runs sync`";
-    let api = Api::new(settings.server.clone());
-    let status = api.and_then(|api| {
-        api.viewer(ACCESS_TIMEOUT)?;
-        match (&settings.run_id, settings.resume) {
-            (Some(id), Resume::Must | Resume::Never) if !is_known => {
-                Ok(Some(api.resume_status(settings.entity.as_deref(), &settings.project, id)?.is_some()))
-            }
-            _ => Ok(None),
-        }
-    });
-    match (status, settings.resume) {
-        (Ok(Some(false)), Resume::Must) => {
-            let message = "W&B has no run of this id, but WANDB_RESUME=must";
-            Err(Problem::new(env::WANDB_RUN_ID, message, "unset WANDB_RESUME, or give the id of a run"))
-        }
-        (Ok(Some(true)), Resume::Never) => {
-            let message = "W&B has a run of this id, but WANDB_RESUME=never";
-            Err(Problem::new(env::WANDB_RUN_ID, message, "unset WANDB_RESUME, or give another id"))
-        }
-        (Ok(_), _) => Ok(()),
-        (Err(Failure::Refused { reason, .. }), _) => {
-            let message = format!("{} refuses this client: {reason}", settings.server.base_url);
-            let hint = format!("check the key ({} or `wandb login`) and the project, {offline}", env::WANDB_API_KEY);
-            Err(Problem::new("logging.use_wandb", message, hint))
-        }
-        (Err(Failure::Again { reason, .. }), _) => {
-            let url = &settings.server.base_url;
-            tracing::warn!(
-                "W&B cannot be reached at {url} ({reason}); what it should get is kept and sent when it can be"
-            );
-            Ok(())
-        }
-    }
-}
 
 /// What an upload keeps in [`STATE_FILE`].
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,6 +70,8 @@ pub(super) struct Upload {
     state: State,
     sessions: Vec<Session>,
     writer: String,
+    /// Patterns of names of files that are not uploaded.
+    ignored: Vec<String>,
     /// One upload of a run at a time.
     _lock: RunLock,
     reader: Option<LogReader>,
@@ -125,28 +92,6 @@ pub(super) struct Upload {
     backoff: Backoff,
     /// None where another process trains.
     stop: Option<PageStop>,
-}
-
-/// What is known once the service has the run.
-struct Open {
-    place: Place,
-    stream: Stream,
-    /// `{key: {"value": v}}`.
-    config: Map<String, Value>,
-    last_step: Option<u64>,
-    last_event: f64,
-    /// Console lines that the service has.
-    num_lines_there: u64,
-    /// Console lines read so far, with those that were there before.
-    num_lines: u64,
-    start_time: f64,
-}
-
-/// The pauses between attempts.
-#[derive(Debug)]
-struct Backoff {
-    num_failures: u32,
-    not_before: Option<Instant>,
 }
 
 /// What an upload does next.
@@ -182,6 +127,8 @@ impl Upload {
             state,
             sessions: identity.sessions(run_dir),
             writer: identity.writer,
+            ignored: env::get(env::WANDB_IGNORE_GLOBS)
+                .map_or_else(Vec::new, |list| list.split(',').map(|pattern| pattern.trim().to_owned()).collect()),
             _lock: lock,
             reader: None,
             current: 0,
@@ -194,7 +141,7 @@ impl Upload {
             last_request: None,
             last_data: None,
             last_files: None,
-            backoff: Backoff { num_failures: 0, not_before: None },
+            backoff: Backoff::default(),
             stop,
         })
     }
@@ -230,15 +177,15 @@ impl Upload {
         match self.act(is_closing) {
             Ok(next) => {
                 if self.backoff.num_failures > 0 {
-                    tracing::info!("W&B answers again");
-                    self.backoff = Backoff { num_failures: 0, not_before: None };
+                    notice::inform("W&B answers again");
+                    self.backoff = Backoff::default();
                 }
                 Ok(next)
             }
             Err(Step::Failed(Failure::Again { after, reason })) => {
                 let pause = self.backoff.failed(&self.timing, after);
                 if self.backoff.num_failures == 1 {
-                    tracing::warn!("W&B: {reason}; everything is kept on disk and sent when it answers");
+                    notice::warn(&format!("W&B: {reason}; everything is kept on disk and sent when it answers"));
                 }
                 Ok(Next::Wait(pause))
             }
@@ -346,16 +293,19 @@ impl Upload {
             (Kind::Files(files), _) => {
                 let folder = self.sessions[self.current].files();
                 let number = self.current;
-                let new = files
-                    .files
-                    .into_iter()
-                    .filter(|file| !self.state.files.contains(&format!("{number}/{}", file.path)));
-                self.files.extend(new.map(|file| (number, folder.join(&file.path), file.path)));
+                let new: Vec<_> = files.files.into_iter().filter(|file| self.is_wanted(number, &file.path)).collect();
+                self.files.extend(new.into_iter().map(|file| (number, folder.join(&file.path), file.path)));
             }
             (Kind::Preempting(_), Some(open)) => open.stream.preempting(),
             (kind, Some(open)) => open.take(kind, self.state.step_shift),
             (_, None) => {}
         }
+    }
+
+    /// Whether a file of session `number` is to be uploaded.
+    fn is_wanted(&self, number: usize, name: &str) -> bool {
+        let is_ignored = self.ignored.iter().any(|pattern| matches(pattern, name));
+        !is_ignored && !self.state.files.contains(&format!("{number}/{name}"))
     }
 
     /// Creates the run, or tells the service about the session that continues it.
@@ -450,7 +400,7 @@ impl Upload {
                         return Err(Failure::Again { after: None, reason }.into());
                     }
                     Err(Failure::Refused { reason, .. }) => {
-                        tracing::warn!("{} is not uploaded to W&B: {reason}", path.display())
+                        notice::warn(&format!("{} is not uploaded to W&B: {reason}", path.display()));
                     }
                     Err(failure) => return Err(failure.into()),
                 }
@@ -493,12 +443,10 @@ impl Upload {
             return Ok(Next::Finished);
         }
         let files = self.sessions[self.current].files();
-        let Some(open) = &mut self.open else { return Ok(Next::UpToDate) };
         let number = self.current;
-        let new: Vec<&str> = [super::OUTPUT, "config.yaml", "wandb-summary.json"]
-            .into_iter()
-            .filter(|name| !self.state.files.contains(&format!("{number}/{name}")))
-            .collect();
+        let mut new = vec![super::OUTPUT, "config.yaml", "wandb-summary.json"];
+        new.retain(|name| self.is_wanted(number, name));
+        let Some(open) = &mut self.open else { return Ok(Next::UpToDate) };
         if !new.is_empty() {
             let write = |name: &str, text: String| write_atomic(&files.join(name), text);
             write("wandb-summary.json", Value::Object(open.stream.summary().clone()).to_string())?;
@@ -519,71 +467,6 @@ impl Upload {
     fn save(&self) -> Result<(), TrackError> {
         let text = serde_json::to_string_pretty(&self.state).unwrap_or_default();
         write_atomic(&self.run_dir.join(FOLDER).join(STATE_FILE), text + "\n")
-    }
-}
-
-impl Open {
-    fn new(
-        place: Place,
-        bucket: Bucket,
-        config: Map<String, Value>,
-        start_time: f64,
-        lines_before: Option<u64>,
-    ) -> Self {
-        Self {
-            place,
-            stream: Stream::after(bucket.num_history, bucket.num_events, bucket.num_lines, bucket.summary),
-            config,
-            last_step: bucket.last_step,
-            last_event: bucket.last_event.unwrap_or(f64::NEG_INFINITY),
-            num_lines_there: bucket.num_lines,
-            num_lines: lines_before.unwrap_or(0),
-            start_time,
-        }
-    }
-
-    /// Takes a record, unless the service has it.
-    fn take(&mut self, kind: Kind, shift: u64) {
-        match kind {
-            Kind::History(row) => {
-                let step = row.step().map(|step| step + shift);
-                if step > self.last_step {
-                    self.last_step = step;
-                    self.stream.row(&row.item, shift);
-                }
-            }
-            Kind::Summary(summary) => self.stream.update_summary(&summary.update, shift),
-            Kind::Stats(stats) => {
-                let timestamp = stats.timestamp.as_ref().map_or(0.0, |time| time.seconds());
-                if timestamp > self.last_event {
-                    self.last_event = timestamp;
-                    self.stream.stats(&stats, timestamp, (timestamp - self.start_time).max(0.0));
-                }
-            }
-            Kind::OutputRaw(output) => {
-                let timestamp = output.timestamp.as_ref().map_or(0.0, |time| time.seconds());
-                for line in output.line.trim_end_matches('\n').split('\n') {
-                    self.num_lines += 1;
-                    if self.num_lines > self.num_lines_there {
-                        self.stream.line(line, timestamp, output.output_type == 0);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Backoff {
-    /// After a failure: when to try again. The pause doubles, with up to a quarter more by chance, unless the service names one.
-    fn failed(&mut self, timing: &Timing, after: Option<Duration>) -> Instant {
-        let doubled = timing.retry_min_s * 2f64.powi(self.num_failures.min(30) as i32);
-        let jitter = (RandomState::new().hash_one(self.num_failures) % 1000) as f64 / 4000.0;
-        let pause = Duration::from_secs_f64(doubled.min(timing.retry_max_s) * (1.0 + jitter));
-        self.num_failures += 1;
-        let time = Instant::now() + after.unwrap_or(pause);
-        self.not_before = Some(time);
-        time
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Next, Upload};
 use crate::{
     TrackError,
-    sinks::wandb::{PageStop, settings::Settings},
+    sinks::wandb::{PageStop, notice, settings::Settings},
 };
 use std::{
     path::{Path, PathBuf},
@@ -81,9 +81,9 @@ impl Uploader {
         self.closing.close();
         if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(timeout) {
             let run_dir = self.run_dir.display();
-            tracing::warn!(
+            notice::warn(&format!(
                 "W&B does not have everything of this run yet; upload the rest with: hlrp runs sync {run_dir}"
-            );
+            ));
         }
     }
 }
@@ -99,7 +99,7 @@ fn work(run_dir: &Path, settings: &Settings, stop: &PageStop, closing: &Closing,
         }
         let next = upload.pump(is_closing);
         if let Some(url) = upload.url().filter(|_| !is_announced) {
-            tracing::info!("W&B: {url}");
+            notice::inform(&format!("W&B: {url}"));
             is_announced = true;
         }
         match next {
@@ -125,7 +125,7 @@ fn take_over(run_dir: &Path, settings: &Settings, stop: &PageStop, closing: &Clo
             Ok(upload) => return Some(upload),
             Err(error @ TrackError::RunLocked { .. }) => {
                 if !is_reported {
-                    tracing::warn!("{error}, which uploads this run to W&B meanwhile");
+                    notice::warn(&format!("{error}, which uploads this run to W&B meanwhile"));
                     is_reported = true;
                 }
                 if closing.is_closing() {

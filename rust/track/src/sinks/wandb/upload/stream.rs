@@ -1,6 +1,7 @@
 //! What the next request with data has in it.
 
 use super::super::{
+    notice,
     record::{Item, Stats},
     session::set,
     writer::MAX_LINE,
@@ -76,7 +77,7 @@ impl Stream {
         shift_step(&mut row, shift);
         let line = Value::Object(row).to_string();
         if line.len() > MAX_LINE {
-            tracing::warn!("a row of {} bytes is too long for W&B and was left out", line.len());
+            notice::warn(&format!("a row of {} bytes is too long for W&B and was left out", line.len()));
             return;
         }
         self.num_bytes += line.len();

@@ -1,0 +1,125 @@
+//! What probes found, as metrics, as a table for people and as one for programs.
+
+use super::score::Estimate;
+use hlrp_track::metrics::MetricSpec;
+use hlrp_track::run::validation_dir;
+use hlrp_track::table::ResultTable;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One probe: what it reads, and how well it predicts actions from that.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Row {
+    /// Part of the names of its metrics.
+    pub(super) name: &'static str,
+    /// For people.
+    pub(super) label: &'static str,
+    /// Mean R² over the dimensions of the action.
+    pub(super) r2: Estimate,
+    /// R² of each dimension that varies.
+    pub(super) r2_of_dims: Vec<f64>,
+    /// How much of what frame t and the state leave open it explains; none where it reads nothing else.
+    pub(super) partial_r2: Option<Estimate>,
+}
+
+/// Name and label of each probe, in the order of the table. The first two are those of the model.
+pub(super) const CODES: (&str, &str) = ("codes", "codes");
+pub(super) const VECTORS: (&str, &str) = ("vectors", "vectors before the quantizer");
+pub(super) const RANDOM_CODES: (&str, &str) = ("random_codes", "floor: codes of random weights");
+pub(super) const RANDOM_VECTORS: (&str, &str) = ("random_vectors", "floor: vectors of random weights");
+pub(super) const SHUFFLED: (&str, &str) = ("shuffled", "floor: vectors of other pairs");
+pub(super) const STATE: (&str, &str) = ("state", "floor: state at t");
+pub(super) const FRAME: (&str, &str) = ("frame", "floor: frame t");
+pub(super) const DIFFERENCE: (&str, &str) = ("difference", "reference: difference of the frames");
+pub(super) const STATE_DIFFERENCE: (&str, &str) = ("state_difference", "ceiling: difference of the states");
+
+/// What codes and vectors must exceed to say anything.
+const FLOORS: [(&str, &str); 4] = [RANDOM_CODES, SHUFFLED, STATE, FRAME];
+/// The metric with the highest R² of [`FLOORS`].
+const BEST_FLOOR: &str = "val/probe_floor_r2";
+
+/// Name of the metric with the R² of a probe.
+pub(super) fn r2_metric(name: &str) -> String {
+    format!("val/probe_{name}_r2")
+}
+
+/// Name of the metric with the partial R² of a probe.
+pub(super) fn partial_metric(name: &str) -> String {
+    format!("val/probe_{name}_partial_r2")
+}
+
+/// The metrics of `rows`, by full name.
+pub(super) fn values(rows: &[Row]) -> BTreeMap<String, f64> {
+    let r2 = rows.iter().map(|row| (r2_metric(row.name), row.r2.value));
+    let partial = rows.iter().filter_map(|row| Some((partial_metric(row.name), row.partial_r2?.value)));
+    let floors = rows.iter().filter(|row| FLOORS.iter().any(|(name, _)| *name == row.name));
+    let best = floors.map(|row| row.r2.value).reduce(f64::max);
+    r2.chain(partial).chain(best.map(|best| (BEST_FLOOR.to_owned(), best))).collect()
+}
+
+/// The metrics that [`values`] returns.
+pub(super) fn specs(has_codes: bool, has_states: bool) -> Vec<MetricSpec> {
+    let shown = |name: String, label: &str| MetricSpec::new(name, label).higher_is_better();
+    let mut specs = Vec::new();
+    if has_codes {
+        specs.push(shown(r2_metric(CODES.0), "R² of actions, from codes"));
+    }
+    specs.push(shown(r2_metric(VECTORS.0), "R² of actions, from vectors"));
+    specs.push(MetricSpec::new(BEST_FLOOR, "R² of actions, best floor"));
+    let partial = |name: &str, label: &str| shown(partial_metric(name), label);
+    if has_codes {
+        specs.push(partial(CODES.0, "R² of actions beyond frame t, from codes"));
+    }
+    specs.push(partial(VECTORS.0, "R² of actions beyond frame t, from vectors"));
+    if has_codes {
+        let label = "R² of actions beyond frame t, codes of random weights";
+        specs.push(MetricSpec::new(partial_metric(RANDOM_CODES.0), label));
+        specs.push(MetricSpec::detail(r2_metric(RANDOM_CODES.0)));
+    }
+    for (name, _) in [RANDOM_VECTORS, SHUFFLED, DIFFERENCE] {
+        specs.extend([r2_metric(name), partial_metric(name)].map(MetricSpec::detail));
+    }
+    specs.push(MetricSpec::detail(r2_metric(FRAME.0)));
+    if has_states {
+        specs.push(MetricSpec::detail(r2_metric(STATE.0)));
+        specs.extend([r2_metric(STATE_DIFFERENCE.0), partial_metric(STATE_DIFFERENCE.0)].map(MetricSpec::detail));
+    }
+    specs
+}
+
+/// Writes `probes.md` and `probes.json` into the folder of the validation after `step` steps.
+///
+/// # Errors
+/// The folder is not writable.
+pub(super) fn write(
+    run_dir: &Path,
+    step: u64,
+    rows: &[Row],
+    num_pairs: [usize; 2],
+    num_episodes: [usize; 2],
+) -> anyhow::Result<()> {
+    let shown = |Estimate { value, low, high }: Estimate| [format!("{value:.3}"), format!("[{low:.3}, {high:.3}]")];
+    let table = ResultTable::new(["probe", "R²", "95 %", "partial R²", "95 % ", "R² of each dimension"]);
+    let table = rows.iter().fold(table, |table, row| {
+        let dims = row.r2_of_dims.iter().map(|r2| format!("{r2:.2}")).collect::<Vec<_>>().join(" ");
+        let [r2, r2_interval] = shown(row.r2);
+        let [partial, partial_interval] = row.partial_r2.map(shown).unwrap_or_default();
+        table.row([row.label.to_owned(), r2, r2_interval, partial, partial_interval, dims])
+    });
+    let text = format!(
+        "# Actions in the latents after step {step}\n\nHow well a ridge predicts the sum of the actions from frame t to \
+         frame t+k (standardised) of held-out episodes: fitted on {} pairs of {} training episodes, tested on {} pairs of {} \
+         held-out ones. Intervals: 95 % of {} samples of the held-out episodes, drawn with replacement. Partial R²: the part of \
+         what frame t and the state at t leave open.\n\n{}\n",
+        num_pairs[0],
+        num_episodes[0],
+        num_pairs[1],
+        num_episodes[1],
+        super::score::NUM_RESAMPLES,
+        table.to_markdown()
+    );
+    let dir = validation_dir(run_dir, step)?;
+    hlrp_track::fs::write_atomic(&dir.join("probes.md"), text)?;
+    Ok(hlrp_track::fs::write_json(&dir.join("probes.json"), rows)?)
+}
