@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from conftest import program
+from conftest import one_error, program
 from submission import job_ids, stub_programs, submit
 
 # Interrupted until its last start, as a trainer is that meets a time limit.
@@ -103,3 +103,51 @@ def test_a_run_that_is_queued_is_not_queued_twice(slurm, tmp_path):
     assert f"job {job} of this run is RUNNING" in again.stderr
     (tmp_path / "run" / "go").touch()
     assert slurm.wait_for(job) == "COMPLETED"
+
+
+def test_a_silent_slurm_means_that_nothing_is_queued_again(slurm, tmp_path):
+    """A job of the run may wait there."""
+    stub = stub_programs(tmp_path / "bin", PAYLOAD)
+    submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub)
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    (fake / "squeue").write_text("#!/bin/sh\nsleep 300\n")
+    (fake / "squeue").chmod(0o755)
+    env = slurm.env()
+    env["PATH"] = f"{fake}:{env['PATH']}"
+    again = slurm.run(stub, "submit", "--resume", tmp_path / "run", "--timeout", 2, env=env)
+    one_error(again, 1, ["whether a job of this run waits", "squeue did not answer within 2 s"])
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED"
+
+
+def test_a_waiting_member_of_an_array_is_not_queued_twice(slurm, tmp_path):
+    stub = stub_programs(tmp_path / "bin", PAYLOAD)
+    held = slurm.submit("sleep 300", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
+    slurm.wait_for(held, "RUNNING")
+    words = ["cluster=lrz_cpu_only", "sweep.params={seed: [1, 2]}", "submit.array=true"]
+    result = submit(slurm, tmp_path, *words, f"logging.run_dir={tmp_path}/${{experiment.name}}", hlrp=stub)
+    assert result.returncode == 0, result.stderr
+    run_dir = tmp_path / "laq_tiny_seed2"
+    (job,) = job_ids(run_dir)
+    one_error(slurm.run(stub, "submit", "--resume", run_dir), 2, [f"job {job} of this run is PENDING"])
+    assert job_ids(run_dir) == [job]
+    slurm.output("scancel", held, job.split("_")[0])
+
+
+def test_an_override_beside_resume_is_refused(slurm, tmp_path):
+    """It would change nothing: the run has its scripts. A dry run, too, must not queue."""
+    stub = stub_programs(tmp_path / "bin", PAYLOAD)
+    submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub)
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED"
+    for override in ["submit.dry_run=true", "seed=7"]:
+        again = slurm.run(stub, "submit", "--resume", tmp_path / "run", override)
+        one_error(again, 2, ["--resume", override, "submit a new run"])
+    assert job_ids(tmp_path / "run") == [job]
+
+
+def test_a_submission_that_was_interrupted_early_says_what_to_do(slurm, tmp_path):
+    (tmp_path / "run" / "submit").mkdir(parents=True)
+    again = slurm.run(program("hlrp"), "submit", "--resume", tmp_path / "run")
+    one_error(again, 2, ["--resume", "has no script", "another directory"])

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
@@ -201,6 +203,16 @@ def test_a_job_checks_its_node_first(slurm, tmp_path):
     assert slurm.wait_for(job) == "COMPLETED"
 
 
+def test_a_run_whose_check_fails_leaves_the_queue(slurm, tmp_path):
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", "submit.preflight=true"]
+    words.append("submit.pre_commands=['exit 3']")
+    result = submit(slurm, tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    check, job = job_ids(tmp_path / "run")
+    assert slurm.wait_for(check) == "FAILED"
+    assert slurm.wait_for(job, timeout=120) == "CANCELLED"
+
+
 REFUSED = {
     "an unknown cluster": (["cluster=lrz_x200"], 2, ["lrz_x200", "lrz_x100"]),
     "a list of clusters": (["cluster=lrz_x100,mcml_x100"], 2, ["'submit.race=[lrz_x100,mcml_x100]'"]),
@@ -293,16 +305,54 @@ def test_an_occupied_run_directory_is_refused(slurm, tmp_path):
     one_error(result, 2, ["logging.run_dir", "not empty", "--resume"])
 
 
+def sbatch_after(folder: Path, line: str) -> str:
+    """A PATH on which sbatch is a script that runs a line first; the real one is at `$sbatch`."""
+    folder.mkdir()
+    fake = folder / "sbatch"
+    fake.write_text(f'#!/bin/bash\nsbatch={shutil.which("sbatch")}\n{line}\nexec $sbatch "$@"\n')
+    fake.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
 def test_what_is_queued_is_listed_when_sbatch_refuses_a_later_job(slurm, tmp_path):
-    """The second cluster of a race has no such partition."""
-    words = ["submit.race=[lrz_cpu_only,mcml_x100]", f"logging.run_dir={tmp_path}/run"]
-    held = slurm.submit("sleep 300", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
-    slurm.wait_for(held, "RUNNING")
-    result = submit(slurm, tmp_path, *words, "cluster.slurm.partition='${oc.select:nothing,lrz-cpu}'")
-    slurm.output("scancel", held)
-    assert result.returncode == 0, result.stderr
-    for job in job_ids(tmp_path / "run"):
-        slurm.run("scancel", job)
+    """The limit of the user is met in the middle of a sweep."""
+    count = tmp_path / "count"
+    limit = f'echo >> {count}; if [[ $(wc -l < {count}) -gt 2 ]]; then echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; fi'
+    env = slurm.env(PATH=sbatch_after(tmp_path / "bin", limit))
+    runs = f"logging.run_dir={tmp_path}/${{experiment.name}}"
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", "sweep.params={seed: [1, 2, 3, 4]}", runs, env=env)
+    one_error(result, 1, ["QOSMaxSubmitJobPerUserLimit"])
+    (first,), (second,) = job_ids(tmp_path / "laq_tiny_seed1"), job_ids(tmp_path / "laq_tiny_seed2")
+    assert f"watch with: hlrp jobs watch {first} {second}\n" in result.stdout
+    assert job_ids(tmp_path / "laq_tiny_seed3") == job_ids(tmp_path / "laq_tiny_seed4") == []
+    slurm.output("scancel", first, second)
+
+
+def test_a_sweep_that_is_interrupted_has_named_each_job(slurm, tmp_path):
+    """The client is killed while the second job is submitted."""
+    held = f"touch {tmp_path}/at.$$; if [[ $(ls {tmp_path}/at.* | wc -l) -gt 1 ]]; then exec sleep 300; fi"
+    words = ["sweep.params={seed: [1, 2]}", f"logging.run_dir={tmp_path}/${{experiment.name}}", "cluster=lrz_cpu_only"]
+    command = [program("hlrp"), "submit", *MINI, *on_cluster(tmp_path), *words]
+    env = slurm.env(PATH=sbatch_after(tmp_path / "bin", held))
+    client = subprocess.Popen(command, cwd=REPO, env=env, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: len(list(tmp_path.glob("at.*"))) == 2)
+    client.kill()
+    (job,) = job_ids(tmp_path / "laq_tiny_seed1")
+    assert f"job {job} is in the queue of lrz_cpu_only: hlrp_laq_tiny_seed1" in client.communicate(timeout=60)[1]
+    slurm.output("scancel", job)
+
+
+def test_of_two_submissions_into_one_directory_at_once_one_is_queued(slurm, tmp_path):
+    for attempt in range(5):
+        words = [*on_cluster(tmp_path), "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run{attempt}"]
+        command = [program("hlrp"), "submit", *MINI, *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        clients = [subprocess.Popen(command, cwd=REPO, env=slurm.env(), **pipes) for _ in range(2)]
+        results = [(client.communicate(timeout=60)[1], client.returncode) for client in clients]
+        assert sorted(code for _, code in results) == [0, 2], results
+        assert any("logging.run_dir: " in error for error, code in results if code == 2), results
+        (job,) = job_ids(tmp_path / f"run{attempt}")
+        slurm.output("scancel", job)
 
 
 def test_an_sbatch_without_an_answer_is_looked_up_before_a_second_try(slurm, tmp_path):

@@ -28,6 +28,18 @@ def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp
     assert "The site does what a run needs." in text
 
 
+def test_a_check_or_an_import_never_writes_over_the_scripts_of_a_run(slurm, tmp_path):
+    assert submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run").returncode == 0
+    before = (tmp_path / "run" / "submit" / "lrz_cpu_only.sbatch").read_text()
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    for other in [["acceptance"], ["image-import", "docker://image:1"]]:
+        result = slurm.run(program("hlrp"), "submit", *other, *site, f"logging.run_dir={tmp_path}/run", cwd=REPO)
+        one_error(result, 2, ["logging.run_dir", "belongs to another submission"])
+    assert (tmp_path / "run" / "submit" / "lrz_cpu_only.sbatch").read_text() == before
+    (job,) = job_ids(tmp_path / "run")
+    slurm.output("scancel", job)
+
+
 def test_an_image_is_imported_on_a_compute_node_with_enough_memory(slurm, tmp_path):
     command = [program("hlrp"), "submit", "image-import", "docker://ghcr.io/you/hlrp:1", "--name", "hlrp"]
     words = ["cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]

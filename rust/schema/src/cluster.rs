@@ -167,12 +167,18 @@ impl ClusterConfig {
         )
     }
 
-    /// Refuses a path for writing that is outside of the allowed roots or cannot be mounted.
+    /// Refuses a path for writing that is outside of the allowed roots, has no place in a batch script or cannot be mounted.
     ///
     /// # Errors
-    /// As [`Self::refuse_outside`] and [`Self::refuse_unmountable`].
+    /// As [`Self::refuse_outside`] and [`Self::refuse_unmountable`]; a line break where runs are jobs.
     pub fn refuse_output(&self, key: &str, path: &Path) -> Result<(), Problem> {
         self.refuse_outside(key, path)?;
+        require(
+            !self.slurm.enabled || !path.to_string_lossy().contains('\n'),
+            key,
+            format!("{path:?} contains a line break, which a line of a batch script cannot hold"),
+            "choose a path without it",
+        )?;
         self.refuse_unmountable(key, path)
     }
 }

@@ -185,6 +185,16 @@ fn what_a_container_mounts_has_a_path_that_a_list_of_mounts_can_hold() {
         }
         assert_eq!(check(&[&format!("{key}='/data/a:b'")]), Ok(()), "without a container nothing is mounted");
     }
+    let error = check(&[
+        "cluster=lrz_x100",
+        "cluster.container.runtime=none",
+        "cluster.allowed_roots=null",
+        "logging.run_dir='/data/a\nb'",
+    ]);
+    assert!(
+        error.unwrap_err().contains("contains a line break"),
+        "a script has no place for it, with or without a container"
+    );
     let error = check(&[&on_cluster[..], &["data.cache.enabled=true", "data.cache.dir='relative/a:b'"]].concat());
     assert!(error.unwrap_err().starts_with("data.cache.dir: "));
 }

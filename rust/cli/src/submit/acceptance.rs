@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use hlrp_config::Problem;
 use hlrp_schema::ConfigArgs;
 use hlrp_slurm::{
+    client::Slurm,
     plan::JobPlan,
     script::{batch_script, host_script},
     submission::{self, JobKind},
 };
 use hlrp_track::{console, fs::write_atomic};
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 /// Name of the run, and of its report.
 const NAME: &str = "acceptance";
@@ -48,19 +49,31 @@ pub(super) fn submit(config: &ConfigArgs, time_limit: Duration) -> Result<ExitCo
     write_atomic(&report_path, &report.1)?;
     let slurm = submission.slurm(job);
     let mut queued = queue::Queued::default();
+    let result = submit_jobs(job, &slurm, (&report.0, &report_path), &mut queued);
+    queued.print();
+    result?;
+    console::print(&format!("report         {}", job.run_dir.join(format!("{NAME}.md")).display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Queues the two jobs that race and, after them, the one that reports.
+fn submit_jobs(
+    job: &JobPlan,
+    slurm: &Slurm,
+    (report, report_path): (&JobPlan, &Path),
+    queued: &mut queue::Queued,
+) -> Result<()> {
     let mut ids: Vec<String> = Vec::new();
     for _ in 0..2 {
-        let submitted = submission::submit_script(&job.script_path(), &job.comment(), &slurm, &[], &ids)?;
+        let submitted = submission::submit_script(&job.script_path(), &job.comment(), slurm, &[], &ids)?;
         submission::record(job, &submitted, JobKind::Run)?;
         queued.add(job, &submitted, "");
         ids.push(submitted.id);
     }
     let dependency = format!("--dependency=afterany:{}", ids.join(":"));
-    let submitted = submission::submit_script(&report_path, &report.0.comment(), &slurm, &[dependency], &[])?;
-    queued.add(&report.0, &submitted, "");
-    queued.print();
-    console::print(&format!("report         {}", job.run_dir.join(format!("{NAME}.md")).display()));
-    Ok(ExitCode::SUCCESS)
+    let submitted = submission::submit_script(report_path, &report.comment(), slurm, &[dependency], &[])?;
+    queued.add(report, &submitted, "");
+    Ok(())
 }
 
 /// The job that reports, with its script.

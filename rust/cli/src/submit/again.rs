@@ -10,6 +10,7 @@ use hlrp_slurm::{
     in_job::{CLAIMS, state_of},
     outcome::{CANCELLED, SUBMIT_DIR},
     plan::JobPlan,
+    submission,
 };
 use hlrp_track::console;
 use std::{
@@ -24,17 +25,26 @@ use tracing::level_filters::LevelFilter;
 /// Queues the run in `run_dir` on every cluster that it was submitted to.
 ///
 /// # Errors
-/// It was not submitted, it is finished, or a job of it waits or runs; or Slurm refuses.
-pub(super) fn submit_again(run_dir: &Path, time_limit: Duration) -> Result<ExitCode> {
+/// There are overrides, it was not submitted, it is finished, or a job of it waits or runs; or Slurm refuses or does not answer.
+pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Duration) -> Result<ExitCode> {
+    if let Some(argument) = overrides.first() {
+        let message = format!("'{argument}' cannot change a run that is queued again with the scripts that it has");
+        return Err(Problem::new("--resume", message, "leave it out, or submit a new run").into());
+    }
     console::init(LevelFilter::INFO, 0)?;
     let run_dir = fs::canonicalize(run_dir).with_context(|| format!("cannot find {}", run_dir.display()))?;
     let plans = plans(&run_dir.join(SUBMIT_DIR))?;
     let Some(first) = plans.values().flatten().next() else {
+        if run_dir.join(SUBMIT_DIR).is_dir() {
+            let message = format!("{SUBMIT_DIR}/ of {} has no script of a run", run_dir.display());
+            let hint = "its submission was interrupted before anything was queued, or it is another kind of job: submit into another directory";
+            return Err(Problem::new("--resume", message, hint).into());
+        }
         let message = format!("{} was not submitted: it has no {SUBMIT_DIR}/", run_dir.display());
         let hint = "continue it with the --resume of its own command, for example hlrp train-laq --resume RUN_DIR";
         return Err(Problem::new("--resume", message, hint).into());
     };
-    refuse_active(first)?;
+    refuse_active(first, time_limit)?;
     let marker = run_dir.join(SUBMIT_DIR).join(CANCELLED);
     if marker.is_file() {
         let aside = (1..).map(|n| marker.with_file_name(format!("cancelled-{n}.json"))).find(|path| !path.exists());
@@ -46,7 +56,7 @@ pub(super) fn submit_again(run_dir: &Path, time_limit: Duration) -> Result<ExitC
         let left: Vec<JobPlan> = jobs.iter().filter(|job| !is_done(job)).cloned().collect();
         let Some(first) = left.first() else { bail!("every step of the pipeline is done") };
         let slurm = Slurm { clusters: first.resources.clusters.clone(), time_limit };
-        result = submit_chain(&left, &slurm, None, &mut queued);
+        result = submit_chain(&left, &slurm, Vec::new(), &mut queued);
         if result.is_err() {
             break;
         }
@@ -93,13 +103,24 @@ fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn refuse_active(plan: &JobPlan) -> Result<(), Problem> {
+/// A Slurm that does not answer may have a job of the run: then nothing is queued.
+fn refuse_active(plan: &JobPlan, time_limit: Duration) -> Result<()> {
     let hint = "wait for its end, or cancel it first: hlrp jobs cancel ID";
-    let refused = |id: &str, what: &str| Problem::new("--resume", format!("job {id} of this run {what}"), hint);
+    let refused = |id: &str, what: &str| Problem::new("--resume", format!("job {id} of this run {what}"), hint).into();
     for rival in &plan.race {
-        let jobs = Slurm::new(rival.clusters.clone()).find_by_comment(&plan.token.comment()).unwrap_or_default();
+        let slurm = Slurm { clusters: rival.clusters.clone(), time_limit };
+        let unknown = || format!("whether a job of this run waits on '{}' is not known", rival.cluster);
+        let jobs = slurm.find_by_comment(&plan.token.comment()).with_context(unknown)?;
         if let Some(job) = jobs.iter().find(|job| !job.state.is_over()) {
             return Err(refused(&job.id, &format!("is {}", job.state)));
+        }
+    }
+    // A member of an array has the comment of the array.
+    for member in submission::jobs(&plan.submit_dir)?.into_iter().filter(|job| job.id.contains('_')) {
+        match (Slurm { clusters: member.clusters, time_limit }).state(&member.id) {
+            Answer::Active { state, .. } => return Err(refused(&member.id, &format!("is {state}"))),
+            Answer::Silent { reason } => return Err(refused(&member.id, &format!("may be running: {reason}"))),
+            Answer::Ended { .. } | Answer::Unknown => {}
         }
     }
     let owner = claim::current(&plan.submit_dir.join(CLAIMS)).ok().flatten().map(|(_, owner)| owner);

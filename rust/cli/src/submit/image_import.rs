@@ -3,7 +3,7 @@
 use super::{
     plans::{self, Submission},
     preview,
-    queue::Queued,
+    queue::{self, Queued},
 };
 use crate::error::CommandError;
 use anyhow::{Context, Result};
@@ -37,6 +37,7 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
         console::print(&format!("{text}\ndry run: nothing was written or queued"));
         return Ok(ExitCode::SUCCESS);
     }
+    queue::take(&plan.run_dir)?;
     fs::create_dir_all(&plan.submit_dir).with_context(|| format!("cannot create {}", plan.submit_dir.display()))?;
     write_atomic(&plan.script_path(), text)?;
     let slurm = submission.slurm(&plan);

@@ -53,7 +53,7 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
         None => {}
     }
     if let Some(run_dir) = &options.resume {
-        return again::submit_again(run_dir, time_limit);
+        return again::submit_again(run_dir, &options.config.overrides, time_limit);
     }
     preflight::ask(plans::count(&options.config)?, options.remote.yes)?;
     let submission = plans::plan(&options.config, time_limit)?;

@@ -6,6 +6,7 @@ use super::{
     preview,
 };
 use anyhow::{Context, Result};
+use hlrp_config::Problem;
 use hlrp_slurm::{
     claim,
     client::{Slurm, Submitted},
@@ -16,7 +17,7 @@ use hlrp_slurm::{
     submission::{self, JobKind},
 };
 use hlrp_track::{console, table::ResultTable};
-use std::{fs, process::ExitCode};
+use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
 /// What is in the queue.
 #[derive(Default)]
@@ -26,6 +27,7 @@ impl Queued {
     pub(super) fn add(&mut self, job: &JobPlan, submitted: &Submitted, note: &str) {
         let name = if note.is_empty() { job.job_name.clone() } else { format!("{} ({note})", job.job_name) };
         let id = &submitted.id;
+        tracing::info!("job {id} is in the queue of {}: {name}", job.cluster);
         let output = job.run_dir.join(format!("{id}.out")).display().to_string();
         self.0.push([id.clone(), job.cluster.clone(), name, output]);
     }
@@ -68,12 +70,28 @@ fn submit_all(submission: &Submission, queued: &mut Queued) -> Result<()> {
     submission.runs.iter().try_for_each(|run| submit_run(submission, run, queued))
 }
 
-/// Writes everything about the submission of a run into its directory.
+/// Takes a run directory for one submission: of two at the same moment, one creates the folder.
 ///
 /// # Errors
-/// The system refuses.
+/// Another submission has the directory, or the system refuses.
+pub(super) fn take(run_dir: &Path) -> Result<()> {
+    fs::create_dir_all(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
+    let folder = run_dir.join(SUBMIT_DIR);
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let message = format!("{} belongs to another submission", run_dir.display());
+            Err(Problem::new("logging.run_dir", message, "choose another directory").into())
+        }
+        created => created.with_context(|| format!("cannot create {}", folder.display())),
+    }
+}
+
+/// Takes the directory of a run and writes everything about its submission there.
+///
+/// # Errors
+/// As [`take`].
 pub(super) fn write(submission: &Submission, run: &RunPlan) -> Result<()> {
-    fs::create_dir_all(&run.run_dir).with_context(|| format!("cannot create {}", run.run_dir.display()))?;
+    take(&run.run_dir)?;
     snapshot::write(&submission.tree, &run.run_dir.join(SUBMIT_DIR))?;
     for job in run.jobs.iter().flatten() {
         fs::create_dir_all(&job.cache_dir).with_context(|| format!("cannot create {}", job.cache_dir.display()))?;
@@ -91,33 +109,33 @@ fn submit_run(submission: &Submission, run: &RunPlan, queued: &mut Queued) -> Re
         }
         let slurm = submission.slurm(first);
         let of_job = || format!("cluster '{}'", first.cluster);
-        let mut dependency = None;
+        let mut options = Vec::new();
         if submission.basics.submit.preflight {
             let submitted = super::preflight_job::submit(first, &slurm).with_context(of_job)?;
             queued.add(first, &submitted, "preflight");
-            dependency = Some(format!("--dependency=afterok:{}", submitted.id));
+            // A run whose check has failed leaves the queue.
+            options = vec![format!("--dependency=afterok:{}", submitted.id), "--kill-on-invalid-dep=yes".into()];
         }
-        submit_chain(jobs, &slurm, dependency, queued).with_context(of_job)?;
+        submit_chain(jobs, &slurm, options, queued).with_context(of_job)?;
     }
     Ok(())
 }
 
-/// Queues jobs of one cluster, each after the one before. A step decides by the state of the pipeline whether it starts.
+/// Queues jobs of one cluster, the first with these options of sbatch, each after the one before. A step decides by the state of the pipeline whether it starts.
 ///
 /// # Errors
 /// Slurm refuses a job or does not answer.
 pub(super) fn submit_chain(
     jobs: &[JobPlan],
     slurm: &Slurm,
-    mut dependency: Option<String>,
+    mut options: Vec<String>,
     queued: &mut Queued,
 ) -> Result<()> {
     for job in jobs {
-        let options: Vec<String> = dependency.take().into_iter().collect();
         let submitted = submission::submit(job, slurm, &options)?;
         submission::record(job, &submitted, JobKind::Run)?;
         queued.add(job, &submitted, "");
-        dependency = Some(format!("--dependency=afterany:{}", submitted.id));
+        options = vec![format!("--dependency=afterany:{}", submitted.id)];
         cancel_if_late(job, slurm, &submitted)?;
     }
     Ok(())
