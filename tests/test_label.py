@@ -12,6 +12,7 @@ import torch
 from conftest import DATA, MINI, one_error, program, run, train_laq_command
 from hlrp_rs import Checkpoint, Loader, Teacher, open_dataset
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from safetensors.torch import load_file, save_file
 
 SOURCE = DATA / "metaworld_mt5"
 PREFIX = "latent_labels"
@@ -141,10 +142,21 @@ def test_a_command_that_is_killed_goes_on_where_it_was(labelled, uninterrupted, 
     assert "--out" in error, "labels of other options are not mixed"
     before = {path.name: path.stat().st_mtime_ns for path in parts.glob("episode-*")}
     assert before == kept, "a refusal changes nothing"
+    # Marked labels of a finished episode are in the result: it was read and not labelled again.
+    marked = parts / sorted(kept)[0]
+    tensors = load_file(marked)
+    tensors["codebook_id_latents"] = tensors["codebook_id_latents"].flip(0) + 100
+    save_file(tensors, marked)
     assert label(uninterrupted, out).returncode == 0
-    ours, theirs = digests(out), digests(labelled)
+    assert not parts.exists()
+    ours, theirs = (column(load(folder), "codebook_id_latents") for folder in (out, labelled))
+    num_marked = len(tensors["codebook_id_latents"])
+    assert (ours[:num_marked] >= 100).all() and torch.equal(ours[num_marked:], theirs[num_marked:])
+    again = tmp_path / "again"
+    assert label(uninterrupted, again).returncode == 0
+    ours, theirs = digests(again), digests(labelled)
     ours.pop("label_manifest.json"), theirs.pop("label_manifest.json")
-    assert ours == theirs and not parts.exists()
+    assert ours == theirs, "without a stop it is the same dataset, byte by byte"
 
 
 def test_sums_of_actions_and_random_labels_are_labels_too(uninterrupted, tmp_path):
@@ -180,4 +192,7 @@ def test_what_cannot_be_labelled_is_named(labelled, uninterrupted, tmp_path):
     one_error(label(uninterrupted, tmp_path / "out", "--camera", "wrist"), 1, ["observation.image", "--camera"])
     again = label(uninterrupted, tmp_path / "again", source=labelled)
     assert f"{PREFIX}.continuous_vector_latents" in one_error(again, again.returncode, ["hint:"])
-    assert again.returncode != 0 and not (tmp_path / "again").exists()
+    assert again.returncode != 0
+    of_rlds = label(uninterrupted, tmp_path / "rlds", source=DATA / "rlds/bridge/0.1.0")
+    assert "LeRobot v3" in one_error(of_rlds, 2, ["DATASET", "hint:"])
+    assert list(tmp_path.iterdir()) == [], "refused before anything is labelled or written"

@@ -1,7 +1,7 @@
 //! The labels of all episodes as columns, and their statistics.
 
-use super::episode::{CODE_VECTORS, CODES, Labeller, VECTORS};
-use hlrp_data::formats::lerobot::{ColumnValues, NewColumn};
+use super::episode::{CODE_VECTORS, CODES, Labeller, VALID, VECTORS};
+use hlrp_data::formats::{ColumnValues, NewColumn};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -24,7 +24,7 @@ pub(super) fn columns(
     prefix: &str,
     read: impl Fn(usize) -> anyhow::Result<Vec<(String, Tensor)>>,
 ) -> anyhow::Result<Columns> {
-    let num_rows = i64::try_from(labeller.dataset.num_frames())?;
+    let num_rows = i64::try_from(labeller.dataset.describe().num_frames)?;
     let valid_N = Tensor::zeros([num_rows], (Kind::Int64, Device::Cpu));
     let mut values: Vec<(&str, Tensor)> = Vec::new();
     for (slot, episode) in labeller.dataset.episodes().iter().enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn columns(
     }
     let num_valid = valid_N.sum(Kind::Int64).int64_value(&[]);
     let values = ColumnValues::Int(Vec::try_from(&valid_N)?);
-    all.push(NewColumn { key: format!("{prefix}.valid"), shape: vec![1], values, statistics: None });
+    all.push(NewColumn { key: format!("{prefix}.{VALID}"), shape: vec![1], values, statistics: None });
     Ok(Columns { all, num_valid })
 }
 

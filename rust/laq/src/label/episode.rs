@@ -4,8 +4,7 @@
 
 use super::LabelSource;
 use crate::inference::{LaqInference, PairLabels};
-use hlrp_data::formats::lerobot::{Episode, LeRobotDataset};
-use hlrp_data::{Dataset, FrameSize};
+use hlrp_data::{Dataset, EpisodeSpan, FrameSize};
 use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -17,11 +16,12 @@ const WINDOW: u64 = 256;
 pub(super) const VECTORS: &str = "continuous_vector_latents";
 pub(super) const CODES: &str = "codebook_id_latents";
 pub(super) const CODE_VECTORS: &str = "codebook_vector_latents";
+pub(super) const VALID: &str = "valid";
 
 /// What labels episodes.
 pub(super) struct Labeller<'a> {
     pub(super) laq: &'a LaqInference,
-    pub(super) dataset: &'a Arc<LeRobotDataset>,
+    pub(super) dataset: &'a Arc<dyn Dataset>,
     pub(super) camera: &'a str,
     /// Offsets of both frames, in frames of the dataset.
     pub(super) deltas: [i64; 2],
@@ -32,7 +32,7 @@ pub(super) struct Labeller<'a> {
 
 impl Labeller<'_> {
     /// Rows of an episode that have both frames of their pair.
-    pub(super) fn anchors(&self, episode: &Episode) -> Range<u64> {
+    pub(super) fn anchors(&self, episode: &EpisodeSpan) -> Range<u64> {
         let (first, last) = (self.deltas[0].min(self.deltas[1]).min(0), self.deltas[0].max(self.deltas[1]).max(0));
         let from = episode.from_row + first.unsigned_abs();
         from..episode.to_row.saturating_sub(last.unsigned_abs()).max(from)
@@ -42,7 +42,7 @@ impl Labeller<'_> {
     ///
     /// # Errors
     /// Frames or actions that cannot be read.
-    pub(super) fn label(&self, episode: &Episode) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
+    pub(super) fn label(&self, episode: &EpisodeSpan) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
         let anchors = self.anchors(episode);
         if anchors.is_empty() {
             return Ok(Vec::new());
@@ -50,7 +50,7 @@ impl Labeller<'_> {
         match self.source {
             LabelSource::Teacher => self.of_teacher(anchors),
             LabelSource::ActionAsLatent => Ok(vec![(VECTORS, self.summed_actions(anchors)?)]),
-            LabelSource::Synthetic => self.synthetic(episode.index, anchors),
+            LabelSource::Synthetic => self.synthetic(episode.episode, anchors),
         }
     }
 
@@ -91,12 +91,13 @@ impl Labeller<'_> {
 
     /// `float32 [N,A]`: of each anchor the sum of the actions from the first frame to the one before the last.
     fn summed_actions(&self, anchors: Range<u64>) -> anyhow::Result<Tensor> {
-        let width = self.dataset.vector_width(ACTION)?;
+        let width = self.dataset.describe().features.get(ACTION).map_or(0, |feature| feature.num_values());
         let (lowest, highest) = (self.deltas[0].min(self.deltas[1]), self.deltas[0].max(self.deltas[1]));
         let mut sums = Vec::new();
         for anchor in anchors {
             let rows: Vec<u64> = (anchor.wrapping_add_signed(lowest)..anchor.wrapping_add_signed(highest)).collect();
-            let actions = self.dataset.vectors(ACTION, &rows)?;
+            let mut actions = vec![0.0; rows.len() * width];
+            self.dataset.read_vectors(ACTION, &rows, &mut actions)?;
             sums.extend((0..width).map(|dim| actions.iter().skip(dim).step_by(width).sum::<f32>()));
         }
         Ok(Tensor::from_slice(&sums).view([-1, i64::try_from(width)?]))

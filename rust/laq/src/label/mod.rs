@@ -11,17 +11,15 @@ use crate::inference::LaqInference;
 use crate::model::Parts;
 use anyhow::Context;
 use columns::columns;
-use episode::Labeller;
-use hlrp_data::formats::lerobot::{LeRobotDataset, extend};
-use hlrp_data::formats::{FeatureKind, TableCache};
-use hlrp_data::{Dataset, Request};
+use episode::{CODE_VECTORS, CODES, Labeller, VALID, VECTORS};
+use hlrp_data::formats::{self, FeatureKind, OpenOptions};
+use hlrp_data::{Dataset, Request, TOLERANCE_S};
 use hlrp_schema::RequestConfig;
 use hlrp_track::console::{self, Progress};
 use hlrp_track::fs::{OnExisting, Superseded, publish_dir, write_json};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tch::Tensor;
 
 /// Bytes of the dataset's tables that stay in memory.
@@ -70,10 +68,13 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
     console::init(tracing::level_filters::LevelFilter::INFO, 0)?;
     let device = hlrp_train::select_device(hlrp_schema::Device::Auto)?;
     let laq = LaqInference::load(&options.checkpoint, Parts::Encoder, device)?;
-    let dataset = Arc::new(LeRobotDataset::open(&options.dataset, &TableCache::new(TABLE_BYTES))?);
+    let dataset = formats::open(&options.dataset, &OpenOptions::new(TABLE_BYTES))?;
+    let described = dataset.describe();
     if options.out.exists() {
         return Err(hlrp_track::TrackError::Exists { path: options.out.clone() }.into());
     }
+    let keys = [VECTORS, CODES, CODE_VECTORS, VALID].map(|name| format!("{}.{name}", options.prefix));
+    dataset.check_extension(&keys.each_ref().map(String::as_str))?;
     let pair = &laq.description().pair;
     let request = RequestConfig {
         unit: pair.unit,
@@ -82,13 +83,12 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         action_deltas: Vec::new(),
     };
     let name = options.dataset.display().to_string();
-    let deltas =
-        Request::resolve(&request, &pair.image_deltas, dataset.fps(), dataset.tolerance_s(), &name)?.image_deltas;
-    let camera = camera(&dataset, options)?;
+    let deltas = Request::resolve(&request, &pair.image_deltas, described.fps, TOLERANCE_S, &name)?.image_deltas;
+    let camera = camera(&*dataset, options)?;
     let identity = json!({
         "source": format!("{:?}", options.source),
         "weights_sha256": laq.weights_sha256(),
-        "dataset": dataset.describe().fingerprint,
+        "dataset": described.fingerprint,
         "image_deltas": deltas,
         "camera": camera,
         "batch_size": options.batch_size,
@@ -105,10 +105,11 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         seed: options.seed,
     };
     label_episodes(&labeller, &parts)?;
-    let columns = columns(&labeller, &options.prefix, |slot| parts.read(dataset.episodes()[slot].index))?;
+    let episodes = dataset.episodes();
+    let columns = columns(&labeller, &options.prefix, |slot| parts.read(episodes[slot].episode))?;
     let manifest = manifest(options, &labeller, &columns, &identity);
     publish_dir::<anyhow::Error>(&options.out, OnExisting::Refuse, &Superseded::Removed, |partial| {
-        extend(&dataset, partial, &columns.all)?;
+        dataset.extend(partial, &columns.all)?;
         Ok(write_json(&partial.join("label_manifest.json"), &manifest)?)
     })?;
     Superseded::Removed.put_away(&parts.dir)?;
@@ -116,24 +117,24 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         "{}: {} of {} frames have a label",
         options.out.display(),
         columns.num_valid,
-        dataset.num_frames()
+        described.num_frames
     ));
     Ok(())
 }
 
 fn label_episodes(labeller: &Labeller<'_>, parts: &Parted) -> anyhow::Result<()> {
     let episodes = labeller.dataset.episodes();
-    let todo: Vec<_> = episodes.iter().filter(|episode| !parts.path(episode.index).exists()).collect();
+    let todo: Vec<_> = episodes.iter().filter(|episode| !parts.path(episode.episode).exists()).collect();
     let mut num_frames: u64 =
-        labeller.dataset.num_frames() - todo.iter().map(|episode| episode.num_frames()).sum::<u64>();
-    let mut progress = Progress::new(labeller.dataset.num_frames(), num_frames);
+        labeller.dataset.describe().num_frames - todo.iter().map(|episode| episode.num_frames()).sum::<u64>();
+    let mut progress = Progress::new(labeller.dataset.describe().num_frames, num_frames);
     let every = todo.len().div_ceil(NUM_LINES).max(1);
     for (count, episode) in todo.into_iter().enumerate() {
-        parts.write(episode.index, &labeller.label(episode)?)?;
+        parts.write(episode.episode, &labeller.label(episode)?)?;
         num_frames += episode.num_frames();
         progress.advance(num_frames);
         if (count + 1) % every == 0 {
-            progress.set(num_frames, &[("episode", episode.index as f64)]);
+            progress.set(num_frames, &[("episode", episode.episode as f64)]);
         }
     }
     progress.finish();
@@ -141,7 +142,7 @@ fn label_episodes(labeller: &Labeller<'_>, parts: &Parted) -> anyhow::Result<()>
 }
 
 /// The camera that the checkpoint sees.
-fn camera(dataset: &LeRobotDataset, options: &LabelOptions) -> Result<String, LaqError> {
+fn camera(dataset: &dyn Dataset, options: &LabelOptions) -> Result<String, LaqError> {
     let available: Vec<String> = dataset.describe().keys(FeatureKind::Camera).map(str::to_owned).collect();
     match (&options.camera, available.as_slice()) {
         (Some(camera), _) if available.contains(camera) => Ok(camera.clone()),
@@ -154,7 +155,7 @@ fn camera(dataset: &LeRobotDataset, options: &LabelOptions) -> Result<String, La
 fn manifest(options: &LabelOptions, labeller: &Labeller<'_>, columns: &columns::Columns, identity: &Value) -> Value {
     let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let seconds = labeller.deltas.map(|delta| delta as f64 / labeller.dataset.fps());
+    let seconds = labeller.deltas.map(|delta| delta as f64 / labeller.dataset.describe().fps);
     let short = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
     let keys: Vec<&str> = columns.all.iter().map(|column| column.key.as_str()).collect();
     let with_statistics: Vec<&str> =
@@ -164,12 +165,12 @@ fn manifest(options: &LabelOptions, labeller: &Labeller<'_>, columns: &columns::
         "policy_path": whole(&options.checkpoint),
         "source_dataset_repo_id": name(&options.dataset),
         "source_dataset_root": whole(&options.dataset),
-        "episodes": labeller.dataset.episodes().iter().map(|episode| episode.index).collect::<Vec<_>>(),
+        "episodes": labeller.dataset.episodes().iter().map(|episode| episode.episode).collect::<Vec<_>>(),
         "output_repo_id": name(&options.out),
         "output_dir": std::path::absolute(&options.out).unwrap_or_else(|_| options.out.clone()),
         "feature_prefix": options.prefix,
         "feature_names": keys.iter().map(|key| (short(key), *key)).collect::<std::collections::BTreeMap<_, _>>(),
-        "valid_feature_name": format!("{}.valid", options.prefix),
+        "valid_feature_name": format!("{}.{VALID}", options.prefix),
         "stats_feature_names": with_statistics,
         "delta_timestamps": {labeller.camera: seconds},
         "video_keys_to_load": [labeller.camera],

@@ -2,6 +2,7 @@
 
 use super::LeRobotDataset;
 use crate::error::DataError;
+use crate::formats::{ColumnValues, NewColumn};
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch};
 use arrow_schema::{Field, Schema};
 use parquet::{
@@ -18,26 +19,6 @@ use std::{
     path::Path,
     sync::Arc,
 };
-
-/// A column that a dataset gets.
-pub struct NewColumn {
-    /// Key of the feature.
-    pub key: String,
-    /// Sizes of one row.
-    pub shape: Vec<usize>,
-    /// Of every row, row-major.
-    pub values: ColumnValues,
-    /// Its entry in `meta/stats.json`; none writes none.
-    pub statistics: Option<Value>,
-}
-
-/// Numbers of a [`NewColumn`].
-pub enum ColumnValues {
-    /// `float32`.
-    Float(Vec<f32>),
-    /// `int64`.
-    Int(Vec<i64>),
-}
 
 impl NewColumn {
     fn dtype(&self) -> &'static str {
@@ -67,30 +48,31 @@ impl NewColumn {
     }
 }
 
-/// Writes the dataset with `columns` into the folder `out`, which is empty. Videos become hard links, or symbolic ones where the system
-/// refuses those. Nothing of `dataset` is changed.
-///
-/// # Errors
-/// The dataset has such a column, is of version 2.1, or a file cannot be read or written.
-///
-/// # Panics
-/// When a column has not as many numbers as the dataset has rows.
-pub fn extend(dataset: &LeRobotDataset, out: &Path, columns: &[NewColumn]) -> Result<(), DataError> {
+/// As [`Dataset::check_extension`](crate::Dataset::check_extension).
+pub(super) fn check(dataset: &LeRobotDataset, keys: &[&str]) -> Result<(), DataError> {
     let root = dataset.root();
-    if let Some(column) = columns.iter().find(|column| dataset.features().contains_key(&column.key)) {
+    if let Some(key) = keys.iter().find(|key| dataset.features().contains_key(**key)) {
         return Err(DataError::Feature {
             root: root.to_owned(),
-            what: format!("already has the feature `{}`", column.key),
+            what: format!("already has the feature `{key}`"),
             hint: "choose another prefix for the new ones".into(),
         });
     }
-    if !dataset.info().codebase_version.starts_with("v3.") {
+    let version = &dataset.info().codebase_version;
+    if !version.starts_with("v3.") {
         return Err(DataError::Dataset {
             root: root.to_owned(),
-            what: format!("is a LeRobot {} dataset; columns are added to v3.0", dataset.info().codebase_version),
+            what: format!("is a LeRobot {version} dataset; columns are added to v3.0"),
             hint: "convert it with LeRobot's convert_dataset_v21_to_v30".into(),
         });
     }
+    Ok(())
+}
+
+/// As [`Dataset::extend`](crate::Dataset::extend). Videos become hard links, or symbolic ones where the system refuses those.
+pub(super) fn extend(dataset: &LeRobotDataset, out: &Path, columns: &[NewColumn]) -> Result<(), DataError> {
+    let root = dataset.root();
+    check(dataset, &columns.iter().map(|column| column.key.as_str()).collect::<Vec<_>>())?;
     for (path, first_row) in dataset.data_files() {
         let relative = path.strip_prefix(root).unwrap_or(path);
         let target = out.join(relative);
