@@ -1,7 +1,7 @@
 //! Latent actions as columns of a dataset: `hlrp label`.
 //!
 //! The labels of each episode are a file in a folder beside the new dataset until all are there, so that a command that was stopped goes on
-//! where it was. The new dataset appears whole ([`publish_dir`]); the one that is read stays as it is.
+//! where it was; nothing removes them. The new dataset appears whole ([`publish_dir`]); the one that is read stays as it is.
 
 mod columns;
 mod episode;
@@ -112,12 +112,12 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         dataset.extend(partial, &columns.all)?;
         Ok(write_json(&partial.join("label_manifest.json"), &manifest)?)
     })?;
-    Superseded::Removed.put_away(&parts.dir)?;
     console::print(&format!(
-        "{}: {} of {} frames have a label",
+        "{}: {} of {} frames have a label\nthe labels of single episodes stay in {}; nothing needs them any more",
         options.out.display(),
         columns.num_valid,
-        described.num_frames
+        described.num_frames,
+        parts.dir.display()
     ));
     Ok(())
 }
