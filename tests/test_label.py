@@ -46,7 +46,9 @@ def labelled(uninterrupted, tmp_path_factory) -> Path:
     result = label(uninterrupted, out)
     assert result.returncode == 0, result.stderr
     assert digests(SOURCE) == before, "the dataset that is read stays as it is"
-    assert [path.name for path in out.parent.iterdir()] == ["mt5"], "nothing is left beside it"
+    beside = sorted(path.name for path in out.parent.iterdir())
+    assert beside == [".mt5.labels", "mt5"], "nothing is removed, and nothing unfinished is left"
+    assert ".mt5.labels; nothing needs them" in result.stdout
     return out
 
 
@@ -148,7 +150,8 @@ def test_a_command_that_is_killed_goes_on_where_it_was(labelled, uninterrupted, 
     tensors["codebook_id_latents"] = tensors["codebook_id_latents"].flip(0) + 100
     save_file(tensors, marked)
     assert label(uninterrupted, out).returncode == 0
-    assert not parts.exists()
+    kept.pop(marked.name)
+    assert all((parts / name).stat().st_mtime_ns == time_ns for name, time_ns in kept.items())
     ours, theirs = (column(load(folder), "codebook_id_latents") for folder in (out, labelled))
     num_marked = len(tensors["codebook_id_latents"])
     assert (ours[:num_marked] >= 100).all() and torch.equal(ours[num_marked:], theirs[num_marked:])
