@@ -35,6 +35,8 @@ const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.tensorboard", "false"),
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
+    ("data.sources.*.labelled_episodes", "null"),
+    ("data.loader.labelled_fraction", "null"),
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),
