@@ -117,17 +117,22 @@ def test_accumulated_batches_of_two_processes(tmp_path):
     assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_policy_with_unequal_numbers_of_supervised_values(tmp_path, alone, accumulate):
+# Every second sample has no action: the first process has none at all.
+HALF = ["data.sources.metaworld_mt5.labelled_episodes=[0,12,20,31]", "data.loader.labelled_fraction=0.5"]
+
+
+@pytest.mark.parametrize(("accumulate", "more"), [(1, HALF), (2, [])])
+def test_a_policy_with_unequal_numbers_of_supervised_values(tmp_path, alone, accumulate, more):
     """Latent and real actions; samples near the end of an episode have fewer actions, so the processes' means are of unequal numbers."""
     words = [*VLA_MINI, *EXACT, f"policy.teacher.checkpoint={alone}", "data.loader.num_workers=1"]
     words += [
         "training.max_steps=20",
         f"training.gradient.accumulate_steps={accumulate}",
         "policy.model.arch.expert.chunk_size=40",
+        *more,
     ]
-    for name, more in [("pair", [*PAIR, "data.loader.batch_size=2"]), ("alone", ["data.loader.batch_size=4"])]:
-        result = run(train_vla_command(*words, *more, f"logging.run_dir={tmp_path / name}"))
+    for name, size in [("pair", [*PAIR, "data.loader.batch_size=2"]), ("alone", ["data.loader.batch_size=4"])]:
+        result = run(train_vla_command(*words, *size, f"logging.run_dir={tmp_path / name}"))
         assert result.returncode == 0, result.stderr
     assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
 
@@ -296,6 +301,7 @@ def test_num_processes_where_torchrun_has_started_them(tmp_path):
     [
         (["num_processes=0"], ["num_processes", "below 1"]),
         (["num_processes=many"], ["num_processes"]),
+        (["num_processes=2", "device=cuda"], ["num_processes", "0 GPU"]),
         (["num_processes=2", "device=cuda:1"], ["device", "cuda:1", "one GPU"]),
         (["training.distributed.timeout_s=0"], ["training.distributed.timeout_s"]),
     ],
