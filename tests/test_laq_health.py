@@ -20,15 +20,21 @@ UNHEALTHY = {
         "hardly use the codes",
     ),
     "a decoder that may copy the first frame": (
-        ["model=laq_pixel_tiny", "model/quantizer=ema_vq"],
+        ["model=laq_pixel_tiny", "model/quantizer=ema_vq", "data.request.image_deltas=[0,2]"],
         "hardly use the codes",
     ),
-    "changes far smaller than the codes are apart": ([*NSVQ, "model.quantizer.normalization=none"], "signal/noise"),
+    "changes far smaller than the codes are apart": (
+        ["model=laq_pixel_tiny", "data.request.image_deltas=[0,2]"],
+        "signal/noise",
+    ),
     "a learning rate that is too high, no refresh": (
         [*NSVQ, "training.optimizer.lr=0.3"],
         "the codebook has collapsed",
     ),
-    "no learning": (["training.optimizer.lr=1e-9", "training.scheduler.min_lr=0"], "hardly use the codes"),
+    "no learning": (
+        ["training.optimizer.lr=1e-9", "training.scheduler.min_lr=0", "training.scheduler.warmup_start_lr=0"],
+        "hardly use the codes",
+    ),
 }
 HEALTHY = [("laq_tiny", 1), ("laq_tiny", 2), ("laq_tiny", 3), ("laq_conv_tiny", 1), ("laq_conv_tiny", 2)]
 
