@@ -40,6 +40,7 @@ MINI = [
     "training.checkpoint.every_n_steps=5",
     "validation.check_interval=10",
     "validation.limit_batches=2",
+    "validation.probes.num_pairs=16",
     "logging.min_free_gb=0.1",
 ]
 

@@ -154,7 +154,9 @@ def stage2_artifact(
     from smolvla_reference import expert_model
 
     policy = smolvla_policy(vlm, action_dim, action_dim)
-    latent = None if teacher is None else {name: teacher[name] for name in ("code_seq_len", "code_dim", "codebook_size")}
+    latent = (
+        None if teacher is None else {name: teacher[name] for name in ("code_seq_len", "code_dim", "codebook_size")}
+    )
     model = expert_model(policy, latent) | {"cameras": [ROLE]}
     weights = {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()}
     if latent is not None:

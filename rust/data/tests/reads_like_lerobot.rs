@@ -74,5 +74,5 @@ fn a_value_that_differs_is_reported_and_fails() {
     let output = compare(&data("h264_bframes"), &wrong);
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("frame_index is [3.0], LeRobot reads [4.0]"), "{stderr}");
+    assert!(stderr.contains("frame_index is [3.0], the oracle reads [4.0]"), "{stderr}");
 }

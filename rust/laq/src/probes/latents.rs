@@ -39,6 +39,11 @@ impl Latents {
         }))
     }
 
+    /// Whether every vector is finite.
+    pub(super) fn are_finite(&self) -> bool {
+        [&self.vectors.fit_NP, &self.vectors.test_MP].iter().all(|rows| rows.isfinite().all().int64_value(&[]) == 1)
+    }
+
     /// Those of a model like `model` whose trained weights are fresh ones: changes with mean 0 and variance 1 over the pairs of the fit, and
     /// codes that are centres of them. A fresh quantizer by itself would give every pair the same code.
     ///

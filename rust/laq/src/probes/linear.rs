@@ -69,9 +69,9 @@ fn predictions(fit_NP: &Tensor, target_NA: &Tensor, rows_MP: &Tensor, penalties:
     let Features { fit_NP, test_MP } =
         Features { fit_NP: fit_NP.shallow_clone(), test_MP: rows_MP.shallow_clone() }.standardised();
     let mean_1A = target_NA.mean_dim([0].as_slice(), true, Kind::Double);
-    let (u_NR, s_R, v_RP) = Tensor::linalg_svd(&fit_NP, false, "");
+    let (u_NR, s_R, v_PR) = fit_NP.svd(true, true);
     let target_RA = u_NR.tr().matmul(&(target_NA - &mean_1A));
-    let rows_MR = test_MP.matmul(&v_RP.tr());
+    let rows_MR = test_MP.matmul(&v_PR);
     let predict = |penalty: &f64| {
         let gain_R = &s_R / (s_R.square() + *penalty);
         rows_MR.matmul(&(&target_RA * gain_R.unsqueeze(1))) + &mean_1A

@@ -108,6 +108,10 @@ impl Probes {
         let Prepared { pairs, num_episodes, problem } = self.prepared.insert(prepared);
         let Some(fixed) = problem else { return Ok(BTreeMap::new()) };
         let latents = Latents::of(model, pairs, world)?;
+        if !latents.are_finite() {
+            tracing::warn!("no probes after step {step}: latents are not finite");
+            return Ok(BTreeMap::new());
+        }
         let mut rows = Vec::new();
         rows.extend(latents.codes.as_ref().map(|codes| fixed.row(table::CODES, codes, true)));
         rows.push(fixed.row(table::VECTORS, &latents.vectors, true));

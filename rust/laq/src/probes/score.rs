@@ -64,13 +64,13 @@ impl Resamples {
         Self { counts_RM: counts_RE.index_select(1, &Tensor::from_slice(&positions_M)) }
     }
 
-    /// R² of each dimension in each resample, `[R,A]`: 1 − squared error / squared deviation from the mean of the resample.
+    /// R² of each dimension in each resample, `[R,A]`: 1 − mean squared error in the resample / variance over all pairs. The variance of a few
+    /// episodes alone can be none, as that of a gripper that stays closed.
     pub(super) fn r2(&self, target_MA: &Tensor, predicted_MA: &Tensor) -> Tensor {
-        let sum = |values_MA: &Tensor| self.counts_RM.matmul(values_MA);
         let count_R1 = self.counts_RM.sum_dim_intlist([1].as_slice(), true, Kind::Double);
-        let error_RA = sum(&(target_MA - predicted_MA).square());
-        let total_RA = sum(&target_MA.square()) - sum(target_MA).square() / count_R1;
-        1.0 - error_RA / total_RA.clamp_min(MIN_VARIANCE)
+        let error_RA = self.counts_RM.matmul(&(target_MA - predicted_MA).square()) / count_R1;
+        let variance_A = target_MA.var_dim([0].as_slice(), false, false);
+        error_RA / variance_A.clamp_min(MIN_VARIANCE) * -1.0 + 1.0
     }
 }
 
