@@ -45,11 +45,11 @@ def test_missing_dataset(tmp_path):
     refused_before_the_run(tmp_path, words, code=CONFIG_ERROR, names=names)
 
 
-def test_v21_dataset_says_how_to_convert(tmp_path, dataset):
+def test_v20_dataset_says_how_to_convert(tmp_path, dataset):
     info = json.loads((dataset / "meta/info.json").read_text())
-    (dataset / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
+    (dataset / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.0"}))
     words = f"data.sources.metaworld_mt5.root={dataset}"
-    refused_before_the_run(tmp_path, words, code=DATA_ERROR, names=["v2.1", str(dataset), "convert_dataset_v21_to_v30"])
+    refused_before_the_run(tmp_path, words, code=DATA_ERROR, names=["v2.0", str(dataset), "hint:"])
 
 
 def test_truncated_video(tmp_path, dataset):

@@ -248,7 +248,7 @@ def test_list_shows_groups_and_options():
     [
         ("hlrp conf", ["config"]),
         ("hlrp config expl", ["explain"]),
-        ("hlrp train-laq experiment=laq_t", ["laq_tiny"]),
+        ("hlrp train-laq experiment=laq_ti", ["laq_tiny"]),
         ("hlrp train-laq cluster=mcml_a100_", ["mcml_a100_40", "mcml_a100_80"]),
         ("hlrp train-laq data/loader=n", ["node"]),
         ("hlrp train-laq experiment=laq_tiny training.optimizer.l", ["training.optimizer.lr="]),

@@ -15,6 +15,7 @@ WEIGHTS = GOLDEN / "weights.safetensors"
 # The model of tests/golden/laq_pixel/config.json.
 SAME = [
     "experiment=laq_tiny",
+    "model=laq_pixel_tiny",
     "model.image_size=32",
     "model.patch_size=4",
     "model.dim=32",

@@ -9,6 +9,7 @@ import pytest
 from conftest import MINI, REPO, read_metrics, run, train_laq_command
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from interruption import INTERRUPTED, kill, last_step, wait_for
+from PIL import Image
 
 ON = "logging.sinks.tensorboard=true"
 FIELD = descriptor_pb2.FieldDescriptorProto
@@ -95,7 +96,9 @@ def test_a_training_writes_scalars_images_and_histograms(tmp_path):
     values = {(event.step, value.tag): value for event in found for value in event.summary.value}
     image = values[24, "validation/reconstructions"].image
     drawn = run_dir / "validation/step-000024/reconstructions.png"
-    assert image.encoded[:8] == drawn.read_bytes()[:8] and image.colorspace == 3 and image.width > image.height > 0
+    assert image.encoded[:8] == drawn.read_bytes()[:8] and image.colorspace == 3
+    with Image.open(drawn) as picture:
+        assert (image.width, image.height) == picture.size
     codes = values[24, "val/slot0_codes"].histo
     used = [row["val/slot0_unique_codes"] for row in read_metrics(run_dir) if "val/slot0_unique_codes" in row][-1]
     assert sum(count > 0 for count in codes.bucket) == used

@@ -156,9 +156,12 @@ def resumed_from(arguments: list[str]) -> int:
 
 def lerobots_client(arguments: list[str]):
     """LeRobot's own code for W&B, with the real client, as its trainer sets it up."""
+    import logging
     from types import SimpleNamespace
 
     from lerobot.common.wandb_utils import WandBLogger
+
+    logging.basicConfig(level=logging.INFO, force=True)  # it logs the address of its page
     from lerobot.configs.default import WandBConfig
 
     given = {name: flag(arguments, f"wandb.{name}") for name in ("project", "entity", "notes", "run_id", "mode")}

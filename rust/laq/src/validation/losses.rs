@@ -99,12 +99,18 @@ pub(super) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
     let mut specs = vec![MetricSpec::detail("val/loss").lower_is_better()];
     specs.extend(model.decoders.iter().flat_map(|decoder| decoder.metrics()));
     specs.push(MetricSpec::new("val/copy_frame_loss", "pixel loss, first frame copied").drawn_in(&pixel_curve()));
-    if batch_size > 1 && model.decoders.of_frames().is_some() {
+    if let Some(decoder) = model.decoders.of_frames().filter(|_| batch_size > 1) {
+        const RATIO: &str = "val/permuted_latent_ratio";
+        // Codes owe nothing to a decoder that does not train them.
+        let trains_codes = model.decoders.training().any(|other| other.name() == decoder.name());
+        let ratio = match trains_codes {
+            true => MetricSpec::new(RATIO, "pixel loss with another pair's codes / with its own"),
+            false => MetricSpec::detail(RATIO),
+        };
         specs.extend([
             MetricSpec::detail("val/permuted_latent_self_recon_mse").lower_is_better(),
             MetricSpec::detail("val/permuted_latent_mse"),
-            MetricSpec::new("val/permuted_latent_ratio", "pixel loss with another pair's codes / with its own")
-                .higher_is_better(),
+            ratio.higher_is_better(),
         ]);
     }
     for decoder in model.decoders.training() {

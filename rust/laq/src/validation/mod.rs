@@ -196,9 +196,7 @@ impl Validations {
                 }
             }
         }
-        if num_failed > 0 {
-            metrics.insert(FAILED.to_owned(), f64::from(num_failed));
-        }
+        metrics.insert(FAILED.to_owned(), f64::from(num_failed));
         Ok(Validation { metrics, images, histograms })
     }
 
