@@ -5,8 +5,8 @@ use crate::{
     env,
 };
 use anyhow::Result;
-use hlrp_schema::{ConfigArgs, PRIMARY, Stage};
-use hlrp_slurm::{plan::JobPlan, snapshot};
+use hlrp_schema::{ConfigArgs, Stage};
+use hlrp_slurm::plan::JobPlan;
 use hlrp_track::{
     console,
     fs::{write_atomic, write_json},
@@ -31,13 +31,8 @@ for name in ('libEGL.so.1', 'libOSMesa.so.8', 'libOSMesa.so'):
 ///
 /// # Errors
 /// The report cannot be written.
-pub(super) fn run(plan: &JobPlan) -> Result<ExitCode> {
-    let config = ConfigArgs {
-        overrides: vec![format!("cluster={}", plan.cluster)],
-        config_dir: Some(snapshot::folder(&plan.run_dir.join(hlrp_slurm::outcome::SUBMIT_DIR))),
-        config_name: PRIMARY.to_owned(),
-    };
-    let mut report = doctor::examine(&config);
+pub(super) fn run(plan: &JobPlan, config: &ConfigArgs) -> Result<ExitCode> {
+    let mut report = doctor::examine(config);
     report.findings.push(writable("run directory", &plan.submit_dir));
     report.findings.push(writable("cache directory", &plan.cache_dir));
     report.findings.push(credentials());
