@@ -257,6 +257,11 @@ REFUSED = {
         2,
         ["gpus_per_node", "one GPU"],
     ),
+    "a full quota": (
+        ["cluster=lrz_cpu_only", 'cluster.quota_command=[echo,"0 1000000"]'],
+        74,
+        ["0.00 GiB free in its quota"],
+    ),
     "a secret": (
         ["cluster=lrz_cpu_only", "experiment.description='hf_abcDEF123456789'"],
         2,

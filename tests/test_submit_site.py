@@ -24,6 +24,7 @@ def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.count("|") > 3}
     for check in ["claim", "Slurm from a compute node", "libtorch", "run directory", "cache directory", "credentials"]:
         assert " ok " in rows[check], text
+    assert {"gpu", "rendering", "runs"} <= set(rows), "what a node has is in the report, whether a run needs it or not"
     assert "1 of 2 jobs ran" in rows["claim"]
     assert "The site does what a run needs." in text
 

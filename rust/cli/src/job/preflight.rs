@@ -27,6 +27,9 @@ for name in ('libEGL.so.1', 'libOSMesa.so.8', 'libOSMesa.so'):
         pass
 ";
 
+const NO_RENDERER: &str = "neither EGL nor OSMesa";
+const INSTALL_RENDERER: &str = "install libegl1 or libosmesa6 in the image";
+
 /// Checks the node and writes the report beside the plan.
 ///
 /// # Errors
@@ -36,9 +39,7 @@ pub(super) fn run(plan: &JobPlan, config: &ConfigArgs) -> Result<ExitCode> {
     report.findings.push(writable("run directory", &plan.submit_dir));
     report.findings.push(writable("cache directory", &plan.cache_dir));
     report.findings.push(credentials());
-    if matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout) {
-        report.findings.push(renderers());
-    }
+    report.findings.push(renderers(matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout)));
     console::print(&report.to_text());
     write_report(plan, &report)?;
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -71,14 +72,14 @@ fn credentials() -> Finding {
     }
 }
 
-fn renderers() -> Finding {
+/// What draws without a screen; `is_needed` by the simulators of stage 3, good to know in other stages.
+fn renderers(is_needed: bool) -> Finding {
     let output = Command::new("python3").args(["-c", RENDERERS]).output();
     let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().replace('\n', ", "));
     match found {
         Ok(found) if !found.is_empty() => Finding::ok("rendering", found),
-        Ok(_) => {
-            Finding::problem("rendering", "neither EGL nor OSMesa", Some("install libegl1 or libosmesa6 in the image"))
-        }
+        Ok(_) if is_needed => Finding::problem("rendering", NO_RENDERER, Some(INSTALL_RENDERER)),
+        Ok(_) => Finding::note("rendering", NO_RENDERER, Some(INSTALL_RENDERER)),
         Err(error) => Finding::note("rendering", format!("python3 does not start: {error}"), None),
     }
 }
