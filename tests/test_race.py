@@ -96,8 +96,11 @@ def test_of_two_starts_at_the_same_moment_one_trains(slurm, tmp_path, stub):
         race_at_once(slurm, tmp_path / str(index), stub)
 
 
-def test_on_a_slow_file_system_one_trains(slurm, tmp_path, stub):
-    """Every step of the claim takes up to a third of a second, another time for each job and each round."""
+def test_on_a_slow_file_system_one_trains(slurm, tmp_path):
+    """Every step of the claim takes up to two thirds of a second, another time for each job and each round. The winner trains until the loser
+    has decided: whoever comes after its end would take over what it has not finished."""
+    lost = 'for _ in $(seq 600); do compgen -G "$run_dir/submit/claims/lost.*" > /dev/null && break; sleep 0.1; done\n'
+    stub = stub_programs(tmp_path / "bin", PAYLOAD + lost)
     slow, trace = tmp_path / "slow_hlrp", tmp_path / "trace"
     calls = "mkdir,mkdirat,rename,renameat,renameat2,fsync,fdatasync,getdents64"
     delay = f"inject={calls}:delay_enter=$((RANDOM * 10)):delay_exit=$((RANDOM * 10))"
