@@ -262,6 +262,11 @@ REFUSED = {
         74,
         ["0.00 GiB free in its quota"],
     ),
+    "processes of several machines that nothing starts": (
+        ["cluster=lrz_h100_multinode", "num_processes=4"],
+        2,
+        ["num_processes", "srun"],
+    ),
     "a secret": (
         ["cluster=lrz_cpu_only", "experiment.description='hf_abcDEF123456789'"],
         2,

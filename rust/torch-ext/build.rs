@@ -13,6 +13,9 @@ fn main() {
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         // As libtorch itself is compiled: some of its classes have further members in debug builds.
         .define("NDEBUG", None)
+        .define("USE_DISTRIBUTED", None)
+        .define("USE_C10D_GLOO", None)
+        .include(include.join("torch/csrc/api/include"))
         .include(include)
         .files([
             "cpp/autocast.cpp",
@@ -24,6 +27,7 @@ fn main() {
             "cpp/profile.cpp",
             "cpp/rng.cpp",
             "cpp/storage.cpp",
+            "cpp/world.cpp",
         ])
         .compile("hlrp_torch");
 }

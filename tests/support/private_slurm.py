@@ -106,6 +106,18 @@ def slurm(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def slurm_of_two_hosts(tmp_path_factory):
+    """A Slurm whose nodes n1 and n2 are hosts with names, addresses and network interfaces of their own; needs root."""
+    assert os.geteuid() == 0, "network namespaces need root"
+    hosts = str(SCRIPTS / "netns_hosts.sh")
+    subprocess.run([hosts, "up", "2"], check=True, timeout=60)
+    try:
+        yield from start(tmp_path_factory.mktemp("slurm_of_two_hosts"), "--nodes", 2, "--netns")
+    finally:
+        subprocess.run([hosts, "down", "2"], check=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
 def slurm_with_accounting(tmp_path_factory):
     """The Slurm `lrz` with slurmdbd and MariaDB, for sacct and -M; takes ten seconds to start."""
     yield from start(tmp_path_factory.mktemp("slurm_with_accounting"), "--nodes", 1, "--accounting")

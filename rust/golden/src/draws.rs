@@ -32,6 +32,11 @@ impl Draws for RecordedDraws {
         tensor
     }
 
+    fn normal_of_batch(&mut self, shape: &[i64], device: Device) -> Tensor {
+        // The reference draws for all slots of all samples, one after the other.
+        self.normal(&[shape[0] * shape[1], shape[2]], device).view(shape)
+    }
+
     fn permutation(&mut self, n: i64, _device: Device) -> Tensor {
         let tensor = self.permutations.pop_front().expect("the reference drew fewer permutations");
         assert_eq!(tensor.size(), [n], "the reference drew a permutation of another length");

@@ -193,14 +193,19 @@ mod tests {
         names(&Signs { most_of_slot: Some(1.0), ..HEALTHY }, ["the same code for all pairs", "nsvq.refresh"]);
         names(&Signs { signal_to_noise: Some(0.9), ..HEALTHY }, ["signal/noise is 0.90", "batch_norm"]);
         names(&Signs { code_gain: Some(0.001), ..HEALTHY }, ["hardly use the codes", "model.decoders.difference"]);
-        let continuous = Signs { codes: None, most_of_slot: None, code_gain: None, signal_to_noise: None, partial_r2: None };
+        let continuous =
+            Signs { codes: None, most_of_slot: None, code_gain: None, signal_to_noise: None, partial_r2: None };
         assert_eq!(finding(&continuous), None, "nothing to judge");
     }
 
     #[test]
     fn where_there_are_actions_the_partial_r2_beside_that_of_random_weights_decides() {
         let with = |least_difference, signs| Signs { partial_r2: Some([0.3, 0.12, least_difference]), ..signs };
-        assert_eq!(finding(&with(0.05, Signs { code_gain: Some(0.0), ..HEALTHY })), None, "no gain, but codes that carry actions");
+        assert_eq!(
+            finding(&with(0.05, Signs { code_gain: Some(0.0), ..HEALTHY })),
+            None,
+            "no gain, but codes that carry actions"
+        );
         names(&with(-0.01, HEALTHY), ["0.30 of what frame t leaves open, 0.12 for random weights", "motion_weight"]);
         names(&with(-0.01, Signs { code_gain: Some(0.0), ..HEALTHY }), ["random weights", "model.decoders.difference"]);
         names(&with(-0.01, Signs { signal_to_noise: Some(0.9), ..HEALTHY }), ["random weights", "batch_norm"]);

@@ -35,7 +35,7 @@ pub use analyses::analyze;
 pub use data::{ROLE, open_pairs};
 pub use decoders::{ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, Predictions, Target, weight_at};
 pub use dims::Dims;
-pub use draws::{Draws, TorchDraws};
+pub use draws::{Draws, TorchDraws, WorldDraws};
 pub use encoders::{Encoder, FrameTokens};
 pub use error::{HINTS, LaqError};
 pub use flow_teachers::{FlowTeacher, LucasKanade, RaftTeacher};

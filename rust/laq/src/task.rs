@@ -1,10 +1,9 @@
 //! The model as the engine sees it.
 
 use crate::data::{ROLE, pairs_of};
-use crate::draws::TorchDraws;
+use crate::draws::WorldDraws;
 use crate::health::{self, Watch};
 use crate::model::LaqModel;
-
 use crate::probes::Probes;
 use crate::step::train_step;
 use crate::validation::Validations;
@@ -67,7 +66,8 @@ impl Task for LaqTask {
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
         let frames_BTCHW = pairs_of(batch, &self.model)?;
         let pass = Pass::plain(true);
-        let result = train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut TorchDraws, &pass)?;
+        let result =
+            train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
         self.row_resets.extend(result.row_resets);
         self.watch.check(&self.model, &frames_BTCHW, step, &self.world)?;
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })

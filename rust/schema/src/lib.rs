@@ -15,6 +15,7 @@ mod migrate;
 mod pipeline;
 pub mod plugin;
 pub mod policy;
+mod processes;
 mod rules;
 mod run;
 mod stage;
@@ -37,6 +38,7 @@ pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn
 pub use migrate::migrate;
 pub use pipeline::{ArtifactChoice, PipelineConfig, StepConfig, StepsConfig};
 pub use policy::PolicySpec;
+pub use processes::NumProcesses;
 pub use run::{
     CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
     SweepConfig, TrainingRun,
@@ -44,7 +46,7 @@ pub use run::{
 pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
 pub use submit::{PlanForm, SubmitConfig};
 pub use training::{
-    CheckpointConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType,
-    TrainingConfig, ValidationConfig,
+    CheckpointConfig, DistributedConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig,
+    SchedulerType, TrainingConfig, ValidationConfig,
 };
 pub use vla::{VlaConfig, VlaValidationConfig};

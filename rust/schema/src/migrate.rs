@@ -43,6 +43,7 @@ const ADDED: &[(&str, &str)] = &[
     ("cluster.quota_command", "null"),
     ("cluster.remote.host", "null"),
     ("cluster.remote.repository", "null"),
+    ("num_processes", "1"),
     (
         "submit",
         r#"{"dry_run": false, "print": "text", "race": null, "array": false, "array_limit": null, "preflight": false,
@@ -56,6 +57,9 @@ const ADDED_TO_LOADER: [(&str, &str); 1] = [("data.loader.labelled_fraction", "n
 
 /// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
+
+/// Keys of every training that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_TRAININGS: [(&str, &str); 1] = [("training.distributed.timeout_s", "600.0")];
 
 /// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_LAQ: [(&str, &str); 14] = [
@@ -238,6 +242,9 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
         done.push(added(key, &value.to_string()));
         insert(tree, key, value);
+    }
+    if matches!(stage, Stage::Laq | Stage::Vla) {
+        done.extend(add_missing(&ADDED_TO_TRAININGS, tree));
     }
     done.extend(add_to_expert(tree));
     if stage == Stage::Laq {

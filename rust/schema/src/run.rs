@@ -4,6 +4,7 @@ use crate::cluster::ClusterConfig;
 use crate::data::DataConfig;
 use crate::device::Device;
 use crate::laq::LaqConfig;
+use crate::processes::NumProcesses;
 use crate::rules::{Checked, MAX_LONG, MAX_THREADS, not_negative, positive, require, section, within};
 use crate::stage::{Stage, StageConfig};
 use crate::submit::SubmitConfig;
@@ -167,6 +168,8 @@ pub struct CommonConfig<'a> {
     pub device: Device,
     /// CPU threads; all cores when none.
     pub num_threads: Option<usize>,
+    /// Processes that train together.
+    pub num_processes: NumProcesses,
     /// Name of the run.
     pub experiment: &'a ExperimentConfig,
     /// Where things are stored.
@@ -195,8 +198,10 @@ macro_rules! stage_config {
             pub precision: crate::run::Precision,
             /// Where tensors are computed.
             pub device: crate::device::Device,
-            /// CPU threads of tensor work; all cores when null.
+            /// CPU threads of tensor work of each process; all cores, divided among the processes, when null.
             pub num_threads: Option<usize>,
+            /// Processes that train together in stages 1 and 2.
+            pub num_processes: crate::processes::NumProcesses,
             /// Name of the run.
             pub experiment: crate::run::ExperimentConfig,
             /// Where things are stored.
@@ -221,6 +226,7 @@ macro_rules! stage_config {
                     precision: self.precision,
                     device: self.device,
                     num_threads: self.num_threads,
+                    num_processes: self.num_processes,
                     experiment: &self.experiment,
                     paths: &self.paths,
                     logging: &self.logging,
@@ -300,6 +306,7 @@ pub(crate) fn check_common(common: &CommonConfig<'_>) -> Checked {
     if let Some(num_threads) = common.num_threads {
         within("num_threads", num_threads, 1, MAX_THREADS)?;
     }
+    common.num_processes.check()?;
     section("logging", not_negative("min_free_gb", common.logging.min_free_gb))?;
     section("logging", within("min_free_files", common.logging.min_free_files, 0, MAX_LONG))?;
     if let Some(wandb) = &common.logging.wandb {

@@ -5,6 +5,7 @@ use crate::laq::{LaqAnalysisConfig, LaqConfig};
 use crate::lerobot::{LerobotTrainConfig, RolloutConfig};
 use crate::migrate::{migrate_tree, renamed};
 use crate::pipeline::PipelineConfig;
+use crate::processes::NumProcesses;
 use crate::run::{CommonConfig, ExperimentConfig, LoggingConfig, PathsConfig};
 use crate::submit::SubmitConfig;
 use crate::vla::VlaConfig;
@@ -174,6 +175,8 @@ pub struct RunBasics {
     pub cluster: ClusterConfig,
     /// How it is queued.
     pub submit: SubmitConfig,
+    /// Processes that train together.
+    pub num_processes: NumProcesses,
 }
 
 impl RunBasics {
@@ -203,6 +206,7 @@ impl RunBasics {
             logging: common.logging.clone(),
             cluster: common.cluster.clone(),
             submit: common.submit.clone(),
+            num_processes: common.num_processes,
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct TrainingConfig {
     pub scheduler: SchedulerConfig,
     /// Clipping and accumulation.
     pub gradient: GradientConfig,
+    /// Several processes.
+    pub distributed: DistributedConfig,
     /// Average of the weights.
     pub ema: EmaConfig,
     /// What is saved when.
@@ -76,6 +78,14 @@ pub struct GradientConfig {
     pub clip_norm: Option<f64>,
     /// Batches per optimizer step.
     pub accumulate_steps: u64,
+}
+
+/// Several processes that train together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DistributedConfig {
+    /// Seconds that a process waits for another before the run ends with an error.
+    pub timeout_s: f64,
 }
 
 /// Exponential moving average of the weights.
@@ -137,6 +147,7 @@ impl Check for TrainingConfig {
             section("gradient", positive("clip_norm", clip_norm))?;
         }
         section("gradient", at_least("accumulate_steps", self.gradient.accumulate_steps, 1))?;
+        section("distributed", self.distributed.check())?;
         section("ema", fraction("decay", self.ema.decay, true))?;
         section("ema", long_count("update_every_n_steps", self.ema.update_every_n_steps))?;
         section("checkpoint", self.checkpoint.check())?;
@@ -146,6 +157,17 @@ impl Check for TrainingConfig {
             "a run either resumes (resume_from_checkpoint) or starts from weights (load_weights_from)",
             "set one of the two to null",
         )
+    }
+}
+
+/// Seconds above which a wait for another process is an oversight.
+const MAX_TIMEOUT_S: f64 = 86_400.0;
+
+impl Check for DistributedConfig {
+    fn check(&self) -> Checked {
+        positive("timeout_s", self.timeout_s)?;
+        let message = format!("{} s is more than a day", self.timeout_s);
+        require(self.timeout_s <= MAX_TIMEOUT_S, "timeout_s", message, "set it to fewer seconds")
     }
 }
 

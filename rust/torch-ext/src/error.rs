@@ -43,6 +43,52 @@ pub enum TorchError {
         /// The dynamic linker's message.
         message: String,
     },
+    /// An exchange between the processes of a run failed.
+    #[error("{operation}: {message}")]
+    Exchange {
+        /// What was attempted.
+        operation: &'static str,
+        /// c10d's message.
+        message: String,
+    },
+    /// Processes of a run that did not start, or not in time.
+    #[error("{ranks} did not join the run within {seconds} s")]
+    NotJoined {
+        /// Which.
+        ranks: String,
+        /// How long they were waited for.
+        seconds: u64,
+        /// Whether this process is the one that reports it.
+        is_reporter: bool,
+    },
+    /// The process where all others meet is not there.
+    #[error("the master at {host}:{port} does not answer within {seconds} s: {message}")]
+    NoMaster {
+        /// Its machine.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// How long was tried.
+        seconds: u64,
+        /// c10d's message.
+        message: String,
+        /// Whether this process is the one that reports it.
+        is_reporter: bool,
+    },
+    /// The port where the processes meet cannot be opened.
+    #[error("port {port} cannot be opened for the processes of this run: {message}")]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// c10d's message.
+        message: String,
+    },
+    /// Several processes on GPUs, which cannot exchange tensors.
+    #[error("{size} processes cannot train on GPUs: this program is built without NCCL")]
+    NoNccl {
+        /// How many.
+        size: usize,
+    },
     /// The names of the weights are not those of the model.
     #[error("weights do not fit the model: {} missing ({}), {} unknown ({})",
         missing.len(), first(missing), unknown.len(), first(unknown))]
@@ -67,7 +113,18 @@ pub enum TorchError {
 impl Hint for TorchError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Exception { .. } | Self::Shape { .. } => None,
+            Self::Exception { .. } | Self::Shape { .. } | Self::Exchange { .. } => None,
+            Self::NotJoined { .. } => Some(
+                "see the output of these processes; WORLD_SIZE, or srun's --ntasks, is the number of processes that are \
+                 started"
+                    .to_owned(),
+            ),
+            Self::NoMaster { .. } => Some(
+                "rank 0 opens that port: see its output; MASTER_ADDR and MASTER_PORT must be reachable from every machine"
+                    .to_owned(),
+            ),
+            Self::PortInUse { .. } => Some("set MASTER_PORT to a free port".to_owned()),
+            Self::NoNccl { .. } => Some("use one GPU (num_processes=1), or set device=cpu".to_owned()),
             Self::WeightNames { .. } => {
                 Some("the weights belong to a model of another architecture or size".to_owned())
             }

@@ -98,6 +98,37 @@ unsafe extern "C" {
         stream_id: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
+    pub(crate) fn hlrp_world_quiet();
+    #[allow(clippy::too_many_arguments)] // mirrors what a store needs
+    pub(crate) fn hlrp_world_open(
+        file: *const c_char,
+        host: *const c_char,
+        port: u16,
+        is_server: bool,
+        prefix: *const c_char,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+        out: *mut *mut c_void,
+    ) -> Message;
+    pub(crate) fn hlrp_world_set(world: *mut c_void, key: *const c_char, value: *const c_char) -> Message;
+    pub(crate) fn hlrp_world_get(world: *mut c_void, key: *const c_char, out: *mut *mut c_char) -> Message;
+    pub(crate) fn hlrp_world_connect(world: *mut c_void, interface: *const c_char, address: *const c_char) -> Message;
+    pub(crate) fn hlrp_world_disconnect(world: *mut c_void);
+    pub(crate) fn hlrp_world_free(world: *mut c_void);
+    pub(crate) fn hlrp_world_all_reduce(world: *mut c_void, tensor: *const C_tensor) -> Message;
+    pub(crate) fn hlrp_world_broadcast(world: *mut c_void, tensor: *const C_tensor) -> Message;
+    pub(crate) fn hlrp_world_all_gather(
+        world: *mut c_void,
+        tensor: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> Message;
+    pub(crate) fn hlrp_world_mean_gradients(
+        world: *mut c_void,
+        count: usize,
+        params: TensorsIn,
+        bucket_bytes: i64,
+    ) -> Message;
 }
 
 /// Takes a string that C++ allocated with `malloc`.

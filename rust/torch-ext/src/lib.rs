@@ -34,7 +34,7 @@ pub use graph::CudaGraph;
 pub use storage::{BlobElement, tensor_from_vec};
 pub use transfer::HostToDevice;
 pub use weights::{describe, load_strict};
-pub use world::World;
+pub use world::{Meeting, Note, Store, Verdict, World, named};
 
 /// Version of the libtorch that this crate is written for.
 pub const LIBTORCH_VERSION: &str = "2.11.0";

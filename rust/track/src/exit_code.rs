@@ -12,6 +12,8 @@ pub const INVALID_SETTING: u8 = 2;
 pub const DATA: u8 = 65;
 /// A run cannot be reproduced: an input, a dataset or a version is not that of then (`EX_NOINPUT`).
 pub const CANNOT_REPRODUCE: u8 = 66;
+/// A process of the run was lost before there was a checkpoint to go on from (`EX_UNAVAILABLE`).
+pub const RANK_LOST: u8 = 69;
 /// A reproduced run recorded something else (`EX_SOFTWARE`).
 pub const DRIFT: u8 = 70;
 /// Out of memory, on the machine or on a GPU (`EX_OSERR`).

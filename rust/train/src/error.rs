@@ -23,8 +23,15 @@ pub const HINTS: &[HintOf] = &[
 pub const EXIT_CODES: &[CodeOf] = &[of_engine, hlrp_data::exit_code_of];
 
 fn of_engine(error: &(dyn Error + 'static)) -> Option<u8> {
-    let is_memory = matches!(error.downcast_ref::<TrainError>(), Some(TrainError::OutOfMemory { .. }));
-    is_memory.then_some(exit_code::OUT_OF_MEMORY)
+    match error.downcast_ref::<TrainError>()? {
+        TrainError::OutOfMemory { .. } => Some(exit_code::OUT_OF_MEMORY),
+        TrainError::RanksLost { can_continue, .. } => {
+            Some(if *can_continue { exit_code::INTERRUPTED } else { exit_code::RANK_LOST })
+        }
+        TrainError::OtherRank { code, .. } => Some(*code),
+        TrainError::Disagreement { .. } => Some(exit_code::INVALID_SETTING),
+        _ => None,
+    }
 }
 
 /// An error of this crate.
@@ -56,6 +63,36 @@ pub enum TrainError {
         sizes: String,
         /// Folder of the newest checkpoint, or that there is none.
         checkpoint: String,
+    },
+    /// The processes of a run were started with different settings.
+    #[error("{message}")]
+    Disagreement {
+        /// The first setting that differs.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Other processes of the run are gone or hang.
+    #[error("{what}\n  last checkpoint: {checkpoint}")]
+    RanksLost {
+        /// Which.
+        what: String,
+        /// Folder of the newest checkpoint, or that there is none.
+        checkpoint: String,
+        /// Whether there is a checkpoint of this session, so that trying again is progress.
+        can_continue: bool,
+        /// Whether this process reports it to the user.
+        is_reporter: bool,
+    },
+    /// Another process of the run failed, and reports it.
+    #[error("rank {rank}: {text}")]
+    OtherRank {
+        /// Which.
+        rank: usize,
+        /// Its exit code.
+        code: u8,
+        /// Its error.
+        text: String,
     },
     /// A panic, which is a defect of this program.
     #[error("the program failed: {0}")]
@@ -154,6 +191,12 @@ impl Hint for TrainError {
             Self::OutOfMemory { .. } => "lower data.loader.batch_size and raise training.gradient.accumulate_steps by the same factor, or choose a \
                                          smaller model; on the CPU lower data.loader.memory_budget_mb and num_workers too"
                 .to_owned(),
+            Self::Disagreement { hint, .. } => (*hint).to_owned(),
+            Self::RanksLost { can_continue, .. } => {
+                let what = "see the output of these processes, and whether their machines ran out of memory";
+                let more = if *can_continue { "; resume from that checkpoint" } else { "" };
+                format!("{what}{more}; training.distributed.timeout_s is how long a process waits for another")
+            }
             Self::Panic(_) => "this is a defect of this program; please report it with the log".to_owned(),
             Self::NotACheckpoint { .. } => {
                 "give a checkpoint folder (step-000080) or a run directory that contains checkpoints/last".to_owned()

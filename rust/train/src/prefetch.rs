@@ -7,7 +7,7 @@ use crate::{
     signals::Stopped,
 };
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta, VectorStream};
-use hlrp_torch::{HostToDevice, tensor_from_vec};
+use hlrp_torch::{HostToDevice, World, tensor_from_vec};
 use std::{
     collections::BTreeMap,
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
@@ -105,6 +105,13 @@ pub(crate) struct Usage {
     pub(crate) wait: Duration,
     /// Time that their way to the device took, while the training thread computed.
     pub(crate) transfer: Duration,
+}
+
+impl Usage {
+    /// With the samples of all processes, which have as many each.
+    pub(crate) fn of_all(self, world: &World) -> Self {
+        Self { num_samples: self.num_samples * world.size() as u64, ..self }
+    }
 }
 
 /// Takes batches from a stream and brings them to the device on a thread of its own.

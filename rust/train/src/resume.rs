@@ -4,6 +4,7 @@ use crate::{
     checkpoint::{Checkpoint, Manifest, RunState, STATE, find},
     data::SourceRecord,
     error::Result,
+    trainer::{BATCH_SIZE, batch_size},
 };
 use hlrp_config::{Composed, Node, Problem, Value, from_resolved};
 use hlrp_schema::TaskDescription;
@@ -109,6 +110,7 @@ const FREE: &[&str] = &[
     "device",
     "experiment",
     "logging",
+    "num_processes",
     "num_threads",
     "paths",
     "policy.model.arch.*.smolvla_checkpoint",
@@ -118,6 +120,7 @@ const FREE: &[&str] = &[
     "sweep",
     "training.checkpoint.every_n_steps",
     "training.checkpoint.keep_last",
+    "training.distributed",
     "training.load_weights_from",
     "training.log_every_n_steps",
     "training.resume_from_checkpoint",
@@ -129,19 +132,22 @@ const SCHEDULE: &str = "training.scheduler.type";
 /// Keys on which the value of a validation metric depends.
 const MEASURED: [&str; 2] = ["validation.limit_batches", "validation.num_flow_samples"];
 
-/// Refuses to resume `checkpoint` with a configuration that would compute something else. Returns whether validation metrics measure
-/// something else than before, so that scores are not comparable.
+/// Refuses to resume `checkpoint` with a configuration that would compute something else on `num_processes` processes. Returns whether
+/// validation metrics measure something else than before, so that scores are not comparable. Another number of processes may have another
+/// batch size: what counts is the global one.
 ///
 /// # Errors
 /// [`Problem`] with every key that differs and both of its values.
-pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed) -> Result<bool> {
-    let saved = from_resolved(&hlrp_schema::PROJECT, &checkpoint.config(), &[])?;
-    let (saved, current) = (leaves(saved.tree()), leaves(config.tree()));
+pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed, num_processes: usize) -> Result<bool> {
+    let saved_tree = from_resolved(&hlrp_schema::PROJECT, &checkpoint.config(), &[])?;
+    let (saved, current) = (leaves(saved_tree.tree()), leaves(config.tree()));
+    let num_former = checkpoint.state().rng.len().max(1);
     let constant_rate = current.get(SCHEDULE).is_some_and(|value| value.text == "none");
     let mut differences = Vec::new();
     let mut validates_otherwise = false;
     for key in saved.keys().chain(current.keys().filter(|key| !saved.contains_key(*key))) {
-        let may_change = is_free(key) || (key == MAX_STEPS && constant_rate);
+        let is_decided_together = key == BATCH_SIZE && num_former != num_processes;
+        let may_change = is_free(key) || is_decided_together || (key == MAX_STEPS && constant_rate);
         let differs = saved.get(key) != current.get(key);
         validates_otherwise |= differs && MEASURED.contains(&key.as_str());
         if differs && !may_change {
@@ -150,7 +156,41 @@ pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed) -> Res
         }
     }
     refuse(checkpoint, differences)?;
+    refuse_other_batch(checkpoint, [&saved_tree, config], num_processes)?;
     Ok(validates_otherwise)
+}
+
+/// Refuses another global batch on another number of processes, where the order of the samples depends on it or where the batch size
+/// differs too.
+fn refuse_other_batch(checkpoint: &Checkpoint, [saved, current]: [&Composed; 2], num_processes: usize) -> Result<()> {
+    let former = checkpoint.state().rng.len().max(1);
+    if former == num_processes {
+        return Ok(());
+    }
+    let (was, is) = (batch_size(saved) * former as u64, batch_size(current) * num_processes as u64);
+    if was == is {
+        return Ok(());
+    }
+    let has_clips = leaves(current.tree()).get("data.loader.anchors_per_clip").is_some_and(|leaf| leaf.text != "1");
+    if batch_size(saved) != batch_size(current) || has_clips {
+        return refuse(
+            checkpoint,
+            vec![format!(
+                "{BATCH_SIZE} was {} on {former} processes, is {} on {num_processes}: {was} and {is} samples together",
+                batch_size(saved),
+                batch_size(current)
+            )],
+        );
+    }
+    tracing::warn!("the run continues with {is} samples in a batch of all processes; it had {was}");
+    Ok(())
+}
+
+/// What the processes of one run have in common: every setting on which their exchanges depend, one `key = value` per line.
+pub(crate) fn shared_settings(config: &Composed) -> String {
+    let of_loop = |key: &str| key.starts_with("training.") || key.starts_with("validation.");
+    let shared = leaves(config.tree()).into_iter().filter(|(key, _)| of_loop(key) || !is_free(key));
+    shared.map(|(key, leaf)| format!("{key} = {}\n", leaf.text)).collect()
 }
 
 fn is_free(key: &str) -> bool {

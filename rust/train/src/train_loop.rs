@@ -5,11 +5,12 @@ use crate::{
     checkpoint::{self, BEST, LAST, RngStates, Score},
     error::{Result, TrainError},
     prefetch::{DeviceBatch, DevicePrefetcher, Prefetched, interruptible},
+    ranks::{self, LastCheckpoint},
     signals::{StopRequest, Stopped},
     task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
     trainer::{Outcome, Trainer, sizes, unknown_metric},
-    update::{mean_over, norm_and_clip},
+    update::norm_and_clip,
     watch::{MicroBatch, StepRecord, scalar},
 };
 use hlrp_schema::Precision;
@@ -72,7 +73,15 @@ impl Trainer<'_> {
         let trainer = RefCell::new(self);
         let train = || Ok(trainer.borrow_mut().train(run, stop, sinks)?);
         let outcome = boundary::within(train, || trainer.borrow().scene());
-        outcome.map_err(|error| error.downcast().unwrap_or_else(TrainError::Task))
+        outcome.map_err(|error| {
+            let trainer = trainer.into_inner();
+            let dir = trainer.last_checkpoint.as_deref();
+            let of_start = checkpoint::checkpoint_name(trainer.start_step);
+            let is_new = dir.is_some_and(|dir| !dir.ends_with(&of_start));
+            let checkpoint = LastCheckpoint { dir, is_new };
+            let error = ranks::conclude(&trainer.settings.world, error, crate::HINTS, &checkpoint);
+            error.downcast().unwrap_or_else(TrainError::Task)
+        })
     }
 
     /// What an out-of-memory error reports about the current step.
@@ -113,7 +122,7 @@ impl Trainer<'_> {
                     self.ensure_finite()?; // nothing to wait for: stop before the weights are spoilt
                 }
                 let lr = self.update(&resets)?;
-                timers.step(&batches.take_usage());
+                timers.step(&batches.take_usage().of_all(&self.settings.world));
                 sinks.step(self.step)?;
                 if self.is_due(training.log_every_n_steps) {
                     self.log(&record, lr, &mut timers, sinks)?;
@@ -243,8 +252,8 @@ impl Trainer<'_> {
         for reset in &resets {
             self.optimizer.reset_rows(reset)?;
         }
+        self.optimizer.mean_gradients(&self.settings.world)?;
         let grads = self.optimizer.gradients();
-        mean_over(&self.settings.world, &grads)?;
         let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
         Ok(Some((StepRecord { step, micro_batches, grad_norm }, resets)))
     }
@@ -313,7 +322,7 @@ impl Trainer<'_> {
     /// Fetches the numbers of a step, the only wait for a GPU between validations, and records them.
     fn log(&mut self, record: &StepRecord, lr: f64, timers: &mut Timers, sinks: &mut Sinks) -> Result<()> {
         self.ensure_finite()?;
-        let mut values = timers.measure(Phase::Compute, || record.fetch())?;
+        let mut values = timers.measure(Phase::Compute, || record.fetch(&self.settings.world))?;
         values.push(("train/lr".to_owned(), lr));
         values.push(("train/epoch".to_owned(), self.position.epoch as f64));
         values.extend(timers.take().metrics());

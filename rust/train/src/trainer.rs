@@ -11,7 +11,7 @@ use crate::{
     update::{Ema, Optimizer, Schedule},
     watch::LossWatch,
 };
-use hlrp_config::{Composed, Hint, Problem};
+use hlrp_config::{Composed, Hint, Problem, Value};
 use hlrp_data::Position;
 use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, ValidationConfig};
 use hlrp_torch::World;
@@ -144,7 +144,7 @@ impl<'a> Trainer<'a> {
         if let Some(checkpoint) = &checkpoint {
             let description = task.description();
             ensure_same_stage(checkpoint, &description)?;
-            validates_otherwise = ensure_same_run(checkpoint, &settings.config)?;
+            validates_otherwise = ensure_same_run(checkpoint, &settings.config, settings.world.size())?;
             for problem in changed_data(checkpoint, &data.sources()) {
                 if !settings.accept_changed_data {
                     return Err(problem.into());
@@ -157,6 +157,9 @@ impl<'a> Trainer<'a> {
         }
         if let Some(path) = &training.load_weights_from {
             load_weights(path, &model_tensors(task)).map_err(|error| of_key("training.load_weights_from", error))?;
+        }
+        for (_, tensor) in model_tensors(task) {
+            settings.world.broadcast(&tensor)?;
         }
         let parameters = task.parameters();
         let mut trainer = Self {
@@ -209,7 +212,8 @@ impl<'a> Trainer<'a> {
         self.position = state.position;
         self.best = state.best;
         self.is_unfinished = state.is_unfinished;
-        self.rng = state.rng.get(self.settings.world.rank()).cloned();
+        // The generators of all processes are alike, so that a run continues with the same draws on any number of them.
+        self.rng = state.rng.get(self.settings.world.rank()).or(state.rng.first()).cloned();
         self.last_checkpoint = Some(checkpoint.dir().to_path_buf());
         let manifest = checkpoint.manifest();
         let (device, num_threads) = (self.settings.device_name(), num_threads());
@@ -292,6 +296,14 @@ impl<'a> Trainer<'a> {
             self.step + 1,
             self.settings.training.max_steps,
         );
+        let num_processes = self.settings.world.size();
+        if num_processes > 1 {
+            let per_process = batch_size(&self.settings.config);
+            tracing::info!(
+                "{num_processes} processes with {per_process} samples per batch each: {} together",
+                per_process * num_processes as u64
+            );
+        }
     }
 
     /// What the run leaves behind.
@@ -321,10 +333,13 @@ pub(crate) fn of_key(key: &str, error: TrainError) -> TrainError {
     }
 }
 
+/// Names the samples of a batch of each process.
+pub(crate) const BATCH_SIZE: &str = "data.loader.batch_size";
+
 /// The settings of a configuration that decide how much memory a run needs, for an error.
 pub(crate) fn sizes(config: &Composed) -> String {
     const KEYS: [&str; 5] = [
-        "data.loader.batch_size",
+        BATCH_SIZE,
         "training.gradient.accumulate_steps",
         "data.loader.memory_budget_mb",
         "data.loader.num_workers",
@@ -332,6 +347,14 @@ pub(crate) fn sizes(config: &Composed) -> String {
     ];
     let value = |key: &str| Some(format!("{key}={}", config.tree().get(key)?.summary()));
     KEYS.into_iter().filter_map(value).collect::<Vec<_>>().join(" ")
+}
+
+/// Samples of a batch of each process.
+pub(crate) fn batch_size(config: &Composed) -> u64 {
+    match config.tree().get(BATCH_SIZE).map(|node| &node.value) {
+        Some(Value::Int(size)) => u64::try_from(*size).unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Refuses a monitored metric that the validation does not return.

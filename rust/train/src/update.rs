@@ -13,21 +13,6 @@ use tch::{Device, Kind, Tensor};
 /// Added to the norm before the division, as in `torch.nn.utils.clip_grad_norm_`.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// Replaces gradients by their means over all processes, in place.
-///
-/// # Errors
-/// A process that is gone.
-pub(crate) fn mean_over(world: &World, grads: &[Tensor]) -> Result<()> {
-    if world.size() == 1 {
-        return Ok(());
-    }
-    for grad in grads {
-        world.all_reduce(grad)?;
-        let _ = tch::no_grad(|| grad.shallow_clone().f_div_scalar_(world.size() as f64))?;
-    }
-    Ok(())
-}
-
 /// Global L2 norm of `grads`, a scalar on `device`; with `clip_norm`, scales them in place by
 /// `min(1, clip_norm / (norm + 1e-6))` like `torch.nn.utils.clip_grad_norm_`. Does not wait for the device.
 ///
@@ -170,13 +155,24 @@ impl Optimizer {
         self.slots.iter().map(|slot| slot.param.grad()).filter(Tensor::defined).collect()
     }
 
+    /// Replaces the gradients by their means over all processes.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub fn mean_gradients(&self, world: &World) -> Result<()> {
+        Ok(world.mean_gradients(&self.params())?)
+    }
+
+    fn params(&self) -> Vec<Tensor> {
+        self.slots.iter().map(|slot| slot.param.shallow_clone()).collect()
+    }
+
     /// Removes all gradients.
     ///
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn clear_gradients(&self) -> Result<()> {
-        let params: Vec<Tensor> = self.slots.iter().map(|slot| slot.param.shallow_clone()).collect();
-        Ok(clear_grads(&params)?)
+        Ok(clear_grads(&self.params())?)
     }
 
     /// One step at the rate `lr`. Does not wait for the device.

@@ -5,6 +5,7 @@ use crate::{
     task::LossOutput,
 };
 use hlrp_data::SampleMeta;
+use hlrp_torch::World;
 use std::{collections::BTreeMap, fmt::Write, rc::Rc};
 use tch::{Device, Kind, Tensor};
 
@@ -35,9 +36,10 @@ pub(crate) struct StepRecord {
 }
 
 impl StepRecord {
-    /// Fetches `train/loss`, `train/<metric>` (means over the micro-batches) and `train/grad_norm` in one transfer; waits for the device.
+    /// Fetches `train/loss`, `train/<metric>` (means over the micro-batches of all processes) and `train/grad_norm` in one transfer; waits
+    /// for the device.
     /// A metric that only some micro-batches have is a mean over all of them.
-    pub(crate) fn fetch(&self) -> Result<Vec<(String, f64)>> {
+    pub(crate) fn fetch(&self, world: &World) -> Result<Vec<(String, f64)>> {
         let mut sums: Vec<(&str, Tensor)> = Vec::new();
         for MicroBatch { loss, metrics, .. } in &self.micro_batches {
             for (name, value) in std::iter::once(("loss", loss)).chain(metrics.iter().map(|(name, x)| (*name, x))) {
@@ -51,7 +53,11 @@ impl StepRecord {
         let names = sums.iter().map(|(name, _)| format!("train/{name}")).chain(["train/grad_norm".to_owned()]);
         let means = sums.iter().map(|(_, sum)| Ok(sum.f_div_scalar(num_batches)?)).collect::<Result<Vec<_>>>()?;
         let scalars: Vec<&Tensor> = means.iter().chain([&self.grad_norm]).collect();
-        Ok(names.zip(fetch(&scalars)?).collect())
+        let scalars = Tensor::f_stack(&scalars, 0)?;
+        world.all_reduce(&scalars)?;
+        let values = Vec::<f32>::try_from(scalars.to_device(Device::Cpu))?;
+        let mean = |sum: f32| f64::from(sum) / world.size() as f64;
+        Ok(names.zip(values.into_iter().map(mean)).collect())
     }
 
     fn samples(&self) -> impl Iterator<Item = &SampleMeta> {
@@ -181,6 +187,6 @@ mod tests {
         let micro_batches = first.micro_batches.into_iter().chain(second.micro_batches).collect();
         let step = StepRecord { step: 1, micro_batches, grad_norm: Tensor::from(4.0f32) };
         let wanted = [("train/loss", 1.5), ("train/mse", 3.0), ("train/grad_norm", 4.0)];
-        assert_eq!(step.fetch().unwrap(), wanted.map(|(name, value)| (name.to_owned(), value)));
+        assert_eq!(step.fetch(&World::single()).unwrap(), wanted.map(|(name, value)| (name.to_owned(), value)));
     }
 }

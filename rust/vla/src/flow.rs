@@ -8,6 +8,7 @@
 
 use hlrp_nn::Pass;
 use hlrp_schema::policy::FlowSpec;
+use hlrp_torch::World;
 use std::f64::consts::TAU;
 use tch::{Device, Kind, Tensor};
 
@@ -89,7 +90,7 @@ impl FlowPoint {
     }
 }
 
-/// Where noise and times come from. Training and sampling use [`TorchNoise`]; a test injects what it wants to see.
+/// Where noise and times come from. Training uses [`WorldNoise`], a policy [`TorchNoise`]; a test injects what it wants to see.
 pub trait FlowNoise {
     /// Standard normal values, float32 of `shape`.
     fn normal(&mut self, shape: &[i64], device: Device) -> Tensor;
@@ -98,6 +99,24 @@ pub trait FlowNoise {
     /// `bool [B]`: true for a sample with probability 1 − `dropout`.
     fn keep(&mut self, num_samples: i64, dropout: f64, device: Device) -> Tensor {
         Tensor::rand([num_samples], (Kind::Float, device)).ge(dropout)
+    }
+}
+
+/// Noise and times of this process's part of a global batch: a run draws the same for each sample on any number of processes.
+pub struct WorldNoise<'a>(pub &'a World);
+
+impl FlowNoise for WorldNoise<'_> {
+    fn normal(&mut self, shape: &[i64], device: Device) -> Tensor {
+        let draw = |num_rows| TorchNoise.normal(&[&[num_rows][..], &shape[1..]].concat(), device);
+        self.0.own_rows(shape[0], draw)
+    }
+
+    fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor {
+        self.0.own_rows(num_samples, |num_rows| TorchNoise.time(num_rows, flow, device))
+    }
+
+    fn keep(&mut self, num_samples: i64, dropout: f64, device: Device) -> Tensor {
+        self.0.own_rows(num_samples, |num_rows| TorchNoise.keep(num_rows, dropout, device))
     }
 }
 

@@ -33,7 +33,7 @@ pub use archs::{Architecture, BACKBONE, ExpertModel, HeadKind, Initialised, Pool
 pub use artifact::{Artifact, ArtifactRecord, Provenance, SaveOptions};
 pub use backbone::facts as backbone_facts;
 pub use error::VlaError;
-pub use flow::{FlowNoise, FlowPoint, TorchNoise};
+pub use flow::{FlowNoise, FlowPoint, TorchNoise, WorldNoise};
 pub use freeze::{freeze, is_named};
 pub use loss::{SupervisedLoss, VlaLoss};
 pub use masks::{block_mask, positions};

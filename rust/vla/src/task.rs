@@ -3,12 +3,13 @@
 use crate::VlaError;
 use crate::archs::VlaModel;
 use crate::artifact::{Artifact, Provenance, SaveOptions};
-use crate::flow::TorchNoise;
+use crate::flow::WorldNoise;
 use crate::policy::Policy;
 use crate::processor::TimeIndices;
 use crate::validation;
 use hlrp_nn::Pass;
 use hlrp_schema::TaskDescription;
+use hlrp_torch::World;
 use hlrp_track::fs::OnExisting;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Task, Validation, ValidationContext};
@@ -18,6 +19,8 @@ use tch::Tensor;
 /// Training and validation of a policy.
 pub struct VlaTask {
     pub(crate) policy: Policy,
+    /// The processes that train together.
+    pub(crate) world: World,
     /// Where training samples hold what.
     pub(crate) indices: TimeIndices,
     pub(crate) tokenizer_folder: PathBuf,
@@ -45,7 +48,8 @@ impl Task for VlaTask {
         let Policy { spec, model, .. } = &self.policy;
         let labelled = self.policy.label(batch, self.indices)?;
         let (observation, targets) = (&labelled.observation, &labelled.targets);
-        let loss = model.loss(observation, targets, &spec.objective, &mut TorchNoise, &Pass::plain(true))?;
+        let loss =
+            model.loss(observation, targets, &spec.objective, &mut WorldNoise(&self.world), &Pass::plain(true))?;
         let (masked, metrics) = (loss.masked(&spec.objective), loss.metrics());
         Ok(LossOutput { loss: loss.total, masked, metrics })
     }

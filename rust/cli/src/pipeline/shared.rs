@@ -12,13 +12,14 @@ const CLUSTER: &str = "cluster";
 /// The overrides that give every step what it shares with the pipeline; `passed_on` are those of [`passed_on`].
 pub(super) fn overrides(config: &PipelineConfig, passed_on: &[String]) -> Vec<String> {
     let threads = config.num_threads.map(|threads| format!("num_threads={threads}"));
+    let processes = (!config.num_processes.is_one()).then(|| format!("num_processes={}", config.num_processes));
     let seed = format!("seed={}", config.seed);
     let device = format!("device={}", config.device);
     let floors = [
         format!("logging.min_free_gb={}", config.logging.min_free_gb),
         format!("logging.min_free_files={}", config.logging.min_free_files),
     ];
-    [seed, device].into_iter().chain(threads).chain(floors).chain(passed_on.iter().cloned()).collect()
+    [seed, device].into_iter().chain(threads).chain(processes).chain(floors).chain(passed_on.iter().cloned()).collect()
 }
 
 /// Overrides that change the pipeline and its steps alike: the choice of the cluster, and the values of [`WHERE_SET`] that an override

@@ -252,7 +252,7 @@ impl Base<'_> {
             program: self.program.to_path_buf(),
             start,
             resume,
-            resources: resources(basics),
+            resources: resources(basics)?,
             container: container(composed, basics, self.run_dir, self.working_dir)?,
             cache_dir,
             save_before_limit_s: submit.save_before_limit_s(),
@@ -263,26 +263,33 @@ impl Base<'_> {
     }
 }
 
-fn resources(basics: &RunBasics) -> Resources {
+fn resources(basics: &RunBasics) -> Result<Resources, Problem> {
     let (compute, slurm) = (&basics.cluster.compute, &basics.cluster.slurm);
     let gpus_per_node = compute.gpus_per_node.unwrap_or(0);
     let tasks_per_node = match basics.stage {
-        Stage::Laq | Stage::Vla => gpus_per_node.max(1),
-        // One process, which starts others itself where it has several GPUs.
-        Stage::LaqAnalysis | Stage::LerobotTrain | Stage::LerobotRollout | Stage::Pipeline => 1,
+        Stage::Laq | Stage::Vla if basics.num_processes.is_one() => gpus_per_node.max(1),
+        // One process, which starts others itself.
+        _ => 1,
     };
-    Resources {
+    let num_nodes = compute.num_nodes.unwrap_or(1);
+    if num_nodes > 1 && !basics.num_processes.is_one() {
+        let message =
+            format!("{}, but the processes of {num_nodes} machines are started by srun", basics.num_processes);
+        let hint = "set num_processes=1: there is one process for each of cluster.compute.gpus_per_node";
+        return Err(Problem::new("num_processes", message, hint));
+    }
+    Ok(Resources {
         partition: slurm.partition.clone().unwrap_or_default(),
         qos: slurm.qos.clone(),
         account: slurm.account.clone(),
         clusters: slurm.clusters.clone(),
-        num_nodes: compute.num_nodes.unwrap_or(1),
+        num_nodes,
         tasks_per_node,
         gpus_per_node,
         cpus_per_task: compute.cpus_per_task,
         mem_gb: compute.mem_gb,
         time_limit: compute.time_limit.clone().unwrap_or_default(),
-    }
+    })
 }
 
 fn container(composed: &Composed, basics: &RunBasics, run_dir: &Path, working_dir: &Path) -> Result<Option<Container>> {

@@ -37,7 +37,7 @@ pub(super) fn check(submission: &Submission) -> Result<()> {
         return Err(SlurmError::Missing { program: SBATCH }.into());
     }
     for job in preview::jobs(submission) {
-        refuse_several_tasks(job)?;
+        refuse_several_gpus(job)?;
         refuse_missing_image(job)?;
     }
     for run in &submission.runs {
@@ -65,10 +65,12 @@ pub(super) fn refuse_occupied(run_dir: &Path) -> Result<(), Problem> {
     Err(Problem::new("logging.run_dir", format!("the run directory {path} is not empty"), hint))
 }
 
-/// Training on several GPUs needs processes that know each other.
-fn refuse_several_tasks(job: &JobPlan) -> Result<(), Problem> {
+/// Processes on several GPUs need NCCL, which the training programs are built without; on CPUs stages 1 and 2 may have several machines.
+fn refuse_several_gpus(job: &JobPlan) -> Result<(), Problem> {
     let resources = &job.resources;
-    if resources.num_tasks() == 1 && (resources.num_nodes == 1) {
+    let is_on_cpus = resources.gpus_per_node == 0 && matches!(job.stage, Stage::Laq | Stage::Vla);
+    let is_single = resources.num_tasks() == 1 && resources.num_nodes == 1;
+    if is_single || is_on_cpus {
         return Ok(());
     }
     let message = format!(

@@ -12,7 +12,7 @@ use hlrp_train::validation::Sums;
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 /// Which codes a decoder sees; the last stands for predicting no change.
 const KINDS: [&str; 4] = ["own", "other", "zeroed", "no_change"];
@@ -52,7 +52,7 @@ impl Dependence {
     /// Mean losses by decoder and kind.
     fn means(&self) -> anyhow::Result<BTreeMap<String, f64>> {
         let sums = self.0.lock().map(|mut sums| std::mem::take(&mut *sums)).unwrap_or_default();
-        sums.means(&World::single())
+        sums.means(&World::single(), Device::Cpu)
     }
 }
 

@@ -60,7 +60,7 @@ impl EmaVq {
         Ok(counts_K)
     }
 
-    /// Restarts codes that are hardly used at changes `[N,Q]` of the batch; returns how many, a scalar on the device.
+    /// Restarts codes that are hardly used at changes `[N,Q]` of the batches of all processes; returns how many, a scalar on the device.
     fn restart(&self, change_NQ: &Tensor, context: &mut TrainContext<'_>) -> Result<Tensor, TorchError> {
         let least = self.use_K.mean(Kind::Float) * self.config.restart_threshold;
         let is_dead_K = self.use_K.lt_tensor(&least);
@@ -92,7 +92,7 @@ impl Quantizer for EmaVq {
                 let counts_K = self.update(&change_NQ, &ids_N, context)?;
                 let num_restarted = match self.config.restart_threshold {
                     0.0 => counts_K.sum(Kind::Float).zeros_like(),
-                    _ => self.restart(&change_NQ, context)?,
+                    _ => self.restart(&context.world.all_gather_rows(&change_BSQ.detach())?.flatten(0, 1), context)?,
                 };
                 Ok::<_, TorchError>((counts_K, num_restarted))
             })

@@ -78,8 +78,7 @@ impl QuantizerStage {
         if recent.is_used {
             return Ok(Vec::new());
         }
-        let gathered: Vec<Tensor> = context.world.all_gather(&change_BSQ.detach().flatten(0, 1))?;
-        recent.add(&Tensor::cat(&gathered, 0));
+        recent.add(&context.world.all_gather_rows(&change_BSQ.detach())?.flatten(0, 1));
         if context.step < first {
             return Ok(Vec::new());
         }

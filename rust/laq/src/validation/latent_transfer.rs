@@ -33,9 +33,9 @@ struct LatentTransfer {
     num_seen: usize,
 }
 
-/// None where no decoder predicts a frame.
-pub(super) fn new(config: &LatentTransferConfig, model: &LaqModel) -> Option<Box<dyn Strategy>> {
-    let samples = KeyedSamples::new(2 * config.num_pairs, 0);
+/// Measures pairs of all `num_processes` processes. None where no decoder predicts a frame.
+pub(super) fn new(config: &LatentTransferConfig, model: &LaqModel, num_processes: usize) -> Option<Box<dyn Strategy>> {
+    let samples = KeyedSamples::new(2 * config.num_pairs.div_ceil(num_processes), 0);
     predicts_frames(model).then(|| Box::new(LatentTransfer { samples, num_seen: 0 }) as Box<dyn Strategy>)
 }
 
@@ -73,13 +73,10 @@ impl Strategy for LatentTransfer {
         let samples = self.samples.take();
         let (sources, targets) = samples.split_at(samples.len() / 2);
         let (mut sums, mut rows) = (Sums::default(), Vec::new());
-        // Every process adds to the same sums.
-        let nothing = Tensor::from(0.0);
-        [TRANSFERRED, OWN].iter().for_each(|name| sums.add(name, &nothing.to_device(scene.model.store().device()), 0));
         for (sources, targets) in sources.chunks(CHUNK).zip(targets.chunks(CHUNK)) {
             transfer(scene.model, sources, &targets[..sources.len()], &mut sums, &mut rows)?;
         }
-        let means = sums.means(scene.world)?;
+        let means = sums.means(scene.world, scene.model.store().device())?;
         let [transferred, own] = [TRANSFERRED, OWN].map(|name| means.get(name).copied().unwrap_or_default());
         let ratio = transferred / (own + MIN_LOSS);
         let named = [("latent_transfer_mse", transferred), ("self_recon_mse", own), ("transfer_ratio", ratio)];

@@ -20,10 +20,6 @@ const COPY: &str = "copy";
 pub(super) struct Losses(Sums);
 
 impl Losses {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Adds a batch of pairs `[B,2,C,H,W]` and its evaluation.
     pub(super) fn add(&mut self, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {
         let sums = &mut self.0;
@@ -58,12 +54,12 @@ impl Losses {
         }
     }
 
-    /// Means over what all processes added, by full name.
+    /// Means over what all processes added, by full name; empty where none of them had a batch.
     ///
     /// # Errors
     /// Another process is gone.
     pub(super) fn metrics(self, model: &LaqModel, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
-        let mut metrics = self.0.means(world)?;
+        let mut metrics = self.0.means(world, model.store().device())?;
         for decoder in model.decoders.training() {
             let name = decoder.name();
             let [own, other, copy] = [OWN, OTHER, COPY].map(|part| metrics.remove(&format!("val/{name}_{part}")));

@@ -160,7 +160,7 @@ impl Validations {
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        self.evaluate(model, batches, context, self.due(model, context.step))
+        self.evaluate(model, batches, context, self.due(model, context.step, context.world.size()))
     }
 
     fn evaluate(
@@ -183,10 +183,10 @@ impl Validations {
             }
             running.iter_mut().for_each(|running| running.observe(&observed));
         }
-        if losses.is_empty() {
+        let mut metrics = losses.metrics(model, context.world)?;
+        if metrics.is_empty() {
             return Err(LaqError::NoValidationData.into());
         }
-        let mut metrics = losses.metrics(model, context.world)?;
         let mut histograms = Vec::new();
         if let Some(codes) = codes {
             let codes = codes.of_all(context.world)?;
@@ -196,11 +196,12 @@ impl Validations {
         let (mut images, mut num_failed) = (Vec::new(), 0);
         for Running { strategy, name, suffix, min_samples, failure, .. } in running {
             let scene = Scene { model, world: context.world, step: context.step, name, suffix, min_samples };
-            match failure.map_or_else(|| strategy.finish(&scene), Err) {
+            match agree_on(failure, context.world)?.map_or_else(|| strategy.finish(&scene), Err) {
                 Ok(found) => {
                     metrics.extend(found.metrics);
                     images.extend(found.images);
                 }
+                Err(error) if hlrp_train::is_of_exchange(error.as_ref()) => return Err(error),
                 Err(error) => {
                     let error = error.context(format!("validation strategy {} fails", scene.name));
                     if self.config.fail_on_error {
@@ -215,15 +216,15 @@ impl Validations {
         Ok(Validation { metrics, images, histograms })
     }
 
-    /// The strategies that are due after `step` steps.
-    fn due(&self, model: &LaqModel, step: u64) -> Vec<Running> {
+    /// The strategies that are due after `step` steps, in one of `num_processes` processes.
+    fn due(&self, model: &LaqModel, step: u64, num_processes: usize) -> Vec<Running> {
         let number = step.div_ceil(self.config.check_interval).saturating_sub(1);
         let is_due = |every: u64| step >= self.max_steps || number.is_multiple_of(every);
         let enabled = self.config.strategies.iter().filter(|(_, strategy)| strategy.enabled);
         let mut running = Vec::new();
         for (name, strategy) in enabled.filter(|(_, strategy)| is_due(strategy.every_n_validations)) {
             for place in strategy.places() {
-                let Some(built) = build(strategy, &self.config, model, step) else { continue };
+                let Some(built) = build(strategy, &self.config, model, step, num_processes) else { continue };
                 let bucket = place.and_then(|place| self.config.buckets.get(place));
                 let suffix = self.suffix(place);
                 running.push(Running {
@@ -232,7 +233,7 @@ impl Validations {
                     suffix,
                     min_samples: strategy.min_samples,
                     filter: bucket.map(|bucket| SampleFilter::of(&bucket.filters).expect("a checked filter")),
-                    num_left: bucket.map_or(usize::MAX, |bucket| bucket.max_samples),
+                    num_left: bucket.map_or(usize::MAX, |bucket| bucket.max_samples.div_ceil(num_processes)),
                     failure: None,
                 });
             }
@@ -270,25 +271,37 @@ impl Validations {
     }
 }
 
+/// The failure of a strategy; where it fails in one process, it fails in all, so that all exchange the same.
+///
+/// # Errors
+/// Another process is gone.
+fn agree_on(failure: Option<anyhow::Error>, world: &World) -> anyhow::Result<Option<anyhow::Error>> {
+    let num_failures = Tensor::from(i64::from(failure.is_some()));
+    world.all_reduce(&num_failures)?;
+    let of_others = || (num_failures.int64_value(&[]) > 0).then(|| anyhow::anyhow!("it fails in another process"));
+    Ok(failure.or_else(of_others))
+}
+
 fn method(strategy: &StrategyConfig) -> StrategyMethod<'_> {
     strategy.method().expect("a checked strategy is of one kind").1
 }
 
-/// A strategy of the validation after `step` steps; none where the model lacks what it looks at.
+/// A strategy of the validation after `step` steps, in one of `num_processes` processes; none where the model lacks what it looks at.
 fn build(
     strategy: &StrategyConfig,
     config: &LaqValidationConfig,
     model: &LaqModel,
     step: u64,
+    num_processes: usize,
 ) -> Option<Box<dyn Strategy>> {
     match method(strategy) {
         StrategyMethod::Reconstructions(own) => Some(reconstructions::new(own, config.num_fixed_samples, step)),
-        StrategyMethod::LatentTransfer(own) => latent_transfer::new(own, model),
+        StrategyMethod::LatentTransfer(own) => latent_transfer::new(own, model, num_processes),
         StrategyMethod::CodeHistogram(_) => code_histogram::new(model),
         StrategyMethod::SequenceHistogram(own) => sequence_histogram::new(own, model),
         StrategyMethod::CodebookEmbedding(_) => codebook_embedding::new(model),
         StrategyMethod::SequenceExamples(own) => sequence_examples::new(own, model),
-        StrategyMethod::Scatter(own) => scatter::new(own, model),
+        StrategyMethod::Scatter(own) => scatter::new(own, model, num_processes),
         StrategyMethod::Flow(own) => flow::new(own, model),
     }
 }

@@ -18,10 +18,10 @@ struct Scatter {
     config: ScatterConfig,
 }
 
-/// None where the latent is continuous.
-pub(super) fn new(config: &ScatterConfig, model: &LaqModel) -> Option<Box<dyn Strategy>> {
+/// Shows samples of all `num_processes` processes. None where the latent is continuous.
+pub(super) fn new(config: &ScatterConfig, model: &LaqModel, num_processes: usize) -> Option<Box<dyn Strategy>> {
     model.quantizer.codes()?;
-    let samples = KeyedSamples::new(config.num_samples, 0);
+    let samples = KeyedSamples::new(config.num_samples.div_ceil(num_processes), 0);
     Some(Box::new(Scatter { samples, num_seen: 0, config: config.clone() }))
 }
 
@@ -47,8 +47,8 @@ impl Strategy for Scatter {
             return Ok(Found::default());
         }
         let width = scene.model.dims().code_seq_len + 2;
-        let rows: Vec<f64> = samples.take().concat();
-        let rows_NC = Tensor::from_slice(&rows).view([-1, width]);
+        let rows = samples.take();
+        let rows_NC = Tensor::from_slice(&rows.concat()).view([rows.len() as i64, width]);
         let rows = Vec::<f64>::try_from(gather_rows(scene.world, &rows_NC)?.reshape([-1]))?;
         let mut by_codes: BTreeMap<Vec<i64>, Vec<(f64, f64)>> = BTreeMap::new();
         for row in rows.chunks(usize::try_from(width)?) {

@@ -178,7 +178,7 @@ fn a_strategy_is_due_at_every_nth_validation_and_at_the_last() {
         "validation.strategies.latent_transfer.every_n_validations=4",
     ]);
     let (validations, model) = (Validations::new(&config), model(&config));
-    let is_due = |step: &u64| validations.due(&model, *step).iter().any(|running| running.name == "latent_transfer");
+    let is_due = |step: &u64| validations.due(&model, *step, 1).iter().any(|running| running.name == "latent_transfer");
     let due: Vec<u64> = (10..=90).step_by(10).chain([95]).filter(is_due).collect();
     assert_eq!(due, [10, 50, 90, 95]);
 }

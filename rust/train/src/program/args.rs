@@ -2,11 +2,11 @@
 
 use super::Program;
 use clap::{CommandFactory, Parser};
-use hlrp_config::{Composed, Problem, from_resolved};
-use hlrp_schema::{ConfigArgs, parse_command_line};
-use std::path::PathBuf;
+use hlrp_config::{Composed, Problem, from_resolved, write_path};
+use hlrp_schema::{ConfigArgs, PROJECT, parse_command_line};
+use std::path::{Path, PathBuf};
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unusable dataset, 71 out of memory, 73 another process \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 invalid setting, 65 unusable dataset, 69 a process of the run is lost, 71 out of memory, 73 another process \
                           has the run, 74 disk full, 75 interrupted by a signal (resume it), 77 login node.";
 
 #[derive(Parser)]
@@ -42,18 +42,25 @@ impl Arguments {
         parse_command_line(command)
     }
 
-    /// The configuration: composed, or that of the run to continue.
+    /// The configuration: composed, with the run directory `run_dir` if one is given, or that of the run to continue.
     ///
     /// # Errors
     /// An invalid tree or override.
-    pub(super) fn compose(&self) -> Result<Composed, Problem> {
+    pub(super) fn compose(&self, run_dir: Option<&str>) -> Result<Composed, Problem> {
         match &self.resume {
             Some(run_dir) if !run_dir.is_dir() => {
                 let message = format!("there is no folder {}", run_dir.display());
                 Err(Problem::new("--resume", message, "give a run directory, which contains run.json and checkpoints/"))
             }
-            Some(run_dir) => from_resolved(&hlrp_schema::PROJECT, &run_dir.join("config.yaml"), &self.config.overrides),
-            None => self.config.compose(),
+            Some(run_dir) => from_resolved(&PROJECT, &run_dir.join("config.yaml"), &self.config.overrides),
+            None => match run_dir {
+                None => self.config.compose(),
+                Some(run_dir) => {
+                    let mut config = self.config.clone();
+                    config.overrides.push(format!("{}={}", PROJECT.run_dir, write_path(Path::new(run_dir))));
+                    config.compose()
+                }
+            },
         }
     }
 }

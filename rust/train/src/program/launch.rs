@@ -1,12 +1,19 @@
 //! From arguments to a trained model.
 
-use super::{Program, args::Arguments, num_threads, report};
+use super::{
+    Program,
+    args::Arguments,
+    processes,
+    rendezvous::{Launcher, Rendezvous},
+    report,
+};
 use crate::{
     boundary::{self, Scene},
     data::{SourceRecord, TrainingData},
     disk::disk_rules,
     error::TrainError,
-    resume::{RESUME_KEY, Resumed},
+    ranks::{self, LastCheckpoint},
+    resume::{RESUME_KEY, Resumed, shared_settings},
     signals::StopRequest,
     task::Task,
     trainer::{Outcome, Settings, Trainer, of_key, sizes},
@@ -20,6 +27,7 @@ use hlrp_track::{RunDir, TrackError, console, exit_code, host, sinks::wandb};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use tch::Device;
 
@@ -35,41 +43,130 @@ pub struct Setup {
     pub resumed: Option<Resumed>,
 }
 
-/// Trains; returns nothing when only the configuration was asked for.
-pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Outcome>> {
-    let composed = arguments.compose()?;
+/// Runs the program: alone, as one of several processes, or as the one that starts them. Returns its exit code, after it has reported an
+/// error: of several processes one does.
+pub(super) fn run<P: Program>(arguments: &Arguments) -> u8 {
+    let place = match Rendezvous::of_environment() {
+        Ok(place) => place,
+        Err(problem) => return report_failure::<P>(&problem.into(), 0),
+    };
+    let rank = place.as_ref().map_or(0, |place| place.rank);
+    start::<P>(arguments, place.as_ref()).unwrap_or_else(|error| report_failure::<P>(&error, rank))
+}
+
+/// Reports an error unless another process does; returns its exit code. Before the processes know each other, the first reports what all find.
+fn report_failure<P: Program>(error: &anyhow::Error, rank: usize) -> u8 {
+    let is_of_all = error.chain().any(|cause| cause.is::<Problem>());
+    if !(rank > 0 && is_of_all || ranks::is_reported_elsewhere(error.as_ref())) {
+        console::report_error(error.as_ref(), P::HINTS);
+    }
+    exit_code::of(error.as_ref(), crate::EXIT_CODES)
+}
+
+/// What can be done before the processes of a run know each other.
+fn start<P: Program>(arguments: &Arguments, place: Option<&Rendezvous>) -> anyhow::Result<u8> {
+    let composed = arguments.compose(None)?;
     let config: P::Config = P::Config::of_run(&composed)?;
     if arguments.print_config {
-        console::print(&composed.to_yaml());
-        return Ok(None);
+        if place.is_none_or(|place| place.rank == 0) {
+            console::print(&composed.to_yaml());
+        }
+        return Ok(0);
     }
     let common = config.run();
     if let Some(run_dir) = &arguments.resume {
         common.cluster.refuse_output("--resume", run_dir)?;
     }
-    let world = World::single();
-    console::init(common.logging.level.into(), world.rank())?;
+    let timeout = Duration::from_secs_f64(common.training.distributed.timeout_s);
+    let world = match place {
+        Some(place) => {
+            place.refuse_processes(common.num_processes).map_err(|problem| composed.locate(problem))?;
+            if place.launcher == Launcher::Own {
+                processes::follow_parent()?;
+            }
+            console::init(common.logging.level.into(), place.rank)?;
+            World::join(place.meeting(timeout))?
+        }
+        None => {
+            let count = processes::count(common.num_processes, common.device);
+            let count = count.map_err(|problem| composed.locate(problem))?;
+            if count > 1 {
+                return processes::run(count, timeout);
+            }
+            console::init(common.logging.level.into(), 0)?;
+            World::single()
+        }
+    };
+    let outcome = join_run::<P>(arguments, composed, &world, place);
+    match outcome.map_err(|error| ranks::conclude(&world, error, P::HINTS, &LastCheckpoint::NONE)) {
+        Ok(Outcome::Finished(_)) => Ok(0),
+        Ok(Outcome::Interrupted(_)) => Ok(exit_code::INTERRUPTED),
+        Err(error) => Ok(report_failure::<P>(&error, 0)),
+    }
+}
+
+/// Makes sure that all processes are of one run, with the run directory of the first, and trains.
+fn join_run<P: Program>(
+    arguments: &Arguments,
+    composed: Composed,
+    world: &World,
+    place: Option<&Rendezvous>,
+) -> anyhow::Result<Outcome> {
+    let Some(place) = place else { return train::<P>(arguments, &composed, world, None) };
+    let own = P::Config::of_run(&composed)?.run().logging.run_dir.display().to_string();
+    let run_dirs = world.all_gather_text(&own)?;
+    let composed = if run_dirs[0] == own { composed } else { arguments.compose(Some(&run_dirs[0]))? };
+    let device = place.device(P::Config::of_run(&composed)?.run().device);
+    let kind = match &device {
+        Ok(device) if device.is_cuda() => "cuda",
+        _ => "cpu",
+    };
+    let settings = world.all_gather_text(&format!("{}device of the process = {kind}\n", shared_settings(&composed)))?;
+    let (rank, device) = (world.rank(), device?);
+    let lines = settings[rank].lines().zip(settings[0].lines());
+    if let Some((own, first)) = lines.clone().find(|(own, first)| own != first) {
+        let message = format!("rank {rank} has another configuration than rank 0: {own}, where rank 0 has {first}");
+        let hint = "start all processes with the same arguments, in the same folder, with the same config/";
+        anyhow::bail!(TrainError::Disagreement { message, hint });
+    }
+    world.refuse_gpu(device)?;
+    train::<P>(arguments, &composed, world, Some((place, device)))
+}
+
+/// Trains.
+fn train<P: Program>(
+    arguments: &Arguments,
+    composed: &Composed,
+    world: &World,
+    place: Option<(&Rendezvous, Device)>,
+) -> anyhow::Result<Outcome> {
+    let config: P::Config = P::Config::of_run(composed)?;
+    let common = config.run();
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
-    let located = |error| locate(&composed, error);
+    let located = |error| locate(composed, error);
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
     let wandb = wandb_settings(arguments, &common, world.is_main()).map_err(located)?;
     hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, &disk_rules(common.cluster, common.logging))?;
     let stop = StopRequest::listen()?;
-    let device = crate::select_device(common.device)?;
+    let (device, num_cores) = match place {
+        Some((place, device)) => (device, place.num_cores()),
+        None => (crate::select_device(common.device)?, host::num_cores()),
+    };
+    let num_threads = common.num_threads.unwrap_or(num_cores);
     // Float32 means float32: also the quantizer's under bf16 autocast.
     hlrp_torch::cuda::allow_tf32(false)?;
-    tch::set_num_threads(i32::try_from(num_threads(&common))?);
+    tch::set_num_threads(i32::try_from(num_threads)?);
     hlrp_torch::rng::seed(device, common.seed)?;
 
-    let settings = settings(arguments, &common, &composed, wandb, device, world.clone())?;
+    let settings = settings(arguments, &common, composed, wandb, device, world.clone())?;
     let training = &settings.training;
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
     let resumed = training.resume_from_checkpoint.as_deref().map(Resumed::read).transpose();
     let resumed = resumed.map_err(|error| located(of_setting(of_key(RESUME_KEY, error))))?;
     let setup = Setup { device, world: world.clone(), overwrites_weights, resumed };
-    let scene = || scene_before_start(&composed);
+    let scene = || scene_before_start(composed);
     let (mut task, mut data) = boundary::within(|| P::prepare(&config, &setup), scene).map_err(located)?;
     let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
@@ -88,19 +185,19 @@ pub(super) fn run<P: Program>(arguments: &Arguments) -> anyhow::Result<Option<Ou
         versions: versions(P::COMMIT),
         inputs,
         data: sources,
-        num_threads: num_threads(&common),
+        num_threads,
         metrics,
         repository: Path::new("."),
     };
     stop.save_first();
-    let run_dir = open_run(arguments, &run_path, trainer.step(), &info, &world)?;
+    let run_dir = open_run(arguments, &run_path, trainer.step(), &info, world)?;
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
     if !composed.migrated().is_empty() {
         let changes = composed.migrated().join(", ");
         tracing::info!("this run was written by an older version; its configuration was migrated: {changes}");
     }
-    finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config)
+    finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config, world)
 }
 
 /// How the first process records the run on W&B: a missing or wrong key is an error before anything is written.
@@ -170,7 +267,8 @@ fn finish<P: Program>(
     outcome: crate::Result<Outcome>,
     run_dir: RunDir,
     config: &P::Config,
-) -> anyhow::Result<Option<Outcome>> {
+    world: &World,
+) -> anyhow::Result<Outcome> {
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -179,6 +277,9 @@ fn finish<P: Program>(
             return Err(error.into());
         }
     };
+    if !world.is_main() {
+        return Ok(outcome);
+    }
     let curves = report::draw_curves(&run_dir).context("the curves of the run cannot be drawn")?;
     let metrics = run_dir.manifest().metrics.clone();
     let path = run_dir.path().to_owned();
@@ -194,7 +295,7 @@ fn finish<P: Program>(
         _ => report::table::<P>(&outcome, &path, &metrics, &curves),
     };
     console::print(&text);
-    Ok(Some(outcome))
+    Ok(outcome)
 }
 
 fn settings(

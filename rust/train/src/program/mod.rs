@@ -2,17 +2,19 @@
 //! ([`Program`]); everything else is the same for every stage.
 
 mod args;
+mod env;
 mod launch;
+mod processes;
+mod rendezvous;
 mod report;
 mod version;
 
 pub use launch::Setup;
 
-use crate::{data::TrainingData, task::Task, trainer::Outcome};
+use crate::{data::TrainingData, task::Task};
 use args::Arguments;
 use hlrp_config::HintOf;
-use hlrp_schema::{RunConfig, TrainingRun};
-use hlrp_track::exit_code;
+use hlrp_schema::TrainingRun;
 use std::{path::PathBuf, process::ExitCode};
 
 /// What a stage brings to its training program.
@@ -62,17 +64,5 @@ pub fn main<P: Program>() -> ExitCode {
         hlrp_track::console::print(&version::to_json().to_string());
         return ExitCode::SUCCESS;
     }
-    match launch::run::<P>(&arguments) {
-        Ok(Some(Outcome::Interrupted(_))) => ExitCode::from(exit_code::INTERRUPTED),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            hlrp_track::console::report_error(error.as_ref(), P::HINTS);
-            ExitCode::from(exit_code::of(error.as_ref(), crate::EXIT_CODES))
-        }
-    }
-}
-
-/// CPU threads for tensor work.
-fn num_threads(config: &RunConfig<'_>) -> usize {
-    config.num_threads.unwrap_or_else(hlrp_track::host::num_cores)
+    ExitCode::from(launch::run::<P>(&arguments))
 }

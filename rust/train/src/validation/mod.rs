@@ -5,5 +5,5 @@ mod gather;
 mod sums;
 
 pub use even_samples::EvenSamples;
-pub use gather::gather_rows;
+pub use gather::{gather_rows, shape_of_all};
 pub use sums::Sums;

@@ -1,8 +1,8 @@
 //! Means over batches of different sizes.
 
 use hlrp_torch::World;
-use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+use tch::{Device, Kind, Tensor};
 
 /// Sums of values weighted by how much each counts, in float64 on the device until they are asked for.
 #[derive(Default)]
@@ -26,23 +26,29 @@ impl Sums {
         self.0.insert(name.to_owned(), sums);
     }
 
-    /// Whether nothing was added.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Means by name over what all processes added, 0 where nothing counts; waits for the device.
+    /// Means by name over what all processes added, 0 where nothing counts, none where nothing was added; waits for the device. A process
+    /// that added less takes part like the others. `device` is that of the sums.
     ///
     /// # Errors
     /// A value that is not a scalar, or a process that is gone.
-    pub fn means(self, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
-        let mean = |(name, (sum, count)): (String, (Tensor, Tensor))| {
-            world.all_reduce(&sum)?;
-            world.all_reduce(&count)?;
-            let (sum, count) = (f64::try_from(sum)?, f64::try_from(count)?);
-            Ok((name, if count == 0.0 { 0.0 } else { sum / count }))
+    pub fn means(self, world: &World, device: Device) -> anyhow::Result<BTreeMap<String, f64>> {
+        let own: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        let names = world.all_gather_text(&own.join("\n"))?;
+        let names: BTreeSet<&str> = names.iter().flat_map(|names| names.lines()).collect();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let zero = || Tensor::zeros([], (Kind::Double, device));
+        let of_name = |name: &&str| match self.0.get(*name) {
+            Some((sum, count)) => [sum.reshape([0i64; 0]), count.reshape([0i64; 0])],
+            None => [zero(), zero()],
         };
-        self.0.into_iter().map(mean).collect()
+        let sums = Tensor::f_stack(&names.iter().flat_map(of_name).collect::<Vec<_>>(), 0)?;
+        world.all_reduce(&sums)?;
+        let sums = Vec::<f64>::try_from(sums.to_device(Device::Cpu))?;
+        let mean =
+            |(name, pair): (&str, &[f64])| (name.to_owned(), if pair[1] == 0.0 { 0.0 } else { pair[0] / pair[1] });
+        Ok(names.into_iter().zip(sums.chunks(2)).map(mean).collect())
     }
 }
 
@@ -60,7 +66,7 @@ mod tests {
         sums.add_masked("nothing", &Tensor::from(0.0f32), &Tensor::from(0i64));
         sums.add("of samples", &Tensor::from(1.0f32), 3);
         sums.add("of samples", &Tensor::from(5.0f32), 1);
-        let means = sums.means(&World::single()).unwrap();
+        let means = sums.means(&World::single(), Device::Cpu).unwrap();
         assert_eq!([means["masked"], means["of samples"], means["nothing"]], [2.0, 2.0, 0.0]);
     }
 }

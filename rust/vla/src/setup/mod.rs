@@ -67,6 +67,7 @@ pub fn prepare(
     let data = LoaderData::new(train, validation, config.seed)?;
     let task = VlaTask {
         policy: Policy { spec, model, processor, teacher },
+        world: setup.world.clone(),
         indices: requests.indices,
         tokenizer_folder,
         experiment: config.experiment.name.clone(),

@@ -4,6 +4,7 @@
 
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
+use hlrp_train::validation::shape_of_all;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -60,7 +61,9 @@ impl CodeAccuracy {
     /// # Errors
     /// A process that is gone.
     pub(super) fn metrics(&self, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
-        let Some(counts_SK) = &self.counts_SK else { return Ok(BTreeMap::new()) };
+        let Some(shape_SK) = shape_of_all(world, self.counts_SK.as_ref())? else { return Ok(BTreeMap::new()) };
+        let none = || Tensor::zeros(shape_SK.as_slice(), (Kind::Int64, self.hits.device()));
+        let counts_SK = &self.counts_SK.as_ref().map_or_else(none, Tensor::shallow_clone);
         for count in [&self.hits, &self.repeat_hits, &self.num_repeated, counts_SK] {
             world.all_reduce(count)?;
         }

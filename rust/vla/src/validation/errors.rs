@@ -8,8 +8,9 @@
 
 use hlrp_torch::World;
 use hlrp_track::metrics::{Curve, MetricSpec};
+use hlrp_train::validation::shape_of_all;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Keeps the cosine of a zero vector finite.
 const EPS: f64 = 1e-8;
@@ -24,6 +25,23 @@ struct Sums {
     repeat_error_TD: Tensor,
     cosine: Tensor,
     num_cosines: Tensor,
+}
+
+impl Sums {
+    /// Those of a process without a sample.
+    fn zeros(shape_TD: &[i64], device: Device) -> Self {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Double, device));
+        Self {
+            count_TD: zeros(shape_TD),
+            target_TD: zeros(shape_TD),
+            target_square_TD: zeros(shape_TD),
+            error_TD: zeros(shape_TD),
+            repeat_count_TD: zeros(shape_TD),
+            repeat_error_TD: zeros(shape_TD),
+            cosine: zeros(&[]),
+            num_cosines: zeros(&[]),
+        }
+    }
 }
 
 /// The metrics of one kind of prediction with `num_dims` dimensions, as [`Errors::metrics`] returns them; `repeated` is what the
@@ -92,12 +110,15 @@ impl Errors {
     }
 
     /// Mean squared errors of the policy and both baselines, the policy's per dimension, and the mean cosine, over the samples of all
-    /// processes; empty when nothing was added. Names begin with `val/<kind>_`.
+    /// processes on `device`; empty when none of them added anything. Names begin with `val/<kind>_`.
     ///
     /// # Errors
     /// A process that is gone.
-    pub(super) fn metrics(self, kind: &str, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
-        let Some(sums) = self.0 else { return Ok(BTreeMap::new()) };
+    pub(super) fn metrics(self, kind: &str, world: &World, device: Device) -> anyhow::Result<BTreeMap<String, f64>> {
+        let Some(shape_TD) = shape_of_all(world, self.0.as_ref().map(|sums| &sums.count_TD))? else {
+            return Ok(BTreeMap::new());
+        };
+        let sums = self.0.unwrap_or_else(|| Sums::zeros(&shape_TD, device));
         for sum in [
             &sums.count_TD,
             &sums.target_TD,
@@ -156,7 +177,7 @@ mod tests {
             &is_valid,
             &all_valid,
         );
-        let metrics = errors.metrics("x", &World::single()).unwrap();
+        let metrics = errors.metrics("x", &World::single(), tch::Device::Cpu).unwrap();
         assert_eq!(metrics["val/x_mse"], 0.5);
         assert_eq!(metrics["val/x_mse_dim0"], 0.5);
         assert_eq!(metrics["val/x_mean_baseline_mse"], 1.0);
@@ -171,7 +192,7 @@ mod tests {
         let is_valid = Tensor::from_slice(&[true, true]).view([2, 1]);
         let was_valid = Tensor::from_slice(&[false, true]).view([2, 1]);
         errors.add(&column([2.0, 3.0]), &column([9.0, 0.0]), &column([1.0, 3.0]), &is_valid, &was_valid);
-        let metrics = errors.metrics("x", &World::single()).unwrap();
+        let metrics = errors.metrics("x", &World::single(), tch::Device::Cpu).unwrap();
         assert_eq!((metrics["val/x_mse"], metrics["val/x_repeat_baseline_mse"]), (0.5, 9.0));
     }
 }

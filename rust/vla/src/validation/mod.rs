@@ -10,7 +10,7 @@ mod error_bins;
 mod errors;
 mod images;
 
-use crate::flow::TorchNoise;
+use crate::flow::WorldNoise;
 use crate::loss;
 use crate::masks::by_slot;
 use crate::observation::Prediction;
@@ -22,6 +22,7 @@ use errors::Errors;
 use hlrp_nn::Pass;
 use hlrp_schema::VlaValidationConfig;
 use hlrp_schema::policy::LatentShape;
+use hlrp_torch::World;
 use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
@@ -74,8 +75,8 @@ pub(crate) fn run(
     for batch in batches {
         let batch = batch?;
         let labelled = policy.label(&batch, indices)?;
-        add_losses(&mut sums, policy, &labelled)?;
-        let predicted = predict(policy, &labelled, options.num_flow_samples)?;
+        add_losses(&mut sums, policy, &labelled, context.world)?;
+        let predicted = predict(policy, &labelled, options.num_flow_samples, context.world)?;
         if let (Some(predicted_BSD), Some(target)) = (&predicted.latents_BSD, &labelled.targets.latent) {
             let repeated = policy.latents(&batch, indices.image - 1)?;
             let num_slots = predicted_BSD.size()[1];
@@ -103,12 +104,12 @@ pub(crate) fn run(
             drawn.offer(|| SampleImage::new(policy, indices, &batch, &compared, index))?;
         }
     }
-    let mut metrics = sums.means(context.world)?;
+    let mut metrics = sums.means(context.world, device)?;
     let terms = loss::weights(&policy.spec.objective)
         .map(|(name, weight)| metrics.get(&format!("val/{name}")).map_or(0.0, |mean| mean * weight));
     metrics.insert("val/loss".to_owned(), terms.iter().sum());
-    metrics.extend(latents.metrics("latent", context.world)?);
-    metrics.extend(actions.metrics("action", context.world)?);
+    metrics.extend(latents.metrics("latent", context.world, device)?);
+    metrics.extend(actions.metrics("action", context.world, device)?);
     if let Some(accuracy) = accuracy {
         metrics.extend(accuracy.metrics(context.world)?);
     }
@@ -134,9 +135,10 @@ pub(crate) fn metrics(latent: Option<LatentShape>, action_dim: Option<i64>) -> V
     specs
 }
 
-fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch) -> anyhow::Result<()> {
+fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch, world: &World) -> anyhow::Result<()> {
     let (model, pass) = (&policy.model, Pass::plain(false));
-    let found = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut TorchNoise, &pass)?;
+    let found =
+        model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, &mut WorldNoise(world), &pass)?;
     for (name, part) in [(loss::LATENT, &found.latent), (loss::ACTION, &found.action)] {
         if let Some(part) = part {
             sums.add_masked(&format!("val/{name}"), &part.mean, &part.num_values);
@@ -147,10 +149,10 @@ fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch) -> any
 
 /// The mean over several samples of the flow: an estimate of the expectation, which is what a squared error rewards. Latents have vectors and,
 /// where the teacher has codes, the nearest code. Without noise, one sample says it all.
-fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> anyhow::Result<Prediction> {
+fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize, world: &World) -> anyhow::Result<Prediction> {
     let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
     let num_samples = if policy.model.noise_shapes(mode, 1).is_empty() { 1 } else { num_samples };
-    let sample = || policy.model.sample(observation, mode, &mut TorchNoise, &Pass::plain(false));
+    let sample = || policy.model.sample(observation, mode, &mut WorldNoise(world), &Pass::plain(false));
     let samples = (0..num_samples).map(|_| sample()).collect::<Result<Vec<_>, _>>()?;
     let mean = |of: fn(&Prediction) -> Option<&Tensor>| {
         let all: Vec<&Tensor> = samples.iter().filter_map(of).collect();

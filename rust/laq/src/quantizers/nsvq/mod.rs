@@ -58,8 +58,7 @@ impl Nsvq {
     /// The change with its quantization error replaced by noise of the same length, `[B,S,Q]`.
     fn substitute_noise(&self, change_BSQ: &Tensor, ids_BS: &Tensor, draws: &mut dyn Draws) -> Tensor {
         in_float32(self.codebook.rows_KQ.device(), || {
-            let size = change_BSQ.size();
-            let noise_BSQ = draws.normal(&[size[0] * size[1], size[2]], change_BSQ.device()).view_as(change_BSQ);
+            let noise_BSQ = draws.normal_of_batch(&change_BSQ.size(), change_BSQ.device());
             let length = |x: &Tensor| x.norm_scalaropt_dim(2.0, [-1].as_slice(), true);
             let residual_BS1 = length(&(change_BSQ - self.codebook.vectors(ids_BS)));
             change_BSQ + (residual_BS1 / length(&noise_BSQ) + MIN_RESIDUAL) * noise_BSQ

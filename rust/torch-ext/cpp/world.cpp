@@ -1,0 +1,190 @@
+// The processes of a run, over torch's own c10d: a store where they meet, and Gloo for tensors in main memory.
+#include "shim.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <c10/util/Logging.h>
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <chrono>
+#include <string>
+
+C10_DECLARE_int(caffe2_log_level);
+
+namespace {
+struct World {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::Backend> gloo;
+  int rank;
+  int size;
+  std::chrono::milliseconds timeout;
+
+  c10d::Backend& of(const at::Tensor& tensor) const {
+    TORCH_CHECK(gloo && tensor.is_cpu(), "the processes are connected for tensors in main memory alone");
+    return *gloo;
+  }
+};
+
+World& world_of(void* handle) { return *static_cast<World*>(handle); }
+
+using Work = c10::intrusive_ptr<c10d::Work>;
+
+Work sum(const World& world, at::Tensor& tensor) {
+  std::vector<at::Tensor> list{tensor};
+  return world.of(tensor).allreduce(list);
+}
+
+// Gloo wants dense memory: runs `exchange` on a dense copy where `tensor` is not, and copies the result back.
+template <typename Exchange>
+void in_place(const at::Tensor& tensor, Exchange&& exchange) {
+  c10::NoGradGuard no_grad;
+  auto dense = tensor.detach().contiguous();
+  exchange(dense);
+  auto target = tensor.detach();
+  if (!dense.is_same(target) && dense.data_ptr() != target.data_ptr()) target.copy_(dense);
+}
+
+// Gradients that are reduced together, as one flat tensor.
+struct Bucket {
+  std::vector<at::Tensor> grads;
+  int64_t num_bytes = 0;
+  at::Tensor flat;
+  Work work;
+};
+}  // namespace
+
+extern "C" {
+
+// Errors of c10d reach the program as exceptions; its own lines on standard error would repeat them.
+void hlrp_world_quiet() { FLAGS_caffe2_log_level = 3; }
+
+// The store at `file`, or at `host`:`port`, where it runs in this process if `is_server`.
+Message hlrp_world_open(const char* file, const char* host, uint16_t port, bool is_server, const char* prefix, int rank,
+                        int size, int64_t timeout_ms, void** out) {
+  return guarded([&] {
+    c10::intrusive_ptr<c10d::Store> store;
+    if (file) {
+      store = c10::make_intrusive<c10d::FileStore>(file, -1);
+    } else {
+      c10d::TCPStoreOptions options;
+      options.port = port;
+      options.isServer = is_server;
+      options.waitWorkers = false;
+      options.timeout = std::chrono::milliseconds(timeout_ms);
+      store = c10::make_intrusive<c10d::TCPStore>(host, options);
+    }
+    store = c10::make_intrusive<c10d::PrefixStore>(prefix, store);
+    store->setTimeout(std::chrono::milliseconds(timeout_ms));
+    *out = new World{store, nullptr, rank, size, std::chrono::milliseconds(timeout_ms)};
+  });
+}
+
+Message hlrp_world_set(void* handle, const char* key, const char* value) {
+  return guarded([&] { world_of(handle).store->set(key, std::string(value)); });
+}
+
+// The value of a key; null if it has none.
+Message hlrp_world_get(void* handle, const char* key, char** out) {
+  return guarded([&] {
+    auto& store = *world_of(handle).store;
+    *out = nullptr;
+    if (!store.check({key})) return;
+    const auto value = store.get(key);
+    *out = strdup(std::string(value.begin(), value.end()).c_str());
+  });
+}
+
+// Connects all processes; Gloo listens on the network interface, else at the address, else where the host's name leads.
+Message hlrp_world_connect(void* handle, const char* interface, const char* address) {
+  return guarded([&] {
+    auto& world = world_of(handle);
+    auto options = c10d::ProcessGroupGloo::Options::create(world.timeout);
+    options->devices.push_back(interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                               : address ? c10d::ProcessGroupGloo::createDeviceForHostname(address)
+                                         : c10d::ProcessGroupGloo::createDefaultDevice());
+    auto store = c10::make_intrusive<c10d::PrefixStore>("gloo", world.store);
+    world.gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, world.rank, world.size, options);
+  });
+}
+
+// Ends the connections, so that every other process notices at its next exchange.
+void hlrp_world_disconnect(void* handle) {
+  world_of(handle).gloo.reset();
+}
+
+void hlrp_world_free(void* handle) { delete static_cast<World*>(handle); }
+
+Message hlrp_world_all_reduce(void* handle, TensorIn tensor) {
+  return guarded([&] { in_place(*tensor, [&](at::Tensor& dense) { sum(world_of(handle), dense)->wait(); }); });
+}
+
+Message hlrp_world_broadcast(void* handle, TensorIn tensor) {
+  return guarded([&] {
+    in_place(*tensor, [&](at::Tensor& dense) {
+      std::vector<at::Tensor> list{dense};
+      world_of(handle).of(dense).broadcast(list)->wait();
+    });
+  });
+}
+
+// `out` has room for one tensor of each process.
+Message hlrp_world_all_gather(void* handle, TensorIn tensor, at::Tensor** out) {
+  return guarded([&] {
+    c10::NoGradGuard no_grad;
+    auto& world = world_of(handle);
+    std::vector<at::Tensor> inputs{tensor->detach().contiguous()};
+    std::vector<std::vector<at::Tensor>> outputs(1);
+    for (int rank = 0; rank < world.size; ++rank) outputs[0].push_back(at::empty_like(inputs[0]));
+    world.of(inputs[0]).allgather(outputs, inputs)->wait();
+    for (int rank = 0; rank < world.size; ++rank) out[rank] = new at::Tensor(outputs[0][rank]);
+  });
+}
+
+// Replaces the gradients of `params` by their means over all processes. A parameter that has a gradient in some of them has one in all
+// afterwards. Buckets of one type and device and of at most `bucket_bytes` are reduced at the same time.
+Message hlrp_world_mean_gradients(void* handle, size_t count, TensorsIn params, int64_t bucket_bytes) {
+  return guarded([&] {
+    c10::NoGradGuard no_grad;
+    auto& world = world_of(handle);
+    auto num_with = at::zeros({static_cast<int64_t>(count)}, at::kInt);
+    for (size_t i = 0; i < count; ++i) num_with.data_ptr<int32_t>()[i] = params[i]->grad().defined();
+    sum(world, num_with)->wait();
+
+    std::vector<Bucket> buckets;
+    for (size_t i = count; i-- > 0;) {  // the last gradients are there first
+      if (num_with.data_ptr<int32_t>()[i] == 0) continue;
+      auto& grad = const_cast<at::Tensor*>(params[i])->mutable_grad();
+      if (!grad.defined()) grad = at::zeros_like(*params[i]);
+      const auto num_bytes = static_cast<int64_t>(grad.nbytes());
+      const auto fits = [&](const Bucket& bucket) {
+        const auto& other = bucket.grads.front();
+        return other.scalar_type() == grad.scalar_type() && other.device() == grad.device() &&
+               bucket.num_bytes + num_bytes <= bucket_bytes;
+      };
+      if (buckets.empty() || !fits(buckets.back())) buckets.emplace_back();
+      auto& bucket = buckets.back();
+      bucket.grads.push_back(grad);
+      bucket.num_bytes += num_bytes;
+    }
+    for (auto& bucket : buckets) {
+      std::vector<at::Tensor> flat;
+      for (const auto& grad : bucket.grads) flat.push_back(grad.reshape({-1}));
+      bucket.flat = at::cat(flat);
+      bucket.work = sum(world, bucket.flat);
+    }
+    for (auto& bucket : buckets) {
+      bucket.work->wait();
+      bucket.flat.div_(world.size);
+      int64_t begin = 0;
+      for (auto& grad : bucket.grads) {
+        grad.copy_(bucket.flat.narrow(0, begin, grad.numel()).view_as(grad));
+        begin += grad.numel();
+      }
+    }
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,118 @@
+//! What processes exchange, shown on threads that meet in a file.
+#![allow(clippy::unwrap_used)] // a test may panic
+
+use hlrp_torch::{Meeting, Note, Store, TorchError, World};
+use std::{path::Path, thread, time::Duration};
+use tch::{Kind, Tensor};
+
+fn meeting(folder: &Path, rank: usize, size: usize) -> Meeting {
+    Meeting {
+        rank,
+        size,
+        store: Store::File(folder.join("store")),
+        prefix: "test".to_owned(),
+        interface: None,
+        is_local: true,
+        timeout: Duration::from_secs(5),
+    }
+}
+
+/// Runs `work` in `size` worlds and returns what each found.
+fn in_worlds<T: Send + 'static>(size: usize, work: fn(World) -> T) -> Vec<T> {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |rank| {
+        let meeting = meeting(folder.path(), rank, size);
+        thread::spawn(move || work(World::join(meeting).unwrap()))
+    };
+    let threads: Vec<_> = (0..size).map(start).collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn sums_copies_and_lists() {
+    let found = in_worlds(3, |world| {
+        let rank = world.rank() as i64;
+        let (sum, copy) = (Tensor::from_slice(&[rank, 1]), Tensor::from_slice(&[rank as f32 + 7.0]));
+        world.all_reduce(&sum).unwrap();
+        world.broadcast(&copy).unwrap();
+        let texts = world.all_gather_text(&"x".repeat(world.rank())).unwrap();
+        let rows = world.all_gather_rows(&Tensor::from_slice(&[rank, rank + 10])).unwrap();
+        let own = world.own_rows(2, |num_rows| Tensor::arange(num_rows, (Kind::Int64, tch::Device::Cpu)));
+        world.barrier().unwrap();
+        let list = |tensor: &Tensor| Vec::<i64>::try_from(tensor).unwrap();
+        (list(&sum), copy.double_value(&[0]), texts, list(&rows), list(&own))
+    });
+    for (rank, (sum, copy, texts, rows, own)) in found.into_iter().enumerate() {
+        assert_eq!((sum, copy), (vec![3, 3], 7.0));
+        assert_eq!(texts, ["", "x", "xx"]);
+        assert_eq!(rows, [0, 1, 2, 10, 11, 12], "as one process alone would have them");
+        assert_eq!(own, [rank as i64, rank as i64 + 3]);
+    }
+}
+
+#[test]
+fn a_part_of_a_tensor_is_exchanged_in_place() {
+    let found = in_worlds(2, |world| {
+        let whole = Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu));
+        world.all_reduce(&(whole.select(1, 0) + 1.0)).unwrap();
+        let column = whole.select(1, 1);
+        let _ = column.shallow_clone().fill_(1.0);
+        world.all_reduce(&column).unwrap();
+        Vec::<f32>::try_from(whole.reshape([-1])).unwrap()
+    });
+    assert_eq!(found, [[0.0, 2.0, 0.0, 2.0], [0.0, 2.0, 0.0, 2.0]]);
+}
+
+#[test]
+fn a_gradient_of_one_process_is_one_of_all() {
+    let found = in_worlds(2, |world| {
+        let parameter = |value: f32| Tensor::from(value).set_requires_grad(true);
+        let [both, one, none] = [parameter(2.0), parameter(3.0), parameter(4.0)];
+        let factor = world.rank() as f64 + 1.0;
+        let loss = &both * factor;
+        let loss = if world.rank() == 1 { loss + &one * 8.0 } else { loss };
+        loss.backward();
+        world.mean_gradients(&[both.shallow_clone(), one.shallow_clone(), none.shallow_clone()]).unwrap();
+        (both.grad().double_value(&[]), one.grad().double_value(&[]), none.grad().defined())
+    });
+    assert_eq!(found, [(1.5, 4.0, false); 2]);
+}
+
+#[test]
+fn the_process_with_the_error_reports_it_and_the_others_know() {
+    let found = in_worlds(2, |world| {
+        let note = |priority, text: &str| Note { priority, code: 65, text: text.to_owned() };
+        if world.rank() == 1 {
+            return world.conclude(note(Note::OWN, "no data")).unwrap();
+        }
+        let error = world.barrier().unwrap_err();
+        assert!(matches!(error, TorchError::Exchange { .. }), "{error}");
+        world.conclude(note(Note::LOST, "gone")).unwrap()
+    });
+    assert_eq!(found[0], found[1]);
+    assert_eq!((found[0].reporter, found[0].note.text.as_str(), found[0].missing.as_slice()), (1, "no data", &[][..]));
+}
+
+#[test]
+fn a_process_that_does_not_answer_is_named() {
+    let found = in_worlds(3, |world| {
+        if world.rank() == 1 {
+            thread::sleep(Duration::from_secs(14)); // beyond the time of the others and their farewell
+            return None;
+        }
+        world.barrier().unwrap_err();
+        world.conclude(Note { priority: Note::LOST, code: 1, text: "gone".to_owned() })
+    });
+    for verdict in [&found[0], &found[2]] {
+        let verdict = verdict.as_ref().unwrap();
+        assert_eq!((verdict.reporter, verdict.missing.as_slice()), (0, &[1][..]));
+    }
+}
+
+#[test]
+fn a_process_that_does_not_come_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let meeting = Meeting { timeout: Duration::from_millis(200), ..meeting(folder.path(), 0, 2) };
+    let error = World::join(meeting).unwrap_err().to_string();
+    assert!(error.starts_with("rank 1 did not join the run within"), "{error}");
+}

@@ -1,0 +1,103 @@
+"""Runs of several processes: how they are started, found, and compared with a run of one."""
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from conftest import REPO, program, read_metrics
+from safetensors.numpy import load_file
+
+# Float sums of two halves differ from the sum of the whole in the last digits.
+TOLERANCE = 1e-6
+# One thread each, float32, and an optimizer that does not turn rounding into whole steps: what differs is then the number of processes.
+EXACT = ["precision=32-true", "num_threads=1", "device=cpu", "training.optimizer.eps=1e-3"]
+
+
+def torchrun(num_processes: int, *command: object) -> list[str]:
+    """The command under torchrun, as its documentation writes it."""
+    start = [str(REPO / ".venv/bin/python"), "-m", "torch.distributed.run", f"--nproc-per-node={num_processes}"]
+    return [*start, f"--master-port={free_port()}", "--no-python", *map(str, command)]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def rank_variables(rank: int, size: int, port: int) -> dict[str, str]:
+    """The environment of one process, as torchrun sets it."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    return os.environ | {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
+
+
+def start_ranks(*commands: list[str], size: int | None = None, port: int | None = None) -> list[subprocess.Popen]:
+    """One process for each command, as a cluster's own launcher starts them."""
+    size, port = size or len(commands), port or free_port()
+    return [
+        subprocess.Popen(
+            command,
+            cwd=REPO,
+            env=rank_variables(rank, size, port),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank, command in enumerate(commands)
+    ]
+
+
+def ends(processes: list[subprocess.Popen], timeout: float = 120) -> tuple[list[int], str]:
+    """Exit codes by rank, and what all of them wrote to standard error."""
+    texts = [process.communicate(timeout=timeout)[1] for process in processes]
+    return [process.returncode for process in processes], "".join(texts)
+
+
+def processes_of(launcher: subprocess.Popen, size: int = 2) -> list[int]:
+    """Ids of the processes that `num_processes` has started, by rank; empty until all are there."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    ranks = {}
+    for pid in map(int, children):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        ranks |= {int(text[5:]): pid for text in variables if text.startswith(b"RANK=")}
+    return [ranks[rank] for rank in range(size)] if len(ranks) == size else []
+
+
+def send(pid: int, name: str) -> None:
+    os.kill(pid, getattr(signal, name))
+
+
+def losses(run_dir: Path) -> dict[int, dict[str, float]]:
+    """Losses by step."""
+    found: dict[int, dict[str, float]] = {}
+    for line in read_metrics(run_dir):
+        values = {key: value for key, value in line.items() if key.endswith("loss")}
+        found.setdefault(line["step"], {}).update(values)
+    return found
+
+
+def weights(run_dir: Path) -> dict[str, np.ndarray]:
+    name = (run_dir / "checkpoints/last").read_text().strip()
+    return load_file(run_dir / "checkpoints" / name / "model.safetensors")
+
+
+def assert_equal_runs(run_dir: Path, reference: Path, keys: str = "train/") -> None:
+    """Losses of every step and weights at the end agree within the tolerance."""
+    ours, theirs = losses(run_dir), losses(reference)
+    assert ours.keys() == theirs.keys()
+    for step, values in theirs.items():
+        for key in (key for key in values if key.startswith(keys)):
+            assert abs(ours[step][key] - values[key]) <= TOLERANCE * max(abs(values[key]), 1e-3), (step, key)
+    ours, theirs = weights(run_dir), weights(reference)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        difference = np.linalg.norm((ours[name] - tensor).astype(np.float64))
+        assert difference <= TOLERANCE * max(np.linalg.norm(tensor.astype(np.float64)), 1e-3), name
+
+
+def trainer(name: str, *words: object) -> list[str]:
+    """The command line of a training program itself, as torchrun and srun start it."""
+    return [program(name), *map(str, words)]

@@ -1,0 +1,315 @@
+"""Several processes train one model: what they compute is what one process computes on the whole batch, and none of them waits for ever."""
+
+import json
+import random
+import shutil
+import subprocess
+import time
+
+import pytest
+from conftest import MINI, REPO, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
+from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
+from ranks import (
+    EXACT,
+    assert_equal_runs,
+    ends,
+    free_port,
+    losses,
+    processes_of,
+    send,
+    start_ranks,
+    torchrun,
+    trainer,
+)
+from submission import job_ids, submit
+
+# 20 steps with a refresh of the codebook every 4.
+SHORT = [*MINI, *EXACT, "training.max_steps=20", "data.loader.num_workers=1"]
+LAST = "step-000020"
+PAIR = ["num_processes=2"]
+# A process that is gone or hangs is noticed after this.
+TIMEOUT = 5
+WATCHED = [*PAIR, f"training.distributed.timeout_s={TIMEOUT}"]
+
+
+def laq(run_dir, *words) -> subprocess.CompletedProcess:
+    result = run(train_laq_command(*SHORT, f"logging.run_dir={run_dir}", *words))
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run of one process with a batch of 8."""
+    run_dir = tmp_path_factory.mktemp("alone") / "run"
+    laq(run_dir, "data.loader.batch_size=8")
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The run of two processes with batches of 4, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("pair") / "run"
+    result = laq(run_dir, *PAIR)
+    return run_dir, result
+
+
+def test_two_processes_compute_what_one_does(pair, alone):
+    """The codebook's refresh and the validation included: counts are summed, donors and noise are those of the one process."""
+    run_dir, result = pair
+    assert_equal_runs(run_dir, alone)
+    assert "codebook refreshed" in result.stderr
+    ours, theirs = losses(run_dir), losses(alone)
+    assert "val/copy_frame_loss" in theirs[20]
+    for key in ("val/loss", "val/copy_frame_loss"):
+        assert ours[20][key] == pytest.approx(theirs[20][key], rel=1e-6), key
+
+
+def test_the_first_process_speaks_as_one_alone_does(pair):
+    run_dir, result = pair
+    assert "2 processes with 4 samples per batch each: 8 together" in result.stderr
+    assert result.stderr.count("run directory") == 1 and result.stdout.count("| steps") <= 1
+    assert json.loads((run_dir / "run.json").read_text())["sessions"][0]["status"] == "finished"
+    assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == len({*map(str, read_metrics(run_dir))})
+
+
+def test_torchrun_starts_the_program_as_it_is(tmp_path, alone):
+    """The time in the name of the run directory is that of the first process."""
+    words = [*SHORT, f"paths.runs_dir={tmp_path}"]
+    result = run(torchrun(2, *trainer("hlrp-train-laq", *words)))
+    assert result.returncode == 0, result.stderr
+    (run_dir,) = tmp_path.iterdir()
+    assert_equal_runs(run_dir, alone)
+
+
+def test_srun_starts_the_program_as_it_is(slurm, tmp_path, alone):
+    """Within a batch script, whose own process number 0 is no process of a run."""
+    run_dir = tmp_path / "run"
+    words = " ".join(f"'{word}'" for word in [*SHORT, f"logging.run_dir={run_dir}"])
+    program = trainer("hlrp-train-laq")[0]
+    job = slurm.submit(
+        f"cd {REPO}; {program} --print-config > {tmp_path}/printed && srun --ntasks=2 {program} {words}",
+        "--nodes=1",
+        "--ntasks=2",
+        f"--output={tmp_path}/out",
+    )
+    assert slurm.wait_for(job, timeout=240) == "COMPLETED", (tmp_path / "out").read_text()
+    assert "max_steps" in (tmp_path / "printed").read_text()
+    assert_equal_runs(run_dir, alone)
+
+
+def test_a_job_on_two_machines(slurm_of_two_hosts, tmp_path, alone):
+    """`hlrp submit` starts a process on each of two hosts, which meet at the first by its name."""
+    slurm, run_dir = slurm_of_two_hosts, tmp_path / "runs" / "two_hosts"
+    words = [*SHORT, "cluster=lrz_cpu_only", "cluster.compute.num_nodes=2", f"logging.run_dir={run_dir}"]
+    result = submit(slurm, tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(run_dir)
+    assert slurm.wait_for(job, timeout=240) == "COMPLETED", [path.read_text() for path in run_dir.rglob("*.out")]
+    assert "NumNodes=2" in slurm.output("scontrol", "show", "job", job)
+    assert_equal_runs(run_dir, alone)
+
+
+def test_accumulated_batches_of_two_processes(tmp_path):
+    both = ["training.gradient.accumulate_steps=2", "training.max_steps=12"]
+    laq(tmp_path / "pair", *both, *PAIR, "data.loader.batch_size=2")
+    laq(tmp_path / "alone", *both, "data.loader.batch_size=4")
+    assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
+
+
+# Every second sample has no action: the first process has none at all.
+HALF = ["data.sources.metaworld_mt5.labelled_episodes=[0,12,20,31]", "data.loader.labelled_fraction=0.5"]
+
+
+@pytest.mark.parametrize(("accumulate", "more"), [(1, HALF), (2, [])])
+def test_a_policy_with_unequal_numbers_of_supervised_values(tmp_path, alone, accumulate, more):
+    """Latent and real actions; samples near the end of an episode have fewer actions, so the processes' means are of unequal numbers."""
+    words = [*VLA_MINI, *EXACT, f"policy.teacher.checkpoint={alone}", "data.loader.num_workers=1"]
+    words += [
+        "training.max_steps=20",
+        f"training.gradient.accumulate_steps={accumulate}",
+        "policy.model.arch.expert.chunk_size=40",
+        *more,
+    ]
+    for name, size in [("pair", [*PAIR, "data.loader.batch_size=2"]), ("alone", ["data.loader.batch_size=4"])]:
+        result = run(train_vla_command(*words, *size, f"logging.run_dir={tmp_path / name}"))
+        assert result.returncode == 0, result.stderr
+    assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
+
+
+def test_a_validation_with_fewer_batches_than_processes(tmp_path):
+    """A process without a batch takes part in the sums."""
+    words = ["training.max_steps=4", "validation.check_interval=4", "training.scheduler.warmup_steps=1"]
+    few = ["validation.limit_batches=1", "data.loader.batch_size=1"]
+    laq(tmp_path / "pair", *words, *PAIR, *few)
+    laq(tmp_path / "alone", *words, *few)
+    assert losses(tmp_path / "pair")[4]["val/copy_frame_loss"] > 0
+
+
+@pytest.mark.slow
+def test_four_processes_compute_what_one_does(tmp_path, alone, pair):
+    """Also those that continue the run of two."""
+    four = ["num_processes=4", "data.loader.batch_size=2"]
+    laq(tmp_path / "four", *four)
+    assert_equal_runs(tmp_path / "four", alone)
+    shutil.copytree(pair[0], tmp_path / "resumed")
+    checkpoint = f"training.resume_from_checkpoint={tmp_path}/resumed/checkpoints/step-000010"
+    result = run(train_laq_command("--resume", tmp_path / "resumed", checkpoint, *four))
+    assert result.returncode == 0, result.stderr
+    assert_equal_runs(tmp_path / "resumed", alone)
+
+
+# A run that lasts until it is interrupted.
+LONG = [*SHORT, "training.max_steps=5000", "validation.check_interval=5000", "training.checkpoint.every_n_steps=5"]
+
+
+def started(run_dir, *words, at: int = 7) -> tuple[subprocess.Popen, list[int]]:
+    """A run of two processes that has done some steps, and the processes."""
+    process = start(train_laq_command(*LONG, f"logging.run_dir={run_dir}", *words))
+    wait_for(process, lambda: last_step(run_dir) >= at)
+    return process, processes_of(process)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_others(tmp_path, rank):
+    run_dir = tmp_path / "run"
+    process, ranks = started(run_dir, *WATCHED)
+    send(ranks[rank], "SIGKILL")
+    began = time.monotonic()
+    _, text = process.communicate(timeout=60)
+    assert time.monotonic() - began < TIMEOUT + 10
+    assert process.returncode == INTERRUPTED, text
+    assert text.count("error:") == 1 and f"rank {rank} is gone" in text and "last checkpoint:" in text, text
+
+
+def test_a_process_that_hangs_ends_the_others_within_the_time(tmp_path):
+    run_dir = tmp_path / "run"
+    process, ranks = started(run_dir, *WATCHED)
+    send(ranks[1], "SIGSTOP")
+    began = time.monotonic()
+    _, text = process.communicate(timeout=90)
+    assert process.returncode == INTERRUPTED, text
+    assert text.count("error:") == 1 and "rank 1 is gone or does not answer" in text, text
+    assert time.monotonic() - began < TIMEOUT + 30
+    session = json.loads((run_dir / "run.json").read_text())["sessions"][-1]
+    assert session["status"] == "failed" and "rank 1" in session["reason"]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_at_any_moment_ends_the_others(tmp_path):
+    """In steps, in validations and in checkpoints. Resumed each time, the run is in the end the one that nobody disturbed."""
+    run_dir, moments = tmp_path / "run", random.Random(0)
+    words = [*SHORT, *WATCHED, "training.max_steps=600", "validation.check_interval=6"]
+    laq(tmp_path / "undisturbed", *words)
+    process = start(train_laq_command(*words, f"logging.run_dir={run_dir}"))
+    for number in range(10):
+        step = last_step(run_dir)
+        wait_for(process, lambda at=step: last_step(run_dir) >= at + 6)
+        time.sleep(moments.uniform(0, 0.3))
+        send(processes_of(process)[number % 2], "SIGKILL")
+        _, text = process.communicate(timeout=60)
+        assert process.returncode == INTERRUPTED and text.count("error:") == 1, text
+        assert f"rank {number % 2} is gone" in text
+        process = start(train_laq_command("--resume", run_dir))
+    _, text = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert_same_run(run_dir, tmp_path / "undisturbed", "step-000600")
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path):
+    run_dir = tmp_path / "run"
+    process, ranks = started(run_dir, *WATCHED, "training.checkpoint.every_n_steps=5000")
+    send(ranks[1], "SIGUSR1")
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED and "error:" not in text, text
+    (checkpoint,) = (run_dir / "checkpoints").glob("step-*")
+    assert checkpoint.name == f"step-{last_step(run_dir):06}"
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, pair):
+    """On as many processes to the last bit; on one process with the same samples, which compute the same."""
+    run_dir = tmp_path / "run"
+    process = start(train_laq_command(*SHORT, *PAIR, f"logging.run_dir={run_dir}"))
+    wait_for(process, lambda: last_step(run_dir) >= 7)
+    process.terminate()
+    assert process.wait(timeout=60) == INTERRUPTED, process.stderr.read()
+    shutil.copytree(run_dir, tmp_path / "alone")
+    result = run(train_laq_command("--resume", run_dir))
+    assert result.returncode == 0, result.stderr
+    assert_same_run(run_dir, pair[0], LAST)
+
+    refused = run(train_laq_command("--resume", tmp_path / "alone", "num_processes=1", "data.loader.batch_size=6"))
+    one_error(refused, 2, ["data.loader.batch_size", "on 2 processes"])
+    result = run(train_laq_command("--resume", tmp_path / "alone", "num_processes=1", "data.loader.batch_size=8"))
+    assert result.returncode == 0, result.stderr
+    assert_equal_runs(tmp_path / "alone", pair[0])
+
+
+def test_processes_that_disagree_about_the_configuration(tmp_path):
+    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=20"]
+    other = [*words, "training.optimizer.lr=0.5"]
+    codes, text = ends(start_ranks(trainer("hlrp-train-laq", *words), trainer("hlrp-train-laq", *other)))
+    assert codes == [2, 2], text
+    assert text.count("error:") == 1 and "rank 1 has another configuration" in text, text
+    assert "training.optimizer.lr = 0.5" in text and "hint:" in text
+
+
+def test_an_error_of_all_processes_is_reported_once(tmp_path):
+    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}"]
+    for wrong in ("training.max_steps=0", "data.sources.metaworld_mt5.root=/nowhere"):
+        one_error(run(train_laq_command(*words, *PAIR, wrong)), 2, [wrong.split("=")[0]])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("kept")
+    one_error(run(train_laq_command(*words, *PAIR)), 2, ["logging.run_dir", "not empty"])
+
+
+def test_a_master_that_does_not_answer(tmp_path):
+    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=3"]
+    absent = ["sleep", "0"]
+    codes, text = ends(start_ranks(absent, *[trainer("hlrp-train-laq", *words)] * 2))
+    assert codes[1:] == [1, 1] and text.count("error:") == 1, text
+    assert "does not answer" in text and "MASTER_ADDR" in text, text
+
+
+def test_a_process_that_does_not_come(tmp_path):
+    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=3"]
+    codes, text = ends(start_ranks(*[trainer("hlrp-train-laq", *words)] * 2, size=3))
+    assert codes == [1, 1] and text.count("error:") == 1, text
+    assert "rank 2 did not join" in text, text
+
+
+def test_a_port_in_use(tmp_path):
+    import socket
+
+    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=3"]
+    port = free_port()
+    with socket.create_server(("", port)):
+        codes, text = ends(start_ranks(trainer("hlrp-train-laq", *words), size=2, port=port))
+    assert codes == [1] and text.count("error:") == 1, text
+    assert f"port {port}" in text and "MASTER_PORT" in text, text
+
+
+def test_num_processes_where_torchrun_has_started_them(tmp_path):
+    words = [*SHORT, *PAIR, f"logging.run_dir={tmp_path / 'run'}"]
+    codes, text = ends(start_ranks(*[trainer("hlrp-train-laq", *words)] * 2))
+    assert codes == [2, 2] and text.count("error:") == 1, text
+    assert "num_processes" in text and "torchrun" in text, text
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["num_processes=0"], ["num_processes", "below 1"]),
+        (["num_processes=many"], ["num_processes"]),
+        (["num_processes=2", "device=cuda"], ["num_processes", "0 GPU"]),
+        (["num_processes=2", "device=cuda:1"], ["device", "cuda:1", "one GPU"]),
+        (["training.distributed.timeout_s=0"], ["training.distributed.timeout_s"]),
+    ],
+)
+def test_invalid_settings(words, names):
+    one_error(run(train_laq_command(*SHORT, "device=auto", *words)), 2, names)
+
+
+def test_auto_without_gpus_is_one_process(tmp_path):
+    result = laq(tmp_path / "run", "num_processes=auto", "training.max_steps=4", "training.scheduler.warmup_steps=1")
+    assert "processes with" not in result.stderr
