@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds an image of hlrp with docker, podman or buildah, whichever is there, as an OCI archive and as a squashfs file for Enroot and Pyxis.
+# Builds an image of hlrp with docker, podman or buildah, whichever works here first, as an OCI archive and as a squashfs file for Enroot and Pyxis.
 #   containers/build.sh train|lerobot FOLDER [OPTION...] [-- FLAGS of the engine's build command...]
 #     FOLDER                gets hlrp-<kind>_<date>_<time>.oci.tar and .sqsh; what is there is neither replaced nor deleted
 #     --base IMAGE          Debian or a relative, bookworm or newer (default: debian:bookworm)
@@ -44,10 +44,11 @@ readonly FLAGS=("$@")
 
 compgen -G "$wheels/hlrp_rs-*.whl" > /dev/null || fail "$wheels has no wheel of hlrp_rs" "make wheel"
 if [[ -z $engine ]]; then
+  # A client of docker without its daemon builds nothing: an engine is one that can list its images.
   for candidate in docker podman buildah; do
-    ! command -v "$candidate" > /dev/null || { engine=$candidate; break; }
+    ! "$candidate" images --quiet > /dev/null 2>&1 || { engine=$candidate; break; }
   done
-  [[ -n $engine ]] || fail "neither docker nor podman nor buildah is on PATH" "install one of them"
+  [[ -n $engine ]] || fail "neither docker (with its daemon) nor podman nor buildah works here" "install one of them, or start docker's daemon"
 fi
 NAME=hlrp-${KIND}_$(date +%Y-%m-%d_%H-%M-%S)
 readonly NAME TAG=localhost/hlrp-$KIND:${NAME#*_}

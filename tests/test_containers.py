@@ -218,6 +218,37 @@ def test_a_build_that_cannot_begin_says_why(words, names, tmp_path):
     assert all(name in result.stderr for name in [*names, "hint:"]), result.stderr
 
 
+@pytest.mark.parametrize(
+    ("working", "chosen"), [(["podman", "buildah"], "podman"), (["buildah"], "buildah"), ([], None)]
+)
+def test_a_client_of_docker_without_its_daemon_is_not_chosen(working, chosen, tmp_path):
+    folder, wheels, python = tmp_path / "bin", tmp_path / "wheels", tmp_path / "python" / "bin"
+    for path in [folder, wheels, python]:
+        path.mkdir(parents=True)
+    (wheels / "hlrp_rs-0.whl").touch()
+    stand_in(python / "python3.12", "true")
+    stand_in(folder / "docker", 'echo "Cannot connect to the Docker daemon" >&2; exit 1')
+    for name in ["podman", "buildah"]:
+        # The engine itself is told apart by how it refuses to build.
+        stand_in(
+            folder / name, f'[[ $1 == images ]] && exit {0 if name in working else 1}; echo "{name} builds" >&2; exit 9'
+        )
+    words = ["train", "images", "--wheels", wheels, "--python", python.parent]
+    env = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    result = subprocess.run([BUILD, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    if chosen:
+        assert (result.returncode, result.stderr) == (9, f"{chosen} builds\n")
+    else:
+        assert (
+            result.returncode == 1 and "neither docker (with its daemon) nor podman nor buildah works" in result.stderr
+        )
+
+
+def stand_in(path, script: str) -> None:
+    path.write_text(f"#!/usr/bin/env bash\n{script}\n")
+    path.chmod(0o755)
+
+
 def test_the_scripts_are_clean():
     scripts = [*(REPO / "containers").glob("*.sh"), REPO / "scripts" / "ffmpeg.sh", REPO / "scripts" / "wheel.sh"]
     result = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True)

@@ -26,6 +26,12 @@ def preempting(request, tmp_path):
     yield from start(tmp_path / "slurm", "--preempt", request.param)
 
 
+@pytest.fixture(params=["REQUEUE", "CANCEL"])
+def preempting_by_qos(request, tmp_path):
+    """A Slurm with accounting, where the quality of service decides who makes way, on whatever partition."""
+    yield from start(tmp_path / "slurm", "--accounting", "--preempt", f"{request.param}:{GRACE}", "--by-qos")
+
+
 @pytest.fixture
 def preempting_at_once(tmp_path):
     """A Slurm that gives no time but the seconds between TERM and KILL."""
@@ -60,10 +66,11 @@ def trains(slurm: PrivateSlurm, root: Path, *words: object) -> tuple[str, Path]:
     return job, run_dir
 
 
-def take_the_node(slurm: PrivateSlurm) -> float:
-    """A job of a partition that comes first uses the whole node for a second; returns how long it waited for it."""
+def take_the_node(slurm: PrivateSlurm, *options: str) -> float:
+    """A job that comes first uses the whole node for a second; returns how long it waited for it."""
     begin = time.monotonic()
-    job = slurm.submit("sleep 1", "--partition=lrz-hgx-h100-94x4", "--exclusive", "--time=1")
+    options = options or ("--partition=lrz-hgx-h100-94x4",)
+    job = slurm.submit("sleep 1", *options, "--exclusive", "--time=1")
     slurm.wait_for(job, "RUNNING", "COMPLETED", timeout=GRACE + 60)
     waited = time.monotonic() - begin
     assert slurm.wait_for(job) == "COMPLETED"
@@ -73,17 +80,34 @@ def take_the_node(slurm: PrivateSlurm) -> float:
 def test_a_preempted_job_saves_within_the_grace_time_and_continues_to_the_same_losses(
     preempting, losses_alone, tmp_path
 ):
-    job, run_dir = trains(preempting, tmp_path, *RARE)
-    waited = take_the_node(preempting)
+    saves_makes_way_and_continues(preempting, losses_alone, tmp_path, "--partition=lrz-hgx-h100-94x4")
+
+
+def test_a_job_that_its_quality_of_service_makes_give_way_continues_to_the_same_losses(
+    preempting_by_qos, losses_alone, tmp_path
+):
+    slurm = preempting_by_qos
+    (job, *_) = saves_makes_way_and_continues(slurm, losses_alone, tmp_path, "--partition=lrz-cpu", "--qos=mcml")
+    said = slurm.run(program("hlrp"), "jobs", "status", job, "--json")
+    assert said.returncode == 0, said.stderr
+    states = [start["state"] for start in json.loads(said.stdout)["starts"]]
+    assert states[-1] == "COMPLETED" and len(states) == 2, states
+
+
+def saves_makes_way_and_continues(slurm: PrivateSlurm, losses_alone, root: Path, *options: str) -> list[str]:
+    """Trains, is sent away by a job with these options, and goes on; returns the ids of the run's jobs."""
+    job, run_dir = trains(slurm, root, *RARE)
+    waited = take_the_node(slurm, *options)
     assert waited < GRACE / 2, "the job has left by itself, not at the end of the grace time"
     code = json.loads((run_dir / "submit" / "exit" / f"{job}.0.0.json").read_text())["code"]
     assert code == 75
-    assert preempting.wait_for(job, "COMPLETED", timeout=600) == "COMPLETED", (run_dir / f"{job}.err").read_text()
+    assert slurm.wait_for(job, "COMPLETED", timeout=600) == "COMPLETED", (run_dir / f"{job}.err").read_text()
     assert job_ids(run_dir) == [job], "it was queued again under its own id"
     sessions = json.loads((run_dir / "run.json").read_text())["sessions"]
     assert [session["status"] for session in sessions] == ["interrupted", "finished"]
     assert 0 < sessions[1]["start_step"] < STEPS, "it went on where it had saved"
     assert losses(run_dir) == losses_alone
+    return job_ids(run_dir)
 
 
 def test_a_job_that_is_preempted_without_a_grace_time_continues_from_its_last_checkpoint(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,8 @@ def test_the_first_start_trains_and_the_sibling_that_waits_is_cancelled(slurm, t
     slurm.output("scancel", bystander)
 
 
-def race_at_once(slurm, root: Path, stub: str) -> None:
-    """Two jobs that start at the same moment, with a bystander; exactly one payload runs."""
+def race_at_once(slurm, root: Path, stub: str, adapted: Callable[[str], str] = str) -> None:
+    """Two jobs that start at the same moment, with a bystander; exactly one payload runs. `adapted` changes their scripts."""
     root.mkdir()
     submit_dir = root / "run" / "submit"
     blocker = occupy(slurm, "lrz-cpu")
@@ -75,7 +76,8 @@ def race_at_once(slurm, root: Path, stub: str) -> None:
     for script in scripts:
         text = script.read_text()
         assert text.count("\n# One job trains") == 1
-        script.write_text(text.replace("\n# One job trains", BARRIER.format(folder=barrier) + "\n# One job trains"))
+        text = text.replace("\n# One job trains", BARRIER.format(folder=barrier) + "\n# One job trains")
+        script.write_text(adapted(text))
     bystander = slurm.submit("sleep 600", "--partition=lrz-cpu", "--comment=hlrp:somebody else")
     jobs = [slurm.output("sbatch", "--parsable", script).strip() for script in scripts]
     slurm.output("scancel", blocker)
@@ -92,6 +94,45 @@ def race_at_once(slurm, root: Path, stub: str) -> None:
 def test_of_two_starts_at_the_same_moment_one_trains(slurm, tmp_path, stub):
     for index in range(3):
         race_at_once(slurm, tmp_path / str(index), stub)
+
+
+def test_on_a_slow_file_system_one_trains(slurm, tmp_path):
+    """Every step of the claim takes up to two thirds of a second, another time for each job and each round. The winner trains until the loser
+    has decided: whoever comes after its end would take over what it has not finished."""
+    lost = 'for _ in $(seq 600); do compgen -G "$run_dir/submit/claims/lost.*" > /dev/null && break; sleep 0.1; done\n'
+    stub = stub_programs(tmp_path / "bin", PAYLOAD + lost)
+    slow, trace = tmp_path / "slow_hlrp", tmp_path / "trace"
+    calls = "mkdir,mkdirat,rename,renameat,renameat2,fsync,fdatasync,getdents64"
+    delay = f"inject={calls}:delay_enter=$((RANDOM * 10)):delay_exit=$((RANDOM * 10))"
+    slow.write_text(
+        "#!/usr/bin/env bash\n"
+        f'[[ $2 == begin ]] || exec {stub} "$@"\n'
+        f'exec strace --follow-forks --output={trace}.$SLURM_JOB_ID --trace={calls} -e "{delay}" {stub} "$@"\n'
+    )
+    slow.chmod(0o755)
+
+    def on_slow_disk(script: str) -> str:
+        assert script.count(f"hlrp={stub}\n") == 1
+        return script.replace(f"hlrp={stub}\n", f"hlrp={slow}\n")
+
+    for index in range(3):
+        race_at_once(slurm, tmp_path / str(index), stub, on_slow_disk)
+    traces = [path.read_text() for path in tmp_path.glob("trace.*")]
+    assert len(traces) == 6 and all("rename" in text and "(DELAYED)" in text for text in traces)
+
+
+def test_where_compute_nodes_have_no_slurm_commands_the_claim_decides(slurm, tmp_path, stub):
+    """Nobody can ask or cancel: the loser ends by itself."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ["squeue", "scontrol", "scancel", "sbatch", "sacct"]:
+        (bare / name).write_text(f'#!/bin/sh\necho "{name}: command not found" >&2\nexit 127\n')
+        (bare / name).chmod(0o755)
+    race_at_once(
+        slurm, tmp_path / "race", stub, lambda script: script.replace("\nhlrp=", f"\nPATH={bare}:$PATH\nhlrp=")
+    )
+    said = "".join(path.read_text() for path in (tmp_path / "race" / "run").glob("*.err"))
+    assert "the siblings on mcml_x100 are not cancelled" in said and "they end by themselves" in said
 
 
 @pytest.mark.slow

@@ -191,16 +191,19 @@ def test_without_slurm_the_same_plan_runs_here(tmp_path):
 
 def test_a_job_checks_its_node_first(slurm, tmp_path):
     words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", "submit.preflight=true", "training.max_steps=4"]
+    words += [f"paths.runs_dir={tmp_path}/my_runs", f"paths.cache_dir={tmp_path}/my_cache"]
     result = submit(slurm, tmp_path, *words)
     assert result.returncode == 0, result.stderr
     check, job = job_ids(tmp_path / "run")
     assert slurm.wait_for(check) == "COMPLETED", (tmp_path / "run" / f"{check}.err").read_text()
     shellcheck((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.sbatch").read_text())
     report = json.loads((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.report.json").read_text())
-    assert {"libtorch", "run directory", "cache directory", "credentials"} <= {
-        line["name"] for line in report["findings"]
-    }
+    said = {line["name"]: line["text"] for line in report["findings"]}
+    assert {"libtorch", "run directory", "credentials"} <= set(said)
     assert slurm.wait_for(job) == "COMPLETED"
+    # The disks are those of the run's own configuration.
+    assert said["runs"].startswith(f"{tmp_path}/my_runs,") and said["cache"].startswith(f"{tmp_path}/my_cache,")
+    assert said["cache directory"] == f"{tmp_path}/my_cache is writable"
 
 
 def test_a_run_whose_check_fails_leaves_the_queue(slurm, tmp_path):
@@ -234,7 +237,16 @@ REFUSED = {
         2,
         ["submit.save_before_limit"],
     ),
-    "an unknown key in a sweep": (["cluster=lrz_cpu_only", "sweep.params={sed: [1, 2]}"], 2, ["sed"]),
+    "an unknown key in a sweep": (
+        ["cluster=lrz_cpu_only", "sweep.params={sed: [1, 2]}"],
+        2,
+        ["unknown key 'sed' in sweep.params", "did you mean 'seed'?"],
+    ),
+    "a value twice in a sweep": (
+        ["cluster=lrz_cpu_only", "sweep.params={seed: [1, 1]}"],
+        2,
+        ["'seed' has the value 1 twice"],
+    ),
     "a missing image": (
         ["cluster=lrz_cpu_only", "cluster.container.runtime=pyxis", "cluster.container.image=/nothing/image.sqsh"],
         2,
@@ -244,6 +256,11 @@ REFUSED = {
         ["cluster=lrz_h100_multinode", "cluster.compute.gpus_per_node=4"],
         2,
         ["gpus_per_node", "one GPU"],
+    ),
+    "a full quota": (
+        ["cluster=lrz_cpu_only", 'cluster.quota_command=[echo,"0 1000000"]'],
+        74,
+        ["0.00 GiB free in its quota"],
     ),
     "processes of several machines that nothing starts": (
         ["cluster=lrz_h100_multinode", "num_processes=4"],

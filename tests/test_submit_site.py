@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import job_ids, on_cluster, shellcheck, submit
+from submission import inventory, job_ids, on_cluster, shellcheck, submit
 
 
 def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp_path):
@@ -24,6 +24,7 @@ def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.count("|") > 3}
     for check in ["claim", "Slurm from a compute node", "libtorch", "run directory", "cache directory", "credentials"]:
         assert " ok " in rows[check], text
+    assert {"gpu", "rendering", "runs"} <= set(rows), "what a node has is in the report, whether a run needs it or not"
     assert "1 of 2 jobs ran" in rows["claim"]
     assert "The site does what a run needs." in text
 
@@ -38,6 +39,17 @@ def test_a_check_or_an_import_never_writes_over_the_scripts_of_a_run(slurm, tmp_
     assert (tmp_path / "run" / "submit" / "lrz_cpu_only.sbatch").read_text() == before
     (job,) = job_ids(tmp_path / "run")
     slurm.output("scancel", job)
+
+
+def test_a_check_or_an_import_leaves_a_folder_with_other_files_alone(slurm, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    before = (inventory(tmp_path), slurm.ids())
+    for other in [["acceptance"], ["image-import", "docker://image:1"]]:
+        result = slurm.run(program("hlrp"), "submit", *other, *site, f"logging.run_dir={tmp_path}/thesis", cwd=REPO)
+        one_error(result, 2, ["logging.run_dir", "not empty"])
+    assert (inventory(tmp_path), slurm.ids()) == before
 
 
 def test_an_image_is_imported_on_a_compute_node_with_enough_memory(slurm, tmp_path):

@@ -189,6 +189,23 @@ def test_remote_finds_the_one_cluster_that_the_tree_names():
     assert result.stdout == "ssh ai 'cd workspace/code/high-level-robot-planner && hlrp where'\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "submit experiment=laq_cluster cluster=lrz_x100",
+        "submit acceptance cluster=mcml_h100",
+        "submit image-import docker://image:1 cluster=lrz_cpu_only",
+        "submit --resume runs/one",
+        *(f"jobs {words}" for words in ["list", "show 1", "watch 1", "logs 1", "status 1", "cancel 1"]),
+    ],
+)
+def test_every_command_of_submit_and_jobs_can_be_brought_to_the_cluster(words):
+    result = subprocess.run([program("hlrp"), *words.split(), "--remote"], cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    _, _, line = shlex.split(result.stdout)
+    assert shlex.split(line)[3:] == ["hlrp", *words.split()]
+
+
 def test_remote_without_a_cluster_says_which_key(tmp_path):
     tree = tmp_path / "config"
     subprocess.run(["cp", "-r", str(REPO / "config"), str(tree)], check=True)

@@ -33,7 +33,8 @@ def submit(slurm, root: Path, *overrides: object, hlrp: str | None = None, **kwa
 def job_ids(run_dir: Path) -> list[str]:
     """Ids of the jobs of a run, in the order in which they were queued."""
     records = [json.loads(path.read_text()) for path in sorted((run_dir / "submit").rglob("jobs/*.json"))]
-    return [record["id"] for record in sorted(records, key=lambda record: (record["at"], record["id"]))]
+    in_order = sorted(records, key=lambda record: (record["at"], [int(part) for part in record["id"].split("_")]))
+    return [record["id"] for record in in_order]
 
 
 def stub_programs(folder: Path, payload: str) -> str:

@@ -15,7 +15,17 @@ pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 /// The key that a user who wrote an unknown one may mean: what it is called now, or else the one with the closest name.
 pub(crate) fn suggestion(project: &Project, root: &Node, key: &str) -> Option<String> {
     let renamed = (project.renamed)(root, key).map(|new| format!("it was renamed: did you mean '{new}'?"));
-    renamed.or_else(|| similar_key(root, key))
+    // What a sweep lists are values for keys, not keys.
+    renamed.or_else(|| similar_key(&without(root, project.sweep_params), key))
+}
+
+/// The tree without a section.
+fn without(root: &Node, section: &str) -> Node {
+    let mut rest = root.clone();
+    let (parent, last) = section.rsplit_once('.').unwrap_or(("", section));
+    let parent = if parent.is_empty() { Some(&mut rest) } else { rest.get_mut(parent) };
+    parent.and_then(Node::as_map_mut).map(|map| map.shift_remove(last));
+    rest
 }
 
 /// The existing key that a mistyped one is closest to.

@@ -7,7 +7,7 @@ use crate::composed::Composed;
 use crate::node::{Node, Value, join};
 use crate::origin::Origin;
 use crate::overrides::write::write_value;
-use crate::problem::{Problem, ProblemKind, Result};
+use crate::problem::{Hint, Problem, ProblemKind, Result};
 use crate::project::Project;
 use std::{collections::BTreeSet, path::Path};
 use values::{Choice, choices};
@@ -56,11 +56,15 @@ pub fn sweep(
         let mut overrides = overrides.to_vec();
         overrides.extend(combination.iter().map(|(key, choice)| format!("{key}={}", choice.text)));
         overrides.push(format!("{}=null", project.sweep_params));
+        let compose = |overrides: &[String]| {
+            let composed = compose(project, root, config_name, overrides);
+            composed.map_err(|problem| unknown_to_sweep(problem, project, &combination))
+        };
         if let Some(suffix) = &suffix {
-            let unnamed = compose(project, root, config_name, &overrides)?;
+            let unnamed = compose(&overrides)?;
             overrides.extend(unnamed.tree().get(project.run_name).map(|name| named(project.run_name, name, suffix)));
         }
-        let composed = compose(project, root, config_name, &overrides)?;
+        let composed = compose(&overrides)?;
         check(&composed)?;
         if let Some(run_dir) = composed.tree().get(project.run_dir)
             && !run_dirs.insert(run_dir.summary())
@@ -72,6 +76,18 @@ pub fn sweep(
         runs.push(SweepRun { overrides, suffix, composed });
     }
     Ok(runs)
+}
+
+/// An unknown key of the sweep, by the place where the user wrote it.
+fn unknown_to_sweep(problem: Problem, project: &Project, combination: &Combination<'_>) -> Problem {
+    let is_swept = |key: &str| combination.iter().any(|(swept, _)| *swept == key);
+    let Some(key) = problem.key().filter(|key| problem.kind() == ProblemKind::UnknownKey && is_swept(key)) else {
+        return problem;
+    };
+    let message = format!("unknown key '{key}' in {}", project.sweep_params);
+    let suggestion = Hint::hint(&problem).filter(|hint| !hint.starts_with('+'));
+    let hint = suggestion.unwrap_or_else(|| "`hlrp config show` lists the keys".to_owned());
+    Problem::of(ProblemKind::UnknownKey, message).about(key).hint(hint)
 }
 
 /// How many runs a composition makes.

@@ -105,6 +105,10 @@ fn errors_of_a_sweep_are_named() {
         with_hint(&sweep(&PROJECT, |_| Ok(()), tree(params).root(), "config", &owned(overrides)).unwrap_err())
     };
     assert!(error("    a.lrr: [1, 2]\n", &[]).contains("did you mean 'a.lr'?"));
+    let text = error("    nowhere: [1, 2]\n", &[]);
+    assert!(text.contains("unknown key 'nowhere' in sweep.params") && !text.contains("sweep.params.nowhere"), "{text}");
+    let text = error("    seed: [1, 2, 1]\n", &[]);
+    assert!(text.contains("'seed' has the value 1 twice") && text.contains("config.yaml:7"), "{text}");
     let text = error("    seed: []\n", &[]);
     assert!(text.contains("'seed' has no value") && text.contains("config.yaml:7"), "{text}");
     assert!(error("    seed: '1,,2'\n", &[]).contains("'seed' has an empty value"));

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | What is the network? | [`LaqModel`] |
 //! | What can vary? | `encoders/`, `quantizers/`, `decoders/`: a trait in `mod.rs`, one variant per file |
-//! | Do the latents carry actions? | [`Probes`] |
+//! | Do the latents carry actions? | [`Probes`], and the one rule for it in `health` |
 //! | What is one forward pass? | [`train_step`], [`eval_step`] |
 //! | What does the training engine see? | [`LaqTask`] |
 //! | What do others use of a trained model? | [`LaqInference`] |
@@ -18,6 +18,7 @@ mod draws;
 mod encoders;
 mod error;
 mod flow_teachers;
+mod health;
 mod inference;
 mod interop;
 mod label;

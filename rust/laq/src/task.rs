@@ -2,9 +2,9 @@
 
 use crate::data::{ROLE, pairs_of};
 use crate::draws::WorldDraws;
+use crate::health::{self, Watch};
 use crate::model::LaqModel;
-use crate::probes::{self, Probes};
-use crate::quantizers::perplexity;
+use crate::probes::Probes;
 use crate::step::train_step;
 use crate::validation::Validations;
 use hlrp_nn::Pass;
@@ -24,15 +24,10 @@ pub struct LaqTask {
     probes: Option<Probes>,
     batch_size: usize,
     row_resets: Vec<RowReset>,
-    has_warned_of_collapse: bool,
+    watch: Watch,
 }
 
 impl LaqTask {
-    /// Steps between checks of the code use, each of which waits for the device.
-    const COLLAPSE_CHECK_INTERVAL: u64 = 50;
-    /// Steps before the first check: the first refreshes happen within them.
-    const COLLAPSE_CHECK_START: u64 = 100;
-
     /// Trains `model` as `config` says, together with the other processes of `world`.
     pub fn new(model: LaqModel, config: &LaqConfig, world: World) -> Self {
         Self {
@@ -43,7 +38,7 @@ impl LaqTask {
             model,
             world,
             row_resets: Vec::new(),
-            has_warned_of_collapse: false,
+            watch: Watch::new(config.training.scheduler.warmup_steps),
         }
     }
 
@@ -56,27 +51,6 @@ impl LaqTask {
     /// The model.
     pub fn model(&self) -> &LaqModel {
         &self.model
-    }
-
-    /// Reports a collapse of the codebook once, and again after it recovered.
-    fn watch_for_collapse(&mut self, step: u64) {
-        if step < Self::COLLAPSE_CHECK_START || !step.is_multiple_of(Self::COLLAPSE_CHECK_INTERVAL) {
-            return;
-        }
-        let Some(codes) = self.model.quantizer.codes() else { return };
-        let num_codes = codes.num_codes();
-        let in_use = perplexity(codes.usage().recent()).double_value(&[]);
-        let limit = self.model.config().quantizer.collapse_perplexity * num_codes as f64;
-        let has_collapsed = in_use < limit;
-        if has_collapsed && !self.has_warned_of_collapse {
-            tracing::warn!(
-                "step {step}: the codebook has collapsed: the last steps used as many as {in_use:.2} of {num_codes} \
-                 codes (perplexity; the limit is {limit:.2})\nhint: {}, lower training.optimizer.lr, or increase the \
-                 change per pair (data.request.image_deltas)",
-                codes.remedy()
-            );
-        }
-        self.has_warned_of_collapse = has_collapsed;
     }
 }
 
@@ -95,7 +69,7 @@ impl Task for LaqTask {
         let result =
             train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
         self.row_resets.extend(result.row_resets);
-        self.watch_for_collapse(step);
+        self.watch.check(&self.model, &frames_BTCHW, step, &self.world)?;
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })
     }
 
@@ -121,7 +95,7 @@ impl Task for LaqTask {
     }
 
     fn verdict(&self, validation: &BTreeMap<String, f64>) -> Option<String> {
-        probes::verdict(validation)
+        health::verdict(validation, &self.model)
     }
 
     fn description(&self) -> TaskDescription {

@@ -142,6 +142,9 @@ impl Resources {
 /// How long a job may take that only checks something, an image that has to be unpacked included.
 const SHORT_TIME: &str = "00:05:00";
 
+/// The option of `hlrp pipeline` that names a step; it and the name end [`JobPlan::start`].
+pub const STEP: &str = "--step";
+
 /// What stands in place of a step in the comment of a job that checks the node.
 pub const PREFLIGHT: &str = "preflight";
 
@@ -170,6 +173,13 @@ impl JobPlan {
         plan.resources.time_limit = SHORT_TIME.to_owned();
         plan.save_before_limit_s = 60;
         plan
+    }
+
+    /// The arguments of `start` that compose the run's configuration: without the command, and without the step of a pipeline.
+    pub fn config_arguments(&self) -> &[String] {
+        let arguments = self.start.get(1..).unwrap_or_default();
+        let end = arguments.iter().position(|argument| argument == STEP).unwrap_or(arguments.len());
+        &arguments[..end]
     }
 
     /// Where the script of [`preflight`](Self::preflight) is kept.

@@ -43,8 +43,9 @@ pub fn preflight_script(plan: &JobPlan) -> String {
     let commands = "for command in squeue scontrol scancel sbatch; do\n  \
                       command -v \"$command\" > /dev/null || echo \"$command is not on this node: the claim alone decides a race\"\n\
                     done\n";
-    let lines = [vec!["srun --nodes=1 --ntasks=1".to_owned()], in_container(plan, "job preflight \"$plan\"")].concat();
-    let step = format!("\n{}\n", lines.join(" \\\n  "));
+    let check = format!("job preflight \"$plan\" {}", words(plan.config_arguments()));
+    let lines = [vec!["srun --nodes=1 --ntasks=1".to_owned()], in_container(plan, &check)].concat();
+    let step = format!("\n# shellcheck disable=SC2016\n{}\n", lines.join(" \\\n  "));
     [
         directives(plan),
         header(plan),

@@ -181,6 +181,7 @@ pub fn jobs(submit_dir: &Path) -> Result<Vec<JobRecord>> {
             .map_err(|error| SubmitError::Malformed { path: path.clone(), reason: error.to_string() })?;
         jobs.push(job);
     }
-    jobs.sort_by(|left, right| (&left.at, &left.id).cmp(&(&right.at, &right.id)));
+    // Of ids, the longer number is the later one.
+    jobs.sort_by(|left, right| (&left.at, left.id.len(), &left.id).cmp(&(&right.at, right.id.len(), &right.id)));
     Ok(jobs)
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Starts a private Slurm on loopback, all of it in a folder, and prints the environment that its clients need.
-#   up.sh DIR [--nodes N] [--cluster NAME] [--accounting] [--dbd DIR_OF_OTHER] [--plugstack LINE] [--preempt MODE:SECONDS[:PARAMETER]] [--netns] [--owner PID]
+#   up.sh DIR [--nodes N] [--cluster NAME] [--accounting] [--dbd DIR_OF_OTHER] [--plugstack LINE] [--preempt MODE:SECONDS[:PARAMETER]] [--by-qos] [--netns] [--owner PID]
 # --accounting  also slurmdbd and MariaDB, for sacct
 # --dbd         a second cluster with the accounting of another, for -M
 # --plugstack   a line of plugstack.conf: a SPANK plugin
 # --preempt     jobs on lrz-cpu make way for those of the other partitions: MODE is REQUEUE or CANCEL, SECONDS the time after the warning,
 #               PARAMETER one more of SchedulerParameters
+# --by-qos      instead, jobs with the quality of service "cpu" make way for those with "mcml" on any partition; with --accounting
 # --netns       each node is a network namespace n1..nN with an address and a host name of its own (netns_hosts.sh up N first)
 # --owner       stops when that process has gone
 # Needs Debian's slurm-wlm, slurm-wlm-basic-plugins and munge (--accounting: also slurmdbd and mariadb-server), and root for the pretended
@@ -15,7 +16,7 @@ HERE=$(dirname "$(realpath "$0")")
 DIR=$(realpath -m "$1")
 shift
 trap 'echo "up.sh failed in line $LINENO" >&2; tail -n 4 "$DIR"/log/*.log >&2; "$HERE/down.sh" "$DIR"' ERR
-NODES=1 CLUSTER=lrz ACCOUNTING="" NETNS="" DBD_OF="" PLUGSTACK="" PREEMPT="" OWNER=""
+NODES=1 CLUSTER=lrz ACCOUNTING="" NETNS="" DBD_OF="" PLUGSTACK="" PREEMPT="" BY_QOS="" OWNER=""
 while [[ $# -gt 0 ]]; do
   case $1 in
     --nodes) NODES=$2; shift 2 ;;
@@ -24,6 +25,7 @@ while [[ $# -gt 0 ]]; do
     --dbd) DBD_OF=$(realpath "$2"); ACCOUNTING=yes; shift 2 ;;
     --plugstack) PLUGSTACK=$2; shift 2 ;;
     --preempt) PREEMPT=$2; shift 2 ;;
+    --by-qos) BY_QOS=yes; shift ;;
     --netns) NETNS=yes; shift ;;
     --owner) OWNER=$2; shift 2 ;;
     *) echo "up.sh: unknown option $1" >&2; exit 2 ;;
@@ -142,6 +144,7 @@ if [[ -n $PREEMPT ]]; then
   IFS=: read -r mode seconds parameter <<< "$PREEMPT"
   PREEMPT_LINES=$'PreemptType=preempt/partition_prio\n'"PreemptMode=$mode"
   YIELDS="PriorityTier=1 GraceTime=$seconds" TAKES="PriorityTier=2 PreemptMode=OFF"
+  [[ -z $BY_QOS ]] || PREEMPT_LINES=$'PreemptType=preempt/qos\nAccountingStorageEnforce=qos\n'"PreemptMode=$mode" YIELDS="" TAKES=""
 fi
 PARTITION_LINES+="PartitionName=lrz-cpu Nodes=$ALL MaxTime=2-00:00:00 State=UP $YIELDS"$'\n'
 for name in lrz-hgx-h100-94x4 lrz-hgx-a100-80x4 lrz-dgx-a100-80x8 mcml-hgx-h100-94x4 mcml-hgx-a100-80x4 mcml-dgx-a100-40x8; do
@@ -206,6 +209,10 @@ if [[ -n $ACCOUNTING ]]; then
   sacctmgr -i add qos mcml,cpu > /dev/null 2>&1 || true
   sacctmgr -i add user "$USER_NAME" account=hlrp cluster="$CLUSTER" > /dev/null 2>&1 || true
   sacctmgr -i modify user "$USER_NAME" set qos=normal,mcml,cpu > /dev/null 2>&1 || true
+  if [[ -n $BY_QOS ]]; then
+    sacctmgr -i modify qos cpu set preemptmode="$mode" gracetime="$seconds" > /dev/null
+    sacctmgr -i modify qos mcml set preempt=cpu > /dev/null
+  fi
 fi
 # -f: down.sh knows its own by the path.
 slurmctld -c -f "$SLURM_CONF"

@@ -6,7 +6,7 @@ use crate::{
     programs::{DATA, TRAIN_LAQ},
 };
 use hlrp_config::Problem;
-use hlrp_schema::{ConfigArgs, LaqConfig};
+use hlrp_schema::{ConfigArgs, LaqConfig, RunBasics};
 use hlrp_track::{
     fs::{DiskRules, Free, Limit},
     host::{Cpu, Gpu, Memory, Place, hostname},
@@ -38,10 +38,10 @@ pub(crate) fn directory() -> Finding {
 }
 
 /// The root of the configuration tree, and what it says about this machine.
-pub(super) type Config = Result<(PathBuf, LaqConfig), Problem>;
+pub(super) type Config = Result<(PathBuf, RunBasics), Problem>;
 
 pub(super) fn read_config(config: &ConfigArgs) -> Config {
-    Ok((config.root()?, config.compose()?.extract()?))
+    Ok((config.root()?, RunBasics::unchecked(&config.compose()?)?))
 }
 
 pub(super) fn detect_place(config: &Config) -> Place {
@@ -138,7 +138,7 @@ pub(super) fn ffmpeg() -> Finding {
 
 /// The configuration tree, and the disks of its `paths`.
 pub(super) fn config_and_disks(config: &Config) -> Vec<Finding> {
-    let (root, LaqConfig { paths, logging, cluster, .. }) = match config {
+    let (root, RunBasics { paths, logging, cluster, .. }) = match config {
         Ok(found) => found,
         Err(error) => return vec![Finding::error("config", error)],
     };
@@ -174,12 +174,12 @@ fn amount(free: &Free) -> String {
 }
 
 /// The largest experiment of stage 1 for which this machine has enough memory.
-pub(super) fn fits(gpus: &Gpus, place: &Place, arguments: &ConfigArgs) -> Finding {
+pub(super) fn fits(arguments: &ConfigArgs) -> Finding {
     const NAME: &str = "fits here";
-    if matches!(place, Place::LoginNode { .. }) {
+    if matches!(detect_place(&read_config(arguments)), Place::LoginNode { .. }) {
         return Finding::note(NAME, "nothing: this is a login node", None);
     }
-    let gpu = gpus.iter().flatten().map(|gpu| gpu.total_mib << 20).max();
+    let gpu = hlrp_track::host::gpus().iter().flatten().map(|gpu| gpu.total_mib << 20).max();
     let memory = Memory::detect().map_or(u64::MAX, |memory| memory.available);
     for Experiment { name, what, fits_a_cpu } in EXPERIMENTS {
         let mut arguments = arguments.clone();

@@ -25,7 +25,8 @@ pub(crate) struct DoctorOptions {
 
 /// Examines the machine and prints what was found.
 pub(crate) fn run(options: &DoctorOptions) -> Result<ExitCode> {
-    let report = examine(&options.config);
+    let mut report = examine(&options.config);
+    report.findings.push(checks::fits(&options.config));
     console::print(&if options.json { report.to_json()? } else { report.to_text() });
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -45,6 +46,5 @@ pub(crate) fn examine(config_args: &ConfigArgs) -> Report {
         checks::ffmpeg(),
     ];
     findings.extend(checks::config_and_disks(&config));
-    findings.push(checks::fits(&gpus, &place, config_args));
     Report { findings }
 }

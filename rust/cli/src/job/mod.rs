@@ -12,6 +12,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use hlrp_schema::ConfigArgs;
 use hlrp_slurm::{
     SubmitError,
     in_job::{self, Decision, Progress},
@@ -41,10 +42,12 @@ pub(crate) enum JobCommand {
         #[arg(last = true, required = true)]
         arguments: Vec<String>,
     },
-    /// Check the node before the run of a plan.
+    /// Check the node before the run of a plan, whose configuration the arguments compose.
     Preflight {
         /// The plan beside the script.
         plan: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
     /// Report what the jobs of `hlrp submit acceptance` found.
     Report {
@@ -69,7 +72,7 @@ pub(crate) fn run(command: &JobCommand) -> Result<ExitCode> {
     match command {
         JobCommand::Begin { plan } => begin(&JobPlan::read(plan)?),
         JobCommand::Step { plan, arguments } => step(&JobPlan::read(plan)?, arguments),
-        JobCommand::Preflight { plan } => preflight::run(&JobPlan::read(plan)?),
+        JobCommand::Preflight { plan, config } => preflight::run(&JobPlan::read(plan)?, config),
         JobCommand::Report { plan } => report::run(&JobPlan::read(plan)?),
         JobCommand::End { plan, code } => {
             Ok(ExitCode::from(in_job::end(&JobPlan::read(plan)?, &in_job::this_job()?, *code)?))

@@ -5,8 +5,8 @@ use crate::{
     env,
 };
 use anyhow::Result;
-use hlrp_schema::{ConfigArgs, PRIMARY, Stage};
-use hlrp_slurm::{plan::JobPlan, snapshot};
+use hlrp_schema::{ConfigArgs, Stage};
+use hlrp_slurm::plan::JobPlan;
 use hlrp_track::{
     console,
     fs::{write_atomic, write_json},
@@ -27,23 +27,19 @@ for name in ('libEGL.so.1', 'libOSMesa.so.8', 'libOSMesa.so'):
         pass
 ";
 
+const NO_RENDERER: &str = "neither EGL nor OSMesa";
+const INSTALL_RENDERER: &str = "install libegl1 or libosmesa6 in the image";
+
 /// Checks the node and writes the report beside the plan.
 ///
 /// # Errors
 /// The report cannot be written.
-pub(super) fn run(plan: &JobPlan) -> Result<ExitCode> {
-    let config = ConfigArgs {
-        overrides: vec![format!("cluster={}", plan.cluster)],
-        config_dir: Some(snapshot::folder(&plan.run_dir.join(hlrp_slurm::outcome::SUBMIT_DIR))),
-        config_name: PRIMARY.to_owned(),
-    };
-    let mut report = doctor::examine(&config);
+pub(super) fn run(plan: &JobPlan, config: &ConfigArgs) -> Result<ExitCode> {
+    let mut report = doctor::examine(config);
     report.findings.push(writable("run directory", &plan.submit_dir));
     report.findings.push(writable("cache directory", &plan.cache_dir));
     report.findings.push(credentials());
-    if matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout) {
-        report.findings.push(renderers());
-    }
+    report.findings.push(renderers(matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout)));
     console::print(&report.to_text());
     write_report(plan, &report)?;
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -76,14 +72,14 @@ fn credentials() -> Finding {
     }
 }
 
-fn renderers() -> Finding {
+/// What draws without a screen; `is_needed` by the simulators of stage 3, good to know in other stages.
+fn renderers(is_needed: bool) -> Finding {
     let output = Command::new("python3").args(["-c", RENDERERS]).output();
     let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().replace('\n', ", "));
     match found {
         Ok(found) if !found.is_empty() => Finding::ok("rendering", found),
-        Ok(_) => {
-            Finding::problem("rendering", "neither EGL nor OSMesa", Some("install libegl1 or libosmesa6 in the image"))
-        }
+        Ok(_) if is_needed => Finding::problem("rendering", NO_RENDERER, Some(INSTALL_RENDERER)),
+        Ok(_) => Finding::note("rendering", NO_RENDERER, Some(INSTALL_RENDERER)),
         Err(error) => Finding::note("rendering", format!("python3 does not start: {error}"), None),
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn submit(config: &ConfigArgs, time_limit: Duration) -> Result<ExitCo
         return Err(Problem::new("cluster", message, "choose the cluster to check: cluster=mcml_h100").into());
     }
     for job in submission.runs.iter_mut().flat_map(|run| run.jobs.iter_mut().flatten()) {
-        let check = vec!["job".to_owned(), "preflight".to_owned(), job.path().display().to_string()];
+        let command = ["job".to_owned(), "preflight".to_owned(), job.path().display().to_string()];
+        let check: Vec<String> = command.iter().chain(job.config_arguments()).cloned().collect();
         job.start.clone_from(&check);
         job.resume = check;
         job.resources.time_limit = job.short(NAME).resources.time_limit;

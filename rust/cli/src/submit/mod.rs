@@ -34,29 +34,30 @@ use anyhow::Result;
 use hlrp_schema::PlanForm;
 use hlrp_track::console;
 use options::OtherJob;
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 /// Runs the command.
 ///
 /// # Errors
 /// An invalid configuration of any run, before anything is queued; or what kept a job out of the queue, with what is in it already.
 pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
-    if let Some(code) = options.remote.instead(&options.config)? {
+    let (config, reach) = options.common();
+    if let Some(code) = reach.remote.instead(config)? {
         return Ok(code);
     }
-    let time_limit = Duration::from_secs(options.timeout);
+    let time_limit = reach.time_limit();
     match &options.other {
-        Some(OtherJob::ImageImport { source, name, config }) => {
+        Some(OtherJob::ImageImport { source, name, .. }) => {
             return image_import::submit(source, name, config, time_limit);
         }
-        Some(OtherJob::Acceptance { config }) => return acceptance::submit(config, time_limit),
+        Some(OtherJob::Acceptance { .. }) => return acceptance::submit(config, time_limit),
         None => {}
     }
     if let Some(run_dir) = &options.resume {
-        return again::submit_again(run_dir, &options.config.overrides, time_limit);
+        return again::submit_again(run_dir, &config.overrides, time_limit);
     }
-    preflight::ask(plans::count(&options.config)?, options.remote.yes)?;
-    let submission = plans::plan(&options.config, time_limit)?;
+    preflight::ask(plans::count(config)?, reach.remote.yes)?;
+    let submission = plans::plan(config, time_limit)?;
     let settings = &submission.basics.submit;
     if settings.dry_run {
         let text = match settings.print {

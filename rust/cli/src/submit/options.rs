@@ -3,7 +3,7 @@
 use crate::remote::RemoteArgs;
 use clap::{Args, Subcommand};
 use hlrp_schema::ConfigArgs;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,11 +35,37 @@ pub(crate) struct SubmitOptions {
     /// Queue the run in this directory again, with the scripts that it has.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// How Slurm is reached: of every kind of submission.
+#[derive(Debug, Args)]
+pub(super) struct Reach {
     /// Seconds that a command of Slurm may take; sbatch may take twice as long.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) timeout: u64,
+    timeout: u64,
     #[command(flatten)]
     pub(super) remote: RemoteArgs,
+}
+
+impl Reach {
+    /// How long a command of Slurm may take.
+    pub(super) fn time_limit(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+impl SubmitOptions {
+    /// Configuration and reach of whatever is submitted.
+    pub(super) fn common(&self) -> (&ConfigArgs, &Reach) {
+        match &self.other {
+            Some(OtherJob::ImageImport { config, reach, .. } | OtherJob::Acceptance { config, reach }) => {
+                (config, reach)
+            }
+            None => (&self.config, &self.reach),
+        }
+    }
 }
 
 /// Jobs that train nothing.
@@ -57,11 +83,15 @@ pub(super) enum OtherJob {
         name: String,
         #[command(flatten)]
         config: ConfigArgs,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Check a site with a few short jobs: container, Slurm from compute nodes, claim, credentials, GPUs, rendering, space.
     #[command(after_help = "Example: hlrp submit acceptance cluster=mcml_h100\nThe report is RUN_DIR/acceptance.md.")]
     Acceptance {
         #[command(flatten)]
         config: ConfigArgs,
+        #[command(flatten)]
+        reach: Reach,
     },
 }

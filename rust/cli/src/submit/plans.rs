@@ -8,7 +8,7 @@ use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Sta
 use hlrp_slurm::{
     client::Slurm,
     outcome::SUBMIT_DIR,
-    plan::{Container, JobPlan, Resources, Rival, Token},
+    plan::{Container, JobPlan, Resources, Rival, STEP, Token},
     snapshot,
 };
 use std::{
@@ -178,7 +178,7 @@ fn plan_run(
         let steps = pipeline::composed_steps(&run.composed, tree, config_name, &run_dir)?;
         let of_steps = steps.iter().enumerate().map(|(index, (name, composed))| {
             let basics = RunBasics::of(composed)?;
-            let last = ["--step".to_owned(), name.clone()];
+            let last = [STEP.to_owned(), name.clone()];
             let command = [Stage::Pipeline.command().to_owned()];
             let arguments: Vec<String> = command.into_iter().chain(start.iter().cloned()).chain(last).collect();
             let after = index.checked_sub(1).map(|before| steps[before].0.clone());

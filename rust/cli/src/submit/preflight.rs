@@ -1,9 +1,6 @@
 //! What must hold before anything is queued.
 
-use super::{
-    plans::{RunPlan, Submission},
-    preview,
-};
+use super::{plans::Submission, preview};
 use crate::{disk::disk_rules, env, error::CommandError};
 use anyhow::Result;
 use hlrp_config::{Composed, Problem};
@@ -44,7 +41,7 @@ pub(super) fn check(submission: &Submission) -> Result<()> {
         refuse_missing_image(job)?;
     }
     for run in &submission.runs {
-        refuse_occupied(run)?;
+        refuse_occupied(&run.run_dir)?;
         refuse_missing_credentials(&run.composed)?;
     }
     warn_of_readable_secrets();
@@ -54,12 +51,16 @@ pub(super) fn check(submission: &Submission) -> Result<()> {
     Ok(())
 }
 
-fn refuse_occupied(run: &RunPlan) -> Result<(), Problem> {
-    let has_entries = fs::read_dir(&run.run_dir).is_ok_and(|mut entries| entries.next().is_some());
+/// Refuses a run directory in which there is something.
+///
+/// # Errors
+/// Its first entry.
+pub(super) fn refuse_occupied(run_dir: &Path) -> Result<(), Problem> {
+    let has_entries = fs::read_dir(run_dir).is_ok_and(|mut entries| entries.next().is_some());
     if !has_entries {
         return Ok(());
     }
-    let path = run.run_dir.display();
+    let path = run_dir.display();
     let hint = format!("choose another directory, or queue that run again: hlrp submit --resume {path}");
     Err(Problem::new("logging.run_dir", format!("the run directory {path} is not empty"), hint))
 }

@@ -73,8 +73,11 @@ fn submit_all(submission: &Submission, queued: &mut Queued) -> Result<()> {
 /// Takes a run directory for one submission: of two at the same moment, one creates the folder.
 ///
 /// # Errors
-/// Another submission has the directory, or the system refuses.
+/// Another submission has the directory, there is something else in it, or the system refuses.
 pub(super) fn take(run_dir: &Path) -> Result<()> {
+    if !run_dir.join(SUBMIT_DIR).exists() {
+        super::preflight::refuse_occupied(run_dir)?;
+    }
     fs::create_dir_all(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
     let folder = run_dir.join(SUBMIT_DIR);
     match fs::create_dir(&folder) {

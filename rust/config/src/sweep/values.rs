@@ -5,6 +5,7 @@ use crate::origin::Origin;
 use crate::overrides::parser::{split_commas, typed_value};
 use crate::overrides::write::{quoted, write_value};
 use crate::problem::{Problem, ProblemKind, Result};
+use std::collections::BTreeSet;
 
 /// One value of a swept key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Choice {
 /// The values of a key: the items of a list, or the parts of a text with commas. Anything else is one value.
 ///
 /// # Errors
-/// No value, or an empty one.
+/// No value, an empty one, or one that is there twice.
 pub(super) fn choices(key: &str, node: &Node) -> Result<Vec<Choice>> {
     let texts: Vec<String> = match &node.value {
         Value::List(items) => items.iter().map(write_value).collect(),
@@ -45,6 +46,12 @@ pub(super) fn choices(key: &str, node: &Node) -> Result<Vec<Choice>> {
         let message = format!("'{key}' has {} value to sweep over", if texts.is_empty() { "no" } else { "an empty" });
         let error = Problem::of(ProblemKind::Value, message).at(&node.origin);
         return Err(error.hint(format!("write {key}: [value, value]")));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = texts.iter().find(|text| !seen.insert(text.as_str())) {
+        let message = format!("'{key}' has the value {twice} twice: two runs would be the same");
+        let error = Problem::of(ProblemKind::Value, message).at(&node.origin);
+        return Err(error.hint("name each value once; to see what chance does, sweep over seed"));
     }
     Ok(texts.into_iter().map(|text| Choice { text }).collect())
 }

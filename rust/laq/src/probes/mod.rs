@@ -6,7 +6,7 @@
 //! | From which latents? | `latents` |
 //! | How is it fitted? | `linear` |
 //! | How is it scored? | `score` |
-//! | What is shown? | `table`, [`verdict`] |
+//! | What is shown? | `table` |
 //!
 //! An action is largely predictable from where the scene is. The partial R² therefore says how much a latent adds to frame t and the
 //! state. Nothing here touches the random generators of the training.
@@ -20,9 +20,8 @@ mod score;
 mod table;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
-pub(crate) use verdict::verdict;
+pub(crate) use table::partial_r2_of_codes;
 
 use crate::model::LaqModel;
 use hlrp_data::Mixture;
@@ -197,13 +196,14 @@ impl Fixed {
     /// The row of a probe; with the partial R² if it reads more than the context.
     fn row(&self, (name, label): (&'static str, &'static str), features: &Features, is_more: bool) -> Row {
         let r2_RA = self.r2(features);
-        let partial_r2 = is_more.then(|| {
+        let partial_R = is_more.then(|| {
             let both_R = mean(&self.r2(&self.context.with(features)));
-            Estimate::of(&partial(&both_R, &self.context_R))
+            partial(&both_R, &self.context_R)
         });
+        let partial_r2 = partial_R.as_ref().map(Estimate::of);
         let dims = r2_RA.select(0, 0);
         let r2_of_dims = (0..dims.size()[0]).map(|dim| dims.double_value(&[dim])).collect();
-        Row { name, label, r2: Estimate::of(&mean(&r2_RA)), r2_of_dims, partial_r2 }
+        Row { name, label, r2: Estimate::of(&mean(&r2_RA)), r2_of_dims, partial_r2, partial_R }
     }
 
     /// R² of a probe in each resample, `[R,A]`.

@@ -7,9 +7,10 @@ use hlrp_track::table::ResultTable;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use tch::Tensor;
 
 /// One probe: what it reads, and how well it predicts actions from that.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Row {
     /// Part of the names of its metrics.
     pub(super) name: &'static str,
@@ -21,6 +22,16 @@ pub(super) struct Row {
     pub(super) r2_of_dims: Vec<f64>,
     /// How much of what frame t and the state leave open it explains; none where it reads nothing else.
     pub(super) partial_r2: Option<Estimate>,
+    /// The same in each resample, `[R]`.
+    #[serde(skip)]
+    pub(super) partial_R: Option<Tensor>,
+}
+
+impl Clone for Row {
+    fn clone(&self) -> Self {
+        let partial_R = self.partial_R.as_ref().map(Tensor::shallow_clone);
+        Self { r2_of_dims: self.r2_of_dims.clone(), partial_R, ..*self }
+    }
 }
 
 /// Name and label of each probe, in the order of the table. The first two are those of the model.
@@ -39,6 +50,15 @@ const FLOORS: [(&str, &str); 4] = [RANDOM_CODES, SHUFFLED, STATE, FRAME];
 /// The metric with the highest R² of [`FLOORS`].
 const BEST_FLOOR: &str = "val/probe_floor_r2";
 
+/// The metric with the least difference between the partial R² of the codes and that of codes of random weights: 97.5 % of the resamples have more.
+const LEAST_DIFFERENCE: &str = "val/probe_codes_above_random";
+
+/// The partial R² of the codes, that of codes of random weights, and their least difference; none where nothing was probed.
+pub(crate) fn partial_r2_of_codes(metrics: &BTreeMap<String, f64>) -> Option<[f64; 3]> {
+    let value = |name: &str| metrics.get(name).copied();
+    Some([value(&partial_metric(CODES.0))?, value(&partial_metric(RANDOM_CODES.0))?, value(LEAST_DIFFERENCE)?])
+}
+
 /// Name of the metric with the R² of a probe.
 pub(super) fn r2_metric(name: &str) -> String {
     format!("val/probe_{name}_r2")
@@ -55,7 +75,13 @@ pub(super) fn values(rows: &[Row]) -> BTreeMap<String, f64> {
     let partial = rows.iter().filter_map(|row| Some((partial_metric(row.name), row.partial_r2?.value)));
     let floors = rows.iter().filter(|row| FLOORS.iter().any(|(name, _)| *name == row.name));
     let best = floors.map(|row| row.r2.value).reduce(f64::max);
-    r2.chain(partial).chain(best.map(|best| (BEST_FLOOR.to_owned(), best))).collect()
+    let partial_R = |(name, _): (&str, &str)| rows.iter().find(|row| row.name == name)?.partial_R.as_ref();
+    let difference = partial_R(CODES)
+        .zip(partial_R(RANDOM_CODES))
+        .map(|(codes_R, random_R)| Estimate::of(&(codes_R - random_R)).low);
+    let single = [(BEST_FLOOR, best), (LEAST_DIFFERENCE, difference)];
+    let single = single.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    r2.chain(partial).chain(single).collect()
 }
 
 /// The metrics that [`values`] returns.
@@ -75,7 +101,7 @@ pub(super) fn specs(has_codes: bool, has_states: bool) -> Vec<MetricSpec> {
     if has_codes {
         let label = "R² of actions beyond frame t, codes of random weights";
         specs.push(MetricSpec::new(partial_metric(RANDOM_CODES.0), label));
-        specs.push(MetricSpec::detail(r2_metric(RANDOM_CODES.0)));
+        specs.extend([r2_metric(RANDOM_CODES.0), LEAST_DIFFERENCE.to_owned()].map(MetricSpec::detail));
     }
     for (name, _) in [RANDOM_VECTORS, SHUFFLED, DIFFERENCE] {
         specs.extend([r2_metric(name), partial_metric(name)].map(MetricSpec::detail));

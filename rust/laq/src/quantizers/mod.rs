@@ -24,6 +24,7 @@ pub use ema_vq::EmaVq;
 pub use fsq::Fsq;
 pub use nsvq::{Nsvq, Refresh, RefreshSchedule};
 pub use stage::QuantizerStage;
+pub(crate) use usage::count_codes_by_slot;
 pub use usage::{CodeUsage, perplexity};
 
 use crate::dims::Dims;

@@ -67,7 +67,7 @@ pub(super) fn count_codes(ids: &Tensor, num_codes: i64) -> Tensor {
 }
 
 /// `int64 [S,K]`: how often each code occurs in each slot of `ids_BS`.
-pub(super) fn count_codes_by_slot(ids_BS: &Tensor, num_codes: i64) -> Tensor {
+pub(crate) fn count_codes_by_slot(ids_BS: &Tensor, num_codes: i64) -> Tensor {
     let codes_K = Tensor::arange(num_codes, (Kind::Int64, ids_BS.device()));
     ids_BS.unsqueeze(-1).eq_tensor(&codes_K).sum_dim_intlist([0].as_slice(), false, Kind::Int64)
 }

@@ -9,6 +9,14 @@ use hlrp_train::validation::gather_rows;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
+/// Name of the perplexity over all slots.
+pub(crate) const PERPLEXITY: &str = "val/vq_perplexity";
+
+/// Name of the perplexity of one slot.
+pub(crate) fn slot_perplexity(slot: usize) -> String {
+    format!("val/slot{slot}_perplexity")
+}
+
 /// Counts of codes and of code sequences.
 pub(crate) struct CodeUse {
     counts_K: Vec<u64>,
@@ -104,7 +112,7 @@ impl CodeUse {
             let counts_K = self.counts_of_slot(slot);
             let num_used = counts_K.iter().filter(|count| **count > 0).count();
             [
-                (format!("val/slot{slot}_perplexity"), entropy(counts_K.into_iter()).exp()),
+                (slot_perplexity(slot), entropy(counts_K.into_iter()).exp()),
                 (format!("val/slot{slot}_unique_codes"), num_used as f64),
             ]
         });
@@ -117,7 +125,7 @@ impl CodeUse {
             ("val/codebook_utilization", self.num_used() as f64 / self.counts_K.len() as f64),
             ("val/num_unique_codes", self.num_used() as f64),
             ("val/codebook_entropy", code_entropy),
-            ("val/vq_perplexity", code_entropy.exp()),
+            (PERPLEXITY, code_entropy.exp()),
             ("val/sequence_entropy", entropy(self.sequences.values().copied())),
             ("val/unique_sequences", self.sequences.len() as f64),
             ("val/total_val_samples", self.num_samples() as f64),
@@ -134,9 +142,9 @@ pub(super) fn metrics(model: &LaqModel, suffix: &str) -> Vec<MetricSpec> {
     let in_use = format!("codes in use (of {num_codes})");
     let (num_unique, perplexity) = if suffix.is_empty() {
         let in_use = MetricSpec::new("val/num_unique_codes", in_use).drawn_in(&codes_curve());
-        (in_use, MetricSpec::new("val/vq_perplexity", format!("perplexity of the codes (of {num_codes})")))
+        (in_use, MetricSpec::new(PERPLEXITY, format!("perplexity of the codes (of {num_codes})")))
     } else {
-        (detail("val/num_unique_codes"), detail("val/vq_perplexity"))
+        (detail("val/num_unique_codes"), detail(PERPLEXITY))
     };
     let overall = [
         num_unique.higher_is_better(),

@@ -19,7 +19,7 @@ mod sequence_histogram;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use code_use::{entropy, sequence_name};
+pub(crate) use code_use::{PERPLEXITY, entropy, sequence_name, slot_perplexity};
 pub(crate) use observed::Observed;
 pub(crate) use pictures::{FrameImage, Row, frame_image, render_rows};
 pub(crate) use samples::KeyedSamples;
@@ -27,7 +27,7 @@ pub(crate) use samples::KeyedSamples;
 use crate::data::pairs_of;
 use crate::error::LaqError;
 use crate::model::LaqModel;
-use crate::step::eval_step;
+use crate::step::{EvalStep, eval_step};
 use code_use::CodeUse;
 use hlrp_schema::{LaqConfig, LaqValidationConfig, SampleFilter, StrategyConfig, StrategyMethod};
 use hlrp_torch::World;
@@ -35,10 +35,25 @@ use hlrp_track::metrics::MetricSpec;
 use hlrp_track::sinks::NamedImage;
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use losses::Losses;
+use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// How many strategies failed.
 const FAILED: &str = "val/failed_strategies";
+
+/// Losses of the pairs `[B,2,C,H,W]` of this process and how the decoders depend on their codes, by the names of a validation's metrics.
+///
+/// # Errors
+/// Whatever libtorch refuses.
+pub(crate) fn dependence(
+    model: &LaqModel,
+    frames_BTCHW: &Tensor,
+    step: &EvalStep,
+) -> anyhow::Result<BTreeMap<String, f64>> {
+    let mut losses = Losses::default();
+    losses.add(model, frames_BTCHW, step);
+    losses.metrics(model, &World::single())
+}
 
 /// One way to look at a validation set.
 trait Strategy {

@@ -1,0 +1,214 @@
+//! Whether the codes carry anything: one rule for the training as it runs and for what a run says at its end.
+
+use crate::model::LaqModel;
+use crate::probes;
+use crate::quantizers::{count_codes_by_slot, perplexity};
+use crate::step::eval_step;
+use crate::validation::{PERPLEXITY, dependence, slot_perplexity};
+use hlrp_torch::World;
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// The least gain of the decoders from a pair's own codes, in units of the loss of predicting no change.
+const MIN_CODE_GAIN: f64 = 0.02;
+/// Variance of the changes over their mean squared distance to the codes, below which the codes say nothing about them.
+const MIN_SIGNAL_TO_NOISE: f64 = 1.1;
+/// Effective number of codes of a slot below which it always has the same one.
+const MIN_SLOT_PERPLEXITY: f64 = 1.05;
+
+/// What a validation or a batch says of the codes.
+struct Signs {
+    /// Perplexity over all slots, number of codes, and the least perplexity that is no collapse.
+    codes: Option<[f64; 3]>,
+    /// Perplexity of the slot that varies most.
+    most_of_slot: Option<f64>,
+    /// Of the decoder that gains most.
+    code_gain: Option<f64>,
+    signal_to_noise: Option<f64>,
+    /// Partial R² of the codes, that of codes of random weights, and the least difference that the held-out episodes allow.
+    partial_r2: Option<[f64; 3]>,
+}
+
+impl Signs {
+    fn of(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Self {
+        let value = |name: &str| metrics.get(name).copied();
+        let num_codes = model.quantizer.codes().map(|codes| codes.num_codes() as f64);
+        let gains = metrics.iter().filter(|(name, _)| name.starts_with("val/") && name.ends_with("_code_gain"));
+        let slots = (0..).map_while(|slot| value(&slot_perplexity(slot)));
+        Self {
+            codes: value(PERPLEXITY).zip(num_codes).map(|(in_use, num_codes)| {
+                [in_use, num_codes, num_codes * model.config().quantizer.collapse_perplexity]
+            }),
+            most_of_slot: slots.reduce(f64::max),
+            code_gain: gains.map(|(_, gain)| *gain).reduce(f64::max),
+            signal_to_noise: value("val/latent_signal_to_noise"),
+            partial_r2: probes::partial_r2_of_codes(metrics),
+        }
+    }
+
+    /// What is wrong, and what to do.
+    fn finding(&self, remedy_of_codes: &str) -> Option<(String, String)> {
+        const SPACING: &str = "raise the change per pair (data.request.image_deltas)";
+        let of_gain = || {
+            format!(
+                "let a decoder predict the change and not the frame (model.decoders.difference or flow), or {SPACING}"
+            )
+        };
+        let of_noise = || {
+            "set model.quantizer.normalization=batch_norm and choose model/quantizer=ema_vq: the changes are far smaller than the codes are \
+             apart"
+                .to_owned()
+        };
+        let of_collapse = || format!("{remedy_of_codes}, lower training.optimizer.lr, or {SPACING}");
+        let hardly_used = self.code_gain.filter(|gain| *gain < MIN_CODE_GAIN);
+        let noise = self.signal_to_noise.filter(|ratio| *ratio < MIN_SIGNAL_TO_NOISE);
+        let collapsed = self.codes.filter(|[in_use, _, limit]| in_use < limit);
+        let is_constant = self.most_of_slot.is_some_and(|perplexity| perplexity < MIN_SLOT_PERPLEXITY);
+        if let Some([codes, random, least_difference]) = self.partial_r2 {
+            if least_difference > 0.0 {
+                return None;
+            }
+            let finding = format!(
+                "the codes say no more about the actions than codes of random weights do: {codes:.2} of what frame t leaves open, \
+                 {random:.2} for random weights"
+            );
+            let remedy = if collapsed.is_some() || is_constant {
+                of_collapse()
+            } else if noise.is_some() {
+                of_noise()
+            } else if hardly_used.is_some() {
+                of_gain()
+            } else {
+                format!("train for longer, raise model.decoders.<name>.motion_weight, or {SPACING}")
+            };
+            return Some((finding, remedy));
+        }
+        if let Some([in_use, num_codes, limit]) = collapsed {
+            let finding = format!(
+                "the codebook has collapsed: as many as {in_use:.2} of {num_codes} codes are in use (perplexity; the limit is {limit:.2})"
+            );
+            return Some((finding, of_collapse()));
+        }
+        if is_constant {
+            return Some(("every slot has the same code for all pairs".to_owned(), of_collapse()));
+        }
+        if let Some(ratio) = noise {
+            return Some((format!("the codes say nothing about the changes: signal/noise is {ratio:.2}"), of_noise()));
+        }
+        let finding = |gain| {
+            format!(
+                "the decoders hardly use the codes: with another pair's codes their loss rises by {gain:.3} of what predicting no \
+                 change costs"
+            )
+        };
+        hardly_used.map(|gain| (finding(gain), of_gain()))
+    }
+}
+
+/// One sentence with a remedy if the codes carry no more than those of random weights do, by the metrics of a validation: where there are
+/// actions by their partial R², elsewhere by how many codes are in use, how near they are to the changes, and what the decoders gain from them.
+pub(crate) fn verdict(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Option<String> {
+    let remedy = model.quantizer.codes()?.remedy();
+    let (finding, remedy) = Signs::of(metrics, model).finding(remedy)?;
+    Some(format!("{finding}\nhint: {remedy}"))
+}
+
+/// Applies the rule to batches of the training, without probes.
+pub(crate) struct Watch {
+    /// The first step at which gain and noise say something: the learning rate was high for a while.
+    start: u64,
+    has_warned: bool,
+}
+
+impl Watch {
+    /// Steps between checks, each of which waits for the device and costs a forward pass.
+    const INTERVAL: u64 = 50;
+    /// Steps before codes that are not in use say something: the first refreshes happen within them.
+    const START_OF_USE: u64 = 100;
+    /// Steps after the warm-up before gain and noise say something.
+    const AFTER_WARMUP: u64 = 150;
+
+    /// For a training whose learning rate rises for so many steps.
+    pub(crate) fn new(warmup_steps: u64) -> Self {
+        Self { start: warmup_steps + Self::AFTER_WARMUP, has_warned: false }
+    }
+
+    /// Reports codes that carry nothing once, and again after they recovered. `frames_BTCHW` is the batch of this process at `step`.
+    pub(crate) fn check(
+        &mut self,
+        model: &LaqModel,
+        frames_BTCHW: &Tensor,
+        step: u64,
+        world: &World,
+    ) -> anyhow::Result<()> {
+        if step < Self::START_OF_USE || !step.is_multiple_of(Self::INTERVAL) || !world.is_main() {
+            return Ok(());
+        }
+        let Some(codes) = model.quantizer.codes() else { return Ok(()) };
+        let in_use = perplexity(codes.usage().recent()).double_value(&[]);
+        let mut signs = BTreeMap::from([(PERPLEXITY.to_owned(), in_use)]);
+        if step >= self.start && frames_BTCHW.size()[0] > 1 {
+            let evaluated = eval_step(model, frames_BTCHW);
+            signs.extend(dependence(model, frames_BTCHW, &evaluated)?);
+            if let Some(ids_BS) = &evaluated.latent.ids_BS {
+                let perplexity_S = perplexity(&count_codes_by_slot(ids_BS, codes.num_codes()));
+                let slots = Vec::<f64>::try_from(perplexity_S.to_kind(tch::Kind::Double))?;
+                signs.extend(slots.into_iter().enumerate().map(|(slot, value)| (slot_perplexity(slot), value)));
+            }
+        }
+        let found = verdict(&signs, model);
+        if let Some(text) = found.as_ref().filter(|_| !self.has_warned) {
+            tracing::warn!("step {step}: {text}");
+        }
+        self.has_warned = found.is_some();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Signs;
+
+    const HEALTHY: Signs = Signs {
+        codes: Some([7.5, 8.0, 1.6]),
+        most_of_slot: Some(5.0),
+        code_gain: Some(0.15),
+        signal_to_noise: Some(2.5),
+        partial_r2: None,
+    };
+
+    fn finding(signs: &Signs) -> Option<String> {
+        signs.finding("enable model.quantizer.nsvq.refresh").map(|(finding, remedy)| format!("{finding}: {remedy}"))
+    }
+
+    fn names(signs: &Signs, words: [&str; 2]) {
+        let text = finding(signs).unwrap_or_default();
+        assert!(words.iter().all(|word| text.contains(word)), "{words:?} in {text:?}");
+    }
+
+    #[test]
+    fn each_cause_is_named_with_its_remedy() {
+        assert_eq!(finding(&HEALTHY), None);
+        names(&Signs { codes: Some([1.2, 8.0, 1.6]), ..HEALTHY }, ["1.20 of 8 codes", "nsvq.refresh"]);
+        names(&Signs { most_of_slot: Some(1.0), ..HEALTHY }, ["the same code for all pairs", "nsvq.refresh"]);
+        names(&Signs { signal_to_noise: Some(0.9), ..HEALTHY }, ["signal/noise is 0.90", "batch_norm"]);
+        names(&Signs { code_gain: Some(0.001), ..HEALTHY }, ["hardly use the codes", "model.decoders.difference"]);
+        let continuous =
+            Signs { codes: None, most_of_slot: None, code_gain: None, signal_to_noise: None, partial_r2: None };
+        assert_eq!(finding(&continuous), None, "nothing to judge");
+    }
+
+    #[test]
+    fn where_there_are_actions_the_partial_r2_beside_that_of_random_weights_decides() {
+        let with = |least_difference, signs| Signs { partial_r2: Some([0.3, 0.12, least_difference]), ..signs };
+        assert_eq!(
+            finding(&with(0.05, Signs { code_gain: Some(0.0), ..HEALTHY })),
+            None,
+            "no gain, but codes that carry actions"
+        );
+        names(&with(-0.01, HEALTHY), ["0.30 of what frame t leaves open, 0.12 for random weights", "motion_weight"]);
+        names(&with(-0.01, Signs { code_gain: Some(0.0), ..HEALTHY }), ["random weights", "model.decoders.difference"]);
+        names(&with(-0.01, Signs { signal_to_noise: Some(0.9), ..HEALTHY }), ["random weights", "batch_norm"]);
+        names(&with(-0.01, Signs { codes: Some([1.0, 8.0, 1.6]), ..HEALTHY }), ["random weights", "nsvq.refresh"]);
+    }
+}
