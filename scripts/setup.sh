@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly KIND=${1:-test}
-readonly MIN_RUST=1.95 PYTHON_VERSION=3.12
+readonly MIN_RUST=1.95 PYTHON_VERSION=3.12 NEWEST_WANDB=0.31.0
 readonly REQUIREMENTS=requirements/$KIND.txt
 readonly VENV=.venv
 # Each kind includes the ones before it.
@@ -121,7 +121,18 @@ install_python_packages() {
   fingerprint > "$(stamp "$KIND")"
 }
 
+# For the slow tests: the newest client of W&B, which reads our logs as well. LeRobot needs an older one in the environment itself.
+install_newest_wandb() {
+  local venv=target/newest-wandb
+  [[ ! -f $venv/$NEWEST_WANDB.done ]] || return 0
+  say "installing wandb $NEWEST_WANDB into $venv"
+  "$VENV/bin/python" -m venv --clear "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "wandb==$NEWEST_WANDB"
+  touch "$venv/$NEWEST_WANDB.done"
+}
+
 [[ -f $REQUIREMENTS ]] || fail "there is no $REQUIREMENTS" "scripts/setup.sh [run|demo|wheel|test]"
 check_rust
 install_apt_packages
 install_python_packages
+[[ $KIND != test || -z ${SLOW:-} ]] || install_newest_wandb

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from conftest import one_error, program, read_metrics, run
+from conftest import REPO, one_error, program, read_metrics, run
+from fake_lerobot import FakeLerobot
 from lerobot_commands import train as train_lerobot
-from made_runs import change_record, make_run, write_rows
+from made_runs import change_record, write_rows
+from mini_pipeline import NAMES, pipeline
 
 
 def reproduce(folder: Path, *words: object, **kwargs) -> subprocess.CompletedProcess:
@@ -18,7 +22,9 @@ def reproduce(folder: Path, *words: object, **kwargs) -> subprocess.CompletedPro
 def test_a_run_comes_out_again_to_the_last_bit(uninterrupted, tmp_path):
     result = reproduce(uninterrupted, "--out", tmp_path / "again")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "match      bit-exact" in result.stdout and "the last weights" in result.stdout
+    assert (
+        "match      bit-exact" in result.stdout and "the weights (checkpoints/best, checkpoints/last)" in result.stdout
+    )
     assert read_metrics(tmp_path / "again") == read_metrics(uninterrupted)
     assert json.loads((tmp_path / "again/reproduction.json").read_text())["verdict"] == "match"
 
@@ -76,7 +82,7 @@ def scale_from(folder: Path, metric: str, step: int, factor: float) -> None:
 def test_a_run_of_stage_2_comes_out_again_or_drifts(uninterrupted_vla, tmp_path):
     result = reproduce(uninterrupted_vla, "--out", tmp_path / "again")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "match      bit-exact" in result.stdout and "the last weights" in result.stdout
+    assert "match      bit-exact" in result.stdout and "the weights (artifacts/best," in result.stdout
     assert read_metrics(tmp_path / "again") == read_metrics(uninterrupted_vla)
     then = tmp_path / "then"
     shutil.copytree(uninterrupted_vla, then)
@@ -130,15 +136,87 @@ def test_lerobots_own_training_comes_out_again(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     result = reproduce(then, "--out", tmp_path / "again")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "match      bit-exact" in result.stdout and "the last weights" in result.stdout, result.stdout
+    assert "match      bit-exact" in result.stdout and "the weights (policy)" in result.stdout, result.stdout
 
 
-def test_a_pipeline_is_reproduced_step_by_step(uninterrupted, tmp_path):
-    """Its own folder has no metrics: the error says so, and its steps are runs."""
-    folder = tmp_path / "pipeline"
-    make_run(uninterrupted, folder, {"experiment.stage": "pipeline"}, [0.3, 0.2, 0.1])
-    one_error(reproduce(folder), 1, ["a pipeline is not a run of its own", "reproduce its steps one by one"])
-    step = folder / "1_laq"
-    shutil.copytree(uninterrupted, step)
-    result = reproduce(step, "--dry-run")
-    assert result.returncode == 0 and "ready" in result.stdout, result.stdout + result.stderr
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory) -> tuple[FakeLerobot, Path]:
+    """A LeRobot that is a stand-in, and a mini pipeline that has run with it."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    lerobot = FakeLerobot(folder / "fake")
+    training = [f"lerobot.install_policy_editable={lerobot.plugin}", "lerobot.steps=30", "lerobot.log_freq=10"]
+    rollout = [f"lerobot_eval.install_policy_editable={lerobot.plugin}"]
+    result = run(pipeline(folder / "then", training, rollout), env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    return lerobot, folder / "then"
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    record = json.loads((folder / "reproduction.json").read_text())
+    return {step["step"]: step["verdict"] for step in record["steps"]}
+
+
+def test_every_step_of_a_pipeline_comes_out_again(pipelines, tmp_path):
+    lerobot, then = pipelines
+    result = reproduce(then, "--out", tmp_path / "again", env=lerobot.env())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert verdicts(tmp_path / "again") == dict.fromkeys(NAMES, "match")
+    assert list(verdicts(tmp_path / "again")) == NAMES
+    for name in NAMES:
+        assert read_metrics(tmp_path / "again" / name) == read_metrics(then / name) != []
+        assert json.loads((tmp_path / "again" / name / "reproduction.json").read_text())["verdict"] == "match"
+    assert "the weights (artifacts/best, artifacts/final, checkpoints/best, checkpoints/last)" in result.stdout
+
+
+def test_each_step_of_a_pipeline_has_a_verdict_of_its_own(pipelines, tmp_path):
+    """Step 1 cannot be run again, step 2 drifts, and the others match nevertheless: each has the inputs that it had."""
+    lerobot, original = pipelines
+    then = tmp_path / "then"
+    shutil.copytree(original, then)
+    change_record(then / "1_laq", lambda m: m["sessions"][0]["data"]["metaworld_mt5"].update(fingerprint="0" * 32))
+    scale_from(then / "2_vla", "train/action_loss", 9, 1.01)
+    result = reproduce(then, "--out", tmp_path / "now", env=lerobot.env())
+    assert result.returncode == 70, result.stdout + result.stderr
+    assert list(verdicts(tmp_path / "now").values()) == ["cannot", "drift", "match", "match"], result.stdout
+    assert "dataset metaworld_mt5" in result.stdout
+    assert "train/action_loss differs from step 9 on" in result.stdout
+    assert not (tmp_path / "now/1_laq").exists()
+    again = reproduce(then, "--out", tmp_path / "now", env=lerobot.env())
+    one_error(again, 2, ["--out", "is not empty"])
+    ready = reproduce(then, "--out", tmp_path / "never", "--dry-run", env=lerobot.env())
+    assert ready.returncode == 66 and ready.stdout.count("\nready ") == 3, ready.stdout + ready.stderr
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_exit_code_of_a_pipeline_is_that_of_a_step_that_fails(pipelines, tmp_path):
+    lerobot, then = pipelines
+    lerobot.behave(exit=5)
+    result = reproduce(then, "--out", tmp_path / "now", env=lerobot.env())
+    lerobot.behave(exit=None)
+    assert result.returncode == 5, result.stdout + result.stderr
+    assert list(verdicts(tmp_path / "now").values()) == ["match", "match", "failed", "failed"], result.stdout
+
+
+def test_a_pipeline_that_was_stopped_is_compared_as_far_as_it_went(tmp_path, lerobot):
+    words = pipeline(tmp_path / "then", [], [], "--step", "1_laq")
+    assert run(words, env=lerobot.env()).returncode == 0
+    result = reproduce(tmp_path / "then", env=lerobot.env())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert list(verdicts(tmp_path / "then_reproduced").values()) == ["match", "–", "–", "–"], result.stdout
+    change_pipeline = json.loads((tmp_path / "then/pipeline.json").read_text())
+    change_pipeline["steps"][0]["run_dir"] = None
+    (tmp_path / "then/pipeline.json").write_text(json.dumps(change_pipeline))
+    one_error(reproduce(tmp_path / "then"), 1, ["no step of this pipeline has run", "hlrp pipeline --resume"])
+
+
+def test_a_signal_ends_the_reproduction_of_a_pipeline_after_its_step(pipelines, tmp_path):
+    lerobot, then = pipelines
+    words = [program("hlrp"), "reproduce", str(then), "--out", str(tmp_path / "now")]
+    process = subprocess.Popen(words, cwd=REPO, env=lerobot.env(), stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "now/1_laq/checkpoints/last").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, stdout
+    assert list(verdicts(tmp_path / "now").values()) == ["failed", "ready", "ready", "ready"], stdout

@@ -12,10 +12,11 @@ from interruption import INTERRUPTED, freeze, kill, last_step, wait_for
 from wandb_world import (
     FAST,
     KEY,
+    OFFICIAL_0_27,
+    OFFICIAL_0_31,
     Recorder,
     assert_whole,
     expected_rows,
-    official_sync,
     resume,
     rows,
     scalars,
@@ -51,9 +52,9 @@ def start(recorder: Recorder, *words: object) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def test_the_official_client_uploads_a_run(recorder, offline_run, tmp_path):
+def test_the_official_client_uploads_a_run(recorder, offline_run, tmp_path, official):
     run_dir = copy_of(offline_run, tmp_path)
-    printed = official_sync(recorder, run_dir)
+    printed = official.sync(recorder, run_dir)
     uploaded = recorder.only_run()
     assert uploaded["violations"] == [], printed
     assert scalars(uploaded) == expected_rows(run_dir)
@@ -72,7 +73,7 @@ def test_our_upload_is_that_of_the_official_client(recorder, offline_run, tmp_pa
     """The same log, uploaded by both: equal runs, but for what each program says about itself."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir(), second.mkdir()
-    official_sync(recorder, copy_of(offline_run, first))
+    OFFICIAL_0_27.sync(recorder, copy_of(offline_run, first))
     official = recorder.only_run()
     recorder.reset()
     run_dir = copy_of(offline_run, second)
@@ -111,7 +112,7 @@ def test_a_folder_of_runs_is_uploaded(recorder, offline_run, tmp_path):
 
 
 @pytest.mark.parametrize("kill_at", [3, 12])
-def test_a_killed_run_is_uploaded_up_to_its_kill(recorder, tmp_path, kill_at):
+def test_a_killed_run_is_uploaded_up_to_its_kill(recorder, tmp_path, official, kill_at):
     run_dir = tmp_path / "run"
     process = start(recorder, *MINI, *FAST, OFFLINE, f"logging.run_dir={run_dir}")
     freeze(process, lambda: last_step(run_dir) >= kill_at)
@@ -130,13 +131,27 @@ def test_a_killed_run_is_uploaded_up_to_its_kill(recorder, tmp_path, kill_at):
     assert ours["state"] == "running", "W&B itself says 'crashed' after five minutes of silence"
 
     recorder.reset()
-    official_sync(recorder, copy / "run")
-    official = recorder.only_run()
-    assert scalars(official) == scalars(ours) and official["violations"] == []
-    assert (official["state"], official["exitcode"]) == ("finished", 0), "0.27.2 knows no runs without an end"
+    official.sync(recorder, copy / "run")
+    theirs = recorder.only_run()
+    assert scalars(theirs) == scalars(ours) and theirs["violations"] == []
+    assert (theirs["state"], theirs["exitcode"]) == official.without_end
 
 
-def test_a_resumed_run_has_one_id_and_every_step_once(recorder, tmp_path):
+def test_the_exit_code_of_an_interrupted_run_is_uploaded(recorder, tmp_path, official):
+    run_dir = tmp_path / "run"
+    process = start(recorder, *MINI, *FAST, OFFLINE, f"logging.run_dir={run_dir}")
+    wait_for(process, lambda: last_step(run_dir) >= 7)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == INTERRUPTED
+    official.sync(recorder, run_dir)
+    theirs = recorder.only_run()
+    assert scalars(theirs) == expected_rows(run_dir) and theirs["violations"] == []
+    assert (theirs["state"], theirs["exitcode"]) == ("failed", INTERRUPTED)
+    last = rows(theirs)[-1]
+    assert {key: theirs["summary"][key] for key in last} == last
+
+
+def test_a_resumed_run_has_one_id_and_every_step_once(recorder, tmp_path, official):
     """Interrupted, killed, resumed: also what a resume repeats is recorded once, by either program."""
     run_dir = tmp_path / "run"
     process = start(recorder, *MINI, *FAST, OFFLINE, f"logging.run_dir={run_dir}")
@@ -157,12 +172,12 @@ def test_a_resumed_run_has_one_id_and_every_step_once(recorder, tmp_path):
     assert result.returncode == 0, result.stderr
     assert_whole(recorder.only_run(), run_dir)
     recorder.reset()
-    official_sync(recorder, copy / "run")
-    official = recorder.only_run()
-    assert scalars(official) == expected_rows(run_dir)
-    assert (official["state"], official["exitcode"]) == ("finished", 0)
-    last = rows(official)[-1]
-    assert {key: official["summary"][key] for key in last} == last
+    official.sync(recorder, copy / "run")
+    theirs = recorder.only_run()
+    assert scalars(theirs) == expected_rows(run_dir)
+    assert (theirs["state"], theirs["exitcode"]) == ("finished", 0)
+    last = rows(theirs)[-1]
+    assert {key: theirs["summary"][key] for key in last} == last
 
 
 @pytest.mark.slow
@@ -182,6 +197,22 @@ def test_twenty_kills_leave_one_run_with_every_step_once(recorder, tmp_path):
     assert result.returncode == 0, result.stderr
     assert_whole(recorder.only_run(), run_dir)
     assert len(expected_rows(run_dir)) == 100
+
+
+@pytest.mark.slow
+def test_an_upload_that_is_killed_again_and_again_sends_everything_once(recorder, tmp_path):
+    """As on a login node that ends long processes: no row twice, none missing, whoever goes on."""
+    run_dir = tmp_path / "run"
+    assert train(recorder, run_dir, OFFLINE, "training.max_steps=200").returncode == 0
+    command = [program("hlrp"), "runs", "sync", str(run_dir)]
+    for pause in range(20):
+        process = subprocess.Popen(command, cwd=REPO, env=recorder.env(), stdout=subprocess.DEVNULL)
+        time.sleep(0.01 * pause)
+        process.kill()
+        process.wait()
+    result = sync(recorder, run_dir)
+    assert result.returncode == 0, result.stderr
+    assert_whole(recorder.only_run(), run_dir)
 
 
 def test_a_live_run_is_uploaded_while_it_is_recorded(recorder, tmp_path):
@@ -222,12 +253,10 @@ def test_a_hundred_thousand_steps_need_little_memory(tmp_path, recorder):
 
 
 @pytest.mark.slow
-def test_the_newest_client_opens_a_run(offline_run, tmp_path):
+def test_the_newest_client_opens_a_run(offline_run):
     """`wandb leet inspect` reads a log without a server; the client of this environment does not have it."""
-    leet = tmp_path / "venv/bin/wandb"
-    subprocess.run(["python3", "-m", "venv", str(tmp_path / "venv")], check=True)
-    pip = [str(leet.with_name("pip")), "install", "--quiet", "wandb==0.31.0"]
-    subprocess.run(pip, check=True)
+    leet = OFFICIAL_0_31.path
+    assert leet.exists(), f"{leet} is missing: run `make setup SLOW=yes`"
     log = next((offline_run / "wandb").glob("offline-run-*"))
     inspect = [str(leet), "leet", "inspect", "--json"]
     summary = json.loads(run([*inspect, "--summary", str(log)]).stdout)

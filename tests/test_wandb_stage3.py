@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO, one_error, program, read_metrics, run
 from lerobot_commands import refused, session
-from wandb_world import ENTITY, FAST, KEY, Recorder, official_sync, rows, scalars, sync
+from wandb_world import ENTITY, FAST, KEY, OFFICIAL_0_27, Recorder, rows, scalars, sync
 
 TRAIN = ["experiment=lerobot_tiny", "lerobot.steps=30", "lerobot.log_freq=10", "logging.min_free_gb=0.01", *FAST]
 BOTH = [*TRAIN, "lerobot.wandb_enable=true"]
@@ -94,7 +94,7 @@ def test_without_a_network_the_run_is_linked_by_its_folder(lerobot, recorder, tm
     folder = Path(links(run_dir)["wandb (LeRobot), folder"])
     assert folder.name.startswith("offline-run-") and folder.is_relative_to(run_dir / "lerobot")
     one_error(sync(recorder, run_dir), 2, [own_id(run_dir), "wandb sync"])
-    official_sync(recorder, run_dir / "lerobot")
+    OFFICIAL_0_27.sync(recorder, run_dir / "lerobot")
     recorded = recorder.only_run()
     assert recorded["name"] == own_id(run_dir)
     assert [(row["_step"], row["train/loss"]) for row in rows(recorded)] == losses(run_dir)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -103,17 +104,38 @@ def sync(recorder: Recorder, *words: object, **env: str) -> subprocess.Completed
     return run([program("hlrp"), "runs", "sync", *map(str, words)], env=recorder.env(**env))
 
 
-def official_sync(recorder: Recorder, run_dir: Path, client: str = str(REPO / ".venv/bin/wandb")) -> str:
-    """Uploads the sessions of a run with the official client, and returns what it prints."""
-    folders = sorted(path for path in (run_dir / "wandb").iterdir() if path.is_dir() and "run-" in path.name)
-    printed = ""
-    for number, folder in enumerate(folders):
-        env = recorder.env()
-        append = ["--append"] if number > 0 else []
-        result = run([client, "sync", *append, str(folder)], env=env)
-        assert result.returncode == 0, result.stdout + result.stderr
-        printed += result.stdout + result.stderr
-    return printed
+@dataclass(frozen=True)
+class OfficialClient:
+    """A release of the official client."""
+
+    path: Path
+    # What a run without an end becomes: state and exit code.
+    without_end: tuple[str, int]
+    # Whether one call uploads several sessions of a run; else each later one has to be appended.
+    has_sessions: bool
+
+    def sync(self, recorder: Recorder, run_dir: Path) -> str:
+        """Uploads the sessions of a run, and returns what it prints."""
+        assert self.path.exists(), f"{self.path} is missing: run `make setup SLOW=yes`"
+        folders = sorted(path for path in (run_dir / "wandb").iterdir() if path.is_dir() and "run-" in path.name)
+        calls = [folders] if self.has_sessions else [[folder] for folder in folders]
+        printed = ""
+        for number, call in enumerate(calls):
+            append = ["--append"] if number > 0 else []
+            result = run([str(self.path), "sync", *append, *map(str, call)], env=recorder.env())
+            assert result.returncode == 0, result.stdout + result.stderr
+            printed += result.stdout + result.stderr
+        return printed
+
+
+# The client of this environment, and the newest one.
+OFFICIAL_0_27 = OfficialClient(REPO / ".venv/bin/wandb", ("finished", 0), has_sessions=False)
+OFFICIAL_0_31 = OfficialClient(REPO / "target/newest-wandb/bin/wandb", ("failed", 1), has_sessions=True)
+
+
+@pytest.fixture(params=[OFFICIAL_0_27, pytest.param(OFFICIAL_0_31, marks=pytest.mark.slow)], ids=["0.27", "0.31"])
+def official(request) -> OfficialClient:
+    return request.param
 
 
 def rows(run: dict) -> list[dict]:

@@ -10,7 +10,7 @@
 //! | Is every step valid? | [`check`] |
 //! | Which steps are done? | [`state`] |
 //! | How is a step started, continued or skipped? | [`execute`] |
-//! | What does a submission ask about steps? | [`view`] |
+//! | What do a submission and a reproduction ask about steps? | [`view`] |
 //! | What are the results? | [`summary`], as a page in [`html`] |
 
 mod check;
@@ -27,7 +27,7 @@ mod tree;
 mod view;
 
 pub(crate) use options::PipelineOptions;
-pub(crate) use view::{Before, before, can_continue, composed_steps, is_done};
+pub(crate) use view::{Before, before, can_continue, composed_steps, is_done, run_dirs};
 
 use crate::HINTS;
 use crate::disk::disk_rules;

@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILE_NAME: &str = "pipeline.json";
+/// Name of the file in the directory of a pipeline.
+pub(super) const FILE_NAME: &str = "pipeline.json";
 const FORMAT: u32 = 1;
 
 /// The whole file.

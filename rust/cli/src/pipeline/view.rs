@@ -1,16 +1,17 @@
-//! What a submission asks about the steps of a pipeline.
+//! What a submission and a reproduction ask about the steps of a pipeline.
 
 use super::{
     check, shared,
     stage::Contract,
-    state::{State, Status, StepState},
+    state::{FILE_NAME, State, Status, StepState},
     steps,
     tree::Tree,
 };
 use anyhow::Result;
 use hlrp_config::Composed;
 use hlrp_schema::{PipelineConfig, Stage, StageConfig};
-use std::path::Path;
+use hlrp_track::TrackError;
+use std::path::{Path, PathBuf};
 
 /// What holds before a step.
 pub(crate) enum Before {
@@ -59,6 +60,18 @@ pub(crate) fn before(run_dir: &Path, step: &str, after: Option<&str>) -> Result<
         Some(StepState { name, status: Status::Failed, .. }) => Before::Failed(name.clone()),
         Some(StepState { name, .. }) => Before::Missing(name.clone()),
     })
+}
+
+/// The steps of the pipeline in `run_dir` in their order, each with the directory of its run, if it has one.
+///
+/// # Errors
+/// No pipeline has run there, or its state is damaged.
+pub(crate) fn run_dirs(run_dir: &Path) -> Result<Vec<(String, Option<PathBuf>)>> {
+    let missing = || TrackError::NotARun { path: run_dir.to_path_buf(), missing: FILE_NAME.to_owned() };
+    let steps = State::read(run_dir)?.ok_or_else(missing)?.steps;
+    // A pipeline may have been moved since; its steps are in its folder.
+    let own = |path: PathBuf| path.file_name().map_or_else(|| path.clone(), |name| run_dir.join(name));
+    Ok(steps.into_iter().map(|step| (step.name, step.run_dir.map(own))).collect())
 }
 
 /// Whether a run of this stage left something to continue from.

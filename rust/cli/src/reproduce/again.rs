@@ -2,7 +2,6 @@
 
 use crate::{
     child::{self, Invocation},
-    error::CommandError,
     runs::Run,
 };
 use anyhow::{Context, Result};
@@ -32,19 +31,18 @@ pub(super) struct Again {
 }
 
 impl Again {
+    /// `run` into `run_dir`, which is absolute.
+    ///
     /// # Errors
-    /// The run's configuration is damaged, or it cannot be run again as a whole.
-    pub(super) fn of(run: &Run, out: Option<&Path>) -> Result<Self> {
+    /// The run's configuration is damaged.
+    pub(super) fn of(run: &Run, run_dir: PathBuf) -> Result<Self> {
         let config = run.config()?;
         let stage = Stage::of(&config)?;
-        if stage == Stage::Pipeline {
-            let hint = format!("reproduce its steps one by one, the folders in {}", run.path.display());
-            return Err(CommandError::new("a pipeline is not a run of its own", hint).into());
-        }
-        let here = std::env::current_dir().context("cannot find the current folder")?;
         let recorded = run.manifest.sessions.first().and_then(|session| session.working_dir.clone());
-        let working_dir = recorded.filter(|folder| folder.is_dir()).unwrap_or_else(|| here.clone());
-        let run_dir = here.join(out.map_or_else(|| beside(&run.path), Path::to_path_buf));
+        let working_dir = match recorded.filter(|folder| folder.is_dir()) {
+            Some(folder) => folder,
+            None => std::env::current_dir().context("cannot find the current folder")?,
+        };
         let tree = tempfile::tempdir().context("cannot create a temporary folder")?;
         write_atomic(&tree.path().join("config.yaml"), config.to_yaml())?;
         let mut arguments: Vec<String> = vec![stage.command().into(), "--config-dir".into()];
@@ -59,11 +57,10 @@ impl Again {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn run(&self) -> Result<u8> {
+    pub(super) fn run(&self, signals: &StopSignals) -> Result<u8> {
         std::env::set_current_dir(&self.working_dir)
             .with_context(|| format!("cannot change to {}", self.working_dir.display()))?;
-        let signals = StopSignals::listen()?;
-        Ok(child::run(&self.invocation, &signals, None)?.code)
+        Ok(child::run(&self.invocation, signals, None)?.code)
     }
 
     /// The command as a shell reads it.
@@ -76,16 +73,6 @@ impl Again {
         let values = self.config.tree().values("").into_iter();
         values.filter(|(_, node)| node.summary().contains(REDACTED)).map(|(key, _)| key).collect()
     }
-}
-
-/// `<run>_reproduced`, with a number where that exists.
-fn beside(run: &Path) -> PathBuf {
-    let absolute = run.canonicalize().unwrap_or_else(|_| run.to_path_buf());
-    let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let numbered = (2..).map(|number| format!("{name}_reproduced_{number}"));
-    let mut names = std::iter::once(format!("{name}_reproduced")).chain(numbered);
-    let free = names.find(|name| !absolute.with_file_name(name).exists());
-    absolute.with_file_name(free.unwrap_or(name))
 }
 
 /// What differs from then: where the run writes. The number of threads is fixed, because it decides the bits, and nothing is logged to a

@@ -15,6 +15,23 @@ pub(super) enum Verdict {
     Drift { text: String },
 }
 
+impl Verdict {
+    pub(super) fn is_match(&self) -> bool {
+        matches!(self, Self::Match { .. })
+    }
+
+    /// `match` or `drift`.
+    pub(super) fn name(&self) -> &'static str {
+        if self.is_match() { "match" } else { "drift" }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Match { text } | Self::Drift { text } => text,
+        }
+    }
+}
+
 /// A metric that differs by more than the tolerance.
 #[derive(Debug, PartialEq)]
 pub(super) struct Difference {
@@ -43,17 +60,11 @@ impl Comparison {
     pub(super) fn of(then: &Run, now: &Run, tolerance: f64) -> Result<Self> {
         let (rows, new_rows) = (then.metrics()?, now.metrics()?);
         let is_whole = then.status() == RunStatus::Finished;
-        let weights = is_whole.then(|| weights(then).zip(weights(now))).flatten();
-        Ok(Self::of_rows(&rows, &new_rows, weights, tolerance))
+        let weights = if is_whole { Weights::of(then, now) } else { Weights::default() };
+        Ok(Self::of_rows(&rows, &new_rows, &weights, tolerance))
     }
 
-    /// `weights` are the digests of the last weights of both runs, where they have some.
-    fn of_rows(
-        rows: &[MetricsRow],
-        new_rows: &[MetricsRow],
-        weights: Option<(String, String)>,
-        tolerance: f64,
-    ) -> Self {
+    fn of_rows(rows: &[MetricsRow], new_rows: &[MetricsRow], weights: &Weights, tolerance: f64) -> Self {
         // A run that was stopped is compared as far as it went.
         let last = rows.iter().map(|row| row.step).max().unwrap_or(0);
         let (then, now) = (values(rows, last), values(new_rows, last));
@@ -89,8 +100,8 @@ impl Comparison {
         let num_values = then.len();
         let metrics: std::collections::BTreeSet<&str> = then.keys().map(|(_, metric, _)| *metric).collect();
         let compared = format!("{num_values} values of {} metrics up to step {last}", metrics.len());
-        let verdict = match (differences.first(), &weights) {
-            (Some(first), _) => Verdict::Drift {
+        let verdict = match differences.first() {
+            Some(first) => Verdict::Drift {
                 text: format!(
                     "{} differs from step {} on; {} of {} metrics differ, {num_unequal} of {num_values} values",
                     first.metric,
@@ -99,14 +110,17 @@ impl Comparison {
                     metrics.len()
                 ),
             },
-            (None, Some((then, now))) if num_unequal == 0 && then != now => {
-                Verdict::Drift { text: format!("all {compared} are equal, but the last weights are not") }
-            }
-            (None, weights) if num_unequal == 0 => {
-                let and = if weights.is_some() { ", and the last weights," } else { "" };
+            None if num_unequal == 0 && !weights.changed.is_empty() => Verdict::Drift {
+                text: format!("all {compared} are equal, but the weights are not ({})", weights.changed.join(", ")),
+            },
+            None if num_unequal == 0 => {
+                let and = match weights.equal.is_empty() {
+                    true => String::new(),
+                    false => format!(", and the weights ({}),", weights.equal.join(", ")),
+                };
                 Verdict::Match { text: format!("bit-exact: {compared}{and} are equal") }
             }
-            (None, _) => Verdict::Match {
+            None => Verdict::Match {
                 text: format!(
                     "within {tolerance:e}: {compared}, of which {num_unequal} differ, by {largest:.1e} of their size at most"
                 ),
@@ -142,9 +156,33 @@ fn relative(then: f64, now: f64) -> f64 {
     if difference.is_nan() { f64::INFINITY } else { difference }
 }
 
-/// The digest of the newest weights that a run left.
-fn weights(run: &Run) -> Option<String> {
-    Artifact::of("last", run.path.as_path()).sha256
+/// The weights that both runs left, by what they are: `checkpoints/last`, `artifacts/best`, `policy`.
+#[derive(Debug, Default)]
+struct Weights {
+    equal: Vec<String>,
+    changed: Vec<String>,
+}
+
+impl Weights {
+    fn of(then: &Run, now: &Run) -> Self {
+        let now = digests(now);
+        let mut weights = Self::default();
+        for (role, then) in digests(then) {
+            match now.get(&role) {
+                Some(now) if *now == then => weights.equal.push(role),
+                Some(_) => weights.changed.push(role),
+                None => {}
+            }
+        }
+        weights
+    }
+}
+
+/// The digests of the weights that a run left, as it records them; of a run of format 2, which does not, that of its last checkpoint.
+fn digests(run: &Run) -> BTreeMap<String, String> {
+    let recorded = run.last_session().map(|session| session.outputs.clone()).unwrap_or_default();
+    let last = recorded.is_empty().then(|| Artifact::of("checkpoints/last", run.path.as_path()));
+    recorded.into_iter().chain(last).filter_map(|output| Some((output.role, output.sha256?))).collect()
 }
 
 #[cfg(test)]
@@ -161,7 +199,7 @@ mod tests {
     }
 
     fn verdict(now: &[(u64, f64)], tolerance: f64) -> (bool, Option<u64>) {
-        let found = Comparison::of_rows(&rows(&[(1, 2.0), (2, 1.0)]), &rows(now), None, tolerance);
+        let found = Comparison::of_rows(&rows(&[(1, 2.0), (2, 1.0)]), &rows(now), &Weights::default(), tolerance);
         (matches!(found.verdict, Verdict::Match { .. }), found.differences.first().map(|found| found.step))
     }
 
@@ -183,7 +221,15 @@ mod tests {
     #[test]
     fn equal_metrics_with_other_weights_drift() {
         let run = rows(&[(1, 2.0)]);
-        let found = Comparison::of_rows(&run, &run, Some(("a".into(), "b".into())), 0.0);
-        assert!(matches!(found.verdict, Verdict::Drift { ref text } if text.contains("last weights are not")));
+        let weights = Weights { equal: vec!["checkpoints/best".into()], changed: vec!["checkpoints/last".into()] };
+        let found = Comparison::of_rows(&run, &run, &weights, 0.0);
+        assert!(
+            matches!(found.verdict, Verdict::Drift { ref text } if text.contains("but the weights are not (checkpoints/last)"))
+        );
+        let equal = Weights { changed: Vec::new(), ..weights };
+        let found = Comparison::of_rows(&run, &run, &equal, 0.0);
+        assert!(
+            matches!(found.verdict, Verdict::Match { ref text } if text.contains("and the weights (checkpoints/best),"))
+        );
     }
 }

@@ -90,7 +90,10 @@ pub(super) fn curves(compared: &Compared, metric: &str) -> Result<(Vec<Curve>, V
 }
 
 fn runs(compared: &Compared, metric: &str) -> (Vec<Curve>, Vec<String>) {
-    let use_settings = (1..=MAX_NAMED_KEYS).contains(&compared.keys.len()) && compared.hidden_keys.is_empty();
+    // The settings that are shown do not tell stages apart.
+    let use_settings = (1..=MAX_NAMED_KEYS).contains(&compared.keys.len())
+        && compared.hidden_keys.is_empty()
+        && !compared.has_stages();
     let name = |index: usize| {
         let entry = &compared.entries[index];
         if use_settings { in_short(&compared.keys, &entry.settings) } else { entry.run.name.clone() }

@@ -43,7 +43,7 @@ pub(super) fn dashes(index: usize) -> Option<(u32, u32)> {
 }
 
 pub(super) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
-type DrawError = Box<dyn std::error::Error>;
+pub(super) type DrawError = Box<dyn std::error::Error>;
 
 /// Text of `size` pixels.
 pub(super) fn text(size: u32) -> TextStyle<'static> {

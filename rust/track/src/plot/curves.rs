@@ -1,6 +1,9 @@
 //! Curves over training steps.
 
-use super::canvas::{self, Area, GRID_COLOUR, HEIGHT, LABEL_SIZE, WIDTH, plot_error, text, tick};
+use super::{
+    axes::{Axis, bounds, draw_axes, span},
+    canvas::{self, Area, DrawError, HEIGHT, WIDTH, plot_error, tick},
+};
 use crate::{
     Result,
     metrics::{MetricSpec, MetricsRow, series},
@@ -103,8 +106,8 @@ pub fn render_curves(name: &str, chart: &CurveChart) -> Result<RgbImage> {
     }
     let bands = || curves.iter().flat_map(|curve| curve.band.iter());
     let heights = all().map(|point| point.1).chain(bands().flat_map(|&(_, low, high)| [low, high]));
-    let x = span(all().map(|point| point.0), 0.0, chart.log_x);
-    let y = span(heights, 0.05, chart.log_y);
+    let x = span_of(all().map(|point| point.0), 0.0, chart.log_x);
+    let y = span_of(heights, 0.05, chart.log_y);
     let height = HEIGHT + canvas::extra_height(name, curves.iter().map(|curve| curve.name))?;
     canvas::render(name, (WIDTH, height), |area| {
         let is_log = |wanted: bool, range: &Range<f64>| wanted && log_ticks(range).len() >= MIN_LOG_TICKS;
@@ -127,7 +130,7 @@ fn draw<X, Y>(
     curves: &[Drawn<'_>],
     x: X,
     y: Y,
-) -> Result<(), Box<dyn std::error::Error>>
+) -> Result<(), DrawError>
 where
     X: AsRangedCoord<Value = f64>,
     X::CoordDescType: ValueFormatter<f64>,
@@ -135,24 +138,9 @@ where
     Y::CoordDescType: ValueFormatter<f64>,
 {
     let below = canvas::draw_head(area, &chart.title, curves.iter().map(|curve| curve.name))?;
-    let mut context = ChartBuilder::on(&below)
-        .margin(20)
-        .margin_right(40)
-        .x_label_area_size(60)
-        .y_label_area_size(100)
-        .build_cartesian_2d(x, y)?;
-    context
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID_COLOUR)
-        .axis_style(canvas::TEXT_COLOUR)
-        .x_desc("step")
-        .y_desc(&chart.y_label)
-        .x_label_formatter(&|step| format!("{step:.0}"))
-        .y_label_formatter(&|value| tick(*value))
-        .label_style(text(LABEL_SIZE))
-        .axis_desc_style(text(LABEL_SIZE))
-        .draw()?;
+    let x = Axis { range: x, label: "step", tick: &|step| format!("{step:.0}") };
+    let y = Axis { range: y, label: &chart.y_label, tick: &|value| tick(*value) };
+    let mut context = draw_axes(&below, x, y)?;
     for (index, curve) in curves.iter().enumerate().filter(|(_, curve)| !curve.band.is_empty()) {
         let upper = curve.band.iter().map(|&(step, _, high)| (step, high));
         let lower = curve.band.iter().rev().map(|&(step, low, _)| (step, low));
@@ -202,16 +190,14 @@ impl<'a> Drawn<'a> {
     }
 }
 
-/// From the smallest to the largest value, widened by `margin` of that on both sides; never empty.
-fn span(values: impl Iterator<Item = f64>, margin: f64, is_log: bool) -> Range<f64> {
-    let (low, high) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-    if is_log {
-        let factor = (high / low).powf(margin).max(1.05);
-        return low / factor..high * factor;
+/// As [`span`]; a logarithmic axis is widened by a factor.
+fn span_of(values: impl Iterator<Item = f64>, margin: f64, is_log: bool) -> Range<f64> {
+    if !is_log {
+        return span(values, margin);
     }
-    let width = if high > low { (high - low) * margin } else { high.abs().max(1.0) * 0.5 };
-    low - width..high + width
+    let (low, high) = bounds(values);
+    let factor = (high / low).powf(margin).max(1.05);
+    low / factor..high * factor
 }
 
 /// Centred moving average.

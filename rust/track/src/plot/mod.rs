@@ -1,5 +1,6 @@
 //! Plots as PNG: curves, bars, and grids of images. The font is in the program; nothing of the system is needed.
 
+mod axes;
 mod bars;
 mod canvas;
 mod curves;

@@ -1,6 +1,9 @@
 //! Groups of points in a plane, such as actions coloured by their code.
 
-use super::canvas::{self, GRID_COLOUR, HEIGHT, LABEL_SIZE, PALETTE, TEXT_COLOUR, WIDTH, plot_error, text, tick};
+use super::{
+    axes::{Axis, draw_axes, span},
+    canvas::{self, HEIGHT, PALETTE, WIDTH, plot_error, tick},
+};
 use crate::Result;
 use image::RgbImage;
 use plotters::prelude::*;
@@ -8,6 +11,8 @@ use std::ops::Range;
 
 /// Radius of a point in pixels.
 const RADIUS: i32 = 4;
+/// Room beside the outermost points, as a fraction of what they span.
+const MARGIN: f64 = 0.05;
 /// What is in no group of its own.
 const REST_COLOUR: RGBColor = RGBColor(205, 205, 205);
 
@@ -52,7 +57,7 @@ pub fn render_points(name: &str, chart: &PointChart) -> Result<RgbImage> {
     }
     let origin = chart.from_origin.then_some((0.0, 0.0));
     let places = || all.iter().copied().chain(origin);
-    let (mut x, mut y) = (span(places().map(|point| point.0)), span(places().map(|point| point.1)));
+    let (mut x, mut y) = (span(places().map(|point| point.0), MARGIN), span(places().map(|point| point.1), MARGIN));
     let names = || chart.groups.iter().map(|group| group.name.as_str());
     let height = HEIGHT + canvas::extra_height(name, names())?;
     if chart.equal_axes {
@@ -66,24 +71,10 @@ pub fn render_points(name: &str, chart: &PointChart) -> Result<RgbImage> {
     let label = |value: f64| tick(if value.abs() < near_zero { 0.0 } else { value });
     canvas::render(name, (WIDTH, height), |area| {
         let below = canvas::draw_head(area, &chart.title, names())?;
-        let mut context = ChartBuilder::on(&below)
-            .margin(20)
-            .margin_right(40)
-            .x_label_area_size(60)
-            .y_label_area_size(100)
-            .build_cartesian_2d(x, y)?;
-        context
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID_COLOUR)
-            .axis_style(TEXT_COLOUR)
-            .x_desc(&chart.x_label)
-            .y_desc(&chart.y_label)
-            .x_label_formatter(&|value| label(*value))
-            .y_label_formatter(&|value| label(*value))
-            .label_style(text(LABEL_SIZE))
-            .axis_desc_style(text(LABEL_SIZE))
-            .draw()?;
+        let tick = |value: &f64| label(*value);
+        let x = Axis { range: x, label: &chart.x_label, tick: &tick };
+        let y = Axis { range: y, label: &chart.y_label, tick: &tick };
+        let mut context = draw_axes(&below, x, y)?;
         let rest = chart.rest.iter().filter(is_finite);
         context.draw_series(rest.map(|point| Circle::new(*point, RADIUS - 1, REST_COLOUR.filled())))?;
         for (index, group) in chart.groups.iter().enumerate() {
@@ -102,14 +93,6 @@ pub fn render_points(name: &str, chart: &PointChart) -> Result<RgbImage> {
         }
         Ok(())
     })
-}
-
-/// From the smallest to the largest value with some room; never empty.
-fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
-    let (low, high) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-    let room = if high > low { (high - low) * 0.05 } else { high.abs().max(1.0) * 0.5 };
-    low - room..high + room
 }
 
 /// The range of `width` with the same middle.
