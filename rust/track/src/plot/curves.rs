@@ -124,13 +124,7 @@ pub fn render_curves(name: &str, chart: &CurveChart) -> Result<RgbImage> {
     })
 }
 
-fn draw<X, Y>(
-    area: &Area<'_>,
-    chart: &CurveChart,
-    curves: &[Drawn<'_>],
-    x: X,
-    y: Y,
-) -> Result<(), DrawError>
+fn draw<X, Y>(area: &Area<'_>, chart: &CurveChart, curves: &[Drawn<'_>], x: X, y: Y) -> Result<(), DrawError>
 where
     X: AsRangedCoord<Value = f64>,
     X::CoordDescType: ValueFormatter<f64>,

@@ -7,6 +7,8 @@
 mod access;
 mod api;
 mod backoff;
+mod files;
+mod logs;
 mod online;
 mod open;
 mod stream;
@@ -15,23 +17,21 @@ pub(in crate::sinks::wandb) use access::{check_access, check_exists};
 pub(in crate::sinks::wandb) use online::Uploader;
 
 use super::{
-    PageStop,
-    log::LogReader,
-    notice,
+    PageStop, notice,
     record::{Kind, Record, Run},
-    session::{FOLDER, Identity, Session},
+    session::{FOLDER, Identity},
     settings::{Mode, Server, Settings, Timing},
 };
-use crate::{Result, TrackError, env, fs::write_atomic, host::matches, run::RunLock};
+use crate::{Result, TrackError, fs::write_atomic, run::RunLock};
 use api::{Api, Failure};
 use backoff::Backoff;
+use files::{Files, Uploaded};
 use hlrp_config::foreign::read_text;
+use logs::Logs;
 use open::Open;
-use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{
-    collections::{BTreeSet, VecDeque},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -40,12 +40,6 @@ use std::{
 const STATE_FILE: &str = "upload.json";
 /// A sign of life.
 const HEARTBEAT: &str = "{}";
-/// Files of one request for their URLs.
-const MAX_FILES: usize = 100;
-/// Pause between two uploads of files while a run goes on.
-const FILES_INTERVAL: Duration = Duration::from_secs(5);
-/// Attempts to upload one file whose URL the service refuses.
-const MAX_REFUSED: u32 = 3;
 
 /// What an upload keeps in [`STATE_FILE`].
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,8 +50,7 @@ struct State {
     step_shift: u64,
     /// Sessions whose end the service has.
     num_finished: usize,
-    /// Files that the service has, by session and name.
-    files: BTreeSet<String>,
+    files: Uploaded,
     /// Page of the run.
     url: String,
 }
@@ -68,27 +61,19 @@ pub(super) struct Upload {
     api: Api,
     timing: Timing,
     state: State,
-    sessions: Vec<Session>,
+    logs: Logs,
     writer: String,
-    /// Patterns of names of files that are not uploaded.
-    ignored: Vec<String>,
     /// One upload of a run at a time.
     _lock: RunLock,
-    reader: Option<LogReader>,
-    /// The session that is read.
-    current: usize,
     open: Option<Open>,
     /// The run record that the service does not have yet.
     run: Option<Run>,
-    /// What is to be uploaded: session, path, name.
-    files: VecDeque<(usize, PathBuf, String)>,
-    num_refused: u32,
+    files: Files,
     exit: Option<i32>,
     /// The request that is repeated until it succeeds, and whether it ends the run.
     in_flight: Option<(String, bool)>,
     last_request: Option<Instant>,
     last_data: Option<Instant>,
-    last_files: Option<Instant>,
     backoff: Backoff,
     /// None where another process trains.
     stop: Option<PageStop>,
@@ -125,22 +110,16 @@ impl Upload {
             api: Api::new(server).map_err(refused)?,
             timing,
             state,
-            sessions: identity.sessions(run_dir),
+            logs: Logs::new(run_dir, &identity),
             writer: identity.writer,
-            ignored: env::get(env::WANDB_IGNORE_GLOBS)
-                .map_or_else(Vec::new, |list| list.split(',').map(|pattern| pattern.trim().to_owned()).collect()),
             _lock: lock,
-            reader: None,
-            current: 0,
             open: None,
             run: None,
-            files: VecDeque::new(),
-            num_refused: 0,
+            files: Files::new(),
             exit: None,
             in_flight: None,
             last_request: None,
             last_data: None,
-            last_files: None,
             backoff: Backoff::default(),
             stop,
         })
@@ -158,7 +137,7 @@ impl Upload {
 
     /// Whether the service has the ends of all sessions.
     pub(super) fn is_complete(&self) -> bool {
-        self.state.num_finished == self.sessions.len()
+        self.state.num_finished == self.logs.num_sessions()
     }
 
     /// The next attempt need not wait.
@@ -201,8 +180,7 @@ impl Upload {
             self.read()?;
         }
         let is_over = self.exit.is_some();
-        let are_files_due =
-            is_closing || is_over || self.last_files.is_none_or(|time| time.elapsed() >= FILES_INTERVAL);
+        let are_files_due = is_closing || is_over || self.files.is_due();
         if !self.files.is_empty() && are_files_due && self.open.is_some() {
             self.upload_files()?;
         }
@@ -242,42 +220,14 @@ impl Upload {
 
     /// Reads records until a request is full, the service must have a run record first, or the logs end.
     fn read(&mut self) -> Result<(), Step> {
-        while self.run.is_none() && self.exit.is_none() && !self.open.as_ref().is_some_and(|open| open.stream.is_full())
-        {
-            let Some(session) = self.sessions.get(self.current) else { return Ok(()) };
-            let failed = |error| TrackError::io("read", &session.log)(error);
-            if self.reader.is_none() {
-                match LogReader::open(&session.log) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    reader => self.reader = Some(reader.map_err(failed)?),
-                }
-            }
-            let record = match &mut self.reader {
-                Some(reader) => reader.next().map_err(failed)?,
-                None => None,
-            };
-            match record {
-                Some(bytes) => self.take(Record::decode(bytes.as_slice()).unwrap_or_default()),
-                None if self.has_newer_session()? => self.next_session(),
-                None => return Ok(()),
+        let is_full = |open: &Option<Open>| open.as_ref().is_some_and(|open| open.stream.is_full());
+        while self.run.is_none() && self.exit.is_none() && !is_full(&self.open) {
+            match self.logs.next()? {
+                Some(record) => self.take(record),
+                None => break,
             }
         }
         Ok(())
-    }
-
-    /// Whether a session follows the one that is read: that one does not grow any more.
-    fn has_newer_session(&mut self) -> Result<bool, Step> {
-        if self.current + 1 == self.sessions.len()
-            && let Some(identity) = Identity::read(&self.run_dir)?
-        {
-            self.sessions = identity.sessions(&self.run_dir);
-        }
-        Ok(self.current + 1 < self.sessions.len())
-    }
-
-    fn next_session(&mut self) {
-        self.current += 1;
-        (self.reader, self.exit) = (None, None);
     }
 
     fn take(&mut self, record: Record) {
@@ -290,22 +240,21 @@ impl Upload {
                     open.stream.end_at(exit.runtime);
                 }
             }
-            (Kind::Files(files), _) => {
-                let folder = self.sessions[self.current].files();
-                let number = self.current;
-                let new: Vec<_> = files.files.into_iter().filter(|file| self.is_wanted(number, &file.path)).collect();
-                self.files.extend(new.into_iter().map(|file| (number, folder.join(&file.path), file.path)));
-            }
+            (Kind::Files(files), _) => files.files.iter().for_each(|file| self.add_file(&file.path)),
             (Kind::Preempting(_), Some(open)) => open.stream.preempting(),
             (kind, Some(open)) => open.take(kind, self.state.step_shift),
             (_, None) => {}
         }
     }
 
-    /// Whether a file of session `number` is to be uploaded.
-    fn is_wanted(&self, number: usize, name: &str) -> bool {
-        let is_ignored = self.ignored.iter().any(|pattern| matches(pattern, name));
-        !is_ignored && !self.state.files.contains(&format!("{number}/{name}"))
+    /// A file of the session that is read is to be uploaded, once.
+    fn add_file(&mut self, name: &str) {
+        let session = self.logs.current();
+        if let Some(folder) = self.logs.files()
+            && self.files.is_wanted(session, name, &self.state.files)
+        {
+            self.files.add(session, &folder, name);
+        }
     }
 
     /// Creates the run, or tells the service about the session that continues it.
@@ -378,39 +327,8 @@ impl Upload {
     /// Uploads the files that are waiting.
     fn upload_files(&mut self) -> Result<(), Step> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        while !self.files.is_empty() {
-            let num = self.files.len().min(MAX_FILES);
-            let names: Vec<&str> = self.files.iter().take(num).map(|(_, _, name)| name.as_str()).collect();
-            let urls = self.api.create_files(&open.place, &names)?;
-            for _ in 0..num {
-                let Some((session, path, name)) = self.files.front() else { break };
-                let url = urls.files.iter().find(|(known, _)| known == name).map(|(_, url)| url);
-                let put = match url {
-                    Some(url) => self.api.put(url, &urls.headers, path),
-                    None => Err(Failure::Refused { status: None, reason: "the service has no URL for it".to_owned() }),
-                };
-                match put {
-                    Ok(()) => {
-                        open.stream.uploaded(name.clone());
-                        self.state.files.insert(format!("{session}/{name}"));
-                    }
-                    // The URL may have expired: the next attempt asks for another.
-                    Err(Failure::Refused { status: Some(_), reason }) if self.num_refused + 1 < MAX_REFUSED => {
-                        self.num_refused += 1;
-                        return Err(Failure::Again { after: None, reason }.into());
-                    }
-                    Err(Failure::Refused { reason, .. }) => {
-                        notice::warn(&format!("{} is not uploaded to W&B: {reason}", path.display()));
-                    }
-                    Err(failure) => return Err(failure.into()),
-                }
-                self.num_refused = 0;
-                self.files.pop_front();
-            }
-        }
-        self.last_files = Some(Instant::now());
-        self.save()?;
-        Ok(())
+        self.files.upload(&self.api, open, &mut self.state.files)?;
+        Ok(self.save()?)
     }
 
     /// Sends the request that waits. One that the service does not answer as it should is repeated unchanged.
@@ -422,7 +340,7 @@ impl Upload {
             self.last_data = self.last_request;
         }
         if *is_end {
-            self.state.num_finished = self.current + 1;
+            self.state.num_finished = self.logs.current() + 1;
             self.save()?;
         }
         self.in_flight = None;
@@ -434,26 +352,24 @@ impl Upload {
 
     /// Everything of the session that ended is sent: its last files, and that it has ended. A session that another one continues has no end.
     fn end(&mut self) -> Result<Next, Step> {
-        if self.has_newer_session()? {
-            self.next_session();
+        if self.logs.advance()? {
+            self.exit = None;
             return Ok(Next::Wait(Instant::now()));
         }
-        let Some(exit) = self.exit else { return Ok(Next::UpToDate) };
-        if self.state.num_finished > self.current {
+        let (Some(exit), Some(folder)) = (self.exit, self.logs.files()) else { return Ok(Next::UpToDate) };
+        if self.state.num_finished > self.logs.current() {
             return Ok(Next::Finished);
         }
-        let files = self.sessions[self.current].files();
-        let number = self.current;
+        let Some(open) = &self.open else { return Ok(Next::UpToDate) };
         let mut new = vec![super::OUTPUT, "config.yaml", "wandb-summary.json"];
-        new.retain(|name| self.is_wanted(number, name));
-        let Some(open) = &mut self.open else { return Ok(Next::UpToDate) };
+        new.retain(|name| self.files.is_wanted(self.logs.current(), name, &self.state.files));
         if !new.is_empty() {
-            let write = |name: &str, text: String| write_atomic(&files.join(name), text);
+            let write = |name: &str, text: String| write_atomic(&folder.join(name), text);
             write("wandb-summary.json", Value::Object(open.stream.summary().clone()).to_string())?;
             // JSON is YAML.
             write("config.yaml", serde_json::to_string_pretty(&open.config).unwrap_or_default())?;
-            let there = new.into_iter().filter(|name| files.join(name).exists());
-            self.files.extend(there.map(|name| (number, files.join(name), name.to_owned())));
+            new.retain(|name| folder.join(name).exists());
+            new.into_iter().for_each(|name| self.add_file(name));
             if !self.files.is_empty() {
                 self.upload_files()?;
             }
