@@ -16,9 +16,15 @@ readonly WHEEL
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-LD_LIBRARY_PATH=$FFMPEG/lib auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir "$work" "$WHEEL" > "$work/log" 2>&1 ||
-  { cat "$work/log" >&2; exit 1; }
-wheel=$(compgen -G "$work/*.whl")
+# An extension that `maturin develop` has installed names this machine's library folders, and those would come before LD_LIBRARY_PATH.
+plain=$work/plain
+python -m zipfile -e "$WHEEL" "$plain"
+patchelf --remove-rpath "$plain"/hlrp_rs/_core.*.so
+chmod +x "$plain"/hlrp_rs/bin/*
+(cd "$plain" && python -m zipfile -c "$work/${WHEEL##*/}" ./*)
+LD_LIBRARY_PATH=$FFMPEG/lib auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' --wheel-dir "$work/repaired" "$work/${WHEEL##*/}" \
+  > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+wheel=$(compgen -G "$work/repaired/*.whl")
 mkdir -p "$FOLDER"
 mv "$wheel" "$FOLDER/"
 printf 'wheel: %s, %d MB\n' "$FOLDER/${wheel##*/}" $(($(stat -c %s "$FOLDER/${wheel##*/}") / 1000000))

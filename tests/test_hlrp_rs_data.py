@@ -166,6 +166,22 @@ def test_several_datasets_make_one_stream():
     assert batch["action"].shape == (16, 1, 4), "narrower actions are padded to the widest"
 
 
+def test_an_rlds_dataset_opens_with_what_it_does_not_say_itself():
+    dataset = open_dataset(
+        DATA / "rlds/bridge/0.1.0",
+        cameras={"primary": "observation/image"},
+        image_size=(32, 32),
+        state_key="observation/state",
+        action_key="action/world_vector",
+        rlds={"split": "train", "val_split": "val", "fps": 5, "task_key": "observation/natural_language_instruction"},
+        batch_size=4,
+    )
+    batch = next(iter(Loader(dataset, seed=0)))
+    assert batch["images"]["primary"].shape == (4, 1, 3, 32, 32)
+    assert batch["action"].shape == (4, 1, 3)
+    assert "open drawer" in batch["task"]
+
+
 def test_a_stream_feeds_a_training_loop():
     dataset = open_case("pusht_scripted", batch_size=8)
     layer = torch.nn.Linear(2, 2)

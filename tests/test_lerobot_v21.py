@@ -100,3 +100,11 @@ def test_an_older_version_is_refused_with_the_command_that_converts_it(converted
     (older / "meta/info.json").write_text(info.replace('"v2.1"', '"v2.0"'))
     result = run([program("hlrp-data"), "show", older])
     one_error(result, DATA_ERROR, ["is a LeRobot v2.0 dataset", "hint:", "convert_dataset_v20_to_v21"])
+
+
+def test_a_missing_file_is_named(converted, tmp_path):
+    _, old = converted
+    damaged = shutil.copytree(old, tmp_path / "damaged")
+    (damaged / "meta/tasks.jsonl").unlink()
+    result = run([program("hlrp-data"), "show", damaged])
+    one_error(result, DATA_ERROR, ["meta/tasks.jsonl", "the file is missing", "hint: fetch it again"])

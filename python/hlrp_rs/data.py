@@ -30,16 +30,17 @@ def open_dataset(
     state_deltas: Sequence[float] = (0,),
     action_deltas: Sequence[float] = (0,),
     cache_dir: str | Path | None = None,
+    rlds: Mapping[str, str | float | None] | None = None,
     **loader: int,
 ) -> Dataset:
-    """Opens datasets of any format that hlrp reads, such as LeRobot v3.
+    """Opens datasets of any format that hlrp reads, LeRobot's and RLDS.
 
     `roots`: folder of a dataset, or names to folders. `cameras`: role to feature key. `image_size`: height and width in pixels that frames are
     resized to (antialiased; decoded frames of that size stay as they are). `episodes`: those in use, all when `None`.
     `tolerance_s`: largest difference in seconds between the recorded time of a row and that of its frame; LeRobot's 1e-4 when `None`.
     `unit`, `*_deltas`: offsets of what a sample consists of from its anchor frame, in frames or seconds. `cache_dir`: where decoded frames are kept
-    from then on. `loader`: keys of section `data.loader`, such as `batch_size`, `num_workers` or `anchors_per_clip`; the others have the values of
-    `config/data/lerobot.yaml`.
+    from then on. `rlds`: what an RLDS dataset does not say itself, all of `split`, `val_split`, `fps` and `task_key`. `loader`: keys of section
+    `data.loader`, such as `batch_size`, `num_workers` or `anchors_per_clip`; the others have the values of `config/data/lerobot.yaml`.
     """
     named = roots if isinstance(roots, Mapping) else {Path(roots).name: roots}
     config = compose_config(["~experiment", "+data=lerobot", "experiment.name=dataset"], config_folder())["data"]
@@ -52,6 +53,7 @@ def open_dataset(
             "episodes": None if episodes is None else list(episodes),
             "num_val_episodes": num_val_episodes,
             "tolerance_s": tolerance_s,
+            "rlds": None if rlds is None else dict(rlds),
         }
         for name, root in named.items()
     }

@@ -69,6 +69,13 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Write latent actions of every frame into a copy of a dataset.
+    #[command(disable_help_flag = true)]
+    Label {
+        /// Passed on to hlrp-train-laq as they are; `hlrp label --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Train a policy (stage 2) that predicts latent actions, real actions, or both.
     #[command(disable_help_flag = true)]
     TrainVla {

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::AnalyzeLaq { arguments } => of_laq("analyze-laq", arguments),
         Command::ImportLaq { arguments } => of_laq("import-laq", arguments),
         Command::ExportLaq { arguments } => of_laq("export-laq", arguments),
+        Command::Label { arguments } => of_laq("label", arguments),
         Command::TrainVla { arguments } => programs::exec(&programs::TRAIN_VLA, &arguments),
         Command::TrainLerobot(options) => lerobot::train(&options),
         Command::RolloutLerobot(options) => lerobot::rollout(&options),

@@ -101,6 +101,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         episodes: None,
         num_val_episodes: 0,
         tolerance_s: None,
+        labelled_episodes: None,
         rlds: None,
     };
     let config = DataConfig {
@@ -114,6 +115,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         loader: LoaderConfig {
             batch_size: args.batch_size,
             anchors_per_clip: args.anchors_per_clip,
+            labelled_fraction: None,
             num_workers: args.workers,
             prefetch_batches: PREFETCH_BATCHES,
             memory_budget_mb: 4096,

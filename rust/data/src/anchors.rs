@@ -2,7 +2,7 @@
 //!
 //! A frame is an anchor when every image that must be real is inside its episode: with offsets reaching from `-r` to `+s` around the
 //! anchor, an episode `[a, b)` has the anchors `[a + r, b - s)`. Other images, states and actions do not count: they are padded.
-//! Anchors are numbered source by source, episode by episode, frame by frame; nothing is stored per anchor.
+//! Anchors are numbered in the order in which episodes were pushed, frame by frame; nothing is stored per anchor.
 
 use crate::request::EpisodeSpan;
 
@@ -17,10 +17,12 @@ pub struct Anchor {
     pub row: u64,
 }
 
-/// Anchors of one source: 32 bytes an episode.
+/// Anchors of episodes of one source: 32 bytes an episode.
 #[derive(Debug, Clone)]
 struct SourceAnchors {
-    /// Anchors of all sources before this one.
+    /// Index of the source in the mixture.
+    source: usize,
+    /// Anchors before these.
     num_before: u64,
     /// Frames before the anchor that a sample needs.
     reach_back: u64,
@@ -38,7 +40,7 @@ struct EpisodeAnchors {
 /// All anchors of a mixture, numbered from 0.
 #[derive(Debug, Clone, Default)]
 pub struct AnchorTable {
-    sources: Vec<SourceAnchors>,
+    parts: Vec<SourceAnchors>,
     num_anchors: u64,
 }
 
@@ -49,8 +51,8 @@ impl AnchorTable {
         Self::default()
     }
 
-    /// Appends the next source. `reach` is [`crate::request::Request::anchor_reach`].
-    pub fn push_source(&mut self, spans: impl IntoIterator<Item = EpisodeSpan>, reach: (i64, i64)) {
+    /// Appends episodes of a source, whose index in the mixture is `source`. `reach` is [`crate::request::Request::anchor_reach`].
+    pub fn push(&mut self, source: usize, spans: impl IntoIterator<Item = EpisodeSpan>, reach: (i64, i64)) {
         let (reach_back, reach_on) = (reach.0.unsigned_abs(), reach.1.unsigned_abs());
         let mut num_anchors = 0;
         let mut episodes = Vec::new();
@@ -62,7 +64,7 @@ impl AnchorTable {
             }
         }
         episodes.shrink_to_fit();
-        self.sources.push(SourceAnchors { num_before: self.num_anchors, reach_back, episodes });
+        self.parts.push(SourceAnchors { source, num_before: self.num_anchors, reach_back, episodes });
         self.num_anchors += num_anchors;
     }
 
@@ -84,13 +86,12 @@ impl AnchorTable {
         if index >= self.num_anchors {
             return None;
         }
-        // Sources without anchors share their index with the next one: the last that begins at or before `index` has it.
-        let source = self.sources.partition_point(|s| s.num_before <= index) - 1;
-        let anchors = &self.sources[source];
-        let within_source = index - anchors.num_before;
-        let episode = &anchors.episodes[anchors.episodes.partition_point(|e| e.num_before <= within_source) - 1];
-        let row = episode.span.from_row + anchors.reach_back + (within_source - episode.num_before);
-        Some(Anchor { source, span: episode.span, row })
+        // Parts without anchors share their index with the next one: the last that begins at or before `index` has it.
+        let anchors = &self.parts[self.parts.partition_point(|part| part.num_before <= index) - 1];
+        let within_part = index - anchors.num_before;
+        let episode = &anchors.episodes[anchors.episodes.partition_point(|e| e.num_before <= within_part) - 1];
+        let row = episode.span.from_row + anchors.reach_back + (within_part - episode.num_before);
+        Some(Anchor { source: anchors.source, span: episode.span, row })
     }
 }
 

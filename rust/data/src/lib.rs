@@ -49,7 +49,7 @@ pub use normalization::VectorStatistics;
 pub use preflight::{describe_sources, preflight};
 pub use request::{EpisodeSpan, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
-pub use sampler::{Clips, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
+pub use sampler::{Balance, Clips, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
 pub use source::{Source, Split};
 
 /// Release of FFmpeg that this program runs with; none where it is built without.

@@ -6,6 +6,7 @@ use crate::error::DataError;
 use crate::formats::{self, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
+use crate::request::EpisodeSpan;
 use crate::resize::PREPROCESS_ID;
 use crate::source::{Source, Split, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
@@ -102,7 +103,10 @@ fn widest(sources: &[Source], of: impl Fn(&Source) -> Option<usize>) -> Option<u
 pub struct Mixture {
     pub(crate) sources: Vec<Source>,
     pub(crate) layout: SampleLayout,
+    /// Where samples are balanced by their labels, those of labelled episodes first.
     pub(crate) train: AnchorTable,
+    /// Anchors of labelled episodes, where samples are balanced by their labels.
+    pub(crate) num_labelled: Option<u64>,
     pub(crate) validation: AnchorTable,
     pub(crate) loader: LoaderConfig,
 }
@@ -143,14 +147,24 @@ impl Mixture {
     /// [`Problem`] when sources differ in their camera roles.
     pub fn new(sources: Vec<Source>, size: FrameSize, loader: LoaderConfig) -> Result<Self, DataError> {
         let layout = SampleLayout::of(&sources, size)?;
-        let anchors = |split| {
-            let mut table = AnchorTable::new();
-            for source in &sources {
-                table.push_source(source.episodes(split).iter().copied(), source.request.anchor_reach());
+        let push = |table: &mut AnchorTable, split, is_chosen: &dyn Fn(&Source, &EpisodeSpan) -> bool| {
+            for (index, source) in sources.iter().enumerate() {
+                let spans = source.episodes(split).iter().filter(|span| is_chosen(source, span));
+                table.push(index, spans.copied(), source.request.anchor_reach());
             }
-            table
         };
-        Ok(Self { train: anchors(Split::Train), validation: anchors(Split::Validation), sources, layout, loader })
+        let (mut train, mut validation) = (AnchorTable::new(), AnchorTable::new());
+        push(&mut validation, Split::Validation, &|_, _| true);
+        let num_labelled = if loader.labelled_fraction.is_some() {
+            push(&mut train, Split::Train, &|source, span| source.shows_actions(span, Split::Train));
+            let num_labelled = train.len();
+            push(&mut train, Split::Train, &|source, span| !source.shows_actions(span, Split::Train));
+            Some(num_labelled)
+        } else {
+            push(&mut train, Split::Train, &|_, _| true);
+            None
+        };
+        Ok(Self { train, num_labelled, validation, sources, layout, loader })
     }
 
     /// The same sources with samples of other offsets; nothing is opened again. Only the images at the offsets `anchor_images` must be

@@ -34,6 +34,8 @@ pub struct VectorStatistics {
 struct Vector {
     name: &'static str,
     of: fn(&Source) -> Option<&VectorKey>,
+    /// Whether it may be seen in an episode of a split.
+    is_seen: fn(&Source, &EpisodeSpan, Split) -> bool,
 }
 
 /// Some episodes of one source.
@@ -56,7 +58,7 @@ impl Mixture {
     /// [`Problem`] with the source whose states differ from those of the others in their dimensions, or have no finite value; a file that
     /// cannot be read.
     pub fn state_statistics(&self) -> Result<Option<VectorStatistics>, DataError> {
-        self.statistics(Vector { name: "state", of: |source| source.state.as_ref() })
+        self.statistics(Vector { name: "state", of: |source| source.state.as_ref(), is_seen: |_, _, _| true })
     }
 
     /// Statistics of the actions, as [`Mixture::state_statistics`].
@@ -64,7 +66,7 @@ impl Mixture {
     /// # Errors
     /// As [`Mixture::state_statistics`].
     pub fn action_statistics(&self) -> Result<Option<VectorStatistics>, DataError> {
-        self.statistics(Vector { name: "action", of: |source| source.action.as_ref() })
+        self.statistics(Vector { name: "action", of: |source| source.action.as_ref(), is_seen: Source::shows_actions })
     }
 
     fn statistics(&self, vector: Vector) -> Result<Option<VectorStatistics>, DataError> {
@@ -81,7 +83,10 @@ impl Mixture {
         }
         let stride = self.num_training_rows().div_ceil(MAX_QUANTILE_ROWS).max(1);
         let parts = self.parts();
-        let summed = in_parallel(&parts, |part| sum_up(&self.sources[part.source], keys[part.source], part, stride));
+        let summed = in_parallel(&parts, |part| {
+            let is_seen = |span: &EpisodeSpan| (vector.is_seen)(&self.sources[part.source], span, part.split);
+            sum_up(&self.sources[part.source], keys[part.source], part, is_seen, stride)
+        });
 
         let mut training = Statistics::new(dim);
         let mut of_sources: Vec<Statistics> = self.sources.iter().map(|_| Statistics::new(dim)).collect();
@@ -118,9 +123,15 @@ impl Mixture {
     }
 }
 
-fn sum_up(source: &Source, vector: &VectorKey, part: &Part<'_>, stride: u64) -> Result<Summed, DataError> {
+fn sum_up(
+    source: &Source,
+    vector: &VectorKey,
+    part: &Part<'_>,
+    is_seen: impl Fn(&EpisodeSpan) -> bool,
+    stride: u64,
+) -> Result<Summed, DataError> {
     let mut summed = Summed { statistics: Statistics::new(vector.width), rows_RN: Vec::new() };
-    for span in part.spans {
+    for span in part.spans.iter().filter(|span| is_seen(span)) {
         let rows: Vec<u64> = (span.from_row..span.to_row).collect();
         let mut values_TN = vec![0.0; rows.len() * vector.width];
         source.dataset.read_vectors(&vector.key, &rows, &mut values_TN)?;

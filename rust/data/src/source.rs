@@ -51,6 +51,8 @@ pub struct Source {
     pub(crate) state: Option<VectorKey>,
     pub(crate) action: Option<VectorKey>,
     tolerance_s: f64,
+    /// Training episodes whose actions may be seen; none where all may.
+    labelled: Option<Arc<BTreeSet<u64>>>,
     train: Arc<[EpisodeSpan]>,
     validation: Arc<[EpisodeSpan]>,
 }
@@ -75,6 +77,7 @@ impl Source {
             Some(held_out) => split_by(name, &held_out, spans)?,
             None => split_episodes(name, config, spans)?,
         };
+        let labelled = labelled_episodes(name, config, &train)?;
         let vector = |key: &Option<String>| -> Result<Option<VectorKey>, DataError> {
             let Some(key) = key else { return Ok(None) };
             let feature = dataset.describe().feature(key, FeatureKind::Vector);
@@ -93,6 +96,7 @@ impl Source {
             dataset,
             cameras,
             tolerance_s,
+            labelled: labelled.map(Arc::new),
             train: train.into(),
             validation: validation.into(),
         })
@@ -137,6 +141,11 @@ impl Source {
             Split::Train => &self.train,
             Split::Validation => &self.validation,
         }
+    }
+
+    /// Whether a sample of the episode shows its actions: held-out episodes do, training episodes where they are labelled.
+    pub(crate) fn shows_actions(&self, span: &EpisodeSpan, split: Split) -> bool {
+        split == Split::Validation || self.labelled.as_ref().is_none_or(|labelled| labelled.contains(&span.episode))
     }
 
     /// Seconds between the first and the last image at `rows`.
@@ -203,6 +212,23 @@ pub(crate) fn chosen_episodes(
         })
     };
     wanted.iter().map(find).collect()
+}
+
+/// The training episodes whose actions may be seen; none where all may.
+fn labelled_episodes(
+    name: &str,
+    config: &SourceConfig,
+    train: &[EpisodeSpan],
+) -> Result<Option<BTreeSet<u64>>, Problem> {
+    let Some(labelled) = &config.labelled_episodes else { return Ok(None) };
+    let trained: BTreeSet<u64> = train.iter().map(|span| span.episode).collect();
+    if let Some(episode) = labelled.iter().find(|episode| !trained.contains(episode)) {
+        let message = format!("episode {episode} is no training episode");
+        let hint = "leave it out: it is held out, or not in use";
+        return Err(Problem::new(format!("data.sources.{name}.labelled_episodes"), message, hint));
+    }
+    tracing::info!("{name}: actions of {} of {} training episodes", labelled.len(), train.len());
+    Ok(Some(labelled.iter().copied().collect()))
 }
 
 /// Holds out the episodes with these indices.

@@ -20,7 +20,7 @@ fn numbering_equals_a_walk_over_all_frames() {
         let mut table = AnchorTable::new();
         let mut walked = Vec::new();
         for (number, spans) in sources.iter().enumerate() {
-            table.push_source(spans.iter().copied(), reach);
+            table.push(number, spans.iter().copied(), reach);
             for span in spans {
                 for row in span.from_row..span.to_row {
                     let (first, last) = (row as i64 + reach.0, row as i64 + reach.1);
@@ -42,7 +42,7 @@ fn numbering_equals_a_walk_over_all_frames() {
 #[test]
 fn episodes_shorter_than_the_offsets_hold_no_anchor() {
     let mut table = AnchorTable::new();
-    table.push_source(spans(&[3, 2, 1], 0), (0, 3));
+    table.push(0, spans(&[3, 2, 1], 0), (0, 3));
     assert!(table.is_empty());
 }
 

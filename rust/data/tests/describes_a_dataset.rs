@@ -40,6 +40,7 @@ fn source(root: &Path, camera: &str) -> SourceConfig {
         episodes: None,
         num_val_episodes: 1,
         tolerance_s: None,
+        labelled_episodes: None,
         rlds: None,
     }
 }

@@ -31,6 +31,7 @@ fn config(root: &Path) -> DataConfig {
         episodes: None,
         num_val_episodes: 5,
         tolerance_s: None,
+        labelled_episodes: None,
         rlds: None,
     };
     DataConfig {
@@ -44,6 +45,7 @@ fn config(root: &Path) -> DataConfig {
         loader: LoaderConfig {
             batch_size: 16,
             anchors_per_clip: 1,
+            labelled_fraction: None,
             num_workers: 2,
             prefetch_batches: 2,
             memory_budget_mb: 64,

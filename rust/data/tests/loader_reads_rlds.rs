@@ -28,6 +28,7 @@ fn source(folder: &str, keys: [&str; 4], fps: f64) -> SourceConfig {
         episodes: None,
         num_val_episodes: 0,
         tolerance_s: None,
+        labelled_episodes: None,
         rlds: Some(RldsConfig { split: "train".into(), val_split: Some("val".into()), fps, task_key: Some(task) }),
     }
 }
@@ -51,6 +52,7 @@ fn config(cache: &TempDir) -> DataConfig {
         loader: LoaderConfig {
             batch_size: BATCH,
             anchors_per_clip: 1,
+            labelled_fraction: None,
             num_workers: 2,
             prefetch_batches: 2,
             memory_budget_mb: 64,

@@ -3,7 +3,7 @@
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{CacheProgress, FrameSize, Mixture};
+use hlrp_data::{CacheProgress, DataError, FrameSize, Mixture};
 use hlrp_schema::{DeltaUnit, LaqConfig, RequestConfig};
 use hlrp_train::{DeviceBatch, DeviceVectors, LoaderData, Resumed, disk_rules};
 use std::sync::Arc;
@@ -32,20 +32,28 @@ pub fn open_pairs(
     if !roles.iter().any(|role| role == ROLE) {
         return Err(LaqError::Stream { role: ROLE.into(), available: roles.clone() }.into());
     }
-    let validation = mixture.with_request(&whole_pair(&config.data.request), &config.data.request.image_deltas)?;
+    let validation = with_whole_pairs(&mixture, &config.data.request)?;
     LoaderData::new(Arc::new(mixture), Arc::new(validation), config.seed)
 }
 
-/// The request with the actions from frame t to the last before frame t+k. Offsets in seconds are left alone: sources differ in how many
-/// frames they are.
-pub(crate) fn whole_pair(request: &RequestConfig) -> RequestConfig {
-    let (first, last) = (request.image_deltas[0] as i64, request.image_deltas[1] as i64);
-    match request.unit {
-        DeltaUnit::Frames => {
-            RequestConfig { action_deltas: (first..last).map(|delta| delta as f64).collect(), ..request.clone() }
-        }
-        DeltaUnit::Seconds => request.clone(),
-    }
+/// The request with the actions from frame t to the last before frame t+k; none where a pair in seconds is another number of frames in each source.
+pub(crate) fn whole_pair(mixture: &Mixture, request: &RequestConfig) -> Option<RequestConfig> {
+    let rates: Vec<f64> = mixture.sources().iter().map(|source| source.description().fps).collect();
+    let frame = match request.unit {
+        DeltaUnit::Frames => 1.0,
+        DeltaUnit::Seconds if rates.iter().all(|rate| *rate == rates[0]) => rates[0].recip(),
+        DeltaUnit::Seconds => return None,
+    };
+    let (first, last) = (request.image_deltas[0], request.image_deltas[1]);
+    let num_steps = ((last - first) / frame).round() as u64;
+    let action_deltas = (0..num_steps).map(|step| first + step as f64 * frame).collect();
+    Some(RequestConfig { action_deltas, ..request.clone() })
+}
+
+/// The mixture with the actions of [`whole_pair`], where there are such.
+pub(crate) fn with_whole_pairs(mixture: &Mixture, request: &RequestConfig) -> Result<Mixture, DataError> {
+    let request = whole_pair(mixture, request).unwrap_or_else(|| request.clone());
+    mixture.with_request(&request, &request.image_deltas)
 }
 
 /// Sum of the actions of a batch that are within the episode, `float32 [B,A]` on the CPU; none where the dataset has no actions.

@@ -51,6 +51,20 @@ pub enum LaqError {
         /// What is missing, unknown or of another shape.
         differences: Vec<String>,
     },
+    /// A dataset in which the camera of the model is not the only one, or not there.
+    #[error("{dataset}: which camera the model sees is not clear; there are {available:?}", dataset = dataset.display())]
+    Camera {
+        /// Folder of the dataset.
+        dataset: PathBuf,
+        /// Keys of its cameras.
+        available: Vec<String>,
+    },
+    /// Labels that a stopped command left for the same folder, of another model, dataset or option.
+    #[error("{path} has labels of another checkpoint, dataset or option", path = path.display())]
+    OtherLabels {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A validation without samples.
     #[error("the validation set is empty")]
     NoValidationData,
@@ -73,6 +87,8 @@ impl Hint for LaqError {
                 "convert it first: python scripts/weights_to_safetensors.py FILE.ckpt FILE.safetensors".into()
             }
             Self::Import { .. } => "choose the experiment and the sizes of the model that the weights are of".into(),
+            Self::Camera { .. } => "name one: --camera KEY".into(),
+            Self::OtherLabels { .. } => "give the options of that command, or another --out".into(),
             Self::NoValidationData => "raise data.sources.<name>.num_val_episodes".into(),
             Self::Weights(error) => return error.hint(),
         };

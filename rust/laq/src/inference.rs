@@ -14,6 +14,16 @@ use hlrp_train::checkpoint::Checkpoint;
 use std::path::Path;
 use tch::{Device, Tensor, no_grad};
 
+/// What a frozen model says about frame pairs.
+pub(crate) struct PairLabels {
+    /// Vectors before the quantizer, normalised, `float32 [B,S,Q]`.
+    pub(crate) change_BSQ: Tensor,
+    /// Codes `int64 [B,S]`; none where the latent is continuous.
+    pub(crate) ids_BS: Option<Tensor>,
+    /// Vectors of the codes `float32 [B,S,Q]`, as [`LaqInference::code_vectors`].
+    pub(crate) code_vectors_BSQ: Option<Tensor>,
+}
+
 /// A frozen latent action model.
 pub struct LaqInference {
     model: LaqModel,
@@ -149,13 +159,39 @@ impl LaqInference {
         Ok((step.latent.ids_BS.ok_or(LaqError::NoCodes)?, pixels_BCHW.ok_or(LaqError::NoDecoder("pixel"))?))
     }
 
+    /// Labels of frame pairs `uint8 [B,2,C,H,W]`; the codes are those of [`LaqInference::codes`].
+    ///
+    /// # Errors
+    /// Frames of another shape.
+    pub(crate) fn pair_labels(&self, frames_BTCHW: &Tensor) -> Result<PairLabels, LaqError> {
+        let change_BSQ = self.change(frames_BTCHW)?;
+        Ok(no_grad(|| {
+            let Latent { vectors_BSQ, ids_BS } = self.model.quantizer.quantize(&change_BSQ);
+            let code_vectors_BSQ = ids_BS.as_ref().map(|_| vectors_BSQ);
+            PairLabels { change_BSQ: self.model.quantizer.normalised(&change_BSQ), ids_BS, code_vectors_BSQ }
+        }))
+    }
+
+    /// Number of codes K; none where the latent is continuous.
+    pub(crate) fn num_codes(&self) -> Option<i64> {
+        self.model.quantizer.codes().map(Codes::num_codes)
+    }
+
+    /// Where the model is.
+    pub(crate) fn device(&self) -> Device {
+        self.model.store().device()
+    }
+
     fn latent(&self, frames_BTCHW: &Tensor) -> Result<Latent, LaqError> {
+        let change_BSQ = self.change(frames_BTCHW)?;
+        Ok(no_grad(|| self.model.quantizer.quantize(&change_BSQ)))
+    }
+
+    /// Changes `[B,S,Q]` as the encoder sees them.
+    fn change(&self, frames_BTCHW: &Tensor) -> Result<Tensor, LaqError> {
         self.model.check_frames(frames_BTCHW)?;
         let frames_BTCHW = self.unit_frames(frames_BTCHW);
-        Ok(no_grad(|| {
-            let encoded = self.model.encode(&frames_BTCHW, &Pass::plain(false));
-            self.model.quantizer.quantize(&encoded.change_BSQ)
-        }))
+        Ok(no_grad(|| self.model.encode(&frames_BTCHW, &Pass::plain(false)).change_BSQ))
     }
 
     fn codebook(&self) -> Result<&dyn Codes, LaqError> {

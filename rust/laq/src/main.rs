@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_laq::{Backbone, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
+use hlrp_laq::{Backbone, LabelOptions, LabelSource, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
 use hlrp_schema::{ConfigArgs, LaqConfig};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             hlrp_laq::import(&arguments.config.compose()?, &arguments.path, &arguments.out)
         }),
         Some(EXPORT) => run::<ExportArguments>(|arguments| hlrp_laq::export(&arguments.checkpoint, &arguments.out)),
+        Some(LABEL) => run::<LabelArguments>(|arguments| hlrp_laq::label(&arguments.into())),
         _ => hlrp_train::program::main::<Laq>(),
     }
 }
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
 const ANALYZE: &str = "analyze-laq";
 const IMPORT: &str = "import-laq";
 const EXPORT: &str = "export-laq";
+const LABEL: &str = "label";
 
 /// Report what the codes of a latent action model say about motion, actions and datasets.
 #[derive(Debug, Parser)]
@@ -75,6 +77,48 @@ struct ExportArguments {
     /// The new folder.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+}
+
+/// Write the latent action of every frame as columns of a new dataset beside the one that is read. A command that was stopped goes on where
+/// it was.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hlrp-train-laq label",
+    version,
+    after_help = "Example:\n  hlrp label runs/2026-01-31_12-00-00_laq_tiny data/metaworld_mt5 --out data/metaworld_mt5_labelled"
+)]
+struct LabelArguments {
+    /// Checkpoint folder or run directory of stage 1.
+    #[arg(value_name = "CHECKPOINT")]
+    checkpoint: PathBuf,
+    /// Folder of a LeRobot v3 dataset.
+    #[arg(value_name = "DATASET")]
+    dataset: PathBuf,
+    /// The new dataset folder.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where labels come from.
+    #[arg(long, value_enum, default_value_t = LabelSource::Teacher)]
+    source: LabelSource,
+    /// Camera that the checkpoint sees; by default the only one.
+    #[arg(long, value_name = "KEY")]
+    camera: Option<String>,
+    /// What the keys of the columns begin with.
+    #[arg(long, value_name = "NAME", default_value = "latent_labels")]
+    prefix: String,
+    /// Frame pairs per forward pass.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..))]
+    batch_size: u64,
+    /// Of synthetic labels.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+impl From<LabelArguments> for LabelOptions {
+    fn from(from: LabelArguments) -> Self {
+        let LabelArguments { checkpoint, dataset, out, source, camera, prefix, batch_size, seed } = from;
+        Self { checkpoint, dataset, out, source, camera, prefix, batch_size: batch_size as usize, seed }
+    }
 }
 
 /// Runs a command whose name is the first argument.

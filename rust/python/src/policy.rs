@@ -8,7 +8,7 @@ use crate::wall::{self, compute};
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::policy::{
-    Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, SmolVlaFields, from_version_1, from_version_2,
+    Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, SmolVlaFields, from_version_1, migrate_policy,
 };
 use hlrp_vla::{Processor, SupervisedLoss, VlaLoss, VlaModel, is_named};
 use pyo3::prelude::*;
@@ -439,7 +439,7 @@ pub(crate) fn policy_description<'py>(
         (model, processor) = (all["model"].take(), all["processor"].take());
     }
     let mut description = json!({ "model": model, "teacher": null });
-    from_version_2(&mut description);
+    migrate_policy(&mut description);
     let model = description["model"].take();
     Ok((wall::write(py, &model)?, wall::write(py, &processor)?))
 }

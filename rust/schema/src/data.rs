@@ -40,6 +40,8 @@ pub struct SourceConfig {
     pub num_val_episodes: u64,
     /// Largest difference between the recorded time of a row and that of its frame, seconds; LeRobot's 1e-4 when null.
     pub tolerance_s: Option<f64>,
+    /// Episodes in use for training whose actions may be seen; all when null. The others show images, states and texts.
+    pub labelled_episodes: Option<Vec<u64>>,
     /// What an RLDS dataset does not say itself; null for other formats.
     pub rlds: Option<RldsConfig>,
 }
@@ -98,6 +100,8 @@ pub struct LoaderConfig {
     pub batch_size: usize,
     /// Neighbouring anchors that are decoded together and go into as many successive batches.
     pub anchors_per_clip: usize,
+    /// Share of the training samples that come from labelled episodes; as many as there are when null.
+    pub labelled_fraction: Option<f64>,
     /// Decode threads.
     pub num_workers: usize,
     /// Batches that are prepared ahead of the trainer.
@@ -160,13 +164,13 @@ impl Check for SourceConfig {
             let hint = "set num_val_episodes=0, or rlds.val_split=null";
             require(!holds_out_twice, "num_val_episodes", "rlds.val_split already holds out episodes", hint)?;
         }
-        let Some(episodes) = &self.episodes else { return Ok(()) };
-        require(!episodes.is_empty(), "episodes", "an empty list of episodes", "give indices, or null for all")?;
-        let mut seen = BTreeSet::new();
-        for episode in episodes {
-            let message = format!("episode {episode} is listed twice");
-            require(seen.insert(episode), "episodes", message, "list each episode once")?;
+        if let Some(labelled) = &self.labelled_episodes {
+            distinct("labelled_episodes", labelled)?;
+            let hint = "name the feature, or set labelled_episodes=null";
+            require(self.action_key.is_some(), "action_key", "labelled episodes have no action", hint)?;
         }
+        let Some(episodes) = &self.episodes else { return Ok(()) };
+        distinct("episodes", episodes)?;
         let num_episodes = episodes.len() as u64;
         require(
             self.num_val_episodes < num_episodes,
@@ -175,6 +179,17 @@ impl Check for SourceConfig {
             "hold out fewer episodes",
         )
     }
+}
+
+/// Indices of at least one episode, each once.
+fn distinct(key: &'static str, episodes: &[u64]) -> Checked {
+    require(!episodes.is_empty(), key, "an empty list of episodes", "give indices, or null for all")?;
+    let mut seen = BTreeSet::new();
+    for episode in episodes {
+        let message = format!("episode {episode} is listed twice");
+        require(seen.insert(episode), key, message, "list each episode once")?;
+    }
+    Ok(())
 }
 
 impl Check for RequestConfig {
@@ -201,6 +216,18 @@ impl Check for LoaderConfig {
     fn check(&self) -> Checked {
         at_least("batch_size", self.batch_size, 1)?;
         at_least("anchors_per_clip", self.anchors_per_clip, 1)?;
+        if let Some(fraction) = self.labelled_fraction {
+            let hint = "give a number above 0 and below 1, or null";
+            require(
+                fraction > 0.0 && fraction < 1.0,
+                "labelled_fraction",
+                format!("{fraction} is out of range"),
+                hint,
+            )?;
+            let hint = "set data.loader.anchors_per_clip=1, or data.loader.labelled_fraction=null";
+            let message = "clips cannot be balanced: their anchors are neighbours";
+            require(self.anchors_per_clip == 1, "labelled_fraction", message, hint)?;
+        }
         within("num_workers", self.num_workers, 1, MAX_THREADS)?;
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
         long_count("memory_budget_mb", self.memory_budget_mb as u64)?;

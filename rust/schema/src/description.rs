@@ -2,8 +2,8 @@
 
 use crate::data::DeltaUnit;
 use crate::laq::LaqModelConfig;
-use crate::migrate::migrate_laq_model;
-use crate::policy::{PolicySpec, from_version_1, from_version_2};
+use crate::migrate::{migrate_laq_model, migrate_policy};
+use crate::policy::{PolicySpec, from_version_1};
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,7 +76,7 @@ impl TaskDescription {
             task = from_version_1(&task, settings.and_then(|settings| settings.get("policy")))?;
             task["stage"] = "vla".into();
         } else if task["stage"] == "vla" {
-            from_version_2(&mut task);
+            migrate_policy(&mut task);
         } else if task["stage"] == "laq" {
             migrate_laq_model(&mut task["model"]);
         }

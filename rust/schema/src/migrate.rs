@@ -35,6 +35,8 @@ const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.tensorboard", "false"),
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
+    ("data.sources.*.labelled_episodes", "null"),
+    ("data.loader.labelled_fraction", "null"),
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),
@@ -232,14 +234,32 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
         done.push(added(key, &value.to_string()));
         insert(tree, key, value);
     }
-    if get(tree, "policy.model.arch.expert").is_some() {
-        done.extend(add_missing(&ADDED_TO_EXPERT, tree));
-    }
+    done.extend(add_to_expert(tree));
     if stage == Stage::Laq {
         done.extend(add_missing(&ADDED_TO_LAQ, tree));
         done.extend(add_missing(&ADDED_TO_LAQ_VALIDATION, tree));
     }
     done
+}
+
+/// [`migrate`] for the description of a policy (`model`, `teacher`, …) in an artifact of version 2 or a checkpoint up to version 4. Its teacher had
+/// codes, as many as it says itself.
+pub fn migrate_policy(policy: &mut Value) {
+    let codebook_size = get(policy, "teacher.codebook_size").cloned().unwrap_or_default();
+    if let Some(latent) = policy.pointer_mut("/model/latent").and_then(Value::as_object_mut) {
+        latent.entry("codebook_size").or_insert(codebook_size);
+    }
+    let mut tree = json!({ "policy": policy.take() });
+    add_to_expert(&mut tree);
+    *policy = tree["policy"].take();
+}
+
+/// Adds the keys that an older version's tree lacks, if its policy has the expert architecture.
+fn add_to_expert(tree: &mut Value) -> Vec<String> {
+    if get(tree, "policy.model.arch.expert").is_none() {
+        return Vec::new();
+    }
+    add_missing(&ADDED_TO_EXPERT, tree)
 }
 
 /// [`migrate`] for the section `model` of stage 1 in a checkpoint of an older version.

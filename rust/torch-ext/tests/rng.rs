@@ -2,11 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use hlrp_torch::rng;
-use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
-
-/// The generator is one for the process.
-static GENERATOR: Mutex<()> = Mutex::new(());
 
 fn draw() -> Vec<f32> {
     // An odd number of normal draws leaves one half of a pair cached in the generator.
@@ -17,7 +13,6 @@ fn draw() -> Vec<f32> {
 
 #[test]
 fn a_restored_state_repeats_the_draws() {
-    let _alone = GENERATOR.lock().unwrap();
     rng::seed(Device::Cpu, 5).unwrap();
     draw();
     let state = rng::state(Device::Cpu).unwrap();
@@ -29,7 +24,6 @@ fn a_restored_state_repeats_the_draws() {
 
 #[test]
 fn a_seed_gives_the_stream_of_torch_manual_seed() {
-    let _alone = GENERATOR.lock().unwrap();
     tch::manual_seed(7);
     let expected = draw();
     rng::seed(Device::Cpu, 7).unwrap();
@@ -38,6 +32,5 @@ fn a_seed_gives_the_stream_of_torch_manual_seed() {
 
 #[test]
 fn bytes_that_are_not_a_state_are_refused() {
-    let _alone = GENERATOR.lock().unwrap();
     assert!(rng::set_state(Device::Cpu, &[1, 2, 3]).is_err());
 }

@@ -24,3 +24,8 @@ pub fn positions(is_valid_BL: &Tensor) -> Tensor {
 pub(crate) fn causal(num_tokens: i64, device: tch::Device) -> Tensor {
     Tensor::ones([num_tokens, num_tokens], (Kind::Bool, device)).tril(0)
 }
+
+/// The validity `bool [B]` of samples as that of their slots, `[B,S]`.
+pub(crate) fn by_slot(is_valid_B: &Tensor, num_slots: i64) -> Tensor {
+    is_valid_B.unsqueeze(1).expand([-1, num_slots], false)
+}

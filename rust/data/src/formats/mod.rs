@@ -5,16 +5,19 @@
 //! variant reads a dataset's files. To add one: a module here that implements [`Dataset`] and has a `FORMAT`, and one line
 //! in `FORMATS`. The folder itself shows which format it has.
 
+mod columns;
 mod fingerprint;
 pub mod lerobot;
 pub mod rlds;
 
+pub use columns::{ColumnValues, NewColumn};
 pub use lerobot::TableCache;
 
 use crate::check::findings::{Depth, Findings};
 use crate::error::DataError;
 use crate::frames::{FrameSize, FrameStore};
 use crate::request::EpisodeSpan;
+use hlrp_config::Problem;
 use hlrp_schema::RldsConfig;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -119,6 +122,27 @@ pub trait Dataset: Send + Sync {
     /// There is no such camera, or a file cannot be read.
     fn fingerprint_of_frames(&self, _camera: &str, _spans: &[EpisodeSpan]) -> Result<String, DataError> {
         Ok(self.describe().fingerprint.clone())
+    }
+
+    /// Whether [`Dataset::extend`] can write the dataset with further columns `keys`.
+    ///
+    /// # Errors
+    /// The format is not written, or the dataset has one of them.
+    fn check_extension(&self, _keys: &[&str]) -> Result<(), DataError> {
+        let message = format!("datasets of the format {} are read, not written", self.describe().format);
+        Err(Problem::new("DATASET", message, "give a LeRobot v3 dataset").into())
+    }
+
+    /// Writes the dataset with `columns` into the folder `out`, which is empty; recordings are linked, not copied. Nothing of this dataset is
+    /// changed.
+    ///
+    /// # Errors
+    /// As [`Dataset::check_extension`], or a file cannot be read or written.
+    ///
+    /// # Panics
+    /// When a column has not as many numbers as the dataset has rows.
+    fn extend(&self, _out: &Path, columns: &[NewColumn]) -> Result<(), DataError> {
+        self.check_extension(&columns.iter().map(|column| column.key.as_str()).collect::<Vec<_>>())
     }
 
     /// Looks for damage; [`crate::check::check_all`] checks what every format has.

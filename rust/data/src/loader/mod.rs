@@ -17,8 +17,9 @@ pub use stats::LoaderStats;
 use crate::batch::Batch;
 use crate::error::{DataError, LoadError};
 use crate::mixture::Mixture;
-use crate::sampler::{Clips, Plan, Position, Shard, TrainSampler, ValidationSampler};
+use crate::sampler::{Balance, Clips, Plan, Position, Shard, TrainSampler, ValidationSampler};
 use crate::source::Split;
+use hlrp_config::Problem;
 use pipeline::{Pipeline, Sizes};
 use std::sync::Arc;
 
@@ -103,7 +104,18 @@ fn train_sampler(mixture: &Mixture, seed: u64, shard: Shard, start: Position) ->
     mixture.require(Split::Train)?;
     let config = &mixture.loader;
     let clips = Clips::new(config.anchors_per_clip as u64, config.batch_size as u64 * shard.world);
-    TrainSampler::new(mixture.anchors(Split::Train).len(), clips, seed, shard, start)
+    let num_anchors = mixture.anchors(Split::Train).len();
+    let sampler = TrainSampler::new(num_anchors, clips, seed, shard, start)?;
+    let (Some(fraction), Some(num_labelled)) = (config.labelled_fraction, mixture.num_labelled) else {
+        return Ok(sampler);
+    };
+    if num_labelled == 0 || num_labelled == num_anchors {
+        let which = if num_labelled == 0 { "no" } else { "every" };
+        let hint = "list episodes in data.sources.<name>.labelled_episodes, or set it to null";
+        let message = format!("{which} training sample is of a labelled episode");
+        return Err(Problem::new("data.loader.labelled_fraction", message, hint).into());
+    }
+    Ok(sampler.balanced(Balance { num_labelled, fraction }))
 }
 
 /// One pass over the validation samples of one rank. Ends after the last batch or the first error.

@@ -37,6 +37,13 @@ pub(super) struct Vectors {
     pub(super) is_pad_T: Vec<bool>,
 }
 
+impl Vectors {
+    /// Of `[T,N]`: nothing but padding.
+    pub(super) fn missing([num_steps, width]: [usize; 2]) -> Self {
+        Self { values_TN: vec![0.0; num_steps * width], is_pad_T: vec![true; num_steps] }
+    }
+}
+
 /// One sample that is ready.
 pub(super) struct Sample {
     pub(super) parts: SampleParts,

@@ -111,9 +111,15 @@ impl<'a> Worker<'a> {
                 None => self.read_images(role, anchor.source, &image_rows, part)?,
             }
         }
+        let request = &source.request;
+        let action = if source.shows_actions(&anchor.span, self.plan.split()) {
+            vectors(source, source.action.as_ref(), layout.action, anchor, &request.action_deltas)?
+        } else {
+            layout.action.map(Vectors::missing)
+        };
         Ok(Sample {
-            state: vectors(source, source.state.as_ref(), layout.state, anchor, &source.request.state_deltas)?,
-            action: vectors(source, source.action.as_ref(), layout.action, anchor, &source.request.action_deltas)?,
+            state: vectors(source, source.state.as_ref(), layout.state, anchor, &request.state_deltas)?,
+            action,
             task: source.dataset.task(anchor.row)?,
             meta: self.meta(anchor, source.seconds_between(&image_rows)),
             is_real_T: is_pad_T.iter().map(|is_pad| !is_pad).collect(),

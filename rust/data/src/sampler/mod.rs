@@ -6,6 +6,7 @@
 //! the next), and a run with the same global batch sees the same samples in each step whatever its number of ranks.
 //! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their frames are decoded once; the order then depends on the size of the
 //! global batch, too.
+//! Anchors of labelled and of other episodes may be drawn in fixed shares ([`Balance`]): two such streams, interleaved evenly.
 
 mod order;
 mod permutation;
@@ -45,11 +46,40 @@ pub struct Position {
     pub num_bad_samples: u64,
 }
 
+/// Anchors of two kinds in fixed shares: the first `num_labelled` anchors are drawn with the share `fraction`, the others with the rest. Each
+/// kind has epochs of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Balance {
+    /// Anchors of the first kind; at least one, and one of the other.
+    pub num_labelled: u64,
+    /// Above 0 and below 1.
+    pub fraction: f64,
+}
+
+impl Balance {
+    /// Draws of the first kind among the first `num_draws` of a stream.
+    fn labelled_before(self, num_draws: u64) -> u64 {
+        (num_draws as f64 * self.fraction) as u64
+    }
+
+    /// The anchor at a position of the whole stream.
+    fn anchor(self, num_anchors: u64, seed: u64, position: u64) -> u64 {
+        let labelled = self.labelled_before(position);
+        let (first, num, nth) = if self.labelled_before(position + 1) > labelled {
+            (0, self.num_labelled, labelled)
+        } else {
+            (self.num_labelled, num_anchors - self.num_labelled, position - labelled)
+        };
+        first + EpochOrder::new(num, Clips::SINGLE, [seed, nth / num]).get(nth % num).anchor
+    }
+}
+
 /// The order of training samples on one rank.
 #[derive(Debug, Clone)]
 pub struct TrainSampler {
     num_anchors: u64,
     clips: Clips,
+    balance: Option<Balance>,
     seed: u64,
     shard: Shard,
     start: Position,
@@ -76,7 +106,13 @@ impl TrainSampler {
         if start.sample >= num_anchors {
             return Err(LoadError::Position { sample: start.sample, num_anchors }.into());
         }
-        Ok(Self { num_anchors, clips, seed, shard, start })
+        Ok(Self { num_anchors, clips, balance: None, seed, shard, start })
+    }
+
+    /// The same stream with anchors of two kinds in fixed shares; every anchor is drawn alone. An epoch is still as many draws as there are anchors.
+    #[must_use]
+    pub fn balanced(self, balance: Balance) -> Self {
+        Self { clips: Clips::SINGLE, balance: Some(balance), ..self }
     }
 
     /// The draw with this index on this rank, counted from the start position.
@@ -84,6 +120,10 @@ impl TrainSampler {
     pub fn draw(&self, draw: u64) -> Draw {
         let position = self.start.sample + self.shard.rank + draw * self.shard.world;
         let epoch = self.start.epoch + position / self.num_anchors;
+        if let Some(balance) = self.balance {
+            let position = self.start.epoch * self.num_anchors + position;
+            return Draw::single(balance.anchor(self.num_anchors, self.seed, position));
+        }
         EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(position % self.num_anchors)
     }
 

@@ -155,6 +155,7 @@ pub fn loader_config(num_workers: usize) -> LoaderConfig {
     LoaderConfig {
         batch_size: 4,
         anchors_per_clip: 1,
+        labelled_fraction: None,
         num_workers,
         prefetch_batches: 3,
         memory_budget_mb: 64,
@@ -184,6 +185,7 @@ pub fn source_config(num_val_episodes: u64) -> SourceConfig {
         episodes: None,
         num_val_episodes,
         tolerance_s: None,
+        labelled_episodes: None,
         rlds: None,
     }
 }

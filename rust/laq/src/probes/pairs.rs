@@ -3,12 +3,12 @@
 //! Shape suffixes: B pairs of a batch, N pairs of all processes, T = 2 frames, A width of the actions, S width of the states, P
 //! pixels of a small frame.
 
-use crate::data::{ROLE, pair_actions};
+use crate::data::{ROLE, pair_actions, whole_pair};
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
 use hlrp_data::{Loader, Mixture, Shard, Split};
 use hlrp_nn::Pass;
-use hlrp_schema::{DeltaUnit, RequestConfig};
+use hlrp_schema::RequestConfig;
 use hlrp_torch::{HostToDevice, World};
 use hlrp_train::DeviceBatch;
 use hlrp_train::validation::gather_rows;
@@ -52,10 +52,11 @@ impl PairSource {
         if mixture.layout().action.is_none() {
             return Ok(None);
         }
-        let Some(request) = of_whole_pairs(mixture, request) else {
+        let Some(request) = whole_pair(mixture, request) else {
             tracing::info!("no probes: in seconds, a pair has other frames in each source");
             return Ok(None);
         };
+        let request = RequestConfig { state_deltas: request.image_deltas.clone(), ..request };
         let test = mixture.with_request(&request, &request.image_deltas)?;
         let has_both = |split| move |source: &&hlrp_data::Source| !source.episodes(split).is_empty();
         let sources = test.sources().iter().filter(has_both(Split::Train)).filter(has_both(Split::Validation));
@@ -74,23 +75,6 @@ impl PairSource {
     pub(super) fn load(&self, batch_size: usize, num_pairs: usize, world: &World) -> anyhow::Result<[Pairs; 2]> {
         Ok([load(&self.fit, batch_size, num_pairs, world)?, load(&self.test, batch_size, num_pairs, world)?])
     }
-}
-
-/// The request with the actions from frame t to the last before frame t+k and the states at both.
-fn of_whole_pairs(mixture: &Mixture, request: &RequestConfig) -> Option<RequestConfig> {
-    let rates: Vec<f64> = mixture.sources().iter().map(|source| source.description().fps).collect();
-    let frame = match request.unit {
-        DeltaUnit::Frames => 1.0,
-        DeltaUnit::Seconds if rates.iter().all(|rate| *rate == rates[0]) => rates[0].recip(),
-        DeltaUnit::Seconds => return None,
-    };
-    let (first, last) = (request.image_deltas[0], request.image_deltas[1]);
-    let num_steps = ((last - first) / frame).round() as u64;
-    Some(RequestConfig {
-        action_deltas: (0..num_steps).map(|step| first + step as f64 * frame).collect(),
-        state_deltas: vec![first, last],
-        ..request.clone()
-    })
 }
 
 fn load(mixture: &Arc<Mixture>, batch_size: usize, num_pairs: usize, world: &World) -> anyhow::Result<Pairs> {

@@ -10,15 +10,14 @@ mod learning;
 mod processor;
 mod smolvla;
 mod version_1;
-mod version_2;
 
+pub use crate::migrate::migrate_policy;
 pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
 pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
 pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;
-pub use version_2::from_version_2;
 
 use crate::rules::{Checked, at_least, positive, require, section};
 use hlrp_config::{Check, Problem};

@@ -1,6 +1,6 @@
 //! Descriptions of version 1: what artifacts and checkpoints of older programs hold.
 
-use super::from_version_2;
+use crate::migrate::migrate_policy;
 use serde_json::{Map, Value, json};
 
 /// The description (`model`, `processor`, `objective`, `teacher`) of version 1 as one of this version. What version 1 did not describe
@@ -23,7 +23,7 @@ pub fn from_version_1(description: &Value, settings: Option<&Value>) -> Result<V
         "model": model,
     });
     all.finish()?;
-    from_version_2(&mut converted);
+    migrate_policy(&mut converted);
     Ok(converted)
 }
 

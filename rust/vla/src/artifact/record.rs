@@ -8,7 +8,7 @@ use hlrp_config::{
 use hlrp_nn::smolvlm::TOKENIZER_FILES;
 use hlrp_schema::PolicySpec;
 use hlrp_schema::plugin::ARTIFACT_FILES;
-use hlrp_schema::policy::{from_version_1, from_version_2};
+use hlrp_schema::policy::{from_version_1, migrate_policy};
 use hlrp_track::fs::FileDigest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -97,8 +97,8 @@ impl ArtifactRecord {
             serde_json::from_str(&text).map_err(|error| refuse(format!("invalid JSON: {error}"), DAMAGED))?;
         let format = (value.get("format").and_then(Value::as_str), value.get("format_version").and_then(Value::as_u64));
         let value = match format {
-            (Some(Self::FORMAT), Some(1)) => migrate(value).map_err(|problem| refuse(problem, DAMAGED))?,
-            (Some(Self::FORMAT), Some(2)) => migrate_2(value),
+            (Some(Self::FORMAT), Some(1)) => from_format_1(value).map_err(|problem| refuse(problem, DAMAGED))?,
+            (Some(Self::FORMAT), Some(2)) => from_format_2(value),
             (Some(Self::FORMAT), Some(Self::FORMAT_VERSION)) => value,
             _ => {
                 let text = |key: &str| value.get(key).map_or("nothing".to_owned(), Value::to_string);
@@ -137,7 +137,7 @@ impl ArtifactRecord {
 }
 
 /// A record of version 1 as one of this version.
-fn migrate(mut value: Value) -> Result<Value, String> {
+fn from_format_1(mut value: Value) -> Result<Value, String> {
     let Some(map) = value.as_object_mut() else { return Err("it is not an object".to_owned()) };
     let description = ["model", "processor", "objective", "teacher"]
         .map(|key| map.remove(key).map(|value| (key.to_owned(), value)).ok_or(format!("missing field `{key}`")));
@@ -148,8 +148,8 @@ fn migrate(mut value: Value) -> Result<Value, String> {
 }
 
 /// A record of version 2 as one of this version.
-fn migrate_2(mut value: Value) -> Value {
-    from_version_2(&mut value["policy"]);
+fn from_format_2(mut value: Value) -> Value {
+    migrate_policy(&mut value["policy"]);
     value["format_version"] = json!(ArtifactRecord::FORMAT_VERSION);
     value
 }

@@ -12,6 +12,7 @@ mod images;
 
 use crate::flow::TorchNoise;
 use crate::loss;
+use crate::masks::by_slot;
 use crate::observation::Prediction;
 use crate::policy::{LabelledBatch, Policy};
 use crate::processor::TimeIndices;
@@ -77,8 +78,8 @@ pub(crate) fn run(
         let predicted = predict(policy, &labelled, options.num_flow_samples)?;
         if let (Some(predicted_BSD), Some(target)) = (&predicted.latents_BSD, &labelled.targets.latent) {
             let repeated = policy.latents(&batch, indices.image - 1)?;
-            let by_slot = |is_valid_B: &Tensor| is_valid_B.unsqueeze(1).expand([-1, predicted_BSD.size()[1]], false);
-            let (is_valid_BS, was_valid_BS) = (by_slot(&target.is_valid_B), by_slot(&repeated.is_valid_B));
+            let num_slots = predicted_BSD.size()[1];
+            let [is_valid_BS, was_valid_BS] = [target, &repeated].map(|latent| by_slot(&latent.is_valid_B, num_slots));
             if let (Some(repeated_BSD), Some(true_BSD)) = (&repeated.vectors_BSD, &target.vectors_BSD) {
                 latents.add(predicted_BSD, repeated_BSD, true_BSD, &is_valid_BS, &was_valid_BS);
             }
@@ -145,12 +146,11 @@ fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch) -> any
 }
 
 /// The mean over several samples of the flow: an estimate of the expectation, which is what a squared error rewards. Latents have vectors and,
-/// where the teacher has codes, the nearest code; a head that predicts codes needs one sample.
+/// where the teacher has codes, the nearest code. Without noise, one sample says it all.
 fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize) -> anyhow::Result<Prediction> {
-    let sample = || {
-        let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
-        policy.model.sample(observation, mode, &mut TorchNoise, &Pass::plain(false))
-    };
+    let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
+    let num_samples = if policy.model.noise_shapes(mode, 1).is_empty() { 1 } else { num_samples };
+    let sample = || policy.model.sample(observation, mode, &mut TorchNoise, &Pass::plain(false));
     let samples = (0..num_samples).map(|_| sample()).collect::<Result<Vec<_>, _>>()?;
     let mean = |of: fn(&Prediction) -> Option<&Tensor>| {
         let all: Vec<&Tensor> = samples.iter().filter_map(of).collect();

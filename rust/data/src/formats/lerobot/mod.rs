@@ -7,6 +7,7 @@ mod cache;
 mod check;
 mod dataset;
 mod episodes;
+mod extend;
 mod images;
 mod meta;
 mod table;
@@ -22,11 +23,12 @@ pub use meta::{FeatureInfo, Info};
 
 use crate::check::findings::{Depth, Findings};
 use crate::error::DataError;
-use crate::formats::{Dataset, Description, Format};
+use crate::formats::{Dataset, Description, Format, NewColumn};
 use crate::frames::{FrameSize, FrameStore};
 use crate::images::ImageStore;
 use crate::request::EpisodeSpan;
 use images::EmbeddedImages;
+use std::path::Path;
 use std::sync::Arc;
 
 pub(super) const FORMAT: Format = Format {
@@ -84,6 +86,14 @@ impl Dataset for LeRobotDataset {
 
     fn fingerprint_of_frames(&self, camera: &str, spans: &[EpisodeSpan]) -> Result<String, DataError> {
         self.fingerprint_of_frames(camera, spans)
+    }
+
+    fn check_extension(&self, keys: &[&str]) -> Result<(), DataError> {
+        extend::check(self, keys)
+    }
+
+    fn extend(&self, out: &Path, columns: &[NewColumn]) -> Result<(), DataError> {
+        extend::extend(self, out, columns)
     }
 
     fn check(self: Arc<Self>, depth: Depth, findings: &mut Findings) {

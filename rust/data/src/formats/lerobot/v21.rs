@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     path::Path,
 };
 
@@ -51,7 +51,10 @@ struct EpisodeStats {
 /// The file is missing or damaged: names the line.
 fn lines<T: DeserializeOwned>(root: &Path, name: &str) -> Result<Vec<T>, DataError> {
     let path = root.join(name);
-    let file = File::open(&path).map_err(DataError::io(&path))?;
+    let file = File::open(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => DataError::file(&path, "the file is missing", "fetch it again"),
+        _ => DataError::io(&path)(error),
+    })?;
     let mut values = Vec::new();
     for (number, line) in (1..).zip(BufReader::new(file).lines()) {
         let line = line.map_err(DataError::io(&path))?;

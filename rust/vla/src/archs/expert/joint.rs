@@ -8,11 +8,11 @@
 
 use super::prefix::pad_last;
 use super::stack::{Reading, SuffixLayout, SuffixReader};
-use super::{ExpertModel, HeadKind, PrefixMemory, by_slot};
+use super::{ExpertModel, HeadKind, PrefixMemory};
 use crate::VlaError;
 use crate::flow::{FlowNoise, FlowPoint, integrate};
 use crate::loss::SupervisedLoss;
-use crate::masks;
+use crate::masks::{self, by_slot};
 use crate::observation::{Prediction, Targets};
 use hlrp_nn::Pass;
 use tch::{Device, Kind, Tensor};

@@ -17,6 +17,7 @@ use super::{Architecture, check_cameras, frozen_in_backbone, unread_parts};
 use crate::VlaError;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
+use crate::masks::by_slot;
 use crate::observation::{Latents, Observation, Prediction, Targets};
 use heads::{FlowHead, QueryHead, TimeMlp};
 use hlrp_nn::smolvlm::SmolVlm;
@@ -286,11 +287,6 @@ fn latent_net(scope: &Scope<'_>, head: LatentHead, latent: LatentShape, expert_d
         LatentHead::CodeCrossEntropy => codebook_size.unwrap_or(1),
     };
     LatentNet::Query(QueryHead::new(scope, "latent", code_seq_len, out_dim, expert_dim))
-}
-
-/// The validity of samples as that of their slots, `[B,S]`.
-fn by_slot(is_valid_B: &Tensor, num_slots: i64) -> Tensor {
-    is_valid_B.unsqueeze(1).expand([-1, num_slots], false)
 }
 
 impl Architecture for ExpertModel {

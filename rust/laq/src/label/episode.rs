@@ -1,0 +1,125 @@
+//! The labels of one episode.
+//!
+//! Shape suffixes: N frames of the episode, B pairs, T = 2 frames of a pair, S slots, Q width of a vector, A width of an action.
+
+use super::LabelSource;
+use crate::inference::{LaqInference, PairLabels};
+use hlrp_data::{Dataset, EpisodeSpan, FrameSize};
+use std::ops::Range;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// Pairs whose frames are decoded in one go.
+const WINDOW: u64 = 256;
+
+/// Names of labels, without the prefix.
+pub(super) const VECTORS: &str = "continuous_vector_latents";
+pub(super) const CODES: &str = "codebook_id_latents";
+pub(super) const CODE_VECTORS: &str = "codebook_vector_latents";
+pub(super) const VALID: &str = "valid";
+
+/// What labels episodes.
+pub(super) struct Labeller<'a> {
+    pub(super) laq: &'a LaqInference,
+    pub(super) dataset: &'a Arc<dyn Dataset>,
+    pub(super) camera: &'a str,
+    /// Offsets of both frames, in frames of the dataset.
+    pub(super) deltas: [i64; 2],
+    pub(super) source: LabelSource,
+    pub(super) batch_size: usize,
+    pub(super) seed: u64,
+}
+
+impl Labeller<'_> {
+    /// Rows of an episode that have both frames of their pair.
+    pub(super) fn anchors(&self, episode: &EpisodeSpan) -> Range<u64> {
+        let (first, last) = (self.deltas[0].min(self.deltas[1]).min(0), self.deltas[0].max(self.deltas[1]).max(0));
+        let from = episode.from_row + first.unsigned_abs();
+        from..episode.to_row.saturating_sub(last.unsigned_abs()).max(from)
+    }
+
+    /// By name the labels of an episode's [`Labeller::anchors`], on the CPU; nothing where it has none.
+    ///
+    /// # Errors
+    /// Frames or actions that cannot be read.
+    pub(super) fn label(&self, episode: &EpisodeSpan) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
+        let anchors = self.anchors(episode);
+        if anchors.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.source {
+            LabelSource::Teacher => self.of_teacher(anchors),
+            LabelSource::ActionAsLatent => Ok(vec![(VECTORS, self.summed_actions(anchors)?)]),
+            LabelSource::Synthetic => self.synthetic(episode.episode, anchors),
+        }
+    }
+
+    fn of_teacher(&self, anchors: Range<u64>) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
+        let side = usize::try_from(self.laq.dims().image_size)?;
+        let size = FrameSize { height: side, width: side };
+        let store = Arc::clone(self.dataset).frame_store(self.camera, Some(size))?;
+        let mut reader = store.reader(1)?;
+        let [first, last] = self.deltas;
+        let (lowest, highest) = (first.min(last), first.max(last));
+        let mut found: Vec<PairLabels> = Vec::new();
+        let mut start = anchors.start;
+        while start < anchors.end {
+            let end = (start + WINDOW).min(anchors.end);
+            let rows: Vec<u64> =
+                (start.wrapping_add_signed(lowest)..(end - 1).wrapping_add_signed(highest) + 1).collect();
+            let mut pixels = vec![0; rows.len() * size.frame_bytes()];
+            reader.read(&rows, &mut pixels)?;
+            let pixels_NCHW = Tensor::from_slice(&pixels).view([rows.len() as i64, 3, side as i64, side as i64]);
+            let len = (end - start) as i64;
+            let frames = [first, last].map(|delta| pixels_NCHW.narrow(0, delta - lowest, len));
+            for pairs_BTCHW in Tensor::stack(&frames, 1).split(i64::try_from(self.batch_size)?, 0) {
+                found.push(self.laq.pair_labels(&pairs_BTCHW)?);
+            }
+            start = end;
+        }
+        let joined = |of: fn(&PairLabels) -> Option<&Tensor>| {
+            let all: Vec<&Tensor> = found.iter().filter_map(of).collect();
+            (!all.is_empty()).then(|| Tensor::cat(&all, 0).to_device(Device::Cpu).contiguous())
+        };
+        let named = [
+            (VECTORS, joined(|labels| Some(&labels.change_BSQ))),
+            (CODES, joined(|labels| labels.ids_BS.as_ref())),
+            (CODE_VECTORS, joined(|labels| labels.code_vectors_BSQ.as_ref())),
+        ];
+        Ok(named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect())
+    }
+
+    /// `float32 [N,A]`: of each anchor the sum of the actions from the first frame to the one before the last.
+    fn summed_actions(&self, anchors: Range<u64>) -> anyhow::Result<Tensor> {
+        let width = self.dataset.describe().features.get(ACTION).map_or(0, |feature| feature.num_values());
+        let (lowest, highest) = (self.deltas[0].min(self.deltas[1]), self.deltas[0].max(self.deltas[1]));
+        let mut sums = Vec::new();
+        for anchor in anchors {
+            let rows: Vec<u64> = (anchor.wrapping_add_signed(lowest)..anchor.wrapping_add_signed(highest)).collect();
+            let mut actions = vec![0.0; rows.len() * width];
+            self.dataset.read_vectors(ACTION, &rows, &mut actions)?;
+            sums.extend((0..width).map(|dim| actions.iter().skip(dim).step_by(width).sum::<f32>()));
+        }
+        Ok(Tensor::from_slice(&sums).view([-1, i64::try_from(width)?]))
+    }
+
+    fn synthetic(&self, episode: u64, anchors: Range<u64>) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
+        hlrp_torch::rng::seed(Device::Cpu, self.seed.wrapping_add(episode))?;
+        let (dims, num) = (self.laq.dims(), (anchors.end - anchors.start) as i64);
+        let slots = self.laq.description().model.quantizer.code_seq_len;
+        let vectors = Tensor::randn([num, slots, dims.code_dim], (Kind::Float, Device::Cpu));
+        let mut labels = vec![(VECTORS, vectors)];
+        if let Some(num_codes) = self.laq.num_codes() {
+            let ids_NS = Tensor::randint(num_codes, [num, slots], (Kind::Int64, Device::Cpu));
+            labels.push((
+                CODE_VECTORS,
+                self.laq.code_vectors(&ids_NS.to_device(self.laq.device()))?.to_device(Device::Cpu),
+            ));
+            labels.push((CODES, ids_NS));
+        }
+        Ok(labels)
+    }
+}
+
+/// Key of the actions.
+const ACTION: &str = "action";
