@@ -110,6 +110,16 @@ def test_no_command_writes_or_prints_a_secret(hlrp, tmp_path, lerobot):
     hlrp("pipeline", *pipeline, f"logging.run_dir={tmp_path / 'pipeline'}")
     hlrp("pipeline", "--resume", tmp_path / "pipeline", env={**lerobot.env(), **IN_ENV})
 
+    for command in ("list", "table", "show", "watch"):
+        hlrp("runs", command, laq)
+    hlrp("runs", "compare", laq, vla, "--all")
+    hlrp("runs", "plot", laq, vla, "--metric=train/loss", "--out", tmp_path / "plot.png")
+    hlrp("runs", "report", laq, vla, run_dir, tmp_path / "failed", "--out", tmp_path / "report.html")
+    hlrp("runs", "note", laq, "--out", tmp_path / "note.md")
+    refused = hlrp("reproduce", laq, "--out", tmp_path / "again", code=66)
+    assert "experiment.description contains a secret" in refused
+    hlrp("reproduce", tmp_path / "pipeline", "--out", tmp_path / "again", code=66)
+
     for words in (["show"], ["show", "--format=json"], ["show", "--unresolved"], ["sweep"], ["explain", "lerobot.env"]):
         hlrp("config", *words, *train)
     hlrp("config", "explain", "lerobot.env.HF_TOKEN", *train, "++lerobot.env.HF_TOKEN=Pl4nted-again")

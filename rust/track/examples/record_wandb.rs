@@ -43,7 +43,7 @@ fn main() {
     let settings = wandb::Settings::resolve(&options).unwrap();
     let setup =
         SinkSetup { wandb: settings.as_ref(), stop: Some(&stop), ..SinkSetup::new(&run_dir, first, first + num_steps) };
-    let mut sinks = Sinks::open(&setup, &json!({ "console": true, "png": true })).unwrap();
+    let mut sinks = Sinks::open(&setup, &json!({ "console": true, "png": true, "tensorboard": true })).unwrap();
     let mut recording = Duration::ZERO;
     let mut status = RunStatus::Finished;
     for step in first + 1..=first + num_steps {
