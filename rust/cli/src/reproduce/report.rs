@@ -45,6 +45,9 @@ pub(super) fn compared(then: &Run, now: &Run, comparison: &Comparison, changes: 
         line("", &format!("and {num} more metrics"));
     }
     changes.iter().for_each(|change| line("changed", change));
+    if !comparison.new_metrics.is_empty() {
+        line("changed", &format!("not recorded then: {}", comparison.new_metrics.join(", ")));
+    }
     line("then", &then.path.display().to_string());
     line("now", &now.path.display().to_string());
 }
@@ -72,10 +75,11 @@ pub(super) fn write(then: &Run, now: &Run, comparison: &Comparison, changes: &[S
         })
     };
     let differences: Vec<Value> = comparison.differences.iter().map(difference).collect();
-    let Comparison { verdict, num_values, .. } = comparison;
+    let Comparison { verdict, num_values, new_metrics, .. } = comparison;
     let value = json!({
         "run": then.path, "verdict": verdict.name(), "text": verdict.text(), "tolerance": tolerance,
-        "num_values": num_values, "differences": differences, "changed": changes, "metrics": METRICS,
+        "num_values": num_values, "differences": differences, "changed": changes, "new_metrics": new_metrics,
+        "metrics": METRICS,
     });
     Ok(write_json(&now.path.join(FILE_NAME), &value)?)
 }

@@ -6,7 +6,7 @@ use hlrp_track::{
     metrics::{MetricsRow, is_time_field},
     run::{Artifact, RunStatus},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The answer, in a sentence.
 #[derive(Debug, PartialEq)]
@@ -52,6 +52,8 @@ pub(super) struct Comparison {
     /// By first step.
     pub(super) differences: Vec<Difference>,
     pub(super) num_values: usize,
+    /// Metrics that the run did not record then, as an older program, and that say nothing about a drift.
+    pub(super) new_metrics: Vec<String>,
 }
 
 impl Comparison {
@@ -70,7 +72,11 @@ impl Comparison {
         let (then, now) = (values(rows, last), values(new_rows, last));
         let mut differences: BTreeMap<&str, Difference> = BTreeMap::new();
         let (mut largest, mut num_unequal) = (0.0_f64, 0_usize);
-        let keys = then.keys().chain(now.keys().filter(|key| !then.contains_key(*key)));
+        let metrics: BTreeSet<&str> = then.keys().map(|(_, metric, _)| *metric).collect();
+        let (more, new): (Vec<_>, Vec<_>) =
+            now.keys().filter(|key| !then.contains_key(*key)).partition(|(_, metric, _)| metrics.contains(metric));
+        let new_metrics: BTreeSet<&str> = new.into_iter().map(|(_, metric, _)| *metric).collect();
+        let keys = then.keys().chain(more);
         for key @ (step, metric, _) in keys {
             let (then, now) = (then.get(key).copied(), now.get(key).copied());
             if then.map(f64::to_bits) == now.map(f64::to_bits) {
@@ -98,7 +104,6 @@ impl Comparison {
         let mut differences: Vec<Difference> = differences.into_values().collect();
         differences.sort_by(|left, right| (left.step, &left.metric).cmp(&(right.step, &right.metric)));
         let num_values = then.len();
-        let metrics: std::collections::BTreeSet<&str> = then.keys().map(|(_, metric, _)| *metric).collect();
         let compared = format!("{num_values} values of {} metrics up to step {last}", metrics.len());
         let verdict = match differences.first() {
             Some(first) => Verdict::Drift {
@@ -126,7 +131,8 @@ impl Comparison {
                 ),
             },
         };
-        Self { verdict, differences, num_values }
+        let new_metrics = new_metrics.into_iter().map(str::to_owned).collect();
+        Self { verdict, differences, num_values, new_metrics }
     }
 }
 
@@ -216,6 +222,17 @@ mod tests {
         assert_eq!(verdict(&[(1, 2.0)], 0.5), (false, Some(2)));
         assert_eq!(verdict(&[(1, f64::NAN), (2, 1.0)], 0.5), (false, Some(1)));
         assert_eq!(verdict(&[(1, 2.0), (2, 1.0), (3, 9.0)], 0.0), (true, None), "beyond the end of the first run");
+    }
+
+    #[test]
+    fn a_metric_that_a_newer_program_adds_is_no_drift() {
+        let mut now = rows(&[(1, 2.0)]);
+        now[0].values.push(("val/new".to_owned(), 3.0));
+        let found = Comparison::of_rows(&rows(&[(1, 2.0)]), &now, &Weights::default(), 0.0);
+        assert!(found.verdict.is_match());
+        assert_eq!(found.new_metrics, ["val/new"]);
+        let lost = Comparison::of_rows(&now, &rows(&[(1, 2.0)]), &Weights::default(), 0.0);
+        assert_eq!(lost.differences.len(), 1, "one that is not recorded any more is");
     }
 
     #[test]
