@@ -36,7 +36,6 @@ const ADDED: &[(&str, &str)] = &[
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
     ("data.sources.*.labelled_episodes", "null"),
-    ("data.loader.labelled_fraction", "null"),
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),
@@ -51,6 +50,9 @@ const ADDED: &[(&str, &str)] = &[
             "extra_mounts": []}"#,
     ),
 ];
+
+/// Keys of a loader of samples that older versions did not have, with the values (JSON) that they implied; stage 3 has no loader.
+const ADDED_TO_LOADER: [(&str, &str); 1] = [("data.loader.labelled_fraction", "null")];
 
 /// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
@@ -229,6 +231,9 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     let Some(stage) = Stage::from_name(name) else { return Vec::new() };
     let mut done = migrate(stage, tree);
     done.extend(add_missing(ADDED, tree));
+    if get(tree, "data.loader").is_some() {
+        done.extend(add_missing(&ADDED_TO_LOADER, tree));
+    }
     let [key, decides] = KEEP_SUPERSEDED;
     if let (None, Some(value)) = (get(tree, key), get(tree, decides).cloned()) {
         done.push(added(key, &value.to_string()));
@@ -372,6 +377,18 @@ mod tests {
         assert_eq!(tree, wanted);
         assert!(migrate_with(CHANGES, &mut tree).is_empty(), "it is of this version now");
         assert_eq!(tree, wanted);
+    }
+
+    #[test]
+    fn a_stage_without_a_loader_gets_no_keys_of_one() {
+        for name in ["lerobot_train", "lerobot_rollout", "pipeline"] {
+            let mut tree = json!({"experiment": {"stage": name}});
+            migrate_tree(&mut tree);
+            assert_eq!(tree.get("data"), None, "{name}");
+        }
+        let mut tree = json!({"experiment": {"stage": "vla"}, "data": {"loader": {"batch_size": 4}}});
+        migrate_tree(&mut tree);
+        assert_eq!(tree["data"]["loader"], json!({"batch_size": 4, "labelled_fraction": null}));
     }
 
     #[test]
