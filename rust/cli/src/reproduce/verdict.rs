@@ -73,7 +73,7 @@ impl Comparison {
         let mut differences: BTreeMap<&str, Difference> = BTreeMap::new();
         let (mut largest, mut num_unequal) = (0.0_f64, 0_usize);
         let metrics: BTreeSet<&str> = then.keys().map(|(_, metric, _)| *metric).collect();
-        let (more, new): (Vec<_>, Vec<_>) =
+        let (more, new): (Vec<&Key<'_>>, Vec<&Key<'_>>) =
             now.keys().filter(|key| !then.contains_key(*key)).partition(|(_, metric, _)| metrics.contains(metric));
         let new_metrics: BTreeSet<&str> = new.into_iter().map(|(_, metric, _)| *metric).collect();
         let keys = then.keys().chain(more);
