@@ -3,7 +3,7 @@
 
 use hlrp_torch::{Meeting, Note, Store, TorchError, World};
 use std::{path::Path, thread, time::Duration};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 fn meeting(folder: &Path, rank: usize, size: usize) -> Meeting {
     Meeting {
@@ -37,7 +37,7 @@ fn sums_copies_and_lists() {
         world.broadcast(&copy).unwrap();
         let texts = world.all_gather_text(&"x".repeat(world.rank())).unwrap();
         let rows = world.all_gather_rows(&Tensor::from_slice(&[rank, rank + 10])).unwrap();
-        let own = world.own_rows(2, |num_rows| Tensor::arange(num_rows, (Kind::Int64, tch::Device::Cpu)));
+        let own = world.own_rows(2, |num_rows| Tensor::arange(num_rows, (Kind::Int64, Device::Cpu)));
         world.barrier().unwrap();
         let list = |tensor: &Tensor| Vec::<i64>::try_from(tensor).unwrap();
         (list(&sum), copy.double_value(&[0]), texts, list(&rows), list(&own))
@@ -53,7 +53,7 @@ fn sums_copies_and_lists() {
 #[test]
 fn a_part_of_a_tensor_is_exchanged_in_place() {
     let found = in_worlds(2, |world| {
-        let whole = Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu));
+        let whole = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
         world.all_reduce(&(whole.select(1, 0) + 1.0)).unwrap();
         let column = whole.select(1, 1);
         let _ = column.shallow_clone().fill_(1.0);
@@ -76,6 +76,14 @@ fn a_gradient_of_one_process_is_one_of_all() {
         (both.grad().double_value(&[]), one.grad().double_value(&[]), none.grad().defined())
     });
     assert_eq!(found, [(1.5, 4.0, false); 2]);
+}
+
+#[test]
+fn several_gpus_are_refused() {
+    assert!(World::single().refuse_gpu(Device::Cuda(0)).is_ok());
+    for error in in_worlds(2, |world| world.refuse_gpu(Device::Cuda(world.rank())).unwrap_err().to_string()) {
+        assert!(error.contains("2 processes") && error.contains("without NCCL"), "{error}");
+    }
 }
 
 #[test]
