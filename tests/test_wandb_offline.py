@@ -253,7 +253,7 @@ def test_a_hundred_thousand_steps_need_little_memory(tmp_path, recorder):
 
 
 @pytest.mark.slow
-def test_the_newest_client_opens_a_run(offline_run):
+def test_the_newest_client_opens_a_run(offline_run, tmp_path):
     """`wandb leet inspect` reads a log without a server; the client of this environment does not have it."""
     leet = OFFICIAL_0_31.path
     assert leet.exists(), f"{leet} is missing: run `make setup SLOW=yes`"
