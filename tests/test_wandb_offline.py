@@ -253,17 +253,17 @@ def test_a_hundred_thousand_steps_need_little_memory(tmp_path, recorder):
 
 
 @pytest.mark.slow
-def test_the_newest_client_opens_a_run(offline_run):
+def test_the_newest_client_opens_a_run(offline_run, tmp_path):
     """`wandb leet inspect` reads a log without a server; the client of this environment does not have it."""
     leet = OFFICIAL_0_31.path
     assert leet.exists(), f"{leet} is missing: run `make setup SLOW=yes`"
     log = next((offline_run / "wandb").glob("offline-run-*"))
     inspect = [str(leet), "leet", "inspect", "--json"]
-    summary = json.loads(run([*inspect, "--summary", str(log)]).stdout)
+    summary = json.loads(run([*inspect, "--summary", str(log)], cwd=tmp_path).stdout)
     assert summary["state"] == "finished" and summary["exit_code"] == 0, summary
     last = expected_rows(offline_run)[-1]
     assert summary["step"] == last["_step"] == 24
-    num_records = len(run([*inspect, str(log)]).stdout.splitlines())
+    num_records = len(run([*inspect, str(log)], cwd=tmp_path).stdout.splitlines())
     assert num_records > 2 * len(expected_rows(offline_run))
 
 

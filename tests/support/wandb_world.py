@@ -122,7 +122,9 @@ class OfficialClient:
         printed = ""
         for number, call in enumerate(calls):
             append = ["--append"] if number > 0 else []
-            result = run([str(self.path), "sync", *append, *map(str, call)], env=recorder.env())
+            command = [str(self.path), "sync", *append, *map(str, call)]
+            # The client writes its own logs into the folder that it is started in.
+            result = run(command, cwd=recorder.folder, env=recorder.env())
             assert result.returncode == 0, result.stdout + result.stderr
             printed += result.stdout + result.stderr
         return printed

@@ -57,7 +57,7 @@ pub trait Program {
     }
 }
 
-/// Runs the program; its exit codes are those of [`exit_code`].
+/// Runs the program; its exit codes are those of [`hlrp_track::exit_code`].
 pub fn main<P: Program>() -> ExitCode {
     let arguments = Arguments::parse_for::<P>();
     if arguments.version_json {
