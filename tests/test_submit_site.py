@@ -39,6 +39,7 @@ def test_a_check_or_an_import_never_writes_over_the_scripts_of_a_run(slurm, tmp_
     assert (tmp_path / "run" / "submit" / "lrz_cpu_only.sbatch").read_text() == before
     (job,) = job_ids(tmp_path / "run")
     slurm.output("scancel", job)
+    slurm.wait_for(job)
 
 
 def test_a_check_or_an_import_leaves_a_folder_with_other_files_alone(slurm, tmp_path):
