@@ -1,8 +1,10 @@
 """A Slurm of the tests' own: daemons on loopback, everything in one folder, stopped at the end whatever happens."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -109,12 +111,18 @@ def slurm(tmp_path_factory):
 def slurm_of_two_hosts(tmp_path_factory):
     """A Slurm whose nodes n1 and n2 are hosts with names, addresses and network interfaces of their own; needs root."""
     assert os.geteuid() == 0, "network namespaces need root"
-    hosts = str(SCRIPTS / "netns_hosts.sh")
-    subprocess.run([hosts, "up", "2"], check=True, timeout=60)
-    try:
-        yield from start(tmp_path_factory.mktemp("slurm_of_two_hosts"), "--nodes", 2, "--netns")
-    finally:
-        subprocess.run([hosts, "down", "2"], check=True, timeout=60)
+
+    def hosts(action: str) -> None:
+        subprocess.run([str(SCRIPTS / "netns_hosts.sh"), action, "2"], check=True, timeout=60)
+
+    with open(Path(tempfile.gettempdir()) / "hlrp_netns.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a machine has one such pair
+        hosts("down")  # that of a run of tests that was killed
+        hosts("up")
+        try:
+            yield from start(tmp_path_factory.mktemp("slurm_of_two_hosts"), "--nodes", 2, "--netns")
+        finally:
+            hosts("down")
 
 
 @pytest.fixture(scope="session")
