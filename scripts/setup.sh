@@ -22,8 +22,8 @@ APT_PACKAGES=(
 # what a run deletes; Slurm with its accounting, which the tests start in a folder of their own, and its headers for a stand-in of Pyxis.
 [[ $KIND == run ]] || APT_PACKAGES+=(libosmesa6)
 [[ $KIND != test ]] || APT_PACKAGES+=(ffmpeg strace slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server libslurm-dev)
-# For the slow tests (SLOW=yes): a browser that shows the pages; systems and images to run in.
-[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core mmdebstrap buildah squashfs-tools bubblewrap shellcheck)
+# For the slow tests (SLOW=yes): a browser that shows the pages; systems and images to run in; hosts with networks of their own.
+[[ $KIND != test || -z ${SLOW:-} ]] || APT_PACKAGES+=(chromium fonts-dejavu-core mmdebstrap buildah squashfs-tools bubblewrap shellcheck iproute2)
 # For wheels: what builds the FFmpeg that they carry. (Slow tests build wheels.)
 [[ $KIND != wheel && ($KIND != test || -z ${SLOW:-}) ]] || APT_PACKAGES+=(nasm libdav1d-dev)
 readonly APT_PACKAGES

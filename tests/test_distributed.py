@@ -98,6 +98,7 @@ def test_srun_starts_the_program_as_it_is(slurm, tmp_path, alone):
     assert_equal_runs(run_dir, alone)
 
 
+@pytest.mark.slow  # network namespaces, which only root may make
 def test_a_job_on_two_machines(slurm_of_two_hosts, tmp_path, alone):
     """`hlrp submit` starts a process on each of two hosts, which meet at the first by its name."""
     slurm, run_dir = slurm_of_two_hosts, tmp_path / "runs" / "two_hosts"

@@ -115,6 +115,7 @@ fn errors_of_a_sweep_are_named() {
     let text = error("    seed: [1, 2]\n", &["logging.run_dir=x"]);
     assert!(text.contains("two runs of the sweep would write x") && text.contains("command line: logging"), "{text}");
     assert!(error("    5\n", &[]).contains("expected keys with their values, found 5"));
-    let many: String = ('a'..='e').map(|key| format!("    {key}: [{}]\n", ["0"; 10].join(","))).collect();
+    let numbers = (0..101).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+    let many: String = ["seed", "a.lr"].map(|key| format!("    {key}: [{numbers}]\n")).concat();
     assert!(error(&many, &[]).contains("more than 10000 combinations"));
 }
