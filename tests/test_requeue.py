@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from conftest import one_error, program
-from submission import job_ids, stub_programs, submit
+from submission import job_ids, stand_in, stub_programs, submit
 
 # Interrupted until its last start, as a trainer is that meets a time limit.
 PAYLOAD = """
@@ -109,12 +109,7 @@ def test_a_silent_slurm_means_that_nothing_is_queued_again(slurm, tmp_path):
     """A job of the run may wait there."""
     stub = stub_programs(tmp_path / "bin", PAYLOAD)
     submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub)
-    fake = tmp_path / "fake"
-    fake.mkdir()
-    (fake / "squeue").write_text("#!/bin/sh\nsleep 300\n")
-    (fake / "squeue").chmod(0o755)
-    env = slurm.env()
-    env["PATH"] = f"{fake}:{env['PATH']}"
+    env = stand_in(slurm.env(), tmp_path / "fake", "squeue", "#!/bin/sh\nsleep 300\n")
     again = slurm.run(stub, "submit", "--resume", tmp_path / "run", "--timeout", 2, env=env)
     one_error(again, 1, ["whether a job of this run waits", "squeue did not answer within 2 s"])
     (job,) = job_ids(tmp_path / "run")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import inventory, job_ids, on_cluster, path_without, shellcheck, stub_programs, submit
+from submission import inventory, job_ids, on_cluster, path_without, shellcheck, stand_in, stub_programs, submit
 
 
 def wait_until(what, seconds: float = 60):
@@ -379,13 +379,9 @@ def test_of_two_submissions_into_one_directory_at_once_one_is_queued(slurm, tmp_
 
 def test_an_sbatch_without_an_answer_is_looked_up_before_a_second_try(slurm, tmp_path):
     """The job was taken, but sbatch hangs: there is one job in the end."""
-    fake = tmp_path / "bin"
-    fake.mkdir()
     real = subprocess.run(["which", "sbatch"], capture_output=True, text=True, check=True).stdout.strip()
-    (fake / "sbatch").write_text(f'#!/bin/bash\n{real} "$@" > /dev/null\nsleep 300\n')
-    (fake / "sbatch").chmod(0o755)
-    env = slurm.env()
-    env["PATH"] = f"{fake}:{env['PATH']}"
+    hangs = f'#!/bin/bash\n{real} "$@" > /dev/null\nsleep 300\n'
+    env = stand_in(slurm.env(), tmp_path / "bin", "sbatch", hangs)
     result = submit(
         slurm,
         tmp_path,

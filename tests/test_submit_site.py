@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import inventory, job_ids, on_cluster, shellcheck, submit
+from submission import inventory, job_ids, on_cluster, shellcheck, stand_in, submit
 
 
 def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp_path):
@@ -60,12 +60,8 @@ def test_an_image_is_imported_on_a_compute_node_with_enough_memory(slurm, tmp_pa
     assert dry.returncode == 0, dry.stderr
     assert "#SBATCH --mem=128G" in dry.stdout
     assert f"containers/import.sh docker://ghcr.io/you/hlrp:1 {tmp_path}/enroot hlrp" in dry.stdout
-    fake = tmp_path / "bin"
-    fake.mkdir()
-    (fake / "enroot").write_text('#!/bin/bash\n[[ $2 == --output ]] && echo image > "$3"\n')
-    (fake / "enroot").chmod(0o755)
-    env = slurm.env()
-    env["PATH"] = f"{fake}:{env['PATH']}"
+    enroot = '#!/bin/bash\n[[ $2 == --output ]] && echo image > "$3"\n'
+    env = stand_in(slurm.env(), tmp_path / "bin", "enroot", enroot)
     result = slurm.run(*command, *words, f"logging.run_dir={tmp_path}/import", cwd=REPO, env=env)
     assert result.returncode == 0, result.stderr
     (job,) = job_ids(tmp_path / "import")

@@ -312,36 +312,6 @@ def test_signals_checkpoint_and_exit_with_their_own_code(tmp_path, uninterrupted
     assert_same_run(run_dir, uninterrupted_vla)
 
 
-def test_actions_of_unlabelled_episodes_are_never_seen(tmp_path, uninterrupted):
-    """Other actions there change neither losses nor normalisation; without hidden labels they do."""
-    changed = tmp_path / "changed"
-    shutil.copytree(DATA / "metaworld_mt5", changed)
-    file = changed / "data/chunk-000/file-000.parquet"
-    table = pyarrow.parquet.read_table(file)
-    labelled = [0, 12, 20, 31]
-    actions = np.stack(table["action"].to_numpy())
-    episodes = table["episode_index"].to_numpy()
-    # Five held-out episodes, one of each task.
-    hidden = ~np.isin(episodes, [*labelled, 5, 15, 25, 35, 45])
-    actions[hidden] = 7 - 2 * actions[hidden]
-    column = table.schema.get_field_index("action")
-    rows = pyarrow.FixedSizeListArray.from_arrays(actions.reshape(-1), actions.shape[1]).cast(
-        table.schema.field(column).type
-    )
-    pyarrow.parquet.write_table(table.set_column(column, table.schema.field(column), rows), file)
-
-    def losses(name: str, *words: object) -> list[dict]:
-        words = ["policy.objective.mode=multitask", "training.max_steps=8", f"{SOURCE}.num_val_episodes=5", *words]
-        return read_metrics(trained(tmp_path / name, uninterrupted, *words))
-
-    balanced = [f"{SOURCE}.labelled_episodes={labelled}".replace(" ", ""), "data.loader.labelled_fraction=0.5"]
-    other = f"{SOURCE}.root={changed}"
-    assert losses("labelled", *balanced) == losses("labelled_other", *balanced, other)
-    assert losses("all") != losses("all_other", other)
-    normalised = policy(tmp_path / "labelled_other")["processor"]["action"]
-    assert normalised != policy(tmp_path / "all_other")["processor"]["action"]
-
-
 # Bad input.
 
 

@@ -137,12 +137,17 @@ def test_a_killed_run_is_uploaded_up_to_its_kill(recorder, tmp_path, official, k
     assert (theirs["state"], theirs["exitcode"]) == official.without_end
 
 
-def test_the_exit_code_of_an_interrupted_run_is_uploaded(recorder, tmp_path, official):
-    run_dir = tmp_path / "run"
+def interrupt_a_run(recorder, run_dir) -> None:
+    """A run in `run_dir` that a signal stopped after some steps."""
     process = start(recorder, *MINI, *FAST, OFFLINE, f"logging.run_dir={run_dir}")
     wait_for(process, lambda: last_step(run_dir) >= 7)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == INTERRUPTED
+
+
+def test_the_exit_code_of_an_interrupted_run_is_uploaded(recorder, tmp_path, official):
+    run_dir = tmp_path / "run"
+    interrupt_a_run(recorder, run_dir)
     official.sync(recorder, run_dir)
     theirs = recorder.only_run()
     assert scalars(theirs) == expected_rows(run_dir) and theirs["violations"] == []
@@ -154,10 +159,7 @@ def test_the_exit_code_of_an_interrupted_run_is_uploaded(recorder, tmp_path, off
 def test_a_resumed_run_has_one_id_and_every_step_once(recorder, tmp_path, official):
     """Interrupted, killed, resumed: also what a resume repeats is recorded once, by either program."""
     run_dir = tmp_path / "run"
-    process = start(recorder, *MINI, *FAST, OFFLINE, f"logging.run_dir={run_dir}")
-    wait_for(process, lambda: last_step(run_dir) >= 7)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == INTERRUPTED
+    interrupt_a_run(recorder, run_dir)
     process = start(recorder, "--resume", run_dir)
     wait_for(process, lambda: last_step(run_dir) >= 13)
     kill(process)

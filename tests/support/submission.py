@@ -47,6 +47,14 @@ def stub_programs(folder: Path, payload: str) -> str:
     return str(folder / "hlrp")
 
 
+def stand_in(env: dict[str, str], folder: Path, name: str, script: str) -> dict[str, str]:
+    """The environment in which the program `name` is `script`, which is written into `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(script)
+    (folder / name).chmod(0o755)
+    return env | {"PATH": f"{folder}:{env['PATH']}"}
+
+
 def shellcheck(text: str) -> None:
     """A script has no findings of shellcheck."""
     found = shutil.which("shellcheck", path=f"{REPO}/.venv/bin:{os.environ['PATH']}")

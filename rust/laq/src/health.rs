@@ -1,7 +1,7 @@
 //! Whether the codes carry anything: one rule for the training as it runs and for what a run says at its end.
 
 use crate::model::LaqModel;
-use crate::probes;
+use crate::probes::PartialR2;
 use crate::quantizers::{count_codes_by_slot, perplexity};
 use crate::step::eval_step;
 use crate::validation::{PERPLEXITY, dependence, slot_perplexity};
@@ -16,17 +16,25 @@ const MIN_SIGNAL_TO_NOISE: f64 = 1.1;
 /// Effective number of codes of a slot below which it always has the same one.
 const MIN_SLOT_PERPLEXITY: f64 = 1.05;
 
+/// How many codes are in use.
+#[derive(Clone, Copy)]
+struct CodesInUse {
+    /// Perplexity over all slots.
+    perplexity: f64,
+    num_codes: f64,
+    /// The least perplexity that is no collapse.
+    least: f64,
+}
+
 /// What a validation or a batch says of the codes.
 struct Signs {
-    /// Perplexity over all slots, number of codes, and the least perplexity that is no collapse.
-    codes: Option<[f64; 3]>,
+    in_use: Option<CodesInUse>,
     /// Perplexity of the slot that varies most.
     most_of_slot: Option<f64>,
     /// Of the decoder that gains most.
     code_gain: Option<f64>,
     signal_to_noise: Option<f64>,
-    /// Partial R² of the codes, that of codes of random weights, and the least difference that the held-out episodes allow.
-    partial_r2: Option<[f64; 3]>,
+    partial_r2: Option<PartialR2>,
 }
 
 impl Signs {
@@ -36,13 +44,15 @@ impl Signs {
         let gains = metrics.iter().filter(|(name, _)| name.starts_with("val/") && name.ends_with("_code_gain"));
         let slots = (0..).map_while(|slot| value(&slot_perplexity(slot)));
         Self {
-            codes: value(PERPLEXITY).zip(num_codes).map(|(in_use, num_codes)| {
-                [in_use, num_codes, num_codes * model.config().quantizer.collapse_perplexity]
+            in_use: value(PERPLEXITY).zip(num_codes).map(|(perplexity, num_codes)| CodesInUse {
+                perplexity,
+                num_codes,
+                least: num_codes * model.config().quantizer.collapse_perplexity,
             }),
             most_of_slot: slots.reduce(f64::max),
             code_gain: gains.map(|(_, gain)| *gain).reduce(f64::max),
             signal_to_noise: value("val/latent_signal_to_noise"),
-            partial_r2: probes::partial_r2_of_codes(metrics),
+            partial_r2: PartialR2::of(metrics),
         }
     }
 
@@ -62,9 +72,9 @@ impl Signs {
         let of_collapse = || format!("{remedy_of_codes}, lower training.optimizer.lr, or {SPACING}");
         let hardly_used = self.code_gain.filter(|gain| *gain < MIN_CODE_GAIN);
         let noise = self.signal_to_noise.filter(|ratio| *ratio < MIN_SIGNAL_TO_NOISE);
-        let collapsed = self.codes.filter(|[in_use, _, limit]| in_use < limit);
+        let collapsed = self.in_use.filter(|in_use| in_use.perplexity < in_use.least);
         let is_constant = self.most_of_slot.is_some_and(|perplexity| perplexity < MIN_SLOT_PERPLEXITY);
-        if let Some([codes, random, least_difference]) = self.partial_r2 {
+        if let Some(PartialR2 { codes, random, least_difference }) = self.partial_r2 {
             if least_difference > 0.0 {
                 return None;
             }
@@ -83,9 +93,9 @@ impl Signs {
             };
             return Some((finding, remedy));
         }
-        if let Some([in_use, num_codes, limit]) = collapsed {
+        if let Some(CodesInUse { perplexity, num_codes, least }) = collapsed {
             let finding = format!(
-                "the codebook has collapsed: as many as {in_use:.2} of {num_codes} codes are in use (perplexity; the limit is {limit:.2})"
+                "the codebook has collapsed: as many as {perplexity:.2} of {num_codes} codes are in use (perplexity; the limit is {least:.2})"
             );
             return Some((finding, of_collapse()));
         }
@@ -167,10 +177,15 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::Signs;
+    use super::{CodesInUse, Signs};
+    use crate::probes::PartialR2;
+
+    const fn in_use(perplexity: f64) -> CodesInUse {
+        CodesInUse { perplexity, num_codes: 8.0, least: 1.6 }
+    }
 
     const HEALTHY: Signs = Signs {
-        codes: Some([7.5, 8.0, 1.6]),
+        in_use: Some(in_use(7.5)),
         most_of_slot: Some(5.0),
         code_gain: Some(0.15),
         signal_to_noise: Some(2.5),
@@ -189,18 +204,21 @@ mod tests {
     #[test]
     fn each_cause_is_named_with_its_remedy() {
         assert_eq!(finding(&HEALTHY), None);
-        names(&Signs { codes: Some([1.2, 8.0, 1.6]), ..HEALTHY }, ["1.20 of 8 codes", "nsvq.refresh"]);
+        names(&Signs { in_use: Some(in_use(1.2)), ..HEALTHY }, ["1.20 of 8 codes", "nsvq.refresh"]);
         names(&Signs { most_of_slot: Some(1.0), ..HEALTHY }, ["the same code for all pairs", "nsvq.refresh"]);
         names(&Signs { signal_to_noise: Some(0.9), ..HEALTHY }, ["signal/noise is 0.90", "batch_norm"]);
         names(&Signs { code_gain: Some(0.001), ..HEALTHY }, ["hardly use the codes", "model.decoders.difference"]);
         let continuous =
-            Signs { codes: None, most_of_slot: None, code_gain: None, signal_to_noise: None, partial_r2: None };
+            Signs { in_use: None, most_of_slot: None, code_gain: None, signal_to_noise: None, partial_r2: None };
         assert_eq!(finding(&continuous), None, "nothing to judge");
     }
 
     #[test]
     fn where_there_are_actions_the_partial_r2_beside_that_of_random_weights_decides() {
-        let with = |least_difference, signs| Signs { partial_r2: Some([0.3, 0.12, least_difference]), ..signs };
+        let with = |least_difference, signs| {
+            let partial_r2 = Some(PartialR2 { codes: 0.3, random: 0.12, least_difference });
+            Signs { partial_r2, ..signs }
+        };
         assert_eq!(
             finding(&with(0.05, Signs { code_gain: Some(0.0), ..HEALTHY })),
             None,
@@ -209,6 +227,6 @@ mod tests {
         names(&with(-0.01, HEALTHY), ["0.30 of what frame t leaves open, 0.12 for random weights", "motion_weight"]);
         names(&with(-0.01, Signs { code_gain: Some(0.0), ..HEALTHY }), ["random weights", "model.decoders.difference"]);
         names(&with(-0.01, Signs { signal_to_noise: Some(0.9), ..HEALTHY }), ["random weights", "batch_norm"]);
-        names(&with(-0.01, Signs { codes: Some([1.0, 8.0, 1.6]), ..HEALTHY }), ["random weights", "nsvq.refresh"]);
+        names(&with(-0.01, Signs { in_use: Some(in_use(1.0)), ..HEALTHY }), ["random weights", "nsvq.refresh"]);
     }
 }

@@ -156,31 +156,25 @@ pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed, num_pr
         }
     }
     refuse(checkpoint, differences)?;
-    refuse_other_batch(checkpoint, [&saved_tree, config], num_processes)?;
+    refuse_other_batch(checkpoint, [(&saved_tree, num_former), (config, num_processes)])?;
     Ok(validates_otherwise)
 }
 
 /// Refuses another global batch on another number of processes, where the order of the samples depends on it or where the batch size
 /// differs too.
-fn refuse_other_batch(checkpoint: &Checkpoint, [saved, current]: [&Composed; 2], num_processes: usize) -> Result<()> {
-    let former = checkpoint.state().rng.len().max(1);
-    if former == num_processes {
+fn refuse_other_batch(checkpoint: &Checkpoint, [former, current]: [(&Composed, usize); 2]) -> Result<()> {
+    let [(former_size, num_former), (size, num)] =
+        [former, current].map(|(config, num)| (batch_size(config), num as u64));
+    let (was, is) = (former_size * num_former, size * num);
+    if num_former == num || was == is {
         return Ok(());
     }
-    let (was, is) = (batch_size(saved) * former as u64, batch_size(current) * num_processes as u64);
-    if was == is {
-        return Ok(());
-    }
-    let has_clips = leaves(current.tree()).get("data.loader.anchors_per_clip").is_some_and(|leaf| leaf.text != "1");
-    if batch_size(saved) != batch_size(current) || has_clips {
-        return refuse(
-            checkpoint,
-            vec![format!(
-                "{BATCH_SIZE} was {} on {former} processes, is {} on {num_processes}: {was} and {is} samples together",
-                batch_size(saved),
-                batch_size(current)
-            )],
+    let has_clips = leaves(current.0.tree()).get("data.loader.anchors_per_clip").is_some_and(|leaf| leaf.text != "1");
+    if former_size != size || has_clips {
+        let differs = format!(
+            "{BATCH_SIZE} was {former_size} on {num_former} processes, is {size} on {num}: {was} and {is} samples together"
         );
+        return refuse(checkpoint, vec![differs]);
     }
     tracing::warn!("the run continues with {is} samples in a batch of all processes; it had {was}");
     Ok(())

@@ -104,18 +104,18 @@ impl Labeller<'_> {
     }
 
     fn synthetic(&self, episode: u64, anchors: Range<u64>) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
-        hlrp_torch::rng::seed(Device::Cpu, self.seed.wrapping_add(episode))?;
         let (dims, num) = (self.laq.dims(), (anchors.end - anchors.start) as i64);
         let slots = self.laq.description().model.quantizer.code_seq_len;
-        let vectors = Tensor::randn([num, slots, dims.code_dim], (Kind::Float, Device::Cpu));
-        let mut labels = vec![(VECTORS, vectors)];
-        if let Some(num_codes) = self.laq.num_codes() {
-            let ids_NS = Tensor::randint(num_codes, [num, slots], (Kind::Int64, Device::Cpu));
-            labels.push((
-                CODE_VECTORS,
-                self.laq.code_vectors(&ids_NS.to_device(self.laq.device()))?.to_device(Device::Cpu),
-            ));
-            labels.push((CODES, ids_NS));
+        let draw = || {
+            let vectors_NSQ = Tensor::randn([num, slots, dims.code_dim], (Kind::Float, Device::Cpu));
+            let draw_ids = |num_codes| Tensor::randint(num_codes, [num, slots], (Kind::Int64, Device::Cpu));
+            (vectors_NSQ, self.laq.num_codes().map(draw_ids))
+        };
+        let (vectors_NSQ, ids_NS) = hlrp_torch::rng::seeded(self.seed.wrapping_add(episode), draw)?;
+        let mut labels = vec![(VECTORS, vectors_NSQ)];
+        if let Some(ids_NS) = ids_NS {
+            let code_vectors_NSQ = self.laq.code_vectors(&ids_NS.to_device(self.laq.device()))?;
+            labels.extend([(CODE_VECTORS, code_vectors_NSQ.to_device(Device::Cpu)), (CODES, ids_NS)]);
         }
         Ok(labels)
     }

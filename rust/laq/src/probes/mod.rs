@@ -21,7 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use table::partial_r2_of_codes;
+pub(crate) use table::PartialR2;
 
 use crate::model::LaqModel;
 use hlrp_data::Mixture;

@@ -53,10 +53,25 @@ const BEST_FLOOR: &str = "val/probe_floor_r2";
 /// The metric with the least difference between the partial R² of the codes and that of codes of random weights: 97.5 % of the resamples have more.
 const LEAST_DIFFERENCE: &str = "val/probe_codes_above_random";
 
-/// The partial R² of the codes, that of codes of random weights, and their least difference; none where nothing was probed.
-pub(crate) fn partial_r2_of_codes(metrics: &BTreeMap<String, f64>) -> Option<[f64; 3]> {
-    let value = |name: &str| metrics.get(name).copied();
-    Some([value(&partial_metric(CODES.0))?, value(&partial_metric(RANDOM_CODES.0))?, value(LEAST_DIFFERENCE)?])
+/// The partial R² of codes beside that of codes of random weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartialR2 {
+    pub(crate) codes: f64,
+    pub(crate) random: f64,
+    /// The least difference of the two that the held-out episodes allow.
+    pub(crate) least_difference: f64,
+}
+
+impl PartialR2 {
+    /// That of a validation; none where nothing was probed.
+    pub(crate) fn of(metrics: &BTreeMap<String, f64>) -> Option<Self> {
+        let value = |name: &str| metrics.get(name).copied();
+        Some(Self {
+            codes: value(&partial_metric(CODES.0))?,
+            random: value(&partial_metric(RANDOM_CODES.0))?,
+            least_difference: value(LEAST_DIFFERENCE)?,
+        })
+    }
 }
 
 /// Name of the metric with the R² of a probe.

@@ -8,7 +8,7 @@ use hlrp_torch::{
     cuda::{CudaStatus, start_up},
 };
 use hlrp_track::{env::SLURM_JOB_ID, env::get, host::num_cores};
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 use tch::Device;
 
 /// Ports for Slurm's steps: from the first of them, by the number of the job.
@@ -64,7 +64,7 @@ impl Rendezvous {
             return Ok((found.size > 1 || found.launcher == Launcher::Own).then_some(found));
         }
         match get(env::SLURM_STEP_NUM_TASKS) {
-            Some(_) if number(env::SLURM_STEP_NUM_TASKS)? > 1 => Self::of_slurm().map(Some),
+            Some(_) if number::<usize>(env::SLURM_STEP_NUM_TASKS)? > 1 => Self::of_slurm().map(Some),
             _ => Ok(None),
         }
     }
@@ -84,7 +84,7 @@ impl Rendezvous {
                 let host = needed(env::MASTER_ADDR)?;
                 let is_of_rank_0 = get(env::TORCHELASTIC_USE_AGENT_STORE).as_deref() != Some("True");
                 let is_local = local_size == size;
-                let port = port(env::MASTER_PORT)?;
+                let port = number(env::MASTER_PORT)?;
                 (Launcher::Torchrun, Store::Tcp { host, port, is_of_rank_0 }, is_local)
             }
         };
@@ -102,7 +102,7 @@ impl Rendezvous {
             None => first_host(&nodes),
         };
         let port = match get(env::MASTER_PORT) {
-            Some(_) => port(env::MASTER_PORT)?,
+            Some(_) => number(env::MASTER_PORT)?,
             None => {
                 let job = get(SLURM_JOB_ID).and_then(|id| id.parse::<u64>().ok()).unwrap_or(0);
                 let step = get(env::SLURM_STEP_ID).and_then(|id| id.parse::<u64>().ok()).unwrap_or(0);
@@ -199,28 +199,22 @@ pub(super) fn refuse_one_gpu(index: usize, num_processes: usize) -> Problem {
     )
 }
 
+const START: &str = "start the processes with torchrun or srun, or set num_processes";
+
 fn needed(name: &'static str) -> Result<String, Problem> {
-    get(name).ok_or_else(|| {
-        let message = "the variable is not set, but others of its kind are";
-        Problem::new(name, message, "start the processes with torchrun or srun, or set num_processes")
-    })
+    get(name).ok_or_else(|| Problem::new(name, "the variable is not set, but others of its kind are", START))
 }
 
-fn parsed<T: std::str::FromStr>(name: &'static str, text: &str) -> Result<T, Problem> {
-    let hint = "start the processes with torchrun or srun, or set num_processes";
-    text.trim().parse().map_err(|_| Problem::new(name, format!("the variable is '{text}', not a number"), hint))
+fn parsed<T: FromStr>(name: &'static str, text: &str) -> Result<T, Problem> {
+    text.trim().parse().map_err(|_| Problem::new(name, format!("the variable is '{text}', not a number"), START))
 }
 
-fn number(name: &'static str) -> Result<usize, Problem> {
+fn number<T: FromStr>(name: &'static str) -> Result<T, Problem> {
     parsed(name, &needed(name)?)
 }
 
 fn optional(name: &'static str) -> Result<Option<usize>, Problem> {
     get(name).map(|text| parsed(name, &text)).transpose()
-}
-
-fn port(name: &'static str) -> Result<u16, Problem> {
-    parsed(name, &needed(name)?)
 }
 
 /// The number at the beginning of a text such as `4(x2)`.
