@@ -222,6 +222,29 @@ fn a_grid_shows_every_image_enlarged_without_blur() {
 }
 
 #[test]
+fn a_column_of_a_grid_is_as_wide_as_its_title() {
+    let pixels = [0; 64 * 64 * 3];
+    let image = GridImage { width: 64, height: 64, rgb_HWC: &pixels };
+    let draw = |titles: [&str; 2]| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("grid.png");
+        let column_titles = titles.map(Into::into).into();
+        draw_grid(&path, &ImageGrid { rows: vec![vec![image, image]], column_titles, ..Default::default() }).unwrap();
+        open(&path)
+    };
+    let long = "frame t + predicted difference";
+    let (narrow, wide) = (draw(["frame t", "frame t+k"]), draw([long, long]));
+    assert_eq!(narrow.width(), 2 * 16 + 2 * 128 + 8);
+    assert!(wide.width() > narrow.width());
+    let is_dark = |x: u32, y: u32| wide.get_pixel(x, y).0.iter().all(|value| *value < 128);
+    let in_margins = |x: &u32| *x < 12 || *x >= wide.width() - 12;
+    let heading = 16..16 + 40;
+    assert!((0..wide.width()).filter(in_margins).all(|x| heading.clone().all(|y| !is_dark(x, y))), "no title is cut");
+    let middle = wide.width() / 2;
+    assert!((middle - 3..middle + 3).all(|x| heading.clone().all(|y| !is_dark(x, y))), "titles do not touch");
+}
+
+#[test]
 fn a_grid_that_does_not_fit_together_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("grid.png");

@@ -44,6 +44,8 @@ struct Layout {
     scale: u32,
     cell_width: u32,
     cell_height: u32,
+    /// From one column to the next: as wide as its images or its title, whichever is wider.
+    column_step: u32,
     /// From one row to the next: as high as its images or its label, whichever is higher.
     row_step: u32,
     left: u32,
@@ -101,7 +103,8 @@ pub fn render_grid(name: &str, grid: &ImageGrid<'_>) -> Result<RgbImage> {
 impl Layout {
     /// Upper left corner of an image.
     fn cell(&self, row: usize, column: usize) -> (u32, u32) {
-        (self.left + column as u32 * (self.cell_width + GAP), self.top + row as u32 * self.row_step)
+        let indent = (self.column_step - GAP - self.cell_width) / 2;
+        (self.left + column as u32 * self.column_step + indent, self.top + row as u32 * self.row_step)
     }
 }
 
@@ -109,13 +112,19 @@ fn layout(name: &str, grid: &ImageGrid<'_>) -> Result<Layout> {
     let GridImage { width, height, .. } = grid.rows[0][0];
     let scale = MIN_CELL.div_ceil(width.max(height)).max(1);
     let (cell_width, cell_height) = (width * scale, height * scale);
-    let mut widest_label = 0;
+    let (mut widest_label, mut widest_column, mut title_width) = (0, cell_width, 0);
     canvas::render(name, (1, 1), |area| {
+        let width = |line: &str, size| Ok::<_, canvas::DrawError>(area.estimate_text_size(line, &text(size))?.0);
         for line in grid.row_labels.iter().flat_map(|label| label.lines()) {
-            widest_label = widest_label.max(area.estimate_text_size(line, &text(LABEL_SIZE))?.0);
+            widest_label = widest_label.max(width(line, LABEL_SIZE)?);
         }
+        for title in &grid.column_titles {
+            widest_column = widest_column.max(width(title, LABEL_SIZE)?);
+        }
+        title_width = width(&grid.title, TITLE_SIZE)?;
         Ok(())
     })?;
+    let column_step = widest_column + GAP;
     let most_lines = grid.row_labels.iter().map(|label| label.lines().count()).max().unwrap_or(0) as u32;
     let row_step = cell_height.max((most_lines + 1) * LINE_HEIGHT) + GAP;
     let left = MARGIN + if widest_label > 0 { widest_label + GAP } else { 0 };
@@ -127,10 +136,11 @@ fn layout(name: &str, grid: &ImageGrid<'_>) -> Result<Layout> {
         scale,
         cell_width,
         cell_height,
+        column_step,
         row_step,
         left,
         top,
-        width: left + num_columns * (cell_width + GAP) - GAP + MARGIN,
+        width: (left + num_columns * column_step - GAP + MARGIN).max(title_width + 2 * MARGIN),
         height: top + num_rows * row_step - GAP + MARGIN,
     })
 }
