@@ -49,6 +49,8 @@ pub struct Batch {
     pub state: Option<VectorStream>,
     /// Actions, when every source has them.
     pub action: Option<VectorStream>,
+    /// By key the labels that were asked for.
+    pub labels: BTreeMap<String, VectorStream>,
     /// `[B]` origin of each sample.
     pub meta: Vec<SampleMeta>,
 }

@@ -47,7 +47,7 @@ pub use loader::{Loader, LoaderStats, ValidationLoader};
 pub use mixture::{CacheProgress, Mixture, SampleLayout, log_cache_progress};
 pub use normalization::VectorStatistics;
 pub use preflight::{describe_sources, preflight};
-pub use request::{EpisodeSpan, Request, TOLERANCE_S};
+pub use request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
 pub use sampler::{Balance, Clips, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
 pub use source::{Source, Split};

@@ -6,9 +6,9 @@ use crate::error::DataError;
 use crate::formats::{self, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
-use crate::request::EpisodeSpan;
+use crate::request::{EpisodeSpan, LabelRequest};
 use crate::resize::PREPROCESS_ID;
-use crate::source::{Source, Split, check_features, check_section, chosen_episodes};
+use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
 use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
 use hlrp_track::fs::DiskRules;
@@ -44,6 +44,8 @@ pub struct SampleLayout {
     pub state: Option<[usize; 2]>,
     /// Actions `[T,N]`, when every source has them; N is the widest.
     pub action: Option<[usize; 2]>,
+    /// By key the labels `[T,N]` that were asked for.
+    pub labels: BTreeMap<String, [usize; 2]>,
 }
 
 impl SampleLayout {
@@ -71,6 +73,7 @@ impl SampleLayout {
             size,
             state: block(states, widest(sources, |s| s.state.as_ref().map(|v| v.width))),
             action: block(actions, widest(sources, |s| s.action.as_ref().map(|v| v.width))),
+            labels: labels(sources)?,
         })
     }
 
@@ -83,7 +86,8 @@ impl SampleLayout {
     /// Bytes of one sample.
     #[must_use]
     pub fn sample_bytes(&self) -> usize {
-        let vectors = [self.state, self.action].into_iter().flatten().map(|[t, n]| t * (n * size_of::<f32>() + 1));
+        let vectors = [self.state, self.action].into_iter().flatten().chain(self.labels.values().copied());
+        let vectors = vectors.map(|[t, n]| t * (n * size_of::<f32>() + 1));
         self.roles.len() * (self.image_bytes() + self.num_images) + vectors.sum::<usize>()
     }
 }
@@ -97,6 +101,23 @@ fn differing_role<'a>(a: &'a Source, b: &'a Source) -> Option<&'a str> {
 /// The widest of a vector that every source has.
 fn widest(sources: &[Source], of: impl Fn(&Source) -> Option<usize>) -> Option<usize> {
     sources.iter().map(of).collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// Labels `[T,N]` by key; those of all sources have the same widths.
+fn labels(sources: &[Source]) -> Result<BTreeMap<String, [usize; 2]>, Problem> {
+    let mut labels = BTreeMap::new();
+    for source in sources {
+        for VectorKey { key, width } in &source.labels {
+            let size = [source.request.label_deltas.len(), *width];
+            let known = *labels.entry(key.clone()).or_insert(size);
+            if known != size {
+                let message = format!("`{key}` has {width} values, but {} in another source", known[1]);
+                let hint = "label all sources with the same checkpoint";
+                return Err(Problem::new(format!("data.sources.{}.root", source.name), message, hint));
+            }
+        }
+    }
+    Ok(labels)
 }
 
 /// All sources of a run. Opened once, shared by the loaders of training and validation.
@@ -167,14 +188,19 @@ impl Mixture {
         Ok(Self { train, num_labelled, validation, sources, layout, loader })
     }
 
-    /// The same sources with samples of other offsets; nothing is opened again. Only the images at the offsets `anchor_images` must be
-    /// inside the episode of an anchor; the others are padded.
+    /// The same sources with samples of other offsets and `labels`; nothing is opened again. Only the images at the offsets `anchor_images`
+    /// must be inside the episode of an anchor; the others, and labels, are padded.
     ///
     /// # Errors
-    /// [`Problem`] with the key of an offset that is not a whole number of frames.
-    pub fn with_request(&self, request: &RequestConfig, anchor_images: &[f64]) -> Result<Self, DataError> {
-        let with_request = |source: &Source| source.with_request(request, anchor_images);
-        let sources = self.sources.iter().map(with_request).collect::<Result<_, _>>()?;
+    /// [`Problem`] with the key of an offset that is not a whole number of frames, or of a source without these labels.
+    pub fn with_request(
+        &self,
+        request: &RequestConfig,
+        anchor_images: &[f64],
+        labels: &LabelRequest,
+    ) -> Result<Self, DataError> {
+        let with_request = |source: &Source| source.with_request(request, anchor_images, labels);
+        let sources = self.sources.iter().map(with_request).collect::<Result<_, DataError>>()?;
         Self::new(sources, self.layout.size, self.loader.clone())
     }
 

@@ -26,17 +26,29 @@ pub struct Request {
     pub state_deltas: Vec<i64>,
     /// Actions.
     pub action_deltas: Vec<i64>,
+    /// Labels.
+    pub label_deltas: Vec<i64>,
+}
+
+/// Columns that samples have besides state and action: the labels that `hlrp label` wrote into a dataset.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LabelRequest {
+    /// Their feature keys.
+    pub keys: Vec<String>,
+    /// Their offsets, in the unit of the request.
+    pub deltas: Vec<f64>,
 }
 
 impl Request {
-    /// Converts the offsets of a checked section to frames of a dataset that runs at `fps`. Every anchor has the images at the offsets
-    /// `anchor_images`; `source` names the dataset in errors.
+    /// Converts the offsets of a checked section, and those of its labels, to frames of a dataset that runs at `fps`. Every anchor has the
+    /// images at the offsets `anchor_images`; `source` names the dataset in errors.
     ///
     /// # Errors
     /// An offset in seconds is not a whole number of frames, within `tolerance_s`.
     pub fn resolve(
         config: &RequestConfig,
         anchor_images: &[f64],
+        label_deltas: &[f64],
         fps: f64,
         tolerance_s: f64,
         source: &str,
@@ -59,6 +71,7 @@ impl Request {
             anchor_deltas: frames_of("image_deltas", anchor_images)?,
             state_deltas: frames_of("state_deltas", &config.state_deltas)?,
             action_deltas: frames_of("action_deltas", &config.action_deltas)?,
+            label_deltas: frames_of("image_deltas", label_deltas)?,
         })
     }
 

@@ -4,7 +4,7 @@ use crate::anchors::held_out_positions;
 use crate::error::DataError;
 use crate::formats::{self, Dataset, Description, FeatureKind, existing_features};
 use crate::frames::FrameStore;
-use crate::request::{EpisodeSpan, Request, TOLERANCE_S};
+use crate::request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
 use hlrp_config::Problem;
 use hlrp_schema::{RequestConfig, SourceConfig};
 use std::{
@@ -31,13 +31,25 @@ impl Split {
     }
 }
 
-/// State or action of a source.
+/// State, action or label of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VectorKey {
     /// Feature key.
     pub(crate) key: String,
     /// Entries per row.
     pub(crate) width: usize,
+}
+
+impl VectorKey {
+    /// A numeric feature that the dataset has. What its files lack is refused here, by the row `first_row`, and not during a run.
+    fn find(key: &str, dataset: &dyn Dataset, first_row: Option<u64>) -> Result<Self, DataError> {
+        let feature = dataset.describe().feature(key, FeatureKind::Vector);
+        let width = feature.map_or(0, |feature| feature.num_values());
+        if let Some(row) = first_row {
+            dataset.read_vectors(key, &[row], &mut vec![0.0; width])?;
+        }
+        Ok(Self { key: key.to_owned(), width })
+    }
 }
 
 /// One dataset bound to its configuration.
@@ -50,6 +62,8 @@ pub struct Source {
     pub(crate) cameras: BTreeMap<String, Arc<dyn FrameStore>>,
     pub(crate) state: Option<VectorKey>,
     pub(crate) action: Option<VectorKey>,
+    /// In the order of their keys.
+    pub(crate) labels: Vec<VectorKey>,
     tolerance_s: f64,
     /// Training episodes whose actions may be seen; none where all may.
     labelled: Option<Arc<BTreeSet<u64>>>,
@@ -78,21 +92,15 @@ impl Source {
             None => split_episodes(name, config, spans)?,
         };
         let labelled = labelled_episodes(name, config, &train)?;
-        let vector = |key: &Option<String>| -> Result<Option<VectorKey>, DataError> {
-            let Some(key) = key else { return Ok(None) };
-            let feature = dataset.describe().feature(key, FeatureKind::Vector);
-            let width = feature.map_or(0, |feature| feature.num_values());
-            if let Some(row) = first_row {
-                dataset.read_vectors(key, &[row], &mut vec![0.0; width])?; // what the files lack is refused before a run begins
-            }
-            Ok(Some(VectorKey { key: key.clone(), width }))
-        };
+        let vector =
+            |key: &Option<String>| key.as_ref().map(|key| VectorKey::find(key, &*dataset, first_row)).transpose();
         let tolerance_s = config.tolerance_s.unwrap_or(TOLERANCE_S);
         Ok(Self {
             name: name.to_owned(),
-            request: Request::resolve(request, &request.image_deltas, dataset.describe().fps, tolerance_s, name)?,
+            request: Request::resolve(request, &request.image_deltas, &[], dataset.describe().fps, tolerance_s, name)?,
             state: vector(&config.state_key)?,
             action: vector(&config.action_key)?,
+            labels: Vec::new(),
             dataset,
             cameras,
             tolerance_s,
@@ -102,13 +110,30 @@ impl Source {
         })
     }
 
-    /// The same episodes, cameras and vectors with other offsets.
+    /// The same episodes, cameras and vectors with other offsets and labels.
     ///
     /// # Errors
-    /// [`Problem`] with the key of an offset that is not a whole number of frames.
-    pub(crate) fn with_request(&self, request: &RequestConfig, anchor_images: &[f64]) -> Result<Self, Problem> {
-        let request = Request::resolve(request, anchor_images, self.description().fps, self.tolerance_s, &self.name)?;
-        Ok(Self { request, ..self.clone() })
+    /// [`Problem`] with the key of an offset that is not a whole number of frames, or of a label that the dataset lacks; or a label that
+    /// cannot be read.
+    pub(crate) fn with_request(
+        &self,
+        request: &RequestConfig,
+        anchor_images: &[f64],
+        labels: &LabelRequest,
+    ) -> Result<Self, DataError> {
+        let (found, name) = (self.description(), &self.name);
+        let request = Request::resolve(request, anchor_images, &labels.deltas, found.fps, self.tolerance_s, name)?;
+        let label = |key: &String| {
+            if found.feature(key, FeatureKind::Vector).is_none() {
+                let hint = "write labels with `hlrp label`, and give the dataset that it wrote";
+                let root = format!("data.sources.{name}.root");
+                return Err(Problem::new(root, format!("the dataset has no labels `{key}`"), hint).into());
+            }
+            let first_row = self.train.first().map(|span| span.from_row);
+            VectorKey::find(key, &*self.dataset, first_row)
+        };
+        let labels = labels.keys.iter().map(label).collect::<Result<_, DataError>>()?;
+        Ok(Self { request, labels, ..self.clone() })
     }
 
     /// The same episodes with another split: those with these indices are held out, all others are for training.

@@ -5,7 +5,7 @@ mod fake;
 
 use fake::{FakeDataset, SIZE, loader_config, source, source_config};
 use hlrp_config::with_hint;
-use hlrp_data::{Mixture, Source, Split};
+use hlrp_data::{LabelRequest, Mixture, Source, Split};
 use hlrp_schema::SourceConfig;
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ fn episodes_that_were_held_out_stay_held_out_in_a_dataset_that_grew() {
 fn anchors_need_only_the_images_that_must_be_real() {
     let mixture = mixture(vec![source("robot", FakeDataset::new(&[10, 10]), &source_config(1)).unwrap()]);
     assert_eq!(mixture.anchors(Split::Train).len(), 8, "images at 0 and 2");
-    let present = mixture.with_request(&fake::request(), &[0.0]).unwrap();
+    let present = mixture.with_request(&fake::request(), &[0.0], &LabelRequest::default()).unwrap();
     assert_eq!(present.anchors(Split::Train).len(), 10, "the last two frames have a padded image");
     let last = present.anchors(Split::Train).get(9).unwrap();
     assert_eq!(last.span.window(last.row, &[0, 2]).1, [false, true]);

@@ -12,7 +12,8 @@ fn config(unit: DeltaUnit, image_deltas: &[f64]) -> RequestConfig {
 }
 
 fn resolve(unit: DeltaUnit, image_deltas: &[f64], fps: f64) -> Result<Vec<i64>, String> {
-    let request = Request::resolve(&config(unit, image_deltas), image_deltas, fps, hlrp_data::TOLERANCE_S, "robot");
+    let request =
+        Request::resolve(&config(unit, image_deltas), image_deltas, &[], fps, hlrp_data::TOLERANCE_S, "robot");
     request.map(|request| request.image_deltas).map_err(|error| with_hint(&error))
 }
 

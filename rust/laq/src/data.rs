@@ -3,7 +3,7 @@
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{CacheProgress, DataError, FrameSize, Mixture};
+use hlrp_data::{CacheProgress, DataError, FrameSize, LabelRequest, Mixture};
 use hlrp_schema::{DeltaUnit, LaqConfig, RequestConfig};
 use hlrp_train::{DeviceBatch, DeviceVectors, LoaderData, Resumed, disk_rules};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(crate) fn whole_pair(mixture: &Mixture, request: &RequestConfig) -> Option<R
 /// The mixture with the actions of [`whole_pair`], where there are such.
 pub(crate) fn with_whole_pairs(mixture: &Mixture, request: &RequestConfig) -> Result<Mixture, DataError> {
     let request = whole_pair(mixture, request).unwrap_or_else(|| request.clone());
-    mixture.with_request(&request, &request.image_deltas)
+    mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())
 }
 
 /// Sum of the actions of a batch that are within the episode, `float32 [B,A]` on the CPU; none where the dataset has no actions.

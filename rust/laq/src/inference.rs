@@ -177,6 +177,11 @@ impl LaqInference {
         self.model.quantizer.codes().map(Codes::num_codes)
     }
 
+    /// The scale of [`LaqInference::targets`].
+    pub(crate) fn scale(&self) -> &Scale {
+        &self.scale
+    }
+
     /// Where the model is.
     pub(crate) fn device(&self) -> Device {
         self.model.store().device()

@@ -83,6 +83,10 @@ const ADDED_TO_LAQ: [(&str, &str); 14] = [
 const ADDED_TO_EXPERT: [(&str, &str); 2] =
     [("policy.model.arch.expert.latent_head", "\"vector_flow\""), ("policy.model.arch.expert.latent_dropout", "0.0")];
 
+/// Keys of stage 2 that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_VLA: [(&str, &str); 2] =
+    [("policy.teacher.label_prefix", "null"), ("policy.teacher.label_vectors", "null")];
+
 /// Keys of the validation of stage 1 that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 5] = [
     ("validation.probes.enabled", "false"),
@@ -247,6 +251,9 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
         done.extend(add_missing(&ADDED_TO_TRAININGS, tree));
     }
     done.extend(add_to_expert(tree));
+    if stage == Stage::Vla {
+        done.extend(add_missing(&ADDED_TO_VLA, tree));
+    }
     if stage == Stage::Laq {
         done.extend(add_missing(&ADDED_TO_LAQ, tree));
         done.extend(add_missing(&ADDED_TO_LAQ_VALIDATION, tree));

@@ -57,6 +57,7 @@ impl Check for VlaConfig {
         let role = &self.policy.teacher.camera;
         require(
             !self.policy.objective.mode.with_latents()
+                || self.policy.teacher.label_prefix.is_some()
                 || self.data.sources.values().any(|source| source.cameras.contains_key(role)),
             "policy.teacher.camera",
             format!("no source of data has a camera '{role}'"),
@@ -82,10 +83,11 @@ impl VlaConfig {
             "give a folder with tokenizer.json and tokenizer_config.json",
         )?;
         require(
-            teacher.checkpoint.is_some() || !objective.mode.with_latents(),
+            teacher.checkpoint.is_some() || teacher.label_prefix.is_some() || !objective.mode.with_latents(),
             "teacher.checkpoint",
             "null, but this mode learns latent actions",
-            "give a run directory or checkpoint folder of `hlrp train-laq`, or set policy.objective.mode=actions",
+            "give a run directory or checkpoint folder of `hlrp train-laq`, policy.teacher.label_prefix for the labels of `hlrp label`, or \
+             set policy.objective.mode=actions",
         )
         .map_err(Problem::unset)
     }

@@ -42,6 +42,8 @@ pub struct DeviceBatch {
     pub state: Option<DeviceVectors>,
     /// Actions.
     pub action: Option<DeviceVectors>,
+    /// Labels by key.
+    pub labels: BTreeMap<String, DeviceVectors>,
     /// `[B]` origins.
     pub meta: Vec<SampleMeta>,
 }
@@ -53,8 +55,10 @@ impl DeviceBatch {
     /// A buffer that does not match its shape; no memory on the device.
     pub fn from_host(batch: Batch, transfer: &HostToDevice) -> Result<Self> {
         let images = batch.images.into_iter().map(|(role, stream)| Ok((role, images(stream, transfer)?)));
+        let labels = batch.labels.into_iter().map(|(key, stream)| Ok((key, vectors(stream, transfer)?)));
         Ok(Self {
             images: images.collect::<Result<_>>()?,
+            labels: labels.collect::<Result<_>>()?,
             task: batch.task,
             state: batch.state.map(|stream| vectors(stream, transfer)).transpose()?,
             action: batch.action.map(|stream| vectors(stream, transfer)).transpose()?,

@@ -18,6 +18,7 @@ mod backbone;
 mod error;
 pub mod flow;
 mod freeze;
+mod labels;
 mod loss;
 mod masks;
 mod normalize;

@@ -2,9 +2,9 @@
 
 use crate::VlaError;
 use crate::archs::VlaModel;
+use crate::labels::Labelling;
 use crate::observation::{ActionTarget, LatentTarget, Observation, Targets};
 use crate::processor::{Processor, TimeIndices};
-use crate::teacher::Teacher;
 use hlrp_schema::PolicySpec;
 use hlrp_train::{DeviceBatch, DeviceImages};
 use tch::{Kind, Tensor};
@@ -18,7 +18,7 @@ pub(crate) struct Policy {
     /// Prepares its inputs.
     pub(crate) processor: Processor,
     /// Labels frame pairs, in modes with latent actions.
-    pub(crate) teacher: Option<Teacher>,
+    pub(crate) teacher: Option<Labelling>,
 }
 
 /// What a batch shows at the present, and its targets.
@@ -33,7 +33,7 @@ impl Policy {
         let mode = self.spec.objective.mode;
         let mut targets = Targets::default();
         if mode.with_latents() {
-            targets.latent = Some(self.latents(batch, indices.image)?);
+            targets.latent = Some(self.latents(batch, indices)?);
         }
         if mode.with_actions() {
             let all = self.processor.actions(batch)?;
@@ -50,7 +50,7 @@ impl Policy {
         let mode = self.spec.objective.mode;
         let mut counts = Vec::new();
         if mode.with_latents() {
-            counts.push(self.is_real_pair(batch, indices.image)?.sum(Kind::Int64));
+            counts.push(self.is_labelled(batch, indices)?.sum(Kind::Int64));
         }
         if let Some(action) = batch.action.as_ref().filter(|_| mode.with_actions()) {
             counts.push(from_step(&action.is_pad_BT, indices.action).logical_not().sum(Kind::Int64));
@@ -58,9 +58,19 @@ impl Policy {
         Ok(counts)
     }
 
-    /// `bool [B]`: whether both frames of the pair whose first frame has index `first` are inside their episode.
-    fn is_real_pair(&self, batch: &DeviceBatch, first: i64) -> Result<Tensor, VlaError> {
-        Ok(self.teachers_images(batch)?.is_real_BT.narrow(1, first, 2).all_dim(1, false))
+    /// `bool [B]`: whether the present has a label: where both frames of its pair are inside their episode.
+    fn is_labelled(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<Tensor, VlaError> {
+        match self.labelling()? {
+            Labelling::Online(_) => {
+                Ok(self.teachers_images(batch)?.is_real_BT.narrow(1, indices.image, 2).all_dim(1, false))
+            }
+            Labelling::Columns(columns) => columns.is_valid(batch, indices.label),
+        }
+    }
+
+    fn labelling(&self) -> Result<&Labelling, VlaError> {
+        let hint = "set policy.teacher.checkpoint";
+        self.teacher.as_ref().ok_or_else(|| VlaError::input("latent actions", "there is no teacher", hint))
     }
 
     fn teachers_images<'a>(&self, batch: &'a DeviceBatch) -> Result<&'a DeviceImages, VlaError> {
@@ -70,14 +80,22 @@ impl Policy {
         })
     }
 
-    /// The teacher's labels for the frame pair whose first frame has index `first`.
-    pub(crate) fn latents(&self, batch: &DeviceBatch, first: i64) -> Result<LatentTarget, VlaError> {
-        let teacher = self
-            .teacher
-            .as_ref()
-            .ok_or_else(|| VlaError::input("latent actions", "there is no teacher", "set policy.teacher.checkpoint"))?;
-        let images = self.teachers_images(batch)?;
-        teacher.label(&images.pixels_BTCHW.narrow(1, first, 2), &images.is_real_BT.narrow(1, first, 2))
+    /// The labels of the present: of the frame pair that begins there.
+    pub(crate) fn latents(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<LatentTarget, VlaError> {
+        match self.labelling()? {
+            Labelling::Online(teacher) => {
+                let images = self.teachers_images(batch)?;
+                let [pixels_BTCHW, is_real_BT] =
+                    [&images.pixels_BTCHW, &images.is_real_BT].map(|x| x.narrow(1, indices.image, 2));
+                teacher.label(&pixels_BTCHW, &is_real_BT)
+            }
+            Labelling::Columns(columns) => columns.label(batch, indices.label),
+        }
+    }
+
+    /// The labels before those of the present, in a validation sample: of the frame pair that ends there.
+    pub(crate) fn former_latents(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<LatentTarget, VlaError> {
+        self.latents(batch, TimeIndices { image: indices.image - 1, label: indices.label - 1, ..indices })
     }
 }
 

@@ -22,12 +22,14 @@ pub struct TimeIndices {
     pub state: i64,
     /// Of the first action of the chunk.
     pub action: i64,
+    /// Of the present among the labels.
+    pub label: i64,
 }
 
 impl TimeIndices {
-    /// The same in a validation sample, which holds one image and one action more before the others.
+    /// The same in a validation sample, which has one image, one action and one label more before the others.
     pub(crate) fn in_validation(self) -> Self {
-        Self { image: self.image + 1, action: self.action + 1, ..self }
+        Self { image: self.image + 1, action: self.action + 1, label: self.label + 1, ..self }
     }
 }
 

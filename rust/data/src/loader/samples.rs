@@ -51,6 +51,8 @@ pub(super) struct Sample {
     pub(super) is_real_T: Vec<bool>,
     pub(super) state: Option<Vectors>,
     pub(super) action: Option<Vectors>,
+    /// In the order of [`SampleLayout::labels`].
+    pub(super) labels: Vec<Vectors>,
     pub(super) task: String,
     pub(super) meta: SampleMeta,
 }
@@ -129,8 +131,12 @@ pub(super) fn batch(layout: &SampleLayout, mut samples: Vec<Sample>) -> Batch {
     }
     let state = layout.state.map(|size| stack(size, samples.iter().filter_map(|s| s.state.as_ref())));
     let action = layout.action.map(|size| stack(size, samples.iter().filter_map(|s| s.action.as_ref())));
+    let labels = layout.labels.iter().enumerate().map(|(index, (key, &size))| {
+        (key.clone(), stack(size, samples.iter().filter_map(|sample| sample.labels.get(index))))
+    });
+    let labels = labels.collect();
     let (task, meta) = samples.into_iter().map(|s| (s.task, s.meta)).unzip();
-    Batch { images, task, state, action, meta }
+    Batch { images, task, state, action, labels, meta }
 }
 
 /// Vectors of all samples, one after the other.

@@ -117,7 +117,13 @@ impl<'a> Worker<'a> {
         } else {
             layout.action.map(Vectors::missing)
         };
+        let label = |(key, size): (&String, &[usize; 2])| {
+            let label = source.labels.iter().find(|label| label.key == *key);
+            let read = vectors(source, label, Some(*size), anchor, &request.label_deltas)?;
+            Ok(read.unwrap_or_else(|| Vectors::missing(*size)))
+        };
         Ok(Sample {
+            labels: layout.labels.iter().map(label).collect::<Result<_, DataError>>()?,
             state: vectors(source, source.state.as_ref(), layout.state, anchor, &request.state_deltas)?,
             action,
             task: source.dataset.task(anchor.row)?,
@@ -173,7 +179,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// States or actions around an anchor, padded with zeros to the width that all sources share. None where the batch has none.
+/// States, actions or labels around an anchor, padded with zeros to the width that all sources share. None where the batch has none.
 fn vectors(
     source: &Source,
     vector: Option<&VectorKey>,

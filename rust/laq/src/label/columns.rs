@@ -1,7 +1,8 @@
 //! The labels of all episodes as columns, and their statistics.
 
-use super::episode::{CODE_VECTORS, CODES, Labeller, VALID, VECTORS};
+use super::episode::Labeller;
 use hlrp_data::formats::{ColumnValues, NewColumn};
+use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, VALID, VECTORS};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 

@@ -5,18 +5,13 @@
 use super::LabelSource;
 use crate::inference::{LaqInference, PairLabels};
 use hlrp_data::{Dataset, EpisodeSpan, FrameSize};
+use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, VECTORS};
 use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Pairs whose frames are decoded in one go.
 const WINDOW: u64 = 256;
-
-/// Names of labels, without the prefix.
-pub(super) const VECTORS: &str = "continuous_vector_latents";
-pub(super) const CODES: &str = "codebook_id_latents";
-pub(super) const CODE_VECTORS: &str = "codebook_vector_latents";
-pub(super) const VALID: &str = "valid";
 
 /// What labels episodes.
 pub(super) struct Labeller<'a> {
@@ -89,9 +84,14 @@ impl Labeller<'_> {
         Ok(named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect())
     }
 
+    /// Dimensions A of an action.
+    pub(super) fn action_width(&self) -> usize {
+        self.dataset.describe().features.get(ACTION).map_or(0, |feature| feature.num_values())
+    }
+
     /// `float32 [N,A]`: of each anchor the sum of the actions from the first frame to the one before the last.
     fn summed_actions(&self, anchors: Range<u64>) -> anyhow::Result<Tensor> {
-        let width = self.dataset.describe().features.get(ACTION).map_or(0, |feature| feature.num_values());
+        let width = self.action_width();
         let (lowest, highest) = (self.deltas[0].min(self.deltas[1]), self.deltas[0].max(self.deltas[1]));
         let mut sums = Vec::new();
         for anchor in anchors {

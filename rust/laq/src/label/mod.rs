@@ -9,18 +9,21 @@ mod episode;
 use crate::error::LaqError;
 use crate::inference::LaqInference;
 use crate::model::Parts;
+use crate::quantizers::Scale;
 use anyhow::Context;
 use columns::columns;
-use episode::{CODE_VECTORS, CODES, Labeller, VALID, VECTORS};
+use episode::Labeller;
 use hlrp_data::formats::{self, FeatureKind, OpenOptions};
 use hlrp_data::{Dataset, Request, TOLERANCE_S};
 use hlrp_schema::RequestConfig;
+use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, DESCRIPTION, MANIFEST, VALID, VECTORS};
+use hlrp_schema::policy::{LabelDescription, LabelScale, TeacherIdentity};
 use hlrp_track::console::{self, Progress};
-use hlrp_track::fs::{OnExisting, Superseded, publish_dir, write_json};
+use hlrp_track::fs::{OnExisting, Superseded, publish_dir, sha256_of, write_json};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// Bytes of the dataset's tables that stay in memory.
 const TABLE_BYTES: usize = 64 << 20;
@@ -83,7 +86,7 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         action_deltas: Vec::new(),
     };
     let name = options.dataset.display().to_string();
-    let deltas = Request::resolve(&request, &pair.image_deltas, described.fps, TOLERANCE_S, &name)?.image_deltas;
+    let deltas = Request::resolve(&request, &pair.image_deltas, &[], described.fps, TOLERANCE_S, &name)?.image_deltas;
     let camera = camera(&*dataset, options)?;
     let identity = json!({
         "source": format!("{:?}", options.source),
@@ -107,10 +110,11 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
     label_episodes(&labeller, &parts)?;
     let episodes = dataset.episodes();
     let columns = columns(&labeller, &options.prefix, |slot| parts.read(episodes[slot].episode))?;
-    let manifest = manifest(options, &labeller, &columns, &identity);
+    let description = describe(&labeller, &identity)?;
+    let manifest = manifest(options, &labeller, &columns, &identity, &description);
     publish_dir::<anyhow::Error>(&options.out, OnExisting::Refuse, &Superseded::Removed, |partial| {
         dataset.extend(partial, &columns.all)?;
-        Ok(write_json(&partial.join("label_manifest.json"), &manifest)?)
+        Ok(write_json(&partial.join(MANIFEST), &manifest)?)
     })?;
     console::print(&format!(
         "{}: {} of {} frames have a label\nthe labels of single episodes stay in {}; nothing needs them any more",
@@ -151,8 +155,48 @@ fn camera(dataset: &dyn Dataset, options: &LabelOptions) -> Result<String, LaqEr
     }
 }
 
+/// What the labels are, for a policy that learns them.
+fn describe(labeller: &Labeller<'_>, identity: &Value) -> anyhow::Result<LabelDescription> {
+    let (laq, source) = (labeller.laq, labeller.source);
+    let dims = laq.dims();
+    let sha256 = match (source, laq.weights_sha256()) {
+        (LabelSource::Teacher, Some(sha256)) => sha256.to_owned(),
+        _ => sha256_of(identity.to_string()),
+    };
+    let [num_slots, width] = match source {
+        LabelSource::ActionAsLatent => [1, i64::try_from(labeller.action_width())?],
+        LabelSource::Teacher | LabelSource::Synthetic => [dims.code_seq_len, dims.code_dim],
+    };
+    let num_codes = laq.num_codes().filter(|_| source != LabelSource::ActionAsLatent);
+    let teacher = TeacherIdentity {
+        sha256,
+        codebook_size: num_codes,
+        code_seq_len: num_slots,
+        code_dim: width,
+        image_size: dims.image_size,
+        pair: laq.description().pair.clone(),
+    };
+    let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor.to_device(Device::Cpu).contiguous());
+    let scale = (source != LabelSource::ActionAsLatent).then(|| {
+        let Scale { mean_Q, std_Q } = laq.scale();
+        Ok::<_, tch::TchError>(LabelScale { mean: numbers(mean_Q)?, std: numbers(std_Q)? })
+    });
+    let codebook = num_codes.map(|num_codes| {
+        let ids_K1 = Tensor::arange(num_codes, (Kind::Int64, laq.device())).unsqueeze(1);
+        let vectors_KQ = laq.code_vectors(&ids_K1)?.squeeze_dim(1);
+        (0..num_codes).map(|code| Ok(numbers(&vectors_KQ.get(code))?)).collect::<anyhow::Result<_>>()
+    });
+    Ok(LabelDescription { teacher, scale: scale.transpose()?, codebook: codebook.transpose()? })
+}
+
 /// `label_manifest.json`.
-fn manifest(options: &LabelOptions, labeller: &Labeller<'_>, columns: &columns::Columns, identity: &Value) -> Value {
+fn manifest(
+    options: &LabelOptions,
+    labeller: &Labeller<'_>,
+    columns: &columns::Columns,
+    identity: &Value,
+    description: &LabelDescription,
+) -> Value {
     let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let seconds = labeller.deltas.map(|delta| delta as f64 / labeller.dataset.describe().fps);
@@ -176,6 +220,7 @@ fn manifest(options: &LabelOptions, labeller: &Labeller<'_>, columns: &columns::
         "video_keys_to_load": [labeller.camera],
         "num_valid_labels": columns.num_valid,
         "identity": identity,
+        (DESCRIPTION): description,
         "code_version": env!("CARGO_PKG_VERSION"),
     })
 }

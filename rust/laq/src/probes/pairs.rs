@@ -6,7 +6,7 @@
 use crate::data::{ROLE, pair_actions, whole_pair};
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{Loader, Mixture, Shard, Split};
+use hlrp_data::{LabelRequest, Loader, Mixture, Shard, Split};
 use hlrp_nn::Pass;
 use hlrp_schema::RequestConfig;
 use hlrp_torch::{HostToDevice, World};
@@ -57,7 +57,7 @@ impl PairSource {
             return Ok(None);
         };
         let request = RequestConfig { state_deltas: request.image_deltas.clone(), ..request };
-        let test = mixture.with_request(&request, &request.image_deltas)?;
+        let test = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
         let has_both = |split| move |source: &&hlrp_data::Source| !source.episodes(split).is_empty();
         let sources = test.sources().iter().filter(has_both(Split::Train)).filter(has_both(Split::Validation));
         let episodes =

@@ -62,6 +62,7 @@ fn batch(episode: u64) -> Batch {
         task: vec!["look".to_owned(); NUM_SAMPLES],
         state: Some(vectors(1)),
         action: Some(vectors(3)),
+        labels: BTreeMap::new(),
         meta: (0..NUM_SAMPLES).map(meta).collect(),
     }
 }

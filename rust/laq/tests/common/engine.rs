@@ -81,6 +81,7 @@ pub(crate) fn batch(index: u64) -> Batch {
         task: vec![String::new(); NUM_SAMPLES],
         state: None,
         action: None,
+        labels: BTreeMap::new(),
         meta,
     }
 }

@@ -63,6 +63,10 @@ impl Check for ObjectiveSpec {
 #[allow(missing_docs)] // each key is explained next to its default in config/policy/; see also TeacherIdentity
 pub struct TeacherSpec {
     pub checkpoint: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_vectors: Option<LabelVectors>,
     pub weights: TeacherWeights,
     pub camera: String,
     pub sha256: Option<String>,
@@ -81,6 +85,55 @@ pub enum TeacherWeights {
     Trained,
     /// Fresh ones: the control experiment.
     Random,
+}
+
+/// Which vectors of a dataset's labels are learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelVectors {
+    /// Those of the codes.
+    Code,
+    /// Those before the quantizer.
+    Continuous,
+}
+
+/// What `label_manifest.json` says of a dataset's labels to the policy that learns them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelDescription {
+    /// What labelled, and the shape of its labels.
+    pub teacher: TeacherIdentity,
+    /// Mean and std, each with one value per dimension D of a vector, by which the teacher standardises its vectors. None for labels that
+    /// are not a teacher's: their own statistics do.
+    pub scale: Option<LabelScale>,
+    /// `[K,D]`: the vectors of the codes.
+    pub codebook: Option<Vec<Vec<f32>>>,
+}
+
+/// Mean and std of vectors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelScale {
+    /// Mean.
+    pub mean: Vec<f32>,
+    /// Standard deviation, above 0.
+    pub std: Vec<f32>,
+}
+
+/// The columns that `hlrp label` writes, without the prefix and its dot.
+pub mod label_columns {
+    /// `float32 [S,D]`, or `[A]`: vectors before the quantizer, or summed actions.
+    pub const VECTORS: &str = "continuous_vector_latents";
+    /// `int64 [S]`: codes.
+    pub const CODES: &str = "codebook_id_latents";
+    /// `float32 [S,D]`: vectors of the codes.
+    pub const CODE_VECTORS: &str = "codebook_vector_latents";
+    /// `int64 [1]`: 1 where the frame has a label.
+    pub const VALID: &str = "valid";
+    /// The file beside `meta/` that says what they are.
+    pub const MANIFEST: &str = "label_manifest.json";
+    /// The entry of that file with a [`LabelDescription`](super::LabelDescription).
+    pub const DESCRIPTION: &str = "labels";
 }
 
 /// Which latent action model labels, and the shape of its labels.
@@ -134,7 +187,7 @@ impl TeacherSpec {
             *given = Some(own.clone());
             Ok(())
         }
-        self.checkpoint = None;
+        (self.checkpoint, self.label_prefix, self.label_vectors) = (None, None, None);
         let Some(teacher) = teacher else {
             let Self { weights, camera, .. } = &*self;
             *self = Self::none(*weights, camera.clone());
@@ -157,6 +210,8 @@ impl TeacherSpec {
     pub fn none(weights: TeacherWeights, camera: String) -> Self {
         Self {
             checkpoint: None,
+            label_prefix: None,
+            label_vectors: None,
             weights,
             camera,
             sha256: None,
@@ -171,6 +226,18 @@ impl TeacherSpec {
 
 impl Check for TeacherSpec {
     fn check(&self) -> Checked {
+        require(
+            self.checkpoint.is_none() || self.label_prefix.is_none(),
+            "label_prefix",
+            "there is a checkpoint too",
+            "set policy.teacher.checkpoint=null to learn the labels of the datasets",
+        )?;
+        require(
+            self.label_vectors.is_none() || self.label_prefix.is_some(),
+            "label_vectors",
+            "there are no labels",
+            "set policy.teacher.label_prefix, or set it to null",
+        )?;
         require(!self.camera.is_empty(), "camera", "an empty role", "name a role of data.sources.<name>.cameras")?;
         let sizes = [
             ("codebook_size", self.codebook_size),

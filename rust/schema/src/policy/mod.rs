@@ -14,7 +14,10 @@ mod version_1;
 pub use crate::migrate::migrate_policy;
 pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
-pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
+pub use learning::{
+    LabelDescription, LabelScale, LabelVectors, Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights,
+    label_columns,
+};
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
 pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;

@@ -7,6 +7,7 @@ mod request;
 pub use backbone::preflight;
 
 use crate::archs::VlaModel;
+use crate::labels::{LabelColumns, Labelling};
 use crate::policy::Policy;
 use crate::processor::Processor;
 use crate::task::VlaTask;
@@ -34,19 +35,24 @@ pub fn prepare(
     progress: &CacheProgress<'_>,
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
     let device = setup.device;
-    let teacher = teacher(config, device)?;
-    let identity = teacher.as_ref().map(Teacher::identity);
     let datasets = hlrp_data::describe_sources(&config.data.sources)?;
+    let teacher = teacher(config, &datasets, device)?;
+    let identity = teacher.as_ref().map(Labelling::identity);
     let rates: Vec<f64> = datasets.values().map(|dataset| dataset.fps).collect();
-    let requests = Requests::new(config, identity.map(|identity| &identity.pair), &rates)?;
+    let label_keys = match &teacher {
+        Some(Labelling::Columns(columns)) => columns.keys(),
+        _ => Vec::new(),
+    };
+    let requests = Requests::new(config, identity.map(|identity| &identity.pair), label_keys, &rates)?;
     let frame_size = frame_size(config, &datasets)?;
     let data = DataConfig { request: requests.train.clone(), ..config.data.clone() };
     let mut opened = Mixture::open(&data, frame_size, &disk_rules(&config.cluster, &config.logging), progress)?;
     if let Some(resumed) = &setup.resumed {
         opened = opened.with_held_out(&resumed.held_out())?;
     }
-    let train = Arc::new(opened.with_request(&requests.train, &requests.anchor_images)?);
-    let validation = Arc::new(opened.with_request(&requests.validation, &requests.anchor_images)?);
+    let train = Arc::new(opened.with_request(&requests.train, &requests.anchor_images, &requests.labels)?);
+    let of_validation = &requests.validation_labels;
+    let validation = Arc::new(opened.with_request(&requests.validation, &requests.anchor_images, of_validation)?);
     check_cameras(config, &train.layout().roles)?;
 
     let tokenizer_folder = backbone::tokenizer_folder(&config.policy)?;
@@ -82,18 +88,28 @@ fn problem_at(key: &str, error: &(dyn Error + 'static)) -> Problem {
     Problem::new(key, message, hints.into_iter().next().unwrap_or_else(|| "give another path".to_owned()))
 }
 
-/// The teacher, if the mode needs one.
-fn teacher(config: &VlaConfig, device: Device) -> anyhow::Result<Option<Teacher>> {
+/// Who labels, if the mode needs labels.
+fn teacher(
+    config: &VlaConfig,
+    datasets: &BTreeMap<String, Description>,
+    device: Device,
+) -> anyhow::Result<Option<Labelling>> {
     let PolicySpec { teacher, objective, .. } = &config.policy;
-    let Some(path) = teacher.checkpoint.as_ref().filter(|_| objective.mode.with_latents()) else {
-        return Ok(None);
+    let path = match (&teacher.label_prefix, &teacher.checkpoint) {
+        _ if !objective.mode.with_latents() => return Ok(None),
+        (Some(prefix), _) => {
+            return Ok(Some(Labelling::Columns(LabelColumns::open(config, prefix, datasets, device)?)));
+        }
+        (None, Some(path)) => path,
+        (None, None) => return Ok(None),
     };
     let weights = match teacher.weights {
         TeacherWeights::Trained => TeacherInit::Trained,
         TeacherWeights::Random => TeacherInit::Random { seed: config.seed },
     };
-    let loaded = Teacher::load(path, weights, device);
-    Ok(Some(loaded.map_err(|error| problem_at("policy.teacher.checkpoint", &error))?))
+    // A model is drawn before its weights are read: the policy's own first weights do not depend on who labels.
+    let loaded = hlrp_torch::rng::seeded(config.seed, || Teacher::load(path, weights, device))?;
+    Ok(Some(Labelling::Online(loaded.map_err(|error| problem_at("policy.teacher.checkpoint", &error))?)))
 }
 
 /// The size in which the loader delivers frames: the configured one, or that of every camera in use.
@@ -140,7 +156,7 @@ fn check_cameras(config: &VlaConfig, roles: &[String]) -> Result<(), Problem> {
         );
         return Err(Problem::new("policy.model.cameras", problem, hint));
     }
-    if objective.mode.with_latents() && !roles.contains(&teacher.camera) {
+    if objective.mode.with_latents() && teacher.label_prefix.is_none() && !roles.contains(&teacher.camera) {
         let problem = format!("the data has the roles {roles:?}, but the teacher needs `{}`", teacher.camera);
         return Err(Problem::new("policy.teacher.camera", problem, hint));
     }

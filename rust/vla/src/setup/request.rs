@@ -5,6 +5,7 @@
 
 use crate::processor::TimeIndices;
 use hlrp_config::Problem;
+use hlrp_data::LabelRequest;
 use hlrp_schema::{DeltaUnit, PairSpacing, RequestConfig, VlaConfig};
 
 /// What samples of both splits hold, and where in them.
@@ -16,18 +17,29 @@ pub(crate) struct Requests {
     /// Offsets of the images that a sample must have: the present, and the teacher's later frame where only latent actions are learned.
     /// With actions, a pair without its later frame is masked.
     pub(crate) anchor_images: Vec<f64>,
+    /// Labels of training samples: those of the present.
+    pub(crate) labels: LabelRequest,
+    /// Labels of validation samples: also those of the frame pair that ends at the present.
+    pub(crate) validation_labels: LabelRequest,
     /// Where training samples hold the present.
     pub(crate) indices: TimeIndices,
 }
 
 impl Requests {
-    /// Fills in what the configuration leaves to the teacher, the model and the sources' `rates` in frames per second.
+    /// Fills in what the configuration leaves to the teacher, the model and the sources' `rates` in frames per second. Where datasets have
+    /// labels, of the keys `label_keys`, samples do not show the later frame.
     ///
     /// # Errors
     /// Offsets that contradict the teacher's, or that cannot be filled in.
-    pub(crate) fn new(config: &VlaConfig, pair: Option<&PairSpacing>, rates: &[f64]) -> Result<Self, Problem> {
+    pub(crate) fn new(
+        config: &VlaConfig,
+        pair: Option<&PairSpacing>,
+        label_keys: Vec<String>,
+        rates: &[f64],
+    ) -> Result<Self, Problem> {
         let request = &config.data.request;
-        let images = images(request, pair, rates)?;
+        let pair = images(request, pair, rates)?;
+        let images = if label_keys.is_empty() { pair.clone() } else { vec![0.0] };
         let steps = 0..config.policy.model.arch.get().chunk_size();
         let actions = match (request.action_deltas.as_slice(), request.unit, common(rates)) {
             ([], DeltaUnit::Frames, _) => steps.map(|step| step as f64).collect(),
@@ -48,15 +60,18 @@ impl Requests {
         let with_past = |deltas: &[f64]| [&[before(deltas)], deltas].concat();
         let state = request.state_deltas.iter().position(|delta| *delta == 0.0).unwrap_or(0);
         let with_actions = config.policy.objective.mode.with_actions();
+        let labels = LabelRequest { keys: label_keys, deltas: vec![0.0] };
         Ok(Self {
-            anchor_images: if with_actions { vec![0.0] } else { images.clone() },
+            anchor_images: if with_actions { vec![0.0] } else { pair.clone() },
+            validation_labels: LabelRequest { deltas: vec![before(&pair), 0.0], ..labels.clone() },
+            labels,
             validation: RequestConfig {
                 image_deltas: with_past(&images),
                 action_deltas: with_past(&actions),
                 ..request.clone()
             },
             train: RequestConfig { image_deltas: images, action_deltas: actions, ..request.clone() },
-            indices: TimeIndices { image: 0, state: state as i64, action: 0 },
+            indices: TimeIndices { image: 0, state: state as i64, action: 0, label: 0 },
         })
     }
 }

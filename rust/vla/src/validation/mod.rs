@@ -78,7 +78,7 @@ pub(crate) fn run(
         add_losses(&mut sums, policy, &labelled, context.world)?;
         let predicted = predict(policy, &labelled, options.num_flow_samples, context.world)?;
         if let (Some(predicted_BSD), Some(target)) = (&predicted.latents_BSD, &labelled.targets.latent) {
-            let repeated = policy.latents(&batch, indices.image - 1)?;
+            let repeated = policy.former_latents(&batch, indices)?;
             let num_slots = predicted_BSD.size()[1];
             let [is_valid_BS, was_valid_BS] = [target, &repeated].map(|latent| by_slot(&latent.is_valid_B, num_slots));
             if let (Some(repeated_BSD), Some(true_BSD)) = (&repeated.vectors_BSD, &target.vectors_BSD) {

@@ -209,6 +209,7 @@ pub(crate) fn batch() -> DeviceBatch {
         task: vec!["push the block".to_owned(), "open".to_owned()],
         state: Some(vectors(2, 4)),
         action: Some(vectors(5, 3)),
+        labels: BTreeMap::new(),
         meta: Vec::new(),
     }
 }

@@ -8,7 +8,7 @@ use hlrp_train::DeviceBatch;
 use hlrp_vla::{Architecture, ExpertModel, Processor, TimeIndices};
 use tch::{Device, Tensor};
 
-const PRESENT: TimeIndices = TimeIndices { image: 0, state: 0, action: 0 };
+const PRESENT: TimeIndices = TimeIndices { image: 0, state: 0, action: 0, label: 0 };
 const LATER: i64 = 1;
 
 /// Actions that the policy predicts for a batch.

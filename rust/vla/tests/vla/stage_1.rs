@@ -110,6 +110,7 @@ fn batch() -> Batch {
         task: vec![String::new(); NUM_PAIRS],
         state: None,
         action: None,
+        labels: BTreeMap::new(),
         meta: (0..NUM_PAIRS as u64).map(meta).collect(),
     }
 }

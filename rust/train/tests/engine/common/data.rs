@@ -92,6 +92,7 @@ fn batch_at(epoch: u64, sample: u64, batch_size: u64, poisoned: Option<Position>
         task: vec!["imitate a formula".to_owned(); count],
         state: Some(vectors(states, 4)),
         action: Some(vectors(actions, 2)),
+        labels: BTreeMap::new(),
         meta,
     }
 }
