@@ -217,9 +217,9 @@ impl Check for LoaderConfig {
         at_least("batch_size", self.batch_size, 1)?;
         at_least("anchors_per_clip", self.anchors_per_clip, 1)?;
         if let Some(fraction) = self.labelled_fraction {
-            let hint = "give a number above 0 and below 1, or null";
+            let hint = "give a number above 0, 1 at most, or null";
             require(
-                fraction > 0.0 && fraction < 1.0,
+                fraction > 0.0 && fraction <= 1.0,
                 "labelled_fraction",
                 format!("{fraction} is out of range"),
                 hint,

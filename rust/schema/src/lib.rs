@@ -19,6 +19,7 @@ mod processes;
 mod rules;
 mod run;
 mod stage;
+mod study;
 mod submit;
 mod training;
 mod vla;
@@ -44,6 +45,7 @@ pub use run::{
     SweepConfig, TrainingRun,
 };
 pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
+pub use study::{LabelKind, StudyArm, StudyConfig, StudyLabels, StudyRun};
 pub use submit::{PlanForm, SubmitConfig};
 pub use training::{
     CheckpointConfig, DistributedConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig,

@@ -87,6 +87,9 @@ const ADDED_TO_EXPERT: [(&str, &str); 2] =
 const ADDED_TO_VLA: [(&str, &str); 2] =
     [("policy.teacher.label_prefix", "null"), ("policy.teacher.label_vectors", "null")];
 
+/// Keys of a pipeline that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_PIPELINE: [(&str, &str); 1] = [("pipeline.study", "null")];
+
 /// Keys of the validation of stage 1 that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 5] = [
     ("validation.probes.enabled", "false"),
@@ -251,6 +254,9 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
         done.extend(add_missing(&ADDED_TO_TRAININGS, tree));
     }
     done.extend(add_to_expert(tree));
+    if stage == Stage::Pipeline {
+        done.extend(add_missing(&ADDED_TO_PIPELINE, tree));
+    }
     if stage == Stage::Vla {
         done.extend(add_missing(&ADDED_TO_VLA, tree));
     }

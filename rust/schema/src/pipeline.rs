@@ -1,7 +1,9 @@
 //! The tree of `hlrp pipeline`: which experiments run in turn.
 
+use crate::rules::section;
 use crate::run::{check_common, stage_config};
 use crate::stage::StageConfig;
+use crate::study::StudyConfig;
 use hlrp_config::{Check, Problem, override_key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +28,8 @@ pub struct StepsConfig {
     pub lerobot: Option<StepConfig>,
     /// Evaluations of the policy by name, in alphabetical order.
     pub rollouts: BTreeMap<String, StepConfig>,
+    /// Many runs and a table that compares them; null leaves it out.
+    pub study: Option<StudyConfig>,
     /// Which artifact of stage 2 goes on.
     pub artifact: ArtifactChoice,
 }
@@ -64,9 +68,16 @@ impl Check for PipelineConfig {
     fn check(&self) -> Result<(), Problem> {
         check_common(&self.common())?;
         let steps = &self.pipeline;
-        let none = steps.laq.is_none() && steps.vla.is_none() && steps.lerobot.is_none() && steps.rollouts.is_empty();
-        if none {
-            return Err(Problem::new("pipeline", "no step", "set pipeline.laq.experiment and so on"));
+        let stages =
+            steps.laq.is_some() || steps.vla.is_some() || steps.lerobot.is_some() || !steps.rollouts.is_empty();
+        match (&steps.study, stages) {
+            (None, false) => return Err(Problem::new("pipeline", "no step", "set pipeline.laq.experiment and so on")),
+            (Some(_), true) => {
+                let hint = "set pipeline.laq, vla and lerobot to null and rollouts to {}, or study to null";
+                return Err(Problem::new("pipeline.study", "there are other steps too", hint));
+            }
+            (Some(study), false) => section("pipeline.study", study.check())?,
+            (None, true) => {}
         }
         let good = |name: &str| {
             !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char))

@@ -1,10 +1,10 @@
 //! Running the steps: each is started, continued or skipped, depending on its run directory.
 
 use super::{
-    handover::{Outputs, all_overrides, outputs},
+    handover::{Outputs, arguments, outputs},
     stage::Contract,
     state::{State, Status},
-    steps::Step,
+    steps::{Step, Work},
 };
 use crate::child::{self, Ended, Invocation};
 use anyhow::Result;
@@ -88,13 +88,12 @@ impl Execution<'_> {
                 }
                 Start::New(run_dir) => {
                     tracing::info!("{} starts in {}", step.name, run_dir.display());
-                    let outputs = outputs(self.steps, &self.state);
-                    let arguments = self.options.new_run(all_overrides(step, &outputs, &run_dir));
+                    let arguments = self.options.new_run(step, arguments(step, &outputs(&self.state), &run_dir));
                     (run_dir.clone(), self.execute(index, step, &run_dir, arguments, signals)?)
                 }
             };
             if ended.code == 0 {
-                let output = Contract::of(step.stage).output(&run_dir, self.artifact)?;
+                let output = Contract::of(step.stage()).output(&run_dir, self.artifact)?;
                 self.state.steps[index].run_dir = Some(run_dir);
                 self.state.steps[index].output = Some(output);
                 self.set(index, Status::Done)?;
@@ -116,10 +115,14 @@ impl Execution<'_> {
     fn start(&self, index: usize, step: &Step) -> Start {
         let first = self.run_dir.join(&step.name);
         let Some(former) = &self.state.steps[index].run_dir else { return Start::New(unused(&first)) };
-        let has_finished = Manifest::read(former).is_ok_and(|manifest| {
-            manifest.sessions.last().is_some_and(|session| session.status == RunStatus::Finished)
-        });
-        let has_checkpoint = Contract::of(step.stage).can_continue(former);
+        let has_finished = match step.work {
+            Work::Run { .. } => Manifest::read(former).is_ok_and(|manifest| {
+                manifest.sessions.last().is_some_and(|session| session.status == RunStatus::Finished)
+            }),
+            // A labelled dataset appears whole.
+            Work::Label { .. } => former.exists(),
+        };
+        let has_checkpoint = Contract::of(step.stage()).can_continue(former);
         match () {
             () if has_finished => Start::Finished(former.clone()),
             () if has_checkpoint => Start::Continue(former.clone()),
@@ -152,9 +155,13 @@ impl Execution<'_> {
 }
 
 impl Options {
-    /// All arguments of a new run with these overrides.
-    fn new_run(&self, arguments: Vec<String>) -> Vec<String> {
-        self.continued_run(arguments.into_iter().chain(self.tree.iter().cloned()).collect())
+    /// All arguments of a new run of a step with these arguments of its own.
+    fn new_run(&self, step: &Step, arguments: Vec<String>) -> Vec<String> {
+        match step.work {
+            Work::Run { .. } => self.continued_run(arguments.into_iter().chain(self.tree.iter().cloned()).collect()),
+            // It reads no configuration and trains nothing.
+            Work::Label { .. } => arguments,
+        }
     }
 
     /// All arguments of a run that continues.
@@ -168,15 +175,15 @@ pub(super) fn dry_run(steps: &[Step], run_dir: &Path, artifact: ArtifactChoice, 
     let mut outputs = Outputs::new();
     let commands = steps.iter().map(|step| {
         let step_dir = run_dir.join(&step.name);
-        let arguments = options.new_run(all_overrides(step, &outputs, &step_dir));
-        outputs.push((step.stage, Contract::of(step.stage).expected_output(&step_dir, artifact)));
+        let arguments = options.new_run(step, arguments(step, &outputs, &step_dir));
+        outputs.insert(step.name.clone(), Contract::of(step.stage()).expected_output(&step_dir, artifact));
         invocation(PathBuf::from("hlrp"), step, arguments).to_shell()
     });
     commands.collect()
 }
 
 fn invocation(program: PathBuf, step: &Step, arguments: Vec<String>) -> Invocation {
-    let arguments = std::iter::once(step.stage.command().to_owned()).chain(arguments).collect();
+    let arguments = std::iter::once(step.command().to_owned()).chain(arguments).collect();
     Invocation { program, arguments, env: BTreeMap::new(), knows_usr1: true }
 }
 

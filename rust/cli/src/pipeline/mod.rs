@@ -11,7 +11,7 @@
 //! | Which steps are done? | [`state`] |
 //! | How is a step started, continued or skipped? | [`execute`] |
 //! | What do a submission and a reproduction ask about steps? | [`view`] |
-//! | What are the results? | [`summary`], as a page in [`html`] |
+//! | What are the results? | [`summary`], as a page in [`html`]; of a study also [`study`] |
 
 mod check;
 mod execute;
@@ -22,6 +22,7 @@ mod shared;
 mod stage;
 mod state;
 mod steps;
+mod study;
 mod summary;
 mod tree;
 mod view;
@@ -72,7 +73,7 @@ pub(crate) fn pipeline(options: &PipelineOptions) -> Result<ExitCode> {
     let tree = Tree::find(&options.config, kept.map(|state| state.tree.clone()))?;
     let passed_on = shared::passed_on(&composed, kept.map(|state| state.passed_on.as_slice()));
     let mut steps = steps::of(&config, &passed_on);
-    check::check(&mut steps, &tree, &run_path, config.pipeline.artifact)?;
+    check::check(&mut steps, &composed, &tree, &run_path, config.pipeline.artifact)?;
     if let Some(step) = &options.step {
         refuse_unready(step, &steps, former.as_ref())?;
     }
@@ -160,13 +161,15 @@ fn finish(
 ) -> Result<ExitCode> {
     let path: PathBuf = run_dir.path().to_owned();
     let again = format!("{NAME} --resume {}", path.display());
+    let findings = config.pipeline.study.as_ref().map(|study| study::Findings::of(study, state)).transpose();
     match outcome {
         Ok(Outcome::Done) => {
             let report = summary::of(steps, state)?;
-            let page = html::write(&path, &config.experiment, &report)?;
-            summary::write(&path, &report)?;
+            let arms = findings?.map(|findings| findings.table());
+            let page = html::write(&path, &config.experiment, &report, arms.as_ref())?;
+            summary::write(&path, &report, arms.as_ref())?;
             run_dir.finish(RunStatus::Finished)?;
-            console::print(&report.table().to_text());
+            console::print(&arms.unwrap_or_else(|| report.table()).to_text());
             console::print(&format!(
                 "\n{:<14}{}\n{:<14}{}",
                 "summary",
@@ -183,6 +186,9 @@ fn finish(
         }
         Ok(Outcome::Interrupted { step }) => {
             run_dir.finish(RunStatus::Interrupted)?;
+            if let Some(findings) = findings? {
+                console::print(&findings.table().to_text());
+            }
             console::print(&format!("\ninterrupted in {step}; continue with: {again}"));
             Ok(ExitCode::from(exit_code::INTERRUPTED))
         }

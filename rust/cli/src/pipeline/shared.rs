@@ -1,7 +1,7 @@
 //! What every step has in common with the pipeline.
 
 use hlrp_config::{Composed, Source, override_key, write_value};
-use hlrp_schema::PipelineConfig;
+use hlrp_schema::CommonConfig;
 
 /// Keys and sections whose values are the pipeline's only where it sets them; else each step has its own.
 const WHERE_SET: [&str; 5] = ["cluster", "precision", "logging.level", "logging.use_wandb", "logging.wandb"];
@@ -9,17 +9,16 @@ const WHERE_SET: [&str; 5] = ["cluster", "precision", "logging.level", "logging.
 /// Group whose option says where a run computes; every step has that of the pipeline.
 const CLUSTER: &str = "cluster";
 
-/// The overrides that give every step what it shares with the pipeline; `passed_on` are those of [`passed_on`].
-pub(super) fn overrides(config: &PipelineConfig, passed_on: &[String]) -> Vec<String> {
+/// The overrides that give every step what it shares with the pipeline, besides the seed; `passed_on` are those of [`passed_on`].
+pub(super) fn overrides(config: &CommonConfig<'_>, passed_on: &[String]) -> Vec<String> {
     let threads = config.num_threads.map(|threads| format!("num_threads={threads}"));
     let processes = (!config.num_processes.is_one()).then(|| format!("num_processes={}", config.num_processes));
-    let seed = format!("seed={}", config.seed);
     let device = format!("device={}", config.device);
     let floors = [
         format!("logging.min_free_gb={}", config.logging.min_free_gb),
         format!("logging.min_free_files={}", config.logging.min_free_files),
     ];
-    [seed, device].into_iter().chain(threads).chain(processes).chain(floors).chain(passed_on.iter().cloned()).collect()
+    [device].into_iter().chain(threads).chain(processes).chain(floors).chain(passed_on.iter().cloned()).collect()
 }
 
 /// Overrides that change the pipeline and its steps alike: the choice of the cluster, and the values of [`WHERE_SET`] that an override

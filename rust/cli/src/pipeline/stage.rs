@@ -6,6 +6,7 @@ use hlrp_config::Composed;
 use hlrp_schema::{
     ArtifactChoice, Stage,
     plugin::{ARTIFACT_FILES, PluginPolicy},
+    policy::label_columns::MANIFEST,
 };
 use std::path::{Path, PathBuf};
 
@@ -98,6 +99,16 @@ static LEROBOT_ROLLOUT: Contract = Contract {
     can_continue: |_| false,
 };
 
+static LABEL: Contract = Contract {
+    title: "Labels",
+    inputs: &[],
+    uses: |_, _| false,
+    output_name: "labels",
+    output: |run_dir, _| run_dir.join(MANIFEST).is_file().then(|| run_dir.to_path_buf()),
+    expected: the_run_itself,
+    can_continue: |_| false,
+};
+
 static PIPELINE: Contract = Contract {
     title: "Pipeline",
     inputs: &[],
@@ -109,15 +120,16 @@ static PIPELINE: Contract = Contract {
 };
 
 impl Contract {
-    /// The entry of a stage.
-    pub(super) fn of(stage: Stage) -> &'static Self {
+    /// The entry of a stage, or of the labels that are between stages 1 and 2.
+    pub(super) fn of(stage: Option<Stage>) -> &'static Self {
         match stage {
-            Stage::Laq => &LAQ,
-            Stage::LaqAnalysis => &LAQ_ANALYSIS,
-            Stage::Vla => &VLA,
-            Stage::LerobotTrain => &LEROBOT_TRAIN,
-            Stage::LerobotRollout => &LEROBOT_ROLLOUT,
-            Stage::Pipeline => &PIPELINE,
+            Some(Stage::Laq) => &LAQ,
+            None => &LABEL,
+            Some(Stage::LaqAnalysis) => &LAQ_ANALYSIS,
+            Some(Stage::Vla) => &VLA,
+            Some(Stage::LerobotTrain) => &LEROBOT_TRAIN,
+            Some(Stage::LerobotRollout) => &LEROBOT_ROLLOUT,
+            Some(Stage::Pipeline) => &PIPELINE,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The results of the steps: the same for the table on the terminal, `summary.md` and the page.
 
-use super::{stage::Contract, state::State, steps::Step};
+use super::{html::ARMS_NOTE, stage::Contract, state::State, steps::Step};
 use crate::{
     lerobot::read_results,
     runs::{images_in, last_images},
@@ -42,24 +42,27 @@ pub(super) fn of(steps: &[Step], state: &State) -> Result<Report> {
     let reports = both.filter_map(|(step, state)| Some((step, state, state.run_dir.clone()?)));
     let reports = reports.map(|(step, state, run_dir)| {
         let mut videos = Vec::new();
-        let facts = match step.stage {
-            Stage::Laq | Stage::LaqAnalysis | Stage::Vla | Stage::LerobotTrain => facts(&run_dir)?,
-            Stage::LerobotRollout | Stage::Pipeline => rollouts(&run_dir, &mut videos)?,
+        let facts = match step.stage() {
+            Some(Stage::Laq | Stage::LaqAnalysis | Stage::Vla | Stage::LerobotTrain) => facts(&run_dir)?,
+            Some(Stage::LerobotRollout | Stage::Pipeline) => rollouts(&run_dir, &mut videos)?,
+            None => Vec::new(),
         };
         // The curves of a run, then the images of its last validation.
         let images = images_in(&run_dir.join("plots")).into_iter().chain(last_images(&run_dir)).collect();
-        let title = Contract::of(step.stage).title;
+        let title = Contract::of(step.stage()).title;
         Ok(StepReport { name: step.name.clone(), title, run_dir, seconds: state.seconds, facts, images, videos })
     });
     Ok(Report { steps: reports.collect::<Result<_>>()? })
 }
 
-/// Writes the table to `summary.md`.
+/// Writes the table to `summary.md`, after that of a study's arms.
 ///
 /// # Errors
 /// The system refuses.
-pub(super) fn write(run_dir: &Path, report: &Report) -> Result<()> {
-    Ok(write_atomic(&run_dir.join("summary.md"), report.table().to_markdown() + "\n")?)
+pub(super) fn write(run_dir: &Path, report: &Report, arms: Option<&ResultTable>) -> Result<()> {
+    let arms = arms.map(|arms| format!("{}\n\n{ARMS_NOTE}\n\n", arms.to_markdown()));
+    let text = format!("{}{}\n", arms.unwrap_or_default(), report.table().to_markdown());
+    Ok(write_atomic(&run_dir.join("summary.md"), text)?)
 }
 
 impl Report {

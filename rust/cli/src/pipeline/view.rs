@@ -37,7 +37,7 @@ pub(crate) fn composed_steps(
     let tree = Tree::at(tree, config_name);
     let passed_on = shared::passed_on(composed, None);
     let mut steps = steps::of(&config, &passed_on);
-    let configurations = check::check(&mut steps, &tree, run_dir, config.pipeline.artifact)?;
+    let configurations = check::check(&mut steps, composed, &tree, run_dir, config.pipeline.artifact)?;
     Ok(steps.into_iter().map(|step| step.name).zip(configurations).collect())
 }
 
@@ -76,5 +76,5 @@ pub(crate) fn run_dirs(run_dir: &Path) -> Result<Vec<(String, Option<PathBuf>)>>
 
 /// Whether a run of this stage left something to continue from.
 pub(crate) fn can_continue(stage: Stage, run_dir: &Path) -> bool {
-    Contract::of(stage).can_continue(run_dir)
+    Contract::of(Some(stage)).can_continue(run_dir)
 }

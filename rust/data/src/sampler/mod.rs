@@ -50,9 +50,9 @@ pub struct Position {
 /// kind has epochs of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Balance {
-    /// Anchors of the first kind; at least one, and one of the other.
+    /// Anchors of the first kind; at least one, and one of the other unless `fraction` is 1.
     pub num_labelled: u64,
-    /// Above 0 and below 1.
+    /// Above 0; 1 at most.
     pub fraction: f64,
 }
 
