@@ -73,7 +73,8 @@ pub(super) fn facts(policy: &PolicySpec, tokenizer_folder: &Path) -> anyhow::Res
 pub(super) fn load_weights(policy: &PolicySpec, model: &VlaModel) -> anyhow::Result<()> {
     if let Some((key, path)) = policy.model.arch.get().smolvla_checkpoint() {
         let done = model.init_from_smolvla(path).map_err(|error| problem_at(&format!("policy.model.{key}"), &error))?;
-        tracing::info!("{} tensors from {}; fresh: {:?}", done.num_loaded, path.display(), done.fresh);
+        let (fresh, ignored) = (&done.fresh, &done.ignored);
+        tracing::info!("{} tensors from {}; fresh: {fresh:?}; left out: {ignored:?}", done.num_loaded, path.display());
         return Ok(());
     }
     let Some(path) = folder(&policy.model.backbone)?.filter(|_| policy.model.backbone.load_vlm_weights) else {
