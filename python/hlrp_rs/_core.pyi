@@ -264,6 +264,32 @@ class Teacher:
         """
 
 @final
+class DatasetLabels:
+    """The labels that `hlrp label` wrote into a dataset, by row.
+
+    Those of a teacher's codes are what `Teacher.label` returns for the same frames.
+    """
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As `Teacher.identity`: what labelled, and the shape of the labels."""
+    @staticmethod
+    def open(
+        root: Path,
+        prefix: str = "latent_labels",
+        *,
+        vectors: Literal["code", "continuous"] | None = None,
+        device: str = "cpu",
+    ) -> DatasetLabels:
+        """Opens the labels whose keys begin with `prefix`. `vectors`: `code` or `continuous` (before the quantizer); those of the codes, where
+        there are codes, when `None`. `device` is where labels are returned: `cpu`, `cuda` or `cuda:N`.
+        """
+    def label(self, index: Tensor) -> Targets:
+        """`Targets` of the rows `index` `int64 [B]`, LeRobot's `index` of a frame: as `Teacher.label`. A frame whose pair reaches beyond its
+        episode is not valid.
+        """
+
+@final
 class Dataset:
     """Opened LeRobot v3 datasets. Loaders over it share its indices and caches.
 

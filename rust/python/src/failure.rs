@@ -115,6 +115,7 @@ impl From<VlaError> for Failure {
         match error {
             VlaError::File { ref path, .. } => Self::at(path, &error),
             VlaError::Nn(error) => error.into(),
+            VlaError::Data(error) => error.into(),
             VlaError::Laq(error) => error.into(),
             VlaError::Torch(error) => error.into(),
             VlaError::Track(error) => Self::general(with_hint(&error)),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | How do tensors cross the border? | `tensors` |
 //! | How do descriptions cross it? What happens to the GIL, to errors and to panics? | `wall`, `failure` |
-//! | What do the classes offer? | one file each: `policy`, `artifact`, `checkpoint`, `teacher`, `dataset` |
+//! | What do the classes offer? | one file each: `policy`, `artifact`, `checkpoint`, `teacher`, `labels`, `dataset` |
 //!
 //! The type stubs (`python/hlrp_rs/_core.pyi`) are generated from the signatures and texts here by `make stubs`.
 //!
@@ -21,6 +21,7 @@ mod config;
 mod dataset;
 mod failure;
 mod inputs;
+mod labels;
 mod policy;
 mod teacher;
 mod tensors;
@@ -49,6 +50,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<artifact::Artifact>()?;
     module.add_class::<checkpoint::Checkpoint>()?;
     module.add_class::<teacher::Teacher>()?;
+    module.add_class::<labels::DatasetLabels>()?;
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<dataset::BatchStream>()?;
     module.add_function(wrap_pyfunction!(backbone::locate_model, module)?)?;

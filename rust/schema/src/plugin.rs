@@ -23,6 +23,8 @@ const LOSS_WEIGHTS: [&str; 2] = ["action_loss_weight", "latent_loss_weight"];
 pub const ARTIFACT_FIELD: &str = "stage2_artifact";
 /// The field that names a checkpoint of stage 1.
 pub const TEACHER_FIELD: &str = "laq_checkpoint_path";
+/// The field that names the labels of a dataset, which are there instead of a teacher.
+const LABELS_FIELD: &str = "latent_label_prefix";
 /// The field that names a SmolVLA checkpoint of LeRobot.
 const SMOLVLA_FIELD: &str = "smolvla_checkpoint";
 
@@ -54,13 +56,20 @@ pub struct PluginPolicy<'a> {
     pub init_mode: Option<&'a str>,
     /// `lerobot.policy.stage3_training_mode`
     pub training_mode: Option<&'a str>,
+    /// `lerobot.policy.latent_label_prefix`
+    pub label_prefix: Option<&'a str>,
 }
 
 impl<'a> PluginPolicy<'a> {
     /// The policy of section `lerobot`.
     pub fn new(policy_type: Option<&'a str>, fields: &'a PassedOn) -> Self {
         let text = |name: &str| fields.get(name).and_then(Value::as_str);
-        Self { policy_type, init_mode: text("init_mode"), training_mode: text("stage3_training_mode") }
+        Self {
+            policy_type,
+            init_mode: text("init_mode"),
+            training_mode: text("stage3_training_mode"),
+            label_prefix: text(LABELS_FIELD),
+        }
     }
 
     fn is_shared(&self) -> bool {
@@ -77,9 +86,9 @@ impl<'a> PluginPolicy<'a> {
         self.start() == Some("artifact")
     }
 
-    /// Whether the policy learns latent actions, which a teacher of stage 1 provides.
+    /// Whether the policy learns latent actions, which a teacher of stage 1 provides and not the dataset.
     pub fn needs_teacher(&self) -> bool {
-        matches!(self.training_mode, Some("latent" | "multitask"))
+        matches!(self.training_mode, Some("latent" | "multitask")) && self.label_prefix.is_none()
     }
 
     /// The fields that are given fit the policy. LeRobot checks the rest. Keys are relative to section `lerobot`.
@@ -124,7 +133,8 @@ impl<'a> PluginPolicy<'a> {
         }
         let mode = self.training_mode.unwrap_or_default();
         let message = format!("stage3_training_mode={mode} needs a teacher");
-        let hint = "++lerobot.policy.laq_checkpoint_path=runs/<run of train-laq>";
+        let hint = "++lerobot.policy.laq_checkpoint_path=runs/<run of train-laq>, or ++lerobot.policy.latent_label_prefix=latent_labels \
+                    with a dataset of `hlrp label`";
         Err(Problem::new(format!("policy.{TEACHER_FIELD}"), message, hint).unset())
     }
 }

@@ -51,6 +51,9 @@ pub enum VlaError {
     /// A file or folder that cannot be written.
     #[error("{0}")]
     Track(#[from] hlrp_track::TrackError),
+    /// A dataset that cannot be read.
+    #[error("{0}")]
+    Data(#[from] hlrp_data::DataError),
     /// A stage 1 model that cannot be built or read.
     #[error("{0}")]
     Laq(#[from] hlrp_laq::LaqError),
@@ -72,6 +75,7 @@ impl Hint for VlaError {
             Self::FreezesNothing { example, .. } => Some(format!("parameters are named like `{example}`")),
             Self::Nn(error) => error.hint(),
             Self::Track(error) => error.hint(),
+            Self::Data(error) => error.hint(),
             Self::Laq(error) => error.hint(),
             Self::Torch(error) => error.hint(),
         }

@@ -8,17 +8,19 @@
 use crate::VlaError;
 use crate::observation::LatentTarget;
 use crate::teacher::Teacher;
-use anyhow::Context;
 use hlrp_config::Problem;
-use hlrp_data::Description;
-use hlrp_schema::VlaConfig;
+use hlrp_data::formats::{self, FeatureKind, OpenOptions};
+use hlrp_data::{Dataset, Description};
 use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, DESCRIPTION, MANIFEST, VALID, VECTORS};
 use hlrp_schema::policy::{LabelDescription, LabelVectors, TeacherIdentity};
 use hlrp_track::fs::sha256_of;
 use hlrp_train::{DeviceBatch, DeviceVectors};
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
+
+/// Bytes of a dataset's labels that stay in memory.
+const TABLE_BYTES: usize = 64 << 20;
 
 /// Who labels.
 pub(crate) enum Labelling {
@@ -68,6 +70,16 @@ impl Labelling {
     }
 }
 
+/// A dataset with labels.
+pub(crate) struct Labelled<'a> {
+    /// Names it in errors: the key of its folder.
+    pub(crate) key: String,
+    /// Its folder.
+    pub(crate) root: &'a Path,
+    /// What it says about itself.
+    pub(crate) description: &'a Description,
+}
+
 /// The labels of datasets, all of one origin.
 pub(crate) struct LabelColumns {
     identity: TeacherIdentity,
@@ -83,37 +95,35 @@ pub(crate) struct LabelColumns {
 }
 
 impl LabelColumns {
-    /// The labels under the prefix `policy.teacher.label_prefix` in every source.
+    /// The labels under `prefix` in every one of `datasets`, of which there is at least one; `vectors` says which.
     ///
     /// # Errors
-    /// [`Problem`] with the source that has none, or others than the first.
+    /// [`Problem`] with the dataset that has none, or others than the first.
     pub(crate) fn open(
-        config: &VlaConfig,
+        datasets: &[Labelled<'_>],
         prefix: &str,
-        datasets: &BTreeMap<String, Description>,
+        vectors: Option<LabelVectors>,
         device: Device,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, VlaError> {
         let mut of_first: Option<(&str, LabelDescription)> = None;
-        for (name, source) in &config.data.sources {
-            let own = read(name, &source.root)?;
+        for dataset in datasets {
+            let own = dataset.read()?;
             match &of_first {
                 Some((first, others)) if *others != own => {
-                    let message =
-                        format!("its labels are not those of source `{first}`: another checkpoint wrote them");
-                    let hint = "label all sources with the same checkpoint";
-                    return Err(Problem::new(format!("data.sources.{name}.root"), message, hint).into());
+                    let message = format!("its labels are not those of {first}: another checkpoint wrote them");
+                    return Err(dataset.problem(message, "label all sources with the same checkpoint").into());
                 }
-                _ => of_first = Some((name, own)),
+                _ => of_first = Some((&dataset.key, own)),
             }
         }
-        let (_, LabelDescription { teacher, scale, codebook }) = of_first.context("there is no source of data")?;
-        let choice = config.policy.teacher.label_vectors;
+        let (_, LabelDescription { teacher, scale, codebook }) =
+            of_first.ok_or_else(|| VlaError::input("labels", "there is no dataset", NO_LABELS))?;
         let has_codes = codebook.is_some();
-        if choice == Some(LabelVectors::Code) && !has_codes {
+        if vectors == Some(LabelVectors::Code) && !has_codes {
             let hint = "set it to continuous, or label with a teacher that has codes";
             return Err(Problem::new("policy.teacher.label_vectors", "code, but the labels have no codes", hint).into());
         }
-        let learns_codes = has_codes && choice != Some(LabelVectors::Continuous);
+        let learns_codes = has_codes && vectors != Some(LabelVectors::Continuous);
         let key = |name: &str| format!("{prefix}.{name}");
         let vectors_key = key(if learns_codes { CODE_VECTORS } else { VECTORS });
         let [num_slots, width] = [teacher.code_seq_len, teacher.code_dim];
@@ -150,15 +160,17 @@ impl LabelColumns {
     /// # Errors
     /// A batch without them.
     pub(crate) fn label(&self, batch: &DeviceBatch, index: i64) -> Result<LatentTarget, VlaError> {
+        let at = |key: &String| Ok::<_, VlaError>(stream(batch, key)?.values_BTN.select(1, index));
+        let codes_BS = self.codes_key.as_ref().map(at).transpose()?;
+        Ok(self.target(&at(&self.vectors_key)?, codes_BS, self.is_valid(batch, index)?))
+    }
+
+    /// The target of rows of the columns.
+    fn target(&self, vectors_BN: &Tensor, codes_BS: Option<Tensor>, is_valid_B: Tensor) -> LatentTarget {
         let TeacherIdentity { code_seq_len, code_dim, .. } = self.identity;
-        let at = |key| Ok::<_, VlaError>(stream(batch, key)?.values_BTN.select(1, index));
-        let vectors_BSD = (at(&self.vectors_key)?.view([-1, code_seq_len, code_dim]) - &self.mean) / &self.std;
-        let codes_BS = self.codes_key.as_ref().map(|key| Ok::<_, VlaError>(at(key)?.to_kind(Kind::Int64)));
-        Ok(LatentTarget {
-            vectors_BSD: Some(vectors_BSD),
-            codes_BS: codes_BS.transpose()?,
-            is_valid_B: self.is_valid(batch, index)?,
-        })
+        let vectors_BSD = (vectors_BN.view([-1, code_seq_len, code_dim]) - &self.mean) / &self.std;
+        let codes_BS = codes_BS.map(|codes_BS| codes_BS.to_kind(Kind::Int64));
+        LatentTarget { vectors_BSD: Some(vectors_BSD), codes_BS, is_valid_B }
     }
 
     /// `bool [B]`: whether the frames at `index` have a label.
@@ -182,29 +194,85 @@ fn stream<'a>(batch: &'a DeviceBatch, key: &str) -> Result<&'a DeviceVectors, Vl
     batch.labels.get(key).ok_or_else(|| VlaError::input(format!("labels `{key}`"), "the batch lacks them", hint))
 }
 
-/// What a dataset says of its labels.
-fn read(source: &str, root: &Path) -> Result<LabelDescription, Problem> {
-    let file = root.join(MANIFEST);
-    let refuse = |problem: String| {
-        let hint = "write labels with `hlrp label`, and give the dataset that it wrote";
-        Problem::new(format!("data.sources.{source}.root"), problem, hint)
-    };
-    let text = std::fs::read_to_string(&file).map_err(|error| refuse(format!("{}: {error}", file.display())))?;
-    let description = serde_json::from_str::<serde_json::Value>(&text)
-        .and_then(|manifest| serde_json::from_value(manifest[DESCRIPTION].clone()))
-        .map_err(|error| refuse(format!("{}: {DESCRIPTION}: {error}", file.display())))?;
-    Ok(description)
+impl Labelled<'_> {
+    fn problem(&self, message: impl Into<String>, hint: &str) -> Problem {
+        Problem::new(&self.key, message, hint)
+    }
+
+    /// What it says of its labels.
+    fn read(&self) -> Result<LabelDescription, Problem> {
+        let file = self.root.join(MANIFEST);
+        let refuse = |problem: String| self.problem(format!("{}: {problem}", file.display()), NO_LABELS);
+        let text = std::fs::read_to_string(&file).map_err(|error| refuse(error.to_string()))?;
+        serde_json::from_str::<serde_json::Value>(&text)
+            .and_then(|manifest| serde_json::from_value(manifest[DESCRIPTION].clone()))
+            .map_err(|error| refuse(format!("{DESCRIPTION}: {error}")))
+    }
+}
+
+/// What to do about a dataset without labels.
+const NO_LABELS: &str = "write labels with `hlrp label`, and give the dataset that it wrote";
+
+/// The labels of one dataset by its rows.
+pub struct DatasetLabels {
+    columns: LabelColumns,
+    dataset: Arc<dyn Dataset>,
+    device: Device,
+}
+
+impl DatasetLabels {
+    /// Opens the labels under `prefix` in the dataset at `root`; `vectors` says which.
+    ///
+    /// # Errors
+    /// There is no such dataset, or it has no such labels.
+    pub fn open(root: &Path, prefix: &str, vectors: Option<LabelVectors>, device: Device) -> Result<Self, VlaError> {
+        let dataset = formats::open(root, &OpenOptions::new(TABLE_BYTES))?;
+        let labelled = Labelled { key: root.display().to_string(), root, description: dataset.describe() };
+        let columns = LabelColumns::open(std::slice::from_ref(&labelled), prefix, vectors, device)?;
+        let is_there = |key: &String| labelled.description.feature(key, FeatureKind::Vector).is_some();
+        if let Some(missing) = columns.keys().iter().find(|key| !is_there(key)) {
+            return Err(labelled.problem(format!("the dataset has no labels `{missing}`"), NO_LABELS).into());
+        }
+        Ok(Self { columns, dataset, device })
+    }
+
+    /// What labelled, and the shape of the labels.
+    pub fn identity(&self) -> &TeacherIdentity {
+        &self.columns.identity
+    }
+
+    /// The labels of rows.
+    ///
+    /// # Errors
+    /// A row that does not exist, or a file that cannot be read.
+    pub fn label(&self, rows: &[u64]) -> Result<LatentTarget, VlaError> {
+        let num_rows = self.dataset.describe().num_frames;
+        if let Some(row) = rows.iter().find(|row| **row >= num_rows) {
+            let problem = format!("there is no row {row}, the dataset has {num_rows}");
+            return Err(VlaError::input("index", problem, "give rows of the dataset with the labels"));
+        }
+        let read = |key: &str| {
+            let width = self.dataset.describe().features.get(key).map_or(0, |feature| feature.num_values());
+            let mut values = vec![0.0_f32; rows.len() * width];
+            self.dataset.read_vectors(key, rows, &mut values)?;
+            Ok::<_, VlaError>(Tensor::from_slice(&values).view([rows.len() as i64, -1]).to_device(self.device))
+        };
+        let columns = &self.columns;
+        let codes_BS = columns.codes_key.as_deref().map(read).transpose()?;
+        let is_valid_B = read(&columns.valid_key)?.squeeze_dim(1).gt(0.5);
+        Ok(columns.target(&read(&columns.vectors_key)?, codes_BS, is_valid_B))
+    }
 }
 
 /// Mean and std of a column over the labelled rows of all datasets; a constant value has a std of 1.
-fn statistics(key: &str, datasets: &BTreeMap<String, Description>) -> Result<(Vec<f32>, Vec<f32>), Problem> {
+fn statistics(key: &str, datasets: &[Labelled<'_>]) -> Result<(Vec<f32>, Vec<f32>), Problem> {
     let (mut num, mut sums, mut squares) = (0.0, Vec::new(), Vec::new());
-    for (name, dataset) in datasets {
-        let of = |statistic: &str| dataset.statistics.get(key).and_then(|found| found.values.get(statistic));
+    for dataset in datasets {
+        let recorded = dataset.description.statistics.get(key);
+        let of = |statistic: &str| recorded.and_then(|found| found.values.get(statistic));
         let (Some(mean), Some(std), Some([count, ..])) = (of("mean"), of("std"), of("count").map(Vec::as_slice)) else {
-            let hint = "write the labels again with `hlrp label`";
             let message = format!("meta/stats.json has no statistics of `{key}`");
-            return Err(Problem::new(format!("data.sources.{name}.root"), message, hint));
+            return Err(dataset.problem(message, "write the labels again with `hlrp label`"));
         };
         num += count;
         sums.resize(mean.len(), 0.0);

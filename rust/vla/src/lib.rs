@@ -36,6 +36,7 @@ pub use backbone::facts as backbone_facts;
 pub use error::VlaError;
 pub use flow::{FlowNoise, FlowPoint, TorchNoise, WorldNoise};
 pub use freeze::{freeze, is_named};
+pub use labels::DatasetLabels;
 pub use loss::{SupervisedLoss, VlaLoss};
 pub use masks::{block_mask, positions};
 pub use normalize::{normalize, unnormalize};

@@ -14,6 +14,7 @@ from torch import Tensor
 PADDING = "_is_pad"
 TASK = "task"
 EPISODE = "episode_index"
+INDEX = "index"
 
 
 def present(stream: Tensor, num_dims: int) -> Tensor:
@@ -96,3 +97,10 @@ def frame_pairs(batch: dict[str, Any], key: str) -> tuple[Tensor, Tensor]:
             f"the batch lacks {key}{PADDING}\nhint: a preprocessor must keep the keys that end in {PADDING}"
         )
     return frames, ~padding
+
+
+def rows(batch: dict[str, Any]) -> Tensor:
+    """Rows `int64 [B]` of the samples in their dataset."""
+    if INDEX not in batch:
+        raise ValueError(f"latent labels are found by {INDEX}, which the batch lacks\nhint: use LeRobot's datasets")
+    return batch[INDEX].reshape(-1)

@@ -22,6 +22,7 @@ TRAINING_MODES = ("action", "latent", "multitask")
 LAQ_WEIGHTS = ("trained", "random")
 DTYPES = ("float32", "bfloat16")
 PADDINGS = ("longest", "max_length")
+LABEL_VECTORS = ("code", "continuous")
 
 
 @PreTrainedConfig.register_subclass("hlrp_smolvla_shared")
@@ -51,6 +52,10 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     laq_seed: int = 0
     # The camera role that it looks at; the first one when null.
     laq_camera: str | None = None
+    # Instead of a latent action model: labels that `hlrp label` wrote into the dataset, the beginning of their keys (latent_labels).
+    latent_label_prefix: str | None = None
+    # Which vectors of them: code or continuous (before the quantizer); those of the codes where there are codes when null.
+    latent_label_vectors: str | None = None
     # Frames per second of the dataset; needed when the teacher states its pairs in seconds.
     dataset_fps: float | None = None
 
@@ -129,6 +134,11 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
         """Whether latent actions are learned."""
         return self.stage3_training_mode != "action"
 
+    @property
+    def with_labels(self) -> bool:
+        """Whether latent actions come with the dataset."""
+        return self.latent_label_prefix is not None
+
     def resolve(self) -> None:
         """Completes the configuration and refuses what contradicts itself. Does nothing the second time."""
         if self._is_resolved:
@@ -190,8 +200,9 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
             "laq_weights": LAQ_WEIGHTS,
             "dtype": DTYPES,
         }
-        if self.pad_language_to is not None:
-            choices["pad_language_to"] = PADDINGS
+        for name, known in {"pad_language_to": PADDINGS, "latent_label_vectors": LABEL_VECTORS}.items():
+            if getattr(self, name) is not None:
+                choices[name] = known
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} = {getattr(self, name)} is unknown\nhint: choose one of {', '.join(known)}")
@@ -221,7 +232,12 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
                 )
 
     def _check_training_mode(self) -> None:
-        if self.with_latents and self.latent_frame_offset is None:
+        if self.latent_label_prefix is not None and self.laq_checkpoint_path is not None:
+            raise ValueError(
+                "latent_label_prefix and laq_checkpoint_path are both given\n"
+                "hint: leave laq_checkpoint_path out to learn the labels of the dataset"
+            )
+        if self.with_latents and not self.with_labels and self.latent_frame_offset is None:
             self.latent_frame_offset = frame_offset(
                 self.laq_checkpoint_path, self.stage3_training_mode, self.dataset_fps
             )
@@ -268,7 +284,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     def observation_delta_indices(self) -> list[int]:
         """Frame t, and for the teacher frame t+k. LeRobot 0.6.1 asks for images and states together."""
         self.resolve()
-        return [0, self.latent_frame_offset] if self.with_latents else [0]
+        return [0, self.latent_frame_offset] if self.with_latents and not self.with_labels else [0]
 
     @property
     def image_observation_delta_indices(self) -> list[int]:

@@ -25,7 +25,7 @@ from .launch import refuse_compile, refuse_unsupported_launch
 from .origin import TOKENIZER_FILES, start
 from .parameters import collect, frozen_modules, register
 from .randomness import of_step
-from .teacher import LatentTeacher, offset_of
+from .teacher import LatentColumns, LatentTeacher, offset_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         super().__init__(config)
         config.resolve()
         config.validate_features()
-        self._teacher = self._make_teacher(is_training=dataset_meta is not None)
+        self._teacher = self._make_teacher(dataset_meta)
         if dataset_meta is not None:
             self._check_dataset(dataset_meta)
         start_of = start(config, self._teacher_latent(), checkpoint)
@@ -199,18 +199,24 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
 
     # Parts of the constructor.
 
-    def _make_teacher(self, is_training: bool) -> LatentTeacher | None:
+    def _make_teacher(self, dataset_meta: Any) -> LatentTeacher | LatentColumns | None:
         config = self.config
-        if not config.with_latents or config.laq_checkpoint_path is None:
+        if not config.with_latents:
             return None
-        teacher = LatentTeacher(config.laq_checkpoint_path, config.laq_weights, config.laq_seed, config.device)
-        if is_training:
+        if config.with_labels:
+            if dataset_meta is None:
+                return None
+            teacher = LatentColumns(dataset_meta.root, config.latent_label_prefix, config.latent_label_vectors)
+            origin = f"labels of {teacher.root}"
+        elif config.laq_checkpoint_path is not None:
+            teacher = LatentTeacher(config.laq_checkpoint_path, config.laq_weights, config.laq_seed, config.device)
+            origin = f"latent action model {teacher.checkpoint}"
+        else:
+            return None
+        if dataset_meta is not None:
             identity = teacher.identity
             if config.teacher is not None and config.teacher["sha256"] != identity["sha256"]:
-                logger.warning(
-                    "the latent action model %s is not the one whose codes the policy has learned so far",
-                    teacher.checkpoint,
-                )
+                logger.warning("the %s is not the one whose codes the policy has learned so far", origin)
             config.teacher = identity
         return teacher
 
@@ -240,11 +246,12 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
 
     def _check_dataset(self, meta: Any) -> None:
         config = self.config
-        if config.with_latents:
+        if config.with_latents and not config.with_labels:
             if config.laq_checkpoint_path is None:
                 raise ValueError(
                     f"stage3_training_mode = {config.stage3_training_mode} needs laq_checkpoint_path\n"
-                    "hint: --policy.laq_checkpoint_path=<run directory of stage 1>"
+                    "hint: --policy.laq_checkpoint_path=<run directory of stage 1>, or --policy.latent_label_prefix for the labels of "
+                    "`hlrp label`"
                 )
             offset = offset_of(config.teacher["pair"], meta.fps)
             if offset != config.latent_frame_offset:
@@ -288,9 +295,11 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
                     "there is no teacher: laq_checkpoint_path is not set\n"
                     "hint: --policy.laq_checkpoint_path=<run directory of stage 1>, or stage3_training_mode = action"
                 )
-            role = self.config.laq_camera or self._network.cameras[0]
-            frames, is_real = batches.frame_pairs(batch, self.config.camera_map[role])
-            targets |= self._teacher.label(frames, is_real)
+            if isinstance(self._teacher, LatentColumns):
+                targets |= self._teacher.label(batches.rows(batch))
+            else:
+                role = self.config.laq_camera or self._network.cameras[0]
+                targets |= self._teacher.label(*batches.frame_pairs(batch, self.config.camera_map[role]))
         return targets
 
     def _largest_values(self, observation: dict[str, Any], targets: dict[str, Tensor]) -> dict[str, Tensor]:

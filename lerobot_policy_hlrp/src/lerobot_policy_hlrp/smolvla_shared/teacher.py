@@ -1,4 +1,4 @@
-"""Latent labels of frame pairs, from a frozen latent action model of stage 1.
+"""Latent labels of frame pairs, from a frozen latent action model of stage 1 or from the columns that `hlrp label` wrote.
 
 It serves the training: it is not part of the policy's weights, and an evaluation does not load it.
 """
@@ -84,6 +84,37 @@ class LatentTeacher:
         return self._loaded[device]
 
     def __deepcopy__(self, _memo: Any) -> "LatentTeacher":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_loaded": {}}
+
+
+class LatentColumns:
+    """The labels of a dataset's frames, by row. Copies share them."""
+
+    def __init__(self, root: Path, prefix: str, vectors: str | None):
+        self.root, self.prefix, self.vectors = Path(root), prefix, vectors
+        self._loaded = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As that of the teacher that labelled."""
+        return self._on("cpu").identity
+
+    def label(self, index_B: Tensor) -> dict[str, Tensor]:
+        """Targets of rows: vectors, codes where there are some, and which rows have a label."""
+        return self._on(str(index_B.device)).label(index_B.reshape(-1))
+
+    def _on(self, device: str) -> Any:
+        if device not in self._loaded:
+            import hlrp_rs
+
+            options = {"vectors": self.vectors, "device": device}
+            self._loaded[device] = hlrp_rs.DatasetLabels.open(self.root, self.prefix, **options)
+        return self._loaded[device]
+
+    def __deepcopy__(self, _memo: Any) -> "LatentColumns":
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -170,12 +170,18 @@ fn artifact(run_dir: &Path, choice: ArtifactChoice) -> PathBuf {
 /// A policy of stage 3 needs an artifact if it starts from one, and a checkpoint of stage 1 if it learns latent actions.
 fn uses_of_lerobot(composed: &Composed, input: &Input) -> bool {
     let text = |key: &str| composed.tree().get(key).map(|node| node.summary()).filter(|text| text != "null");
-    let [policy_type, init_mode, training_mode] =
-        ["lerobot.policy_type", "lerobot.policy.init_mode", "lerobot.policy.stage3_training_mode"].map(text);
+    let [policy_type, init_mode, training_mode, label_prefix] = [
+        "lerobot.policy_type",
+        "lerobot.policy.init_mode",
+        "lerobot.policy.stage3_training_mode",
+        "lerobot.policy.latent_label_prefix",
+    ]
+    .map(text);
     let policy = PluginPolicy {
         policy_type: policy_type.as_deref(),
         init_mode: init_mode.as_deref(),
         training_mode: training_mode.as_deref(),
+        label_prefix: label_prefix.as_deref(),
     };
     match input.from {
         Stage::Vla => policy.needs_artifact(),

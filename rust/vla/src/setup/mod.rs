@@ -7,7 +7,7 @@ mod request;
 pub use backbone::preflight;
 
 use crate::archs::VlaModel;
-use crate::labels::{LabelColumns, Labelling};
+use crate::labels::{LabelColumns, Labelled, Labelling};
 use crate::policy::Policy;
 use crate::processor::Processor;
 use crate::task::VlaTask;
@@ -98,7 +98,13 @@ fn teacher(
     let path = match (&teacher.label_prefix, &teacher.checkpoint) {
         _ if !objective.mode.with_latents() => return Ok(None),
         (Some(prefix), _) => {
-            return Ok(Some(Labelling::Columns(LabelColumns::open(config, prefix, datasets, device)?)));
+            let labelled = config.data.sources.iter().map(|(name, source)| Labelled {
+                key: format!("data.sources.{name}.root"),
+                root: &source.root,
+                description: &datasets[name],
+            });
+            let columns = LabelColumns::open(&labelled.collect::<Vec<_>>(), prefix, teacher.label_vectors, device)?;
+            return Ok(Some(Labelling::Columns(columns)));
         }
         (None, Some(path)) => path,
         (None, None) => return Ok(None),
