@@ -256,6 +256,14 @@ def test_decoders_with_other_codes(analyzed):
         assert len({numbers["own"], numbers["other"], numbers["zeroed"]}) == 3, "the codes reach the decoder"
 
 
+def test_the_probes_of_a_trained_model(analyzed):
+    rows = {row["name"]: row for row in content(analyzed / "probes/probes.json")}
+    assert {"codes", "vectors", "codes_network", "vectors_network", "random_codes", "shuffled", "frame"} <= set(rows)
+    assert all(row["r2"]["low"] <= row["r2"]["value"] <= row["r2"]["high"] for row in rows.values())
+    assert rows["shuffled"]["r2"]["value"] < 0.2 < rows["state_difference"]["r2"]["value"]
+    assert "small network" in (analyzed / "report.html").read_text()
+
+
 def test_every_analysis_leaves_its_images(analyzed):
     inspected = [row["sequence"] for row in rows(analyzed / "inspected_tokens.csv")]
     wanted = [
@@ -282,7 +290,7 @@ def test_every_analysis_leaves_its_images(analyzed):
 def test_the_report_is_one_page_with_all_sections(analyzed):
     page = (analyzed / "report.html").read_text()
     titles = re.findall("<h2>(.*?)</h2>", page)
-    assert titles[0] == "Samples" and len(titles) == 11
+    assert titles[0] == "Samples" and len(titles) == 12
     assert page.count("<img") > 20 and 'src="data:image/png;base64,' in page
     assert re.findall(r'(?:src|href)="(?!data:)', page) == [], "nothing is outside of the page"
     record = content(analyzed / "run.json")

@@ -87,6 +87,9 @@ const ADDED_TO_EXPERT: [(&str, &str); 2] =
 const ADDED_TO_VLA: [(&str, &str); 2] =
     [("policy.teacher.label_prefix", "null"), ("policy.teacher.label_vectors", "null")];
 
+/// Keys of an analysis of stage 1 that older versions did not have, with the values (JSON) that they implied.
+const ADDED_TO_ANALYSIS: [(&str, &str); 2] = [("analysis.num_probe_pairs", "1024"), ("analysis.run.probes", "false")];
+
 /// Keys of a pipeline that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_PIPELINE: [(&str, &str); 1] = [("pipeline.study", "null")];
 
@@ -254,6 +257,9 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
         done.extend(add_missing(&ADDED_TO_TRAININGS, tree));
     }
     done.extend(add_to_expert(tree));
+    if stage == Stage::LaqAnalysis {
+        done.extend(add_missing(&ADDED_TO_ANALYSIS, tree));
+    }
     if stage == Stage::Pipeline {
         done.extend(add_missing(&ADDED_TO_PIPELINE, tree));
     }

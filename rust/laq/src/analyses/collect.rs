@@ -59,10 +59,7 @@ pub(super) struct Collected {
 /// # Errors
 /// A dataset that cannot be read, or without a held-out episode.
 pub(super) fn open(config: &LaqAnalysisConfig, checkpoint: &Path, laq: &LaqInference) -> anyhow::Result<Arc<Mixture>> {
-    let pair = &laq.description().pair;
-    let request =
-        RequestConfig { unit: pair.unit, image_deltas: pair.image_deltas.clone(), ..config.data.request.clone() };
-    let data = DataConfig { request, ..config.data.clone() };
+    let data = DataConfig { request: request(config, laq), ..config.data.clone() };
     let side = usize::try_from(laq.dims().image_size)?;
     let size = FrameSize { height: side, width: side };
     let disk = disk_rules(&config.cluster, &config.logging);
@@ -71,6 +68,12 @@ pub(super) fn open(config: &LaqAnalysisConfig, checkpoint: &Path, laq: &LaqInfer
     let saved = open_checkpoint(checkpoint)?.0.state().sources.clone().unwrap_or_default();
     let held_out = saved.into_iter().map(|(name, record)| (name, record.held_out)).collect();
     Ok(Arc::new(mixture.with_held_out(&held_out)?))
+}
+
+/// The configured request with the frame pairs of the checkpoint.
+pub(super) fn request(config: &LaqAnalysisConfig, laq: &LaqInference) -> RequestConfig {
+    let pair = &laq.description().pair;
+    RequestConfig { unit: pair.unit, image_deltas: pair.image_deltas.clone(), ..config.data.request.clone() }
 }
 
 /// Reads samples until every dataset has enough or the batches are used up.

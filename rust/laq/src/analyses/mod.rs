@@ -15,6 +15,7 @@ mod flow_transfer;
 mod heatmap;
 mod motion;
 mod output;
+mod probes;
 mod token_reports;
 mod transfer;
 
@@ -26,13 +27,17 @@ use crate::validation::sequence_name;
 use anyhow::Context;
 use collect::{Collected, Record};
 use hlrp_config::Composed;
-use hlrp_schema::{AnalysisConfig, AnalysisFlowConfig, AnalysisRunConfig, LaqAnalysisConfig, StageConfig};
+use hlrp_data::Mixture;
+use hlrp_schema::{
+    AnalysisConfig, AnalysisFlowConfig, AnalysisRunConfig, LaqAnalysisConfig, RequestConfig, StageConfig,
+};
 use hlrp_track::page::Page;
 use hlrp_track::run::{Artifact, DataSource, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
 use output::{Output, Section};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use tch::Device;
 
 /// An analysis: whether it is asked for, the name of its folder, its heading, and what it does.
@@ -40,9 +45,10 @@ type Entry =
     (fn(&AnalysisRunConfig) -> bool, &'static str, &'static str, fn(&Scene<'_>, &mut Output) -> anyhow::Result<()>);
 
 /// Every analysis, in the order of the report.
-const ANALYSES: [Entry; 10] = [
+const ANALYSES: [Entry; 11] = [
     (|run| run.decoder_dependence, "decoder_dependence", "Do the decoders use the codes?", decoder_dependence::run),
     (|run| run.action_information, "action_information", "What the codes say about actions", action_information::run),
+    (|run| run.probes, "probes", "Can actions be read from the latents?", probes::run),
     (|run| run.analysis_1, "analysis_1_flow_scatter", "Motion of the samples by sequence", flow_scatter::run),
     (
         |run| run.analysis_2,
@@ -69,6 +75,10 @@ struct Scene<'a> {
     teacher: &'a dyn FlowTeacher,
     config: &'a AnalysisConfig,
     collected: &'a Collected,
+    data: &'a Mixture,
+    /// The frame pairs of the model.
+    request: RequestConfig,
+    batch_size: usize,
     /// Sequences of codes that all analyses look at, in this order.
     inspected: Vec<Inspected>,
 }
@@ -167,13 +177,22 @@ fn run_all(
     config: &LaqAnalysisConfig,
     laq: &LaqInference,
     teacher: &dyn FlowTeacher,
-    data: &std::sync::Arc<hlrp_data::Mixture>,
+    data: &Arc<Mixture>,
     run_dir: &Path,
 ) -> anyhow::Result<()> {
     let model = laq.model();
     let collected = collect::collect(model, teacher, data, &config.analysis)?;
     let inspected = inspected(&collected, config.analysis.inspected_tokens_k);
-    let scene = Scene { model, teacher, config: &config.analysis, collected: &collected, inspected };
+    let scene = Scene {
+        model,
+        teacher,
+        config: &config.analysis,
+        collected: &collected,
+        data,
+        request: collect::request(config, laq),
+        batch_size: config.data.loader.batch_size,
+        inspected,
+    };
     let name = config.checkpoint.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
     let mut page = Page::new("What the codes of a latent action model say", &name);
     let mut output = Output::new(run_dir)?;

@@ -1,10 +1,11 @@
-//! Probes: how well a linear map from latent actions predicts the actions of held-out episodes, beside what anything else predicts.
+//! Probes: how well a linear map and a small network predict the actions of held-out episodes from latent actions, beside what anything else
+//! predicts.
 //!
 //! | question | where |
 //! |---|---|
 //! | On which pairs? | `pairs` |
 //! | From which latents? | `latents` |
-//! | How is it fitted? | `linear` |
+//! | How is it fitted? | `linear`, `network` |
 //! | How is it scored? | `score` |
 //! | What is shown? | `table` |
 //!
@@ -15,6 +16,7 @@
 
 mod latents;
 mod linear;
+mod network;
 mod pairs;
 mod score;
 mod table;
@@ -25,16 +27,18 @@ pub(crate) use table::PartialR2;
 
 use crate::model::LaqModel;
 use hlrp_data::Mixture;
-use hlrp_schema::{LaqConfig, ProbesConfig};
+use hlrp_schema::{LaqConfig, ProbesConfig, RequestConfig};
 use hlrp_torch::{World, rng};
 use hlrp_track::metrics::MetricSpec;
+use hlrp_track::table::ResultTable;
 use latents::Latents;
 use linear::{Features, ridge, varies};
+use network::network;
 use pairs::{PairSource, Pairs};
-use score::{Estimate, Resamples, partial};
+use score::{Resamples, partial};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use table::Row;
+use table::{Row, Sizes};
 use tch::{Device, Kind, Tensor};
 
 /// The probes of a run.
@@ -104,27 +108,70 @@ impl Probes {
             Some(prepared) => prepared,
             None => Prepared::new(self.source.load(self.batch_size, self.config.num_pairs, world)?, model, world)?,
         };
-        let Prepared { pairs, num_episodes, problem } = self.prepared.insert(prepared);
-        let Some(fixed) = problem else { return Ok(BTreeMap::new()) };
-        let latents = Latents::of(model, pairs, world)?;
-        if !latents.are_finite() {
-            tracing::warn!("no probes after step {step}: latents are not finite");
-            return Ok(BTreeMap::new());
-        }
-        let mut rows = Vec::new();
-        rows.extend(latents.codes.as_ref().map(|codes| fixed.row(table::CODES, codes, true)));
-        rows.push(fixed.row(table::VECTORS, &latents.vectors, true));
-        rows.push(fixed.row(table::SHUFFLED, &shuffled(&latents.vectors)?, true));
-        rows.extend(fixed.floors.iter().cloned());
+        let prepared = self.prepared.insert(prepared);
+        let Some(rows) = prepared.rows(model, world)? else { return Ok(BTreeMap::new()) };
         if world.is_main() {
-            let num_pairs = pairs.each_ref().map(|pairs| pairs.episodes.len());
-            table::write(&self.run_dir, step, &rows, num_pairs, *num_episodes)?;
+            table::write(&self.run_dir, step, &rows, &prepared.sizes())?;
         }
         Ok(table::values(&rows))
     }
 }
 
+/// What probes find in a trained model.
+pub(crate) struct Found {
+    /// The table for people.
+    pub(crate) table: ResultTable,
+    /// How to read it.
+    pub(crate) note: String,
+    /// The same for programs.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Probes `model` on about `num_pairs` pairs of the training episodes of `mixture` and as many of the held-out ones, at the offsets of
+/// `request`; none where the data has no actions.
+///
+/// # Errors
+/// Data that cannot be read.
+pub(crate) fn probe(
+    model: &LaqModel,
+    mixture: &Mixture,
+    request: &RequestConfig,
+    batch_size: usize,
+    num_pairs: usize,
+) -> anyhow::Result<Option<Found>> {
+    let world = World::single();
+    let Some(source) = PairSource::new(mixture, request)? else { return Ok(None) };
+    let prepared = Prepared::new(source.load(batch_size, num_pairs, &world)?, model, &world)?;
+    let Some(rows) = prepared.rows(model, &world)? else { return Ok(None) };
+    Ok(Some(Found { table: table::table(&rows), note: table::note(&prepared.sizes()), rows }))
+}
+
 impl Prepared {
+    /// Pairs and episodes, of the fit and of the test.
+    fn sizes(&self) -> Sizes {
+        Sizes { num_pairs: self.pairs.each_ref().map(|pairs| pairs.episodes.len()), num_episodes: self.num_episodes }
+    }
+
+    /// What every probe finds in `model`; none where nothing can be fitted, or where its latents are not finite.
+    fn rows(&self, model: &LaqModel, world: &World) -> anyhow::Result<Option<Vec<Row>>> {
+        let Some(fixed) = &self.problem else { return Ok(None) };
+        let latents = Latents::of(model, &self.pairs, world)?;
+        if !latents.are_finite() {
+            tracing::warn!("no probes: latents are not finite");
+            return Ok(None);
+        }
+        let mut rows = Vec::new();
+        rows.extend(latents.codes.as_ref().map(|codes| fixed.row(table::CODES, codes, true)));
+        rows.push(fixed.row(table::VECTORS, &latents.vectors, true));
+        if let Some(codes) = &latents.codes {
+            rows.push(fixed.network_row(table::CODES_NETWORK, codes)?);
+        }
+        rows.push(fixed.network_row(table::VECTORS_NETWORK, &latents.vectors)?);
+        rows.push(fixed.row(table::SHUFFLED, &shuffled(&latents.vectors)?, true));
+        rows.extend(fixed.floors.iter().cloned());
+        Ok(Some(rows))
+    }
+
     fn new(pairs: [Pairs; 2], model: &LaqModel, world: &World) -> anyhow::Result<Self> {
         let episodes = pairs.each_ref().map(|pairs| distinct(&pairs.episodes));
         let num_episodes = episodes.each_ref().map(Vec::len);
@@ -183,6 +230,9 @@ impl Fixed {
         let random = Latents::of_random_weights(model, pairs, world)?;
         let mut floors = Vec::new();
         floors.extend(random.codes.as_ref().map(|codes| fixed.row(table::RANDOM_CODES, codes, true)));
+        if let Some(codes) = &random.codes {
+            floors.push(fixed.network_row(table::RANDOM_CODES_NETWORK, codes)?);
+        }
         floors.push(fixed.row(table::RANDOM_VECTORS, &random.vectors, true));
         floors.extend(states.as_ref().map(|(state, _)| fixed.row(table::STATE, state, false)));
         floors.push(fixed.row(table::FRAME, &frame, false));
@@ -200,10 +250,13 @@ impl Fixed {
             let both_R = mean(&self.r2(&self.context.with(features)));
             partial(&both_R, &self.context_R)
         });
-        let partial_r2 = partial_R.as_ref().map(Estimate::of);
-        let dims = r2_RA.select(0, 0);
-        let r2_of_dims = (0..dims.size()[0]).map(|dim| dims.double_value(&[dim])).collect();
-        Row { name, label, r2: Estimate::of(&mean(&r2_RA)), r2_of_dims, partial_r2, partial_R }
+        Row::new((name, label), &r2_RA, partial_R)
+    }
+
+    /// The row of a probe that is a small network.
+    fn network_row(&self, name_and_label: (&'static str, &'static str), features: &Features) -> anyhow::Result<Row> {
+        let predicted_MA = network(features, &self.target.fit_NP, &self.held_out_N)?;
+        Ok(Row::new(name_and_label, &self.resamples.r2(&self.target.test_MP, &predicted_MA), None))
     }
 
     /// R² of a probe in each resample, `[R,A]`.

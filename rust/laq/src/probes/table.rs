@@ -7,11 +7,11 @@ use hlrp_track::table::ResultTable;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// One probe: what it reads, and how well it predicts actions from that.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// Part of the names of its metrics.
     pub(super) name: &'static str,
     /// For people.
@@ -34,9 +34,24 @@ impl Clone for Row {
     }
 }
 
+impl Row {
+    /// From R² in each resample `[R,A]` and, where the probe reads more than the context, the partial R².
+    pub(super) fn new((name, label): (&'static str, &'static str), r2_RA: &Tensor, partial_R: Option<Tensor>) -> Self {
+        let dims = r2_RA.select(0, 0);
+        let r2_of_dims = (0..dims.size()[0]).map(|dim| dims.double_value(&[dim])).collect();
+        let r2_R = r2_RA.mean_dim([1].as_slice(), false, Kind::Double);
+        let partial_r2 = partial_R.as_ref().map(Estimate::of);
+        Self { name, label, r2: Estimate::of(&r2_R), r2_of_dims, partial_r2, partial_R }
+    }
+}
+
 /// Name and label of each probe, in the order of the table. The first two are those of the model.
 pub(super) const CODES: (&str, &str) = ("codes", "codes");
 pub(super) const VECTORS: (&str, &str) = ("vectors", "vectors before the quantizer");
+pub(super) const CODES_NETWORK: (&str, &str) = ("codes_network", "codes, by a small network");
+pub(super) const VECTORS_NETWORK: (&str, &str) = ("vectors_network", "vectors, by a small network");
+pub(super) const RANDOM_CODES_NETWORK: (&str, &str) =
+    ("random_codes_network", "floor: codes of random weights, by a small network");
 pub(super) const RANDOM_CODES: (&str, &str) = ("random_codes", "floor: codes of random weights");
 pub(super) const RANDOM_VECTORS: (&str, &str) = ("random_vectors", "floor: vectors of random weights");
 pub(super) const SHUFFLED: (&str, &str) = ("shuffled", "floor: vectors of other pairs");
@@ -107,6 +122,11 @@ pub(super) fn specs(has_codes: bool, has_states: bool) -> Vec<MetricSpec> {
         specs.push(shown(r2_metric(CODES.0), "R² of actions, from codes"));
     }
     specs.push(shown(r2_metric(VECTORS.0), "R² of actions, from vectors"));
+    if has_codes {
+        specs.push(shown(r2_metric(CODES_NETWORK.0), "R² of actions, from codes by a small network"));
+        specs.push(MetricSpec::detail(r2_metric(RANDOM_CODES_NETWORK.0)));
+    }
+    specs.push(MetricSpec::detail(r2_metric(VECTORS_NETWORK.0)).higher_is_better());
     specs.push(MetricSpec::new(BEST_FLOOR, "R² of actions, best floor"));
     let partial = |name: &str, label: &str| shown(partial_metric(name), label);
     if has_codes {
@@ -129,37 +149,46 @@ pub(super) fn specs(has_codes: bool, has_states: bool) -> Vec<MetricSpec> {
     specs
 }
 
-/// Writes `probes.md` and `probes.json` into the folder of the validation after `step` steps.
-///
-/// # Errors
-/// The folder is not writable.
-pub(super) fn write(
-    run_dir: &Path,
-    step: u64,
-    rows: &[Row],
-    num_pairs: [usize; 2],
-    num_episodes: [usize; 2],
-) -> anyhow::Result<()> {
+/// On how much probes were fitted and tested.
+pub(super) struct Sizes {
+    pub(super) num_pairs: [usize; 2],
+    pub(super) num_episodes: [usize; 2],
+}
+
+/// One row for each probe.
+pub(super) fn table(rows: &[Row]) -> ResultTable {
     let shown = |Estimate { value, low, high }: Estimate| [format!("{value:.3}"), format!("[{low:.3}, {high:.3}]")];
     let table = ResultTable::new(["probe", "R²", "95 %", "partial R²", "95 % ", "R² of each dimension"]);
-    let table = rows.iter().fold(table, |table, row| {
+    rows.iter().fold(table, |table, row| {
         let dims = row.r2_of_dims.iter().map(|r2| format!("{r2:.2}")).collect::<Vec<_>>().join(" ");
         let [r2, r2_interval] = shown(row.r2);
         let [partial, partial_interval] = row.partial_r2.map(shown).unwrap_or_default();
         table.row([row.label.to_owned(), r2, r2_interval, partial, partial_interval, dims])
-    });
-    let text = format!(
-        "# Actions in the latents after step {step}\n\nHow well a ridge predicts the sum of the actions from frame t to \
-         frame t+k (standardised) of held-out episodes: fitted on {} pairs of {} training episodes, tested on {} pairs of {} \
-         held-out ones. Intervals: 95 % of {} samples of the held-out episodes, drawn with replacement. Partial R²: the part of \
-         what frame t and the state at t leave open.\n\n{}\n",
+    })
+}
+
+/// What the table says.
+pub(super) fn note(Sizes { num_pairs, num_episodes }: &Sizes) -> String {
+    format!(
+        "How well a ridge, or where it says so a small network, predicts the sum of the actions from frame t to frame t+k \
+         (standardised) of held-out episodes: fitted on {} pairs of {} training episodes, tested on {} pairs of {} held-out ones. \
+         Intervals: 95 % of {} samples of the held-out episodes, drawn with replacement. Partial R²: the part of what frame t and the \
+         state at t leave open.",
         num_pairs[0],
         num_episodes[0],
         num_pairs[1],
         num_episodes[1],
         super::score::NUM_RESAMPLES,
-        table.to_markdown()
-    );
+    )
+}
+
+/// Writes `probes.md` and `probes.json` into the folder of the validation after `step` steps.
+///
+/// # Errors
+/// The folder is not writable.
+pub(super) fn write(run_dir: &Path, step: u64, rows: &[Row], sizes: &Sizes) -> anyhow::Result<()> {
+    let text =
+        format!("# Actions in the latents after step {step}\n\n{}\n\n{}\n", note(sizes), table(rows).to_markdown());
     let dir = validation_dir(run_dir, step)?;
     hlrp_track::fs::write_atomic(&dir.join("probes.md"), text)?;
     Ok(hlrp_track::fs::write_json(&dir.join("probes.json"), rows)?)

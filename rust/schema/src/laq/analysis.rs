@@ -43,6 +43,7 @@ pub struct AnalysisConfig {
     pub min_dataset_samples: usize,
     pub static_eps: f64,
     pub num_action_bins: usize,
+    pub num_probe_pairs: usize,
     pub flow: AnalysisFlowConfig,
     pub run: AnalysisRunConfig,
 }
@@ -74,6 +75,7 @@ pub struct AnalysisRunConfig {
     pub analysis_8: bool,
     pub decoder_dependence: bool,
     pub action_information: bool,
+    pub probes: bool,
 }
 
 impl Check for LaqAnalysisConfig {
@@ -108,6 +110,7 @@ impl Check for AnalysisConfig {
             ("examples_per_sequence", self.examples_per_sequence),
             ("min_samples_per_dataset", self.min_samples_per_dataset),
             ("min_compass_samples", self.min_compass_samples),
+            ("num_probe_pairs", self.num_probe_pairs),
         ];
         counts.into_iter().try_for_each(|(key, count)| at_least(key, count, 1))?;
         at_least("min_dataset_samples", self.min_dataset_samples, 0)?;
