@@ -114,14 +114,31 @@ fn submit_run(submission: &Submission, run: &RunPlan, queued: &mut Queued) -> Re
         let of_job = || format!("cluster '{}'", first.cluster);
         let mut options = Vec::new();
         if submission.basics.submit.preflight {
-            let submitted = super::preflight_job::submit(first, &slurm).with_context(of_job)?;
-            queued.add(first, &submitted, "preflight");
-            // A run whose check has failed leaves the queue.
-            options = vec![format!("--dependency=afterok:{}", submitted.id), "--kill-on-invalid-dep=yes".into()];
+            options = submit_check(first, &slurm, queued).with_context(of_job)?;
         }
         submit_chain(jobs, &slurm, options, queued).with_context(of_job)?;
     }
     Ok(())
+}
+
+/// Queues the check of a node, and returns the options of sbatch with which the run waits for it.
+///
+/// # Errors
+/// Slurm refuses the job or does not answer.
+pub(super) fn submit_check(first: &JobPlan, slurm: &Slurm, queued: &mut Queued) -> Result<Vec<String>> {
+    let submitted = super::preflight_job::submit(first, slurm)?;
+    queued.add(first, &submitted, "preflight");
+    Ok(after_check(&submitted.id))
+}
+
+/// The options of sbatch with which a run waits for its check; one whose check has failed leaves the queue.
+pub(super) fn after_check(id: &str) -> Vec<String> {
+    vec![format!("--dependency=afterok:{id}"), "--kill-on-invalid-dep=yes".into()]
+}
+
+/// The options of sbatch with which a step waits for the one before it.
+pub(super) fn after_step(id: &str) -> Vec<String> {
+    vec![format!("--dependency=afterany:{id}")]
 }
 
 /// Queues jobs of one cluster, the first with these options of sbatch, each after the one before. A step decides by the state of the pipeline whether it starts.
@@ -138,7 +155,7 @@ pub(super) fn submit_chain(
         let submitted = submission::submit(job, slurm, &options)?;
         submission::record(job, &submitted, JobKind::Run)?;
         queued.add(job, &submitted, "");
-        options = vec![format!("--dependency=afterany:{}", submitted.id)];
+        options = after_step(&submitted.id);
         cancel_if_late(job, slurm, &submitted)?;
     }
     Ok(())
