@@ -99,6 +99,32 @@ def test_a_stage_3_that_could_never_save_is_refused():
     one_error(result, 2, ["lerobot.save_freq", "1000 steps", "00:30:00"])
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_check_of_stage_3_asks_the_python_that_is_configured(slurm, lerobot, tmp_path, is_installed):
+    """Not the one that comes first on PATH. Without LeRobot there, the run leaves the queue."""
+    lerobot.behave(lerobot="0.6.1" if is_installed else None)
+    python = lerobot.bin / "python"
+    words = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_cpu_only", *on_cluster(tmp_path)[:6]]
+    words += [f"lerobot.command={lerobot.bin}/lerobot-train", f"lerobot.python={python}", "submit.preflight=true"]
+    words += [f"logging.run_dir={tmp_path}/run", "logging.min_free_gb=0.1"]
+    env = stand_in(slurm.env(), tmp_path / "first", "python3", f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    result = slurm.run(program("hlrp"), "submit", *words, cwd=REPO, env=env)
+    assert result.returncode == 0, result.stderr
+    check, job = job_ids(tmp_path / "run")
+    if is_installed:
+        slurm.output("scancel", job)
+    assert slurm.wait_for(check) == ("COMPLETED" if is_installed else "FAILED")
+    assert slurm.wait_for(job) == "CANCELLED"
+    report = json.loads((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.report.json").read_text())
+    said = {line["name"]: (line["status"], line["text"]) for line in report["findings"]}
+    if is_installed:
+        assert said["interpreter"] == ("ok", f"{python}, Python 3.12.0, LeRobot 0.6.1")
+        assert any("libEGL" in " ".join(call["arguments"]) for call in lerobot.calls("python"))
+    else:
+        assert said["interpreter"] == ("problem", f"{python} has no LeRobot")
+    assert not (tmp_path / "asked").exists()
+
+
 def test_wandb_without_credentials_is_refused_before_hours_in_a_queue(slurm, tmp_path):
     env = slurm.env(HOME=str(tmp_path))
     env.pop("WANDB_API_KEY", None)
