@@ -1,12 +1,13 @@
 """What `hlrp submit` does besides training: a site is checked, an image imported; and what stops a run that could never end."""
 
+import hashlib
 import json
 import subprocess
 import time
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import inventory, job_ids, on_cluster, shellcheck, stand_in, submit
+from submission import inventory, job_ids, on_cluster, shellcheck, stand_in, stub_programs, submit
 
 
 def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp_path):
@@ -151,6 +152,27 @@ def test_a_token_that_others_may_read_is_a_warning(slurm, tmp_path):
     assert f"other users may read {token}: chmod 600" in result.stderr
     (job,) = job_ids(tmp_path / "run")
     assert slurm.wait_for(job) == "COMPLETED"
+    everything = [path.read_text(errors="ignore") for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not any("hf_abcDEF123456789" in text for text in everything)
+
+
+@pytest.mark.parametrize("place", [".cache/huggingface/token", ".huggingface/token"])
+def test_the_token_of_hugging_face_is_read_inside_the_job(slurm, tmp_path, place):
+    """From the user's file, under both names; no file of the run has it."""
+    token = tmp_path / "home" / place
+    token.parent.mkdir(parents=True)
+    token.write_text("hf_abcDEF123456789\n")
+    token.chmod(0o600)
+    digest = 'printf "%s %s" "$HF_TOKEN" "$HUGGINGFACE_HUB_TOKEN" | sha256sum > "$run_dir/digest"'
+    words = 'for word in "$@"; do case $word in logging.run_dir=*) run_dir=${word#*=} ;; esac; done'
+    stub = stub_programs(tmp_path / "bin", f"{words}\n{digest}")
+    env = {name: value for name, value in slurm.env(HOME=f"{tmp_path}/home").items() if "TOKEN" not in name}
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub, env=env)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED", (tmp_path / "run" / f"{job}.err").read_text()
+    expected = hashlib.sha256(b"hf_abcDEF123456789 hf_abcDEF123456789").hexdigest()
+    assert (tmp_path / "run" / "digest").read_text().split()[0] == expected
     everything = [path.read_text(errors="ignore") for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not any("hf_abcDEF123456789" in text for text in everything)
 
