@@ -256,6 +256,23 @@ def test_a_sibling_takes_over_when_the_winner_has_ended_without_finishing(slurm,
     assert "this job takes it over" in (tmp_path / "run" / f"{late}.err").read_text()
 
 
+def test_a_race_that_failed_is_queued_again_on_every_cluster(slurm, tmp_path):
+    """The claim of the job that failed is still there: it keeps nobody out."""
+    run_dir = tmp_path / "run"
+    stub = stub_programs(tmp_path / "bin", PAYLOAD + '[[ $(wc -l < "$run_dir/payload") -ge 3 ]] || exit 3\n')
+    assert submit(slurm, tmp_path, RACE, f"logging.run_dir={run_dir}", hlrp=stub).returncode == 0
+    wait_for_all(slurm, job_ids(run_dir))
+    before = len(payloads(run_dir))
+    blocker = occupy(slurm, "lrz-cpu")
+    again = slurm.run(stub, "submit", "--resume", run_dir)
+    assert again.returncode == 0, again.stderr
+    jobs = sorted(job_ids(run_dir), key=int)[-2:]
+    assert [slurm.state(job) for job in jobs] == ["PENDING", "PENDING"]
+    slurm.output("scancel", blocker)
+    wait_for_all(slurm, jobs)
+    assert len(payloads(run_dir)) > before
+
+
 def test_a_sibling_of_a_finished_run_finds_nothing_to_do(slurm, tmp_path):
     words = [RACE, f"logging.run_dir={tmp_path}/run", "training.max_steps=4", "validation.check_interval=4"]
     result = submit(slurm, tmp_path, *words)

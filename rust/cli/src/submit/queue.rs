@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use hlrp_config::Problem;
 use hlrp_slurm::{
     claim,
-    client::{Slurm, Submitted},
-    in_job::CLAIMS,
+    client::{Answer, Slurm, Submitted},
+    in_job::{CLAIMS, state_of},
     outcome::SUBMIT_DIR,
     plan::JobPlan,
     snapshot,
@@ -161,16 +161,16 @@ pub(super) fn submit_chain(
     Ok(())
 }
 
-/// A sibling may have started between the last look at the claim and this submission; it could not cancel a job that was not queued yet.
+/// A sibling may have started between the last look at the claim and this submission; it could not cancel a job that was not queued yet. A job
+/// that had the run and has ended, as before a run is queued again, is none.
 fn cancel_if_late(job: &JobPlan, slurm: &Slurm, submitted: &Submitted) -> Result<()> {
-    let is_mine = |owner: &claim::Owner| owner.job == submitted.id;
-    match claim::current(&job.submit_dir.join(CLAIMS))? {
-        Some((_, owner)) if !is_mine(&owner) && job.race.len() > 1 => {
-            tracing::info!("{owner} has started the run: job {} is cancelled", submitted.id);
-            Ok(slurm.cancel_pending(&submitted.id)?)
-        }
-        _ => Ok(()),
+    let owner = claim::current(&job.submit_dir.join(CLAIMS))?.map(|(_, owner)| owner);
+    let Some(owner) = owner.filter(|owner| owner.job != submitted.id && job.race.len() > 1) else { return Ok(()) };
+    if let Answer::Active { .. } = state_of(job, &owner, None) {
+        tracing::info!("{owner} has started the run: job {} is cancelled", submitted.id);
+        slurm.cancel_pending(&submitted.id)?;
     }
+    Ok(())
 }
 
 fn is_claimed(job: &JobPlan) -> Result<bool> {
