@@ -84,6 +84,13 @@ def test_an_import_without_a_stated_memory_is_refused(slurm, tmp_path):
     one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.compute.mem_gb", "128"])
 
 
+def test_an_image_goes_to_an_allowed_folder_only(slurm, tmp_path):
+    command = [program("hlrp"), "submit", "image-import", "docker://image:1", "cluster=lrz_cpu_only"]
+    words = [*on_cluster(tmp_path / "mine"), f"cluster.images.training={tmp_path}/others/lam.sqsh"]
+    words.append("submit.dry_run=true")
+    one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.images.training", "cluster.allowed_roots"])
+
+
 STAGE3 = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_x100", "cluster.allowed_roots=null", "submit.dry_run=true"]
 
 
