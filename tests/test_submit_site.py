@@ -133,6 +133,27 @@ def test_the_check_of_stage_3_asks_the_python_that_is_configured(slurm, lerobot,
     assert not (tmp_path / "asked").exists()
 
 
+def test_the_check_of_a_step_asks_the_python_of_that_step(slurm, lerobot, tmp_path):
+    """The configuration of the pipeline is composed for the step; stage 1 has no Python."""
+    python, run_dir = lerobot.bin / "python", tmp_path / "run"
+    words = ["experiment=pipeline_tiny", "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"logging.run_dir={run_dir}"]
+    words += ["logging.min_free_gb=0.1", "submit.preflight=true"]
+    words.append(f"pipeline.lerobot.overrides=[lerobot.command={lerobot.bin}/lerobot-train,lerobot.python={python}]")
+    held = slurm.submit("sleep 300", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
+    slurm.wait_for(held, "RUNNING")
+    result = slurm.run(program("hlrp"), "submit", *words, cwd=REPO)
+    assert result.returncode == 0, result.stderr
+    slurm.output("scancel", *job_ids(run_dir), held)
+    for step, expected in [("1_laq", None), ("3_lerobot", f"{python}, Python 3.12.0, LeRobot 0.6.1")]:
+        plan = run_dir / "submit" / step / "lrz_cpu_only.json"
+        start = json.loads(plan.read_text())["start"]
+        arguments = start[1 : start.index("--step")]
+        slurm.run(program("hlrp"), "job", "preflight", plan, *arguments, cwd=REPO)
+        report = json.loads(plan.with_name("lrz_cpu_only.preflight.report.json").read_text())
+        said = {line["name"]: line["text"] for line in report["findings"]}
+        assert said.get("interpreter") == expected
+
+
 def test_wandb_without_credentials_is_refused_before_hours_in_a_queue(slurm, tmp_path):
     env = slurm.env(HOME=str(tmp_path))
     env.pop("WANDB_API_KEY", None)

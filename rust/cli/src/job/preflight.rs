@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use hlrp_config::Composed;
-use hlrp_schema::ConfigArgs;
+use hlrp_schema::{ConfigArgs, Stage};
 use hlrp_slurm::plan::JobPlan;
 use hlrp_track::{
     console,
@@ -78,10 +78,12 @@ fn credentials() -> Finding {
 /// The Python of stage 3, and what draws without a screen there: the simulators need it. Stages 1 and 2 have no Python; what the machine's own
 /// finds is good to know.
 fn python_and_renderers(plan: &JobPlan, config: &ConfigArgs) -> Vec<Finding> {
+    if !matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout) {
+        return vec![renderers(Path::new("python3"), false)];
+    }
     match composed(plan, config).and_then(|composed| lerobot::interpreter(plan.stage, &composed)) {
         Err(error) => vec![Finding::error(INTERPRETER, error.as_ref())],
-        Ok(None) => vec![renderers(Path::new("python3"), false)],
-        Ok(Some(found)) => {
+        Ok(found) => {
             let text = format!("{}, Python {}, LeRobot {}", found.python.display(), found.version, found.lerobot);
             vec![Finding::ok(INTERPRETER, text), renderers(&found.python, true)]
         }

@@ -26,15 +26,14 @@ pub(crate) struct Interpreter {
     pub(crate) lerobot: String,
 }
 
-/// The Python of a run of stage 3, as its configuration names or finds it; none for other stages.
+/// The Python of a run of stage 3, as its configuration names or finds it.
 ///
 /// # Errors
 /// As [`Needs::interpreter`].
-pub(crate) fn interpreter(stage: Stage, composed: &Composed) -> Result<Option<Interpreter>> {
+pub(crate) fn interpreter(stage: Stage, composed: &Composed) -> Result<Interpreter> {
     match stage {
-        Stage::LerobotTrain => launch::needs(&composed.extract()?).interpreter().map(Some),
-        Stage::LerobotRollout => rollout::needs(&composed.extract()?).interpreter().map(Some),
-        _ => Ok(None),
+        Stage::LerobotRollout => rollout::needs(&composed.extract()?).interpreter(),
+        _ => launch::needs(&composed.extract()?).interpreter(),
     }
 }
 
