@@ -394,6 +394,12 @@ def test_no_job_script_deletes():
     assert calls(SHELL_CALLS, texts) == set()
 
 
+def test_one_crate_writes_batch_scripts():
+    shell = {name: (REPO / name).read_text() for name in shell_files()}
+    assert lines_with("#SBATCH", source("slurm")) != []
+    assert lines_with("#SBATCH", source(*crates_but("slurm")) | python_files() | shell) == []
+
+
 def test_hints_are_not_part_of_an_error_message():
     messages = r'#\[error\((?:[^"\]]|"(?:[^"\\]|\\.)*")*hint:'
     assert [name for name, text in source(*crates_but()).items() if re.search(messages, text)] == []

@@ -82,6 +82,31 @@ def test_status_with_accounting_shows_every_start(slurm, tmp_path):
     assert json.loads((tmp_path / "submit/final.json").read_text())["2"]["state"] == "COMPLETED"
 
 
+@pytest.mark.parametrize("known", ["REQUEUED RUNNING", "REQUEUED"])
+def test_the_end_that_accounting_does_not_have_yet_comes_from_the_controller(slurm, tmp_path, known):
+    """It hears of it a moment later. Every start is listed all the same."""
+    job = submit(slurm, "true", tmp_path)
+    slurm.wait_for(job)
+    row = (RECORDED / "sacct_requeued.txt").read_text().splitlines()[0]
+    rows = [row.replace("2\x1fREQUEUED", f"{job}\x1f{state}") for state in known.split()]
+    (tmp_path / "rows").write_text("".join(f"{row}\n" for row in rows))
+    env = slurm.env(PATH=fake_commands(tmp_path / "bin", sacct=f"cat {tmp_path}/rows"))
+    result = printed(slurm, "status", job, env=env)
+    assert [line.split()[:2] for line in result.splitlines()] == [[job, "REQUEUED"], [job, "COMPLETED"]]
+    assert json.loads((tmp_path / "submit/final.json").read_text())[job]["state"] == "COMPLETED"
+
+
+def test_a_start_that_another_followed_is_not_the_end_of_the_job(slurm, tmp_path):
+    """Its node failed, and Slurm has put it back into the queue."""
+    row = (RECORDED / "sacct_requeued.txt").read_text().splitlines()[0]
+    (tmp_path / "rows").write_text("".join(row.replace("REQUEUED", state) + "\n" for state in ["NODE_FAIL", "PENDING"]))
+    (tmp_path / "submit").mkdir()
+    env = slurm.env(PATH=fake_commands(tmp_path / "bin", scontrol=UNKNOWN_JOB, sacct=f"cat {tmp_path}/rows"))
+    result = printed(slurm, "status", "2", "--run-dir", tmp_path, env=env)
+    assert [line.split()[1] for line in result.splitlines()] == ["NODE_FAIL", "PENDING"]
+    assert not (tmp_path / "submit/final.json").exists()
+
+
 @pytest.mark.slow  # slurmdbd and MariaDB take ten seconds to start
 def test_accounting_is_read_for_real(slurm_with_accounting, tmp_path):
     slurm = slurm_with_accounting

@@ -75,6 +75,14 @@ def test_every_rule_of_the_notes_is_there_once_in_order():
     assert sorted(numbers) == list(range(1, 100))
 
 
+def test_every_rule_names_what_shows_it():
+    """A command, a test or a file of tests; or it says that it is for people."""
+    rows = re.findall(r"^\| (S\d.*?) \|.*?\| (.*) \|$", PAGES[0].read_text(), flags=re.MULTILINE)
+    shown = r"`(hlrp |make |cargo |tests/|test_[a-z]|[a-z]+(_[a-z0-9]+){4,}`)|for people|\(\w+\.md\)"
+    assert len(rows) > 60
+    assert [number for number, here in rows if not re.search(shown, here)] == []
+
+
 def test_the_tests_and_files_that_the_page_names_exist():
     text = PAGES[0].read_text()
     sources = "\n".join(path.read_text() for path in [*REPO.glob("tests/*.py"), *REPO.glob("rust/*/tests/**/*.rs")])

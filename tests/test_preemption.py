@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from conftest import MINI, program, read_metrics, run
 from private_slurm import PrivateSlurm, start
-from submission import job_ids, submit
+from submission import job_ids, stub_programs, submit
 
 # Seconds between the warning and the end of a job.
 GRACE = 120
 # Long enough to be met in the middle; without a stop nothing is saved before the end.
 STEPS = 600
 LENGTH = [f"training.max_steps={STEPS}", f"validation.check_interval={STEPS}", "data.loader.num_workers=2"]
+# Options of a job that comes first by its quality of service.
+BY_QOS = ["--partition=lrz-cpu", "--qos=mcml"]
 RARE = ["training.checkpoint.every_n_steps=100000"]
 
 pytestmark = pytest.mark.slow  # half a minute each, and a start of Slurm
@@ -36,6 +38,13 @@ def preempting_by_qos(request, tmp_path):
 def preempting_at_once(tmp_path):
     """A Slurm that gives no time but the seconds between TERM and KILL."""
     yield from start(tmp_path / "slurm", "--preempt", "REQUEUE:0")
+
+
+@pytest.fixture
+def cancelling(request, tmp_path):
+    """A Slurm with accounting that cancels who makes way: TERM, and KILL after these seconds."""
+    options = ["--accounting", "--preempt", "CANCEL:0", "--by-qos", "--kill-wait", request.param]
+    yield from start(tmp_path / "slurm", *options)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +96,7 @@ def test_a_job_that_its_quality_of_service_makes_give_way_continues_to_the_same_
     preempting_by_qos, losses_alone, tmp_path
 ):
     slurm = preempting_by_qos
-    (job, *_) = saves_makes_way_and_continues(slurm, losses_alone, tmp_path, "--partition=lrz-cpu", "--qos=mcml")
+    (job, *_) = saves_makes_way_and_continues(slurm, losses_alone, tmp_path, *BY_QOS)
     said = slurm.run(program("hlrp"), "jobs", "status", job, "--json")
     assert said.returncode == 0, said.stderr
     states = [start["state"] for start in json.loads(said.stdout)["starts"]]
@@ -123,3 +132,65 @@ def test_a_job_that_is_preempted_without_a_grace_time_continues_from_its_last_ch
     assert 0 < sessions[1]["start_step"] < STEPS
     assert job_ids(run_dir) == [job]
     assert losses(run_dir) == losses_alone
+
+
+@pytest.mark.parametrize("cancelling", [60], indirect=True)
+def test_where_preemption_cancels_and_nothing_is_requeued_another_job_continues(cancelling, losses_alone, tmp_path):
+    """As on sites that allow no requeueing: the job saves after TERM, and queues its successor before it is over."""
+    slurm = cancelling
+    job, run_dir = trains(slurm, tmp_path, *RARE)
+    slurm.output("scontrol", "update", f"JobId={job}", "Requeue=0")
+    assert take_the_node(slurm, *BY_QOS) < 60, "the job has left by itself"
+    assert slurm.wait_for(job) == "PREEMPTED"
+    assert how_it_ended(slurm, job, run_dir) == "PREEMPTED"
+    first, second = job_ids(run_dir)
+    assert first == job
+    assert slurm.wait_for(second, timeout=600) == "COMPLETED", (run_dir / f"{second}.err").read_text()
+    sessions = json.loads((run_dir / "run.json").read_text())["sessions"]
+    assert [(session["status"], session["slurm"]["id"]) for session in sessions] == [
+        ("interrupted", first),
+        ("finished", second),
+    ]
+    assert losses(run_dir) == losses_alone
+
+
+# Stands in for a trainer that is deep in a system call when it is told to stop; its second start ends well.
+DEAF = """
+for word in "$@"; do case $word in logging.run_dir=*) run_dir=${word#*=} ;; esac; done
+echo "$SLURM_JOB_ID" >> "$run_dir/payload"
+trap '' TERM USR1
+while [[ $(wc -l < "$run_dir/payload") -lt 2 ]]; do sleep 1; done
+"""
+
+
+@pytest.mark.parametrize("cancelling", [1], indirect=True)
+def test_a_job_that_preemption_kills_is_continued_by_its_user(cancelling, tmp_path):
+    """Nothing of it is left that could queue the run again; its end is recorded."""
+    slurm, run_dir = cancelling, tmp_path / "run"
+    stub = stub_programs(tmp_path / "bin", DEAF)
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={run_dir}", hlrp=stub)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(run_dir)
+    slurm.wait_for(job, "RUNNING")
+    end = time.monotonic() + 60
+    while not (run_dir / "payload").is_file():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    take_the_node(slurm, *BY_QOS)
+    assert slurm.wait_for(job) == "PREEMPTED"
+    assert how_it_ended(slurm, job, run_dir) == "PREEMPTED"
+    assert job_ids(run_dir) == [job]
+    again = slurm.run(stub, "submit", "--resume", run_dir)
+    assert again.returncode == 0, again.stderr
+    second = job_ids(run_dir)[-1]
+    assert slurm.wait_for(second) == "COMPLETED", (run_dir / f"{second}.err").read_text()
+    assert (run_dir / "payload").read_text().split() == [job, second]
+
+
+def how_it_ended(slurm: PrivateSlurm, job: str, run_dir: Path) -> str:
+    """The job's last state, as `hlrp jobs status` says it and keeps it."""
+    said = slurm.run(program("hlrp"), "jobs", "status", job, "--json")
+    assert said.returncode == 0, said.stderr
+    last = json.loads(said.stdout)["starts"][-1]["state"]
+    assert json.loads((run_dir / "submit" / "final.json").read_text())[job]["state"] == last
+    return last

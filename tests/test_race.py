@@ -1,9 +1,11 @@
 """One run queued on several clusters: the first start trains, and nobody has to watch."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,57 @@ def test_on_a_slow_file_system_one_trains(slurm, tmp_path):
     assert len(traces) == 6 and all("rename" in text and "(DELAYED)" in text for text in traces)
 
 
+DAY = 86400
+
+
+@pytest.fixture
+def skewed(tmp_path) -> Callable[[str], str]:
+    """Gives a script a clock that is a day ahead on LRZ and a day behind on MCML: that of its host, not that of the file server."""
+    library = tmp_path / "skewed_clock.so"
+    source = REPO / "tests" / "support" / "skewed_clock.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True, timeout=60)
+
+    def change(script: str) -> str:
+        skew = DAY if "/lrz_cpu_only.json" in script else -DAY
+        assert script.count("\nhlrp=") == 1
+        return script.replace("\nhlrp=", f"\nexport LD_PRELOAD={library} CLOCK_SKEW={skew}\nhlrp=")
+
+    return change
+
+
+def days_off(owner: Path) -> int:
+    """How many days the claim of a job is ahead of this host's clock."""
+    claimed = datetime.fromisoformat(json.loads((owner / "owner.json").read_text())["at"])
+    return round((claimed.timestamp() - time.time()) / DAY)
+
+
+def test_of_two_starts_on_hosts_whose_clocks_disagree_one_trains(slurm, tmp_path, stub, skewed):
+    for index in range(3):
+        race_at_once(slurm, tmp_path / str(index), stub, skewed)
+        claims = list((tmp_path / str(index) / "run" / "submit" / "claims").iterdir())
+        assert sorted(days_off(claim) for claim in claims) == [-1, 1]
+
+
+@pytest.mark.parametrize("order", [("lrz_cpu_only", "mcml_x100"), ("mcml_x100", "lrz_cpu_only")])
+def test_a_takeover_does_not_ask_the_clock(slurm, tmp_path, stub, skewed, order):
+    """The claim of the job that has ended is from tomorrow, or from yesterday, for the one that follows."""
+    held = occupy(slurm, "lrz-cpu")
+    result = submit(slurm, tmp_path, RACE, f"logging.run_dir={tmp_path}/run", hlrp=stub)
+    assert result.returncode == 0, result.stderr
+    slurm.output("scancel", *job_ids(tmp_path / "run"), held)
+    jobs = []
+    for cluster in order:
+        script = tmp_path / "run" / "submit" / f"{cluster}.sbatch"
+        script.write_text(skewed(script.read_text()))
+        jobs.append(slurm.output("sbatch", "--parsable", script).strip())
+        assert slurm.wait_for(jobs[-1]) == "COMPLETED"
+    assert payloads(tmp_path / "run") == jobs
+    assert "this job takes it over" in (tmp_path / "run" / f"{jobs[1]}.err").read_text()
+    claims = tmp_path / "run" / "submit" / "claims"
+    ahead = {"lrz_cpu_only": 1, "mcml_x100": -1}
+    assert [days_off(claims / "1"), days_off(claims / "2")] == [ahead[cluster] for cluster in order]
+
+
 def test_where_compute_nodes_have_no_slurm_commands_the_claim_decides(slurm, tmp_path, stub):
     """Nobody can ask or cancel: the loser ends by itself."""
     bare = tmp_path / "bare"
@@ -203,6 +256,23 @@ def test_a_sibling_takes_over_when_the_winner_has_ended_without_finishing(slurm,
     assert "this job takes it over" in (tmp_path / "run" / f"{late}.err").read_text()
 
 
+def test_a_race_that_failed_is_queued_again_on_every_cluster(slurm, tmp_path):
+    """The claim of the job that failed is still there: it keeps nobody out."""
+    run_dir = tmp_path / "run"
+    stub = stub_programs(tmp_path / "bin", PAYLOAD + '[[ $(wc -l < "$run_dir/payload") -ge 3 ]] || exit 3\n')
+    assert submit(slurm, tmp_path, RACE, f"logging.run_dir={run_dir}", hlrp=stub).returncode == 0
+    wait_for_all(slurm, job_ids(run_dir))
+    before = len(payloads(run_dir))
+    blocker = occupy(slurm, "lrz-cpu")
+    again = slurm.run(stub, "submit", "--resume", run_dir)
+    assert again.returncode == 0, again.stderr
+    jobs = sorted(job_ids(run_dir), key=int)[-2:]
+    assert [slurm.state(job) for job in jobs] == ["PENDING", "PENDING"]
+    slurm.output("scancel", blocker)
+    wait_for_all(slurm, jobs)
+    assert len(payloads(run_dir)) > before
+
+
 def test_a_sibling_of_a_finished_run_finds_nothing_to_do(slurm, tmp_path):
     words = [RACE, f"logging.run_dir={tmp_path}/run", "training.max_steps=4", "validation.check_interval=4"]
     result = submit(slurm, tmp_path, *words)
@@ -222,6 +292,11 @@ def test_a_silent_slurm_means_no_takeover(slurm, tmp_path, stub):
     assert result.returncode == 0, result.stderr
     wait_for_all(slurm, job_ids(tmp_path / "run"))
     before = payloads(tmp_path / "run")
+    # However old the claim is.
+    owner = tmp_path / "run" / "submit" / "claims" / "1" / "owner.json"
+    owner.write_text(json.dumps(json.loads(owner.read_text()) | {"at": "2001-01-01T00:00:00+00:00"}))
+    for path in [owner, owner.parent]:
+        os.utime(path, (0, 0))
     plan = tmp_path / "run" / "submit" / "lrz_cpu_only.json"
     env = slurm.env(SLURM_JOB_ID="999999", SLURM_CLUSTER_NAME="lrz", SLURM_CONF="/nothing/slurm.conf")
     begin = slurm.run(program("hlrp"), "job", "begin", plan, env=env)

@@ -144,3 +144,23 @@ def test_the_values_of_the_users_daily_jobs_are_reproduced(tmp_path):
     assert (nodes["nodes"], nodes["ntasks-per-node"], nodes["gres"], nodes["time"]) == ("4", "4", "gpu:4", "48:00:00")
     names = [Path(path).parent.parent.name for path in scripts(plan(tmp_path, "sweep"))]
     assert names == [f"laq_lr_sweep_lr{lr}_seed{seed}" for lr in ["3e4", "1e3"] for seed in [7, 8]]
+
+
+def test_a_container_sees_credentials_and_every_path_of_the_configuration(tmp_path):
+    """Under their own names, and with the user's home folder as HOME, whatever the image sets."""
+    credentials = [tmp_path / ".netrc", tmp_path / ".cache" / "huggingface" / "token"]
+    for path in credentials:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("secret\n")
+    teacher, notes = tmp_path / "teacher", tmp_path / "notes"
+    for folder in [teacher, notes]:
+        folder.mkdir()
+    words = [*PLANS["stage2"][:-1], f"policy.teacher.checkpoint={teacher}", f"submit.extra_mounts=[{notes}]"]
+    command = [program("hlrp"), "submit", *words, "submit.dry_run=true", "submit.print=json"]
+    env = os.environ | {"HOME": str(tmp_path)}
+    result = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    (job,) = json.loads(result.stdout)["runs"][0]["jobs"]
+    seen = {str(REPO), "/storage/runs", "/storage/cache", *map(str, [*credentials, teacher, notes])}
+    assert set(job["container"]["mounts"]) == seen
+    assert "--container-env=HOME,HF_TOKEN," in job["script"] and "secret" not in job["script"]

@@ -1,12 +1,13 @@
 """What `hlrp submit` does besides training: a site is checked, an image imported; and what stops a run that could never end."""
 
+import hashlib
 import json
 import subprocess
 import time
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import inventory, job_ids, on_cluster, shellcheck, stand_in, submit
+from submission import inventory, job_ids, on_cluster, shellcheck, stand_in, stub_programs, submit
 
 
 def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp_path):
@@ -83,6 +84,13 @@ def test_an_import_without_a_stated_memory_is_refused(slurm, tmp_path):
     one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.compute.mem_gb", "128"])
 
 
+def test_an_image_goes_to_an_allowed_folder_only(slurm, tmp_path):
+    command = [program("hlrp"), "submit", "image-import", "docker://image:1", "cluster=lrz_cpu_only"]
+    words = [*on_cluster(tmp_path / "mine"), f"cluster.images.training={tmp_path}/others/lam.sqsh"]
+    words.append("submit.dry_run=true")
+    one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.images.training", "cluster.allowed_roots"])
+
+
 STAGE3 = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_x100", "cluster.allowed_roots=null", "submit.dry_run=true"]
 
 
@@ -97,6 +105,53 @@ def test_a_stop_of_stage_3_has_its_price_printed():
 def test_a_stage_3_that_could_never_save_is_refused():
     result = run([program("hlrp"), "submit", *STAGE3, "lerobot.steps=2000", "submit.seconds_per_step=2"])
     one_error(result, 2, ["lerobot.save_freq", "1000 steps", "00:30:00"])
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_check_of_stage_3_asks_the_python_that_is_configured(slurm, lerobot, tmp_path, is_installed):
+    """Not the one that comes first on PATH. Without LeRobot there, the run leaves the queue."""
+    lerobot.behave(lerobot="0.6.1" if is_installed else None)
+    python = lerobot.bin / "python"
+    words = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_cpu_only", *on_cluster(tmp_path)[:6]]
+    words += [f"lerobot.command={lerobot.bin}/lerobot-train", f"lerobot.python={python}", "submit.preflight=true"]
+    words += [f"logging.run_dir={tmp_path}/run", "logging.min_free_gb=0.1"]
+    env = stand_in(slurm.env(), tmp_path / "first", "python3", f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    result = slurm.run(program("hlrp"), "submit", *words, cwd=REPO, env=env)
+    assert result.returncode == 0, result.stderr
+    check, job = job_ids(tmp_path / "run")
+    if is_installed:
+        slurm.output("scancel", job)
+    assert slurm.wait_for(check) == ("COMPLETED" if is_installed else "FAILED")
+    assert slurm.wait_for(job) == "CANCELLED"
+    report = json.loads((tmp_path / "run" / "submit" / "lrz_cpu_only.preflight.report.json").read_text())
+    said = {line["name"]: (line["status"], line["text"]) for line in report["findings"]}
+    if is_installed:
+        assert said["interpreter"] == ("ok", f"{python}, Python 3.12.0, LeRobot 0.6.1")
+        assert any("libEGL" in " ".join(call["arguments"]) for call in lerobot.calls("python"))
+    else:
+        assert said["interpreter"] == ("problem", f"{python} has no LeRobot")
+    assert not (tmp_path / "asked").exists()
+
+
+def test_the_check_of_a_step_asks_the_python_of_that_step(slurm, lerobot, tmp_path):
+    """The configuration of the pipeline is composed for the step; stage 1 has no Python."""
+    python, run_dir = lerobot.bin / "python", tmp_path / "run"
+    words = ["experiment=pipeline_tiny", "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"logging.run_dir={run_dir}"]
+    words += ["logging.min_free_gb=0.1", "submit.preflight=true"]
+    words.append(f"pipeline.lerobot.overrides=[lerobot.command={lerobot.bin}/lerobot-train,lerobot.python={python}]")
+    held = slurm.submit("sleep 300", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
+    slurm.wait_for(held, "RUNNING")
+    result = slurm.run(program("hlrp"), "submit", *words, cwd=REPO)
+    assert result.returncode == 0, result.stderr
+    slurm.output("scancel", *job_ids(run_dir), held)
+    for step, expected in [("1_laq", None), ("3_lerobot", f"{python}, Python 3.12.0, LeRobot 0.6.1")]:
+        plan = run_dir / "submit" / step / "lrz_cpu_only.json"
+        start = json.loads(plan.read_text())["start"]
+        arguments = start[1 : start.index("--step")]
+        slurm.run(program("hlrp"), "job", "preflight", plan, *arguments, cwd=REPO)
+        report = json.loads(plan.with_name("lrz_cpu_only.preflight.report.json").read_text())
+        said = {line["name"]: line["text"] for line in report["findings"]}
+        assert said.get("interpreter") == expected
 
 
 def test_wandb_without_credentials_is_refused_before_hours_in_a_queue(slurm, tmp_path):
@@ -125,6 +180,27 @@ def test_a_token_that_others_may_read_is_a_warning(slurm, tmp_path):
     assert f"other users may read {token}: chmod 600" in result.stderr
     (job,) = job_ids(tmp_path / "run")
     assert slurm.wait_for(job) == "COMPLETED"
+    everything = [path.read_text(errors="ignore") for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not any("hf_abcDEF123456789" in text for text in everything)
+
+
+@pytest.mark.parametrize("place", [".cache/huggingface/token", ".huggingface/token"])
+def test_the_token_of_hugging_face_is_read_inside_the_job(slurm, tmp_path, place):
+    """From the user's file, under both names; no file of the run has it."""
+    token = tmp_path / "home" / place
+    token.parent.mkdir(parents=True)
+    token.write_text("hf_abcDEF123456789\n")
+    token.chmod(0o600)
+    digest = 'printf "%s %s" "$HF_TOKEN" "$HUGGINGFACE_HUB_TOKEN" | sha256sum > "$run_dir/digest"'
+    words = 'for word in "$@"; do case $word in logging.run_dir=*) run_dir=${word#*=} ;; esac; done'
+    stub = stub_programs(tmp_path / "bin", f"{words}\n{digest}")
+    env = {name: value for name, value in slurm.env(HOME=f"{tmp_path}/home").items() if "TOKEN" not in name}
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub, env=env)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED", (tmp_path / "run" / f"{job}.err").read_text()
+    expected = hashlib.sha256(b"hf_abcDEF123456789 hf_abcDEF123456789").hexdigest()
+    assert (tmp_path / "run" / "digest").read_text().split()[0] == expected
     everything = [path.read_text(errors="ignore") for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not any("hf_abcDEF123456789" in text for text in everything)
 

@@ -105,6 +105,17 @@ def test_a_job_with_wandb_takes_the_name_that_is_given(lerobot):
     assert flags["output_dir"].endswith("_lerobot_hlrp_smoke_wandb/lerobot_smoke")
 
 
+@pytest.mark.parametrize("ours", ["true", "false"])
+@pytest.mark.parametrize("lerobots", ["true", "false"])
+def test_the_two_switches_of_wandb_are_independent(lerobot, ours, lerobots):
+    """Whether this project records the run there, and whether LeRobot does."""
+    words = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_x100", f"logging.use_wandb={ours}"]
+    words.append(f"lerobot.wandb_enable={lerobots}")
+    assert flags_of(train(lerobot, *words, "--dry-run").stdout)["wandb.enable"] == lerobots
+    shown = run([program("hlrp"), "config", "show", *words])
+    assert f"use_wandb: {ours}\n" in shown.stdout and f"wandb_enable: {lerobots}\n" in shown.stdout
+
+
 def test_a_dry_run_writes_nothing(lerobot, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     result = train(lerobot, *TRAIN, f"logging.run_dir={tmp_path}/run", "--dry-run")

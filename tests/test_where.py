@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, one_error, program
+from conftest import REPO, one_error, program, run
 
 CONFIG_ERROR = 2
 HOST = socket.gethostname()
@@ -81,6 +81,8 @@ def test_inside_a_job_the_allocation_is_shown_and_the_partition_says_which_optio
 
 
 GPU = "NVIDIA H100, 81559, 81000, 570.86.15"
+# The GPU of a workstation.
+SMALL_GPU = "NVIDIA GeForce RTX 5090, 32607, 32000, 570.86.15"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,8 @@ GPU = "NVIDIA H100, 81559, 81000, 570.86.15"
         ("laq_pixel", None, "belongs on the cluster: no GPU here", "hlrp submit experiment=laq_pixel cluster=lrz_x100"),
         ("laq_pixel", GPU, "fits here: on the NVIDIA H100 (80 GiB)", "hlrp train-laq experiment=laq_pixel"),
         ("laq_cluster", GPU, "belongs on the cluster: ", "hlrp submit experiment=laq_cluster cluster=mcml_h100"),
+        ("laq_local", SMALL_GPU, "fits here: on the NVIDIA GeForce RTX 5090 (32 GiB)", "hlrp train-laq experiment=laq_local"),
+        ("vla_local", SMALL_GPU, "fits here: on the NVIDIA GeForce RTX 5090 (32 GiB)", "hlrp train-vla experiment=vla_local"),
         ("vla_tiny", None, "fits here: small enough for the CPU", "hlrp train-vla experiment=vla_tiny"),
         ("vla_smolvla", None, "belongs on the cluster: no GPU here", "hlrp submit experiment=vla_smolvla cluster=lrz_x100"),
     ],
@@ -224,3 +228,21 @@ def test_a_secret_is_neither_printed_nor_sent(tmp_path):
     result = remote(tmp_path, "--remote", "--yes", word)
     one_error(result, 1, ["secret", "hint:"])
     assert secret not in result.stdout + result.stderr and not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train-laq", "experiment=laq_tiny"],
+        ["train-vla", "experiment=vla_tiny", "policy.objective.mode=actions"],
+        ["train-lerobot", "experiment=lerobot_tiny"],
+        ["rollout-lerobot", "experiment=rollout_local", "lerobot_eval.policy_path=runs/some"],
+        ["pipeline", "experiment=pipeline_tiny"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_stage_runs_on_a_login_node(tmp_path, words):
+    command = [program("hlrp"), *words, LOGIN, f"logging.run_dir={tmp_path}/run", "logging.min_free_gb=0.1"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    one_error(run(command, env=clean), 77, ["login node", "--allow-login-node"])
+    assert not (tmp_path / "run").exists()

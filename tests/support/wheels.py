@@ -39,7 +39,7 @@ def installed(wheels, tmp_path_factory) -> Path:
     (site,) = folder.glob("lib/python*/site-packages")
     shared = folder / "shared"
     shared.mkdir()
-    for path in Path(torch.__file__).parents[1].iterdir():
+    for path in Path(torch.__file__).resolve().parents[1].iterdir():
         if not path.name.startswith(OURS):
             (shared / path.name).symlink_to(path)
     (site / "shared.pth").write_text(str(shared))

@@ -313,7 +313,7 @@ fn queue_again(plan: &JobPlan, me: &Owner) -> Result<()> {
         Err(refused) => {
             tracing::info!("Slurm does not queue the job again ({refused}): a new job continues the run");
             release_claim(plan, me)?;
-            let submitted = submission::submit_again(plan, &slurm)?;
+            let submitted = submission::submit(plan, &slurm, &[])?;
             submission::record(plan, &submitted, JobKind::Continuation)?;
             tracing::info!("job {} continues the run", submitted.id);
             Ok(())

@@ -7,7 +7,7 @@ use crate::{
 use hlrp_schema::ContainerRuntime;
 use std::{
     fmt::{Display, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Cache folders of the libraries that a run may use, below the cache directory.
@@ -63,8 +63,30 @@ pub fn host_script(plan: &JobPlan, command: &[String]) -> String {
     format!("{}set -euo pipefail\n{}\n", directives(plan), words(command))
 }
 
+/// The script of an array whose members run one of `scripts` each, with their output in one of `run_dirs` each; `limit` run at a time.
+pub fn array_script(plan: &JobPlan, scripts: &[PathBuf], run_dirs: &[PathBuf], limit: Option<u32>) -> String {
+    let mut text = directives(plan).replace("/%j.", "/%A_%a.");
+    let limit = limit.map(|limit| format!("%{limit}")).unwrap_or_default();
+    let list = |paths: &[PathBuf]| paths.iter().map(|each| format!("  {}\n", path(each))).collect::<String>();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "#SBATCH --array=0-{}{limit}\n\
+         set -uo pipefail\n\
+         # Each member is one run of the sweep: its own script, its output in its own directory.\n\
+         scripts=(\n{})\n\
+         run_dirs=(\n{})\n\
+         output=\"${{run_dirs[$SLURM_ARRAY_TASK_ID]}}/${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID\"\n\
+         exec bash \"${{scripts[$SLURM_ARRAY_TASK_ID]}}\" >> \"$output.out\" 2>> \"$output.err\"\n",
+        scripts.len().saturating_sub(1),
+        list(scripts),
+        list(run_dirs),
+    );
+    text
+}
+
 /// What a job asks for, as the first lines of its script.
-pub fn directives(plan: &JobPlan) -> String {
+fn directives(plan: &JobPlan) -> String {
     let mut lines = Directives::default();
     let resources = &plan.resources;
     lines.add("job-name", &plan.job_name);

@@ -65,22 +65,13 @@ pub fn write(plan: &JobPlan) -> Result<()> {
     Ok(write_atomic(&plan.script_path(), batch_script(plan))?)
 }
 
-/// Submits the script of a plan. Where sbatch does not answer, the job is looked for by the token in its comment, and submitted again only if
-/// Slurm answers that there is none.
+/// Submits the script of a plan, beside the jobs that it has had. Where sbatch does not answer, the job is looked for by the token in its comment,
+/// and submitted again only if Slurm answers that there is none.
 ///
 /// # Errors
 /// sbatch refuses, or does not answer and Slurm does not say whether there is a job.
 pub fn submit(plan: &JobPlan, slurm: &Slurm, options: &[String]) -> Result<Submitted> {
-    submit_script(&plan.script_path(), &plan.comment(), slurm, options, &[])
-}
-
-/// Submits the script of a plan once more, beside the jobs that it has had.
-///
-/// # Errors
-/// As [`submit`].
-pub fn submit_again(plan: &JobPlan, slurm: &Slurm) -> Result<Submitted> {
-    let former: Vec<String> = jobs(&plan.submit_dir)?.into_iter().map(|job| job.id).collect();
-    submit_script(&plan.script_path(), &plan.comment(), slurm, &[], &former)
+    submit_script(&plan.script_path(), &plan.comment(), slurm, options, &ids(&plan.submit_dir)?)
 }
 
 /// As [`submit`], of any script whose jobs have this comment; `former` are the ids that such jobs have had.
@@ -161,7 +152,15 @@ pub fn members(submit_dir: &Path) -> Result<Option<Vec<PathBuf>>> {
         .map_err(|error| SubmitError::Malformed { path: path.clone(), reason: error.to_string() })
 }
 
-/// The jobs of a submission, oldest first.
+/// The ids of the jobs of a submission.
+///
+/// # Errors
+/// As [`jobs`].
+pub fn ids(submit_dir: &Path) -> Result<Vec<String>> {
+    Ok(jobs(submit_dir)?.into_iter().map(|job| job.id).collect())
+}
+
+/// The jobs of a submission, in the order of their ids.
 ///
 /// # Errors
 /// A damaged record, or the system's refusal.
@@ -181,7 +180,7 @@ pub fn jobs(submit_dir: &Path) -> Result<Vec<JobRecord>> {
             .map_err(|error| SubmitError::Malformed { path: path.clone(), reason: error.to_string() })?;
         jobs.push(job);
     }
-    // Of ids, the longer number is the later one.
-    jobs.sort_by(|left, right| (&left.at, left.id.len(), &left.id).cmp(&(&right.at, right.id.len(), &right.id)));
+    // Of ids, the longer number is the later one; the times are those of several hosts.
+    jobs.sort_by(|left, right| (left.id.len(), &left.id).cmp(&(right.id.len(), &right.id)));
     Ok(jobs)
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Starts a private Slurm on loopback, all of it in a folder, and prints the environment that its clients need.
-#   up.sh DIR [--nodes N] [--cluster NAME] [--accounting] [--dbd DIR_OF_OTHER] [--plugstack LINE] [--preempt MODE:SECONDS[:PARAMETER]] [--by-qos] [--netns] [--owner PID]
+#   up.sh DIR [--nodes N] [--cluster NAME] [--accounting] [--dbd DIR_OF_OTHER] [--plugstack LINE] [--preempt MODE:SECONDS[:PARAMETER]] [--by-qos] [--kill-wait SECONDS] [--netns] [--owner PID]
 # --accounting  also slurmdbd and MariaDB, for sacct
 # --dbd         a second cluster with the accounting of another, for -M
 # --plugstack   a line of plugstack.conf: a SPANK plugin
 # --preempt     jobs on lrz-cpu make way for those of the other partitions: MODE is REQUEUE or CANCEL, SECONDS the time after the warning,
 #               PARAMETER one more of SchedulerParameters
 # --by-qos      instead, jobs with the quality of service "cpu" make way for those with "mcml" on any partition; with --accounting
+# --kill-wait   seconds between TERM and KILL; 5 without it
 # --netns       each node is a network namespace n1..nN with an address and a host name of its own (netns_hosts.sh up N first)
 # --owner       stops when that process has gone
 # Needs Debian's slurm-wlm, slurm-wlm-basic-plugins and munge (--accounting: also slurmdbd and mariadb-server), and root for the pretended
@@ -16,7 +17,7 @@ HERE=$(dirname "$(realpath "$0")")
 DIR=$(realpath -m "$1")
 shift
 trap 'echo "up.sh failed in line $LINENO" >&2; tail -n 4 "$DIR"/log/*.log >&2; "$HERE/down.sh" "$DIR"' ERR
-NODES=1 CLUSTER=lrz ACCOUNTING="" NETNS="" DBD_OF="" PLUGSTACK="" PREEMPT="" BY_QOS="" OWNER=""
+NODES=1 CLUSTER=lrz ACCOUNTING="" NETNS="" DBD_OF="" PLUGSTACK="" PREEMPT="" BY_QOS="" KILL_WAIT=5 OWNER=""
 while [[ $# -gt 0 ]]; do
   case $1 in
     --nodes) NODES=$2; shift 2 ;;
@@ -26,6 +27,7 @@ while [[ $# -gt 0 ]]; do
     --plugstack) PLUGSTACK=$2; shift 2 ;;
     --preempt) PREEMPT=$2; shift 2 ;;
     --by-qos) BY_QOS=yes; shift ;;
+    --kill-wait) KILL_WAIT=$2; shift 2 ;;
     --netns) NETNS=yes; shift ;;
     --owner) OWNER=$2; shift 2 ;;
     *) echo "up.sh: unknown option $1" >&2; exit 2 ;;
@@ -183,7 +185,7 @@ SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=1000
 GresTypes=gpu
 PlugStackConfig=$DIR/etc/plugstack.conf
-KillWait=5
+KillWait=$KILL_WAIT
 MinJobAge=3600
 InactiveLimit=0
 OverTimeLimit=0

@@ -42,8 +42,7 @@ pub(super) fn ask(plan: &JobPlan) -> Result<Gate> {
         return Ok(Gate::Closed(format!("{missing}, which {step} needs, has not finished and no job works on it")));
     };
     let dependency = format!("--dependency=afterany:{}", owner.job);
-    let former: Vec<String> = submission::jobs(&plan.submit_dir)?.into_iter().map(|job| job.id).collect();
-    let submitted = submission::submit_script(&plan.script_path(), &plan.comment(), &slurm, &[dependency], &former)?;
+    let submitted = submission::submit(plan, &slurm, &[dependency])?;
     submission::record(plan, &submitted, JobKind::Continuation)?;
     Ok(Gate::Later(format!("{owner} still works on {missing}; job {} waits for it", submitted.id)))
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     doctor::{self, Finding, Report},
-    env,
+    env, lerobot, pipeline,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
+use hlrp_config::Composed;
 use hlrp_schema::{ConfigArgs, Stage};
 use hlrp_slurm::plan::JobPlan;
 use hlrp_track::{
@@ -27,6 +28,8 @@ for name in ('libEGL.so.1', 'libOSMesa.so.8', 'libOSMesa.so'):
         pass
 ";
 
+/// Name of the finding about Python.
+const INTERPRETER: &str = "interpreter";
 const NO_RENDERER: &str = "neither EGL nor OSMesa";
 const INSTALL_RENDERER: &str = "install libegl1 or libosmesa6 in the image";
 
@@ -39,7 +42,7 @@ pub(super) fn run(plan: &JobPlan, config: &ConfigArgs) -> Result<ExitCode> {
     report.findings.push(writable("run directory", &plan.submit_dir));
     report.findings.push(writable("cache directory", &plan.cache_dir));
     report.findings.push(credentials());
-    report.findings.push(renderers(matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout)));
+    report.findings.extend(python_and_renderers(plan, config));
     console::print(&report.to_text());
     write_report(plan, &report)?;
     Ok(if report.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -72,14 +75,37 @@ fn credentials() -> Finding {
     }
 }
 
-/// What draws without a screen; `is_needed` by the simulators of stage 3, good to know in other stages.
-fn renderers(is_needed: bool) -> Finding {
-    let output = Command::new("python3").args(["-c", RENDERERS]).output();
+/// The Python of stage 3, and what draws without a screen there: the simulators need it. Stages 1 and 2 have no Python; what the machine's own
+/// finds is good to know.
+fn python_and_renderers(plan: &JobPlan, config: &ConfigArgs) -> Vec<Finding> {
+    if !matches!(plan.stage, Stage::LerobotTrain | Stage::LerobotRollout) {
+        return vec![renderers(Path::new("python3"), false)];
+    }
+    match composed(plan, config).and_then(|composed| lerobot::interpreter(plan.stage, &composed)) {
+        Err(error) => vec![Finding::error(INTERPRETER, error.as_ref())],
+        Ok(found) => {
+            let text = format!("{}, Python {}, LeRobot {}", found.python.display(), found.version, found.lerobot);
+            vec![Finding::ok(INTERPRETER, text), renderers(&found.python, true)]
+        }
+    }
+}
+
+/// The configuration of the run, or of the step that the job is.
+fn composed(plan: &JobPlan, config: &ConfigArgs) -> Result<Composed> {
+    let composed = config.compose()?;
+    let Some(step) = &plan.step else { return Ok(composed) };
+    let steps = pipeline::composed_steps(&composed, &config.root()?, &config.config_name, &plan.run_dir)?;
+    let of_step = steps.into_iter().find_map(|(name, composed)| (name == *step).then_some(composed));
+    of_step.with_context(|| format!("the pipeline has no step {step}"))
+}
+
+fn renderers(python: &Path, is_needed: bool) -> Finding {
+    let output = Command::new(python).args(["-c", RENDERERS]).output();
     let found = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().replace('\n', ", "));
     match found {
         Ok(found) if !found.is_empty() => Finding::ok("rendering", found),
         Ok(_) if is_needed => Finding::problem("rendering", NO_RENDERER, Some(INSTALL_RENDERER)),
         Ok(_) => Finding::note("rendering", NO_RENDERER, Some(INSTALL_RENDERER)),
-        Err(error) => Finding::note("rendering", format!("python3 does not start: {error}"), None),
+        Err(error) => Finding::note("rendering", format!("{} does not start: {error}", python.display()), None),
     }
 }

@@ -4,7 +4,7 @@ use super::{JobId, SlurmOptions, print_json, run_dir, unknown};
 use anyhow::Result;
 use clap::Args;
 use hlrp_slurm::{
-    client::{AccountingRow, Exit, JobDetails, Slurm},
+    client::{AccountingRow, Exit, JobDetails, Slurm, State},
     outcome::{FINAL, FinalState, SUBMIT_DIR, final_states, record_final_state},
 };
 use hlrp_track::{
@@ -106,19 +106,33 @@ fn find(slurm: &Slurm, options: &StatusOptions) -> Result<Status> {
         .iter()
         .filter_map(|job| run_dir(job).transpose().map(|dir| dir.map(|dir| (job.id.clone(), dir))))
         .collect::<Result<_>>()?;
-    // Accounting hears of an end a moment after the controller.
-    let is_late = || jobs.iter().all(|job| job.state.is_over()) && rows.last().is_some_and(|row| !row.state.is_over());
-    let (source, starts) = if !rows.is_empty() && (jobs.is_empty() || !is_late()) {
-        ("sacct", rows.into_iter().map(Start::from).collect())
+    let (source, starts) = if !rows.is_empty() {
+        ("sacct", starts(rows, &jobs))
     } else if !jobs.is_empty() {
         ("scontrol", jobs.into_iter().map(Start::from).collect())
     } else {
         recorded(id, options.run_dir.as_deref())?
     };
     let found = |job: &str| options.run_dir.clone().or_else(|| run_dirs.get(job).cloned());
-    let starts: Vec<Start> = starts;
     let starts = starts.into_iter().map(|start| Start { run_dir: found(&start.job), ..start }).collect();
     Ok(Status { job: id.clone(), source, starts })
+}
+
+/// Every start that accounting has. It hears of an end a moment after the controller, which then says how the last one ended.
+fn starts(rows: Vec<AccountingRow>, jobs: &[JobDetails]) -> Vec<Start> {
+    let last: BTreeMap<String, usize> = rows.iter().enumerate().map(|(index, row)| (row.id.clone(), index)).collect();
+    let mut starts = Vec::new();
+    for (index, row) in rows.into_iter().enumerate() {
+        let is_late = |job: &&JobDetails| job.id == row.id && job.state.is_over() && !row.state.is_over();
+        let end = jobs.iter().find(is_late).filter(|_| last.get(&row.id) == Some(&index)).cloned();
+        // The start after this one has no row yet.
+        let is_earlier = row.state == State::Requeued;
+        if end.is_none() || is_earlier {
+            starts.push(Start::from(row));
+        }
+        starts.extend(end.map(Start::from));
+    }
+    starts
 }
 
 /// What the run itself has kept about the job.
@@ -155,7 +169,11 @@ fn recorded(id: &str, run_dir: Option<&Path>) -> Result<(&'static str, Vec<Start
 
 /// Keeps the final states in the runs' directories.
 fn record(status: &Status) {
-    for start in &status.starts {
+    for (index, start) in status.starts.iter().enumerate() {
+        // A start that another one followed is not the end of the job.
+        if status.starts[index + 1..].iter().any(|later| later.job == start.job) {
+            continue;
+        }
         let run_dir = start.run_dir.as_deref().filter(|dir| check_run_dir(dir).is_ok());
         let Some((run_dir, last)) = run_dir.zip(start.last.as_ref()) else { continue };
         if let Err(error) = record_final_state(run_dir, &start.job, last) {

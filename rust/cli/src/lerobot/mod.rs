@@ -41,5 +41,6 @@ mod wandb;
 pub(crate) use checkpoints::newest_policy;
 pub(crate) use evaluation::{RESULTS, read_results};
 pub(crate) use options::{RolloutOptions, TrainOptions};
+pub(crate) use prepare::interpreter;
 pub(crate) use rollout::rollout;
 pub(crate) use train::train;

@@ -29,6 +29,8 @@ const LOCATE: &str =
     "import importlib.util as util, sys; print(*util.find_spec(sys.argv[1]).submodule_search_locations)";
 /// Without the working directory, in which a folder may have the name of the package.
 const SAFE_PATH: &str = "-P";
+/// Python itself, among the versions.
+pub(super) const PYTHON: &str = "python";
 const NO_PIP: &str = "No module named pip";
 
 /// What a Python has installed.
@@ -66,12 +68,7 @@ impl Probe {
     pub(super) fn versions(&self) -> BTreeMap<String, String> {
         let found =
             self.distributions.iter().filter_map(|(name, found)| Some((name.clone(), found.as_ref()?.version.clone())));
-        found.chain([("python".to_owned(), self.python.clone())]).collect()
-    }
-
-    /// The version of `name`, where it is installed.
-    pub(super) fn version(&self, name: &str) -> Option<&str> {
-        Some(self.distributions.get(name)?.as_ref()?.version.as_str())
+        found.chain([(PYTHON.to_owned(), self.python.clone())]).collect()
     }
 
     /// Whether LeRobot finds the plugin `name`: it compares the distribution's name to the letter, and imports a module of that name.

@@ -3,18 +3,39 @@
 use super::{
     environment,
     installation::Installation,
+    launch,
     options::CommonOptions,
-    plugin::{Plugin, Probe},
+    plugin::{PYTHON, Plugin, Probe},
+    rollout,
 };
 use crate::{child::Invocation, env, error::CommandError, programs::own_versions};
 use anyhow::Result;
-use hlrp_schema::{LogLevel, PassedOn};
+use hlrp_config::Composed;
+use hlrp_schema::{LogLevel, PassedOn, Stage};
 use hlrp_track::host;
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
 /// LeRobot's distribution, and the releases whose flags are known here.
 const LEROBOT: &str = "lerobot";
 const KNOWN_RELEASES: &str = "0.6.";
+
+/// The Python that runs LeRobot, and both versions.
+pub(crate) struct Interpreter {
+    pub(crate) python: PathBuf,
+    pub(crate) version: String,
+    pub(crate) lerobot: String,
+}
+
+/// The Python of a run of stage 3, as its configuration names or finds it.
+///
+/// # Errors
+/// As [`Needs::interpreter`].
+pub(crate) fn interpreter(stage: Stage, composed: &Composed) -> Result<Interpreter> {
+    match stage {
+        Stage::LerobotRollout => rollout::needs(&composed.extract()?).interpreter(),
+        _ => launch::needs(&composed.extract()?).interpreter(),
+    }
+}
 
 /// What a command of stage 3 needs of LeRobot, from its section of the configuration.
 pub(super) struct Needs<'a> {
@@ -35,16 +56,10 @@ impl Needs<'_> {
     /// LeRobot or the plugin is not available.
     pub(super) fn prepare(&self) -> Result<BTreeMap<String, String>> {
         environment::refuse_left_out(self.section, self.env)?;
-        let installation = Installation::find(self.section, self.command, self.python)?;
+        let Interpreter { python, lerobot: version, .. } = &self.interpreter()?;
         let plugin = self.plugin.map(Plugin::open).transpose()?;
         let mut names = vec![LEROBOT, "torch"];
         names.extend(plugin.as_ref().map(|plugin| plugin.name.as_str()));
-        let python = &installation.python;
-        let Some(version) = Probe::ask(python, &names)?.version(LEROBOT).map(str::to_owned) else {
-            let hint =
-                format!("install lerobot==0.6.1 there, or name another interpreter with {}.python=...", self.section);
-            return Err(CommandError::new(format!("{} has no LeRobot", python.display()), hint).into());
-        };
         if !version.starts_with(KNOWN_RELEASES) {
             tracing::warn!("LeRobot {version}: the flags are those of {KNOWN_RELEASES}x");
         }
@@ -52,6 +67,21 @@ impl Needs<'_> {
             plugin.ensure(python, &format!("{}.install_policy_editable", self.section))?;
         }
         Ok(Probe::ask(python, &names)?.versions().into_iter().chain(own_versions()).collect())
+    }
+
+    /// The Python that runs LeRobot.
+    ///
+    /// # Errors
+    /// There is none, it does not start, or it has no LeRobot.
+    pub(super) fn interpreter(&self) -> Result<Interpreter> {
+        let python = Installation::find(self.section, self.command, self.python)?.python;
+        let mut versions = Probe::ask(&python, &[LEROBOT])?.versions();
+        let Some(lerobot) = versions.remove(LEROBOT) else {
+            let hint =
+                format!("install lerobot==0.6.1 there, or name another interpreter with {}.python=...", self.section);
+            return Err(CommandError::new(format!("{} has no LeRobot", python.display()), hint).into());
+        };
+        Ok(Interpreter { python, version: versions.remove(PYTHON).unwrap_or_default(), lerobot })
     }
 
     /// The program with its flags and environment; by its bare name where it is not found.

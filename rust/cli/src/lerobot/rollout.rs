@@ -89,7 +89,8 @@ fn policy(config: &RolloutConfig) -> Result<PathBuf> {
     checkpoints::policy_folder("lerobot_eval.policy_path", &path, needs(config).is_offline())
 }
 
-fn needs(config: &RolloutConfig) -> Needs<'_> {
+/// What the command needs of LeRobot.
+pub(super) fn needs(config: &RolloutConfig) -> Needs<'_> {
     let eval = &config.lerobot_eval;
     Needs {
         section: "lerobot_eval",

@@ -1,16 +1,16 @@
-//! Queueing a run again that was stopped, with the scripts that it has.
+//! Queueing a run again that was stopped, or the rest of a submission that was cut off, with the scripts that there are.
 
-use super::queue::{Queued, submit_chain};
-use crate::pipeline;
+use super::{
+    queue::{Queued, after_check, after_step, submit_chain, submit_check},
+    standing::{Busy, Standing, active, jobs_of_run, remember, standing},
+};
 use anyhow::{Context, Result, bail};
 use hlrp_config::Problem;
 use hlrp_slurm::{
-    claim,
-    client::{Answer, Slurm},
-    in_job::{CLAIMS, state_of},
+    client::{Job, Slurm},
     outcome::{CANCELLED, SUBMIT_DIR},
     plan::JobPlan,
-    submission,
+    submission::{self, JobKind},
 };
 use hlrp_track::console;
 use std::{
@@ -22,10 +22,30 @@ use std::{
 };
 use tracing::level_filters::LevelFilter;
 
-/// Queues the run in `run_dir` on every cluster that it was submitted to.
+/// Jobs of one cluster that are to be queued, each after the one before.
+struct Chain {
+    jobs: Vec<JobPlan>,
+    /// What the first of them waits for.
+    after: After,
+}
+
+/// What the first job of a chain waits for.
+enum After {
+    Nothing,
+    /// The step before it, which is in the queue.
+    Step(String),
+    /// A check of the node, which is in the queue.
+    Check(String),
+    /// A check of the node that is to be queued.
+    NewCheck,
+}
+
+/// Queues the run in `run_dir` on every cluster that it was submitted to. Where jobs of it wait, as after a submission that was cut off, only
+/// those that have none are added.
 ///
 /// # Errors
-/// There are overrides, it was not submitted, it is finished, or a job of it waits or runs; or Slurm refuses or does not answer.
+/// There are overrides, it was not submitted, it is finished, or there is nothing to add to the jobs that wait or run; or Slurm refuses or
+/// does not answer.
 pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Duration) -> Result<ExitCode> {
     if let Some(argument) = overrides.first() {
         let message = format!("'{argument}' cannot change a run that is queued again with the scripts that it has");
@@ -36,37 +56,93 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
     let plans = plans(&run_dir.join(SUBMIT_DIR))?;
     let Some(first) = plans.values().flatten().next() else {
         if run_dir.join(SUBMIT_DIR).is_dir() {
-            let message = format!("{SUBMIT_DIR}/ of {} has no script of a run", run_dir.display());
-            let hint = "its submission was interrupted before anything was queued, or it is another kind of job: submit into another directory";
-            return Err(Problem::new("--resume", message, hint).into());
+            return Err(incomplete(&run_dir, "of a run").into());
         }
         let message = format!("{} was not submitted: it has no {SUBMIT_DIR}/", run_dir.display());
         let hint = "continue it with the --resume of its own command, for example hlrp train-laq --resume RUN_DIR";
         return Err(Problem::new("--resume", message, hint).into());
     };
-    refuse_active(first, time_limit)?;
+    let jobs = jobs_of_run(first, time_limit)?;
+    let mut chains = Vec::new();
+    let mut busy = None;
+    for rival in &first.race {
+        let of_cluster = plans.get(&rival.cluster);
+        let planned = of_cluster.ok_or_else(|| incomplete(&run_dir, &format!("for '{}'", rival.cluster)))?;
+        planned.iter().try_for_each(|plan| remember(plan, &jobs))?;
+        chains.extend(missing(planned, &jobs, time_limit, &mut busy)?);
+    }
+    if chains.is_empty() {
+        let Some(Busy { id, what }) = busy else { bail!("every step of the pipeline is done") };
+        let hint = "wait for its end, or cancel it first: hlrp jobs cancel ID";
+        return Err(Problem::new("--resume", format!("job {id} of this run {what}"), hint).into());
+    }
     let marker = run_dir.join(SUBMIT_DIR).join(CANCELLED);
     if marker.is_file() {
         let aside = (1..).map(|n| marker.with_file_name(format!("cancelled-{n}.json"))).find(|path| !path.exists());
         fs::rename(&marker, aside.unwrap_or_else(|| marker.clone())).context("cannot set the cancellation aside")?;
     }
     let mut queued = Queued::default();
-    let mut result = Ok(());
-    for jobs in plans.values() {
-        let left: Vec<JobPlan> = jobs.iter().filter(|job| !is_done(job)).cloned().collect();
-        let Some(first) = left.first() else { bail!("every step of the pipeline is done") };
-        let slurm = Slurm { clusters: first.resources.clusters.clone(), time_limit };
-        result = submit_chain(&left, &slurm, Vec::new(), &mut queued);
-        if result.is_err() {
-            break;
-        }
-    }
+    let result = chains.iter().try_for_each(|chain| submit(chain, time_limit, &mut queued));
     queued.print();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-fn is_done(job: &JobPlan) -> bool {
-    job.step.as_ref().is_some_and(|step| pipeline::is_done(&job.run_dir, step))
+/// A submission that was interrupted before anything was queued, or another kind of job.
+fn incomplete(run_dir: &Path, of: &str) -> Problem {
+    let message = format!("{SUBMIT_DIR}/ of {} has no script {of}", run_dir.display());
+    let hint = "its submission was interrupted before anything was queued, or it is another kind of job: submit into another directory";
+    Problem::new("--resume", message, hint)
+}
+
+/// The jobs of one cluster that are not there, if they can be added behind those that are; `busy` is the first job that was found.
+fn missing(planned: &[JobPlan], jobs: &[Job], time_limit: Duration, busy: &mut Option<Busy>) -> Result<Option<Chain>> {
+    let mut chain = Chain { jobs: Vec::new(), after: After::Nothing };
+    for plan in planned {
+        match standing(plan, jobs, time_limit)? {
+            Standing::Done => {}
+            Standing::Missing => chain.jobs.push(plan.clone()),
+            Standing::Taken(other) => drop(busy.get_or_insert(other)),
+            Standing::Queued(job) => {
+                let id = job.id.clone();
+                busy.get_or_insert(job);
+                // A step in the queue cannot be told to wait for an earlier one that is not.
+                if !chain.jobs.is_empty() {
+                    return Ok(None);
+                }
+                chain.after = After::Step(id);
+            }
+        }
+    }
+    let Some(first) = chain.jobs.first() else { return Ok(None) };
+    if matches!(chain.after, After::Nothing) {
+        chain.after = check_before(first, jobs)?;
+    }
+    Ok(Some(chain))
+}
+
+/// The check that was asked for before the first start of a run on a cluster.
+fn check_before(first: &JobPlan, jobs: &[Job]) -> Result<After> {
+    let was_queued =
+        submission::jobs(&first.submit_dir)?.iter().any(|job| job.cluster == first.cluster && job.kind == JobKind::Run);
+    let scripts = first.race.iter().map(|rival| JobPlan { cluster: rival.cluster.clone(), ..first.clone() });
+    let is_asked_for = scripts.into_iter().any(|plan| plan.preflight_script_path().is_file());
+    Ok(match active(jobs, &first.preflight()) {
+        Some(check) => After::Check(check.id.clone()),
+        None if is_asked_for && !was_queued => After::NewCheck,
+        None => After::Nothing,
+    })
+}
+
+fn submit(chain: &Chain, time_limit: Duration, queued: &mut Queued) -> Result<()> {
+    let Some(first) = chain.jobs.first() else { return Ok(()) };
+    let slurm = Slurm { clusters: first.resources.clusters.clone(), time_limit };
+    let options = match &chain.after {
+        After::Nothing => Vec::new(),
+        After::Step(id) => after_step(id),
+        After::Check(id) => after_check(id),
+        After::NewCheck => submit_check(first, &slurm, queued)?,
+    };
+    submit_chain(&chain.jobs, &slurm, options, queued).with_context(|| format!("cluster '{}'", first.cluster))
 }
 
 /// The plans of a submission by cluster; those of a pipeline in the order of its steps.
@@ -101,33 +177,4 @@ fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// A Slurm that does not answer may have a job of the run: then nothing is queued.
-fn refuse_active(plan: &JobPlan, time_limit: Duration) -> Result<()> {
-    let hint = "wait for its end, or cancel it first: hlrp jobs cancel ID";
-    let refused = |id: &str, what: &str| Problem::new("--resume", format!("job {id} of this run {what}"), hint).into();
-    for rival in &plan.race {
-        let slurm = Slurm { clusters: rival.clusters.clone(), time_limit };
-        let unknown = || format!("whether a job of this run waits on '{}' is not known", rival.cluster);
-        let jobs = slurm.find_by_comment(&plan.token.comment()).with_context(unknown)?;
-        if let Some(job) = jobs.iter().find(|job| !job.state.is_over()) {
-            return Err(refused(&job.id, &format!("is {}", job.state)));
-        }
-    }
-    // A member of an array has the comment of the array.
-    for member in submission::jobs(&plan.submit_dir)?.into_iter().filter(|job| job.id.contains('_')) {
-        match (Slurm { clusters: member.clusters, time_limit }).state(&member.id) {
-            Answer::Active { state, .. } => return Err(refused(&member.id, &format!("is {state}"))),
-            Answer::Silent { reason } => return Err(refused(&member.id, &format!("may be running: {reason}"))),
-            Answer::Ended { .. } | Answer::Unknown => {}
-        }
-    }
-    let owner = claim::current(&plan.submit_dir.join(CLAIMS)).ok().flatten().map(|(_, owner)| owner);
-    let Some(owner) = owner else { return Ok(()) };
-    match state_of(plan, &owner, None) {
-        Answer::Active { state, .. } => Err(refused(&owner.job, &format!("is {state}"))),
-        Answer::Silent { reason } => Err(refused(&owner.job, &format!("may be running: {reason}"))),
-        Answer::Ended { .. } | Answer::Unknown => Ok(()),
-    }
 }

@@ -6,13 +6,11 @@ use hlrp_config::Problem;
 use hlrp_slurm::{
     outcome::SUBMIT_DIR,
     plan::{JobPlan, Token},
-    script::directives,
-    shell::quoted,
+    script::array_script,
     submission,
 };
 use hlrp_track::fs::write_atomic;
 use std::{
-    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -46,23 +44,9 @@ pub(super) fn script(submission: &Submission) -> Option<ArrayScript> {
         submit_dir: folder.join(SUBMIT_DIR),
         ..(*first).clone()
     };
-    let last = members.len() - 1;
-    let limit = settings.array_limit.map(|limit| format!("%{limit}")).unwrap_or_default();
-    let mut text = directives(&plan).replace("/%j.", "/%A_%a.");
-    let list = |paths: Vec<String>| paths.iter().map(|path| format!("  {}\n", quoted(path))).collect::<String>();
-    let scripts = list(members.iter().map(|job| job.script_path().display().to_string()).collect());
-    let run_dirs = list(members.iter().map(|job| job.run_dir.display().to_string()).collect());
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "#SBATCH --array=0-{last}{limit}\n\
-         set -uo pipefail\n\
-         # Each member is one run of the sweep: its own script, its output in its own directory.\n\
-         scripts=(\n{scripts})\n\
-         run_dirs=(\n{run_dirs})\n\
-         output=\"${{run_dirs[$SLURM_ARRAY_TASK_ID]}}/${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID\"\n\
-         exec bash \"${{scripts[$SLURM_ARRAY_TASK_ID]}}\" >> \"$output.out\" 2>> \"$output.err\"\n"
-    );
+    let scripts: Vec<PathBuf> = members.iter().map(|job| job.script_path()).collect();
+    let run_dirs: Vec<PathBuf> = members.iter().map(|job| job.run_dir.clone()).collect();
+    let text = array_script(&plan, &scripts, &run_dirs, settings.array_limit);
     Some(ArrayScript { path: plan.script_path(), text, plan })
 }
 

@@ -12,7 +12,8 @@
 //! | And without Slurm? | [`local`] |
 //! | How is an image imported? | [`image_import`] |
 //! | Does a site do what we need? | [`acceptance`] |
-//! | How does a run that ended go on? | [`again`] |
+//! | How does a run that ended go on, or a submission that was cut off? | [`again`] |
+//! | What of it is in the queue? | [`standing`] |
 
 mod acceptance;
 mod again;
@@ -27,6 +28,7 @@ mod preflight_job;
 mod preview;
 mod queue;
 mod stage3;
+mod standing;
 
 pub(crate) use options::SubmitOptions;
 

@@ -16,7 +16,7 @@ Examples:
   hlrp submit experiment=laq_tiny                                           cluster=local_dev: here, one run after the other
   hlrp submit acceptance cluster=mcml_h100                                  check a site before the first run
   hlrp submit image-import docker://HOST#IMAGE:TAG cluster=lrz_cpu_only     a container image, on a compute node
-  hlrp submit --resume runs/2026-01-31_12-00-00_laq_cluster                 queue a run again that was stopped
+  hlrp submit --resume runs/2026-01-31_12-00-00_laq_cluster                 queue a run again that was stopped, or a submission that was cut off
 
 A job composes its configuration from a copy of the tree in RUN_DIR/submit/config: what is edited later does not reach a job that waits.
 RUN_DIR/submit also has the scripts, the plans, the ids of the jobs and the claim that decides which of them trains. A job that meets its
@@ -32,7 +32,7 @@ pub(crate) struct SubmitOptions {
     pub(super) other: Option<OtherJob>,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
-    /// Queue the run in this directory again, with the scripts that it has.
+    /// Queue the run in this directory again, or what is missing of its submission, with the scripts that it has.
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["config_dir"])]
     pub(super) resume: Option<PathBuf>,
     #[command(flatten)]

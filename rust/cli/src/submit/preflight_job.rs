@@ -17,7 +17,8 @@ pub(super) fn submit(plan: &JobPlan, slurm: &Slurm) -> Result<Submitted> {
     let preflight = plan.preflight();
     let path = plan.preflight_script_path();
     write_atomic(&path, preflight_script(&preflight))?;
-    let submitted = submission::submit_script(&path, &preflight.comment(), slurm, &[], &[])?;
+    let former = submission::ids(&plan.submit_dir)?;
+    let submitted = submission::submit_script(&path, &preflight.comment(), slurm, &[], &former)?;
     submission::record(plan, &submitted, JobKind::Preflight)?;
     Ok(submitted)
 }

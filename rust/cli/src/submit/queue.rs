@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use hlrp_config::Problem;
 use hlrp_slurm::{
     claim,
-    client::{Slurm, Submitted},
-    in_job::CLAIMS,
+    client::{Answer, Slurm, Submitted},
+    in_job::{CLAIMS, state_of},
     outcome::SUBMIT_DIR,
     plan::JobPlan,
     snapshot,
@@ -114,14 +114,31 @@ fn submit_run(submission: &Submission, run: &RunPlan, queued: &mut Queued) -> Re
         let of_job = || format!("cluster '{}'", first.cluster);
         let mut options = Vec::new();
         if submission.basics.submit.preflight {
-            let submitted = super::preflight_job::submit(first, &slurm).with_context(of_job)?;
-            queued.add(first, &submitted, "preflight");
-            // A run whose check has failed leaves the queue.
-            options = vec![format!("--dependency=afterok:{}", submitted.id), "--kill-on-invalid-dep=yes".into()];
+            options = submit_check(first, &slurm, queued).with_context(of_job)?;
         }
         submit_chain(jobs, &slurm, options, queued).with_context(of_job)?;
     }
     Ok(())
+}
+
+/// Queues the check of a node, and returns the options of sbatch with which the run waits for it.
+///
+/// # Errors
+/// Slurm refuses the job or does not answer.
+pub(super) fn submit_check(first: &JobPlan, slurm: &Slurm, queued: &mut Queued) -> Result<Vec<String>> {
+    let submitted = super::preflight_job::submit(first, slurm)?;
+    queued.add(first, &submitted, "preflight");
+    Ok(after_check(&submitted.id))
+}
+
+/// The options of sbatch with which a run waits for its check; one whose check has failed leaves the queue.
+pub(super) fn after_check(id: &str) -> Vec<String> {
+    vec![format!("--dependency=afterok:{id}"), "--kill-on-invalid-dep=yes".into()]
+}
+
+/// The options of sbatch with which a step waits for the one before it.
+pub(super) fn after_step(id: &str) -> Vec<String> {
+    vec![format!("--dependency=afterany:{id}")]
 }
 
 /// Queues jobs of one cluster, the first with these options of sbatch, each after the one before. A step decides by the state of the pipeline whether it starts.
@@ -138,22 +155,22 @@ pub(super) fn submit_chain(
         let submitted = submission::submit(job, slurm, &options)?;
         submission::record(job, &submitted, JobKind::Run)?;
         queued.add(job, &submitted, "");
-        options = vec![format!("--dependency=afterany:{}", submitted.id)];
+        options = after_step(&submitted.id);
         cancel_if_late(job, slurm, &submitted)?;
     }
     Ok(())
 }
 
-/// A sibling may have started between the last look at the claim and this submission; it could not cancel a job that was not queued yet.
+/// A sibling may have started between the last look at the claim and this submission; it could not cancel a job that was not queued yet. A job
+/// that had the run and has ended, as before a run is queued again, is none.
 fn cancel_if_late(job: &JobPlan, slurm: &Slurm, submitted: &Submitted) -> Result<()> {
-    let is_mine = |owner: &claim::Owner| owner.job == submitted.id;
-    match claim::current(&job.submit_dir.join(CLAIMS))? {
-        Some((_, owner)) if !is_mine(&owner) && job.race.len() > 1 => {
-            tracing::info!("{owner} has started the run: job {} is cancelled", submitted.id);
-            Ok(slurm.cancel_pending(&submitted.id)?)
-        }
-        _ => Ok(()),
+    let owner = claim::current(&job.submit_dir.join(CLAIMS))?.map(|(_, owner)| owner);
+    let Some(owner) = owner.filter(|owner| owner.job != submitted.id && job.race.len() > 1) else { return Ok(()) };
+    if let Answer::Active { .. } = state_of(job, &owner, None) {
+        tracing::info!("{owner} has started the run: job {} is cancelled", submitted.id);
+        slurm.cancel_pending(&submitted.id)?;
     }
+    Ok(())
 }
 
 fn is_claimed(job: &JobPlan) -> Result<bool> {
