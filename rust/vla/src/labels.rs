@@ -25,7 +25,7 @@ const TABLE_BYTES: usize = 64 << 20;
 /// Who labels.
 pub(crate) enum Labelling {
     /// A stage 1 model, while the policy trains.
-    Online(Teacher),
+    Online(Box<Teacher>),
     /// Columns of the datasets.
     Columns(LabelColumns),
 }

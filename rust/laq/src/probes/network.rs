@@ -97,6 +97,8 @@ impl Layers {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
     use super::network;
     use crate::probes::linear::{Features, ridge};
     use tch::{Device, Kind, Tensor};

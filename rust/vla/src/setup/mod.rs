@@ -115,7 +115,8 @@ fn teacher(
     };
     // A model is drawn before its weights are read: the policy's own first weights do not depend on who labels.
     let loaded = hlrp_torch::rng::seeded(config.seed, || Teacher::load(path, weights, device))?;
-    Ok(Some(Labelling::Online(loaded.map_err(|error| problem_at("policy.teacher.checkpoint", &error))?)))
+    let teacher = loaded.map_err(|error| problem_at("policy.teacher.checkpoint", &error))?;
+    Ok(Some(Labelling::Online(Box::new(teacher))))
 }
 
 /// The size in which the loader delivers frames: the configured one, or that of every camera in use.
