@@ -5,7 +5,7 @@ mod fake;
 
 use fake::{FakeDataset, SIZE, ids, loader_config, source, source_config};
 use hlrp_config::with_hint;
-use hlrp_data::{Balance, Clips, Loader, Mixture, Position, Shard, Split, TrainSampler};
+use hlrp_data::{Balance, Clips, LabelRequest, Loader, Mixture, Position, Shard, Split, TrainSampler};
 use hlrp_schema::{LoaderConfig, SourceConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -120,4 +120,41 @@ fn what_cannot_be_labelled_or_balanced_is_named() {
         error.starts_with("data.loader.labelled_fraction: every training sample is of a labelled episode"),
         "{error}"
     );
+}
+
+#[test]
+fn a_whole_batch_may_be_of_labelled_episodes() {
+    let mixture = mixture(LoaderConfig { labelled_fraction: Some(1.0), ..loader_config(1) });
+    let mut loader = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).unwrap();
+    let seen: BTreeSet<_> = (0..28).flat_map(|_| ids(&loader.next_batch().unwrap())).collect();
+    assert!(seen.iter().all(|(_, episode, _)| [1, 4].contains(episode)));
+    assert_eq!(seen.len(), 14, "every labelled anchor and no other");
+}
+
+#[test]
+fn labels_come_at_their_offsets_and_are_padded_at_the_ends() {
+    let mixture = mixture(loader_config(1));
+    let labels = LabelRequest { keys: vec!["action".to_owned()], deltas: vec![-3.0, 0.0] };
+    let with_labels = Arc::new(mixture.with_request(&fake::request(), &[0.0], &labels).unwrap());
+    assert_eq!(with_labels.layout().labels, BTreeMap::from([("action".to_owned(), [2, 2])]));
+    let mut loader = Loader::train(&with_labels, 1, Shard::SINGLE, Position::default()).unwrap();
+    let mut num_padded = 0;
+    for _ in 0..20 {
+        let batch = loader.next_batch().unwrap();
+        let stream = &batch.labels["action"];
+        assert_eq!(stream.shape, [batch.meta.len(), 2, 2]);
+        let samples = stream.values_BTN.chunks(4).zip(stream.is_pad_BT.chunks(2));
+        for (meta, (values, is_pad)) in batch.meta.iter().zip(samples) {
+            // Also those of episodes whose actions are hidden: a label is no action.
+            assert_eq!(is_pad, [meta.frame < 3, false], "of {meta:?}");
+            let first = values[2] - meta.frame as f32;
+            let before = first + meta.frame.saturating_sub(3) as f32;
+            assert_eq!((values[0], values[3]), (before, values[2] + 0.1), "rows count on through the dataset");
+            num_padded += usize::from(is_pad[0]);
+        }
+    }
+    assert!(num_padded > 0);
+    let missing = LabelRequest { keys: vec!["nothing".to_owned()], deltas: vec![0.0] };
+    let error = with_hint(&mixture.with_request(&fake::request(), &[0.0], &missing).err().unwrap());
+    assert!(error.starts_with("data.sources.a.root: the dataset has no labels `nothing`\nhint:"), "{error}");
 }
