@@ -17,10 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
+sys.path += [str(REPO / "tests"), str(REPO / "tests/support")]
 EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
 PARTS = ("startup", "loader", "laq_step", "tracking", "smolvla", "policy")
@@ -111,9 +111,9 @@ def step_table(num_rounds: int) -> list[str]:
 def tracking_table(num_rounds: int) -> list[str]:
     """What recording costs the training thread: ten scalars a step, 100 steps/s, all sinks on; W&B is a stand-in on this machine."""
     pause_ms = 10
-    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder, stand_in(Path(folder)) as environment:
-        words = [[f"{folder}/{index}", 0, 1000, pause_ms] for index in range(num_rounds)]
-        rounds = [json_of([EXAMPLES / "record_wandb", *word], environment) for word in words]
+    with stand_in() as recorder:
+        words = [[recorder.folder / str(index), 0, 1000, pause_ms] for index in range(num_rounds)]
+        rounds = [json_of([EXAMPLES / "record_wandb", *word], recorder.env()) for word in words]
     us_per_step = median(rounds, "us_per_step")
     return [
         "\n### Recording, 100 steps/s, all sinks\n",
@@ -125,67 +125,64 @@ def tracking_table(num_rounds: int) -> list[str]:
     ]
 
 
-# What a W&B service may do to a training: the words that switch it on, and the fault of the stand-in.
+# What a W&B service may do to a training: the fault of the stand-in.
 SERVICES = {
-    "not recorded on W&B": None,
     "healthy service": {},
     "silent service": {"match": "file_stream", "delay": 3600, "times": 10**6},
     "failing service": {"match": "", "status": 500, "times": 10**6},
 }
+NOT_RECORDED = "not recorded on W&B"
 
 
 def faults_table(num_rounds: int) -> list[str]:
-    """The step time of one training while the W&B service is well, silent or failing. Requests are due thirty times as often as usual."""
-    words = ["experiment=laq_tiny", "model=laq_pixel_tiny", "training.max_steps=100", "training.log_every_n_steps=1"]
-    words += ["validation.check_interval=1000", "training.checkpoint.every_n_steps=1000", "logging.level=warning"]
-    words += ["logging.wandb.upload_interval_s=0.5", "logging.wandb.stats_interval_s=0.5"]
-    words += ["logging.wandb.heartbeat_interval_s=1", "logging.wandb.retry_min_s=0.1", "logging.wandb.retry_max_s=2"]
-    words += ["logging.wandb.finish_timeout_s=0.1", "logging.wandb.mode=online", "validation.probes.enabled=false"]
-    times = {name: [] for name in SERVICES}
-    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder, stand_in(Path(folder)) as environment:
+    """The step time of one training while the W&B service is well, silent or failing. It is asked thirty times as often as usual."""
+    from conftest import MINI, train_laq_command
+    from wandb_world import FAST
+
+    words = [
+        *MINI,
+        "training.max_steps=150",
+        "num_threads=1",
+        "validation.check_interval=1000",
+        "training.checkpoint.every_n_steps=1000",
+    ]
+    words += [*FAST, "logging.wandb.upload_interval_s=0.5", "logging.wandb.finish_timeout_s=0.1"]
+    times = {name: [] for name in (NOT_RECORDED, *SERVICES)}
+    with stand_in() as recorder:
         for index in range(num_rounds):
-            for name, fault in SERVICES.items():
-                set_fault(environment["WANDB_BASE_URL"], fault)
-                run_dir = f"{folder}/{name.split()[0]}-{index}"
-                command = [EXAMPLES.parent / "hlrp-train-laq", *words, f"logging.run_dir={run_dir}"]
-                command.append(f"logging.use_wandb={'false' if fault is None else 'true'}")
-                result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=os.environ | environment)
+            for name, of_rounds in times.items():
+                recorder.heal()
+                if fault := SERVICES.get(name):
+                    recorder.fail(**fault)
+                run_dir = recorder.folder / f"{name.split()[0]}-{index}"
+                use = f"logging.use_wandb={'false' if name == NOT_RECORDED else 'true'}"
+                command = train_laq_command(*words, use, f"logging.run_dir={run_dir}")
+                result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=recorder.env())
                 if result.returncode:
                     sys.exit(f"error: the training with a {name} failed:\n{result.stderr}")
-                rows = map(json.loads, (Path(run_dir) / "metrics.jsonl").read_text().splitlines())
+                rows = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
                 rates = [row["perf/steps_per_sec"] for row in rows if "perf/steps_per_sec" in row]
-                times[name].append(1000 / statistics.median(rates))
-    plain = statistics.median(times["not recorded on W&B"])
-    lines = [
-        "\n### One training step under faults of the W&B service\n",
-        "| | ms, median | rounds | ratio |",
-        "|---|---:|---:|---:|",
-    ]
+                of_rounds.append(1000 / statistics.median(rates))
+    plain = statistics.median(times[NOT_RECORDED])
+    lines = ["\n### One training step under faults of the W&B service\n"]
+    lines += ["| | ms, median of a training | in all rounds | ratio |", "|---|---:|---:|---:|"]
     for name, of_rounds in times.items():
-        middle, spread = statistics.median(of_rounds), f"{min(of_rounds):.1f} to {max(of_rounds):.1f}"
-        lines.append(f"| {name} | {middle:.1f} | {spread} | {middle / plain:.3f} |")
+        middle, spread = statistics.median(of_rounds), f"{min(of_rounds):.2f} to {max(of_rounds):.2f}"
+        lines.append(f"| {name} | {middle:.2f} | {spread} | {middle / plain:.3f} |")
     return lines
 
 
 @contextlib.contextmanager
-def stand_in(folder: Path):
-    """A W&B service on this machine, and the variables that lead to it."""
-    port = folder / "port"
-    command = [sys.executable, REPO / "tests/support/wandb_recorder.py", "--port", "0", "--port-file", port]
-    recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        while not (port.exists() and port.read_text()):
-            time.sleep(0.05)
-        yield {"WANDB_BASE_URL": f"http://127.0.0.1:{port.read_text().strip()}", "WANDB_API_KEY": "a" * 40}
-    finally:
-        recorder.terminate()
-        recorder.wait()
+def stand_in():
+    """A W&B service on this machine."""
+    from wandb_world import Recorder
 
-
-def set_fault(url: str, fault: dict | None) -> None:
-    """Lets the stand-in fail in this way only."""
-    for body in ({"clear": True}, *([fault] if fault else [])):
-        urllib.request.urlopen(f"{url}/__recorder/faults", json.dumps(body).encode(), timeout=30).close()
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        recorder = Recorder(Path(folder))
+        try:
+            yield recorder
+        finally:
+            recorder.stop()
 
 
 def policy_table(num_rounds: int) -> list[str]:
