@@ -16,12 +16,14 @@ from ranks import (
     free_port,
     losses,
     processes_of,
+    rank_variables,
     send,
     start_ranks,
     torchrun,
     trainer,
 )
 from submission import job_ids, submit
+from wandb_world import FAST, sync
 
 # 20 steps with a refresh of the codebook every 4.
 SHORT = [*MINI, *EXACT, "training.max_steps=20", "data.loader.num_workers=1"]
@@ -99,16 +101,62 @@ def test_srun_starts_the_program_as_it_is(slurm, tmp_path, alone):
 
 
 @pytest.mark.slow  # network namespaces, which only root may make
-def test_a_job_on_two_machines(slurm_of_two_hosts, tmp_path, alone):
-    """`hlrp submit` starts a process on each of two hosts, which meet at the first by its name."""
+def test_a_job_on_two_machines(slurm_of_two_hosts, recorder, tmp_path, alone):
+    """`hlrp submit` starts a process on each of two hosts, which meet at the first by its name; W&B has the system metrics of both."""
     slurm, run_dir = slurm_of_two_hosts, tmp_path / "runs" / "two_hosts"
     words = [*SHORT, "cluster=lrz_cpu_only", "cluster.compute.num_nodes=2", f"logging.run_dir={run_dir}"]
+    words += [*FAST, "logging.wandb.mode=offline", "logging.wandb.stats_interval_s=0.05"]
     result = submit(slurm, tmp_path, *words)
     assert result.returncode == 0, result.stderr
     (job,) = job_ids(run_dir)
     assert slurm.wait_for(job, timeout=240) == "COMPLETED", [path.read_text() for path in run_dir.rglob("*.out")]
     assert "NumNodes=2" in slurm.output("scontrol", "show", "job", job)
     assert_equal_runs(run_dir, alone)
+    result = sync(recorder, run_dir)
+    assert result.returncode == 0, result.stderr
+    assert machines(recorder.only_run()) == {"n1", "n2"}
+
+
+def machines(run: dict) -> set[str]:
+    """The machines whose memory the system metrics of a run on W&B show."""
+    names = {key for event in run["events"] for key in json.loads(event)}
+    prefix = "system.memory_percent"
+    return {key.removeprefix(prefix).removeprefix("/l:") for key in names if key.startswith(prefix)}
+
+
+def test_each_machine_reports_its_system_metrics(recorder, tmp_path):
+    """Two processes with different host names: the first records both, under the names that the official client uses."""
+    run_dir = tmp_path / "run"
+    words = [*LONG, *FAST, f"logging.run_dir={run_dir}", "logging.wandb.stats_interval_s=0.1"]
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            ["unshare", "--map-root-user", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', f"node{rank}"]
+            + trainer("hlrp-train-laq", *words),
+            cwd=REPO,
+            env=recorder.env(**rank_variables(rank, 2, port)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    wait_for(processes[0], lambda: any(machines(run) == {"node0", "node1"} for run in recorder.runs().values()))
+    processes[0].terminate()
+    codes, text = ends(processes)
+    assert codes == [INTERRUPTED, INTERRUPTED], text
+    assert recorder.only_run()["violations"] == []
+    # A row has both; a machine without a new sample is absent, its last one is not repeated.
+    rows = [json.loads(event) for event in recorder.only_run()["events"]]
+    assert any({"system.cpu/l:node0", "system.cpu/l:node1"} <= row.keys() for row in rows)
+    assert all("system.cpu/l:node0" in row and "system.cpu" not in row for row in rows)
+
+
+def test_processes_on_one_machine_report_it_once(recorder, tmp_path):
+    command = train_laq_command(*SHORT, *PAIR, *FAST, f"logging.run_dir={tmp_path / 'run'}")
+    result = run([*command, "logging.wandb.stats_interval_s=0.05"], env=recorder.env())
+    assert result.returncode == 0, result.stderr
+    assert machines(recorder.only_run()) == {""}
 
 
 def test_accumulated_batches_of_two_processes(tmp_path):

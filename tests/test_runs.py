@@ -193,6 +193,30 @@ def test_a_damaged_record_is_named(one):
     one_error(runs("list", one), 1, [str(one / "run.json"), "line 1"])
 
 
+@pytest.mark.parametrize("damaged", ["run.json", "config.yaml", "metrics.jsonl"])
+def test_a_run_that_cannot_be_read_is_left_out_of_a_folder(damaged, tmp_path, uninterrupted):
+    """The others are shown, one warning names the file, and the exit code says that something is missing."""
+    folder = tmp_path / "runs"
+    for name in ("broken", "first", "second"):
+        make_run(uninterrupted, folder / name, {}, [0.3, 0.2, 0.25])
+    (folder / "broken" / damaged).write_text("{\n{\n")
+    table, plot, report = ["table", folder], ["plot", folder], ["report", folder]
+    commands = [table, [*plot, "--out", tmp_path / "plot.png"], [*report, "--out", tmp_path / "report.html"]]
+    if damaged == "run.json":
+        commands += [["list", folder], ["watch", folder]]
+    for words in commands:
+        result = runs(*words)
+        assert result.returncode == 1, result.stderr
+        assert result.stderr.count("WARN") == 1 and "error:" not in result.stderr, result.stderr
+        assert str(folder / "broken" / damaged) in result.stderr and "hint:" in result.stderr
+    for words in ([*table, "--format", "json"], ["list", folder, "--json"]):
+        rows = json.loads(runs(*words).stdout)
+        names = {row["name"] for row in (rows["runs"] if isinstance(rows, dict) else rows)}
+        assert names >= {"first", "second"}
+    page = (tmp_path / "report.html").read_text()
+    assert "first" in page and "second" in page and (tmp_path / "plot.png").exists()
+
+
 @pytest.mark.parametrize("command", ["show", "note"])
 def test_a_folder_that_is_not_a_run(command, tmp_path):
     one_error(runs(command, tmp_path), 1, [str(tmp_path), "not a run directory", "run.json", "hint:"])

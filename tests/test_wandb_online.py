@@ -121,6 +121,34 @@ def test_a_fault_that_passes_changes_nothing(recorder, tmp_path, plain, faults):
     assert any(request.get("fault") for request in recorder.requests())
 
 
+def test_a_training_goes_on_while_the_service_is_silent(recorder, tmp_path):
+    """Steps, validations and checkpoints come and go while one request has no answer; what it kept back is uploaded later."""
+    run_dir = tmp_path / "run"
+    hour = 3600
+    recorder.fail("file_stream", delay=hour, times=1000)
+    words = [
+        *MINI,
+        *FAST,
+        "training.max_steps=100000",
+        "logging.wandb.finish_timeout_s=1",
+        f"logging.run_dir={run_dir}",
+    ]
+    process = start(recorder, *words)
+    wait_for(process, lambda: recorder.holds() == 1)
+    silent_from = last_step(run_dir)
+    wait_for(process, lambda: last_step(run_dir) >= silent_from + 50)
+    assert recorder.holds() == 1 and recorder.only_run()["history"] == []
+    checkpoints = [int(path.name.removeprefix("step-")) for path in (run_dir / "checkpoints").glob("step-*")]
+    assert max(checkpoints) > silent_from
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == INTERRUPTED
+    assert f"hlrp runs sync {run_dir}" in process.stderr.read()
+    recorder.heal()
+    result = sync(recorder, run_dir)
+    assert result.returncode == 0, result.stderr
+    assert_whole(recorder.only_run(), run_dir, exit_code=INTERRUPTED)
+
+
 LASTING = {
     "no permission any more": {"match": "file_stream", "status": 401, "times": 1},
     "the run was deleted": {"match": "file_stream", "status": 404, "times": 1},

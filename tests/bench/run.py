@@ -6,6 +6,7 @@ meets all alike.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent.parent
+sys.path += [str(REPO / "tests"), str(REPO / "tests/support")]
 EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
 PARTS = ("startup", "loader", "laq_step", "tracking", "smolvla", "policy")
@@ -109,19 +111,9 @@ def step_table(num_rounds: int) -> list[str]:
 def tracking_table(num_rounds: int) -> list[str]:
     """What recording costs the training thread: ten scalars a step, 100 steps/s, all sinks on; W&B is a stand-in on this machine."""
     pause_ms = 10
-    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
-        port = Path(folder) / "port"
-        command = [sys.executable, REPO / "tests/support/wandb_recorder.py", "--port", "0", "--port-file", port]
-        recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            while not (port.exists() and port.read_text()):
-                time.sleep(0.05)
-            environment = {"WANDB_BASE_URL": f"http://127.0.0.1:{port.read_text()}", "WANDB_API_KEY": "a" * 40}
-            words = [[f"{folder}/{index}", 0, 1000, pause_ms] for index in range(num_rounds)]
-            rounds = [json_of([EXAMPLES / "record_wandb", *word], environment) for word in words]
-        finally:
-            recorder.terminate()
-            recorder.wait()
+    with stand_in() as recorder:
+        words = [[recorder.folder / str(index), 0, 1000, pause_ms] for index in range(num_rounds)]
+        rounds = [json_of([EXAMPLES / "record_wandb", *word], recorder.env()) for word in words]
     us_per_step = median(rounds, "us_per_step")
     return [
         "\n### Recording, 100 steps/s, all sinks\n",
@@ -129,7 +121,68 @@ def tracking_table(num_rounds: int) -> list[str]:
         "|---|---:|",
         f"| training thread, µs per step | {us_per_step:.1f} |",
         f"| share of the step | {us_per_step / (1e3 * pause_ms):.3%} |",
+        *faults_table(num_rounds),
     ]
+
+
+# What a W&B service may do to a training: the fault of the stand-in.
+SERVICES = {
+    "healthy service": {},
+    "silent service": {"match": "file_stream", "delay": 3600, "times": 10**6},
+    "failing service": {"match": "", "status": 500, "times": 10**6},
+}
+NOT_RECORDED = "not recorded on W&B"
+
+
+def faults_table(num_rounds: int) -> list[str]:
+    """The step time of one training while the W&B service is well, silent or failing. It is asked thirty times as often as usual."""
+    from conftest import MINI, train_laq_command
+    from wandb_world import FAST
+
+    words = [
+        *MINI,
+        "training.max_steps=150",
+        "num_threads=1",
+        "validation.check_interval=1000",
+        "training.checkpoint.every_n_steps=1000",
+    ]
+    words += [*FAST, "logging.wandb.upload_interval_s=0.5", "logging.wandb.finish_timeout_s=0.1"]
+    times = {name: [] for name in (NOT_RECORDED, *SERVICES)}
+    with stand_in() as recorder:
+        for index in range(num_rounds):
+            for name, of_rounds in times.items():
+                recorder.heal()
+                if fault := SERVICES.get(name):
+                    recorder.fail(**fault)
+                run_dir = recorder.folder / f"{name.split()[0]}-{index}"
+                use = f"logging.use_wandb={'false' if name == NOT_RECORDED else 'true'}"
+                command = train_laq_command(*words, use, f"logging.run_dir={run_dir}")
+                result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=recorder.env())
+                if result.returncode:
+                    sys.exit(f"error: the training with a {name} failed:\n{result.stderr}")
+                rows = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+                rates = [row["perf/steps_per_sec"] for row in rows if "perf/steps_per_sec" in row]
+                of_rounds.append(1000 / statistics.median(rates))
+    plain = statistics.median(times[NOT_RECORDED])
+    lines = ["\n### One training step under faults of the W&B service\n"]
+    lines += ["| | ms, median of a training | in all rounds | ratio |", "|---|---:|---:|---:|"]
+    for name, of_rounds in times.items():
+        middle, spread = statistics.median(of_rounds), f"{min(of_rounds):.2f} to {max(of_rounds):.2f}"
+        lines.append(f"| {name} | {middle:.2f} | {spread} | {middle / plain:.3f} |")
+    return lines
+
+
+@contextlib.contextmanager
+def stand_in():
+    """A W&B service on this machine."""
+    from wandb_world import Recorder
+
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        recorder = Recorder(Path(folder))
+        try:
+            yield recorder
+        finally:
+            recorder.stop()
 
 
 def policy_table(num_rounds: int) -> list[str]:

@@ -38,7 +38,7 @@ OPTIONS
                         "crashed" in the model (default 300, as the real service: about 5 minutes)
 
 CONTROL ENDPOINTS (JSON; never recorded)
-    GET  /__recorder/health            {"ok": true}
+    GET  /__recorder/health            {"ok": true, "held": requests that a fault's delay keeps without an answer}
     GET  /__recorder/requests          all recorded requests (?label=... filters)
     GET  /__recorder/state             all runs as the "server" sees them
     GET  /__recorder/run/E/P/R         one run
@@ -514,6 +514,7 @@ class Recorder:
     def __init__(self, opts):
         self.opts = opts
         self.lock = threading.RLock()
+        self.num_held = 0
         self.port = None
         self.out = open(opts.out, "a", buffering=1) if opts.out else None  # noqa: SIM115
         self.reset()
@@ -1183,7 +1184,11 @@ class Handler(BaseHTTPRequestHandler):
             if opname:
                 rec["gql"] = {"operation": opname, "kind": None, "fields": [], "variables": body.get("variables") or {}}
             if fault.get("delay"):
+                with srv.lock:
+                    srv.num_held += 1
                 time.sleep(float(fault["delay"]))
+                with srv.lock:
+                    srv.num_held -= 1
             if fault.get("drop"):
                 rec.update(status=0, fault=True, response=None)
                 srv.record(rec)
@@ -1236,7 +1241,7 @@ class Handler(BaseHTTPRequestHandler):
         arg = json.loads(raw) if raw else {}
         with srv.lock:
             if parts[0] == "health":
-                return self.send_json(200, {"ok": True})
+                return self.send_json(200, {"ok": True, "held": srv.num_held})
             if parts[0] == "requests":
                 label = dict(urllib.parse.parse_qsl(url.query)).get("label")
                 return self.send_json(200, [r for r in srv.requests if label is None or r["label"] == label])

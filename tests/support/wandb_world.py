@@ -51,6 +51,10 @@ class Recorder:
         """The next requests whose method, path and operation contain `match` get this answer."""
         self.ask("faults", {"match": match, **fault})
 
+    def holds(self) -> int:
+        """Requests that have arrived and have no answer yet, because of a fault with a delay."""
+        return self.ask("health")["held"]
+
     def heal(self) -> None:
         self.ask("faults", {"clear": True})
 

@@ -13,7 +13,7 @@ const MAX_VIDEO_BYTES: u64 = 4 << 20;
 const STYLE: &str = "\
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; border-top: 1px solid #ddd; padding-top: 1rem }
-p.note { color: #666; margin: .2rem 0 1rem } .wide { overflow-x: auto; margin: 1rem 0 } table { border-collapse: collapse }
+p.note { color: #666; margin: .2rem 0 1rem } .wide { overflow-x: auto; white-space: nowrap; margin: 1rem 0 } table { border-collapse: collapse }
 th, td { padding: .15rem 1.5rem .15rem 0; text-align: left; vertical-align: top } th { border-bottom: 1px solid #ddd; font-weight: 600 }
 td + td { font-variant-numeric: tabular-nums } .media { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin-top: 1rem }
 figure { margin: 0 } figure img { max-width: 520px; border: 1px solid #eee } figure video { width: 300px; border: 1px solid #eee }

@@ -9,6 +9,7 @@ use hlrp_track::run::Manifest;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 /// Folders between a given one and a run: a sweep, its run, the steps of a pipeline.
@@ -16,11 +17,44 @@ const MAX_DEPTH: usize = 4;
 /// Folders of a run that contain no other run.
 const CONTENTS: [&str; 6] = ["checkpoints", "artifacts", "plots", "validation", "lerobot", "wandb"];
 
-/// The runs in `dirs` and below, each once; without a folder those in `paths.runs_dir` of the configuration.
+/// The runs that cannot be read: a command goes on without them, warns, and ends with exit code 1.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    errors: Vec<anyhow::Error>,
+}
+
+impl LeftOut {
+    /// What was read of a run; none if that failed.
+    pub(super) fn keep<T>(&mut self, read: Result<T>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error)).ok()
+    }
+
+    /// Warns of each run that is left out beside the `num_read` others, and returns the exit code of the command.
+    ///
+    /// # Errors
+    /// The first of these errors, where no run could be read.
+    pub(super) fn report(self, num_read: usize) -> Result<ExitCode> {
+        for error in &self.errors {
+            if num_read > 0 {
+                tracing::warn!(
+                    "{error:#}; this run is left out\nhint: restore the file from a copy, or move the run's folder away"
+                );
+            }
+        }
+        let exit_code = ExitCode::from(u8::from(!self.errors.is_empty()));
+        match self.errors.into_iter().next() {
+            Some(error) if num_read == 0 => Err(error),
+            _ => Ok(exit_code),
+        }
+    }
+}
+
+/// The runs in `dirs` and below, each once; without a folder those in `paths.runs_dir` of the configuration. Those with a damaged `run.json`
+/// are in `left_out`.
 ///
 /// # Errors
-/// A folder that does not exist or cannot be listed, or a damaged `run.json`.
-pub(super) fn runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
+/// A folder that does not exist or cannot be listed.
+pub(super) fn runs(dirs: &[PathBuf], left_out: &mut LeftOut) -> Result<Vec<Run>> {
     let default;
     let dirs = match dirs {
         [] => {
@@ -39,7 +73,7 @@ pub(super) fn runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
                 Ok(inner) if !inner.as_os_str().is_empty() && dirs.len() == 1 => inner.display().to_string(),
                 _ => base_name(&path),
             };
-            found.push(Run::open(&path, name)?);
+            found.extend(left_out.keep(Run::open(&path, name)));
         }
     }
     let mut seen = Vec::new();
@@ -62,9 +96,9 @@ pub(super) fn runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
 ///
 /// # Errors
 /// As [`runs`], and when there is none.
-pub(super) fn some_runs(dirs: &[PathBuf]) -> Result<Vec<Run>> {
-    let found = runs(dirs)?;
-    if found.is_empty() {
+pub(super) fn some_runs(dirs: &[PathBuf], left_out: &mut LeftOut) -> Result<Vec<Run>> {
+    let found = runs(dirs, left_out)?;
+    if found.is_empty() && left_out.errors.is_empty() {
         let place = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
         let message = if dirs.is_empty() { "there is no run yet".to_owned() } else { format!("no run in {place}") };
         return Err(

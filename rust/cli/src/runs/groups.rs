@@ -1,6 +1,7 @@
 //! Runs beside each other: their settings, the values that count, groups over seeds, and which is best.
 
 use super::{
+    find::{self, LeftOut},
     record::{Run, is_better},
     settings::{self, SEED, Settings},
     table::ComparedOptions,
@@ -9,7 +10,7 @@ use super::{
 use anyhow::Result;
 use hlrp_config::Problem;
 use hlrp_track::metrics::{Better, MetricsRow};
-use std::cmp::Ordering;
+use std::{cmp::Ordering, path::PathBuf, process::ExitCode};
 
 /// Settings that are shown where the user names none.
 const MAX_KEYS: usize = 6;
@@ -30,6 +31,8 @@ pub(super) struct Compared {
     /// Whether the user asked for groups.
     pub(super) is_grouped: bool,
     pub(super) at: At,
+    /// Exit code of the command: 1 where runs are left out because they cannot be read.
+    pub(super) exit_code: ExitCode,
 }
 
 /// A metric that is compared.
@@ -59,11 +62,22 @@ pub(super) struct Group {
 }
 
 impl Compared {
+    /// The runs in `dirs` and below; those with a damaged file are left out with a warning.
+    ///
     /// # Errors
-    /// A damaged file of a run, or a metric or setting that no run has.
-    pub(super) fn of(runs: Vec<Run>, options: &ComparedOptions) -> Result<Self> {
-        let settings = runs.iter().map(settings::of).collect::<Result<Vec<_>>>()?;
-        let rows = runs.iter().map(Run::metrics).collect::<Result<Vec<_>>>()?;
+    /// There is no run that can be read, or none has a metric or setting of the options.
+    pub(super) fn of(dirs: &[PathBuf], options: &ComparedOptions) -> Result<Self> {
+        let mut left_out = LeftOut::default();
+        let found = find::some_runs(dirs, &mut left_out)?;
+        let read = |run: Run| Ok((settings::of(&run)?, run.metrics()?, run));
+        let read: Vec<_> = found.into_iter().filter_map(|run| left_out.keep(read(run))).collect();
+        let exit_code = left_out.report(read.len())?;
+        let (mut runs, mut settings, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        for (of_run, metrics, run) in read {
+            settings.push(of_run);
+            rows.push(metrics);
+            runs.push(run);
+        }
         let all: Vec<&Settings> = settings.iter().collect();
         settings::refuse_unknown("--keys", &options.keys, &all)?;
         settings::refuse_unknown("--group-by", &options.group_by, &all)?;
@@ -97,7 +111,7 @@ impl Compared {
             })
             .collect();
         let groups = groups(&entries, &group_keys, &metrics);
-        Ok(Self { entries, metrics, keys, hidden_keys, group_keys, groups, is_grouped, at: options.at })
+        Ok(Self { entries, metrics, keys, hidden_keys, group_keys, groups, is_grouped, at: options.at, exit_code })
     }
 
     /// Whether a group has several runs.

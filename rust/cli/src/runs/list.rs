@@ -1,7 +1,7 @@
 //! `hlrp runs list`
 
 use super::{
-    find,
+    find::{self, LeftOut},
     record::{Run, Score, status_name},
 };
 use anyhow::Result;
@@ -46,17 +46,19 @@ struct Row {
 }
 
 pub(super) fn list(options: &ListOptions) -> Result<ExitCode> {
-    let mut runs = find::runs(&options.dirs)?;
+    let mut left_out = LeftOut::default();
+    let mut runs = find::runs(&options.dirs, &mut left_out)?;
     runs.retain(|run| options.stage.as_deref().is_none_or(|stage| run.stage() == stage));
     let now = unix_time() as i64;
-    let mut rows = runs.into_iter().map(|run| row(run, now)).collect::<Result<Vec<_>>>()?;
+    let mut rows: Vec<Row> = runs.into_iter().filter_map(|run| left_out.keep(row(run, now))).collect();
+    let exit_code = left_out.report(rows.len())?;
     match options.sort {
         Order::Age => rows.sort_by_key(|row| (row.age.unwrap_or(i64::MAX), row.run.name.clone())),
         Order::Name => rows.sort_by(|left, right| left.run.name.cmp(&right.run.name)),
         Order::Steps => rows.sort_by_key(|row| (Reverse(row.step), row.run.name.clone())),
     }
     console::print(&if options.json { as_json(&rows)? } else { as_table(&rows) });
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code)
 }
 
 fn row(run: Run, now: i64) -> Result<Row> {

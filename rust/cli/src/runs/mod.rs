@@ -38,7 +38,9 @@ pub(crate) use record::{Run, images_in, last_images};
 
 use anyhow::Result;
 use clap::Subcommand;
+use hlrp_track::console;
 use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
 
 /// Find, compare and explain runs.
 #[derive(Debug, Subcommand)]
@@ -70,6 +72,9 @@ pub(crate) enum RunsCommand {
 /// # Errors
 /// A folder that is not a run, a damaged file, an unknown metric or key.
 pub(crate) fn run(command: &RunsCommand) -> Result<ExitCode> {
+    // An upload says what it does; the other commands print results, and warnings beside them.
+    let level = if matches!(command, RunsCommand::Sync(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    console::init(level, 0)?;
     match command {
         RunsCommand::List(options) => list::list(options),
         RunsCommand::Show(options) => show::show(options),

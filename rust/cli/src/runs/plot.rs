@@ -1,7 +1,6 @@
 //! `hlrp runs plot`: curves of several runs in one image.
 
 use super::{
-    find,
     groups::{Compared, Group},
     settings::in_short,
     table::{ComparedOptions, group_name, refuse_more_curves_than},
@@ -62,8 +61,7 @@ pub(super) fn plot(options: &PlotOptions) -> Result<ExitCode> {
         return Err(Problem::new("--out", message, "--out plot.png").into());
     }
     let metric: Vec<String> = options.metric.iter().cloned().collect();
-    let compared =
-        Compared::of(find::some_runs(&options.dirs)?, &ComparedOptions::of_metrics(metric, options.group_by.clone()))?;
+    let compared = Compared::of(&options.dirs, &ComparedOptions::of_metrics(metric, options.group_by.clone()))?;
     let metric = &compared.metrics[0].name;
     let (curves, notes) = curves(&compared, metric)?;
     refuse_more_curves_than(MAX_CURVES, curves.len())?;
@@ -71,7 +69,7 @@ pub(super) fn plot(options: &PlotOptions) -> Result<ExitCode> {
     draw_curves(&options.out, &chart)?;
     notes.iter().for_each(|note| console::print(note));
     console::print(&format!("{} has {} curves of {metric}", options.out.display(), chart.curves.len()));
-    Ok(ExitCode::SUCCESS)
+    Ok(compared.exit_code)
 }
 
 /// A chart of curves of `metric`.

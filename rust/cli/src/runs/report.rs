@@ -1,7 +1,6 @@
 //! `hlrp runs report`: runs beside each other as one page.
 
 use super::{
-    find,
     groups::{Compared, Entry},
     plot::{self, MAX_CURVES},
     record::{last_images, status_name},
@@ -50,13 +49,13 @@ pub(super) fn report(options: &ReportOptions) -> Result<ExitCode> {
         let message = format!("{} is not the name of an HTML file", options.out.display());
         return Err(Problem::new("--out", message, "--out report.html").into());
     }
-    let compared = Compared::of(find::some_runs(&options.compared.dirs)?, &options.compared)?;
+    let compared = Compared::of(&options.compared.dirs, &options.compared)?;
     let metrics = drawn_metrics(&compared, &options.compared.metric);
     let page = page(&compared, &metrics, &options.out)?;
     page.write(&options.out)?;
     let [num_runs, num_plots] = [compared.entries.len(), metrics.len()];
     console::print(&format!("{}: {num_runs} runs, {num_plots} metrics", options.out.display()));
-    Ok(ExitCode::SUCCESS)
+    Ok(compared.exit_code)
 }
 
 fn page(compared: &Compared, metrics: &[String], out: &Path) -> Result<Page> {

@@ -12,7 +12,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use tracing::level_filters::LevelFilter;
 
 /// Options of the command.
 #[derive(Debug, Args)]
@@ -27,7 +26,6 @@ pub(crate) struct SyncOptions {
 
 /// Uploads the runs in the folders.
 pub(super) fn sync(options: &SyncOptions) -> Result<ExitCode> {
-    console::init(LevelFilter::INFO, 0)?;
     if options.watch {
         let signals = StopSignals::listen()?;
         signals.on_signal(OnSignal::PassOn);

@@ -1,7 +1,6 @@
 //! `hlrp runs table`: one row for each run, and the mean over seeds.
 
 use super::{
-    find,
     groups::{Compared, Entry, Group},
     record::status_name,
     settings::{SEED, in_short},
@@ -99,7 +98,7 @@ enum Format {
 }
 
 pub(super) fn table(options: &TableOptions) -> Result<ExitCode> {
-    let compared = Compared::of(find::some_runs(&options.compared.dirs)?, &options.compared)?;
+    let compared = Compared::of(&options.compared.dirs, &options.compared)?;
     let text = match options.format {
         Format::Text => text(&compared, ResultTable::to_text, ("*", ""), "* marks"),
         Format::Markdown => text(&compared, ResultTable::to_markdown, ("**", "**"), "bold marks"),
@@ -107,7 +106,7 @@ pub(super) fn table(options: &TableOptions) -> Result<ExitCode> {
         Format::Json => serde_json::to_string_pretty(&json_of(&compared))?,
     };
     console::print(text.trim_end());
-    Ok(ExitCode::SUCCESS)
+    Ok(compared.exit_code)
 }
 
 /// The tables and what explains them. `before` and `after` are around the best value, and `mark` says so.

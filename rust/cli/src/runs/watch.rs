@@ -1,7 +1,7 @@
 //! `hlrp runs watch`: live curves in the terminal, until the runs have ended.
 
 use super::{
-    find,
+    find::{self, LeftOut},
     record::{Run, status_name},
     values::{default_metric, names, refuse_unknown},
 };
@@ -59,10 +59,11 @@ struct Watched {
 }
 
 pub(super) fn watch(options: &WatchOptions) -> Result<ExitCode> {
-    let mut watched: Vec<Watched> = find::some_runs(&options.runs)?
-        .into_iter()
-        .map(|run| Watched { run, rows: Vec::new(), is_running: true, printed: None })
-        .collect();
+    let mut left_out = LeftOut::default();
+    let found = find::some_runs(&options.runs, &mut left_out)?;
+    let exit_code = left_out.report(found.len())?;
+    let mut watched: Vec<Watched> =
+        found.into_iter().map(|run| Watched { run, rows: Vec::new(), is_running: true, printed: None }).collect();
     let is_terminal = stdout().is_terminal();
     loop {
         for watched in &mut watched {
@@ -83,7 +84,7 @@ pub(super) fn watch(options: &WatchOptions) -> Result<ExitCode> {
         let step = watched.rows.last().map_or(0, |row| row.step);
         console::print(&format!("{}: {} after {step} steps", watched.run.name, status_name(&watched.run.status())));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code)
 }
 
 impl Watched {

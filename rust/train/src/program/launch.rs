@@ -3,7 +3,7 @@
 use super::{
     Program,
     args::Arguments,
-    processes,
+    nodes, processes,
     rendezvous::{Launcher, Rendezvous},
     report,
 };
@@ -147,7 +147,8 @@ fn train<P: Program>(
     hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
-    let wandb = wandb_settings(arguments, &common, world.is_main()).map_err(located)?;
+    let mut wandb = wandb_settings(arguments, &common, world.is_main()).map_err(located)?;
+    let sampling_interval = nodes::sampling_interval(world, wandb.as_mut())?;
     hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, &disk_rules(common.cluster, common.logging))?;
     let stop = StopRequest::listen()?;
     let (device, num_cores) = match place {
@@ -197,7 +198,10 @@ fn train<P: Program>(
         let changes = composed.migrated().join(", ");
         tracing::info!("this run was written by an older version; its configuration was migrated: {changes}");
     }
-    finish::<P>(trainer.run(&run_dir, &stop), run_dir, &config, world)
+    let sampler = sampling_interval.map(|interval| wandb::NodeSampler::start(run_dir.path(), interval)).transpose()?;
+    let outcome = trainer.run(&run_dir, &stop);
+    drop(sampler);
+    finish::<P>(outcome, run_dir, &config, world)
 }
 
 /// How the first process records the run on W&B: a missing or wrong key is an error before anything is written.

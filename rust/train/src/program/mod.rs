@@ -4,6 +4,7 @@
 mod args;
 mod env;
 mod launch;
+mod nodes;
 mod processes;
 mod rendezvous;
 mod report;

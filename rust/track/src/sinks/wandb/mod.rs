@@ -9,7 +9,7 @@
 //! | Which settings and variables count? Which key? | `settings`, `credentials` |
 //! | What does the user hear of it? | `notice` |
 //! | Where is a run's log, and what did earlier sessions record? | `session` |
-//! | What is recorded, as which records, in which container? | `writer`, `media`, `environment`, `system`, `record`, `log` |
+//! | What is recorded, as which records, in which container? | `writer`, `media`, `environment`, `system`, `nodes`, `record`, `log` |
 //! | How do records get to the service? | `upload` |
 //! | How does a run get there later? | `sync` |
 //! | How does the official client record the run of this directory? | `official` |
@@ -18,6 +18,7 @@ mod credentials;
 mod environment;
 mod log;
 mod media;
+mod nodes;
 mod notice;
 mod official;
 mod record;
@@ -28,6 +29,7 @@ mod system;
 mod upload;
 mod writer;
 
+pub use nodes::NodeSampler;
 pub use official::Official;
 pub use settings::{Server, Settings, Timing};
 pub use sync::{Extent, Synced, runs_in, sync, watch};

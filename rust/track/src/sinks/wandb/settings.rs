@@ -108,6 +108,8 @@ pub struct Settings {
     pub(super) notes: Option<String>,
     pub(super) dir: Option<PathBuf>,
     pub(super) host: Option<String>,
+    /// The machine whose system metrics are recorded, where the run is on several.
+    pub(super) node: Option<String>,
     pub(super) has_console: bool,
     pub(super) git: GitOptions,
     pub(super) timing: Timing,
@@ -197,6 +199,7 @@ impl Settings {
             notes: of(options.notes, env::WANDB_NOTES, "run_notes"),
             dir: options.dir.or_else(|| env::get(env::WANDB_DIR).map(PathBuf::from)),
             host: env::get(env::WANDB_HOST),
+            node: None,
             has_console: env::get(env::WANDB_CONSOLE).as_deref() != Some("off"),
             git: GitOptions {
                 is_disabled: env::get(env::WANDB_DISABLE_GIT).is_some_and(|value| is_true(&value)),
@@ -207,6 +210,16 @@ impl Settings {
         };
         settings.check_names()?;
         Ok(Some(settings))
+    }
+
+    /// Time between two samples of system metrics; none where there are none.
+    pub fn stats_interval(&self) -> Option<Duration> {
+        self.timing.stats_interval_s.map(Duration::from_secs_f64)
+    }
+
+    /// The run is on several machines, of which this one is `name`.
+    pub fn name_node(&mut self, name: &str) {
+        self.node = Some(name.to_owned());
     }
 
     /// The limits of the service, which would otherwise refuse the run when it has begun.

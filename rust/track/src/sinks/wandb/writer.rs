@@ -3,7 +3,9 @@
 use super::{
     environment,
     log::LogWriter,
-    media, notice,
+    media,
+    nodes::{OtherNodes, labelled},
+    notice,
     record::{
         Empty, Exit, Files, FilesItem, Git, Header, History, Item, Kind, OutputRaw, Record, Run, Stats, StatsItem,
         Step, Telemetry, Timestamp, Update, VersionInfo,
@@ -76,6 +78,8 @@ pub(super) struct Writer {
     started: Instant,
     runtime_before: f64,
     sampler: Option<Sampler>,
+    /// Name of this machine, and what the others leave, where the run is on several.
+    nodes: Option<(String, OtherNodes)>,
     too_long: BTreeSet<String>,
     /// Nothing is written after an error.
     has_failed: bool,
@@ -114,7 +118,8 @@ impl Writer {
             late: Map::new(),
             started: Instant::now(),
             runtime_before: past.runtime,
-            sampler: settings.timing.stats_interval_s.map(|seconds| Sampler::new(Duration::from_secs_f64(seconds))),
+            sampler: settings.stats_interval().map(Sampler::new),
+            nodes: settings.node.clone().map(|name| (name, OtherNodes::new(setup.run_dir))),
             too_long: BTreeSet::new(),
             has_failed: false,
         };
@@ -150,10 +155,12 @@ impl Writer {
                 }
             }
             if let Some(sampler) = self.sampler.as_mut().filter(|sampler| sampler.wait().is_zero()) {
-                let item = sampler
-                    .sample()
-                    .into_iter()
-                    .map(|(key, value)| StatsItem { key, value_json: number(value).to_string() });
+                let mut values = sampler.sample();
+                if let Some((name, others)) = &mut self.nodes {
+                    values = labelled(values, name).chain(others.new_values()).collect();
+                }
+                let item =
+                    values.into_iter().map(|(key, value)| StatsItem { key, value_json: number(value).to_string() });
                 let stats = Stats { timestamp: Some(Timestamp::now()), item: item.collect() };
                 self.put(vec![Kind::Stats(stats)]);
             }
