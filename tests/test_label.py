@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, MINI, one_error, program, run, train_laq_command
+from conftest import DATA, MINI, REPO, one_error, program, run, train_laq_command
 from hlrp_rs import Checkpoint, Loader, Teacher, open_dataset
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file, save_file
@@ -199,3 +202,29 @@ def test_what_cannot_be_labelled_is_named(labelled, uninterrupted, tmp_path):
     of_rlds = label(uninterrupted, tmp_path / "rlds", source=DATA / "rlds/bridge/0.1.0")
     assert "LeRobot v3" in one_error(of_rlds, 2, ["DATASET", "hint:"])
     assert list(tmp_path.iterdir()) == [], "refused before anything is labelled or written"
+
+
+def test_what_a_command_line_names_is_written_below_the_allowed_roots_only(uninterrupted, tmp_path):
+    """Labels, exports, plots, pages, notes and reproductions: the tree in use says where."""
+    tree, allowed = tmp_path / "config", tmp_path / "allowed"
+    shutil.copytree(REPO / "config", tree)
+    allowed.mkdir()
+    profile = tree / "cluster/local_dev.yaml"
+    profile.write_text(re.sub(r"(?m)^allowed_roots:.*", f"allowed_roots: [{allowed}]", profile.read_text()))
+    env = os.environ | {"HLRP_CONFIG_DIR": str(tree)}
+    run_dir = str(uninterrupted)
+    commands = {
+        "labels": ["label", run_dir, str(SOURCE)],
+        "encoder": ["export-laq", run_dir],
+        "plot.png": ["runs", "plot", run_dir],
+        "page.html": ["runs", "report", run_dir],
+        "note.md": ["runs", "note", run_dir],
+        "again": ["reproduce", run_dir, "--dry-run"],
+    }
+    for name, words in commands.items():
+        result = run([program("hlrp"), *words, "--out", str(tmp_path / name)], env=env)
+        one_error(result, 2, ["--out", str(tmp_path / name), str(allowed), "hint:"])
+        assert not (tmp_path / name).exists()
+    for name in ["encoder", "plot.png", "page.html", "note.md"]:
+        result = run([program("hlrp"), *commands[name], "--out", str(allowed / name)], env=env)
+        assert result.returncode == 0 and (allowed / name).exists(), result.stderr

@@ -23,7 +23,7 @@ REPO = Path(__file__).resolve().parent.parent.parent
 sys.path += [str(REPO / "tests"), str(REPO / "tests/support")]
 EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
-PARTS = ("startup", "loader", "laq_step", "tracking", "smolvla", "policy")
+PARTS = ("startup", "loader", "laq_step", "label", "tracking", "smolvla", "policy")
 
 
 def json_of(command: list, environment: dict[str, str] | None = None) -> dict:
@@ -105,6 +105,36 @@ def step_table(num_rounds: int) -> list[str]:
         "|---|---:|",
         f"| with data | {median(rounds, 'step_ms'):.1f} |",
         f"| without data (one batch again and again) | {median(rounds, 'step_without_data_ms'):.1f} |",
+    ]
+
+
+def label_table(dataset: Path, num_rounds: int, threads: int) -> list[str]:
+    """`hlrp label` with laq_tiny beside a loop over LeRobot's DataLoader with the same model."""
+    from conftest import program, train_laq_command
+
+    script, rounds = REPO / "tests/bench/lerobot_label.py", {"hlrp label": [], "loop": [], "loop, 2 workers": []}
+    environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        run_dir = Path(folder) / "laq"
+        words = ["experiment=laq_tiny", "training.max_steps=2", "training.scheduler.warmup_steps=1"]
+        words += ["validation.probes.enabled=false", "validation.limit_batches=1", f"logging.run_dir={run_dir}"]
+        subprocess.run(train_laq_command(*words), cwd=REPO, check=True, capture_output=True)
+        for index in range(num_rounds):
+            out, start = Path(folder) / f"labelled-{index}", time.perf_counter()
+            command = [program("hlrp"), "label", str(run_dir), str(dataset), "--out", str(out)]
+            subprocess.run(command, cwd=REPO, check=True, capture_output=True, env=os.environ | environment)
+            num_labels = json.loads((out / "label_manifest.json").read_text())["num_valid_labels"]
+            rounds["hlrp label"].append({"pairs_per_s": num_labels / (time.perf_counter() - start)})
+            for name, workers in (("loop", 0), ("loop, 2 workers", 2)):
+                peer = [sys.executable, script, run_dir, dataset, "--workers", workers, "--threads", threads]
+                rounds[name].append(json_of(peer, environment))
+    rates = {name: median(of, "pairs_per_s") for name, of in rounds.items()}
+    peer = max(rate for name, rate in rates.items() if name != "hlrp label")
+    return [
+        f"\n### Labels of {dataset.name} by laq_tiny, {threads} threads\n",
+        "| | pairs/s, start and files included | ratio to the best loop |",
+        "|---|---:|---:|",
+        *(f"| {name} | {rate:.0f} | {rate / peer:.2f} |" for name, rate in rates.items()),
     ]
 
 
@@ -288,6 +318,7 @@ def main() -> None:
     tables = {
         "startup": lambda: startup_table(args.rounds),
         "laq_step": lambda: step_table(args.rounds),
+        "label": lambda: label_table(embedded[0], args.rounds, args.threads),
         "tracking": lambda: tracking_table(args.rounds),
         "smolvla": lambda: smolvla_table(args.rounds, args.threads),
         "policy": lambda: policy_table(args.rounds),

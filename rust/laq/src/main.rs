@@ -3,7 +3,7 @@
 use clap::Parser;
 use hlrp_config::HintOf;
 use hlrp_laq::{Backbone, LabelOptions, LabelSource, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
-use hlrp_schema::{ConfigArgs, LaqConfig};
+use hlrp_schema::{ConfigArgs, LaqConfig, refuse_named_output};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
 use hlrp_train::LoaderData;
@@ -19,10 +19,17 @@ fn main() -> ExitCode {
     match command.to_str() {
         Some(ANALYZE) => run::<AnalyzeArguments>(|arguments| hlrp_laq::analyze(&arguments.config.compose()?)),
         Some(IMPORT) => run::<ImportArguments>(|arguments| {
+            refuse_named_output(OUT, &arguments.out)?;
             hlrp_laq::import(&arguments.config.compose()?, &arguments.path, &arguments.out)
         }),
-        Some(EXPORT) => run::<ExportArguments>(|arguments| hlrp_laq::export(&arguments.checkpoint, &arguments.out)),
-        Some(LABEL) => run::<LabelArguments>(|arguments| hlrp_laq::label(&arguments.into())),
+        Some(EXPORT) => run::<ExportArguments>(|arguments| {
+            refuse_named_output(OUT, &arguments.out)?;
+            hlrp_laq::export(&arguments.checkpoint, &arguments.out)
+        }),
+        Some(LABEL) => run::<LabelArguments>(|arguments| {
+            refuse_named_output(OUT, &arguments.out)?;
+            hlrp_laq::label(&arguments.into())
+        }),
         _ => hlrp_train::program::main::<Laq>(),
     }
 }
@@ -32,6 +39,8 @@ const ANALYZE: &str = "analyze-laq";
 const IMPORT: &str = "import-laq";
 const EXPORT: &str = "export-laq";
 const LABEL: &str = "label";
+/// The option of these commands that names what they write.
+const OUT: &str = "--out";
 
 /// Report what the codes of a latent action model say about motion, actions and datasets.
 #[derive(Debug, Parser)]

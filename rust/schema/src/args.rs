@@ -1,11 +1,11 @@
 //! How every program reads its command line, and the arguments that programs with a configuration share.
 
-use crate::stage::PROJECT;
+use crate::stage::{PROJECT, RunBasics};
 use clap::{Args, Command, Parser};
 use hlrp_config::{Composed, Result, compose, find_root, secret};
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
 };
 
@@ -24,6 +24,16 @@ pub fn parse_command_line<T: Parser>(command: Command) -> T {
         let _ = io::stderr().write_all(secret::redact(&text).as_bytes());
         process::exit(error.exit_code())
     })
+}
+
+/// Refuses a path for writing that a command line names with `option`, where it is outside of the `cluster.allowed_roots` that the
+/// configuration tree in use has by itself. Without a tree there is no such rule.
+///
+/// # Errors
+/// As [`ClusterConfig::refuse_output`](crate::ClusterConfig::refuse_output), or the tree is invalid.
+pub fn refuse_named_output(option: &str, path: &Path) -> Result<()> {
+    let Ok(root) = find_root(None, PROJECT.config_dir_variable) else { return Ok(()) };
+    RunBasics::unchecked(&compose(&PROJECT, &root, PRIMARY, &[])?)?.cluster.refuse_output(option, path)
 }
 
 /// Which tree, which primary file, and what to change.

@@ -25,7 +25,7 @@ mod training;
 mod vla;
 
 #[cfg(feature = "clap")]
-pub use args::{ConfigArgs, PRIMARY, parse_command_line};
+pub use args::{ConfigArgs, PRIMARY, parse_command_line, refuse_named_output};
 pub use cluster::{
     ClusterConfig, ComputeConfig, ContainerConfig, ContainerRuntime, ImagesConfig, RemoteConfig, SlurmConfig,
     seconds_of_time,

@@ -20,7 +20,7 @@ use crate::{
 use again::Again;
 use anyhow::{Context, Result};
 use clap::Args;
-use hlrp_schema::Stage;
+use hlrp_schema::{Stage, refuse_named_output};
 use hlrp_track::{console, exit_code, signals::StopSignals};
 use std::{
     path::{Path, PathBuf},
@@ -73,6 +73,7 @@ pub(crate) fn reproduce(options: &ReproduceOptions) -> Result<ExitCode> {
     let run = one_run(&path)?;
     let here = std::env::current_dir().context("cannot find the current folder")?;
     let out = here.join(options.out.clone().unwrap_or_else(|| beside(&path)));
+    refuse_named_output("--out", &out)?;
     if Stage::of(&run.config()?)? == Stage::Pipeline {
         return Ok(ExitCode::from(steps::reproduce(&run, &out, options)?));
     }

@@ -5,6 +5,7 @@ use crate::error::CommandError;
 use anyhow::{Context, Result};
 use clap::Args;
 use hlrp_config::{Problem, foreign::read_text};
+use hlrp_schema::refuse_named_output;
 use hlrp_track::{console, fs::write_atomic, table::ResultTable};
 use std::{
     cmp::Reverse,
@@ -52,6 +53,7 @@ pub(super) fn index(options: &IndexOptions) -> Result<ExitCode> {
     }
     let docs = options.notes.parent().unwrap_or(Path::new(""));
     let out = options.out.clone().unwrap_or_else(|| docs.join("experiments.md"));
+    refuse_named_output("--out", &out)?;
     let page = page(&options.notes, &docs.join("results"), out.parent().unwrap_or(Path::new("")))?;
     let former = read_text(&out).unwrap_or_default();
     if options.check && page != former {

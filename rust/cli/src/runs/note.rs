@@ -7,6 +7,7 @@ use super::{find, record::Run, show};
 use anyhow::{Context, Result};
 use clap::Args;
 use hlrp_config::{Problem, foreign::read_text, secret::redact};
+use hlrp_schema::refuse_named_output;
 use hlrp_track::{
     console,
     fs::{sha256_of, write_atomic},
@@ -46,6 +47,7 @@ pub(crate) struct NoteOptions {
 
 pub(super) fn note(options: &NoteOptions) -> Result<ExitCode> {
     let run = find::one_run(&options.run)?;
+    refuse_named_output("--out", &options.out)?;
     let rows = run.metrics()?;
     let path = target(&options.out, &run)?;
     let figures = figures(&run, &rows)?;

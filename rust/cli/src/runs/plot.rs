@@ -9,6 +9,7 @@ use super::{
 use anyhow::Result;
 use clap::Args;
 use hlrp_config::{Problem, ProblemKind};
+use hlrp_schema::refuse_named_output;
 use hlrp_track::{
     console,
     metrics::{MetricSpec, MetricsRow, series},
@@ -60,6 +61,7 @@ pub(super) fn plot(options: &PlotOptions) -> Result<ExitCode> {
         let message = format!("{} is not the name of a PNG file", options.out.display());
         return Err(Problem::new("--out", message, "--out plot.png").into());
     }
+    refuse_named_output("--out", &options.out)?;
     let metric: Vec<String> = options.metric.iter().cloned().collect();
     let compared = Compared::of(&options.dirs, &ComparedOptions::of_metrics(metric, options.group_by.clone()))?;
     let metric = &compared.metrics[0].name;

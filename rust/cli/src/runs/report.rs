@@ -13,6 +13,7 @@ use crate::lerobot;
 use anyhow::Result;
 use clap::Args;
 use hlrp_config::Problem;
+use hlrp_schema::refuse_named_output;
 use hlrp_track::{
     console,
     page::Page,
@@ -49,6 +50,7 @@ pub(super) fn report(options: &ReportOptions) -> Result<ExitCode> {
         let message = format!("{} is not the name of an HTML file", options.out.display());
         return Err(Problem::new("--out", message, "--out report.html").into());
     }
+    refuse_named_output("--out", &options.out)?;
     let compared = Compared::of(&options.compared.dirs, &options.compared)?;
     let metrics = drawn_metrics(&compared, &options.compared.metric);
     let page = page(&compared, &metrics, &options.out)?;
