@@ -341,7 +341,9 @@ TAKES_AWAY = {
         "mv ": "the wheel that it built, in the place of an earlier build of the same version",
     },
     "scripts/gpu-kit/kit.py": {"rmtree": "its own folder, made by mkdtemp"},
-    "scripts/make_demonstrations.py": {".rename(": "names the finished dataset, after a look that nothing has that name"},
+    "scripts/make_demonstrations.py": {
+        ".rename(": "names the finished dataset, after a look that nothing has that name"
+    },
 }
 RUST_CALLS = r"\b(remove_file|remove_dir_all|remove_dir|unlinkat|unlink|fs::rename|renameat_with|renameat|set_len|File::create|fs::write|fs::copy)\b|(\.persist\(|truncate\(true\))"
 PYTHON_CALLS = (
