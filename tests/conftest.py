@@ -136,6 +136,31 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def continuous_laq(tmp_path_factory) -> Path:
+    """Run directory of a mini model whose latents are continuous."""
+    mini = [word for word in MINI if not word.startswith("model.quantizer.nsvq")]
+    run_dir = tmp_path_factory.mktemp("continuous") / "run"
+    words = [*mini, "model/quantizer=none", "training.max_steps=6", f"logging.run_dir={run_dir}"]
+    result = run(train_laq_command(*words))
+    assert result.returncode == 0, result.stderr
+    return run_dir
+
+
+def label(checkpoint: Path, out: Path, *words: object, source: Path = DATA / "metaworld_mt5"):
+    """`hlrp label` of the Meta-World demonstrations."""
+    return run([program("hlrp"), "label", str(checkpoint), str(source), "--out", str(out), *map(str, words)])
+
+
+@pytest.fixture(scope="session")
+def labelled_mt5(uninterrupted, tmp_path_factory) -> Path:
+    """The Meta-World demonstrations with the labels of the mini model."""
+    out = tmp_path_factory.mktemp("labelled") / "mt5"
+    result = label(uninterrupted, out)
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
 def uninterrupted_vla(tmp_path_factory, uninterrupted) -> Path:
     """Run directory of the mini policy with the mini model as its teacher, trained without interruption."""
     run_dir = tmp_path_factory.mktemp("uninterrupted_vla") / "run"

@@ -12,17 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, MINI, REPO, one_error, program, run, train_laq_command
+from conftest import DATA, REPO, label, one_error, program, run
 from hlrp_rs import Checkpoint, Loader, Teacher, open_dataset
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file, save_file
 
 SOURCE = DATA / "metaworld_mt5"
 PREFIX = "latent_labels"
-
-
-def label(checkpoint: Path, out: Path, *words: object, source: Path = SOURCE):
-    return run([program("hlrp"), "label", str(checkpoint), str(source), "--out", str(out), *map(str, words)])
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -182,12 +178,8 @@ def test_sums_of_actions_and_random_labels_are_labels_too(uninterrupted, tmp_pat
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
-def test_a_continuous_latent_has_vectors_alone(tmp_path):
-    mini = [word for word in MINI if not word.startswith("model.quantizer.nsvq")]
-    words = [*mini, "model/quantizer=none", "training.max_steps=6", f"logging.run_dir={tmp_path / 'run'}"]
-    result = run(train_laq_command(*words))
-    assert result.returncode == 0, result.stderr
-    result = label(tmp_path / "run", tmp_path / "out")
+def test_a_continuous_latent_has_vectors_alone(continuous_laq, tmp_path):
+    result = label(continuous_laq, tmp_path / "out")
     assert result.returncode == 0, result.stderr
     keys = [key for key in load(tmp_path / "out").features if key.startswith(PREFIX)]
     assert sorted(keys) == [f"{PREFIX}.continuous_vector_latents", f"{PREFIX}.valid"]

@@ -1,26 +1,17 @@
 """Stage 3 learns from the labels that `hlrp label` wrote into the dataset, as from a teacher that labels while it trains."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import DATA, program, run
+from conftest import DATA
 from hlrp_rs import DatasetLabels, HlrpValueError, Loader, Teacher, open_dataset
 from lerobot_modules import OFFSET, features, make_policy, refused
 from lerobot_world import CHUNK, flags, lerobot_train, train_command
 
 SOURCE = DATA / "metaworld_mt5"
 PREFIX = "latent_labels"
-
-
-@pytest.fixture(scope="module")
-def labelled(laq, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("labelled") / "mt5"
-    result = run([program("hlrp"), "label", str(laq), str(SOURCE), "--out", str(out)])
-    assert result.returncode == 0, result.stderr
-    return out
 
 
 def starts() -> dict[int, int]:
@@ -30,8 +21,8 @@ def starts() -> dict[int, int]:
     return {episode["episode_index"]: episode["dataset_from_index"] for episode in episodes}
 
 
-def test_labels_of_rows_are_those_of_the_teacher(labelled, laq):
-    labels, teacher, first = DatasetLabels.open(labelled), Teacher.load(laq), starts()
+def test_labels_of_rows_are_those_of_the_teacher(labelled_mt5, laq):
+    labels, teacher, first = DatasetLabels.open(labelled_mt5), Teacher.load(laq), starts()
     assert labels.identity == teacher.identity
     side = teacher.identity["image_size"]
     dataset = open_dataset(
@@ -50,23 +41,23 @@ def test_labels_of_rows_are_those_of_the_teacher(labelled, laq):
         assert all(torch.equal(online[name], ours[name]) for name in online)
     last = torch.tensor([first[1] - 1])
     assert labels.label(last)["latent_is_valid"].tolist() == [False], "its pair would be in the next episode"
-    continuous = DatasetLabels.open(labelled, vectors="continuous")
+    continuous = DatasetLabels.open(labelled_mt5, vectors="continuous")
     assert continuous.identity["codebook_size"] is None
     vectors = continuous.label(torch.arange(0, 3500, 7))
     spread = vectors["latents"][vectors["latent_is_valid"]].std(0)
     assert "latent_codes" not in vectors and (spread > 0.5).all() and (spread < 2).all()
 
 
-def test_a_policy_sees_the_labels_of_its_samples(plugin, labelled, latent_artifact, laq):
+def test_a_policy_sees_the_labels_of_its_samples(plugin, labelled_mt5, latent_artifact, laq):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    fps = json.loads((labelled / "meta/info.json").read_text())["fps"]
+    fps = json.loads((labelled_mt5 / "meta/info.json").read_text())["fps"]
     deltas = {
         "observation.image": [0, OFFSET / fps],
         "observation.state": [0, OFFSET / fps],
         "action": [step / fps for step in range(CHUNK)],
     }
-    dataset = LeRobotDataset("local/labelled", root=labelled, delta_timestamps=deltas)
+    dataset = LeRobotDataset("local/labelled", root=labelled_mt5, delta_timestamps=deltas)
     rows = [0, 3, 30, starts()[3] - 2, starts()[3] + 9]
     batch = torch.utils.data.default_collate([dataset[row] for row in rows])
     width = {name: dataset.meta.features[name]["shape"][0] for name in ("action", "observation.state")}
@@ -85,7 +76,7 @@ def test_a_policy_sees_the_labels_of_its_samples(plugin, labelled, latent_artifa
     assert torch.equal(theirs["latent_codes"][valid], found["latent_codes"][valid])
 
 
-def test_lerobots_trainer_learns_from_labels(plugin, labelled, latent_artifact, tmp_path):
+def test_lerobots_trainer_learns_from_labels(plugin, labelled_mt5, latent_artifact, tmp_path):
     options = flags(
         type="hlrp_smolvla_shared",
         stage2_artifact=latent_artifact,
@@ -93,12 +84,12 @@ def test_lerobots_trainer_learns_from_labels(plugin, labelled, latent_artifact, 
         latent_label_prefix=PREFIX,
     )
     output = tmp_path / "run"
-    lerobot_train(*train_command(labelled, output, 4, *options, "--save_freq=4", "--log_freq=1"))
+    lerobot_train(*train_command(labelled_mt5, output, 4, *options, "--save_freq=4", "--log_freq=1"))
     saved = json.loads((output / "checkpoints/last/pretrained_model/config.json").read_text())
     assert saved["latent_label_prefix"] == PREFIX and saved["latent_frame_offset"] is None
 
 
-def test_what_labels_cannot_teach_is_named(plugin, labelled, latent_artifact, laq):
+def test_what_labels_cannot_teach_is_named(plugin, labelled_mt5, latent_artifact, laq):
     meta = SimpleNamespace(fps=80, total_episodes=50, tasks=None, root=SOURCE)
     options = {
         "stage2_artifact": latent_artifact,
@@ -112,13 +103,13 @@ def test_what_labels_cannot_teach_is_named(plugin, labelled, latent_artifact, la
         make_policy(**options, laq_checkpoint_path=laq)
     with refused("latent_label_vectors = code_vectors is unknown"):
         make_policy(**options, latent_label_vectors="code_vectors")
-    meta.root = labelled
+    meta.root = labelled_mt5
     policy = make_policy(**options)
     with refused("latent labels are found by index"):
         policy._targets({"observation.image": torch.zeros(1, 1, 3, 8, 8)})
     with pytest.raises(HlrpValueError, match="other.codebook_vector_latents"):
-        DatasetLabels.open(labelled, "other")
+        DatasetLabels.open(labelled_mt5, "other")
     with pytest.raises(HlrpValueError, match="int64"):
-        DatasetLabels.open(labelled).label(torch.zeros(2))
+        DatasetLabels.open(labelled_mt5).label(torch.zeros(2))
     with pytest.raises(HlrpValueError, match="there is no row -1|no row 18446744073709551615"):
-        DatasetLabels.open(labelled).label(torch.tensor([-1]))
+        DatasetLabels.open(labelled_mt5).label(torch.tensor([-1]))

@@ -1,8 +1,9 @@
 """Robot policies from video, computed in Rust over the libtorch of this process's torch.
 
 `Policy` is the mathematics of a policy whose weights are yours, `Artifact` and `Checkpoint` read what training wrote, `Teacher` is a
-frozen latent action model, `DatasetLabels` has what it wrote into a dataset, `Dataset` and `Loader` read LeRobot datasets. The commands `hlrp`, `hlrp-train-laq` and `hlrp-train-vla` come with
-the package. Shapes and units are documented at each function: `help(hlrp_rs.Policy)` and `hlrp_rs/_core.pyi`.
+frozen latent action model, `DatasetLabels` has what it wrote into a dataset, `Dataset` and `Loader` read LeRobot datasets. The commands
+`hlrp`, `hlrp-train-laq` and `hlrp-train-vla` come with the package. Shapes and units are documented at each function:
+`help(hlrp_rs.Policy)` and `hlrp_rs/_core.pyi`.
 
 Importing this package checks the version of torch and takes milliseconds; torch itself is imported with the first class that is used.
 """

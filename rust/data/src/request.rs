@@ -3,6 +3,7 @@
 //! Offsets, clamping and padding follow LeRobot 0.6.1 (`feature_utils.check_delta_timestamps`, `feature_utils.get_delta_indices`,
 //! `DatasetReader._get_query_indices`), so that a sample equals `LeRobotDataset[i]` with the same `delta_timestamps`.
 
+use crate::formats::{Description, FeatureKind};
 use hlrp_config::Problem;
 use hlrp_schema::{DeltaUnit, RequestConfig};
 
@@ -37,6 +38,20 @@ pub struct LabelRequest {
     pub keys: Vec<String>,
     /// Their offsets, in the unit of the request.
     pub deltas: Vec<f64>,
+}
+
+impl LabelRequest {
+    /// Refuses a dataset without one of the labels; `root` names it in the error.
+    ///
+    /// # Errors
+    /// [`Problem`] with `root`.
+    pub fn check(&self, dataset: &Description, root: &str) -> Result<(), Problem> {
+        let is_missing = |key: &&String| dataset.feature(key, FeatureKind::Vector).is_none();
+        self.keys.iter().find(is_missing).map_or(Ok(()), |missing| {
+            let hint = "write labels with `hlrp label`, and give the dataset that it wrote";
+            Err(Problem::new(root, format!("the dataset has no labels `{missing}`"), hint))
+        })
+    }
 }
 
 impl Request {

@@ -123,16 +123,11 @@ impl Source {
     ) -> Result<Self, DataError> {
         let (found, name) = (self.description(), &self.name);
         let request = Request::resolve(request, anchor_images, &labels.deltas, found.fps, self.tolerance_s, name)?;
-        let label = |key: &String| {
-            if found.feature(key, FeatureKind::Vector).is_none() {
-                let hint = "write labels with `hlrp label`, and give the dataset that it wrote";
-                let root = format!("data.sources.{name}.root");
-                return Err(Problem::new(root, format!("the dataset has no labels `{key}`"), hint).into());
-            }
-            let first_row = self.train.first().map(|span| span.from_row);
-            VectorKey::find(key, &*self.dataset, first_row)
-        };
-        let labels = labels.keys.iter().map(label).collect::<Result<_, DataError>>()?;
+        labels.check(found, &format!("data.sources.{name}.root"))?;
+        let first_row = self.train.first().map(|span| span.from_row);
+        let keys: BTreeSet<&String> = labels.keys.iter().collect();
+        let find = |key| VectorKey::find(key, &*self.dataset, first_row);
+        let labels = keys.into_iter().map(|key| find(key)).collect::<Result<_, DataError>>()?;
         Ok(Self { request, labels, ..self.clone() })
     }
 

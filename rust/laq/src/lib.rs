@@ -41,7 +41,7 @@ pub use error::{HINTS, LaqError};
 pub use flow_teachers::{FlowTeacher, LucasKanade, RaftTeacher};
 pub use inference::LaqInference;
 pub use interop::{export, from_lightning_names, import};
-pub use label::{LabelOptions, LabelSource, label};
+pub use label::{LabelOptions, label};
 pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
 pub use pretrained::{Backbone, load_teachers};

@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_laq::{Backbone, LabelOptions, LabelSource, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
+use hlrp_laq::{Backbone, LabelOptions, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
+use hlrp_schema::policy::LabelSource;
 use hlrp_schema::{ConfigArgs, LaqConfig, refuse_named_output};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;

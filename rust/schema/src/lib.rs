@@ -45,7 +45,7 @@ pub use run::{
     SweepConfig, TrainingRun,
 };
 pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
-pub use study::{LabelKind, StudyArm, StudyConfig, StudyLabels, StudyRun};
+pub use study::{StudyArm, StudyConfig, StudyLabels, StudyRun};
 pub use submit::{PlanForm, SubmitConfig};
 pub use training::{
     CheckpointConfig, DistributedConfig, EmaConfig, GradientConfig, MonitorMode, OptimizerConfig, SchedulerConfig,

@@ -1,6 +1,6 @@
 //! The tree of `hlrp pipeline`: which experiments run in turn.
 
-use crate::rules::section;
+use crate::rules::{directory_name, section};
 use crate::run::{check_common, stage_config};
 use crate::stage::StageConfig;
 use crate::study::StudyConfig;
@@ -79,13 +79,7 @@ impl Check for PipelineConfig {
             (Some(study), false) => section("pipeline.study", study.check())?,
             (None, true) => {}
         }
-        let good = |name: &str| {
-            !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char))
-        };
-        if let Some(name) = steps.rollouts.keys().find(|name| !good(name)) {
-            let message = format!("'{name}' is not a directory name");
-            return Err(Problem::new("pipeline.rollouts", message, "use letters, digits, '_' and '-'"));
-        }
+        steps.rollouts.keys().try_for_each(|name| directory_name("pipeline.rollouts", name))?;
         steps.all().try_for_each(|(key, step)| step.check().map_err(|problem| problem.inside(&key)))
     }
 }

@@ -52,6 +52,12 @@ pub(crate) fn fraction(key: &str, value: f64, open: bool) -> Checked {
     require(good, key, format!("{value:?} is not a fraction {range}"), format!("set it {range}"))
 }
 
+/// A name that becomes a directory.
+pub(crate) fn directory_name(key: &str, name: &str) -> Checked {
+    let good = !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char));
+    require(good, key, format!("'{name}' is not a directory name"), "use letters, digits, '_' and '-'")
+}
+
 pub(crate) fn section(name: &str, checked: Checked) -> Checked {
     checked.map_err(|problem| problem.inside(name))
 }

@@ -1,6 +1,7 @@
 //! Section `pipeline.study`: runs that differ in what is studied, and a table that compares them.
 
-use crate::rules::{Checked, require};
+use crate::policy::LabelSource;
+use crate::rules::{Checked, directory_name, require};
 use hlrp_config::{Check, Problem, override_key};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,30 +36,7 @@ pub struct StudyLabels {
     /// Folder of the dataset.
     pub dataset: PathBuf,
     /// As `hlrp label --source`.
-    pub source: LabelKind,
-}
-
-/// Where labels come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LabelKind {
-    /// The run's vectors and codes.
-    Teacher,
-    /// The summed actions of each pair.
-    ActionAsLatent,
-    /// Random vectors and codes.
-    Synthetic,
-}
-
-impl LabelKind {
-    /// As `hlrp label --source` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Teacher => "teacher",
-            Self::ActionAsLatent => "action-as-latent",
-            Self::Synthetic => "synthetic",
-        }
-    }
+    pub source: LabelSource,
 }
 
 /// One run, or one for each seed.
@@ -89,7 +67,7 @@ impl StudyConfig {
     /// Names of labels and runs, each after everything that it needs.
     ///
     /// # Errors
-    /// A name that does not exist, or a circle; the key is relative to the study.
+    /// A name that does not exist, or a cycle; the key is relative to the study.
     pub fn order(&self) -> Result<Vec<&str>, Problem> {
         let mut order: Vec<&str> = Vec::new();
         let mut waiting: BTreeSet<&str> = self.labels.keys().chain(self.runs.keys()).map(String::as_str).collect();
@@ -116,24 +94,34 @@ impl StudyConfig {
         inputs.map(|(key, needed)| (format!("runs.{name}.inputs.{key}"), needed.as_str())).collect()
     }
 
+    /// The directory of a run or of labels: a run of each seed has one of its own.
+    pub fn directory(&self, name: &str, seed: Option<u64>) -> String {
+        match seed.filter(|_| self.is_per_seed(name)) {
+            Some(seed) => format!("{name}_seed{seed}"),
+            None => name.to_owned(),
+        }
+    }
+
+    /// Whether there is one of this name for each seed.
+    pub fn is_per_seed(&self, name: &str) -> bool {
+        self.runs.get(name).is_some_and(|run| run.per_seed)
+    }
+
     fn check_names(&self) -> Checked {
-        let good = |name: &str| {
-            !name.is_empty() && name.chars().all(|char| char.is_ascii_alphanumeric() || "_-".contains(char))
-        };
         for name in self.labels.keys().chain(self.runs.keys()) {
-            let hint = "use letters, digits, '_' and '-'";
-            require(good(name), "runs", format!("'{name}' is not a directory name"), hint)?;
+            directory_name("runs", name)?;
             for (key, needed) in self.needs(name) {
                 let is_known = self.runs.contains_key(needed) || self.labels.contains_key(needed);
                 require(is_known, &key, format!("there is no '{needed}'"), "name a run or labels of the study")?;
-                let is_once = |name: &str| self.runs.get(name).is_none_or(|run| !run.per_seed);
                 let hint = "set per_seed of both to the same";
                 let message = format!("'{needed}' is made for each seed, {name} once");
-                require(!is_once(name) || is_once(needed), &key, message, hint)?;
+                require(self.is_per_seed(name) || !self.is_per_seed(needed), &key, message, hint)?;
             }
         }
-        let both = self.labels.keys().find(|name| self.runs.contains_key(*name));
-        require(both.is_none(), "labels", format!("{both:?} is the name of a run too"), "give it another name")
+        self.labels.keys().try_for_each(|name| {
+            let is_single = !self.runs.contains_key(name);
+            require(is_single, "labels", format!("'{name}' is the name of a run too"), "give it another name")
+        })
     }
 }
 
@@ -148,15 +136,17 @@ impl Check for StudyConfig {
             let key = format!("arms[{index}].run");
             require(self.runs.contains_key(&arm.run), &key, format!("there is no run '{}'", arm.run), "name a run")?;
         }
-        for (key, name) in [("control", Some(&self.control)), ("ceiling", self.ceiling.as_ref())] {
-            let is_arm = name.is_none_or(|name| self.arms.iter().any(|arm| arm.name == *name));
-            require(is_arm, key, format!("there is no arm {name:?}"), "name one of the arms")?;
+        let named = [("control", Some(&self.control)), ("ceiling", self.ceiling.as_ref())];
+        for (key, name) in named.into_iter().filter_map(|(key, name)| Some((key, name?))) {
+            let is_arm = self.arms.iter().any(|arm| arm.name == *name);
+            require(is_arm, key, format!("there is no arm '{name}'"), "name one of the arms")?;
         }
         for (name, run) in &self.runs {
-            let given = run.overrides.iter().find(|change| ["logging.run_dir", "seed"].contains(&override_key(change)));
-            let key = format!("runs.{name}.overrides");
-            let message = format!("{given:?} is decided by the study");
-            require(given.is_none(), &key, message, "remove it here")?;
+            for change in &run.overrides {
+                let is_free = !["logging.run_dir", "seed"].contains(&override_key(change));
+                let key = format!("runs.{name}.overrides");
+                require(is_free, &key, format!("{change}: the study decides it"), "remove it here")?;
+            }
         }
         Ok(())
     }

@@ -6,13 +6,14 @@
 //! Shape suffixes: B samples, S code slots, K codes, D dimensions of a code vector.
 
 use crate::VlaError;
+use crate::normalize::Scale;
 use crate::observation::LatentTarget;
 use crate::teacher::Teacher;
 use hlrp_config::Problem;
-use hlrp_data::formats::{self, FeatureKind, OpenOptions};
-use hlrp_data::{Dataset, Description};
+use hlrp_data::formats::{self, OpenOptions};
+use hlrp_data::{Dataset, Description, LabelRequest};
 use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, DESCRIPTION, MANIFEST, VALID, VECTORS};
-use hlrp_schema::policy::{LabelDescription, LabelVectors, TeacherIdentity};
+use hlrp_schema::policy::{LabelDescription, LabelVectors, Scaling, ScalingMode, TeacherIdentity};
 use hlrp_track::fs::sha256_of;
 use hlrp_train::{DeviceBatch, DeviceVectors};
 use std::path::Path;
@@ -127,15 +128,13 @@ impl LabelColumns {
         let key = |name: &str| format!("{prefix}.{name}");
         let vectors_key = key(if learns_codes { CODE_VECTORS } else { VECTORS });
         let [num_slots, width] = [teacher.code_seq_len, teacher.code_dim];
-        let (mean, std) = match scale.filter(|_| learns_codes == has_codes) {
-            Some(scale) => (Tensor::from_slice(&scale.mean), Tensor::from_slice(&scale.std)),
+        let [mean, std] = match scale.filter(|_| learns_codes == has_codes) {
+            Some(scale) => [scale.mean, scale.std].map(|values| Tensor::from_slice(&values).to_device(device)),
             None => {
-                let (mean, std) = statistics(&vectors_key, datasets)?;
-                let shaped = |values: &[f32]| Tensor::from_slice(values).view([num_slots, width]);
-                (shaped(&mean), shaped(&std))
+                let Scale { center, divisor, .. } = Scale::of(&scaling(&vectors_key, datasets)?, device);
+                [center, divisor].map(|values| values.view([num_slots, width]))
             }
         };
-        let [mean, std] = [mean, std].map(|values| values.to_device(device));
         let codebook_KD = codebook.filter(|_| learns_codes).map(|rows| {
             let codes_KD = Tensor::from_slice(&rows.concat()).view([-1, width]).to_device(device);
             (codes_KD - &mean) / &std
@@ -229,10 +228,7 @@ impl DatasetLabels {
         let dataset = formats::open(root, &OpenOptions::new(TABLE_BYTES))?;
         let labelled = Labelled { key: root.display().to_string(), root, description: dataset.describe() };
         let columns = LabelColumns::open(std::slice::from_ref(&labelled), prefix, vectors, device)?;
-        let is_there = |key: &String| labelled.description.feature(key, FeatureKind::Vector).is_some();
-        if let Some(missing) = columns.keys().iter().find(|key| !is_there(key)) {
-            return Err(labelled.problem(format!("the dataset has no labels `{missing}`"), NO_LABELS).into());
-        }
+        LabelRequest { keys: columns.keys(), ..LabelRequest::default() }.check(labelled.description, &labelled.key)?;
         Ok(Self { columns, dataset, device })
     }
 
@@ -264,8 +260,8 @@ impl DatasetLabels {
     }
 }
 
-/// Mean and std of a column over the labelled rows of all datasets; a constant value has a std of 1.
-fn statistics(key: &str, datasets: &[Labelled<'_>]) -> Result<(Vec<f32>, Vec<f32>), Problem> {
+/// By the mean and std of a column over the labelled rows of all datasets.
+fn scaling(key: &str, datasets: &[Labelled<'_>]) -> Result<Scaling, Problem> {
     let (mut num, mut sums, mut squares) = (0.0, Vec::new(), Vec::new());
     for dataset in datasets {
         let recorded = dataset.description.statistics.get(key);
@@ -283,7 +279,10 @@ fn statistics(key: &str, datasets: &[Labelled<'_>]) -> Result<(Vec<f32>, Vec<f32
         }
     }
     let mean: Vec<f64> = sums.iter().map(|sum| sum / num).collect();
-    let std = squares.iter().zip(&mean).map(|(square, mean)| (square / num - mean * mean).max(0.0).sqrt());
-    let std = std.map(|std| if std > 1e-6 { std as f32 } else { 1.0 }).collect();
-    Ok((mean.into_iter().map(|mean| mean as f32).collect(), std))
+    let std = squares.iter().zip(&mean).map(|(square, mean)| (square / num - mean * mean).max(0.0).sqrt()).collect();
+    Ok(Scaling {
+        mode: ScalingMode::MeanStd,
+        dim: Some(mean.len()),
+        statistics: Some([("mean".to_owned(), mean), ("std".to_owned(), std)].into()),
+    })
 }

@@ -59,17 +59,17 @@ fn statistics(scaling: &Scaling, device: Device) -> [Tensor; 2] {
 }
 
 /// How each dimension is scaled.
-struct Scale {
+pub(crate) struct Scale {
     /// The mean, or the lower end of the range.
-    center: Tensor,
+    pub(crate) center: Tensor,
     /// Std plus ε, or the range; 1 where the dimension is constant.
-    divisor: Tensor,
+    pub(crate) divisor: Tensor,
     /// Whether std or range are no more than rounding.
     is_constant: Tensor,
 }
 
 impl Scale {
-    fn of(scaling: &Scaling, device: Device) -> Self {
+    pub(crate) fn of(scaling: &Scaling, device: Device) -> Self {
         let [center, end] = statistics(scaling, device);
         let (spread, eps) = if scaling.mode == ScalingMode::MeanStd { (end, EPS) } else { (end - &center, 0.0) };
         let is_constant = spread.le_tensor(&(center.abs() * ROUNDING).clamp_min(SMALLEST));

@@ -207,16 +207,14 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             if dataset_meta is None:
                 return None
             teacher = LatentColumns(dataset_meta.root, config.latent_label_prefix, config.latent_label_vectors)
-            origin = f"labels of {teacher.root}"
         elif config.laq_checkpoint_path is not None:
             teacher = LatentTeacher(config.laq_checkpoint_path, config.laq_weights, config.laq_seed, config.device)
-            origin = f"latent action model {teacher.checkpoint}"
         else:
             return None
         if dataset_meta is not None:
             identity = teacher.identity
             if config.teacher is not None and config.teacher["sha256"] != identity["sha256"]:
-                logger.warning("the %s is not the one whose codes the policy has learned so far", origin)
+                logger.warning("the %s is not the one whose codes the policy has learned so far", teacher)
             config.teacher = identity
         return teacher
 
@@ -292,14 +290,11 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         if self.config.with_latents:
             if self._teacher is None:
                 raise RuntimeError(
-                    "there is no teacher: laq_checkpoint_path is not set\n"
+                    "there is no teacher: laq_checkpoint_path is not set, or labels are not those of a training's dataset\n"
                     "hint: --policy.laq_checkpoint_path=<run directory of stage 1>, or stage3_training_mode = action"
                 )
-            if isinstance(self._teacher, LatentColumns):
-                targets |= self._teacher.label(batches.rows(batch))
-            else:
-                role = self.config.laq_camera or self._network.cameras[0]
-                targets |= self._teacher.label(*batches.frame_pairs(batch, self.config.camera_map[role]))
+            role = self.config.laq_camera or self._network.cameras[0]
+            targets |= self._teacher.targets(batch, self.config.camera_map[role])
         return targets
 
     def _largest_values(self, observation: dict[str, Any], targets: dict[str, Tensor]) -> dict[str, Tensor]:

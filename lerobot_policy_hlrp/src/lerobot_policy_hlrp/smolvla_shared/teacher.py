@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import batch as batches
+
 # How far k may be from a whole number of frames.
 TOLERANCE = 1e-3
 
@@ -54,14 +56,37 @@ def offset_of(pair: dict[str, Any], fps: float | None) -> int:
     return round(second * fps)
 
 
-class LatentTeacher:
-    """The teacher of a policy. Copies share it; it is loaded once on each device where it is needed."""
+class _OnEachDevice:
+    """What is loaded once on each device where it is needed. Copies share it, and what is saved has nothing loaded."""
+
+    def __init__(self):
+        self._loaded = {}
+
+    def _on(self, device: str) -> Any:
+        if device == "cuda":
+            device = f"cuda:{torch.cuda.current_device()}"
+        if device not in self._loaded:
+            self._loaded[device] = self._load(device)
+        return self._loaded[device]
+
+    def __deepcopy__(self, _memo: Any) -> "_OnEachDevice":
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_loaded": {}}
+
+
+class LatentTeacher(_OnEachDevice):
+    """The teacher of a policy."""
 
     def __init__(self, checkpoint: Path, weights: str, seed: int, device: str | None):
+        super().__init__()
         self.checkpoint, self.weights, self.seed = checkpoint, weights, seed
         # Where frames are expected: loading it there for its identity loads it for labelling, too.
         self.device = device or "cpu"
-        self._loaded = {}
+
+    def __str__(self) -> str:
+        return f"latent action model {self.checkpoint}"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -69,53 +94,39 @@ class LatentTeacher:
         teacher = next(iter(self._loaded.values()), None) or self._on(self.device)
         return teacher.identity
 
-    def label(self, frames_BTCHW: Tensor, is_real_BT: Tensor) -> dict[str, Tensor]:
-        """Targets of pairs `[B,2,3,H,W]`, bytes or float32 in [0, 1]: vectors, codes where there are some, and which pairs are real."""
+    def targets(self, batch: dict[str, Any], camera: str) -> dict[str, Tensor]:
+        """Targets of the pairs of a camera: vectors, codes where there are some, and which pairs are real."""
+        frames_BTCHW, is_real_BT = batches.frame_pairs(batch, camera)
         return self._on(str(frames_BTCHW.device)).label(frames_BTCHW, is_real_BT)
 
-    def _on(self, device: str) -> Any:
-        if device == "cuda":
-            device = f"cuda:{torch.cuda.current_device()}"
-        if device not in self._loaded:
-            import hlrp_rs
+    def _load(self, device: str) -> Any:
+        import hlrp_rs
 
-            seed = self.seed if self.weights == "random" else None
-            self._loaded[device] = hlrp_rs.Teacher.load(self.checkpoint, device, weights=self.weights, seed=seed)
-        return self._loaded[device]
-
-    def __deepcopy__(self, _memo: Any) -> "LatentTeacher":
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_loaded": {}}
+        seed = self.seed if self.weights == "random" else None
+        return hlrp_rs.Teacher.load(self.checkpoint, device, weights=self.weights, seed=seed)
 
 
-class LatentColumns:
-    """The labels of a dataset's frames, by row. Copies share them."""
+class LatentColumns(_OnEachDevice):
+    """The labels of a dataset's frames, by row."""
 
     def __init__(self, root: Path, prefix: str, vectors: str | None):
+        super().__init__()
         self.root, self.prefix, self.vectors = Path(root), prefix, vectors
-        self._loaded = {}
+
+    def __str__(self) -> str:
+        return f"teacher of the labels in {self.root}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """As that of the teacher that labelled."""
         return self._on("cpu").identity
 
-    def label(self, index_B: Tensor) -> dict[str, Tensor]:
-        """Targets of rows: vectors, codes where there are some, and which rows have a label."""
-        return self._on(str(index_B.device)).label(index_B.reshape(-1))
+    def targets(self, batch: dict[str, Any], _camera: str) -> dict[str, Tensor]:
+        """As those of the teacher that labelled; a row without a label is not valid."""
+        rows_B = batches.rows(batch)
+        return self._on(str(rows_B.device)).label(rows_B)
 
-    def _on(self, device: str) -> Any:
-        if device not in self._loaded:
-            import hlrp_rs
+    def _load(self, device: str) -> Any:
+        import hlrp_rs
 
-            options = {"vectors": self.vectors, "device": device}
-            self._loaded[device] = hlrp_rs.DatasetLabels.open(self.root, self.prefix, **options)
-        return self._loaded[device]
-
-    def __deepcopy__(self, _memo: Any) -> "LatentColumns":
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_loaded": {}}
+        return hlrp_rs.DatasetLabels.open(self.root, self.prefix, vectors=self.vectors, device=device)

@@ -2,7 +2,7 @@
 
 use super::{
     state::State,
-    steps::{Handover, Step, Work},
+    steps::{Handover, Step, Work, name_of},
 };
 use hlrp_config::write_path;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub(super) fn arguments(step: &Step, outputs: &Outputs, run_dir: &Path) -> Vec<S
             let checkpoint = step.inputs.iter().filter_map(|input| outputs.get(&input.from)).map(PathBuf::as_path);
             let paths = checkpoint.chain([dataset.as_path()]).map(|path| path.display().to_string());
             let options = ["--out".to_owned(), run_dir.display().to_string(), "--source".to_owned()];
-            paths.chain(options).chain([source.name().to_owned()]).collect()
+            paths.chain(options).chain([name_of(*source)]).collect()
         }
     }
 }

@@ -108,7 +108,7 @@ impl State {
             if state.status == Status::Waiting {
                 return Ok(StepState::new(step));
             }
-            match difference(&state.overrides, &redact_arguments(step.settings())) {
+            match difference(&state.overrides, &redact_arguments(step.settings.clone())) {
                 None => Ok(state),
                 Some(other) => {
                     let message =
@@ -136,7 +136,7 @@ impl StepState {
         Self {
             name: step.name.clone(),
             status: Status::Waiting,
-            overrides: redact_arguments(step.settings()),
+            overrides: redact_arguments(step.settings.clone()),
             run_dir: None,
             output: None,
             seconds: 0.0,

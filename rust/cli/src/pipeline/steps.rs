@@ -1,8 +1,9 @@
 //! The steps of a pipeline and the overrides of their command lines.
 
 use super::shared;
-use hlrp_schema::{LabelKind, PipelineConfig, Stage, StageConfig, StepConfig, StudyConfig};
-use std::collections::BTreeMap;
+use clap::ValueEnum;
+use hlrp_schema::policy::LabelSource;
+use hlrp_schema::{PipelineConfig, Stage, StageConfig, StepConfig, StudyConfig};
 use std::path::PathBuf;
 
 /// One step.
@@ -14,6 +15,8 @@ pub(super) struct Step {
     pub(super) key: String,
     /// What it does.
     pub(super) work: Work,
+    /// What would differ if another step had its name.
+    pub(super) settings: Vec<String>,
     /// What it needs from the steps before it. Of a stage's step [`check`](super::check::check) finds out what else it needs.
     pub(super) inputs: Vec<Handover>,
 }
@@ -33,7 +36,7 @@ pub(super) enum Work {
         /// Folder of the dataset.
         dataset: PathBuf,
         /// Where labels come from.
-        source: LabelKind,
+        source: LabelSource,
     },
 }
 
@@ -59,16 +62,6 @@ impl Step {
             Work::Label { .. } => None,
         }
     }
-
-    /// What would differ if another step had its name.
-    pub(super) fn settings(&self) -> Vec<String> {
-        match &self.work {
-            Work::Run { overrides, .. } => overrides.clone(),
-            Work::Label { dataset, source } => {
-                vec![format!("dataset={}", dataset.display()), format!("source={}", source.name())]
-            }
-        }
-    }
 }
 
 /// The steps in their order, as far as the pipeline's own configuration describes them; [`check`](super::check::check) completes them.
@@ -92,7 +85,8 @@ pub(super) fn of(config: &PipelineConfig, passed_on: &[String]) -> Vec<Step> {
     });
     let step = |(name, key, stage, StepConfig { experiment, overrides }): (_, _, _, &StepConfig)| {
         let overrides = experiment_overrides(experiment, &shared, overrides);
-        Step { name, key, work: Work::Run { stage: Some(stage), overrides }, inputs: Vec::new() }
+        let settings = overrides.clone();
+        Step { name, key, work: Work::Run { stage: Some(stage), overrides }, settings, inputs: Vec::new() }
     };
     single.chain(rollouts).map(step).collect()
 }
@@ -106,45 +100,37 @@ fn experiment_overrides(experiment: &str, shared: &[String], own: &[String]) -> 
 fn of_study(study: &StudyConfig, seed_of_all: u64, shared: impl Fn(u64) -> Vec<String>) -> Vec<Step> {
     // A checked section has an order.
     let order = study.order().unwrap_or_default();
-    let is_per_seed = |name: &str| study.runs.get(name).is_some_and(|run| run.per_seed);
-    let directory = |name: &str, seed: Option<u64>| match seed.filter(|_| is_per_seed(name)) {
-        Some(seed) => format!("{name}_seed{seed}"),
-        None => name.to_owned(),
+    let step = |name: &str, seed: Option<u64>| {
+        let handover = |key: &str, from: &str| Handover { key: key.to_owned(), from: study.directory(from, seed) };
+        let (key, work, inputs) = match study.labels.get(name) {
+            Some(labels) => {
+                let work = Work::Label { dataset: labels.dataset.clone(), source: labels.source };
+                (format!("pipeline.study.labels.{name}"), work, vec![handover("checkpoint", &labels.checkpoint)])
+            }
+            None => {
+                let run = &study.runs[name];
+                let shared = shared(seed.unwrap_or(seed_of_all));
+                let overrides = experiment_overrides(&run.experiment, &shared, &run.overrides);
+                let inputs = run.inputs.iter().map(|(key, from)| handover(key, from)).collect();
+                (format!("pipeline.study.runs.{name}"), Work::Run { stage: None, overrides }, inputs)
+            }
+        };
+        let own = match &work {
+            Work::Run { overrides, .. } => overrides.clone(),
+            Work::Label { dataset, source } => {
+                vec![format!("dataset={}", dataset.display()), format!("source={}", name_of(*source))]
+            }
+        };
+        let of_inputs = inputs.iter().map(|Handover { key, from }| format!("{key}=<{from}>"));
+        let settings = own.into_iter().chain(of_inputs).collect();
+        Step { name: study.directory(name, seed), key, work, settings, inputs }
     };
-    let handovers = |inputs: &BTreeMap<String, String>, seed| {
-        inputs.iter().map(|(key, from)| Handover { key: key.clone(), from: directory(from, seed) }).collect()
-    };
-    let run = |name: &str, seed: Option<u64>| {
-        let run = &study.runs[name];
-        let overrides = experiment_overrides(&run.experiment, &shared(seed.unwrap_or(seed_of_all)), &run.overrides);
-        let key = format!("pipeline.study.runs.{name}");
-        Step {
-            name: directory(name, seed),
-            key,
-            work: Work::Run { stage: None, overrides },
-            inputs: handovers(&run.inputs, seed),
-        }
-    };
-    let once = order.iter().filter(|name| !is_per_seed(name)).map(|name| match study.labels.get(*name) {
-        None => run(name, None),
-        Some(labels) => Step {
-            name: (*name).to_owned(),
-            key: format!("pipeline.study.labels.{name}"),
-            work: Work::Label { dataset: labels.dataset.clone(), source: labels.source },
-            inputs: vec![Handover { key: "checkpoint".to_owned(), from: labels.checkpoint.clone() }],
-        },
-    });
-    let per_seed = study.seeds.iter().flat_map(|seed| {
-        let names = order.iter().filter(|name| is_per_seed(name));
-        names.map(|name| run(name, Some(*seed))).collect::<Vec<_>>()
-    });
-    once.chain(per_seed).collect()
+    let (per_seed, once): (Vec<&str>, Vec<&str>) = order.into_iter().partition(|name| study.is_per_seed(name));
+    let of_seed = |seed: &u64| per_seed.iter().map(|name| step(name, Some(*seed))).collect::<Vec<_>>();
+    once.iter().map(|name| step(name, None)).chain(study.seeds.iter().flat_map(of_seed)).collect()
 }
 
-/// The directory of an arm's run of one seed.
-pub(super) fn of_arm(study: &StudyConfig, run: &str, seed: u64) -> String {
-    match study.runs.get(run) {
-        Some(config) if config.per_seed => format!("{run}_seed{seed}"),
-        _ => run.to_owned(),
-    }
+/// As `hlrp label --source` has it.
+pub(super) fn name_of(source: LabelSource) -> String {
+    source.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -1,6 +1,7 @@
 //! The table of a study: each arm's metric over the seeds, and its difference to the control, seed by seed.
 
-use super::{state::State, state::Status, steps::of_arm};
+use super::state::{State, Status};
+use crate::runs::Statistics;
 use anyhow::Result;
 use hlrp_schema::StudyConfig;
 use hlrp_track::{
@@ -32,7 +33,7 @@ impl<'a> Findings<'a> {
         for arm in &study.arms {
             let mut by_seed = BTreeMap::new();
             for seed in &study.seeds {
-                let name = of_arm(study, &arm.run, *seed);
+                let name = study.directory(&arm.run, Some(*seed));
                 let step = state.steps.iter().find(|step| step.name == name && step.status == Status::Done);
                 let Some(run_dir) = step.and_then(|step| step.run_dir.as_ref()) else { continue };
                 let rows = read_metrics(&run_dir.join(METRICS))?;
@@ -56,6 +57,7 @@ impl<'a> Findings<'a> {
         let mut table = ResultTable::new(columns.into_iter().chain(share));
         let mean_gain = |name: &str| mean(&self.gains(self.position(name)?));
         let ceiling = self.study.ceiling.as_deref().and_then(mean_gain);
+        let none = String::new;
         for (index, arm) in self.study.arms.iter().enumerate() {
             let own: Vec<f64> = self.values[index].values().copied().collect();
             let gains = self.gains(index);
@@ -63,14 +65,13 @@ impl<'a> Findings<'a> {
             let differences: Vec<f64> = gains.iter().map(|gain| gain * self.sign()).collect();
             let num_better = gains.iter().filter(|gain| **gain > 0.0).count();
             let seeds = format!("{} of {}", own.len(), self.study.seeds.len());
-            let none = String::new();
             let compared = if is_control || gains.is_empty() {
-                [none.clone(), none.clone()]
+                [none(), none()]
             } else {
                 [with_interval(&differences, true), format!("{num_better} of {}", gains.len())]
             };
             let part = ceiling.zip(mean(&gains)).filter(|(ceiling, _)| *ceiling > 0.0 && !is_control);
-            let part = part.map_or(none, |(ceiling, gain)| format!("{:.0} %", 100.0 * gain / ceiling));
+            let part = part.map_or_else(none, |(ceiling, gain)| format!("{:.0} %", 100.0 * gain / ceiling));
             let row = [arm.name.clone(), seeds, with_interval(&own, false)].into_iter().chain(compared);
             table = table.row(row.chain(self.study.ceiling.is_some().then_some(part)));
         }
@@ -99,20 +100,16 @@ impl<'a> Findings<'a> {
 }
 
 fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    Statistics::of(values).map(|statistics| statistics.mean)
 }
 
 /// The mean and half of its 95 % interval; signed where it is a difference.
 fn with_interval(values: &[f64], is_difference: bool) -> String {
-    let Some(mean) = mean(values) else { return String::new() };
+    let Some(Statistics { mean, std, num }) = Statistics::of(values) else { return String::new() };
     let text = if is_difference { format!("{mean:+.4}") } else { format!("{mean:.4}") };
-    if values.len() < 2 {
-        return text;
-    }
-    let freedom = values.len() - 1;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / freedom as f64;
-    let quantile = STUDENT.get(freedom - 1).copied().unwrap_or(NORMAL);
-    format!("{text} ± {:.4}", quantile * (variance / values.len() as f64).sqrt())
+    let Some(std) = std else { return text };
+    let quantile = STUDENT.get(num - 2).copied().unwrap_or(NORMAL);
+    format!("{text} ± {:.4}", quantile * std / (num as f64).sqrt())
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod watch;
 
 pub(crate) use find::one_run;
 pub(crate) use record::{Run, images_in, last_images};
+pub(crate) use values::Statistics;
 
 use anyhow::Result;
 use clap::Subcommand;

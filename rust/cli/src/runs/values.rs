@@ -26,16 +26,16 @@ pub(super) struct Measured {
 
 /// Statistics over runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Statistics {
-    pub(super) mean: f64,
+pub(crate) struct Statistics {
+    pub(crate) mean: f64,
     /// Sample standard deviation, with n - 1; none of a single value.
-    pub(super) std: Option<f64>,
-    pub(super) num: usize,
+    pub(crate) std: Option<f64>,
+    pub(crate) num: usize,
 }
 
 impl Statistics {
     /// Of these values; none without one.
-    pub(super) fn of(values: &[f64]) -> Option<Self> {
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let num = values.len();
         let mean = values.iter().sum::<f64>() / num as f64;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

@@ -117,13 +117,11 @@ impl<'a> Worker<'a> {
         } else {
             layout.action.map(Vectors::missing)
         };
-        let label = |(key, size): (&String, &[usize; 2])| {
-            let label = source.labels.iter().find(|label| label.key == *key);
-            let read = vectors(source, label, Some(*size), anchor, &request.label_deltas)?;
-            Ok(read.unwrap_or_else(|| Vectors::missing(*size)))
-        };
+        let labels = source.labels.iter().zip(layout.labels.values()).filter_map(|(label, size)| {
+            vectors(source, Some(label), Some(*size), anchor, &request.label_deltas).transpose()
+        });
         Ok(Sample {
-            labels: layout.labels.iter().map(label).collect::<Result<_, DataError>>()?,
+            labels: labels.collect::<Result<_, DataError>>()?,
             state: vectors(source, source.state.as_ref(), layout.state, anchor, &request.state_deltas)?,
             action,
             task: source.dataset.task(anchor.row)?,

@@ -2,9 +2,9 @@
 //!
 //! Shape suffixes: N frames of the episode, B pairs, T = 2 frames of a pair, S slots, Q width of a vector, A width of an action.
 
-use super::LabelSource;
 use crate::inference::{LaqInference, PairLabels};
 use hlrp_data::{Dataset, EpisodeSpan, FrameSize};
+use hlrp_schema::policy::LabelSource;
 use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, VECTORS};
 use std::ops::Range;
 use std::sync::Arc;

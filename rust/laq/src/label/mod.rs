@@ -17,7 +17,7 @@ use hlrp_data::formats::{self, FeatureKind, OpenOptions};
 use hlrp_data::{Dataset, Request, TOLERANCE_S};
 use hlrp_schema::RequestConfig;
 use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, DESCRIPTION, MANIFEST, VALID, VECTORS};
-use hlrp_schema::policy::{LabelDescription, LabelScale, TeacherIdentity};
+use hlrp_schema::policy::{LabelDescription, LabelScale, LabelSource, TeacherIdentity};
 use hlrp_track::console::{self, Progress};
 use hlrp_track::fs::{OnExisting, Superseded, publish_dir, sha256_of, write_json};
 use serde_json::{Value, json};
@@ -29,17 +29,6 @@ use tch::{Device, Kind, Tensor};
 const TABLE_BYTES: usize = 64 << 20;
 /// Lines of progress on a terminal that shows no bar.
 const NUM_LINES: usize = 20;
-
-/// Where labels come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LabelSource {
-    /// The checkpoint's vectors and codes.
-    Teacher,
-    /// The sum of the actions of the pair: what no latent action can exceed.
-    ActionAsLatent,
-    /// Gaussian vectors and random codes in the shapes of the checkpoint's: what says nothing.
-    Synthetic,
-}
 
 /// What `hlrp label` is asked for.
 #[derive(Debug)]

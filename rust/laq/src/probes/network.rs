@@ -3,7 +3,7 @@
 //! Shape suffixes: N pairs that a probe is fitted on, M pairs that it is tested on, P features, A dimensions of the target.
 
 use super::linear::Features;
-use hlrp_torch::{TorchError, rng};
+use hlrp_torch::{AdamWStep, TorchError, fused_adamw, rng};
 use tch::{Device, Kind, Tensor, no_grad, with_grad};
 
 /// Width of both hidden layers.
@@ -12,12 +12,8 @@ const WIDTH: i64 = 64;
 const NUM_STEPS: usize = 200;
 /// Steps between two looks at the pairs that decide when to stop.
 const CHECK_EVERY: usize = 10;
-/// Learning rate of Adam.
-const RATE: f64 = 1e-2;
-/// Decay of Adam's moments.
-const BETAS: [f64; 2] = [0.9, 0.999];
-/// Keeps a step of Adam finite.
-const EPS: f64 = 1e-8;
+/// A step of Adam.
+const ADAM: AdamWStep = AdamWStep { lr: 1e-2, beta1: 0.9, beta2: 0.999, weight_decay: 0.0, eps: 1e-8 };
 /// Of the first weights.
 const SEED: u64 = 0;
 
@@ -37,7 +33,7 @@ pub(super) fn network(features: &Features, target_NA: &Tensor, held_out_N: &Tens
     let mut layers = Layers::new(fit_NP.size()[1], target_NA.size()[1])?;
     let mut best = (f64::INFINITY, Tensor::new());
     for step in 1..=NUM_STEPS {
-        with_grad(|| layers.step(&kept_NP, &kept_NA, step as i32));
+        with_grad(|| layers.step(&kept_NP, &kept_NA))?;
         if step % CHECK_EVERY == 0 {
             let error = no_grad(|| (layers.predict(&held_out_MP) - &held_out_MA).square().sum(Kind::Double));
             let error = error.double_value(&[]);
@@ -49,10 +45,12 @@ pub(super) fn network(features: &Features, target_NA: &Tensor, held_out_N: &Tens
     Ok(best.1.to_kind(Kind::Double))
 }
 
-/// The weights, each with its gradient and Adam's two moments.
+/// The weights, and what Adam keeps of each.
 struct Layers {
     parameters: Vec<Tensor>,
-    moments: Vec<[Tensor; 2]>,
+    exp_avgs: Vec<Tensor>,
+    exp_avg_sqs: Vec<Tensor>,
+    steps: Vec<Tensor>,
 }
 
 impl Layers {
@@ -65,8 +63,10 @@ impl Layers {
         let sizes = [[num_features, WIDTH], [WIDTH, WIDTH], [WIDTH, num_targets]];
         let drawn = rng::seeded(SEED, || sizes.map(layer))?;
         let parameters: Vec<Tensor> = drawn.into_iter().flatten().map(|x| x.set_requires_grad(true)).collect();
-        let moments = parameters.iter().map(|x| no_grad(|| [x.zeros_like(), x.zeros_like()])).collect();
-        Ok(Self { parameters, moments })
+        let zeros = |_| no_grad(|| parameters.iter().map(Tensor::zeros_like).collect::<Vec<_>>());
+        let [exp_avgs, exp_avg_sqs] = [0, 1].map(zeros);
+        let steps = parameters.iter().map(|_| Tensor::zeros([], (Kind::Float, Device::Cpu))).collect();
+        Ok(Self { parameters, exp_avgs, exp_avg_sqs, steps })
     }
 
     fn predict(&self, rows: &Tensor) -> Tensor {
@@ -77,21 +77,11 @@ impl Layers {
         })
     }
 
-    /// The step of Adam with this number, 1-based, on the mean squared error.
-    fn step(&mut self, rows_NP: &Tensor, target_NA: &Tensor, step: i32) {
+    /// One step on the mean squared error.
+    fn step(&mut self, rows_NP: &Tensor, target_NA: &Tensor) -> Result<(), TorchError> {
         let loss = (self.predict(rows_NP) - target_NA).square().mean(Kind::Float);
         let gradients = Tensor::run_backward(&[loss], &self.parameters, false, false);
-        no_grad(|| {
-            for ((parameter, [first, second]), gradient) in
-                self.parameters.iter_mut().zip(&mut self.moments).zip(&gradients)
-            {
-                *first = &*first * BETAS[0] + gradient * (1.0 - BETAS[0]);
-                *second = &*second * BETAS[1] + gradient.square() * (1.0 - BETAS[1]);
-                let [first, second] =
-                    [(&*first, BETAS[0]), (&*second, BETAS[1])].map(|(moment, beta)| moment / (1.0 - beta.powi(step)));
-                let _ = parameter.g_sub_(&(first / (second.sqrt() + EPS) * RATE));
-            }
-        });
+        no_grad(|| fused_adamw(&self.parameters, &gradients, &self.exp_avgs, &self.exp_avg_sqs, &self.steps, ADAM))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a policy learns, and the latent action model that labels for it.
 
 use super::LatentShape;
+use super::labels::LabelVectors;
 use crate::description::PairSpacing;
 use crate::rules::{Checked, at_least, not_negative, require};
 use hlrp_config::Check;
@@ -63,6 +64,7 @@ impl Check for ObjectiveSpec {
 #[allow(missing_docs)] // each key is explained next to its default in config/policy/; see also TeacherIdentity
 pub struct TeacherSpec {
     pub checkpoint: Option<PathBuf>,
+    // A resolved description names neither, and is what programs write and read that do not know them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_prefix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,55 +87,6 @@ pub enum TeacherWeights {
     Trained,
     /// Fresh ones: the control experiment.
     Random,
-}
-
-/// Which vectors of a dataset's labels are learned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LabelVectors {
-    /// Those of the codes.
-    Code,
-    /// Those before the quantizer.
-    Continuous,
-}
-
-/// What `label_manifest.json` says of a dataset's labels to the policy that learns them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelDescription {
-    /// What labelled, and the shape of its labels.
-    pub teacher: TeacherIdentity,
-    /// Mean and std, each with one value per dimension D of a vector, by which the teacher standardises its vectors. None for labels that
-    /// are not a teacher's: their own statistics do.
-    pub scale: Option<LabelScale>,
-    /// `[K,D]`: the vectors of the codes.
-    pub codebook: Option<Vec<Vec<f32>>>,
-}
-
-/// Mean and std of vectors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelScale {
-    /// Mean.
-    pub mean: Vec<f32>,
-    /// Standard deviation, above 0.
-    pub std: Vec<f32>,
-}
-
-/// The columns that `hlrp label` writes, without the prefix and its dot.
-pub mod label_columns {
-    /// `float32 [S,D]`, or `[A]`: vectors before the quantizer, or summed actions.
-    pub const VECTORS: &str = "continuous_vector_latents";
-    /// `int64 [S]`: codes.
-    pub const CODES: &str = "codebook_id_latents";
-    /// `float32 [S,D]`: vectors of the codes.
-    pub const CODE_VECTORS: &str = "codebook_vector_latents";
-    /// `int64 [1]`: 1 where the frame has a label.
-    pub const VALID: &str = "valid";
-    /// The file beside `meta/` that says what they are.
-    pub const MANIFEST: &str = "label_manifest.json";
-    /// The entry of that file with a [`LabelDescription`](super::LabelDescription).
-    pub const DESCRIPTION: &str = "labels";
 }
 
 /// Which latent action model labels, and the shape of its labels.

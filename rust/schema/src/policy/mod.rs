@@ -6,6 +6,7 @@
 
 mod archs;
 mod backbone;
+mod labels;
 mod learning;
 mod processor;
 mod smolvla;
@@ -14,10 +15,8 @@ mod version_1;
 pub use crate::migrate::migrate_policy;
 pub use archs::*;
 pub use backbone::{BackboneSizes, BackboneSpec, TextSizes, VisionSizes};
-pub use learning::{
-    LabelDescription, LabelScale, LabelVectors, Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights,
-    label_columns,
-};
+pub use labels::{LabelDescription, LabelScale, LabelSource, LabelVectors, label_columns};
+pub use learning::{Mode, ObjectiveSpec, TeacherIdentity, TeacherSpec, TeacherWeights};
 pub use processor::{ImagePreparation, Padding, ProcessorSpec, Scaling, ScalingMode, Side};
 pub use smolvla::SmolVlaFields;
 pub use version_1::from_version_1;
