@@ -10,6 +10,7 @@ Examples:
   hlrp pipeline experiment=pipeline_tiny --dry-run                the commands that would run
   hlrp pipeline experiment=pipeline_tiny seed=7 device=cuda       for every step
   hlrp pipeline experiment=pipeline_tiny 'pipeline.vla.overrides=[\"training.max_steps=100\"]'    for one of them
+  hlrp pipeline experiment=study/few_labels                       many runs that differ in what is studied, and a table of them
   hlrp pipeline --resume runs/2026-01-31_12-00-00_pipeline_tiny
 
 Each step is a command with a run directory of its own inside that of the pipeline: 1_laq, 2_vla, 3_lerobot, 4_rollout_<name>.

@@ -1,75 +1,18 @@
-//! Who labels the frame pairs of a batch: a teacher while the policy trains, or `hlrp label` before, in columns of the datasets.
+//! Labels as columns of datasets: which columns, on which scale, and what a batch has of them.
 //!
-//! Labels of a teacher's codes are the same numbers either way. Labels without codes (vectors before the quantizer, summed actions) are
-//! standardised by the statistics of the datasets.
-//!
-//! Shape suffixes: B samples, S code slots, K codes, D dimensions of a code vector.
+//! Shape suffixes: B samples, N values of a row, S code slots, K codes, D dimensions of a code vector.
 
 use crate::VlaError;
 use crate::normalize::Scale;
 use crate::observation::LatentTarget;
-use crate::teacher::Teacher;
 use hlrp_config::Problem;
-use hlrp_data::formats::{self, OpenOptions};
-use hlrp_data::{Dataset, Description, LabelRequest};
+use hlrp_data::Description;
 use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, DESCRIPTION, MANIFEST, VALID, VECTORS};
 use hlrp_schema::policy::{LabelDescription, LabelVectors, Scaling, ScalingMode, TeacherIdentity};
 use hlrp_track::fs::sha256_of;
 use hlrp_train::{DeviceBatch, DeviceVectors};
 use std::path::Path;
-use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
-
-/// Bytes of a dataset's labels that stay in memory.
-const TABLE_BYTES: usize = 64 << 20;
-
-/// Who labels.
-pub(crate) enum Labelling {
-    /// A stage 1 model, while the policy trains.
-    Online(Box<Teacher>),
-    /// Columns of the datasets.
-    Columns(LabelColumns),
-}
-
-impl Labelling {
-    /// What labels, and the shape of the labels.
-    pub(crate) fn identity(&self) -> &TeacherIdentity {
-        match self {
-            Self::Online(teacher) => teacher.identity(),
-            Self::Columns(columns) => &columns.identity,
-        }
-    }
-
-    /// Standardised vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
-    ///
-    /// # Errors
-    /// Labels without codes.
-    pub(crate) fn vectors(&self, codes_BS: &Tensor) -> Result<Tensor, VlaError> {
-        match self {
-            Self::Online(teacher) => teacher.vectors(codes_BS),
-            Self::Columns(columns) => {
-                let codes_KD = columns.codebook()?;
-                let [num_samples, num_slots] = [codes_BS.size()[0], codes_BS.size()[1]];
-                Ok(codes_KD.index_select(0, &codes_BS.flatten(0, -1)).view([num_samples, num_slots, -1]))
-            }
-        }
-    }
-
-    /// The codes `int64 [B,S]` whose vectors are nearest to predicted ones `[B,S,D]`.
-    ///
-    /// # Errors
-    /// Labels without codes.
-    pub(crate) fn nearest(&self, latents_BSD: &Tensor) -> Result<Tensor, VlaError> {
-        match self {
-            Self::Online(teacher) => teacher.nearest(latents_BSD),
-            Self::Columns(columns) => {
-                let difference_BSKD = latents_BSD.unsqueeze(2) - columns.codebook()?;
-                let distance_BSK = difference_BSKD.square().sum_dim_intlist([3].as_slice(), false, Kind::Float);
-                Ok(distance_BSK.argmin(-1, false))
-            }
-        }
-    }
-}
 
 /// A dataset with labels.
 pub(crate) struct Labelled<'a> {
@@ -84,9 +27,9 @@ pub(crate) struct Labelled<'a> {
 /// The labels of datasets, all of one origin.
 pub(crate) struct LabelColumns {
     identity: TeacherIdentity,
-    vectors_key: String,
-    codes_key: Option<String>,
-    valid_key: String,
+    pub(super) vectors_key: String,
+    pub(super) codes_key: Option<String>,
+    pub(super) valid_key: String,
     /// `[D]` or `[S,D]`.
     mean: Tensor,
     /// As the mean.
@@ -149,6 +92,11 @@ impl LabelColumns {
         Ok(Self { identity, vectors_key, codes_key, valid_key: key(VALID), mean, std, codebook_KD })
     }
 
+    /// What labelled, and the shape of the labels.
+    pub(crate) fn identity(&self) -> &TeacherIdentity {
+        &self.identity
+    }
+
     /// Keys of the columns.
     pub(crate) fn keys(&self) -> Vec<String> {
         [&self.vectors_key, &self.valid_key].into_iter().chain(&self.codes_key).cloned().collect()
@@ -165,7 +113,7 @@ impl LabelColumns {
     }
 
     /// The target of rows of the columns.
-    fn target(&self, vectors_BN: &Tensor, codes_BS: Option<Tensor>, is_valid_B: Tensor) -> LatentTarget {
+    pub(super) fn target(&self, vectors_BN: &Tensor, codes_BS: Option<Tensor>, is_valid_B: Tensor) -> LatentTarget {
         let TeacherIdentity { code_seq_len, code_dim, .. } = self.identity;
         let vectors_BSD = (vectors_BN.view([-1, code_seq_len, code_dim]) - &self.mean) / &self.std;
         let codes_BS = codes_BS.map(|codes_BS| codes_BS.to_kind(Kind::Int64));
@@ -180,6 +128,26 @@ impl LabelColumns {
         let DeviceVectors { values_BTN, is_pad_BT } = stream(batch, &self.valid_key)?;
         let is_inside_B = is_pad_BT.select(1, index).logical_not();
         Ok(values_BTN.select(1, index).squeeze_dim(1).gt(0.5).logical_and(&is_inside_B))
+    }
+
+    /// Standardised vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
+    ///
+    /// # Errors
+    /// Labels without codes.
+    pub(super) fn vectors(&self, codes_BS: &Tensor) -> Result<Tensor, VlaError> {
+        let codes_KD = self.codebook()?;
+        let [num_samples, num_slots] = [codes_BS.size()[0], codes_BS.size()[1]];
+        Ok(codes_KD.index_select(0, &codes_BS.flatten(0, -1)).view([num_samples, num_slots, -1]))
+    }
+
+    /// The codes `int64 [B,S]` whose vectors are nearest to predicted ones `[B,S,D]`.
+    ///
+    /// # Errors
+    /// Labels without codes.
+    pub(super) fn nearest(&self, latents_BSD: &Tensor) -> Result<Tensor, VlaError> {
+        let difference_BSKD = latents_BSD.unsqueeze(2) - self.codebook()?;
+        let distance_BSK = difference_BSKD.square().sum_dim_intlist([3].as_slice(), false, Kind::Float);
+        Ok(distance_BSK.argmin(-1, false))
     }
 
     fn codebook(&self) -> Result<&Tensor, VlaError> {
@@ -211,54 +179,6 @@ impl Labelled<'_> {
 
 /// What to do about a dataset without labels.
 const NO_LABELS: &str = "write labels with `hlrp label`, and give the dataset that it wrote";
-
-/// The labels of one dataset by its rows.
-pub struct DatasetLabels {
-    columns: LabelColumns,
-    dataset: Arc<dyn Dataset>,
-    device: Device,
-}
-
-impl DatasetLabels {
-    /// Opens the labels under `prefix` in the dataset at `root`; `vectors` says which.
-    ///
-    /// # Errors
-    /// There is no such dataset, or it has no such labels.
-    pub fn open(root: &Path, prefix: &str, vectors: Option<LabelVectors>, device: Device) -> Result<Self, VlaError> {
-        let dataset = formats::open(root, &OpenOptions::new(TABLE_BYTES))?;
-        let labelled = Labelled { key: root.display().to_string(), root, description: dataset.describe() };
-        let columns = LabelColumns::open(std::slice::from_ref(&labelled), prefix, vectors, device)?;
-        LabelRequest { keys: columns.keys(), ..LabelRequest::default() }.check(labelled.description, &labelled.key)?;
-        Ok(Self { columns, dataset, device })
-    }
-
-    /// What labelled, and the shape of the labels.
-    pub fn identity(&self) -> &TeacherIdentity {
-        &self.columns.identity
-    }
-
-    /// The labels of rows.
-    ///
-    /// # Errors
-    /// A row that does not exist, or a file that cannot be read.
-    pub fn label(&self, rows: &[u64]) -> Result<LatentTarget, VlaError> {
-        let num_rows = self.dataset.describe().num_frames;
-        if let Some(row) = rows.iter().find(|row| **row >= num_rows) {
-            let problem = format!("there is no row {row}, the dataset has {num_rows}");
-            return Err(VlaError::input("index", problem, "give rows of the dataset with the labels"));
-        }
-        let read = |key: &str| {
-            let width = self.dataset.describe().features.get(key).map_or(0, |feature| feature.num_values());
-            let mut values = vec![0.0_f32; rows.len() * width];
-            self.dataset.read_vectors(key, rows, &mut values)?;
-            Ok::<_, VlaError>(Tensor::from_slice(&values).view([rows.len() as i64, -1]).to_device(self.device))
-        };
-        let columns = &self.columns;
-        let codes_BS = columns.codes_key.as_deref().map(read).transpose()?;
-        let is_valid_B = read(&columns.valid_key)?.squeeze_dim(1).gt(0.5);
-        Ok(columns.target(&read(&columns.vectors_key)?, codes_BS, is_valid_B))
-    }
-}
 
 /// By the mean and std of a column over the labelled rows of all datasets.
 fn scaling(key: &str, datasets: &[Labelled<'_>]) -> Result<Scaling, Problem> {
