@@ -17,6 +17,11 @@ def test_watch_prints_each_change_until_all_jobs_are_over(slurm, tmp_path):
     assert states[first][-1] == "COMPLETED"
     assert states[second][0] == "PENDING" and states[second][-1] == "FAILED"
     assert "NonZeroExitCode" in lines[-1] or "n1" in lines[-1] or "n2" in lines[-1]
+    ends = json.loads((tmp_path / "submit/final.json").read_text())
+    assert {job: (end["state"], end["exit"]["code"]) for job, end in ends.items()} == {
+        first: ("COMPLETED", 0),
+        second: ("FAILED", 3),
+    }
 
 
 def test_watch_shows_a_race(slurm, tmp_path):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lerobot_modules import ACTION, BATCH, STATE, TASK, fixed_draws, make_batch, make_policy
+from lerobot_modules import ACTION, BATCH, STATE, TASK, fixed_draws, make_batch, make_policy, refused
 from lerobot_world import CHUNK, smolvla_policy
 from memory import SLACK, resident_kib
 
@@ -259,6 +259,23 @@ def test_a_chunk_is_executed_before_the_next_is_predicted(plugin, pusht_artifact
     assert torch.equal(policy.select_action(other, noise=noise), policy.predict_action_chunk(other, noise=noise)[:, 0])
     policy.reset()
     assert torch.equal(policy.select_action(batch, noise=noise), chunk[:, 0]), "nothing is left of the last episode"
+
+
+def test_a_blind_policy_gives_the_mean_action_whatever_it_sees(plugin, pusht_artifact):
+    from lerobot.configs import NormalizationMode
+    from lerobot.policies.factory import make_pre_post_processors
+
+    policy = make_policy(stage2_artifact=pusht_artifact, blind=True).eval()
+    statistics = {"action": {"mean": torch.tensor([3.0, -7.0]), "std": torch.tensor([2.0, 5.0])}}
+    statistics["observation.state"] = statistics["action"]
+    _, to_actions = make_pre_post_processors(policy.config, dataset_stats=statistics)
+    for seed in (0, 1):
+        actions = to_actions(policy.select_action(make_batch(seed)))
+        assert torch.equal(actions, statistics["action"]["mean"].expand(BATCH, ACTION))
+    with refused("blind gives the mean action, but actions are scaled by MIN_MAX"):
+        make_policy(
+            stage2_artifact=pusht_artifact, blind=True, normalization_mapping={"ACTION": NormalizationMode.MIN_MAX}
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

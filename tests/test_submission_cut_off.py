@@ -3,11 +3,12 @@
 import json
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import REPO, one_error
-from submission import job_ids, on_cluster, stand_in, stub_programs, submit
+from submission import job_ids, on_cluster, stand_in, stub_programs, submit, wait_until
 
 RACE = ["cluster=lrz_cpu_only", "submit.race=[lrz_cpu_only,mcml_x100]"]
 # Leaves a line.
@@ -77,6 +78,23 @@ def test_the_other_cluster_of_a_race_is_added(slurm, occupied, tmp_path, stub, m
     assert len((run_dir / "payload").read_text().split()) == 1
 
 
+def test_of_two_clients_at_once_one_queues(slurm, occupied, tmp_path, stub):
+    """The other is told to wait while the first is at work, which a slow `sbatch` draws out."""
+    run_dir = tmp_path / "run"
+    env = cut_off(slurm, tmp_path / "cut", "lrz_cpu_only.sbatch")
+    assert (
+        submit(slurm, tmp_path, *RACE, f"logging.run_dir={run_dir}", hlrp=stub, env=env).returncode == -signal.SIGKILL
+    )
+    slow = f'#!/bin/bash\ntouch {tmp_path}/started\nsleep 3\nexec {shutil.which("sbatch")} "$@"\n'
+    command = [stub, "submit", "--resume", str(run_dir)]
+    first = subprocess.Popen(command, env=stand_in(slurm.env(), tmp_path / "slow", "sbatch", slow))
+    wait_until((tmp_path / "started").exists)
+    one_error(slurm.run(*command), 73, [f"{run_dir}/submit is in use by process {first.pid}"])
+    assert first.wait(60) == 0
+    assert queued(slurm, run_dir) == ["lrz_cpu_only", "mcml_x100"]
+    slurm.output("scancel", *job_ids(run_dir))
+
+
 def test_a_cluster_whose_job_was_cancelled_is_added_again(slurm, occupied, tmp_path, stub):
     """The other jobs of the race wait on."""
     run_dir = tmp_path / "run"
@@ -87,6 +105,8 @@ def test_a_cluster_whose_job_was_cancelled_is_added_again(slurm, occupied, tmp_p
     again = slurm.run(stub, "submit", "--resume", run_dir)
     assert again.returncode == 0, again.stderr
     assert sorted(queued(slurm, run_dir)) == ["lrz_cpu_only", "mcml_x100"]
+    ends = json.loads((run_dir / "submit/final.json").read_text())
+    assert {job: end["state"] for job, end in ends.items()} == {first: "CANCELLED"}, "how it ended is kept"
     assert {slurm.state(second), slurm.state(job_ids(run_dir)[-1])} == {"PENDING"}
     slurm.output("scancel", *job_ids(run_dir))
 

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 from conftest import MINI, REPO, one_error, program, read_metrics, run
-from submission import inventory, job_ids, on_cluster, path_without, shellcheck, stand_in, stub_programs, submit
-
-
-def wait_until(what, seconds: float = 60):
-    """Waits for something to be true and returns it."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, f"still not after {seconds} s"
-        time.sleep(0.1)
-    return found
+from submission import (
+    inventory,
+    job_ids,
+    on_cluster,
+    path_without,
+    shellcheck,
+    stand_in,
+    stub_programs,
+    submit,
+    wait_until,
+)
 
 
 def test_a_run_trains_as_a_job(slurm, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from conftest import MINI, REPO, program
@@ -53,6 +54,15 @@ def stand_in(env: dict[str, str], folder: Path, name: str, script: str) -> dict[
     (folder / name).write_text(script)
     (folder / name).chmod(0o755)
     return env | {"PATH": f"{folder}:{env['PATH']}"}
+
+
+def wait_until(what, seconds: float = 60):
+    """Waits for something to be true and returns it."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, f"still not after {seconds} s"
+        time.sleep(0.1)
+    return found
 
 
 def shellcheck(text: str) -> None:

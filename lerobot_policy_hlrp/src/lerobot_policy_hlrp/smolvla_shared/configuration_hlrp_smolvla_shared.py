@@ -83,6 +83,8 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     latent_head: str | None = None
     # joint_flow: fraction of samples whose actions are trained without the latents.
     latent_dropout: float | None = None
+    # Control of an evaluation: the mean action of the statistics, whatever is seen.
+    blind: bool = False
 
     # Sizes of the network.
     num_vlm_layers: int | None = None
@@ -170,6 +172,11 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
             raise ValueError(
                 f"normalization_mapping.VISUAL is {self.normalization_mapping['VISUAL'].name}: the model scales its images itself\n"
                 "hint: leave it at IDENTITY"
+            )
+        if self.blind and self.normalization_mapping["ACTION"] is not NormalizationMode.MEAN_STD:
+            raise ValueError(
+                f"blind gives the mean action, but actions are scaled by {self.normalization_mapping['ACTION'].name}\n"
+                "hint: leave it out; it needs actions that are scaled by mean and std"
             )
         self._is_resolved = True
 

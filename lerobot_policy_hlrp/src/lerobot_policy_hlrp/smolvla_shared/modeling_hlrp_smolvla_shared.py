@@ -22,7 +22,7 @@ from torch import Tensor
 from . import batch as batches
 from .configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
 from .launch import refuse_compile, refuse_unsupported_launch
-from .origin import TOKENIZER_FILES, start
+from .origin import TOKENIZER_FILES, action_dim, start
 from .parameters import collect, frozen_modules, register
 from .randomness import of_step
 from .teacher import LatentColumns, LatentTeacher, offset_of
@@ -139,6 +139,10 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             )
         self.eval()
         observation = self._observe(batch)
+        if self.config.blind:
+            # Scaled by mean and std, the mean is 0.
+            size = len(observation["task"]), self.config.chunk_size, action_dim(self.config)
+            return torch.zeros(size, device=self.config.device)
         with self._autocast():
             return self._network.sample(collect(self), observation, "actions", noise=by_head(noise))["actions"].float()
 

@@ -7,6 +7,8 @@ mod table;
 mod tail;
 mod watch;
 
+pub(crate) use status::record_end;
+
 use crate::{error::CommandError, remote::RemoteArgs};
 use anyhow::Result;
 use clap::{Args, Subcommand};

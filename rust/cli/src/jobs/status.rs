@@ -64,7 +64,7 @@ pub(super) fn status(options: &StatusOptions) -> Result<()> {
         check_run_dir(dir)?;
     }
     let slurm = options.slurm.slurm().on(options.job.cluster.as_deref());
-    let status = find(&slurm, options)?;
+    let status = find(&slurm, &options.job.id, options.run_dir.as_deref())?;
     record(&status);
     if options.slurm.json {
         return print_json(&status);
@@ -85,9 +85,16 @@ fn check_run_dir(dir: &Path) -> Result<(), TrackError> {
     Err(TrackError::NotARun { path: dir.to_path_buf(), missing: format!("{SUBMIT_DIR}/ or run.json") })
 }
 
-fn find(slurm: &Slurm, options: &StatusOptions) -> Result<Status> {
-    let id = &options.job.id;
-    let is_recorded = options.run_dir.is_some();
+/// Keeps how a job ended in its run's directory; the controller knows which that is for some minutes. What is not known is left out.
+pub(crate) fn record_end(slurm: &Slurm, id: &str, run_dir: Option<&Path>) {
+    match find(slurm, id, run_dir) {
+        Ok(status) => record(&status),
+        Err(error) => tracing::debug!("how job {id} ended is not known: {error:#}"),
+    }
+}
+
+fn find(slurm: &Slurm, id: &str, of_run: Option<&Path>) -> Result<Status> {
+    let is_recorded = of_run.is_some();
     let jobs = match slurm.details(id) {
         Err(error) if is_recorded => {
             tracing::warn!("{error}; reading the run's own record");
@@ -111,11 +118,11 @@ fn find(slurm: &Slurm, options: &StatusOptions) -> Result<Status> {
     } else if !jobs.is_empty() {
         ("scontrol", jobs.into_iter().map(Start::from).collect())
     } else {
-        recorded(id, options.run_dir.as_deref())?
+        recorded(id, of_run)?
     };
-    let found = |job: &str| options.run_dir.clone().or_else(|| run_dirs.get(job).cloned());
+    let found = |job: &str| of_run.map(Path::to_path_buf).or_else(|| run_dirs.get(job).cloned());
     let starts = starts.into_iter().map(|start| Start { run_dir: found(&start.job), ..start }).collect();
-    Ok(Status { job: id.clone(), source, starts })
+    Ok(Status { job: id.to_owned(), source, starts })
 }
 
 /// Every start that accounting has. It hears of an end a moment after the controller, which then says how the last one ended.

@@ -1,6 +1,6 @@
 //! `hlrp jobs watch`: states as they change.
 
-use super::{JobId, SlurmOptions, table::table, unknown};
+use super::{JobId, SlurmOptions, status::record_end, table::table, unknown};
 use anyhow::Result;
 use clap::Args;
 use hlrp_slurm::client::{Answer, Job, Slurm, SlurmError, State};
@@ -14,7 +14,8 @@ use std::{
 
 const EXAMPLE: &str = "\
 On a terminal the table is drawn again; elsewhere each change is a line. The command ends when all jobs are over; a job that
-Slurm puts back into the queue is not. Of a race (several ids with one run) the job that has the run is named when another ends.";
+Slurm puts back into the queue is not. Of a race (several ids with one run) the job that has the run is named when another ends.
+How a job ended is kept in submit/final.json of its run.";
 
 /// Options of `hlrp jobs watch`.
 #[derive(Debug, Args)]
@@ -58,7 +59,13 @@ pub(super) fn watch(options: &WatchOptions) -> Result<()> {
     while !watch.is_over() {
         thread::sleep(Duration::from_secs(options.interval));
         match look(&slurm, &ids) {
-            Ok(jobs) => watch.update(forgotten(&slurm, &watch, jobs))?,
+            Ok(jobs) => {
+                let jobs = forgotten(&slurm, &watch, jobs);
+                for (cluster, id) in watch.ended(&jobs) {
+                    record_end(&slurm.on(cluster.as_deref()), &id, None);
+                }
+                watch.update(jobs)?;
+            }
             Err(error) => watch.note(&format!("{error}; trying again")),
         }
     }
@@ -119,6 +126,12 @@ fn key(job: &Job) -> Key {
 }
 
 impl Watch {
+    /// Of `jobs` those that are over now and were not before.
+    fn ended(&self, jobs: &[Job]) -> Vec<Key> {
+        let was_over = |key: &Key| self.seen.get(key).is_some_and(|job| job.state.is_over());
+        jobs.iter().filter(|job| job.state.is_over()).map(key).filter(|key| !was_over(key)).collect()
+    }
+
     /// Takes in a look at all jobs and prints what is new.
     fn update(&mut self, jobs: Vec<Job>) -> Result<()> {
         let now: BTreeMap<Key, Job> = jobs.into_iter().map(|job| (key(&job), job)).collect();

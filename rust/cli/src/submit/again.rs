@@ -1,14 +1,15 @@
 //! Queueing a run again that was stopped, or the rest of a submission that was cut off, with the scripts that there are.
 
 use super::{
-    queue::{Queued, after_check, after_step, submit_chain, submit_check},
+    queue::{Queued, after_check, after_step, lock, submit_chain, submit_check},
     standing::{Busy, Standing, active, jobs_of_run, remember, standing},
 };
+use crate::jobs::record_end;
 use anyhow::{Context, Result, bail};
 use hlrp_config::Problem;
 use hlrp_slurm::{
     client::{Job, Slurm},
-    outcome::{CANCELLED, SUBMIT_DIR},
+    outcome::{CANCELLED, SUBMIT_DIR, final_states},
     plan::JobPlan,
     submission::{self, JobKind},
 };
@@ -62,6 +63,7 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
         let hint = "continue it with the --resume of its own command, for example hlrp train-laq --resume RUN_DIR";
         return Err(Problem::new("--resume", message, hint).into());
     };
+    let _lock = lock(&run_dir)?;
     let jobs = jobs_of_run(first, time_limit)?;
     let mut chains = Vec::new();
     let mut busy = None;
@@ -69,6 +71,7 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
         let of_cluster = plans.get(&rival.cluster);
         let planned = of_cluster.ok_or_else(|| incomplete(&run_dir, &format!("for '{}'", rival.cluster)))?;
         planned.iter().try_for_each(|plan| remember(plan, &jobs))?;
+        planned.iter().try_for_each(|plan| record_ends(plan, time_limit))?;
         chains.extend(missing(planned, &jobs, time_limit, &mut busy)?);
     }
     if chains.is_empty() {
@@ -85,6 +88,15 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
     let result = chains.iter().try_for_each(|chain| submit(chain, time_limit, &mut queued));
     queued.print();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Keeps how the earlier jobs of a plan ended, where Slurm still knows: it forgets.
+fn record_ends(plan: &JobPlan, time_limit: Duration) -> Result<()> {
+    let known = final_states(&plan.run_dir)?;
+    for job in submission::jobs(&plan.submit_dir)?.into_iter().filter(|job| !known.contains_key(&job.id)) {
+        record_end(&Slurm { clusters: job.clusters, time_limit }, &job.id, Some(&plan.run_dir));
+    }
+    Ok(())
 }
 
 /// A submission that was interrupted before anything was queued, or another kind of job.

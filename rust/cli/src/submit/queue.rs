@@ -16,7 +16,7 @@ use hlrp_slurm::{
     snapshot,
     submission::{self, JobKind},
 };
-use hlrp_track::{console, table::ResultTable};
+use hlrp_track::{console, run::RunLock, table::ResultTable};
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
 /// What is in the queue.
@@ -89,6 +89,14 @@ pub(super) fn take(run_dir: &Path) -> Result<()> {
     }
 }
 
+/// Lets no other client queue jobs of the run in `run_dir`, which was submitted, while this one looks and queues.
+///
+/// # Errors
+/// Another client is at it, or the system refuses.
+pub(super) fn lock(run_dir: &Path) -> Result<RunLock> {
+    Ok(RunLock::acquire(&run_dir.join(SUBMIT_DIR))?)
+}
+
 /// Takes the directory of a run and writes everything about its submission there.
 ///
 /// # Errors
@@ -104,6 +112,14 @@ pub(super) fn write(submission: &Submission, run: &RunPlan) -> Result<()> {
 }
 
 fn submit_run(submission: &Submission, run: &RunPlan, queued: &mut Queued) -> Result<()> {
+    let _lock = lock(&run.run_dir)?;
+    if let Some(first) = run.jobs.iter().flatten().next() {
+        let queued = submission::ids(&first.submit_dir)?;
+        if !queued.is_empty() {
+            tracing::info!("another client has queued {} as {}", run.run_dir.display(), queued.join(", "));
+            return Ok(());
+        }
+    }
     for jobs in &run.jobs {
         let Some(first) = jobs.first() else { continue };
         if run.jobs.len() > 1 && is_claimed(first)? {

@@ -23,9 +23,9 @@ pub fn is_in_use(run_dir: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// An advisory lock on the directory. The system releases it when the process ends, however it ends.
+/// An advisory lock on a directory. The system releases it when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct RunLock {
+pub struct RunLock {
     file: File,
 }
 
@@ -43,7 +43,10 @@ impl RunLock {
     /// Takes the lock of `run_dir`, which exists.
     ///
     /// A file system without locks is reported by a warning: the run goes on unprotected.
-    pub(crate) fn acquire(run_dir: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Another process has it, or the system refuses.
+    pub fn acquire(run_dir: &Path) -> Result<Self> {
         let path = run_dir.join(FILE_NAME);
         let mut file = OpenOptions::new()
             .create(true)

@@ -19,7 +19,6 @@ mod provenance;
 pub use artifact::Artifact;
 pub use devices::Devices;
 pub use dir::{RunDir, RunInfo, validation_dir};
-pub(crate) use lock::RunLock;
-pub use lock::is_in_use;
+pub use lock::{RunLock, is_in_use};
 pub use manifest::{DataSource, FILE_NAME, Manifest, RunStatus, Session, SlurmJob, unix_seconds};
 pub use provenance::GitState;

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Rolls policies of stage 2 out in Meta-World and prints how often each succeeds.
+
+    python scripts/rollouts.py runs/my_study --tasks push-v3,drawer-open-v3 --episodes 30
+    MUJOCO_GL=osmesa python scripts/rollouts.py runs/one_policy runs/another --tasks button-press-topdown-v3
+
+Given are run directories of `hlrp train-vla`, or a study's (`hlrp pipeline`, section pipeline.study): then every arm with every seed. They run in
+LeRobot's Meta-World environment, which is rendered in the size of the demonstrations and only where a policy looks: once for each chunk of
+actions, all of which it carries out. Beside them stand the scripted expert and a blind policy, which always does the demonstrations' mean
+action. Seeds are the simulator's, the same for all. Each episode is a line of `rollouts.jsonl`, written when it ends: the same command goes on
+where it stopped. Needs hlrp_rs, the plugin, and LeRobot with Meta-World (`pip install 'lerobot[metaworld]'`).
+"""
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# A machine without a display renders through EGL; OSMesa where there is no GPU driver.
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import numpy as np
+import torch
+import yaml
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot_policy_hlrp.smolvla_shared.configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
+from lerobot_policy_hlrp.smolvla_shared.modeling_hlrp_smolvla_shared import HLRPSmolVLASharedPolicy
+from lerobot_policy_hlrp.smolvla_shared.processor_hlrp_smolvla_shared import (
+    make_hlrp_smolvla_shared_pre_post_processors,
+)
+from make_demonstrations import ACTION, MAX_STEPS, STATE, environment, positive, tasks
+
+EXPERT, BLIND = "scripted expert", "always the mean action"
+# Of the normal distribution, for an interval of 95 %.
+QUANTILE = 1.96
+
+# The simulator and its observation to a chunk of actions `[T,A]`.
+type Policy = Callable[[Any, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A policy: its row in the table, the seed of its training where it has one, and its artifact where it is learned."""
+
+    arm: str
+    seed: int | None = None
+    artifact: Path | None = None
+
+
+def entries(paths: list[Path], artifact: str) -> list[Entry]:
+    """The policies in `paths`; `artifact` is `best` or `final`."""
+    found = []
+    for path in paths:
+        config = path / "config.yaml"
+        if not config.is_file():
+            raise SystemExit(f"error: {config} is missing\nhint: give run directories of hlrp train-vla or of a study")
+        tree = yaml.safe_load(config.read_text())
+        study = (tree.get("pipeline") or {}).get("study")
+        if study is None:
+            found.append(Entry(path.resolve().name, tree["seed"], path / "artifacts" / artifact))
+            continue
+        for arm in study["arms"]:
+            seeds = study["seeds"] if study["runs"][arm["run"]]["per_seed"] else [None]
+            folders = {seed: arm["run"] if seed is None else f"{arm['run']}_seed{seed}" for seed in seeds}
+            found += [Entry(arm["name"], seed, path / folders[seed] / "artifacts" / artifact) for seed in seeds]
+    missing = [entry.artifact for entry in found if not (entry.artifact / "artifact.json").is_file()]
+    for folder in missing:
+        print(f"warning: {folder} is not there yet and is left out", flush=True)
+    found = [entry for entry in found if entry.artifact not in missing]
+    if not found:
+        raise SystemExit("error: no policy to roll out\nhint: finish the runs first, or choose --artifact best")
+    return found
+
+
+def in_lerobot(folder: Path, size: int, blind: bool) -> tuple[HLRPSmolVLASharedPolicy, Any, Any]:
+    """The policy in the artifact `folder` for square images of `size` pixels, and LeRobot's steps before and after it."""
+    shapes = {
+        "observation.image": PolicyFeature(FeatureType.VISUAL, (3, size, size)),
+        "observation.state": PolicyFeature(FeatureType.STATE, (len(STATE),)),
+    }
+    actions = {"action": PolicyFeature(FeatureType.ACTION, (len(ACTION),))}
+    config = HLRPSmolVLASharedConfig(
+        device="cpu", stage2_artifact=folder, blind=blind, input_features=shapes, output_features=actions
+    )
+    policy = HLRPSmolVLASharedPolicy(config)
+    return policy, *make_hlrp_smolvla_shared_pre_post_processors(config)
+
+
+def policy_of(entry: Entry, size: int) -> Policy:
+    """What an entry does."""
+    if entry.artifact is None:
+        return lambda env, seen: env.expert_policy.get_action(seen)[None]
+    policy, before, after = in_lerobot(entry.artifact, size, blind=entry.arm == BLIND)
+
+    def act(env: Any, seen: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(np.ascontiguousarray(env.render())).permute(2, 0, 1) / 255
+        state = torch.from_numpy(seen[: len(STATE)]).float()
+        batch = before({"observation.image": image, "observation.state": state, "task": env.task_description})
+        return after(policy.predict_action_chunk(batch))[0].numpy()
+
+    return act
+
+
+def rollout(env: Any, policy: Policy, seed: int) -> tuple[bool, int]:
+    """Whether an episode succeeds, and its steps."""
+    sim = env._env
+    torch.manual_seed(seed)
+    sim.seed(seed)
+    seen, _ = sim.reset(seed=seed)
+    chunk: list[np.ndarray] = []
+    for step in range(MAX_STEPS):
+        chunk = chunk or list(policy(env, seen))
+        seen, _, _, _, info = sim.step(np.clip(chunk.pop(0), -1, 1).astype(np.float32))
+        if info["success"]:
+            return True, step + 1
+    return False, MAX_STEPS
+
+
+def wilson(num_successes: int, total: int) -> tuple[float, float]:
+    """Wilson's score interval of a rate, 95 % (Wilson, 1927)."""
+    rate, squared = num_successes / total, QUANTILE**2
+    middle = rate + squared / (2 * total)
+    half = QUANTILE * math.sqrt(rate * (1 - rate) / total + squared / (4 * total**2))
+    return (middle - half) / (1 + squared / total), (middle + half) / (1 + squared / total)
+
+
+def table(rows: list[dict], arms: list[str], names: list[str]) -> str:
+    """Successes of each arm in each task, in Markdown."""
+    lines = [["policy", *names], ["---", *("---:" for _ in names)]]
+    for arm in arms:
+        cells = []
+        for name in names:
+            own = [row for row in rows if row["arm"] == arm and row["task"] == name]
+            successes = sum(row["success"] for row in own)
+            by_seed = {
+                seed: [row["success"] for row in own if row["seed"] == seed] for seed in {row["seed"] for row in own}
+            }
+            seeds = ", ".join(f"{np.mean(by_seed[seed]):.0%}" for seed in sorted(by_seed, key=str))
+            if own:
+                low, high = wilson(successes, len(own))
+                each = f"; seeds {seeds}" if len(by_seed) > 1 else ""
+                cells.append(f"{successes} of {len(own)} ({low:.0%} to {high:.0%}{each})")
+            else:
+                cells.append("")
+        lines.append([arm, *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def read(path: Path) -> list[dict]:
+    """The episodes in `path`; a last line that was cut off is done again."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        with path.open("r+") as file:
+            file.truncate(len(whole.encode()))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories of hlrp train-vla, or of a study")
+    parser.add_argument("--tasks", type=tasks, required=True, help="Meta-World tasks with commas, such as push-v3")
+    parser.add_argument("--episodes", type=positive, default=30, help="of each policy in each task (30)")
+    parser.add_argument("--seed", type=int, default=1000, help="of the simulator in the first episode (1000)")
+    parser.add_argument("--size", type=positive, default=128, help="side of the images in pixels, as in training (128)")
+    parser.add_argument("--artifact", choices=("best", "final"), default="final", help="of each run (final)")
+    parser.add_argument("--out", type=Path, help="file of the episodes (rollouts.jsonl in the first run directory)")
+    arguments = parser.parse_args()
+    trained = entries(arguments.runs, arguments.artifact)
+    out = arguments.out or arguments.runs[0] / "rollouts.jsonl"
+    rows = read(out)
+    settings = {"size": arguments.size, "artifact": arguments.artifact}
+    other = next((row for row in rows if {key: row[key] for key in settings} != settings), None)
+    if other is not None:
+        raise SystemExit(
+            f"error: {out} has episodes of size {other['size']} and artifact {other['artifact']}\nhint: choose another --out"
+        )
+    done = {(row["arm"], row["seed"], row["task"], row["simulator_seed"]) for row in rows}
+    everyone = [*trained, Entry(BLIND, artifact=trained[0].artifact), Entry(EXPERT)]
+    with out.open("a") as file:
+        for task in arguments.tasks:
+            env = environment(task, arguments.size)
+            for entry in everyone:
+                seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+                left = [seed for seed in seeds if (entry.arm, entry.seed, task, seed) not in done]
+                policy = policy_of(entry, arguments.size) if left else None
+                for seed in left:
+                    success, num_steps = rollout(env, policy, seed)
+                    row = {"arm": entry.arm, "seed": entry.seed, "task": task, "simulator_seed": seed}
+                    rows.append(row | {"success": success, "num_steps": num_steps} | settings)
+                    file.write(json.dumps(rows[-1]) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                of_entry = [
+                    row for row in rows if (row["arm"], row["seed"], row["task"]) == (entry.arm, entry.seed, task)
+                ]
+                of_seed = "" if entry.seed is None else f", seed {entry.seed}"
+                print(
+                    f"{task}, {entry.arm}{of_seed}: {sum(row['success'] for row in of_entry)} of {len(of_entry)}",
+                    flush=True,
+                )
+            env.close()
+    print(table(rows, list(dict.fromkeys(entry.arm for entry in everyone)), arguments.tasks))
+
+
+if __name__ == "__main__":
+    main()
