@@ -105,19 +105,21 @@ def policy_of(entry: Entry, size: int) -> Policy:
     return act
 
 
-def rollout(env: Any, policy: Policy, seed: int) -> tuple[bool, int]:
-    """Whether an episode succeeds, and its steps."""
+def rollout(env: Any, policy: Policy, seed: int) -> dict[str, Any]:
+    """Whether an episode succeeds, its steps, and the largest reward of a step."""
     sim = env._env
     torch.manual_seed(seed)
     sim.seed(seed)
     seen, _ = sim.reset(seed=seed)
     chunk: list[np.ndarray] = []
-    for step in range(MAX_STEPS):
+    rewards: list[float] = []
+    while len(rewards) < MAX_STEPS:
         chunk = chunk or list(policy(env, seen))
-        seen, _, _, _, info = sim.step(np.clip(chunk.pop(0), -1, 1).astype(np.float32))
+        seen, reward, _, _, info = sim.step(np.clip(chunk.pop(0), -1, 1).astype(np.float32))
+        rewards.append(float(reward))
         if info["success"]:
-            return True, step + 1
-    return False, MAX_STEPS
+            break
+    return {"success": bool(info["success"]), "num_steps": len(rewards), "largest_reward": max(rewards)}
 
 
 def wilson(num_successes: int, total: int) -> tuple[float, float]:
@@ -191,9 +193,9 @@ def main() -> None:
                 left = [seed for seed in seeds if (entry.arm, entry.seed, task, seed) not in done]
                 policy = policy_of(entry, arguments.size) if left else None
                 for seed in left:
-                    success, num_steps = rollout(env, policy, seed)
+                    end = rollout(env, policy, seed)
                     row = {"arm": entry.arm, "seed": entry.seed, "task": task, "simulator_seed": seed}
-                    rows.append(row | {"success": success, "num_steps": num_steps} | settings)
+                    rows.append(row | end | settings)
                     file.write(json.dumps(rows[-1]) + "\n")
                     file.flush()
                     os.fsync(file.fileno())

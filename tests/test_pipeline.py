@@ -179,7 +179,7 @@ def test_what_the_pipelines_experiment_sets_of_the_cluster_goes_to_every_step(co
     experiment.write_text(experiment.read_text() + image + "  storage_root: /a place\n  login_nodes: [a, 'b*']\n")
     words = [*command, "pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot.experiment=lerobot_mine"]
     words += ["--config-name=primary", "--config-dir", str(other_tree), "--dry-run"]
-    own = "pipeline.rollouts.door_close.overrides=['cluster.login_nodes=[mine]']"
+    own = "pipeline.rollouts.button_press.overrides=['cluster.login_nodes=[mine]']"
     result = run([*words, "cluster={compute: {mem_gb: 64}}", own], env=lerobot.env())
     assert result.returncode == 0, result.stderr
     steps = [shlex.split(step) for step in re.split(r"\n(?=\S)", result.stdout.replace("\\\n", " ").strip())]
@@ -227,7 +227,7 @@ def test_what_a_step_sets_itself_is_not_handed_over(command, lerobot, tmp_path):
     own = {
         "policy.teacher.checkpoint": ("vla", "policy.teacher={checkpoint: /my/teacher}"),
         "lerobot.policy.stage2_artifact": ("lerobot", "lerobot.policy.stage2_artifact=/my/artifact"),
-        "lerobot_eval.policy_path": ("rollouts.door_close", "lerobot_eval.policy_path=/my/policy"),
+        "lerobot_eval.policy_path": ("rollouts.button_press", "lerobot_eval.policy_path=/my/policy"),
     }
     for key, (step, word) in own.items():
         result = run([*command, f"pipeline.{step}.overrides={json.dumps([word])}", "--dry-run"], env=lerobot.env())
@@ -312,14 +312,14 @@ def test_every_step_is_composed_from_the_tree_of_the_pipeline(command, lerobot, 
     ("words", "names"),
     [
         (
-            ["pipeline.rollouts.door_close.overrides=['lerobot_eval.seeed=1']"],
-            ["pipeline.rollouts.door_close", "lerobot_eval.seed"],
+            ["pipeline.rollouts.button_press.overrides=['lerobot_eval.seeed=1']"],
+            ["pipeline.rollouts.button_press", "lerobot_eval.seed"],
         ),
         (["pipeline.laq.overrides=['logging.run_dir=x']"], ["pipeline.laq.overrides", "logging.run_dir"]),
         (["pipeline.vla.experiment=laq_tiny"], ["pipeline.vla.experiment", "laq"]),
         (["pipeline.lerobot.experiment=lerobot_tinny"], ["pipeline.lerobot", "lerobot_tinny"]),
         (
-            ["pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot=null", "~pipeline.rollouts.door_close"],
+            ["pipeline.laq=null", "pipeline.vla=null", "pipeline.lerobot=null", "~pipeline.rollouts.button_press"],
             ["pipeline", "no step"],
         ),
     ],
@@ -345,13 +345,13 @@ def test_everything_real_from_video_to_rollouts(tmp_path):
     pusht = ["data=pusht_scripted", "data.request.image_deltas=[0, 5]"]
     words = [f"pipeline.laq.overrides={json.dumps([*MINI[1:], *pusht])}"]
     words.append(f"pipeline.vla.overrides={json.dumps([*VLA_MINI[1:], pusht[0]])}")
-    words.append("pipeline.rollouts.door_close.experiment=rollout_tiny")  # PushT: a few seconds an episode
+    words.append("pipeline.rollouts.button_press.experiment=rollout_tiny")  # PushT: a few seconds an episode
     result = run(pipeline(run_dir, train, rollout, *words), env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert result.returncode == 0, result.stderr[-4000:]
     assert {name: step["status"] for name, step in state(run_dir).items()} == dict.fromkeys(NAMES, "done")
     rows = [json.loads(line) for line in (run_dir / "3_lerobot/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4] and all(row["train/loss"] > 0 for row in rows)
-    [task] = json.loads((run_dir / "4_rollout_door_close/rollouts.json").read_text())
+    [task] = json.loads((run_dir / "4_rollout_button_press/rollouts.json").read_text())
     assert (task["task"], task["num_episodes"]) == ("pusht/0", 2)
     page = (run_dir / "summary.html").read_text()
     assert page.count("data:video/mp4;base64,") == 2 and all(Path(video).exists() for video in task["videos"])

@@ -104,8 +104,9 @@ def test_no_command_writes_or_prints_a_secret(hlrp, tmp_path, lerobot):
         [f"lerobot.install_policy_editable={lerobot.plugin}", "lerobot.steps=30", *env_words("lerobot")]
     )
     steps += [f"pipeline.lerobot.overrides={stage_3}", "pipeline.lerobot.experiment=lerobot_tiny"]
-    steps += [f"pipeline.rollouts.door_close.overrides={json.dumps([plugin, *env_words('lerobot_eval')])}"]
+    steps += [f"pipeline.rollouts.button_press.overrides={json.dumps([plugin, *env_words('lerobot_eval')])}"]
     pipeline = ["experiment=pipeline_tiny", "logging.min_free_gb=0.01", *steps, DESCRIPTION]
+    pipeline.append("~pipeline.rollouts.button_press_blind")
     hlrp("pipeline", *pipeline, "--dry-run")
     hlrp("pipeline", *pipeline, f"logging.run_dir={tmp_path / 'pipeline'}")
     hlrp("pipeline", "--resume", tmp_path / "pipeline", env={**lerobot.env(), **IN_ENV})

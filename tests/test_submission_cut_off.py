@@ -1,5 +1,6 @@
 """A submission whose client is killed before everything is queued: `hlrp submit --resume` adds what is missing, and nothing twice."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -138,12 +139,13 @@ def test_the_other_steps_of_a_pipeline_are_added(slurm, occupied, tmp_path, stub
     first, second = job_ids(run_dir)
     again = slurm.run(stub, "submit", "--resume", run_dir)
     assert again.returncode == 0, again.stderr
-    steps = ["1_laq", "2_vla", "3_lerobot", "4_rollout_door_close"]
+    steps = ["1_laq", "2_vla", "3_lerobot", "4_rollout_button_press", "4_rollout_button_press_blind"]
     assert queued(slurm, run_dir) == [f"lrz_cpu_only {step}" for step in steps]
-    third, fourth = sorted(job_ids(run_dir), key=int)[2:]
-    assert dependency(slurm, third).startswith(f"afterany:{second}")
-    assert dependency(slurm, fourth).startswith(f"afterany:{third}")
-    slurm.output("scancel", first, second, third, fourth)
+    jobs = sorted(job_ids(run_dir), key=int)
+    assert jobs[:2] == [first, second]
+    for before, job in itertools.pairwise(jobs[1:]):
+        assert dependency(slurm, job).startswith(f"afterany:{before}")
+    slurm.output("scancel", *jobs)
 
 
 def test_scripts_that_were_not_all_written_are_not_queued(slurm, tmp_path, stub):

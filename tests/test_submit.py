@@ -167,14 +167,15 @@ def test_a_pipeline_is_one_job_for_each_step(slurm, tmp_path):
         ("1_laq", None),
         ("2_vla", "1_laq"),
         ("3_lerobot", "2_vla"),
-        ("4_rollout_door_close", "3_lerobot"),
+        ("4_rollout_button_press", "3_lerobot"),
+        ("4_rollout_button_press_blind", "4_rollout_button_press"),
     ]
     # The first step fails: those after it say so and train nothing.
     words = [*words[:-1], f"logging.run_dir={tmp_path}/pipeline", "logging.min_free_gb=0.1"]
     result = slurm.run(stub, *words, cwd=REPO)
     assert result.returncode == 0, result.stderr
     ids = job_ids(tmp_path / "pipeline")
-    assert [slurm.wait_for(job) for job in ids] == ["FAILED"] * 4
+    assert [slurm.wait_for(job) for job in ids] == ["FAILED"] * 5
     assert "1_laq, which 2_vla needs, has failed" in (tmp_path / "pipeline" / f"{ids[1]}.err").read_text()
 
 

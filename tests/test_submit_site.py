@@ -225,7 +225,7 @@ def test_a_job_that_meets_its_time_limit_goes_on_to_the_end(slurm, tmp_path):
 
 @pytest.mark.slow
 def test_a_pipeline_runs_as_dependent_jobs_from_video_to_rollouts(slurm, tmp_path):
-    """All four steps, each its own job: as long as `make demo`."""
+    """All five steps, each its own job: as long as `make demo`."""
     words = ["experiment=pipeline_tiny", "cluster=lrz_cpu_only", *on_cluster(tmp_path), "logging.min_free_gb=0.1"]
     command = [
         program("hlrp"),
@@ -241,7 +241,7 @@ def test_a_pipeline_runs_as_dependent_jobs_from_video_to_rollouts(slurm, tmp_pat
     ids = job_ids(tmp_path / "pipeline")
     states = [slurm.wait_for(job, timeout=3000) for job in ids]
     errors = "".join((tmp_path / "pipeline" / f"{job}.err").read_text()[-2000:] for job in ids)
-    assert states == ["COMPLETED"] * 4, errors
+    assert states == ["COMPLETED"] * 5, errors
     state = json.loads((tmp_path / "pipeline" / "pipeline.json").read_text())
     assert [step["status"] for step in state["steps"]] == ["done"] * 4
     assert (tmp_path / "pipeline" / "summary.html").is_file()

@@ -41,7 +41,7 @@ impl Signs {
     fn of(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Self {
         let value = |name: &str| metrics.get(name).copied();
         let num_codes = model.quantizer.codes().map(|codes| codes.num_codes() as f64);
-        let gains = metrics.iter().filter(|(name, _)| name.starts_with("val/") && name.ends_with("_code_gain"));
+        let gains = metrics.iter().filter(|(name, _)| is_code_gain(name));
         let slots = (0..).map_while(|slot| value(&slot_perplexity(slot)));
         Self {
             in_use: value(PERPLEXITY).zip(num_codes).map(|(perplexity, num_codes)| CodesInUse {
@@ -115,6 +115,11 @@ impl Signs {
     }
 }
 
+/// Whether a metric is what a decoder gains from a pair's own codes.
+fn is_code_gain(metric: &str) -> bool {
+    metric.starts_with("val/") && metric.ends_with("_code_gain")
+}
+
 /// One sentence with a remedy if the codes carry no more than those of random weights do, by the metrics of a validation: where there are
 /// actions by their partial R², elsewhere by how many codes are in use, how near they are to the changes, and what the decoders gain from them.
 pub(crate) fn verdict(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Option<String> {
@@ -127,6 +132,8 @@ pub(crate) fn verdict(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Opti
 pub(crate) struct Watch {
     /// The first step at which gain and noise say something: the learning rate was high for a while.
     start: u64,
+    /// Whether the last validation found actions in the codes that frame t leaves open.
+    carries_actions: bool,
     has_warned: bool,
 }
 
@@ -140,7 +147,17 @@ impl Watch {
 
     /// For a training whose learning rate rises for so many steps.
     pub(crate) fn new(warmup_steps: u64) -> Self {
-        Self { start: warmup_steps + Self::AFTER_WARMUP, has_warned: false }
+        Self { start: warmup_steps + Self::AFTER_WARMUP, carries_actions: false, has_warned: false }
+    }
+
+    /// Takes in the metrics of a validation. Codes that carry actions are not empty where the decoders gain little from them: frame t alone
+    /// then predicts most of the change.
+    pub(crate) fn learn(&mut self, validation: &BTreeMap<String, f64>) {
+        self.carries_actions = PartialR2::of(validation).is_some_and(|partial_r2| partial_r2.least_difference > 0.0);
+    }
+
+    fn leave_out_gains(&self, signs: &mut BTreeMap<String, f64>) {
+        signs.retain(|name, _| !(self.carries_actions && is_code_gain(name)));
     }
 
     /// Reports codes that carry nothing once, and again after they recovered. `frames_BTCHW` is the batch of this process at `step`.
@@ -166,6 +183,7 @@ impl Watch {
                 signs.extend(slots.into_iter().enumerate().map(|(slot, value)| (slot_perplexity(slot), value)));
             }
         }
+        self.leave_out_gains(&mut signs);
         let found = verdict(&signs, model);
         if let Some(text) = found.as_ref().filter(|_| !self.has_warned) {
             tracing::warn!("step {step}: {text}");
@@ -177,8 +195,9 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::{CodesInUse, Signs};
+    use super::{CodesInUse, Signs, Watch};
     use crate::probes::PartialR2;
+    use std::collections::BTreeMap;
 
     const fn in_use(perplexity: f64) -> CodesInUse {
         CodesInUse { perplexity, num_codes: 8.0, least: 1.6 }
@@ -228,5 +247,26 @@ mod tests {
         names(&with(-0.01, Signs { code_gain: Some(0.0), ..HEALTHY }), ["random weights", "model.decoders.difference"]);
         names(&with(-0.01, Signs { signal_to_noise: Some(0.9), ..HEALTHY }), ["random weights", "batch_norm"]);
         names(&with(-0.01, Signs { in_use: Some(in_use(1.0)), ..HEALTHY }), ["random weights", "nsvq.refresh"]);
+    }
+
+    #[test]
+    fn a_small_gain_is_no_sign_while_the_last_validation_found_actions_in_the_codes() {
+        let metrics = |values: &[(&str, f64)]| -> BTreeMap<String, f64> {
+            values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+        };
+        let probed = |least_difference| {
+            let partial = [("val/probe_codes_partial_r2", 0.4), ("val/probe_random_codes_partial_r2", 0.0)];
+            metrics(&[&partial[..], &[("val/probe_codes_above_random", least_difference)]].concat())
+        };
+        let batch = [("val/difference_code_gain", 0.01), ("val/latent_signal_to_noise", 0.9)];
+        let mut watch = Watch::new(0);
+        for (validation, is_left_out) in
+            [(metrics(&[]), false), (probed(0.3), true), (probed(-0.1), false), (metrics(&[]), false)]
+        {
+            watch.learn(&validation);
+            let mut signs = metrics(&batch);
+            watch.leave_out_gains(&mut signs);
+            assert_eq!(signs, metrics(&batch[usize::from(is_left_out)..]));
+        }
     }
 }

@@ -86,6 +86,7 @@ impl Task for LaqTask {
         if let Some(probes) = &mut self.probes {
             validation.metrics.extend(probes.run(&self.model, context.step, context.world)?);
         }
+        self.watch.learn(&validation.metrics);
         Ok(validation)
     }
 
