@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Rolls policies of stage 2 out in Meta-World and prints how often each succeeds.
+"""Rolls policies out in Meta-World and prints how often each succeeds.
 
     python scripts/rollouts.py runs/my_study --tasks push-v3,drawer-open-v3 --episodes 30
     MUJOCO_GL=osmesa python scripts/rollouts.py runs/one_policy runs/another --tasks button-press-topdown-v3
 
-Given are run directories of `hlrp train-vla`, or a study's (`hlrp pipeline`, section pipeline.study): then every arm with every seed. They run in
+Given are run directories of `hlrp train-vla` or `hlrp train-lerobot`, or a study's (`hlrp pipeline`, section pipeline.study): then every arm with every seed. They run in
 LeRobot's Meta-World environment, which is rendered in the size of the demonstrations and only where a policy looks: once for each chunk of
 actions, all of which it carries out. Beside them stand the scripted expert and a blind policy, which always does the demonstrations' mean
 action. Seeds are the simulator's, the same for all. Each episode is a line of `rollouts.jsonl`, written when it ends: the same command goes on
@@ -26,7 +26,8 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import numpy as np
 import torch
 import yaml
-from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.policies.factory import make_pre_post_processors
 from lerobot_policy_hlrp.smolvla_shared.configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
 from lerobot_policy_hlrp.smolvla_shared.modeling_hlrp_smolvla_shared import HLRPSmolVLASharedPolicy
 from lerobot_policy_hlrp.smolvla_shared.processor_hlrp_smolvla_shared import (
@@ -44,11 +45,11 @@ type Policy = Callable[[Any, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Entry:
-    """A policy: its row in the table, the seed of its training where it has one, and its artifact where it is learned."""
+    """A policy: its row in the table, the seed of its training where it has one, and its artifact or checkpoint where it is learned."""
 
     arm: str
     seed: int | None = None
-    artifact: Path | None = None
+    folder: Path | None = None
 
 
 def entries(paths: list[Path], artifact: str) -> list[Entry]:
@@ -57,27 +58,38 @@ def entries(paths: list[Path], artifact: str) -> list[Entry]:
     for path in paths:
         config = path / "config.yaml"
         if not config.is_file():
-            raise SystemExit(f"error: {config} is missing\nhint: give run directories of hlrp train-vla or of a study")
+            raise SystemExit(
+                f"error: {config} is missing\nhint: give run directories of hlrp train-vla, hlrp train-lerobot or of a study"
+            )
         tree = yaml.safe_load(config.read_text())
         study = (tree.get("pipeline") or {}).get("study")
         if study is None:
-            found.append(Entry(path.resolve().name, tree["seed"], path / "artifacts" / artifact))
+            is_checkpoint = tree["experiment"]["stage"] == "lerobot_train"
+            folder = "lerobot/checkpoints/last/pretrained_model" if is_checkpoint else f"artifacts/{artifact}"
+            found.append(Entry(path.resolve().name, tree["seed"], path / folder))
             continue
         for arm in study["arms"]:
             seeds = study["seeds"] if study["runs"][arm["run"]]["per_seed"] else [None]
             folders = {seed: arm["run"] if seed is None else f"{arm['run']}_seed{seed}" for seed in seeds}
             found += [Entry(arm["name"], seed, path / folders[seed] / "artifacts" / artifact) for seed in seeds]
-    missing = [entry.artifact for entry in found if not (entry.artifact / "artifact.json").is_file()]
+    missing = [entry.folder for entry in found if not (entry.folder / "model.safetensors").is_file()]
     for folder in missing:
         print(f"warning: {folder} is not there yet and is left out", flush=True)
-    found = [entry for entry in found if entry.artifact not in missing]
+    found = [entry for entry in found if entry.folder not in missing]
     if not found:
         raise SystemExit("error: no policy to roll out\nhint: finish the runs first, or choose --artifact best")
     return found
 
 
 def in_lerobot(folder: Path, size: int, blind: bool) -> tuple[HLRPSmolVLASharedPolicy, Any, Any]:
-    """The policy in the artifact `folder` for square images of `size` pixels, and LeRobot's steps before and after it."""
+    """The policy in an artifact or checkpoint for square images of `size` pixels, and LeRobot's steps before and after it."""
+    if (folder / "config.json").is_file():
+        config = PreTrainedConfig.from_pretrained(folder)
+        config.device, config.blind = "cpu", blind
+        policy = HLRPSmolVLASharedPolicy.from_pretrained(folder, config=config)
+        on_cpu = {"device_processor": {"device": "cpu"}}
+        steps = make_pre_post_processors(config, pretrained_path=folder, preprocessor_overrides=on_cpu)
+        return policy, *steps
     shapes = {
         "observation.image": PolicyFeature(FeatureType.VISUAL, (3, size, size)),
         "observation.state": PolicyFeature(FeatureType.STATE, (len(STATE),)),
@@ -92,9 +104,9 @@ def in_lerobot(folder: Path, size: int, blind: bool) -> tuple[HLRPSmolVLASharedP
 
 def policy_of(entry: Entry, size: int) -> Policy:
     """What an entry does."""
-    if entry.artifact is None:
+    if entry.folder is None:
         return lambda env, seen: env.expert_policy.get_action(seen)[None]
-    policy, before, after = in_lerobot(entry.artifact, size, blind=entry.arm == BLIND)
+    policy, before, after = in_lerobot(entry.folder, size, blind=entry.arm == BLIND)
 
     def act(env: Any, seen: np.ndarray) -> np.ndarray:
         image = torch.from_numpy(np.ascontiguousarray(env.render())).permute(2, 0, 1) / 255
@@ -166,12 +178,16 @@ def read(path: Path) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="run directories of hlrp train-vla, or of a study")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", help="run directories of hlrp train-vla, hlrp train-lerobot, or of a study"
+    )
     parser.add_argument("--tasks", type=tasks, required=True, help="Meta-World tasks with commas, such as push-v3")
     parser.add_argument("--episodes", type=positive, default=30, help="of each policy in each task (30)")
     parser.add_argument("--seed", type=int, default=1000, help="of the simulator in the first episode (1000)")
     parser.add_argument("--size", type=positive, default=128, help="side of the images in pixels, as in training (128)")
-    parser.add_argument("--artifact", choices=("best", "final"), default="final", help="of each run (final)")
+    parser.add_argument(
+        "--artifact", choices=("best", "final"), default="final", help="of each run of hlrp train-vla (final)"
+    )
     parser.add_argument("--out", type=Path, help="file of the episodes (rollouts.jsonl in the first run directory)")
     arguments = parser.parse_args()
     trained = entries(arguments.runs, arguments.artifact)
@@ -184,7 +200,7 @@ def main() -> None:
             f"error: {out} has episodes of size {other['size']} and artifact {other['artifact']}\nhint: choose another --out"
         )
     done = {(row["arm"], row["seed"], row["task"], row["simulator_seed"]) for row in rows}
-    everyone = [*trained, Entry(BLIND, artifact=trained[0].artifact), Entry(EXPERT)]
+    everyone = [*trained, Entry(BLIND, folder=trained[0].folder), Entry(EXPERT)]
     with out.open("a") as file:
         for task in arguments.tasks:
             env = environment(task, arguments.size)
