@@ -20,6 +20,7 @@ CONV = [
     "model.spatial_depth=0",
     "model.temporal_depth=0",
 ]
+TRIPLETS = ["model.triplets.additivity_weight=1", "model.triplets.reversal_weight=1"]
 
 VARIANTS = {
     "nsvq after a start without it": [
@@ -39,6 +40,7 @@ VARIANTS = {
         "model.decoders.pixel.enabled=false",
     ],
     "fsq": [*WITHOUT_NSVQ, "model/quantizer=fsq"],
+    "triplets": [*WITHOUT_NSVQ, "model/quantizer=none", *TRIPLETS],
     "none": [*WITHOUT_NSVQ, "model/quantizer=none", *DIFFERENCE, "model.decoders.difference.from_latent_only=true"],
 }
 
@@ -74,6 +76,25 @@ def test_metrics_say_what_the_codes_are_worth(tmp_path):
     assert values(run_dir, "val/difference_own_to_copy")[-1] < 1.1
     assert values(run_dir, "val/difference_code_gain")[-1] > -0.1
     assert (run_dir / "validation/step-000024/reconstructions.png").exists()
+
+
+def test_changes_add_up_where_triplets_ask_for_it(tmp_path):
+    words = [*WITHOUT_NSVQ, "model/quantizer=none", *DIFFERENCE, "training.max_steps=60"]
+
+    def errors(name: str, weight: float) -> list[float]:
+        run_dir = tmp_path / name
+        weights = [f"{word.split('=')[0]}={weight}" for word in TRIPLETS]
+        result = run(train_laq_command(*words, *weights, f"logging.run_dir={run_dir}"))
+        assert result.returncode == 0, result.stderr
+        mean = [sum(values(run_dir, f"train/{law}_loss")[-20:]) / 20 for law in ("additivity", "reversal")]
+        assert len(values(run_dir, "val/loss")) == 6, "validation has pairs"
+        return mean
+
+    measured_alone, trained = errors("measured", 1e-9), errors("trained", 1)
+    assert all(with_loss < 0.5 * without for with_loss, without in zip(trained, measured_alone, strict=True)), (
+        trained,
+        measured_alone,
+    )
 
 
 def random_raft(path: Path) -> None:
@@ -129,6 +150,10 @@ def test_a_model_learns_the_flow_of_its_teacher(tmp_path):
         ([*MINI, "model.decoders.flow.enabled=true"], ["model.decoders.flow.teacher_weights", "no weights"]),
         ([*MINI, "model.decoders.pixel.detached=true"], ["no decoder trains the codes"]),
         ([*MINI, "model.decoders.aux.detached=false"], ["model.decoders.aux.detached"]),
+        ([*MINI, TRIPLETS[0]], ["model.quantizer.normalization", "keeps the variance", "model.triplets"]),
+        ([*MINI, BATCH_NORM, "model.triplets.reversal_weight=-1"], ["model.triplets.reversal_weight", "negative"]),
+        ([*MINI, "model.quantizer.normalization=layer_norm", TRIPLETS[1], "data.loader.batch_size=1"], ["data.loader.batch_size", "model.triplets"]),
+        ([*MINI, BATCH_NORM, TRIPLETS[0], "data.request.image_deltas=[0,60]"], ["data.request.image_deltas", "shorter", "frame t+2k"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_clear_error(tmp_path, words, names):

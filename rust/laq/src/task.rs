@@ -1,6 +1,6 @@
 //! The model as the engine sees it.
 
-use crate::data::{ROLE, pairs_of};
+use crate::data::{ROLE, training_frames_of};
 use crate::draws::WorldDraws;
 use crate::health::{self, Watch};
 use crate::model::LaqModel;
@@ -64,12 +64,12 @@ impl Task for LaqTask {
     }
 
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
-        let frames_BTCHW = pairs_of(batch, &self.model)?;
+        let frames_BTCHW = training_frames_of(batch, &self.model)?;
         let pass = Pass::plain(true);
         let result =
             train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
         self.row_resets.extend(result.row_resets);
-        self.watch.check(&self.model, &frames_BTCHW, step, &self.world)?;
+        self.watch.check(&self.model, &frames_BTCHW.narrow(1, 0, 2), step, &self.world)?;
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })
     }
 

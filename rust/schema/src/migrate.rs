@@ -62,7 +62,7 @@ const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.en
 const ADDED_TO_TRAININGS: [(&str, &str); 1] = [("training.distributed.timeout_s", "600.0")];
 
 /// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_LAQ: [(&str, &str); 14] = [
+const ADDED_TO_LAQ: [(&str, &str); 16] = [
     ("model.encoder", "{}"),
     ("model.decoder_network", "\"transformer\""),
     ("model.quantizer.normalization", "\"none\""),
@@ -77,6 +77,8 @@ const ADDED_TO_LAQ: [(&str, &str); 14] = [
     ("model.decoders.*.from_latent_only", "false"),
     ("model.decoders.aux.detached", "true"),
     ("model.decoders.*.detached", "false"),
+    ("model.triplets.additivity_weight", "0.0"),
+    ("model.triplets.reversal_weight", "0.0"),
 ];
 
 /// Keys of the expert architecture that older versions did not have, with the values (JSON) that they implied.
