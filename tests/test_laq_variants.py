@@ -21,6 +21,12 @@ CONV = [
     "model.temporal_depth=0",
 ]
 TRIPLETS = ["model.triplets.additivity_weight=1", "model.triplets.reversal_weight=1"]
+SHIFTED = [
+    "training.augmentation.shift=0.1",
+    "training.augmentation.brightness=0.3",
+    "training.augmentation.saturation=0.5",
+]
+INDEPENDENT = "training.augmentation.pair=independent"
 
 VARIANTS = {
     "nsvq after a start without it": [
@@ -40,7 +46,7 @@ VARIANTS = {
         "model.decoders.pixel.enabled=false",
     ],
     "fsq": [*WITHOUT_NSVQ, "model/quantizer=fsq"],
-    "triplets": [*WITHOUT_NSVQ, "model/quantizer=none", *TRIPLETS],
+    "triplets, augmentation": [*WITHOUT_NSVQ, "model/quantizer=none", *TRIPLETS, *SHIFTED, INDEPENDENT],
     "none": [*WITHOUT_NSVQ, "model/quantizer=none", *DIFFERENCE, "model.decoders.difference.from_latent_only=true"],
 }
 
@@ -55,7 +61,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     wait_for(process, lambda: last_step(run_dir) >= 6)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == INTERRUPTED
-    result = run(train_laq_command("--resume", run_dir))
+    result = run(train_laq_command("--resume", run_dir, "data.loader.num_workers=4"))
     assert result.returncode == 0, result.stderr
     assert_same_run(run_dir, reference)
 
@@ -95,6 +101,23 @@ def test_changes_add_up_where_triplets_ask_for_it(tmp_path):
         trained,
         measured_alone,
     )
+
+
+def test_augmentation_changes_training_and_not_validation(tmp_path):
+    """With weights that stay as they are, and a quantizer without noise, only the images decide."""
+    words = [*WITHOUT_NSVQ, "model/quantizer=fsq", "model.quantizer.normalization=none"]
+    words += ["training.optimizer.lr=1e-30", "training.scheduler.min_lr=0", "training.scheduler.warmup_start_lr=0"]
+    words += ["training.max_steps=6", "validation.check_interval=6"]
+
+    def losses(name: str, *more: str) -> tuple[list[float], list[float]]:
+        run_dir = tmp_path / name
+        result = run(train_laq_command(*words, *more, f"logging.run_dir={run_dir}"))
+        assert result.returncode == 0, result.stderr
+        return values(run_dir, "train/pixel_loss"), values(run_dir, "val/pixel_loss")
+
+    plain, same, independent = losses("plain"), losses("same", *SHIFTED), losses("independent", *SHIFTED, INDEPENDENT)
+    assert plain[1] == same[1] == independent[1]
+    assert all(len({*step}) == 3 for step in zip(plain[0], same[0], independent[0], strict=True))
 
 
 def random_raft(path: Path) -> None:
@@ -154,6 +177,8 @@ def test_a_model_learns_the_flow_of_its_teacher(tmp_path):
         ([*MINI, BATCH_NORM, "model.triplets.reversal_weight=-1"], ["model.triplets.reversal_weight", "negative"]),
         ([*MINI, "model.quantizer.normalization=layer_norm", TRIPLETS[1], "data.loader.batch_size=1"], ["data.loader.batch_size", "model.triplets"]),
         ([*MINI, BATCH_NORM, TRIPLETS[0], "data.request.image_deltas=[0,60]"], ["data.request.image_deltas", "shorter", "frame t+2k"]),
+        ([*MINI, "training.augmentation.shift=1"], ["training.augmentation.shift", "fraction"]),
+        ([*MINI, "training.augmentation.pair=both"], ["training.augmentation.pair", "independent"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_clear_error(tmp_path, words, names):

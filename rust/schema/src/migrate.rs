@@ -59,7 +59,13 @@ const ADDED_TO_LOADER: [(&str, &str); 1] = [("data.loader.labelled_fraction", "n
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
 
 /// Keys of every training that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_TRAININGS: [(&str, &str); 1] = [("training.distributed.timeout_s", "600.0")];
+const ADDED_TO_TRAININGS: [(&str, &str); 2] = [
+    ("training.distributed.timeout_s", "600.0"),
+    (
+        "training.augmentation",
+        r#"{"pair": "same", "shift": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}"#,
+    ),
+];
 
 /// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_LAQ: [(&str, &str); 16] = [
