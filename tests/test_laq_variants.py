@@ -20,6 +20,13 @@ CONV = [
     "model.spatial_depth=0",
     "model.temporal_depth=0",
 ]
+TRIPLETS = ["model.triplets.additivity_weight=1", "model.triplets.reversal_weight=1"]
+SHIFTED = [
+    "training.augmentation.shift=0.1",
+    "training.augmentation.brightness=0.3",
+    "training.augmentation.saturation=0.5",
+]
+INDEPENDENT = "training.augmentation.pair=independent"
 
 VARIANTS = {
     "nsvq after a start without it": [
@@ -39,6 +46,7 @@ VARIANTS = {
         "model.decoders.pixel.enabled=false",
     ],
     "fsq": [*WITHOUT_NSVQ, "model/quantizer=fsq"],
+    "triplets, augmentation": [*WITHOUT_NSVQ, "model/quantizer=none", *TRIPLETS, *SHIFTED, INDEPENDENT],
     "none": [*WITHOUT_NSVQ, "model/quantizer=none", *DIFFERENCE, "model.decoders.difference.from_latent_only=true"],
 }
 
@@ -53,7 +61,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     wait_for(process, lambda: last_step(run_dir) >= 6)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == INTERRUPTED
-    result = run(train_laq_command("--resume", run_dir))
+    result = run(train_laq_command("--resume", run_dir, "data.loader.num_workers=4"))
     assert result.returncode == 0, result.stderr
     assert_same_run(run_dir, reference)
 
@@ -74,6 +82,42 @@ def test_metrics_say_what_the_codes_are_worth(tmp_path):
     assert values(run_dir, "val/difference_own_to_copy")[-1] < 1.1
     assert values(run_dir, "val/difference_code_gain")[-1] > -0.1
     assert (run_dir / "validation/step-000024/reconstructions.png").exists()
+
+
+def test_changes_add_up_where_triplets_ask_for_it(tmp_path):
+    words = [*WITHOUT_NSVQ, "model/quantizer=none", *DIFFERENCE, "training.max_steps=60"]
+
+    def errors(name: str, weight: float) -> list[float]:
+        run_dir = tmp_path / name
+        weights = [f"{word.split('=')[0]}={weight}" for word in TRIPLETS]
+        result = run(train_laq_command(*words, *weights, f"logging.run_dir={run_dir}"))
+        assert result.returncode == 0, result.stderr
+        mean = [sum(values(run_dir, f"train/{law}_loss")[-20:]) / 20 for law in ("additivity", "reversal")]
+        assert len(values(run_dir, "val/loss")) == 6, "validation has pairs"
+        return mean
+
+    measured_alone, trained = errors("measured", 1e-9), errors("trained", 1)
+    assert all(with_loss < 0.5 * without for with_loss, without in zip(trained, measured_alone, strict=True)), (
+        trained,
+        measured_alone,
+    )
+
+
+def test_augmentation_changes_training_and_not_validation(tmp_path):
+    """With weights that stay as they are, and a quantizer without noise, only the images decide."""
+    words = [*WITHOUT_NSVQ, "model/quantizer=fsq", "model.quantizer.normalization=none"]
+    words += ["training.optimizer.lr=1e-30", "training.scheduler.min_lr=0", "training.scheduler.warmup_start_lr=0"]
+    words += ["training.max_steps=6", "validation.check_interval=6"]
+
+    def losses(name: str, *more: str) -> tuple[list[float], list[float]]:
+        run_dir = tmp_path / name
+        result = run(train_laq_command(*words, *more, f"logging.run_dir={run_dir}"))
+        assert result.returncode == 0, result.stderr
+        return values(run_dir, "train/pixel_loss"), values(run_dir, "val/pixel_loss")
+
+    plain, same, independent = losses("plain"), losses("same", *SHIFTED), losses("independent", *SHIFTED, INDEPENDENT)
+    assert plain[1] == same[1] == independent[1]
+    assert all(len({*step}) == 3 for step in zip(plain[0], same[0], independent[0], strict=True))
 
 
 def random_raft(path: Path) -> None:
@@ -129,6 +173,12 @@ def test_a_model_learns_the_flow_of_its_teacher(tmp_path):
         ([*MINI, "model.decoders.flow.enabled=true"], ["model.decoders.flow.teacher_weights", "no weights"]),
         ([*MINI, "model.decoders.pixel.detached=true"], ["no decoder trains the codes"]),
         ([*MINI, "model.decoders.aux.detached=false"], ["model.decoders.aux.detached"]),
+        ([*MINI, TRIPLETS[0]], ["model.quantizer.normalization", "keeps the variance", "model.triplets"]),
+        ([*MINI, BATCH_NORM, "model.triplets.reversal_weight=-1"], ["model.triplets.reversal_weight", "negative"]),
+        ([*MINI, "model.quantizer.normalization=layer_norm", TRIPLETS[1], "data.loader.batch_size=1"], ["data.loader.batch_size", "model.triplets"]),
+        ([*MINI, BATCH_NORM, TRIPLETS[0], "data.request.image_deltas=[0,60]"], ["data.request.image_deltas", "shorter", "frame t+2k"]),
+        ([*MINI, "training.augmentation.shift=1"], ["training.augmentation.shift", "fraction"]),
+        ([*MINI, "training.augmentation.pair=both"], ["training.augmentation.pair", "independent"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_clear_error(tmp_path, words, names):

@@ -209,6 +209,19 @@ def test_a_random_teacher_is_another_teacher_of_the_same_sizes(tmp_path, uninter
     assert read_metrics(again) == read_metrics(run_dir), "its weights follow from the seed"
 
 
+def test_augmentation_changes_what_the_policy_sees_in_training_alone(tmp_path, uninterrupted):
+    words = ["training.optimizer.lr=1e-30", "training.scheduler.min_lr=0", "training.scheduler.warmup_start_lr=0"]
+    words += ["training.max_steps=6", "validation.check_interval=6"]
+    plain = read_metrics(trained(tmp_path / "plain", uninterrupted, *words))
+    changed = read_metrics(trained(tmp_path / "changed", uninterrupted, *words, "training.augmentation.shift=0.2"))
+    for before, after in zip(plain, changed, strict=True):
+        if "train/loss" in before:
+            assert before["train/loss"] != after["train/loss"]
+        assert {key: before[key] for key in before if key.startswith("val/")} == {
+            key: after[key] for key in after if key.startswith("val/")
+        }
+
+
 def test_multitask_learns_actions_to_the_end_of_an_episode(uninterrupted_vla):
     """Of every batch all samples have actions; those in the last k frames have no pair to learn from."""
     lines = [line for line in read_metrics(uninterrupted_vla) if "train/loss" in line]
@@ -288,8 +301,12 @@ def test_killed_twice_and_resumed_it_is_the_run_that_was_never_killed(tmp_path, 
         assert_same_tensors(*(path / "artifacts" / name / "model.safetensors" for path in (run_dir, uninterrupted_vla)))
 
 
-def test_accumulated_gradients_resume_exactly(tmp_path, uninterrupted):
-    words = ["training.gradient.accumulate_steps=2"]
+def test_accumulated_gradients_and_augmentation_resume_exactly(tmp_path, uninterrupted):
+    words = [
+        "training.gradient.accumulate_steps=2",
+        "training.augmentation.shift=0.1",
+        "training.augmentation.contrast=0.5",
+    ]
     whole = trained(tmp_path / "whole", uninterrupted, *words)
     run_dir = tmp_path / "run"
     process = start(words_for(run_dir, uninterrupted, *words))

@@ -3,7 +3,7 @@
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{CacheProgress, DataError, FrameSize, LabelRequest, Mixture};
+use hlrp_data::{CacheProgress, DataError, FrameSize, LabelRequest, Mixture, Split};
 use hlrp_schema::{DeltaUnit, LaqConfig, RequestConfig};
 use hlrp_train::{DeviceBatch, DeviceVectors, LoaderData, Resumed, disk_rules};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 /// The image stream that stage 1 reads.
 pub const ROLE: &str = "primary";
 
-/// Opens every dataset of the configuration: training and validation pairs, frames in the model's size. A resumed run keeps its held-out
-/// episodes.
+/// Opens every dataset of the configuration: training samples and validation pairs, frames in the model's size. A resumed run keeps its
+/// held-out episodes.
 ///
 /// # Errors
 /// A dataset that cannot be read or has no stream [`ROLE`], or an empty validation set.
@@ -33,7 +33,19 @@ pub fn open_pairs(
         return Err(LaqError::Stream { role: ROLE.into(), available: roles.clone() }.into());
     }
     let validation = with_whole_pairs(&mixture, &config.data.request)?;
+    if config.model.triplets.num_frames() == 3 {
+        let request = with_third_frame(&config.data.request);
+        mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
+        let hint = "use a smaller spacing, or set model.triplets.additivity_weight=0: it needs frame t+2k";
+        mixture.require(Split::Train).map_err(|problem| problem.hint(hint))?;
+    }
     LoaderData::new(Arc::new(mixture), Arc::new(validation), config.seed)
+}
+
+/// The request with the frame as far after the later frame of a pair as that is after the earlier one.
+fn with_third_frame(request: &RequestConfig) -> RequestConfig {
+    let (first, second) = (request.image_deltas[0], request.image_deltas[1]);
+    RequestConfig { image_deltas: vec![first, second, 2.0 * second - first], ..request.clone() }
 }
 
 /// The request with the actions from frame t to the last before frame t+k; none where a pair in seconds is another number of frames in each source.
@@ -69,10 +81,19 @@ pub(crate) fn pair_actions(batch: &DeviceBatch) -> Option<Tensor> {
 /// # Errors
 /// A batch without the stream [`ROLE`], or frames that do not fit the model.
 pub(crate) fn pairs_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
+    frames_of(batch, model, 2)
+}
+
+/// As [`pairs_of`] the frames of a training batch: pairs, and the third frame where `model.triplets` needs it.
+pub(crate) fn training_frames_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
+    frames_of(batch, model, model.config().triplets.num_frames())
+}
+
+fn frames_of(batch: &DeviceBatch, model: &LaqModel, num_frames: i64) -> Result<Tensor, LaqError> {
     let stream = batch
         .images
         .get(ROLE)
         .ok_or_else(|| LaqError::Stream { role: ROLE.into(), available: batch.images.keys().cloned().collect() })?;
-    model.check_frames(&stream.pixels_BTCHW)?;
+    model.check_num_frames(&stream.pixels_BTCHW, num_frames)?;
     Ok(unit_frames(&stream.pixels_BTCHW))
 }

@@ -29,6 +29,7 @@ mod probes;
 mod quantizers;
 mod step;
 mod task;
+mod triplets;
 mod validation;
 
 pub use analyses::analyze;

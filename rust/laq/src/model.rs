@@ -112,12 +112,17 @@ impl LaqModel {
     /// # Errors
     /// Any other shape.
     pub fn check_frames(&self, frames_BTCHW: &Tensor) -> Result<(), LaqError> {
+        self.check_num_frames(frames_BTCHW, 2)
+    }
+
+    /// Checks the shape `[B,num_frames,C,H,W]` of a batch.
+    pub(crate) fn check_num_frames(&self, frames_BTCHW: &Tensor, num_frames: i64) -> Result<(), LaqError> {
         let (side, channels) = (self.dims.image_size, self.dims.channels);
         let size = frames_BTCHW.size();
-        if size.len() == 5 && size[1..] == [2, channels, side, side] {
+        if size.len() == 5 && size[1..] == [num_frames, channels, side, side] {
             return Ok(());
         }
-        Err(LaqError::Frames { found: size, expected: format!("[B, 2, {channels}, {side}, {side}]") })
+        Err(LaqError::Frames { found: size, expected: format!("[B, {num_frames}, {channels}, {side}, {side}]") })
     }
 
     /// Float frame pairs `[B,2,C,H,W]` in [0, 1] to tokens and latent change.

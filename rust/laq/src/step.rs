@@ -4,6 +4,7 @@ use crate::decoders::{DecoderLosses, Predictions, Target};
 use crate::draws::Draws;
 use crate::model::{Encoded, LaqModel};
 use crate::quantizers::{Latent, TrainContext, TrainPass};
+use crate::triplets;
 use hlrp_nn::Pass;
 use hlrp_schema::LatentAblation;
 use hlrp_torch::{TorchError, World};
@@ -12,7 +13,7 @@ use tch::{Tensor, no_grad};
 
 /// Result of a training forward pass.
 pub struct TrainStep {
-    /// Weighted sum of the decoders' losses, and of the quantizer's own.
+    /// Weighted sum of the decoders' losses, of the quantizer's own and of those of triplets.
     pub loss: Tensor,
     /// The decoders' losses.
     pub losses: DecoderLosses,
@@ -26,7 +27,8 @@ pub struct TrainStep {
     pub row_resets: Vec<RowReset>,
 }
 
-/// Forward pass of training at optimizer step `step` (1-based) over float frame pairs `[B,2,C,H,W]` in [0, 1].
+/// Forward pass of training at optimizer step `step` (1-based) over float frame pairs `[B,2,C,H,W]` in [0, 1], or `[B,3,C,H,W]` where the model
+/// has the additivity loss of `model.triplets`.
 ///
 /// # Errors
 /// Another process of `world` is gone.
@@ -38,7 +40,10 @@ pub fn train_step(
     draws: &mut dyn Draws,
     pass: &Pass<'_>,
 ) -> Result<TrainStep, TorchError> {
+    let samples_BTCHW = frames_BTCHW;
+    let frames_BTCHW = &samples_BTCHW.narrow(1, 0, 2);
     let encoded = model.encode(frames_BTCHW, pass);
+    let triplets = triplets::losses(model, samples_BTCHW, &encoded.change_BSQ, pass);
     let TrainPass { latent, loss: quantizer_loss, mut metrics, mut row_resets } =
         model.quantizer.train_pass(&encoded.change_BSQ, &mut TrainContext { step, world, draws, pass })?;
     for reset in &mut row_resets {
@@ -56,6 +61,10 @@ pub fn train_step(
     let mut loss = model.decoders.total(&losses, Some(step));
     if let Some(quantizer_loss) = quantizer_loss {
         loss = loss.g_add(&quantizer_loss);
+    }
+    for triplets::Loss { metric, value, weight } in triplets {
+        loss = loss.g_add(&(&value * weight));
+        metrics.push((metric, value.detach()));
     }
     Ok(TrainStep { loss, losses, ids_BS: latent.ids_BS, predictions, metrics, row_resets })
 }

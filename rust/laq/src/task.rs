@@ -1,6 +1,6 @@
 //! The model as the engine sees it.
 
-use crate::data::{ROLE, pairs_of};
+use crate::data::{ROLE, training_frames_of};
 use crate::draws::WorldDraws;
 use crate::health::{self, Watch};
 use crate::model::LaqModel;
@@ -11,7 +11,7 @@ use hlrp_nn::Pass;
 use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDescription};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
-use hlrp_train::{DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
+use hlrp_train::{Augmentation, DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
@@ -19,6 +19,7 @@ use tch::Tensor;
 pub struct LaqTask {
     model: LaqModel,
     world: World,
+    augmentation: Option<Augmentation>,
     request: RequestConfig,
     validations: Validations,
     probes: Option<Probes>,
@@ -35,6 +36,7 @@ impl LaqTask {
             validations: Validations::new(config),
             probes: None,
             batch_size: config.data.loader.batch_size,
+            augmentation: Augmentation::new(&config.training.augmentation, &world),
             model,
             world,
             row_resets: Vec::new(),
@@ -64,12 +66,15 @@ impl Task for LaqTask {
     }
 
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
-        let frames_BTCHW = pairs_of(batch, &self.model)?;
+        let mut frames_BTCHW = training_frames_of(batch, &self.model)?;
+        if let Some(augmentation) = &self.augmentation {
+            frames_BTCHW = augmentation.apply(&frames_BTCHW);
+        }
         let pass = Pass::plain(true);
         let result =
             train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
         self.row_resets.extend(result.row_resets);
-        self.watch.check(&self.model, &frames_BTCHW, step, &self.world)?;
+        self.watch.check(&self.model, &frames_BTCHW.narrow(1, 0, 2), step, &self.world)?;
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })
     }
 

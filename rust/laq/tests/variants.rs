@@ -316,3 +316,40 @@ fn the_use_of_codes_is_known_by_slot() {
     let least = slots.iter().copied().fold(f64::INFINITY, f64::min);
     assert!((metric(&result, "slot_perplexity_min") - least).abs() < 1e-5, "{slots:?}");
 }
+
+#[test]
+fn changes_of_triplets_add_up_in_units_of_their_variance() {
+    let weights = ["model.triplets.additivity_weight=2", "model.triplets.reversal_weight=3"];
+    let overrides = [&[WITHOUT_NSVQ, "+model.quantizer.none={}", BATCH_NORM], weights.as_slice()].concat();
+    let frames = Tensor::rand([6, 3, 3, 32, 32], (Kind::Float, tch::Device::Cpu));
+    let pairs = frames.narrow(1, 0, 2);
+    let (mut with, mut without) = (model(&config_with(&overrides), 5), model(&config_with(&overrides[..3]), 5));
+
+    let change = |from: i64, to: i64| {
+        let pair = frames.index_select(1, &Tensor::from_slice(&[from, to]));
+        no_grad(|| with.encode(&pair, &Pass::plain(false)).change_BSQ.to_kind(Kind::Double))
+    };
+    let there = change(0, 1);
+    let variance = there.var_dim([0].as_slice(), false, true);
+    let in_units = |error: Tensor| (error.square() / &variance).mean(Kind::Double).double_value(&[]);
+    let additivity = in_units(change(0, 2) - &there - change(1, 2));
+    let reversal = in_units(&there + change(1, 0));
+
+    let (result, plain) = (step(&mut with, &frames, 1), step(&mut without, &pairs, 1));
+    let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
+    near(metric(&result, "additivity_loss"), additivity);
+    near(metric(&result, "reversal_loss"), reversal);
+    near(result.loss.double_value(&[]), plain.loss.double_value(&[]) + 2.0 * additivity + 3.0 * reversal);
+
+    // They do not fall when all changes shrink: project_in scales changes where the grid encoder has no bias.
+    let scaled = model(&config_with(&overrides), 5);
+    no_grad(|| {
+        for (name, mut tensor) in scaled.store().parameters() {
+            if name.starts_with("vq.cnn_encoder.2.") {
+                let _ = tensor.g_mul_scalar_(0.1);
+            }
+        }
+    });
+    let mut scaled = scaled;
+    near(metric(&step(&mut scaled, &frames, 1), "additivity_loss"), additivity);
+}

@@ -59,10 +59,16 @@ const ADDED_TO_LOADER: [(&str, &str); 1] = [("data.loader.labelled_fraction", "n
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
 
 /// Keys of every training that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_TRAININGS: [(&str, &str); 1] = [("training.distributed.timeout_s", "600.0")];
+const ADDED_TO_TRAININGS: [(&str, &str); 2] = [
+    ("training.distributed.timeout_s", "600.0"),
+    (
+        "training.augmentation",
+        r#"{"pair": "same", "shift": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}"#,
+    ),
+];
 
 /// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_LAQ: [(&str, &str); 14] = [
+const ADDED_TO_LAQ: [(&str, &str); 16] = [
     ("model.encoder", "{}"),
     ("model.decoder_network", "\"transformer\""),
     ("model.quantizer.normalization", "\"none\""),
@@ -77,6 +83,8 @@ const ADDED_TO_LAQ: [(&str, &str); 14] = [
     ("model.decoders.*.from_latent_only", "false"),
     ("model.decoders.aux.detached", "true"),
     ("model.decoders.*.detached", "false"),
+    ("model.triplets.additivity_weight", "0.0"),
+    ("model.triplets.reversal_weight", "0.0"),
 ];
 
 /// Keys of the expert architecture that older versions did not have, with the values (JSON) that they implied.

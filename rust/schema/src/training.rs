@@ -23,6 +23,8 @@ pub struct TrainingConfig {
     pub distributed: DistributedConfig,
     /// Average of the weights.
     pub ema: EmaConfig,
+    /// Random changes of images.
+    pub augmentation: AugmentationConfig,
     /// What is saved when.
     pub checkpoint: CheckpointConfig,
     /// Checkpoint folder or run directory to continue from.
@@ -102,6 +104,40 @@ pub struct EmaConfig {
     pub update_after_step: u64,
 }
 
+/// Random changes of the images of training; 0 = none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentationConfig {
+    /// Whether the frames of a sample change alike.
+    pub pair: AugmentedFrames,
+    /// Largest shift, as a fraction of the height or the width.
+    pub shift: f64,
+    /// Largest relative change of the brightness.
+    pub brightness: f64,
+    /// Largest relative change of the distance of a pixel to the mean gray of the image.
+    pub contrast: f64,
+    /// Largest relative change of the distance of a pixel to its gray.
+    pub saturation: f64,
+}
+
+impl AugmentationConfig {
+    /// Whether any image changes.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        [self.shift, self.brightness, self.contrast, self.saturation].iter().any(|largest| *largest > 0.0)
+    }
+}
+
+/// Whether the frames of a sample change alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AugmentedFrames {
+    /// All by the same shift and the same colors.
+    Same,
+    /// Each by itself.
+    Independent,
+}
+
 /// What is saved when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +186,7 @@ impl Check for TrainingConfig {
         section("distributed", self.distributed.check())?;
         section("ema", fraction("decay", self.ema.decay, true))?;
         section("ema", long_count("update_every_n_steps", self.ema.update_every_n_steps))?;
+        section("augmentation", self.augmentation.check())?;
         section("checkpoint", self.checkpoint.check())?;
         require(
             self.resume_from_checkpoint.is_none() || self.load_weights_from.is_none(),
@@ -198,6 +235,15 @@ impl SchedulerConfig {
             format!("a warm-up of {} steps is not shorter than the run of {max_steps}", self.warmup_steps),
             "set it below training.max_steps",
         )
+    }
+}
+
+impl Check for AugmentationConfig {
+    fn check(&self) -> Checked {
+        fraction("shift", self.shift, true)?;
+        fraction("brightness", self.brightness, false)?;
+        fraction("contrast", self.contrast, false)?;
+        fraction("saturation", self.saturation, false)
     }
 }
 

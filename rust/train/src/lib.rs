@@ -6,6 +6,7 @@
 //! | What must data offer? | [`TrainingData`], [`BatchStream`] |
 //! | What happens in a step? | [`Trainer::run`] |
 //! | How are weights changed? | [`Optimizer`], [`norm_and_clip`], [`Schedule`], [`Ema`] |
+//! | How do images change at random? | [`Augmentation`] |
 //! | What survives a kill? | [`checkpoint`] |
 //! | How does a run use its disk? | [`disk_rules`] |
 //! | How does a run stop early? | [`StopRequest`] |
@@ -14,6 +15,7 @@
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
 #![allow(non_snake_case)] // shape suffixes
 
+mod augmentation;
 mod boundary;
 pub mod checkpoint;
 mod data;
@@ -33,6 +35,7 @@ mod update;
 pub mod validation;
 mod watch;
 
+pub use augmentation::Augmentation;
 pub use checkpoint::{BestScore, Checkpoint, RunState};
 pub use data::{BatchStream, LoaderData, SourceRecord, TrainingData, ValidationBatches};
 pub use device::select_device;

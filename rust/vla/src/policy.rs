@@ -6,7 +6,7 @@ use crate::labels::Labelling;
 use crate::observation::{ActionTarget, LatentTarget, Observation, Targets};
 use crate::processor::{Processor, TimeIndices};
 use hlrp_schema::PolicySpec;
-use hlrp_train::{DeviceBatch, DeviceImages};
+use hlrp_train::{Augmentation, DeviceBatch, DeviceImages};
 use tch::{Kind, Tensor};
 
 /// Everything that turns a batch into losses.
@@ -28,8 +28,13 @@ pub(crate) struct LabelledBatch {
 }
 
 impl Policy {
-    /// Prepares and labels a batch. Frames after the present reach the teacher alone.
-    pub(crate) fn label(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<LabelledBatch, VlaError> {
+    /// Prepares and labels a batch. Frames after the present reach the teacher alone, and `augmentation` changes what the policy sees alone.
+    pub(crate) fn label(
+        &self,
+        batch: &DeviceBatch,
+        indices: TimeIndices,
+        augmentation: Option<&Augmentation>,
+    ) -> Result<LabelledBatch, VlaError> {
         let mode = self.spec.objective.mode;
         let mut targets = Targets::default();
         if mode.with_latents() {
@@ -42,7 +47,8 @@ impl Policy {
                 is_pad_BT: from_step(&all.is_pad_BT, indices.action),
             });
         }
-        Ok(LabelledBatch { observation: self.processor.observe(batch, indices)?, targets })
+        let observation = self.processor.observe_changed(batch, indices, augmentation)?;
+        Ok(LabelledBatch { observation, targets })
     }
 
     /// Numbers of supervised frame pairs and action steps in a batch, where the mode learns from them; in the order of `VlaLoss::masked`.

@@ -9,9 +9,9 @@ use crate::normalize::{normalize, unnormalize};
 use crate::observation::{ActionTarget, CameraImages, Language, Observation};
 use hlrp_nn::smolvlm::{TextLayout, TextTokenizer, pad_resize, with_newline, with_system_prompt};
 use hlrp_schema::policy::{ModelSpec, ProcessorSpec, Scaling};
-use hlrp_train::DeviceBatch;
+use hlrp_train::{Augmentation, DeviceBatch};
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Where a batch holds the present: indices on the time axes of its streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +70,18 @@ impl Processor {
     /// # Errors
     /// No camera of the model in the batch, samples without instruction, or states of another width than the statistics.
     pub fn observe(&self, batch: &DeviceBatch, present: TimeIndices) -> Result<Observation, VlaError> {
-        let cameras: Vec<Option<CameraImages>> =
-            self.cameras.iter().map(|role| self.camera(batch, role, present.image)).collect();
+        self.observe_changed(batch, present, None)
+    }
+
+    /// [`Processor::observe`] of images that `augmentation` changes.
+    pub(crate) fn observe_changed(
+        &self,
+        batch: &DeviceBatch,
+        present: TimeIndices,
+        augmentation: Option<&Augmentation>,
+    ) -> Result<Observation, VlaError> {
+        let camera = |role: &String| self.camera(batch, role, present.image, augmentation);
+        let cameras: Vec<Option<CameraImages>> = self.cameras.iter().map(camera).collect();
         let device = match cameras.iter().flatten().next() {
             Some(images) => images.pixels_BCHW.device(),
             None => {
@@ -123,11 +133,20 @@ impl Processor {
         Ok(unnormalize(scaling, actions_BTA))
     }
 
-    fn camera(&self, batch: &DeviceBatch, role: &str, present: i64) -> Option<CameraImages> {
-        batch.images.get(role).map(|stream| CameraImages {
-            pixels_BCHW: self.images(&stream.pixels_BTCHW.select(1, present)),
-            is_real_B: stream.is_real_BT.select(1, present),
-        })
+    fn camera(
+        &self,
+        batch: &DeviceBatch,
+        role: &str,
+        present: i64,
+        augmentation: Option<&Augmentation>,
+    ) -> Option<CameraImages> {
+        let stream = batch.images.get(role)?;
+        let mut pixels_B1CHW = stream.pixels_BTCHW.narrow(1, present, 1);
+        if let Some(augmentation) = augmentation {
+            pixels_B1CHW = augmentation.apply(&(pixels_B1CHW.to_kind(Kind::Float) / 255.0));
+        }
+        let pixels_BCHW = self.images(&pixels_B1CHW.select(1, 0));
+        Some(CameraImages { pixels_BCHW, is_real_B: stream.is_real_BT.select(1, present) })
     }
 
     /// Images `[B,C,H,W]`, uint8 or float in [0, 1], for the model: float32 in [−1, 1], at its image size.

@@ -12,7 +12,7 @@ use hlrp_schema::TaskDescription;
 use hlrp_torch::World;
 use hlrp_track::fs::OnExisting;
 use hlrp_track::metrics::MetricSpec;
-use hlrp_train::{DeviceBatch, ExportContext, LossOutput, Task, Validation, ValidationContext};
+use hlrp_train::{Augmentation, DeviceBatch, ExportContext, LossOutput, Task, Validation, ValidationContext};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -21,6 +21,8 @@ pub struct VlaTask {
     pub(crate) policy: Policy,
     /// The processes that train together.
     pub(crate) world: World,
+    /// Random changes of what the policy sees.
+    pub(crate) augmentation: Option<Augmentation>,
     /// Where training samples hold what.
     pub(crate) indices: TimeIndices,
     pub(crate) tokenizer_folder: PathBuf,
@@ -46,7 +48,7 @@ impl Task for VlaTask {
 
     fn loss(&mut self, batch: &DeviceBatch, _step: u64) -> anyhow::Result<LossOutput> {
         let Policy { spec, model, .. } = &self.policy;
-        let labelled = self.policy.label(batch, self.indices)?;
+        let labelled = self.policy.label(batch, self.indices, self.augmentation.as_ref())?;
         let (observation, targets) = (&labelled.observation, &labelled.targets);
         let loss =
             model.loss(observation, targets, &spec.objective, &mut WorldNoise(&self.world), &Pass::plain(true))?;

@@ -5,6 +5,7 @@ mod decoders;
 mod encoder;
 mod filter;
 mod quantizer;
+mod triplets;
 mod validation;
 
 pub use analysis::*;
@@ -12,6 +13,7 @@ pub use decoders::*;
 pub use encoder::*;
 pub use filter::SampleFilter;
 pub use quantizer::*;
+pub use triplets::TripletsConfig;
 pub use validation::*;
 
 use crate::data::DataConfig;
@@ -55,6 +57,7 @@ pub struct LaqModelConfig {
     pub quantizer: QuantizerConfig,
     pub decoder_network: DecoderNetwork,
     pub decoders: DecodersConfig,
+    pub triplets: TripletsConfig,
     pub latent_ablation: LatentAblation,
 }
 
@@ -101,6 +104,12 @@ impl Check for LaqConfig {
             "data.loader.batch_size",
             "model.quantizer.normalization=batch_norm needs more than one sample",
             "raise it, or set model.quantizer.normalization to layer_norm",
+        )?;
+        require(
+            !self.model.triplets.is_on() || self.data.loader.batch_size > 1,
+            "data.loader.batch_size",
+            "model.triplets compares with the variance over a batch: it needs more than one sample",
+            "raise it, or set both weights of model.triplets to 0",
         )
     }
 }
@@ -124,7 +133,14 @@ impl Check for LaqModelConfig {
         self.check_grid()?;
         self.check_encoder()?;
         section("decoders", self.decoders.check())?;
-        self.check_targets()
+        self.check_targets()?;
+        section("triplets", self.triplets.check())?;
+        require(
+            !self.triplets.is_on() || self.quantizer.normalization != Normalization::None,
+            "quantizer.normalization",
+            "nothing keeps the variance of the changes: changes that are all 0 would serve model.triplets best",
+            "set it to batch_norm or layer_norm, or both weights of model.triplets to 0",
+        )
     }
 }
 

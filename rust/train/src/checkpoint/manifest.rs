@@ -71,7 +71,7 @@ impl Manifest {
     /// Name of the format.
     pub const FORMAT: &str = "hlrp-checkpoint";
     /// Version of the format that this crate writes; older ones are migrated when read.
-    pub const FORMAT_VERSION: u64 = 5;
+    pub const FORMAT_VERSION: u64 = 6;
 
     /// The file of the checkpoint `dir`: `checkpoint.json`, or what format 1 called it; none where there is no checkpoint.
     pub(crate) fn path(dir: &Path) -> Option<PathBuf> {

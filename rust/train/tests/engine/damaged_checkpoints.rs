@@ -82,9 +82,9 @@ fn another_format_version_is_refused() {
     let _alone = alone();
     let (_folder, run_dir) = finished_run();
     let path = checkpoint(&run_dir, 12).join("checkpoint.json");
-    let text = fs::read_to_string(&path).unwrap().replace("\"format_version\": 5", "\"format_version\": 99");
+    let text = fs::read_to_string(&path).unwrap().replace("\"format_version\": 6", "\"format_version\": 99");
     fs::write(&path, text).unwrap();
-    assert!(error_of(&run_dir).contains("checkpoint format 99, this program reads format 5"), "{}", error_of(&run_dir));
+    assert!(error_of(&run_dir).contains("checkpoint format 99, this program reads format 6"), "{}", error_of(&run_dir));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use hlrp_data::{CacheProgress, Description, FrameSize, Mixture};
 use hlrp_schema::policy::{PolicySpec, TeacherWeights};
 use hlrp_schema::{DataConfig, VlaConfig};
 use hlrp_train::program::Setup;
-use hlrp_train::{LoaderData, disk_rules};
+use hlrp_train::{Augmentation, LoaderData, disk_rules};
 use request::Requests;
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 use tch::Device;
@@ -74,6 +74,7 @@ pub fn prepare(
     let task = VlaTask {
         policy: Policy { spec, model, processor, teacher },
         world: setup.world.clone(),
+        augmentation: Augmentation::new(&config.training.augmentation, &setup.world),
         indices: requests.indices,
         tokenizer_folder,
         experiment: config.experiment.name.clone(),

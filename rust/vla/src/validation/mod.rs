@@ -74,7 +74,7 @@ pub(crate) fn run(
     let mut drawn = EvenSamples::new(options.num_fixed_samples);
     for batch in batches {
         let batch = batch?;
-        let labelled = policy.label(&batch, indices)?;
+        let labelled = policy.label(&batch, indices, None)?;
         add_losses(&mut sums, policy, &labelled, context.world)?;
         let predicted = predict(policy, &labelled, options.num_flow_samples, context.world)?;
         if let (Some(predicted_BSD), Some(target)) = (&predicted.latents_BSD, &labelled.targets.latent) {
