@@ -5,6 +5,7 @@
 //! Anchors are numbered in the order in which episodes were pushed, frame by frame; nothing is stored per anchor.
 
 use crate::request::EpisodeSpan;
+use std::ops::Range;
 
 /// One anchor frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +67,30 @@ impl AnchorTable {
         episodes.shrink_to_fit();
         self.parts.push(SourceAnchors { source, num_before: self.num_anchors, reach_back, episodes });
         self.num_anchors += num_anchors;
+    }
+
+    /// Indices of the anchors of a source whose episodes were pushed at once, and the first of each episode.
+    pub(crate) fn of_source(&self, source: usize) -> (Range<u64>, impl Iterator<Item = u64>) {
+        let part = self.parts.iter().position(|part| part.source == source);
+        let first = part.map_or(0, |part| self.parts[part].num_before);
+        let next = part.and_then(|part| self.parts.get(part + 1));
+        let end = part.map_or(0, |_| next.map_or(self.num_anchors, |next| next.num_before));
+        let episodes = part.map_or(&[][..], |part| &self.parts[part].episodes);
+        (first..end, episodes.iter().map(move |episode| first + episode.num_before))
+    }
+
+    /// Fraction of the draws of each of `num_sources` sources, where the first anchors of the table are drawn with one share and the others with
+    /// another: numbers of anchors and shares.
+    pub(crate) fn fractions(&self, num_sources: usize, kinds: [(u64, f64); 2]) -> Vec<f64> {
+        let mut fractions = vec![0.0; num_sources];
+        let ends = self.parts.iter().skip(1).map(|part| part.num_before).chain([self.num_anchors]);
+        for (part, end) in self.parts.iter().zip(ends) {
+            let (num_anchors, share) = kinds[usize::from(part.num_before >= kinds[0].0)];
+            if num_anchors > 0 {
+                fractions[part.source] += share * (end - part.num_before) as f64 / num_anchors as f64;
+            }
+        }
+        fractions
     }
 
     /// Number of anchors.

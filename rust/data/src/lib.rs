@@ -6,7 +6,7 @@
 //! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
 //! | Which statistics normalise states and actions? | `normalization`, `statistics` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
-//! | Which sample comes when? | `anchors`, `sampler` |
+//! | Which sample comes when? | `anchors`, `shares`, `sampler` |
 //! | How do samples become batches? | `loader` |
 //! | Is a dataset damaged, and what is in it? | [`check`], [`show`] |
 //!
@@ -30,6 +30,7 @@ mod preflight;
 mod request;
 mod resize;
 mod sampler;
+mod shares;
 pub mod show;
 mod source;
 mod statistics;
@@ -49,7 +50,8 @@ pub use normalization::VectorStatistics;
 pub use preflight::{describe_sources, preflight};
 pub use request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
-pub use sampler::{Balance, Clips, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
+pub use sampler::{Balance, Clips, Draw, Mixing, Permutation, Pool, Position, Shard, TrainSampler, ValidationSampler};
+pub use shares::Shares;
 pub use source::{Source, Split};
 
 /// Release of FFmpeg that this program runs with; none where it is built without.

@@ -8,9 +8,11 @@ use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
 use crate::request::{EpisodeSpan, LabelRequest};
 use crate::resize::PREPROCESS_ID;
+use crate::sampler::{Mixing, Pool};
+use crate::shares::Shares;
 use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
-use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, SourceWeight, UniformOver};
 use hlrp_track::fs::DiskRules;
 use std::{
     collections::BTreeMap,
@@ -22,6 +24,7 @@ use std::{
     },
     thread,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Receives how far the building of a frame cache is: name of the source, role, frames done, frames in all.
 pub type CacheProgress<'a> = dyn Fn(&str, &str, u64, u64) + Sync + 'a;
@@ -129,6 +132,10 @@ pub struct Mixture {
     /// Anchors of labelled episodes, where samples are balanced by their labels.
     pub(crate) num_labelled: Option<u64>,
     pub(crate) validation: AnchorTable,
+    /// Fraction of the training samples of each source.
+    pub(crate) shares: Vec<f64>,
+    /// The order of sources in fixed shares; none where every anchor occurs once in each epoch.
+    pub(crate) mixing: Option<Arc<Mixing>>,
     pub(crate) loader: LoaderConfig,
 }
 
@@ -153,7 +160,10 @@ impl Mixture {
             building: Mutex::new(()),
         };
         let sources: Vec<_> = config.sources.iter().collect();
-        let opened = in_parallel(&sources, |(name, source)| opener.open(name, source));
+        let open = |&(name, source): &(&String, &SourceConfig)| {
+            opener.open(name, source).map_err(|error| error.of_source(name))
+        };
+        let opened = in_parallel(&sources, open);
         let sources: Vec<Source> = opened.into_iter().collect::<Result<_, _>>()?;
         let rates = sources.iter().map(|source| (source.name(), source.description().fps));
         if let Some(warning) = differing_seconds(&config.request, &rates.collect::<Vec<_>>()) {
@@ -185,7 +195,30 @@ impl Mixture {
             push(&mut train, Split::Train, &|_, _| true);
             None
         };
-        Ok(Self { train, num_labelled, validation, sources, layout, loader })
+        let weights: Vec<_> = sources.iter().map(|source| source.weight).collect();
+        let is_mixed = loader.is_mixed(&weights);
+        let over_episodes = loader.uniform_over == UniformOver::Episodes;
+        let (pools, sizes): (Vec<_>, Vec<_>) = pools(&sources, &train, over_episodes).into_iter().unzip();
+        let mut shares = vec![SourceWeight::Proportionate; sources.len()];
+        if is_mixed {
+            shares.clone_from(&weights);
+        }
+        let Shares { of_sources: mut shares, warning } = Shares::of(&shares, &sizes);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        if let (Some(fraction), Some(num_labelled)) = (loader.labelled_fraction, num_labelled) {
+            let of_kinds = [(num_labelled, fraction), (train.len() - num_labelled, 1.0 - fraction)];
+            shares = train.fractions(sources.len(), of_kinds);
+        }
+        let is_drawable = pools.iter().zip(&shares).all(|(pool, share)| *share == 0.0 || !pool.anchors.is_empty());
+        let mixing = (is_mixed && is_drawable).then(|| Mixing::new(pools, &shares, loader.mixing_block as u64));
+        Ok(Self { train, num_labelled, validation, shares, mixing: mixing.map(Arc::new), sources, layout, loader })
+    }
+
+    /// By source the fraction of the training samples that it should have.
+    pub fn target_shares(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.sources.iter().map(Source::name).zip(self.shares.iter().copied())
     }
 
     /// The same sources with samples of other offsets and `labels`; nothing is opened again. Only the images at the offsets `anchor_images`
@@ -245,7 +278,7 @@ impl Mixture {
     pub fn require(&self, split: Split) -> Result<(), Problem> {
         let num_episodes: usize = self.sources.iter().map(|source| source.episodes(split).len()).sum();
         let (key, message, hint) = match (self.anchors(split).is_empty(), num_episodes) {
-            (false, _) => return Ok(()),
+            (false, _) => return if split == Split::Train { self.require_drawn() } else { Ok(()) },
             (true, 0) => ("data.sources", "has no episode", "raise data.sources.<name>.num_val_episodes"),
             (true, _) => (
                 "data.request.image_deltas",
@@ -255,6 +288,32 @@ impl Mixture {
         };
         Err(Problem::new(key, format!("the {} set {message}", split.name()), hint))
     }
+
+    /// Refuses a source with a share of the samples that has none.
+    fn require_drawn(&self) -> Result<(), Problem> {
+        for (index, source) in self.sources.iter().enumerate() {
+            let share = self.shares[index];
+            if share > 0.0 && self.num_labelled.is_none() && self.train.of_source(index).0.is_empty() {
+                let key = format!("data.sources.{}.weight", source.name);
+                let message = format!("its share of the samples is {share}, but it has no training sample");
+                let hint = "use smaller offsets or more of its episodes, set the weight to 0, or leave the source out";
+                return Err(Problem::new(key, message, hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// By source its anchors, as they are drawn, and its size.
+fn pools(sources: &[Source], anchors: &AnchorTable, over_episodes: bool) -> Vec<(Pool, u64)> {
+    let pool = |(index, source): (usize, &Source)| {
+        let (anchors, episodes) = anchors.of_source(index);
+        let num_anchors = anchors.end - anchors.start;
+        let episodes: Option<Vec<u64>> = over_episodes.then(|| episodes.collect());
+        let size = episodes.as_ref().map_or(num_anchors, |episodes| episodes.len() as u64);
+        (Pool { key: xxh3_64(source.name.as_bytes()), anchors, episodes }, size)
+    };
+    sources.iter().enumerate().map(pool).collect()
 }
 
 /// What opening the sources of one run has in common.

@@ -30,7 +30,10 @@ pub use cluster::{
     ClusterConfig, ComputeConfig, ContainerConfig, ContainerRuntime, ImagesConfig, RemoteConfig, SlurmConfig,
     seconds_of_time,
 };
-pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig};
+pub use data::{
+    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, SourceWeight,
+    UniformOver,
+};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use device::Device;
 pub use hub::is_hub_name;
