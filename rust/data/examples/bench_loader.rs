@@ -105,6 +105,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     };
     let config = DataConfig {
@@ -128,6 +129,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
             max_open_decoders: 16,
             max_bad_samples: 0,
         },
+        filter: None,
         cache: CacheConfig {
             enabled: args.cache.is_some(),
             dir: args.cache.clone().unwrap_or_default(),

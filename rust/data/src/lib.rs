@@ -6,6 +6,7 @@
 //! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
 //! | Which statistics normalise states and actions? | `normalization`, `statistics` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
+//! | Which anchors show something? | `filter` |
 //! | Which sample comes when? | `anchors`, `shares`, `sampler` |
 //! | How do samples become batches? | `loader` |
 //! | Is a dataset damaged, and what is in it? | [`check`], [`show`] |
@@ -18,6 +19,7 @@ mod batch;
 mod cache;
 pub mod check;
 mod error;
+mod filter;
 pub mod formats;
 mod frames;
 mod images;
@@ -41,6 +43,7 @@ pub use anchors::{Anchor, AnchorTable, held_out_positions};
 pub use batch::{Batch, ImageStream, SampleMeta, VectorStream};
 pub use cache::{BuildOptions, CacheSpec, FrameCache};
 pub use error::{DataError, LoadError, exit_code_of};
+pub use filter::{Filter, FilterScores, Verdict, VerdictCounts};
 pub use formats::{Dataset, Description};
 pub use frames::{FrameReader, FrameSize, FrameStore};
 pub use hlrp_track::fs::DiskRules;

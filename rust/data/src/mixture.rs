@@ -3,7 +3,8 @@
 use crate::anchors::AnchorTable;
 use crate::cache::{BuildOptions, CacheSpec, FrameCache};
 use crate::error::DataError;
-use crate::formats::{self, OpenOptions, TableCache};
+use crate::filter::{Filter, VerdictCounts};
+use crate::formats::{self, Dataset, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
 use crate::request::{EpisodeSpan, LabelRequest};
@@ -12,10 +13,12 @@ use crate::sampler::{Mixing, Pool};
 use crate::shares::Shares;
 use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
-use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, SourceWeight, UniformOver};
+use hlrp_schema::{
+    DataConfig, DeltaUnit, FilterBy, FilterConfig, LoaderConfig, RequestConfig, SourceConfig, SourceWeight, UniformOver,
+};
 use hlrp_track::fs::DiskRules;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     iter,
     panic::resume_unwind,
     sync::{
@@ -180,8 +183,12 @@ impl Mixture {
         let layout = SampleLayout::of(&sources, size)?;
         let push = |table: &mut AnchorTable, split, is_chosen: &dyn Fn(&Source, &EpisodeSpan) -> bool| {
             for (index, source) in sources.iter().enumerate() {
-                let spans = source.episodes(split).iter().filter(|span| is_chosen(source, span));
-                table.push(index, spans.copied(), source.request.anchor_reach());
+                let spans = source.episodes(split).iter().filter(|span| is_chosen(source, span)).copied();
+                let reach = source.request.anchor_reach();
+                match split {
+                    Split::Train => table.push_rows(index, spans.map(|span| (span, source.kept_rows(&span))), reach),
+                    Split::Validation => table.push(index, spans, reach),
+                }
             }
         };
         let (mut train, mut validation) = (AnchorTable::new(), AnchorTable::new());
@@ -355,7 +362,51 @@ impl Opener<'_> {
             };
             cameras.insert(role.clone(), frames);
         }
-        Source::new(name, config, &self.data.request, dataset, cameras)
+        let source = Source::new(name, config, &self.data.request, Arc::clone(&dataset), cameras)?;
+        match (config.filter, &self.data.filter) {
+            (Some(by), Some(filter)) => self.filtered(source, config, &dataset, by, filter),
+            _ => Ok(source),
+        }
+    }
+
+    /// The source without the training anchors that show too little.
+    fn filtered(
+        &self,
+        source: Source,
+        config: &SourceConfig,
+        dataset: &Arc<dyn Dataset>,
+        by: FilterBy,
+        settings: &FilterConfig,
+    ) -> Result<Source, DataError> {
+        let (back, on) = source.request.anchor_reach();
+        let mut spans = [source.episodes(Split::Train), source.episodes(Split::Validation)].concat();
+        spans.sort_by_key(|span| span.from_row);
+        let filter = Filter {
+            name: source.name(),
+            dataset,
+            cameras: config.cameras.values().map(String::as_str).collect(),
+            action_key: config.action_key.as_deref(),
+            spans: &spans,
+            by,
+            config: settings,
+            image_gap: on.abs_diff(back),
+        };
+        let mut counts = VerdictCounts::default();
+        let mut kept = HashMap::new();
+        for verdict in filter.scores(&self.data.cache.dir, self.disk)?.verdicts() {
+            counts.add(&verdict.counts);
+            kept.insert(verdict.span.episode, verdict.kept_rows());
+        }
+        tracing::info!("filter of {}: {counts}", source.name);
+        if counts.num_kept == 0 {
+            let hint = format!(
+                "lower the thresholds in data.filter; `hlrp data filter {}` draws the scores",
+                config.root.display()
+            );
+            let key = format!("data.sources.{}.filter", source.name);
+            return Err(Problem::new(key, "it keeps no anchor", hint).into());
+        }
+        Ok(source.with_kept(kept))
     }
 
     /// A frame cache, built if it does not exist.

@@ -8,7 +8,8 @@ use crate::request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
 use hlrp_config::Problem;
 use hlrp_schema::{RequestConfig, SourceConfig, SourceWeight};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
     sync::Arc,
 };
 
@@ -68,6 +69,8 @@ pub struct Source {
     tolerance_s: f64,
     /// Training episodes whose actions may be seen; none where all may.
     labelled: Option<Arc<BTreeSet<u64>>>,
+    /// By episode the rows that may be anchors in training; all where there is no filter.
+    kept: Option<Arc<HashMap<u64, Vec<Range<u64>>>>>,
     train: Arc<[EpisodeSpan]>,
     validation: Arc<[EpisodeSpan]>,
 }
@@ -111,6 +114,7 @@ impl Source {
             weight: config.weight(),
             tolerance_s,
             labelled: labelled.map(Arc::new),
+            kept: None,
             train: train.into(),
             validation: validation.into(),
         })
@@ -146,6 +150,19 @@ impl Source {
         spans.sort_by_key(|span| span.from_row);
         let (train, validation) = split_by(&self.name, held_out, spans)?;
         Ok(Self { train: train.into(), validation: validation.into(), ..self.clone() })
+    }
+
+    /// The same source with only these rows as anchors in training, by episode.
+    pub(crate) fn with_kept(self, kept: HashMap<u64, Vec<Range<u64>>>) -> Self {
+        Self { kept: Some(Arc::new(kept)), ..self }
+    }
+
+    /// Rows of an episode that may be anchors in training.
+    pub(crate) fn kept_rows(&self, span: &EpisodeSpan) -> Vec<Range<u64>> {
+        match &self.kept {
+            None => vec![span.from_row..span.to_row],
+            Some(kept) => kept.get(&span.episode).cloned().unwrap_or_default(),
+        }
     }
 
     /// Its name in the configuration.

@@ -44,6 +44,7 @@ fn source(root: &Path, camera: &str) -> SourceConfig {
         val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     }
 }

@@ -35,6 +35,7 @@ fn config(root: &Path) -> DataConfig {
         val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     };
     DataConfig {
@@ -58,6 +59,7 @@ fn config(root: &Path) -> DataConfig {
             max_open_decoders: 4,
             max_bad_samples: 0,
         },
+        filter: None,
         cache: CacheConfig { enabled: false, dir: PathBuf::new(), verify: false },
     }
 }

@@ -34,6 +34,7 @@ fn source(folder: &str, keys: [&str; 4], fps: f64) -> SourceConfig {
         val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: Some(RldsConfig { split: "train".into(), val_split: Some("val".into()), fps, task_key: Some(task) }),
     }
 }
@@ -67,6 +68,7 @@ fn config(cache: &TempDir) -> DataConfig {
             max_open_decoders: 4,
             max_bad_samples: 0,
         },
+        filter: None,
         cache: CacheConfig { enabled: false, dir: cache.path().to_owned(), verify: false },
     }
 }

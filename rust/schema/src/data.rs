@@ -1,5 +1,6 @@
 //! Section `data`.
 
+use crate::filter::{FilterBy, FilterConfig};
 use crate::rules::{Checked, MAX_THREADS, at_least, long_count, require, section, within};
 use hlrp_config::Check;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -21,6 +22,8 @@ pub struct DataConfig {
     pub loader: LoaderConfig,
     /// The frame cache.
     pub cache: CacheConfig,
+    /// Which anchors show something; needed by sources with a filter.
+    pub filter: Option<FilterConfig>,
 }
 
 /// One dataset. The folder itself shows which format it has.
@@ -49,6 +52,8 @@ pub struct SourceConfig {
     pub tolerance_s: Option<f64>,
     /// Episodes in use for training whose actions may be seen; all when null. The others show images, states and texts.
     pub labelled_episodes: Option<Vec<u64>>,
+    /// By what its training anchors are kept; all of them when null.
+    pub filter: Option<FilterBy>,
     /// What an RLDS dataset does not say itself; null for other formats.
     pub rlds: Option<RldsConfig>,
 }
@@ -227,6 +232,12 @@ impl Check for DataConfig {
         }
         section("request", self.request.check())?;
         section("loader", self.loader.check())?;
+        if let Some(filter) = &self.filter {
+            section("filter", filter.check())?;
+        }
+        let is_filtered = self.sources.values().any(|source| source.filter.is_some());
+        let hint = "take the section from config/data/lerobot.yaml, or set data.sources.<name>.filter=null";
+        require(!is_filtered || self.filter.is_some(), "filter", "a source has a filter without its settings", hint)?;
         self.check_mixing()
     }
 }
@@ -295,6 +306,9 @@ impl Check for SourceConfig {
             let hint = "set val_episodes=null, or rlds.val_split=null";
             require(!holds_out_twice, "val_episodes", "rlds.val_split already holds out episodes", hint)?;
         }
+        let acts = self.filter.is_some_and(FilterBy::uses_action);
+        let hint = "name the feature, or set filter=motion";
+        require(self.action_key.is_some() || !acts, "action_key", "the filter needs actions", hint)?;
         if let Some(excluded) = &self.exclude_episodes {
             distinct("exclude_episodes", excluded)?;
         }

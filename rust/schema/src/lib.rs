@@ -8,6 +8,7 @@ mod cluster;
 mod data;
 mod description;
 mod device;
+mod filter;
 mod hub;
 mod laq;
 mod lerobot;
@@ -36,6 +37,7 @@ pub use data::{
 };
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use device::Device;
+pub use filter::{ActionFilterConfig, FilterBy, FilterConfig, MotionCameras, MotionFilterConfig, OverSteps};
 pub use hub::is_hub_name;
 pub use laq::*;
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};

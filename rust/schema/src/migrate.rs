@@ -39,6 +39,7 @@ const ADDED: &[(&str, &str)] = &[
     ("data.sources.*.weight", "null"),
     ("data.sources.*.exclude_episodes", "null"),
     ("data.sources.*.val_episodes", "null"),
+    ("data.sources.*.filter", "null"),
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),
@@ -56,10 +57,11 @@ const ADDED: &[(&str, &str)] = &[
 ];
 
 /// Keys of a loader of samples that older versions did not have, with the values (JSON) that they implied; stage 3 has no loader.
-const ADDED_TO_LOADER: [(&str, &str); 3] = [
+const ADDED_TO_LOADER: [(&str, &str); 4] = [
     ("data.loader.labelled_fraction", "null"),
     ("data.loader.uniform_over", "\"anchors\""),
     ("data.loader.mixing_block", "256"),
+    ("data.filter", "null"),
 ];
 
 /// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.

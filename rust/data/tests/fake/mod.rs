@@ -191,6 +191,7 @@ pub fn source_config(num_val_episodes: u64) -> SourceConfig {
         val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     }
 }
