@@ -9,7 +9,7 @@ use hlrp_data::{
     FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::lerobot::{LeRobotDataset, TableCache},
 };
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, UniformOver};
 use serde_json::json;
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 
@@ -98,10 +98,14 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         cameras: [("primary".to_owned(), camera)].into(),
         state_key: vector("observation.state"),
         action_key: vector("action"),
+        weight: None,
         episodes: None,
+        exclude_episodes: None,
         num_val_episodes: 0,
+        val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     };
     let config = DataConfig {
@@ -116,6 +120,8 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
             batch_size: args.batch_size,
             anchors_per_clip: args.anchors_per_clip,
             labelled_fraction: None,
+            uniform_over: UniformOver::Anchors,
+            mixing_block: 8,
             num_workers: args.workers,
             prefetch_batches: PREFETCH_BATCHES,
             memory_budget_mb: 4096,
@@ -123,6 +129,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
             max_open_decoders: 16,
             max_bad_samples: 0,
         },
+        filter: None,
         cache: CacheConfig {
             enabled: args.cache.is_some(),
             dir: args.cache.clone().unwrap_or_default(),

@@ -60,6 +60,14 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
+    /// A source of a run cannot be opened.
+    #[error("source `{name}`: {source}")]
+    Source {
+        /// Its name in the configuration.
+        name: String,
+        /// Why.
+        source: Box<DataError>,
+    },
     /// The disk has no room for a frame cache.
     #[error("{source}")]
     Space {
@@ -81,6 +89,15 @@ impl DataError {
         move |source| Self::Io { path, source }
     }
 
+    /// Names the source that cannot be opened, where the error is about a file of it.
+    #[must_use]
+    pub(crate) fn of_source(self, name: &str) -> Self {
+        match self {
+            Self::Problem(_) | Self::Load(_) | Self::Space { .. } | Self::Source { .. } => self,
+            error => Self::Source { name: name.to_owned(), source: Box::new(error) },
+        }
+    }
+
     /// A file does not contain what it should.
     pub(crate) fn file(path: &Path, what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), what: what.into(), hint: hint.into() }
@@ -91,6 +108,9 @@ impl Hint for DataError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Io { .. } => None,
+            Self::Source { name, source } => Some(source.hint().unwrap_or_else(|| {
+                format!("check data.sources.{name}.root, or leave the source out: ~data.sources.{name}")
+            })),
             Self::Dataset { hint, .. } | Self::File { hint, .. } => Some(hint.clone()),
             Self::Feature { hint, .. } | Self::Frame { hint, .. } => Some(hint.clone()),
             Self::Space { .. } => Some(

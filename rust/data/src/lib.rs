@@ -6,7 +6,8 @@
 //! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
 //! | Which statistics normalise states and actions? | `normalization`, `statistics` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
-//! | Which sample comes when? | `anchors`, `sampler` |
+//! | Which anchors show something? | `filter` |
+//! | Which sample comes when? | `anchors`, `shares`, `sampler` |
 //! | How do samples become batches? | `loader` |
 //! | Is a dataset damaged, and what is in it? | [`check`], [`show`] |
 //!
@@ -18,6 +19,7 @@ mod batch;
 mod cache;
 pub mod check;
 mod error;
+mod filter;
 pub mod formats;
 mod frames;
 mod images;
@@ -30,6 +32,7 @@ mod preflight;
 mod request;
 mod resize;
 mod sampler;
+mod shares;
 pub mod show;
 mod source;
 mod statistics;
@@ -40,6 +43,7 @@ pub use anchors::{Anchor, AnchorTable, held_out_positions};
 pub use batch::{Batch, ImageStream, SampleMeta, VectorStream};
 pub use cache::{BuildOptions, CacheSpec, FrameCache};
 pub use error::{DataError, LoadError, exit_code_of};
+pub use filter::{Filter, FilterScores, Verdict, VerdictCounts};
 pub use formats::{Dataset, Description};
 pub use frames::{FrameReader, FrameSize, FrameStore};
 pub use hlrp_track::fs::DiskRules;
@@ -49,7 +53,8 @@ pub use normalization::VectorStatistics;
 pub use preflight::{describe_sources, preflight};
 pub use request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
-pub use sampler::{Balance, Clips, Draw, Permutation, Position, Shard, TrainSampler, ValidationSampler};
+pub use sampler::{Balance, Clips, Draw, Mixing, Permutation, Pool, Position, Shard, TrainSampler, ValidationSampler};
+pub use shares::Shares;
 pub use source::{Source, Split};
 
 /// Release of FFmpeg that this program runs with; none where it is built without.

@@ -3,17 +3,22 @@
 use crate::anchors::AnchorTable;
 use crate::cache::{BuildOptions, CacheSpec, FrameCache};
 use crate::error::DataError;
-use crate::formats::{self, OpenOptions, TableCache};
+use crate::filter::{Filter, VerdictCounts};
+use crate::formats::{self, Dataset, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
 use crate::request::{EpisodeSpan, LabelRequest};
 use crate::resize::PREPROCESS_ID;
+use crate::sampler::{Mixing, Pool};
+use crate::shares::Shares;
 use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
-use hlrp_schema::{DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_schema::{
+    DataConfig, DeltaUnit, FilterBy, FilterConfig, LoaderConfig, RequestConfig, SourceConfig, SourceWeight, UniformOver,
+};
 use hlrp_track::fs::DiskRules;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     iter,
     panic::resume_unwind,
     sync::{
@@ -22,6 +27,7 @@ use std::{
     },
     thread,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Receives how far the building of a frame cache is: name of the source, role, frames done, frames in all.
 pub type CacheProgress<'a> = dyn Fn(&str, &str, u64, u64) + Sync + 'a;
@@ -129,6 +135,10 @@ pub struct Mixture {
     /// Anchors of labelled episodes, where samples are balanced by their labels.
     pub(crate) num_labelled: Option<u64>,
     pub(crate) validation: AnchorTable,
+    /// Fraction of the training samples of each source.
+    pub(crate) shares: Vec<f64>,
+    /// The order of sources in fixed shares; none where every anchor occurs once in each epoch.
+    pub(crate) mixing: Option<Arc<Mixing>>,
     pub(crate) loader: LoaderConfig,
 }
 
@@ -153,7 +163,10 @@ impl Mixture {
             building: Mutex::new(()),
         };
         let sources: Vec<_> = config.sources.iter().collect();
-        let opened = in_parallel(&sources, |(name, source)| opener.open(name, source));
+        let open = |&(name, source): &(&String, &SourceConfig)| {
+            opener.open(name, source).map_err(|error| error.of_source(name))
+        };
+        let opened = in_parallel(&sources, open);
         let sources: Vec<Source> = opened.into_iter().collect::<Result<_, _>>()?;
         let rates = sources.iter().map(|source| (source.name(), source.description().fps));
         if let Some(warning) = differing_seconds(&config.request, &rates.collect::<Vec<_>>()) {
@@ -170,8 +183,12 @@ impl Mixture {
         let layout = SampleLayout::of(&sources, size)?;
         let push = |table: &mut AnchorTable, split, is_chosen: &dyn Fn(&Source, &EpisodeSpan) -> bool| {
             for (index, source) in sources.iter().enumerate() {
-                let spans = source.episodes(split).iter().filter(|span| is_chosen(source, span));
-                table.push(index, spans.copied(), source.request.anchor_reach());
+                let spans = source.episodes(split).iter().filter(|span| is_chosen(source, span)).copied();
+                let reach = source.request.anchor_reach();
+                match split {
+                    Split::Train => table.push_rows(index, spans.map(|span| (span, source.kept_rows(&span))), reach),
+                    Split::Validation => table.push(index, spans, reach),
+                }
             }
         };
         let (mut train, mut validation) = (AnchorTable::new(), AnchorTable::new());
@@ -185,7 +202,30 @@ impl Mixture {
             push(&mut train, Split::Train, &|_, _| true);
             None
         };
-        Ok(Self { train, num_labelled, validation, sources, layout, loader })
+        let weights: Vec<_> = sources.iter().map(|source| source.weight).collect();
+        let is_mixed = loader.is_mixed(&weights);
+        let over_episodes = loader.uniform_over == UniformOver::Episodes;
+        let (pools, sizes): (Vec<_>, Vec<_>) = pools(&sources, &train, over_episodes).into_iter().unzip();
+        let mut shares = vec![SourceWeight::Proportionate; sources.len()];
+        if is_mixed {
+            shares.clone_from(&weights);
+        }
+        let Shares { of_sources: mut shares, warning } = Shares::of(&shares, &sizes);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        if let (Some(fraction), Some(num_labelled)) = (loader.labelled_fraction, num_labelled) {
+            let of_kinds = [(num_labelled, fraction), (train.len() - num_labelled, 1.0 - fraction)];
+            shares = train.fractions(sources.len(), of_kinds);
+        }
+        let is_drawable = pools.iter().zip(&shares).all(|(pool, share)| *share == 0.0 || !pool.anchors.is_empty());
+        let mixing = (is_mixed && is_drawable).then(|| Mixing::new(pools, &shares, loader.mixing_block as u64));
+        Ok(Self { train, num_labelled, validation, shares, mixing: mixing.map(Arc::new), sources, layout, loader })
+    }
+
+    /// By source the fraction of the training samples that it should have.
+    pub fn target_shares(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.sources.iter().map(Source::name).zip(self.shares.iter().copied())
     }
 
     /// The same sources with samples of other offsets and `labels`; nothing is opened again. Only the images at the offsets `anchor_images`
@@ -245,7 +285,7 @@ impl Mixture {
     pub fn require(&self, split: Split) -> Result<(), Problem> {
         let num_episodes: usize = self.sources.iter().map(|source| source.episodes(split).len()).sum();
         let (key, message, hint) = match (self.anchors(split).is_empty(), num_episodes) {
-            (false, _) => return Ok(()),
+            (false, _) => return if split == Split::Train { self.require_drawn() } else { Ok(()) },
             (true, 0) => ("data.sources", "has no episode", "raise data.sources.<name>.num_val_episodes"),
             (true, _) => (
                 "data.request.image_deltas",
@@ -255,6 +295,32 @@ impl Mixture {
         };
         Err(Problem::new(key, format!("the {} set {message}", split.name()), hint))
     }
+
+    /// Refuses a source with a share of the samples that has none.
+    fn require_drawn(&self) -> Result<(), Problem> {
+        for (index, source) in self.sources.iter().enumerate() {
+            let share = self.shares[index];
+            if share > 0.0 && self.num_labelled.is_none() && self.train.of_source(index).0.is_empty() {
+                let key = format!("data.sources.{}.weight", source.name);
+                let message = format!("its share of the samples is {share}, but it has no training sample");
+                let hint = "use smaller offsets or more of its episodes, set the weight to 0, or leave the source out";
+                return Err(Problem::new(key, message, hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// By source its anchors, as they are drawn, and its size.
+fn pools(sources: &[Source], anchors: &AnchorTable, over_episodes: bool) -> Vec<(Pool, u64)> {
+    let pool = |(index, source): (usize, &Source)| {
+        let (anchors, episodes) = anchors.of_source(index);
+        let num_anchors = anchors.end - anchors.start;
+        let episodes: Option<Vec<u64>> = over_episodes.then(|| episodes.collect());
+        let size = episodes.as_ref().map_or(num_anchors, |episodes| episodes.len() as u64);
+        (Pool { key: xxh3_64(source.name.as_bytes()), anchors, episodes }, size)
+    };
+    sources.iter().enumerate().map(pool).collect()
 }
 
 /// What opening the sources of one run has in common.
@@ -296,7 +362,51 @@ impl Opener<'_> {
             };
             cameras.insert(role.clone(), frames);
         }
-        Source::new(name, config, &self.data.request, dataset, cameras)
+        let source = Source::new(name, config, &self.data.request, Arc::clone(&dataset), cameras)?;
+        match (config.filter, &self.data.filter) {
+            (Some(by), Some(filter)) => self.filtered(source, config, &dataset, by, filter),
+            _ => Ok(source),
+        }
+    }
+
+    /// The source without the training anchors that show too little.
+    fn filtered(
+        &self,
+        source: Source,
+        config: &SourceConfig,
+        dataset: &Arc<dyn Dataset>,
+        by: FilterBy,
+        settings: &FilterConfig,
+    ) -> Result<Source, DataError> {
+        let (back, on) = source.request.anchor_reach();
+        let mut spans = [source.episodes(Split::Train), source.episodes(Split::Validation)].concat();
+        spans.sort_by_key(|span| span.from_row);
+        let filter = Filter {
+            name: source.name(),
+            dataset,
+            cameras: config.cameras.values().map(String::as_str).collect(),
+            action_key: config.action_key.as_deref(),
+            spans: &spans,
+            by,
+            config: settings,
+            image_gap: on.abs_diff(back),
+        };
+        let mut counts = VerdictCounts::default();
+        let mut kept = HashMap::new();
+        for verdict in filter.scores(&self.data.cache.dir, self.disk)?.verdicts() {
+            counts.add(&verdict.counts);
+            kept.insert(verdict.span.episode, verdict.kept_rows());
+        }
+        tracing::info!("filter of {}: {counts}", source.name);
+        if counts.num_kept == 0 {
+            let hint = format!(
+                "lower the thresholds in data.filter; `hlrp data filter {}` draws the scores",
+                config.root.display()
+            );
+            let key = format!("data.sources.{}.filter", source.name);
+            return Err(Problem::new(key, "it keeps no anchor", hint).into());
+        }
+        Ok(source.with_kept(kept))
     }
 
     /// A frame cache, built if it does not exist.

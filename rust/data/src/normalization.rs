@@ -1,7 +1,8 @@
 //! Statistics that normalise states and actions: over the training episodes in use, of all sources of a mixture.
 //!
-//! Held-out episodes and those that the configuration leaves out do not count. Every row counts once, whatever its source; values that
-//! are not finite do not count.
+//! Held-out episodes and those that the configuration leaves out do not count. Where every anchor is drawn once in each epoch, every row counts
+//! once, whatever its source. Where sources have shares of their own, each counts by its share, and where episodes are drawn uniformly, each
+//! as much as any other of its source. Values that are not finite do not count.
 
 use crate::error::DataError;
 use crate::mixture::{Mixture, in_parallel};
@@ -9,6 +10,7 @@ use crate::request::EpisodeSpan;
 use crate::source::{Source, Split, VectorKey};
 use crate::statistics::Statistics;
 use hlrp_config::Problem;
+use hlrp_schema::UniformOver;
 use std::collections::BTreeMap;
 
 /// Quantiles are computed from at most this many rows, spread evenly over all.
@@ -23,7 +25,8 @@ const QUANTILES: [(&str, f64); 2] = [("q01", 0.01), ("q99", 0.99)];
 pub struct VectorStatistics {
     /// Its dimensions.
     pub dim: usize,
-    /// Over the rows of the training episodes of all sources, by LeRobot's names: `mean`, `std`, `min`, `max`, `q01`, `q99`, `count`.
+    /// Over the rows of the training episodes of all sources, weighted as they are drawn, by LeRobot's names: `mean`, `std`, `min`, `max`, `q01`,
+    /// `q99`, `count`.
     pub values: BTreeMap<String, Vec<f64>>,
     /// Smallest and largest value of each dimension in the episodes of both splits, by source.
     pub ranges: Vec<(String, Vec<[f64; 2]>)>,
@@ -48,7 +51,23 @@ struct Part<'a> {
 /// Statistics of a part, and its rows that count for quantiles.
 struct Summed {
     statistics: Statistics,
+    num_rows: u64,
+    quantile_rows: Rows,
+}
+
+/// Rows and how much each counts.
+#[derive(Default)]
+struct Rows {
     rows_RN: Vec<f32>,
+    weights_R: Vec<f64>,
+}
+
+impl Rows {
+    /// Adds rows, each of which counts `scale` times as much as there.
+    fn extend(&mut self, other: &Self, scale: f64) {
+        self.rows_RN.extend(&other.rows_RN);
+        self.weights_R.extend(other.weights_R.iter().map(|weight| weight * scale));
+    }
 }
 
 impl Mixture {
@@ -85,18 +104,21 @@ impl Mixture {
         let parts = self.parts();
         let summed = in_parallel(&parts, |part| {
             let is_seen = |span: &EpisodeSpan| (vector.is_seen)(&self.sources[part.source], span, part.split);
-            sum_up(&self.sources[part.source], keys[part.source], part, is_seen, stride)
+            let over_episodes = self.loader.uniform_over == UniformOver::Episodes;
+            sum_up(&self.sources[part.source], keys[part.source], part, is_seen, over_episodes, stride)
         });
 
+        let summed = summed.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let scales = self.scales(&parts, &summed);
         let mut training = Statistics::new(dim);
         let mut of_sources: Vec<Statistics> = self.sources.iter().map(|_| Statistics::new(dim)).collect();
-        let mut rows_RN = Vec::new();
-        for (part, summed) in parts.iter().zip(summed) {
-            let Summed { statistics, rows_RN: rows } = summed?;
+        let mut rows = Rows::default();
+        for (part, Summed { statistics, quantile_rows, .. }) in parts.iter().zip(summed) {
             of_sources[part.source].merge(&statistics);
-            if part.split == Split::Train {
-                training.merge(&statistics);
-                rows_RN.extend(rows);
+            let scale = scales[part.source];
+            if part.split == Split::Train && scale > 0.0 {
+                training.merge(&statistics.scaled(scale));
+                rows.extend(&quantile_rows, scale);
             }
         }
         if let Some(at) = training.without_values() {
@@ -104,9 +126,28 @@ impl Mixture {
             return Err(refuse(&self.sources[0], vector, message, "record the dataset again, or set it to null").into());
         }
         let mut values = training.values();
-        values.extend(quantiles(&rows_RN, dim));
+        values.extend(quantiles(&rows, dim));
         let ranges = self.sources.iter().zip(of_sources).map(|(source, sum)| (source.name.clone(), sum.ranges()));
         Ok(Some(VectorStatistics { dim, values, ranges: ranges.collect() }))
+    }
+
+    /// By source how much a row of the training episodes counts; 1 where every anchor is drawn once in each epoch.
+    fn scales(&self, parts: &[Part<'_>], summed: &[Summed]) -> Vec<f64> {
+        if self.mixing.is_none() {
+            return vec![1.0; self.sources.len()];
+        }
+        let mut counts = vec![0.0; self.sources.len()];
+        let mut num_rows = 0;
+        for (part, summed) in parts.iter().zip(summed).filter(|(part, _)| part.split == Split::Train) {
+            counts[part.source] += summed.statistics.count;
+            num_rows += summed.num_rows;
+        }
+        let is_seen = |(count, share): (&f64, &f64)| if *count > 0.0 { *share } else { 0.0 };
+        let seen_share: f64 = counts.iter().zip(&self.shares).map(is_seen).sum();
+        let total = num_rows as f64;
+        let scale =
+            |(count, share): (&f64, &f64)| if *count > 0.0 { share * total / (seen_share * count) } else { 0.0 };
+        counts.iter().zip(&self.shares).map(scale).collect()
     }
 
     fn num_training_rows(&self) -> u64 {
@@ -128,41 +169,72 @@ fn sum_up(
     vector: &VectorKey,
     part: &Part<'_>,
     is_seen: impl Fn(&EpisodeSpan) -> bool,
+    over_episodes: bool,
     stride: u64,
 ) -> Result<Summed, DataError> {
-    let mut summed = Summed { statistics: Statistics::new(vector.width), rows_RN: Vec::new() };
+    let mut summed = Summed { statistics: Statistics::new(vector.width), num_rows: 0, quantile_rows: Rows::default() };
     for span in part.spans.iter().filter(|span| is_seen(span)) {
         let rows: Vec<u64> = (span.from_row..span.to_row).collect();
+        summed.num_rows += rows.len() as u64;
+        let weight = if over_episodes { 1.0 / rows.len().max(1) as f64 } else { 1.0 };
         let mut values_TN = vec![0.0; rows.len() * vector.width];
         source.dataset.read_vectors(&vector.key, &rows, &mut values_TN)?;
         if part.split == Split::Train {
             let chosen = rows.iter().zip(values_TN.chunks_exact(vector.width.max(1)));
-            chosen.filter(|(row, _)| row.is_multiple_of(stride)).for_each(|(_, row_N)| summed.rows_RN.extend(row_N));
+            for (_, row_N) in chosen.filter(|(row, _)| row.is_multiple_of(stride)) {
+                summed.quantile_rows.rows_RN.extend(row_N);
+                summed.quantile_rows.weights_R.push(weight);
+            }
         }
-        summed.statistics.add(&values_TN.into_iter().map(f64::from).collect::<Vec<_>>());
+        let values_TN: Vec<f64> = values_TN.into_iter().map(f64::from).collect();
+        if over_episodes {
+            let mut of_episode = Statistics::new(vector.width);
+            of_episode.add(&values_TN);
+            summed.statistics.merge(&of_episode.scaled(weight));
+        } else {
+            summed.statistics.add(&values_TN);
+        }
     }
     Ok(summed)
 }
 
-/// Quantiles of each dimension, linear between neighbours.
-fn quantiles(rows_RN: &[f32], dim: usize) -> BTreeMap<String, Vec<f64>> {
+/// Quantiles of each dimension, linear between neighbours. A row counts by its weight: it is in the middle of its stretch of the sum of weights,
+/// from 0 at the middle of the first to 1 at the middle of the last.
+fn quantiles(rows: &Rows, dim: usize) -> BTreeMap<String, Vec<f64>> {
     let sorted = |at: usize| {
-        let column = rows_RN.iter().skip(at).step_by(dim).copied();
-        let mut column: Vec<f64> = column.filter(|value| value.is_finite()).map(f64::from).collect();
-        column.sort_by(f64::total_cmp);
+        let values = rows.rows_RN.iter().skip(at).step_by(dim).copied().zip(rows.weights_R.iter().copied());
+        let mut column: Vec<(f64, f64)> =
+            values.filter(|(value, _)| value.is_finite()).map(|(value, weight)| (f64::from(value), weight)).collect();
+        column.sort_by(|a, b| a.0.total_cmp(&b.0));
         column
     };
-    let columns: Vec<Vec<f64>> = (0..dim).map(sorted).collect();
+    let columns: Vec<Vec<(f64, f64)>> = (0..dim).map(sorted).collect();
     if columns.iter().any(Vec::is_empty) {
         return BTreeMap::new();
     }
-    let quantile = |column: &Vec<f64>, fraction: f64| {
-        let place = fraction * (column.len() - 1) as f64;
-        let (low, high) = (column[place.floor() as usize], column[place.ceil() as usize]);
-        low + (high - low) * place.fract()
-    };
     let of = |fraction: f64| columns.iter().map(|column| quantile(column, fraction)).collect();
     QUANTILES.iter().map(|(name, fraction)| ((*name).to_owned(), of(*fraction))).collect()
+}
+
+/// A quantile of values with weights, sorted by value.
+fn quantile(column: &[(f64, f64)], fraction: f64) -> f64 {
+    let (first, last) = (column[0], column[column.len() - 1]);
+    if column.iter().all(|(_, weight)| *weight == first.1) {
+        let place = fraction * (column.len() - 1) as f64;
+        let (low, high) = (column[place.floor() as usize].0, column[place.ceil() as usize].0);
+        return low + (high - low) * place.fract();
+    }
+    let total: f64 = column.iter().map(|(_, weight)| weight).sum();
+    let wanted = fraction * (total - (first.1 + last.1) / 2.0);
+    let mut middle = 0.0;
+    for pair in column.windows(2) {
+        let step = (pair[0].1 + pair[1].1) / 2.0;
+        if middle + step >= wanted {
+            return pair[0].0 + (pair[1].0 - pair[0].0) * ((wanted - middle) / step);
+        }
+        middle += step;
+    }
+    last.0
 }
 
 fn refuse(source: &Source, vector: Vector, message: String, hint: &str) -> Problem {

@@ -15,7 +15,11 @@ use std::collections::BTreeMap;
 /// that cannot be read.
 pub fn describe_sources(sources: &BTreeMap<String, SourceConfig>) -> Result<BTreeMap<String, Description>, DataError> {
     let sources: Vec<_> = sources.iter().collect();
-    in_parallel(&sources, |&(name, source)| Ok((name.clone(), describe_source(name, source)?))).into_iter().collect()
+    let describe = |&(name, source): &(&String, &SourceConfig)| {
+        let described = describe_source(name, source).map_err(|error| error.of_source(name))?;
+        Ok((name.clone(), described))
+    };
+    in_parallel(&sources, describe).into_iter().collect()
 }
 
 /// Looks at every source before a run: its folder, its features, and whether any source holds out episodes.

@@ -6,9 +6,10 @@ use crate::formats::{self, Dataset, Description, FeatureKind, existing_features}
 use crate::frames::FrameStore;
 use crate::request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
 use hlrp_config::Problem;
-use hlrp_schema::{RequestConfig, SourceConfig};
+use hlrp_schema::{RequestConfig, SourceConfig, SourceWeight};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
     sync::Arc,
 };
 
@@ -64,9 +65,12 @@ pub struct Source {
     pub(crate) action: Option<VectorKey>,
     /// In the order of their keys.
     pub(crate) labels: Vec<VectorKey>,
+    pub(crate) weight: SourceWeight,
     tolerance_s: f64,
     /// Training episodes whose actions may be seen; none where all may.
     labelled: Option<Arc<BTreeSet<u64>>>,
+    /// By episode the rows that may be anchors in training; all where there is no filter.
+    kept: Option<Arc<HashMap<u64, Vec<Range<u64>>>>>,
     train: Arc<[EpisodeSpan]>,
     validation: Arc<[EpisodeSpan]>,
 }
@@ -87,9 +91,13 @@ impl Source {
     ) -> Result<Self, DataError> {
         let spans = chosen_episodes(name, config, &*dataset)?;
         let first_row = spans.first().map(|span| span.from_row);
-        let (train, validation) = match dataset.held_out() {
-            Some(held_out) => split_by(name, &held_out, spans)?,
-            None => split_episodes(name, config, spans)?,
+        let (train, validation) = match (dataset.held_out(), &config.val_episodes) {
+            (Some(held_out), _) => split_by(name, &held_out, spans)?,
+            (None, Some(held_out)) => {
+                require_episodes(name, "val_episodes", held_out, &spans, " in use")?;
+                split_by(name, held_out, spans)?
+            }
+            (None, None) => split_episodes(name, config, spans)?,
         };
         let labelled = labelled_episodes(name, config, &train)?;
         let vector =
@@ -103,8 +111,10 @@ impl Source {
             labels: Vec::new(),
             dataset,
             cameras,
+            weight: config.weight(),
             tolerance_s,
             labelled: labelled.map(Arc::new),
+            kept: None,
             train: train.into(),
             validation: validation.into(),
         })
@@ -140,6 +150,19 @@ impl Source {
         spans.sort_by_key(|span| span.from_row);
         let (train, validation) = split_by(&self.name, held_out, spans)?;
         Ok(Self { train: train.into(), validation: validation.into(), ..self.clone() })
+    }
+
+    /// The same source with only these rows as anchors in training, by episode.
+    pub(crate) fn with_kept(self, kept: HashMap<u64, Vec<Range<u64>>>) -> Self {
+        Self { kept: Some(Arc::new(kept)), ..self }
+    }
+
+    /// Rows of an episode that may be anchors in training.
+    pub(crate) fn kept_rows(&self, span: &EpisodeSpan) -> Vec<Range<u64>> {
+        match &self.kept {
+            None => vec![span.from_row..span.to_row],
+            Some(kept) => kept.get(&span.episode).cloned().unwrap_or_default(),
+        }
     }
 
     /// Its name in the configuration.
@@ -221,17 +244,26 @@ pub(crate) fn chosen_episodes(
     config: &SourceConfig,
     dataset: &dyn Dataset,
 ) -> Result<Vec<EpisodeSpan>, Problem> {
-    let all = dataset.episodes();
-    let Some(wanted) = &config.episodes else { return Ok(all) };
-    let wanted: BTreeSet<u64> = wanted.iter().copied().collect();
-    let by_index: HashMap<u64, EpisodeSpan> = all.iter().map(|span| (span.episode, *span)).collect();
-    let find = |episode: &u64| {
-        by_index.get(episode).copied().ok_or_else(|| {
-            let hint = format!("the dataset has {} episodes, counted from 0", all.len());
-            Problem::new(format!("data.sources.{name}.episodes"), format!("there is no episode {episode}"), hint)
-        })
-    };
-    wanted.iter().map(find).collect()
+    let mut spans = dataset.episodes();
+    for (key, listed) in [("episodes", &config.episodes), ("exclude_episodes", &config.exclude_episodes)] {
+        let Some(listed) = listed else { continue };
+        require_episodes(name, key, listed, &dataset.episodes(), "")?;
+        let listed: BTreeSet<u64> = listed.iter().copied().collect();
+        spans.retain(|span| listed.contains(&span.episode) == (key == "episodes"));
+    }
+    if spans.is_empty() && config.exclude_episodes.is_some() {
+        let key = format!("data.sources.{name}.exclude_episodes");
+        return Err(Problem::new(key, "no episode is left", "leave out fewer, or leave the source out"));
+    }
+    Ok(spans)
+}
+
+/// Refuses an episode of a list that `spans` do not have.
+fn require_episodes(name: &str, key: &str, listed: &[u64], spans: &[EpisodeSpan], among: &str) -> Result<(), Problem> {
+    let known: BTreeSet<u64> = spans.iter().map(|span| span.episode).collect();
+    let Some(unknown) = listed.iter().find(|episode| !known.contains(episode)) else { return Ok(()) };
+    let hint = format!("the dataset has {} episodes{among}, counted from 0", known.len());
+    Err(Problem::new(format!("data.sources.{name}.{key}"), format!("there is no episode {unknown}{among}"), hint))
 }
 
 /// The training episodes whose actions may be seen; none where all may.

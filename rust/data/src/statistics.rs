@@ -95,6 +95,12 @@ impl Statistics {
         self.entries.iter_mut().zip(&other.entries).for_each(|(entry, other)| *entry = entry.merged(other));
     }
 
+    /// The same statistics of rows that count `scale` times.
+    pub(crate) fn scaled(&self, scale: f64) -> Self {
+        let scaled = |entry: &Entry| Entry { count: entry.count * scale, squares: entry.squares * scale, ..*entry };
+        Self { width: self.width, count: self.count * scale, entries: self.entries.iter().map(scaled).collect() }
+    }
+
     /// The first entry without a finite value.
     pub(crate) fn without_values(&self) -> Option<usize> {
         self.entries.iter().position(|entry| entry.count == 0.0)

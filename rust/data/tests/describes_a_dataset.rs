@@ -37,10 +37,14 @@ fn source(root: &Path, camera: &str) -> SourceConfig {
         cameras: [("primary".to_owned(), camera.to_owned())].into(),
         state_key: Some("observation.state".to_owned()),
         action_key: None,
+        weight: None,
         episodes: None,
+        exclude_episodes: None,
         num_val_episodes: 1,
+        val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     }
 }

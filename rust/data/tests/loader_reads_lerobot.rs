@@ -7,7 +7,7 @@ use hlrp_data::{
     Batch, DataError, Dataset, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::lerobot::{LeRobotDataset, TableCache},
 };
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, UniformOver};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -28,10 +28,14 @@ fn config(root: &Path) -> DataConfig {
         cameras: [("primary".to_owned(), "observation.image".to_owned())].into(),
         state_key: Some("observation.state".to_owned()),
         action_key: Some("action".to_owned()),
+        weight: None,
         episodes: None,
+        exclude_episodes: None,
         num_val_episodes: 5,
+        val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     };
     DataConfig {
@@ -46,6 +50,8 @@ fn config(root: &Path) -> DataConfig {
             batch_size: 16,
             anchors_per_clip: 1,
             labelled_fraction: None,
+            uniform_over: UniformOver::Anchors,
+            mixing_block: 8,
             num_workers: 2,
             prefetch_batches: 2,
             memory_budget_mb: 64,
@@ -53,6 +59,7 @@ fn config(root: &Path) -> DataConfig {
             max_open_decoders: 4,
             max_bad_samples: 0,
         },
+        filter: None,
         cache: CacheConfig { enabled: false, dir: PathBuf::new(), verify: false },
     }
 }

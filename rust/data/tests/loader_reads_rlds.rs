@@ -7,7 +7,9 @@ use hlrp_data::{
     Batch, DataError, Dataset, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::{OpenOptions, rlds::RldsDataset},
 };
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig};
+use hlrp_schema::{
+    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, UniformOver,
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -25,10 +27,14 @@ fn source(folder: &str, keys: [&str; 4], fps: f64) -> SourceConfig {
         cameras: [("primary".to_owned(), camera)].into(),
         state_key: Some(state),
         action_key: Some(action),
+        weight: None,
         episodes: None,
+        exclude_episodes: None,
         num_val_episodes: 0,
+        val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: Some(RldsConfig { split: "train".into(), val_split: Some("val".into()), fps, task_key: Some(task) }),
     }
 }
@@ -53,6 +59,8 @@ fn config(cache: &TempDir) -> DataConfig {
             batch_size: BATCH,
             anchors_per_clip: 1,
             labelled_fraction: None,
+            uniform_over: UniformOver::Anchors,
+            mixing_block: 8,
             num_workers: 2,
             prefetch_batches: 2,
             memory_budget_mb: 64,
@@ -60,6 +68,7 @@ fn config(cache: &TempDir) -> DataConfig {
             max_open_decoders: 4,
             max_bad_samples: 0,
         },
+        filter: None,
         cache: CacheConfig { enabled: false, dir: cache.path().to_owned(), verify: false },
     }
 }

@@ -1,10 +1,12 @@
 //! Section `data`.
 
+use crate::filter::{FilterBy, FilterConfig};
 use crate::rules::{Checked, MAX_THREADS, at_least, long_count, require, section, within};
 use hlrp_config::Check;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     path::PathBuf,
 };
 
@@ -20,6 +22,8 @@ pub struct DataConfig {
     pub loader: LoaderConfig,
     /// The frame cache.
     pub cache: CacheConfig,
+    /// Which anchors show something; needed by sources with a filter.
+    pub filter: Option<FilterConfig>,
 }
 
 /// One dataset. The folder itself shows which format it has.
@@ -34,16 +38,73 @@ pub struct SourceConfig {
     pub state_key: Option<String>,
     /// Feature key of the action; none when null.
     pub action_key: Option<String>,
+    /// How often it is drawn; in proportion to its size when null.
+    pub weight: Option<SourceWeight>,
     /// Episode indices in use; all when null.
     pub episodes: Option<Vec<u64>>,
+    /// Episode indices that are not in use; none when null.
+    pub exclude_episodes: Option<Vec<u64>>,
     /// Episodes held out for validation, spread evenly over those in use.
     pub num_val_episodes: u64,
+    /// Episode indices held out for validation, instead of a number of them.
+    pub val_episodes: Option<Vec<u64>>,
     /// Largest difference between the recorded time of a row and that of its frame, seconds; LeRobot's 1e-4 when null.
     pub tolerance_s: Option<f64>,
     /// Episodes in use for training whose actions may be seen; all when null. The others show images, states and texts.
     pub labelled_episodes: Option<Vec<u64>>,
+    /// By what its training anchors are kept; all of them when null.
+    pub filter: Option<FilterBy>,
     /// What an RLDS dataset does not say itself; null for other formats.
     pub rlds: Option<RldsConfig>,
+}
+
+/// How often a source is drawn for training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SourceWeight {
+    /// Its fraction of the samples. Where all sources have one, they are divided by their sum.
+    Share(f64),
+    /// What the others leave, in proportion to its size: its anchors, or its episodes where those are drawn uniformly.
+    Proportionate,
+}
+
+/// How configurations write [`SourceWeight::Proportionate`].
+const PROPORTIONATE: &str = "proportionate";
+
+impl Serialize for SourceWeight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Share(share) => serializer.serialize_f64(*share),
+            Self::Proportionate => serializer.serialize_str(PROPORTIONATE),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceWeight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = SourceWeight;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "a number or `{PROPORTIONATE}`")
+            }
+            fn visit_f64<E: de::Error>(self, share: f64) -> Result<SourceWeight, E> {
+                Ok(SourceWeight::Share(share))
+            }
+            fn visit_i64<E: de::Error>(self, share: i64) -> Result<SourceWeight, E> {
+                Ok(SourceWeight::Share(share as f64))
+            }
+            fn visit_u64<E: de::Error>(self, share: u64) -> Result<SourceWeight, E> {
+                Ok(SourceWeight::Share(share as f64))
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<SourceWeight, E> {
+                let is_known = word == PROPORTIONATE;
+                is_known
+                    .then_some(SourceWeight::Proportionate)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(word), &self))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// What an RLDS dataset does not say itself.
@@ -61,10 +122,18 @@ pub struct RldsConfig {
 }
 
 impl SourceConfig {
+    /// How often it is drawn.
+    #[must_use]
+    pub fn weight(&self) -> SourceWeight {
+        self.weight.unwrap_or(SourceWeight::Proportionate)
+    }
+
     /// Whether any episode is held out.
     #[must_use]
     pub fn holds_out(&self) -> bool {
-        self.num_val_episodes > 0 || self.rlds.as_ref().is_some_and(|rlds| rlds.val_split.is_some())
+        self.num_val_episodes > 0
+            || self.val_episodes.is_some()
+            || self.rlds.as_ref().is_some_and(|rlds| rlds.val_split.is_some())
     }
 }
 
@@ -92,6 +161,16 @@ pub struct RequestConfig {
     pub action_deltas: Vec<f64>,
 }
 
+/// What is drawn uniformly within a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UniformOver {
+    /// Anchor frames: a long episode counts by its length.
+    Anchors,
+    /// Episodes, then anchors within one.
+    Episodes,
+}
+
 /// How batches are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +181,10 @@ pub struct LoaderConfig {
     pub anchors_per_clip: usize,
     /// Share of the training samples that come from labelled episodes; as many as there are when null.
     pub labelled_fraction: Option<f64>,
+    /// What is drawn uniformly within a source.
+    pub uniform_over: UniformOver,
+    /// Samples, over all processes, within which every weighted source has exactly its share, up to one sample.
+    pub mixing_block: usize,
     /// Decode threads.
     pub num_workers: usize,
     /// Batches that are prepared ahead of the trainer.
@@ -131,6 +214,12 @@ pub struct CacheConfig {
 /// Largest tolerance in seconds; above it a neighbouring frame would match as well.
 const MAX_TOLERANCE_S: f64 = 1.0;
 
+/// Largest weight of a source.
+const MAX_WEIGHT: f64 = 1e9;
+
+/// Largest number of samples within which shares are exact.
+const MAX_MIXING_BLOCK: i128 = 1 << 16;
+
 /// Largest offset in frames or seconds.
 const MAX_DELTA: f64 = (1u64 << 31) as f64;
 
@@ -142,7 +231,53 @@ impl Check for DataConfig {
             section("sources", section(name, source.check()))?;
         }
         section("request", self.request.check())?;
-        section("loader", self.loader.check())
+        section("loader", self.loader.check())?;
+        if let Some(filter) = &self.filter {
+            section("filter", filter.check())?;
+        }
+        let is_filtered = self.sources.values().any(|source| source.filter.is_some());
+        let hint = "take the section from config/data/lerobot.yaml, or set data.sources.<name>.filter=null";
+        require(!is_filtered || self.filter.is_some(), "filter", "a source has a filter without its settings", hint)?;
+        self.check_mixing()
+    }
+}
+
+impl DataConfig {
+    /// Shares of sources go together with neither clips nor shares of labels.
+    fn check_mixing(&self) -> Checked {
+        let weights: Vec<_> = self.sources.values().map(SourceConfig::weight).collect();
+        if !self.loader.is_mixed(&weights) {
+            return Ok(());
+        }
+        let message = "sources with weights, and uniform episodes, cannot be combined with it";
+        let hint = "set it to null, or give every source weight=proportionate and data.loader.uniform_over=anchors";
+        section("loader", require(self.loader.labelled_fraction.is_none(), "labelled_fraction", message, hint))?;
+        let hint = "set it to 1, or give every source weight=proportionate and data.loader.uniform_over=anchors";
+        section("loader", require(self.loader.anchors_per_clip == 1, "anchors_per_clip", message, hint))?;
+        let is_drawn = |weight: &SourceWeight| *weight != SourceWeight::Share(0.0);
+        let hint = "give at least one source a weight above 0";
+        require(weights.iter().any(is_drawn), "sources", "every source has weight 0", hint)
+    }
+}
+
+impl LoaderConfig {
+    /// Whether sources with these weights have shares of their own, or episodes are drawn uniformly; otherwise every anchor occurs once in each
+    /// epoch.
+    #[must_use]
+    pub fn is_mixed(&self, weights: &[SourceWeight]) -> bool {
+        let has_share = |weight: &SourceWeight| *weight != SourceWeight::Proportionate;
+        self.uniform_over == UniformOver::Episodes || weights.len() > 1 && weights.iter().any(has_share)
+    }
+}
+
+impl SourceWeight {
+    /// Its own share; 0 where it takes what others leave.
+    #[must_use]
+    pub fn fixed_share(self) -> f64 {
+        match self {
+            Self::Share(share) => share,
+            Self::Proportionate => 0.0,
+        }
     }
 }
 
@@ -157,12 +292,31 @@ impl Check for SourceConfig {
         let is_tolerance = self.tolerance_s.is_none_or(|tolerance| tolerance > 0.0 && tolerance <= MAX_TOLERANCE_S);
         let hint = format!("give seconds above 0 and up to {MAX_TOLERANCE_S}, or null for 1e-4");
         require(is_tolerance, "tolerance_s", "the tolerance is out of range", hint)?;
+        let share = self.weight().fixed_share();
+        let hint = format!("give a number from 0 to {MAX_WEIGHT:e}, or `{PROPORTIONATE}`");
+        let is_share = (0.0..=MAX_WEIGHT).contains(&share);
+        require(is_share, "weight", format!("the weight {share} is out of range"), hint)?;
         if let Some(rlds) = &self.rlds {
             let is_rate = rlds.fps.is_finite() && rlds.fps > 0.0;
             section("rlds", require(is_rate, "fps", "the rate is not positive", "give steps per second"))?;
             let holds_out_twice = rlds.val_split.is_some() && self.num_val_episodes > 0;
             let hint = "set num_val_episodes=0, or rlds.val_split=null";
             require(!holds_out_twice, "num_val_episodes", "rlds.val_split already holds out episodes", hint)?;
+            let holds_out_twice = rlds.val_split.is_some() && self.val_episodes.is_some();
+            let hint = "set val_episodes=null, or rlds.val_split=null";
+            require(!holds_out_twice, "val_episodes", "rlds.val_split already holds out episodes", hint)?;
+        }
+        let acts = self.filter.is_some_and(FilterBy::uses_action);
+        let hint = "name the feature, or set filter=motion";
+        require(self.action_key.is_some() || !acts, "action_key", "the filter needs actions", hint)?;
+        if let Some(excluded) = &self.exclude_episodes {
+            distinct("exclude_episodes", excluded)?;
+        }
+        if let Some(held_out) = &self.val_episodes {
+            distinct("val_episodes", held_out)?;
+            let hint = "set num_val_episodes=0, or val_episodes=null";
+            let message = "num_val_episodes already holds out episodes";
+            require(self.num_val_episodes == 0, "val_episodes", message, hint)?;
         }
         if let Some(labelled) = &self.labelled_episodes {
             distinct("labelled_episodes", labelled)?;
@@ -228,6 +382,7 @@ impl Check for LoaderConfig {
             let message = "clips cannot be balanced: their anchors are neighbours";
             require(self.anchors_per_clip == 1, "labelled_fraction", message, hint)?;
         }
+        within("mixing_block", self.mixing_block, 1, MAX_MIXING_BLOCK)?;
         within("num_workers", self.num_workers, 1, MAX_THREADS)?;
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
         long_count("memory_budget_mb", self.memory_budget_mb as u64)?;

@@ -8,6 +8,7 @@ mod cluster;
 mod data;
 mod description;
 mod device;
+mod filter;
 mod hub;
 mod laq;
 mod lerobot;
@@ -30,9 +31,13 @@ pub use cluster::{
     ClusterConfig, ComputeConfig, ContainerConfig, ContainerRuntime, ImagesConfig, RemoteConfig, SlurmConfig,
     seconds_of_time,
 };
-pub use data::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig};
+pub use data::{
+    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, SourceWeight,
+    UniformOver,
+};
 pub use description::{LaqDescription, PairSpacing, TaskDescription};
 pub use device::Device;
+pub use filter::{ActionFilterConfig, FilterBy, FilterConfig, MotionCameras, MotionFilterConfig, OverSteps};
 pub use hub::is_hub_name;
 pub use laq::*;
 pub use lerobot::{LerobotConfig, LerobotEvalConfig, LerobotTrainConfig, PassedOn, RolloutConfig};

@@ -36,6 +36,10 @@ const ADDED: &[(&str, &str)] = &[
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
     ("data.sources.*.labelled_episodes", "null"),
+    ("data.sources.*.weight", "null"),
+    ("data.sources.*.exclude_episodes", "null"),
+    ("data.sources.*.val_episodes", "null"),
+    ("data.sources.*.filter", "null"),
     ("cluster.slurm.clusters", "null"),
     ("cluster.container.runtime", "\"pyxis\""),
     ("cluster.container.program", "\"hlrp\""),
@@ -53,7 +57,12 @@ const ADDED: &[(&str, &str)] = &[
 ];
 
 /// Keys of a loader of samples that older versions did not have, with the values (JSON) that they implied; stage 3 has no loader.
-const ADDED_TO_LOADER: [(&str, &str); 1] = [("data.loader.labelled_fraction", "null")];
+const ADDED_TO_LOADER: [(&str, &str); 4] = [
+    ("data.loader.labelled_fraction", "null"),
+    ("data.loader.uniform_over", "\"anchors\""),
+    ("data.loader.mixing_block", "256"),
+    ("data.filter", "null"),
+];
 
 /// Whether what a run replaces is kept, and the key that decides it in the tree of an older version: a run of a cluster keeps it.
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
@@ -422,7 +431,9 @@ mod tests {
         }
         let mut tree = json!({"experiment": {"stage": "vla"}, "data": {"loader": {"batch_size": 4}}});
         migrate_tree(&mut tree);
-        assert_eq!(tree["data"]["loader"], json!({"batch_size": 4, "labelled_fraction": null}));
+        let loader =
+            json!({"batch_size": 4, "labelled_fraction": null, "uniform_over": "anchors", "mixing_block": 256});
+        assert_eq!(tree["data"]["loader"], loader);
     }
 
     #[test]

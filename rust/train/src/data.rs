@@ -37,6 +37,11 @@ pub trait TrainingData {
     /// The sources by name; empty for data that is not stored.
     fn sources(&self) -> BTreeMap<String, SourceRecord>;
 
+    /// By source the fraction of the training samples that it should have; empty where there is nothing to divide.
+    fn target_shares(&self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
     /// Opens this process's part of the training stream at `position`.
     ///
     /// # Errors
@@ -83,6 +88,11 @@ impl TrainingData for LoaderData {
             held_out: source.episodes(Split::Validation).iter().map(|span| span.episode).collect(),
         };
         self.train.sources().iter().map(|source| (source.name().to_owned(), record(source))).collect()
+    }
+
+    fn target_shares(&self) -> BTreeMap<String, f64> {
+        let shares: BTreeMap<_, _> = self.train.target_shares().map(|(name, share)| (name.to_owned(), share)).collect();
+        if shares.len() > 1 { shares } else { BTreeMap::new() }
     }
 
     fn train(&mut self, position: Position, world: &World) -> anyhow::Result<Box<dyn BatchStream>> {

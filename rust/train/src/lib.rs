@@ -25,6 +25,7 @@ mod error;
 mod prefetch;
 pub mod program;
 mod ranks;
+mod realised_shares;
 mod resume;
 mod signals;
 mod task;

@@ -118,6 +118,7 @@ impl Trainer<'_> {
                 };
                 let record = Rc::new(record);
                 self.watch.add(&record);
+                self.shares.add(record.samples());
                 if self.settings.device == Device::Cpu {
                     self.ensure_finite()?; // nothing to wait for: stop before the weights are spoilt
                 }
@@ -326,6 +327,7 @@ impl Trainer<'_> {
         values.push(("train/lr".to_owned(), lr));
         values.push(("train/epoch".to_owned(), self.position.epoch as f64));
         values.extend(timers.take().metrics());
+        values.extend(self.shares.take(&self.settings.world, self.settings.device)?);
         if let Some(bytes) = hlrp_torch::memory::peak(self.settings.device) {
             values.push(("perf/peak_memory_gib".to_owned(), bytes as f64 / BYTES_PER_GIB));
         }

@@ -4,6 +4,7 @@ use crate::{
     checkpoint::{BestScore, Checkpoint, Contents, RngStates, RunState, ScheduleState, Score, load_weights},
     data::TrainingData,
     error::{Result, TrainError},
+    realised_shares::RealisedShares,
     resume::{RESUME_KEY, changed_data, ensure_same_model, ensure_same_run, ensure_same_stage},
     signals::StopRequest,
     task::Task,
@@ -114,6 +115,7 @@ pub struct Trainer<'a> {
     pub(crate) optimizer: Optimizer,
     pub(crate) ema: Option<Ema>,
     pub(crate) watch: LossWatch,
+    pub(crate) shares: RealisedShares,
     /// Optimizer steps done.
     pub(crate) step: u64,
     /// The step at which this process began.
@@ -167,6 +169,7 @@ impl<'a> Trainer<'a> {
             optimizer: Optimizer::new(&parameters, &training.optimizer)?,
             ema: training.ema.enabled.then(|| Ema::new(&parameters, &training.ema)),
             watch: LossWatch::default(),
+            shares: RealisedShares::new(data.target_shares()),
             step: 0,
             start_step: 0,
             position: Position::default(),

@@ -60,7 +60,8 @@ impl StepRecord {
         Ok(names.zip(values.into_iter().map(mean)).collect())
     }
 
-    fn samples(&self) -> impl Iterator<Item = &SampleMeta> {
+    /// Origins of its samples.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &SampleMeta> {
         self.micro_batches.iter().flat_map(|batch| &batch.samples)
     }
 }

@@ -106,6 +106,9 @@ fn train_sampler(mixture: &Mixture, seed: u64, shard: Shard, start: Position) ->
     let clips = Clips::new(config.anchors_per_clip as u64, config.batch_size as u64 * shard.world);
     let num_anchors = mixture.anchors(Split::Train).len();
     let sampler = TrainSampler::new(num_anchors, clips, seed, shard, start)?;
+    if let Some(mixing) = &mixture.mixing {
+        return Ok(sampler.mixed(Arc::clone(mixing)));
+    }
     let (Some(fraction), Some(num_labelled)) = (config.labelled_fraction, mixture.num_labelled) else {
         return Ok(sampler);
     };

@@ -6,11 +6,14 @@
 //! the next), and a run with the same global batch sees the same samples in each step whatever its number of ranks.
 //! Neighbouring anchors may be grouped into clips ([`Clips`]), so that their frames are decoded once; the order then depends on the size of the
 //! global batch, too.
-//! Anchors of labelled and of other episodes may be drawn in fixed shares ([`Balance`]): two such streams, interleaved evenly.
+//! Anchors of labelled and of other episodes may be drawn in fixed shares ([`Balance`]): two such streams, interleaved evenly. So may sources
+//! ([`Mixing`]), exactly within blocks of draws.
 
+mod mixing;
 mod order;
 mod permutation;
 
+pub use mixing::{Mixing, Pool};
 pub use order::{Clips, Draw};
 pub use permutation::Permutation;
 
@@ -19,6 +22,7 @@ use crate::source::Split;
 use hlrp_config::Problem;
 use order::EpochOrder;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One process of a distributed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +78,21 @@ impl Balance {
     }
 }
 
+/// Whether anchors of different kinds have shares of their own.
+#[derive(Debug, Clone)]
+enum Kinds {
+    /// Every anchor once in each epoch.
+    One,
+    Labels(Balance),
+    Sources(Arc<Mixing>),
+}
+
 /// The order of training samples on one rank.
 #[derive(Debug, Clone)]
 pub struct TrainSampler {
     num_anchors: u64,
     clips: Clips,
-    balance: Option<Balance>,
+    kinds: Kinds,
     seed: u64,
     shard: Shard,
     start: Position,
@@ -106,13 +119,19 @@ impl TrainSampler {
         if start.sample >= num_anchors {
             return Err(LoadError::Position { sample: start.sample, num_anchors }.into());
         }
-        Ok(Self { num_anchors, clips, balance: None, seed, shard, start })
+        Ok(Self { num_anchors, clips, kinds: Kinds::One, seed, shard, start })
     }
 
     /// The same stream with anchors of two kinds in fixed shares; every anchor is drawn alone. An epoch is still as many draws as there are anchors.
     #[must_use]
     pub fn balanced(self, balance: Balance) -> Self {
-        Self { clips: Clips::SINGLE, balance: Some(balance), ..self }
+        Self { clips: Clips::SINGLE, kinds: Kinds::Labels(balance), ..self }
+    }
+
+    /// The same stream with sources in fixed shares; every anchor is drawn alone. An epoch is still as many draws as there are anchors.
+    #[must_use]
+    pub fn mixed(self, mixing: Arc<Mixing>) -> Self {
+        Self { clips: Clips::SINGLE, kinds: Kinds::Sources(mixing), ..self }
     }
 
     /// The draw with this index on this rank, counted from the start position.
@@ -120,11 +139,14 @@ impl TrainSampler {
     pub fn draw(&self, draw: u64) -> Draw {
         let position = self.start.sample + self.shard.rank + draw * self.shard.world;
         let epoch = self.start.epoch + position / self.num_anchors;
-        if let Some(balance) = self.balance {
-            let position = self.start.epoch * self.num_anchors + position;
-            return Draw::single(balance.anchor(self.num_anchors, self.seed, position));
+        let in_stream = self.start.epoch * self.num_anchors + position;
+        match &self.kinds {
+            Kinds::Labels(balance) => Draw::single(balance.anchor(self.num_anchors, self.seed, in_stream)),
+            Kinds::Sources(mixing) => Draw::single(mixing.anchor(self.seed, in_stream)),
+            Kinds::One => {
+                EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(position % self.num_anchors)
+            }
         }
-        EpochOrder::new(self.num_anchors, self.clips, [self.seed, epoch]).get(position % self.num_anchors)
     }
 
     /// Epoch and sample after every rank has made `num_draws` draws.

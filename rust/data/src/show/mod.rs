@@ -1,7 +1,10 @@
-//! What is in a dataset, as text and as a sheet of images.
+//! What is in a dataset, as text and as a sheet of images; what a filter drops of it.
 
+mod canvas;
+mod filter_sheet;
 mod sheet;
 mod summary;
 
-pub use sheet::{SheetLayout, contact_sheet};
+pub use filter_sheet::filter_sheet;
+pub use sheet::{SheetLayout, contact_sheet, spread};
 pub use summary::summary;

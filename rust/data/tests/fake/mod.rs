@@ -7,7 +7,7 @@ use hlrp_data::formats::{Feature, FeatureKind};
 use hlrp_data::{
     Batch, DataError, Dataset, Description, EpisodeSpan, FrameReader, FrameSize, FrameStore, Mixture, Source,
 };
-use hlrp_schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig};
+use hlrp_schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, UniformOver};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -156,6 +156,8 @@ pub fn loader_config(num_workers: usize) -> LoaderConfig {
         batch_size: 4,
         anchors_per_clip: 1,
         labelled_fraction: None,
+        uniform_over: UniformOver::Anchors,
+        mixing_block: 8,
         num_workers,
         prefetch_batches: 3,
         memory_budget_mb: 64,
@@ -182,10 +184,14 @@ pub fn source_config(num_val_episodes: u64) -> SourceConfig {
         cameras: [("primary".to_owned(), "cam0".to_owned()), ("wrist".to_owned(), "cam1".to_owned())].into(),
         state_key: Some("state".to_owned()),
         action_key: Some("action".to_owned()),
+        weight: None,
         episodes: None,
+        exclude_episodes: None,
         num_val_episodes,
+        val_episodes: None,
         tolerance_s: None,
         labelled_episodes: None,
+        filter: None,
         rlds: None,
     }
 }

@@ -1,0 +1,76 @@
+"""Filters of anchors through the real programs: what would be dropped is what training drops."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from conftest import DATA, MINI, one_error, program, run, train_laq_command
+from PIL import Image
+
+DATASET = DATA / "metaworld_mt5"
+SOURCE = "data.sources.metaworld_mt5"
+THRESHOLDS = ["data.filter.motion.low=0.02", "data.filter.motion.high=0.05"]
+
+
+def data_filter(*words: object, cache: Path) -> list[str]:
+    result = run(
+        [program("hlrp"), "data", "filter", str(DATASET), *map(str, words)],
+        env=os.environ | {"XDG_CACHE_HOME": str(cache)},
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def contents() -> dict[str, str]:
+    files = [path for path in DATASET.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_training_drops_what_the_command_prints(tmp_path):
+    """The command's totals are those that a run logs; the dataset is as before; scores are read again from the cache."""
+    before = contents()
+    words = ["--by", "both", *THRESHOLDS, "data.request.image_deltas=[0,20]"]
+    lines = data_filter(*words, "--out", tmp_path / "drawing.png", cache=tmp_path / "cache")
+    assert contents() == before
+    episodes = [
+        re.fullmatch(r"episode (\d+): (\d+) of (\d+) anchors kept; drops frames (.+)", line) for line in lines[:-2]
+    ]
+    assert [int(found[1]) for found in episodes] == list(range(50))
+    kept, anchors = (sum(int(found[group]) for found in episodes) for group in (2, 3))
+    assert lines[-2].startswith(f"{kept} of {anchors} anchors kept; dropped:")
+    assert 0 < kept < anchors
+    for found in episodes:
+        dropped = [tuple(map(int, part.split("-"))) for part in found[4].split(", ")] if found[4] != "nothing" else []
+        assert sum(last - first + 1 for first, last in dropped) == int(found[3]) - int(found[2])
+    with Image.open(tmp_path / "drawing.png") as image:
+        assert image.width > 800
+        assert image.height > 8 * 160
+
+    scores = sorted((tmp_path / "cache/hlrp/filters").glob("*.f32"))
+    assert [path.name.split("-")[1] for path in scores] == ["action", "motion"]
+    times = [path.stat().st_mtime_ns for path in scores]
+    assert data_filter(*words, "--out", tmp_path / "again.png", cache=tmp_path / "cache")[:-1] == lines[:-1]
+    assert [path.stat().st_mtime_ns for path in scores] == times
+
+    words = [
+        *THRESHOLDS,
+        "data.request.image_deltas=[0,20]",
+        "training.max_steps=2",
+        f"logging.run_dir={tmp_path / 'run'}",
+    ]
+    words += [f"data.cache.dir={tmp_path / 'frames'}", f"{SOURCE}.filter=both"]
+    result = run(train_laq_command(*MINI, *words))
+    assert result.returncode == 0, result.stderr
+    assert f"filter of metaworld_mt5: {kept} of {anchors} anchors kept" in result.stderr
+
+
+def test_a_filter_that_keeps_nothing_or_has_no_action_is_one_error(tmp_path):
+    words = [f"data.cache.dir={tmp_path / 'frames'}", f"logging.run_dir={tmp_path / 'run'}"]
+    everything = ["data.filter.motion.low=1", "data.filter.motion.high=1", f"{SOURCE}.filter=motion"]
+    result = run(train_laq_command(*MINI, *words, *everything))
+    one_error(result, 2, [f"{SOURCE}.filter", "hlrp data filter"])
+    result = run(train_laq_command(*MINI, *words, f"{SOURCE}.filter=action", f"{SOURCE}.action_key=null"))
+    one_error(result, 2, [f"{SOURCE}.action_key", "filter=motion"])
+    result = run(train_laq_command(*MINI, *words, "data.filter.motion.low=0.5", f"{SOURCE}.filter=motion"))
+    one_error(result, 2, ["data.filter.motion.low", "is above high"])

@@ -1,0 +1,104 @@
+"""Several sources in fixed shares, through the real programs."""
+
+import json
+
+import pytest
+from conftest import DATA, MINI, one_error, program, read_metrics, run, train_laq_command
+
+PUSHT = f"{{root: {DATA}/pusht_scripted, cameras: {{primary: observation.image}}, state_key: null, action_key: null, num_val_episodes: 2"
+SOURCES = [
+    *MINI,
+    "data.sources.metaworld_mt5.state_key=null",
+    "data.sources.metaworld_mt5.action_key=null",
+    "validation.probes.enabled=false",
+    "data.loader.batch_size=8",
+    "data.loader.mixing_block=8",
+]
+# `data.request` of the experiment; both datasets are longer.
+SHARES = ["data/share/metaworld_mt5", "data/share/pusht"]
+
+
+def mixed(*words: str, weight: str = "0.25", rest: str = "") -> list[str]:
+    return train_laq_command(*SOURCES, f"+data.sources.pusht={PUSHT}, weight: {weight}{rest}}}", *words)
+
+
+def shares(metrics: list[dict]) -> list[list[float]]:
+    return [[line[name] for name in SHARES] for line in metrics if SHARES[0] in line]
+
+
+def test_a_run_has_the_shares_of_its_weights_and_resumes_exactly(tmp_path):
+    """Every step has its exact shares, and they are metrics; a run that is cut in the middle ends like one that is not."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    result = run(mixed("training.max_steps=12", f"logging.run_dir={whole}"))
+    assert result.returncode == 0, result.stderr
+    metrics = read_metrics(whole)
+    assert shares(metrics) == [[0.75, 0.25]] * 12, "two of eight samples in every step"
+    assert {line["data/target_share/pusht"] for line in metrics if SHARES[0] in line} == {0.25}
+
+    result = run(mixed("training.max_steps=12", f"logging.run_dir={cut}", "training.checkpoint.every_n_steps=7"))
+    assert result.returncode == 0, result.stderr
+    resumed = tmp_path / "resumed"
+    checkpoint = cut / "checkpoints/step-000007"
+    words = ["training.max_steps=12", f"logging.run_dir={resumed}", f"training.resume_from_checkpoint={checkpoint}"]
+    result = run(mixed(*words, "training.checkpoint.every_n_steps=7"))
+    assert result.returncode == 0, result.stderr
+    losses = [
+        [line["train/loss"] for line in lines if "train/loss" in line] for lines in (metrics, read_metrics(resumed))
+    ]
+    assert losses[1] == losses[0][7:]
+
+
+def test_weights_without_a_rest_are_a_warning(tmp_path):
+    """A source without a weight gets nothing where the others take all."""
+    result = run(mixed("training.max_steps=2", f"logging.run_dir={tmp_path / 'run'}", weight="1.0"))
+    assert result.returncode == 0, result.stderr
+    assert "sum up to 1 (>= 1.0)" in result.stderr
+    assert shares(read_metrics(tmp_path / "run")) == [[0.0, 1.0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("weight", "rest", "words", "names"),
+    [
+        ("heavy", "", [], ["data.sources.pusht.weight", "proportionate"]),
+        ("[1]", "", [], ["data.sources.pusht.weight", "proportionate"]),
+        ("-0.5", "", [], ["data.sources.pusht.weight", "-0.5 is out of range"]),
+        ("0.5", "", ["data.loader.anchors_per_clip=4"], ["data.loader.anchors_per_clip", "weight=proportionate"]),
+        ("0.5", ", val_episodes: [3]", [], ["data.sources.pusht.val_episodes", "num_val_episodes=0"]),
+        ("0.5", ", exclude_episodes: [20]", [], ["data.sources.pusht.exclude_episodes", "there is no episode 20"]),
+    ],
+)
+def test_what_does_not_go_together_is_one_error(tmp_path, weight, rest, words, names):
+    result = run(mixed(*words, f"logging.run_dir={tmp_path / 'run'}", weight=weight, rest=rest))
+    one_error(result, 2, names)
+
+
+def test_a_source_that_cannot_be_opened_names_itself(tmp_path):
+    """A damaged source of several is named, with the file and what to do."""
+    broken = tmp_path / "broken"
+    (broken / "meta").mkdir(parents=True)
+    (broken / "meta/info.json").write_text("{")
+    source = PUSHT.replace(f"{DATA}/pusht_scripted", str(broken))
+    result = run(train_laq_command(*SOURCES, f"+data.sources.broken={source}}}", f"logging.run_dir={tmp_path / 'run'}"))
+    message = one_error(result, result.returncode, ["source `broken`", "meta/info.json", "hint:"])
+    assert result.returncode not in (0, 101), message
+
+
+@pytest.mark.parametrize(
+    ("preset", "num_sources", "weights"),
+    [
+        ("octo24", 23, {"bridge_v2": 20.544, "ucsd_kitchen": 0.06, "viola": 1.45}),
+        ("oxe_all", 4, {"language_table": 0.1, "bridge": None}),
+        ("oxe_extended", 11, {"droid": 0.05}),
+        ("oxe_large", 32, {"fmb": 0.03}),
+        ("oxe_large_no_aloha_mimic", 29, {"fmb": 0.03}),
+        ("oxe_bridge", 1, {"bridge": None}),
+        ("libero", 1, {"libero": None}),
+    ],
+)
+def test_presets_have_the_weights_of_their_authors(preset, num_sources, weights):
+    words = ["config", "show", "experiment=laq", f"data={preset}", "--format", "json"]
+    result = run([program("hlrp"), *words])
+    assert result.returncode == 0, result.stderr
+    sources = json.loads(result.stdout)["data"]["sources"]
+    assert len(sources) == num_sources
+    assert {name: sources[name]["weight"] for name in weights} == weights
