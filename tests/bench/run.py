@@ -1,7 +1,7 @@
 """Benchmarks of start-up, loader, training steps and policies, beside their peers, in one run: prints Markdown tables.
 
-Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting), raw FFmpeg decoding of the same files, and LeRobot's
-SmolVLA policy. Every figure is the median of several rounds in which the programs take turns, so that a drifting machine
+Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting), raw FFmpeg decoding of the same files, stage 1 in plain PyTorch, and
+LeRobot's SmolVLA policy. Every figure is the median of several rounds in which the programs take turns, so that a drifting machine
 meets all alike.
 """
 
@@ -97,15 +97,48 @@ def loader_table(dataset: Path, cache: str, batches: int, num_rounds: int) -> li
     return lines
 
 
-def step_table(num_rounds: int) -> list[str]:
-    rounds = [json_of([EXAMPLES / "bench_step", "experiment=laq_tiny"]) for _ in range(num_rounds)]
-    return [
-        "\n### One training step (laq_tiny)\n",
-        "| | ms |",
-        "|---|---:|",
-        f"| with data | {median(rounds, 'step_ms'):.1f} |",
-        f"| without data (one batch again and again) | {median(rounds, 'step_without_data_ms'):.1f} |",
+# Training steps of stage 1: overrides of `hlrp train-laq`.
+STEPS = {
+    "laq_tiny": ["experiment=laq_tiny"],
+    "laq_conv": ["experiment=laq_conv_tiny"],
+    "laq_pixel, two layers of each kind, batch 4": [
+        *["experiment=laq_pixel", "model.spatial_depth=2", "model.temporal_depth=2", "model.decoders.pixel.depth=2"],
+        "data.loader.batch_size=4",
+    ],
+}
+
+
+def step_table(num_rounds: int, threads: int) -> list[str]:
+    """Training steps beside the same mathematics in plain PyTorch, whose losses of the same weights agree."""
+    from conftest import train_laq_command
+
+    script, environment = REPO / "tests/bench/laq.py", threads_of(threads)
+    lines = [
+        f"\n### One training step of stage 1, {threads} threads\n",
+        "| | with data, ms | without, ms | plain PyTorch, without, ms | ratio of the times | largest difference of a loss |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
+    for name, words in STEPS.items():
+        ours, peers = [], []
+        with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+            run_dir = Path(folder) / "run"
+            short = ["training.max_steps=2", "training.scheduler.warmup_steps=1", "validation.check_interval=2"]
+            short += ["training.checkpoint.every_n_steps=2", "validation.limit_batches=1", f"logging.run_dir={run_dir}"]
+            command = train_laq_command(*words, *short, "validation.probes.enabled=false", "logging.min_free_gb=0.1")
+            subprocess.run(command, cwd=REPO, check=True, capture_output=True)
+            for _ in range(num_rounds):
+                ours.append(json_of([EXAMPLES / "bench_step", *words, f"num_threads={threads}"], environment))
+                peers.append(json_of([sys.executable, script, run_dir, "--threads", threads], environment))
+        own, peer = median(ours, "step_without_data_ms"), median(peers, "step_ms")
+        error = max(max(figures["errors"].values()) for figures in peers)
+        cells = f"{median(ours, 'step_ms'):.1f} | {own:.1f} | {peer:.1f} | {own / peer:.2f} | {error:.0e}"
+        lines.append(f"| {name} | {cells} |")
+    return lines
+
+
+def threads_of(num: int) -> dict[str, str]:
+    """Environment in which a program computes on so many threads, as `hlrp` starts programs."""
+    return {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000", "OMP_NUM_THREADS": str(num)}
 
 
 def label_table(dataset: Path, num_rounds: int, threads: int) -> list[str]:
@@ -113,7 +146,7 @@ def label_table(dataset: Path, num_rounds: int, threads: int) -> list[str]:
     from conftest import program, train_laq_command
 
     script, rounds = REPO / "tests/bench/lerobot_label.py", {"hlrp label": [], "loop": [], "loop, 2 workers": []}
-    environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"}
+    environment = threads_of(threads)
     with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
         run_dir = Path(folder) / "laq"
         words = ["experiment=laq_tiny", "training.max_steps=2", "training.scheduler.warmup_steps=1"]
@@ -243,8 +276,7 @@ def smolvla_table(num_rounds: int, threads: int) -> list[str]:
     script = REPO / "tests" / "bench" / "smolvla.py"
     works = [(work, precision) for work in ("step", "chunk") for precision in ("float32", "bf16")]
     results = {(work, who): [] for work in works for who in ("hlrp", "LeRobot")}
-    # As `hlrp` starts programs.
-    environment = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000", "OMP_NUM_THREADS": str(threads)}
+    environment = threads_of(threads)
     with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
         subprocess.run([sys.executable, script, "write", folder, "--layers", str(num_layers)], check=True, cwd=REPO)
         for _ in range(num_rounds):
@@ -305,7 +337,12 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=PARTS, action="append", help="a part to run, may be given again; all by default"
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the SmolVLA part")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        help="threads of the training steps, the labels and the SmolVLA part",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=24, help=f"timed batches of {BATCH_SIZE} pairs (at least 16)")
     args = parser.parse_args()
@@ -317,7 +354,7 @@ def main() -> None:
             print("\n".join(loader_table(dataset.resolve(), cache, args.batches, args.rounds)), flush=True)
     tables = {
         "startup": lambda: startup_table(args.rounds),
-        "laq_step": lambda: step_table(args.rounds),
+        "laq_step": lambda: step_table(args.rounds, args.threads),
         "label": lambda: label_table(embedded[0], args.rounds, args.threads),
         "tracking": lambda: tracking_table(args.rounds),
         "smolvla": lambda: smolvla_table(args.rounds, args.threads),
