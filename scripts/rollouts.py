@@ -139,7 +139,8 @@ def wilson(num_successes: int, total: int) -> tuple[float, float]:
     rate, squared = num_successes / total, QUANTILE**2
     middle = rate + squared / (2 * total)
     half = QUANTILE * math.sqrt(rate * (1 - rate) / total + squared / (4 * total**2))
-    return (middle - half) / (1 + squared / total), (middle + half) / (1 + squared / total)
+    low, high = (middle - half) / (1 + squared / total), (middle + half) / (1 + squared / total)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def table(rows: list[dict], arms: list[str], names: list[str]) -> str:
