@@ -9,14 +9,11 @@ use hlrp_train::{DeviceBatch, DeviceVectors, LoaderData, Resumed, disk_rules};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// The image stream that stage 1 reads.
-pub const ROLE: &str = "primary";
-
 /// Opens every dataset of the configuration: training samples and validation pairs, frames in the model's size. A resumed run keeps its
 /// held-out episodes.
 ///
 /// # Errors
-/// A dataset that cannot be read or has no stream [`ROLE`], or an empty validation set.
+/// A dataset that cannot be read, or an empty validation set.
 pub fn open_pairs(
     config: &LaqConfig,
     resumed: Option<&Resumed>,
@@ -27,10 +24,6 @@ pub fn open_pairs(
     let mut mixture = Mixture::open(&config.data, size, &disk_rules(&config.cluster, &config.logging), progress)?;
     if let Some(resumed) = resumed {
         mixture = mixture.with_held_out(&resumed.held_out())?;
-    }
-    let roles = &mixture.layout().roles;
-    if !roles.iter().any(|role| role == ROLE) {
-        return Err(LaqError::Stream { role: ROLE.into(), available: roles.clone() }.into());
     }
     let validation = with_whole_pairs(&mixture, &config.data.request)?;
     if config.model.triplets.num_frames() == 3 {
@@ -79,7 +72,7 @@ pub(crate) fn pair_actions(batch: &DeviceBatch) -> Option<Tensor> {
 /// Frame pairs of a batch as floats, `[B,2,C,H,W]` in [0, 1].
 ///
 /// # Errors
-/// A batch without the stream [`ROLE`], or frames that do not fit the model.
+/// A batch without a camera of the model, or frames that do not fit it.
 pub(crate) fn pairs_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
     frames_of(batch, model, 2)
 }
@@ -90,10 +83,20 @@ pub(crate) fn training_frames_of(batch: &DeviceBatch, model: &LaqModel) -> Resul
 }
 
 fn frames_of(batch: &DeviceBatch, model: &LaqModel, num_frames: i64) -> Result<Tensor, LaqError> {
-    let stream = batch
-        .images
-        .get(ROLE)
-        .ok_or_else(|| LaqError::Stream { role: ROLE.into(), available: batch.images.keys().cloned().collect() })?;
-    model.check_num_frames(&stream.pixels_BTCHW, num_frames)?;
-    Ok(unit_frames(&stream.pixels_BTCHW))
+    let pixels_BTCHW = pixels_of(batch, &model.config().cameras)?;
+    model.check_num_frames(&pixels_BTCHW, num_frames)?;
+    Ok(unit_frames(&pixels_BTCHW))
+}
+
+/// The frames of a batch, the views of `cameras` side by side: `uint8 [B,T,C,H,W]`.
+///
+/// # Errors
+/// A batch without one of the cameras.
+pub(crate) fn pixels_of(batch: &DeviceBatch, cameras: &[String]) -> Result<Tensor, LaqError> {
+    let stream = |role: &String| match batch.images.get(role) {
+        Some(stream) => Ok(stream.pixels_BTCHW.shallow_clone()),
+        None => Err(LaqError::Stream { role: role.clone(), available: batch.images.keys().cloned().collect() }),
+    };
+    let views = cameras.iter().map(stream).collect::<Result<Vec<_>, _>>()?;
+    Ok(if views.len() == 1 { views[0].shallow_clone() } else { Tensor::cat(&views, -1) })
 }

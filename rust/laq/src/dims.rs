@@ -6,13 +6,15 @@ use hlrp_schema::LaqModelConfig;
 /// Sizes that follow from a checked configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dims {
-    /// Side of a frame in pixels.
+    /// Cameras, whose views are side by side in a frame.
+    pub num_views: i64,
+    /// Side of a view in pixels.
     pub image_size: i64,
     /// Channels of a frame.
     pub channels: i64,
     /// Side of a patch in pixels.
     pub patch_size: i64,
-    /// Side of the token grid.
+    /// Side of the token grid of a view.
     pub grid: i64,
     /// Token width D.
     pub dim: i64,
@@ -30,6 +32,7 @@ impl Dims {
     /// The sizes of a checked configuration.
     pub fn new(config: &LaqModelConfig) -> Self {
         Self {
+            num_views: config.cameras.len() as i64,
             image_size: config.image_size,
             channels: config.channels,
             patch_size: config.patch_size,
@@ -40,6 +43,11 @@ impl Dims {
             codebook_size: if config.quantizer.none.is_some() { 0 } else { config.quantizer.codebook_size },
             code_seq_len: config.quantizer.code_seq_len,
         }
+    }
+
+    /// Columns of the token grid of all views.
+    pub fn grid_columns(&self) -> i64 {
+        self.grid * self.num_views
     }
 
     /// Length of a patch vector.

@@ -51,13 +51,15 @@ pub enum LaqError {
         /// What is missing, unknown or of another shape.
         differences: Vec<String>,
     },
-    /// A dataset in which the camera of the model is not the only one, or not there.
-    #[error("{dataset}: which camera the model sees is not clear; there are {available:?}", dataset = dataset.display())]
+    /// A dataset in which it is not clear which cameras the model sees, or that lacks them.
+    #[error("{dataset}: which camera the model sees is not clear: it has {num_views}; there are {available:?}", dataset = dataset.display())]
     Camera {
         /// Folder of the dataset.
         dataset: PathBuf,
         /// Keys of its cameras.
         available: Vec<String>,
+        /// Cameras of the model.
+        num_views: i64,
     },
     /// Labels that a stopped command left for the same folder, of another model, dataset or option.
     #[error("{path} has labels of another checkpoint, dataset or option", path = path.display())]
@@ -79,7 +81,9 @@ impl Hint for LaqError {
             Self::Frames { .. } => {
                 "set data.request.image_deltas to two offsets and let the loader resize to model.image_size".into()
             }
-            Self::Stream { role, .. } => format!("name one camera `{role}` under data.sources.<name>.cameras"),
+            Self::Stream { role, .. } => {
+                format!("map a camera of every source to `{role}` under data.sources.<name>.cameras")
+            }
             Self::Checkpoint { .. } => "give a checkpoint folder or run directory of `hlrp train-laq`".into(),
             Self::NoDecoder(name) => format!("enable model.decoders.{name} when training"),
             Self::NoCodes => "choose a model that was trained with a discrete model/quantizer".into(),
@@ -87,7 +91,10 @@ impl Hint for LaqError {
                 "convert it first: python scripts/weights_to_safetensors.py FILE.ckpt FILE.safetensors".into()
             }
             Self::Import { .. } => "choose the experiment and the sizes of the model that the weights are of".into(),
-            Self::Camera { .. } => "name one: --camera KEY".into(),
+            Self::Camera { num_views: 1, .. } => "name one: --camera KEY".into(),
+            Self::Camera { num_views, .. } => {
+                format!("name {num_views} in the order of model.cameras: --camera KEY --camera KEY")
+            }
             Self::OtherLabels { .. } => "give the options of that command, or another --out".into(),
             Self::NoValidationData => "raise data.sources.<name>.num_val_episodes".into(),
             Self::Weights(error) => return error.hint(),

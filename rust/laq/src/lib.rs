@@ -31,9 +31,10 @@ mod step;
 mod task;
 mod triplets;
 mod validation;
+mod views;
 
 pub use analyses::analyze;
-pub use data::{ROLE, open_pairs};
+pub use data::open_pairs;
 pub use decoders::{ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, Predictions, Target, weight_at};
 pub use dims::Dims;
 pub use draws::{Draws, TorchDraws, WorldDraws};

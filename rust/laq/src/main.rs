@@ -110,9 +110,9 @@ struct LabelArguments {
     /// Where labels come from.
     #[arg(long, value_enum, default_value_t = LabelSource::Teacher)]
     source: LabelSource,
-    /// Camera that the checkpoint sees; by default the only one.
+    /// Camera that the checkpoint sees; by default the only one. For a model of several cameras once for each, in its order.
     #[arg(long, value_name = "KEY")]
-    camera: Option<String>,
+    camera: Vec<String>,
     /// What the keys of the columns begin with.
     #[arg(long, value_name = "NAME", default_value = "latent_labels")]
     prefix: String,
@@ -127,7 +127,7 @@ struct LabelArguments {
 impl From<LabelArguments> for LabelOptions {
     fn from(from: LabelArguments) -> Self {
         let LabelArguments { checkpoint, dataset, out, source, camera, prefix, batch_size, seed } = from;
-        Self { checkpoint, dataset, out, source, camera, prefix, batch_size: batch_size as usize, seed }
+        Self { checkpoint, dataset, out, source, cameras: camera, prefix, batch_size: batch_size as usize, seed }
     }
 }
 

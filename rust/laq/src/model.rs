@@ -12,6 +12,7 @@ use crate::dims::{Dims, transformer_config};
 use crate::encoders::{self, Encoder, FrameTokens, dinov3};
 use crate::error::LaqError;
 use crate::quantizers::{Bottleneck, QuantizerStage};
+use crate::views::Views;
 use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::{DecoderNetwork, LaqModelConfig};
@@ -35,6 +36,8 @@ pub struct LaqModel {
     /// None where no transformer over a grid reads it.
     position_bias: Option<ContinuousPositionBias>,
     encoder: Box<dyn Encoder>,
+    /// None for one camera.
+    views: Option<Views>,
     spatial: SpaceTimeTransformer,
     temporal: SpaceTimeTransformer,
     /// The quantizer.
@@ -73,9 +76,11 @@ impl LaqModel {
         let attends_over_grid = config.spatial_depth > 0 || config.decoder_network == DecoderNetwork::Transformer;
         // Weights are drawn in this order.
         let model = Self {
-            position_bias: attends_over_grid
-                .then(|| ContinuousPositionBias::new(&bias_scope, dims.dim, config.heads, dims.grid, dims.grid)),
+            position_bias: attends_over_grid.then(|| {
+                ContinuousPositionBias::new(&bias_scope, dims.dim, config.heads, dims.grid, dims.grid_columns())
+            }),
             encoder: encoders::build(&root, &dims, &config.encoder),
+            views: Views::new(&root, &dims, config.view_dropout),
             spatial: transformer("enc_spatial_transformer", "enc_spatial", AttendOver::Space, config.spatial_depth),
             temporal: transformer("enc_temporal_transformer", "enc_temporal", AttendOver::Time, config.temporal_depth),
             quantizer: QuantizerStage::new(&quantizer_scope, &dims, &config.quantizer),
@@ -107,7 +112,7 @@ impl LaqModel {
         &self.store
     }
 
-    /// Checks the shape `[B,2,C,H,W]` of a batch of frame pairs.
+    /// Checks the shape `[B,2,C,H,W]` of a batch of frame pairs; views are side by side.
     ///
     /// # Errors
     /// Any other shape.
@@ -118,26 +123,39 @@ impl LaqModel {
     /// Checks the shape `[B,num_frames,C,H,W]` of a batch.
     pub(crate) fn check_num_frames(&self, frames_BTCHW: &Tensor, num_frames: i64) -> Result<(), LaqError> {
         let (side, channels) = (self.dims.image_size, self.dims.channels);
+        let width = side * self.dims.num_views;
         let size = frames_BTCHW.size();
-        if size.len() == 5 && size[1..] == [num_frames, channels, side, side] {
+        if size.len() == 5 && size[1..] == [num_frames, channels, side, width] {
             return Ok(());
         }
-        Err(LaqError::Frames { found: size, expected: format!("[B, {num_frames}, {channels}, {side}, {side}]") })
+        Err(LaqError::Frames { found: size, expected: format!("[B, {num_frames}, {channels}, {side}, {width}]") })
     }
 
     /// Float frame pairs `[B,2,C,H,W]` in [0, 1] to tokens and latent change.
     pub fn encode(&self, frames_BTCHW: &Tensor, pass: &Pass<'_>) -> Encoded {
-        let FrameTokens { tokens_BTHWD, features_BTHWC } = self.encoder.tokens(frames_BTCHW, pass);
+        let FrameTokens { tokens_BTHWD, features_BTHWC } = self.tokens(frames_BTCHW, pass);
         pass.record(|| "tokens".into(), &tokens_BTHWD);
         let bias_ANN = self.position_bias.as_ref().map(ContinuousPositionBias::forward);
         if let Some(bias_ANN) = &bias_ANN {
             pass.record(|| "position_bias".into(), bias_ANN);
         }
-        let spatial_BTHWD = self.spatial.forward(&tokens_BTHWD, bias_ANN.as_ref(), None, pass);
+        let seen_BTHWD = match &self.views {
+            Some(views) => views.dropped(tokens_BTHWD.shallow_clone(), pass),
+            None => tokens_BTHWD.shallow_clone(),
+        };
+        let spatial_BTHWD = self.spatial.forward(&seen_BTHWD, bias_ANN.as_ref(), None, pass);
         let temporal_BTHWD = self.temporal.forward(&spatial_BTHWD, None, None, pass);
         let change_BSQ = self.bottleneck.change(&temporal_BTHWD.flatten(2, 3), pass);
         pass.record(|| "vq.change".into(), &change_BSQ);
         Encoded { tokens_BTHWD, features_BTHWC, change_BSQ, bias_ANN }
+    }
+
+    /// Tokens of float frames `[B,T,C,H,W]` in [0, 1].
+    fn tokens(&self, frames_BTCHW: &Tensor, pass: &Pass<'_>) -> FrameTokens {
+        match &self.views {
+            Some(views) => views.tokens(self.encoder.as_ref(), frames_BTCHW, pass),
+            None => self.encoder.tokens(frames_BTCHW, pass),
+        }
     }
 
     /// Predicts frame t+k from frame t (whose tokens are in `encoded`) and action tokens `[B,S,D]`.
@@ -180,7 +198,7 @@ impl LaqModel {
 
     /// Predicts frame t+k from frame t `[B,1,C,H,W]` in [0, 1] and action tokens `[B,S,D]`, without any later frame.
     pub fn predict(&self, frame_B1CHW: &Tensor, action_tokens_BSD: &Tensor, pass: &Pass<'_>) -> Predictions {
-        let FrameTokens { tokens_BTHWD, features_BTHWC } = self.encoder.tokens(frame_B1CHW, pass);
+        let FrameTokens { tokens_BTHWD, features_BTHWC } = self.tokens(frame_B1CHW, pass);
         let encoded = Encoded {
             tokens_BTHWD,
             features_BTHWC,

@@ -1,6 +1,6 @@
 //! The model as the engine sees it.
 
-use crate::data::{ROLE, training_frames_of};
+use crate::data::training_frames_of;
 use crate::draws::WorldDraws;
 use crate::health::{self, Watch};
 use crate::model::LaqModel;
@@ -68,7 +68,8 @@ impl Task for LaqTask {
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
         let mut frames_BTCHW = training_frames_of(batch, &self.model)?;
         if let Some(augmentation) = &self.augmentation {
-            frames_BTCHW = augmentation.apply(&frames_BTCHW);
+            let views = frames_BTCHW.chunk(self.model.dims().num_views, -1);
+            frames_BTCHW = Tensor::cat(&views.iter().map(|view| augmentation.apply(view)).collect::<Vec<_>>(), -1);
         }
         let pass = Pass::plain(true);
         let result =
@@ -108,7 +109,6 @@ impl Task for LaqTask {
         TaskDescription::Laq(LaqDescription {
             model: self.model.config().clone(),
             pair: PairSpacing { unit: self.request.unit, image_deltas: self.request.image_deltas.clone() },
-            camera: ROLE.to_owned(),
             preprocess: hlrp_data::PREPROCESS_ID.to_owned(),
         })
     }

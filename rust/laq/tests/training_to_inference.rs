@@ -50,7 +50,7 @@ fn train() -> Trained {
 
 fn frames() -> Tensor {
     let batch = batch(100);
-    let stream = &batch.images[hlrp_laq::ROLE];
+    let stream = &batch.images["primary"];
     let shape: Vec<i64> = stream.shape.iter().map(|size| *size as i64).collect();
     Tensor::from_data_size(&stream.pixels_BTCHW, &shape, Kind::Uint8)
 }
@@ -95,8 +95,7 @@ fn validation_measures_the_baseline_and_returns_images() {
     let (mut sum, mut num) = (0.0, 0.0);
     for index in 100..103 {
         let batch = batch(index);
-        let pixels: Vec<f64> =
-            batch.images[hlrp_laq::ROLE].pixels_BTCHW.iter().map(|p| f64::from(*p) / 255.0).collect();
+        let pixels: Vec<f64> = batch.images["primary"].pixels_BTCHW.iter().map(|p| f64::from(*p) / 255.0).collect();
         for pair in pixels.chunks(2 * 3 * 32 * 32) {
             let (earlier, later) = pair.split_at(3 * 32 * 32);
             sum += earlier.iter().zip(later).map(|(a, b)| (a - b).powi(2)).sum::<f64>();

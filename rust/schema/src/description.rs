@@ -28,8 +28,6 @@ pub struct LaqDescription {
     pub model: LaqModelConfig,
     /// Spacing of the frame pairs.
     pub pair: PairSpacing,
-    /// Camera role that it was trained on.
-    pub camera: String,
     /// Id of the image preprocessing.
     pub preprocess: String,
 }
@@ -78,6 +76,10 @@ impl TaskDescription {
         } else if task["stage"] == "vla" {
             migrate_policy(&mut task);
         } else if task["stage"] == "laq" {
+            // The model names its cameras.
+            if let Some(map) = task.as_object_mut() {
+                map.remove("camera");
+            }
             migrate_laq_model(&mut task["model"]);
         }
         serde_json::from_value(task).map_err(|error| error.to_string())

@@ -77,7 +77,7 @@ const ADDED_TO_TRAININGS: [(&str, &str); 2] = [
 ];
 
 /// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_LAQ: [(&str, &str); 16] = [
+const ADDED_TO_LAQ: [(&str, &str); 18] = [
     ("model.encoder", "{}"),
     ("model.decoder_network", "\"transformer\""),
     ("model.quantizer.normalization", "\"none\""),
@@ -92,6 +92,8 @@ const ADDED_TO_LAQ: [(&str, &str); 16] = [
     ("model.decoders.*.from_latent_only", "false"),
     ("model.decoders.aux.detached", "true"),
     ("model.decoders.*.detached", "false"),
+    ("model.cameras", r#"["primary"]"#),
+    ("model.view_dropout", "0.0"),
     ("model.triplets.additivity_weight", "0.0"),
     ("model.triplets.reversal_weight", "0.0"),
 ];

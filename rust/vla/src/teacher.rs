@@ -48,6 +48,12 @@ impl Teacher {
             TeacherInit::Random { seed } => LaqInference::random(path, Parts::Encoder, device, seed),
         };
         let model = model.map_err(|error| unreadable(path, &error))?;
+        let cameras = &model.description().model.cameras;
+        if cameras.len() > 1 {
+            let problem = format!("its model sees several cameras: {}", cameras.join(", "));
+            let hint = "label the dataset with `hlrp label` and name the columns in policy.teacher.label_prefix";
+            return Err(VlaError::file(path, problem, hint));
+        }
         let sha256 = match weights {
             TeacherInit::Trained => model.weights_sha256().map(str::to_owned),
             TeacherInit::Random { seed } => {

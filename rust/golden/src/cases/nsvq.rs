@@ -30,6 +30,7 @@ impl Setup {
         let integer = |key: &str| args[key].as_i64().with_context(|| format!("config.json has no integer args.{key}"));
         let grid = args["grid_size"][0].as_i64().context("config.json has no args.grid_size")?;
         let dims = Dims {
+            num_views: 1,
             image_size: integer("image_size")?,
             channels: args["channels"].as_i64().unwrap_or(3),
             patch_size: integer("patch_size")?,

@@ -13,6 +13,7 @@ use tch::Kind;
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
     let config: QuantizerConfig = serde_json::from_value(case.config["quantizer"].clone())?;
     let dims = Dims {
+        num_views: 1,
         image_size: 64,
         channels: 3,
         patch_size: 8,

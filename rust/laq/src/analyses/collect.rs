@@ -4,7 +4,7 @@ use super::decoder_dependence::Dependence;
 use super::motion::summaries;
 use super::output::Output;
 use super::{Scene, sources};
-use crate::data::{ROLE, pairs_of, with_whole_pairs};
+use crate::data::{pairs_of, with_whole_pairs};
 use crate::flow_teachers::FlowTeacher;
 use crate::inference::{LaqInference, open as open_checkpoint};
 use crate::model::LaqModel;
@@ -129,11 +129,7 @@ pub(super) fn collect(
                 action: observed.action(index)?,
                 state: observed.state(index)?,
             };
-            visuals.offer(meta, || {
-                let pixels_BTCHW = &batch.images[ROLE].pixels_BTCHW;
-                let pixels_TCHW = pixels_BTCHW.select(0, index as i64).to_device(tch::Device::Cpu).copy();
-                Ok(Visual { record: record.clone(), pixels_TCHW })
-            })?;
+            visuals.offer(meta, || Ok(Visual { record: record.clone(), pixels_TCHW: observed.pixels(index)? }))?;
             found.records.push(record);
         }
     }

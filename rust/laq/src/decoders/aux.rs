@@ -22,7 +22,7 @@ pub(super) const REGISTRATION: Registration = Registration {
         Box::new(AuxDecoder {
             canvas: (!shared.from_latent_only).then(|| PatchTokens::new(&context.root.child(canvas), dims)),
             position_bias: (context.config.decoder_network == DecoderNetwork::Transformer)
-                .then(|| ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid)),
+                .then(|| ContinuousPositionBias::new(&bias_scope, dims.dim, heads, dims.grid, dims.grid_columns())),
             to_pixels: ToPixels::new(context, [network, head], shared.depth),
         })
     },

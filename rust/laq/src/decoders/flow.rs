@@ -9,6 +9,7 @@ use super::{Decoder, DecoderInput, Registration, Target};
 use crate::error::LaqError;
 use crate::flow_teachers::{FlowTeacher, RaftTeacher};
 use crate::patches::unpatchify;
+use crate::views::{join_views, split_views};
 use hlrp_nn::{Linear, Pass};
 use hlrp_schema::{FlowDecoderConfig, FlowLoss, FlowUnit};
 use hlrp_torch::{TorchError, World};
@@ -42,6 +43,7 @@ pub(super) const REGISTRATION: Registration = Registration {
             ),
             patch_size: dims.patch_size,
             image_size: dims.image_size,
+            num_views: dims.num_views,
             mean_square: (config.unit == FlowUnit::Rms)
                 .then(|| RunningSquare::new(&context.root.child(unit), MIN_UNIT)),
             config: config.clone(),
@@ -55,6 +57,7 @@ struct FlowDecoder {
     to_flow: Linear,
     patch_size: i64,
     image_size: i64,
+    num_views: i64,
     /// Of the teacher's flows in pixels, where their root mean square is the unit.
     mean_square: Option<RunningSquare>,
     config: FlowDecoderConfig,
@@ -66,7 +69,8 @@ impl FlowDecoder {
     /// The teacher's flow in pixels.
     fn truth<'a>(&self, target: &'a Target) -> Option<&'a Tensor> {
         let teacher = self.teacher.as_ref()?;
-        Some(target.flow_B2HW.get_or_init(|| teacher.flow(&target.frames_BTCHW)))
+        let flow = || join_views(&teacher.flow(&split_views(&target.frames_BTCHW, self.num_views)), self.num_views);
+        Some(target.flow_B2HW.get_or_init(flow))
     }
 
     /// Pixels of one unit of a prediction.

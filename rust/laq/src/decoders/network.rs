@@ -72,7 +72,7 @@ impl ConvNetwork {
                 out: Linear::new(&scope.child("out"), dim, dim, true),
             }
         };
-        let shape = [dims.grid, dims.grid, dim];
+        let shape = [dims.grid, dims.grid_columns(), dim];
         Self {
             position_HWD: scope.parameter("position", &shape, Init::ScaledNormal(Self::POSITION_STD)),
             blocks: (0..depth).map(block).collect(),

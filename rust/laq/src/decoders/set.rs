@@ -87,7 +87,7 @@ impl Decoders {
         let build = |(registration, shared): (&Registration, DecoderConfig)| {
             let decoder = (registration.build)(&context, &shared);
             let blank_HWD = shared.from_latent_only.then(|| {
-                let shape = [dims.grid, dims.grid, dims.dim];
+                let shape = [dims.grid, dims.grid_columns(), dims.dim];
                 root.child(Self::BLANK).parameter(decoder.name(), &shape, Init::ScaledNormal(Self::BLANK_STD))
             });
             Built { config: shared, blank_HWD, decoder }

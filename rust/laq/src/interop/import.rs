@@ -1,7 +1,6 @@
 //! Weights of the Python predecessor as a checkpoint of this project.
 
 use super::predecessor::from_lightning_names;
-use crate::data::ROLE;
 use crate::error::LaqError;
 use crate::model::{LaqModel, Parts};
 use crate::pretrained::Backbone;
@@ -45,7 +44,6 @@ pub fn import(composed: &Composed, path: &Path, out: &Path) -> anyhow::Result<()
     let description = LaqDescription {
         model: model_config.clone(),
         pair: PairSpacing { unit: request.unit, image_deltas: request.image_deltas.clone() },
-        camera: ROLE.to_owned(),
         preprocess: hlrp_data::PREPROCESS_ID.to_owned(),
     };
     let disk = disk_rules(&config.cluster, &config.logging);

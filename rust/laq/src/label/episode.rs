@@ -17,7 +17,8 @@ const WINDOW: u64 = 256;
 pub(super) struct Labeller<'a> {
     pub(super) laq: &'a LaqInference,
     pub(super) dataset: &'a Arc<dyn Dataset>,
-    pub(super) camera: &'a str,
+    /// In the order of the model.
+    pub(super) cameras: &'a [String],
     /// Offsets of both frames, in frames of the dataset.
     pub(super) deltas: [i64; 2],
     pub(super) source: LabelSource,
@@ -52,8 +53,9 @@ impl Labeller<'_> {
     fn of_teacher(&self, anchors: Range<u64>) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
         let side = usize::try_from(self.laq.dims().image_size)?;
         let size = FrameSize { height: side, width: side };
-        let store = Arc::clone(self.dataset).frame_store(self.camera, Some(size))?;
-        let mut reader = store.reader(1)?;
+        let open = |camera: &String| Arc::clone(self.dataset).frame_store(camera, Some(size));
+        let stores = self.cameras.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let mut readers = stores.iter().map(|store| store.reader(1)).collect::<Result<Vec<_>, _>>()?;
         let [first, last] = self.deltas;
         let (lowest, highest) = (first.min(last), first.max(last));
         let mut found: Vec<PairLabels> = Vec::new();
@@ -62,9 +64,13 @@ impl Labeller<'_> {
             let end = (start + WINDOW).min(anchors.end);
             let rows: Vec<u64> =
                 (start.wrapping_add_signed(lowest)..(end - 1).wrapping_add_signed(highest) + 1).collect();
-            let mut pixels = vec![0; rows.len() * size.frame_bytes()];
-            reader.read(&rows, &mut pixels)?;
-            let pixels_NCHW = Tensor::from_slice(&pixels).view([rows.len() as i64, 3, side as i64, side as i64]);
+            let mut views = Vec::new();
+            for reader in &mut readers {
+                let mut pixels = vec![0; rows.len() * size.frame_bytes()];
+                reader.read(&rows, &mut pixels)?;
+                views.push(Tensor::from_slice(&pixels).view([rows.len() as i64, 3, side as i64, side as i64]));
+            }
+            let pixels_NCHW = Tensor::cat(&views, -1);
             let len = (end - start) as i64;
             let frames = [first, last].map(|delta| pixels_NCHW.narrow(0, delta - lowest, len));
             for pairs_BTCHW in Tensor::stack(&frames, 1).split(i64::try_from(self.batch_size)?, 0) {

@@ -41,8 +41,8 @@ pub struct LabelOptions {
     pub out: PathBuf,
     /// Where labels come from.
     pub source: LabelSource,
-    /// Camera that the checkpoint sees; none: the only one.
-    pub camera: Option<String>,
+    /// Cameras that the checkpoint sees, in its order; none: the only one.
+    pub cameras: Vec<String>,
     /// What the keys of the columns begin with.
     pub prefix: String,
     /// Pairs per forward pass.
@@ -76,13 +76,13 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
     };
     let name = options.dataset.display().to_string();
     let deltas = Request::resolve(&request, &pair.image_deltas, &[], described.fps, TOLERANCE_S, &name)?.image_deltas;
-    let camera = camera(&*dataset, options)?;
+    let cameras = cameras(&*dataset, options, laq.dims().num_views)?;
     let identity = json!({
         "source": format!("{:?}", options.source),
         "weights_sha256": laq.weights_sha256(),
         "dataset": described.fingerprint,
         "image_deltas": deltas,
-        "camera": camera,
+        "camera": cameras.join(", "),
         "batch_size": options.batch_size,
         "seed": options.seed,
     });
@@ -90,7 +90,7 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
     let labeller = Labeller {
         laq: &laq,
         dataset: &dataset,
-        camera: &camera,
+        cameras: &cameras,
         deltas: [deltas[0], deltas[1]],
         source: options.source,
         batch_size: options.batch_size,
@@ -134,14 +134,17 @@ fn label_episodes(labeller: &Labeller<'_>, parts: &Parted) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The camera that the checkpoint sees.
-fn camera(dataset: &dyn Dataset, options: &LabelOptions) -> Result<String, LaqError> {
+/// The cameras that the checkpoint sees, `num_views` of them.
+fn cameras(dataset: &dyn Dataset, options: &LabelOptions, num_views: i64) -> Result<Vec<String>, LaqError> {
     let available: Vec<String> = dataset.describe().keys(FeatureKind::Camera).map(str::to_owned).collect();
-    match (&options.camera, available.as_slice()) {
-        (Some(camera), _) if available.contains(camera) => Ok(camera.clone()),
-        (None, [only]) => Ok(only.clone()),
-        _ => Err(LaqError::Camera { dataset: options.dataset.clone(), available }),
+    let cameras = match (options.cameras.as_slice(), available.as_slice()) {
+        ([], [only]) => vec![only.clone()],
+        (given, _) => given.to_vec(),
+    };
+    if cameras.len() as i64 == num_views && cameras.iter().all(|camera| available.contains(camera)) {
+        return Ok(cameras);
     }
+    Err(LaqError::Camera { dataset: options.dataset.clone(), available, num_views })
 }
 
 /// What the labels are, for a policy that learns them.
@@ -205,8 +208,9 @@ fn manifest(
         "feature_names": keys.iter().map(|key| (short(key), *key)).collect::<std::collections::BTreeMap<_, _>>(),
         "valid_feature_name": format!("{}.{VALID}", options.prefix),
         "stats_feature_names": with_statistics,
-        "delta_timestamps": {labeller.camera: seconds},
-        "video_keys_to_load": [labeller.camera],
+        "delta_timestamps":
+            labeller.cameras.iter().map(|camera| (camera.as_str(), seconds)).collect::<std::collections::BTreeMap<_, _>>(),
+        "video_keys_to_load": labeller.cameras,
         "num_valid_labels": columns.num_valid,
         "identity": identity,
         (DESCRIPTION): description,

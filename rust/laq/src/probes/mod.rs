@@ -106,7 +106,11 @@ impl Probes {
     pub(crate) fn run(&mut self, model: &LaqModel, step: u64, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
-            None => Prepared::new(self.source.load(self.batch_size, self.config.num_pairs, world)?, model, world)?,
+            None => Prepared::new(
+                self.source.load(&model.config().cameras, self.batch_size, self.config.num_pairs, world)?,
+                model,
+                world,
+            )?,
         };
         let prepared = self.prepared.insert(prepared);
         let Some(rows) = prepared.rows(model, world)? else { return Ok(BTreeMap::new()) };
@@ -141,7 +145,7 @@ pub(crate) fn probe(
 ) -> anyhow::Result<Option<Found>> {
     let world = World::single();
     let Some(source) = PairSource::new(mixture, request)? else { return Ok(None) };
-    let prepared = Prepared::new(source.load(batch_size, num_pairs, &world)?, model, &world)?;
+    let prepared = Prepared::new(source.load(&model.config().cameras, batch_size, num_pairs, &world)?, model, &world)?;
     let Some(rows) = prepared.rows(model, &world)? else { return Ok(None) };
     Ok(Some(Found { table: table::table(&rows), note: table::note(&prepared.sizes()), rows }))
 }

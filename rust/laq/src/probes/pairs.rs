@@ -3,7 +3,7 @@
 //! Shape suffixes: B pairs of a batch, N pairs of all processes, T = 2 frames, A width of the actions, S width of the states, P
 //! pixels of a small frame.
 
-use crate::data::{ROLE, pair_actions, whole_pair};
+use crate::data::{pair_actions, pixels_of, whole_pair};
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
 use hlrp_data::{LabelRequest, Loader, Mixture, Shard, Split};
@@ -68,23 +68,36 @@ impl PairSource {
         Ok(Some(Self { test: Arc::new(test), fit: Arc::new(fit) }))
     }
 
-    /// About `num_pairs` pairs of the training episodes and as many of the held-out ones, each spread evenly over them.
+    /// As `cameras` see them, about `num_pairs` pairs of the training episodes and as many of the held-out ones, each spread evenly over them.
     ///
     /// # Errors
     /// Data that cannot be read, or another process that is gone.
-    pub(super) fn load(&self, batch_size: usize, num_pairs: usize, world: &World) -> anyhow::Result<[Pairs; 2]> {
-        Ok([load(&self.fit, batch_size, num_pairs, world)?, load(&self.test, batch_size, num_pairs, world)?])
+    pub(super) fn load(
+        &self,
+        cameras: &[String],
+        batch_size: usize,
+        num_pairs: usize,
+        world: &World,
+    ) -> anyhow::Result<[Pairs; 2]> {
+        let load = |mixture| load(mixture, cameras, batch_size, num_pairs, world);
+        Ok([load(&self.fit)?, load(&self.test)?])
     }
 }
 
-fn load(mixture: &Arc<Mixture>, batch_size: usize, num_pairs: usize, world: &World) -> anyhow::Result<Pairs> {
+fn load(
+    mixture: &Arc<Mixture>,
+    cameras: &[String],
+    batch_size: usize,
+    num_pairs: usize,
+    world: &World,
+) -> anyhow::Result<Pairs> {
     let limit = num_pairs.div_ceil(batch_size * world.size()).max(1);
     let shard = Shard { rank: world.rank() as u64, world: world.size() as u64 };
     let transfer = HostToDevice::new(Device::Cpu)?;
     let (mut frames, mut rows) = (Vec::new(), Rows::default());
     for batch in Loader::validation(mixture, Some(limit), shard)? {
         let batch = DeviceBatch::from_host(batch?, &transfer)?;
-        let pixels_BTCHW = batch.images[ROLE].pixels_BTCHW.shallow_clone();
+        let pixels_BTCHW = pixels_of(&batch, cameras)?;
         let small_BTP = small(&pixels_BTCHW);
         let (earlier_BP, later_BP) = (small_BTP.select(1, 0), small_BTP.select(1, 1));
         rows.difference.push(&later_BP - &earlier_BP);

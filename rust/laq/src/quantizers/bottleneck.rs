@@ -1,7 +1,7 @@
 //! What every quantizer shares: from the tokens of both frames to the latent change, and from its vectors to action
 //! tokens.
 //!
-//! Shape suffixes: B samples, T = 2 frames, F = B·T, H×W token grid, N tokens, D token width, S code slots, Q width of
+//! Shape suffixes: B samples, T = 2 frames, F = B·T, H×W token grid of a view, N tokens of all views, D token width, S code slots, Q width of
 //! a code vector.
 
 use super::in_float32;
@@ -81,10 +81,11 @@ fn conv_shapes(grid: i64, num_slots: i64) -> &'static [ConvShape] {
     }
 }
 
-/// Convolutions with ReLU between them; the last one has Q channels.
+/// Convolutions with ReLU between them; the last one has Q channels. The first one sees the views as channels.
 struct GridEncoder {
     convs: Vec<Conv2d>,
     grid: i64,
+    num_views: i64,
 }
 
 impl GridEncoder {
@@ -96,16 +97,19 @@ impl GridEncoder {
         let channels = dims.grid_width;
         let conv = |(index, ([rows, columns], stride, padding)): (usize, &ConvShape)| {
             let out_channels = if index + 1 == shapes.len() { dims.code_dim } else { channels };
+            let in_channels = if index == 0 { dims.num_views * channels } else { channels };
             let scope = scope.child(index * Self::NAME_STEP);
-            Conv2d::new(&scope, [channels, out_channels], [*rows, *columns], *stride, [*padding; 2])
+            Conv2d::new(&scope, [in_channels, out_channels], [*rows, *columns], *stride, [*padding; 2])
         };
-        Self { convs: shapes.iter().enumerate().map(conv).collect(), grid: dims.grid }
+        let convs = shapes.iter().enumerate().map(conv).collect();
+        Self { convs, grid: dims.grid, num_views: dims.num_views }
     }
 
     /// `[B,T,N,Q]` to `[B,T,S,Q]`, slots row by row.
     fn forward(&self, x_BTNQ: &Tensor, pass: &Pass<'_>) -> Tensor {
         let size = x_BTNQ.size();
-        let mut x_FQHW = x_BTNQ.reshape([size[0] * size[1], self.grid, self.grid, size[3]]).permute([0, 3, 1, 2]);
+        let by_view = x_BTNQ.reshape([size[0] * size[1], self.grid, self.num_views, self.grid, size[3]]);
+        let mut x_FQHW = by_view.permute([0, 2, 4, 1, 3]).flatten(1, 2);
         for (index, conv) in self.convs.iter().enumerate() {
             if index > 0 {
                 x_FQHW = x_FQHW.relu();

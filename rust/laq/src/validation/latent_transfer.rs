@@ -57,7 +57,7 @@ impl Strategy for LatentTransfer {
         for &index in chosen {
             self.samples.offer(batch.meta(index), || {
                 Ok(Kept {
-                    pixels_TCHW: batch.pixels(index),
+                    pixels_TCHW: batch.pixels(index)?,
                     tokens_SD: batch.step.action_tokens_BSD.select(0, index as i64).copy(),
                     codes_S: batch.codes(index).to_vec(),
                 })

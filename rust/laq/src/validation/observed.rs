@@ -1,6 +1,6 @@
 //! A batch of a validation as strategies see it.
 
-use crate::data::{ROLE, pair_actions};
+use crate::data::{pair_actions, pixels_of};
 use crate::model::LaqModel;
 use crate::step::EvalStep;
 use hlrp_data::SampleMeta;
@@ -67,8 +67,9 @@ impl<'a> Observed<'a> {
     }
 
     /// Frames `uint8 [2,C,H,W]` of sample `index`, copied to the CPU.
-    pub(crate) fn pixels(&self, index: usize) -> Tensor {
-        self.batch.images[ROLE].pixels_BTCHW.select(0, index as i64).to_device(Device::Cpu).copy()
+    pub(crate) fn pixels(&self, index: usize) -> anyhow::Result<Tensor> {
+        let pixels_BTCHW = pixels_of(self.batch, &self.model.config().cameras)?;
+        Ok(pixels_BTCHW.select(0, index as i64).to_device(Device::Cpu).copy())
     }
 
     /// Sum of the actions from frame t to frame t+k of sample `index`; none where the dataset has no actions.

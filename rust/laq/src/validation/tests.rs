@@ -52,7 +52,7 @@ fn batch(episode: u64) -> Batch {
     };
     Batch {
         images: BTreeMap::from([(
-            crate::ROLE.to_owned(),
+            "primary".to_owned(),
             ImageStream {
                 pixels_BTCHW: Vec::<u8>::try_from(pixels).unwrap().into(),
                 shape: [NUM_SAMPLES, 2, 3, SIDE, SIDE],
@@ -116,7 +116,7 @@ fn a_transferred_latent_is_decoded_on_the_other_pairs_first_frame() {
     let mut samples: Vec<_> = (0..3)
         .flat_map(|episode| {
             let batch = batch(episode);
-            let pixels = &batch.images[crate::ROLE].pixels_BTCHW;
+            let pixels = &batch.images["primary"].pixels_BTCHW;
             let frames = Tensor::from_slice(pixels).view([NUM_SAMPLES as i64, 2, 3, SIDE as i64, SIDE as i64]);
             (0..NUM_SAMPLES)
                 .map(move |index| (key(&batch.meta[index], 0), unit_frames(&frames.narrow(0, index as i64, 1))))

@@ -3,7 +3,6 @@
 
 use hlrp_config::{Composed, compose};
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
-use hlrp_laq::ROLE;
 use hlrp_schema::LaqConfig;
 use hlrp_torch::World;
 use hlrp_train::{BatchStream, Settings, SourceRecord, TrainingData, ValidationBatches};
@@ -77,7 +76,7 @@ pub(crate) fn batch(index: u64) -> Batch {
         is_real_BT: vec![true; NUM_SAMPLES * 2],
     };
     Batch {
-        images: BTreeMap::from([(ROLE.to_owned(), stream)]),
+        images: BTreeMap::from([("primary".to_owned(), stream)]),
         task: vec![String::new(); NUM_SAMPLES],
         state: None,
         action: None,

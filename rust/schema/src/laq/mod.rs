@@ -46,6 +46,8 @@ pub struct LaqModelConfig {
     pub image_size: i64,
     pub patch_size: i64,
     pub channels: i64,
+    pub cameras: Vec<String>,
+    pub view_dropout: f64,
     pub dim: i64,
     pub heads: i64,
     pub dim_head: i64,
@@ -84,6 +86,9 @@ pub enum LatentAblation {
 /// Smallest side of an image for RAFT: its coarsest correlation needs two positions of 64 pixels.
 const MIN_FLOW_SIDE: i64 = 128;
 
+/// Most cameras of a model.
+const MAX_CAMERAS: usize = 3;
+
 /// Patches per side that the grid encoder supports, each with the numbers of code slots that it can produce.
 const CODES_OF_GRID: [(i64, &[i64]); 2] = [(8, &[1, 2, 4]), (16, &[1, 4, 16, 64])];
 
@@ -92,6 +97,7 @@ impl Check for LaqConfig {
         check_training(&self.run())?;
         section("model", self.model.check())?;
         section("validation", self.validation.check())?;
+        self.check_roles()?;
         let deltas = &self.data.request.image_deltas;
         require(
             deltas.len() == 2 && deltas[0] < deltas[1],
@@ -114,6 +120,23 @@ impl Check for LaqConfig {
     }
 }
 
+impl LaqConfig {
+    /// Every source has the cameras of the model.
+    fn check_roles(&self) -> Checked {
+        for (name, source) in &self.data.sources {
+            let is_missing = |role: &&String| !source.cameras.contains_key(*role);
+            if let Some(role) = self.model.cameras.iter().find(is_missing) {
+                let roles: Vec<&str> = source.cameras.keys().map(String::as_str).collect();
+                let message =
+                    format!("`{role}` is no role of data.sources.{name}.cameras, which has {}", roles.join(", "));
+                let hint = format!("map a feature of the dataset to `{role}` there, or leave it out");
+                return Err(Problem::new("model.cameras", message, hint));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Check for LaqModelConfig {
     fn check(&self) -> Checked {
         let counts = [
@@ -125,6 +148,7 @@ impl Check for LaqModelConfig {
             ("dim_head", self.dim_head),
         ];
         counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
+        self.check_cameras()?;
         at_least("spatial_depth", self.spatial_depth, 0)?;
         at_least("temporal_depth", self.temporal_depth, 0)?;
         fraction("attn_dropout", self.attn_dropout, true)?;
@@ -161,6 +185,27 @@ impl LaqModelConfig {
             "image_size",
             format!("the teacher of decoders.flow cannot read {side}x{side} images with {channels} channels"),
             format!("use color images whose side is a multiple of 8 and at least {MIN_FLOW_SIDE}"),
+        )
+    }
+
+    fn check_cameras(&self) -> Checked {
+        let cameras = &self.cameras;
+        require(
+            (1..=MAX_CAMERAS).contains(&cameras.len()),
+            "cameras",
+            format!("{} cameras", cameras.len()),
+            format!("name 1 to {MAX_CAMERAS} roles of data.sources.<name>.cameras"),
+        )?;
+        let twice = cameras.iter().enumerate().find(|(index, role)| cameras[..*index].contains(role));
+        if let Some((_, role)) = twice {
+            return Err(Problem::new("cameras", format!("`{role}` is named twice"), "name each role once"));
+        }
+        fraction("view_dropout", self.view_dropout, true)?;
+        require(
+            self.view_dropout == 0.0 || cameras.len() > 1,
+            "view_dropout",
+            "the model has one camera, which is never left out",
+            "set it to 0, or name several roles in model.cameras",
         )
     }
 

@@ -2,7 +2,7 @@
 
 use hlrp_config::compose;
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
-use hlrp_laq::{LaqModel, LaqTask, Parts, ROLE};
+use hlrp_laq::{LaqModel, LaqTask, Parts};
 use hlrp_schema::LaqConfig;
 use hlrp_torch::World;
 use hlrp_track::RunDir;
@@ -106,7 +106,7 @@ fn batch() -> Batch {
         is_real_BT: vec![true; NUM_PAIRS * 2],
     };
     Batch {
-        images: BTreeMap::from([(ROLE.to_owned(), stream)]),
+        images: BTreeMap::from([("primary".to_owned(), stream)]),
         task: vec![String::new(); NUM_PAIRS],
         state: None,
         action: None,

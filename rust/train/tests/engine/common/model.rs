@@ -203,7 +203,6 @@ pub fn description(width: i64) -> LaqDescription {
     LaqDescription {
         model: LaqModelConfig { dim: width, ..MODEL.get_or_init(model).clone() },
         pair: PairSpacing { unit: DeltaUnit::Frames, image_deltas: vec![0.0, 5.0] },
-        camera: "none".to_owned(),
         preprocess: "none".to_owned(),
     }
 }
