@@ -54,7 +54,7 @@ impl AnchorTable {
 
     /// Appends episodes of a source, whose index in the mixture is `source`. `reach` is [`crate::request::Request::anchor_reach`].
     pub fn push(&mut self, source: usize, spans: impl IntoIterator<Item = EpisodeSpan>, reach: (i64, i64)) {
-        self.push_rows(source, spans.into_iter().map(|span| (span, vec![span.from_row..span.to_row])), reach);
+        self.push_rows(source, spans.into_iter().map(|span| (span, span.rows())), reach);
     }
 
     /// Appends episodes of a source, of each of which only the anchors in some stretches of rows count, in their order.

@@ -6,6 +6,7 @@
 use crate::formats::{Description, FeatureKind};
 use hlrp_config::Problem;
 use hlrp_schema::{DeltaUnit, RequestConfig};
+use std::{iter, ops::Range};
 
 /// How far an offset in seconds may be from a whole number of frames, and a row's time from that of its frame, unless a source says
 /// otherwise (LeRobot's default of `tolerance_s`), in seconds.
@@ -133,6 +134,11 @@ impl EpisodeSpan {
     #[must_use]
     pub fn num_frames(&self) -> u64 {
         self.to_row - self.from_row
+    }
+
+    /// All of its rows, as one stretch.
+    pub(crate) fn rows(&self) -> Vec<Range<u64>> {
+        iter::once(self.from_row..self.to_row).collect()
     }
 
     /// The row at `row + delta`, clamped to the episode, and whether it was outside (LeRobot's `is_pad`).

@@ -160,7 +160,7 @@ impl Source {
     /// Rows of an episode that may be anchors in training.
     pub(crate) fn kept_rows(&self, span: &EpisodeSpan) -> Vec<Range<u64>> {
         match &self.kept {
-            None => vec![span.from_row..span.to_row],
+            None => span.rows(),
             Some(kept) => kept.get(&span.episode).cloned().unwrap_or_default(),
         }
     }

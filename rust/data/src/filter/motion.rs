@@ -41,8 +41,8 @@ pub(super) fn scores(
         };
         let stores = cameras.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let of_episode = |span: &EpisodeSpan| {
-            let of_store = |store: &Box<dyn FrameStore>| of_camera(&**store, span, gap, config);
-            stores.iter().map(of_store).collect::<Result<Vec<_>, _>>().map(|scores| combine(&scores, *combined))
+            let of_stores = stores.iter().map(|store| of_camera(&**store, span, gap, config));
+            of_stores.collect::<Result<Vec<_>, _>>().map(|scores| combine(&scores, *combined))
         };
         let mut is_complete = true;
         let mut scores = Vec::new();

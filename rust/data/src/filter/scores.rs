@@ -4,7 +4,7 @@ use super::Filter;
 use crate::error::DataError;
 use hlrp_track::fs::{DiskRules, ensure_free, write_atomic};
 use serde_json::Value;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -47,7 +47,7 @@ impl ScoreFile {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(DataError::io(folder))?;
         let lock = self.path.with_extension("lock");
-        let held = File::create(&lock).map_err(DataError::io(&lock))?;
+        let held = OpenOptions::new().create(true).append(true).open(&lock).map_err(DataError::io(&lock))?;
         held.lock().map_err(DataError::io(&lock))?;
         if self.path.exists() {
             return self.read();
