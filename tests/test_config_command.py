@@ -298,8 +298,13 @@ def keys_of(file: Path) -> dict[str, bool]:
             section.pop()
         path = ".".join([*(name for _, name in section), key])
         section.append((indent, key))
-        if rest.split("#")[0].strip() and not path.startswith("defaults"):
-            keys[path] = "#" in rest or above.startswith("#")
+        value = rest.split("#")[0].strip()
+        if value and not path.startswith("defaults"):
+            # What every source has is explained beside one of them.
+            path = re.sub(r"^sources\.[^.]+", "sources.*", path)
+            inner = re.findall(r"([\w.]+):", value) if value.startswith("{") else []
+            for name in [f"{path}.{name}" for name in inner] or [path]:
+                keys[name] = keys.get(name, False) or "#" in rest or above.startswith("#")
     return keys
 
 

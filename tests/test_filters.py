@@ -10,7 +10,7 @@ from PIL import Image
 
 DATASET = DATA / "metaworld_mt5"
 SOURCE = "data.sources.metaworld_mt5"
-THRESHOLDS = ["data.filter.motion.low=0.02", "data.filter.motion.high=0.05"]
+THRESHOLDS = ["data.filter.motion.low=0.1", "data.filter.motion.high=0.12"]
 
 
 def data_filter(*words: object, cache: Path) -> list[str]:
@@ -56,7 +56,7 @@ def test_training_drops_what_the_command_prints(tmp_path):
     words = [
         *THRESHOLDS,
         "data.request.image_deltas=[0,20]",
-        "training.max_steps=2",
+        "training.max_steps=4",
         f"logging.run_dir={tmp_path / 'run'}",
     ]
     words += [f"data.cache.dir={tmp_path / 'frames'}", f"{SOURCE}.filter=both"]

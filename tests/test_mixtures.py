@@ -27,7 +27,8 @@ def shares(metrics: list[dict]) -> list[list[float]]:
 
 
 def test_a_run_has_the_shares_of_its_weights_and_resumes_exactly(tmp_path):
-    """Every step has its exact shares, and they are metrics; a run that is cut in the middle ends like one that is not."""
+    """Every step has its exact shares, and they are metrics; a run that is cut in the middle ends like one that is not, also where a
+    source leaves out keys."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     result = run(mixed("training.max_steps=12", f"logging.run_dir={whole}"))
     assert result.returncode == 0, result.stderr
@@ -50,10 +51,10 @@ def test_a_run_has_the_shares_of_its_weights_and_resumes_exactly(tmp_path):
 
 def test_weights_without_a_rest_are_a_warning(tmp_path):
     """A source without a weight gets nothing where the others take all."""
-    result = run(mixed("training.max_steps=2", f"logging.run_dir={tmp_path / 'run'}", weight="1.0"))
+    result = run(mixed("training.max_steps=4", f"logging.run_dir={tmp_path / 'run'}", weight="1.0"))
     assert result.returncode == 0, result.stderr
     assert "sum up to 1 (>= 1.0)" in result.stderr
-    assert shares(read_metrics(tmp_path / "run")) == [[0.0, 1.0]] * 2
+    assert shares(read_metrics(tmp_path / "run")) == [[0.0, 1.0]] * 4
 
 
 @pytest.mark.parametrize(

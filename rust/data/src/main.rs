@@ -186,7 +186,14 @@ impl Check for FilterTree {
 impl FilterTree {
     /// The data section without a dataset, changed by the overrides.
     fn of(mut config: ConfigArgs) -> Result<Self> {
-        let base = ["~experiment", "+data=lerobot", "experiment.name=filter"].map(str::to_owned);
+        let base = [
+            "~experiment",
+            "+data=lerobot",
+            "experiment.name=filter",
+            "experiment.stage=laq",
+            "experiment.description=filter",
+        ]
+        .map(str::to_owned);
         config.overrides.splice(0..0, base);
         Ok(config.compose()?.extract()?)
     }

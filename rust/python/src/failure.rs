@@ -155,12 +155,21 @@ impl From<TrainError> for Failure {
     }
 }
 
+/// The file or folder that an error is about.
+fn path_of(error: &DataError) -> Option<&Path> {
+    match error {
+        DataError::Io { path, .. } | DataError::File { path, .. } | DataError::Dataset { root: path, .. } => Some(path),
+        DataError::Source { source, .. } => path_of(source),
+        _ => None,
+    }
+}
+
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
+        if let Some(path) = path_of(&error) {
+            return Self::at(path, &error);
+        }
         match error {
-            DataError::Io { ref path, .. }
-            | DataError::File { ref path, .. }
-            | DataError::Dataset { root: ref path, .. } => Self::at(path, &error),
             DataError::Load(LoadError::WorkerPanicked { .. } | LoadError::TooManyBadSamples { .. }) => {
                 Self::general(with_hint(&error))
             }

@@ -13,8 +13,11 @@ const VALUES: [&str; 8] = ["-1", "0", "0.5", "nan", "inf", "4611686018427387904"
 const HUGE: &str = VALUES[5];
 
 /// Numbers whose invalid values are reported for another key: one that takes its value from them, or one that must fit.
-const PARTNERS: [(&str, &str); 2] =
-    [("seed", "lerobot.seed"), ("policy.model.flow.min_period", "policy.model.flow.max_period")];
+const PARTNERS: [(&str, &str); 3] = [
+    ("seed", "lerobot.seed"),
+    ("policy.model.flow.min_period", "policy.model.flow.max_period"),
+    ("data.filter.motion.high", "data.filter.motion.low"),
+];
 
 /// Whole numbers that may be as large as 64 bits hold: nothing is multiplied with them. A step after which something begins may lie
 /// after the end of the run.

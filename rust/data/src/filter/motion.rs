@@ -129,7 +129,7 @@ fn blurred_luma(pixels_CHW: &[u8], size: FrameSize, radius: usize) -> Vec<f32> {
 
 /// Means over windows that reach `radius` to each side; values at the ends are repeated beyond them.
 pub(super) fn box_mean(values: &[f32], radius: usize) -> Vec<f32> {
-    let last = values.len().saturating_sub(1);
+    let Some(last) = values.len().checked_sub(1) else { return Vec::new() };
     let at = |index: usize| values[index.saturating_sub(radius).min(last)];
     let width = 2 * radius + 1;
     let mut sum: f64 = (0..width).map(|index| f64::from(at(index))).sum();
