@@ -68,10 +68,13 @@ def entries(paths: list[Path], artifact: str) -> list[Entry]:
             folder = "lerobot/checkpoints/last/pretrained_model" if is_checkpoint else f"artifacts/{artifact}"
             found.append(Entry(path.resolve().name, tree["seed"], path / folder))
             continue
+        steps = {step["name"]: step for step in json.loads((path / "pipeline.json").read_text())["steps"]}
         for arm in study["arms"]:
-            seeds = study["seeds"] if study["runs"][arm["run"]]["per_seed"] else [None]
-            folders = {seed: arm["run"] if seed is None else f"{arm['run']}_seed{seed}" for seed in seeds}
-            found += [Entry(arm["name"], seed, path / folders[seed] / "artifacts" / artifact) for seed in seeds]
+            for seed in study["seeds"] if study["runs"][arm["run"]]["per_seed"] else [None]:
+                step = steps[arm["run"] if seed is None else f"{arm['run']}_seed{seed}"]
+                # One that was started again has another directory.
+                run_dir = path / Path(step["run_dir"] or step["name"]).name
+                found.append(Entry(arm["name"], seed, run_dir / "artifacts" / artifact))
     missing = [entry.folder for entry in found if not (entry.folder / "model.safetensors").is_file()]
     for folder in missing:
         print(f"warning: {folder} is not there yet and is left out", flush=True)

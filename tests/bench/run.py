@@ -108,6 +108,10 @@ STEPS = {
 }
 
 
+# Of them that are timed in each round.
+NUM_STEPS = 10
+
+
 def step_table(num_rounds: int, threads: int) -> list[str]:
     """Training steps beside the same mathematics in plain PyTorch, whose losses of the same weights agree."""
     from conftest import train_laq_command
@@ -127,8 +131,10 @@ def step_table(num_rounds: int, threads: int) -> list[str]:
             command = train_laq_command(*words, *short, "validation.probes.enabled=false", "logging.min_free_gb=0.1")
             subprocess.run(command, cwd=REPO, check=True, capture_output=True)
             for _ in range(num_rounds):
-                ours.append(json_of([EXAMPLES / "bench_step", *words, f"num_threads={threads}"], environment))
-                peers.append(json_of([sys.executable, script, run_dir, "--threads", threads], environment))
+                own = [EXAMPLES / "bench_step", *words, f"num_threads={threads}", "--steps", NUM_STEPS]
+                ours.append(json_of(own, environment))
+                peer = [sys.executable, script, run_dir, "--threads", threads, "--steps", NUM_STEPS]
+                peers.append(json_of(peer, environment))
         own, peer = median(ours, "step_without_data_ms"), median(peers, "step_ms")
         error = max(max(figures["errors"].values()) for figures in peers)
         cells = f"{median(ours, 'step_ms'):.1f} | {own:.1f} | {peer:.1f} | {own / peer:.2f} | {error:.0e}"

@@ -54,7 +54,6 @@ pub use preflight::{describe_sources, preflight};
 pub use request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
 pub use resize::{PREPROCESS_ID, resize_planes};
 pub use sampler::{Balance, Clips, Draw, Mixing, Permutation, Pool, Position, Shard, TrainSampler, ValidationSampler};
-pub use shares::Shares;
 pub use source::{Source, Split};
 
 /// Release of FFmpeg that this program runs with; none where it is built without.

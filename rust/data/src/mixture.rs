@@ -10,7 +10,7 @@ use crate::lock::lock;
 use crate::request::{EpisodeSpan, LabelRequest};
 use crate::resize::PREPROCESS_ID;
 use crate::sampler::{Mixing, Pool};
-use crate::shares::Shares;
+use crate::shares;
 use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
 use hlrp_schema::{
@@ -169,7 +169,10 @@ impl Mixture {
         let opened = in_parallel(&sources, open);
         let sources: Vec<Source> = opened.into_iter().collect::<Result<_, _>>()?;
         let rates = sources.iter().map(|source| (source.name(), source.description().fps));
-        if let Some(warning) = differing_seconds(&config.request, &rates.collect::<Vec<_>>()) {
+        let weights: Vec<_> = sources.iter().map(|source| source.weight).collect();
+        let nothing_left = shares::warning(&weights).filter(|_| config.loader.is_mixed(&weights));
+        let differing = differing_seconds(&config.request, &rates.collect::<Vec<_>>());
+        for warning in differing.iter().chain(&nothing_left) {
             tracing::warn!("{warning}");
         }
         Self::new(sources, size, config.loader.clone())
@@ -210,10 +213,7 @@ impl Mixture {
         if is_mixed {
             shares.clone_from(&weights);
         }
-        let Shares { of_sources: mut shares, warning } = Shares::of(&shares, &sizes);
-        if let Some(warning) = warning {
-            tracing::warn!("{warning}");
-        }
+        let mut shares = shares::shares(&shares, &sizes);
         if let (Some(fraction), Some(num_labelled)) = (loader.labelled_fraction, num_labelled) {
             let of_kinds = [(num_labelled, fraction), (train.len() - num_labelled, 1.0 - fraction)];
             shares = train.fractions(sources.len(), of_kinds);

@@ -2,46 +2,39 @@
 
 use hlrp_schema::SourceWeight;
 
-/// The fractions of all sources; they sum up to 1.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Shares {
-    /// By source, in the order of the weights.
-    pub of_sources: Vec<f64>,
-    /// What the weights leave out, for a warning.
-    pub warning: Option<String>,
+/// The fractions of all sources, in the order of their weights; they sum up to 1.
+///
+/// Fixed weights are fractions; what they leave is divided among the others in proportion to their sizes, equally where all of these are 0.
+/// Where fixed weights leave nothing, or nothing else takes the rest, they are divided by their sum.
+pub(crate) fn shares(weights: &[SourceWeight], sizes: &[u64]) -> Vec<f64> {
+    let takes_rest = |weight: &SourceWeight| *weight == SourceWeight::Proportionate;
+    let sum: f64 = weights.iter().map(|weight| weight.fixed_share()).sum();
+    let num_rest = weights.iter().filter(|weight| takes_rest(weight)).count();
+    let rest_size: u64 = weights.iter().zip(sizes).filter(|(weight, _)| takes_rest(weight)).map(|(_, size)| size).sum();
+    let rest = if num_rest == 0 { 0.0 } else { (1.0 - sum).max(0.0) };
+    let scale = if sum > 0.0 { (1.0 - rest) / sum } else { 0.0 };
+    let share = |(weight, size): (&SourceWeight, &u64)| match weight {
+        SourceWeight::Share(share) => share * scale,
+        SourceWeight::Proportionate if rest_size == 0 => rest / num_rest as f64,
+        SourceWeight::Proportionate => rest * *size as f64 / rest_size as f64,
+    };
+    weights.iter().zip(sizes).map(share).collect()
 }
 
-impl Shares {
-    /// Fixed weights are fractions; what they leave is divided among the others in proportion to their sizes, equally where all of these are 0.
-    /// Where fixed weights leave nothing, or nothing else takes the rest, they are divided by their sum.
-    #[must_use]
-    pub fn of(weights: &[SourceWeight], sizes: &[u64]) -> Self {
-        let takes_rest = |weight: &SourceWeight| *weight == SourceWeight::Proportionate;
-        let sum: f64 = weights.iter().map(|weight| weight.fixed_share()).sum();
-        let num_rest = weights.iter().filter(|weight| takes_rest(weight)).count();
-        let rest_size: u64 =
-            weights.iter().zip(sizes).filter(|(weight, _)| takes_rest(weight)).map(|(_, size)| size).sum();
-        let rest = if num_rest == 0 { 0.0 } else { (1.0 - sum).max(0.0) };
-        let scale = if sum > 0.0 { (1.0 - rest) / sum } else { 0.0 };
-        let share = |(weight, size): (&SourceWeight, &u64)| match weight {
-            SourceWeight::Share(share) => share * scale,
-            SourceWeight::Proportionate if rest_size == 0 => rest / num_rest as f64,
-            SourceWeight::Proportionate => rest * *size as f64 / rest_size as f64,
-        };
-        let warning = (num_rest > 0 && sum >= 1.0).then(|| {
-            format!("the weights of the sources sum up to {sum} (>= 1.0): sources without a weight are not drawn")
-        });
-        Self { of_sources: weights.iter().zip(sizes).map(share).collect(), warning }
-    }
+/// What to say where fixed weights leave nothing to the other sources.
+pub(crate) fn warning(weights: &[SourceWeight]) -> Option<String> {
+    let sum: f64 = weights.iter().map(|weight| weight.fixed_share()).sum();
+    (sum >= 1.0 && weights.contains(&SourceWeight::Proportionate))
+        .then(|| format!("the weights of the sources sum up to {sum} (>= 1.0): sources without a weight are not drawn"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Shares;
+    use super::{shares, warning};
     use hlrp_schema::SourceWeight::{self, Proportionate, Share};
 
     fn close(weights: &[SourceWeight], sizes: &[u64], wanted: &[f64]) -> bool {
-        let shares = Shares::of(weights, sizes).of_sources;
+        let shares = shares(weights, sizes);
         shares.len() == wanted.len() && shares.iter().zip(wanted).all(|(share, wanted)| (share - wanted).abs() < 1e-4)
     }
 
@@ -67,7 +60,7 @@ mod tests {
         assert!(close(&[Share(1.0), Share(2.0)], &[10, 10], &[1.0 / 3.0, 2.0 / 3.0]));
         assert!(close(&[Share(0.03), Share(0.03)], &[10, 1000], &[0.5, 0.5]));
         assert!(close(&[Share(5.0)], &[10], &[1.0]));
-        assert_eq!(Shares::of(&[Share(1.0), Share(2.0)], &[10, 10]).warning, None);
+        assert_eq!(warning(&[Share(1.0), Share(2.0)]), None);
     }
 
     #[test]
@@ -76,8 +69,8 @@ mod tests {
         assert!(close(&[Share(0.6), Share(0.4), Proportionate], &[10; 3], &[0.6, 0.4, 0.0]));
         for (weights, sum) in [([0.6, 0.5], "1.1"), ([0.5, 0.5], "1")] {
             let weights = [Share(weights[0]), Share(weights[1]), Proportionate];
-            let warning = Shares::of(&weights, &[10; 3]).warning.unwrap_or_default();
-            assert!(warning.contains(&format!("sum up to {sum} (>= 1.0)")), "{warning}");
+            let text = warning(&weights).unwrap_or_default();
+            assert!(text.contains(&format!("sum up to {sum} (>= 1.0)")), "{text}");
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::model::LaqModel;
 use crate::probes::Probes;
 use crate::step::train_step;
 use crate::validation::Validations;
+use crate::views::{join_views, split_views};
 use hlrp_nn::Pass;
 use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDescription};
 use hlrp_torch::World;
@@ -68,8 +69,8 @@ impl Task for LaqTask {
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
         let mut frames_BTCHW = training_frames_of(batch, &self.model)?;
         if let Some(augmentation) = &self.augmentation {
-            let views = frames_BTCHW.chunk(self.model.dims().num_views, -1);
-            frames_BTCHW = Tensor::cat(&views.iter().map(|view| augmentation.apply(view)).collect::<Vec<_>>(), -1);
+            let num_views = self.model.dims().num_views;
+            frames_BTCHW = join_views(&augmentation.apply(&split_views(&frames_BTCHW, num_views)), num_views);
         }
         let pass = Pass::plain(true);
         let result =

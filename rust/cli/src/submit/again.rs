@@ -93,7 +93,8 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
 /// Keeps how the earlier jobs of a plan ended, where Slurm still knows: it forgets.
 fn record_ends(plan: &JobPlan, time_limit: Duration) -> Result<()> {
     let known = final_states(&plan.run_dir)?;
-    for job in submission::jobs(&plan.submit_dir)?.into_iter().filter(|job| !known.contains_key(&job.id)) {
+    let jobs = submission::jobs(&plan.submit_dir)?.into_iter();
+    for job in jobs.filter(|job| job.cluster == plan.cluster && !known.contains_key(&job.id)) {
         record_end(&Slurm { clusters: job.clusters, time_limit }, &job.id, Some(&plan.run_dir));
     }
     Ok(())
