@@ -21,15 +21,8 @@ import torch
 
 KIT = Path(__file__).resolve().parent
 REPO = Path(os.environ["HLRP_REPO"])
-# Dense bf16 rate in FLOP/s by what the device's name holds, from NVIDIA's datasheets.
-PEAK_FLOPS = {
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "A100": 312e12,
-    "RTX 5090": 210e12,
-    "RTX 4090": 165e12,
-}
+# Dense bf16 rate in FLOP/s by what the device's name holds.
+PEAK_FLOPS = [row.split("\t") for row in (REPO / "rust/torch-ext/src/peak_flops.tsv").read_text().splitlines()]
 # A dataset of the repository that is read without FFmpeg.
 DATA = [
     "data.sources.metaworld_mt5.root=tests/data/embedded_images",
@@ -235,7 +228,7 @@ def mfu(kit: Kit, flops: float, seconds: float) -> str:
     if kit.device == "cpu":
         return ""
     name = torch.cuda.get_device_name(0)
-    peak = next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
+    peak = next((float(peak) for key, peak in PEAK_FLOPS if key in name), None)
     return f"{100 * flops / seconds / peak:.1f} %" if peak else ""
 
 

@@ -109,11 +109,11 @@ Message hlrp_count_start(uint64_t* handle) {
   });
 }
 
-Message hlrp_count_stop(uint64_t handle, OperatorCounts* out) {
-  return guarded([&] {
-    at::removeCallback(handle);
-    *out = {num_flops, num_operators, num_host_waits};
-  });
+Message hlrp_count_stop(uint64_t handle) {
+  return guarded([&] { at::removeCallback(handle); });
 }
+
+// What was counted since the last start.
+void hlrp_count_read(OperatorCounts* out) { *out = {num_flops, num_operators, num_host_waits}; }
 
 }  // extern "C"

@@ -2,7 +2,10 @@
 #![allow(unsafe_code)] // each call hands a plain struct to the C++ shim
 
 use crate::{TorchError, ffi};
-use std::sync::{Mutex, PoisonError};
+use std::{
+    cell::Cell,
+    sync::{Mutex, PoisonError},
+};
 
 /// What libtorch executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,26 +19,54 @@ pub struct OperatorCounts {
     pub host_waits: u64,
 }
 
-/// Counts what libtorch executes for this thread while `body` runs, the backward passes that it starts included. Counts take turns; the
-/// observed run is slower.
+thread_local! {
+    /// Whether this thread counts already.
+    static IS_COUNTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Counts what libtorch executes for this thread while `body` runs, the backward passes that it starts included. Threads take turns; within
+/// `body` parts of it may be counted. What is observed is slower.
 ///
 /// # Errors
 /// Those of `body`, or whatever libtorch refuses.
 pub fn count<R, E: From<TorchError>>(body: impl FnOnce() -> Result<R, E>) -> Result<(R, OperatorCounts), E> {
     static TURN: Mutex<()> = Mutex::new(());
+    if IS_COUNTING.get() {
+        let before = so_far();
+        let result = body()?;
+        return Ok((result, so_far().since(before)));
+    }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut handle = 0;
     // SAFETY: a number that the callee sets.
     ffi::check("count operators", unsafe { ffi::hlrp_count_start(&mut handle) })?;
+    IS_COUNTING.set(true);
     let result = body();
+    IS_COUNTING.set(false);
+    // SAFETY: the handle of the start above.
+    ffi::check("count operators", unsafe { ffi::hlrp_count_stop(handle) })?;
+    Ok((result?, so_far()))
+}
+
+/// Since the start of the count that runs, or of the last one.
+fn so_far() -> OperatorCounts {
     let mut counts = ffi::OperatorCounts::default();
-    // SAFETY: the handle of the start above and a struct of the declared layout that the callee fills.
-    ffi::check("count operators", unsafe { ffi::hlrp_count_stop(handle, &mut counts) })?;
+    // SAFETY: a struct of the declared layout that the callee fills.
+    unsafe { ffi::hlrp_count_read(&mut counts) };
     let number = |value: i64| u64::try_from(value).unwrap_or(0);
-    let counts = OperatorCounts {
+    OperatorCounts {
         flops: number(counts.flops),
         operators: number(counts.operators),
         host_waits: number(counts.host_waits),
-    };
-    Ok((result?, counts))
+    }
+}
+
+impl OperatorCounts {
+    fn since(self, before: Self) -> Self {
+        Self {
+            flops: self.flops - before.flops,
+            operators: self.operators - before.operators,
+            host_waits: self.host_waits - before.host_waits,
+        }
+    }
 }

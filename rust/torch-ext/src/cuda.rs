@@ -115,3 +115,9 @@ fn load_library(path: &std::path::Path) -> Result<(), TorchError> {
     let message = unsafe { ffi::hlrp_load_library(name.as_ptr()) };
     if message.is_null() { Ok(()) } else { Err(failed(ffi::take_string(message))) }
 }
+
+/// Dense bf16 rate of a GPU in floating-point operations per second, from NVIDIA's datasheets; none for a name that holds no known one.
+pub fn peak_flops(device_name: &str) -> Option<f64> {
+    let rows = include_str!("peak_flops.tsv").lines().filter_map(|row| row.split_once('\t'));
+    rows.filter(|(name, _)| device_name.contains(name)).find_map(|(_, rate)| rate.parse().ok())
+}

@@ -86,7 +86,8 @@ unsafe extern "C" {
     pub(crate) fn hlrp_cuda_synchronize(device_index: i64) -> Message;
     pub(crate) fn hlrp_allow_tf32(allowed: bool) -> Message;
     pub(crate) fn hlrp_count_start(handle: *mut u64) -> Message;
-    pub(crate) fn hlrp_count_stop(handle: u64, out: *mut OperatorCounts) -> Message;
+    pub(crate) fn hlrp_count_stop(handle: u64) -> Message;
+    pub(crate) fn hlrp_count_read(out: *mut OperatorCounts);
     pub(crate) fn hlrp_profile_start() -> Message;
     pub(crate) fn hlrp_profile_stop(out: *mut *mut c_char) -> Message;
     pub(crate) fn hlrp_graph_begin(device_index: i64, out: *mut *mut c_void) -> Message;

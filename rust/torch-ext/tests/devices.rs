@@ -39,3 +39,12 @@ fn the_cpu_reports_its_peak_memory_and_needs_no_synchronisation() {
     assert!(memory::peak(Device::Cpu).unwrap() > 1 << 20);
     cuda::synchronize(Device::Cpu).unwrap();
 }
+
+#[test]
+fn the_rate_of_a_gpu_is_that_of_its_datasheet() {
+    let rate = |name| hlrp_torch::cuda::peak_flops(name);
+    assert_eq!(rate("NVIDIA H100 PCIe"), Some(756e12));
+    assert_eq!(rate("NVIDIA H100 80GB HBM3"), Some(989e12));
+    assert_eq!(rate("NVIDIA A100-SXM4-40GB"), Some(312e12));
+    assert_eq!(rate("Some other device"), None);
+}

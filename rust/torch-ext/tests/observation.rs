@@ -41,6 +41,18 @@ fn operations_are_counted_from_shapes() {
 }
 
 #[test]
+fn a_part_of_what_is_counted_is_counted_by_itself() {
+    let (a, b) = (Tensor::randn([5, 7], FLOAT), Tensor::randn([7, 11], FLOAT));
+    let mut part = 0;
+    let whole = counts_of(|| {
+        drop(a.matmul(&b));
+        part = counts_of(|| drop(a.matmul(&b))).flops;
+        drop(a.matmul(&b));
+    });
+    assert_eq!((part, whole.flops), (770, 3 * 770));
+}
+
+#[test]
 fn a_value_that_the_host_reads_is_a_wait() {
     let x = Tensor::randn([4], FLOAT);
     let counts = counts_of(|| drop(&x + 1.0));

@@ -29,6 +29,7 @@ mod realised_shares;
 mod resume;
 mod signals;
 mod task;
+mod throughput;
 mod timers;
 mod train_loop;
 mod trainer;

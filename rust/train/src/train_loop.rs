@@ -8,6 +8,7 @@ use crate::{
     ranks::{self, LastCheckpoint},
     signals::{StopRequest, Stopped},
     task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
+    throughput::Throughput,
     timers::{Phase, Timers},
     trainer::{Outcome, Summary, Trainer, sizes, unknown_metric},
     update::norm_and_clip,
@@ -113,7 +114,7 @@ impl Trainer<'_> {
         let mut timers = Timers::start();
         while self.is_unfinished || self.step < training.max_steps {
             if !self.is_unfinished {
-                let Some((record, resets)) = self.compute_gradient(&mut batches, stop)? else {
+                let Some((record, resets)) = self.observed_gradient(&mut batches, stop)? else {
                     return self.stop_before_step(run, sinks, timers);
                 };
                 let record = Rc::new(record);
@@ -231,6 +232,21 @@ impl Trainer<'_> {
         Ok(self.summary(&timers))
     }
 
+    /// The gradient of one step ([`Self::compute_gradient`]). The operations of the second step of this process are counted: the first one may
+    /// compute more than those that follow.
+    fn observed_gradient(
+        &mut self,
+        batches: &mut DevicePrefetcher,
+        stop: &StopRequest,
+    ) -> Result<Option<(StepRecord, Vec<RowReset>)>> {
+        if self.step == self.start_step || !self.throughput.is_unknown() {
+            return self.compute_gradient(batches, stop);
+        }
+        let (gradient, flops) = Throughput::observe(|| self.compute_gradient(batches, stop))?;
+        self.throughput.set(flops);
+        Ok(gradient)
+    }
+
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
     /// no part in it. A masked mean divides by the supervised values of all these batches. None if a signal arrives before the first batch.
     fn compute_gradient(
@@ -342,7 +358,9 @@ impl Trainer<'_> {
         let mut values = timers.measure(Phase::Compute, || record.fetch(&self.settings.world))?;
         values.push(("train/lr".to_owned(), lr));
         values.push(("train/epoch".to_owned(), self.position.epoch as f64));
-        values.extend(timers.take().metrics());
+        let spans = timers.take();
+        values.extend(spans.metrics());
+        values.extend(self.throughput.metrics(spans.steps_per_sec()));
         values.extend(self.shares.take(&self.settings.world, self.settings.device)?);
         if let Some(bytes) = hlrp_torch::memory::peak(self.settings.device) {
             values.push(("perf/peak_memory_gib".to_owned(), bytes as f64 / BYTES_PER_GIB));

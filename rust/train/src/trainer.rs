@@ -8,6 +8,7 @@ use crate::{
     resume::{RESUME_KEY, changed_data, ensure_same_model, ensure_same_run, ensure_same_stage},
     signals::StopRequest,
     task::Task,
+    throughput::Throughput,
     timers::Timers,
     update::{Ema, Optimizer, Schedule},
     watch::LossWatch,
@@ -120,6 +121,7 @@ pub struct Trainer<'a> {
     pub(crate) ema: Option<Ema>,
     pub(crate) watch: LossWatch,
     pub(crate) shares: RealisedShares,
+    pub(crate) throughput: Throughput,
     /// Optimizer steps done.
     pub(crate) step: u64,
     /// The step at which this process began.
@@ -176,6 +178,7 @@ impl<'a> Trainer<'a> {
             ema: training.ema.enabled.then(|| Ema::new(&parameters, &training.ema)),
             watch: LossWatch::default(),
             shares: RealisedShares::new(data.target_shares()),
+            throughput: Throughput::of(settings.device),
             step: 0,
             start_step: 0,
             position: Position::default(),

@@ -17,4 +17,5 @@ mod optimizer;
 mod resume;
 mod schedule;
 mod stops;
+mod throughput;
 mod version_1;

@@ -1,0 +1,49 @@
+//! How much of a device a run uses, from the floating-point operations that its model asks for.
+
+use crate::error::Result;
+use hlrp_torch::{count::count, cuda};
+use tch::Device;
+
+const FLOPS_PER_TFLOPS: f64 = 1e12;
+
+/// The floating-point operations of a step of this process, counted once from the shapes of matrix products, convolutions and attention.
+pub(crate) struct Throughput {
+    /// None until a step has been counted.
+    flops: Option<u64>,
+    /// Of the device, where it is known.
+    peak_flops: Option<f64>,
+}
+
+impl Throughput {
+    pub(crate) fn of(device: Device) -> Self {
+        let name = match device {
+            Device::Cuda(index) => cuda::device_name(index).ok(),
+            _ => None,
+        };
+        Self { flops: None, peak_flops: name.as_deref().and_then(cuda::peak_flops) }
+    }
+
+    /// Whether no step has been counted.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.flops.is_none()
+    }
+
+    /// Counts the forward and backward passes of a step, which `step` computes.
+    pub(crate) fn observe<R>(step: impl FnOnce() -> Result<R>) -> Result<(R, u64)> {
+        let (result, counts) = count(step)?;
+        Ok((result, counts.flops))
+    }
+
+    /// Takes note of a counted step.
+    pub(crate) fn set(&mut self, flops: u64) {
+        self.flops = Some(flops);
+    }
+
+    /// Metrics at a rate: 10^12 operations per second, and their fraction of the device's dense bf16 rate (MFU) where that is known.
+    pub(crate) fn metrics(&self, steps_per_sec: f64) -> Vec<(String, f64)> {
+        let Some(flops) = self.flops else { return Vec::new() };
+        let rate = flops as f64 * steps_per_sec;
+        let mfu = self.peak_flops.map(|peak| ("perf/mfu".to_owned(), rate / peak));
+        [("perf/tflops_per_sec".to_owned(), rate / FLOPS_PER_TFLOPS)].into_iter().chain(mfu).collect()
+    }
+}
