@@ -12,7 +12,7 @@ use crate::mixture::in_parallel;
 use crate::request::EpisodeSpan;
 use hlrp_schema::{Conditions, ScenesConfig};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ffi::OsString,
     path::{Path, PathBuf},
     sync::Mutex,
@@ -20,6 +20,8 @@ use std::{
 
 /// Most scenes of a dataset.
 const MAX_SCENES: usize = 1 << 20;
+/// Name of the fact with the number of a scene's frames.
+const NUM_FRAMES: &str = "num_frames";
 
 /// Whether a folder has a table of scenes, or a folder in it has one.
 pub(super) fn has_table(root: &Path) -> bool {
@@ -61,19 +63,7 @@ pub(super) fn open(root: &Path, config: Option<&ScenesConfig>) -> Result<SceneDa
             with_gap.extend(seen.has_gap.then_some(&found.frames));
         }
     }
-    let Some(first) = scenes.first() else {
-        let facts = found.iter().flat_map(Found::facts).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
-        return Err(DataError::Dataset {
-            what: format!(
-                "none of its {num_scenes} scenes is left: {num_unlike} do not fulfil the conditions, the others have too few frames"
-            ),
-            hint: format!(
-                "change data.sources.<name>.scenes.filters or min_frames; a scene has the facts num_frames, {}",
-                facts.join(", ")
-            ),
-            root,
-        });
-    };
+    let Some(first) = scenes.first() else { return Err(none_left(root, &found, num_scenes, num_unlike)) };
     if let Some(first) = with_gap.first() {
         let (root, first, num_scenes) = (root.display(), first.display(), with_gap.len());
         tracing::warn!(
@@ -100,6 +90,27 @@ pub(super) fn open(root: &Path, config: Option<&ScenesConfig>) -> Result<SceneDa
         split: config.and_then(|config| config.split.clone()),
         names: Mutex::new(ByteLru::new(NAMES_BYTES, usize::MAX)),
     })
+}
+
+/// The error of a dataset without a scene that can be used.
+fn none_left(root: PathBuf, found: &[Found], num_scenes: u64, num_unlike: u64) -> DataError {
+    let (what, hint) = if num_scenes == 0 {
+        (
+            "has no scene".to_owned(),
+            "its tables list none, or no trajectory has a folder images0: fetch it again".to_owned(),
+        )
+    } else {
+        let few = num_scenes - num_unlike;
+        let facts: BTreeSet<_> = found.iter().flat_map(Found::facts).chain([NUM_FRAMES]).collect();
+        let facts = facts.into_iter().collect::<Vec<_>>().join(", ");
+        (
+            format!(
+                "none of its {num_scenes} scenes is left: {num_unlike} do not fulfil the conditions, {few} have too few frames"
+            ),
+            format!("change data.sources.<name>.scenes.filters or min_frames; the facts of a scene are {facts}"),
+        )
+    };
+    DataError::Dataset { root, what, hint }
 }
 
 /// The camera, with the size of the first frame in a folder.
@@ -169,11 +180,13 @@ fn read_tables(root: &Path, fingerprint: &mut Fingerprint) -> Result<Vec<Found>,
         folders = videos.map(|entry| (entry.file_name().into(), name(&entry.path()))).collect();
     }
     let mut found = Vec::new();
-    let mut known = BTreeSet::new();
+    let mut known = HashSet::new();
     for (folder, video_id) in folders {
         check_inside(root, &root.join(&folder))?;
         let path = folder.join(TABLE);
-        for row in table::read(&root.join(&path), &video_id)? {
+        let rows = table::read(&root.join(&path), &video_id)?;
+        check_number(root, found.len() + rows.len())?;
+        for row in rows {
             let frames = folder.join(row.folder());
             if !known.insert(frames.clone()) {
                 let what = format!("lists the scene {} twice", frames.display());
@@ -182,23 +195,24 @@ fn read_tables(root: &Path, fingerprint: &mut Fingerprint) -> Result<Vec<Found>,
             found.push(Found { frames, origin: Origin::Table(row) });
         }
         fingerprint.add_named_file(root, &path)?;
-        check_number(root, &found)?;
     }
     Ok(found)
 }
 
 /// The trajectories of a tree.
 fn read_tree(root: &Path) -> Result<Vec<Found>, DataError> {
-    let found: Vec<_> = bridge::find(root)?
+    let trajectories = bridge::find(root)?;
+    check_number(root, trajectories.len())?;
+    let found = trajectories
         .into_iter()
         .map(|trajectory| Found { frames: trajectory.folder.join(bridge::FRAMES), origin: Origin::Tree(trajectory) })
         .collect();
-    check_number(root, &found).map(|()| found)
+    Ok(found)
 }
 
 /// Bounds the memory that scenes take.
-fn check_number(root: &Path, found: &[Found]) -> Result<(), DataError> {
-    if found.len() <= MAX_SCENES {
+fn check_number(root: &Path, num_scenes: usize) -> Result<(), DataError> {
+    if num_scenes <= MAX_SCENES {
         return Ok(());
     }
     let (what, hint) = (format!("has more than {MAX_SCENES} scenes"), "divide it into several sources".to_owned());
@@ -259,7 +273,7 @@ impl Found {
             Origin::Tree(trajectory) => bridge::language(&root.join(&trajectory.folder))?,
         };
         let fact = |name: &str| match (name, &self.origin) {
-            ("num_frames", _) => names.len().into(),
+            (NUM_FRAMES, _) => names.len().into(),
             (bridge::LANGUAGE, _) => task.as_deref().into(),
             (_, Origin::Table(row)) => row.fact(name),
             (_, Origin::Tree(trajectory)) => trajectory.fact(name),

@@ -34,6 +34,9 @@ const OPTIONAL: [&str; 12] = [
 /// Facts that are in no column.
 const ADDED: [&str; 2] = ["dataset_type", "video_id"];
 
+/// Longer paths are none.
+const MAX_PATH_BYTES: usize = 1024;
+
 const REPAIR: &str = "correct the table, or leave out the line";
 
 /// One line of a table.
@@ -58,7 +61,8 @@ struct Table {
 pub(super) fn read(path: &Path, video_id: &str) -> Result<Vec<Row>, DataError> {
     let fail = |what: String| DataError::file(path, what, REPAIR);
     let text = foreign::read_text(path).map_err(|error| fail(error.to_string()))?;
-    let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let text = text.trim_start_matches('\u{feff}').as_bytes();
+    let mut reader = csv::Reader::from_reader(text);
     let mut columns = BTreeMap::new();
     for (at, name) in reader.headers().map_err(|error| fail(error.to_string()))?.iter().enumerate() {
         if columns.insert(name.trim().to_owned(), at).is_some() {
@@ -72,9 +76,8 @@ pub(super) fn read(path: &Path, video_id: &str) -> Result<Vec<Row>, DataError> {
     let mut rows = Vec::new();
     for cells in reader.into_records() {
         let cells = cells.map_err(|error| fail(error.to_string()))?;
-        let line = cells.position().map_or(0, csv::Position::line);
         let row = Row { table: Arc::clone(&table), cells };
-        row.check().map_err(|what| fail(format!("line {line}: {what}")))?;
+        row.check().map_err(|what| fail(format!("line {}: {what}", line_of(text, &row.cells))))?;
         rows.push(row);
     }
     rows.sort_by_key(Row::index);
@@ -129,7 +132,8 @@ impl Row {
         }
         let folder = self.cell(SCENE_FOLDER).unwrap_or_default();
         let is_below = Path::new(folder).components().all(|part| matches!(part, Component::Normal(_)));
-        if folder.is_empty() || !is_below || folder.chars().any(char::is_control) {
+        let is_path = (1..MAX_PATH_BYTES).contains(&folder.len()) && !folder.chars().any(char::is_control);
+        if !is_below || !is_path {
             return Err(format!("{SCENE_FOLDER} {:?} is not a folder below that of the table", short(folder)));
         }
         Ok(())
@@ -157,6 +161,13 @@ fn typed(column: &str, cell: Option<&str>) -> Result<Value, String> {
         "label" | "stabilized_label" => Ok(cell.unwrap_or("uncertain").into()),
         _ => Ok(cell.into()),
     }
+}
+
+/// The line in which a record begins.
+fn line_of(text: &[u8], record: &StringRecord) -> usize {
+    // After a line that ends in CR LF, the position is that of LF.
+    let at = record.position().map_or(0, |position| position.byte() as usize);
+    1 + text.iter().take(at + 1).filter(|&&byte| byte == b'\n').count()
 }
 
 /// The beginning of a text of any length.
@@ -225,6 +236,8 @@ mod tests {
             (line("0,/etc,0,9,1"), "line 2: scene_folder \"/etc\""),
             (line("0,\"a\x1b[2J\nb\",0,9,1"), "line 2: scene_folder \"a\\u{1b}[2J\\nb\""),
             (line("=1+1,a,0,9,1"), "line 2: scene_idx \"=1+1\""),
+            (line("0,a,0,9,1\n1,b,0,x,1"), "line 3: end_frame \"x\""),
+            (line("0,a,0,9,1\n1,b,0,x,1").replace('\n', "\r\n"), "line 3: end_frame \"x\""),
         ] {
             let error = read(&text).unwrap_err();
             assert!(error.contains(what), "{what}: {error}");
