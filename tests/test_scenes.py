@@ -134,13 +134,14 @@ def test_a_model_trains_on_it_and_resumes_exactly(tmp_path, dataset, request):
 
 
 def test_both_forms_go_together(tmp_path, youtube, bridge):
-    words = [f"data.sources.bridge_raw.root={bridge}", "data.sources.bridge_raw.weight=0.5", "training.max_steps=4"]
+    words = [f"data.sources.bridge_raw.root={bridge}", "data.sources.bridge_raw.weight=0.5"]
+    words += ["data.loader.mixing_block=4", "training.max_steps=4"]
     command = training(tmp_path, "run", "youtube_scenes", youtube, *words)
     command = ["data/dataset=[youtube_scenes,bridge_raw]" if "data/dataset=" in word else word for word in command]
     result = run(command)
     assert result.returncode == 0, result.stderr
-    [shares] = [line["data/share/bridge_raw"] for line in read_metrics(tmp_path / "run")[:1]]
-    assert shares == 0.5
+    shares = [line["data/share/bridge_raw"] for line in read_metrics(tmp_path / "run") if "train/loss" in line]
+    assert shares == [0.5] * 4
 
 
 def test_conditions_and_splits_choose_scenes(tmp_path, youtube, bridge):

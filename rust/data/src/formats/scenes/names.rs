@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn numbers_count_by_their_value() {
-        let order = ["a", "im_0.jpg", "im_1.jpg", "im_01.jpg", "im_2.jpg", "im_10.jpg", "im_10a.jpg", "im_x.jpg"];
+        let order = ["a", "im_0.jpg", "im_01.jpg", "im_1.jpg", "im_2.jpg", "im_10.jpg", "im_10a.jpg", "im_x.jpg"];
         let mut names: Vec<&OsStr> = order.iter().rev().map(OsStr::new).collect();
         names.sort_by(|a, b| natural(a, b));
         assert_eq!(names, order);
