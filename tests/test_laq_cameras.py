@@ -17,7 +17,7 @@ TWO = [
     *MINI,
     "~data.sources.metaworld_mt5",
     f"+data.sources.stress={{root: {STRESS}, cameras: {{primary: {TOP}, second: {AGENT}}}, state_key: observation.state,"
-    " action_key: action, episodes: null, num_val_episodes: 12, tolerance_s: null, labelled_episodes: null, rlds: null}",
+    " action_key: action, episodes: null, num_val_episodes: 12, tolerance_s: null, labelled_episodes: null, rlds: null, scenes: null}",
     "data.request.image_deltas=[0,3]",
     "model.cameras=[primary,second]",
     "model.view_dropout=0.3",

@@ -94,6 +94,8 @@ def test_a_source_that_cannot_be_opened_names_itself(tmp_path):
         ("oxe_large_no_aloha_mimic", 29, {"fmb": 0.03}),
         ("oxe_bridge", 1, {"bridge": None}),
         ("libero", 1, {"libero": None}),
+        ("youtube_scenes", 1, {"youtube_scenes": None}),
+        ("bridge_raw", 1, {"bridge_raw": None}),
     ],
 )
 def test_presets_have_the_weights_of_their_authors(preset, num_sources, weights):

@@ -1,5 +1,6 @@
-"""Tiny LeRobot v3 datasets, written by hand so that every detail can be chosen, and the files that they consist of."""
+"""Tiny datasets, LeRobot v3 and folders of scenes, written by hand so that every detail can be chosen, and the files that they consist of."""
 
+import csv
 import json
 import struct
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -174,4 +176,48 @@ def make(
     stats = {key: statistics(values) for key, values in columns.items()}
     pixels = {name: [[[value]]] * 3 for name, value in {"min": 0.0, "max": 1.0, "mean": 0.5, "std": 0.25}.items()}
     (root / "meta/stats.json").write_text(json.dumps(stats | {CAMERA: pixels | {"count": [num_rows]}}))
+    return root
+
+
+def write_frames(folder: Path, first_number: int, names: list[str]) -> None:
+    """A scene: files whose pictures say their numbers, from `first_number` on."""
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names, first_number):
+        PIL.Image.fromarray(picture(number)).save(folder / name, quality=95)
+
+
+def write_table(folder: Path, rows: list[dict]) -> None:
+    """The table of the scenes in a folder, one row each; all have the same columns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "scenes.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def make_scenes(folder: Path, lengths: list[int], first_number: int = 0, **columns: list) -> Path:
+    """A table and scenes `scene_0`, …: their pictures are numbered on from `first_number`; `columns` have a cell for each scene."""
+    rows, number = [], first_number
+    for scene, length in enumerate(lengths):
+        name = f"scene_{scene}"
+        write_frames(folder / name, number, [f"frame_{frame:06d}.jpg" for frame in range(length)])
+        own = {key: cells[scene] for key, cells in columns.items()}
+        row = {"scene_idx": scene, "scene_folder": name, "start_frame": number, "end_frame": number + length}
+        rows.append(row | own)
+        number += length
+    write_table(folder, rows)
+    return folder
+
+
+def make_bridge(root: Path, trajectories: dict[str, tuple[int, str]], metadata: dict | None = None) -> Path:
+    """A raw Bridge v2 tree: by its path, below `bridge_data_v2/toykitchen1/many_skills`, the number of frames and the instruction of a
+    trajectory. Pictures are numbered in the order given."""
+    dated = root / "bridge_data_v2/toykitchen1/many_skills/00/2023-03-15_13-35-22"
+    number = 0
+    for path, (length, language) in trajectories.items():
+        folder = dated / "raw" / path
+        write_frames(folder / "images0", number, [f"im_{frame}.jpg" for frame in range(length)])
+        (folder / "lang.txt").write_text(f"{language}\nconfidence: 0.95\n")
+        number += length
+    (dated / "collection_metadata.json").write_text(json.dumps(metadata or {"robot": "widowx", "gripper": "default"}))
     return root

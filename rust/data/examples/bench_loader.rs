@@ -107,6 +107,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         labelled_episodes: None,
         filter: None,
         rlds: None,
+        scenes: None,
     };
     let config = DataConfig {
         sources: (0..args.sources).map(|number| (format!("bench{number:02}"), source.clone())).collect(),

@@ -59,6 +59,9 @@ impl ImageStore {
 /// The image with its EXIF orientation applied, as Hugging Face's `datasets` does for LeRobot.
 fn decode(bytes: &[u8]) -> Result<RgbImage, FrameFailure> {
     let damaged = |error: image::ImageError| failure(format!("cannot be decoded ({error})"), DAMAGED);
+    if image::guess_format(bytes).is_ok_and(|format| format == ImageFormat::Jpeg) && !is_whole_jpeg(bytes) {
+        return Err(failure("cannot be decoded (it is cut off)", DAMAGED));
+    }
     let mut decoder = reader(bytes)?.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     // A header of a few bytes may ask for any amount of memory.
@@ -82,6 +85,26 @@ fn decode(bytes: &[u8]) -> Result<RgbImage, FrameFailure> {
         }
         other => Ok(other.into_rgb8()),
     }
+}
+
+/// Whether a JPEG image has its end. Its decoder makes up what is cut off.
+fn is_whole_jpeg(bytes: &[u8]) -> bool {
+    const END: u8 = 0xd9;
+    let mut at = 0;
+    while let Some(next) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) {
+        at += next + 1;
+        match bytes.get(at) {
+            Some(&END) => return true,
+            // What has no content: a stuffed zero within a scan, restarts, the start of the image.
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
+            Some(0xff) => {}
+            _ => {
+                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
+                at += 1 + usize::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
+    false
 }
 
 /// Size of an encoded image as it is shown, from its header.
@@ -158,5 +181,25 @@ impl FrameReader for StoreReader<'_> {
             self.resizer.resize(&path, native, &self.planes_CHW, size, out_CHW)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::*;
+
+    #[test]
+    fn a_jpeg_image_that_is_cut_off_is_refused() {
+        let pixels = RgbImage::from_fn(48, 32, |x, y| Rgb([(x * 5) as u8, (y * 7) as u8, (x * y) as u8]));
+        let mut whole = Cursor::new(Vec::new());
+        pixels.write_to(&mut whole, ImageFormat::Jpeg).unwrap();
+        let whole = whole.into_inner();
+        let padded = [whole.as_slice(), &[0; 100]].concat();
+        assert_eq!(decode(&padded).unwrap(), decode(&whole).unwrap());
+        for end in [whole.len() - 1, whole.len() - 40, whole.len() / 2, 30, 3] {
+            assert!(decode(&whole[..end]).is_err(), "{end} of {} bytes", whole.len());
+        }
     }
 }

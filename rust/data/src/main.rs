@@ -41,7 +41,8 @@ enum Command {
     ///
     /// Example: `hlrp data show tests/data/metaworld_mt5 --out sheet.png`
     Show {
-        /// Folder of the dataset; for LeRobot v3 and v2.1 the one with meta/, data/ and videos/, for RLDS <name>/<version>.
+        /// Folder of the dataset; for LeRobot v3 and v2.1 the one with meta/, data/ and videos/, for RLDS <name>/<version>, for scenes the one with scenes.csv
+        /// or a raw Bridge v2 tree.
         path: PathBuf,
         /// File of the contact sheet: one line per episode and camera, first frame to last. An older one is
         /// replaced. [default: hlrp/contact_sheets/<name of the dataset>.png in $XDG_CACHE_HOME, or in ~/.cache]
@@ -65,7 +66,8 @@ enum Command {
     ///
     /// Example: `hlrp data check tests/data/metaworld_mt5`
     Check {
-        /// Folder of the dataset; for LeRobot v3 and v2.1 the one with meta/, data/ and videos/, for RLDS <name>/<version>.
+        /// Folder of the dataset; for LeRobot v3 and v2.1 the one with meta/, data/ and videos/, for RLDS <name>/<version>, for scenes the one with scenes.csv
+        /// or a raw Bridge v2 tree.
         path: PathBuf,
         /// Reads only the headers of videos and decodes no image: seconds instead of minutes.
         #[arg(long)]

@@ -341,6 +341,7 @@ impl Opener<'_> {
             tables: Arc::clone(&self.tables),
             tolerance_s: config.tolerance_s,
             rlds: config.rlds.clone(),
+            scenes: config.scenes.clone(),
             index_dir: Some(self.data.cache.dir.clone()),
         };
         check_section(name, config)?;

@@ -42,7 +42,7 @@ fn describe_source(name: &str, source: &SourceConfig) -> Result<Description, Dat
         Problem::new(format!("data.sources.{name}.root"), error.to_string(), error.hint().unwrap_or_default())
     })?;
     check_section(name, source)?;
-    let options = OpenOptions { rlds: source.rlds.clone(), ..OpenOptions::new(0) };
+    let options = OpenOptions { rlds: source.rlds.clone(), scenes: source.scenes.clone(), ..OpenOptions::new(0) };
     let dataset = formats::open(&source.root, &options)?;
     check_features(name, source, dataset.describe())?;
     Ok(dataset.describe().clone())

@@ -91,7 +91,10 @@ impl Source {
     ) -> Result<Self, DataError> {
         let spans = chosen_episodes(name, config, &*dataset)?;
         let first_row = spans.first().map(|span| span.from_row);
-        let (train, validation) = match (dataset.held_out(), &config.val_episodes) {
+        let (description, deltas) = (dataset.describe(), &request.image_deltas);
+        let tolerance_s = config.tolerance_s.unwrap_or(TOLERANCE_S);
+        let request = Request::resolve(request, deltas, &[], description.fps, tolerance_s, name)?;
+        let (train, validation) = match (dataset.held_out(&spans, request.anchor_reach())?, &config.val_episodes) {
             (Some(held_out), _) => split_by(name, &held_out, spans)?,
             (None, Some(held_out)) => {
                 require_episodes(name, "val_episodes", held_out, &spans, " in use")?;
@@ -102,10 +105,9 @@ impl Source {
         let labelled = labelled_episodes(name, config, &train)?;
         let vector =
             |key: &Option<String>| key.as_ref().map(|key| VectorKey::find(key, &*dataset, first_row)).transpose();
-        let tolerance_s = config.tolerance_s.unwrap_or(TOLERANCE_S);
         Ok(Self {
             name: name.to_owned(),
-            request: Request::resolve(request, &request.image_deltas, &[], dataset.describe().fps, tolerance_s, name)?,
+            request,
             state: vector(&config.state_key)?,
             action: vector(&config.action_key)?,
             labels: Vec::new(),
@@ -200,18 +202,25 @@ impl Source {
     }
 }
 
-/// A source of an RLDS dataset has the section `rlds`, and no other has.
+/// A source of an RLDS dataset has the section `rlds`, one of scenes the section `scenes`, and no other has.
 pub(crate) fn check_section(name: &str, source: &SourceConfig) -> Result<(), Problem> {
-    let root = source.root.display();
-    let (message, hint) = match (formats::is_rlds(&source.root), &source.rlds) {
-        (true, None) => (
-            format!("{root} is an RLDS dataset, which does not record its rate"),
-            "give rlds: {split, val_split, fps, task_key}",
-        ),
-        (false, Some(_)) => (format!("{root} is not an RLDS dataset"), "set it to null"),
-        _ => return Ok(()),
-    };
-    Err(Problem::new(format!("data.sources.{name}.rlds"), message, hint))
+    let rlds = (formats::is_rlds(&source.root), source.rlds.is_some());
+    let scenes = (formats::is_scenes(&source.root), source.scenes.is_some());
+    for (section, (is_needed, is_there), what, keys) in [
+        ("rlds", rlds, "an RLDS dataset", "split, val_split, fps, task_key"),
+        ("scenes", scenes, "a dataset of scenes", "fps, filters, min_frames, split"),
+    ] {
+        let root = source.root.display();
+        let (message, hint) = match (is_needed, is_there) {
+            (true, false) => {
+                (format!("{root} is {what}, which does not record its rate"), format!("give {section}: {{{keys}}}"))
+            }
+            (false, true) => (format!("{root} is not {what}"), "set it to null".to_owned()),
+            _ => continue,
+        };
+        return Err(Problem::new(format!("data.sources.{name}.{section}"), message, hint));
+    }
+    Ok(())
 }
 
 /// Looks for every camera and vector that a source names.

@@ -46,6 +46,7 @@ fn source(root: &Path, camera: &str) -> SourceConfig {
         labelled_episodes: None,
         filter: None,
         rlds: None,
+        scenes: None,
     }
 }
 

@@ -37,6 +37,7 @@ fn config(root: &Path) -> DataConfig {
         labelled_episodes: None,
         filter: None,
         rlds: None,
+        scenes: None,
     };
     DataConfig {
         sources: [("metaworld".to_owned(), source)].into(),

@@ -36,6 +36,7 @@ fn source(folder: &str, keys: [&str; 4], fps: f64) -> SourceConfig {
         labelled_episodes: None,
         filter: None,
         rlds: Some(RldsConfig { split: "train".into(), val_split: Some("val".into()), fps, task_key: Some(task) }),
+        scenes: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::filter::{FilterBy, FilterConfig};
 use crate::rules::{Checked, MAX_THREADS, at_least, long_count, require, section, within};
+use crate::scenes::ScenesConfig;
 use hlrp_config::Check;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{
@@ -56,6 +57,8 @@ pub struct SourceConfig {
     pub filter: Option<FilterBy>,
     /// What an RLDS dataset does not say itself; null for other formats.
     pub rlds: Option<RldsConfig>,
+    /// What folders of scenes do not say themselves; null for other formats.
+    pub scenes: Option<ScenesConfig>,
 }
 
 /// How often a source is drawn for training.
@@ -131,9 +134,13 @@ impl SourceConfig {
     /// Whether any episode is held out.
     #[must_use]
     pub fn holds_out(&self) -> bool {
-        self.num_val_episodes > 0
-            || self.val_episodes.is_some()
-            || self.rlds.as_ref().is_some_and(|rlds| rlds.val_split.is_some())
+        self.num_val_episodes > 0 || self.val_episodes.is_some() || self.split_key().is_some()
+    }
+
+    /// The key of its format that holds out episodes; none where that is left to `num_val_episodes` and `val_episodes`.
+    fn split_key(&self) -> Option<&'static str> {
+        let of_rlds = self.rlds.as_ref().and_then(|rlds| rlds.val_split.as_ref()).map(|_| "rlds.val_split");
+        of_rlds.or_else(|| self.scenes.as_ref().and_then(|scenes| scenes.split.as_ref()).map(|_| "scenes.split"))
     }
 }
 
@@ -299,12 +306,16 @@ impl Check for SourceConfig {
         if let Some(rlds) = &self.rlds {
             let is_rate = rlds.fps.is_finite() && rlds.fps > 0.0;
             section("rlds", require(is_rate, "fps", "the rate is not positive", "give steps per second"))?;
-            let holds_out_twice = rlds.val_split.is_some() && self.num_val_episodes > 0;
-            let hint = "set num_val_episodes=0, or rlds.val_split=null";
-            require(!holds_out_twice, "num_val_episodes", "rlds.val_split already holds out episodes", hint)?;
-            let holds_out_twice = rlds.val_split.is_some() && self.val_episodes.is_some();
-            let hint = "set val_episodes=null, or rlds.val_split=null";
-            require(!holds_out_twice, "val_episodes", "rlds.val_split already holds out episodes", hint)?;
+        }
+        if let Some(scenes) = &self.scenes {
+            section("scenes", scenes.check())?;
+        }
+        if let Some(split) = self.split_key() {
+            let message = format!("{split} already holds out episodes");
+            let hint = format!("set num_val_episodes=0, or {split}=null");
+            require(self.num_val_episodes == 0, "num_val_episodes", message.as_str(), hint)?;
+            let hint = format!("set val_episodes=null, or {split}=null");
+            require(self.val_episodes.is_none(), "val_episodes", message, hint)?;
         }
         let acts = self.filter.is_some_and(FilterBy::uses_action);
         let hint = "name the feature, or set filter=motion";

@@ -5,6 +5,7 @@
 #[cfg(feature = "clap")]
 mod args;
 mod cluster;
+mod conditions;
 mod data;
 mod description;
 mod device;
@@ -19,6 +20,7 @@ pub mod policy;
 mod processes;
 mod rules;
 mod run;
+mod scenes;
 mod stage;
 mod study;
 mod submit;
@@ -31,6 +33,7 @@ pub use cluster::{
     ClusterConfig, ComputeConfig, ContainerConfig, ContainerRuntime, ImagesConfig, RemoteConfig, SlurmConfig,
     seconds_of_time,
 };
+pub use conditions::Conditions;
 pub use data::{
     CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, SourceWeight,
     UniformOver,
@@ -49,6 +52,7 @@ pub use run::{
     CommonConfig, ExperimentConfig, LogLevel, LoggingConfig, PathsConfig, Precision, RunConfig, SinksConfig,
     SweepConfig, TrainingRun,
 };
+pub use scenes::{SceneSplitConfig, SceneSplitMode, ScenesConfig};
 pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
 pub use study::{StudyArm, StudyConfig, StudyLabels, StudyRun};
 pub use submit::{PlanForm, SubmitConfig};

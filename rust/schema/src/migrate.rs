@@ -35,6 +35,7 @@ const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.tensorboard", "false"),
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
+    ("data.sources.*.scenes", "null"),
     ("data.sources.*.labelled_episodes", "null"),
     ("data.sources.*.weight", "null"),
     ("data.sources.*.exclude_episodes", "null"),

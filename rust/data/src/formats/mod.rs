@@ -9,6 +9,7 @@ mod columns;
 mod fingerprint;
 pub mod lerobot;
 pub mod rlds;
+mod scenes;
 
 pub use columns::{ColumnValues, NewColumn};
 pub use lerobot::TableCache;
@@ -18,13 +19,13 @@ use crate::error::DataError;
 use crate::frames::{FrameSize, FrameStore};
 use crate::request::EpisodeSpan;
 use hlrp_config::Problem;
-use hlrp_schema::RldsConfig;
+use hlrp_schema::{RldsConfig, ScenesConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// All formats, in the order in which a folder is tried.
-const FORMATS: &[Format] = &[lerobot::FORMAT, rlds::FORMAT];
+const FORMATS: &[Format] = &[lerobot::FORMAT, rlds::FORMAT, scenes::FORMAT];
 
 /// How a folder is opened.
 type Open = fn(&Path, &OpenOptions) -> Result<Arc<dyn Dataset>, DataError>;
@@ -38,6 +39,8 @@ pub struct OpenOptions {
     pub tolerance_s: Option<f64>,
     /// What the source says of an RLDS dataset; all of its episodes, at one step per second, if none.
     pub rlds: Option<RldsConfig>,
+    /// What the source says of a dataset of scenes; all of them, at one frame per second, if none.
+    pub scenes: Option<ScenesConfig>,
     /// Folder for what a format has to index before it can be read at random. Without it, such a dataset is only described, and has no
     /// episodes.
     pub index_dir: Option<PathBuf>,
@@ -47,7 +50,7 @@ impl OpenOptions {
     /// A cache of about `table_bytes` at most, the format's own tolerance, and no index.
     #[must_use]
     pub fn new(table_bytes: usize) -> Self {
-        Self { tables: TableCache::new(table_bytes), tolerance_s: None, rlds: None, index_dir: None }
+        Self { tables: TableCache::new(table_bytes), tolerance_s: None, rlds: None, scenes: None, index_dir: None }
     }
 }
 
@@ -69,9 +72,13 @@ pub trait Dataset: Send + Sync {
     /// All episodes, ordered by their rows.
     fn episodes(&self) -> Vec<EpisodeSpan>;
 
-    /// Indices of the episodes that the dataset itself holds out for validation; none where it has no opinion.
-    fn held_out(&self) -> Option<Vec<u64>> {
-        None
+    /// Indices of the episodes, of those in use, that the dataset itself holds out for validation; none where it has no opinion. `reach` is
+    /// [`crate::request::Request::anchor_reach`].
+    ///
+    /// # Errors
+    /// The split of the source holds out all of them, or none.
+    fn held_out(&self, _in_use: &[EpisodeSpan], _reach: (i64, i64)) -> Result<Option<Vec<u64>>, DataError> {
+        Ok(None)
     }
 
     /// Reads a vector at the global rows `rows` into `out_TN` (`float32 [T,N]`, N the feature's number of values).
@@ -256,7 +263,16 @@ pub fn open(root: &Path, options: &OpenOptions) -> Result<Arc<dyn Dataset>, Data
 /// Whether a folder has an RLDS dataset, which needs the section `rlds` of its source.
 #[must_use]
 pub fn is_rlds(root: &Path) -> bool {
-    find(root).is_ok_and(|format| format.contents == rlds::FORMAT.contents)
+    has_format(root, &rlds::FORMAT)
+}
+
+/// Whether a folder has scenes, which need the section `scenes` of their source.
+pub(crate) fn is_scenes(root: &Path) -> bool {
+    has_format(root, &scenes::FORMAT)
+}
+
+fn has_format(root: &Path, format: &Format) -> bool {
+    find(root).is_ok_and(|found| found.contents == format.contents)
 }
 
 /// The format of a folder.

@@ -193,6 +193,7 @@ pub fn source_config(num_val_episodes: u64) -> SourceConfig {
         labelled_episodes: None,
         filter: None,
         rlds: None,
+        scenes: None,
     }
 }
 

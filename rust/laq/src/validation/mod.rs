@@ -29,7 +29,7 @@ use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::step::{EvalStep, eval_step};
 use code_use::CodeUse;
-use hlrp_schema::{LaqConfig, LaqValidationConfig, SampleFilter, StrategyConfig, StrategyMethod};
+use hlrp_schema::{Conditions, LaqConfig, LaqValidationConfig, StrategyConfig, StrategyMethod};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_track::sinks::NamedImage;
@@ -125,7 +125,7 @@ struct Running {
     name: String,
     suffix: String,
     min_samples: usize,
-    filter: Option<SampleFilter>,
+    filter: Option<Conditions>,
     /// Samples that it may still see.
     num_left: usize,
     failure: Option<anyhow::Error>,
@@ -137,7 +137,7 @@ impl Running {
             return;
         }
         let fits =
-            |index: &usize| self.filter.as_ref().is_none_or(|filter| filter.matches(|fact| batch.fact(*index, fact)));
+            |index: &usize| self.filter.as_ref().is_none_or(|filter| filter.hold(|fact| batch.fact(*index, fact)));
         let chosen: Vec<usize> = (0..batch.num_samples()).filter(fits).take(self.num_left).collect();
         self.num_left -= chosen.len();
         self.failure = self.strategy.observe(batch, &chosen).err();
@@ -232,7 +232,7 @@ impl Validations {
                     name: format!("{name}{suffix}"),
                     suffix,
                     min_samples: strategy.min_samples,
-                    filter: bucket.map(|bucket| SampleFilter::of(&bucket.filters).expect("a checked filter")),
+                    filter: bucket.map(|bucket| Conditions::of(&bucket.filters).expect("a checked filter")),
                     num_left: bucket.map_or(usize::MAX, |bucket| bucket.max_samples.div_ceil(num_processes)),
                     failure: None,
                 });

@@ -43,7 +43,7 @@ impl<'a> Observed<'a> {
         &self.batch.meta[index]
     }
 
-    /// What is known of sample `index`, by the names of [`hlrp_schema::SampleFilter`].
+    /// What is known of sample `index`, by the names of [`hlrp_schema::Conditions::on_samples`].
     pub(crate) fn fact(&self, index: usize, name: &str) -> Value {
         let meta = self.meta(index);
         match name {

@@ -3,7 +3,6 @@
 mod analysis;
 mod decoders;
 mod encoder;
-mod filter;
 mod quantizer;
 mod triplets;
 mod validation;
@@ -11,7 +10,6 @@ mod validation;
 pub use analysis::*;
 pub use decoders::*;
 pub use encoder::*;
-pub use filter::SampleFilter;
 pub use quantizer::*;
 pub use triplets::TripletsConfig;
 pub use validation::*;

@@ -1,6 +1,6 @@
 //! Section `validation` of stage 1: how often, on which samples, and what is looked at.
 
-use super::filter::SampleFilter;
+use crate::conditions::Conditions;
 use crate::rules::{Checked, at_least, require, section};
 use crate::training::ValidationConfig;
 use hlrp_config::{Check, Problem, ProblemKind};
@@ -245,7 +245,7 @@ impl StrategyMethod<'_> {
 impl Check for BucketConfig {
     fn check(&self) -> Checked {
         at_least("max_samples", self.max_samples, 1)?;
-        SampleFilter::of(&self.filters).map(drop).map_err(|problem| problem.inside("filters"))
+        Conditions::on_samples(&self.filters).map(drop).map_err(|problem| problem.inside("filters"))
     }
 }
 

@@ -37,8 +37,8 @@ impl Dataset for RldsDataset {
         self.spans()
     }
 
-    fn held_out(&self) -> Option<Vec<u64>> {
-        self.held_out()
+    fn held_out(&self, _in_use: &[EpisodeSpan], _reach: (i64, i64)) -> Result<Option<Vec<u64>>, DataError> {
+        Ok(self.held_out())
     }
 
     fn read_vectors(&self, key: &str, rows: &[u64], out_TN: &mut [f32]) -> Result<(), DataError> {
