@@ -28,7 +28,7 @@ pub(crate) struct LabelLoss {
 impl LabelNetwork {
     /// With fresh weights in `scope`: from all slots of `vector_dim` numbers together, over hidden layers, to `action_dim` numbers.
     pub(crate) fn new(scope: &Scope<'_>, vector_dim: i64, hidden_dims: &[i64], action_dim: i64) -> Self {
-        let dims: Vec<i64> = [&[vector_dim], hidden_dims, &[action_dim]].concat();
+        let dims: Vec<i64> = [&[vector_dim][..], hidden_dims, &[action_dim]].concat();
         let layers = scope.child("layers");
         let layer = |(index, pair): (usize, &[i64])| Linear::new(&layers.child(index), pair[0], pair[1], true);
         Self {

@@ -3,7 +3,7 @@
 use crate::data::whole_pair;
 use hlrp_config::Problem;
 use hlrp_data::{LabelRequest, Loader, Mixture, Position, Shard, Split};
-use hlrp_schema::{LaqConfig, RequestConfig};
+use hlrp_schema::LaqConfig;
 use hlrp_torch::{HostToDevice, World};
 use hlrp_train::DeviceBatch;
 use std::sync::Arc;
@@ -38,7 +38,6 @@ impl LabelledPairs {
             let hint = "set data.request.unit=frames, or model.label_head.weight=0";
             return Err(Problem::new("data.request.unit", message, hint).into());
         };
-        let request = RequestConfig { state_deltas: Vec::new(), ..request };
         let mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?.labelled()?;
         Loader::check(&mixture, Split::Train, Shard::SINGLE)?;
         let num_pairs = mixture.anchors(Split::Train).len();
