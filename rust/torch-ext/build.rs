@@ -25,6 +25,7 @@ fn main() {
             "cpp/graph.cpp",
             "cpp/memory.cpp",
             "cpp/profile.cpp",
+            "cpp/reducer.cpp",
             "cpp/rng.cpp",
             "cpp/storage.cpp",
             "cpp/world.cpp",

@@ -23,7 +23,7 @@ REPO = Path(__file__).resolve().parent.parent.parent
 sys.path += [str(REPO / "tests"), str(REPO / "tests/support")]
 EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
-PARTS = ("startup", "loader", "laq_step", "label", "tracking", "smolvla", "policy")
+PARTS = ("startup", "loader", "laq_step", "label", "tracking", "checkpoint", "overlap", "smolvla", "policy")
 
 
 def json_of(command: list, environment: dict[str, str] | None = None) -> dict:
@@ -308,6 +308,92 @@ def smolvla_table(num_rounds: int, threads: int) -> list[str]:
     return lines
 
 
+def checkpoint_table(threads: int) -> list[str]:
+    """How long the training waits for a checkpoint of SmolVLA's size, all of it trained, beside what writing it takes."""
+    from conftest import read_metrics, train_vla_command
+
+    if available_gb() < 18:
+        return ["\nCheckpoints of the published size need 18 GB of free memory: left out."]
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        folder, run_dir = Path(folder), Path(folder) / "run"
+        subprocess.run(
+            [sys.executable, REPO / "tests/bench/smolvla.py", "write", folder / "policy"], check=True, cwd=REPO
+        )
+        every = 4
+        command = train_vla_command(
+            "experiment=vla_smolvla",
+            "policy.objective.mode=actions",
+            "policy.teacher.checkpoint=null",
+            f"policy.model.backbone.path={folder / 'policy' / 'vlm'}",
+            "policy.model.backbone.train_expert_only=false",
+            f"num_threads={threads}",
+            "precision=32-true",
+            "data.loader.batch_size=1",
+            f"training.max_steps={3 * every}",
+            f"training.checkpoint.every_n_steps={every}",
+            "training.scheduler.warmup_steps=1",
+            "training.log_every_n_steps=1",
+            "validation.check_interval=1000000",
+            "validation.limit_batches=1",
+            "logging.min_free_gb=1",
+            f"logging.run_dir={run_dir}",
+        )
+        log = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stderr
+        rows = {row["step"]: row for row in read_metrics(run_dir) if "time/compute" in row}
+        num_bytes = sum(file.stat().st_size for file in (run_dir / f"checkpoints/step-{every:06}").iterdir())
+    written = statistics.median(float(seconds) for seconds in re.findall(r"written in ([0-9.]+) s", log))
+    waited = statistics.median(rows[step + 1]["time/checkpoint"] for step in (every, 2 * every))
+    step = statistics.median(row["time/compute"] for number, row in rows.items() if number % every == 0)
+    return [
+        f"\n### Checkpoint of {num_bytes / 1e9:.1f} GB, {threads} threads\n",
+        "| | s | of a training step of one sample |",
+        "|---|---:|---:|",
+        f"| a training step | {step:.2f} | 1.00 |",
+        f"| written, while the training goes on | {written:.2f} | {written / step:.2f} |",
+        f"| the training waits (copy of the tensors) | {waited:.2f} | {waited / step:.2f} |",
+    ]
+
+
+def overlap_table(num_rounds: int) -> list[str]:
+    """A step of two processes whose network is slow, beside its computation and what the network needs for the gradients."""
+    from conftest import TARGET, read_metrics
+
+    rates = (400, 200, 100, 50)
+    steps: dict[int | None, list[float]] = {rate: [] for rate in (None, *rates)}
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        library = Path(folder) / "slow_network.so"
+        source = REPO / "tests/support/slow_network.c"
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", source, "-o", library], check=True)
+        for number in range(num_rounds):
+            for rate, times in steps.items():
+                run_dir = Path(folder) / f"run-{number}-{rate}"
+                words = ["experiment=laq_pixel", "model.dim=512", "model.image_size=64", "model.patch_size=8"]
+                words += ["data.loader.batch_size=8", "num_processes=2", "num_threads=1", "training.max_steps=8"]
+                words += ["training.scheduler.warmup_steps=1", "training.log_every_n_steps=1"]
+                words += ["validation.check_interval=1000000", "validation.limit_batches=1", "logging.min_free_gb=0.1"]
+                words += ["training.checkpoint.every_n_steps=1000000", "validation.probes.enabled=false"]
+                command = [TARGET / "hlrp-train-laq", *words, f"logging.run_dir={run_dir}"]
+                slow = {"LD_PRELOAD": str(library), "NETWORK_MB_PER_S": str(rate)} if rate else {}
+                run = subprocess.run(command, cwd=REPO, env=os.environ | slow, capture_output=True, text=True)
+                if run.returncode:
+                    sys.exit(run.stderr)
+                rows = [row for row in read_metrics(run_dir) if "time/compute" in row]
+                times.append(statistics.median(row["time/compute"] for row in rows[2:]))
+                num_values = int(re.search(r"training (\d+) parameters", run.stderr)[1])
+    compute = statistics.median(steps[None])
+    lines = [
+        f"\n### Gradients of {num_values / 1e6:.0f} M parameters, two processes of one thread\n",
+        "| network, MB/s | step, s | its computation, s | its gradients on the network, s | step / sum of both |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for rate in rates:
+        # Of a sum over two processes each sends as much as it has.
+        step, network = statistics.median(steps[rate]), 4 * num_values / (1e6 * rate)
+        ratio = step / (compute + network)
+        lines.append(f"| {rate} | {step:.2f} | {compute:.2f} | {network:.2f} | {ratio:.2f} |")
+    return lines
+
+
 def available_gb() -> float:
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
     return int(line.split()[1]) / 1e6
@@ -363,6 +449,8 @@ def main() -> None:
         "laq_step": lambda: step_table(args.rounds, args.threads),
         "label": lambda: label_table(embedded[0], args.rounds, args.threads),
         "tracking": lambda: tracking_table(args.rounds),
+        "checkpoint": lambda: checkpoint_table(args.threads),
+        "overlap": lambda: overlap_table(args.rounds),
         "smolvla": lambda: smolvla_table(args.rounds, args.threads),
         "policy": lambda: policy_table(args.rounds),
     }

@@ -3,11 +3,13 @@
 #include "shim.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/pin_memory.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
+#include <optional>
 #include <string>
 
 extern "C" {
@@ -90,6 +92,26 @@ Message hlrp_copy_to_cuda(size_t count, TensorsIn tensors, int64_t device_index,
       copies[i].record_stream(compute);
       out[i] = new at::Tensor(copies[i]);
     }
+  });
+}
+
+// Contiguous copies in the host's memory; of a device's tensors in pinned memory, with one wait for the current stream.
+Message hlrp_snapshot(size_t count, TensorsIn tensors, at::Tensor** out) {
+  return guarded([&] {
+    std::vector<at::Tensor> copies;
+    std::optional<c10::Device> device;
+    for (size_t i = 0; i < count; ++i) {
+      const auto source = tensors[i]->detach();
+      if (!source.is_cpu()) device = source.device();
+      auto options = source.options().device(c10::kCPU).pinned_memory(!source.is_cpu());
+      copies.push_back(at::empty(source.sizes(), options));
+      copies.back().copy_(source, /*non_blocking=*/true);
+    }
+    if (device) {
+      const c10::impl::VirtualGuardImpl impl(device->type());
+      impl.synchronizeStream(impl.getStream(*device));
+    }
+    for (size_t i = 0; i < count; ++i) out[i] = new at::Tensor(copies[i]);
   });
 }
 

@@ -1,7 +1,6 @@
 // The processes of a run, over torch's own c10d: a store where they meet, and Gloo for tensors in main memory.
-#include "shim.h"
+#include "world.h"
 
-#include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -15,27 +14,7 @@
 C10_DECLARE_int(caffe2_log_level);
 
 namespace {
-struct World {
-  c10::intrusive_ptr<c10d::Store> store;
-  c10::intrusive_ptr<c10d::Backend> gloo;
-  int rank;
-  int size;
-  std::chrono::milliseconds timeout;
-
-  c10d::Backend& of(const at::Tensor& tensor) const {
-    TORCH_CHECK(gloo && tensor.is_cpu(), "the processes are connected for tensors in main memory alone");
-    return *gloo;
-  }
-};
-
 World& world_of(void* handle) { return *static_cast<World*>(handle); }
-
-using Work = c10::intrusive_ptr<c10d::Work>;
-
-Work sum(const World& world, at::Tensor& tensor) {
-  std::vector<at::Tensor> list{tensor};
-  return world.of(tensor).allreduce(list);
-}
 
 // Gloo wants dense memory: runs `exchange` on a dense copy where `tensor` is not, and copies the result back.
 template <typename Exchange>
@@ -46,14 +25,6 @@ void in_place(const at::Tensor& tensor, Exchange&& exchange) {
   auto target = tensor.detach();
   if (!dense.is_same(target) && dense.data_ptr() != target.data_ptr()) target.copy_(dense);
 }
-
-// Gradients that are reduced together, as one flat tensor.
-struct Bucket {
-  std::vector<at::Tensor> grads;
-  int64_t num_bytes = 0;
-  at::Tensor flat;
-  Work work;
-};
 }  // namespace
 
 extern "C" {
@@ -118,7 +89,7 @@ void hlrp_world_disconnect(void* handle) {
 void hlrp_world_free(void* handle) { delete static_cast<World*>(handle); }
 
 Message hlrp_world_all_reduce(void* handle, TensorIn tensor) {
-  return guarded([&] { in_place(*tensor, [&](at::Tensor& dense) { sum(world_of(handle), dense)->wait(); }); });
+  return guarded([&] { in_place(*tensor, [&](at::Tensor& dense) { world_of(handle).sum(dense)->wait(); }); });
 }
 
 Message hlrp_world_broadcast(void* handle, TensorIn tensor) {
@@ -140,50 +111,6 @@ Message hlrp_world_all_gather(void* handle, TensorIn tensor, at::Tensor** out) {
     for (int rank = 0; rank < world.size; ++rank) outputs[0].push_back(at::empty_like(inputs[0]));
     world.of(inputs[0]).allgather(outputs, inputs)->wait();
     for (int rank = 0; rank < world.size; ++rank) out[rank] = new at::Tensor(outputs[0][rank]);
-  });
-}
-
-// Replaces the gradients of `params` by their means over all processes. A parameter that has a gradient in some of them has one in all
-// afterwards. Buckets of one type and device and of at most `bucket_bytes` are reduced at the same time.
-Message hlrp_world_mean_gradients(void* handle, size_t count, TensorsIn params, int64_t bucket_bytes) {
-  return guarded([&] {
-    c10::NoGradGuard no_grad;
-    auto& world = world_of(handle);
-    auto num_with = at::zeros({static_cast<int64_t>(count)}, at::kInt);
-    for (size_t i = 0; i < count; ++i) num_with.data_ptr<int32_t>()[i] = params[i]->grad().defined();
-    sum(world, num_with)->wait();
-
-    std::vector<Bucket> buckets;
-    for (size_t i = count; i-- > 0;) {  // the last gradients are there first
-      if (num_with.data_ptr<int32_t>()[i] == 0) continue;
-      auto& grad = const_cast<at::Tensor*>(params[i])->mutable_grad();
-      if (!grad.defined()) grad = at::zeros_like(*params[i]);
-      const auto num_bytes = static_cast<int64_t>(grad.nbytes());
-      const auto fits = [&](const Bucket& bucket) {
-        const auto& other = bucket.grads.front();
-        return other.scalar_type() == grad.scalar_type() && other.device() == grad.device() &&
-               bucket.num_bytes + num_bytes <= bucket_bytes;
-      };
-      if (buckets.empty() || !fits(buckets.back())) buckets.emplace_back();
-      auto& bucket = buckets.back();
-      bucket.grads.push_back(grad);
-      bucket.num_bytes += num_bytes;
-    }
-    for (auto& bucket : buckets) {
-      std::vector<at::Tensor> flat;
-      for (const auto& grad : bucket.grads) flat.push_back(grad.reshape({-1}));
-      bucket.flat = at::cat(flat);
-      bucket.work = sum(world, bucket.flat);
-    }
-    for (auto& bucket : buckets) {
-      bucket.work->wait();
-      bucket.flat.div_(world.size);
-      int64_t begin = 0;
-      for (auto& grad : bucket.grads) {
-        grad.copy_(bucket.flat.narrow(0, begin, grad.numel()).view_as(grad));
-        begin += grad.numel();
-      }
-    }
   });
 }
 

@@ -1,7 +1,10 @@
 //! Declarations of the C++ shim, and the conversions at its edge.
 
 use crate::TorchError;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::{
+    borrow::Borrow,
+    ffi::{CStr, c_char, c_int, c_void},
+};
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
@@ -98,6 +101,7 @@ unsafe extern "C" {
         stream_id: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
+    pub(crate) fn hlrp_snapshot(count: usize, tensors: TensorsIn, out: *mut *mut C_tensor) -> Message;
     pub(crate) fn hlrp_world_quiet();
     #[allow(clippy::too_many_arguments)] // mirrors what a store needs
     pub(crate) fn hlrp_world_open(
@@ -123,12 +127,17 @@ unsafe extern "C" {
         tensor: *const C_tensor,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub(crate) fn hlrp_world_mean_gradients(
+    pub(crate) fn hlrp_reducer_open(
         world: *mut c_void,
         count: usize,
         params: TensorsIn,
         bucket_bytes: i64,
+        out: *mut *mut c_void,
     ) -> Message;
+    pub(crate) fn hlrp_reducer_begin(reducer: *mut c_void);
+    pub(crate) fn hlrp_reducer_num_begun(reducer: *mut c_void) -> usize;
+    pub(crate) fn hlrp_reducer_finish(reducer: *mut c_void) -> Message;
+    pub(crate) fn hlrp_reducer_free(reducer: *mut c_void);
 }
 
 /// Takes a string that C++ allocated with `malloc`.
@@ -156,8 +165,8 @@ pub(crate) fn take_tensor(tensor: *mut C_tensor) -> Tensor {
 }
 
 /// Borrowed pointers of a list of tensors; they live as long as the list does.
-pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
-    tensors.iter().map(Tensor::as_ptr).collect()
+pub(crate) fn pointers<T: Borrow<Tensor>>(tensors: &[T]) -> Vec<*const C_tensor> {
+    tensors.iter().map(|tensor| tensor.borrow().as_ptr()).collect()
 }
 
 /// The shim's number of a device: -1 is the CPU.

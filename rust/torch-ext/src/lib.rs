@@ -18,6 +18,7 @@ mod foreach;
 mod graph;
 pub mod memory;
 pub mod profile;
+mod reducer;
 pub mod rng;
 mod storage;
 mod transfer;
@@ -31,8 +32,9 @@ pub use device::select_device;
 pub use error::{TorchError, is_out_of_memory};
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
 pub use graph::CudaGraph;
+pub use reducer::{BUCKET_BYTES, Reducer};
 pub use storage::{BlobElement, tensor_from_vec};
-pub use transfer::HostToDevice;
+pub use transfer::{HostToDevice, snapshot};
 pub use weights::{describe, load_strict};
 pub use world::{Meeting, Note, Store, Verdict, World, named};
 

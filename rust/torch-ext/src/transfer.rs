@@ -1,8 +1,8 @@
-//! Copies from the host to the device that compute does not wait for.
+//! Copies between host and device: of batches, which compute does not wait for, and of weights for a checkpoint.
 #![allow(unsafe_code)] // each call hands borrowed lists to the C++ shim
 
 use crate::{TorchError, ffi};
-use std::ptr;
+use std::{borrow::Borrow, ptr};
 use tch::{Device, Tensor};
 
 /// Copies batches to one device from a thread of its own.
@@ -48,4 +48,17 @@ impl HostToDevice {
         })?;
         Ok(out.into_iter().map(ffi::take_tensor).collect())
     }
+}
+
+/// Contiguous copies of CPU tensors, or of those of one device, in the host's memory. Those of a device go to pinned memory, all of them
+/// are in flight together, and this thread waits once for the work that it has queued.
+///
+/// # Errors
+/// Out of memory.
+pub fn snapshot<T: Borrow<Tensor>>(tensors: &[T]) -> Result<Vec<Tensor>, TorchError> {
+    let list = ffi::pointers(tensors);
+    let mut out = vec![ptr::null_mut(); tensors.len()];
+    // SAFETY: a list of live tensors that the callee does not keep, and as many slots that it fills on success.
+    ffi::check("snapshot", unsafe { ffi::hlrp_snapshot(list.len(), list.as_ptr(), out.as_mut_ptr()) })?;
+    Ok(out.into_iter().map(ffi::take_tensor).collect())
 }

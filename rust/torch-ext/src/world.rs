@@ -15,8 +15,6 @@ use std::{
 };
 use tch::{Device, Tensor};
 
-/// Gradients are reduced in flat buckets of this size, as in torch's `DistributedDataParallel`.
-const BUCKET_BYTES: i64 = 25 << 20;
 /// How often a process looks for what the others left in the store.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a process that ends waits for the notes of the others.
@@ -65,7 +63,7 @@ pub struct Meeting {
 pub struct World {
     rank: usize,
     size: usize,
-    group: Option<Arc<Group>>,
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 /// How a process ended, for the others.
@@ -111,8 +109,8 @@ pub struct Verdict {
 
 /// The connection of a process to the others.
 #[derive(Debug)]
-struct Group {
-    handle: *mut c_void,
+pub(crate) struct Group {
+    pub(crate) handle: *mut c_void,
     meeting: Meeting,
     verdict: Mutex<Option<Verdict>>,
 }
@@ -181,7 +179,7 @@ impl Group {
     }
 
     /// The exchange failed: some process is gone.
-    fn exchanged(&self, operation: &'static str, message: ffi::Message) -> Result<(), TorchError> {
+    pub(crate) fn exchanged(&self, operation: &'static str, message: ffi::Message) -> Result<(), TorchError> {
         ffi::check(operation, message).map_err(|error| match error {
             TorchError::Exception { operation, message } => TorchError::Exchange { operation, message },
             other => other,
@@ -326,20 +324,6 @@ impl World {
             return all;
         }
         all.slice(0, self.rank as i64, num_rows * size, size).contiguous()
-    }
-
-    /// Replaces the gradients of `parameters` by their means over all processes. A parameter that has one in some process has one in
-    /// all afterwards.
-    ///
-    /// # Errors
-    /// As [`World::all_reduce`].
-    pub fn mean_gradients(&self, parameters: &[Tensor]) -> Result<(), TorchError> {
-        let Some(group) = &self.group else { return Ok(()) };
-        let pointers = ffi::pointers(parameters);
-        // SAFETY: a live handle; pointers of live tensors, as many as named.
-        let message =
-            unsafe { ffi::hlrp_world_mean_gradients(group.handle, pointers.len(), pointers.as_ptr(), BUCKET_BYTES) };
-        group.exchanged("reduce gradients", message)
     }
 
     /// Waits until every process is here.

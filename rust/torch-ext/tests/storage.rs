@@ -1,8 +1,8 @@
-//! A tensor takes over a vector's memory.
+//! A tensor takes over a vector's memory; a snapshot has memory of its own.
 #![allow(clippy::unwrap_used)]
 
-use hlrp_torch::tensor_from_vec;
-use tch::Kind;
+use hlrp_torch::{snapshot, tensor_from_vec};
+use tch::{Device, Kind, Tensor};
 
 #[test]
 fn no_byte_is_copied() {
@@ -35,4 +35,16 @@ fn a_shape_that_the_vector_does_not_fill_is_refused() {
 #[test]
 fn an_empty_vector_is_an_empty_tensor() {
     assert_eq!(tensor_from_vec(Vec::<f32>::new(), &[0, 3]).unwrap().size(), [0, 3]);
+}
+
+#[test]
+fn a_snapshot_keeps_the_values_of_its_moment() {
+    let mut weight = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]).set_requires_grad(true);
+    let (transposed, count) = (weight.transpose(0, 1), Tensor::from(7i64));
+    let copies = snapshot(&[&weight, &transposed, &count]).unwrap();
+    let _ = tch::no_grad(|| weight.fill_(0.0));
+    assert_eq!(Vec::<f32>::try_from(copies[0].flatten(0, 1)).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(Vec::<f32>::try_from(copies[1].flatten(0, 1)).unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    assert!(copies[1].is_contiguous() && !copies[0].requires_grad());
+    assert_eq!((copies[2].kind(), copies[2].int64_value(&[])), (Kind::Int64, 7));
 }

@@ -1,7 +1,7 @@
 //! What processes exchange, shown on threads that meet in a file.
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use hlrp_torch::{Meeting, Note, Store, TorchError, World};
+use hlrp_torch::{Meeting, Note, Reducer, Store, TorchError, World};
 use std::{path::Path, thread, time::Duration};
 use tch::{Device, Kind, Tensor};
 
@@ -68,14 +68,58 @@ fn a_gradient_of_one_process_is_one_of_all() {
     let found = in_worlds(2, |world| {
         let parameter = |value: f32| Tensor::from(value).set_requires_grad(true);
         let [both, one, none] = [parameter(2.0), parameter(3.0), parameter(4.0)];
-        let factor = world.rank() as f64 + 1.0;
-        let loss = &both * factor;
-        let loss = if world.rank() == 1 { loss + &one * 8.0 } else { loss };
-        loss.backward();
-        world.mean_gradients(&[both.shallow_clone(), one.shallow_clone(), none.shallow_clone()]).unwrap();
+        let list = [both.shallow_clone(), one.shallow_clone(), none.shallow_clone()];
+        let reducer = Reducer::new(&world, &list, 1 << 20).unwrap();
+        for _ in 0..2 {
+            list.iter().for_each(|parameter| parameter.shallow_clone().zero_grad());
+            let factor = world.rank() as f64 + 1.0;
+            let loss = &both * factor;
+            let loss = if world.rank() == 1 { loss + &one * 8.0 } else { loss };
+            reducer.begin();
+            loss.backward();
+            reducer.finish().unwrap();
+        }
         (both.grad().double_value(&[]), one.grad().double_value(&[]), none.grad().defined())
     });
     assert_eq!(found, [(1.5, 4.0, false); 2]);
+}
+
+#[test]
+fn gradients_are_exchanged_before_the_backward_pass_ends() {
+    let found = in_worlds(2, |world| {
+        let layers: Vec<Tensor> = (0..4i64)
+            .map(|index| {
+                (Tensor::ones([8, 8], (Kind::Float, Device::Cpu)) * (index + 1)).detach().set_requires_grad(true)
+            })
+            .collect();
+        // Two layers to a bucket. The last parameter of the list, and with it the first bucket, has no gradient.
+        let unused = Tensor::zeros([16, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let mut list: Vec<Tensor> = layers.iter().map(Tensor::shallow_clone).collect();
+        list.push(unused.shallow_clone());
+        let reducer = Reducer::new(&world, &list, 2 * 8 * 8 * 4).unwrap();
+        let input = Tensor::ones([1, 8], (Kind::Float, Device::Cpu)) * (world.rank() as i64 + 1);
+        let mut begun = Vec::new();
+        // A step of two backward passes, the second of which is the last, then two steps of one.
+        for (step, num_passes) in [2, 1, 1].into_iter().enumerate() {
+            hlrp_torch::clear_grads(&list).unwrap();
+            for pass in 0..num_passes {
+                let output = layers.iter().fold(input.shallow_clone(), |hidden, layer| hidden.matmul(layer) / 100.0);
+                if pass + 1 == num_passes {
+                    reducer.begin();
+                }
+                output.sum(Kind::Float).backward();
+            }
+            begun.push(reducer.num_begun());
+            reducer.finish().unwrap();
+            let scale = layers[0].grad().double_value(&[0, 0]) / f64::from(num_passes);
+            let of_one = 1.5 * 8.0f64.powi(3) * 24.0 / 1e8; // the mean input, and the paths through the other layers
+            assert!((scale / of_one - 1.0).abs() < 1e-5, "step {step}: {scale} instead of {of_one}");
+            assert!(!unused.grad().defined());
+        }
+        begun
+    });
+    // In the first step the bucket without a gradient holds up the others; then they go first.
+    assert_eq!(found, [[0, 2, 2], [0, 2, 2]]);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use crate::{
     boundary::{self, Scene},
-    checkpoint::{self, BEST, LAST, RngStates, Score},
+    checkpoint::{self, Publication, RngStates, Score},
     error::{Result, TrainError},
     prefetch::{DeviceBatch, DevicePrefetcher, Prefetched, interruptible},
     ranks::{self, LastCheckpoint},
     signals::{StopRequest, Stopped},
     task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
-    trainer::{Outcome, Trainer, sizes, unknown_metric},
+    trainer::{Outcome, Summary, Trainer, sizes, unknown_metric},
     update::norm_and_clip,
     watch::{MicroBatch, StepRecord, scalar},
 };
@@ -72,10 +72,10 @@ impl Trainer<'_> {
     fn train_within(&mut self, run: &RunDir, stop: &StopRequest, sinks: &mut Sinks) -> Result<Outcome> {
         let trainer = RefCell::new(self);
         let train = || Ok(trainer.borrow_mut().train(run, stop, sinks)?);
-        let outcome = boundary::within(train, || trainer.borrow().scene());
+        let outcome = boundary::within(train, || trainer.borrow_mut().scene());
         outcome.map_err(|error| {
             let trainer = trainer.into_inner();
-            let dir = trainer.last_checkpoint.as_deref();
+            let dir = trainer.publisher.settled();
             let of_start = checkpoint::checkpoint_name(trainer.start_step);
             let is_new = dir.is_some_and(|dir| !dir.ends_with(&of_start));
             let checkpoint = LastCheckpoint { dir, is_new };
@@ -85,16 +85,16 @@ impl Trainer<'_> {
     }
 
     /// What an out-of-memory error reports about the current step.
-    fn scene(&self) -> Scene {
+    fn scene(&mut self) -> Scene {
         Scene {
             when: format!("in step {}", self.step + 1),
             sizes: sizes(&self.settings.config),
-            checkpoint: shown(self.last_checkpoint.as_deref()),
+            checkpoint: shown(self.publisher.settled()),
         }
     }
 
     /// Gives the allocator the same facts: where it fails, nothing can be computed any more.
-    fn set_scene(&self) {
+    fn set_scene(&mut self) {
         let Scene { when, sizes, checkpoint } = self.scene();
         Allocator::set_scene(format!(" {when} or later\n  {sizes}\n  last checkpoint: {checkpoint}"));
     }
@@ -114,7 +114,7 @@ impl Trainer<'_> {
         while self.is_unfinished || self.step < training.max_steps {
             if !self.is_unfinished {
                 let Some((record, resets)) = self.compute_gradient(&mut batches, stop)? else {
-                    return self.stop_before_step(run, sinks, &mut timers);
+                    return self.stop_before_step(run, sinks, timers);
                 };
                 let record = Rc::new(record);
                 self.watch.add(&record);
@@ -125,15 +125,18 @@ impl Trainer<'_> {
                 let lr = self.update(&resets)?;
                 timers.step(&batches.take_usage().of_all(&self.settings.world));
                 sinks.step(self.step)?;
+                if self.publisher.has_finished() {
+                    self.settle()?;
+                }
                 if self.is_due(training.log_every_n_steps) {
                     self.log(&record, lr, &mut timers, sinks)?;
                 }
             }
             if self.finish_step(run, stop, sinks, &mut timers)? == Next::Stop {
-                return Ok(Outcome::Interrupted(self.summary(&timers)));
+                return self.end(timers).map(Outcome::Interrupted);
             }
         }
-        Ok(Outcome::Finished(self.summary(&timers)))
+        self.end(timers).map(Outcome::Finished)
     }
 
     /// What follows a step: validation, artifacts, checkpoint. If a signal interrupts them, the checkpoint has no score, and the resumed run
@@ -210,12 +213,22 @@ impl Trainer<'_> {
     }
 
     /// Ends a run that was stopped while it waited for data; writes a checkpoint unless this step has one.
-    fn stop_before_step(&mut self, run: &RunDir, sinks: &mut Sinks, timers: &mut Timers) -> Result<Outcome> {
+    fn stop_before_step(&mut self, run: &RunDir, sinks: &mut Sinks, mut timers: Timers) -> Result<Outcome> {
         let own = run.checkpoints().join(checkpoint::checkpoint_name(self.step));
-        if self.last_checkpoint.as_ref() != Some(&own) {
+        if self.publisher.newest() != Some(&own) {
             timers.measure(Phase::Checkpoint, || self.save(run, sinks, None, false))?;
         }
-        Ok(Outcome::Interrupted(self.summary(timers)))
+        self.end(timers).map(Outcome::Interrupted)
+    }
+
+    /// Waits in every process until the newest checkpoint is whole.
+    fn end(&mut self, mut timers: Timers) -> Result<Summary> {
+        timers.measure(Phase::Checkpoint, || {
+            self.settle()?;
+            self.settings.world.barrier()?;
+            self.settle()
+        })?;
+        Ok(self.summary(&timers))
     }
 
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take
@@ -245,15 +258,18 @@ impl Trainer<'_> {
                 self.task.loss(&prefetched.batch, step).map_err(TrainError::Task)?
             };
             let output = weighted(output, &factors)?;
+            if index + 1 == gradient.accumulate_steps {
+                self.reducer.begin();
+            }
             output.loss.f_div_scalar(gradient.accumulate_steps as f64)?.f_backward()?;
             micro_batches.push(MicroBatch::new(&output, prefetched.batch.meta)?);
             self.position = prefetched.position;
         }
+        self.reducer.finish()?;
         let resets = self.task.take_row_resets();
         for reset in &resets {
             self.optimizer.reset_rows(reset)?;
         }
-        self.optimizer.mean_gradients(&self.settings.world)?;
         let grads = self.optimizer.gradients();
         let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
         Ok(Some((StepRecord { step, micro_batches, grad_norm }, resets)))
@@ -390,33 +406,34 @@ impl Trainer<'_> {
         Ok(exported.is_some())
     }
 
-    /// Writes the checkpoint of this step, with its score if that is finite, and moves the pointers; removes old ones if the
-    /// configuration asks for it. The first process writes, the others wait.
+    /// Begins to write the checkpoint of this step, with its score if that is finite; the loop waits for a copy of the tensors, and for the
+    /// checkpoint before. The first process writes.
     fn save(&mut self, run: &RunDir, sinks: &mut Sinks, score: Option<Score>, is_best: bool) -> Result<()> {
         self.ensure_finite()?;
+        self.settle()?;
         let checkpoints = run.checkpoints();
         let contents = self.contents(score.filter(|score| score.value.is_finite()))?;
-        if self.settings.world.is_main() {
-            sinks.flush()?;
-            let dir = checkpoint::write(&checkpoints, &contents, &self.settings.disk)?;
-            checkpoint::point_to(&checkpoints, LAST, self.step)?;
-            if is_best {
-                checkpoint::point_to(&checkpoints, BEST, self.step)?;
-            }
-            tracing::info!("checkpoint {}{}", dir.display(), if is_best { ", the best so far" } else { "" });
-            if let Some(keep_last) = self.settings.training.checkpoint.keep_last {
-                checkpoint::prune(&checkpoints, keep_last, &self.settings.disk.superseded)?;
-            }
+        if !self.settings.world.is_main() {
+            self.publisher.expect(checkpoints.join(checkpoint::checkpoint_name(self.step)));
+            return Ok(());
         }
-        self.settings.world.barrier()?;
-        self.last_checkpoint = Some(checkpoints.join(checkpoint::checkpoint_name(self.step)));
+        sinks.flush()?;
+        let disk = self.settings.disk.clone();
+        let keep_last = self.settings.training.checkpoint.keep_last;
+        self.publisher.start(Publication { checkpoints, contents: contents.snapshot()?, is_best, keep_last, disk })
+    }
+
+    /// Waits until the checkpoint that this process writes is whole.
+    fn settle(&mut self) -> Result<()> {
+        self.publisher.settle()?;
         self.set_scene();
         Ok(())
     }
 
     /// Stops at the first loss or gradient norm since the last call that is not finite.
     fn ensure_finite(&mut self) -> Result<()> {
-        self.watch.check(|| shown(self.last_checkpoint.as_deref()))
+        let Self { watch, publisher, .. } = self;
+        watch.check(|| shown(publisher.settled()))
     }
 }
 

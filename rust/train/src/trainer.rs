@@ -1,7 +1,7 @@
 //! A run before it starts: everything that can be refused is refused here, and nothing is written.
 
 use crate::{
-    checkpoint::{BestScore, Checkpoint, Contents, RngStates, RunState, ScheduleState, Score, load_weights},
+    checkpoint::{BestScore, Checkpoint, Contents, Publisher, RngStates, RunState, ScheduleState, Score, load_weights},
     data::TrainingData,
     error::{Result, TrainError},
     realised_shares::RealisedShares,
@@ -15,14 +15,17 @@ use crate::{
 use hlrp_config::{Composed, Hint, Problem, Value};
 use hlrp_data::Position;
 use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, ValidationConfig};
-use hlrp_torch::World;
+use hlrp_torch::{BUCKET_BYTES, Reducer, World};
 use hlrp_track::{
     RunDir,
     fs::{DiskRules, ensure_free},
     metrics::{Better, MetricSpec},
     sinks::{SinkSetup, Sinks, wandb},
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 use tch::{Device, Tensor};
 
 /// Settings of a run, from a checked configuration.
@@ -113,6 +116,7 @@ pub struct Trainer<'a> {
     pub(crate) data: &'a mut dyn TrainingData,
     pub(crate) schedule: Schedule,
     pub(crate) optimizer: Optimizer,
+    pub(crate) reducer: Reducer,
     pub(crate) ema: Option<Ema>,
     pub(crate) watch: LossWatch,
     pub(crate) shares: RealisedShares,
@@ -123,7 +127,7 @@ pub struct Trainer<'a> {
     pub(crate) position: Position,
     pub(crate) best: Option<BestScore>,
     pub(crate) last_validation: Option<BTreeMap<String, f64>>,
-    pub(crate) last_checkpoint: Option<PathBuf>,
+    pub(crate) publisher: Publisher,
     /// Random states to restore before the first step.
     pub(crate) rng: Option<RngStates>,
     /// Whether validation, artifacts and checkpoint of the last step are still to be done.
@@ -164,9 +168,11 @@ impl<'a> Trainer<'a> {
             settings.world.broadcast(&tensor)?;
         }
         let parameters = task.parameters();
+        let optimizer = Optimizer::new(&parameters, &training.optimizer)?;
         let mut trainer = Self {
             schedule: Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps),
-            optimizer: Optimizer::new(&parameters, &training.optimizer)?,
+            reducer: Reducer::new(&settings.world, &optimizer.params(), BUCKET_BYTES)?,
+            optimizer,
             ema: training.ema.enabled.then(|| Ema::new(&parameters, &training.ema)),
             watch: LossWatch::default(),
             shares: RealisedShares::new(data.target_shares()),
@@ -175,7 +181,7 @@ impl<'a> Trainer<'a> {
             position: Position::default(),
             best: None,
             last_validation: None,
-            last_checkpoint: None,
+            publisher: Publisher::default(),
             rng: None,
             is_unfinished: false,
             settings,
@@ -217,7 +223,7 @@ impl<'a> Trainer<'a> {
         self.is_unfinished = state.is_unfinished;
         // The generators of all processes are alike, so that a run continues with the same draws on any number of them.
         self.rng = state.rng.get(self.settings.world.rank()).or(state.rng.first()).cloned();
-        self.last_checkpoint = Some(checkpoint.dir().to_path_buf());
+        self.publisher = Publisher::from(checkpoint.dir().to_path_buf());
         let manifest = checkpoint.manifest();
         let (device, num_threads) = (self.settings.device_name(), num_threads());
         if (manifest.device.as_str(), manifest.num_threads) != (device.as_str(), num_threads) {
@@ -318,7 +324,7 @@ impl<'a> Trainer<'a> {
             best: self.best,
             validation: self.last_validation.clone(),
             verdict: self.last_validation.as_ref().and_then(|validation| self.task.verdict(validation)),
-            checkpoint: self.last_checkpoint.clone(),
+            checkpoint: self.publisher.whole().map(Path::to_path_buf),
             samples_per_sec: total.samples_per_sec(),
             data_wait_fraction: total.data_wait_fraction(),
             peak_memory_bytes: hlrp_torch::memory::peak(self.settings.device),

@@ -5,7 +5,7 @@ use crate::{
     task::RowReset,
 };
 use hlrp_schema::{EmaConfig, OptimizerConfig, SchedulerConfig, SchedulerType};
-use hlrp_torch::{AdamWStep, World, clear_grads, fused_adamw};
+use hlrp_torch::{AdamWStep, clear_grads, fused_adamw};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, f64::consts::PI};
 use tch::{Device, Kind, Tensor};
@@ -155,15 +155,8 @@ impl Optimizer {
         self.slots.iter().map(|slot| slot.param.grad()).filter(Tensor::defined).collect()
     }
 
-    /// Replaces the gradients by their means over all processes.
-    ///
-    /// # Errors
-    /// A process that is gone.
-    pub fn mean_gradients(&self, world: &World) -> Result<()> {
-        Ok(world.mean_gradients(&self.params())?)
-    }
-
-    fn params(&self) -> Vec<Tensor> {
+    /// The parameters, in their order.
+    pub(crate) fn params(&self) -> Vec<Tensor> {
         self.slots.iter().map(|slot| slot.param.shallow_clone()).collect()
     }
 

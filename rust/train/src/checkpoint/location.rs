@@ -74,7 +74,7 @@ fn read_pointer(checkpoints: &Path, pointer: &str) -> Result<Option<String>> {
 }
 
 /// Makes `pointer` name the checkpoint of `step`.
-pub(crate) fn point_to(checkpoints: &Path, pointer: &str, step: u64) -> Result<()> {
+pub(super) fn point_to(checkpoints: &Path, pointer: &str, step: u64) -> Result<()> {
     Ok(hlrp_track::fs::write_atomic(&checkpoints.join(pointer), format!("{}\n", checkpoint_name(step)))?)
 }
 
@@ -104,7 +104,7 @@ pub(super) fn whole_neighbour(damaged: &Path) -> String {
 ///
 /// # Errors
 /// The system refuses.
-pub(crate) fn prune(checkpoints: &Path, keep_last: usize, superseded: &Superseded) -> Result<()> {
+pub(super) fn prune(checkpoints: &Path, keep_last: usize, superseded: &Superseded) -> Result<()> {
     let pointed = [read_pointer(checkpoints, LAST)?, read_pointer(checkpoints, BEST)?];
     for step in steps(checkpoints).into_iter().skip(keep_last) {
         let name = checkpoint_name(step);

@@ -18,6 +18,7 @@
 
 mod location;
 mod manifest;
+mod publisher;
 mod state;
 mod writer;
 
@@ -26,9 +27,9 @@ pub use manifest::{Manifest, Score};
 pub use state::{BestScore, RunState, ScheduleState};
 pub use writer::publish_weights;
 
-pub(crate) use location::{point_to, prune};
+pub(crate) use publisher::{Publication, Publisher};
 pub(crate) use state::RngStates;
-pub(crate) use writer::{Contents, write};
+pub(crate) use writer::Contents;
 
 use crate::error::{Result, TrainError};
 use hlrp_config::foreign::{MAX_WEIGHT_BYTES, inspect, read_text};

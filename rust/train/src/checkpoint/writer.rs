@@ -42,6 +42,20 @@ impl Contents {
         SMALL_FILES
             + tensors.map(|(_, tensor)| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum::<u64>()
     }
+
+    /// The same with copies of the tensors in the host's memory, which no later step changes.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub(crate) fn snapshot(mut self) -> Result<Self> {
+        let tensors = self.model.iter_mut().chain(&mut self.optimizer).chain(self.ema.iter_mut().flatten());
+        let tensors: Vec<&mut Tensor> = tensors.map(|(_, tensor)| tensor).collect();
+        let copies = hlrp_torch::snapshot(&tensors)?;
+        for (tensor, copy) in tensors.into_iter().zip(copies) {
+            *tensor = copy;
+        }
+        Ok(self)
+    }
 }
 
 /// Publishes weights from elsewhere as the new folder `dir`: a checkpoint of step 0 that others load, but that no run resumes from.
@@ -88,7 +102,7 @@ pub fn publish_weights(
 ///
 /// # Errors
 /// Too little free space (nothing is written then), or the system's refusal; former checkpoints stay as they are.
-pub(crate) fn write(checkpoints: &Path, contents: &Contents, disk: &DiskRules) -> Result<PathBuf> {
+pub(super) fn write(checkpoints: &Path, contents: &Contents, disk: &DiskRules) -> Result<PathBuf> {
     let dir = checkpoints.join(checkpoint_name(contents.state.step));
     fs::create_dir_all(checkpoints).map_err(TrainError::io("create", checkpoints))?;
     ensure_free(&dir, contents.num_bytes(), disk)?;

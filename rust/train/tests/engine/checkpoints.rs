@@ -158,6 +158,39 @@ fn a_disk_that_fills_up_stops_the_run_and_leaves_the_last_checkpoint() {
 }
 
 #[test]
+fn the_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["validation.check_interval=100"];
+    let (whole, run_dir) = (run_in(folder.path(), "whole", &words), folder.path().join("run"));
+    // The disk is asked for its quota before a write: this one does not answer from step 3 to step 7.
+    let [slow, asked] = ["slow", "asked"].map(|name| folder.path().join(name));
+    let script = format!("touch {}; while [ -e {} ]; do sleep 0.01; done; echo - -", asked.display(), slow.display());
+    let mut settings = settings(&run_dir, &words);
+    settings.disk.quota_command = Some(["sh", "-c", &script].map(str::to_owned).to_vec());
+    let own = checkpoint(&run_dir, 4);
+    let mut task = Regression::default().calling(move |step| match step {
+        3 => {
+            fs::remove_file(&asked).unwrap();
+            fs::write(&slow, "").unwrap();
+        }
+        7 => {
+            while !asked.exists() {
+                std::thread::yield_now();
+            }
+            assert!(!own.exists(), "the loop has waited for the checkpoint of step 4");
+            fs::remove_file(&slow).unwrap();
+        }
+        _ => {}
+    });
+    train_until(settings, &StopRequest::default(), &mut task, &mut Numbers::default()).unwrap();
+    for step in [4, 8, 12] {
+        assert_same_run(&run_dir, &whole, step);
+        assert_eq!(Checkpoint::open(&checkpoint(&run_dir, step)).unwrap().state().step, step);
+    }
+}
+
+#[test]
 fn weights_alone_start_a_new_run_or_are_refused() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();

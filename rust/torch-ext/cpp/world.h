@@ -1,0 +1,30 @@
+// The processes of a run as the shim knows them.
+#pragma once
+#include "shim.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include <chrono>
+
+using Work = c10::intrusive_ptr<c10d::Work>;
+
+struct World {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::Backend> gloo;
+  int rank;
+  int size;
+  std::chrono::milliseconds timeout;
+
+  c10d::Backend& of(const at::Tensor& tensor) const {
+    TORCH_CHECK(gloo && tensor.is_cpu(), "the processes are connected for tensors in main memory alone");
+    return *gloo;
+  }
+
+  // Begins to replace a dense tensor by its sum over all processes.
+  Work sum(at::Tensor& tensor) const {
+    std::vector<at::Tensor> list{tensor};
+    return of(tensor).allreduce(list);
+  }
+};
