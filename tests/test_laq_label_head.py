@@ -27,6 +27,14 @@ LABELLED = [0, 12, 20, 31]
 HELD_OUT = [5, 15, 25, 35, 45]
 FEW = f"{SOURCE}.labelled_episodes={LABELLED}".replace(" ", "")
 HEAD = [*MINI, FEW, "model.label_head.weight=0.5"]
+SMALL = [
+    "data.loader.batch_size=4",
+    "analysis.max_batches=20",
+    "analysis.samples_per_dataset=60",
+    "analysis.visual_subset_size=40",
+    "analysis.min_samples_per_dataset=5",
+    "logging.min_free_gb=0.1",
+]
 NAMES = {"train/label_mse", "train/label_r2", "val/label_mse", "val/label_r2"}
 
 
@@ -67,8 +75,7 @@ def test_the_manifest_says_how_much_is_labelled(trained):
 
 
 def test_without_weight_there_is_no_head(uninterrupted, trained):
-    lines, with_head = read_metrics(uninterrupted), read_metrics(trained[0])
-    assert not NAMES & set().union(*lines)
+    assert not NAMES & set().union(*read_metrics(uninterrupted))
     assert not [name for name in weights(uninterrupted) if name.startswith("label_head.")]
     of_head = [name for name in weights(trained[0]) if name.startswith("label_head.")]
     assert sorted(of_head) == [
@@ -78,8 +85,6 @@ def test_without_weight_there_is_no_head(uninterrupted, trained):
         "label_head.unit.square_sum",
         "label_head.unit.sum",
     ]
-    first = [next(line["train/pixel_loss"] for line in found if line["step"] == 1) for found in (lines, with_head)]
-    assert first[0] == first[1], "the model starts with the same weights"
 
 
 def test_actions_of_unlabelled_episodes_never_reach_a_loss(tmp_path, trained):
@@ -145,7 +150,7 @@ def test_what_uses_a_trained_model_needs_no_head(tmp_path, trained):
     words = [*VLA_MINI, "training.max_steps=2", f"policy.teacher.checkpoint={run_dir}"]
     result = run(train_vla_command(*words, f"logging.run_dir={tmp_path / 'policy'}"))
     assert result.returncode == 0, result.stderr
-    words = [f"checkpoint={run_dir}", "experiment=laq_token_analysis", "analysis.num_probe_pairs=16"]
+    words = [f"checkpoint={run_dir}", "experiment=laq_token_analysis", *SMALL]
     result = run([program("hlrp"), "analyze-laq", *words, f"logging.run_dir={tmp_path / 'analysis'}"])
     assert result.returncode == 0, result.stderr
 
