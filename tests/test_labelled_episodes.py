@@ -1,32 +1,18 @@
 """Few labels: what hides the actions of a training episode hides them everywhere."""
 
 import json
-import shutil
 
-import numpy as np
-import pyarrow.parquet
-from conftest import DATA, VLA_MINI, read_metrics, run, train_vla_command
+from conftest import VLA_MINI, read_metrics, run, train_vla_command
+from made_datasets import with_other_actions
 
 SOURCE = "data.sources.metaworld_mt5"
 
 
 def test_actions_of_unlabelled_episodes_are_never_seen(tmp_path, uninterrupted):
     """Other actions there change neither losses nor normalisation; without hidden labels they do."""
-    changed = tmp_path / "changed"
-    shutil.copytree(DATA / "metaworld_mt5", changed)
-    file = changed / "data/chunk-000/file-000.parquet"
-    table = pyarrow.parquet.read_table(file)
     labelled = [0, 12, 20, 31]
-    actions = np.stack(table["action"].to_numpy())
-    episodes = table["episode_index"].to_numpy()
     # Five held-out episodes, one of each task.
-    hidden = ~np.isin(episodes, [*labelled, 5, 15, 25, 35, 45])
-    actions[hidden] = 7 - 2 * actions[hidden]
-    column = table.schema.get_field_index("action")
-    rows = pyarrow.FixedSizeListArray.from_arrays(actions.reshape(-1), actions.shape[1]).cast(
-        table.schema.field(column).type
-    )
-    pyarrow.parquet.write_table(table.set_column(column, table.schema.field(column), rows), file)
+    changed = with_other_actions(tmp_path / "changed", [*labelled, 5, 15, 25, 35, 45])
 
     def losses(name: str, *words: object) -> list[dict]:
         words = ["policy.objective.mode=multitask", "training.max_steps=8", f"{SOURCE}.num_val_episodes=5", *words]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -221,3 +222,18 @@ def make_bridge(root: Path, trajectories: dict[str, tuple[int, str]], metadata: 
         number += length
     (dated / "collection_metadata.json").write_text(json.dumps(metadata or {"robot": "widowx", "gripper": "default"}))
     return root
+
+
+def with_other_actions(folder: Path, kept: list[int]) -> Path:
+    """A copy of the Meta-World demonstrations in which the actions of all episodes but `kept` are others."""
+    shutil.copytree(Path(__file__).resolve().parent.parent / "data/metaworld_mt5", folder)
+    file = folder / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    actions = np.stack(table["action"].to_numpy())
+    is_changed = ~np.isin(table["episode_index"].to_numpy(), kept)
+    actions[is_changed] = 7 - 2 * actions[is_changed]
+    column = table.schema.get_field_index("action")
+    field = table.schema.field(column)
+    rows = pa.FixedSizeListArray.from_arrays(actions.reshape(-1), actions.shape[1]).cast(field.type)
+    pq.write_table(table.set_column(column, field, rows), file)
+    return folder

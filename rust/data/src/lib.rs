@@ -7,6 +7,7 @@
 //! | Which statistics normalise states and actions? | `normalization`, `statistics` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
 //! | Which anchors show something? | `filter` |
+//! | Whose actions may be seen? | `labelled` |
 //! | Which sample comes when? | `anchors`, `shares`, `sampler` |
 //! | How do samples become batches? | `loader` |
 //! | Is a dataset damaged, and what is in it? | [`check`], [`show`] |
@@ -23,6 +24,7 @@ mod filter;
 pub mod formats;
 mod frames;
 mod images;
+mod labelled;
 mod loader;
 mod lock;
 mod lru;

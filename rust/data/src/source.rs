@@ -167,6 +167,12 @@ impl Source {
         }
     }
 
+    /// The same source without the training episodes whose actions may not be seen.
+    pub(crate) fn labelled_only(&self) -> Self {
+        let is_labelled = |span: &&EpisodeSpan| self.shows_actions(span, Split::Train);
+        Self { train: self.train.iter().filter(is_labelled).copied().collect(), ..self.clone() }
+    }
+
     /// Its name in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -7,6 +7,7 @@ use fake::{FakeDataset, SIZE, ids, loader_config, source, source_config};
 use hlrp_config::with_hint;
 use hlrp_data::{Balance, Clips, LabelRequest, Loader, Mixture, Position, Shard, Split, TrainSampler};
 use hlrp_schema::{LoaderConfig, SourceConfig};
+use hlrp_track::run::LabelShare;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -157,4 +158,30 @@ fn labels_come_at_their_offsets_and_are_padded_at_the_ends() {
     let missing = LabelRequest { keys: vec!["nothing".to_owned()], deltas: vec![0.0] };
     let error = with_hint(&mixture.with_request(&fake::request(), &[0.0], &missing).err().unwrap());
     assert!(error.starts_with("data.sources.a.root: the dataset has no labels `nothing`\nhint:"), "{error}");
+}
+
+#[test]
+fn the_labelled_part_of_a_mixture_has_labelled_episodes_alone() {
+    let mixture = mixture(balanced(1));
+    let labelled = Arc::new(mixture.labelled().unwrap());
+    assert_eq!(labelled.anchors(Split::Train).len(), 14);
+    assert_eq!(labelled.anchors(Split::Validation).len(), mixture.anchors(Split::Validation).len());
+    let mut loader = Loader::train(&labelled, 1, Shard::SINGLE, Position::default()).unwrap();
+    for _ in 0..8 {
+        let batch = loader.next_batch().unwrap();
+        assert!(batch.meta.iter().all(|meta| [1, 4].contains(&meta.episode)), "{:?}", batch.meta);
+    }
+    let share = LabelShare { num_episodes: 2, num_samples: 7, of_episodes: 5, of_samples: 28 };
+    assert_eq!(mixture.label_shares(), [("a".to_owned(), share), ("b".to_owned(), share)].into());
+}
+
+#[test]
+fn sources_of_different_actions_have_no_labelled_part() {
+    let without = SourceConfig { action_key: None, ..source_config(1) };
+    let sources = [("a", source_config(1)), ("b", without)]
+        .map(|(name, config)| source(name, FakeDataset::new(&[9, 5]), &config).unwrap());
+    let mixture = Mixture::new(sources.into(), SIZE, loader_config(1)).unwrap();
+    let error = with_hint(&mixture.labelled().err().unwrap());
+    assert!(error.starts_with("data.sources.b.action_key: it has no actions, unlike source `a`"), "{error}");
+    assert_eq!(mixture.label_shares().into_keys().collect::<Vec<_>>(), ["a"]);
 }

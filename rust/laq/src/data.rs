@@ -61,12 +61,17 @@ pub(crate) fn with_whole_pairs(mixture: &Mixture, request: &RequestConfig) -> Re
     mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())
 }
 
-/// Sum of the actions of a batch that are within the episode, `float32 [B,A]` on the CPU; none where the dataset has no actions.
+/// As [`relative_actions`], on the CPU.
 pub(crate) fn pair_actions(batch: &DeviceBatch) -> Option<Tensor> {
+    relative_actions(batch).map(|actions_BA| actions_BA.to_device(Device::Cpu))
+}
+
+/// Sum of the actions of a batch that are within the episode, `float32 [B,A]`; none where the dataset has no actions.
+pub(crate) fn relative_actions(batch: &DeviceBatch) -> Option<Tensor> {
     let DeviceVectors { values_BTN, is_pad_BT } =
         batch.action.as_ref().filter(|action| action.values_BTN.size()[1] > 0)?;
     let is_real_BT1 = is_pad_BT.logical_not().to_kind(Kind::Float).unsqueeze(-1);
-    Some((values_BTN * is_real_BT1).sum_dim_intlist([1].as_slice(), false, Kind::Float).to_device(Device::Cpu))
+    Some((values_BTN * is_real_BT1).sum_dim_intlist([1].as_slice(), false, Kind::Float))
 }
 
 /// Frame pairs of a batch as floats, `[B,2,C,H,W]` in [0, 1].

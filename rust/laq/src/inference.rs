@@ -3,6 +3,7 @@
 use crate::decoders::Decoders;
 use crate::dims::Dims;
 use crate::error::LaqError;
+use crate::label_head::LabelHead;
 use crate::model::{LaqModel, Parts};
 use crate::patches::unit_frames;
 use crate::quantizers::{Codes, Latent, Scale};
@@ -33,7 +34,8 @@ pub struct LaqInference {
 }
 
 impl LaqInference {
-    /// Loads a checkpoint folder or a run directory. The sizes come from its manifest; the weights must fit exactly.
+    /// Loads a checkpoint folder or a run directory. The sizes come from its manifest; the weights must fit exactly, without those of
+    /// a label head.
     /// [`Parts::Encoder`] leaves the decoders out of memory: codes and vectors only.
     ///
     /// # Errors
@@ -42,9 +44,8 @@ impl LaqInference {
         let (checkpoint, description) = open(path)?;
         let model = LaqModel::new(&description.model, parts, device);
         let mut weights: Vec<(String, Tensor)> = checkpoint.weights()?.into_iter().collect();
-        if parts == Parts::Encoder {
-            weights.retain(|(name, _)| !Decoders::owns(name));
-        }
+        let is_unused = |name: &str| LabelHead::owns(name) || parts == Parts::Encoder && Decoders::owns(name);
+        weights.retain(|(name, _)| !is_unused(name));
         model.store().load_strict(&weights).map_err(LaqError::from)?;
         Ok(Self::frozen(model, &checkpoint, description))
     }

@@ -5,6 +5,7 @@
 //! | What is the network? | [`LaqModel`] |
 //! | What can vary? | `encoders/`, `quantizers/`, `decoders/`: a trait in `mod.rs`, one variant per file |
 //! | Do the latents carry actions? | [`Probes`], and the one rule for it in `health` |
+//! | Do labelled actions train them? | [`LabelHead`] |
 //! | What is one forward pass? | [`train_step`], [`eval_step`] |
 //! | What does the training engine see? | [`LaqTask`] |
 //! | What do others use of a trained model? | [`LaqInference`] |
@@ -22,6 +23,7 @@ mod health;
 mod inference;
 mod interop;
 mod label;
+mod label_head;
 mod model;
 mod patches;
 mod pretrained;
@@ -44,6 +46,7 @@ pub use flow_teachers::{FlowTeacher, LucasKanade, RaftTeacher};
 pub use inference::LaqInference;
 pub use interop::{export, from_lightning_names, import};
 pub use label::{LabelOptions, label};
+pub use label_head::LabelHead;
 pub use model::{Encoded, LaqModel, Parts};
 pub use patches::{patchify, unit_frames, unpatchify};
 pub use pretrained::{Backbone, load_teachers};

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_laq::{Backbone, LabelOptions, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
+use hlrp_laq::{Backbone, LabelHead, LabelOptions, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
 use hlrp_schema::policy::LabelSource;
 use hlrp_schema::{ConfigArgs, LaqConfig, refuse_named_output};
 use hlrp_torch::Allocator;
@@ -174,7 +174,8 @@ impl Program for Laq {
         }
         load_teachers(&mut model)?;
         let probes = Probes::new(config, data.mixture())?;
-        let task = LaqTask::new(model, config, setup.world.clone()).with_probes(probes);
+        let label_head = LabelHead::new(config, &model, data.mixture(), &setup.world)?;
+        let task = LaqTask::new(model, config, setup.world.clone()).with_probes(probes).with_label_head(label_head);
         Ok((task, data))
     }
 

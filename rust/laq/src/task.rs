@@ -1,8 +1,9 @@
 //! The model as the engine sees it.
 
-use crate::data::training_frames_of;
+use crate::data::{pairs_of, relative_actions, training_frames_of};
 use crate::draws::WorldDraws;
 use crate::health::{self, Watch};
+use crate::label_head::{self, LabelHead};
 use crate::model::LaqModel;
 use crate::probes::Probes;
 use crate::step::train_step;
@@ -16,6 +17,9 @@ use hlrp_train::{Augmentation, DeviceBatch, LossOutput, RowReset, Task, Validati
 use std::collections::BTreeMap;
 use tch::Tensor;
 
+/// Scalars of a step by name.
+type Metrics = Vec<(&'static str, Tensor)>;
+
 /// Training and validation of a [`LaqModel`].
 pub struct LaqTask {
     model: LaqModel,
@@ -24,6 +28,7 @@ pub struct LaqTask {
     request: RequestConfig,
     validations: Validations,
     probes: Option<Probes>,
+    label_head: Option<LabelHead>,
     batch_size: usize,
     row_resets: Vec<RowReset>,
     watch: Watch,
@@ -36,6 +41,7 @@ impl LaqTask {
             request: config.data.request.clone(),
             validations: Validations::new(config),
             probes: None,
+            label_head: None,
             batch_size: config.data.loader.batch_size,
             augmentation: Augmentation::new(&config.training.augmentation, &world),
             model,
@@ -51,6 +57,32 @@ impl LaqTask {
         Self { probes, ..self }
     }
 
+    /// Trains the model on labelled pairs as well.
+    #[must_use]
+    pub fn with_label_head(self, label_head: Option<LabelHead>) -> Self {
+        Self { label_head, ..self }
+    }
+
+    /// Frames `[B,T,C,H,W]` of training, changed at random where the run asks for it.
+    fn augmented(&self, frames_BTCHW: Tensor) -> Tensor {
+        let Some(augmentation) = &self.augmentation else { return frames_BTCHW };
+        let num_views = self.model.dims().num_views;
+        join_views(&augmentation.apply(&split_views(&frames_BTCHW, num_views)), num_views)
+    }
+
+    /// The weighted loss of the label head over its own batch of step `step`, and its metrics; none where the step has no such batch.
+    fn label_loss(&mut self, step: u64, pass: &Pass<'_>) -> anyhow::Result<Option<(Tensor, Metrics)>> {
+        let Some(batch) = self.label_head.as_mut().map(|head| head.next_batch(step)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let Some((head, actions_BA)) = self.label_head.as_ref().zip(relative_actions(&batch)) else { return Ok(None) };
+        let frames_BTCHW = self.augmented(pairs_of(&batch, &self.model)?);
+        let vectors_BSQ = self.model.quantizer.normalised(&self.model.encode(&frames_BTCHW, pass).change_BSQ);
+        let loss = head.network().loss(&vectors_BSQ, &actions_BA, &self.world)?;
+        let metrics = vec![("label_mse", loss.mse.detach()), ("label_r2", loss.r2)];
+        Ok(Some((loss.mse * head.weight(), metrics)))
+    }
+
     /// The model.
     pub fn model(&self) -> &LaqModel {
         &self.model
@@ -59,23 +91,25 @@ impl LaqTask {
 
 impl Task for LaqTask {
     fn parameters(&self) -> Vec<(String, Tensor)> {
-        self.model.store().parameters()
+        let of_head = self.label_head.iter().flat_map(|head| head.store().parameters());
+        self.model.store().parameters().into_iter().chain(of_head).collect()
     }
 
     fn buffers(&self) -> Vec<(String, Tensor)> {
-        self.model.store().buffers()
+        let of_head = self.label_head.iter().flat_map(|head| head.store().buffers());
+        self.model.store().buffers().into_iter().chain(of_head).collect()
     }
 
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
-        let mut frames_BTCHW = training_frames_of(batch, &self.model)?;
-        if let Some(augmentation) = &self.augmentation {
-            let num_views = self.model.dims().num_views;
-            frames_BTCHW = join_views(&augmentation.apply(&split_views(&frames_BTCHW, num_views)), num_views);
-        }
+        let frames_BTCHW = self.augmented(training_frames_of(batch, &self.model)?);
         let pass = Pass::plain(true);
-        let result =
+        let mut result =
             train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
         self.row_resets.extend(result.row_resets);
+        if let Some((loss, metrics)) = self.label_loss(step, &pass)? {
+            result.loss = result.loss.g_add(&loss);
+            result.metrics.extend(metrics);
+        }
         self.watch.check(&self.model, &frames_BTCHW.narrow(1, 0, 2), step, &self.world)?;
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })
     }
@@ -89,7 +123,7 @@ impl Task for LaqTask {
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        let mut validation = self.validations.run(&self.model, batches, context)?;
+        let mut validation = self.validations.run(&self.model, self.label_head.as_ref(), batches, context)?;
         if let Some(probes) = &mut self.probes {
             validation.metrics.extend(probes.run(&self.model, context.step, context.world)?);
         }
@@ -99,7 +133,8 @@ impl Task for LaqTask {
 
     fn metrics(&self) -> Vec<MetricSpec> {
         let of_probes = self.probes.iter().flat_map(|probes| probes.metrics(&self.model));
-        self.validations.metrics(&self.model, self.batch_size).into_iter().chain(of_probes).collect()
+        let of_head = self.label_head.iter().flat_map(|_| label_head::specs());
+        self.validations.metrics(&self.model, self.batch_size).into_iter().chain(of_head).chain(of_probes).collect()
     }
 
     fn verdict(&self, validation: &BTreeMap<String, f64>) -> Option<String> {

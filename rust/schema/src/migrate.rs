@@ -78,7 +78,7 @@ const ADDED_TO_TRAININGS: [(&str, &str); 2] = [
 ];
 
 /// Keys of a model of stage 1 that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_LAQ: [(&str, &str); 18] = [
+const ADDED_TO_LAQ: [(&str, &str); 19] = [
     ("model.encoder", "{}"),
     ("model.decoder_network", "\"transformer\""),
     ("model.quantizer.normalization", "\"none\""),
@@ -97,6 +97,7 @@ const ADDED_TO_LAQ: [(&str, &str); 18] = [
     ("model.view_dropout", "0.0"),
     ("model.triplets.additivity_weight", "0.0"),
     ("model.triplets.reversal_weight", "0.0"),
+    ("model.label_head", r#"{"weight": 0.0, "hidden_dims": [], "every_n_steps": 2}"#),
 ];
 
 /// Keys of the expert architecture that older versions did not have, with the values (JSON) that they implied.

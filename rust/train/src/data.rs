@@ -2,6 +2,7 @@
 
 use hlrp_data::{Batch, Loader, Mixture, Position, Shard, Source, Split};
 use hlrp_torch::World;
+use hlrp_track::run::LabelShare;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -39,6 +40,11 @@ pub trait TrainingData {
 
     /// By source the fraction of the training samples that it should have; empty where there is nothing to divide.
     fn target_shares(&self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    /// By source how much of the training data shows its actions; empty for data that is not stored.
+    fn label_shares(&self) -> BTreeMap<String, LabelShare> {
         BTreeMap::new()
     }
 
@@ -93,6 +99,10 @@ impl TrainingData for LoaderData {
     fn target_shares(&self) -> BTreeMap<String, f64> {
         let shares: BTreeMap<_, _> = self.train.target_shares().map(|(name, share)| (name.to_owned(), share)).collect();
         if shares.len() > 1 { shares } else { BTreeMap::new() }
+    }
+
+    fn label_shares(&self) -> BTreeMap<String, LabelShare> {
+        self.train.label_shares()
     }
 
     fn train(&mut self, position: Position, world: &World) -> anyhow::Result<Box<dyn BatchStream>> {

@@ -141,7 +141,7 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
                 let root = config.data.sources.get(source.name()).map(|own| own.root.clone()).unwrap_or_default();
                 let described = source.description();
                 let (fingerprint, num_episodes) = (described.fingerprint.clone(), described.num_episodes);
-                (source.name().to_owned(), DataSource { root, fingerprint, num_episodes })
+                (source.name().to_owned(), DataSource { root, fingerprint, num_episodes, labels: None })
             })
             .collect(),
         num_threads,

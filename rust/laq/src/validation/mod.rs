@@ -24,8 +24,9 @@ pub(crate) use observed::Observed;
 pub(crate) use pictures::{FrameImage, Row, frame_image, render_rows};
 pub(crate) use samples::KeyedSamples;
 
-use crate::data::pairs_of;
+use crate::data::{pairs_of, relative_actions};
 use crate::error::LaqError;
+use crate::label_head::{LabelHead, Score};
 use crate::model::LaqModel;
 use crate::step::{EvalStep, eval_step};
 use code_use::CodeUse;
@@ -150,33 +151,39 @@ impl Validations {
         Self { config: config.validation.clone(), max_steps: config.training.max_steps }
     }
 
-    /// Evaluates `model` on `batches` with hard codes and every decoder at full weight.
+    /// Evaluates `model`, and the head that trains with it, on `batches` with hard codes and every decoder at full weight.
     ///
     /// # Errors
     /// Data that cannot be read, another process that is gone, or a strategy that fails where the configuration asks for that.
     pub(crate) fn run(
         &self,
         model: &LaqModel,
+        label_head: Option<&LabelHead>,
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        self.evaluate(model, batches, context, self.due(model, context.step, context.world.size()))
+        self.evaluate(model, label_head, batches, context, self.due(model, context.step, context.world.size()))
     }
 
     fn evaluate(
         &self,
         model: &LaqModel,
+        label_head: Option<&LabelHead>,
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
         mut running: Vec<Running>,
     ) -> anyhow::Result<Validation> {
         let mut losses = Losses::default();
         let mut codes = CodeUse::of(model);
+        let mut score = label_head.map(|head| Score::new(head.network(), model.store().device()));
         for batch in batches {
             let batch = batch?;
             let frames_BTCHW = pairs_of(&batch, model)?;
             let step = eval_step(model, &frames_BTCHW);
             losses.add(model, &frames_BTCHW, &step);
+            if let Some((score, actions_BA)) = score.as_mut().zip(relative_actions(&batch)) {
+                score.add(&model.quantizer.normalised(&step.encoded.change_BSQ), &actions_BA);
+            }
             let observed = Observed::new(model, &batch, &frames_BTCHW, &step)?;
             if let Some(codes) = &mut codes {
                 observed.all_codes().iter().for_each(|ids| codes.add(ids));
@@ -186,6 +193,9 @@ impl Validations {
         let mut metrics = losses.metrics(model, context.world)?;
         if metrics.is_empty() {
             return Err(LaqError::NoValidationData.into());
+        }
+        if let Some(score) = score {
+            metrics.extend(score.metrics(context.world)?);
         }
         let mut histograms = Vec::new();
         if let Some(codes) = codes {

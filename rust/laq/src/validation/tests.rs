@@ -74,7 +74,7 @@ fn batches() -> impl Iterator<Item = anyhow::Result<DeviceBatch>> {
 
 fn validate(config: &LaqConfig, step: u64) -> anyhow::Result<Validation> {
     let world = World::single();
-    Validations::new(config).run(&model(config), &mut batches(), &ValidationContext { step, world: &world })
+    Validations::new(config).run(&model(config), None, &mut batches(), &ValidationContext { step, world: &world })
 }
 
 fn names(validation: &Validation) -> Vec<&str> {
@@ -232,7 +232,7 @@ fn a_strategy_that_fails_is_counted_or_ends_the_run() {
             num_left: 5,
             failure: None,
         };
-        validations.evaluate(&model, &mut batches(), &ValidationContext { step: 10, world: &world }, vec![broken])
+        validations.evaluate(&model, None, &mut batches(), &ValidationContext { step: 10, world: &world }, vec![broken])
     };
     let found = evaluate("validation.fail_on_error=false").unwrap();
     assert_eq!(found.metrics["val/failed_strategies"], 1.0);

@@ -3,6 +3,7 @@
 mod analysis;
 mod decoders;
 mod encoder;
+mod label_head;
 mod quantizer;
 mod triplets;
 mod validation;
@@ -10,6 +11,7 @@ mod validation;
 pub use analysis::*;
 pub use decoders::*;
 pub use encoder::*;
+pub use label_head::LabelHeadConfig;
 pub use quantizer::*;
 pub use triplets::TripletsConfig;
 pub use validation::*;
@@ -58,6 +60,7 @@ pub struct LaqModelConfig {
     pub decoder_network: DecoderNetwork,
     pub decoders: DecodersConfig,
     pub triplets: TripletsConfig,
+    pub label_head: LabelHeadConfig,
     pub latent_ablation: LatentAblation,
 }
 
@@ -114,11 +117,20 @@ impl Check for LaqConfig {
             "data.loader.batch_size",
             "model.triplets compares with the variance over a batch: it needs more than one sample",
             "raise it, or set both weights of model.triplets to 0",
-        )
+        )?;
+        self.check_labels()
     }
 }
 
 impl LaqConfig {
+    /// Every source has the actions that a label head learns from.
+    fn check_labels(&self) -> Checked {
+        let without = self.data.sources.iter().find(|(_, source)| source.action_key.is_none());
+        let Some((name, _)) = without.filter(|_| self.model.label_head.is_on()) else { return Ok(()) };
+        let hint = "name the feature, or set model.label_head.weight=0";
+        Err(Problem::new(format!("data.sources.{name}.action_key"), "model.label_head needs actions", hint))
+    }
+
     /// Every source has the cameras of the model.
     fn check_roles(&self) -> Checked {
         for (name, source) in &self.data.sources {
@@ -155,6 +167,8 @@ impl Check for LaqModelConfig {
         self.check_grid()?;
         self.check_encoder()?;
         section("decoders", self.decoders.check())?;
+        section("label_head", self.label_head.check())?;
+        self.check_codes_are_trained()?;
         self.check_targets()?;
         section("triplets", self.triplets.check())?;
         require(
@@ -167,6 +181,21 @@ impl Check for LaqModelConfig {
 }
 
 impl LaqModelConfig {
+    /// Something sends a gradient to the codes: a decoder, or the label head.
+    fn check_codes_are_trained(&self) -> Checked {
+        let all = self.decoders.all();
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).filter(|name| *name != "aux").collect();
+        require(
+            self.label_head.is_on() || all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes),
+            "decoders.pixel.enabled",
+            "no decoder trains the codes",
+            format!(
+                "enable one of model.decoders.{{{}}} that is not detached; the others send no gradient to the codes",
+                names.join(",")
+            ),
+        )
+    }
+
     /// What decoders need of the rest of the model.
     fn check_targets(&self) -> Checked {
         let wants_backbone = |token: &TokenDecoderConfig| token.enabled && token.target == TokenTarget::Backbone;

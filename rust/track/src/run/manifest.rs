@@ -114,6 +114,21 @@ pub struct DataSource {
     pub fingerprint: String,
     /// Its episodes.
     pub num_episodes: u64,
+    /// How much of the training data shows its actions; none where it has none, or where nothing is trained.
+    pub labels: Option<LabelShare>,
+}
+
+/// Labelled data among the training data of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelShare {
+    /// Training episodes whose actions may be seen.
+    pub num_episodes: u64,
+    /// Samples of these episodes.
+    pub num_samples: u64,
+    /// All training episodes.
+    pub of_episodes: u64,
+    /// Samples of all training episodes.
+    pub of_samples: u64,
 }
 
 /// The Slurm job of a session.

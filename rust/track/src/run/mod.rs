@@ -20,5 +20,5 @@ pub use artifact::Artifact;
 pub use devices::Devices;
 pub use dir::{RunDir, RunInfo, validation_dir};
 pub use lock::{RunLock, is_in_use};
-pub use manifest::{DataSource, FILE_NAME, Manifest, RunStatus, Session, SlurmJob, unix_seconds};
+pub use manifest::{DataSource, FILE_NAME, LabelShare, Manifest, RunStatus, Session, SlurmJob, unix_seconds};
 pub use provenance::GitState;

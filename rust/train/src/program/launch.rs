@@ -356,10 +356,12 @@ fn inputs<P: Program>(settings: &Settings, config: &P::Config) -> Vec<Artifact> 
 
 /// The datasets that the run reads.
 fn sources(config: &RunConfig<'_>, data: &impl TrainingData) -> BTreeMap<String, DataSource> {
+    let labels = data.label_shares();
     let source = |(name, record): (String, SourceRecord)| {
         let root = config.data.sources.get(&name).map(|source| source.root.clone()).unwrap_or_default();
         let SourceRecord { fingerprint, num_episodes, .. } = record;
-        (name, DataSource { root, fingerprint, num_episodes })
+        let labels = labels.get(&name).copied();
+        (name, DataSource { root, fingerprint, num_episodes, labels })
     };
     data.sources().into_iter().map(source).collect()
 }
