@@ -147,7 +147,7 @@ def test_what_uses_a_trained_model_needs_no_head(tmp_path, trained):
     assert not [name for name in load_file(tmp_path / "encoder/model.safetensors") if name.startswith("label_head.")]
     result = label(run_dir, tmp_path / "labelled")
     assert result.returncode == 0, result.stderr
-    words = [*VLA_MINI, "training.max_steps=2", f"policy.teacher.checkpoint={run_dir}"]
+    words = [*VLA_MINI, "training.max_steps=4", f"policy.teacher.checkpoint={run_dir}"]
     result = run(train_vla_command(*words, f"logging.run_dir={tmp_path / 'policy'}"))
     assert result.returncode == 0, result.stderr
     words = [f"checkpoint={run_dir}", "experiment=laq_token_analysis", *SMALL]
