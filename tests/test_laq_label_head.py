@@ -33,6 +33,7 @@ SMALL = [
     "analysis.samples_per_dataset=60",
     "analysis.visual_subset_size=40",
     "analysis.min_samples_per_dataset=5",
+    "analysis.num_probe_pairs=16",
     "logging.min_free_gb=0.1",
 ]
 NAMES = {"train/label_mse", "train/label_r2", "val/label_mse", "val/label_r2"}
