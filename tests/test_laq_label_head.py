@@ -33,6 +33,7 @@ SMALL = [
     "analysis.samples_per_dataset=60",
     "analysis.visual_subset_size=40",
     "analysis.min_samples_per_dataset=5",
+    "analysis.num_probe_pairs=16",
     "logging.min_free_gb=0.1",
 ]
 NAMES = {"train/label_mse", "train/label_r2", "val/label_mse", "val/label_r2"}
@@ -147,7 +148,7 @@ def test_what_uses_a_trained_model_needs_no_head(tmp_path, trained):
     assert not [name for name in load_file(tmp_path / "encoder/model.safetensors") if name.startswith("label_head.")]
     result = label(run_dir, tmp_path / "labelled")
     assert result.returncode == 0, result.stderr
-    words = [*VLA_MINI, "training.max_steps=2", f"policy.teacher.checkpoint={run_dir}"]
+    words = [*VLA_MINI, "training.max_steps=4", f"policy.teacher.checkpoint={run_dir}"]
     result = run(train_vla_command(*words, f"logging.run_dir={tmp_path / 'policy'}"))
     assert result.returncode == 0, result.stderr
     words = [f"checkpoint={run_dir}", "experiment=laq_token_analysis", *SMALL]
