@@ -264,6 +264,14 @@ REFUSED = {
         74,
         ["0.00 GiB free in its quota"],
     ),
+    "an array of runs that ask for different things, in a dry run": (
+        [
+            *["cluster=lrz_cpu_only", "submit.array=true", "submit.dry_run=true"],
+            "sweep.params={cluster.compute.mem_gb: [8, 16]}",
+        ],
+        2,
+        ["submit.array", "other resources"],
+    ),
     "processes of several machines that nothing starts": (
         ["cluster=lrz_h100_multinode", "num_processes=4"],
         2,
@@ -349,6 +357,9 @@ def test_what_is_queued_is_listed_when_sbatch_refuses_a_later_job(slurm, tmp_pat
     (first,), (second,) = job_ids(tmp_path / "laq_tiny_seed1"), job_ids(tmp_path / "laq_tiny_seed2")
     assert f"watch with: hlrp jobs watch {first} {second}\n" in result.stdout
     assert job_ids(tmp_path / "laq_tiny_seed3") == job_ids(tmp_path / "laq_tiny_seed4") == []
+    left = [line for line in result.stdout.splitlines() if line.startswith("not queued")]
+    runs = [f"{tmp_path}/laq_tiny_seed{seed}" for seed in (3, 4)]
+    assert left == [f"not queued: {run}; continue with: hlrp submit --resume {run}" for run in runs]
     slurm.output("scancel", first, second)
 
 

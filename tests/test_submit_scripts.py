@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPO, program
+from conftest import REPO, program, run
 from private_slurm import container_flags, start
 from submission import shellcheck
 
@@ -144,6 +144,17 @@ def test_the_values_of_the_users_daily_jobs_are_reproduced(tmp_path):
     assert (nodes["nodes"], nodes["ntasks-per-node"], nodes["gres"], nodes["time"]) == ("4", "4", "gpu:4", "48:00:00")
     names = [Path(path).parent.parent.name for path in scripts(plan(tmp_path, "sweep"))]
     assert names == [f"laq_lr_sweep_lr{lr}_seed{seed}" for lr in ["3e4", "1e3"] for seed in [7, 8]]
+
+
+def test_every_experiment_of_stage_3_runs_in_its_image():
+    experiments = [path.stem for path in sorted((REPO / "config/experiment").glob("*.yaml"))]
+    stage3 = [name for name in experiments if name.startswith(("lerobot", "rollout"))]
+    assert len(stage3) > 10
+    for name in stage3:
+        words = [f"experiment={name}", "cluster=lrz_x100", "cluster.images.lerobot=/images/stage3.sqsh"]
+        shown = run([program("hlrp"), "config", "show", *words, "--format", "json"])
+        assert shown.returncode == 0, shown.stderr
+        assert json.loads(shown.stdout)["cluster"]["container"]["image"] == "/images/stage3.sqsh", name
 
 
 def test_a_container_sees_credentials_and_every_path_of_the_configuration(tmp_path):

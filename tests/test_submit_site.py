@@ -84,6 +84,33 @@ def test_an_import_without_a_stated_memory_is_refused(slurm, tmp_path):
     one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.compute.mem_gb", "128"])
 
 
+@pytest.mark.parametrize(
+    "source, name, said",
+    [
+        ("ftp://image:1", "hlrp", ["'ftp://image:1'", "docker://"]),
+        ("docker://", "hlrp", ["'docker://'"]),
+        ("docker://image:1", "../hlrp", ["'../hlrp'", "plain name"]),
+    ],
+)
+def test_an_import_that_cannot_work_is_refused_before_it_waits(slurm, tmp_path, source, name, said):
+    command = [program("hlrp"), "submit", "image-import", source, "--name", name, "cluster=lrz_cpu_only"]
+    words = [*on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    one_error(slurm.run(*command, *words, "submit.dry_run=true", cwd=REPO), 1, said)
+
+
+def test_a_check_or_an_import_needs_space_and_its_image(slurm, tmp_path):
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    site.append(f"logging.run_dir={tmp_path}/run")
+    before = (inventory(tmp_path), slurm.ids())
+    for other in [["acceptance"], ["image-import", "docker://image:1"]]:
+        full = slurm.run(program("hlrp"), "submit", *other, *site, 'cluster.quota_command=[echo,"0 1000000"]', cwd=REPO)
+        one_error(full, 74, ["0.00 GiB free in its quota"])
+    missing = ["cluster.container.runtime=pyxis", "cluster.container.image=/nothing/image.sqsh"]
+    result = slurm.run(program("hlrp"), "submit", "acceptance", *site, *missing, cwd=REPO)
+    one_error(result, 2, ["cluster.container.image", "/nothing/image.sqsh"])
+    assert (inventory(tmp_path), slurm.ids()) == before
+
+
 def test_an_image_goes_to_an_allowed_folder_only(slurm, tmp_path):
     command = [program("hlrp"), "submit", "image-import", "docker://image:1", "cluster=lrz_cpu_only"]
     words = [*on_cluster(tmp_path / "mine"), f"cluster.images.training={tmp_path}/others/lam.sqsh"]
@@ -167,6 +194,54 @@ def test_wandb_without_credentials_is_refused_before_hours_in_a_queue(slurm, tmp
     words += ["lerobot.wandb_enable=true", f"logging.run_dir={tmp_path}/run"]
     result = slurm.run(*words, cwd=REPO, env=env)
     one_error(result, 2, ["lerobot.wandb_enable", "WANDB_API_KEY", "wandb login"])
+
+
+@pytest.mark.parametrize("step, switch", [("lerobot", "lerobot.wandb_enable"), ("vla", "logging.use_wandb")])
+def test_the_steps_of_a_pipeline_need_their_credentials_too(slurm, tmp_path, step, switch):
+    env = slurm.env(HOME=str(tmp_path))
+    env.pop("WANDB_API_KEY", None)
+    words = [program("hlrp"), "submit", "experiment=pipeline_tiny", "cluster=lrz_cpu_only", *on_cluster(tmp_path)[:5]]
+    words += [f'pipeline.{step}.overrides=["{switch}=true"]', f"logging.run_dir={tmp_path}/run"]
+    before = inventory(tmp_path)
+    one_error(slurm.run(*words, cwd=REPO, env=env), 2, [switch, "WANDB_API_KEY"])
+    assert inventory(tmp_path) == before
+
+
+def test_a_secret_that_a_command_would_have_is_refused(slurm, tmp_path):
+    """`${oc.env:NAME}` would put the value into script and output; what the shell of the node reads is not in them."""
+    command = 'submit.pre_commands=["export WANDB_API_KEY={}"]'
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run"]
+    env = slurm.env(MY_KEY="0123456789abcdef0123456789abcdef01234567")
+    before = inventory(tmp_path)
+    result = submit(slurm, tmp_path, *words, command.format("${oc.env:MY_KEY}"), env=env)
+    one_error(result, 2, ["submit.pre_commands", "a command contains a secret", "cat ~/"])
+    assert inventory(tmp_path) == before and env["MY_KEY"] not in result.stderr
+    fine = submit(slurm, tmp_path, *words, command.format("$(cat ~/.my_key)"), "submit.dry_run=true", env=env)
+    assert fine.returncode == 0, fine.stderr
+
+
+def test_a_task_that_left_no_record_has_failed(slurm, tmp_path):
+    """Of two tasks one ended well and one was killed: srun's code is that of the job."""
+    held = slurm.submit("sleep 300", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
+    slurm.wait_for(held, "RUNNING")
+    two = ["cluster.compute.num_nodes=2", f"logging.run_dir={tmp_path}/run"]
+    assert submit(slurm, tmp_path, "cluster=lrz_cpu_only", *two).returncode == 0
+    (job,) = job_ids(tmp_path / "run")
+    plan = tmp_path / "run" / "submit" / "lrz_cpu_only.json"
+    exits = plan.with_name("exit")
+    exits.mkdir()
+    env = slurm.env(SLURM_JOB_ID=job)
+
+    def code_of(codes: list[int], of_srun: int) -> int:
+        for rank, code in enumerate(codes):
+            record = {"code": code, "at": "2026-01-31T12:00:00+01:00"}
+            (exits / f"{job}.0.{rank}.json").write_text(json.dumps(record))
+        return slurm.run(program("hlrp"), "job", "end", plan, str(of_srun), cwd=REPO, env=env).returncode
+
+    assert code_of([0], 137) == 137
+    assert code_of([0, 0], 137) == 0, "both have ended well"
+    assert code_of([0, 65], 143) == 65, "the cause, not its consequence"
+    slurm.output("scancel", held, job)
 
 
 def test_a_token_that_others_may_read_is_a_warning(slurm, tmp_path):

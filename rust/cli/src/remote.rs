@@ -16,7 +16,6 @@ use std::{
 };
 
 const REMOTE: &str = "--remote";
-const YES: [&str; 2] = ["--yes", "-y"];
 /// Name of the command on the other side.
 const NAME: &str = "hlrp";
 
@@ -26,7 +25,7 @@ pub(crate) struct RemoteArgs {
     /// Print the same command for the cluster (`ssh`; cluster.remote.host and .repository); with --yes run it.
     #[arg(long)]
     pub(crate) remote: bool,
-    /// Do not ask; with --remote: run the command that is printed.
+    /// Do not ask; with --remote: run the command that is printed, which does not ask either.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
 }
@@ -44,7 +43,7 @@ impl RemoteArgs {
         let (host, repository) = destination(config)?;
         let arguments: Vec<String> =
             std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
-        let arguments = without_own_options(arguments);
+        let arguments = without_remote(arguments);
         let shown = command_line(&repository, &secret::redact_arguments(arguments.iter().cloned()));
         console::print(&format!("ssh {} {}", quoted(&host), quoted(&shown)));
         if !self.yes {
@@ -112,12 +111,11 @@ fn complete(remote: RemoteConfig) -> Option<(String, String)> {
     Some((remote.host?, remote.repository?.to_string_lossy().into_owned()))
 }
 
-/// The arguments without the options that bring them to the other side. What follows `--` is not an option.
-fn without_own_options(arguments: Vec<String>) -> Vec<String> {
+/// The arguments without `--remote`; `--yes` stays, because nobody is asked on the other side either. What follows `--` is not an option.
+fn without_remote(arguments: Vec<String>) -> Vec<String> {
     let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-    let is_own = |argument: &str| argument == REMOTE || YES.contains(&argument);
     let numbered = arguments.into_iter().enumerate();
-    numbered.filter(|(index, argument)| *index >= end || !is_own(argument)).map(|(_, argument)| argument).collect()
+    numbered.filter(|(index, argument)| *index >= end || argument != REMOTE).map(|(_, argument)| argument).collect()
 }
 
 /// What the shell of the other side runs.

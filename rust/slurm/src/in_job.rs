@@ -237,7 +237,8 @@ pub fn end(plan: &JobPlan, me: &Owner, code: u8) -> Result<u8> {
     Ok(code)
 }
 
-/// The exit code of the program: of several tasks the one that is not just a consequence of another's end.
+/// The exit code of the program: of several tasks the one that is not just a consequence of another's end. None where no task says that it
+/// failed and one says nothing.
 fn real_code(plan: &JobPlan, me: &Owner) -> Result<Option<u8>> {
     let mut codes: Vec<u8> = Vec::new();
     let start = format!("{}.{}.", me.job, me.restart);
@@ -248,7 +249,10 @@ fn real_code(plan: &JobPlan, me: &Owner) -> Result<Option<u8>> {
         }
     }
     let is_cause = |code: &&u8| **code > 0 && **code < 128;
-    Ok(codes.iter().find(is_cause).or_else(|| codes.iter().find(|code| **code > 0)).or(codes.first()).copied())
+    let failed = codes.iter().find(is_cause).or_else(|| codes.iter().find(|code| **code > 0));
+    // A task that was killed has left no record.
+    let finished = codes.first().filter(|_| codes.len() >= plan.resources.num_tasks() as usize);
+    Ok(failed.or(finished).copied())
 }
 
 fn records(plan: &JobPlan) -> Result<Vec<PathBuf>> {

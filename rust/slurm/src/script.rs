@@ -60,7 +60,10 @@ pub fn preflight_script(plan: &JobPlan) -> String {
 
 /// The script of a job that runs one command on the host, in the directives of a plan.
 pub fn host_script(plan: &JobPlan, command: &[String]) -> String {
-    format!("{}set -euo pipefail\n{}\n", directives(plan), words(command))
+    // Nothing in it would catch the signal, which ends a shell.
+    let asks = |line: &&str| !line.starts_with("#SBATCH --signal=");
+    let directives: String = directives(plan).lines().filter(asks).map(|line| format!("{line}\n")).collect();
+    format!("{directives}set -euo pipefail\n{}\n", words(command))
 }
 
 /// The script of an array whose members run one of `scripts` each, with their output in one of `run_dirs` each; `limit` run at a time.

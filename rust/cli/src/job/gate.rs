@@ -7,8 +7,11 @@ use hlrp_slurm::{
     client::{Answer, Slurm},
     in_job::{self, CLAIMS, state_of},
     plan::JobPlan,
-    submission::{self, JobKind},
+    submission::{self, JobKind, JobRecord},
 };
+
+/// When a step looks again whose predecessor this Slurm cannot watch.
+const LATER: &str = "--begin=now+10minutes";
 
 /// What a step that has its node does.
 pub(super) enum Gate {
@@ -35,14 +38,26 @@ pub(super) fn ask(plan: &JobPlan) -> Result<Gate> {
     let owner = claim::current(&claims)?.map(|(_, owner)| owner);
     let slurm = Slurm::new(plan.resources.clusters.clone());
     let here = in_job::this_job()?.cluster;
-    let active = owner.filter(|owner| {
-        matches!(state_of(plan, owner, here.as_deref()), Answer::Active { .. } | Answer::Silent { .. })
-    });
-    let Some(owner) = active else {
-        return Ok(Gate::Closed(format!("{missing}, which {step} needs, has not finished and no job works on it")));
+    let answered = owner.map(|owner| (state_of(plan, &owner, here.as_deref()), owner));
+    let (option, owner) = match answered {
+        Some((Answer::Active { .. }, owner)) if owner.cluster.is_none() || owner.cluster == here => {
+            (format!("--dependency=afterany:{}", owner.job), owner)
+        }
+        // The numbers of another Slurm's jobs mean nothing to this one.
+        Some((Answer::Active { .. } | Answer::Silent { .. }, owner)) => (LATER.to_owned(), owner),
+        _ => {
+            return Ok(Gate::Closed(format!("{missing}, which {step} needs, has not finished and no job works on it")));
+        }
     };
-    let dependency = format!("--dependency=afterany:{}", owner.job);
-    let submitted = submission::submit(plan, &slurm, &[dependency])?;
+    let waits = |job: &&JobRecord| job.kind == JobKind::Continuation && job.cluster == plan.cluster;
+    let num_waits = submission::jobs(&plan.submit_dir)?.iter().filter(waits).count();
+    if num_waits >= plan.max_restarts as usize {
+        let limit = plan.max_restarts;
+        return Ok(Gate::Closed(format!(
+            "{owner} still works on {missing}, and submit.max_restarts={limit} is reached"
+        )));
+    }
+    let submitted = submission::submit(plan, &slurm, &[option])?;
     submission::record(plan, &submitted, JobKind::Continuation)?;
     Ok(Gate::Later(format!("{owner} still works on {missing}; job {} waits for it", submitted.id)))
 }

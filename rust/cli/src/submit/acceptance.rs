@@ -2,7 +2,7 @@
 //!
 //! Its script is that of any run: the same directives, container flags, environment and claim. Two jobs of it race; a third reports.
 
-use super::{plans, preview, queue};
+use super::{plans, preflight, preview, queue};
 use anyhow::{Context, Result};
 use hlrp_config::Problem;
 use hlrp_schema::ConfigArgs;
@@ -45,6 +45,7 @@ pub(super) fn submit(config: &ConfigArgs, time_limit: Duration) -> Result<ExitCo
         console::print(&format!("{}\n{}\ndry run: nothing was written or queued", batch_script(job), report.1));
         return Ok(ExitCode::SUCCESS);
     }
+    preflight::check_job(&submission, job)?;
     let run = submission.runs.first().context("no run")?;
     queue::write(&submission, run)?;
     write_atomic(&report_path, &report.1)?;

@@ -1,6 +1,6 @@
 //! A sweep as one job array: its script starts the script of the member's run.
 
-use super::{plans::Submission, queue::Queued};
+use super::{plans::Submission, preview, queue::Queued};
 use anyhow::Result;
 use hlrp_config::Problem;
 use hlrp_slurm::{
@@ -50,24 +50,32 @@ pub(super) fn script(submission: &Submission) -> Option<ArrayScript> {
     Some(ArrayScript { path: plan.script_path(), text, plan })
 }
 
+/// Refuses a sweep that cannot become an array, where it shall.
+///
+/// # Errors
+/// Its runs ask for different things, or have steps.
+pub(super) fn check(submission: &Submission) -> Result<(), Problem> {
+    let Some(script) = script(submission) else { return Ok(()) };
+    let differs = |job: &&JobPlan| job.resources != script.plan.resources;
+    if let Some(job) = preview::jobs(submission).find(differs) {
+        let message = format!("{} asks for other resources than the first run", job.job_name);
+        return Err(Problem::new("submit.array", message, "submit such a sweep as single jobs: submit.array=false"));
+    }
+    match preview::jobs(submission).find(|job| job.step.is_some()) {
+        None => Ok(()),
+        Some(job) => {
+            let message = format!("{} is a step of a pipeline", job.job_name);
+            Err(Problem::new("submit.array", message, "submit pipelines as single jobs: submit.array=false"))
+        }
+    }
+}
+
 /// Queues the array.
 ///
 /// # Errors
-/// Its runs ask for different things, or Slurm refuses.
+/// Slurm refuses it or does not answer.
 pub(super) fn submit(submission: &Submission, script: &ArrayScript, queued: &mut Queued) -> Result<()> {
-    let of_first = &script.plan.resources;
-    let differs = |job: &&JobPlan| job.resources != *of_first;
-    let jobs = || submission.runs.iter().flat_map(|run| run.jobs.iter().flatten());
-    if let Some(job) = jobs().find(differs) {
-        let message = format!("{} asks for other resources than the first run", job.job_name);
-        return Err(
-            Problem::new("submit.array", message, "submit such a sweep as single jobs: submit.array=false").into()
-        );
-    }
-    if let Some(job) = jobs().find(|job| job.step.is_some()) {
-        let message = format!("{} is a step of a pipeline", job.job_name);
-        return Err(Problem::new("submit.array", message, "submit pipelines as single jobs: submit.array=false").into());
-    }
+    let jobs = || preview::jobs(submission);
     fs::create_dir_all(&script.plan.submit_dir)?;
     write_atomic(&script.path, &script.text)?;
     let run_dirs: Vec<&Path> = jobs().map(|job| job.run_dir.as_path()).collect();

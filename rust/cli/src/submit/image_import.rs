@@ -2,12 +2,12 @@
 
 use super::{
     plans::{self, Submission},
-    preview,
+    preflight, preview,
     queue::{self, Queued},
 };
 use crate::error::CommandError;
 use anyhow::{Context, Result};
-use hlrp_config::Problem;
+use hlrp_config::{Problem, foreign::is_plain_name};
 use hlrp_schema::ConfigArgs;
 use hlrp_slurm::{
     plan::JobPlan,
@@ -19,6 +19,8 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 /// The script that imports, in the repository.
 const SCRIPT: &str = "containers/import.sh";
+/// Where it reads images.
+const SOURCES: [&str; 3] = ["docker://", "podman://", "oci-archive:"];
 
 /// Queues the import of an image, or prints its script in a dry run.
 ///
@@ -29,6 +31,11 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
     config.overrides.push("experiment.name=image_import".into());
     let submission = plans::plan(&config, time_limit)?;
     let job = job(&submission)?;
+    refuse_unknown_source(source)?;
+    if !is_plain_name(name) {
+        let message = format!("'{name}' is not the name of a file");
+        return Err(CommandError::new(message, "give a plain name without folders, such as hlrp-train").into());
+    }
     let command = command(&submission, job, source, name)?;
     let mut plan = job.clone();
     plan.container = None;
@@ -37,6 +44,7 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
         console::print(&format!("{text}\ndry run: nothing was written or queued"));
         return Ok(ExitCode::SUCCESS);
     }
+    preflight::check_job(&submission, &plan)?;
     queue::take(&plan.run_dir)?;
     fs::create_dir_all(&plan.submit_dir).with_context(|| format!("cannot create {}", plan.submit_dir.display()))?;
     write_atomic(&plan.script_path(), text)?;
@@ -47,6 +55,15 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
     queued.add(&plan, &submitted, "");
     queued.print();
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `containers/import.sh` cannot read is refused before it waits in a queue.
+fn refuse_unknown_source(source: &str) -> Result<(), CommandError> {
+    if SOURCES.iter().any(|kind| source.len() > kind.len() && source.starts_with(kind)) {
+        return Ok(());
+    }
+    let hint = format!("name one that begins with {}", SOURCES.join(", "));
+    Err(CommandError::new(format!("'{source}' is not the source of an image"), hint))
 }
 
 fn job(submission: &Submission) -> Result<&JobPlan> {

@@ -61,6 +61,9 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<ExitCode> {
     preflight::ask(plans::count(config)?, reach.remote.yes)?;
     let submission = plans::plan(config, time_limit)?;
     let settings = &submission.basics.submit;
+    if submission.basics.cluster.slurm.enabled {
+        array::check(&submission)?;
+    }
     if settings.dry_run {
         let text = match settings.print {
             PlanForm::Text => preview::text(&submission),

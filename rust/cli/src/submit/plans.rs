@@ -51,6 +51,8 @@ pub(super) struct RunPlan {
     pub(super) overrides: Vec<String>,
     /// Its configuration, on the first cluster of a race.
     pub(super) composed: Composed,
+    /// The configurations of its jobs, or of the steps of a pipeline.
+    pub(super) configurations: Vec<Composed>,
     /// On each cluster of the race the jobs that run it: one, or one for each step of a pipeline in their order.
     pub(super) jobs: Vec<Vec<JobPlan>>,
 }
@@ -152,7 +154,7 @@ fn plan_run(
     if config_name != PRIMARY {
         options.extend(["--config-name".to_owned(), config_name.to_owned()]);
     }
-    let mut jobs = Vec::new();
+    let (mut jobs, mut configurations) = (Vec::new(), Vec::new());
     for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
         basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
         if clusters.len() > 1 && !basics.cluster.slurm.enabled {
@@ -173,6 +175,7 @@ fn plan_run(
             let arguments = |rest: Vec<String>| [basics.stage.command().to_owned()].into_iter().chain(rest).collect();
             let resume = vec!["--resume".to_owned(), run_dir.display().to_string()];
             jobs.push(vec![base.job(&run.composed, basics, None, arguments(start), arguments(resume))?]);
+            configurations.push(run.composed.clone());
             continue;
         }
         let steps = pipeline::composed_steps(&run.composed, tree, config_name, &run_dir)?;
@@ -186,9 +189,10 @@ fn plan_run(
             Ok(JobPlan { after, ..plan })
         });
         jobs.push(of_steps.collect::<Result<_>>()?);
+        configurations.extend(steps.into_iter().map(|(_, composed)| composed));
     }
-    let overrides = first.overrides.clone();
-    Ok(RunPlan { run_dir, suffix: first.suffix.clone(), overrides, composed: first.composed.clone(), jobs })
+    let (suffix, overrides, composed) = (first.suffix.clone(), first.overrides.clone(), first.composed.clone());
+    Ok(RunPlan { run_dir, suffix, overrides, composed, configurations, jobs })
 }
 
 /// Two options of `cluster` with one `cluster.name` would share their scripts.
@@ -212,6 +216,15 @@ fn refuse_secrets(run: &SweepRun) -> Result<(), Problem> {
             Err(Problem::new(key, "the value is a secret, which a script must not contain", hint))
         }
     }
+}
+
+/// A command that has a secret, as `${oc.env:NAME}` may give it one, would be in the script and in its output.
+fn refuse_secret_commands(commands: &[String]) -> Result<(), Problem> {
+    if !commands.iter().any(|command| has_secret(command)) {
+        return Ok(());
+    }
+    let hint = "let the job read it from a file that only you can read, as in: export NAME=\"$(cat ~/.name)\"";
+    Err(Problem::new("submit.pre_commands", "a command contains a secret, which a script must not", hint))
 }
 
 /// What all jobs of a run share.
@@ -238,6 +251,7 @@ impl Base<'_> {
         let cache_dir = absolute(&basics.paths.cache_dir)?;
         stage3::check(composed, basics)?;
         let submit = &basics.submit;
+        refuse_secret_commands(&submit.pre_commands)?;
         Ok(JobPlan {
             format: JobPlan::FORMAT,
             token: self.token.clone(),

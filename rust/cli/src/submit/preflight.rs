@@ -42,13 +42,30 @@ pub(super) fn check(submission: &Submission) -> Result<()> {
     }
     for run in &submission.runs {
         refuse_occupied(&run.run_dir)?;
-        refuse_missing_credentials(&run.composed)?;
+        run.configurations.iter().try_for_each(refuse_missing_credentials)?;
     }
     warn_of_readable_secrets();
-    let basics = &submission.basics;
-    ensure_free(&submission.runs[0].run_dir, 0, &disk_rules(&basics.cluster, &basics.logging))?;
+    ensure_space(submission)?;
     check_limits(submission)?;
     Ok(())
+}
+
+/// Checks what a job of another kind than a run needs: Slurm, the image of its plan if it has one, space.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn check_job(submission: &Submission, job: &JobPlan) -> Result<()> {
+    if find_program(SBATCH).is_none() {
+        return Err(SlurmError::Missing { program: SBATCH }.into());
+    }
+    refuse_missing_image(job)?;
+    refuse_several_gpus(job)?;
+    ensure_space(submission)
+}
+
+fn ensure_space(submission: &Submission) -> Result<()> {
+    let basics = &submission.basics;
+    Ok(ensure_free(&submission.runs[0].run_dir, 0, &disk_rules(&basics.cluster, &basics.logging))?)
 }
 
 /// Refuses a run directory in which there is something.
@@ -124,7 +141,9 @@ fn check_limits(submission: &Submission) -> Result<(), Problem> {
     let slurm = &submission.basics.cluster.slurm;
     let asked = Slurm { clusters: slurm.clusters.clone(), time_limit: submission.time_limit };
     let Ok(limits) = asked.limits() else { return Ok(()) };
-    let num_jobs = preview::jobs(submission).count();
+    let basics = &submission.basics;
+    let num_checks = if basics.submit.preflight { submission.runs.len() } else { 0 };
+    let num_jobs = preview::jobs(submission).filter(|job| job.cluster == basics.cluster.name).count() + num_checks;
     let num_runs = submission.runs.len();
     if submission.basics.submit.array {
         let most = limits.max_array_size.map(|size| size as usize);

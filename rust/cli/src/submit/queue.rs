@@ -56,8 +56,27 @@ pub(super) fn submit(submission: &Submission) -> Result<ExitCode> {
     let mut queued = Queued::default();
     let result = submit_all(submission, &mut queued);
     queued.print();
+    if result.is_err() {
+        for run_dir in not_queued(submission)? {
+            console::print(&format!("not queued: {0}; continue with: hlrp submit --resume {0}", run_dir.display()));
+        }
+    }
     preview::notes(submission).iter().for_each(|note| console::print(note));
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// The runs of a refused submission that lack a job.
+fn not_queued(submission: &Submission) -> Result<Vec<&Path>> {
+    let mut run_dirs = Vec::new();
+    for run in &submission.runs {
+        for job in run.jobs.iter().flatten() {
+            let is_queued = submission::jobs(&job.submit_dir)?.iter().any(|record| record.cluster == job.cluster);
+            if !is_queued && run.run_dir.join(SUBMIT_DIR).is_dir() && !run_dirs.contains(&run.run_dir.as_path()) {
+                run_dirs.push(run.run_dir.as_path());
+            }
+        }
+    }
+    Ok(run_dirs)
 }
 
 fn submit_all(submission: &Submission, queued: &mut Queued) -> Result<()> {
