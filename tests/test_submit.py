@@ -268,6 +268,7 @@ REFUSED = {
         [
             *["cluster=lrz_cpu_only", "submit.array=true", "submit.dry_run=true"],
             "sweep.params={cluster.compute.mem_gb: [8, 16]}",
+            "logging.run_dir=${cluster.storage_root}/${experiment.name}",
         ],
         2,
         ["submit.array", "other resources"],

@@ -19,6 +19,10 @@ use std::{
 /// Overrides of the submission itself: a job gets its own run directory, and prints no preview.
 const NOT_PASSED_ON: [&str; 3] = ["submit.dry_run", "submit.print", RUN_DIR];
 const RUN_DIR: &str = "logging.run_dir";
+/// Key of the commands that run before the program.
+const PRE_COMMANDS: &str = "submit.pre_commands";
+const READ_ON_THE_NODE: &str =
+    "export it in a file that only you can read, and let the job read that: source ~/.my_keys";
 /// Key of the race.
 const RACE: &str = "submit.race";
 
@@ -211,8 +215,13 @@ fn refuse_secrets(run: &SweepRun) -> Result<(), Problem> {
     match run.overrides.iter().find(|text| has_secret(text)) {
         None => Ok(()),
         Some(argument) => {
-            let key = argument.split('=').next().unwrap_or_default();
-            let hint = "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face";
+            let key = override_key(argument);
+            let hint = match key == PRE_COMMANDS {
+                true => READ_ON_THE_NODE,
+                false => {
+                    "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face"
+                }
+            };
             Err(Problem::new(key, "the value is a secret, which a script must not contain", hint))
         }
     }
@@ -223,8 +232,7 @@ fn refuse_secret_commands(commands: &[String]) -> Result<(), Problem> {
     if !commands.iter().any(|command| has_secret(command)) {
         return Ok(());
     }
-    let hint = "let the job read it from a file that only you can read, as in: export NAME=\"$(cat ~/.name)\"";
-    Err(Problem::new("submit.pre_commands", "a command contains a secret, which a script must not", hint))
+    Err(Problem::new(PRE_COMMANDS, "a command contains a secret, which a script must not contain", READ_ON_THE_NODE))
 }
 
 /// What all jobs of a run share.
