@@ -138,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_options_that_bring_a_command_there_are_left_out() {
-        let arguments = owned(&["jobs", "--remote", "cancel", "-y", "7", "--yes", "--", "--yes"]);
-        assert_eq!(without_own_options(arguments), ["jobs", "cancel", "7", "--", "--yes"]);
+    fn only_the_option_that_brings_a_command_there_is_left_out() {
+        let arguments = owned(&["jobs", "--remote", "cancel", "-y", "7", "--", "--remote"]);
+        assert_eq!(without_remote(arguments), ["jobs", "cancel", "-y", "7", "--", "--remote"]);
     }
 
     #[test]
