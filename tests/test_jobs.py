@@ -74,7 +74,7 @@ def test_from_a_workstation_the_command_goes_over_ssh(slurm, tmp_path):
     shown = printed(slurm, "show", job, "--json", "--remote", env=env)
     assert shown == f"ssh ai 'cd {tmp_path}/repository && hlrp jobs show {job} --json'\n"
     lines = printed(slurm, "show", job, "--json", "--remote", "--yes", env=env)
-    [found] = json.loads(lines.removeprefix(shown))
+    [found] = json.loads(lines.removeprefix(shown.replace("--json", "--json --yes")))
     assert found["id"] == job
     slurm.output("scancel", job)
 

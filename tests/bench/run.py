@@ -308,9 +308,15 @@ def smolvla_table(num_rounds: int, threads: int) -> list[str]:
     return lines
 
 
+def timed_rows(run_dir: Path) -> list[dict]:
+    """The lines of a run's metrics that have times."""
+    rows = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [row for row in rows if "time/compute" in row]
+
+
 def checkpoint_table(threads: int) -> list[str]:
     """How long the training waits for a checkpoint of SmolVLA's size, all of it trained, beside what writing it takes."""
-    from conftest import read_metrics, train_vla_command
+    from conftest import train_vla_command
 
     if available_gb() < 18:
         return ["\nCheckpoints of the published size need 18 GB of free memory: left out."]
@@ -339,7 +345,7 @@ def checkpoint_table(threads: int) -> list[str]:
             f"logging.run_dir={run_dir}",
         )
         log = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stderr
-        rows = {row["step"]: row for row in read_metrics(run_dir) if "time/compute" in row}
+        rows = {row["step"]: row for row in timed_rows(run_dir)}
         num_bytes = sum(file.stat().st_size for file in (run_dir / f"checkpoints/step-{every:06}").iterdir())
     written = statistics.median(float(seconds) for seconds in re.findall(r"written in ([0-9.]+) s", log))
     waited = statistics.median(rows[step + 1]["time/checkpoint"] for step in (every, 2 * every))
@@ -356,7 +362,7 @@ def checkpoint_table(threads: int) -> list[str]:
 
 def overlap_table(num_rounds: int) -> list[str]:
     """A step of two processes whose network is slow, beside its computation and what the network needs for the gradients."""
-    from conftest import TARGET, read_metrics
+    from conftest import TARGET
 
     rates = (400, 200, 100, 50)
     steps: dict[int | None, list[float]] = {rate: [] for rate in (None, *rates)}
@@ -368,6 +374,7 @@ def overlap_table(num_rounds: int) -> list[str]:
             for rate, times in steps.items():
                 run_dir = Path(folder) / f"run-{number}-{rate}"
                 words = ["experiment=laq_pixel", "model.dim=512", "model.image_size=64", "model.patch_size=8"]
+                words += ["model.spatial_depth=4", "model.temporal_depth=4", "model.decoders.pixel.depth=2"]
                 words += ["data.loader.batch_size=8", "num_processes=2", "num_threads=1", "training.max_steps=8"]
                 words += ["training.scheduler.warmup_steps=1", "training.log_every_n_steps=1"]
                 words += ["validation.check_interval=1000000", "validation.limit_batches=1", "logging.min_free_gb=0.1"]
@@ -377,8 +384,7 @@ def overlap_table(num_rounds: int) -> list[str]:
                 run = subprocess.run(command, cwd=REPO, env=os.environ | slow, capture_output=True, text=True)
                 if run.returncode:
                     sys.exit(run.stderr)
-                rows = [row for row in read_metrics(run_dir) if "time/compute" in row]
-                times.append(statistics.median(row["time/compute"] for row in rows[2:]))
+                times.append(statistics.median(row["time/compute"] for row in timed_rows(run_dir)[2:]))
                 num_values = int(re.search(r"training (\d+) parameters", run.stderr)[1])
     compute = statistics.median(steps[None])
     lines = [
