@@ -1,7 +1,6 @@
 """Labelled actions in the loop of stage 1: what the head sees, what it changes, and who can do without it."""
 
 import json
-import signal
 
 import pytest
 from conftest import (
@@ -16,7 +15,7 @@ from conftest import (
     train_laq_command,
     train_vla_command,
 )
-from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
+from interruption import assert_resumes_exactly
 from made_datasets import with_other_actions
 from ranks import EXACT, assert_equal_runs
 from safetensors.numpy import load_file
@@ -118,15 +117,7 @@ def test_actions_of_unlabelled_episodes_never_reach_a_loss(tmp_path, trained):
 )
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, words):
     words = [word for word in HEAD if "nsvq" not in word or "model/quantizer=none" not in words] + words
-    reference, run_dir = tmp_path / "reference", tmp_path / "run"
-    train(reference, *words)
-    process = start(train_laq_command(*words, f"logging.run_dir={run_dir}"))
-    wait_for(process, lambda: last_step(run_dir) >= 6)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == INTERRUPTED
-    result = run(train_laq_command("--resume", run_dir, "data.loader.num_workers=4"))
-    assert result.returncode == 0, result.stderr
-    assert_same_run(run_dir, reference)
+    assert_resumes_exactly(tmp_path, words)
 
 
 def test_two_processes_compute_what_one_does(tmp_path):

@@ -1,12 +1,11 @@
 """Stage 1 with every quantizer, encoder and decoder: it trains, and a run that is stopped and resumed is the uninterrupted one to the last bit."""
 
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import MINI, one_error, read_metrics, run, train_laq_command
-from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
+from interruption import assert_resumes_exactly
 from safetensors.torch import save_file
 from torchvision.models.optical_flow import raft_small
 
@@ -53,17 +52,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
-    words = VARIANTS[name]
-    reference, run_dir = tmp_path / "reference", tmp_path / "run"
-    result = run(train_laq_command(*words, f"logging.run_dir={reference}"))
-    assert result.returncode == 0, result.stderr
-    process = start(train_laq_command(*words, f"logging.run_dir={run_dir}"))
-    wait_for(process, lambda: last_step(run_dir) >= 6)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == INTERRUPTED
-    result = run(train_laq_command("--resume", run_dir, "data.loader.num_workers=4"))
-    assert result.returncode == 0, result.stderr
-    assert_same_run(run_dir, reference)
+    assert_resumes_exactly(tmp_path, VARIANTS[name])
 
 
 def values(run_dir: Path, name: str) -> list[float]:

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import resource
 import shutil
 import struct
 import zlib
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import program, run
+from hostile import check
 from tfrecords import FEATURES, example, field, record, tensor, varint, write
 
 MAX_MEMORY = 3 << 30
@@ -243,23 +242,13 @@ CASES = {
 }
 
 
-def check(root: Path, cache: Path):
-    """`hlrp data check` within little memory."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-
-    env = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    return run([program("hlrp-data"), "check", str(root)], env=env, preexec_fn=limit)
-
-
 def tree(root: Path) -> list:
     return sorted((path.name, path.lstat().st_mtime_ns, path.lstat().st_size) for path in root.rglob("*"))
 
 
 def test_a_whole_dataset_has_no_findings(tmp_path):
     write(tmp_path / "made", [[episode(), episode()], [episode()]])
-    result = check(tmp_path / "made", tmp_path / "cache")
+    result = check(tmp_path / "made", tmp_path / "cache", MAX_MEMORY)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "12 images of observation/image" in result.stdout
 
@@ -267,7 +256,7 @@ def test_a_whole_dataset_has_no_findings(tmp_path):
 def test_features_that_are_stored_in_another_way_are_left_out(tmp_path):
     features = {**FEATURES, "huge": HUGE["action"], "words": {"sequence": {"feature": {"text": {}}, "length": "-1"}}}
     write(tmp_path / "made", [[episode()]], features)
-    result = check(tmp_path / "made", tmp_path / "cache")
+    result = check(tmp_path / "made", tmp_path / "cache", MAX_MEMORY)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -275,7 +264,7 @@ def test_an_image_that_an_episode_lacks_is_named(tmp_path):
     without = episode()
     del without["steps/observation/image"]
     write(tmp_path / "made", [[episode(), without]])
-    result = check(tmp_path / "made", tmp_path / "cache")
+    result = check(tmp_path / "made", tmp_path / "cache", MAX_MEMORY)
     assert result.returncode == 1
     assert "episode 1" in result.stdout
     assert "the episode has no `observation/image`" in result.stdout
@@ -283,10 +272,10 @@ def test_an_image_that_an_episode_lacks_is_named(tmp_path):
 
 def test_an_index_that_is_cut_off_is_named_and_not_deleted(tmp_path):
     write(tmp_path / "made", [[episode()]])
-    assert check(tmp_path / "made", tmp_path / "cache").returncode == 0
+    assert check(tmp_path / "made", tmp_path / "cache", MAX_MEMORY).returncode == 0
     [index] = (tmp_path / "cache/hlrp/rlds/made-1.0.0").iterdir()
     index.write_bytes(index.read_bytes()[:30])
-    result = check(tmp_path / "made", tmp_path / "cache")
+    result = check(tmp_path / "made", tmp_path / "cache", MAX_MEMORY)
     assert result.returncode == 1
     assert "is not a whole index" in result.stdout
     assert index.stat().st_size == 30
@@ -298,7 +287,7 @@ def test_a_hostile_folder_is_one_clear_finding(name, tmp_path):
     root = tmp_path / "data" / "made"
     make(root)
     before = tree(root.parent)
-    result = check(root, tmp_path / "cache")
+    result = check(root, tmp_path / "cache", MAX_MEMORY)
     assert result.returncode in (1, 65), result.stdout + result.stderr
     said = (result.stdout + result.stderr).strip()
     assert len(said.splitlines()) <= 2, said

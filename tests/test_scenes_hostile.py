@@ -1,13 +1,12 @@
 """Damaged and malicious folders of scenes: one clear error each, within little memory, and nothing is written."""
 
 import os
-import resource
 import struct
 import zlib
 from pathlib import Path
 
 import pytest
-from conftest import program, run
+from hostile import check
 from made_datasets import make_bridge, make_scenes, write_table
 
 MAX_MEMORY = 2 << 30
@@ -153,16 +152,6 @@ CASES = {
 }
 
 
-def check(root: Path, cache: Path):
-    """`hlrp data check` within little memory."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-
-    env = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    return run([program("hlrp-data"), "check", str(root)], env=env, preexec_fn=limit)
-
-
 def tree(root: Path) -> list:
     return sorted((path, path.lstat().st_mtime_ns, path.lstat().st_size) for path in root.rglob("*"))
 
@@ -173,7 +162,7 @@ def test_a_hostile_folder_is_one_clear_finding(name, tmp_path):
     root = tmp_path / "data" / "made"
     make(root)
     before = tree(tmp_path)
-    result = check(root, tmp_path / "cache")
+    result = check(root, tmp_path / "cache", MAX_MEMORY)
     assert result.returncode in (1, 65), result.stdout + result.stderr
     said = (result.stdout + result.stderr).strip()
     assert len(said.splitlines()) <= 2, said
@@ -192,6 +181,6 @@ def test_links_within_the_dataset_are_read_once(tmp_path):
     frame = root / TRAJECTORY / "images0/im_3.jpg"
     frame.rename(frame.with_name("third.jpg"))
     frame.symlink_to("third.jpg")
-    result = check(root, tmp_path / "cache")
+    result = check(root, tmp_path / "cache", MAX_MEMORY)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "8 images of image in order" in result.stdout

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, read_metrics
+from conftest import REPO, read_metrics, run, train_laq_command
 from safetensors.numpy import load_file
 
 # Exit code of a run that a signal stopped.
@@ -49,6 +49,20 @@ def freeze(process: subprocess.Popen, condition) -> None:
 def kill(process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def assert_resumes_exactly(folder: Path, words: list[str]) -> None:
+    """A run of stage 1 that is stopped after six steps and resumed is the uninterrupted one."""
+    reference, run_dir = folder / "reference", folder / "run"
+    result = run(train_laq_command(*words, f"logging.run_dir={reference}"))
+    assert result.returncode == 0, result.stderr
+    process = start(train_laq_command(*words, f"logging.run_dir={run_dir}"))
+    wait_for(process, lambda: last_step(run_dir) >= 6)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == INTERRUPTED
+    result = run(train_laq_command("--resume", run_dir, "data.loader.num_workers=4"))
+    assert result.returncode == 0, result.stderr
+    assert_same_run(run_dir, reference)
 
 
 def assert_same_run(run_dir: Path, reference: Path, checkpoint: str = "step-000024") -> None:

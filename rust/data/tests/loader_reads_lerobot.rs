@@ -2,12 +2,14 @@
 #![cfg(feature = "ffmpeg")]
 #![allow(clippy::unwrap_used)]
 
+mod opened;
+
 use hlrp_config::with_hint;
 use hlrp_data::{
     Batch, DataError, Dataset, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::lerobot::{LeRobotDataset, TableCache},
 };
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, UniformOver};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, SourceConfig};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -47,26 +49,14 @@ fn config(root: &Path) -> DataConfig {
             state_deltas: vec![0.0],
             action_deltas: vec![0.0, 1.0, 2.0, 3.0, 4.0],
         },
-        loader: LoaderConfig {
-            batch_size: 16,
-            anchors_per_clip: 1,
-            labelled_fraction: None,
-            uniform_over: UniformOver::Anchors,
-            mixing_block: 8,
-            num_workers: 2,
-            prefetch_batches: 2,
-            memory_budget_mb: 64,
-            table_cache_mb: 64,
-            max_open_decoders: 4,
-            max_bad_samples: 0,
-        },
+        loader: opened::loader(16),
         filter: None,
         cache: CacheConfig { enabled: false, dir: PathBuf::new(), verify: false },
     }
 }
 
 fn open(config: &DataConfig) -> Result<Arc<Mixture>, DataError> {
-    Mixture::open(config, SIZE, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {}).map(Arc::new)
+    opened::open(config, SIZE)
 }
 
 fn batches(mixture: &Arc<Mixture>, num_batches: usize) -> Vec<Batch> {

@@ -2,14 +2,14 @@
 //! holding episodes out.
 #![allow(clippy::unwrap_used)]
 
+mod opened;
+
 use hlrp_config::with_hint;
 use hlrp_data::{
     Batch, DataError, Dataset, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::{OpenOptions, rlds::RldsDataset},
 };
-use hlrp_schema::{
-    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, UniformOver,
-};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, RldsConfig, SourceConfig};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -56,26 +56,14 @@ fn config(cache: &TempDir) -> DataConfig {
             state_deltas: vec![0.0],
             action_deltas: vec![0.0],
         },
-        loader: LoaderConfig {
-            batch_size: BATCH,
-            anchors_per_clip: 1,
-            labelled_fraction: None,
-            uniform_over: UniformOver::Anchors,
-            mixing_block: 8,
-            num_workers: 2,
-            prefetch_batches: 2,
-            memory_budget_mb: 64,
-            table_cache_mb: 64,
-            max_open_decoders: 4,
-            max_bad_samples: 0,
-        },
+        loader: opened::loader(BATCH),
         filter: None,
         cache: CacheConfig { enabled: false, dir: cache.path().to_owned(), verify: false },
     }
 }
 
 fn open(config: &DataConfig) -> Result<Arc<Mixture>, DataError> {
-    Mixture::open(config, SIZE, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {}).map(Arc::new)
+    opened::open(config, SIZE)
 }
 
 /// Pixels, states, actions, instructions, and where each sample is from.

@@ -1,14 +1,15 @@
 //! Batches of folders of scenes, of both forms: every pair of frames with its true distance, instructions, and the ways of choosing scenes.
 #![allow(clippy::unwrap_used)]
 
+mod opened;
+
 use hlrp_config::with_hint;
 use hlrp_data::{
     DataError, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::{self, OpenOptions},
 };
 use hlrp_schema::{
-    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SceneSplitConfig, SceneSplitMode, ScenesConfig,
-    SourceConfig, UniformOver,
+    CacheConfig, DataConfig, DeltaUnit, RequestConfig, SceneSplitConfig, SceneSplitMode, ScenesConfig, SourceConfig,
 };
 use serde_json::{Value, json};
 use std::{
@@ -95,26 +96,14 @@ fn config(sources: BTreeMap<String, SourceConfig>) -> DataConfig {
             state_deltas: vec![0.0],
             action_deltas: vec![0.0],
         },
-        loader: LoaderConfig {
-            batch_size: BATCH,
-            anchors_per_clip: 1,
-            labelled_fraction: None,
-            uniform_over: UniformOver::Anchors,
-            mixing_block: 8,
-            num_workers: 2,
-            prefetch_batches: 2,
-            memory_budget_mb: 64,
-            table_cache_mb: 64,
-            max_open_decoders: 4,
-            max_bad_samples: 0,
-        },
+        loader: opened::loader(BATCH),
         filter: None,
         cache: CacheConfig { enabled: false, dir: "unused".into(), verify: false },
     }
 }
 
 fn open(config: &DataConfig) -> Result<Arc<Mixture>, DataError> {
-    Mixture::open(config, SIZE, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {}).map(Arc::new)
+    opened::open(config, SIZE)
 }
 
 #[test]

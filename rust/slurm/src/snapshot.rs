@@ -9,6 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What to do with a secret of the configuration.
+pub const SECRET_HINT: &str =
+    "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face";
+
 /// Where the copy is.
 pub fn folder(submit_dir: &Path) -> PathBuf {
     submit_dir.join("config")
@@ -24,8 +28,7 @@ pub fn check(tree: &Path) -> Result<()> {
         if let Some(key) = secret_in(&values, "") {
             let path = path.display();
             let message = format!("{path} contains a secret ({key}), which must not be copied into a run directory");
-            let hint = "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face";
-            return Err(Problem::new("submit", message, hint).into());
+            return Err(Problem::new("submit", message, SECRET_HINT).into());
         }
     }
     Ok(())

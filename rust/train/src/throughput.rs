@@ -7,6 +7,7 @@ use tch::Device;
 const FLOPS_PER_TFLOPS: f64 = 1e12;
 
 /// The floating-point operations of a step of this process, counted once from the shapes of matrix products, convolutions and attention.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Throughput {
     /// None until a step has been counted.
     flops: Option<u64>,
@@ -23,20 +24,15 @@ impl Throughput {
         Self { flops: None, peak_flops: name.as_deref().and_then(cuda::peak_flops) }
     }
 
-    /// Whether no step has been counted.
-    pub(crate) fn is_unknown(&self) -> bool {
-        self.flops.is_none()
-    }
-
-    /// Counts the forward and backward passes of a step, which `step` computes.
-    pub(crate) fn observe<R>(step: impl FnOnce() -> Result<R>) -> Result<(R, u64)> {
-        let (result, counts) = count(step)?;
-        Ok((result, counts.flops))
-    }
-
-    /// Takes note of a counted step.
-    pub(crate) fn set(&mut self, flops: u64) {
-        self.flops = Some(flops);
+    /// Computes the gradient of the step after `num_done` steps of this process. The second one is counted: the first may compute more than
+    /// those that follow.
+    pub(crate) fn observe<R>(&mut self, num_done: u64, gradient: impl FnOnce() -> Result<R>) -> Result<R> {
+        if num_done == 0 || self.flops.is_some() {
+            return gradient();
+        }
+        let (gradient, counts) = count(gradient)?;
+        self.flops = Some(counts.flops);
+        Ok(gradient)
     }
 
     /// Metrics at a rate: 10^12 operations per second, and their fraction of the device's dense bf16 rate (MFU) where that is known.

@@ -8,7 +8,6 @@ use crate::{
     ranks::{self, LastCheckpoint},
     signals::{StopRequest, Stopped},
     task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
-    throughput::Throughput,
     timers::{Phase, Timers},
     trainer::{Outcome, Summary, Trainer, sizes, unknown_metric},
     update::norm_and_clip,
@@ -114,7 +113,10 @@ impl Trainer<'_> {
         let mut timers = Timers::start();
         while self.is_unfinished || self.step < training.max_steps {
             if !self.is_unfinished {
-                let Some((record, resets)) = self.observed_gradient(&mut batches, stop)? else {
+                let (mut throughput, num_done) = (self.throughput, self.step - self.start_step);
+                let gradient = throughput.observe(num_done, || self.compute_gradient(&mut batches, stop))?;
+                self.throughput = throughput;
+                let Some((record, resets)) = gradient else {
                     return self.stop_before_step(run, sinks, timers);
                 };
                 let record = Rc::new(record);
@@ -230,21 +232,6 @@ impl Trainer<'_> {
             self.settle()
         })?;
         Ok(self.summary(&timers))
-    }
-
-    /// The gradient of one step ([`Self::compute_gradient`]). The operations of the second step of this process are counted: the first one may
-    /// compute more than those that follow.
-    fn observed_gradient(
-        &mut self,
-        batches: &mut DevicePrefetcher,
-        stop: &StopRequest,
-    ) -> Result<Option<(StepRecord, Vec<RowReset>)>> {
-        if self.step == self.start_step || !self.throughput.is_unknown() {
-            return self.compute_gradient(batches, stop);
-        }
-        let (gradient, flops) = Throughput::observe(|| self.compute_gradient(batches, stop))?;
-        self.throughput.set(flops);
-        Ok(gradient)
     }
 
     /// The gradient of one step, over one or several batches of every process, clipped; the rows that the model rewrote meanwhile take

@@ -45,7 +45,7 @@ pub(super) fn submit(config: &ConfigArgs, time_limit: Duration) -> Result<ExitCo
         console::print(&format!("{}\n{}\ndry run: nothing was written or queued", batch_script(job), report.1));
         return Ok(ExitCode::SUCCESS);
     }
-    preflight::check_job(&submission, job)?;
+    preflight::check_jobs(&submission, [job])?;
     let run = submission.runs.first().context("no run")?;
     queue::write(&submission, run)?;
     write_atomic(&report_path, &report.1)?;

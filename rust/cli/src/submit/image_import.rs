@@ -44,7 +44,7 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
         console::print(&format!("{text}\ndry run: nothing was written or queued"));
         return Ok(ExitCode::SUCCESS);
     }
-    preflight::check_job(&submission, &plan)?;
+    preflight::check_jobs(&submission, [&plan])?;
     queue::take(&plan.run_dir)?;
     fs::create_dir_all(&plan.submit_dir).with_context(|| format!("cannot create {}", plan.submit_dir.display()))?;
     write_atomic(&plan.script_path(), text)?;

@@ -216,12 +216,7 @@ fn refuse_secrets(run: &SweepRun) -> Result<(), Problem> {
         None => Ok(()),
         Some(argument) => {
             let key = override_key(argument);
-            let hint = match key == PRE_COMMANDS {
-                true => READ_ON_THE_NODE,
-                false => {
-                    "export it and refer to it as ${oc.env:NAME}, or leave it in ~/.netrc or the token file of Hugging Face"
-                }
-            };
+            let hint = if key == PRE_COMMANDS { READ_ON_THE_NODE } else { snapshot::SECRET_HINT };
             Err(Problem::new(key, "the value is a secret, which a script must not contain", hint))
         }
     }

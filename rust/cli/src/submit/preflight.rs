@@ -33,37 +33,28 @@ const SECRET_FILES: [&str; 3] = [".netrc", ".cache/huggingface/token", ".hugging
 /// # Errors
 /// What does not hold; nothing was queued.
 pub(super) fn check(submission: &Submission) -> Result<()> {
-    if find_program(SBATCH).is_none() {
-        return Err(SlurmError::Missing { program: SBATCH }.into());
-    }
-    for job in preview::jobs(submission) {
-        refuse_several_gpus(job)?;
-        refuse_missing_image(job)?;
-    }
+    check_jobs(submission, preview::jobs(submission))?;
     for run in &submission.runs {
         refuse_occupied(&run.run_dir)?;
         run.configurations.iter().try_for_each(refuse_missing_credentials)?;
     }
     warn_of_readable_secrets();
-    ensure_space(submission)?;
     check_limits(submission)?;
     Ok(())
 }
 
-/// Checks what a job of another kind than a run needs: Slurm, the image of its plan if it has one, space.
+/// Checks what every kind of job needs: Slurm, one GPU at most, its image if it has one, space.
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn check_job(submission: &Submission, job: &JobPlan) -> Result<()> {
+pub(super) fn check_jobs<'a>(submission: &Submission, jobs: impl IntoIterator<Item = &'a JobPlan>) -> Result<()> {
     if find_program(SBATCH).is_none() {
         return Err(SlurmError::Missing { program: SBATCH }.into());
     }
-    refuse_missing_image(job)?;
-    refuse_several_gpus(job)?;
-    ensure_space(submission)
-}
-
-fn ensure_space(submission: &Submission) -> Result<()> {
+    for job in jobs {
+        refuse_several_gpus(job)?;
+        refuse_missing_image(job)?;
+    }
     let basics = &submission.basics;
     Ok(ensure_free(&submission.runs[0].run_dir, 0, &disk_rules(&basics.cluster, &basics.logging))?)
 }

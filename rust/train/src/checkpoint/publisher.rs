@@ -73,15 +73,15 @@ impl Publisher {
         self.whole.as_deref()
     }
 
-    /// The same, after the one in the making: for the report of a run that fails.
+    /// The newest checkpoint, after waiting for the one being written: for the report of a run that fails.
     pub(crate) fn settled(&mut self) -> Option<&Path> {
         if let Err(error) = self.settle() {
-            tracing::error!("the checkpoint in the making was not written: {error}");
+            tracing::error!("the last checkpoint could not be written: {error}");
         }
         self.whole()
     }
 
-    /// The newest checkpoint, which may be in the making; the same in all processes.
+    /// The newest checkpoint, which may still be being written; the same in all processes.
     pub(crate) fn newest(&self) -> Option<&Path> {
         self.pending.as_ref().map(|pending| pending.dir.as_path()).or(self.whole())
     }
