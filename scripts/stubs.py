@@ -32,6 +32,7 @@ PARAMETERS = {
     "feature": 'Literal["state", "action"]',
     "folder": "Path",
     "frames": "Tensor",
+    "guidance": "Guidance | None",
     "hub_cache": "Path",
     "image_size": "tuple[int, int]",
     "images": "Tensor",

@@ -1,11 +1,12 @@
 """A job that is stopped goes on; one that its user cancelled does not. The payload stands in for the trainer."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 from conftest import one_error, program
-from submission import job_ids, stand_in, stub_programs, submit
+from submission import job_ids, stand_in, stub_programs, submit, wait_until
 
 # Interrupted until its last start, as a trainer is that meets a time limit.
 PAYLOAD = """
@@ -68,6 +69,42 @@ def test_the_number_of_restarts_is_bounded(slurm, tmp_path):
     assert slurm.wait_for(job, timeout=120) == "FAILED"
     assert payloads(tmp_path / "run") == [f"{job}.0", f"{job}.1"]
     assert "submit.max_restarts=1 is reached" in (tmp_path / "run" / f"{job}.err").read_text()
+
+
+def test_a_job_that_is_told_to_stop_before_its_program_starts_is_queued_again(slurm, tmp_path):
+    """As when its node is taken away while a command before the program is at work."""
+    stub = stub_programs(tmp_path / "bin", PAYLOAD)
+    command = tmp_path / "before.sh"
+    # It ends once the script has noticed the signal.
+    command.write_text(f"touch {tmp_path}/at\nuntil [[ -n $signalled || $SLURM_RESTART_COUNT -gt 0 ]]; do sleep 0.1; done\n")
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", f"submit.pre_commands=[source {command}]"]
+    result = submit(slurm, tmp_path, *words, hlrp=stub)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    wait_until((tmp_path / "at").exists)
+    slurm.output("scancel", "--batch", "--signal=TERM", job)
+    record = tmp_path / "run" / "submit" / "exit" / f"{job}.0.0.json"
+    wait_until(record.is_file)
+    assert json.loads(record.read_text())["code"] == 75
+    assert slurm.wait_for(job) == "COMPLETED", (tmp_path / "run" / f"{job}.err").read_text()
+    assert payloads(tmp_path / "run") == [f"{job}.1"], "the first start ended before the program"
+    assert job_ids(tmp_path / "run") == [job]
+
+
+def test_a_signal_that_comes_before_the_program_listens_reaches_it_later(slurm, tmp_path):
+    """srun takes its time, as with a large container."""
+    listens = "trap 'exit 75' USR1\nif [[ ${SLURM_RESTART_COUNT:-0} == 0 ]]; then while true; do sleep 0.1; done; fi\n"
+    stub = stub_programs(tmp_path / "bin", PAYLOAD + listens)
+    slow = f'#!/bin/bash\ntouch {tmp_path}/at\nsleep 2\nexec {shutil.which("srun")} "$@"\n'
+    env = stand_in(slurm.env(), tmp_path / "slow", "srun", slow)
+    result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub, env=env)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    wait_until((tmp_path / "at").exists)
+    slurm.output("scancel", "--batch", "--signal=USR1", job)
+    started(tmp_path / "run", 2)
+    assert slurm.wait_for(job) == "COMPLETED", (tmp_path / "run" / f"{job}.err").read_text()
+    assert payloads(tmp_path / "run") == [f"{job}.0", f"{job}.1"]
 
 
 def test_a_cancelled_run_is_not_queued_again_until_its_user_says_so(slurm, tmp_path):

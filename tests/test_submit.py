@@ -78,6 +78,18 @@ def test_a_dry_run_writes_nothing_and_asks_nobody(tmp_path):
     assert inventory(tmp_path) == before
 
 
+def test_a_dry_run_shows_the_script_of_the_check_too(tmp_path):
+    words = ["cluster=lrz_x100", "submit.dry_run=true", f"logging.run_dir={tmp_path}/run", "submit.preflight=true"]
+    text = submit(None, tmp_path, *words).stdout
+    assert f"── {tmp_path}/run/submit/lrz_x100.preflight.sbatch ──\n#!/usr/bin/env bash\n" in text
+    (run,) = json.loads(submit(None, tmp_path, *words, "submit.print=json").stdout)["runs"]
+    check = run["jobs"][0]["preflight"]
+    assert check["script_path"] == f"{tmp_path}/run/submit/lrz_x100.preflight.sbatch"
+    shellcheck(check["script"])
+    (run,) = json.loads(submit(None, tmp_path, *words[:-1], "submit.print=json").stdout)["runs"]
+    assert run["jobs"][0]["preflight"] is None
+
+
 @pytest.mark.parametrize("array", ["false", "true"])
 def test_a_sweep_is_one_job_for_each_run_or_an_array(slurm, tmp_path, array):
     sweep = [
@@ -177,6 +189,44 @@ def test_a_pipeline_is_one_job_for_each_step(slurm, tmp_path):
     ids = job_ids(tmp_path / "pipeline")
     assert [slurm.wait_for(job) for job in ids] == ["FAILED"] * 5
     assert "1_laq, which 2_vla needs, has failed" in (tmp_path / "pipeline" / f"{ids[1]}.err").read_text()
+
+
+def test_the_steps_of_a_pipeline_are_submitted_as_it_says(tmp_path):
+    """Section `submit` is the pipeline's: its steps have none of their own."""
+    words = ["experiment=pipeline_tiny", "cluster=mcml_x100", *on_cluster(tmp_path), f"logging.run_dir={tmp_path}/run"]
+    words += ["submit.pre_commands=[source keys.sh]", "submit.max_restarts=3", "submit.save_before_limit='00:07:00'"]
+    dry = run([program("hlrp"), "submit", *words, "submit.dry_run=true", "submit.print=json"], cwd=REPO)
+    for job in json.loads(dry.stdout)["runs"][0]["jobs"]:
+        assert job["max_restarts"] == 3
+        assert "eval 'source keys.sh' || leave\n" in job["script"]
+        assert "#SBATCH --signal=B:USR1@420\n" in job["script"]
+
+
+@pytest.mark.parametrize("max_restarts", [3, 0])
+def test_a_step_that_starts_too_early_waits_for_the_one_before(slurm, tmp_path, max_restarts):
+    """As in a race of pipelines, where the first step has started on the other cluster. How often it waits is bounded."""
+    stub = stub_programs(tmp_path / "bin", f"while [[ ! -e {tmp_path}/go ]]; do sleep 0.1; done\nexit 1\n")
+    words = ["experiment=pipeline_tiny", "cluster=lrz_cpu_only", *on_cluster(tmp_path), "logging.min_free_gb=0.1"]
+    words += [f"submit.max_restarts={max_restarts}", f"logging.run_dir={tmp_path}/run"]
+    result = slurm.run(stub, "submit", *words, cwd=REPO)
+    assert result.returncode == 0, result.stderr
+    first, second, *_ = job_ids(tmp_path / "run")
+    wait_until((tmp_path / "run" / "pipeline.json").is_file)
+    slurm.output("scontrol", "update", f"JobId={second}", "Dependency=")
+    if max_restarts == 0:
+        assert slurm.wait_for(second) == "FAILED"
+        error = (tmp_path / "run" / f"{second}.err").read_text()
+        assert "still works on 1_laq, and submit.max_restarts=0 is reached" in error
+        (tmp_path / "go").touch()
+        assert slurm.wait_for(first) == "FAILED"
+        return
+    assert slurm.wait_for(second) == "COMPLETED"
+    records = (tmp_path / "run" / "submit" / "2_vla" / "jobs").glob("*.json")
+    (later,) = {json.loads(path.read_text())["id"] for path in records} - {second}
+    assert f"afterany:{first}" in slurm.output("squeue", "--noheader", f"--jobs={later}", "--format=%E")
+    (tmp_path / "go").touch()
+    assert [slurm.wait_for(job) for job in (first, later)] == ["FAILED", "FAILED"]
+    assert "1_laq, which 2_vla needs, has failed" in (tmp_path / "run" / f"{later}.err").read_text()
 
 
 def test_without_slurm_the_same_plan_runs_here(tmp_path):
@@ -329,6 +379,74 @@ def test_ten_thousand_jobs_are_a_question_before_they_are_planned(slurm, tmp_pat
     start = time.monotonic()
     one_error(submit(slurm, tmp_path, *words), 1, ["10000 jobs were not queued"])
     assert time.monotonic() - start < 5
+
+
+def site_with_limits(slurm, folder: Path, *, of_user: int, of_qos: int, max_array_size: int = 1001) -> dict[str, str]:
+    """The environment of a site that limits jobs: five of this user are in the queue, three of them under `cpu`."""
+    scontrol, squeue = shutil.which("scontrol"), shutil.which("squeue")
+    settings = f"s/^AccountingStorageType.*/AccountingStorageType = accounting_storage\\/slurmdbd/; s/^MaxArraySize.*/MaxArraySize = {max_array_size}/"
+    env = stand_in(slurm.env(), folder, "scontrol", f'#!/bin/bash\n{scontrol} "$@" | sed "{settings}"\n')
+    env = stand_in(
+        env, folder, "sacctmgr", f"#!/bin/bash\n[[ $* == *assoc* ]] && echo {of_user} || echo 'cpu|{of_qos}'\n"
+    )
+    counts = "[[ $* == *--qos=cpu* ]] && exec seq 3\n[[ $* == *--array* ]] && exec seq 5\n"
+    return stand_in(env, folder, "squeue", f'#!/bin/bash\n{counts}exec {squeue} "$@"\n')
+
+
+FOUR_RUNS = ["cluster=lrz_cpu_only", "sweep.params={seed: [1, 2, 3, 4]}"]
+
+
+@pytest.mark.parametrize(
+    "limits, words, said",
+    [
+        ({"of_user": 8, "of_qos": 100}, FOUR_RUNS, "4 jobs, but you may have 8 in the queue, where 5 are already"),
+        ({"of_user": 100, "of_qos": 6}, FOUR_RUNS, "4 jobs, but you may have 6 in the queue under cpu, where 3 are"),
+        ({"of_user": 12, "of_qos": 7}, [*FOUR_RUNS, "submit.preflight=true"], "8 jobs, but you may have 12"),
+        # Both clusters are partitions of one Slurm, which counts the jobs of both.
+        (
+            {"of_user": 12, "of_qos": 7},
+            [*FOUR_RUNS, "submit.race=[lrz_cpu_only,mcml_x100]"],
+            "8 jobs, but you may have 12",
+        ),
+        (
+            {"of_user": 100, "of_qos": 100, "max_array_size": 3},
+            [*FOUR_RUNS, "submit.array=true"],
+            "4 runs, but an array has at most 3 members here (MaxArraySize)",
+        ),
+    ],
+)
+def test_more_jobs_than_the_site_allows_are_refused_before_the_first(slurm, tmp_path, limits, words, said):
+    env = site_with_limits(slurm, tmp_path / "bin", **limits)
+    before = inventory(tmp_path)
+    result = submit(slurm, tmp_path, *words, f"logging.run_dir={tmp_path}/${{experiment.name}}", env=env)
+    one_error(result, 2, [said])
+    assert inventory(tmp_path) == before
+
+
+def test_as_many_jobs_as_the_site_allows_are_queued(slurm, tmp_path):
+    env = site_with_limits(slurm, tmp_path / "bin", of_user=9, of_qos=7)
+    result = submit(slurm, tmp_path, *FOUR_RUNS, f"logging.run_dir={tmp_path}/${{experiment.name}}", env=env)
+    assert result.returncode == 0, result.stderr
+    slurm.output("scancel", *(job for seed in range(1, 5) for job in job_ids(tmp_path / f"laq_tiny_seed{seed}")))
+
+
+def test_the_working_directory_may_have_any_character_of_a_line(slurm, tmp_path):
+    place = tmp_path / 'my "runs" \\n $HOME'
+    place.mkdir()
+    stub = stub_programs(tmp_path / "bin", "pwd > $SLURM_JOB_ID.pwd")
+    words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", f"--config-dir={REPO}/config"]
+    result = submit(slurm, tmp_path, *words, hlrp=stub, cwd=place)
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(tmp_path / "run")
+    assert slurm.wait_for(job) == "COMPLETED", (tmp_path / "run" / f"{job}.err").read_text()
+    assert (place / f"{job}.pwd").read_text() == f"{place}\n"
+
+
+@pytest.mark.parametrize("key", ["logging.run_dir=/tmp/{}", "cluster.slurm.partition={}", "cluster.slurm.qos={}"])
+def test_what_slurm_would_misread_is_refused(slurm, tmp_path, key):
+    for text in ['"a\\\\j"', '"a\nb"']:
+        result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", "cluster.allowed_roots=null", key.format(text))
+        one_error(result, 2, [key.split("=")[0]])
 
 
 def test_an_occupied_run_directory_is_refused(slurm, tmp_path):

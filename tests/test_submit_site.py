@@ -30,6 +30,26 @@ def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp
     assert "The site does what a run needs." in text
 
 
+def test_a_dry_run_of_a_check_or_an_import_has_its_jobs(tmp_path):
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    site += [f"logging.run_dir={tmp_path}/run", "submit.dry_run=true"]
+    others = [
+        (["acceptance"], ["lrz_cpu_only", "lrz_cpu_only.report"]),
+        (["image-import", "docker://image:1"], ["lrz_cpu_only"]),
+    ]
+    for other, names in others:
+        command = [program("hlrp"), "submit", *other, *site]
+        paths = [f"{tmp_path}/run/submit/{name}.sbatch" for name in names]
+        text = run(command).stdout
+        assert [line.split()[1] for line in text.splitlines() if line.startswith("── ")] == paths
+        jobs = json.loads(run([*command, "submit.print=json"]).stdout)["jobs"]
+        assert [job["script_path"] for job in jobs] == paths
+        for job in jobs:
+            shellcheck(job["script"])
+            assert text.count(job["script"].partition("#SBATCH --chdir")[2]) == 1, "but for the token in the comment"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_check_or_an_import_never_writes_over_the_scripts_of_a_run(slurm, tmp_path):
     assert submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run").returncode == 0
     before = (tmp_path / "run" / "submit" / "lrz_cpu_only.sbatch").read_text()
@@ -124,7 +144,7 @@ STAGE3 = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_x100", "cluster.allowed_
 def test_a_stop_of_stage_3_has_its_price_printed():
     result = run([program("hlrp"), "submit", *STAGE3, "lerobot.save_freq=20"])
     assert result.returncode == 0, result.stderr
-    assert "a stop costs up to 20 steps" in result.stdout
+    assert "a stop costs up to 20 steps (lerobot.save_freq); set submit.seconds_per_step" in result.stdout
     timed = run([program("hlrp"), "submit", *STAGE3, "lerobot.save_freq=20", "submit.seconds_per_step=6"])
     assert "a stop costs up to 20 steps, 2 minutes" in timed.stdout
 

@@ -67,6 +67,23 @@ class FlowTensors(TypedDict, total=False):
     action: Tensor
 
 
+class Guidance(TypedDict):
+    """Real-time chunking under LeRobot's names: a chunk that begins where the one before goes on, which is executed meanwhile.
+
+    `left_over`: float `[B,T',A']` or, the same for all samples, `[T',A']`: the normalised actions of the chunk before that were not executed
+    when this one was asked for, at most as many steps and dimensions as a chunk has.
+    `inference_delay`: how many of them are executed before this chunk is there; it begins with those.
+    `execution_horizon`: steps that take the left over ones into account, less and less as `prefix_attention_schedule` says.
+    `max_guidance_weight`: bound of the factor with which they do.
+    """
+
+    left_over: Tensor
+    inference_delay: int
+    execution_horizon: int
+    prefix_attention_schedule: Literal["ZEROS", "ONES", "LINEAR", "EXP"]
+    max_guidance_weight: float
+
+
 class Batch(TypedDict):
     """B samples. Roles and keys are those of the configuration."""
 

@@ -140,7 +140,7 @@ fn main() -> Result<()> {
     let trace = Trace::default();
     let pass = Pass { train: false, trace: Some(&trace) };
     let draws = &mut inputs.draws(Mode::Multitask, "sample.")?;
-    let prediction = model.sample(&observation, Mode::Multitask, draws, &pass)?;
+    let prediction = model.sample(&observation, Mode::Multitask, None, draws, &pass)?;
     results.push(("sample.actions".to_owned(), prediction.actions_BTA.context("no actions were sampled")?));
     results.push(("sample.latents".to_owned(), prediction.latents_BSD.context("no latents were sampled")?));
     results.extend(named("sample", trace).into_iter().filter(|(name, _)| name.starts_with("sample.cache.")));

@@ -39,7 +39,7 @@ fn first_velocities(model: &ExpertModel, kind: HeadKind, mode: Mode, noise: &Ten
     let observation = observation();
     let trace = Trace::default();
     let recorded = Pass { train: false, trace: Some(&trace) };
-    model.sample(&observation, mode, &mut GivenNoise([noise.shallow_clone()].into()), &recorded).unwrap();
+    model.sample(&observation, mode, None, &mut GivenNoise([noise.shallow_clone()].into()), &recorded).unwrap();
     let sampled = trace.into_records().into_iter().find(|(name, _)| name == "step.velocity").unwrap().1;
     let time_B = Tensor::ones([NUM_SAMPLES], FLOAT);
     let joint = no_grad(|| joint_velocity(model, &observation, kind, noise, &time_B, &Pass::plain(false)).unwrap());

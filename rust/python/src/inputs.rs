@@ -2,10 +2,11 @@
 
 use crate::failure::Failure;
 use crate::tensors::{named, tensor};
+use crate::wall;
 use hlrp_schema::policy::{FlowSpec, Mode};
 use hlrp_vla::{
-    ActionTarget, CameraImages, FlowNoise, HeadKind, LatentTarget, Observation, Processor, Targets, TorchNoise,
-    VlaModel,
+    ActionTarget, CameraImages, Chunking, FlowNoise, Guidance, HeadKind, LatentTarget, Observation, Processor, Targets,
+    TorchNoise, VlaModel,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -31,6 +32,12 @@ pub(crate) struct RawTargets {
     latents: Option<Tensor>,
     latent_codes: Option<Tensor>,
     latent_is_valid: Option<Tensor>,
+}
+
+/// Real-time chunking, from the caller.
+pub(crate) struct RawGuidance {
+    left_over: Tensor,
+    chunking: Chunking,
 }
 
 /// Noise or times by head, from the caller.
@@ -219,6 +226,48 @@ fn check_samples(what: &str, target: &Tensor, num_samples: i64, num_dims: usize)
         "targets[\"{what}\"]: shape {size:?} where {num_dims} dimensions and {num_samples} samples are needed\n\
          hint: give one target for each instruction"
     )))
+}
+
+impl RawGuidance {
+    /// Reads the dictionary that `Guidance` in `_core.pyi` describes.
+    pub(crate) fn read(guidance: &Bound<'_, PyAny>) -> PyResult<Self> {
+        const LEFT_OVER: &str = "left_over";
+        let refuse = || {
+            Failure::value(format!(
+                "guidance: a dict is needed, this is {}\nhint: see help(hlrp_rs.Policy)",
+                guidance.get_type()
+            ))
+        };
+        let chunking = guidance.downcast::<PyDict>().map_err(|_| refuse())?.copy()?;
+        let left_over = chunking.get_item(LEFT_OVER)?.ok_or_else(refuse)?;
+        chunking.del_item(LEFT_OVER)?;
+        Ok(Self {
+            left_over: tensor("guidance[\"left_over\"]", &left_over)?,
+            chunking: wall::typed("guidance", wall::value("guidance", chunking.as_any())?)?,
+        })
+    }
+
+    /// What draws a chunk of `model` in `mode` towards the actions that are left over.
+    pub(crate) fn prepare(
+        &self,
+        model: &VlaModel,
+        mode: Mode,
+        num_samples: i64,
+        device: Device,
+    ) -> Result<Guidance, Failure> {
+        let shapes = model.noise_shapes(mode, num_samples);
+        let chunk = shapes.into_iter().find_map(|(kind, shape)| match (kind, &shape[..]) {
+            (HeadKind::Action, [num_samples, num_steps, dim]) => Some([*num_samples, *num_steps, *dim]),
+            _ => None,
+        });
+        let refuse = || {
+            Failure::value(
+                "guidance: this policy denoises no actions\nhint: choose the mode actions of a policy with chunks"
+                    .into(),
+            )
+        };
+        Ok(Guidance::new(&self.chunking, &self.left_over, chunk.ok_or_else(refuse)?, device)?)
+    }
 }
 
 impl RawNoise {

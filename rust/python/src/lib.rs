@@ -22,6 +22,7 @@ mod dataset;
 mod failure;
 mod inputs;
 mod labels;
+mod losses;
 mod policy;
 mod teacher;
 mod tensors;

@@ -2,7 +2,8 @@
 
 use crate::backbone;
 use crate::failure::Failure;
-use crate::inputs::{RawNoise, RawObservation, RawTargets, tasks};
+use crate::inputs::{RawGuidance, RawNoise, RawObservation, RawTargets, tasks};
+use crate::losses::Reduction;
 use crate::tensors::{self, PyTensor};
 use crate::wall::{self, compute};
 use hlrp_nn::smolvlm::SmolVlmFolder;
@@ -10,7 +11,7 @@ use hlrp_nn::{Pass, Store};
 use hlrp_schema::policy::{
     Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, SmolVlaFields, from_version_1, migrate_policy,
 };
-use hlrp_vla::{Processor, SupervisedLoss, VlaLoss, VlaModel, is_named};
+use hlrp_vla::{Processor, VlaModel, is_named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use serde_json::{Value, json};
@@ -54,13 +55,6 @@ struct Parameter {
     is_frozen: bool,
     /// The modes in which it takes no part.
     unused_in: Vec<Mode>,
-}
-
-/// How the losses of a batch are averaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reduction {
-    Mean,
-    PerSample,
 }
 
 impl Policy {
@@ -274,14 +268,7 @@ impl Policy {
         time: Option<&Bound<'py, PyAny>>,
         reduction: &str,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let reduction = match reduction {
-            "mean" => Reduction::Mean,
-            "none" => Reduction::PerSample,
-            other => {
-                let text = format!("reduction: unknown reduction `{other}`\nhint: choose mean or none");
-                return Err(Failure::value(text).into());
-            }
-        };
+        let reduction = Reduction::read(reduction)?;
         let objective: ObjectiveSpec = wall::read("objective", objective)?;
         let parameters = tensors::named("parameters", parameters)?;
         let (observation, targets) = (RawObservation::read(observation)?, RawTargets::read(targets)?);
@@ -295,7 +282,7 @@ impl Policy {
             let targets = targets.prepare(num_samples)?;
             let mut noise = noise.prepare(&model, objective.mode, num_samples, device)?;
             let loss = model.loss(&observation, &targets, &objective, &mut noise, &Pass::plain(true))?;
-            Ok(reduce(&loss, &objective, reduction, num_samples))
+            Ok(reduction.of(&loss, &objective, num_samples))
         })?;
         tensors::dict(py, losses)
     }
@@ -304,7 +291,9 @@ impl Policy {
     /// policy whose latent head predicts codes has `latent_codes` `int64 [B,S]` instead of `latents`.
     ///
     /// The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
-    #[pyo3(signature = (parameters, observation, mode, *, noise=None))]
+    /// With `guidance` the actions begin where `left_over` of the chunk before goes on: LeRobot's real-time chunking, under its names.
+    #[pyo3(signature = (parameters, observation, mode, *, noise=None, guidance=None))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
     fn sample<'py>(
         &self,
         py: Python<'py>,
@@ -312,11 +301,12 @@ impl Policy {
         observation: &Bound<'py, PyAny>,
         mode: &Bound<'py, PyAny>,
         noise: Option<&Bound<'py, PyAny>>,
+        guidance: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mode = read_mode(mode)?;
         let parameters = tensors::named("parameters", parameters)?;
         let observation = RawObservation::read(observation)?;
-        let noise = RawNoise::read(noise, None)?;
+        let (noise, guidance) = (RawNoise::read(noise, None)?, guidance.map(RawGuidance::read).transpose()?);
         let parts = Arc::clone(&self.parts);
         let prediction = compute(py, move || {
             tch::no_grad(|| {
@@ -325,7 +315,9 @@ impl Policy {
                 let observation = observation.prepare(&parts.prepare)?;
                 let device = observation.language.ids_BL.device();
                 let mut noise = noise.prepare(&model, mode, num_samples, device)?;
-                let prediction = model.sample(&observation, mode, &mut noise, &Pass::plain(false))?;
+                let guidance = guidance.map(|given| given.prepare(&model, mode, num_samples, device)).transpose()?;
+                let guidance = guidance.as_ref();
+                let prediction = model.sample(&observation, mode, guidance, &mut noise, &Pass::plain(false))?;
                 let float = |tensor: Option<Tensor>| tensor.map(|tensor| tensor.to_kind(tch::Kind::Float));
                 let named = [
                     ("actions", float(prediction.actions_BTA)),
@@ -460,38 +452,4 @@ fn read_mode(mode: &Bound<'_, PyAny>) -> PyResult<Mode> {
         |found: String| Failure::value(format!("unknown mode {found}\nhint: choose latent, actions or multitask"));
     let name: String = mode.extract().map_err(|_| PyErr::from(refuse(format!("`{mode}`"))))?;
     serde_json::from_value(name.clone().into()).map_err(|_| refuse(format!("`{name}`")).into())
-}
-
-/// The losses as Python gets them, the same names in every mode.
-fn reduce(
-    loss: &VlaLoss,
-    objective: &ObjectiveSpec,
-    reduction: Reduction,
-    num_samples: i64,
-) -> Vec<(&'static str, Tensor)> {
-    let part = |part: &SupervisedLoss| match reduction {
-        Reduction::Mean => part.mean.shallow_clone(),
-        Reduction::PerSample => part.per_sample_B.shallow_clone(),
-    };
-    let [latent, action] = [&loss.latent, &loss.action].map(|supervised| supervised.as_ref().map(part));
-    let total = match reduction {
-        Reduction::Mean => loss.total.shallow_clone(),
-        Reduction::PerSample => {
-            let weighted = [(&latent, objective.latent_loss_weight), (&action, objective.action_loss_weight)];
-            let terms = weighted.into_iter().filter_map(|(part, weight)| part.as_ref().map(|part| part * weight));
-            terms.reduce(|sum, term| sum + term).unwrap_or_else(|| loss.total.expand([num_samples], false))
-        }
-    };
-    let zero = total.detach().zeros_like();
-    let detached = |part: Option<Tensor>| part.map_or_else(|| zero.shallow_clone(), |part| part.detach());
-    let count = |part: &Option<SupervisedLoss>| {
-        part.as_ref().map_or_else(|| loss.total.detach().zeros_like(), |part| part.num_supervised.detach())
-    };
-    vec![
-        ("latent_loss", detached(latent)),
-        ("action_loss", detached(action)),
-        ("num_latent_samples", count(&loss.latent)),
-        ("num_action_samples", count(&loss.action)),
-        ("loss", total),
-    ]
 }

@@ -170,14 +170,16 @@ impl ClusterConfig {
     /// Refuses a path for writing that is outside of the allowed roots, has no place in a batch script or cannot be mounted.
     ///
     /// # Errors
-    /// As [`Self::refuse_outside`] and [`Self::refuse_unmountable`]; a line break where runs are jobs.
+    /// As [`Self::refuse_outside`] and [`Self::refuse_unmountable`]; a line break or a backslash where runs are jobs.
     pub fn refuse_output(&self, key: &str, path: &Path) -> Result<(), Problem> {
         self.refuse_outside(key, path)?;
         require(
-            !self.slurm.enabled || !path.to_string_lossy().contains('\n'),
+            !self.slurm.enabled || !path.to_string_lossy().contains(['\n', '\\']),
             key,
-            format!("{path:?} contains a line break, which a line of a batch script cannot hold"),
-            "choose a path without it",
+            format!(
+                "{path:?} contains a line break or a backslash, which Slurm does not allow in the path of an output"
+            ),
+            "choose a path without them",
         )?;
         self.refuse_unmountable(key, path)
     }
@@ -223,6 +225,7 @@ impl Check for ClusterConfig {
         }
         section("remote", self.remote.check())?;
         section("compute", self.compute.check())?;
+        section("slurm", self.slurm.check())?;
         if self.slurm.enabled {
             self.check_job()?;
         }
@@ -248,6 +251,17 @@ impl ClusterConfig {
                 "null, but a Slurm job needs it",
                 format!("set cluster.{key}, or cluster.slurm.enabled to false"),
             )
+        })
+    }
+}
+
+impl Check for SlurmConfig {
+    fn check(&self) -> Checked {
+        let Self { enabled: _, partition, qos, account, clusters } = self;
+        let names = [("partition", partition), ("qos", qos), ("account", account), ("clusters", clusters)];
+        names.into_iter().filter_map(|(key, name)| Some((key, name.as_ref()?))).try_for_each(|(key, name)| {
+            let good = !name.is_empty() && !name.contains(|char: char| char.is_whitespace() || char == '\\');
+            require(good, key, format!("'{name}' is not a name in Slurm"), "write a name as Slurm prints it, or null")
         })
     }
 }

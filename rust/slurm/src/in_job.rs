@@ -27,6 +27,8 @@ use std::{
 pub const CLAIMS: &str = "claims";
 /// Folder of the exit codes.
 pub const EXIT: &str = "exit";
+/// What the name of a file there ends with that says that a program has started.
+pub const STARTED: &str = ".started";
 
 /// How far a run has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +206,7 @@ pub fn note_start(plan: &JobPlan, me: &Owner) -> Result<()> {
     let folder = plan.submit_dir.join(EXIT);
     fs::create_dir_all(&folder).map_err(SubmitError::io("create", &folder))?;
     let id = track_env::get(track_env::SLURM_JOB_ID).unwrap_or_else(|| me.job.clone());
-    Ok(write_atomic(&folder.join(format!("{id}.{}.started", me.restart)), me.at.clone() + "\n")?)
+    Ok(write_atomic(&folder.join(format!("{id}.{}{STARTED}", me.restart)), me.at.clone() + "\n")?)
 }
 
 /// Notes how the program of a task ended.
@@ -225,7 +227,12 @@ pub fn note_exit(plan: &JobPlan, me: &Owner, code: u8) -> Result<()> {
 /// # Errors
 /// A record cannot be read or written.
 pub fn end(plan: &JobPlan, me: &Owner, code: u8) -> Result<u8> {
-    let code = real_code(plan, me)?.unwrap_or(code);
+    let recorded = real_code(plan, me)?;
+    let code = recorded.unwrap_or(code);
+    if recorded.is_none() && code == exit_code::INTERRUPTED {
+        // The program had not started; this counts as one of the restarts all the same.
+        note_exit(plan, me, code)?;
+    }
     match code {
         0 => cancel_siblings(plan, me),
         exit_code::INTERRUPTED => return queue_again(plan, me).map(|()| code),

@@ -1,10 +1,12 @@
 //! The text of a batch script. It runs on the host; only the program runs in the container, so that Slurm's commands are at hand.
 
 use crate::{
+    in_job::{EXIT, STARTED},
     plan::{Container, JobPlan},
     shell::quoted,
 };
 use hlrp_schema::ContainerRuntime;
+use hlrp_track::exit_code::INTERRUPTED;
 use std::{
     fmt::{Display, Write},
     path::{Path, PathBuf},
@@ -29,10 +31,11 @@ pub fn batch_script(plan: &JobPlan) -> String {
     [
         directives(plan),
         header(plan),
+        signals(plan),
         begin(plan),
         environment(plan),
         gpus(plan),
-        pre_commands(&plan.pre_commands),
+        pre_commands(&plan.pre_commands, "leave"),
         step(plan),
     ]
     .concat()
@@ -52,7 +55,7 @@ pub fn preflight_script(plan: &JobPlan) -> String {
         commands.into(),
         environment(plan),
         gpus(plan),
-        pre_commands(&plan.pre_commands),
+        pre_commands(&plan.pre_commands, "exit"),
         step,
     ]
     .concat()
@@ -126,7 +129,8 @@ impl Directives {
     fn add(&mut self, name: &str, value: impl Display) {
         let value = value.to_string();
         let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
-        let quoted = if value.chars().all(is_plain) { value } else { format!("\"{}\"", value.replace('"', "\\\"")) };
+        let escaped = || value.replace('\\', "\\\\").replace('"', "\\\"");
+        let quoted = if value.chars().all(is_plain) { value } else { format!("\"{}\"", escaped()) };
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "#SBATCH --{name}={quoted}");
     }
@@ -153,10 +157,32 @@ fn header(plan: &JobPlan) -> String {
     )
 }
 
+/// What a signal does, from the first line on: a job whose program has not started yet must not end as a failure.
+fn signals(plan: &JobPlan) -> String {
+    format!(
+        "\n# Every signal reaches the program as USR1: TERM would make srun kill it. One that comes before the program has started waits for it.\n\
+         signalled='' step=''\n\
+         started={}/$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}{STARTED}\n\
+         forward() {{\n  \
+           signalled=yes\n  \
+           if [[ -n $step && -e $started ]] && kill -USR1 \"$step\" 2> /dev/null; then signalled=''; fi\n\
+         }}\n\
+         trap forward USR1 TERM\n\
+         # Ends a job whose program has not started; one that was told to stop is queued again.\n\
+         leave() {{\n  \
+           local code=$?\n  \
+           if [[ -z $signalled ]]; then exit \"$code\"; fi\n  \
+           \"$hlrp\" job end \"$plan\" {INTERRUPTED}\n  \
+           exit\n\
+         }}\n",
+        path(&plan.submit_dir.join(EXIT)),
+    )
+}
+
 fn begin(plan: &JobPlan) -> String {
     format!(
         "\n# One job trains: the one that claims the run. It cancels its siblings that still wait; a sibling that has started ends here.\n\
-         decision=$(\"$hlrp\" job begin \"$plan\") || exit\n\
+         decision=$(\"$hlrp\" job begin \"$plan\") || leave\n\
          # ${{...}} in single quotes is for the configuration.\n\
          # shellcheck disable=SC2016\n\
          case $decision in\n  \
@@ -198,11 +224,12 @@ fn gpus(plan: &JobPlan) -> String {
         .into()
 }
 
-fn pre_commands(commands: &[String]) -> String {
+/// Commands of the user; one that fails ends the script with `otherwise`.
+fn pre_commands(commands: &[String], otherwise: &str) -> String {
     let one = |(index, command): (usize, &String)| {
         let shown = quoted(&format!("[pre_command {}/{}] {command}", index + 1, commands.len()));
         // As one word each: an open quote ends this command, not the script.
-        format!("\necho {shown}\n# shellcheck disable=SC2016\neval {} || exit\n", quoted(command))
+        format!("\necho {shown}\n# shellcheck disable=SC2016\neval {} || {otherwise}\n", quoted(command))
     };
     commands.iter().enumerate().map(one).collect()
 }
@@ -219,21 +246,22 @@ fn step(plan: &JobPlan) -> String {
     command.push("--kill-on-bad-exit=1".into());
     command.extend(in_container(plan, "job step \"$plan\" -- \"${arguments[@]}\" &"));
     format!(
-        "\n# Every signal reaches the program as USR1: TERM would make srun kill it. None is sent before the program has started.\n\
-         started={}/$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.started\n\
-         forward() {{ if [[ -e $started ]]; then kill -USR1 \"$step\" 2> /dev/null; fi; }}\n\
-         trap forward USR1 TERM\n\
+        "\nif [[ -n $signalled ]]; then leave; fi\n\
          {}\n\
          step=$!\n\
-         wait \"$step\"\n\
-         code=$?\n\
-         while kill -0 \"$step\" 2> /dev/null; do\n  \
+         # A signal ends the wait, not the step.\n\
+         while\n  \
            wait \"$step\"\n  \
-           code=$?\n\
+           code=$?\n  \
+           kill -0 \"$step\" 2> /dev/null\n\
+         do\n  \
+           until [[ -z $signalled ]] || ! kill -0 \"$step\" 2> /dev/null; do\n    \
+             sleep 1\n    \
+             forward\n  \
+           done\n\
          done\n\
          \n# The program's own exit code is in a file: srun reports another where it killed other tasks.\n\
          \"$hlrp\" job end \"$plan\" \"$code\"\n",
-        path(&plan.submit_dir.join("exit")),
         command.join(" \\\n  "),
     )
 }

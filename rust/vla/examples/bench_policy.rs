@@ -192,7 +192,7 @@ impl Bench {
     fn sample(&self) -> Result<()> {
         let _autocast = self.autocast()?;
         let observation = self.observation()?;
-        let prediction = self.model.sample(&observation, Mode::Actions, &mut TorchNoise, &Pass::plain(false))?;
+        let prediction = self.model.sample(&observation, Mode::Actions, None, &mut TorchNoise, &Pass::plain(false))?;
         prediction.actions_BTA.context("no actions were sampled").map(drop)
     }
 

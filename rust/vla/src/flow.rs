@@ -6,6 +6,7 @@
 //!
 //! Shape suffixes: B samples, S steps of the flow variable, D its width.
 
+use crate::chunking::Guidance;
 use hlrp_nn::Pass;
 use hlrp_schema::policy::FlowSpec;
 use hlrp_torch::World;
@@ -27,22 +28,26 @@ pub fn embed_time(flow: &FlowSpec, time_B: &Tensor, dim: i64) -> Tensor {
     Tensor::cat(&[angle_BD.sin(), angle_BD.cos()], 1).to_kind(Kind::Float)
 }
 
-/// Walks from noise at time 1 to a sample at time 0; `velocity(x, time_B, pass)` is the model. Each step is recorded, what the model records
-/// in it is not.
+/// Walks from noise at time 1 to a sample at time 0; `velocity(x, time_B, pass)` is the model, and `guidance` draws it to where a chunk has to
+/// begin. Each step is recorded, what the model records in it is not.
 ///
 /// # Errors
 /// Whatever `velocity` returns.
 pub fn integrate<E>(
     flow: &FlowSpec,
     noise: &Tensor,
+    guidance: Option<&Guidance>,
     pass: &Pass<'_>,
     mut velocity: impl FnMut(&Tensor, &Tensor, &Pass<'_>) -> Result<Tensor, E>,
 ) -> Result<Tensor, E> {
     let num_samples = noise.size()[0];
     let step = -1.0 / flow.num_steps as f64;
     let sample = (0..flow.num_steps).try_fold(noise.shallow_clone(), |x, index| {
-        let time_B = Tensor::full([num_samples], 1.0 + index as f64 * step, (Kind::Float, noise.device()));
-        let velocity = velocity(&x, &time_B, &Pass { trace: None, ..*pass })?;
+        let time = 1.0 + index as f64 * step;
+        let time_B = Tensor::full([num_samples], time, (Kind::Float, noise.device()));
+        let of_model = velocity(&x, &time_B, &Pass { trace: None, ..*pass })?;
+        let velocity =
+            guidance.map_or_else(|| of_model.shallow_clone(), |guidance| guidance.velocity(&x, &of_model, time));
         pass.record(|| "step.time".into(), &time_B);
         pass.record(|| "step.x".into(), &x);
         pass.record(|| "step.velocity".into(), &velocity);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | What is a policy? | `hlrp_schema::policy::PolicySpec` |
 //! | What does its network compute? | [`archs`]: a trait, one architecture per module |
+//! | How does a chunk go on where the one before ends? | [`Guidance`] |
 //! | How are its inputs prepared? | [`Processor`] |
 //! | Who labels its latent actions? | [`Teacher`] |
 //! | What does a training leave? | [`Artifact`] |
@@ -15,6 +16,7 @@ use std::error::Error;
 pub mod archs;
 mod artifact;
 mod backbone;
+mod chunking;
 mod error;
 pub mod flow;
 mod freeze;
@@ -33,6 +35,7 @@ mod validation;
 pub use archs::{Architecture, BACKBONE, ExpertModel, HeadKind, Initialised, PooledModel, PrefixMemory, VlaModel};
 pub use artifact::{Artifact, ArtifactRecord, Provenance, SaveOptions};
 pub use backbone::facts as backbone_facts;
+pub use chunking::{Chunking, Guidance, PrefixSchedule};
 pub use error::VlaError;
 pub use flow::{FlowNoise, FlowPoint, TorchNoise, WorldNoise};
 pub use freeze::{freeze, is_named};

@@ -12,6 +12,7 @@ from typing import Any
 
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
+from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 from .origin import describe
 from .sizes import SMOLVLA, read_sizes
@@ -85,6 +86,9 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     latent_dropout: float | None = None
     # Control of an evaluation: the mean action of the statistics, whatever is seen.
     blind: bool = False
+
+    # Real-time chunking: set by lerobot-rollout --inference.type=rtc; none when null.
+    rtc_config: RTCConfig | None = None
 
     # Sizes of the network.
     num_vlm_layers: int | None = None

@@ -127,11 +127,25 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         self._warn_of_far_values({name: numbers.pop(name) for name in largest})
         return losses["loss"], numbers
 
+    def supports_rtc(self) -> bool:
+        """Whether `predict_action_chunk` takes what is left over of the chunk before (real-time chunking)."""
+        return self.config.with_actions
+
     @torch.no_grad()
     def predict_action_chunk(
-        self, batch: dict[str, Any], noise: Tensor | dict[str, Tensor] | None = None, **_options: Any
+        self,
+        batch: dict[str, Any],
+        noise: Tensor | dict[str, Tensor] | None = None,
+        inference_delay: int | None = None,
+        prev_chunk_left_over: Tensor | None = None,
+        execution_horizon: int | None = None,
+        **_options: Any,
     ) -> Tensor:
-        """Normalised actions `float32 [B,T,A]`."""
+        """Normalised actions `float32 [B,T,A]`.
+
+        With `rtc_config` they begin where `prev_chunk_left_over`, float `[B,T',A]` or `[T',A]`, goes on: its first `inference_delay` steps are
+        executed while this chunk is computed. `execution_horizon` is that of `rtc_config` when null.
+        """
         if not self.config.with_actions:
             raise RuntimeError(
                 "this policy learns latent actions only: its action head is not trained\n"
@@ -143,12 +157,20 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             # Scaled by mean and std, the mean is 0.
             size = len(observation["task"]), self.config.chunk_size, action_dim(self.config)
             return torch.zeros(size, device=self.config.device)
+        guidance = self._guidance(inference_delay, prev_chunk_left_over, execution_horizon)
         with self._autocast():
-            return self._network.sample(collect(self), observation, "actions", noise=by_head(noise))["actions"].float()
+            return self._network.sample(collect(self), observation, "actions", noise=by_head(noise), guidance=guidance)[
+                "actions"
+            ].float()
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Any], **options: Any) -> Tensor:
         """The next normalised action `float32 [B,A]`; a new chunk is predicted when the last one is used up."""
+        if self._with_rtc():
+            raise RuntimeError(
+                "real-time chunking needs whole chunks: select_action returns one action\n"
+                "hint: use predict_action_chunk, as lerobot-rollout --inference.type=rtc does, or rtc_config = null"
+            )
         queue = self._queues[ACTION]
         if not queue:
             queue.extend(self.predict_action_chunk(batch, **options).transpose(0, 1)[: self.config.n_action_steps])
@@ -275,6 +297,24 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         return self._network.frozen() | self._network.unused_in(MODES[self.config.stage3_training_mode])
 
     # Parts of a step.
+
+    def _with_rtc(self) -> bool:
+        return self.config.rtc_config is not None and self.config.rtc_config.enabled
+
+    def _guidance(
+        self, inference_delay: int | None, left_over: Tensor | None, execution_horizon: int | None
+    ) -> dict[str, Any] | None:
+        """What draws the chunk towards the one before; none for the first chunk."""
+        if not self._with_rtc() or left_over is None or left_over.numel() == 0:
+            return None
+        rtc = self.config.rtc_config
+        return {
+            "left_over": left_over,
+            "inference_delay": inference_delay or 0,
+            "execution_horizon": rtc.execution_horizon if execution_horizon is None else execution_horizon,
+            "prefix_attention_schedule": rtc.prefix_attention_schedule.value,
+            "max_guidance_weight": float(rtc.max_guidance_weight),
+        }
 
     def _observe(self, batch: dict[str, Any]) -> dict[str, Any]:
         images = batches.images(batch, self.config.camera_map, self.config.empty_cameras)

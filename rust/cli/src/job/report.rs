@@ -3,7 +3,7 @@
 use anyhow::Result;
 use hlrp_slurm::{
     client::Slurm,
-    in_job::CLAIMS,
+    in_job::{CLAIMS, EXIT, STARTED},
     plan::JobPlan,
     submission::{self, JobKind},
 };
@@ -34,24 +34,25 @@ pub(super) fn run(plan: &JobPlan) -> Result<ExitCode> {
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Of two jobs exactly one claimed the run; the other lost or was cancelled while it waited.
+/// No job ran without a claim of its own, and each claim after the first was made when Slurm said that the job before had ended.
 fn claims(plan: &JobPlan) -> Result<(String, bool, String)> {
-    let names: Vec<String> = match fs::read_dir(plan.submit_dir.join(CLAIMS)) {
-        Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect(),
-        Err(_) => Vec::new(),
+    let names = |folder: &str| -> Vec<String> {
+        let entries = fs::read_dir(plan.submit_dir.join(folder)).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     };
-    let num_winners = names.iter().filter(|name| name.parse::<u64>().is_ok()).count();
-    let num_losers = names.iter().filter(|name| name.starts_with("lost.")).count();
+    let claims = names(CLAIMS);
+    let num_claims = claims.iter().filter(|name| name.parse::<u64>().is_ok()).count();
+    let num_starts = names(EXIT).iter().filter(|name| name.ends_with(STARTED)).count();
     let num_jobs = submission::jobs(&plan.submit_dir)?.iter().filter(|job| job.kind == JobKind::Run).count();
-    let details = match num_losers {
-        0 => format!("1 of {num_jobs} jobs ran; the other was cancelled while it waited"),
-        _ => format!("1 of {num_jobs} jobs ran; the other found the claim"),
+    let has_loser = claims.iter().any(|name| name.starts_with("lost."));
+    let (is_good, details) = match num_claims {
+        0 => (false, "no job claimed the run: see the .err files".into()),
+        _ if num_starts > num_claims => (false, format!("{num_starts} jobs ran with {num_claims} claims")),
+        1 if has_loser => (true, format!("1 of {num_jobs} jobs ran; the other found the claim")),
+        1 => (true, format!("1 of {num_jobs} jobs ran; the other was cancelled while it waited")),
+        more => (true, format!("{more} of {num_jobs} jobs ran, each after the end of the one before")),
     };
-    Ok(match num_winners {
-        1 => ("claim".into(), true, details),
-        0 => ("claim".into(), false, "no job claimed the run: see the .err files".into()),
-        more => ("claim".into(), false, format!("{more} jobs ran")),
-    })
+    Ok(("claim".into(), is_good, details))
 }
 
 fn slurm_commands(plan: &JobPlan) -> (String, bool, String) {

@@ -41,8 +41,11 @@ pub(super) fn submit(config: &ConfigArgs, time_limit: Duration) -> Result<ExitCo
     let job = preview::jobs(&submission).next().context("no job")?;
     let report = report(job);
     let report_path = job.submit_dir.join(format!("{}.report.sbatch", job.cluster));
-    if submission.basics.submit.dry_run {
-        console::print(&format!("{}\n{}\ndry run: nothing was written or queued", batch_script(job), report.1));
+    let settings = &submission.basics.submit;
+    if settings.dry_run {
+        let (script, text) = (job.script_path(), batch_script(job));
+        let jobs = [(job, script.as_path(), text.as_str()), (&report.0, &report_path, &report.1)];
+        console::print(&preview::of_jobs(settings.print, &jobs)?);
         return Ok(ExitCode::SUCCESS);
     }
     preflight::check_jobs(&submission, [job])?;

@@ -40,8 +40,9 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
     let mut plan = job.clone();
     plan.container = None;
     let text = host_script(&plan, &command);
-    if submission.basics.submit.dry_run {
-        console::print(&format!("{text}\ndry run: nothing was written or queued"));
+    let settings = &submission.basics.submit;
+    if settings.dry_run {
+        console::print(&preview::of_jobs(settings.print, &[(&plan, &plan.script_path(), &text)])?);
         return Ok(ExitCode::SUCCESS);
     }
     preflight::check_jobs(&submission, [&plan])?;

@@ -43,11 +43,7 @@ pub(super) fn of(composed: &Composed, basics: &RunBasics, run_dir: &Path, workin
     }
     let mut kept: Vec<PathBuf> = Vec::new();
     for (key, path) in mounts {
-        let text = path.to_string_lossy();
-        if text.contains([':', ',', '\n']) {
-            let message = format!("'{text}' contains a character that separates mounts of a container");
-            return Err(Problem::new(key, message, "choose a path without ':', ',' and line breaks").into());
-        }
+        basics.cluster.refuse_unmountable(&key, &path)?;
         if path == Path::new("/") || kept.iter().any(|mounted| path.starts_with(mounted)) {
             continue;
         }

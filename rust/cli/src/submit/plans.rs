@@ -160,7 +160,7 @@ fn plan_run(
     }
     let (mut jobs, mut configurations) = (Vec::new(), Vec::new());
     for (index, (run, basics)) in of_run.iter().zip(&basics).enumerate() {
-        basics.cluster.refuse_outside(RUN_DIR, &run_dir)?;
+        basics.cluster.refuse_output(RUN_DIR, &run_dir)?;
         if clusters.len() > 1 && !basics.cluster.slurm.enabled {
             let message = format!("'{}' has no Slurm", basics.cluster.name);
             return Err(Problem::new(RACE, message, "name clusters that queue jobs: `hlrp config list cluster`").into());
@@ -184,7 +184,8 @@ fn plan_run(
         }
         let steps = pipeline::composed_steps(&run.composed, tree, config_name, &run_dir)?;
         let of_steps = steps.iter().enumerate().map(|(index, (name, composed))| {
-            let basics = RunBasics::of(composed)?;
+            // A step is submitted as its pipeline is.
+            let basics = RunBasics { submit: basics.submit.clone(), ..RunBasics::of(composed)? };
             let last = [STEP.to_owned(), name.clone()];
             let command = [Stage::Pipeline.command().to_owned()];
             let arguments: Vec<String> = command.into_iter().chain(start.iter().cloned()).chain(last).collect();

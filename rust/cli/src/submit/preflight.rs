@@ -1,12 +1,12 @@
 //! What must hold before anything is queued.
 
-use super::{plans::Submission, preview};
+use super::{plans::Submission, preflight_job, preview};
 use crate::{disk::disk_rules, env, error::CommandError};
 use anyhow::Result;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{LerobotTrainConfig, RunBasics, Stage};
 use hlrp_slurm::{
-    client::{Slurm, SlurmError},
+    client::{MaxSubmit, SlurmError},
     plan::JobPlan,
 };
 use hlrp_track::{
@@ -127,29 +127,44 @@ fn warn_of_readable_secrets() {
     }
 }
 
-/// What the site allows, as far as it says so; a silent Slurm is noticed by sbatch.
+/// What each cluster allows, as far as it says so; a silent Slurm is noticed by sbatch.
 fn check_limits(submission: &Submission) -> Result<(), Problem> {
-    let slurm = &submission.basics.cluster.slurm;
-    let asked = Slurm { clusters: slurm.clusters.clone(), time_limit: submission.time_limit };
-    let Ok(limits) = asked.limits() else { return Ok(()) };
-    let basics = &submission.basics;
-    let num_checks = if basics.submit.preflight { submission.runs.len() } else { 0 };
-    let num_jobs = preview::jobs(submission).filter(|job| job.cluster == basics.cluster.name).count() + num_checks;
+    let settings = &submission.basics.submit;
     let num_runs = submission.runs.len();
-    if submission.basics.submit.array {
-        let most = limits.max_array_size.map(|size| size as usize);
-        if let Some(most) = most.filter(|most| num_runs > *most) {
+    // Every run has the clusters of the first.
+    for first in submission.runs[0].jobs.iter().filter_map(|jobs| jobs.first()) {
+        let slurm = submission.slurm(first);
+        let Ok(limits) = slurm.limits() else { continue };
+        let most = limits.max_array_size.map(|size| size as usize).filter(|most| settings.array && num_runs > *most);
+        if let Some(most) = most {
             let message = format!("{num_runs} runs, but an array has at most {most} members here (MaxArraySize)");
             let hint = format!("split sweep.params into {} sweeps", num_runs.div_ceil(most));
             return Err(Problem::new("submit.array", message, hint));
         }
-    }
-    let most = limits.max_submit(slurm.qos.as_deref()).map(|most| most as usize);
-    if let Some(most) = most.filter(|most| num_jobs > *most) {
-        let message = format!("{num_jobs} jobs, but this user may have {most} in the queue here");
-        return Err(Problem::new("sweep.params", message, "sweep over fewer values at a time"));
+        for limit in limits.max_submit(first.resources.qos.as_deref()) {
+            refuse_more(submission, first, &limit, slurm.num_queued(limit.qos.as_deref()).unwrap_or_default())?;
+        }
     }
     Ok(())
+}
+
+/// Refuses jobs that would not fit into the queue beside `num_queued` others.
+fn refuse_more(submission: &Submission, first: &JobPlan, limit: &MaxSubmit, num_queued: usize) -> Result<(), Problem> {
+    let is_counted = |job: &&JobPlan| {
+        let is_same_qos = limit.qos.is_none() || job.resources.qos == limit.qos;
+        is_same_qos && job.resources.clusters == first.resources.clusters
+    };
+    let num_checks = preflight_job::of(submission).filter(is_counted).count();
+    let num_jobs = preview::jobs(submission).filter(is_counted).count() + num_checks;
+    let most = limit.num_jobs;
+    if num_jobs + num_queued <= most as usize {
+        return Ok(());
+    }
+    let of_qos = limit.qos.as_ref().map(|name| format!(" under {name}")).unwrap_or_default();
+    let message =
+        format!("{num_jobs} jobs, but you may have {most} in the queue{of_qos}, where {num_queued} are already");
+    let hint = "sweep over fewer values at a time, or wait until jobs have ended: hlrp jobs list";
+    Err(Problem::new("sweep.params", message, hint))
 }
 
 /// Asks before many jobs are planned and queued.

@@ -1,11 +1,15 @@
 //! What a submission would do, without doing it.
 
-use super::{array, plans::Submission, stage3};
+use super::{array, plans::Submission, preflight_job, stage3};
 use anyhow::Result;
-use hlrp_schema::RunBasics;
+use hlrp_schema::{PlanForm, RunBasics};
 use hlrp_slurm::{plan::JobPlan, script::batch_script, shell::quoted};
 use hlrp_track::table::ResultTable;
 use serde_json::{Value, json};
+use std::path::Path;
+
+/// What a dry run ends with.
+const NOTHING_WRITTEN: &str = "dry run: nothing was written or queued";
 
 /// Scripts and plan as text.
 pub(super) fn text(submission: &Submission) -> String {
@@ -16,15 +20,21 @@ pub(super) fn text(submission: &Submission) -> String {
             true => (job.script_path().display().to_string(), batch_script(job)),
             false => (job.job_name.clone(), local_command(job) + "\n"),
         };
-        parts.push(format!("── {title} ──\n{body}"));
+        parts.push(section(&title, &body));
     }
-    if is_slurm && let Some(script) = array::script(submission) {
-        parts.push(format!("── {} ──\n{}", script.path.display(), script.text));
+    if is_slurm {
+        let checks = preflight_job::of(submission).map(preflight_job::script);
+        let array = array::script(submission).map(|script| (script.path, script.text));
+        parts.extend(checks.chain(array).map(|(path, text)| section(&path.display().to_string(), &text)));
     }
     parts.push(table(submission).to_text());
     parts.extend(notes(submission));
-    parts.push("dry run: nothing was written or queued".into());
+    parts.push(NOTHING_WRITTEN.into());
     parts.join("\n")
+}
+
+fn section(title: &str, body: &str) -> String {
+    format!("── {title} ──\n{body}")
 }
 
 /// Scripts and plan as one JSON document.
@@ -32,14 +42,15 @@ pub(super) fn text(submission: &Submission) -> String {
 /// # Errors
 /// A path is not Unicode.
 pub(super) fn json(submission: &Submission) -> Result<String> {
-    let with_script = |job: &JobPlan| -> Result<Value> {
-        let mut value = serde_json::to_value(job)?;
-        value["script"] = batch_script(job).into();
-        value["script_path"] = job.script_path().display().to_string().into();
+    let checked: Vec<&Path> = preflight_job::of(submission).map(|job| job.submit_dir.as_path()).collect();
+    let of_job = |job: &JobPlan| -> Result<Value> {
+        let mut value = with_script(job, &job.script_path(), &batch_script(job))?;
+        let check = checked.contains(&job.submit_dir.as_path()).then(|| preflight_job::script(job));
+        value["preflight"] = check.map(|(path, text)| json!({ "script": text, "script_path": path })).into();
         Ok(value)
     };
     let runs = submission.runs.iter().map(|run| -> Result<Value> {
-        let jobs = run.jobs.iter().flatten().map(with_script).collect::<Result<Vec<_>>>()?;
+        let jobs = run.jobs.iter().flatten().map(of_job).collect::<Result<Vec<_>>>()?;
         Ok(json!({ "run_dir": run.run_dir, "overrides": run.overrides, "jobs": jobs }))
     });
     let array = array::script(submission).map(|script| json!({ "script": script.text, "script_path": script.path }));
@@ -49,6 +60,30 @@ pub(super) fn json(submission: &Submission) -> Result<String> {
         "array": array,
     });
     Ok(serde_json::to_string_pretty(&document)?)
+}
+
+fn with_script(job: &JobPlan, path: &Path, text: &str) -> Result<Value> {
+    let mut value = serde_json::to_value(job)?;
+    value["script"] = text.into();
+    value["script_path"] = path.display().to_string().into();
+    Ok(value)
+}
+
+/// Jobs that train nothing, each with the path and the text of its script, as `submit.print` asks.
+///
+/// # Errors
+/// A path is not Unicode.
+pub(super) fn of_jobs(form: PlanForm, jobs: &[(&JobPlan, &Path, &str)]) -> Result<String> {
+    match form {
+        PlanForm::Text => {
+            let sections = jobs.iter().map(|(_, path, text)| section(&path.display().to_string(), text));
+            Ok(sections.chain([NOTHING_WRITTEN.to_owned()]).collect::<Vec<_>>().join("\n"))
+        }
+        PlanForm::Json => {
+            let jobs = jobs.iter().map(|(job, path, text)| with_script(job, path, text)).collect::<Result<Vec<_>>>()?;
+            Ok(serde_json::to_string_pretty(&json!({ "slurm": true, "jobs": jobs }))?)
+        }
+    }
 }
 
 /// One row for each job.

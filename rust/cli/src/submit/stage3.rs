@@ -15,7 +15,9 @@ pub(super) fn cost(composed: &Composed, basics: &RunBasics) -> Option<String> {
         let minutes = seconds * steps as f64 / 60.0;
         format!(", {minutes:.0} minutes")
     });
-    Some(format!("a stop costs up to {steps} steps{} (lerobot.save_freq)", time.unwrap_or_default()))
+    let unknown = || "; set submit.seconds_per_step to compare it with the time limit".to_owned();
+    let advice = if time.is_none() { unknown() } else { String::new() };
+    Some(format!("a stop costs up to {steps} steps{} (lerobot.save_freq){advice}", time.unwrap_or_default()))
 }
 
 /// Refuses a training that its time limit would stop before its first save.

@@ -198,7 +198,7 @@ fn check_sampling(
     let noise = case.input("sample_noise")?;
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
-    let prediction = model.sample(observation, Mode::Actions, &mut RecordedFlow::noise(noise), &watched)?;
+    let prediction = model.sample(observation, Mode::Actions, None, &mut RecordedFlow::noise(noise), &watched)?;
     let chunk_BTA = prediction.actions_BTA.context("no actions were predicted")?;
     comparison.check("sample.action_chunk", &chunk_BTA, Tolerance::Forward);
     let num_executed = integer(&case.config["policy"], "n_action_steps")?;

@@ -206,7 +206,7 @@ fn check_sampling(
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
     let mut noise = RecordedFlow::noise(case.input("sample_noise")?);
-    let prediction = model.sample(observation, Mode::Multitask, &mut noise, &watched)?;
+    let prediction = model.sample(observation, Mode::Multitask, None, &mut noise, &watched)?;
     comparison.check(
         "sampled_latents",
         &prediction.latents_BSD.context("no latents were predicted")?,

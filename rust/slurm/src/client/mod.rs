@@ -10,7 +10,7 @@ mod records;
 mod state;
 
 pub use error::SlurmError;
-pub use records::{AccountingRow, Job, JobDetails, Limits, Submitted};
+pub use records::{AccountingRow, Job, JobDetails, Limits, MaxSubmit, Submitted};
 pub use state::{Answer, Exit, State};
 
 use process::{Output, run};
@@ -234,6 +234,16 @@ impl Slurm {
             limits.add_qos(&self.sacctmgr(["show", "qos", "format=Name,MaxSubmitPU"]));
         }
         Ok(limits)
+    }
+
+    /// How many jobs of this user are in the queue, under `qos` or under any; each member of an array is one.
+    ///
+    /// # Errors
+    /// The command fails or does not answer.
+    pub fn num_queued(&self, qos: Option<&str>) -> Result<usize> {
+        let of_qos = qos.map(|name| format!("--qos={name}"));
+        let arguments = ["--noheader", "--me", "--array", "--format=%i"].into_iter().chain(of_qos.as_deref());
+        Ok(self.run("squeue", arguments)?.checked()?.stdout.lines().count())
     }
 
     /// What sacctmgr prints; nothing where it refuses, as a site may let only administrators ask.

@@ -9,6 +9,7 @@ pub use expert::{BACKBONE, ExpertModel, HeadKind, Initialised, PrefixMemory};
 pub use pooled::PooledModel;
 
 use crate::VlaError;
+use crate::chunking::Guidance;
 use crate::flow::FlowNoise;
 use crate::loss::VlaLoss;
 use crate::observation::{Observation, Prediction, Targets};
@@ -51,14 +52,15 @@ pub trait Architecture {
         pass: &Pass<'_>,
     ) -> Result<VlaLoss, VlaError>;
 
-    /// What the policy predicts, without a gradient.
+    /// What the policy predicts, without a gradient. With `guidance` the actions begin where a chunk before them goes on.
     ///
     /// # Errors
-    /// An observation that does not fit the model, or a head that it lacks.
+    /// An observation that does not fit the model, a head that it lacks, or guidance of an architecture that does not denoise its actions.
     fn sample(
         &self,
         observation: &Observation,
         mode: Mode,
+        guidance: Option<&Guidance>,
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<Prediction, VlaError>;

@@ -152,7 +152,7 @@ fn add_losses(sums: &mut Sums, policy: &Policy, labelled: &LabelledBatch, world:
 fn predict(policy: &Policy, labelled: &LabelledBatch, num_samples: usize, world: &World) -> anyhow::Result<Prediction> {
     let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
     let num_samples = if policy.model.noise_shapes(mode, 1).is_empty() { 1 } else { num_samples };
-    let sample = || policy.model.sample(observation, mode, &mut WorldNoise(world), &Pass::plain(false));
+    let sample = || policy.model.sample(observation, mode, None, &mut WorldNoise(world), &Pass::plain(false));
     let samples = (0..num_samples).map(|_| sample()).collect::<Result<Vec<_>, _>>()?;
     let mean = |of: fn(&Prediction) -> Option<&Tensor>| {
         let all: Vec<&Tensor> = samples.iter().filter_map(of).collect();

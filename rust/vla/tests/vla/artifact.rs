@@ -90,7 +90,7 @@ impl Saved {
 
 fn predict(model: &VlaModel, processor: &Processor, batch: &DeviceBatch) -> Prediction {
     let observation = processor.observe(batch, TimeIndices { image: 0, state: 0, action: 0, label: 0 }).unwrap();
-    model.sample(&observation, Mode::Multitask, &mut FixedNoise::new(0), &Pass::plain(false)).unwrap()
+    model.sample(&observation, Mode::Multitask, None, &mut FixedNoise::new(0), &Pass::plain(false)).unwrap()
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn every_sample_of_a_batch_is_computed_on_its_own() {
     let given = Tensor::randn([NUM_SAMPLES, 5, 7], FLOAT);
     let sample = |observation: &_| {
         let noise = &mut GivenNoise([given.shallow_clone()].into());
-        model.sample(observation, Mode::Actions, noise, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
+        model.sample(observation, Mode::Actions, None, noise, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
     };
     let before = sample(&observation);
     let _ = observation.state_BN.as_ref().unwrap().narrow(0, 1, 1).fill_(3.0);
@@ -41,7 +41,7 @@ fn nobody_sees_an_absent_camera_or_a_padding_token() {
     let observation = observation();
     let sample = || {
         let noise = &mut GivenNoise([given.shallow_clone()].into());
-        model.sample(&observation, Mode::Actions, noise, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
+        model.sample(&observation, Mode::Actions, None, noise, &Pass::plain(false)).unwrap().actions_BTA.unwrap()
     };
     let before = sample();
     let wrist = observation.cameras[1].as_ref().unwrap();

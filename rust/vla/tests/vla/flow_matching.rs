@@ -32,7 +32,7 @@ fn a_point_lies_on_the_line_and_heads_for_the_noise() {
 #[test]
 fn euler_steps_walk_from_time_one_to_zero() {
     let mut times = Vec::new();
-    let end = integrate(&flow(), &Tensor::ones([1, 1], FLOAT), &Pass::plain(false), |x, time_B, _| {
+    let end = integrate(&flow(), &Tensor::ones([1, 1], FLOAT), None, &Pass::plain(false), |x, time_B, _| {
         times.push(time_B.double_value(&[0]));
         Ok::<_, VlaError>(x.shallow_clone())
     });

@@ -35,7 +35,7 @@ fn loss(model: &ExpertModel, targets: &Targets, mode: Mode) -> VlaLoss {
 fn sample<const N: usize>(model: &ExpertModel, mode: Mode, noise: [&Tensor; N]) -> hlrp_vla::Prediction {
     tch::manual_seed(1);
     let mut noise = GivenNoise(noise.into_iter().map(Tensor::shallow_clone).collect());
-    model.sample(&observation(), mode, &mut noise, &Pass::plain(false)).unwrap()
+    model.sample(&observation(), mode, None, &mut noise, &Pass::plain(false)).unwrap()
 }
 
 fn value(tensor: &Tensor) -> f64 {

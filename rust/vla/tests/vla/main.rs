@@ -4,6 +4,7 @@
 
 mod artifact;
 mod averaged_weights;
+mod chunking;
 mod expert_forms;
 mod fixtures;
 mod flow_matching;

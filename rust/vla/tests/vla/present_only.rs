@@ -14,7 +14,8 @@ const LATER: i64 = 1;
 /// Actions that the policy predicts for a batch.
 fn predict(model: &ExpertModel, processor: &Processor, batch: &DeviceBatch) -> Tensor {
     let observation = processor.observe(batch, PRESENT).unwrap();
-    let prediction = model.sample(&observation, Mode::Multitask, &mut FixedNoise::new(0), &Pass::plain(false)).unwrap();
+    let prediction =
+        model.sample(&observation, Mode::Multitask, None, &mut FixedNoise::new(0), &Pass::plain(false)).unwrap();
     Tensor::cat(&[prediction.actions_BTA.unwrap().flatten(1, 2), prediction.latents_BSD.unwrap().flatten(1, 2)], 1)
 }
 

@@ -10,6 +10,7 @@ use super::prefix::pad_last;
 use super::stack::{Reading, SuffixLayout, SuffixReader};
 use super::{ExpertModel, HeadKind, PrefixMemory};
 use crate::VlaError;
+use crate::chunking::Guidance;
 use crate::flow::{FlowNoise, FlowPoint, integrate};
 use crate::loss::SupervisedLoss;
 use crate::masks::{self, by_slot};
@@ -52,6 +53,7 @@ impl ExpertModel {
     pub(super) fn joint_sample(
         &self,
         memory: &PrefixMemory,
+        guidance: Option<&Guidance>,
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<Prediction, VlaError> {
@@ -72,7 +74,8 @@ impl ExpertModel {
             noise.normal(&[num_samples, num_slots, code_dim], device),
             noise.normal(&[num_samples, chunk_size, width], device),
         ]);
-        let sample = integrate(&self.spec.flow, &start, pass, |x, time_B, pass| {
+        let guidance = guidance.map(|guidance| guidance.after(sizes[0]));
+        let sample = integrate(&self.spec.flow, &start, guidance.as_ref(), pass, |x, time_B, pass| {
             let [latent_BSD, chunk_BTA] = unpack(x);
             Ok::<_, VlaError>(pack(self.joint_velocity(&reader, [&latent_BSD, &chunk_BTA], time_B, pass)?))
         })?;

@@ -15,6 +15,7 @@ pub use stack::PrefixMemory;
 
 use super::{Architecture, check_cameras, frozen_in_backbone, unread_parts};
 use crate::VlaError;
+use crate::chunking::Guidance;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
 use crate::masks::by_slot;
@@ -172,7 +173,7 @@ impl ExpertModel {
             LatentHead::CodeCrossEntropy => Latents::Codes(self.ask_for_latents(memory, pass)?.argmax(-1, false)),
             LatentHead::VectorMse => Latents::Vectors(self.ask_for_latents(memory, pass)?),
             LatentHead::VectorFlow | LatentHead::JointFlow => {
-                Latents::Vectors(self.integrate(memory, HeadKind::Latent, noise, pass)?)
+                Latents::Vectors(self.integrate(memory, HeadKind::Latent, None, noise, pass)?)
             }
         })
     }
@@ -217,6 +218,7 @@ impl ExpertModel {
         &self,
         memory: &PrefixMemory,
         kind: HeadKind,
+        guidance: Option<&Guidance>,
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<Tensor, VlaError> {
@@ -224,7 +226,7 @@ impl ExpertModel {
         let noise_BSD = noise.normal(&[memory.num_samples(), num_steps, dim], memory.device());
         let layout = self.layout(kind, memory.device())?;
         let reader = SuffixReader::new(memory, &layout, self.expert.head_dim, Reading::Repeatedly);
-        integrate(&self.spec.flow, &noise_BSD, pass, |x_BSD, time_B, pass| {
+        integrate(&self.spec.flow, &noise_BSD, guidance, pass, |x_BSD, time_B, pass| {
             self.velocity(&reader, kind, x_BSD, time_B, pass)
         })
     }
@@ -358,17 +360,18 @@ impl Architecture for ExpertModel {
         &self,
         observation: &Observation,
         mode: Mode,
+        guidance: Option<&Guidance>,
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<Prediction, VlaError> {
         no_grad(|| {
             let memory = self.prefill(observation, pass)?;
             if self.is_joint(mode) {
-                return self.joint_sample(&memory, noise, pass);
+                return self.joint_sample(&memory, guidance, noise, pass);
             }
             let latents = |noise: &mut dyn FlowNoise| self.predict_latents(&memory, noise, pass);
             let actions = |noise: &mut dyn FlowNoise| {
-                let padded_BTA = self.integrate(&memory, HeadKind::Action, noise, pass)?;
+                let padded_BTA = self.integrate(&memory, HeadKind::Action, guidance, noise, pass)?;
                 Ok(padded_BTA.narrow(2, 0, self.action_dim))
             };
             Prediction::of(mode, noise, latents, actions)

@@ -9,6 +9,7 @@ mod flow_head;
 
 use super::{Architecture, HeadKind, check_cameras, frozen_in_backbone, unread_parts};
 use crate::VlaError;
+use crate::chunking::Guidance;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
 use crate::observation::{Latents, Observation, Prediction, Targets};
@@ -144,7 +145,7 @@ impl PooledModel {
         let num_samples = features_BD.size()[0];
         let noise = noise.normal(&[num_samples, code_seq_len * code_dim], features_BD.device());
         let flow = &self.spec.flow;
-        let sample = integrate(flow, &noise, pass, |x, time_B, pass| {
+        let sample = integrate(flow, &noise, None, pass, |x, time_B, pass| {
             self.latent_head.velocity(features_BD, x, time_B, flow, pass)
         })?;
         Ok(sample.view([num_samples, code_seq_len, code_dim]))
@@ -201,9 +202,14 @@ impl Architecture for PooledModel {
         &self,
         observation: &Observation,
         mode: Mode,
+        guidance: Option<&Guidance>,
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<Prediction, VlaError> {
+        if guidance.is_some() {
+            let hint = "use the expert architecture";
+            return Err(VlaError::input("guidance", "this architecture predicts one action, not a chunk", hint));
+        }
         no_grad(|| {
             let features_BD = self.features(observation, pass)?;
             let latents =
