@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
+import pyarrow.parquet
 import pytest
-from conftest import DATA, MINI, one_error, program, read_metrics, run, train_laq_command
+from conftest import DATA, MINI, VLA_MINI, one_error, program, read_metrics, run, train_laq_command, train_vla_command
 
 PUSHT = f"{{root: {DATA}/pusht_scripted, cameras: {{primary: observation.image}}, state_key: null, action_key: null, num_val_episodes: 2"
 SOURCES = [
@@ -47,6 +49,31 @@ def test_a_run_has_the_shares_of_its_weights_and_resumes_exactly(tmp_path):
         [line["train/loss"] for line in lines if "train/loss" in line] for lines in (metrics, read_metrics(resumed))
     ]
     assert losses[1] == losses[0][7:]
+
+
+def test_a_policy_learns_from_robots_of_different_widths(tmp_path, uninterrupted):
+    """Two dimensions beside four: the artifact has the wider, normalised by the sources that have each, and the narrow robot's samples do
+    not count in what it lacks."""
+    narrow = PUSHT.replace("null", "observation.state", 1).replace("null", "action", 1)
+    words = [*VLA_MINI, f"policy.teacher.checkpoint={uninterrupted}", f"+data.sources.pusht={narrow}, weight: 0.5}}"]
+    run_dir = tmp_path / "run"
+    words += ["training.max_steps=3", "validation.limit_batches=null", f"logging.run_dir={run_dir}"]
+    result = run(train_vla_command(*words))
+    assert result.returncode == 0, result.stderr
+    policy = json.loads((run_dir / "artifacts/final/artifact.json").read_text())["policy"]
+    assert policy["model"]["action_dim"] == 4
+    rows = np.array(pyarrow.parquet.read_table(DATA / "metaworld_mt5/data")["action"].to_pylist())
+    for vector in ("state", "action"):
+        scaling = policy["processor"][vector]
+        assert scaling["dim"] == 4 and {len(x) for name, x in scaling["statistics"].items() if name != "count"} == {4}
+    mean = policy["processor"]["action"]["statistics"]["mean"]
+    assert abs(mean[3] - rows[:, 3].mean()) < 0.1 < abs(mean[0] - rows[:, 0].mean()), (
+        "only the first two are of both robots"
+    )
+    [validation] = [line for line in read_metrics(run_dir) if "val/loss" in line]
+    errors = [validation[f"val/action_mse_dim{dim}"] for dim in range(4)]
+    wide, both = (sum(errors[2:]) / 2, sum(errors[:2]) / 2)
+    assert min(wide, both) <= validation["val/action_mse"] <= max(wide, both)
 
 
 def test_weights_without_a_rest_are_a_warning(tmp_path):

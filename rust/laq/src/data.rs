@@ -68,7 +68,7 @@ pub(crate) fn pair_actions(batch: &DeviceBatch) -> Option<Tensor> {
 
 /// Sum of the actions of a batch that are within the episode, `float32 [B,A]`; none where the dataset has no actions.
 pub(crate) fn relative_actions(batch: &DeviceBatch) -> Option<Tensor> {
-    let DeviceVectors { values_BTN, is_pad_BT } =
+    let DeviceVectors { values_BTN, is_pad_BT, .. } =
         batch.action.as_ref().filter(|action| action.values_BTN.size()[1] > 0)?;
     let is_real_BT1 = is_pad_BT.logical_not().to_kind(Kind::Float).unsqueeze(-1);
     Some((values_BTN * is_real_BT1).sum_dim_intlist([1].as_slice(), false, Kind::Float))

@@ -115,7 +115,8 @@ impl<'a> Worker<'a> {
         let action = if source.shows_actions(&anchor.span, self.plan.split()) {
             vectors(source, source.action.as_ref(), layout.action, anchor, &request.action_deltas)?
         } else {
-            layout.action.map(Vectors::missing)
+            let num_dims = source.action.as_ref().map_or(0, |action| action.width);
+            layout.action.map(|size| Vectors::missing(size, num_dims))
         };
         let labels = source.labels.iter().zip(layout.labels.values()).filter_map(|(label, size)| {
             vectors(source, Some(label), Some(*size), anchor, &request.label_deltas).transpose()
@@ -194,5 +195,5 @@ fn vectors(
         values_TN =
             values_TN.chunks_exact(vector.width).flat_map(|row| row.iter().copied().chain(padding.clone())).collect();
     }
-    Ok(Some(Vectors { values_TN, is_pad_T }))
+    Ok(Some(Vectors { values_TN, is_pad_T, num_dims: vector.width }))
 }

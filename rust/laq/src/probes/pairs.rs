@@ -44,12 +44,16 @@ pub(super) struct PairSource {
 }
 
 impl PairSource {
-    /// None where a source has no actions, or where a pair does not span the same number of frames in every source.
+    /// None where a source has no actions or others than the rest, or where a pair does not span the same number of frames in every source.
     ///
     /// # Errors
     /// Sources that cannot be split.
     pub(super) fn new(mixture: &Mixture, request: &RequestConfig) -> anyhow::Result<Option<Self>> {
         if mixture.layout().action.is_none() {
+            return Ok(None);
+        }
+        if let Err(problem) = mixture.require_like_actions() {
+            tracing::warn!("no probes: {problem}");
             return Ok(None);
         }
         let Some(request) = whole_pair(mixture, request) else {

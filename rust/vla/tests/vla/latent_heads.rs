@@ -113,8 +113,7 @@ fn actions_without_known_latents_are_trained_as_they_are_predicted_alone() {
     latent.vectors_BSD = Some(Tensor::full([2, 4, 2], f64::NAN, FLOAT));
     let joint = loss(&model, &unknown, Mode::Multitask);
     assert_eq!(value(&joint.latent.unwrap().mean), 0.0);
-    let ActionTarget { chunk_BTA, is_pad_BT } = unknown.action.unwrap();
-    let actions = Targets { action: Some(ActionTarget { chunk_BTA, is_pad_BT }), latent: None };
+    let actions = Targets { action: unknown.action, latent: None };
     let alone = loss(&model, &actions, Mode::Actions);
     let [joint, alone] = [joint.action, alone.action].map(|loss| value(&loss.unwrap().mean));
     assert!((joint - alone).abs() < 1e-5 * alone, "{joint} {alone}");
