@@ -57,7 +57,7 @@ def test_a_policy_learns_from_robots_of_different_widths(tmp_path, uninterrupted
     narrow = PUSHT.replace("null", "observation.state", 1).replace("null", "action", 1)
     words = [*VLA_MINI, f"policy.teacher.checkpoint={uninterrupted}", f"+data.sources.pusht={narrow}, weight: 0.5}}"]
     run_dir = tmp_path / "run"
-    words += ["training.max_steps=3", "validation.limit_batches=null", f"logging.run_dir={run_dir}"]
+    words += ["training.max_steps=4", "validation.limit_batches=12", f"logging.run_dir={run_dir}"]
     result = run(train_vla_command(*words))
     assert result.returncode == 0, result.stderr
     policy = json.loads((run_dir / "artifacts/final/artifact.json").read_text())["policy"]
@@ -132,3 +132,30 @@ def test_presets_have_the_weights_of_their_authors(preset, num_sources, weights)
     sources = json.loads(result.stdout)["data"]["sources"]
     assert len(sources) == num_sources
     assert {name: sources[name]["weight"] for name in weights} == weights
+
+
+def test_presets_span_about_a_second_of_each_robot():
+    def spans(preset: str) -> dict:
+        result = run([program("hlrp"), "config", "show", "experiment=laq", f"data={preset}", "--format", "json"])
+        assert result.returncode == 0, result.stderr
+        return {name: source["span"] for name, source in json.loads(result.stdout)["data"]["sources"].items()}
+
+    frames = {"language_table": 10, "bridge": 5, "rt1": 3, "robonet": 10}
+    known = {name: {"unit": "frames", "length": length} for name, length in frames.items()}
+    assert spans("oxe_all") == known
+    second = {"unit": "seconds", "length": 1}
+    assert spans("oxe_large") == dict.fromkeys(spans("oxe_large"), second) | known
+    assert set(map(str, spans("octo24").values())) == {str(second)}
+
+
+def test_sources_with_spans_of_their_own_train_and_are_probed(tmp_path):
+    """The same dataset in two spans: probes sum the actions of each pair, whatever its number of steps."""
+    again = "{root: ${data.sources.metaworld_mt5.root}, cameras: {primary: observation.image}, state_key: observation.state, action_key: action, num_val_episodes: 5"
+    words = [f"+data.sources.again={again}, span: {{unit: seconds, length: 0.1}}}}", "validation.probes.num_pairs=64"]
+    words += ["training.max_steps=4", f"logging.run_dir={tmp_path / 'run'}"]
+    result = run(train_laq_command(*MINI, *words))
+    assert result.returncode == 0, result.stderr
+    assert "again: from the first to the last image 8 frames, 0.100 s" in result.stderr
+    assert "no probes" not in result.stderr
+    [validation] = [line for line in read_metrics(tmp_path / "run") if "val/loss" in line]
+    assert "val/probe_floor_r2" in validation

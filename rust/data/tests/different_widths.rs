@@ -5,7 +5,7 @@
 mod opened;
 
 use hlrp_data::formats::lerobot::{LeRobotDataset, TableCache};
-use hlrp_data::{Dataset, FrameSize, Loader, Mixture, Position, Shard, Source, Split};
+use hlrp_data::{FrameSize, Loader, Mixture, Position, Shard, Source, Split};
 use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, SourceConfig, SourceWeight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ fn mixture(weights: [f64; 2]) -> Arc<Mixture> {
             state_key: Some("observation.state".to_owned()),
             action_key: Some("action".to_owned()),
             weight: Some(SourceWeight::Share(weight)),
+            span: None,
             episodes: None,
             exclude_episodes: None,
             num_val_episodes: 2,

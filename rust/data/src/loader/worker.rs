@@ -178,7 +178,8 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// States, actions or labels around an anchor, padded with zeros to the width that all sources share. None where the batch has none.
+/// States, actions or labels around an anchor, padded to the steps and, with zeros, to the width that all sources share. None where the batch
+/// has none.
 fn vectors(
     source: &Source,
     vector: Option<&VectorKey>,
@@ -186,8 +187,8 @@ fn vectors(
     anchor: &Anchor,
     deltas: &[i64],
 ) -> Result<Option<Vectors>, DataError> {
-    let (Some(vector), Some([_, width])) = (vector, size) else { return Ok(None) };
-    let (rows, is_pad_T) = anchor.span.window(anchor.row, deltas);
+    let (Some(vector), Some([num_steps, width])) = (vector, size) else { return Ok(None) };
+    let (rows, mut is_pad_T) = anchor.span.window(anchor.row, deltas);
     let mut values_TN = vec![0.0; rows.len() * vector.width];
     source.dataset.read_vectors(&vector.key, &rows, &mut values_TN)?;
     if vector.width < width {
@@ -195,5 +196,7 @@ fn vectors(
         values_TN =
             values_TN.chunks_exact(vector.width).flat_map(|row| row.iter().copied().chain(padding.clone())).collect();
     }
+    values_TN.resize(num_steps * width, 0.0);
+    is_pad_T.resize(num_steps, true);
     Ok(Some(Vectors { values_TN, is_pad_T, num_dims: vector.width }))
 }

@@ -4,7 +4,7 @@ use crate::fixtures::{FixedNoise, GivenNoise, distance, expert_section, expert_w
 use hlrp_config::Problem;
 use hlrp_nn::Pass;
 use hlrp_schema::policy::{ExpertSpec, LatentHead, LatentShape, Mode, ModelSpec, ObjectiveSpec};
-use hlrp_vla::{ActionTarget, Architecture, ExpertModel, Targets, VlaLoss, VlaModel, freeze};
+use hlrp_vla::{Architecture, ExpertModel, Targets, VlaLoss, VlaModel, freeze};
 use tch::{Device, Kind, Tensor, no_grad};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
