@@ -212,3 +212,15 @@ def test_a_hostile_folder_is_one_clear_finding(name, tmp_path):
     assert len(said.splitlines()) <= 2, said
     assert len(said) < 2000, said
     assert tree(tmp_path) == before, "nothing is written, and the dataset is as it was"
+
+
+def test_links_to_the_same_place_in_another_copy_are_read(tmp_path):
+    """As `hlrp label` makes them for videos on another disk, and `cp -rs` for everything."""
+    copy = shutil.copytree(VIDEO, tmp_path / "copy")
+    root = tmp_path / "made"
+    for file in filter(Path.is_file, copy.rglob("*")):
+        link = root / file.relative_to(copy)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    result = check(root, tmp_path / "cache", MAX_MEMORY)
+    assert result.returncode == 0, result.stdout + result.stderr
