@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import MINI, REPO, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
+from conftest import DATA, MINI, REPO, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
 from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
 from ranks import (
     EXACT,
@@ -170,9 +170,16 @@ def test_accumulated_batches_of_two_processes(tmp_path):
 HALF = ["data.sources.metaworld_mt5.labelled_episodes=[0,12,20,31]", "data.loader.labelled_fraction=0.5"]
 
 
-@pytest.mark.parametrize(("accumulate", "more"), [(1, HALF), (2, [])])
+# A robot of two dimensions beside one of four.
+TWO_ROBOTS = [
+    f"+data.sources.pusht={{root: {DATA}/pusht_scripted, cameras: {{primary: observation.image}}, state_key: observation.state, action_key: action, num_val_episodes: 2, weight: 0.5}}"
+]
+
+
+@pytest.mark.parametrize(("accumulate", "more"), [(1, HALF), (2, []), (1, TWO_ROBOTS)])
 def test_a_policy_with_unequal_numbers_of_supervised_values(tmp_path, alone, accumulate, more):
-    """Latent and real actions; samples near the end of an episode have fewer actions, so the processes' means are of unequal numbers."""
+    """Latent and real actions; samples near the end of an episode have fewer actions, and robots have other numbers of dimensions, so the
+    processes' means are of unequal numbers."""
     words = [*VLA_MINI, *EXACT, f"policy.teacher.checkpoint={alone}", "data.loader.num_workers=1"]
     words += [
         "training.max_steps=20",

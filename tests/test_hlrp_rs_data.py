@@ -76,6 +76,20 @@ def test_batches_hold_what_lerobot_reads(name):
     assert num_padded > 0, "some samples lie at an episode's end"
 
 
+def test_robots_of_different_widths_are_padded_and_the_batch_says_where():
+    roots = {"wide": DATA / "metaworld_mt5", "narrow": DATA / "pusht_scripted"}
+    dataset = open_dataset(roots, cameras={"primary": "observation.image"}, image_size=(16, 16), batch_size=8)
+    seen = set()
+    for batch in itertools.islice(Loader(dataset, seed=0), 6):
+        for index, source in enumerate(batch["source"]):
+            is_pad = torch.tensor([False, False, source == "narrow", source == "narrow"])
+            seen.add(source)
+            for vector in ("state", "action"):
+                assert torch.equal(batch[f"{vector}_dim_is_pad"][index], is_pad)
+                assert (batch[vector][index][:, is_pad] == 0).all()
+    assert seen == {"wide", "narrow"}
+
+
 def test_a_pass_shows_every_sample_once():
     dataset = open_case("embedded_images", batch_size=1)
     loader = Loader(dataset, seed=0)

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
+import pyarrow.parquet
 import pytest
-from conftest import DATA, MINI, one_error, program, read_metrics, run, train_laq_command
+from conftest import DATA, MINI, VLA_MINI, one_error, program, read_metrics, run, train_laq_command, train_vla_command
 
 PUSHT = f"{{root: {DATA}/pusht_scripted, cameras: {{primary: observation.image}}, state_key: null, action_key: null, num_val_episodes: 2"
 SOURCES = [
@@ -47,6 +49,31 @@ def test_a_run_has_the_shares_of_its_weights_and_resumes_exactly(tmp_path):
         [line["train/loss"] for line in lines if "train/loss" in line] for lines in (metrics, read_metrics(resumed))
     ]
     assert losses[1] == losses[0][7:]
+
+
+def test_a_policy_learns_from_robots_of_different_widths(tmp_path, uninterrupted):
+    """Two dimensions beside four: the artifact has the wider, normalised by the sources that have each, and the narrow robot's samples do
+    not count in what it lacks."""
+    narrow = PUSHT.replace("null", "observation.state", 1).replace("null", "action", 1)
+    words = [*VLA_MINI, f"policy.teacher.checkpoint={uninterrupted}", f"+data.sources.pusht={narrow}, weight: 0.5}}"]
+    run_dir = tmp_path / "run"
+    words += ["training.max_steps=4", "validation.limit_batches=12", f"logging.run_dir={run_dir}"]
+    result = run(train_vla_command(*words))
+    assert result.returncode == 0, result.stderr
+    policy = json.loads((run_dir / "artifacts/final/artifact.json").read_text())["policy"]
+    assert policy["model"]["action_dim"] == 4
+    rows = np.array(pyarrow.parquet.read_table(DATA / "metaworld_mt5/data")["action"].to_pylist())
+    for vector in ("state", "action"):
+        scaling = policy["processor"][vector]
+        assert scaling["dim"] == 4 and {len(x) for name, x in scaling["statistics"].items() if name != "count"} == {4}
+    mean = policy["processor"]["action"]["statistics"]["mean"]
+    assert abs(mean[3] - rows[:, 3].mean()) < 0.1 < abs(mean[0] - rows[:, 0].mean()), (
+        "only the first two are of both robots"
+    )
+    [validation] = [line for line in read_metrics(run_dir) if "val/loss" in line]
+    errors = [validation[f"val/action_mse_dim{dim}"] for dim in range(4)]
+    wide, both = (sum(errors[2:]) / 2, sum(errors[:2]) / 2)
+    assert min(wide, both) <= validation["val/action_mse"] <= max(wide, both)
 
 
 def test_weights_without_a_rest_are_a_warning(tmp_path):
@@ -105,3 +132,30 @@ def test_presets_have_the_weights_of_their_authors(preset, num_sources, weights)
     sources = json.loads(result.stdout)["data"]["sources"]
     assert len(sources) == num_sources
     assert {name: sources[name]["weight"] for name in weights} == weights
+
+
+def test_presets_span_about_a_second_of_each_robot():
+    def spans(preset: str) -> dict:
+        result = run([program("hlrp"), "config", "show", "experiment=laq", f"data={preset}", "--format", "json"])
+        assert result.returncode == 0, result.stderr
+        return {name: source["span"] for name, source in json.loads(result.stdout)["data"]["sources"].items()}
+
+    frames = {"language_table": 10, "bridge": 5, "rt1": 3, "robonet": 10}
+    known = {name: {"unit": "frames", "length": length} for name, length in frames.items()}
+    assert spans("oxe_all") == known
+    second = {"unit": "seconds", "length": 1}
+    assert spans("oxe_large") == dict.fromkeys(spans("oxe_large"), second) | known
+    assert set(map(str, spans("octo24").values())) == {str(second)}
+
+
+def test_sources_with_spans_of_their_own_train_and_are_probed(tmp_path):
+    """The same dataset in two spans: probes sum the actions of each pair, whatever its number of steps."""
+    again = "{root: ${data.sources.metaworld_mt5.root}, cameras: {primary: observation.image}, state_key: observation.state, action_key: action, num_val_episodes: 5"
+    words = [f"+data.sources.again={again}, span: {{unit: seconds, length: 0.1}}}}", "validation.probes.num_pairs=64"]
+    words += ["training.max_steps=4", f"logging.run_dir={tmp_path / 'run'}"]
+    result = run(train_laq_command(*MINI, *words))
+    assert result.returncode == 0, result.stderr
+    assert "again: from the first to the last image 8 frames, 0.100 s" in result.stderr
+    assert "no probes" not in result.stderr
+    [validation] = [line for line in read_metrics(tmp_path / "run") if "val/loss" in line]
+    assert "val/probe_floor_r2" in validation

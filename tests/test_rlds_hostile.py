@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-from hostile import check
+from hostile import check, png_bomb
 from tfrecords import FEATURES, example, field, record, tensor, varint, write
 
 MAX_MEMORY = 3 << 30
@@ -23,17 +22,6 @@ def png(height: int = 32, width: int = 48) -> bytes:
     image = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
     PIL.Image.fromarray(image).save(out, "PNG")
     return out.getvalue()
-
-
-def png_bomb(size: int) -> bytes:
-    """A PNG of a few kilobytes that decodes to `size`² pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
-    body = zlib.compress(bytes(1 << 20))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def episode(**changes: list) -> dict[str, list]:

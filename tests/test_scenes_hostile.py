@@ -1,12 +1,10 @@
 """Damaged and malicious folders of scenes: one clear error each, within little memory, and nothing is written."""
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
-from hostile import check
+from hostile import check, png_bomb
 from made_datasets import make_bridge, make_scenes, write_table
 
 MAX_MEMORY = 2 << 30
@@ -14,17 +12,6 @@ ROW = {"scene_idx": 0, "scene_folder": "scene_0", "start_frame": 0, "end_frame":
 TRAJECTORIES = {"traj_group0/traj0": (4, "do it"), "traj_group0/traj1": (4, "do it again")}
 DATED = "bridge_data_v2/toykitchen1/many_skills/00/2023-03-15_13-35-22"
 TRAJECTORY = f"{DATED}/raw/traj_group0/traj1"
-
-
-def png_bomb(size: int) -> bytes:
-    """A PNG of a few kilobytes that decodes to `size`² pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
-    body = zlib.compress(bytes(1 << 20))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def table(root: Path, *rows: dict) -> None:

@@ -45,6 +45,7 @@ class Targets(TypedDict, total=False):
     `actions`: `float32 [B,T,A]`, already normalised, T and A are `Policy.chunk_size` and `Policy.action_dim`.
     `action_is_pad`: `bool [B,T]`, true where a step is outside its episode or has no label; a sample whose row is all true is not
     supervised. All false when left out.
+    `action_dim_is_pad`: `bool [B,A]`, true where the robot of a sample has no such dimension. All false when left out.
     `latents`: `float32 [B,S,D]`, vectors of the teacher, for a latent head that predicts vectors.
     `latent_codes`: `int64 [B,S]`, its codes, for one that predicts codes (`Teacher.label` returns both).
     `latent_is_valid`: `bool [B]`, false where the frame pair is not real; all true when left out.
@@ -52,6 +53,7 @@ class Targets(TypedDict, total=False):
 
     actions: Tensor
     action_is_pad: Tensor
+    action_dim_is_pad: Tensor
     latents: Tensor
     latent_codes: Tensor
     latent_is_valid: Tensor
@@ -97,10 +99,14 @@ class Batch(TypedDict):
     """`float32 [B,T,N]` as recorded; `None` unless every source has states."""
     state_is_pad: Tensor | None
     """`bool [B,T]`, true where a step is outside the episode."""
+    state_dim_is_pad: Tensor | None
+    """`bool [B,N]`, true where the source of the sample has fewer dimensions than the widest; `state` is 0 there."""
     action: Tensor | None
     """`float32 [B,T,A]` as recorded; `None` unless every source has actions."""
     action_is_pad: Tensor | None
     """`bool [B,T]`, true where a step is outside the episode."""
+    action_dim_is_pad: Tensor | None
+    """`bool [B,A]`, as `state_dim_is_pad`."""
     source: list[str]
     """Names of the sources."""
     episode: Tensor

@@ -2,10 +2,23 @@
 
 import os
 import resource
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 from conftest import program, run
+
+
+def png_bomb(size: int) -> bytes:
+    """A PNG of a few kilobytes that decodes to `size`² pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(1 << 20))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def check(root: Path, cache: Path, max_memory: int) -> subprocess.CompletedProcess:

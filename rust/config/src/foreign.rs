@@ -37,6 +37,19 @@ pub fn inspect(path: &Path, max_bytes: u64) -> io::Result<u64> {
     Ok(metadata.len())
 }
 
+/// As [`inspect`], for a file of the folder `root`: a link is followed if it stays inside `root`, however deep the file is.
+///
+/// # Errors
+/// Those of [`inspect`].
+pub fn inspect_below(root: &Path, path: &Path, max_bytes: u64) -> io::Result<u64> {
+    let metadata = fs::metadata(path)?;
+    let (target, root) = (fs::canonicalize(path)?, fs::canonicalize(root)?);
+    if metadata.is_file() && !target.starts_with(&root) && !target.starts_with(entry_of(&root).unwrap_or(&root)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a link that leads out of its folder"));
+    }
+    inspect(&target, max_bytes)
+}
+
 /// The text of a file that [`inspect`] accepts with at most [`MAX_TEXT_BYTES`].
 ///
 /// # Errors
@@ -50,8 +63,12 @@ fn stays_inside(path: &Path) -> io::Result<bool> {
     let target = fs::canonicalize(path)?;
     let folder =
         fs::canonicalize(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"));
-    Ok(target.starts_with(&folder) || snapshots.and_then(Path::parent).is_some_and(|entry| target.starts_with(entry)))
+    Ok(target.starts_with(&folder) || entry_of(&folder).is_some_and(|entry| target.starts_with(entry)))
+}
+
+/// The entry of the Hugging Face cache that has the snapshot `folder`.
+fn entry_of(folder: &Path) -> Option<&Path> {
+    folder.parent().filter(|parent| parent.ends_with("snapshots")).and_then(Path::parent)
 }
 
 #[cfg(test)]
@@ -101,5 +118,30 @@ mod tests {
         fs::write(root.path().join("models--a--b/blobs/x"), "{}").unwrap();
         symlink("../../blobs/x", snapshot.join("config.json")).unwrap();
         assert_eq!(read_text(&snapshot.join("config.json")).unwrap(), "{}");
+        fs::create_dir(snapshot.join("meta")).unwrap();
+        symlink("../../../blobs/x", snapshot.join("meta/info.json")).unwrap();
+        assert_eq!(inspect_below(&snapshot, &snapshot.join("meta/info.json"), 2).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_link_of_a_dataset_may_lead_anywhere_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        let dataset = root.path().join("dataset");
+        fs::create_dir_all(dataset.join("data/chunk")).unwrap();
+        fs::create_dir(dataset.join("objects")).unwrap();
+        fs::write(dataset.join("objects/x"), "12").unwrap();
+        fs::write(root.path().join("outside"), "secret").unwrap();
+        symlink("../../objects/x", dataset.join("data/chunk/own")).unwrap();
+        symlink("../../../outside", dataset.join("data/chunk/out")).unwrap();
+        symlink("/dev/zero", dataset.join("data/chunk/device")).unwrap();
+        let linked = root.path().join("linked");
+        symlink("dataset", &linked).unwrap();
+        for root in [&dataset, &linked] {
+            let inspect = |name: &str| inspect_below(root, &root.join("data/chunk").join(name), 5);
+            assert_eq!(inspect("own").unwrap(), 2);
+            assert!(inspect("out").unwrap_err().to_string().contains("leads out of its folder"));
+            assert!(inspect("device").unwrap_err().to_string().contains("not a regular file"));
+            assert_eq!(inspect("none").unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
     }
 }

@@ -99,6 +99,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         state_key: vector("observation.state"),
         action_key: vector("action"),
         weight: None,
+        span: None,
         episodes: None,
         exclude_episodes: None,
         num_val_episodes: 0,

@@ -36,6 +36,8 @@ pub struct VectorStream {
     pub shape: [usize; 3],
     /// `[B,T]`: true where the step is outside the episode (LeRobot's `*_is_pad`).
     pub is_pad_BT: Vec<bool>,
+    /// `[B,N]`: true where the source of the sample has no such dimension. Its values are 0.
+    pub is_pad_dim_BN: Vec<bool>,
 }
 
 /// B samples.

@@ -34,7 +34,10 @@ impl Mixture {
     }
 
     /// Refuses sources whose actions one network cannot predict.
-    fn require_like_actions(&self) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// [`Problem`] with a source without actions, or with actions of other dimensions than those of another source.
+    pub fn require_like_actions(&self) -> Result<(), Problem> {
         let widths: Vec<_> = self.sources.iter().map(|source| source.action.as_ref().map(|key| key.width)).collect();
         let Some(other) = widths.iter().position(|width| width.is_none() || *width != widths[0]) else {
             return Ok(());

@@ -53,7 +53,7 @@ pub use loader::{Loader, LoaderStats, ValidationLoader};
 pub use mixture::{CacheProgress, Mixture, SampleLayout, log_cache_progress};
 pub use normalization::VectorStatistics;
 pub use preflight::{describe_sources, preflight};
-pub use request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
+pub use request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S, Timing};
 pub use resize::{PREPROCESS_ID, resize_planes};
 pub use sampler::{Balance, Clips, Draw, Mixing, Permutation, Pool, Position, Shard, TrainSampler, ValidationSampler};
 pub use source::{Source, Split};

@@ -48,7 +48,7 @@ pub struct SampleLayout {
     pub size: FrameSize,
     /// States `[T,N]`, when every source has them; N is the widest.
     pub state: Option<[usize; 2]>,
-    /// Actions `[T,N]`, when every source has them; N is the widest.
+    /// Actions `[T,N]`, when every source has them; T is the longest and N the widest.
     pub action: Option<[usize; 2]>,
     /// By key the labels `[T,N]` that were asked for.
     pub labels: BTreeMap<String, [usize; 2]>,
@@ -72,7 +72,9 @@ impl SampleLayout {
             }
         }
         let block = |num_steps: usize, width: Option<usize>| width.map(|width| [num_steps, width]);
-        let (states, actions) = (first.request.state_deltas.len(), first.request.action_deltas.len());
+        let longest = |of: fn(&Source) -> usize| sources.iter().map(of).max().unwrap_or_default();
+        let states = longest(|source| source.request.state_deltas.len());
+        let actions = longest(|source| source.request.action_deltas.len());
         Ok(Self {
             roles: first.cameras.keys().cloned().collect(),
             num_images: first.request.image_deltas.len(),
@@ -168,7 +170,7 @@ impl Mixture {
         };
         let opened = in_parallel(&sources, open);
         let sources: Vec<Source> = opened.into_iter().collect::<Result<_, _>>()?;
-        let rates = sources.iter().map(|source| (source.name(), source.description().fps));
+        let rates = sources.iter().map(|source| (source.name(), source.description().fps, source.frames_per_unit));
         let weights: Vec<_> = sources.iter().map(|source| source.weight).collect();
         let nothing_left = shares::warning(&weights).filter(|_| config.loader.is_mixed(&weights));
         let differing = differing_seconds(&config.request, &rates.collect::<Vec<_>>());
@@ -242,6 +244,16 @@ impl Mixture {
         let with_request = |source: &Source| source.with_request(request, anchor_images, labels);
         let sources = self.sources.iter().map(with_request).collect::<Result<_, DataError>>()?;
         Self::new(sources, self.layout.size, self.loader.clone())
+    }
+
+    /// The same sources with samples of frame pairs, the states at both frames, and the actions that lead from one to the other: of every step from the first
+    /// frame to the last before the second. Where that is another number of steps in each source, the shorter ones are padded.
+    ///
+    /// # Errors
+    /// [`Problem`] with the key of an offset that is not a whole number of frames.
+    pub fn with_whole_pairs(&self, request: &RequestConfig) -> Result<Self, DataError> {
+        let sources = self.sources.iter().map(|source| source.with_whole_pairs(request));
+        Self::new(sources.collect::<Result<_, DataError>>()?, self.layout.size, self.loader.clone())
     }
 
     /// The same sources with exactly these episodes held out, by the name of the source; a source without an entry keeps its split.
@@ -433,14 +445,18 @@ impl Opener<'_> {
     }
 }
 
-/// A warning about offsets in frames where the sources' `rates` (frames per second, by name) differ: what they are in seconds.
-fn differing_seconds(request: &RequestConfig, rates: &[(&str, f64)]) -> Option<String> {
-    let deltas = [&request.image_deltas, &request.state_deltas, &request.action_deltas].into_iter().flatten();
+/// A warning about offsets in frames where the sources' rates (name, frames per second, and [`Source::frames_per_unit`]) differ: what they are in
+/// seconds. Images whose spacing every source gives itself are as they are meant.
+fn differing_seconds(request: &RequestConfig, rates: &[(&str, f64, Option<f64>)]) -> Option<String> {
+    let has_spans = rates.iter().all(|(.., frames_per_unit)| frames_per_unit.is_some());
+    let images = if has_spans { &[][..] } else { &request.image_deltas };
+    let deltas = [images, &request.state_deltas, &request.action_deltas].into_iter().flatten();
     let farthest = deltas.copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|delta| *delta != 0.0)?;
     if request.unit == DeltaUnit::Seconds || rates.windows(2).all(|pair| pair[0].1 == pair[1].1) {
         return None;
     }
-    let seconds = rates.iter().map(|(name, rate)| format!("{:.3} s in {name} ({rate} per second)", farthest / rate));
+    let rates = rates.iter().map(|(name, rate, _)| (name, rate));
+    let seconds = rates.map(|(name, rate)| format!("{:.3} s in {name} ({rate} per second)", farthest / rate));
     let seconds = seconds.collect::<Vec<_>>().join(", ");
     Some(format!(
         "data.request.unit=frames, but the sources have different frame rates: {farthest} frames are {seconds}"
@@ -476,7 +492,7 @@ mod tests {
             state_deltas: vec![0.0],
             action_deltas: vec![],
         };
-        let rates = [("slow", 10.0), ("fast", 40.0)];
+        let rates = [("slow", 10.0, None), ("fast", 40.0, Some(2.0))];
         let warning = differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &rates).unwrap_or_default();
         assert!(
             warning.ends_with("5 frames are 0.500 s in slow (10 per second), 0.125 s in fast (40 per second)"),
@@ -484,6 +500,11 @@ mod tests {
         );
         assert_eq!(differing_seconds(&request(DeltaUnit::Seconds, [0.0, 0.5]), &rates), None);
         assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 0.0]), &rates), None, "only the present");
-        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &[("a", 10.0), ("b", 10.0)]), None);
+        assert_eq!(
+            differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &[("a", 10.0, None), ("b", 10.0, None)]),
+            None
+        );
+        let spans = [("slow", 10.0, Some(1.0)), ("fast", 40.0, Some(4.0))];
+        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &spans), None, "as the sources say");
     }
 }

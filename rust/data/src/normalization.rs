@@ -2,7 +2,8 @@
 //!
 //! Held-out episodes and those that the configuration leaves out do not count. Where every anchor is drawn once in each epoch, every row counts
 //! once, whatever its source. Where sources have shares of their own, each counts by its share, and where episodes are drawn uniformly, each
-//! as much as any other of its source. Values that are not finite do not count.
+//! as much as any other of its source. Values that are not finite do not count. Where sources differ in their dimensions, those of a narrow one
+//! are the first of the widest, and a dimension has the statistics of the sources that have it.
 
 use crate::error::DataError;
 use crate::mixture::{Mixture, in_parallel};
@@ -11,7 +12,7 @@ use crate::source::{Source, Split, VectorKey};
 use crate::statistics::Statistics;
 use hlrp_config::Problem;
 use hlrp_schema::UniformOver;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 /// Quantiles are computed from at most this many rows, spread evenly over all.
 const MAX_QUANTILE_ROWS: u64 = 1 << 20;
@@ -23,12 +24,12 @@ const QUANTILES: [(&str, f64); 2] = [("q01", 0.01), ("q99", 0.99)];
 /// Statistics of a state or action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorStatistics {
-    /// Its dimensions.
+    /// Its dimensions: those of the widest source.
     pub dim: usize,
     /// Over the rows of the training episodes of all sources, weighted as they are drawn, by LeRobot's names: `mean`, `std`, `min`, `max`, `q01`,
     /// `q99`, `count`.
     pub values: BTreeMap<String, Vec<f64>>,
-    /// Smallest and largest value of each dimension in the episodes of both splits, by source.
+    /// Smallest and largest value of each dimension in the episodes of both splits, by source; an empty range where it has none.
     pub ranges: Vec<(String, Vec<[f64; 2]>)>,
 }
 
@@ -63,9 +64,11 @@ struct Rows {
 }
 
 impl Rows {
-    /// Adds rows, each of which counts `scale` times as much as there.
-    fn extend(&mut self, other: &Self, scale: f64) {
-        self.rows_RN.extend(&other.rows_RN);
+    /// Adds rows of `width` values as rows of `dim`, each of which counts `scale` times as much as there; NaN is a value that there is not.
+    fn extend(&mut self, other: &Self, width: usize, dim: usize, scale: f64) {
+        let missing = iter::repeat_n(f32::NAN, dim - width);
+        let rows = other.rows_RN.chunks_exact(width.max(1));
+        self.rows_RN.extend(rows.flat_map(|row| row.iter().copied().chain(missing.clone())));
         self.weights_R.extend(other.weights_R.iter().map(|weight| weight * scale));
     }
 }
@@ -74,8 +77,7 @@ impl Mixture {
     /// Statistics of the states; none where a source has none.
     ///
     /// # Errors
-    /// [`Problem`] with the source whose states differ from those of the others in their dimensions, or have no finite value; a file that
-    /// cannot be read.
+    /// [`Problem`] with a source that has a dimension without any finite value for training; a file that cannot be read.
     pub fn state_statistics(&self) -> Result<Option<VectorStatistics>, DataError> {
         self.statistics(Vector { name: "state", of: |source| source.state.as_ref(), is_seen: |_, _, _| true })
     }
@@ -91,15 +93,7 @@ impl Mixture {
     fn statistics(&self, vector: Vector) -> Result<Option<VectorStatistics>, DataError> {
         let keys: Option<Vec<&VectorKey>> = self.sources.iter().map(vector.of).collect();
         let Some(keys) = keys.filter(|keys| !keys.is_empty()) else { return Ok(None) };
-        let dim = keys[0].width;
-        for (source, key) in self.sources.iter().zip(&keys) {
-            if key.width != dim {
-                let message = format!("`{}` has {} dimensions, that of another source {dim}", key.key, key.width);
-                return Err(
-                    refuse(source, vector, message, "train on sources of one robot, or leave this one out").into()
-                );
-            }
-        }
+        let dim = keys.iter().map(|key| key.width).max().unwrap_or_default();
         let stride = self.num_training_rows().div_ceil(MAX_QUANTILE_ROWS).max(1);
         let parts = self.parts();
         let summed = in_parallel(&parts, |part| {
@@ -118,12 +112,15 @@ impl Mixture {
             let scale = scales[part.source];
             if part.split == Split::Train && scale > 0.0 {
                 training.merge(&statistics.scaled(scale));
-                rows.extend(&quantile_rows, scale);
+                rows.extend(&quantile_rows, keys[part.source].width, dim, scale);
             }
         }
         if let Some(at) = training.without_values() {
-            let message = format!("`{}`[{at}] has no finite value in any training episode", keys[0].key);
-            return Err(refuse(&self.sources[0], vector, message, "record the dataset again, or set it to null").into());
+            let owner = keys.iter().position(|key| key.width > at).unwrap_or_default();
+            let message = format!("`{}`[{at}] has no finite value in any training episode", keys[owner].key);
+            let key = format!("data.sources.{}.{}_key", self.sources[owner].name, vector.name);
+            let hint = "record the dataset again, leave the source out, or set the key to null";
+            return Err(Problem::new(key, message, hint).into());
         }
         let mut values = training.values();
         values.extend(quantiles(&rows, dim));
@@ -235,8 +232,4 @@ fn quantile(column: &[(f64, f64)], fraction: f64) -> f64 {
         middle += step;
     }
     last.0
-}
-
-fn refuse(source: &Source, vector: Vector, message: String, hint: &str) -> Problem {
-    Problem::new(format!("data.sources.{}.{}_key", source.name, vector.name), message, hint)
 }

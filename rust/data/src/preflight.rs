@@ -6,17 +6,20 @@ use crate::mixture::in_parallel;
 use crate::source::{check_features, check_section};
 use hlrp_config::{Hint, Problem};
 use hlrp_schema::SourceConfig;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-/// What the datasets say about themselves, by the names of their sources.
+/// What the datasets say about themselves, by the names of their sources. Folders of scenes are indexed below `cache`.
 ///
 /// # Errors
 /// [`Problem`] with the key of a folder that has no dataset, or of a feature that the dataset does not have; otherwise a dataset
 /// that cannot be read.
-pub fn describe_sources(sources: &BTreeMap<String, SourceConfig>) -> Result<BTreeMap<String, Description>, DataError> {
+pub fn describe_sources(
+    sources: &BTreeMap<String, SourceConfig>,
+    cache: &Path,
+) -> Result<BTreeMap<String, Description>, DataError> {
     let sources: Vec<_> = sources.iter().collect();
     let describe = |&(name, source): &(&String, &SourceConfig)| {
-        let described = describe_source(name, source).map_err(|error| error.of_source(name))?;
+        let described = describe_source(name, source, cache).map_err(|error| error.of_source(name))?;
         Ok((name.clone(), described))
     };
     in_parallel(&sources, describe).into_iter().collect()
@@ -26,8 +29,8 @@ pub fn describe_sources(sources: &BTreeMap<String, SourceConfig>) -> Result<BTre
 ///
 /// # Errors
 /// As [`describe_sources`]; [`Problem`] when no source holds out any episode.
-pub fn preflight(sources: &BTreeMap<String, SourceConfig>) -> Result<(), DataError> {
-    describe_sources(sources)?;
+pub fn preflight(sources: &BTreeMap<String, SourceConfig>, cache: &Path) -> Result<(), DataError> {
+    describe_sources(sources, cache)?;
     match sources.keys().next() {
         Some(name) if sources.values().all(|source| !source.holds_out()) => {
             let key = format!("data.sources.{name}.num_val_episodes");
@@ -37,12 +40,14 @@ pub fn preflight(sources: &BTreeMap<String, SourceConfig>) -> Result<(), DataErr
     }
 }
 
-fn describe_source(name: &str, source: &SourceConfig) -> Result<Description, DataError> {
+fn describe_source(name: &str, source: &SourceConfig, cache: &Path) -> Result<Description, DataError> {
     formats::check_format(&source.root).map_err(|error| {
         Problem::new(format!("data.sources.{name}.root"), error.to_string(), error.hint().unwrap_or_default())
     })?;
     check_section(name, source)?;
-    let options = OpenOptions { rlds: source.rlds.clone(), scenes: source.scenes.clone(), ..OpenOptions::new(0) };
+    let index_dir = formats::is_scenes(&source.root).then(|| cache.to_owned());
+    let SourceConfig { rlds, scenes, .. } = source.clone();
+    let options = OpenOptions { rlds, scenes, index_dir, ..OpenOptions::new(0) };
     let dataset = formats::open(&source.root, &options)?;
     check_features(name, source, dataset.describe())?;
     Ok(dataset.describe().clone())

@@ -5,7 +5,7 @@
 
 use crate::formats::{Description, FeatureKind};
 use hlrp_config::Problem;
-use hlrp_schema::{DeltaUnit, RequestConfig};
+use hlrp_schema::{DeltaUnit, RequestConfig, SpanConfig};
 use std::{iter, ops::Range};
 
 /// How far an offset in seconds may be from a whole number of frames, and a row's time from that of its frame, unless a source says
@@ -32,6 +32,30 @@ pub struct Request {
     pub label_deltas: Vec<i64>,
 }
 
+/// How offsets become frames of one dataset.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing<'a> {
+    /// Frames per second.
+    pub fps: f64,
+    /// How far an offset in seconds may be from a whole number of frames, seconds.
+    pub tolerance_s: f64,
+    /// The dataset in errors.
+    pub source: &'a str,
+    /// Frames of an offset of 1 of images and labels, where the source has a span of its own: they are rounded to whole frames.
+    pub frames_per_unit: Option<f64>,
+}
+
+/// Frames of an offset of 1, where the images of a sample, at `image_deltas`, span what a source says; none where all are at one time.
+pub(crate) fn frames_per_unit(span: SpanConfig, image_deltas: &[f64], fps: f64) -> Option<f64> {
+    let frames = match span.unit {
+        DeltaUnit::Frames => span.length,
+        DeltaUnit::Seconds => (span.length * fps).round_ties_even().max(1.0),
+    };
+    let ends = image_deltas.iter().fold([0.0_f64; 2], |[low, high], delta| [low.min(*delta), high.max(*delta)]);
+    let reach = ends[1] - ends[0];
+    (reach > 0.0).then(|| frames / reach)
+}
+
 /// Columns that samples have besides state and action: the labels that `hlrp label` wrote into a dataset.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LabelRequest {
@@ -56,19 +80,18 @@ impl LabelRequest {
 }
 
 impl Request {
-    /// Converts the offsets of a checked section, and those of its labels, to frames of a dataset that runs at `fps`. Every anchor has the
-    /// images at the offsets `anchor_images`; `source` names the dataset in errors.
+    /// Converts the offsets of a checked section, and those of its labels, to frames of a dataset. Every anchor has the images at the offsets
+    /// `anchor_images`.
     ///
     /// # Errors
-    /// An offset in seconds is not a whole number of frames, within `tolerance_s`.
+    /// An offset in seconds is not a whole number of frames, within the tolerance.
     pub fn resolve(
         config: &RequestConfig,
         anchor_images: &[f64],
         label_deltas: &[f64],
-        fps: f64,
-        tolerance_s: f64,
-        source: &str,
+        timing: &Timing<'_>,
     ) -> Result<Self, Problem> {
+        let Timing { fps, tolerance_s, source, frames_per_unit } = *timing;
         let frames_of = |name: &str, deltas: &[f64]| -> Result<Vec<i64>, Problem> {
             let frames = |&delta: &f64| {
                 to_frames(delta, config.unit, fps, tolerance_s).map_err(|nearest_s| {
@@ -82,13 +105,26 @@ impl Request {
             };
             deltas.iter().map(frames).collect()
         };
+        let images_of = |deltas: &[f64]| match frames_per_unit {
+            Some(scale) => Ok(deltas.iter().map(|delta| whole(delta * scale)).collect()),
+            None => frames_of("image_deltas", deltas),
+        };
         Ok(Self {
-            image_deltas: frames_of("image_deltas", &config.image_deltas)?,
-            anchor_deltas: frames_of("image_deltas", anchor_images)?,
+            image_deltas: images_of(&config.image_deltas)?,
+            anchor_deltas: images_of(anchor_images)?,
             state_deltas: frames_of("state_deltas", &config.state_deltas)?,
             action_deltas: frames_of("action_deltas", &config.action_deltas)?,
-            label_deltas: frames_of("image_deltas", label_deltas)?,
+            label_deltas: images_of(label_deltas)?,
         })
+    }
+
+    /// The same images with the states at each of them, and the actions that lead from the first to the second: of every step from the first to the last
+    /// before the second, `max_steps` at most.
+    #[must_use]
+    pub(crate) fn of_whole_pairs(self, max_steps: u64) -> Self {
+        let (first, second) = (self.image_deltas[0], self.image_deltas.get(1).copied().unwrap_or(self.image_deltas[0]));
+        let action_deltas = (first..second).take(usize::try_from(max_steps).unwrap_or(usize::MAX)).collect();
+        Self { state_deltas: self.image_deltas.clone(), action_deltas, ..self }
     }
 
     /// Frames that the images of every anchor reach before (≤ 0) and after (≥ 0) it.
@@ -103,19 +139,23 @@ impl Request {
 ///
 /// # Errors
 /// The nearest possible offset in seconds, if this one is not a whole number of frames.
-#[allow(clippy::cast_possible_truncation)] // a checked section bounds offsets
 fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, tolerance_s: f64) -> Result<i64, f64> {
     let frames = match unit {
         DeltaUnit::Frames => delta,
         DeltaUnit::Seconds => delta * fps,
     };
-    // Python's round() is half to even.
-    let whole = frames.round_ties_even();
-    if unit == DeltaUnit::Seconds && (frames - whole).abs() / fps > tolerance_s {
-        Err(whole / fps)
+    let nearest = whole(frames);
+    if unit == DeltaUnit::Seconds && (frames - nearest as f64).abs() / fps > tolerance_s {
+        Err(nearest as f64 / fps)
     } else {
-        Ok(whole as i64)
+        Ok(nearest)
     }
+}
+
+/// The nearest whole number, half to even as in Python.
+#[allow(clippy::cast_possible_truncation)] // a checked section bounds offsets
+fn whole(frames: f64) -> i64 {
+    frames.round_ties_even() as i64
 }
 
 /// Rows `[from_row, to_row)` of a dataset that form one episode.

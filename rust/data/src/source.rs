@@ -4,7 +4,7 @@ use crate::anchors::held_out_positions;
 use crate::error::DataError;
 use crate::formats::{self, Dataset, Description, FeatureKind, existing_features};
 use crate::frames::FrameStore;
-use crate::request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S};
+use crate::request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S, Timing, frames_per_unit};
 use hlrp_config::Problem;
 use hlrp_schema::{RequestConfig, SourceConfig, SourceWeight};
 use std::{
@@ -67,6 +67,8 @@ pub struct Source {
     pub(crate) labels: Vec<VectorKey>,
     pub(crate) weight: SourceWeight,
     tolerance_s: f64,
+    /// As [`Timing::frames_per_unit`].
+    pub(crate) frames_per_unit: Option<f64>,
     /// Training episodes whose actions may be seen; none where all may.
     labelled: Option<Arc<BTreeSet<u64>>>,
     /// By episode the rows that may be anchors in training; all where there is no filter.
@@ -93,7 +95,14 @@ impl Source {
         let first_row = spans.first().map(|span| span.from_row);
         let (description, deltas) = (dataset.describe(), &request.image_deltas);
         let tolerance_s = config.tolerance_s.unwrap_or(TOLERANCE_S);
-        let request = Request::resolve(request, deltas, &[], description.fps, tolerance_s, name)?;
+        let frames_per_unit = config.span.and_then(|span| frames_per_unit(span, deltas, description.fps));
+        let timing = Timing { fps: description.fps, tolerance_s, source: name, frames_per_unit };
+        let request = Request::resolve(request, deltas, &[], &timing)?;
+        if let (Some(_), (back, on)) = (frames_per_unit, request.anchor_reach()) {
+            let num_frames = on.abs_diff(back);
+            let seconds = num_frames as f64 / description.fps;
+            tracing::info!("{name}: from the first to the last image {num_frames} frames, {seconds:.3} s");
+        }
         let (train, validation) = match (dataset.held_out(&spans, request.anchor_reach())?, &config.val_episodes) {
             (Some(held_out), _) => split_by(name, &held_out, spans)?,
             (None, Some(held_out)) => {
@@ -115,6 +124,7 @@ impl Source {
             cameras,
             weight: config.weight(),
             tolerance_s,
+            frames_per_unit,
             labelled: labelled.map(Arc::new),
             kept: None,
             train: train.into(),
@@ -134,13 +144,22 @@ impl Source {
         labels: &LabelRequest,
     ) -> Result<Self, DataError> {
         let (found, name) = (self.description(), &self.name);
-        let request = Request::resolve(request, anchor_images, &labels.deltas, found.fps, self.tolerance_s, name)?;
+        let Self { tolerance_s, frames_per_unit, .. } = *self;
+        let timing = Timing { fps: found.fps, tolerance_s, source: name, frames_per_unit };
+        let request = Request::resolve(request, anchor_images, &labels.deltas, &timing)?;
         labels.check(found, &format!("data.sources.{name}.root"))?;
         let first_row = self.train.first().map(|span| span.from_row);
         let keys: BTreeSet<&String> = labels.keys.iter().collect();
         let find = |key| VectorKey::find(key, &*self.dataset, first_row);
         let labels = keys.into_iter().map(|key| find(key)).collect::<Result<_, DataError>>()?;
         Ok(Self { request, labels, ..self.clone() })
+    }
+
+    /// As [`Mixture::with_whole_pairs`](crate::Mixture::with_whole_pairs).
+    pub(crate) fn with_whole_pairs(&self, request: &RequestConfig) -> Result<Self, DataError> {
+        let source = self.with_request(request, &request.image_deltas, &LabelRequest::default())?;
+        let request = source.request.clone().of_whole_pairs(self.description().num_frames);
+        Ok(Self { request, ..source })
     }
 
     /// The same episodes with another split: those with these indices are held out, all others are for training.

@@ -89,7 +89,7 @@ impl Statistics {
         }
     }
 
-    /// Adds the statistics of another part of the data.
+    /// Adds the statistics of another part of the data; where that has fewer entries, they are the first.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.entries.iter_mut().zip(&other.entries).for_each(|(entry, other)| *entry = entry.merged(other));

@@ -38,6 +38,7 @@ fn source(root: &Path, camera: &str) -> SourceConfig {
         state_key: Some("observation.state".to_owned()),
         action_key: None,
         weight: None,
+        span: None,
         episodes: None,
         exclude_episodes: None,
         num_val_episodes: 1,
@@ -99,13 +100,13 @@ fn two_datasets_have_two_fingerprints() {
 #[test]
 fn the_preflight_names_the_key_that_is_wrong() {
     let refusal = |source| {
-        let error = preflight(&[("robot".to_owned(), source)].into()).unwrap_err();
+        let error = preflight(&[("robot".to_owned(), source)].into(), Path::new("")).unwrap_err();
         assert!(matches!(error, hlrp_data::DataError::Problem(_)), "{error}");
         hlrp_config::with_hint(&error)
     };
     let root = fixture("hevc");
     let good = source(&root, "observation.images.front");
-    preflight(&[("robot".to_owned(), good.clone())].into()).unwrap();
+    preflight(&[("robot".to_owned(), good.clone())].into(), Path::new("")).unwrap();
 
     let missing = refusal(source(Path::new("/no/dataset"), "x"));
     assert!(missing.starts_with("data.sources.robot.root: /no/dataset: there is no such folder\nhint: "), "{missing}");

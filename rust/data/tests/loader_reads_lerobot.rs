@@ -31,6 +31,7 @@ fn config(root: &Path) -> DataConfig {
         state_key: Some("observation.state".to_owned()),
         action_key: Some("action".to_owned()),
         weight: None,
+        span: None,
         episodes: None,
         exclude_episodes: None,
         num_val_episodes: 5,

@@ -28,6 +28,7 @@ fn source(folder: &str, keys: [&str; 4], fps: f64) -> SourceConfig {
         state_key: Some(state),
         action_key: Some(action),
         weight: None,
+        span: None,
         episodes: None,
         exclude_episodes: None,
         num_val_episodes: 0,

@@ -75,6 +75,7 @@ fn source(root: &Path, fps: f64) -> SourceConfig {
         state_key: None,
         action_key: None,
         weight: None,
+        span: None,
         episodes: None,
         exclude_episodes: None,
         num_val_episodes: 0,
@@ -227,6 +228,47 @@ fn scenes_are_held_out_in_three_ways_or_as_in_other_formats() {
 }
 
 #[test]
+fn an_index_is_what_the_folders_show_until_they_change() {
+    let root = TempDir::new().unwrap();
+    let (tree, cache) = (root.path().join("tree"), root.path().join("cache"));
+    write_tree(&tree);
+    let open = |index_dir: Option<&Path>| {
+        let options = OpenOptions { index_dir: index_dir.map(Path::to_owned), ..OpenOptions::new(0) };
+        let dataset = formats::open(&tree, &options).map_err(|error| with_hint(&error))?;
+        let tasks = dataset.episodes().iter().map(|span| dataset.task(span.from_row).unwrap()).collect::<Vec<_>>();
+        Ok::<_, String>((dataset.describe().fingerprint.clone(), dataset.episodes(), tasks))
+    };
+    let files =
+        || fs::read_dir(cache.join("scenes/tree")).unwrap().map(|entry| entry.unwrap().path()).collect::<BTreeSet<_>>();
+    let images = tree.join(TRAJECTORIES[1].0).join("images0");
+    let language = tree.join(TRAJECTORIES[1].0).join("lang.txt");
+    let changes: [&dyn Fn(); 4] = [
+        &|| (),
+        &|| write_frame(&images.join("im_5.png"), 9, 9),
+        &|| fs::write(&language, "lift the pot").unwrap(),
+        &|| {
+            fs::rename(&images, images.with_file_name("away")).unwrap();
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        change();
+        let direct = open(None).unwrap();
+        assert_eq!(open(Some(&cache)).unwrap(), direct, "built after change {number}");
+        assert_eq!(files().len(), number + 1, "a file for each state, and none is replaced");
+        let before = files();
+        assert_eq!(open(Some(&cache)).unwrap(), direct, "read");
+        assert_eq!(files(), before);
+    }
+    // An index that says otherwise shows that it is what is read.
+    let newest = files().into_iter().max_by_key(|path| fs::metadata(path).unwrap().modified().unwrap()).unwrap();
+    fs::write(&newest, &fs::read(&newest).unwrap()[..40]).unwrap();
+    let error = open(Some(&cache)).unwrap_err();
+    assert!(error.contains("is not a whole index of scenes") && error.contains("hint: move it away"), "{error}");
+    fs::rename(&newest, root.path().join("away")).unwrap();
+    assert!(open(Some(&cache)).is_ok(), "built again");
+}
+
+#[test]
 fn the_fingerprint_names_the_frames_wherever_they_are() {
     let root = TempDir::new().unwrap();
     let tree = root.path().join("tree");
@@ -240,6 +282,11 @@ fn the_fingerprint_names_the_frames_wherever_they_are() {
     write_frame(&images.join("im_0.png"), 99, 99);
     let replaced = fingerprint(&moved);
     assert_ne!(replaced, first);
+    let third = images.join("im_3.png");
+    fs::write(&third, [fs::read(&third).unwrap(), vec![0]].concat()).unwrap();
+    let replaced = [replaced, fingerprint(&moved)];
+    assert_ne!(replaced[1], replaced[0], "the size of every frame counts");
+    let [_, replaced] = replaced;
     fs::remove_file(images.join("im_6.png")).unwrap();
     let shorter = fingerprint(&moved);
     assert_ne!(shorter, replaced);

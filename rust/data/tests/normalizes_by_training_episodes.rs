@@ -6,7 +6,7 @@ mod fake;
 use fake::{FakeDataset, SIZE, loader_config, source, source_config};
 use hlrp_config::with_hint;
 use hlrp_data::{LabelRequest, Mixture, Source, Split};
-use hlrp_schema::SourceConfig;
+use hlrp_schema::{SourceConfig, SourceWeight};
 use std::collections::BTreeMap;
 
 fn mixture(sources: Vec<Source>) -> Mixture {
@@ -49,14 +49,15 @@ fn held_out_and_excluded_episodes_do_not_count_and_sources_count_by_their_rows()
 }
 
 #[test]
-fn a_source_of_another_width_is_named() {
-    let wide = source("wide", FakeDataset::with_state_dims(&[5, 5], 7), &source_config(0)).unwrap();
+fn a_dimension_that_no_training_sample_has_is_named_with_its_source() {
+    let unseen = SourceConfig { weight: Some(SourceWeight::Share(0.0)), ..source_config(0) };
+    let wide = source("wide", FakeDataset::with_state_dims(&[5, 5], 7), &unseen).unwrap();
     let narrow = source("narrow", FakeDataset::new(&[5, 5]), &source_config(0)).unwrap();
-    let error = with_hint(&mixture(vec![narrow, wide]).state_statistics().unwrap_err());
-    assert!(
-        error.starts_with("data.sources.wide.state_key: `state` has 7 dimensions, that of another source 3"),
-        "{error}"
-    );
+    let mixture = mixture(vec![narrow, wide]);
+    assert!(mixture.action_statistics().is_ok());
+    let error = with_hint(&mixture.state_statistics().unwrap_err());
+    let wanted = "data.sources.wide.state_key: `state`[3] has no finite value in any training episode\nhint:";
+    assert!(error.starts_with(wanted), "{error}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use hlrp_config::with_hint;
-use hlrp_data::{EpisodeSpan, Request};
+use hlrp_data::{EpisodeSpan, Request, Timing};
 use hlrp_schema::{DeltaUnit, RequestConfig};
 use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path};
@@ -12,8 +12,8 @@ fn config(unit: DeltaUnit, image_deltas: &[f64]) -> RequestConfig {
 }
 
 fn resolve(unit: DeltaUnit, image_deltas: &[f64], fps: f64) -> Result<Vec<i64>, String> {
-    let request =
-        Request::resolve(&config(unit, image_deltas), image_deltas, &[], fps, hlrp_data::TOLERANCE_S, "robot");
+    let timing = Timing { fps, tolerance_s: hlrp_data::TOLERANCE_S, source: "robot", frames_per_unit: None };
+    let request = Request::resolve(&config(unit, image_deltas), image_deltas, &[], &timing);
     request.map(|request| request.image_deltas).map_err(|error| with_hint(&error))
 }
 

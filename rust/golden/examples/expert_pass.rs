@@ -55,7 +55,11 @@ impl Inputs {
 
     fn targets(&self) -> Result<Targets> {
         Ok(Targets {
-            action: Some(ActionTarget { chunk_BTA: self.get("actions")?, is_pad_BT: self.mask("actions.is_pad")? }),
+            action: Some(ActionTarget {
+                chunk_BTA: self.get("actions")?,
+                is_pad_BT: self.mask("actions.is_pad")?,
+                is_pad_dim_BA: None,
+            }),
             latent: Some(LatentTarget {
                 vectors_BSD: Some(self.get("latents")?),
                 codes_BS: None,

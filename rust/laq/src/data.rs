@@ -3,8 +3,8 @@
 use crate::error::LaqError;
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{CacheProgress, DataError, FrameSize, LabelRequest, Mixture, Split};
-use hlrp_schema::{DeltaUnit, LaqConfig, RequestConfig};
+use hlrp_data::{CacheProgress, FrameSize, LabelRequest, Mixture, Split};
+use hlrp_schema::{LaqConfig, RequestConfig};
 use hlrp_train::{DeviceBatch, DeviceVectors, LoaderData, Resumed, disk_rules};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -25,7 +25,7 @@ pub fn open_pairs(
     if let Some(resumed) = resumed {
         mixture = mixture.with_held_out(&resumed.held_out())?;
     }
-    let validation = with_whole_pairs(&mixture, &config.data.request)?;
+    let validation = mixture.with_whole_pairs(&config.data.request)?;
     if config.model.triplets.num_frames() == 3 {
         let request = with_third_frame(&config.data.request);
         mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
@@ -41,26 +41,6 @@ fn with_third_frame(request: &RequestConfig) -> RequestConfig {
     RequestConfig { image_deltas: vec![first, second, 2.0 * second - first], ..request.clone() }
 }
 
-/// The request with the actions from frame t to the last before frame t+k; none where a pair in seconds is another number of frames in each source.
-pub(crate) fn whole_pair(mixture: &Mixture, request: &RequestConfig) -> Option<RequestConfig> {
-    let rates: Vec<f64> = mixture.sources().iter().map(|source| source.description().fps).collect();
-    let frame = match request.unit {
-        DeltaUnit::Frames => 1.0,
-        DeltaUnit::Seconds if rates.iter().all(|rate| *rate == rates[0]) => rates[0].recip(),
-        DeltaUnit::Seconds => return None,
-    };
-    let (first, last) = (request.image_deltas[0], request.image_deltas[1]);
-    let num_steps = ((last - first) / frame).round() as u64;
-    let action_deltas = (0..num_steps).map(|step| first + step as f64 * frame).collect();
-    Some(RequestConfig { action_deltas, ..request.clone() })
-}
-
-/// The mixture with the actions of [`whole_pair`], where there are such.
-pub(crate) fn with_whole_pairs(mixture: &Mixture, request: &RequestConfig) -> Result<Mixture, DataError> {
-    let request = whole_pair(mixture, request).unwrap_or_else(|| request.clone());
-    mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())
-}
-
 /// As [`relative_actions`], on the CPU.
 pub(crate) fn pair_actions(batch: &DeviceBatch) -> Option<Tensor> {
     relative_actions(batch).map(|actions_BA| actions_BA.to_device(Device::Cpu))
@@ -68,7 +48,7 @@ pub(crate) fn pair_actions(batch: &DeviceBatch) -> Option<Tensor> {
 
 /// Sum of the actions of a batch that are within the episode, `float32 [B,A]`; none where the dataset has no actions.
 pub(crate) fn relative_actions(batch: &DeviceBatch) -> Option<Tensor> {
-    let DeviceVectors { values_BTN, is_pad_BT } =
+    let DeviceVectors { values_BTN, is_pad_BT, .. } =
         batch.action.as_ref().filter(|action| action.values_BTN.size()[1] > 0)?;
     let is_real_BT1 = is_pad_BT.logical_not().to_kind(Kind::Float).unsqueeze(-1);
     Some((values_BTN * is_real_BT1).sum_dim_intlist([1].as_slice(), false, Kind::Float))

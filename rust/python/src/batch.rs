@@ -28,8 +28,8 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, batch: DeviceBatch) -> PyResult<Boun
     dict.set_item("images", tensors::dict(py, images)?)?;
     dict.set_item("is_real", tensors::dict(py, is_real)?)?;
     dict.set_item("task", batch.task)?;
-    set_vectors(&dict, ["state", "state_is_pad"], batch.state)?;
-    set_vectors(&dict, ["action", "action_is_pad"], batch.action)?;
+    set_vectors(&dict, ["state", "state_is_pad", "state_dim_is_pad"], batch.state)?;
+    set_vectors(&dict, ["action", "action_is_pad", "action_dim_is_pad"], batch.action)?;
     let column = |of: fn(&hlrp_data::SampleMeta) -> u64| {
         let values: Vec<i64> = batch.meta.iter().map(|meta| of(meta) as i64).collect();
         PyTensor(Tensor::from_slice(&values))
@@ -43,8 +43,10 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, batch: DeviceBatch) -> PyResult<Boun
     Ok(dict)
 }
 
-fn set_vectors(dict: &Bound<'_, PyDict>, [values, is_pad]: [&str; 2], vectors: Option<DeviceVectors>) -> PyResult<()> {
-    let (values_BTN, is_pad_BT) = vectors.map(|vectors| (vectors.values_BTN, vectors.is_pad_BT)).unzip();
-    dict.set_item(values, values_BTN.map(PyTensor))?;
-    dict.set_item(is_pad, is_pad_BT.map(PyTensor))
+fn set_vectors(dict: &Bound<'_, PyDict>, keys: [&str; 3], vectors: Option<DeviceVectors>) -> PyResult<()> {
+    let tensors = match vectors {
+        Some(vectors) => [vectors.values_BTN, vectors.is_pad_BT, vectors.is_pad_dim_BN].map(Some),
+        None => [None, None, None],
+    };
+    keys.into_iter().zip(tensors).try_for_each(|(key, tensor)| dict.set_item(key, tensor.map(PyTensor)))
 }

@@ -29,6 +29,7 @@ pub(crate) struct RawObservation {
 pub(crate) struct RawTargets {
     actions: Option<Tensor>,
     action_is_pad: Option<Tensor>,
+    action_dim_is_pad: Option<Tensor>,
     latents: Option<Tensor>,
     latent_codes: Option<Tensor>,
     latent_is_valid: Option<Tensor>,
@@ -169,12 +170,14 @@ fn all_true(shape: &[i64], like: &Tensor) -> Tensor {
 impl RawTargets {
     /// Reads the dictionary that `Targets` in `_core.pyi` describes.
     pub(crate) fn read(targets: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let keys = ["actions", "action_is_pad", "latents", "latent_codes", "latent_is_valid"];
+        let keys = ["actions", "action_is_pad", "action_dim_is_pad", "latents", "latent_codes", "latent_is_valid"];
         let entries = Entries::of("targets", targets, &keys)?;
-        let [actions, action_is_pad, latents, latent_codes, latent_is_valid] = keys.map(|key| entries.tensor(key));
+        let [actions, action_is_pad, action_dim_is_pad, latents, latent_codes, latent_is_valid] =
+            keys.map(|key| entries.tensor(key));
         Ok(Self {
             actions: actions?,
             action_is_pad: action_is_pad?,
+            action_dim_is_pad: action_dim_is_pad?,
             latents: latents?,
             latent_codes: latent_codes?,
             latent_is_valid: latent_is_valid?,
@@ -191,7 +194,12 @@ impl RawTargets {
                 let is_pad_BT =
                     self.action_is_pad.unwrap_or_else(|| Tensor::zeros(shape, (Kind::Bool, chunk_BTA.device())));
                 check_mask("targets[\"action_is_pad\"]", &is_pad_BT, shape)?;
-                Some(ActionTarget { chunk_BTA: chunk_BTA.to_kind(Kind::Float), is_pad_BT })
+                if let Some(is_pad_dim_BA) = &self.action_dim_is_pad {
+                    let size = chunk_BTA.size();
+                    check_mask("targets[\"action_dim_is_pad\"]", is_pad_dim_BA, &[size[0], size[2]])?;
+                }
+                let chunk_BTA = chunk_BTA.to_kind(Kind::Float);
+                Some(ActionTarget { chunk_BTA, is_pad_BT, is_pad_dim_BA: self.action_dim_is_pad })
             }
         };
         if let Some(vectors_BSD) = &self.latents {

@@ -41,6 +41,8 @@ pub struct SourceConfig {
     pub action_key: Option<String>,
     /// How often it is drawn; in proportion to its size when null.
     pub weight: Option<SourceWeight>,
+    /// From the first to the last image of a sample; as `data.request` says when null.
+    pub span: Option<SpanConfig>,
     /// Episode indices in use; all when null.
     pub episodes: Option<Vec<u64>>,
     /// Episode indices that are not in use; none when null.
@@ -59,6 +61,32 @@ pub struct SourceConfig {
     pub rlds: Option<RldsConfig>,
     /// What folders of scenes do not say themselves; null for other formats.
     pub scenes: Option<ScenesConfig>,
+}
+
+/// The spacing of the images of one source: offsets keep their proportions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanConfig {
+    /// Unit of the length.
+    pub unit: DeltaUnit,
+    /// From the first to the last image; seconds are rounded to the nearest frame.
+    pub length: f64,
+}
+
+impl Check for SpanConfig {
+    fn check(&self) -> Checked {
+        let Self { unit, length } = *self;
+        let is_length = length > 0.0 && length <= MAX_DELTA;
+        let hint = format!("give a length above 0, {MAX_DELTA} at most");
+        require(is_length, "length", format!("the length {length} is out of range"), hint)?;
+        let is_whole = unit == DeltaUnit::Seconds || length.fract() == 0.0;
+        require(
+            is_whole,
+            "length",
+            format!("{length} is not a whole number of frames"),
+            "give a whole number, or unit=seconds",
+        )
+    }
 }
 
 /// How often a source is drawn for training.
@@ -303,6 +331,9 @@ impl Check for SourceConfig {
         let hint = format!("give a number from 0 to {MAX_WEIGHT:e}, or `{PROPORTIONATE}`");
         let is_share = (0.0..=MAX_WEIGHT).contains(&share);
         require(is_share, "weight", format!("the weight {share} is out of range"), hint)?;
+        if let Some(span) = &self.span {
+            section("span", span.check())?;
+        }
         if let Some(rlds) = &self.rlds {
             let is_rate = rlds.fps.is_finite() && rlds.fps > 0.0;
             section("rlds", require(is_rate, "fps", "the rate is not positive", "give steps per second"))?;

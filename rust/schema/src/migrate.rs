@@ -38,6 +38,7 @@ const ADDED: &[(&str, &str)] = &[
     ("data.sources.*.scenes", "null"),
     ("data.sources.*.labelled_episodes", "null"),
     ("data.sources.*.weight", "null"),
+    ("data.sources.*.span", "null"),
     ("data.sources.*.exclude_episodes", "null"),
     ("data.sources.*.val_episodes", "null"),
     ("data.sources.*.filter", "null"),

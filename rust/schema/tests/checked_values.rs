@@ -34,6 +34,16 @@ fn each_is_refused<T: DeserializeOwned + Check>(good: &[&str], overrides: &[&str
 }
 
 #[test]
+fn a_span_is_above_zero_and_in_frames_a_whole_number() {
+    let span = "data.sources.metaworld_mt5.span";
+    for wrong in ["unit: frames, length: 0", "unit: frames, length: 2.5", "unit: seconds, length: -1", "unit: seconds"]
+    {
+        let (_, text) = refusal_of::<LaqConfig>(&["experiment=laq_tiny", &format!("{span}={{{wrong}}}")]);
+        assert!(text.contains(&format!("{span}.length")) && text.contains("\nhint: "), "{wrong}: {text}");
+    }
+}
+
+#[test]
 fn a_tolerance_is_a_short_time() {
     let source = "data.sources.metaworld_mt5.tolerance_s";
     each_is_refused::<LaqConfig>(

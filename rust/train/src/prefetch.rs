@@ -30,6 +30,8 @@ pub struct DeviceVectors {
     pub values_BTN: Tensor,
     /// `bool [B,T]`, true = padded.
     pub is_pad_BT: Tensor,
+    /// `bool [B,N]`, true = the source of the sample has no such dimension.
+    pub is_pad_dim_BN: Tensor,
 }
 
 /// [`hlrp_data::Batch`] on the device.
@@ -75,20 +77,21 @@ impl DeviceBatch {
 fn images(stream: ImageStream, transfer: &HostToDevice) -> Result<DeviceImages> {
     let pixels_BTCHW = tensor_from_vec(Vec::<u8>::from(stream.pixels_BTCHW), &stream.shape)?;
     let is_real_BT = tensor_from_vec(stream.is_real_BT, &stream.shape[..2])?;
-    let [pixels_BTCHW, is_real_BT] = pair(pixels_BTCHW, is_real_BT, transfer)?;
+    let [pixels_BTCHW, is_real_BT] = copied([pixels_BTCHW, is_real_BT], transfer)?;
     Ok(DeviceImages { pixels_BTCHW, is_real_BT })
 }
 
 fn vectors(stream: VectorStream, transfer: &HostToDevice) -> Result<DeviceVectors> {
     let values_BTN = tensor_from_vec(stream.values_BTN, &stream.shape)?;
     let is_pad_BT = tensor_from_vec(stream.is_pad_BT, &stream.shape[..2])?;
-    let [values_BTN, is_pad_BT] = pair(values_BTN, is_pad_BT, transfer)?;
-    Ok(DeviceVectors { values_BTN, is_pad_BT })
+    let is_pad_dim_BN = tensor_from_vec(stream.is_pad_dim_BN, &[stream.shape[0], stream.shape[2]])?;
+    let [values_BTN, is_pad_BT, is_pad_dim_BN] = copied([values_BTN, is_pad_BT, is_pad_dim_BN], transfer)?;
+    Ok(DeviceVectors { values_BTN, is_pad_BT, is_pad_dim_BN })
 }
 
-fn pair(values: Tensor, mask: Tensor, transfer: &HostToDevice) -> Result<[Tensor; 2]> {
-    let mut copies = transfer.copy(vec![values, mask])?.into_iter();
-    Ok([(); 2].map(|()| copies.next().unwrap_or_default()))
+fn copied<const N: usize>(tensors: [Tensor; N], transfer: &HostToDevice) -> Result<[Tensor; N]> {
+    let mut copies = transfer.copy(tensors.into())?.into_iter();
+    Ok([(); N].map(|()| copies.next().unwrap_or_default()))
 }
 
 /// Batches that may wait on the device besides the one in use.

@@ -175,6 +175,7 @@ impl Bench {
             action: Some(ActionTarget {
                 chunk_BTA: self.input("actions")?,
                 is_pad_BT: self.input("actions.is_pad")?.to_kind(Kind::Bool),
+                is_pad_dim_BA: None,
             }),
             latent: None,
         };

@@ -22,14 +22,13 @@ pub struct SupervisedLoss {
 }
 
 impl SupervisedLoss {
-    /// From squared errors `[B,T,D]` and supervision `bool [B,T]`.
-    pub fn new(squared_error_BTD: &Tensor, is_supervised_BT: &Tensor) -> Self {
-        let width = squared_error_BTD.size()[2];
-        let weight_BT = is_supervised_BT.to_kind(Kind::Float);
+    /// From squared errors `[B,T,D]` and supervision `bool [B,T,D]`, or `[B,T,1]` where it is the same for all dimensions.
+    pub fn new(squared_error_BTD: &Tensor, is_supervised_BTD: &Tensor) -> Self {
+        let num_repeats = squared_error_BTD.size()[2] / is_supervised_BTD.size()[2];
         // Not a product: a value that does not count may be NaN.
-        let counted_BTD = squared_error_BTD.masked_fill(&is_supervised_BT.logical_not().unsqueeze(2), 0.0);
+        let counted_BTD = squared_error_BTD.masked_fill(&is_supervised_BTD.logical_not(), 0.0);
         let sum_B = counted_BTD.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float);
-        let count_B = weight_BT.sum_dim_intlist([1].as_slice(), false, Kind::Float) * width as f64;
+        let count_B = is_supervised_BTD.sum_dim_intlist([1, 2].as_slice(), false, Kind::Float) * num_repeats as f64;
         let num_values = count_B.sum(Kind::Float);
         Self {
             mean: sum_B.sum(Kind::Float) / num_values.clamp_min(1.0),
@@ -162,10 +161,9 @@ impl Targets {
                 "set the data request's action chunk and policy.model to the same sizes",
             ));
         }
-        Ok(ActionTarget {
-            chunk_BTA: finite_where_masked(&target.chunk_BTA, &target.is_pad_BT.unsqueeze(2)),
-            is_pad_BT: target.is_pad_BT.shallow_clone(),
-        })
+        let target = target.steps(0, chunk_size);
+        let chunk_BTA = finite_where_masked(&target.chunk_BTA, &target.is_pad_BT.unsqueeze(2));
+        Ok(ActionTarget { chunk_BTA: real_dims(&chunk_BTA, target.is_pad_dim_BA.as_ref()), ..target })
     }
 }
 
@@ -178,6 +176,13 @@ fn check_latent(latents: &Tensor, shape: &[i64]) -> Result<(), VlaError> {
     let wanted: Vec<String> = shape.iter().map(i64::to_string).collect();
     let problem = format!("shape {size:?} where [B, {}] is needed", wanted.join(", "));
     Err(VlaError::input("latent actions", problem, "use the teacher that the model was built for"))
+}
+
+/// `x` with 0 in the dimensions that the robot of a sample lacks, whatever they hold. `is_pad_dim` is `bool [B,D]`, `x` `[B,…,D]`.
+pub(crate) fn real_dims(x: &Tensor, is_pad_dim_BD: Option<&Tensor>) -> Tensor {
+    let Some(is_pad_dim_BD) = is_pad_dim_BD else { return x.shallow_clone() };
+    let is_pad = if x.dim() == 3 { is_pad_dim_BD.unsqueeze(1) } else { is_pad_dim_BD.shallow_clone() };
+    x.masked_fill(&is_pad, 0.0)
 }
 
 /// `x` with 0 where it is masked and not finite: the flow feeds masked steps to the model, and a NaN there would reach every gradient.

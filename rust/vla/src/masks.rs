@@ -25,7 +25,7 @@ pub(crate) fn causal(num_tokens: i64, device: tch::Device) -> Tensor {
     Tensor::ones([num_tokens, num_tokens], (Kind::Bool, device)).tril(0)
 }
 
-/// The validity `bool [B]` of samples as that of their slots, `[B,S]`.
+/// The validity `bool [B]` of samples as that of all dimensions of their slots, `[B,S,1]`.
 pub(crate) fn by_slot(is_valid_B: &Tensor, num_slots: i64) -> Tensor {
-    is_valid_B.unsqueeze(1).expand([-1, num_slots], false)
+    is_valid_B.view([-1, 1, 1]).expand([-1, num_slots, 1], false)
 }

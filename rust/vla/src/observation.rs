@@ -48,6 +48,25 @@ pub struct ActionTarget {
     pub chunk_BTA: Tensor,
     /// `bool [B,T]`: true where the step is outside the episode or has no label.
     pub is_pad_BT: Tensor,
+    /// `bool [B,A]`: true where the robot of the sample has no such dimension; none where every robot has all of them.
+    pub is_pad_dim_BA: Option<Tensor>,
+}
+
+impl ActionTarget {
+    /// `bool [B,T,A]`, or `[B,T,1]` where every robot has all dimensions: true for the values to learn.
+    pub fn is_supervised_BTA(&self) -> Tensor {
+        let is_real_BT1 = self.is_pad_BT.logical_not().unsqueeze(2);
+        match &self.is_pad_dim_BA {
+            Some(is_pad_dim_BA) => is_real_BT1.logical_and(&is_pad_dim_BA.logical_not().unsqueeze(1)),
+            None => is_real_BT1,
+        }
+    }
+
+    /// The same dimensions of `num_steps` steps from `first` on.
+    pub(crate) fn steps(&self, first: i64, num_steps: i64) -> Self {
+        let [chunk_BTA, is_pad_BT] = [&self.chunk_BTA, &self.is_pad_BT].map(|x| x.narrow(1, first, num_steps));
+        Self { chunk_BTA, is_pad_BT, is_pad_dim_BA: self.is_pad_dim_BA.as_ref().map(Tensor::shallow_clone) }
+    }
 }
 
 /// Latent actions to learn.

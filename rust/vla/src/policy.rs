@@ -3,7 +3,7 @@
 use crate::VlaError;
 use crate::archs::VlaModel;
 use crate::labels::Labelling;
-use crate::observation::{ActionTarget, LatentTarget, Observation, Targets};
+use crate::observation::{LatentTarget, Observation, Targets};
 use crate::processor::{Processor, TimeIndices};
 use hlrp_schema::PolicySpec;
 use hlrp_train::{Augmentation, DeviceBatch, DeviceImages};
@@ -42,16 +42,13 @@ impl Policy {
         }
         if mode.with_actions() {
             let all = self.processor.actions(batch)?;
-            targets.action = Some(ActionTarget {
-                chunk_BTA: from_step(&all.chunk_BTA, indices.action),
-                is_pad_BT: from_step(&all.is_pad_BT, indices.action),
-            });
+            targets.action = Some(all.steps(indices.action, all.is_pad_BT.size()[1] - indices.action));
         }
         let observation = self.processor.observe_changed(batch, indices, augmentation)?;
         Ok(LabelledBatch { observation, targets })
     }
 
-    /// Numbers of supervised frame pairs and action steps in a batch, where the mode learns from them; in the order of `VlaLoss::masked`.
+    /// Numbers of supervised frame pairs and action values in a batch, where the mode learns from them; in the order of `VlaLoss::masked`.
     pub(crate) fn num_supervised(&self, batch: &DeviceBatch, indices: TimeIndices) -> Result<Vec<Tensor>, VlaError> {
         let mode = self.spec.objective.mode;
         let mut counts = Vec::new();
@@ -59,7 +56,9 @@ impl Policy {
             counts.push(self.is_labelled(batch, indices)?.sum(Kind::Int64));
         }
         if let Some(action) = batch.action.as_ref().filter(|_| mode.with_actions()) {
-            counts.push(from_step(&action.is_pad_BT, indices.action).logical_not().sum(Kind::Int64));
+            let num = |is_pad: &Tensor| is_pad.logical_not().sum_dim_intlist([1].as_slice(), false, Kind::Int64);
+            let num_steps_B = num(&from_step(&action.is_pad_BT, indices.action));
+            counts.push((num_steps_B * num(&action.is_pad_dim_BN)).sum(Kind::Int64));
         }
         Ok(counts)
     }

@@ -5,6 +5,7 @@
 //! Shape suffixes: B samples, T time indices of a stream, C channels, H×W pixels, N dimensions.
 
 use crate::VlaError;
+use crate::loss::real_dims;
 use crate::normalize::{normalize, unnormalize};
 use crate::observation::{ActionTarget, CameraImages, Language, Observation};
 use hlrp_nn::smolvlm::{TextLayout, TextTokenizer, pad_resize, with_newline, with_system_prompt};
@@ -113,9 +114,11 @@ impl Processor {
             .as_ref()
             .ok_or_else(|| VlaError::input("actions", "there are no statistics for them", hint))?;
         check_width("actions", &stream.values_BTN, scaling)?;
+        let is_pad_dim_BA = stream.is_pad_dim_BN.shallow_clone();
         Ok(ActionTarget {
-            chunk_BTA: normalize(scaling, &stream.values_BTN),
+            chunk_BTA: real_dims(&normalize(scaling, &stream.values_BTN), Some(&is_pad_dim_BA)),
             is_pad_BT: stream.is_pad_BT.shallow_clone(),
+            is_pad_dim_BA: Some(is_pad_dim_BA),
         })
     }
 
@@ -174,7 +177,8 @@ impl Processor {
         let hint = "give every source a state key, or build the model without states";
         let stream = batch.state.as_ref().ok_or_else(|| VlaError::input("state", "the batch has none", hint))?;
         check_width("state", &stream.values_BTN, scaling)?;
-        Ok(Some(normalize(scaling, &stream.values_BTN.select(1, present))))
+        let state_BN = normalize(scaling, &stream.values_BTN.select(1, present));
+        Ok(Some(real_dims(&state_BN, Some(&stream.is_pad_dim_BN))))
     }
 }
 

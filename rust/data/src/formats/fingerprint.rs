@@ -71,15 +71,12 @@ impl Fingerprint {
     }
 
     fn add_file(&mut self, path: &Path) -> io::Result<()> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            // A link to nothing: reading the dataset will name it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.add(b"missing");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+        // A link to nothing, or no regular file: reading the dataset will name it.
+        if !path.is_file() {
+            self.add(b"missing");
+            return Ok(());
+        }
+        let file = File::open(path)?;
         let size = file.metadata()?.len();
         self.0.update(&size.to_le_bytes());
         let mut bytes = vec![0; size.min(END_BYTES) as usize];

@@ -42,7 +42,7 @@ pub struct OpenOptions {
     /// What the source says of a dataset of scenes; all of them, at one frame per second, if none.
     pub scenes: Option<ScenesConfig>,
     /// Folder for what a format has to index before it can be read at random. Without it, such a dataset is only described, and has no
-    /// episodes.
+    /// episodes; folders of scenes are read again.
     pub index_dir: Option<PathBuf>,
 }
 

@@ -35,12 +35,14 @@ pub(super) struct Vectors {
     pub(super) values_TN: Vec<f32>,
     /// `[T]`.
     pub(super) is_pad_T: Vec<bool>,
+    /// Dimensions that the source has; those after them are padding.
+    pub(super) num_dims: usize,
 }
 
 impl Vectors {
-    /// Of `[T,N]`: nothing but padding.
-    pub(super) fn missing([num_steps, width]: [usize; 2]) -> Self {
-        Self { values_TN: vec![0.0; num_steps * width], is_pad_T: vec![true; num_steps] }
+    /// Of `[T,N]`: nothing but padding, from a source with `num_dims` dimensions.
+    pub(super) fn missing([num_steps, width]: [usize; 2], num_dims: usize) -> Self {
+        Self { values_TN: vec![0.0; num_steps * width], is_pad_T: vec![true; num_steps], num_dims }
     }
 }
 
@@ -141,11 +143,12 @@ pub(super) fn batch(layout: &SampleLayout, mut samples: Vec<Sample>) -> Batch {
 
 /// Vectors of all samples, one after the other.
 fn stack<'a>([num_steps, width]: [usize; 2], samples: impl Iterator<Item = &'a Vectors>) -> VectorStream {
-    let (mut values_BTN, mut is_pad_BT, mut num_samples) = (Vec::new(), Vec::new(), 0);
+    let (mut values_BTN, mut is_pad_BT, mut is_pad_dim_BN, mut num_samples) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for vectors in samples {
         values_BTN.extend_from_slice(&vectors.values_TN);
         is_pad_BT.extend_from_slice(&vectors.is_pad_T);
+        is_pad_dim_BN.extend((0..width).map(|dim| dim >= vectors.num_dims));
         num_samples += 1;
     }
-    VectorStream { values_BTN, shape: [num_samples, num_steps, width], is_pad_BT }
+    VectorStream { values_BTN, shape: [num_samples, num_steps, width], is_pad_BT, is_pad_dim_BN }
 }

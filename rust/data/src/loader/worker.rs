@@ -115,7 +115,8 @@ impl<'a> Worker<'a> {
         let action = if source.shows_actions(&anchor.span, self.plan.split()) {
             vectors(source, source.action.as_ref(), layout.action, anchor, &request.action_deltas)?
         } else {
-            layout.action.map(Vectors::missing)
+            let num_dims = source.action.as_ref().map_or(0, |action| action.width);
+            layout.action.map(|size| Vectors::missing(size, num_dims))
         };
         let labels = source.labels.iter().zip(layout.labels.values()).filter_map(|(label, size)| {
             vectors(source, Some(label), Some(*size), anchor, &request.label_deltas).transpose()
@@ -177,7 +178,8 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// States, actions or labels around an anchor, padded with zeros to the width that all sources share. None where the batch has none.
+/// States, actions or labels around an anchor, padded to the steps and, with zeros, to the width that all sources share. None where the batch
+/// has none.
 fn vectors(
     source: &Source,
     vector: Option<&VectorKey>,
@@ -185,8 +187,8 @@ fn vectors(
     anchor: &Anchor,
     deltas: &[i64],
 ) -> Result<Option<Vectors>, DataError> {
-    let (Some(vector), Some([_, width])) = (vector, size) else { return Ok(None) };
-    let (rows, is_pad_T) = anchor.span.window(anchor.row, deltas);
+    let (Some(vector), Some([num_steps, width])) = (vector, size) else { return Ok(None) };
+    let (rows, mut is_pad_T) = anchor.span.window(anchor.row, deltas);
     let mut values_TN = vec![0.0; rows.len() * vector.width];
     source.dataset.read_vectors(&vector.key, &rows, &mut values_TN)?;
     if vector.width < width {
@@ -194,5 +196,7 @@ fn vectors(
         values_TN =
             values_TN.chunks_exact(vector.width).flat_map(|row| row.iter().copied().chain(padding.clone())).collect();
     }
-    Ok(Some(Vectors { values_TN, is_pad_T }))
+    values_TN.resize(num_steps * width, 0.0);
+    is_pad_T.resize(num_steps, true);
+    Ok(Some(Vectors { values_TN, is_pad_T, num_dims: vector.width }))
 }

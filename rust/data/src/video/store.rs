@@ -28,6 +28,12 @@ pub trait VideoTable: Send + Sync {
     /// Path of a file.
     fn path(&self, file: u32) -> &Path;
 
+    /// Refuses a file that is not a regular one of the dataset, before it is opened.
+    ///
+    /// # Errors
+    /// Names the file.
+    fn inspect(&self, file: u32) -> Result<(), DataError>;
+
     /// Index of the episode of a row, for errors.
     fn episode(&self, row: u64) -> u64;
 }
@@ -52,6 +58,7 @@ impl VideoStore {
         if let Some(video) = lock(&self.videos).get(&file) {
             return Ok(Arc::clone(video));
         }
+        self.table.inspect(file)?;
         let video = Arc::new(VideoFile::open(self.table.path(file))?);
         lock(&self.videos).put(file, Arc::clone(&video), video.index().memory_size());
         Ok(video)

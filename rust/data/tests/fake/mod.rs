@@ -185,6 +185,7 @@ pub fn source_config(num_val_episodes: u64) -> SourceConfig {
         state_key: Some("state".to_owned()),
         action_key: Some("action".to_owned()),
         weight: None,
+        span: None,
         episodes: None,
         exclude_episodes: None,
         num_val_episodes,

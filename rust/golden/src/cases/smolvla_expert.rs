@@ -119,7 +119,7 @@ fn targets(case: &Case) -> anyhow::Result<Targets> {
     let chunk_BTA = case.input("batch.action")?.shallow_clone();
     let none_padded = || chunk_BTA.select(2, 0).zeros_like().to_kind(Kind::Bool);
     let is_pad_BT = case.inputs.get("batch.action_is_pad").map_or_else(none_padded, truth);
-    Ok(Targets { action: Some(ActionTarget { chunk_BTA, is_pad_BT }), latent: None })
+    Ok(Targets { action: Some(ActionTarget { chunk_BTA, is_pad_BT, is_pad_dim_BA: None }), latent: None })
 }
 
 fn training_noise(case: &Case) -> anyhow::Result<RecordedFlow> {

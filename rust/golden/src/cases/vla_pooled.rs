@@ -97,6 +97,7 @@ fn targets(case: &Case) -> anyhow::Result<Targets> {
         action: Some(ActionTarget {
             chunk_BTA: case.input("target_actions")?.unsqueeze(1),
             is_pad_BT: Tensor::zeros([num_samples, 1], (Kind::Bool, case.device())),
+            is_pad_dim_BA: None,
         }),
     })
 }

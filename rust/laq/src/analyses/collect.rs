@@ -4,7 +4,7 @@ use super::decoder_dependence::Dependence;
 use super::motion::summaries;
 use super::output::Output;
 use super::{Scene, sources};
-use crate::data::{pairs_of, with_whole_pairs};
+use crate::data::pairs_of;
 use crate::flow_teachers::FlowTeacher;
 use crate::inference::{LaqInference, open as open_checkpoint};
 use crate::model::LaqModel;
@@ -64,7 +64,7 @@ pub(super) fn open(config: &LaqAnalysisConfig, checkpoint: &Path, laq: &LaqInfer
     let size = FrameSize { height: side, width: side };
     let disk = disk_rules(&config.cluster, &config.logging);
     let mixture = Mixture::open(&data, size, &disk, &hlrp_data::log_cache_progress)?;
-    let mixture = with_whole_pairs(&mixture, &data.request)?;
+    let mixture = mixture.with_whole_pairs(&data.request)?;
     let saved = open_checkpoint(checkpoint)?.0.state().sources.clone().unwrap_or_default();
     let held_out = saved.into_iter().map(|(name, record)| (name, record.held_out)).collect();
     Ok(Arc::new(mixture.with_held_out(&held_out)?))

@@ -14,7 +14,7 @@ use anyhow::Context;
 use columns::columns;
 use episode::Labeller;
 use hlrp_data::formats::{self, FeatureKind, OpenOptions};
-use hlrp_data::{Dataset, Request, TOLERANCE_S};
+use hlrp_data::{Dataset, Request, TOLERANCE_S, Timing};
 use hlrp_schema::RequestConfig;
 use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, DESCRIPTION, MANIFEST, VALID, VECTORS};
 use hlrp_schema::policy::{LabelDescription, LabelScale, LabelSource, TeacherIdentity};
@@ -75,7 +75,8 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         action_deltas: Vec::new(),
     };
     let name = options.dataset.display().to_string();
-    let deltas = Request::resolve(&request, &pair.image_deltas, &[], described.fps, TOLERANCE_S, &name)?.image_deltas;
+    let timing = Timing { fps: described.fps, tolerance_s: TOLERANCE_S, source: &name, frames_per_unit: None };
+    let deltas = Request::resolve(&request, &pair.image_deltas, &[], &timing)?.image_deltas;
     let cameras = cameras(&*dataset, options, laq.dims().num_views)?;
     let identity = json!({
         "source": format!("{:?}", options.source),

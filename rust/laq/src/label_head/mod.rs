@@ -42,7 +42,7 @@ impl LabelHead {
     /// That of a run of `config` that trains `model` on `mixture`, with fresh weights; none where it is off.
     ///
     /// # Errors
-    /// Sources without actions, of different actions, or in which a pair does not span the same number of frames; or no labelled pair.
+    /// Sources without actions, or of different actions; or no labelled pair.
     pub fn new(config: &LaqConfig, model: &LaqModel, mixture: &Mixture, world: &World) -> anyhow::Result<Option<Self>> {
         let own = &config.model.label_head;
         if !own.is_on() {

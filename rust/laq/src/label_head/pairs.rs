@@ -1,8 +1,6 @@
 //! Batches of labelled pairs: which one comes at which step follows from the step alone, so that a resumed run sees the same ones.
 
-use crate::data::whole_pair;
-use hlrp_config::Problem;
-use hlrp_data::{LabelRequest, Loader, Mixture, Position, Shard, Split};
+use hlrp_data::{Loader, Mixture, Position, Shard, Split};
 use hlrp_schema::LaqConfig;
 use hlrp_torch::{HostToDevice, World};
 use hlrp_train::DeviceBatch;
@@ -31,14 +29,9 @@ impl LabelledPairs {
     /// The labelled pairs of `mixture` with their actions; nothing is read yet.
     ///
     /// # Errors
-    /// Sources without actions, of different actions, or in which a pair does not span the same number of frames; or no labelled pair.
+    /// Sources without actions, or of different actions; or no labelled pair.
     pub(super) fn new(config: &LaqConfig, mixture: &Mixture, world: &World, device: Device) -> anyhow::Result<Self> {
-        let Some(request) = whole_pair(mixture, &config.data.request) else {
-            let message = "in seconds, a pair has another number of actions in each source";
-            let hint = "set data.request.unit=frames, or model.label_head.weight=0";
-            return Err(Problem::new("data.request.unit", message, hint).into());
-        };
-        let mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?.labelled()?;
+        let mixture = mixture.with_whole_pairs(&config.data.request)?.labelled()?;
         Loader::check(&mixture, Split::Train, Shard::SINGLE)?;
         let num_pairs = mixture.anchors(Split::Train).len();
         tracing::info!("label head: {num_pairs} labelled pairs");

@@ -3,10 +3,10 @@
 //! Shape suffixes: B pairs of a batch, N pairs of all processes, T = 2 frames, A width of the actions, S width of the states, P
 //! pixels of a small frame.
 
-use crate::data::{pair_actions, pixels_of, whole_pair};
+use crate::data::{pair_actions, pixels_of};
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{LabelRequest, Loader, Mixture, Shard, Split};
+use hlrp_data::{Loader, Mixture, Shard, Split};
 use hlrp_nn::Pass;
 use hlrp_schema::RequestConfig;
 use hlrp_torch::{HostToDevice, World};
@@ -44,7 +44,7 @@ pub(super) struct PairSource {
 }
 
 impl PairSource {
-    /// None where a source has no actions, or where a pair does not span the same number of frames in every source.
+    /// None where a source has no actions, or others than the rest.
     ///
     /// # Errors
     /// Sources that cannot be split.
@@ -52,12 +52,11 @@ impl PairSource {
         if mixture.layout().action.is_none() {
             return Ok(None);
         }
-        let Some(request) = whole_pair(mixture, request) else {
-            tracing::info!("no probes: in seconds, a pair has other frames in each source");
+        if let Err(problem) = mixture.require_like_actions() {
+            tracing::warn!("no probes: {problem}");
             return Ok(None);
-        };
-        let request = RequestConfig { state_deltas: request.image_deltas.clone(), ..request };
-        let test = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
+        }
+        let test = mixture.with_whole_pairs(request)?;
         let has_both = |split| move |source: &&hlrp_data::Source| !source.episodes(split).is_empty();
         let sources = test.sources().iter().filter(has_both(Split::Train)).filter(has_both(Split::Validation));
         let episodes =

@@ -4,7 +4,7 @@ use crate::data::{pair_actions, pixels_of};
 use crate::model::LaqModel;
 use crate::step::EvalStep;
 use hlrp_data::SampleMeta;
-use hlrp_train::DeviceBatch;
+use hlrp_train::{DeviceBatch, DeviceVectors};
 use serde_json::Value;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
@@ -74,7 +74,7 @@ impl<'a> Observed<'a> {
 
     /// Sum of the actions from frame t to frame t+k of sample `index`; none where the dataset has no actions.
     pub(crate) fn action(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
-        row_of(self.actions_BA.get_or_init(|| pair_actions(self.batch)).as_ref(), index)
+        row_of(self.actions_BA.get_or_init(|| pair_actions(self.batch)).as_ref(), self.batch.action.as_ref(), index)
     }
 
     /// State at frame t of sample `index`; none where the dataset has no states.
@@ -83,12 +83,18 @@ impl<'a> Observed<'a> {
             let values_BTN = &self.batch.state.as_ref()?.values_BTN;
             (values_BTN.size()[1] > 0).then(|| values_BTN.select(1, 0).to_device(Device::Cpu))
         };
-        row_of(self.states_BN.get_or_init(states).as_ref(), index)
+        row_of(self.states_BN.get_or_init(states).as_ref(), self.batch.state.as_ref(), index)
     }
 }
 
-fn row_of(rows_BN: Option<&Tensor>, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
-    rows_BN.map(|rows| Ok(Vec::<f64>::try_from(rows.select(0, index as i64).to_kind(Kind::Double))?)).transpose()
+/// The values of sample `index` in the dimensions that its source has.
+fn row_of(rows_BN: Option<&Tensor>, vectors: Option<&DeviceVectors>, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
+    let row = |(rows_BN, vectors): (&Tensor, &DeviceVectors)| {
+        let [row_N, is_pad_N] = [rows_BN, &vectors.is_pad_dim_BN].map(|x| x.select(0, index as i64));
+        let is_real_N = is_pad_N.to_device(Device::Cpu).logical_not();
+        Ok(Vec::<f64>::try_from(row_N.to_kind(Kind::Double).masked_select(&is_real_N))?)
+    };
+    rows_BN.zip(vectors).map(row).transpose()
 }
 
 fn rows_of(ids_BS: &Tensor) -> anyhow::Result<Vec<Vec<i64>>> {

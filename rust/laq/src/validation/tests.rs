@@ -49,6 +49,7 @@ fn batch(episode: u64) -> Batch {
         values_BTN: (0..NUM_SAMPLES * num_steps * 2).map(|index| (first + index / num_steps / 2) as f32).collect(),
         shape: [NUM_SAMPLES, num_steps, 2],
         is_pad_BT: vec![false; NUM_SAMPLES * num_steps],
+        is_pad_dim_BN: vec![false; NUM_SAMPLES * 2],
     };
     Batch {
         images: BTreeMap::from([(

@@ -144,7 +144,7 @@ fn train<P: Program>(
     let common = config.run();
     host::refuse_login_node(P::NAME, common.cluster.login_nodes.as_deref(), arguments.allow_login_node)?;
     let located = |error| locate(composed, error);
-    hlrp_data::preflight(&common.data.sources).map_err(|error| located(error.into()))?;
+    hlrp_data::preflight(&common.data.sources, &common.data.cache.dir).map_err(|error| located(error.into()))?;
     P::preflight(&config).map_err(located)?;
 
     let mut wandb = wandb_settings(arguments, &common, world.is_main()).map_err(located)?;

@@ -125,7 +125,7 @@ impl LabelColumns {
     /// # Errors
     /// A batch without labels.
     pub(crate) fn is_valid(&self, batch: &DeviceBatch, index: i64) -> Result<Tensor, VlaError> {
-        let DeviceVectors { values_BTN, is_pad_BT } = stream(batch, &self.valid_key)?;
+        let DeviceVectors { values_BTN, is_pad_BT, .. } = stream(batch, &self.valid_key)?;
         let is_inside_B = is_pad_BT.select(1, index).logical_not();
         Ok(values_BTN.select(1, index).squeeze_dim(1).gt(0.5).logical_and(&is_inside_B))
     }

@@ -35,7 +35,7 @@ pub fn prepare(
     progress: &CacheProgress<'_>,
 ) -> anyhow::Result<(VlaTask, LoaderData)> {
     let device = setup.device;
-    let datasets = hlrp_data::describe_sources(&config.data.sources)?;
+    let datasets = hlrp_data::describe_sources(&config.data.sources, &config.data.cache.dir)?;
     let teacher = teacher(config, &datasets, device)?;
     let identity = teacher.as_ref().map(Labelling::identity);
     let rates: Vec<f64> = datasets.values().map(|dataset| dataset.fps).collect();

@@ -17,15 +17,15 @@ const LIMIT: f64 = 3.0;
 pub(super) struct ErrorBins(Option<Tensor>);
 
 impl ErrorBins {
-    /// Adds normalised predictions and the truth `[B,T,A]`, where `is_valid_BT` is true.
-    pub(super) fn add(&mut self, predicted_BTA: &Tensor, target_BTA: &Tensor, is_valid_BT: &Tensor) {
+    /// Adds normalised predictions and the truth `[B,T,A]`, where `is_valid_BTA` is true, whose last dimension may be 1.
+    pub(super) fn add(&mut self, predicted_BTA: &Tensor, target_BTA: &Tensor, is_valid_BTA: &Tensor) {
         let error_BTA = predicted_BTA.to_kind(Kind::Float) - target_BTA.to_kind(Kind::Float);
         let position_BTA = (error_BTA + LIMIT) * (NUM_BINS as f64 / (2.0 * LIMIT));
         let bin_BTA = position_BTA
             .nan_to_num(0.0, None::<f64>, None::<f64>)
             .clamp(0.0, NUM_BINS as f64 - 0.5)
             .to_kind(Kind::Int64);
-        let is_in_BTAK = bin_BTA.one_hot(NUM_BINS) * is_valid_BT.unsqueeze(2).unsqueeze(3).to_kind(Kind::Int64);
+        let is_in_BTAK = bin_BTA.one_hot(NUM_BINS) * is_valid_BTA.unsqueeze(3).to_kind(Kind::Int64);
         let counts_AK = is_in_BTAK.sum_dim_intlist([0, 1].as_slice(), false, Kind::Int64);
         self.0 = Some(match self.0.take() {
             None => counts_AK,
@@ -63,7 +63,7 @@ mod tests {
     fn errors_of_valid_steps_are_counted_by_dimension() {
         let target_BTA = Tensor::zeros([1, 3, 2], (Kind::Float, Device::Cpu));
         let predicted_BTA = Tensor::from_slice(&[0.05_f32, -9.0, 0.05, 9.0, 0.05, 0.0]).view([1, 3, 2]);
-        let is_valid_BT = Tensor::from_slice(&[true, true, false]).view([1, 3]);
+        let is_valid_BT = Tensor::from_slice(&[true, true, false]).view([1, 3, 1]);
         let mut bins = ErrorBins::default();
         bins.add(&predicted_BTA, &target_BTA, &is_valid_BT);
         bins.add(&predicted_BTA, &target_BTA, &is_valid_BT);

@@ -63,33 +63,34 @@ pub(super) fn metrics(kind: &str, repeated: &str, num_dims: i64, curve: &Curve) 
 pub(super) struct Errors(Option<Sums>);
 
 impl Errors {
-    /// Adds predictions, what repeating would have predicted, and the truth, all `[B,T,D]`. `is_valid_BT` is true for the steps that have
-    /// a target, `was_valid_BT` for those that have something to repeat: the baseline that repeats counts only where both are true.
+    /// Adds predictions, what repeating would have predicted, and the truth, all `[B,T,D]`. `is_valid_BTD` is true for what has a target,
+    /// `was_valid_BTD` for what has something to repeat: the baseline that repeats counts only where both are true. Their last dimension is 1
+    /// where it is the same for all D.
     pub(super) fn add(
         &mut self,
         predicted_BTD: &Tensor,
         repeated_BTD: &Tensor,
         target_BTD: &Tensor,
-        is_valid_BT: &Tensor,
-        was_valid_BT: &Tensor,
+        is_valid_BTD: &Tensor,
+        was_valid_BTD: &Tensor,
     ) {
-        let weight_BTD = is_valid_BT.unsqueeze(2).to_kind(Kind::Double);
-        let both_valid_BT = is_valid_BT.logical_and(was_valid_BT);
-        let counted = |x_BTD: &Tensor, is_valid_BT: &Tensor| {
-            x_BTD.to_kind(Kind::Double).masked_fill(&is_valid_BT.logical_not().unsqueeze(2), 0.0)
+        let weight_BTD = is_valid_BTD.to_kind(Kind::Double);
+        let both_valid_BTD = is_valid_BTD.logical_and(was_valid_BTD);
+        let counted = |x_BTD: &Tensor, is_valid_BTD: &Tensor| {
+            x_BTD.to_kind(Kind::Double).masked_fill(&is_valid_BTD.logical_not(), 0.0)
         };
-        let [predicted, target] = [predicted_BTD, target_BTD].map(|x_BTD| counted(x_BTD, is_valid_BT));
-        let repeat_error = counted(&(repeated_BTD - target_BTD), &both_valid_BT);
+        let [predicted, target] = [predicted_BTD, target_BTD].map(|x_BTD| counted(x_BTD, is_valid_BTD));
+        let repeat_error = counted(&(repeated_BTD - target_BTD), &both_valid_BTD);
         let sum = |x_BTD: Tensor| x_BTD.sum_dim_intlist([0].as_slice(), false, Kind::Double);
         let dot_B = |a: &Tensor, b: &Tensor| (a * b).sum_dim_intlist([1, 2].as_slice(), false, Kind::Double);
         let lengths_B = (dot_B(&predicted, &predicted) * dot_B(&target, &target)).sqrt().clamp_min(EPS);
-        let counts_B = is_valid_BT.any_dim(1, false).to_kind(Kind::Double);
+        let counts_B = is_valid_BTD.flatten(1, 2).any_dim(1, false).to_kind(Kind::Double);
         let new = Sums {
             count_TD: sum(weight_BTD.expand_as(&target)),
             target_TD: sum(target.shallow_clone()),
             target_square_TD: sum(target.square()),
             error_TD: sum((&predicted - &target).square()),
-            repeat_count_TD: sum(both_valid_BT.unsqueeze(2).to_kind(Kind::Double).expand_as(&target)),
+            repeat_count_TD: sum(both_valid_BTD.to_kind(Kind::Double).expand_as(&target)),
             repeat_error_TD: sum(repeat_error.square()),
             cosine: (dot_B(&predicted, &target) / lengths_B * &counts_B).sum(Kind::Double),
             num_cosines: counts_B.sum(Kind::Double),
@@ -166,7 +167,7 @@ mod tests {
     fn errors_and_baselines_of_three_samples_of_one_number() {
         let column = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1]);
         let mut errors = Errors::default();
-        let is_valid = Tensor::from_slice(&[true, true, false]).view([3, 1]);
+        let is_valid = Tensor::from_slice(&[true, true, false]).view([3, 1, 1]);
         let all_valid = is_valid.ones_like();
         // Targets 1 and 3 (mean 2), predicted 2 and 3, repeated 0 and 0; the third does not count, whatever it is.
         let unknown = f32::NAN;
@@ -189,10 +190,23 @@ mod tests {
     fn a_sample_without_a_past_counts_for_the_policy_alone() {
         let column = |values: [f32; 2]| Tensor::from_slice(&values).view([2, 1, 1]);
         let mut errors = Errors::default();
-        let is_valid = Tensor::from_slice(&[true, true]).view([2, 1]);
-        let was_valid = Tensor::from_slice(&[false, true]).view([2, 1]);
+        let is_valid = Tensor::from_slice(&[true, true]).view([2, 1, 1]);
+        let was_valid = Tensor::from_slice(&[false, true]).view([2, 1, 1]);
         errors.add(&column([2.0, 3.0]), &column([9.0, 0.0]), &column([1.0, 3.0]), &is_valid, &was_valid);
         let metrics = errors.metrics("x", &World::single(), tch::Device::Cpu).unwrap();
         assert_eq!((metrics["val/x_mse"], metrics["val/x_repeat_baseline_mse"]), (0.5, 9.0));
+    }
+
+    #[test]
+    fn a_dimension_counts_for_the_samples_that_have_it() {
+        let pairs = |values: [f32; 4]| Tensor::from_slice(&values).view([2, 1, 2]);
+        let mut errors = Errors::default();
+        let is_valid = Tensor::from_slice(&[true, true, true, false]).view([2, 1, 2]);
+        let (predicted, target) = (pairs([2.0, 4.0, 3.0, f32::NAN]), pairs([1.0, 1.0, 3.0, f32::NAN]));
+        errors.add(&predicted, &pairs([0.0; 4]), &target, &is_valid, &is_valid.ones_like());
+        let metrics = errors.metrics("x", &World::single(), tch::Device::Cpu).unwrap();
+        let found =
+            ["mse", "mse_dim0", "mse_dim1", "repeat_baseline_mse"].map(|name| metrics[&format!("val/x_{name}")]);
+        assert_eq!(found, [10.0 / 3.0, 0.5, 9.0, 11.0 / 3.0]);
     }
 }

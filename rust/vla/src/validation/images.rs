@@ -109,14 +109,18 @@ impl Chunk {
         else {
             return Ok(None);
         };
-        let is_pad_T = target.is_pad_BT.select(0, sample);
-        let num_steps = is_pad_T.size()[0];
         let of_sample = |x_BTA: &Tensor| x_BTA.select(0, sample);
-        let actions_TA = of_sample(&stream.values_BTN);
+        // What the robot lacks is not drawn.
+        let is_pad_A = of_sample(&stream.is_pad_dim_BN);
+        let actions_TA = of_sample(&stream.values_BTN).masked_fill(&is_pad_A, f64::NAN);
         // Steps after the end of the episode have no truth.
-        let truth_TA = actions_TA.narrow(0, indices.action, num_steps).masked_fill(&is_pad_T.unsqueeze(1), f64::NAN);
+        let is_known_TA = of_sample(&target.is_supervised_BTA());
+        let num_steps = is_known_TA.size()[0];
+        let truth_TA =
+            actions_TA.narrow(0, indices.action, num_steps).masked_fill(&is_known_TA.logical_not(), f64::NAN);
         let last_1A = actions_TA.narrow(0, indices.action - 1, 1);
-        let predicted_TA = of_sample(&policy.processor.unnormalize_actions(predicted_BTA)?);
+        let predicted_TA =
+            of_sample(&policy.processor.unnormalize_actions(predicted_BTA)?).masked_fill(&is_pad_A, f64::NAN);
         Ok(Some(Self {
             truth: columns(&truth_TA)?,
             predicted: columns(&predicted_TA)?,
@@ -168,9 +172,9 @@ fn columns(x_TA: &Tensor) -> anyhow::Result<Vec<Vec<f64>>> {
     Ok(Vec::<Vec<f64>>::try_from(x_AT)?)
 }
 
-/// The first step of a chunk.
+/// The first step of a chunk, in the dimensions that there are.
 fn values(chunk: &[Vec<f64>]) -> String {
-    let first = chunk.iter().take(MAX_DIMS).filter_map(|steps| steps.first());
+    let first = chunk.iter().take(MAX_DIMS).filter_map(|steps| steps.first()).filter(|value| !value.is_nan());
     first.map(|value| format!("{value:.2}")).collect::<Vec<_>>().join(" ")
 }
 

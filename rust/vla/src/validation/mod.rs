@@ -13,7 +13,7 @@ mod images;
 use crate::flow::WorldNoise;
 use crate::loss;
 use crate::masks::by_slot;
-use crate::observation::Prediction;
+use crate::observation::{ActionTarget, Prediction};
 use crate::policy::{LabelledBatch, Policy};
 use crate::processor::TimeIndices;
 use code_accuracy::CodeAccuracy;
@@ -80,24 +80,24 @@ pub(crate) fn run(
         if let (Some(predicted_BSD), Some(target)) = (&predicted.latents_BSD, &labelled.targets.latent) {
             let repeated = policy.former_latents(&batch, indices)?;
             let num_slots = predicted_BSD.size()[1];
-            let [is_valid_BS, was_valid_BS] = [target, &repeated].map(|latent| by_slot(&latent.is_valid_B, num_slots));
+            let [is_valid_BS1, was_valid_BS1] =
+                [target, &repeated].map(|latent| by_slot(&latent.is_valid_B, num_slots));
             if let (Some(repeated_BSD), Some(true_BSD)) = (&repeated.vectors_BSD, &target.vectors_BSD) {
-                latents.add(predicted_BSD, repeated_BSD, true_BSD, &is_valid_BS, &was_valid_BS);
+                latents.add(predicted_BSD, repeated_BSD, true_BSD, &is_valid_BS1, &was_valid_BS1);
             }
             if let (Some(accuracy), Some(predicted_BS), Some(repeated_BS), Some(true_BS)) =
                 (&mut accuracy, &predicted.codes_BS, &repeated.codes_BS, &target.codes_BS)
             {
+                let [is_valid_BS, was_valid_BS] = [&is_valid_BS1, &was_valid_BS1].map(|x_BS1| x_BS1.squeeze_dim(2));
                 accuracy.add(predicted_BS, repeated_BS, true_BS, &is_valid_BS, &was_valid_BS);
             }
         }
         if let (Some(predicted_BTA), Some(target)) = (&predicted.actions_BTA, &labelled.targets.action) {
-            let all = policy.processor.actions(&batch)?;
-            let before = |x: &Tensor| x.narrow(1, indices.action - 1, 1);
-            let repeated_BTA = before(&all.chunk_BTA).expand_as(&target.chunk_BTA);
-            let was_valid_BT = before(&all.is_pad_BT).logical_not().expand_as(&target.is_pad_BT);
-            let is_valid_BT = target.is_pad_BT.logical_not();
-            actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BT, &was_valid_BT);
-            bins.add(predicted_BTA, &target.chunk_BTA, &is_valid_BT);
+            let before = policy.processor.actions(&batch)?.steps(indices.action - 1, 1);
+            let repeated_BTA = before.chunk_BTA.expand_as(&target.chunk_BTA);
+            let [is_valid_BTA, was_valid_B1A] = [target, &before].map(ActionTarget::is_supervised_BTA);
+            actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BTA, &was_valid_B1A);
+            bins.add(predicted_BTA, &target.chunk_BTA, &is_valid_BTA);
         }
         let compared = Compared { labelled, predicted };
         for index in 0..batch.meta.len() {

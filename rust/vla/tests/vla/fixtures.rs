@@ -123,6 +123,7 @@ pub(crate) fn targets() -> Targets {
         action: Some(ActionTarget {
             chunk_BTA: Tensor::randn([NUM_SAMPLES, 5, 3], FLOAT),
             is_pad_BT: Tensor::zeros([NUM_SAMPLES, 5], BOOL),
+            is_pad_dim_BA: None,
         }),
         latent: Some(LatentTarget {
             vectors_BSD: Some(Tensor::randn([NUM_SAMPLES, 4, 2], FLOAT)),
@@ -203,6 +204,7 @@ pub(crate) fn batch() -> DeviceBatch {
     let vectors = |num_steps, dim| DeviceVectors {
         values_BTN: Tensor::randn([NUM_SAMPLES, num_steps, dim], FLOAT),
         is_pad_BT: Tensor::zeros([NUM_SAMPLES, num_steps], BOOL),
+        is_pad_dim_BN: Tensor::zeros([NUM_SAMPLES, dim], BOOL),
     };
     DeviceBatch {
         images: BTreeMap::from([("front".to_owned(), images()), ("wrist".to_owned(), images())]),

@@ -4,7 +4,7 @@ use crate::fixtures::{FixedNoise, GivenNoise, distance, expert_section, expert_w
 use hlrp_config::Problem;
 use hlrp_nn::Pass;
 use hlrp_schema::policy::{ExpertSpec, LatentHead, LatentShape, Mode, ModelSpec, ObjectiveSpec};
-use hlrp_vla::{ActionTarget, Architecture, ExpertModel, Targets, VlaLoss, VlaModel, freeze};
+use hlrp_vla::{Architecture, ExpertModel, Targets, VlaLoss, VlaModel, freeze};
 use tch::{Device, Kind, Tensor, no_grad};
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -113,8 +113,7 @@ fn actions_without_known_latents_are_trained_as_they_are_predicted_alone() {
     latent.vectors_BSD = Some(Tensor::full([2, 4, 2], f64::NAN, FLOAT));
     let joint = loss(&model, &unknown, Mode::Multitask);
     assert_eq!(value(&joint.latent.unwrap().mean), 0.0);
-    let ActionTarget { chunk_BTA, is_pad_BT } = unknown.action.unwrap();
-    let actions = Targets { action: Some(ActionTarget { chunk_BTA, is_pad_BT }), latent: None };
+    let actions = Targets { action: unknown.action, latent: None };
     let alone = loss(&model, &actions, Mode::Actions);
     let [joint, alone] = [joint.action, alone.action].map(|loss| value(&loss.unwrap().mean));
     assert!((joint - alone).abs() < 1e-5 * alone, "{joint} {alone}");

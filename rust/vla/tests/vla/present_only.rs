@@ -53,6 +53,25 @@ fn states_and_actions_are_normalised() {
 }
 
 #[test]
+fn dimensions_that_a_robot_lacks_are_zero_whatever_the_batch_holds() {
+    let processor = Processor::new(&expert(), &processor_spec(), &tokenizer_folder()).unwrap();
+    let mut batch = batch();
+    for vectors in [batch.state.as_mut().unwrap(), batch.action.as_mut().unwrap()] {
+        let width = vectors.values_BTN.size()[2];
+        let _ = vectors.is_pad_dim_BN.narrow(1, width - 1, 1).select(0, 1).fill_(1);
+        let _ = vectors.values_BTN.narrow(2, width - 1, 1).select(0, 1).fill_(f64::NAN);
+    }
+    let state_BN = processor.observe(&batch, PRESENT).unwrap().state_BN.unwrap();
+    let actions = processor.actions(&batch).unwrap();
+    assert_eq!(state_BN.double_value(&[1, 3]), 0.0);
+    assert_eq!(actions.chunk_BTA.select(0, 1).select(1, 2).abs().max().double_value(&[]), 0.0);
+    let is_supervised: Vec<i64> =
+        Vec::try_from(actions.is_supervised_BTA().sum_dim_intlist([1].as_slice(), false, tch::Kind::Int64).view([-1]))
+            .unwrap();
+    assert_eq!(is_supervised, [5, 5, 5, 5, 5, 0]);
+}
+
+#[test]
 fn a_batch_without_what_the_model_needs_is_refused() {
     let processor = Processor::new(&expert(), &processor_spec(), &tokenizer_folder()).unwrap();
     let refuse = |change: fn(&mut DeviceBatch), what: &str| {

@@ -1,6 +1,6 @@
 //! Memory for what was read from parquet files: the least recently used goes first.
 
-use super::table::Table;
+use super::table::{Table, open_table};
 use crate::{error::DataError, lock::lock, lru::ByteLru};
 use std::{
     path::{Path, PathBuf},
@@ -62,12 +62,12 @@ impl TableCache {
         self.num_datasets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The open file at `path`.
-    pub(crate) fn table(&self, path: &Path) -> Result<Arc<Table>, DataError> {
+    /// The open file at `path`, of the dataset at `root`.
+    pub(crate) fn table(&self, root: &Path, path: &Path) -> Result<Arc<Table>, DataError> {
         if let Some(table) = lock(&self.tables).get(path) {
             return Ok(Arc::clone(table));
         }
-        let table = Arc::new(Table::open(path)?);
+        let table = Arc::new(open_table(root, path)?);
         lock(&self.tables).put(path.to_owned(), Arc::clone(&table), table.memory_size());
         Ok(table)
     }

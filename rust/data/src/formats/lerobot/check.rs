@@ -2,9 +2,10 @@
 
 use super::dataset::LeRobotDataset;
 use super::episodes::listed_tasks;
+use super::files;
 use super::images::EmbeddedImages;
 use super::meta::read_stats;
-use super::table::{Table, append_f64};
+use super::table::{Table, append_f64, open_table};
 use crate::check::findings::{Depth, Findings};
 use crate::check::generic::decode_all;
 use crate::check::statistics::compare;
@@ -69,7 +70,7 @@ fn check_rows(dataset: &LeRobotDataset, findings: &mut Findings) {
     let mut is_whole = true;
     for (nth, (path, first_row)) in firsts.iter().enumerate() {
         let end_row = firsts.get(nth + 1).map_or(dataset.num_frames(), |(_, row)| *row);
-        let checked = Table::open(path).and_then(|table| {
+        let checked = open_table(dataset.root(), path).and_then(|table| {
             if table.num_rows() != end_row - first_row {
                 let what = format!("has {} rows, but its episodes have {}", table.num_rows(), end_row - first_row);
                 findings.add(path, &what);
@@ -297,14 +298,16 @@ fn check_video(
     let spans = dataset.video_spans(camera)?;
     for (episode, span) in dataset.episodes().iter().zip(&spans) {
         let path = dataset.root().join(dataset.info().video_file(camera, span.file.0, span.file.1));
-        let last_frame_s = *last_frames.entry(span.file).or_insert_with(|| match crate::video::probe(&path) {
-            Ok(video) => {
-                disagreements(dataset, camera, &video).iter().for_each(|what| findings.add(&path, what));
-                Some(video.last_frame_s)
-            }
-            Err(error) => {
-                findings.error(&error);
-                None
+        let last_frame_s = *last_frames.entry(span.file).or_insert_with(|| {
+            match files::inspect(dataset.root(), &path).and_then(|()| crate::video::probe(&path)) {
+                Ok(video) => {
+                    disagreements(dataset, camera, &video).iter().for_each(|what| findings.add(&path, what));
+                    Some(video.last_frame_s)
+                }
+                Err(error) => {
+                    findings.error(&error);
+                    None
+                }
             }
         });
         let Some(last_frame_s) = last_frame_s else { continue };

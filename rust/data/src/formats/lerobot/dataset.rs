@@ -351,7 +351,7 @@ impl LeRobotDataset {
     /// The file of a row, and the row's index in it.
     fn table_of(&self, row: u64) -> Result<(Arc<Table>, u64), DataError> {
         let file = &self.data_files[self.episode_of(row)?.data_file as usize];
-        let table = self.cache.table(&file.path)?;
+        let table = self.cache.table(&self.root, &file.path)?;
         let local = row - file.first_row;
         if local >= table.num_rows() {
             let what =

@@ -1,7 +1,7 @@
 //! Where each episode is: `meta/episodes`, or the one file of v2.1. Only the few numbers that reading needs stay in memory.
 
 use super::meta::Info;
-use super::table::{Table, append_f64, ints, texts};
+use super::table::{append_f64, ints, open_table, texts};
 use super::v21;
 use crate::error::DataError;
 use arrow_array::{ArrayRef, cast::AsArray};
@@ -56,7 +56,7 @@ pub(super) fn read_episodes(root: &Path, info: &Info) -> Result<Episodes, DataEr
     }
     let mut rows: Vec<(Episode, (u32, u32))> = Vec::new();
     for path in episode_files(root)? {
-        let table = Table::open(&path)?;
+        let table = open_table(root, &path)?;
         let columns =
             ["episode_index", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index"];
         for batch in table.read(&columns)? {
@@ -117,7 +117,7 @@ pub(super) fn read_video_spans(
     let columns = ["episode_index", &names[0], &names[1], &names[2], &names[3]];
     let mut spans: Vec<Option<VideoSpan>> = vec![None; episodes.len()];
     for path in episode_files(root)? {
-        for batch in Table::open(&path)?.read(&columns)? {
+        for batch in open_table(root, &path)?.read(&columns)? {
             let [index, chunk, file] = int_columns(&path, batch.columns(), &columns)?;
             let (mut from_s, mut to_s) = (Vec::new(), Vec::new());
             for (column, out) in [(3, &mut from_s), (4, &mut to_s)] {
@@ -186,7 +186,7 @@ pub(super) fn listed_tasks(root: &Path, info: &Info) -> Result<BTreeMap<u64, Vec
     }
     let mut listed = BTreeMap::new();
     for path in episode_files(root)? {
-        for batch in Table::open(&path)?.read(&["episode_index", "tasks"])? {
+        for batch in open_table(root, &path)?.read(&["episode_index", "tasks"])? {
             let [index] = int_columns(&path, batch.columns(), &["episode_index"])?;
             let lists = text_lists(batch.column(1)).map_err(|what| {
                 DataError::file(&path, format!("column `tasks` {what}"), "record or convert the dataset again")

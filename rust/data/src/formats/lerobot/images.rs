@@ -1,6 +1,6 @@
 //! Images embedded in parquet: a column `struct<bytes, path>` with the bytes of an image file or its path, or a column of either.
 
-use super::dataset::LeRobotDataset;
+use super::{dataset::LeRobotDataset, files};
 use crate::error::DataError;
 use crate::images::{DAMAGED, EncodedImage, EncodedImages};
 use arrow_array::{Array, ArrayRef, cast::AsArray};
@@ -23,6 +23,9 @@ impl EncodedImages for EmbeddedImages {
             Ok(Contents::Bytes(bytes)) => Ok(EncodedImage { path: table.path().to_owned(), bytes }),
             Ok(Contents::Path(path)) => {
                 let path: PathBuf = self.dataset.root().join(path);
+                let hint = "give the path of an image in the dataset";
+                files::inspect(self.dataset.root(), &path)
+                    .map_err(|error| self.failure(&path, row, error.to_string(), hint))?;
                 let bytes =
                     std::fs::read(&path).map_err(|error| self.failure(&path, row, error.to_string(), DAMAGED))?;
                 Ok(EncodedImage { path, bytes })

@@ -1,8 +1,8 @@
 //! The folder `meta/` of a dataset, but for its episodes: `info.json` (rate, features, counts, paths of the files),
 //! `tasks.parquet` (instructions) and `stats.json` (statistics).
 
-use super::table::{Table, ints, texts};
-use super::v21;
+use super::table::{ints, open_table, texts};
+use super::{files, v21};
 use crate::error::DataError;
 use crate::formats::{Feature, FeatureKind, FeatureStats};
 use crate::frames::FrameSize;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// One column of a dataset, or one camera.
@@ -123,6 +123,9 @@ pub struct Info {
     text: String,
 }
 
+/// Most values of a vector in a row.
+const MAX_VALUES: usize = 1 << 20;
+
 /// The part of `info.json` that every version of the format has.
 #[derive(Deserialize)]
 struct AnyInfo {
@@ -136,7 +139,7 @@ impl Info {
     /// When `root` is not a dataset, is one of another version, or the file lacks a key.
     pub fn read(root: &Path) -> Result<Self, DataError> {
         let path = root.join("meta/info.json");
-        let text = std::fs::read_to_string(&path).map_err(DataError::io(&path))?;
+        let text = files::read_text(root, &path)?;
         let broken = |error: serde_json::Error| {
             DataError::file(
                 &path,
@@ -155,6 +158,23 @@ impl Info {
         if !(info.fps.is_finite() && info.fps > 0.0) {
             let what = format!("fps is {}, which is not a frame rate", info.fps);
             return Err(DataError::file(&path, what, "correct `fps`"));
+        }
+        let is_wide = |feature: &FeatureInfo| {
+            let num_values = feature.shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+            feature.is_vector() && num_values.is_none_or(|num_values| num_values > MAX_VALUES)
+        };
+        if let Some((key, feature)) = info.features.iter().find(|(_, feature)| is_wide(feature)) {
+            let what = format!("`{key}` has the shape {:?}: more than {MAX_VALUES} values per row", feature.shape);
+            return Err(DataError::file(&path, what, "correct its `shape`"));
+        }
+        for (key, pattern) in [("data_path", Some(&info.data_path)), ("video_path", info.video_path.as_ref())] {
+            if let Some(what) = pattern.and_then(|pattern| wrong_pattern(pattern)) {
+                return Err(DataError::file(
+                    &path,
+                    format!("{key} {what}"),
+                    "correct it: LeRobot writes paths below the folder",
+                ));
+            }
         }
         info.text = text;
         Ok(info)
@@ -200,6 +220,16 @@ impl Info {
     #[must_use]
     pub fn video_file(&self, camera: &str, chunk: u32, file: u32) -> PathBuf {
         fill(self.video_path.as_deref().unwrap_or_default(), camera, chunk, file)
+    }
+}
+
+/// What is wrong with a path pattern: it leads out of the dataset's folder, or has a placeholder that nothing fills.
+fn wrong_pattern(pattern: &str) -> Option<String> {
+    let path = fill(pattern, "camera", 0, 0);
+    let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
+    match path.to_string_lossy().contains(['{', '}']) {
+        true => Some(format!("{pattern:?} has an unknown placeholder")),
+        false => (!is_below).then(|| format!("{pattern:?} is not a path below the dataset's folder")),
     }
 }
 
@@ -250,7 +280,7 @@ pub(super) fn read_tasks(root: &Path, info: &Info) -> Result<Vec<String>, DataEr
         let hint = "it has the instructions: fetch the dataset's folder meta again";
         return Err(DataError::file(&path, "the file is missing", hint));
     }
-    let table = Table::open(&path)?;
+    let table = open_table(root, &path)?;
     let names = table.column_names();
     // The text is the index of a pandas frame: its column is named after the index, if that has a name.
     let text = names.iter().copied().find(|name| *name != "task_index").unwrap_or("task");
@@ -279,11 +309,10 @@ pub(super) fn read_stats(root: &Path, info: &Info) -> Result<BTreeMap<String, Fe
         return v21::read_stats(root);
     }
     let path = root.join(info.stats_path());
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(DataError::io(path)(error)),
-    };
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let text = files::read_text(root, &path)?;
     let tree: BTreeMap<String, Value> = serde_json::from_str(&without_python_numbers(&text)).map_err(|error| {
         DataError::file(&path, format!("is not the stats.json of a LeRobot dataset: {error}"), "fetch the file again")
     })?;

@@ -8,6 +8,7 @@ mod check;
 mod dataset;
 mod episodes;
 mod extend;
+mod files;
 mod images;
 mod meta;
 mod table;
@@ -121,7 +122,11 @@ fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, Da
     let mut files: Vec<_> = spans.iter().map(|span| span.file).collect();
     files.dedup();
     let Some(&(chunk, file)) = files.first() else { return Ok("no video".into()) };
-    let info = crate::video::probe(&dataset.root().join(dataset.info().video_file(camera, chunk, file)))?;
+    let info = {
+        let path = dataset.root().join(dataset.info().video_file(camera, chunk, file));
+        files::inspect(dataset.root(), &path)?;
+        crate::video::probe(&path)?
+    };
     let group = match info.group_size {
         1 => "every frame a keyframe".to_owned(),
         size => format!("a keyframe every {size}"),

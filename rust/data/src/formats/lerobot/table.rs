@@ -1,5 +1,6 @@
 //! Parquet files: a footer is parsed once, columns and row groups are read on demand, and arrays become plain values.
 
+use super::files;
 use crate::error::DataError;
 use arrow_array::{
     Array, ArrayRef, RecordBatch,
@@ -30,6 +31,15 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// Opens a parquet file of the dataset at `root`.
+///
+/// # Errors
+/// As [`Table::open`], and a file that is not one of the dataset.
+pub(super) fn open_table(root: &Path, path: &Path) -> Result<Table, DataError> {
+    files::inspect(root, path)?;
+    Table::open(path)
+}
 
 /// An open parquet file.
 pub(crate) struct Table {

@@ -3,6 +3,7 @@
 //! Rows, columns, times and images are those of v3; a v2.1 dataset reads the same samples before LeRobot's own conversion as after it.
 
 use super::episodes::{Episode, Episodes, VideoSpan};
+use super::files;
 use super::meta::{Info, flatten, without_python_numbers};
 use crate::error::DataError;
 use crate::formats::FeatureStats;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufRead, BufReader, ErrorKind},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::Path,
 };
 
@@ -45,19 +46,32 @@ struct EpisodeStats {
     stats: BTreeMap<String, Value>,
 }
 
+/// Longer lines are none that LeRobot writes.
+const MAX_LINE_BYTES: u64 = 16 << 20;
+
 /// The values of a file of JSON lines.
 ///
 /// # Errors
 /// The file is missing or damaged: names the line.
 fn lines<T: DeserializeOwned>(root: &Path, name: &str) -> Result<Vec<T>, DataError> {
     let path = root.join(name);
+    files::inspect(root, &path)?;
     let file = File::open(&path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => DataError::file(&path, "the file is missing", "fetch it again"),
         _ => DataError::io(&path)(error),
     })?;
     let mut values = Vec::new();
-    for (number, line) in (1..).zip(BufReader::new(file).lines()) {
-        let line = line.map_err(DataError::io(&path))?;
+    let mut reader = BufReader::new(file);
+    for number in 1.. {
+        let mut line = String::new();
+        let num_bytes = (&mut reader).take(MAX_LINE_BYTES).read_line(&mut line).map_err(DataError::io(&path))?;
+        if num_bytes == 0 {
+            break;
+        }
+        if num_bytes as u64 == MAX_LINE_BYTES {
+            let what = format!("line {number} has {MAX_LINE_BYTES} bytes or more");
+            return Err(DataError::file(&path, what, "fetch the file again"));
+        }
         if line.trim().is_empty() {
             continue;
         }

@@ -1,6 +1,6 @@
 //! Where the frames of a camera are in the dataset's videos.
 
-use super::dataset::LeRobotDataset;
+use super::{dataset::LeRobotDataset, files};
 use crate::error::DataError;
 use crate::frames::FrameSize;
 use crate::video::{VideoStore, VideoTable};
@@ -46,6 +46,10 @@ impl VideoTable for CameraVideos {
 
     fn path(&self, file: u32) -> &Path {
         &self.files[file as usize]
+    }
+
+    fn inspect(&self, file: u32) -> Result<(), DataError> {
+        files::inspect(self.dataset.root(), self.path(file))
     }
 
     fn episode(&self, row: u64) -> u64 {

@@ -34,7 +34,7 @@ pub(super) const FACTS: [&str; 12] = [
 pub(super) const LANGUAGE: &str = "language";
 
 /// File with a trajectory's instruction in its first line.
-const LANGUAGE_FILE: &str = "lang.txt";
+pub(super) const LANGUAGE_FILE: &str = "lang.txt";
 /// File with what is known of a recording.
 const METADATA: &str = "collection_metadata.json";
 const RAW: &str = "raw";

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod dataset;
+mod index;
 mod names;
 mod open;
 mod split;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub(super) const FORMAT: Format = Format {
     contents: "for scenes the one with scenes.csv, or with folders that have one, or a raw tree of Bridge v2",
     is_format_of: |root| open::has_table(root) || bridge::is_tree(root),
-    open: |root, options| Ok(Arc::new(open::open(root, options.scenes.as_ref())?)),
+    open: |root, options| Ok(Arc::new(open::open(root, options.scenes.as_ref(), options.index_dir.as_deref())?)),
 };
 
 impl Dataset for SceneDataset {

@@ -61,23 +61,30 @@ pub(super) fn check_inside(root: &Path, folder: &Path) -> Result<(), DataError> 
 /// # Errors
 /// The folder cannot be read.
 pub(super) fn frames_in(folder: &Path, prefix: &str) -> Result<Vec<OsString>, DataError> {
+    Ok(frame_entries(folder, prefix)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// As [`frames_in`], with the entries of the folder.
+pub(super) fn frame_entries(folder: &Path, prefix: &str) -> Result<Vec<(OsString, fs::DirEntry)>, DataError> {
     let [mut jpeg, mut png] = [const { Vec::new() }; 2];
     for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
-        let name = entry.map_err(DataError::io(folder))?.file_name();
+        let entry = entry.map_err(DataError::io(folder))?;
+        let name = entry.file_name();
         let bytes = name.as_bytes();
         if bytes.starts_with(b".") || !bytes.starts_with(prefix.as_bytes()) {
             continue;
         }
         let is =
             |extension: &str| Path::new(&name).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension));
-        if is("jpg") || is("jpeg") {
-            jpeg.push(name);
-        } else if is("png") {
-            png.push(name);
+        let (is_jpeg, is_png) = (is("jpg") || is("jpeg"), is("png"));
+        if is_jpeg {
+            jpeg.push((name, entry));
+        } else if is_png {
+            png.push((name, entry));
         }
     }
     let mut frames = if jpeg.is_empty() { png } else { jpeg };
-    frames.sort_by(|a, b| natural(a, b));
+    frames.sort_by(|(a, _), (b, _)| natural(a, b));
     Ok(frames)
 }
 

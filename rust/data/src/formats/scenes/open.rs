@@ -2,18 +2,18 @@
 
 use super::bridge::{self, Trajectory};
 use super::dataset::{CAMERA, NAMES_BYTES, Scene, SceneDataset, inspect_frame, read_frame};
-use super::names::{check_inside, entries, frames_in, gap};
+use super::index::{self, Look};
+use super::names::{check_inside, entries, frame_entries, frames_in, gap};
 use super::table::{self, Row, TABLE};
 use crate::error::DataError;
 use crate::formats::{Description, Feature, FeatureKind, fingerprint::Fingerprint};
 use crate::images::{DAMAGED, shown_size};
 use crate::lru::ByteLru;
-use crate::mixture::in_parallel;
 use crate::request::EpisodeSpan;
 use hlrp_schema::{Conditions, ScenesConfig};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -29,11 +29,15 @@ pub(super) fn has_table(root: &Path) -> bool {
     has_one(root) || entries(root).is_ok_and(|inner| inner.iter().any(|entry| has_one(&entry.path())))
 }
 
-/// Opens the dataset at `root`; without `config` all of its scenes, at one frame per second.
+/// Opens the dataset at `root`; without `config` all of its scenes, at one frame per second. Their folders are indexed below `index_dir`, if there is one.
 ///
 /// # Errors
 /// A table, a folder or a description is damaged, a link leads out of the dataset, or no scene is left.
-pub(super) fn open(root: &Path, config: Option<&ScenesConfig>) -> Result<SceneDataset, DataError> {
+pub(super) fn open(
+    root: &Path,
+    config: Option<&ScenesConfig>,
+    index_dir: Option<&Path>,
+) -> Result<SceneDataset, DataError> {
     let root = root.canonicalize().map_err(DataError::io(root))?;
     let mut fingerprint = Fingerprint::new("scenes");
     let is_table = has_table(&root);
@@ -42,8 +46,8 @@ pub(super) fn open(root: &Path, config: Option<&ScenesConfig>) -> Result<SceneDa
 
     let (mut scenes, mut empty, mut with_gap) = (Vec::new(), Vec::new(), Vec::new());
     let (mut num_scenes, mut num_unlike, mut num_frames) = (0, 0, 0);
-    for (found, seen) in found.iter().zip(in_parallel(&found, |found| found.look(&root, &rules))) {
-        let Some(seen) = seen? else { continue };
+    for (found, look) in found.iter().zip(index::looks(&root, &found, index_dir)?) {
+        let Some(seen) = look.map(|look| found.judge(look, &rules)) else { continue };
         let episode = num_scenes;
         num_scenes += 1;
         num_unlike += u64::from(!seen.is_match);
@@ -148,9 +152,9 @@ impl Rules {
 }
 
 /// A scene that a table or a path names.
-struct Found {
+pub(super) struct Found {
     /// Folder of its frames, below the root.
-    frames: PathBuf,
+    pub(super) frames: PathBuf,
     origin: Origin,
 }
 
@@ -159,7 +163,7 @@ enum Origin {
     Tree(Trajectory),
 }
 
-/// What a look into the folder of a scene shows.
+/// What is known of a scene.
 struct Seen {
     num_frames: u64,
     task: Option<String>,
@@ -244,22 +248,19 @@ impl Found {
         }
     }
 
-    /// Names its frames, its task, and what is in its first frame.
-    fn fingerprint(&self, root: &Path, names: &[OsString], task: Option<&str>) -> Result<String, DataError> {
-        let mut fingerprint = Fingerprint::new("scene");
-        fingerprint.add(self.frames.as_os_str().as_encoded_bytes());
-        fingerprint.add(task.unwrap_or_default().as_bytes());
-        names.iter().for_each(|name| fingerprint.add(name.as_encoded_bytes()));
-        if let Some(first) = names.first() {
-            let first = self.frames.join(first);
-            inspect_frame(&root.join(&first)).map_err(|what| DataError::file(&root.join(&first), what, DAMAGED))?;
-            fingerprint.add_named_file(root, &first)?;
+    /// Folder of its trajectory, below the root; none of a table's scene.
+    pub(super) fn trajectory(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::Table(_) => None,
+            Origin::Tree(trajectory) => Some(&trajectory.folder),
         }
-        Ok(fingerprint.finish())
     }
 
     /// Looks into its folder; none where a path names a scene without a folder of frames.
-    fn look(&self, root: &Path, rules: &Rules) -> Result<Option<Seen>, DataError> {
+    ///
+    /// # Errors
+    /// A folder that a table names is missing, a folder cannot be read or is a link that leads out of the dataset, or the instruction is not text.
+    pub(super) fn look(&self, root: &Path) -> Result<Option<Look>, DataError> {
         let folder = root.join(&self.frames);
         if !folder.is_dir() {
             let Origin::Table(_) = self.origin else { return Ok(None) };
@@ -267,26 +268,48 @@ impl Found {
             return Err(DataError::file(&folder, "the folder of a scene is missing", hint));
         }
         check_inside(root, &folder)?;
-        let names = frames_in(&folder, self.prefix())?;
+        let mut digest = Fingerprint::new("frames");
+        let mut names = Vec::new();
+        for (name, entry) in frame_entries(&folder, self.prefix())? {
+            let metadata = entry.metadata().map_err(DataError::io(entry.path()))?;
+            // What a link leads to; one to nothing is named when the frame is read.
+            let linked = metadata.is_symlink().then(|| fs::metadata(entry.path()).ok()).flatten();
+            digest.add(name.as_encoded_bytes());
+            digest.add(&linked.unwrap_or(metadata).len().to_le_bytes());
+            names.push(name);
+        }
+        if let Some(first) = names.first().map(|name| self.frames.join(name)) {
+            inspect_frame(&root.join(&first)).map_err(|what| DataError::file(&root.join(&first), what, DAMAGED))?;
+            digest.add_named_file(root, &first)?;
+        }
+        let task = self.trajectory().map(|folder| bridge::language(&root.join(folder))).transpose()?.flatten();
+        let (num_frames, has_gap) = (names.len() as u64, gap(&names).is_some());
+        Ok(Some(Look { num_frames, has_gap, task, frames: digest.finish() }))
+    }
+
+    /// What is known of it after a look into its folder.
+    fn judge(&self, look: Look, rules: &Rules) -> Seen {
+        let Look { num_frames, has_gap, task, frames } = look;
         let task = match &self.origin {
             Origin::Table(row) => row.fact(bridge::LANGUAGE).as_str().map(str::to_owned),
-            Origin::Tree(trajectory) => bridge::language(&root.join(&trajectory.folder))?,
+            Origin::Tree(_) => task,
         };
         let fact = |name: &str| match (name, &self.origin) {
-            (NUM_FRAMES, _) => names.len().into(),
+            (NUM_FRAMES, _) => num_frames.into(),
             (bridge::LANGUAGE, _) => task.as_deref().into(),
             (_, Origin::Table(row)) => row.fact(name),
             (_, Origin::Tree(trajectory)) => trajectory.fact(name),
         };
         let is_match = rules.filters.as_ref().is_none_or(|filters| filters.hold(fact));
         let is_chosen = rules.chosen.as_ref().is_some_and(|chosen| chosen.hold(fact));
-        Ok(Some(Seen {
-            num_frames: names.len() as u64,
-            has_gap: gap(&names).is_some(),
-            is_match,
-            is_chosen,
-            fingerprint: self.fingerprint(root, &names, task.as_deref())?,
-            task,
-        }))
+        let mut fingerprint = Fingerprint::new("scene");
+        for part in [
+            self.frames.as_os_str().as_encoded_bytes(),
+            task.as_deref().unwrap_or_default().as_bytes(),
+            frames.as_bytes(),
+        ] {
+            fingerprint.add(part);
+        }
+        Seen { num_frames, has_gap, is_match, is_chosen, fingerprint: fingerprint.finish(), task }
     }
 }

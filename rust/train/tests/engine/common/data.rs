@@ -85,8 +85,12 @@ fn batch_at(epoch: u64, sample: u64, batch_size: u64, poisoned: Option<Position>
     let count = batch_size as usize;
     let is_pad_BT: Vec<bool> =
         (sample..sample + batch_size).map(|place| !place.is_multiple_of(supervised_every)).collect();
-    let vectors =
-        |values, width| VectorStream { values_BTN: values, shape: [count, 1, width], is_pad_BT: is_pad_BT.clone() };
+    let vectors = |values, width| VectorStream {
+        values_BTN: values,
+        shape: [count, 1, width],
+        is_pad_BT: is_pad_BT.clone(),
+        is_pad_dim_BN: vec![false; count * width],
+    };
     Batch {
         images: BTreeMap::new(),
         task: vec!["imitate a formula".to_owned(); count],

@@ -45,7 +45,7 @@ impl ExpertModel {
         let action_error_BTA = (action_BTA - &chunk.velocity).square().narrow(2, 0, self.action_dim);
         Ok([
             SupervisedLoss::new(&(latent_BSD - &latent.velocity).square(), &by_slot(&is_valid_B, num_slots)),
-            SupervisedLoss::new(&action_error_BTA, &action.is_pad_BT.logical_not()),
+            SupervisedLoss::new(&action_error_BTA, &action.is_supervised_BTA()),
         ])
     }
 

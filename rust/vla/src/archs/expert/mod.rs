@@ -190,7 +190,7 @@ impl ExpertModel {
         let padded_BTA = pad_last(&target.chunk_BTA, self.own.max_action_dim);
         pass.record(|| "actions".into(), &padded_BTA);
         let error_BTA = self.squared_error(memory, HeadKind::Action, &padded_BTA, noise, pass)?;
-        Ok(SupervisedLoss::new(&error_BTA.narrow(2, 0, self.action_dim), &target.is_pad_BT.logical_not()))
+        Ok(SupervisedLoss::new(&error_BTA.narrow(2, 0, self.action_dim), &target.is_supervised_BTA()))
     }
 
     /// Squared error `[B,S,D]` of the velocity at a random point of the way to `target_BSD`.

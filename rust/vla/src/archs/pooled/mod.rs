@@ -12,6 +12,7 @@ use crate::VlaError;
 use crate::chunking::Guidance;
 use crate::flow::{FlowNoise, integrate, squared_error};
 use crate::loss::{SupervisedLoss, VlaLoss};
+use crate::masks::by_slot;
 use crate::observation::{Latents, Observation, Prediction, Targets};
 use flow_head::PooledFlowHead;
 use hlrp_nn::llama::causal_mask;
@@ -116,14 +117,14 @@ impl PooledModel {
             pass.record(|| "u_t".into(), &point.velocity);
             self.latent_head.velocity(features_BD, &point.x, &point.time_B, &self.spec.flow, pass)
         })?;
-        Ok(SupervisedLoss::new(&error.unsqueeze(1), &is_valid_B.unsqueeze(1)))
+        Ok(SupervisedLoss::new(&error.unsqueeze(1), &by_slot(&is_valid_B, 1)))
     }
 
     fn action_loss(&self, features_BD: &Tensor, targets: &Targets) -> Result<SupervisedLoss, VlaError> {
         let predicted_BA = self.predict_actions(features_BD)?;
         let target = targets.action(1, predicted_BA.size()[1])?;
         let error_B1A = (predicted_BA.unsqueeze(1) - &target.chunk_BTA).square();
-        Ok(SupervisedLoss::new(&error_B1A, &target.is_pad_BT.logical_not()))
+        Ok(SupervisedLoss::new(&error_B1A, &target.is_supervised_BTA()))
     }
 
     fn predict_actions(&self, features_BD: &Tensor) -> Result<Tensor, VlaError> {

@@ -1,0 +1,139 @@
+//! Two robots in one mixture, of 2 and of 4 state and action dimensions: what a batch has, and the statistics that normalise it.
+#![cfg(feature = "ffmpeg")]
+#![allow(clippy::unwrap_used, non_snake_case)]
+
+mod opened;
+
+use hlrp_data::formats::lerobot::{LeRobotDataset, TableCache};
+use hlrp_data::{FrameSize, Loader, Mixture, Position, Shard, Source, Split};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, SourceConfig, SourceWeight};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const ACTION_DELTAS: [i64; 3] = [0, 1, 40];
+/// Dimensions of states and actions of each source.
+const DIMS: [(&str, usize); 2] = [("metaworld_mt5", 4), ("pusht_scripted", 2)];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data").join(name)
+}
+
+fn mixture(weights: [f64; 2]) -> Arc<Mixture> {
+    let source = |(name, weight): (&str, f64)| {
+        let source = SourceConfig {
+            root: folder(name),
+            cameras: [("primary".to_owned(), "observation.image".to_owned())].into(),
+            state_key: Some("observation.state".to_owned()),
+            action_key: Some("action".to_owned()),
+            weight: Some(SourceWeight::Share(weight)),
+            span: None,
+            episodes: None,
+            exclude_episodes: None,
+            num_val_episodes: 2,
+            val_episodes: None,
+            tolerance_s: None,
+            labelled_episodes: None,
+            filter: None,
+            rlds: None,
+            scenes: None,
+        };
+        (name.to_owned(), source)
+    };
+    let config = DataConfig {
+        sources: DIMS.map(|(name, _)| name).into_iter().zip(weights).map(source).collect(),
+        request: RequestConfig {
+            unit: DeltaUnit::Frames,
+            image_deltas: vec![0.0],
+            state_deltas: vec![0.0],
+            action_deltas: ACTION_DELTAS.map(|delta| delta as f64).into(),
+        },
+        loader: opened::loader(8),
+        filter: None,
+        cache: CacheConfig { enabled: false, dir: PathBuf::new(), verify: false },
+    };
+    opened::open(&config, FrameSize { height: 8, width: 8 }).unwrap()
+}
+
+/// Rows of a vector of a source, as its dataset has them.
+fn rows(source: &Source, key: &str, rows: &[u64], dims: usize) -> Vec<f32> {
+    let dataset = LeRobotDataset::open(&folder(source.name()), &TableCache::new(1 << 20)).unwrap();
+    let mut values = vec![f32::NAN; rows.len() * dims];
+    dataset.read_vectors(key, rows, &mut values).unwrap();
+    values
+}
+
+#[test]
+fn a_batch_pads_with_zeros_and_says_where() {
+    let mixture = mixture([0.5, 0.5]);
+    assert_eq!((mixture.layout().state, mixture.layout().action), (Some([1, 4]), Some([3, 4])));
+    let mut loader = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).unwrap();
+    let mut seen = BTreeSet::new();
+    for _ in 0..6 {
+        let batch = loader.next_batch().unwrap();
+        let streams =
+            [("observation.state", batch.state.unwrap(), &[0][..]), ("action", batch.action.unwrap(), &ACTION_DELTAS)];
+        for (key, stream, deltas) in streams {
+            assert_eq!(stream.shape, [8, deltas.len(), 4]);
+            let samples = stream.values_BTN.chunks(deltas.len() * 4).zip(stream.is_pad_dim_BN.chunks(4));
+            for (meta, (values_TN, is_pad_dim_N)) in batch.meta.iter().zip(samples) {
+                let source = mixture.sources().iter().find(|source| source.name() == meta.source).unwrap();
+                let dims = BTreeMap::from(DIMS)[source.name()];
+                seen.insert(dims);
+                assert_eq!(is_pad_dim_N, [false, false, dims == 2, dims == 2], "{}", meta.source);
+                let span = source.episodes(Split::Train).iter().find(|span| span.episode == meta.episode).unwrap();
+                let recorded = rows(source, key, &span.window(span.from_row + meta.frame, deltas).0, dims);
+                for (values_N, recorded_N) in values_TN.chunks(4).zip(recorded.chunks(dims)) {
+                    assert_eq!(values_N[..dims], *recorded_N);
+                    assert!(values_N[dims..].iter().all(|value| *value == 0.0));
+                }
+            }
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([2, 4]));
+}
+
+#[test]
+fn a_dimension_has_the_statistics_of_the_sources_that_have_it_weighted_as_sampled() {
+    let weights = [1.0, 3.0];
+    let mixture = mixture(weights);
+    for (key, found) in [("action", mixture.action_statistics()), ("observation.state", mixture.state_statistics())] {
+        let found = found.unwrap().unwrap();
+        assert_eq!(found.dim, 4);
+        // By dimension the values of training rows, and the weight of each.
+        let mut columns: [Vec<(f64, f64)>; 4] = Default::default();
+        for ((source, (_, dims)), weight) in mixture.sources().iter().zip(DIMS).zip(weights) {
+            let spans = source.episodes(Split::Train);
+            let of_training: Vec<u64> = spans.iter().flat_map(|span| span.from_row..span.to_row).collect();
+            let values = rows(source, key, &of_training, dims);
+            for (at, value) in values.iter().enumerate() {
+                columns[at % dims].push((f64::from(*value), weight / of_training.len() as f64));
+            }
+        }
+        for (dim, column) in columns.iter().enumerate() {
+            let total: f64 = column.iter().map(|(_, weight)| weight).sum();
+            let mean = column.iter().map(|(value, weight)| value * weight).sum::<f64>() / total;
+            let variance = column.iter().map(|(value, weight)| (value - mean).powi(2) * weight).sum::<f64>() / total;
+            let ends = column.iter().fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], (value, _)| {
+                [low.min(*value), high.max(*value)]
+            });
+            for (name, expected) in [("mean", mean), ("std", variance.sqrt()), ("min", ends[0]), ("max", ends[1])] {
+                let value = found.values[name][dim];
+                assert!(
+                    (value - expected).abs() <= 1e-6 * expected.abs().max(1.0),
+                    "{key} {name}[{dim}]: {value}, not {expected}"
+                );
+            }
+            // As much of the weight is up to a quantile as its name says.
+            let q99 = found.values["q99"][dim];
+            let below: f64 = column.iter().filter(|(value, _)| *value <= q99).map(|(_, weight)| weight).sum();
+            assert!(
+                (below / total - 0.99).abs() < 0.01 || q99 >= ends[1] - 1e-6,
+                "{key} q99[{dim}] is {q99}, above {below} of {total}"
+            );
+        }
+        let ranges = |source: usize| &found.ranges[source].1;
+        assert!(ranges(0).iter().all(|[low, high]| low <= high), "the wide source has every dimension");
+        assert!(ranges(1)[2..].iter().all(|[low, high]| low > high), "the narrow one does not");
+    }
+}
