@@ -233,6 +233,7 @@ def test_moves_copies_and_swaps_of_weights_are_followed(policy):
     assert torch.equal(policy.predict_action_chunk(batch, noise=noise), other)
 
 
+@pytest.mark.slow  # a minute of passes
 def test_a_thousand_passes_leave_memory_flat(policy):
     batch = make_batch()
 

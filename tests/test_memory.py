@@ -27,6 +27,7 @@ def test_a_model_that_does_not_fit_is_refused_before_the_run(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow  # half a minute until the memory is used up
 def test_a_batch_that_does_not_fit_ends_its_step(tmp_path):
     words = [*MINI, "model.dim=256", "model.heads=8", "data.loader.batch_size=2048", "data.loader.prefetch_batches=1"]
     result = run(train_laq_command(*words, f"logging.run_dir={tmp_path / 'run'}"), preexec_fn=limited)

@@ -98,6 +98,7 @@ def test_of_two_starts_at_the_same_moment_one_trains(slurm, tmp_path, stub):
         race_at_once(slurm, tmp_path / str(index), stub)
 
 
+@pytest.mark.slow  # a minute of delays
 def test_on_a_slow_file_system_one_trains(slurm, tmp_path):
     """Every step of the claim takes up to two thirds of a second, another time for each job and each round. The winner trains until the loser
     has decided: whoever comes after its end would take over what it has not finished."""

@@ -76,7 +76,9 @@ def test_a_job_that_is_told_to_stop_before_its_program_starts_is_queued_again(sl
     stub = stub_programs(tmp_path / "bin", PAYLOAD)
     command = tmp_path / "before.sh"
     # It ends once the script has noticed the signal.
-    command.write_text(f"touch {tmp_path}/at\nuntil [[ -n $signalled || $SLURM_RESTART_COUNT -gt 0 ]]; do sleep 0.1; done\n")
+    command.write_text(
+        f"touch {tmp_path}/at\nuntil [[ -n $signalled || $SLURM_RESTART_COUNT -gt 0 ]]; do sleep 0.1; done\n"
+    )
     words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", f"submit.pre_commands=[source {command}]"]
     result = submit(slurm, tmp_path, *words, hlrp=stub)
     assert result.returncode == 0, result.stderr

@@ -156,6 +156,7 @@ def test_the_exit_code_of_an_interrupted_run_is_uploaded(recorder, tmp_path, off
     assert {key: theirs["summary"][key] for key in last} == last
 
 
+@pytest.mark.slow  # half a minute of runs that are killed and resumed
 def test_a_resumed_run_has_one_id_and_every_step_once(recorder, tmp_path, official):
     """Interrupted, killed, resumed: also what a resume repeats is recorded once, by either program."""
     run_dir = tmp_path / "run"
