@@ -16,7 +16,7 @@ from typing import Any, Literal, final
 
 from torch import Tensor
 
-from hlrp_rs.types import Batch, FlowTensors, Mode, Objective, Observation, Path, Position, Targets
+from hlrp_rs.types import Batch, FlowTensors, Guidance, Mode, Objective, Observation, Path, Position, Targets
 
 __version__: str
 """Version of this package."""
@@ -141,11 +141,13 @@ class Policy:
         mode: Mode,
         *,
         noise: FlowTensors | None = None,
+        guidance: Guidance | None = None,
     ) -> dict[str, Tensor]:
         """What the policy predicts, without gradient: `actions` `float32 [B,T,A]` (normalised) and `latents` `float32 [B,S,D]`, as `mode` says. A
         policy whose latent head predicts codes has `latent_codes` `int64 [B,S]` instead of `latents`.
 
         The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
+        With `guidance` the actions begin where `left_over` of the chunk before goes on: LeRobot's real-time chunking, under its names.
         """
     def tokenize(self, task: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids `int64 [B,L]` and mask `bool [B,L]` (true = real token) of instructions, prompt included, on the CPU."""

@@ -270,8 +270,7 @@ impl RawGuidance {
         });
         let refuse = || {
             Failure::value(
-                "guidance: this policy denoises no actions\nhint: choose the mode actions of a policy with chunks"
-                    .into(),
+                "guidance: this policy denoises no actions\nhint: choose the mode actions of a policy with chunks",
             )
         };
         Ok(Guidance::new(&self.chunking, &self.left_over, chunk.ok_or_else(refuse)?, device)?)
