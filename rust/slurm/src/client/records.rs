@@ -415,8 +415,9 @@ JobId=7 ArrayJobId=3 ArrayTaskId=0 ArrayTaskThrottle=1 JobName=array
         let of_user = MaxSubmit { num_jobs: 50, qos: None };
         let of_qos = MaxSubmit { num_jobs: 20, qos: Some("mcml".into()) };
         assert_eq!(limits.max_submit(Some("mcml")), [of_user.clone(), of_qos]);
-        assert_eq!(limits.max_submit(Some("normal")), [of_user.clone()]);
-        assert_eq!(limits.max_submit(None), [of_user]);
+        for unlimited in [Some("normal"), None] {
+            assert_eq!(limits.max_submit(unlimited), std::slice::from_ref(&of_user));
+        }
         assert!(!Limits::parse("AccountingStorageType = accounting_storage/none\n").has_accounting);
     }
 }

@@ -74,6 +74,9 @@ fn the_joint_head_guides_its_actions_and_leaves_its_latents_alone() {
         Guidance::new(&chunking(PrefixSchedule::Ones), &left_over, [2, num_steps, dim], Device::Cpu).unwrap();
     let (free, guided) = (sample(None), sample(Some(&guidance)));
     assert_eq!(distance(&free.latents_BSD.unwrap(), &guided.latents_BSD.unwrap()), 0.0);
-    let to_left_over = |actions_BTA: Option<Tensor>| distance(&actions_BTA.unwrap().narrow(2, 0, 1), &left_over);
+    let to_left_over = |actions_BTA: Option<Tensor>| {
+        let first_BT1 = actions_BTA.unwrap().narrow(2, 0, 1);
+        distance(&first_BT1, &left_over.expand_as(&first_BT1))
+    };
     assert!(to_left_over(guided.actions_BTA) < 0.5 * to_left_over(free.actions_BTA));
 }
