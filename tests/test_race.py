@@ -287,6 +287,7 @@ def test_a_sibling_of_a_finished_run_finds_nothing_to_do(slurm, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == manifest
 
 
+@pytest.mark.slow  # half a minute until the silence is noticed
 def test_a_silent_slurm_means_no_takeover(slurm, tmp_path, stub):
     """The owner may be running: a job that cannot ask leaves the run alone, and ends well."""
     result = submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", hlrp=stub)
