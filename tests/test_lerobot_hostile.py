@@ -1,7 +1,6 @@
 """Damaged and malicious LeRobot folders, v3 and v2.1: one clear error each, within little memory, and nothing is written."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import REPO
 from convert_to_v21 import convert
-from hostile import check, png_bomb
+from hostile import check, content, cut, device, huge, link, pipe, png_bomb
 
 MAX_MEMORY = 3 << 30
 IMAGES, VIDEO = (REPO / "tests/data" / name for name in ("embedded_images", "h264_bframes"))
@@ -29,38 +28,6 @@ def instead(name: str, make, source: Path = IMAGES):
         make(root / name, root.parent / "outside")
 
     return dataset
-
-
-def link(path: Path, outside: Path) -> None:
-    path.symlink_to(outside)
-
-
-def device(path: Path, _: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def pipe(path: Path, _: Path) -> None:
-    os.mkfifo(path)
-
-
-def folder(path: Path, _: Path) -> None:
-    path.mkdir()
-
-
-def huge(size: int):
-    def make(path: Path, _: Path) -> None:
-        with path.open("w") as file:
-            file.truncate(size)
-
-    return make
-
-
-def content(content: bytes):
-    return lambda path, _: path.write_bytes(content)
-
-
-def cut(path: Path, outside: Path) -> None:
-    path.write_bytes(outside.read_bytes()[:-100])
 
 
 def info(source: Path = IMAGES, **changes: object):
@@ -147,9 +114,9 @@ CASES = {
     "state of 2^62 values": (feature(shape=[1 << 31, 1 << 31]), [INFO, "observation.state"]),
     "state of 2^64 values": (feature(shape=[1 << 32, 1 << 32]), [INFO, "observation.state"]),
     "state of -1 values": (feature(shape=[-1]), [INFO]),
-    "cut tasks": (instead(TASKS, cut), [TASKS, "not a whole parquet file"]),
-    "cut episodes": (instead(EPISODES, cut), [EPISODES, "not a whole parquet file"]),
-    "cut rows": (instead(ROWS, cut), [ROWS, "not a whole parquet file"]),
+    "cut tasks": (instead(TASKS, cut(-100)), [TASKS, "not a whole parquet file"]),
+    "cut episodes": (instead(EPISODES, cut(-100)), [EPISODES, "not a whole parquet file"]),
+    "cut rows": (instead(ROWS, cut(-100)), [ROWS, "not a whole parquet file"]),
     "rows of zeros": (instead(ROWS, content(bytes(1000))), [ROWS, "not a whole parquet file"]),
     "footer of 2^31 bytes": (instead(ROWS, footer_of((1 << 31) - 1)), [ROWS, "not a whole parquet file"]),
     "footer of 0 bytes": (instead(ROWS, footer_of(0)), [ROWS, "not a whole parquet file"]),
@@ -171,7 +138,7 @@ CASES = {
         ["episode 0", "../outside/secret.png"],
     ),
     "absolute image": (image(lambda image: {"bytes": None, "path": "/etc/passwd"}), ["/etc/passwd"]),
-    "cut video": (instead(MP4, cut, VIDEO), [MP4]),
+    "cut video": (instead(MP4, cut(-100), VIDEO), [MP4]),
     "video of zeros": (instead(MP4, content(bytes(5000)), VIDEO), [MP4]),
     "video outside": (instead(MP4, link, VIDEO), [MP4, "leads out of"]),
     "video that is a pipe": (instead(MP4, pipe, VIDEO), [MP4, "not a regular file"]),
@@ -187,7 +154,7 @@ CASES = {
     "v2.1 line nested 5000 deep": (old(OLD_TASKS, content(b'{"task": ' + DEEP + b"}")), [OLD_TASKS, "line 1"]),
     "v2.1 tasks that are a device": (old(OLD_TASKS, device), [OLD_TASKS, "not a regular file"]),
     "v2.1 rows outside": (old(OLD_ROWS, link), [OLD_ROWS, "leads out of"]),
-    "v2.1 rows cut": (old(OLD_ROWS, cut), [OLD_ROWS, "not a whole parquet file"]),
+    "v2.1 rows cut": (old(OLD_ROWS, cut(-100)), [OLD_ROWS, "not a whole parquet file"]),
 }
 
 

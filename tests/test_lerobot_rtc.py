@@ -106,6 +106,9 @@ def test_what_cannot_work_is_refused(policies, plugin, latent_artifact, laq):
         ours.select_action(dict(batch))
     with refused("left_over: actions of shape"):
         ours.predict_action_chunk(dict(batch), inference_delay=1, prev_chunk_left_over=left_over(CHUNK + 1, ACTION))
+    for guidance, named in [({}, "`left_over` is missing"), ({"left_over": left_over(2, 2), "delay": 1}, "`delay`")]:
+        with refused(f"guidance: .*{named}"):
+            ours._network.sample({}, {"images": {}, "task": []}, "actions", guidance=guidance)
     assert ours.supports_rtc()
     options = {"stage2_artifact": latent_artifact, "stage3_training_mode": "latent", "laq_checkpoint_path": laq}
     assert not make_policy(**options).supports_rtc()

@@ -1,10 +1,9 @@
 """Damaged and malicious folders of scenes: one clear error each, within little memory, and nothing is written."""
 
-import os
 from pathlib import Path
 
 import pytest
-from hostile import check, png_bomb
+from hostile import check, content, cut, device, folder, huge, link, pipe, png_bomb
 from made_datasets import make_bridge, make_scenes, write_table
 
 MAX_MEMORY = 2 << 30
@@ -32,41 +31,8 @@ def instead(root: Path, name: str, make, bridge: bool = False) -> None:
     make(root / name, root.parent / "outside")
 
 
-def link(path: Path, outside: Path) -> None:
-    path.symlink_to(outside)
-
-
-def device(path: Path, _: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def pipe(path: Path, _: Path) -> None:
-    os.mkfifo(path)
-
-
-def folder(path: Path, _: Path) -> None:
-    path.mkdir()
-
-
 def file(path: Path, _: Path) -> None:
     path.write_text("")
-
-
-def huge(path: Path, _: Path) -> None:
-    with path.open("w") as file:
-        file.truncate(1 << 40)
-
-
-def content(content: bytes):
-    return lambda path, _: path.write_bytes(content)
-
-
-def cut(path: Path, outside: Path) -> None:
-    path.write_bytes(outside.read_bytes()[:700])
-
-
-def cut_at_the_end(path: Path, outside: Path) -> None:
-    path.write_bytes(outside.read_bytes()[:-40])
 
 
 def many(root: Path) -> None:
@@ -88,7 +54,10 @@ CASES = {
     ),
     "table of bytes": (lambda root: text(root, b"\xff\xfe\0" * 100), ["scenes.csv", "UTF-8"]),
     "table of zeros": (lambda root: text(root, bytes(1000)), ["scenes.csv", "no column `scene_idx`"]),
-    "table of 2^40 bytes": (lambda root: instead(root, "scenes.csv", huge), ["scenes.csv", "bytes, more than"]),
+    "table of 2^40 bytes": (
+        lambda root: instead(root, "scenes.csv", huge(1 << 40)),
+        ["scenes.csv", "bytes, more than"],
+    ),
     "table that is a device": (lambda root: instead(root, "scenes.csv", device), ["scenes.csv", "not a regular file"]),
     "table that is a pipe": (lambda root: instead(root, "scenes.csv", pipe), ["scenes.csv", "not a regular file"]),
     "table outside": (lambda root: instead(root, "scenes.csv", link), ["scenes.csv", "leads out of its folder"]),
@@ -113,10 +82,10 @@ CASES = {
         ["scene_0/frame_000000.jpg", "not a regular file"],
     ),
     "frame that is a folder": (lambda root: instead(root, FRAME, folder), [FRAME, "not a regular file"]),
-    "frame of 2^40 bytes": (lambda root: instead(root, FRAME, huge), [FRAME, "bytes, more than"]),
+    "frame of 2^40 bytes": (lambda root: instead(root, FRAME, huge(1 << 40)), [FRAME, "bytes, more than"]),
     "empty frame": (lambda root: instead(root, FRAME, file), [FRAME, "known format"]),
-    "cut frame": (lambda root: instead(root, FRAME, cut), [FRAME, "cannot be decoded"]),
-    "frame without its end": (lambda root: instead(root, FRAME, cut_at_the_end), [FRAME, "cannot be decoded"]),
+    "cut frame": (lambda root: instead(root, FRAME, cut(700)), [FRAME, "cannot be decoded"]),
+    "frame without its end": (lambda root: instead(root, FRAME, cut(-40)), [FRAME, "cannot be decoded"]),
     "frame of 10^10 pixels": (lambda root: instead(root, FRAME, content(png_bomb(100_000))), [FRAME, "100000x100000"]),
     "frame that is a TIFF": (lambda root: instead(root, FRAME, content(b"II*\0" + bytes(100))), [FRAME, "TIFF"]),
     "trajectory outside": (lambda root: instead(root, TRAJECTORY, link, True), [TRAJECTORY, "out of the dataset's"]),
@@ -125,15 +94,21 @@ CASES = {
         ["images0", "out of the dataset's folder"],
     ),
     "image outside": (lambda root: instead(root, IM, link, True), [IM, "episode 1", "leads out of its folder"]),
-    "cut image": (lambda root: instead(root, IM, cut, True), [IM, "episode 1", "cannot be decoded"]),
-    "metadata of 2^40 bytes": (lambda root: instead(root, METADATA, huge, True), [METADATA, "bytes, more than"]),
+    "cut image": (lambda root: instead(root, IM, cut(700), True), [IM, "episode 1", "cannot be decoded"]),
+    "metadata of 2^40 bytes": (
+        lambda root: instead(root, METADATA, huge(1 << 40), True),
+        [METADATA, "bytes, more than"],
+    ),
     "metadata nested 5000 deep": (
         lambda root: instead(root, METADATA, content(b'{"a":' * 5000 + b"1" + b"}" * 5000), True),
         [METADATA, "recursion limit"],
     ),
     "metadata that are a list": (lambda root: instead(root, METADATA, content(b"[]"), True), [METADATA, "JSON object"]),
     "metadata outside": (lambda root: instead(root, METADATA, link, True), [METADATA, "leads out of its folder"]),
-    "instruction of 2^40 bytes": (lambda root: instead(root, LANGUAGE, huge, True), [LANGUAGE, "bytes, more than"]),
+    "instruction of 2^40 bytes": (
+        lambda root: instead(root, LANGUAGE, huge(1 << 40), True),
+        [LANGUAGE, "bytes, more than"],
+    ),
     "instruction of bytes": (lambda root: instead(root, LANGUAGE, content(b"\xff\xfe"), True), [LANGUAGE, "UTF-8"]),
     "instruction that is a pipe": (lambda root: instead(root, LANGUAGE, pipe, True), [LANGUAGE, "not a regular file"]),
 }

@@ -29,3 +29,41 @@ def check(root: Path, cache: Path, max_memory: int) -> subprocess.CompletedProce
 
     env = os.environ | {"XDG_CACHE_HOME": str(cache)}
     return run([program("hlrp-data"), "check", str(root)], env=env, preexec_fn=limit)
+
+
+# What may be in the place of a file or folder, whose original is `outside`.
+
+
+def link(path: Path, outside: Path) -> None:
+    path.symlink_to(outside)
+
+
+def device(path: Path, _: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def pipe(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path, _: Path) -> None:
+    path.mkdir()
+
+
+def huge(size: int):
+    """A file of zeros that takes no space."""
+
+    def make(path: Path, _: Path) -> None:
+        with path.open("w") as file:
+            file.truncate(size)
+
+    return make
+
+
+def content(content: bytes):
+    return lambda path, _: path.write_bytes(content)
+
+
+def cut(num_bytes: int):
+    """The beginning of the file; with a negative number all but so many bytes."""
+    return lambda path, outside: path.write_bytes(outside.read_bytes()[:num_bytes])

@@ -30,6 +30,7 @@ mod lock;
 mod lru;
 mod mixture;
 mod normalization;
+mod parallel;
 mod preflight;
 mod request;
 mod resize;

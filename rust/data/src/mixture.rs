@@ -7,25 +7,20 @@ use crate::filter::{Filter, VerdictCounts};
 use crate::formats::{self, Dataset, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
 use crate::lock::lock;
-use crate::request::{EpisodeSpan, LabelRequest};
+use crate::parallel::in_parallel;
+use crate::request::{EpisodeSpan, LabelRequest, differing_seconds};
 use crate::resize::PREPROCESS_ID;
 use crate::sampler::{Mixing, Pool};
 use crate::shares;
 use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
 use hlrp_schema::{
-    DataConfig, DeltaUnit, FilterBy, FilterConfig, LoaderConfig, RequestConfig, SourceConfig, SourceWeight, UniformOver,
+    DataConfig, FilterBy, FilterConfig, LoaderConfig, RequestConfig, SourceConfig, SourceWeight, UniformOver,
 };
 use hlrp_track::fs::DiskRules;
 use std::{
     collections::{BTreeMap, HashMap},
-    iter,
-    panic::resume_unwind,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    sync::{Arc, Mutex},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -170,10 +165,9 @@ impl Mixture {
         };
         let opened = in_parallel(&sources, open);
         let sources: Vec<Source> = opened.into_iter().collect::<Result<_, _>>()?;
-        let rates = sources.iter().map(|source| (source.name(), source.description().fps, source.frames_per_unit));
         let weights: Vec<_> = sources.iter().map(|source| source.weight).collect();
         let nothing_left = shares::warning(&weights).filter(|_| config.loader.is_mixed(&weights));
-        let differing = differing_seconds(&config.request, &rates.collect::<Vec<_>>());
+        let differing = differing_seconds(&config.request, &sources.iter().map(Source::timing).collect::<Vec<_>>());
         for warning in differing.iter().chain(&nothing_left) {
             tracing::warn!("{warning}");
         }
@@ -246,8 +240,8 @@ impl Mixture {
         Self::new(sources, self.layout.size, self.loader.clone())
     }
 
-    /// The same sources with samples of frame pairs, the states at both frames, and the actions that lead from one to the other: of every step from the first
-    /// frame to the last before the second. Where that is another number of steps in each source, the shorter ones are padded.
+    /// The same sources with samples of frame pairs, the states at both frames, and the actions that lead from one to the other: of every step
+    /// from the first frame to the last before the second. Where that is another number of steps in each source, the shorter ones are padded.
     ///
     /// # Errors
     /// [`Problem`] with the key of an offset that is not a whole number of frames.
@@ -442,69 +436,5 @@ impl Opener<'_> {
             cache.verify(progress)?;
         }
         Ok(cache)
-    }
-}
-
-/// A warning about offsets in frames where the sources' rates (name, frames per second, and [`Source::frames_per_unit`]) differ: what they are in
-/// seconds. Images whose spacing every source gives itself are as they are meant.
-fn differing_seconds(request: &RequestConfig, rates: &[(&str, f64, Option<f64>)]) -> Option<String> {
-    let has_spans = rates.iter().all(|(.., frames_per_unit)| frames_per_unit.is_some());
-    let images = if has_spans { &[][..] } else { &request.image_deltas };
-    let deltas = [images, &request.state_deltas, &request.action_deltas].into_iter().flatten();
-    let farthest = deltas.copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|delta| *delta != 0.0)?;
-    if request.unit == DeltaUnit::Seconds || rates.windows(2).all(|pair| pair[0].1 == pair[1].1) {
-        return None;
-    }
-    let rates = rates.iter().map(|(name, rate, _)| (name, rate));
-    let seconds = rates.map(|(name, rate)| format!("{:.3} s in {name} ({rate} per second)", farthest / rate));
-    let seconds = seconds.collect::<Vec<_>>().join(", ");
-    Some(format!(
-        "data.request.unit=frames, but the sources have different frame rates: {farthest} frames are {seconds}"
-    ))
-}
-
-/// What `make` returns for each item, in order, on as many threads as there are cores.
-pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let num_threads = hlrp_track::host::num_cores().min(items.len());
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let claim = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < items.len());
-        iter::from_fn(claim).map(|index| (index, make(&items[index]))).collect::<Vec<_>>()
-    };
-    let mut made: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    made.sort_by_key(|(index, _)| *index);
-    made.into_iter().map(|(_, result)| result).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::differing_seconds;
-    use hlrp_schema::{DeltaUnit, RequestConfig};
-
-    #[test]
-    fn frames_of_sources_with_different_rates_are_said_in_seconds() {
-        let request = |unit, image_deltas: [f64; 2]| RequestConfig {
-            unit,
-            image_deltas: image_deltas.to_vec(),
-            state_deltas: vec![0.0],
-            action_deltas: vec![],
-        };
-        let rates = [("slow", 10.0, None), ("fast", 40.0, Some(2.0))];
-        let warning = differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &rates).unwrap_or_default();
-        assert!(
-            warning.ends_with("5 frames are 0.500 s in slow (10 per second), 0.125 s in fast (40 per second)"),
-            "{warning}"
-        );
-        assert_eq!(differing_seconds(&request(DeltaUnit::Seconds, [0.0, 0.5]), &rates), None);
-        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 0.0]), &rates), None, "only the present");
-        assert_eq!(
-            differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &[("a", 10.0, None), ("b", 10.0, None)]),
-            None
-        );
-        let spans = [("slow", 10.0, Some(1.0)), ("fast", 40.0, Some(4.0))];
-        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &spans), None, "as the sources say");
     }
 }

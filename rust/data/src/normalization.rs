@@ -6,7 +6,8 @@
 //! are the first of the widest, and a dimension has the statistics of the sources that have it.
 
 use crate::error::DataError;
-use crate::mixture::{Mixture, in_parallel};
+use crate::mixture::Mixture;
+use crate::parallel::in_parallel;
 use crate::request::EpisodeSpan;
 use crate::source::{Source, Split, VectorKey};
 use crate::statistics::Statistics;

@@ -2,7 +2,7 @@
 
 use crate::error::DataError;
 use crate::formats::{self, Description, OpenOptions};
-use crate::mixture::in_parallel;
+use crate::parallel::in_parallel;
 use crate::source::{check_features, check_section};
 use hlrp_config::{Hint, Problem};
 use hlrp_schema::SourceConfig;

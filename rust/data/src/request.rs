@@ -118,8 +118,8 @@ impl Request {
         })
     }
 
-    /// The same images with the states at each of them, and the actions that lead from the first to the second: of every step from the first to the last
-    /// before the second, `max_steps` at most.
+    /// The same images with the states at each of them, and the actions that lead from the first to the second: of every step from the first to
+    /// the last before the second, `max_steps` at most.
     #[must_use]
     pub(crate) fn of_whole_pairs(self, max_steps: u64) -> Self {
         let (first, second) = (self.image_deltas[0], self.image_deltas.get(1).copied().unwrap_or(self.image_deltas[0]));
@@ -156,6 +156,25 @@ fn to_frames(delta: f64, unit: DeltaUnit, fps: f64, tolerance_s: f64) -> Result<
 #[allow(clippy::cast_possible_truncation)] // a checked section bounds offsets
 fn whole(frames: f64) -> i64 {
     frames.round_ties_even() as i64
+}
+
+/// A warning about offsets in frames where the datasets' rates differ: what they are in seconds. Images whose spacing every source gives itself
+/// are as they are meant.
+pub(crate) fn differing_seconds(request: &RequestConfig, timings: &[Timing<'_>]) -> Option<String> {
+    let has_spans = timings.iter().all(|timing| timing.frames_per_unit.is_some());
+    let images = if has_spans { &[][..] } else { &request.image_deltas };
+    let deltas = [images, &request.state_deltas, &request.action_deltas].into_iter().flatten();
+    let farthest = deltas.copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).filter(|delta| *delta != 0.0)?;
+    if request.unit == DeltaUnit::Seconds || timings.windows(2).all(|pair| pair[0].fps == pair[1].fps) {
+        return None;
+    }
+    let seconds = timings
+        .iter()
+        .map(|Timing { fps, source, .. }| format!("{:.3} s in {source} ({fps} per second)", farthest / fps));
+    let seconds = seconds.collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "data.request.unit=frames, but the sources have different frame rates: {farthest} frames are {seconds}"
+    ))
 }
 
 /// Rows `[from_row, to_row)` of a dataset that form one episode.
@@ -195,5 +214,34 @@ impl EpisodeSpan {
     #[must_use]
     pub fn window(&self, row: u64, deltas: &[i64]) -> (Vec<u64>, Vec<bool>) {
         deltas.iter().map(|&delta| self.clamp(row, delta)).unzip()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TOLERANCE_S, Timing, differing_seconds};
+    use hlrp_schema::{DeltaUnit, RequestConfig};
+
+    #[test]
+    fn frames_of_sources_with_different_rates_are_said_in_seconds() {
+        let request = |unit, image_deltas: [f64; 2]| RequestConfig {
+            unit,
+            image_deltas: image_deltas.to_vec(),
+            state_deltas: vec![0.0],
+            action_deltas: vec![],
+        };
+        let timing = |source, fps, frames_per_unit| Timing { fps, tolerance_s: TOLERANCE_S, source, frames_per_unit };
+        let rates = [timing("slow", 10.0, None), timing("fast", 40.0, Some(2.0))];
+        let warning = differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &rates).unwrap_or_default();
+        assert!(
+            warning.ends_with("5 frames are 0.500 s in slow (10 per second), 0.125 s in fast (40 per second)"),
+            "{warning}"
+        );
+        assert_eq!(differing_seconds(&request(DeltaUnit::Seconds, [0.0, 0.5]), &rates), None);
+        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 0.0]), &rates), None, "only the present");
+        let alike = [timing("a", 10.0, None), timing("b", 10.0, None)];
+        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &alike), None);
+        let spans = [timing("slow", 10.0, Some(1.0)), timing("fast", 40.0, Some(4.0))];
+        assert_eq!(differing_seconds(&request(DeltaUnit::Frames, [0.0, 5.0]), &spans), None, "as the sources say");
     }
 }

@@ -68,7 +68,7 @@ pub struct Source {
     pub(crate) weight: SourceWeight,
     tolerance_s: f64,
     /// As [`Timing::frames_per_unit`].
-    pub(crate) frames_per_unit: Option<f64>,
+    frames_per_unit: Option<f64>,
     /// Training episodes whose actions may be seen; none where all may.
     labelled: Option<Arc<BTreeSet<u64>>>,
     /// By episode the rows that may be anchors in training; all where there is no filter.
@@ -144,15 +144,19 @@ impl Source {
         labels: &LabelRequest,
     ) -> Result<Self, DataError> {
         let (found, name) = (self.description(), &self.name);
-        let Self { tolerance_s, frames_per_unit, .. } = *self;
-        let timing = Timing { fps: found.fps, tolerance_s, source: name, frames_per_unit };
-        let request = Request::resolve(request, anchor_images, &labels.deltas, &timing)?;
+        let request = Request::resolve(request, anchor_images, &labels.deltas, &self.timing())?;
         labels.check(found, &format!("data.sources.{name}.root"))?;
         let first_row = self.train.first().map(|span| span.from_row);
         let keys: BTreeSet<&String> = labels.keys.iter().collect();
         let find = |key| VectorKey::find(key, &*self.dataset, first_row);
         let labels = keys.into_iter().map(|key| find(key)).collect::<Result<_, DataError>>()?;
         Ok(Self { request, labels, ..self.clone() })
+    }
+
+    /// How offsets become its frames.
+    pub(crate) fn timing(&self) -> Timing<'_> {
+        let Self { tolerance_s, frames_per_unit, .. } = *self;
+        Timing { fps: self.description().fps, tolerance_s, source: &self.name, frames_per_unit }
     }
 
     /// As [`Mixture::with_whole_pairs`](crate::Mixture::with_whole_pairs).

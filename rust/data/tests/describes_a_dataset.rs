@@ -1,6 +1,8 @@
 //! What a dataset says about itself, and the fingerprint that names its data.
 #![allow(clippy::unwrap_used)]
 
+mod opened;
+
 use hlrp_data::formats::{self, FeatureKind, OpenOptions};
 use hlrp_data::{Description, preflight};
 use hlrp_schema::SourceConfig;
@@ -33,21 +35,9 @@ fn copy_tree(from: &Path, to: &Path) {
 
 fn source(root: &Path, camera: &str) -> SourceConfig {
     SourceConfig {
-        root: root.to_owned(),
-        cameras: [("primary".to_owned(), camera.to_owned())].into(),
         state_key: Some("observation.state".to_owned()),
-        action_key: None,
-        weight: None,
-        span: None,
-        episodes: None,
-        exclude_episodes: None,
         num_val_episodes: 1,
-        val_episodes: None,
-        tolerance_s: None,
-        labelled_episodes: None,
-        filter: None,
-        rlds: None,
-        scenes: None,
+        ..opened::source(root, camera)
     }
 }
 

@@ -22,21 +22,11 @@ fn folder(name: &str) -> PathBuf {
 fn mixture(weights: [f64; 2]) -> Arc<Mixture> {
     let source = |(name, weight): (&str, f64)| {
         let source = SourceConfig {
-            root: folder(name),
-            cameras: [("primary".to_owned(), "observation.image".to_owned())].into(),
             state_key: Some("observation.state".to_owned()),
             action_key: Some("action".to_owned()),
             weight: Some(SourceWeight::Share(weight)),
-            span: None,
-            episodes: None,
-            exclude_episodes: None,
             num_val_episodes: 2,
-            val_episodes: None,
-            tolerance_s: None,
-            labelled_episodes: None,
-            filter: None,
-            rlds: None,
-            scenes: None,
+            ..opened::source(&folder(name), "observation.image")
         };
         (name.to_owned(), source)
     };

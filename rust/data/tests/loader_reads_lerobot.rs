@@ -26,21 +26,10 @@ fn metaworld() -> PathBuf {
 /// Pairs (t, t + 5) with state and five actions.
 fn config(root: &Path) -> DataConfig {
     let source = SourceConfig {
-        root: root.to_owned(),
-        cameras: [("primary".to_owned(), "observation.image".to_owned())].into(),
         state_key: Some("observation.state".to_owned()),
         action_key: Some("action".to_owned()),
-        weight: None,
-        span: None,
-        episodes: None,
-        exclude_episodes: None,
         num_val_episodes: 5,
-        val_episodes: None,
-        tolerance_s: None,
-        labelled_episodes: None,
-        filter: None,
-        rlds: None,
-        scenes: None,
+        ..opened::source(root, "observation.image")
     };
     DataConfig {
         sources: [("metaworld".to_owned(), source)].into(),

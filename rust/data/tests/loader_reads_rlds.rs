@@ -21,23 +21,14 @@ const SIZE: FrameSize = FrameSize { height: 32, width: 40 };
 const BATCH: usize = 4;
 
 fn source(folder: &str, keys: [&str; 4], fps: f64) -> SourceConfig {
-    let [camera, state, action, task] = keys.map(str::to_owned);
+    let [camera, state, action, task] = keys;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/rlds").join(folder).join("0.1.0");
+    let task_key = Some(task.to_owned());
     SourceConfig {
-        root: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/rlds").join(folder).join("0.1.0"),
-        cameras: [("primary".to_owned(), camera)].into(),
-        state_key: Some(state),
-        action_key: Some(action),
-        weight: None,
-        span: None,
-        episodes: None,
-        exclude_episodes: None,
-        num_val_episodes: 0,
-        val_episodes: None,
-        tolerance_s: None,
-        labelled_episodes: None,
-        filter: None,
-        rlds: Some(RldsConfig { split: "train".into(), val_split: Some("val".into()), fps, task_key: Some(task) }),
-        scenes: None,
+        state_key: Some(state.to_owned()),
+        action_key: Some(action.to_owned()),
+        rlds: Some(RldsConfig { split: "train".into(), val_split: Some("val".into()), fps, task_key }),
+        ..opened::source(&root, camera)
     }
 }
 

@@ -69,23 +69,8 @@ fn split(mode: SceneSplitMode) -> SceneSplitConfig {
 }
 
 fn source(root: &Path, fps: f64) -> SourceConfig {
-    SourceConfig {
-        root: root.to_owned(),
-        cameras: [("primary".to_owned(), "image".to_owned())].into(),
-        state_key: None,
-        action_key: None,
-        weight: None,
-        span: None,
-        episodes: None,
-        exclude_episodes: None,
-        num_val_episodes: 0,
-        val_episodes: None,
-        tolerance_s: None,
-        labelled_episodes: None,
-        filter: None,
-        rlds: None,
-        scenes: Some(ScenesConfig { fps, filters: BTreeMap::new(), min_frames: 2, split: None }),
-    }
+    let scenes = ScenesConfig { fps, filters: BTreeMap::new(), min_frames: 2, split: None };
+    SourceConfig { scenes: Some(scenes), ..opened::source(root, "image") }
 }
 
 fn config(sources: BTreeMap<String, SourceConfig>) -> DataConfig {

@@ -239,20 +239,13 @@ fn check_samples(what: &str, target: &Tensor, num_samples: i64, num_dims: usize)
 impl RawGuidance {
     /// Reads the dictionary that `Guidance` in `_core.pyi` describes.
     pub(crate) fn read(guidance: &Bound<'_, PyAny>) -> PyResult<Self> {
-        const LEFT_OVER: &str = "left_over";
-        let refuse = || {
-            Failure::value(format!(
-                "guidance: a dict is needed, this is {}\nhint: see help(hlrp_rs.Policy)",
-                guidance.get_type()
-            ))
-        };
-        let chunking = guidance.downcast::<PyDict>().map_err(|_| refuse())?.copy()?;
-        let left_over = chunking.get_item(LEFT_OVER)?.ok_or_else(refuse)?;
-        chunking.del_item(LEFT_OVER)?;
-        Ok(Self {
-            left_over: tensor("guidance[\"left_over\"]", &left_over)?,
-            chunking: wall::typed("guidance", wall::value("guidance", chunking.as_any())?)?,
-        })
+        let keys =
+            ["left_over", "inference_delay", "execution_horizon", "prefix_attention_schedule", "max_guidance_weight"];
+        let entries = Entries::of("guidance", guidance, &keys)?;
+        let left_over = tensor("guidance[\"left_over\"]", &entries.needed("left_over")?)?;
+        let settings = entries.dict.copy()?;
+        settings.del_item("left_over")?;
+        Ok(Self { left_over, chunking: wall::typed("guidance", wall::value("guidance", &settings)?)? })
     }
 
     /// What draws a chunk of `model` in `mode` towards the actions that are left over.

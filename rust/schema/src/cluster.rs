@@ -261,7 +261,12 @@ impl Check for SlurmConfig {
         let names = [("partition", partition), ("qos", qos), ("account", account), ("clusters", clusters)];
         names.into_iter().filter_map(|(key, name)| Some((key, name.as_ref()?))).try_for_each(|(key, name)| {
             let good = !name.is_empty() && !name.contains(|char: char| char.is_whitespace() || char == '\\');
-            require(good, key, format!("'{name}' is not a name in Slurm"), "write a name as Slurm prints it, or null")
+            require(
+                good,
+                key,
+                format!("'{name}' is an invalid Slurm name"),
+                "write the name as Slurm prints it, or null",
+            )
         })
     }
 }

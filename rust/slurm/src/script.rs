@@ -3,7 +3,7 @@
 use crate::{
     in_job::{EXIT, STARTED},
     plan::{Container, JobPlan},
-    shell::quoted,
+    shell::{is_plain, quoted},
 };
 use hlrp_schema::ContainerRuntime;
 use hlrp_track::exit_code::INTERRUPTED;
@@ -128,9 +128,8 @@ struct Directives(String);
 impl Directives {
     fn add(&mut self, name: &str, value: impl Display) {
         let value = value.to_string();
-        let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
         let escaped = || value.replace('\\', "\\\\").replace('"', "\\\"");
-        let quoted = if value.chars().all(is_plain) { value } else { format!("\"{}\"", escaped()) };
+        let quoted = if is_plain(&value) { value } else { format!("\"{}\"", escaped()) };
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "#SBATCH --{name}={quoted}");
     }

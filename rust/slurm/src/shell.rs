@@ -1,9 +1,13 @@
 //! Text as a shell reads it.
 
+/// Whether a text means itself without quotes.
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.chars().all(|char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char))
+}
+
 /// An argument as a shell reads it back.
 pub fn quoted(argument: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_-./=:,@%+".contains(char);
-    if !argument.is_empty() && argument.chars().all(is_plain) {
+    if !argument.is_empty() && is_plain(argument) {
         return argument.to_owned();
     }
     format!("'{}'", argument.replace('\'', r"'\''"))

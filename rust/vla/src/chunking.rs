@@ -79,15 +79,10 @@ impl Guidance {
 
     /// The same for a flow variable `[B,N+T·A]` that has `num_before` other values before the flattened chunk: those are left alone.
     pub(crate) fn after(&self, num_before: i64) -> Self {
-        let [num_samples, num_steps, dim] = self.target.size()[..] else {
-            unreachable!("a chunk has three dimensions")
-        };
-        let options = (Kind::Float, self.target.device());
-        let before = Tensor::zeros([num_samples, num_before], options);
-        let weight = self.weight.expand([num_steps, dim], false).reshape([-1]);
+        let behind = |x: &Tensor| x.flatten(1, 2).constant_pad_nd([num_before, 0]);
         Self {
-            target: Tensor::cat(&[before, self.target.flatten(1, 2)], 1),
-            weight: Tensor::cat(&[Tensor::zeros([num_before], options), weight], 0),
+            target: behind(&self.target),
+            weight: behind(&self.weight.expand_as(&self.target)),
             max_weight: self.max_weight,
         }
     }

@@ -46,8 +46,10 @@ pub fn integrate<E>(
         let time = 1.0 + index as f64 * step;
         let time_B = Tensor::full([num_samples], time, (Kind::Float, noise.device()));
         let of_model = velocity(&x, &time_B, &Pass { trace: None, ..*pass })?;
-        let velocity =
-            guidance.map_or_else(|| of_model.shallow_clone(), |guidance| guidance.velocity(&x, &of_model, time));
+        let velocity = match guidance {
+            Some(guidance) => guidance.velocity(&x, &of_model, time),
+            None => of_model,
+        };
         pass.record(|| "step.time".into(), &time_B);
         pass.record(|| "step.x".into(), &x);
         pass.record(|| "step.velocity".into(), &velocity);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use hlrp_config::{Composed, Problem};
 use hlrp_schema::{LerobotTrainConfig, RunBasics, Stage};
 use hlrp_slurm::{
-    client::{MaxSubmit, SlurmError},
+    client::{Limits, MaxSubmit, SlurmError},
     plan::JobPlan,
 };
 use hlrp_track::{
@@ -15,6 +15,7 @@ use hlrp_track::{
     sinks::wandb::{Server, Settings},
 };
 use std::{
+    collections::BTreeMap,
     fs,
     io::{IsTerminal, Write, stderr, stdin},
     os::unix::fs::PermissionsExt,
@@ -127,44 +128,42 @@ fn warn_of_readable_secrets() {
     }
 }
 
-/// What each cluster allows, as far as it says so; a silent Slurm is noticed by sbatch.
+/// What each Slurm allows, as far as it says so; a silent one is noticed by sbatch.
 fn check_limits(submission: &Submission) -> Result<(), Problem> {
-    let settings = &submission.basics.submit;
-    let num_runs = submission.runs.len();
-    // Every run has the clusters of the first.
-    for first in submission.runs[0].jobs.iter().filter_map(|jobs| jobs.first()) {
-        let slurm = submission.slurm(first);
+    let jobs = || preview::jobs(submission).chain(preflight_job::of(submission));
+    let slurms: BTreeMap<Option<&String>, &JobPlan> =
+        jobs().map(|job| (job.resources.clusters.as_ref(), job)).collect();
+    for (clusters, job) in slurms {
+        let slurm = submission.slurm(job);
         let Ok(limits) = slurm.limits() else { continue };
-        let most = limits.max_array_size.map(|size| size as usize).filter(|most| settings.array && num_runs > *most);
-        if let Some(most) = most {
-            let message = format!("{num_runs} runs, but an array has at most {most} members here (MaxArraySize)");
-            let hint = format!("split sweep.params into {} sweeps", num_runs.div_ceil(most));
-            return Err(Problem::new("submit.array", message, hint));
-        }
-        for limit in limits.max_submit(first.resources.qos.as_deref()) {
-            refuse_more(submission, first, &limit, slurm.num_queued(limit.qos.as_deref()).unwrap_or_default())?;
+        refuse_large_array(submission, &limits)?;
+        for MaxSubmit { num_jobs: most, qos } in limits.max_submit() {
+            let is_counted = |job: &&JobPlan| qos.is_none() || job.resources.qos == qos;
+            let num_new = jobs().filter(|job| job.resources.clusters.as_ref() == clusters).filter(is_counted).count();
+            if num_new == 0 {
+                continue;
+            }
+            let num_queued = slurm.num_queued(qos.as_deref()).unwrap_or_default();
+            if num_new + num_queued > most as usize {
+                let of_qos = qos.map(|name| format!(" under {name}")).unwrap_or_default();
+                let message = format!(
+                    "{num_new} jobs would exceed the {most} that you may have in the queue{of_qos}; {num_queued} are there"
+                );
+                let hint = "sweep over fewer values at a time, or wait until jobs have ended: hlrp jobs list";
+                return Err(Problem::new("sweep.params", message, hint));
+            }
         }
     }
     Ok(())
 }
 
-/// Refuses jobs that would not fit into the queue beside `num_queued` others.
-fn refuse_more(submission: &Submission, first: &JobPlan, limit: &MaxSubmit, num_queued: usize) -> Result<(), Problem> {
-    let is_counted = |job: &&JobPlan| {
-        let is_same_qos = limit.qos.is_none() || job.resources.qos == limit.qos;
-        is_same_qos && job.resources.clusters == first.resources.clusters
-    };
-    let num_checks = preflight_job::of(submission).filter(is_counted).count();
-    let num_jobs = preview::jobs(submission).filter(is_counted).count() + num_checks;
-    let most = limit.num_jobs;
-    if num_jobs + num_queued <= most as usize {
-        return Ok(());
-    }
-    let of_qos = limit.qos.as_ref().map(|name| format!(" under {name}")).unwrap_or_default();
-    let message =
-        format!("{num_jobs} jobs, but you may have {most} in the queue{of_qos}, where {num_queued} are already");
-    let hint = "sweep over fewer values at a time, or wait until jobs have ended: hlrp jobs list";
-    Err(Problem::new("sweep.params", message, hint))
+fn refuse_large_array(submission: &Submission, limits: &Limits) -> Result<(), Problem> {
+    let num_runs = submission.runs.len();
+    let most = limits.max_array_size.filter(|_| submission.basics.submit.array).map(|size| size as usize);
+    let Some(most) = most.filter(|most| num_runs > *most) else { return Ok(()) };
+    let message = format!("{num_runs} runs, but an array has at most {most} members here (MaxArraySize)");
+    let hint = format!("split sweep.params into {} sweeps", num_runs.div_ceil(most));
+    Err(Problem::new("submit.array", message, hint))
 }
 
 /// Asks before many jobs are planned and queued.

@@ -42,10 +42,10 @@ fn section(title: &str, body: &str) -> String {
 /// # Errors
 /// A path is not Unicode.
 pub(super) fn json(submission: &Submission) -> Result<String> {
-    let checked: Vec<&Path> = preflight_job::of(submission).map(|job| job.submit_dir.as_path()).collect();
     let of_job = |job: &JobPlan| -> Result<Value> {
         let mut value = with_script(job, &job.script_path(), &batch_script(job))?;
-        let check = checked.contains(&job.submit_dir.as_path()).then(|| preflight_job::script(job));
+        let is_checked = preflight_job::of(submission).any(|checked| std::ptr::eq(checked, job));
+        let check = is_checked.then(|| preflight_job::script(job));
         value["preflight"] = check.map(|(path, text)| json!({ "script": text, "script_path": path })).into();
         Ok(value)
     };

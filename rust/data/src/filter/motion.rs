@@ -4,7 +4,7 @@ use super::{Filter, num_anchors, scores};
 use crate::error::DataError;
 use crate::formats::FeatureKind;
 use crate::frames::{FrameSize, FrameStore};
-use crate::mixture::in_parallel;
+use crate::parallel::in_parallel;
 use crate::request::EpisodeSpan;
 use hlrp_schema::{MotionCameras, MotionFilterConfig};
 use hlrp_track::fs::DiskRules;

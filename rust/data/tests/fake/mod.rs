@@ -2,6 +2,9 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, non_snake_case)]
 
+#[path = "../opened/mod.rs"]
+mod opened;
+
 use hlrp_data::check::{Depth, Findings, check_all};
 use hlrp_data::formats::{Feature, FeatureKind};
 use hlrp_data::{
@@ -10,7 +13,7 @@ use hlrp_data::{
 use hlrp_schema::{DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, UniformOver};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -180,21 +183,11 @@ pub fn request() -> RequestConfig {
 /// A source with two cameras.
 pub fn source_config(num_val_episodes: u64) -> SourceConfig {
     SourceConfig {
-        root: PathBuf::from("in memory"),
         cameras: [("primary".to_owned(), "cam0".to_owned()), ("wrist".to_owned(), "cam1".to_owned())].into(),
         state_key: Some("state".to_owned()),
         action_key: Some("action".to_owned()),
-        weight: None,
-        span: None,
-        episodes: None,
-        exclude_episodes: None,
         num_val_episodes,
-        val_episodes: None,
-        tolerance_s: None,
-        labelled_episodes: None,
-        filter: None,
-        rlds: None,
-        scenes: None,
+        ..opened::source(Path::new("in memory"), "cam0")
     }
 }
 

@@ -1,9 +1,30 @@
-//! What the tests of loaders over real formats share: the settings of a loader, and how a mixture is opened.
-#![allow(unreachable_pub)] // shared between programs
+//! What tests that configure data share: a source, the settings of a loader, and how a mixture is opened.
+#![allow(unreachable_pub, dead_code)] // shared between programs
 
 use hlrp_data::{DataError, FrameSize, Mixture};
-use hlrp_schema::{DataConfig, LoaderConfig, UniformOver};
-use std::sync::Arc;
+use hlrp_schema::{DataConfig, LoaderConfig, SourceConfig, UniformOver};
+use std::{path::Path, sync::Arc};
+
+/// All of a dataset for training: the images of one camera, with neither states nor actions.
+pub fn source(root: &Path, camera: &str) -> SourceConfig {
+    SourceConfig {
+        root: root.to_owned(),
+        cameras: [("primary".to_owned(), camera.to_owned())].into(),
+        state_key: None,
+        action_key: None,
+        weight: None,
+        span: None,
+        episodes: None,
+        exclude_episodes: None,
+        num_val_episodes: 0,
+        val_episodes: None,
+        tolerance_s: None,
+        labelled_episodes: None,
+        filter: None,
+        rlds: None,
+        scenes: None,
+    }
+}
 
 /// A loader of two threads that ends at the first bad sample.
 pub fn loader(batch_size: usize) -> LoaderConfig {

@@ -308,10 +308,10 @@ impl Limits {
             limits.filter_map(|(name, limit)| Some((name.to_owned(), limit.parse().ok()?))).collect();
     }
 
-    /// The limits on jobs of this user in the queue: of all of them and of those under `qos`, as far as the site says.
-    pub fn max_submit(&self, qos: Option<&str>) -> Vec<MaxSubmit> {
+    /// The limits on jobs of this user in the queue: of all of them, and of those under each quality of service, as far as the site says.
+    pub fn max_submit(&self) -> Vec<MaxSubmit> {
         let of_user = self.max_submit_jobs.map(|num_jobs| MaxSubmit { num_jobs, qos: None });
-        let of_qos = qos.and_then(|name| self.max_submit_jobs_of_qos.get_key_value(name));
+        let of_qos = self.max_submit_jobs_of_qos.iter();
         let of_qos = of_qos.map(|(name, num_jobs)| MaxSubmit { num_jobs: *num_jobs, qos: Some(name.clone()) });
         of_user.into_iter().chain(of_qos).collect()
     }
@@ -408,16 +408,13 @@ JobId=7 ArrayJobId=3 ArrayTaskId=0 ArrayTaskThrottle=1 JobName=array
         let config = "Configuration data as of 2026-11-28T02:51:04\nAccountingStorageType   = accounting_storage/slurmdbd\n\
             ClusterName             = lrz\nMaxArraySize            = 1001\nMaxJobCount             = 10000\n";
         let mut limits = Limits::parse(config);
-        assert_eq!((limits.max_array_size, limits.max_submit(None)), (Some(1001), Vec::new()));
+        assert_eq!((limits.max_array_size, limits.max_submit()), (Some(1001), Vec::new()));
         assert!(limits.has_accounting);
         limits.add_associations("100\n\n50\n");
         limits.add_qos("normal|\nmcml|20\n");
         let of_user = MaxSubmit { num_jobs: 50, qos: None };
         let of_qos = MaxSubmit { num_jobs: 20, qos: Some("mcml".into()) };
-        assert_eq!(limits.max_submit(Some("mcml")), [of_user.clone(), of_qos]);
-        for unlimited in [Some("normal"), None] {
-            assert_eq!(limits.max_submit(unlimited), std::slice::from_ref(&of_user));
-        }
+        assert_eq!(limits.max_submit(), [of_user, of_qos], "`normal` has no limit");
         assert!(!Limits::parse("AccountingStorageType = accounting_storage/none\n").has_accounting);
     }
 }

@@ -1,5 +1,5 @@
-//! Files of a folder that someone else made: they are regular files, and below the folder once links are followed. A link may also lead to the same
-//! place in another copy of the dataset, as the videos of a labelled dataset do on another disk.
+//! Files of a folder that someone else made: they are regular files, and below the folder once links are followed. A link may also lead to the
+//! same place in another copy of the dataset, as the videos of a labelled dataset do on another disk.
 
 use crate::error::DataError;
 use hlrp_config::foreign;
@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Refuses a device, a pipe or a folder in the place of a file, and a link that leads out of the dataset. A file that is missing is left to who opens it.
+/// Refuses a device, a pipe or a folder in the place of a file, and a link that leads out of the dataset. A missing file is left to whoever opens
+/// it.
 ///
 /// # Errors
 /// Names the file.
@@ -45,5 +46,5 @@ fn same_place(root: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 fn refused(path: &Path, error: &io::Error) -> DataError {
-    DataError::file(path, error.to_string(), "fetch the file again; what a link leads to has to be in the dataset")
+    DataError::file(path, error.to_string(), "fetch the file again; links must stay within the dataset")
 }

@@ -11,7 +11,7 @@ use crate::formats::lerobot::{Block, BlockKey, Values};
 use crate::formats::{Description, FeatureKind, OpenOptions, TableCache, existing_features, fingerprint::Fingerprint};
 use crate::frames::FrameSize;
 use crate::images::{EncodedImage, EncodedImages, shown_size};
-use crate::mixture::in_parallel;
+use crate::parallel::in_parallel;
 use crate::request::EpisodeSpan;
 use crate::{lock::lock, lru::ByteLru};
 use std::{

@@ -11,7 +11,7 @@ use super::bridge;
 use super::open::Found;
 use crate::error::DataError;
 use crate::formats::fingerprint::Fingerprint;
-use crate::mixture::in_parallel;
+use crate::parallel::in_parallel;
 use hlrp_track::fs::write_atomic;
 use serde::{Deserialize, Serialize};
 use std::{
