@@ -47,6 +47,7 @@ def test_every_check_passes_without_a_gpu(kit, tmp_path):
         "laq_tiny: ok",
         "vla_tiny: ok",
         "resume after SIGKILL: ok",
+        "gradients through Gloo: ok",
     ):
         assert line in report
     assert "| laq_tiny, 32-true |" in report and "no check failed" in report

@@ -43,6 +43,19 @@ def test_a_run_trains_as_a_job(slurm, tmp_path):
     }
 
 
+def test_a_job_with_two_gpus_trains_in_two_processes(slurm, tmp_path):
+    """Slurm's GPUs are pretended ones, and the processes that share them compute on CPUs."""
+    run_dir = tmp_path / "run"
+    two_gpus = ["cluster.compute.gpus_per_node=2", f"logging.run_dir={run_dir}"]
+    result = submit(slurm, tmp_path, "cluster=lrz_h100", *two_gpus, "data.loader.batch_size=4")
+    assert result.returncode == 0, result.stderr
+    (job,) = job_ids(run_dir)
+    log = run_dir / f"{job}.err"
+    assert slurm.wait_for(job) == "COMPLETED", log.read_text()
+    assert "2 processes with 4 samples per batch each: 8 together" in log.read_text()
+    assert read_metrics(run_dir)[-1]["step"] == 24
+
+
 def test_an_edit_of_the_tree_does_not_reach_a_job_that_waits(slurm, tmp_path):
     """A job composes from the copy in its run directory."""
     tree = tmp_path / "config"

@@ -45,11 +45,6 @@ REFUSED = {
         2,
         ["cluster.container.image", "/nothing/image.sqsh", "image-import"],
     ),
-    "several GPUs": (
-        ["cluster=lrz_h100_multinode", "cluster.compute.gpus_per_node=4"],
-        2,
-        ["gpus_per_node", "one GPU"],
-    ),
     "a full quota": (
         ["cluster=lrz_cpu_only", 'cluster.quota_command=[echo,"0 1000000"]'],
         74,

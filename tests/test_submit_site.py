@@ -31,7 +31,7 @@ def test_a_site_is_checked_by_two_jobs_that_race_and_one_that_reports(slurm, tmp
 
 
 def test_a_dry_run_of_a_check_or_an_import_has_its_jobs(tmp_path):
-    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.dir={tmp_path}/enroot"]
     site += [f"logging.run_dir={tmp_path}/run", "submit.dry_run=true"]
     others = [
         (["acceptance"], ["lrz_cpu_only", "lrz_cpu_only.report"]),
@@ -53,7 +53,7 @@ def test_a_dry_run_of_a_check_or_an_import_has_its_jobs(tmp_path):
 def test_a_check_or_an_import_never_writes_over_the_scripts_of_a_run(slurm, tmp_path):
     assert submit(slurm, tmp_path, "cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run").returncode == 0
     before = (tmp_path / "run" / "submit" / "lrz_cpu_only.sbatch").read_text()
-    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.dir={tmp_path}/enroot"]
     for other in [["acceptance"], ["image-import", "docker://image:1"]]:
         result = slurm.run(program("hlrp"), "submit", *other, *site, f"logging.run_dir={tmp_path}/run", cwd=REPO)
         one_error(result, 2, ["logging.run_dir", "belongs to another submission"])
@@ -66,7 +66,7 @@ def test_a_check_or_an_import_never_writes_over_the_scripts_of_a_run(slurm, tmp_
 def test_a_check_or_an_import_leaves_a_folder_with_other_files_alone(slurm, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
-    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.dir={tmp_path}/enroot"]
     before = (inventory(tmp_path), slurm.ids())
     for other in [["acceptance"], ["image-import", "docker://image:1"]]:
         result = slurm.run(program("hlrp"), "submit", *other, *site, f"logging.run_dir={tmp_path}/thesis", cwd=REPO)
@@ -76,7 +76,7 @@ def test_a_check_or_an_import_leaves_a_folder_with_other_files_alone(slurm, tmp_
 
 def test_an_image_is_imported_on_a_compute_node_with_enough_memory(slurm, tmp_path):
     command = [program("hlrp"), "submit", "image-import", "docker://ghcr.io/you/hlrp:1", "--name", "hlrp"]
-    words = ["cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    words = ["cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.dir={tmp_path}/enroot"]
     dry = slurm.run(*command, *words, "submit.dry_run=true", cwd=REPO)
     assert dry.returncode == 0, dry.stderr
     assert "#SBATCH --mem=128G" in dry.stdout
@@ -100,7 +100,7 @@ def test_an_import_without_a_stated_memory_is_refused(slurm, tmp_path):
         "cluster=lrz_cpu_only",
         *on_cluster(tmp_path),
     ]
-    words = ["cluster.compute.mem_gb=null", f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    words = ["cluster.compute.mem_gb=null", f"cluster.images.dir={tmp_path}/enroot"]
     one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.compute.mem_gb", "128"])
 
 
@@ -114,12 +114,12 @@ def test_an_import_without_a_stated_memory_is_refused(slurm, tmp_path):
 )
 def test_an_import_that_cannot_work_is_refused_before_it_waits(slurm, tmp_path, source, name, said):
     command = [program("hlrp"), "submit", "image-import", source, "--name", name, "cluster=lrz_cpu_only"]
-    words = [*on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    words = [*on_cluster(tmp_path), f"cluster.images.dir={tmp_path}/enroot"]
     one_error(slurm.run(*command, *words, "submit.dry_run=true", cwd=REPO), 1, said)
 
 
 def test_a_check_or_an_import_needs_space_and_its_image(slurm, tmp_path):
-    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.training={tmp_path}/enroot/lam.sqsh"]
+    site = [*MINI, "cluster=lrz_cpu_only", *on_cluster(tmp_path), f"cluster.images.dir={tmp_path}/enroot"]
     site.append(f"logging.run_dir={tmp_path}/run")
     before = (inventory(tmp_path), slurm.ids())
     for other in [["acceptance"], ["image-import", "docker://image:1"]]:
@@ -133,9 +133,9 @@ def test_a_check_or_an_import_needs_space_and_its_image(slurm, tmp_path):
 
 def test_an_image_goes_to_an_allowed_folder_only(slurm, tmp_path):
     command = [program("hlrp"), "submit", "image-import", "docker://image:1", "cluster=lrz_cpu_only"]
-    words = [*on_cluster(tmp_path / "mine"), f"cluster.images.training={tmp_path}/others/lam.sqsh"]
+    words = [*on_cluster(tmp_path / "mine"), f"cluster.images.dir={tmp_path}/others"]
     words.append("submit.dry_run=true")
-    one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.images.training", "cluster.allowed_roots"])
+    one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.images.dir", "cluster.allowed_roots"])
 
 
 STAGE3 = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_x100", "cluster.allowed_roots=null", "submit.dry_run=true"]
@@ -152,6 +152,12 @@ def test_a_stop_of_stage_3_has_its_price_printed():
 def test_a_stage_3_that_could_never_save_is_refused():
     result = run([program("hlrp"), "submit", *STAGE3, "lerobot.steps=2000", "submit.seconds_per_step=2"])
     one_error(result, 2, ["lerobot.save_freq", "1000 steps", "00:30:00"])
+
+
+def test_several_gpus_are_for_stages_that_train_in_several_processes(slurm, tmp_path):
+    words = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_h100", *on_cluster(tmp_path, gpus=4)[:5]]
+    result = slurm.run(program("hlrp"), "submit", *words, f"logging.run_dir={tmp_path}/run", cwd=REPO)
+    one_error(result, 2, ["cluster.compute.gpus_per_node", "one GPU at most"])
 
 
 @pytest.mark.parametrize("is_installed", [True, False])

@@ -24,6 +24,7 @@ fn main() {
             "cpp/foreach.cpp",
             "cpp/graph.cpp",
             "cpp/memory.cpp",
+            "cpp/nccl.cpp",
             "cpp/profile.cpp",
             "cpp/reducer.cpp",
             "cpp/rng.cpp",

@@ -186,6 +186,7 @@ def train(kit: Kit) -> None:
                 return
         compare_losses(kit, stage)
     resume(kit)
+    exchange(kit)
 
 
 def compare_losses(kit: Kit, stage: str) -> None:
@@ -216,6 +217,21 @@ def resume(kit: Kit) -> None:
     reference, ours = losses(whole), losses(killed)
     worst = max(abs(ours[step] - reference[step]) / reference[step] for step in reference)
     kit.check("resume after SIGKILL", worst < 1e-3, f"largest relative difference of a loss {worst:.1e}")
+
+
+def exchange(kit: Kit) -> None:
+    """A run that exchanges its gradients, with itself alone, through NCCL (without a GPU through Gloo) computes what one without exchange does."""
+    run = kit.work / "laq-exchange"
+    options = [f"device={kit.device}", f"logging.run_dir={run}", *DATA, *SHORT, *NO_VALIDATION]
+    options.append(f"training.load_weights_from={kit.work / 'laq-start'}")
+    place = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "HLRP_STORE": kit.work / "store"}
+    program = ["env", *(f"{name}={value}" for name, value in place.items()), KIT / "bin" / "hlrp-train-laq"]
+    if kit.run("laq-exchange", [*program, "experiment=laq_tiny", *options]) is None:
+        return
+    reference, ours = losses(kit.work / f"laq-{kit.device}"), losses(run)
+    worst = max(abs(ours[step] - reference[step]) / reference[step] for step in reference)
+    backend = "Gloo" if kit.device == "cpu" else "NCCL"
+    kit.check(f"gradients through {backend}", worst < 1e-3, f"largest relative difference of a loss {worst:.1e}")
 
 
 def busy(kernels: list[list]) -> str:

@@ -83,6 +83,8 @@ pub struct SlurmConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesConfig {
+    /// The folder that `hlrp submit image-import` writes to.
+    pub dir: Option<PathBuf>,
     /// Stages 1 and 2.
     pub training: Option<PathBuf>,
     /// Stage 3.

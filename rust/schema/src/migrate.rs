@@ -47,6 +47,7 @@ const ADDED: &[(&str, &str)] = &[
     ("cluster.container.program", "\"hlrp\""),
     ("logging.min_free_files", "0"),
     ("cluster.quota_command", "null"),
+    ("cluster.images.dir", "null"),
     ("cluster.remote.host", "null"),
     ("cluster.remote.repository", "null"),
     ("num_processes", "1"),

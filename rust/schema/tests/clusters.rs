@@ -56,6 +56,14 @@ fn this_machine_has_no_jobs() {
 }
 
 #[test]
+fn images_are_imported_to_the_storage_of_the_project_whichever_cluster_does_it() {
+    for (name, ..) in ROWS {
+        let config = laq(&[&format!("cluster={name}"), "cluster.storage_root=/storage/me"]).unwrap();
+        assert_eq!(config.cluster.images.dir.unwrap(), Path::new("/storage/me/enroot"), "{name}");
+    }
+}
+
+#[test]
 fn runs_caches_datasets_and_images_derive_from_one_root() {
     let config = laq(&["cluster=mcml_h100", "cluster.storage_root=/storage/me", "data=libero"]).unwrap();
     assert!(config.logging.run_dir.starts_with("/storage/me/runs"));

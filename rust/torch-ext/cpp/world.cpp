@@ -1,14 +1,14 @@
-// The processes of a run, over torch's own c10d: a store where they meet, and Gloo for tensors in main memory.
+// The processes of a run, over torch's own c10d: a store where they meet, Gloo for tensors in main memory, and NCCL (nccl.cpp) for those on GPUs.
 #include "world.h"
 
 #include <c10/core/GradMode.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <chrono>
+#include <cstdlib>
 #include <string>
 
 C10_DECLARE_int(caffe2_log_level);
@@ -49,7 +49,7 @@ Message hlrp_world_open(const char* file, const char* host, uint16_t port, bool 
     }
     store = c10::make_intrusive<c10d::PrefixStore>(prefix, store);
     store->setTimeout(std::chrono::milliseconds(timeout_ms));
-    *out = new World{store, nullptr, rank, size, std::chrono::milliseconds(timeout_ms)};
+    *out = new World{store, nullptr, nullptr, rank, size, std::chrono::milliseconds(timeout_ms)};
   });
 }
 
@@ -83,10 +83,18 @@ Message hlrp_world_connect(void* handle, const char* interface, const char* addr
 
 // Ends the connections, so that every other process notices at its next exchange.
 void hlrp_world_disconnect(void* handle) {
-  world_of(handle).gloo.reset();
+  auto& world = world_of(handle);
+  world.gloo.reset();
+  // What waits on a GPU for a process that is gone would keep this one from ending.
+  if (world.nccl) free(guarded([&] { world.nccl->abort(); }));
+  world.nccl.reset();
 }
 
-void hlrp_world_free(void* handle) { delete static_cast<World*>(handle); }
+void hlrp_world_free(void* handle) {
+  // Shuts down; errors of the last exchange have been reported or do not matter any more.
+  if (auto& nccl = world_of(handle).nccl) free(guarded([&] { nccl->shutdown(); }));
+  delete static_cast<World*>(handle);
+}
 
 Message hlrp_world_all_reduce(void* handle, TensorIn tensor) {
   return guarded([&] { in_place(*tensor, [&](at::Tensor& dense) { world_of(handle).sum(dense)->wait(); }); });

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <chrono>
@@ -12,14 +13,16 @@ using Work = c10::intrusive_ptr<c10d::Work>;
 
 struct World {
   c10::intrusive_ptr<c10d::Store> store;
-  c10::intrusive_ptr<c10d::Backend> gloo;
+  // For tensors in main memory, and for those on GPUs.
+  c10::intrusive_ptr<c10d::Backend> gloo, nccl;
   int rank;
   int size;
   std::chrono::milliseconds timeout;
 
   c10d::Backend& of(const at::Tensor& tensor) const {
-    TORCH_CHECK(gloo && tensor.is_cpu(), "the processes are connected for tensors in main memory alone");
-    return *gloo;
+    const auto& backend = tensor.is_cpu() ? gloo : nccl;
+    TORCH_CHECK(backend, "the processes are not connected for tensors on ", tensor.device());
+    return *backend;
   }
 
   // Begins to replace a dense tensor by its sum over all processes.

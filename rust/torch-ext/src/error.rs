@@ -84,10 +84,12 @@ pub enum TorchError {
         message: String,
     },
     /// Several processes on GPUs, which cannot exchange tensors.
-    #[error("{size} processes cannot train on GPUs: this program is built without NCCL")]
+    #[error("{size} processes cannot train on GPUs: {message}")]
     NoNccl {
         /// How many.
         size: usize,
+        /// What c10d or the dynamic linker says.
+        message: String,
     },
     /// The names of the weights are not those of the model.
     #[error("weights do not fit the model: {} missing ({}), {} unknown ({})",

@@ -119,6 +119,7 @@ unsafe extern "C" {
     pub(crate) fn hlrp_world_set(world: *mut c_void, key: *const c_char, value: *const c_char) -> Message;
     pub(crate) fn hlrp_world_get(world: *mut c_void, key: *const c_char, out: *mut *mut c_char) -> Message;
     pub(crate) fn hlrp_world_connect(world: *mut c_void, interface: *const c_char, address: *const c_char) -> Message;
+    pub(crate) fn hlrp_world_connect_gpus(world: *mut c_void) -> Message;
     pub(crate) fn hlrp_world_disconnect(world: *mut c_void);
     pub(crate) fn hlrp_world_free(world: *mut c_void);
     pub(crate) fn hlrp_world_all_reduce(world: *mut c_void, tensor: *const C_tensor) -> Message;

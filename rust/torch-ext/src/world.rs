@@ -1,6 +1,6 @@
 //! The processes that train one model together, and what they exchange.
 //!
-//! Tensors in main memory go through torch's own Gloo. A store, which every process reaches, is where they
+//! Tensors in main memory go through torch's own Gloo, those on GPUs through its NCCL. A store, which every process reaches, is where they
 //! meet and where each leaves a note when it ends with an error: so the others can say whom they waited for.
 #![allow(unsafe_code)] // each call hands borrowed tensors and strings to the C++ shim
 
@@ -220,12 +220,16 @@ impl World {
         Ok(Self { rank, size, group: Some(Arc::new(group)) })
     }
 
-    /// Refuses tensors on a GPU, which the processes cannot exchange.
+    /// Prepares the exchange of tensors on `device`: the processes of GPUs are connected through NCCL. All of them call it, each
+    /// with a GPU of its own, after CUDA has been [started](crate::cuda::start_up).
     ///
     /// # Errors
-    /// Several processes, and `device` is a GPU.
-    pub fn refuse_gpu(&self, device: Device) -> Result<(), TorchError> {
-        if self.size > 1 && device.is_cuda() { Err(TorchError::NoNccl { size: self.size }) } else { Ok(()) }
+    /// A libtorch without NCCL; no GPU.
+    pub fn prepare(&self, device: Device) -> Result<(), TorchError> {
+        let Some(group) = self.group.as_ref().filter(|_| device.is_cuda()) else { return Ok(()) };
+        // SAFETY: a live handle.
+        let connected = ffi::check("connect the GPUs", unsafe { ffi::hlrp_world_connect_gpus(group.handle) });
+        connected.map_err(|error| TorchError::NoNccl { size: self.size, message: first_line(&error) })
     }
 
     /// Index of this process, `0..size`.

@@ -123,10 +123,14 @@ fn gradients_are_exchanged_before_the_backward_pass_ends() {
 }
 
 #[test]
-fn several_gpus_are_refused() {
-    assert!(World::single().refuse_gpu(Device::Cuda(0)).is_ok());
-    for error in in_worlds(2, |world| world.refuse_gpu(Device::Cuda(world.rank())).unwrap_err().to_string()) {
-        assert!(error.contains("2 processes") && error.contains("without NCCL"), "{error}");
+fn processes_of_gpus_are_connected_where_there_are_gpus() {
+    assert!(World::single().prepare(Device::Cuda(0)).is_ok(), "one process exchanges nothing");
+    let found = in_worlds(2, |world| {
+        world.prepare(Device::Cpu).unwrap();
+        world.prepare(Device::Cuda(world.rank())).unwrap_err().to_string()
+    });
+    for error in found {
+        assert!(error.contains("2 processes cannot train on GPUs: this libtorch has no NCCL"), "{error}");
     }
 }
 

@@ -83,11 +83,11 @@ fn job(submission: &Submission) -> Result<&JobPlan> {
 
 fn command(submission: &Submission, job: &JobPlan, source: &str, name: &str) -> Result<Vec<String>> {
     let cluster = &submission.basics.cluster;
-    let Some(folder) = cluster.images.training.as_ref().and_then(|image| image.parent()) else {
-        let hint = "set it to the full path that images have there; its folder gets the new one";
-        return Err(Problem::new("cluster.images.training", "null, so there is no folder for images", hint).into());
+    let Some(folder) = &cluster.images.dir else {
+        let hint = "set it to the full path of the folder of the site's images";
+        return Err(Problem::new("cluster.images.dir", "null, so there is no folder for images", hint).into());
     };
-    cluster.refuse_outside("cluster.images.training", folder)?;
+    cluster.refuse_outside("cluster.images.dir", folder)?;
     let beside = |path: PathBuf| Some(path).filter(|path| path.is_file());
     let script = beside(job.working_dir.join(SCRIPT)).or_else(|| beside(submission.tree.parent()?.join(SCRIPT)));
     let Some(script) = script else {

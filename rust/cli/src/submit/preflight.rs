@@ -74,16 +74,15 @@ pub(super) fn refuse_occupied(run_dir: &Path) -> Result<(), Problem> {
     Err(Problem::new("logging.run_dir", format!("the run directory {path} is not empty"), hint))
 }
 
-/// Processes on several GPUs need NCCL, which the training programs are built without; on CPUs stages 1 and 2 may have several machines.
+/// Stages 1 and 2 train in several processes; LeRobot's programs, evaluations and checks are one.
 fn refuse_several_gpus(job: &JobPlan) -> Result<(), Problem> {
     let resources = &job.resources;
-    let is_on_cpus = resources.gpus_per_node == 0 && matches!(job.stage, Stage::Laq | Stage::Vla);
-    let is_single = resources.num_tasks() == 1 && resources.num_nodes == 1;
-    if is_single || is_on_cpus {
+    let is_single = resources.gpus_per_node <= 1 && resources.num_nodes == 1;
+    if is_single || matches!(job.stage, Stage::Laq | Stage::Vla) {
         return Ok(());
     }
     let message = format!(
-        "{} nodes with {} GPUs each, but stage {} trains on one GPU",
+        "{} nodes with {} GPUs each, but stage {} runs on one node with one GPU at most",
         resources.num_nodes,
         resources.gpus_per_node,
         job.stage.name()

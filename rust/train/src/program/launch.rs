@@ -129,7 +129,7 @@ fn join_run<P: Program>(
         let hint = "start all processes with the same arguments, in the same folder, with the same config/";
         anyhow::bail!(TrainError::Disagreement { message, hint });
     }
-    world.refuse_gpu(device)?;
+    world.prepare(device)?;
     train::<P>(arguments, &composed, world, Some((place, device)))
 }
 
