@@ -345,5 +345,5 @@ def test_a_pipeline_runs_as_dependent_jobs_from_video_to_rollouts(slurm, tmp_pat
     errors = "".join((tmp_path / "pipeline" / f"{job}.err").read_text()[-2000:] for job in ids)
     assert states == ["COMPLETED"] * 5, errors
     state = json.loads((tmp_path / "pipeline" / "pipeline.json").read_text())
-    assert [step["status"] for step in state["steps"]] == ["done"] * 4
+    assert [step["status"] for step in state["steps"]] == ["done"] * 5
     assert (tmp_path / "pipeline" / "summary.html").is_file()

@@ -228,8 +228,11 @@ impl World {
     pub fn prepare(&self, device: Device) -> Result<(), TorchError> {
         let Some(group) = self.group.as_ref().filter(|_| device.is_cuda()) else { return Ok(()) };
         // SAFETY: a live handle.
-        let connected = ffi::check("connect the GPUs", unsafe { ffi::hlrp_world_connect_gpus(group.handle) });
-        connected.map_err(|error| TorchError::NoNccl { size: self.size, message: first_line(&error) })
+        let message = unsafe { ffi::hlrp_world_connect_gpus(group.handle) };
+        ffi::check("connect the GPUs", message).map_err(|error| match error {
+            TorchError::Exception { message, .. } => TorchError::NoNccl { size: self.size, message },
+            other => other,
+        })
     }
 
     /// Index of this process, `0..size`.
