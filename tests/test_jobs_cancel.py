@@ -106,3 +106,31 @@ def test_cancel_asks_first(slurm, tmp_path):
     text, code = on_terminal(slurm, "cancel", job, answer="y\n")
     assert code == 0, text
     assert slurm.wait_for(job) == "CANCELLED"
+
+
+def test_a_waiting_member_of_an_array_is_cancelled_alone(slurm, tmp_path):
+    """The other members have runs of their own: none of them goes on with this one."""
+    hlrp = stub_programs(tmp_path / "bin", "sleep 300")
+    blocker = slurm.submit("sleep 600", "--exclusive", "--nodes=2", "--partition=lrz-cpu")
+    slurm.wait_for(blocker, "RUNNING")
+    words = ["cluster=lrz_cpu_only", "sweep.params={seed: [1, 2]}", "submit.array=true"]
+    words.append(f"logging.run_dir={tmp_path}/${{experiment.name}}")
+    result = submission.submit(slurm, tmp_path, *words, hlrp=hlrp)
+    assert result.returncode == 0, result.stderr
+    first, second = (tmp_path / f"laq_tiny_seed{seed}" for seed in (1, 2))
+    (job,) = submission.job_ids(second)
+    assert printed(slurm, "cancel", job, "--yes") == f"cancelled job {job}\n"
+    assert (second / "submit/cancelled.json").exists() and not (first / "submit/cancelled.json").exists()
+    slurm.output("scancel", blocker, *submission.job_ids(first))
+
+
+def test_what_scancel_refuses_is_not_noted_as_cancelled(slurm, tmp_path):
+    job = submit(slurm, "sleep 300", tmp_path)
+    env = submission.stand_in(slurm.env(), tmp_path / "bin", "scancel", "#!/bin/sh\necho refused >&2\nexit 1\n")
+    one_error(jobs(slurm, "cancel", job, "--yes", env=env), 1, ["scancel: refused"])
+    assert not (tmp_path / "submit/cancelled.json").exists()
+    slurm.output("scancel", job)
+
+
+def test_job_zero_is_no_job(slurm):
+    one_error(jobs(slurm, "cancel", "0", "--yes"), 2, ["0"])

@@ -159,3 +159,44 @@ def test_scripts_that_were_not_all_written_are_not_queued(slurm, tmp_path, stub)
     before = job_ids(run_dir)
     one_error(slurm.run(stub, "submit", "--resume", run_dir), 2, ["--resume", "has no script for 'mcml_x100'"])
     assert job_ids(run_dir) == before
+
+
+@pytest.mark.parametrize("moment", ["sbatch hangs", "the client is killed"])
+def test_the_members_of_an_array_are_queued_once(slurm, occupied, tmp_path, stub, moment):
+    """Slurm has taken the array, but its client does not hear of it."""
+    words = ["cluster=lrz_cpu_only", "sweep.params={seed: [1, 2]}", "submit.array=true", "--timeout=2"]
+    words.append(f"logging.run_dir={tmp_path}/${{experiment.name}}")
+    run_dirs = [tmp_path / f"laq_tiny_seed{seed}" for seed in (1, 2)]
+    real = shutil.which("sbatch")
+    after = "sleep 300" if moment == "sbatch hangs" else "kill -KILL $PPID"
+    env = stand_in(slurm.env(), tmp_path / "sbatch", "sbatch", f'#!/bin/bash\n{real} "$@" > /dev/null\n{after}\n')
+    before = slurm.ids()
+    client = submit(slurm, tmp_path, *words, hlrp=stub, env=env)
+    if moment == "sbatch hangs":
+        assert client.returncode == 0, client.stderr
+    else:
+        assert client.returncode == -signal.SIGKILL
+    (array,) = {job.split("_")[0] for job in slurm.ids() - before}
+    for number, run_dir in enumerate(run_dirs):
+        one_error(slurm.run(stub, "submit", "--resume", run_dir), 2, [f"job {array}_{number} of this run is PENDING"])
+        assert job_ids(run_dir) == [f"{array}_{number}"]
+    slurm.output("scancel", occupied)
+    assert [slurm.wait_for(f"{array}_{number}") for number in (0, 1)] == ["COMPLETED", "COMPLETED"]
+
+
+def test_a_member_of_an_array_that_slurm_has_forgotten_is_queued_again(slurm, tmp_path, stub):
+    """The array is still there: then Slurm does not say that the id is invalid."""
+    words = ["cluster=lrz_cpu_only", "sweep.params={seed: [1, 2]}", "submit.array=true"]
+    result = submit(slurm, tmp_path, *words, f"logging.run_dir={tmp_path}/${{experiment.name}}", hlrp=stub)
+    assert result.returncode == 0, result.stderr
+    run_dir = tmp_path / "laq_tiny_seed1"
+    (member,) = job_ids(run_dir)
+    assert slurm.wait_for(member) == "COMPLETED"
+    real = shutil.which("scontrol")
+    forgets = (
+        f'#!/bin/bash\nif [[ $* == *{member}* ]]; then echo "Job {member} not found"; exit 1; fi\nexec {real} "$@"\n'
+    )
+    env = stand_in(slurm.env(), tmp_path / "scontrol", "scontrol", forgets)
+    again = slurm.run(stub, "submit", "--resume", run_dir, env=env)
+    assert again.returncode == 0, again.stderr
+    assert len(job_ids(run_dir)) == 2

@@ -252,6 +252,26 @@ def test_without_slurm_the_same_plan_runs_here(tmp_path):
         )
 
 
+def test_what_a_command_before_the_run_exports_reaches_it_without_slurm_too(tmp_path):
+    hlrp = stub_programs(tmp_path / "bin", f'echo "$GREETING" > {tmp_path}/said')
+    words = ["submit.pre_commands=['export GREETING=hello']", f"logging.run_dir={tmp_path}/run"]
+    result = submit(None, tmp_path, "cluster=local_dev", *words, hlrp=hlrp)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "said").read_text() == "hello\n"
+    again = subprocess.run([hlrp, "submit", "--resume", tmp_path / "run"], capture_output=True, text=True)
+    one_error(again, 2, ["--resume", "without Slurm", f"hlrp train-laq --resume {tmp_path}/run"])
+
+
+def test_a_node_without_the_gpus_of_the_job_is_noticed_before_the_run(slurm, tmp_path):
+    """Slurm's GPUs are pretended ones: nvidia-smi finds none."""
+    words = ["cluster=lrz_h100", "cluster.compute.gpus_per_node=1", "submit.preflight=true"]
+    result = submit(slurm, tmp_path, *words, f"logging.run_dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    check, job = job_ids(tmp_path / "run")
+    assert (slurm.wait_for(check), slurm.wait_for(job)) == ("FAILED", "CANCELLED")
+    assert "0 on this node, but the job asks for 1" in (tmp_path / "run" / f"{check}.out").read_text()
+
+
 def test_a_job_checks_its_node_first(slurm, tmp_path):
     words = ["cluster=lrz_cpu_only", f"logging.run_dir={tmp_path}/run", "submit.preflight=true", "training.max_steps=4"]
     words += [f"paths.runs_dir={tmp_path}/my_runs", f"paths.cache_dir={tmp_path}/my_cache"]
@@ -344,11 +364,18 @@ def test_of_two_submissions_into_one_directory_at_once_one_is_queued(slurm, tmp_
         slurm.output("scancel", job)
 
 
-def test_an_sbatch_without_an_answer_is_looked_up_before_a_second_try(slurm, tmp_path):
-    """The job was taken, but sbatch hangs: there is one job in the end."""
+@pytest.mark.parametrize(
+    "afterwards",
+    [
+        "sleep 300",
+        "echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1",
+        "echo 'a note of the site'",
+    ],
+)
+def test_an_sbatch_without_an_answer_is_looked_up_before_a_second_try(slurm, tmp_path, afterwards):
+    """The job was taken, but sbatch hangs, says that it does not know, or says something else: there is one job in the end."""
     real = subprocess.run(["which", "sbatch"], capture_output=True, text=True, check=True).stdout.strip()
-    hangs = f'#!/bin/bash\n{real} "$@" > /dev/null\nsleep 300\n'
-    env = stand_in(slurm.env(), tmp_path / "bin", "sbatch", hangs)
+    env = stand_in(slurm.env(), tmp_path / "bin", "sbatch", f'#!/bin/bash\n{real} "$@" > /dev/null\n{afterwards}\n')
     result = submit(
         slurm,
         tmp_path,

@@ -59,6 +59,32 @@ REFUSED = {
         2,
         ["submit.array", "other resources"],
     ),
+    "a sweep over how it is submitted": (
+        [
+            *["cluster=lrz_cpu_only", "sweep.params={submit.preflight: [false, true]}"],
+            "logging.run_dir=${cluster.storage_root}/${experiment.name}",
+        ],
+        2,
+        ["sweep.params", "section 'submit'"],
+    ),
+    "a sweep over a cluster and this machine": (
+        [
+            "sweep.params={cluster: [lrz_cpu_only, local_dev]}",
+            "logging.run_dir=${cluster.storage_root}/${experiment.name}",
+        ],
+        2,
+        ["sweep.params", "with or without Slurm"],
+    ),
+    "a GPU that the job does not have": (
+        ["cluster=lrz_cpu_only", "device=cuda"],
+        2,
+        ["cluster.compute.gpus_per_node", "device=cuda"],
+    ),
+    "a name that leaves the run directory": (
+        ["cluster=lrz_cpu_only", "cluster.name=../../escaped"],
+        2,
+        ["cluster.name", "letters, digits"],
+    ),
     "processes of several machines that nothing starts": (
         ["cluster=lrz_h100_multinode", "num_processes=4"],
         2,
@@ -88,6 +114,22 @@ def test_what_cannot_run_is_refused_before_anything_is_queued(slurm, tmp_path, w
     )
     one_error(submit(slurm, tmp_path, *words), code, names)
     assert (inventory(tmp_path), slurm.ids()) == before
+
+
+def test_a_secret_among_slurms_values_is_refused(slurm, tmp_path):
+    words = ["cluster=lrz_cpu_only", "cluster.slurm.account=${oc.env:MY_ACCOUNT}", f"logging.run_dir={tmp_path}/run"]
+    env = slurm.env(MY_ACCOUNT="hf_abcDEF123456789")
+    one_error(submit(slurm, tmp_path, *words, env=env), 2, ["cluster.slurm.account", "secret"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_jobs_of_a_sweep_over_the_cluster_are_asked_for(slurm, tmp_path):
+    seeds = ",".join(map(str, range(60)))
+    words = [
+        f"sweep.params={{seed: [{seeds}], cluster: [lrz_cpu_only]}}",
+        "logging.run_dir=/nowhere/${experiment.name}",
+    ]
+    one_error(submit(slurm, tmp_path, *words), 1, ["60 jobs were not queued", "--yes"])
 
 
 def test_a_host_without_slurm_is_told_so_and_nothing_is_written(tmp_path):

@@ -110,6 +110,8 @@ def test_an_import_without_a_stated_memory_is_refused(slurm, tmp_path):
         ("ftp://image:1", "hlrp", ["'ftp://image:1'", "docker://"]),
         ("docker://", "hlrp", ["'docker://'"]),
         ("docker://image:1", "../hlrp", ["'../hlrp'", "plain name"]),
+        ("docker://image:1", "hlrp.sqsh", ["'hlrp.sqsh'", "date and .sqsh are added"]),
+        ("docker://user:hf_abcDEF123456789@host#image:1", "hlrp", ["source", "secret"]),
     ],
 )
 def test_an_import_that_cannot_work_is_refused_before_it_waits(slurm, tmp_path, source, name, said):
@@ -136,6 +138,8 @@ def test_an_image_goes_to_an_allowed_folder_only(slurm, tmp_path):
     words = [*on_cluster(tmp_path / "mine"), f"cluster.images.dir={tmp_path}/others"]
     words.append("submit.dry_run=true")
     one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.images.dir", "cluster.allowed_roots"])
+    words[-2] = f"cluster.images.dir={tmp_path}/mine/a b"
+    one_error(slurm.run(*command, *words, cwd=REPO), 2, ["cluster.images.dir", "blank"])
 
 
 STAGE3 = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_x100", "cluster.allowed_roots=null", "submit.dry_run=true"]
@@ -145,6 +149,8 @@ def test_a_stop_of_stage_3_has_its_price_printed():
     result = run([program("hlrp"), "submit", *STAGE3, "lerobot.save_freq=20"])
     assert result.returncode == 0, result.stderr
     assert "a stop costs up to 20 steps (lerobot.save_freq); set submit.seconds_per_step" in result.stdout
+    pipeline = [word.replace("lerobot_hlrp_smoke", "pipeline_local") for word in STAGE3]
+    assert "note: a stop costs up to" in run([program("hlrp"), "submit", *pipeline]).stdout
     timed = run([program("hlrp"), "submit", *STAGE3, "lerobot.save_freq=20", "submit.seconds_per_step=6"])
     assert "a stop costs up to 20 steps, 2 minutes" in timed.stdout
 
@@ -154,10 +160,16 @@ def test_a_stage_3_that_could_never_save_is_refused():
     one_error(result, 2, ["lerobot.save_freq", "1000 steps", "00:30:00"])
 
 
-def test_several_gpus_are_for_stages_that_train_in_several_processes(slurm, tmp_path):
-    words = ["experiment=lerobot_hlrp_smoke", "cluster=lrz_h100", *on_cluster(tmp_path, gpus=4)[:5]]
-    result = slurm.run(program("hlrp"), "submit", *words, f"logging.run_dir={tmp_path}/run", cwd=REPO)
-    one_error(result, 2, ["cluster.compute.gpus_per_node", "one GPU at most"])
+def test_several_gpus_are_for_stages_that_train_in_several_processes(tmp_path):
+    for experiment in ["lerobot_hlrp_smoke", "rollout_local", "pipeline_local", "laq_token_analysis"]:
+        words = [
+            f"experiment={experiment}",
+            "cluster=lrz_h100",
+            *on_cluster(tmp_path, gpus=4)[:5],
+            "submit.dry_run=true",
+        ]
+        result = run([program("hlrp"), "submit", *words, f"logging.run_dir={tmp_path}/run"])
+        one_error(result, 2, ["cluster.compute.gpus_per_node", "one GPU at most"])
 
 
 @pytest.mark.parametrize("is_installed", [True, False])

@@ -85,7 +85,8 @@ fn destination(config: &ConfigArgs) -> Result<(String, String)> {
                 0 => "null, and no other cluster option has a host",
                 _ => "null, and the other cluster options have different hosts",
             };
-            let hint = "choose a cluster (cluster=lrz_x100), or set cluster.remote.host and cluster.remote.repository";
+            let hint = "set cluster.remote.host and cluster.remote.repository in config/user_config/local.yaml, or choose a cluster \
+                        where the command takes one (cluster=lrz_x100)";
             Err(Problem::new("cluster.remote.host", message, hint).into())
         }
     }

@@ -11,6 +11,7 @@ use crate::problem::{Hint, Problem, ProblemKind, Result};
 use crate::project::Project;
 use std::{collections::BTreeSet, path::Path};
 use values::{Choice, choices};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Types and checks the composition of one run; accepts one that has no typed form.
 pub type CheckRun = fn(&Composed) -> Result<()>;
@@ -155,7 +156,8 @@ fn product(params: &[(String, Vec<Choice>)]) -> Vec<Combination<'_>> {
     })
 }
 
-/// `lr3e4_seed7`: the last part of each key with its value, shortened as long as that tells the runs apart.
+/// `lr3e4_seed7`: the last part of each key with its value, shortened as long as that tells the runs apart. Where even whole values do not, a
+/// short hash of the combination does; it stays the same when the sweep gets other values.
 fn suffixes(combinations: &[Combination<'_>]) -> Vec<Option<String>> {
     let suffix = |combination: &Combination<'_>, length: usize| -> String {
         let label = |(key, choice): &(&str, &Choice)| {
@@ -170,9 +172,15 @@ fn suffixes(combinations: &[Combination<'_>]) -> Vec<Option<String>> {
     let names = match () {
         () if differ(&short) => short,
         () if differ(&long) => long,
-        () => short.into_iter().enumerate().map(|(i, name)| format!("{name}_{}", i + 1)).collect(),
+        () => short.iter().zip(combinations).map(|(name, of)| format!("{name}_{:.6}", hash(of))).collect(),
     };
     names.into_iter().map(Some).collect()
+}
+
+/// Sixteen hexadecimal digits.
+fn hash(combination: &Combination<'_>) -> String {
+    let text: String = combination.iter().map(|(key, choice)| format!("{key}={}\n", choice.text)).collect();
+    format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -192,6 +200,8 @@ mod tests {
         assert_eq!(suffixes(&["push_the_block", "drawer_open"]), ["taskpush_the", "taskdrawer"]);
         assert_eq!(suffixes(&["/data/robots/first", "transformer"]), ["taskdata", "tasktransformer"]);
         assert_eq!(suffixes(&["0.0001234567", "[128,256,512]"]), ["task00001234567", "task128256"]);
-        assert_eq!(suffixes(&["0.1", "01"]), ["task01_1", "task01_2"]);
+        let hashed = suffixes(&["0.1", "01"]);
+        assert!(hashed.iter().all(|name| name.starts_with("task01_") && name.len() == 13), "{hashed:?}");
+        assert_eq!(suffixes(&["2.0", "20", "0.1", "01"])[2..], hashed, "whatever the other values are");
     }
 }

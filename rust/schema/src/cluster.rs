@@ -208,7 +208,11 @@ fn real(path: &Path) -> PathBuf {
 
 impl Check for ClusterConfig {
     fn check(&self) -> Checked {
-        require(!self.name.is_empty(), "name", "no name", "set it to the option's name")?;
+        let is_good = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
+        let is_name =
+            self.name.starts_with(|char: char| char.is_ascii_alphanumeric()) && self.name.chars().all(is_good);
+        let message = format!("'{}' is not a name of letters, digits and -_.", self.name);
+        require(is_name, "name", message, "set it to the option's name")?;
         if let Some(roots) = &self.allowed_roots {
             let hint = "name folders by their full paths, or set it to null to allow any";
             require(!roots.is_empty(), "allowed_roots", "an empty list allows nothing", hint)?;

@@ -74,6 +74,20 @@ pub fn record_cancellation(run_dir: &Path, job: &str, by: &str) -> Result<()> {
     write(&run_dir.join(SUBMIT_DIR).join(CANCELLED), &cancellation)
 }
 
+/// Sets the note of a cancellation aside: jobs of the run may start it again. Returns whether there was one.
+///
+/// # Errors
+/// The system refuses.
+pub fn set_cancellation_aside(run_dir: &Path) -> Result<bool> {
+    let marker = run_dir.join(SUBMIT_DIR).join(CANCELLED);
+    if !marker.is_file() {
+        return Ok(false);
+    }
+    let aside = (1..).map(|n| marker.with_file_name(format!("cancelled-{n}.json"))).find(|path| !path.exists());
+    let moved = fs::rename(&marker, aside.unwrap_or_else(|| marker.clone()));
+    moved.map(|()| true).map_err(|source| TrackError::Io { action: "set aside", path: marker, source })
+}
+
 fn write(path: &Path, record: &impl Serialize) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(|source| TrackError::Io { action: "create", path: folder.into(), source })?;

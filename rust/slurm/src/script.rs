@@ -223,8 +223,8 @@ fn gpus(plan: &JobPlan) -> String {
         .into()
 }
 
-/// Commands of the user; one that fails ends the script with `otherwise`.
-fn pre_commands(commands: &[String], otherwise: &str) -> String {
+/// Commands of the user as lines of a script; one that fails ends it with `otherwise`.
+pub fn pre_commands(commands: &[String], otherwise: &str) -> String {
     let one = |(index, command): (usize, &String)| {
         let shown = quoted(&format!("[pre_command {}/{}] {command}", index + 1, commands.len()));
         // As one word each: an open quote ends this command, not the script.

@@ -1,7 +1,7 @@
 //! Getting a job into the queue exactly once, and remembering it.
 
 use crate::{
-    client::{Slurm, SlurmError, Submitted},
+    client::{Slurm, Submitted},
     error::{Result, SubmitError},
     plan::JobPlan,
     script::batch_script,
@@ -10,7 +10,7 @@ use hlrp_track::{
     fs::{write_atomic, write_json},
     time::timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -22,6 +22,8 @@ use std::{
 pub const JOBS: &str = "jobs";
 /// File of an array's own folder with the run directories of its members.
 const MEMBERS: &str = "members.json";
+/// File of a member's run that says which array it is of.
+const ARRAY: &str = "array.json";
 /// A job that sbatch has taken without an answer is looked for during this time.
 const LOOKUP_TIME: Duration = Duration::from_secs(60);
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(3);
@@ -65,8 +67,8 @@ pub fn write(plan: &JobPlan) -> Result<()> {
     Ok(write_atomic(&plan.script_path(), batch_script(plan))?)
 }
 
-/// Submits the script of a plan, beside the jobs that it has had. Where sbatch does not answer, the job is looked for by the token in its comment,
-/// and submitted again only if Slurm answers that there is none.
+/// Submits the script of a plan, beside the jobs that it has had. Where sbatch does not answer, or does not know whether the job was taken, the job
+/// is looked for by the token in its comment, and submitted again only if Slurm answers that there is none.
 ///
 /// # Errors
 /// sbatch refuses, or does not answer and Slurm does not say whether there is a job.
@@ -85,21 +87,16 @@ pub fn submit_script(
     options: &[String],
     former: &[String],
 ) -> Result<Submitted> {
-    let find = || -> Result<Option<Submitted>> {
-        let token = comment.split_whitespace().next().unwrap_or(comment);
-        let jobs = slurm.find_by_comment(token)?;
-        let job = jobs.into_iter().find(|job| job.comment == comment && !former.contains(&job.id));
-        Ok(job.map(|job| Submitted { id: job.id, cluster: job.cluster }))
-    };
-    for _ in 0..2 {
-        match slurm.submit(script, options) {
-            Err(SlurmError::TimedOut { .. }) => {}
+    let mut is_last_try = false;
+    loop {
+        let error = match slurm.submit(script, options) {
+            Err(error) if error.is_unsure() => error,
             submitted => return Ok(submitted?),
-        }
-        tracing::warn!("sbatch did not answer; looking for the job by its comment");
+        };
+        tracing::warn!("{error}; looking for the job by its comment");
         let started = Instant::now();
         loop {
-            if let Some(found) = find()? {
+            if let Some(found) = find(slurm, comment, former)? {
                 return Ok(found);
             }
             if started.elapsed() > LOOKUP_TIME.min(slurm.time_limit * 2) {
@@ -107,8 +104,27 @@ pub fn submit_script(
             }
             thread::sleep(LOOKUP_INTERVAL.min(slurm.time_limit));
         }
+        if is_last_try {
+            return Err(error.into());
+        }
+        is_last_try = true;
     }
-    Err(SlurmError::TimedOut { program: "sbatch", limit: slurm.time_limit * 2 }.into())
+}
+
+/// The job or array with this comment that is none of `former`, those over included as long as Slurm remembers them.
+///
+/// # Errors
+/// Slurm does not answer.
+pub fn find(slurm: &Slurm, comment: &str, former: &[String]) -> Result<Option<Submitted>> {
+    let token = comment.split_whitespace().next().unwrap_or(comment);
+    let found = slurm.find_by_comment(token)?.into_iter().filter(|job| job.comment == comment);
+    let mut submitted = found.map(|job| Submitted { id: without_members(&job.id).to_owned(), cluster: job.cluster });
+    Ok(submitted.find(|job| !former.contains(&job.id)))
+}
+
+/// The id of an array, of that of a member `12_3` or of members that wait together, `12_[4-7]`.
+fn without_members(id: &str) -> &str {
+    id.split_once('_').map_or(id, |(array, _)| array)
 }
 
 /// Remembers a job of a plan.
@@ -129,6 +145,32 @@ pub fn record(plan: &JobPlan, submitted: &Submitted, kind: JobKind) -> Result<()
     Ok(write_json(&path, &record)?)
 }
 
+/// Which member of which array a run is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrayMember {
+    /// The comment of the array's job.
+    pub comment: String,
+    /// Number of the member.
+    pub number: usize,
+}
+
+/// Remembers, before the array is queued, which member of it the run of a plan is.
+///
+/// # Errors
+/// The system's refusal.
+pub fn record_array(plan: &JobPlan, member: &ArrayMember) -> Result<()> {
+    Ok(write_json(&plan.submit_dir.join(ARRAY), member)?)
+}
+
+/// Which member of which array a run is; none if it is a job of its own.
+///
+/// # Errors
+/// A damaged record, or the system's refusal.
+pub fn array_of(submit_dir: &Path) -> Result<Option<ArrayMember>> {
+    read_record(&submit_dir.join(ARRAY))
+}
+
 /// Remembers which runs the members of an array are, by their number.
 ///
 /// # Errors
@@ -142,14 +184,18 @@ pub fn record_members(submit_dir: &Path, run_dirs: &[&Path]) -> Result<()> {
 /// # Errors
 /// A damaged record, or the system's refusal.
 pub fn members(submit_dir: &Path) -> Result<Option<Vec<PathBuf>>> {
-    let path = submit_dir.join(MEMBERS);
+    read_record(&submit_dir.join(MEMBERS))
+}
+
+/// What a file holds; none without the file.
+fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let text = fs::read_to_string(&path).map_err(SubmitError::io("read", &path))?;
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|error| SubmitError::Malformed { path: path.clone(), reason: error.to_string() })
+    let text = fs::read_to_string(path).map_err(SubmitError::io("read", path))?;
+    let malformed =
+        |error: serde_json::Error| SubmitError::Malformed { path: path.to_path_buf(), reason: error.to_string() };
+    serde_json::from_str(&text).map(Some).map_err(malformed)
 }
 
 /// The ids of the jobs of a submission.

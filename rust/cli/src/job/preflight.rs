@@ -28,6 +28,8 @@ for name in ('libEGL.so.1', 'libOSMesa.so.8', 'libOSMesa.so'):
         pass
 ";
 
+/// Name of the finding about the GPUs.
+const GPUS_OF_THE_JOB: &str = "gpus of the job";
 /// Name of the finding about Python.
 const INTERPRETER: &str = "interpreter";
 const NO_RENDERER: &str = "neither EGL nor OSMesa";
@@ -39,6 +41,7 @@ const INSTALL_RENDERER: &str = "install libegl1 or libosmesa6 in the image";
 /// The report cannot be written.
 pub(super) fn run(plan: &JobPlan, config: &ConfigArgs) -> Result<ExitCode> {
     let mut report = doctor::examine(config);
+    report.findings.extend(missing_gpus(plan));
     report.findings.push(writable("run directory", &plan.submit_dir));
     report.findings.push(writable("cache directory", &plan.cache_dir));
     report.findings.push(credentials());
@@ -51,6 +54,15 @@ pub(super) fn run(plan: &JobPlan, config: &ConfigArgs) -> Result<ExitCode> {
 fn write_report(plan: &JobPlan, report: &Report) -> Result<()> {
     let path = plan.submit_dir.join(format!("{}.preflight.report.json", plan.cluster));
     Ok(write_json(&path, report)?)
+}
+
+/// GPUs that the job asks for and that are not on its node.
+fn missing_gpus(plan: &JobPlan) -> Option<Finding> {
+    let wanted = plan.resources.gpus_per_node as usize;
+    let num_gpus = hlrp_track::host::gpus().map_or(0, |gpus| gpus.len());
+    let text = format!("{num_gpus} on this node, but the job asks for {wanted}");
+    let hint = "the run would train without them; look at nvidia-smi there, and at the container's flags";
+    (num_gpus < wanted).then(|| Finding::problem(GPUS_OF_THE_JOB, text, Some(hint)))
 }
 
 fn writable(name: &'static str, folder: &Path) -> Finding {

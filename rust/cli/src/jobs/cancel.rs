@@ -6,13 +6,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 use hlrp_slurm::{
     client::{Job, JobDetails, Slurm},
-    outcome::{COMMENT_PREFIX, record_cancellation},
+    outcome::{COMMENT_PREFIX, SUBMIT_DIR, record_cancellation, set_cancellation_aside},
+    plan::{JobPlan, PREFLIGHT},
 };
 use hlrp_track::{console, host::hostname};
 use serde::Serialize;
 use std::{
     io::{IsTerminal, Write, stderr, stdin},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 const RECORD: &str = "\
@@ -38,6 +39,9 @@ struct Candidate {
     entries: Vec<JobDetails>,
 }
 
+/// Comment and id of a job: where a site has several Slurms, the comment says which.
+type Place = (String, String);
+
 /// What became of it.
 #[derive(Debug, Serialize)]
 struct Cancelled {
@@ -56,11 +60,15 @@ pub(super) fn cancel(options: &CancelOptions) -> Result<()> {
     if !alive.is_empty() && !options.slurm.remote.yes {
         ask(&alive)?;
     }
-    let cancelled_ids: Vec<String> = alive.iter().flat_map(Candidate::ids).collect();
+    let cancelled: Vec<Place> = alive.iter().flat_map(Candidate::places).collect();
     let mut report = over.iter().map(|job| job.report(false)).collect::<Result<Vec<_>>>()?;
     for job in &alive {
-        job.record(&cancelled_ids)?;
-        job.slurm.cancel(&job.id)?;
+        // Before it ends: its script looks for the note.
+        let noted = job.record(&cancelled)?;
+        if let Err(error) = job.slurm.cancel(&job.id) {
+            noted.iter().try_for_each(|run_dir| set_cancellation_aside(run_dir).map(drop))?;
+            return Err(error.into());
+        }
         report.push(job.report(true)?);
     }
     if options.slurm.json {
@@ -125,8 +133,8 @@ impl Candidate {
         self.entries.iter().all(|job| job.state.is_over())
     }
 
-    fn ids(&self) -> impl Iterator<Item = String> {
-        self.entries.iter().map(|job| job.id.clone())
+    fn places(&self) -> impl Iterator<Item = Place> {
+        self.entries.iter().map(|job| (job.comment.clone(), job.id.clone()))
     }
 
     fn describe(&self) -> String {
@@ -143,25 +151,39 @@ impl Candidate {
         lines.join("\n")
     }
 
-    /// Notes in the runs' directories that they are cancelled; `cancelled` are all jobs that this command cancels.
-    fn record(&self, cancelled: &[String]) -> Result<()> {
+    /// Notes in the runs' directories that they are cancelled, and returns those; `cancelled` are all jobs that this command cancels.
+    fn record(&self, cancelled: &[Place]) -> Result<Vec<PathBuf>> {
+        let mut noted = Vec::new();
         for job in self.entries.iter().filter(|job| !job.state.is_over()) {
             let Some(run_dir) = run_dir(job)?.filter(|dir| dir.is_dir()) else { continue };
-            if job.state.is_waiting() && self.has_rival(job, cancelled) {
+            if job.state.is_waiting() && self.has_rival(job, &run_dir, cancelled) {
                 continue;
             }
             let user = job.user.split('(').next().unwrap_or_default();
             record_cancellation(&run_dir, &job.id, &format!("{user}@{}", hostname()))?;
+            noted.push(run_dir);
         }
-        Ok(())
+        Ok(noted)
     }
 
-    /// Whether another job of the same run stays in the queue.
-    fn has_rival(&self, job: &JobDetails, cancelled: &[String]) -> bool {
-        let Some(token) = job.comment.split_whitespace().next() else { return false };
-        let stays = |other: &Job| !other.state.is_over() && !cancelled.contains(&other.id) && other.id != job.id;
+    /// Whether another job of the same run stays in a queue, on any cluster of its race.
+    fn has_rival(&self, job: &JobDetails, run_dir: &Path, cancelled: &[Place]) -> bool {
+        // The other members of an array have the same comment, but runs of their own.
+        if job.id.contains('_') {
+            return false;
+        }
+        let mut words = job.comment.split_whitespace();
+        let Some(token) = words.next() else { return false };
+        let stays = |other: &Job| {
+            let place = (other.comment.clone(), other.id.clone());
+            !other.state.is_over() && !cancelled.contains(&place) && place != (job.comment.clone(), job.id.clone())
+        };
+        let (cluster, step) = (words.next().unwrap_or_default(), words.next().filter(|word| *word != PREFLIGHT));
+        let folder = run_dir.join(SUBMIT_DIR).join(step.unwrap_or_default());
+        let race = JobPlan::read(&folder.join(format!("{cluster}.json"))).map(|plan| plan.race).unwrap_or_default();
+        let slurms = race.iter().map(|rival| self.slurm.on(rival.clusters.as_deref())).chain([self.slurm.clone()]);
         // A Slurm that does not answer has no job that could be counted on.
-        self.slurm.find_by_comment(token).unwrap_or_default().iter().any(stays)
+        slurms.into_iter().any(|slurm| slurm.find_by_comment(token).unwrap_or_default().iter().any(stays))
     }
 
     fn report(&self, cancelled: bool) -> Result<Cancelled> {

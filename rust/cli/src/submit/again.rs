@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use hlrp_config::Problem;
 use hlrp_slurm::{
     client::{Job, Slurm},
-    outcome::{CANCELLED, SUBMIT_DIR, final_states},
+    outcome::{SUBMIT_DIR, final_states, set_cancellation_aside},
     plan::JobPlan,
+    shell::quoted,
     submission::{self, JobKind},
 };
 use hlrp_track::console;
@@ -63,6 +64,11 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
         let hint = "continue it with the --resume of its own command, for example hlrp train-laq --resume RUN_DIR";
         return Err(Problem::new("--resume", message, hint).into());
     };
+    if first.resources.partition.is_empty() {
+        let message = format!("{} was started on this machine, without Slurm", run_dir.display());
+        let words = first.resume.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        return Err(Problem::new("--resume", message, format!("continue it with: hlrp {words}")).into());
+    }
     let _lock = lock(&run_dir)?;
     let jobs = jobs_of_run(first, time_limit)?;
     let mut chains = Vec::new();
@@ -70,7 +76,7 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
     for rival in &first.race {
         let of_cluster = plans.get(&rival.cluster);
         let planned = of_cluster.ok_or_else(|| incomplete(&run_dir, &format!("for '{}'", rival.cluster)))?;
-        planned.iter().try_for_each(|plan| remember(plan, &jobs))?;
+        planned.iter().try_for_each(|plan| remember(plan, &jobs, time_limit))?;
         planned.iter().try_for_each(|plan| record_ends(plan, time_limit))?;
         chains.extend(missing(planned, &jobs, time_limit, &mut busy)?);
     }
@@ -79,11 +85,7 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
         let hint = "wait for its end, or cancel it first: hlrp jobs cancel ID";
         return Err(Problem::new("--resume", format!("job {id} of this run {what}"), hint).into());
     }
-    let marker = run_dir.join(SUBMIT_DIR).join(CANCELLED);
-    if marker.is_file() {
-        let aside = (1..).map(|n| marker.with_file_name(format!("cancelled-{n}.json"))).find(|path| !path.exists());
-        fs::rename(&marker, aside.unwrap_or_else(|| marker.clone())).context("cannot set the cancellation aside")?;
-    }
+    set_cancellation_aside(&run_dir)?;
     let mut queued = Queued::default();
     let result = chains.iter().try_for_each(|chain| submit(chain, time_limit, &mut queued));
     queued.print();

@@ -7,7 +7,7 @@ use hlrp_slurm::{
     outcome::SUBMIT_DIR,
     plan::{JobPlan, Token},
     script::array_script,
-    submission,
+    submission::{self, ArrayMember},
 };
 use hlrp_track::fs::write_atomic;
 use std::{
@@ -80,10 +80,14 @@ pub(super) fn submit(submission: &Submission, script: &ArrayScript, queued: &mut
     write_atomic(&script.path, &script.text)?;
     let run_dirs: Vec<&Path> = jobs().map(|job| job.run_dir.as_path()).collect();
     submission::record_members(&script.plan.submit_dir, &run_dirs)?;
+    let comment = script.plan.comment();
+    for (number, job) in jobs().enumerate() {
+        submission::record_array(job, &ArrayMember { comment: comment.clone(), number })?;
+    }
     let slurm = submission.slurm(&script.plan);
-    let submitted = submission::submit_script(&script.path, &script.plan.comment(), &slurm, &[], &[])?;
-    for (index, job) in jobs().enumerate() {
-        let member = hlrp_slurm::client::Submitted { id: format!("{}_{index}", submitted.id), ..submitted.clone() };
+    let submitted = submission::submit_script(&script.path, &comment, &slurm, &[], &[])?;
+    for (number, job) in jobs().enumerate() {
+        let member = submitted.member(number);
         submission::record(job, &member, submission::JobKind::Run)?;
         queued.add(job, &member, "");
     }

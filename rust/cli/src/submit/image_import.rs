@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::CommandError;
 use anyhow::{Context, Result};
-use hlrp_config::{Problem, foreign::is_plain_name};
+use hlrp_config::{Problem, secret::has_secret};
 use hlrp_schema::ConfigArgs;
 use hlrp_slurm::{
     plan::JobPlan,
@@ -32,9 +32,10 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
     let submission = plans::plan(&config, time_limit)?;
     let job = job(&submission)?;
     refuse_unknown_source(source)?;
-    if !is_plain_name(name) {
-        let message = format!("'{name}' is not the name of a file");
-        return Err(CommandError::new(message, "give a plain name without folders, such as hlrp-train").into());
+    if !is_name_of_an_image(name) {
+        let message = format!("'{name}' is not the name of an image");
+        let hint = "give a plain name of letters, digits and -_. such as hlrp-train; the date and .sqsh are added";
+        return Err(CommandError::new(message, hint).into());
     }
     let command = command(&submission, job, source, name)?;
     let mut plan = job.clone();
@@ -60,11 +61,22 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
 
 /// What `containers/import.sh` cannot read is refused before it waits in a queue.
 fn refuse_unknown_source(source: &str) -> Result<(), CommandError> {
+    if has_secret(source) {
+        let message = "the source of the image contains a secret, which a script must not contain";
+        let hint = "leave the credentials to Enroot: ~/.config/enroot/.credentials";
+        return Err(CommandError::new(message.to_owned(), hint));
+    }
     if SOURCES.iter().any(|kind| source.len() > kind.len() && source.starts_with(kind)) {
         return Ok(());
     }
     let hint = format!("name one that begins with {}", SOURCES.join(", "));
     Err(CommandError::new(format!("'{source}' is not the source of an image"), hint))
+}
+
+/// As `containers/import.sh` takes it.
+fn is_name_of_an_image(name: &str) -> bool {
+    let is_good = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+    name.starts_with(|char: char| char.is_ascii_alphanumeric()) && name.chars().all(is_good) && !name.ends_with(".sqsh")
 }
 
 fn job(submission: &Submission) -> Result<&JobPlan> {
@@ -88,6 +100,10 @@ fn command(submission: &Submission, job: &JobPlan, source: &str, name: &str) -> 
         return Err(Problem::new("cluster.images.dir", "null, so there is no folder for images", hint).into());
     };
     cluster.refuse_outside("cluster.images.dir", folder)?;
+    if folder.to_string_lossy().contains(|char: char| ":,".contains(char) || char.is_whitespace()) {
+        let message = format!("{folder:?} has a ':', ',' or blank, which the lists of container mounts cannot hold");
+        return Err(Problem::new("cluster.images.dir", message, "choose a folder without them").into());
+    }
     let beside = |path: PathBuf| Some(path).filter(|path| path.is_file());
     let script = beside(job.working_dir.join(SCRIPT)).or_else(|| beside(submission.tree.parent()?.join(SCRIPT)));
     let Some(script) = script else {

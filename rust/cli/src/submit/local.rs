@@ -7,7 +7,7 @@ use crate::{
     error::CommandError,
 };
 use anyhow::{Context, Result};
-use hlrp_slurm::plan::JobPlan;
+use hlrp_slurm::{plan::JobPlan, script::pre_commands};
 use hlrp_track::{console, signals::StopSignals};
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -22,8 +22,7 @@ pub(super) fn run(submission: &Submission) -> Result<ExitCode> {
         queue::write(submission, run)?;
         for job in run.jobs.iter().flatten() {
             tracing::info!("run {} of {num_runs}: {}", index + 1, job.job_name);
-            let code = pre_commands(job, &signals)?;
-            let code = if code == 0 { execute(job.program.clone(), job.start.clone(), &signals)? } else { code };
+            let code = execute(job, &signals)?;
             if code != 0 {
                 let rest = num_runs - index - 1;
                 let message = format!("{} ended with exit code {code}; {rest} runs were not started", job.job_name);
@@ -36,18 +35,16 @@ pub(super) fn run(submission: &Submission) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn pre_commands(job: &JobPlan, signals: &StopSignals) -> Result<u8> {
-    for command in &job.pre_commands {
-        tracing::info!("[pre_command] {command}");
-        let code = execute(PathBuf::from("bash"), vec!["-c".to_owned(), command.clone()], signals)?;
-        if code != 0 {
-            return Ok(code);
+/// Runs the commands of the user and the program in one shell, as a job does: what a command exports or loads, the program has.
+fn execute(job: &JobPlan, signals: &StopSignals) -> Result<u8> {
+    let (program, arguments) = match job.pre_commands.is_empty() {
+        true => (job.program.clone(), job.start.clone()),
+        false => {
+            let script = pre_commands(&job.pre_commands, "exit") + "exec \"$@\"\n";
+            let words = ["-c".to_owned(), script, "hlrp".to_owned(), job.program.display().to_string()];
+            (PathBuf::from("bash"), words.into_iter().chain(job.start.iter().cloned()).collect())
         }
-    }
-    Ok(0)
-}
-
-fn execute(program: PathBuf, arguments: Vec<String>, signals: &StopSignals) -> Result<u8> {
+    };
     let name = program.display().to_string();
     let invocation = Invocation { program, arguments, env: BTreeMap::new(), knows_usr1: true };
     let ended = child::run(&invocation, signals, None).with_context(|| format!("cannot run {name}"))?;

@@ -1,7 +1,7 @@
 //! From overrides to job plans: every run of a sweep, on every cluster of a race, every step of a pipeline.
 
 use super::{mounts, stage3};
-use crate::pipeline;
+use crate::{error::CommandError, pipeline};
 use anyhow::{Context, Result};
 use hlrp_config::{Composed, Problem, SweepRun, Value, num_runs, override_key, secret::has_secret, sweep, write_path};
 use hlrp_schema::{ConfigArgs, ContainerRuntime, PRIMARY, PROJECT, RunBasics, Stage};
@@ -73,7 +73,11 @@ pub(super) fn count(config: &ConfigArgs) -> Result<usize> {
         Some(Value::List(clusters)) => clusters.len(),
         _ => 1,
     };
-    let queues = is_true("cluster.slurm.enabled") || race > 1;
+    let chooses_cluster = match composed.tree().get(PROJECT.sweep_params).map(|node| &node.value) {
+        Some(Value::Map(params)) => params.keys().any(|key| key == PROJECT.crossed_with),
+        _ => false,
+    };
+    let queues = is_true("cluster.slurm.enabled") || race > 1 || chooses_cluster;
     Ok(if queues && !is_true("submit.dry_run") { race * num_runs(&PROJECT, &composed)? } else { 0 })
 }
 
@@ -92,6 +96,10 @@ pub(super) fn plan(config: &ConfigArgs, time_limit: Duration) -> Result<Submissi
         None => vec![None],
     };
     let working_dir = std::env::current_dir().context("cannot find the working directory")?;
+    if working_dir.to_string_lossy().contains(['\n', '\r']) {
+        let message = format!("the working directory {working_dir:?} has a line break in its name");
+        return Err(CommandError::new(message, "a script cannot name it: submit from another directory").into());
+    }
     let program = std::env::current_exe().context("cannot find the path of hlrp")?;
     let on_clusters = clusters.iter().map(|cluster| {
         let choice = cluster.map(|name| format!("cluster={name}"));
@@ -109,7 +117,23 @@ pub(super) fn plan(config: &ConfigArgs, time_limit: Duration) -> Result<Submissi
         runs.push(plan_run(&of_run, &clusters, &tree, config_name, &working_dir, &program)?);
     }
     let basics = RunBasics::of(&runs[0].composed)?;
+    runs.iter().try_for_each(|run| refuse_other_submission(&basics, run))?;
     Ok(Submission { basics, tree, time_limit, runs })
+}
+
+/// What is said once holds for all runs of a sweep: how they are submitted, and whether by Slurm.
+fn refuse_other_submission(first: &RunBasics, run: &RunPlan) -> Result<()> {
+    let basics = RunBasics::of(&run.composed)?;
+    let what = if basics.submit != first.submit {
+        "another section 'submit'"
+    } else if basics.cluster.slurm.enabled != first.cluster.slurm.enabled {
+        "a cluster of another kind, with or without Slurm,"
+    } else {
+        return Ok(());
+    };
+    let message = format!("{} has {what} than the first run, but a sweep is submitted as one", basics.experiment.name);
+    let hint = "give submit.… once, for all runs, and sweep over clusters that all queue jobs";
+    Err(Problem::new(PROJECT.sweep_params, message, hint).into())
 }
 
 /// A list of clusters is a sweep in Hydra; here it is nearly always meant as a race.
@@ -256,6 +280,12 @@ impl Base<'_> {
         stage3::check(composed, basics)?;
         let submit = &basics.submit;
         refuse_secret_commands(&submit.pre_commands)?;
+        let resources = resources(basics)?;
+        if basics.cluster.slurm.enabled {
+            refuse_several_gpus(basics.stage, &resources)?;
+            refuse_missing_gpu(composed, &resources)?;
+            refuse_secret_resources(&resources)?;
+        }
         Ok(JobPlan {
             format: JobPlan::FORMAT,
             token: self.token.clone(),
@@ -270,7 +300,7 @@ impl Base<'_> {
             program: self.program.to_path_buf(),
             start,
             resume,
-            resources: resources(basics)?,
+            resources,
             container: container(composed, basics, self.run_dir, self.working_dir)?,
             cache_dir,
             save_before_limit_s: submit.save_before_limit_s(),
@@ -278,6 +308,46 @@ impl Base<'_> {
             pre_commands: submit.pre_commands.clone(),
             race: self.race.to_vec(),
         })
+    }
+}
+
+/// Stages 1 and 2 train in several processes; LeRobot's programs, evaluations and checks are one.
+fn refuse_several_gpus(stage: Stage, resources: &Resources) -> Result<(), Problem> {
+    let is_single = resources.gpus_per_node <= 1 && resources.num_nodes == 1;
+    if is_single || matches!(stage, Stage::Laq | Stage::Vla) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} nodes with {} GPUs each, but stage {} runs on one node with one GPU at most",
+        resources.num_nodes,
+        resources.gpus_per_node,
+        stage.name()
+    );
+    let hint = "choose a cluster with one GPU, or set cluster.compute.num_nodes=1 cluster.compute.gpus_per_node=1";
+    Err(Problem::new("cluster.compute.gpus_per_node", message, hint))
+}
+
+/// A job without GPUs cannot give a run the one that it asks for.
+fn refuse_missing_gpu(composed: &Composed, resources: &Resources) -> Result<(), Problem> {
+    let device = composed.tree().get("device").and_then(|node| node.as_str()).unwrap_or_default();
+    if resources.gpus_per_node > 0 || !device.starts_with("cuda") {
+        return Ok(());
+    }
+    let message = format!("0, but the run has device={device}");
+    Err(Problem::new("cluster.compute.gpus_per_node", message, "choose a cluster with GPUs, or set device=cpu"))
+}
+
+/// A secret that `${oc.env:NAME}` gives to one of Slurm's values would be in the script.
+fn refuse_secret_resources(resources: &Resources) -> Result<(), Problem> {
+    let Resources { partition, qos, account, clusters, .. } = resources;
+    let optional = [("qos", qos), ("account", account), ("clusters", clusters)];
+    let values = optional.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    match values.chain([("partition", partition)]).find(|(_, value)| has_secret(value)) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let message = "the value is a secret, which a script must not contain";
+            Err(Problem::new(format!("cluster.slurm.{key}"), message, "set it to the name that Slurm knows"))
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn check(submission: &Submission) -> Result<()> {
     Ok(())
 }
 
-/// Checks what every kind of job needs: Slurm, one GPU at most, its image if it has one, space.
+/// Checks what every kind of job needs: Slurm, its image if it has one, space.
 ///
 /// # Errors
 /// As [`check`].
@@ -53,7 +53,6 @@ pub(super) fn check_jobs<'a>(submission: &Submission, jobs: impl IntoIterator<It
         return Err(SlurmError::Missing { program: SBATCH }.into());
     }
     for job in jobs {
-        refuse_several_gpus(job)?;
         refuse_missing_image(job)?;
     }
     let basics = &submission.basics;
@@ -72,23 +71,6 @@ pub(super) fn refuse_occupied(run_dir: &Path) -> Result<(), Problem> {
     let path = run_dir.display();
     let hint = format!("choose another directory, or queue that run again: hlrp submit --resume {path}");
     Err(Problem::new("logging.run_dir", format!("the run directory {path} is not empty"), hint))
-}
-
-/// Stages 1 and 2 train in several processes; LeRobot's programs, evaluations and checks are one.
-fn refuse_several_gpus(job: &JobPlan) -> Result<(), Problem> {
-    let resources = &job.resources;
-    let is_single = resources.gpus_per_node <= 1 && resources.num_nodes == 1;
-    if is_single || matches!(job.stage, Stage::Laq | Stage::Vla) {
-        return Ok(());
-    }
-    let message = format!(
-        "{} nodes with {} GPUs each, but stage {} runs on one node with one GPU at most",
-        resources.num_nodes,
-        resources.gpus_per_node,
-        job.stage.name()
-    );
-    let hint = "choose a cluster with one GPU, or set cluster.compute.num_nodes=1 cluster.compute.gpus_per_node=1";
-    Err(Problem::new("cluster.compute.gpus_per_node", message, hint))
 }
 
 fn refuse_missing_image(job: &JobPlan) -> Result<(), Problem> {

@@ -115,8 +115,12 @@ pub(super) fn table(submission: &Submission) -> ResultTable {
 pub(super) fn notes(submission: &Submission) -> Vec<String> {
     let mut notes = Vec::new();
     for run in &submission.runs {
-        if let Ok(basics) = RunBasics::of(&run.composed) {
-            notes.extend(stage3::cost(&run.composed, &basics).map(|cost| format!("note: {cost}")));
+        // The steps of a pipeline are submitted as it is.
+        let Ok(RunBasics { submit, .. }) = RunBasics::of(&run.composed) else { continue };
+        for composed in &run.configurations {
+            let Ok(basics) = RunBasics::of(composed) else { continue };
+            let basics = RunBasics { submit: submit.clone(), ..basics };
+            notes.extend(stage3::cost(composed, &basics).map(|cost| format!("note: {cost}")));
         }
     }
     notes.dedup();

@@ -13,6 +13,7 @@ use hlrp_slurm::{
     in_job::{CLAIMS, state_of},
     outcome::SUBMIT_DIR,
     plan::JobPlan,
+    shell::quoted,
     snapshot,
     submission::{self, JobKind},
 };
@@ -21,7 +22,11 @@ use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
 /// What is in the queue.
 #[derive(Default)]
-pub(super) struct Queued(Vec<[String; 4]>);
+pub(super) struct Queued {
+    rows: Vec<[String; 4]>,
+    /// As `hlrp jobs` takes them.
+    ids: Vec<String>,
+}
 
 impl Queued {
     pub(super) fn add(&mut self, job: &JobPlan, submitted: &Submitted, note: &str) {
@@ -29,21 +34,19 @@ impl Queued {
         let id = &submitted.id;
         tracing::info!("job {id} is in the queue of {}: {name}", job.cluster);
         let output = job.run_dir.join(format!("{id}.out")).display().to_string();
-        self.0.push([id.clone(), job.cluster.clone(), name, output]);
-    }
-
-    fn ids(&self) -> Vec<&str> {
-        self.0.iter().map(|[id, ..]| id.as_str()).collect()
+        self.rows.push([id.clone(), job.cluster.clone(), name, output]);
+        self.ids
+            .push(submitted.cluster.as_ref().map_or_else(|| id.clone(), |cluster| quoted(&format!("{id};{cluster}"))));
     }
 
     /// What was queued and how to watch it.
     pub(super) fn print(&self) {
-        if self.0.is_empty() {
+        if self.rows.is_empty() {
             return;
         }
         let table = ResultTable::new(["job id", "cluster", "name", "output"]);
-        let table = self.0.iter().fold(table, |table, row| table.row(row.clone()));
-        let ids = self.ids().join(" ");
+        let table = self.rows.iter().fold(table, |table, row| table.row(row.clone()));
+        let ids = self.ids.join(" ");
         console::print(&format!("{}\n\nwatch with: hlrp jobs watch {ids}", table.to_text()));
     }
 }
@@ -65,13 +68,16 @@ pub(super) fn submit(submission: &Submission) -> Result<ExitCode> {
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// The runs of a refused submission that lack a job.
+/// The runs of a refused submission that lack a job and can be completed: their plans are there, and are those of this submission.
 fn not_queued(submission: &Submission) -> Result<Vec<&Path>> {
     let mut run_dirs = Vec::new();
     for run in &submission.runs {
         for job in run.jobs.iter().flatten() {
-            let is_queued = submission::jobs(&job.submit_dir)?.iter().any(|record| record.cluster == job.cluster);
-            if !is_queued && run.run_dir.join(SUBMIT_DIR).is_dir() && !run_dirs.contains(&run.run_dir.as_path()) {
+            let is_planned = JobPlan::read(&job.path()).is_ok_and(|plan| plan.token == job.token);
+            if !is_planned || run_dirs.contains(&run.run_dir.as_path()) {
+                continue;
+            }
+            if !submission::jobs(&job.submit_dir)?.iter().any(|record| record.cluster == job.cluster) {
                 run_dirs.push(run.run_dir.as_path());
             }
         }

@@ -54,9 +54,15 @@ pub(super) fn active<'a>(jobs: &'a [Job], plan: &JobPlan) -> Option<&'a Job> {
 /// Remembers the jobs of a plan that a client queued which was ended before it could.
 ///
 /// # Errors
-/// A damaged record, or the system's refusal.
-pub(super) fn remember(plan: &JobPlan, jobs: &[Job]) -> Result<()> {
+/// A damaged record, the system's refusal, or a Slurm that does not answer and may have the array of the run.
+pub(super) fn remember(plan: &JobPlan, jobs: &[Job], time_limit: Duration) -> Result<()> {
     let known = submission::ids(&plan.submit_dir)?;
+    if let Some(member) = submission::array_of(&plan.submit_dir)?.filter(|_| known.is_empty()) {
+        let slurm = Slurm { clusters: plan.resources.clusters.clone(), time_limit };
+        if let Some(array) = submission::find(&slurm, &member.comment, &[])? {
+            submission::record(plan, &array.member(member.number), JobKind::Run)?;
+        }
+    }
     let kinds = [(plan.comment(), JobKind::Run), (plan.preflight().comment(), JobKind::Preflight)];
     for job in jobs.iter().filter(|job| !known.contains(&job.id)) {
         if let Some((_, kind)) = kinds.iter().find(|(comment, _)| *comment == job.comment) {
@@ -84,7 +90,7 @@ pub(super) fn standing(plan: &JobPlan, jobs: &[Job], time_limit: Duration) -> Re
             return Ok(Standing::Queued(busy));
         }
     }
-    let owner = claim::current(&plan.submit_dir.join(CLAIMS)).ok().flatten().map(|(_, owner)| owner);
+    let owner = claim::current(&plan.submit_dir.join(CLAIMS))?.map(|(_, owner)| owner);
     let busy = owner.and_then(|owner| busy(&owner.job, state_of(plan, &owner, None)));
     Ok(busy.map_or(Standing::Missing, Standing::Taken))
 }

@@ -29,7 +29,7 @@ pub enum SlurmError {
         /// How long it had.
         limit: Duration,
     },
-    /// The command failed; nothing happened.
+    /// The command failed; unless it [is unsure](Self::is_unsure), nothing happened.
     #[error("{program}: {message}")]
     Refused {
         /// Its name.
@@ -53,11 +53,29 @@ pub enum SlurmError {
     },
 }
 
+/// What Slurm's commands say when the controller took too long: it may have done what they asked.
+const LATE_ANSWERS: [&str; 3] = ["Socket timed out", "Zero Bytes were transmitted", "Unexpected message received"];
+
+impl SlurmError {
+    /// Whether what was asked for may have happened all the same.
+    pub fn is_unsure(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::Unreadable { .. } => true,
+            Self::Refused { message, .. } => LATE_ANSWERS.iter().any(|answer| message.contains(answer)),
+            Self::Missing { .. } | Self::Io { .. } | Self::InvalidId { .. } => false,
+        }
+    }
+}
+
 impl Hint for SlurmError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Missing { .. } => "this is not a host of a Slurm cluster; log in to one, or use --remote",
-            Self::TimedOut { program: "sbatch", .. } => {
+            Self::TimedOut { program: "sbatch", .. }
+            | Self::Refused { program: "sbatch", .. }
+            | Self::Unreadable { program: "sbatch", .. }
+                if self.is_unsure() =>
+            {
                 "the job may have been taken: look at `hlrp jobs list` before you submit it again"
             }
             Self::TimedOut { .. } => "the controller is busy or in maintenance (sinfo, scontrol ping); try again later",

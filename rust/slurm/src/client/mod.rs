@@ -142,7 +142,7 @@ impl Slurm {
         let mut jobs = Vec::new();
         for slurm in self.each() {
             let output = match slurm.run("scontrol", ["show", "job", id])?.checked() {
-                Err(SlurmError::Refused { message, .. }) if message.contains(UNKNOWN_JOB) => continue,
+                Err(SlurmError::Refused { message, .. }) if is_unknown(&message) => continue,
                 output => output?,
             };
             let found = JobDetails::parse(&output.stdout, slurm.clusters.as_deref());
@@ -258,7 +258,7 @@ impl Slurm {
         let mut jobs = Vec::new();
         for slurm in self.each() {
             let output = match slurm.run("squeue", ["--noheader", &format].into_iter().chain(arguments))?.checked() {
-                Err(SlurmError::Refused { message, .. }) if message.contains(UNKNOWN_JOB) => continue,
+                Err(SlurmError::Refused { message, .. }) if is_unknown(&message) => continue,
                 output => output?,
             };
             let found = Job::parse_queue(&output.stdout, slurm.clusters.as_deref());
@@ -308,6 +308,12 @@ impl Slurm {
     }
 }
 
+/// Whether Slurm says that it does not know a job, or a member of an array that it knows: `Job 12_3 not found`.
+fn is_unknown(message: &str) -> bool {
+    let is_about_member = |line: &str| line.starts_with("Job ") && line.ends_with(" not found");
+    message.contains(UNKNOWN_JOB) || message.lines().any(is_about_member)
+}
+
 /// The user's name, as `/etc/passwd` or, where users are not in that file, `USER` has it.
 fn user_name(uid: &str) -> Option<String> {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -318,15 +324,17 @@ fn user_name(uid: &str) -> Option<String> {
     named.or_else(|| std::env::var("USER").ok())
 }
 
-/// Checks that a text is a job's id and nothing else: digits, and for a member of an array `_` and digits.
+/// Checks that a text is a job's id and nothing else: digits, and for a member of an array `_` and digits. Job 0, which for Slurm stands for
+/// all jobs, is none.
 ///
 /// # Errors
 /// [`SlurmError::InvalidId`].
 pub fn check_id(id: &str) -> Result<()> {
     let is_number = |text: &str| !text.is_empty() && text.chars().all(|char| char.is_ascii_digit());
+    let is_job = |text: &str| is_number(text) && text.chars().any(|char| char != '0');
     let is_valid = match id.split_once(['_', '+']) {
-        Some((job, member)) => is_number(job) && is_number(member),
-        None => is_number(id),
+        Some((job, member)) => is_job(job) && is_number(member),
+        None => is_job(id),
     };
     if is_valid { Ok(()) } else { Err(SlurmError::InvalidId { id: id.to_owned() }) }
 }
@@ -334,14 +342,22 @@ pub fn check_id(id: &str) -> Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::check_id;
+    use super::{check_id, is_unknown};
+
+    #[test]
+    fn a_job_is_unknown_if_slurm_says_so() {
+        for message in ["slurm_load_jobs error: Invalid job id specified", "Job 12_3 not found"] {
+            assert!(is_unknown(message), "{message}");
+        }
+        assert!(!is_unknown("slurm_load_jobs error: Unable to contact slurm controller (connect failure)"));
+    }
 
     #[test]
     fn an_id_is_digits_and_perhaps_the_member_of_an_array() {
-        for id in ["1", "123456", "12_3", "12+0"] {
+        for id in ["1", "123456", "12_3", "12_0", "12+0"] {
             assert!(check_id(id).is_ok(), "{id}");
         }
-        for id in ["", "x", "-u", "1,2", "1 2", "1_", "_1", "1_[0-3]", "1_2_3"] {
+        for id in ["", "x", "-u", "1,2", "1 2", "1_", "_1", "1_[0-3]", "1_2_3", "0", "0_1", "00"] {
             assert!(check_id(id).is_err(), "{id}");
         }
     }

@@ -20,6 +20,12 @@ pub struct Submitted {
 }
 
 impl Submitted {
+    /// A member of this array.
+    #[must_use]
+    pub fn member(&self, number: usize) -> Self {
+        Self { id: format!("{}_{number}", self.id), cluster: self.cluster.clone() }
+    }
+
     /// The last line that is `id` or `id;cluster`: sites print notes before and after it.
     pub(super) fn parse(text: &str) -> Option<Self> {
         text.lines().rev().find_map(|line| {

@@ -1,6 +1,6 @@
 //! A folder, filled under another name and renamed.
 
-use super::{Superseded, parent_of, superseded::remove_now, sync_dir};
+use super::{Superseded, parent_of, sync_dir};
 use crate::{Result, TrackError};
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
@@ -32,7 +32,7 @@ pub enum OnExisting {
 /// (the lock of [`crate::RunDir`] sees to that inside a run).
 ///
 /// # Errors
-/// Whatever `fill` returns, [`TrackError::Exists`] under [`OnExisting::Refuse`], or the system's refusal. What `fill` wrote before it failed is removed.
+/// Whatever `fill` returns, [`TrackError::Exists`] under [`OnExisting::Refuse`], or the system's refusal. What `fill` wrote before it failed is put away by the rule of the run.
 pub fn publish_dir<E: From<TrackError>>(
     final_dir: &Path,
     on_existing: OnExisting,
@@ -47,7 +47,7 @@ pub fn publish_dir<E: From<TrackError>>(
     fs::create_dir(&partial).map_err(TrackError::io("create", &partial))?;
     let published = fill(&partial).and_then(|()| Ok(sync_tree(&partial)?));
     if published.is_err() {
-        remove_now(&partial)?;
+        superseded.put_away(&partial)?;
         return published;
     }
     Ok(move_into_place(&partial, final_dir, on_existing, superseded)?)

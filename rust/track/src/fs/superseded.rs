@@ -85,7 +85,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// Removes a folder that nobody else knows: one that this process was filling, or a doomed one.
-pub(super) fn remove_now(path: &Path) -> Result<()> {
+fn remove_now(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(TrackError::io("clear", path)(error)),
         _ => Ok(()),
