@@ -323,7 +323,7 @@ TAKES_AWAY = {
     "rust/slurm/src/claim.rs": {"fs::rename": "takes the claim of a run: onto a folder that is there, it fails"},
     "rust/slurm/src/in_job.rs": {"fs::rename": "moves what a run left that never saved a checkpoint to superseded/"},
     "rust/slurm/src/snapshot.rs": {"fs::write": "new files in the hidden folder of an unpublished copy of config/"},
-    "rust/cli/src/submit/again.rs": {"fs::rename": "sets the record of a cancellation aside under a free name"},
+    "rust/slurm/src/outcome.rs": {"fs::rename": "sets the record of a cancellation aside under a free name"},
     "scripts/develop.sh": {"rm ": "its own log, made by mktemp"},
     "scripts/stage.sh": {
         "rm ": "the copy of config/ in the package that is built",

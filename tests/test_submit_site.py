@@ -161,13 +161,14 @@ def test_a_stage_3_that_could_never_save_is_refused():
 
 
 def test_several_gpus_are_for_stages_that_train_in_several_processes(tmp_path):
-    for experiment in ["lerobot_hlrp_smoke", "rollout_local", "pipeline_local", "laq_token_analysis"]:
-        words = [
-            f"experiment={experiment}",
-            "cluster=lrz_h100",
-            *on_cluster(tmp_path, gpus=4)[:5],
-            "submit.dry_run=true",
-        ]
+    others = [
+        ["experiment=lerobot_hlrp_smoke"],
+        ["experiment=rollout_local", "lerobot_eval.policy_path=/storage/policy"],
+        ["experiment=pipeline_local"],
+        ["experiment=laq_token_analysis", "checkpoint=/storage/laq"],
+    ]
+    for other in others:
+        words = [*other, "cluster=lrz_h100", *on_cluster(tmp_path, gpus=4)[:5], "submit.dry_run=true"]
         result = run([program("hlrp"), "submit", *words, f"logging.run_dir={tmp_path}/run"])
         one_error(result, 2, ["cluster.compute.gpus_per_node", "one GPU at most"])
 
