@@ -13,7 +13,7 @@ from fake_lerobot import FakeLerobot
 os.environ.update({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000"})
 
 # Fixtures of the LeRobot plugin, of a Slurm, of the wheels, of the stand-in for W&B and of made-up runs.
-pytest_plugins = ["lerobot_fixtures", "private_slurm", "wheels", "wandb_world", "made_runs"]
+pytest_plugins = ["lerobot_fixtures", "hub_fixtures", "private_slurm", "wheels", "wandb_world", "made_runs"]
 
 REPO = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release"

@@ -97,7 +97,7 @@ pub(crate) enum Command {
     /// Watch, read and cancel Slurm jobs.
     #[command(subcommand)]
     Jobs(JobsCommand),
-    /// Inspect or check a dataset.
+    /// Inspect, check or download a dataset.
     #[command(disable_help_flag = true)]
     Data {
         /// Passed on to hlrp-data as they are; `hlrp data --help` explains them.

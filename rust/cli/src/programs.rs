@@ -75,7 +75,14 @@ pub(crate) fn data_source(root: &Path) -> Option<DataSource> {
     let text = String::from_utf8_lossy(&output.stdout);
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
     let (fingerprint, num_episodes) = (value("fingerprint ")?.to_owned(), value("episodes ")?.parse().ok()?);
-    output.status.success().then(|| DataSource { root: root.to_path_buf(), fingerprint, num_episodes, labels: None })
+    output.status.success().then(|| DataSource {
+        root: root.to_path_buf(),
+        repo_id: None,
+        commit: None,
+        fingerprint,
+        num_episodes,
+        labels: None,
+    })
 }
 
 /// How OpenMP's threads wait for each other, which libtorch reads before a program's first line runs; nothing if the user has set one of them.

@@ -6,18 +6,28 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use hlrp_data::{
-    FrameSize, Loader, Mixture, Position, Shard, Split,
+    Batch, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::lerobot::{LeRobotDataset, TableCache},
 };
 use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, UniformOver};
 use serde_json::json;
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Loads random pairs (t, t + delta) of one camera and prints the rates.
 #[derive(Parser)]
 struct Args {
     /// Folder of a LeRobot v3 dataset.
     dataset: PathBuf,
+    /// Name of the same dataset on the Hub, whose snapshot in the cache is read instead.
+    #[arg(long)]
+    repo_id: Option<String>,
+    /// Reads its videos over HTTP.
+    #[arg(long, requires = "repo_id")]
+    streaming: bool,
+    /// MiB of videos read over HTTP that stay in memory.
+    #[arg(long, default_value_t = 256)]
+    stream_cache_mb: usize,
     /// Frames between the two images of a pair.
     #[arg(long, default_value_t = 5)]
     delta: u32,
@@ -56,11 +66,13 @@ fn main() -> Result<()> {
     let open_s = began.elapsed().as_secs_f64();
     let open_resident_mb = status_kib("VmRSS:")? / 1e3;
     let mut loader = Loader::train(&mixture, 0, Shard::SINGLE, Position::default())?;
-    loader.next_batch()?;
+    let mut digest = Xxh3::new();
+    let mut add = |batch: &Batch| batch.images.values().for_each(|stream| digest.update(&stream.pixels_BTCHW));
+    add(&loader.next_batch()?);
     let first_batch_s = began.elapsed().as_secs_f64();
     let first_batch_resident_mb = status_kib("VmRSS:")? / 1e3;
     for _ in 0..PREFETCH_BATCHES {
-        loader.next_batch()?;
+        add(&loader.next_batch()?);
     }
     let (began, cpu_before) = (Instant::now(), cpu_seconds()?);
     for _ in 0..args.batches {
@@ -77,6 +89,7 @@ fn main() -> Result<()> {
         "open_resident_mb": open_resident_mb,
         "first_batch_resident_mb": first_batch_resident_mb,
         "num_anchors": mixture.anchors(Split::Train).len(),
+        "first_pixels": format!("{:032x}", digest.digest128()),
         "workers": args.workers,
         "cache": args.cache.is_some(),
         "size": [size.height, size.width],
@@ -94,7 +107,10 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
     let size = args.size.map_or(native, |size| FrameSize { height: size, width: size });
     let vector = |key: &str| dataset.vector_keys().contains(&key).then(|| key.to_owned());
     let source = SourceConfig {
-        root: args.dataset.clone(),
+        root: args.repo_id.is_none().then(|| args.dataset.clone()),
+        repo_id: args.repo_id.clone(),
+        revision: None,
+        streaming: Some(args.streaming),
         cameras: [("primary".to_owned(), camera)].into(),
         state_key: vector("observation.state"),
         action_key: vector("action"),
@@ -128,6 +144,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
             prefetch_batches: PREFETCH_BATCHES,
             memory_budget_mb: 4096,
             table_cache_mb: 512,
+            stream_cache_mb: args.stream_cache_mb,
             max_open_decoders: 16,
             max_bad_samples: 0,
         },

@@ -1,5 +1,6 @@
 //! What can go wrong between a dataset's files and a batch.
 
+use crate::hub::HubError;
 use hlrp_config::{Hint, Problem};
 use hlrp_track::{TrackError, exit_code};
 use std::error::Error;
@@ -74,6 +75,9 @@ pub enum DataError {
         /// The sizes.
         source: TrackError,
     },
+    /// A dataset cannot be fetched from the Hub.
+    #[error("{0}")]
+    Hub(#[from] HubError),
     /// A setting is invalid, by itself or for the data.
     #[error("{0}")]
     Problem(#[from] Problem),
@@ -93,7 +97,7 @@ impl DataError {
     #[must_use]
     pub(crate) fn of_source(self, name: &str) -> Self {
         match self {
-            Self::Problem(_) | Self::Load(_) | Self::Space { .. } | Self::Source { .. } => self,
+            Self::Problem(_) | Self::Load(_) | Self::Hub(_) | Self::Space { .. } | Self::Source { .. } => self,
             error => Self::Source { name: name.to_owned(), source: Box::new(error) },
         }
     }
@@ -107,7 +111,7 @@ impl DataError {
 impl Hint for DataError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { .. } => None,
+            Self::Io { source, .. } => source.get_ref().and_then(|cause| cause.downcast_ref::<HubError>()?.hint()),
             Self::Source { name, source } => Some(source.hint().unwrap_or_else(|| {
                 format!("check data.sources.{name}.root, or leave the source out: ~data.sources.{name}")
             })),
@@ -118,6 +122,7 @@ impl Hint for DataError {
                  logging.min_free_gb stays free"
                     .to_owned(),
             ),
+            Self::Hub(error) => error.hint(),
             Self::Problem(problem) => problem.hint(),
             Self::Load(error) => error.hint(),
         }
@@ -134,7 +139,7 @@ pub(crate) struct FrameFailure {
 /// Exit code of a program that ends on damaged or unsuitable data; none where `error` is something else.
 pub fn exit_code_of(error: &(dyn Error + 'static)) -> Option<u8> {
     let is_of_data = match error.downcast_ref::<DataError>() {
-        Some(DataError::Problem(_) | DataError::Space { .. } | DataError::Load(_)) => false,
+        Some(DataError::Problem(_) | DataError::Hub(_) | DataError::Space { .. } | DataError::Load(_)) => false,
         Some(_) => true,
         None => matches!(error.downcast_ref::<LoadError>(), Some(LoadError::TooManyBadSamples { .. })),
     };

@@ -3,6 +3,7 @@
 //! | question | module |
 //! |---|---|
 //! | How is a dataset stored, and what does it say about itself? | [`formats`] |
+//! | Where is the dataset of a source, and how is one of the Hub fetched? | [`hub`] |
 //! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
 //! | Which statistics normalise states and actions? | `normalization`, `statistics` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
@@ -19,10 +20,13 @@ mod anchors;
 mod batch;
 mod cache;
 pub mod check;
+mod disk;
+mod env;
 mod error;
 mod filter;
 pub mod formats;
 mod frames;
+pub mod hub;
 mod images;
 mod labelled;
 mod loader;
@@ -32,6 +36,7 @@ mod mixture;
 mod normalization;
 mod parallel;
 mod preflight;
+mod read_at;
 mod request;
 mod resize;
 mod sampler;
@@ -45,6 +50,7 @@ pub mod video;
 pub use anchors::{Anchor, AnchorTable, held_out_positions};
 pub use batch::{Batch, ImageStream, SampleMeta, VectorStream};
 pub use cache::{BuildOptions, CacheSpec, FrameCache};
+pub use disk::disk_rules;
 pub use error::{DataError, LoadError, exit_code_of};
 pub use filter::{Filter, FilterScores, Verdict, VerdictCounts};
 pub use formats::{Dataset, Description};

@@ -6,6 +6,7 @@ use crate::error::DataError;
 use crate::filter::{Filter, VerdictCounts};
 use crate::formats::{self, Dataset, OpenOptions, TableCache};
 use crate::frames::{FrameSize, FrameStore};
+use crate::hub::{Hub, Location, Streams, locate, require_files};
 use crate::lock::lock;
 use crate::parallel::in_parallel;
 use crate::request::{EpisodeSpan, LabelRequest, differing_seconds};
@@ -116,7 +117,7 @@ fn labels(sources: &[Source]) -> Result<BTreeMap<String, [usize; 2]>, Problem> {
             if known != size {
                 let message = format!("`{key}` has {width} values, but {} in another source", known[1]);
                 let hint = "label all sources with the same checkpoint";
-                return Err(Problem::new(format!("data.sources.{}.root", source.name), message, hint));
+                return Err(Problem::new(format!("data.sources.{}.{}", source.name, source.place_key), message, hint));
             }
         }
     }
@@ -157,6 +158,7 @@ impl Mixture {
             disk,
             progress,
             tables: TableCache::new(config.loader.table_cache_mb << 20),
+            streams: streams(config)?,
             building: Mutex::new(()),
         };
         let sources: Vec<_> = config.sources.iter().collect();
@@ -329,6 +331,15 @@ fn pools(sources: &[Source], anchors: &AnchorTable, over_episodes: bool) -> Vec<
     sources.iter().enumerate().map(pool).collect()
 }
 
+/// What reads videos over HTTP, if a source is streamed.
+fn streams(config: &DataConfig) -> Result<Option<Arc<Streams>>, DataError> {
+    if !config.sources.values().any(|source| source.is_streamed()) {
+        return Ok(None);
+    }
+    let hub = Hub::of_environment()?;
+    Ok(Some(Arc::new(Streams::new(hub, config.loader.stream_cache_mb << 20))))
+}
+
 /// What opening the sources of one run has in common.
 struct Opener<'a> {
     data: &'a DataConfig,
@@ -336,6 +347,8 @@ struct Opener<'a> {
     disk: &'a DiskRules,
     progress: &'a CacheProgress<'a>,
     tables: Arc<TableCache>,
+    /// What reads videos over HTTP, of all sources together; none where no source is streamed.
+    streams: Option<Arc<Streams>>,
     /// Sources are opened at the same time, but frame caches are built one after the other, each with all decode threads.
     building: Mutex<()>,
 }
@@ -349,19 +362,20 @@ impl Opener<'_> {
             rlds: config.rlds.clone(),
             scenes: config.scenes.clone(),
             index_dir: Some(self.data.cache.dir.clone()),
+            streams: self.streams.clone().filter(|_| config.is_streamed()),
         };
-        check_section(name, config)?;
-        let dataset = formats::open(&config.root, &options)?;
+        let location = locate(name, config)?;
+        check_section(name, config, &location.root)?;
+        let dataset = formats::open(&location.root, &options)?;
         check_features(name, config, dataset.describe())?;
+        require_files(name, config, &location)?;
         let mut cameras = BTreeMap::new();
         for (role, key) in &config.cameras {
             let decoded = || Arc::clone(&dataset).frame_store(key, Some(self.size));
             let frames: Arc<dyn FrameStore> = if self.data.cache.enabled {
                 let spans = chosen_episodes(name, config, &*dataset)?;
-                let folder = config.root.canonicalize().map_err(DataError::io(&config.root))?;
-                let folder = folder.file_name().map_or_else(|| "dataset".into(), |name| name.to_string_lossy());
                 let fingerprint = dataset.fingerprint_of_frames(key, &spans)?;
-                let spec = CacheSpec::new(&folder, &fingerprint, key, self.size, PREPROCESS_ID, spans)
+                let spec = CacheSpec::new(&location.name()?, &fingerprint, key, self.size, PREPROCESS_ID, spans)
                     .with_tolerance(config.tolerance_s);
                 Arc::new(self.cached(&spec, decoded, &|done, total| (self.progress)(name, role, done, total))?)
             } else {
@@ -371,7 +385,7 @@ impl Opener<'_> {
         }
         let source = Source::new(name, config, &self.data.request, Arc::clone(&dataset), cameras)?;
         match (config.filter, &self.data.filter) {
-            (Some(by), Some(filter)) => self.filtered(source, config, &dataset, by, filter),
+            (Some(by), Some(filter)) => self.filtered(source, config, &location, &dataset, by, filter),
             _ => Ok(source),
         }
     }
@@ -381,6 +395,7 @@ impl Opener<'_> {
         &self,
         source: Source,
         config: &SourceConfig,
+        location: &Location,
         dataset: &Arc<dyn Dataset>,
         by: FilterBy,
         settings: &FilterConfig,
@@ -408,7 +423,7 @@ impl Opener<'_> {
         if counts.num_kept == 0 {
             let hint = format!(
                 "lower the thresholds in data.filter; `hlrp data filter {}` draws the scores",
-                config.root.display()
+                location.root.display()
             );
             let key = format!("data.sources.{}.filter", source.name);
             return Err(Problem::new(key, "it keeps no anchor", hint).into());

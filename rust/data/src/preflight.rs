@@ -2,6 +2,7 @@
 
 use crate::error::DataError;
 use crate::formats::{self, Description, OpenOptions};
+use crate::hub::{locate, require_files};
 use crate::parallel::in_parallel;
 use crate::source::{check_features, check_section};
 use hlrp_config::{Hint, Problem};
@@ -41,14 +42,18 @@ pub fn preflight(sources: &BTreeMap<String, SourceConfig>, cache: &Path) -> Resu
 }
 
 fn describe_source(name: &str, source: &SourceConfig, cache: &Path) -> Result<Description, DataError> {
-    formats::check_format(&source.root).map_err(|error| {
-        Problem::new(format!("data.sources.{name}.root"), error.to_string(), error.hint().unwrap_or_default())
+    let location = locate(name, source)?;
+    let root = &location.root;
+    formats::check_format(root).map_err(|error| {
+        let key = format!("data.sources.{name}.{}", source.place_key());
+        Problem::new(key, error.to_string(), error.hint().unwrap_or_default())
     })?;
-    check_section(name, source)?;
-    let index_dir = formats::is_scenes(&source.root).then(|| cache.to_owned());
+    check_section(name, source, root)?;
+    let index_dir = formats::is_scenes(root).then(|| cache.to_owned());
     let SourceConfig { rlds, scenes, .. } = source.clone();
     let options = OpenOptions { rlds, scenes, index_dir, ..OpenOptions::new(0) };
-    let dataset = formats::open(&source.root, &options)?;
+    let dataset = formats::open(root, &options)?;
     check_features(name, source, dataset.describe())?;
+    require_files(name, source, &location)?;
     Ok(dataset.describe().clone())
 }

@@ -10,6 +10,7 @@ use hlrp_schema::{RequestConfig, SourceConfig, SourceWeight};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
+    path::Path,
     sync::Arc,
 };
 
@@ -66,6 +67,8 @@ pub struct Source {
     /// In the order of their keys.
     pub(crate) labels: Vec<VectorKey>,
     pub(crate) weight: SourceWeight,
+    /// The key that says where it is.
+    pub(crate) place_key: &'static str,
     tolerance_s: f64,
     /// As [`Timing::frames_per_unit`].
     frames_per_unit: Option<f64>,
@@ -123,6 +126,7 @@ impl Source {
             dataset,
             cameras,
             weight: config.weight(),
+            place_key: config.place_key(),
             tolerance_s,
             frames_per_unit,
             labelled: labelled.map(Arc::new),
@@ -145,7 +149,7 @@ impl Source {
     ) -> Result<Self, DataError> {
         let (found, name) = (self.description(), &self.name);
         let request = Request::resolve(request, anchor_images, &labels.deltas, &self.timing())?;
-        labels.check(found, &format!("data.sources.{name}.root"))?;
+        labels.check(found, &format!("data.sources.{name}.{}", self.place_key))?;
         let first_row = self.train.first().map(|span| span.from_row);
         let keys: BTreeSet<&String> = labels.keys.iter().collect();
         let find = |key| VectorKey::find(key, &*self.dataset, first_row);
@@ -232,14 +236,14 @@ impl Source {
 }
 
 /// A source of an RLDS dataset has the section `rlds`, one of scenes the section `scenes`, and no other has.
-pub(crate) fn check_section(name: &str, source: &SourceConfig) -> Result<(), Problem> {
-    let rlds = (formats::is_rlds(&source.root), source.rlds.is_some());
-    let scenes = (formats::is_scenes(&source.root), source.scenes.is_some());
+pub(crate) fn check_section(name: &str, source: &SourceConfig, root: &Path) -> Result<(), Problem> {
+    let rlds = (formats::is_rlds(root), source.rlds.is_some());
+    let scenes = (formats::is_scenes(root), source.scenes.is_some());
     for (section, (is_needed, is_there), what, keys) in [
         ("rlds", rlds, "an RLDS dataset", "split, val_split, fps, task_key"),
         ("scenes", scenes, "a dataset of scenes", "fps, filters, min_frames, split"),
     ] {
-        let root = source.root.display();
+        let root = root.display();
         let (message, hint) = match (is_needed, is_there) {
             (true, false) => {
                 (format!("{root} is {what}, which does not record its rate"), format!("give {section}: {{{keys}}}"))
@@ -263,7 +267,7 @@ pub(crate) fn check_features(name: &str, source: &SourceConfig, found: &Descript
         if found.feature(key, kind).is_some() {
             continue;
         }
-        let root = source.root.display();
+        let root = source.place();
         let what = if kind == FeatureKind::Camera { "colour camera" } else { "numeric feature" };
         let message = if kind == FeatureKind::Camera && found.feature(key, FeatureKind::Depth).is_some() {
             format!("`{key}` of {root} is a depth map, not a {what}")

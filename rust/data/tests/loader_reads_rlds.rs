@@ -120,7 +120,7 @@ fn a_sample_is_what_the_dataset_has_at_its_steps() {
             let source = &config.sources[&meta.source];
             let index_dir = Some(cache.path().to_owned());
             let options = OpenOptions { rlds: source.rlds.clone(), index_dir, ..OpenOptions::new(1 << 20) };
-            let dataset = Arc::new(RldsDataset::open(&source.root, &options).unwrap());
+            let dataset = Arc::new(RldsDataset::open(source.root.as_ref().unwrap(), &options).unwrap());
             let span = dataset.episodes().into_iter().find(|span| span.episode == meta.episode).unwrap();
             let row = span.from_row + meta.frame;
             let (width, step) = if meta.source == "table" { (2, 2) } else { (7, 1) };

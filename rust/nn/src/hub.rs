@@ -2,6 +2,7 @@
 
 use crate::NnError;
 use hlrp_config::foreign::{MAX_WEIGHT_BYTES, inspect, is_plain_name, read_text};
+use hlrp_schema::hub::{MAIN, RepoKind, cache_entry, cached_snapshot};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,17 +19,10 @@ const INDEX: &str = "model.safetensors.index.json";
 pub fn locate(model: &str, hub_cache: &Path) -> Result<PathBuf, NnError> {
     let folder = Path::new(model);
     if folder.is_dir() {
-        return Ok(main_snapshot(folder).unwrap_or_else(|| folder.to_owned()));
+        return Ok(cached_snapshot(folder, MAIN).unwrap_or_else(|| folder.to_owned()));
     }
-    main_snapshot(&hub_cache.join(format!("models--{}", model.replace('/', "--"))))
+    cached_snapshot(&cache_entry(hub_cache, RepoKind::Model, model), MAIN)
         .ok_or_else(|| NnError::NotFound { model: model.to_owned(), hub_cache: hub_cache.to_owned() })
-}
-
-/// `refs/main` holds a commit, `snapshots/<commit>` its files.
-fn main_snapshot(entry: &Path) -> Option<PathBuf> {
-    let commit = read_text(&entry.join("refs").join("main")).ok()?;
-    let commit = Some(commit.trim()).filter(|commit| is_plain_name(commit))?;
-    Some(entry.join("snapshots").join(commit)).filter(|snapshot| snapshot.is_dir())
 }
 
 /// Reads every tensor of a safetensors file.

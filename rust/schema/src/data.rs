@@ -32,7 +32,13 @@ pub struct DataConfig {
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// Folder of the dataset.
-    pub root: PathBuf,
+    pub root: Option<PathBuf>,
+    /// Name of the dataset on the Hugging Face Hub, instead of a folder.
+    pub repo_id: Option<String>,
+    /// Its branch, tag or commit; the main branch when null.
+    pub revision: Option<String>,
+    /// Whether its videos are read over HTTP, and not from a download; they are not when null.
+    pub streaming: Option<bool>,
     /// Role of an image stream to feature key.
     pub cameras: BTreeMap<String, String>,
     /// Feature key of the state; none when null.
@@ -228,6 +234,8 @@ pub struct LoaderConfig {
     pub memory_budget_mb: usize,
     /// MiB of state, action and task columns that stay in memory.
     pub table_cache_mb: usize,
+    /// MiB of videos read over HTTP that stay in memory.
+    pub stream_cache_mb: usize,
     /// Open video files per decode thread.
     pub max_open_decoders: usize,
     /// Samples that may fail before the run stops.
@@ -318,6 +326,7 @@ impl SourceWeight {
 
 impl Check for SourceConfig {
     fn check(&self) -> Checked {
+        self.check_place()?;
         require(
             !self.cameras.is_empty(),
             "cameras",
@@ -429,6 +438,8 @@ impl Check for LoaderConfig {
         at_least("prefetch_batches", self.prefetch_batches, 1)?;
         long_count("memory_budget_mb", self.memory_budget_mb as u64)?;
         long_count("table_cache_mb", self.table_cache_mb as u64)?;
+        at_least("stream_cache_mb", self.stream_cache_mb, 1)?;
+        long_count("stream_cache_mb", self.stream_cache_mb as u64)?;
         at_least("max_open_decoders", self.max_open_decoders, 1)
     }
 }

@@ -33,6 +33,9 @@ const ADDED: &[(&str, &str)] = &[
     ("logging.sinks.console", "true"),
     ("logging.sinks.png", "true"),
     ("logging.sinks.tensorboard", "false"),
+    ("data.sources.*.repo_id", "null"),
+    ("data.sources.*.revision", "null"),
+    ("data.sources.*.streaming", "false"),
     ("data.sources.*.tolerance_s", "null"),
     ("data.sources.*.rlds", "null"),
     ("data.sources.*.scenes", "null"),
@@ -60,10 +63,11 @@ const ADDED: &[(&str, &str)] = &[
 ];
 
 /// Keys of a loader of samples that older versions did not have, with the values (JSON) that they implied; stage 3 has no loader.
-const ADDED_TO_LOADER: [(&str, &str); 4] = [
+const ADDED_TO_LOADER: [(&str, &str); 5] = [
     ("data.loader.labelled_fraction", "null"),
     ("data.loader.uniform_over", "\"anchors\""),
     ("data.loader.mixing_block", "256"),
+    ("data.loader.stream_cache_mb", "256"),
     ("data.filter", "null"),
 ];
 
@@ -437,8 +441,7 @@ mod tests {
         }
         let mut tree = json!({"experiment": {"stage": "vla"}, "data": {"loader": {"batch_size": 4}}});
         migrate_tree(&mut tree);
-        let loader =
-            json!({"batch_size": 4, "labelled_fraction": null, "uniform_over": "anchors", "mixing_block": 256});
+        let loader = json!({"batch_size": 4, "labelled_fraction": null, "uniform_over": "anchors", "mixing_block": 256, "stream_cache_mb": 256});
         assert_eq!(tree["data"]["loader"], loader);
     }
 

@@ -69,7 +69,10 @@ fn runs_caches_datasets_and_images_derive_from_one_root() {
     assert!(config.logging.run_dir.starts_with("/storage/me/runs"));
     assert_eq!(config.paths.cache_dir, Path::new("/storage/me/cache"));
     assert_eq!(config.data.cache.dir, Path::new("/storage/me/cache/frames"));
-    assert_eq!(config.data.sources["libero"].root, Path::new("/storage/me/datasets/HuggingFaceVLA/libero"));
+    assert_eq!(
+        config.data.sources["libero"].root.as_deref(),
+        Some(Path::new("/storage/me/datasets/HuggingFaceVLA/libero"))
+    );
     assert_eq!(config.cluster.container.image.unwrap(), Path::new("/storage/me/enroot/lam.sqsh"));
     assert_eq!(config.cluster.images.lerobot.unwrap(), Path::new("/storage/me/enroot/hlrp_libero.sqsh"));
 }

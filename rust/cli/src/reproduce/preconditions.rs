@@ -76,7 +76,17 @@ fn data(run: &Run, session: &Session, again: &Again) -> BTreeMap<String, DataSou
         let root = again.config.tree().get(&format!("data.sources.{name}.root"))?.as_str()?;
         let fingerprint = source["fingerprint"].as_str()?.to_owned();
         let num_episodes = source["num_episodes"].as_u64()?;
-        Some((name, DataSource { root: PathBuf::from(root), fingerprint, num_episodes, labels: None }))
+        Some((
+            name,
+            DataSource {
+                root: PathBuf::from(root),
+                repo_id: None,
+                commit: None,
+                fingerprint,
+                num_episodes,
+                labels: None,
+            },
+        ))
     };
     sources.into_iter().filter_map(source).collect()
 }

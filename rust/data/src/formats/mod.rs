@@ -17,6 +17,7 @@ pub use lerobot::TableCache;
 use crate::check::findings::{Depth, Findings};
 use crate::error::DataError;
 use crate::frames::{FrameSize, FrameStore};
+use crate::hub::Streams;
 use crate::request::EpisodeSpan;
 use hlrp_config::Problem;
 use hlrp_schema::{RldsConfig, ScenesConfig};
@@ -44,13 +45,22 @@ pub struct OpenOptions {
     /// Folder for what a format has to index before it can be read at random. Without it, such a dataset is only described, and has no
     /// episodes; folders of scenes are read again.
     pub index_dir: Option<PathBuf>,
+    /// What reads videos over HTTP that a snapshot of the Hub does not have; without it they are missing.
+    pub streams: Option<Arc<Streams>>,
 }
 
 impl OpenOptions {
     /// A cache of about `table_bytes` at most, the format's own tolerance, and no index.
     #[must_use]
     pub fn new(table_bytes: usize) -> Self {
-        Self { tables: TableCache::new(table_bytes), tolerance_s: None, rlds: None, scenes: None, index_dir: None }
+        Self {
+            tables: TableCache::new(table_bytes),
+            tolerance_s: None,
+            rlds: None,
+            scenes: None,
+            index_dir: None,
+            streams: None,
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 
 use crate::error::DataError;
 use crate::frames::FrameSize;
-use std::{fs::File, os::unix::fs::FileExt, path::Path};
+use crate::read_at::ReadAt;
+use std::path::Path;
 
 /// The hint for a video that is intact, but in a container that is not read.
 pub(super) const REWRAP: &str =
@@ -185,21 +186,29 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// The boxes `ftyp` and `moov` of an MP4 file; the frames between them are skipped.
+/// What an MP4 file says about its frames.
+pub(crate) struct Header {
+    /// The boxes `ftyp` and `moov`.
+    pub(super) boxes: Vec<u8>,
+    /// Every part of the file that was read, with its position: these boxes, and the beginnings of all others.
+    pub(super) parts: Vec<(u64, Vec<u8>)>,
+}
+
+/// Reads the header of an MP4 file; the frames are skipped.
 ///
 /// # Errors
 /// The file cannot be read, is cut off, or is not an MP4 file.
-pub(crate) fn read_header(path: &Path, file: &File) -> Result<Vec<u8>, DataError> {
+pub(crate) fn read_header(path: &Path, bytes: &dyn ReadAt) -> Result<Header, DataError> {
     let io = |error| DataError::io(path)(error);
-    let len = file.metadata().map_err(io)?.len();
-    let mut header = Vec::new();
+    let len = bytes.num_bytes().map_err(io)?;
+    let mut header = Header { boxes: Vec::new(), parts: Vec::new() };
     let (mut at, mut has_movie) = (0, false);
     while at + 8 <= len {
         let mut head = [0; 16];
         let known = (len - at).min(16) as usize;
-        file.read_exact_at(&mut head[..known], at).map_err(io)?;
+        bytes.read_exact_at(&mut head[..known], at).map_err(io)?;
         if at == 0 && !matches!(&head[4..8], b"ftyp" | b"moov" | b"mdat" | b"free" | b"skip" | b"wide" | b"pnot") {
-            return Err(other_container(path));
+            return Err(other_container(path, bytes));
         }
         let short = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         let size = match short {
@@ -210,11 +219,16 @@ pub(crate) fn read_header(path: &Path, file: &File) -> Result<Vec<u8>, DataError
         if size < 8 || size > len - at {
             return Err(damaged(path, "is cut off: a part of it is longer than the file".into()));
         }
+        let mut part = head[..known].to_vec();
         if matches!(&head[4..8], b"ftyp" | b"moov") {
             has_movie |= &head[4..8] == b"moov";
-            let start = header.len();
-            header.resize(start + size as usize, 0);
-            file.read_exact_at(&mut header[start..], at).map_err(io)?;
+            part.resize(size as usize, 0);
+            bytes.read_exact_at(&mut part, at).map_err(io)?;
+            header.boxes.extend_from_slice(&part);
+        }
+        // Of a file of this machine FFmpeg reads the file itself.
+        if bytes.is_remote() {
+            header.parts.push((at, part));
         }
         at += size;
     }
@@ -227,7 +241,10 @@ pub(super) fn damaged(path: &Path, what: String) -> DataError {
 }
 
 /// The error of a file that does not begin as an MP4 file.
-fn other_container(path: &Path) -> DataError {
+fn other_container(path: &Path, bytes: &dyn ReadAt) -> DataError {
+    if bytes.is_remote() {
+        return DataError::file(path, "is not an MP4 file", "download it instead: data.sources.<name>.streaming=false");
+    }
     match ffmpeg_next::format::input(path) {
         Ok(input) => {
             let what = format!("is a file of the format {}, not an MP4 file", input.format().name());

@@ -2,14 +2,15 @@
 
 use super::container::{DAMAGED, Presentation, Turn, damaged, read_header};
 use super::index::PacketIndex;
+use super::opening::Opening;
 use crate::error::{DataError, FrameFailure};
+use crate::read_at::ReadAt;
 use crate::{frames::FrameSize, lock::lock};
 use ffmpeg::{Discard, Packet, codec, format, frame, media, picture};
 use ffmpeg_next as ffmpeg;
 use std::{
     collections::BTreeSet,
     fs::File,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, Once,
@@ -20,7 +21,7 @@ use std::{
 /// What threads share of a video file: its packet table and what opening a decoder needs.
 pub(crate) struct VideoFile {
     path: PathBuf,
-    file: File,
+    bytes: Box<dyn ReadAt>,
     index: PacketIndex,
     turn: Turn,
     parameters: Mutex<codec::Parameters>,
@@ -36,33 +37,46 @@ pub(crate) struct VideoFile {
 /// Packets that are sent after the last wanted one where the decoder needs more: no decoder reorders as many.
 const MAX_MORE_PACKETS: usize = 32;
 
+/// Most bytes that are asked for ahead.
+const MAX_PREPARED: u64 = 8 << 20;
+
+/// The hint for a remote file that cannot be read.
+const UNREACHABLE: &str = "check the network and HF_ENDPOINT, then resume; or download the dataset and set data.sources.<name>.streaming=false";
+
 /// The failure of a frame in a damaged file.
 fn damage(what: impl Into<String>) -> FrameFailure {
     FrameFailure { what: what.into(), hint: DAMAGED }
 }
 
 impl VideoFile {
-    /// Opens a video file.
+    /// Opens a video file, whose content is `bytes`.
     ///
     /// # Errors
-    /// When the file is missing, cut off, or not a video.
-    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+    /// When the file is cut off, or not a video.
+    pub(crate) fn open(path: &Path, bytes: Box<dyn ReadAt>) -> Result<Self, DataError> {
         static START: Once = Once::new();
         // Every failure is reported by its return value; FFmpeg need not print it as well.
         START.call_once(|| ffmpeg::log::set_level(ffmpeg::log::Level::Quiet));
-        let file = File::open(path).map_err(DataError::io(path))?;
-        let header = read_header(path, &file)?;
-        let input = format::input(path).map_err(|error| damaged(path, format!("FFmpeg cannot open it ({error})")))?;
+        let header = read_header(path, &*bytes)?;
+        let opening = bytes.is_remote().then(|| Opening::of(&*bytes, &header)).transpose();
+        let opening = opening.map_err(DataError::io(path))?;
+        let seen = opening.as_ref().map_or_else(|| path.to_owned(), Opening::path);
+        let open = || format::input(&seen).map_err(|error| damaged(path, format!("FFmpeg cannot open it ({error})")));
         let no_video = || DataError::file(path, "has no video", "it is not what the camera recorded: fetch it again");
+        let mut input = open()?;
         // The track that FFmpeg, and so LeRobot, plays where there are several.
+        let track_id = input.streams().best(media::Type::Video).ok_or_else(no_video)?.id() as u32;
+        let presentation = Presentation::read(path, &header.boxes, track_id)?;
+        let index = PacketIndex::read(path, &*bytes, &header.boxes, track_id, &presentation)?;
+        if let Some(opening) = &opening {
+            opening.add_frames(&*bytes, &index).map_err(DataError::io(path))?;
+            input = open()?;
+        }
         let stream = input.streams().best(media::Type::Video).ok_or_else(no_video)?;
-        let track_id = stream.id() as u32;
-        let presentation = Presentation::read(path, &header, track_id)?;
-        let index = PacketIndex::read(path, &file, &header, track_id, &presentation)?;
         let parameters = Mutex::new(codec::Parameters::clone(&stream.parameters()));
         Ok(Self {
             path: path.to_owned(),
-            file,
+            bytes,
             index,
             turn: presentation.turn,
             parameters,
@@ -70,6 +84,14 @@ impl VideoFile {
             slow_warning: Once::new(),
             needs_more_packets: AtomicBool::new(false),
         })
+    }
+
+    /// Opens a video file of this machine.
+    ///
+    /// # Errors
+    /// As [`VideoFile::open`]; the file is missing.
+    pub(crate) fn open_local(path: &Path) -> Result<Self, DataError> {
+        Self::open(path, Box::new(File::open(path).map_err(DataError::io(path))?))
     }
 
     /// Where its frames are.
@@ -113,11 +135,28 @@ impl VideoFile {
         lock(&self.parameters).id()
     }
 
+    /// The failure of a frame whose packet cannot be read.
+    fn unread(&self, error: &std::io::Error) -> FrameFailure {
+        let hint = if self.bytes.is_remote() { UNREACHABLE } else { DAMAGED };
+        FrameFailure { what: error.to_string(), hint }
+    }
+
+    /// Says that the packets from `first` to `last` will be read. A failure shows again when they are.
+    fn prepare(&self, first: usize, last: usize) {
+        let packets = &self.index.packets()[first..=last];
+        let start = packets.iter().map(|packet| packet.offset).min().unwrap_or(0);
+        let end = packets.iter().map(|packet| packet.offset + u64::from(packet.size)).max().unwrap_or(0);
+        // What interrupts the frames, such as another track, is not worth a request.
+        if self.bytes.is_remote() && end - start <= MAX_PREPARED {
+            let _ = self.bytes.prepare(start..end);
+        }
+    }
+
     fn read_packet(&self, at: usize) -> std::io::Result<Packet> {
         let entry = self.index.packets()[at];
         let mut packet = Packet::new(entry.size as usize);
         if let Some(data) = packet.data_mut() {
-            self.file.read_exact_at(data, entry.offset)?;
+            self.bytes.read_exact_at(data, entry.offset)?;
         }
         // A frame is known by the position of its packet: times may repeat where an edit list moves them.
         packet.set_pts(Some(at as i64));
@@ -294,6 +333,9 @@ impl VideoDecoder {
         if video.needs_more_packets.load(Ordering::Acquire) {
             last = (last + MAX_MORE_PACKETS).min(video.index.packets().len() - 1);
         }
+        if let Some(next) = self.next.filter(|next| *next <= last) {
+            video.prepare(next, last);
+        }
         let mut nth = run.start;
         let mut drained = false;
         while nth < run.end {
@@ -319,7 +361,7 @@ impl VideoDecoder {
             match self.next {
                 Some(next) if next <= last => {
                     let failed = |what: String| Stop::Failed(nth, damage(what));
-                    let packet = video.read_packet(next).map_err(|error| failed(error.to_string()))?;
+                    let packet = video.read_packet(next).map_err(|error| Stop::Failed(nth, video.unread(&error)))?;
                     // Frames that are not wanted and that no other depends on need not be decoded.
                     let is_wanted = wanted[run.clone()].contains(&next);
                     self.decoder.skip_frame(if is_wanted { Discard::Default } else { Discard::NonReference });

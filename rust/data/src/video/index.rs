@@ -4,8 +4,9 @@
 
 use super::container::{Edit, Presentation, damaged};
 use crate::error::DataError;
+use crate::read_at::ReadAt;
 use mp4parse::{TrackType, unstable::create_sample_table};
-use std::{fs::File, io::Cursor, path::Path};
+use std::{io::Cursor, path::Path};
 
 /// A coded frame: where it is and when it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl PacketIndex {
     /// When the file is cut off, or has no such list.
     pub(crate) fn read(
         path: &Path,
-        file: &File,
+        bytes: &dyn ReadAt,
         header: &[u8],
         track_id: u32,
         presentation: &Presentation,
@@ -63,7 +64,7 @@ impl PacketIndex {
                 is_key: sample.sync,
             })
             .collect();
-        let len = file.metadata().map_err(DataError::io(path))?.len();
+        let len = bytes.num_bytes().map_err(DataError::io(path))?;
         if let Some(lost) = packets.iter().position(|packet| packet.offset + u64::from(packet.size) > len) {
             return Err(broken(format!("is cut off: it ends before frame {lost} of {}", packets.len())));
         }

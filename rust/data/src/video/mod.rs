@@ -9,11 +9,13 @@
 mod container;
 mod file;
 mod index;
+mod opening;
 mod pixels;
 mod probe;
 mod rgb;
 mod store;
 mod yuv420;
 
+pub use crate::read_at::ReadAt;
 pub use probe::{FfmpegInfo, VideoInfo, ffmpeg_info, probe};
 pub use store::{RawFrame, VideoStore, VideoTable};

@@ -76,7 +76,7 @@ impl VideoInfo {
 /// # Errors
 /// When the file is missing, cut off, not a video, or one that cannot be decoded.
 pub fn probe(path: &Path) -> Result<VideoInfo, DataError> {
-    let video = Arc::new(VideoFile::open(path)?);
+    let video = Arc::new(VideoFile::open_local(path)?);
     let size = VideoDecoder::open(Arc::clone(&video))?.shown_size();
     let index = video.index();
     let (first_frame_s, last_frame_s) = index.shown_span();

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::error::{DataError, FrameFailure};
 use crate::frames::{FrameReader, FrameSize, FrameStore};
+use crate::read_at::ReadAt;
 use crate::request::float32_error;
 use crate::{lock::lock, lru::ByteLru};
 use std::{
@@ -28,11 +29,11 @@ pub trait VideoTable: Send + Sync {
     /// Path of a file.
     fn path(&self, file: u32) -> &Path;
 
-    /// Refuses a file that is not a regular one of the dataset, before it is opened.
+    /// Opens a file. One that is not a regular file of the dataset is refused.
     ///
     /// # Errors
     /// Names the file.
-    fn inspect(&self, file: u32) -> Result<(), DataError>;
+    fn open(&self, file: u32) -> Result<Box<dyn ReadAt>, DataError>;
 
     /// Index of the episode of a row, for errors.
     fn episode(&self, row: u64) -> u64;
@@ -58,8 +59,7 @@ impl VideoStore {
         if let Some(video) = lock(&self.videos).get(&file) {
             return Ok(Arc::clone(video));
         }
-        self.table.inspect(file)?;
-        let video = Arc::new(VideoFile::open(self.table.path(file))?);
+        let video = Arc::new(VideoFile::open(self.table.path(file), self.table.open(file)?)?);
         lock(&self.videos).put(file, Arc::clone(&video), video.index().memory_size());
         Ok(video)
     }

@@ -165,6 +165,7 @@ pub fn loader_config(num_workers: usize) -> LoaderConfig {
         prefetch_batches: 3,
         memory_budget_mb: 64,
         table_cache_mb: 64,
+        stream_cache_mb: 64,
         max_open_decoders: 4,
         max_bad_samples: 0,
     }

@@ -8,7 +8,10 @@ use std::{path::Path, sync::Arc};
 /// All of a dataset for training: the images of one camera, with neither states nor actions.
 pub fn source(root: &Path, camera: &str) -> SourceConfig {
     SourceConfig {
-        root: root.to_owned(),
+        root: Some(root.to_owned()),
+        repo_id: None,
+        revision: None,
+        streaming: None,
         cameras: [("primary".to_owned(), camera.to_owned())].into(),
         state_key: None,
         action_key: None,
@@ -38,6 +41,7 @@ pub fn loader(batch_size: usize) -> LoaderConfig {
         prefetch_batches: 2,
         memory_budget_mb: 64,
         table_cache_mb: 64,
+        stream_cache_mb: 64,
         max_open_decoders: 4,
         max_bad_samples: 0,
     }

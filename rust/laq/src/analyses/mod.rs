@@ -27,7 +27,7 @@ use crate::validation::sequence_name;
 use anyhow::Context;
 use collect::{Collected, Record};
 use hlrp_config::Composed;
-use hlrp_data::Mixture;
+use hlrp_data::{Mixture, hub::recorded};
 use hlrp_schema::{
     AnalysisConfig, AnalysisFlowConfig, AnalysisRunConfig, LaqAnalysisConfig, RequestConfig, StageConfig,
 };
@@ -138,10 +138,15 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
             .sources()
             .iter()
             .map(|source| {
-                let root = config.data.sources.get(source.name()).map(|own| own.root.clone()).unwrap_or_default();
+                let own = config.data.sources.get(source.name());
+                let (root, pinned) = own.map(|own| recorded(source.name(), own)).unwrap_or_default();
+                let (repo_id, commit) = pinned.map(|pinned| (pinned.repo_id, pinned.commit)).unzip();
                 let described = source.description();
                 let (fingerprint, num_episodes) = (described.fingerprint.clone(), described.num_episodes);
-                (source.name().to_owned(), DataSource { root, fingerprint, num_episodes, labels: None })
+                (
+                    source.name().to_owned(),
+                    DataSource { root, repo_id, commit, fingerprint, num_episodes, labels: None },
+                )
             })
             .collect(),
         num_threads,

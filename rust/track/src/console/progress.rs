@@ -7,8 +7,17 @@ use super::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Instant;
 
+const BYTES_PER_MB: f64 = 1e6;
+
 /// Redraws per second.
 const REDRAW_HZ: u8 = 10;
+
+/// What progress is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Steps,
+    Bytes,
+}
 
 /// Progress of one activity, such as the steps of a training.
 ///
@@ -17,6 +26,7 @@ const REDRAW_HZ: u8 = 10;
 #[derive(Debug)]
 pub struct Progress {
     total: u64,
+    unit: Unit,
     started: Instant,
     rate: Rate,
     bar: Option<ProgressBar>,
@@ -26,17 +36,26 @@ pub struct Progress {
 impl Progress {
     /// Starts at `start` of `total` steps (`start > 0` when a run continues).
     pub fn new(total: u64, start: u64) -> Self {
+        Self::counting(Unit::Steps, total, start)
+    }
+
+    /// Starts at `start` of `total` bytes; lines are `[n/total MB] name=value, … | MB/s, ETA`.
+    pub fn of_bytes(total: u64, start: u64) -> Self {
+        Self::counting(Unit::Bytes, total, start)
+    }
+
+    fn counting(unit: Unit, total: u64, start: u64) -> Self {
         let is_shown = output::rank() == 0;
         let bar = (is_shown && is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(REDRAW_HZ));
-            bar.set_style(style());
+            bar.set_style(style(unit));
             bar.set_position(start);
             bar
         });
         output::set_bar(bar.clone());
         let mut rate = Rate::default();
         rate.mark(std::time::Duration::ZERO, start);
-        Self { total, started: Instant::now(), rate, bar, is_shown }
+        Self { total, unit, started: Instant::now(), rate, bar, is_shown }
     }
 
     /// Moves the bar to `step`, without a line.
@@ -59,7 +78,11 @@ impl Progress {
         }
         if self.is_shown {
             let space = if values.is_empty() { "" } else { " " };
-            tracing::info!(target: output::PROGRESS, "[Step {step}/{}]{space}{values} | {speed}", self.total);
+            let done = match self.unit {
+                Unit::Steps => format!("Step {step}/{}", self.total),
+                Unit::Bytes => format!("{:.1}/{:.1} MB", megabytes(step), megabytes(self.total)),
+            };
+            tracing::info!(target: output::PROGRESS, "[{done}]{space}{values} | {speed}");
         }
     }
 
@@ -70,6 +93,9 @@ impl Progress {
 
     fn speed(&self) -> String {
         match (self.rate.per_second(), self.rate.remaining(self.total)) {
+            (Some(rate), Some(remaining)) if self.unit == Unit::Bytes => {
+                format!("{:.1} MB/s, ETA {}", rate / BYTES_PER_MB, clock(remaining))
+            }
             (Some(rate), Some(remaining)) if rate >= 1.0 => format!("{rate:.1} steps/s, ETA {}", clock(remaining)),
             (Some(rate), Some(remaining)) => format!("{:.1} s/step, ETA {}", 1.0 / rate, clock(remaining)),
             _ => "ETA ?".into(),
@@ -86,8 +112,16 @@ impl Drop for Progress {
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:28.cyan/dim} {pos}/{len} [{elapsed_precise}] {wide_msg}")
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / BYTES_PER_MB
+}
+
+fn style(unit: Unit) -> ProgressStyle {
+    let template = match unit {
+        Unit::Steps => "{bar:28.cyan/dim} {pos}/{len} [{elapsed_precise}] {wide_msg}",
+        Unit::Bytes => "{bar:28.cyan/dim} {decimal_bytes}/{decimal_total_bytes} [{elapsed_precise}] {wide_msg}",
+    };
+    ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar()) // the template is fixed; a bad one would only look plain
         .progress_chars("━╸─")
 }

@@ -110,6 +110,10 @@ impl RunStatus {
 pub struct DataSource {
     /// Its folder.
     pub root: PathBuf,
+    /// Its name on the Hugging Face Hub; none where the run names a folder.
+    pub repo_id: Option<String>,
+    /// Its commit there.
+    pub commit: Option<String>,
     /// Names its content wherever its folder is.
     pub fingerprint: String,
     /// Its episodes.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     boundary::{self, Scene},
     data::{SourceRecord, TrainingData},
-    disk::disk_rules,
+    disk_rules,
     error::TrainError,
     ranks::{self, LastCheckpoint},
     resume::{RESUME_KEY, Resumed, shared_settings},
@@ -20,6 +20,7 @@ use crate::{
 };
 use anyhow::Context;
 use hlrp_config::{Composed, Problem};
+use hlrp_data::hub::recorded;
 use hlrp_schema::{RunConfig, StageConfig, TrainingRun};
 use hlrp_torch::World;
 use hlrp_track::run::{Artifact, DataSource, RunInfo, RunStatus};
@@ -358,10 +359,11 @@ fn inputs<P: Program>(settings: &Settings, config: &P::Config) -> Vec<Artifact> 
 fn sources(config: &RunConfig<'_>, data: &impl TrainingData) -> BTreeMap<String, DataSource> {
     let labels = data.label_shares();
     let source = |(name, record): (String, SourceRecord)| {
-        let root = config.data.sources.get(&name).map(|source| source.root.clone()).unwrap_or_default();
+        let (root, pinned) = config.data.sources.get(&name).map(|own| recorded(&name, own)).unwrap_or_default();
+        let (repo_id, commit) = pinned.map(|pinned| (pinned.repo_id, pinned.commit)).unzip();
         let SourceRecord { fingerprint, num_episodes, .. } = record;
         let labels = labels.get(&name).copied();
-        (name, DataSource { root, fingerprint, num_episodes, labels })
+        (name, DataSource { root, repo_id, commit, fingerprint, num_episodes, labels })
     };
     data.sources().into_iter().map(source).collect()
 }

@@ -11,7 +11,7 @@ use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, DESCRIPTION, MANIF
 use hlrp_schema::policy::{LabelDescription, LabelVectors, Scaling, ScalingMode, TeacherIdentity};
 use hlrp_track::fs::sha256_of;
 use hlrp_train::{DeviceBatch, DeviceVectors};
-use std::path::Path;
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 /// A dataset with labels.
@@ -19,7 +19,7 @@ pub(crate) struct Labelled<'a> {
     /// Names it in errors: the key of its folder.
     pub(crate) key: String,
     /// Its folder.
-    pub(crate) root: &'a Path,
+    pub(crate) root: PathBuf,
     /// What it says about itself.
     pub(crate) description: &'a Description,
 }

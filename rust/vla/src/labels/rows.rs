@@ -27,7 +27,8 @@ impl DatasetLabels {
     /// There is no such dataset, or it has no such labels.
     pub fn open(root: &Path, prefix: &str, vectors: Option<LabelVectors>, device: Device) -> Result<Self, VlaError> {
         let dataset = formats::open(root, &OpenOptions::new(TABLE_BYTES))?;
-        let labelled = Labelled { key: root.display().to_string(), root, description: dataset.describe() };
+        let labelled =
+            Labelled { key: root.display().to_string(), root: root.to_owned(), description: dataset.describe() };
         let columns = LabelColumns::open(std::slice::from_ref(&labelled), prefix, vectors, device)?;
         LabelRequest { keys: columns.keys(), ..LabelRequest::default() }.check(labelled.description, &labelled.key)?;
         Ok(Self { columns, dataset, device })

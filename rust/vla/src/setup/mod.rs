@@ -15,6 +15,7 @@ use crate::teacher::{Teacher, TeacherInit};
 use crate::{HINTS, freeze::freeze, validation};
 use hlrp_config::Problem;
 use hlrp_data::formats::FeatureKind;
+use hlrp_data::hub::locate;
 use hlrp_data::{CacheProgress, Description, FrameSize, Mixture};
 use hlrp_schema::policy::{PolicySpec, TeacherWeights};
 use hlrp_schema::{DataConfig, VlaConfig};
@@ -99,12 +100,19 @@ fn teacher(
     let path = match (&teacher.label_prefix, &teacher.checkpoint) {
         _ if !objective.mode.with_latents() => return Ok(None),
         (Some(prefix), _) => {
-            let labelled = config.data.sources.iter().map(|(name, source)| Labelled {
-                key: format!("data.sources.{name}.root"),
-                root: &source.root,
-                description: &datasets[name],
+            let labelled = config.data.sources.iter().map(|(name, source)| {
+                Ok(Labelled {
+                    key: format!("data.sources.{name}.{}", source.place_key()),
+                    root: locate(name, source)?.root,
+                    description: &datasets[name],
+                })
             });
-            let columns = LabelColumns::open(&labelled.collect::<Vec<_>>(), prefix, teacher.label_vectors, device)?;
+            let columns = LabelColumns::open(
+                &labelled.collect::<Result<Vec<_>, Problem>>()?,
+                prefix,
+                teacher.label_vectors,
+                device,
+            )?;
             return Ok(Some(Labelling::Columns(columns)));
         }
         (None, Some(path)) => path,

@@ -8,8 +8,10 @@ use super::{
 };
 use crate::error::DataError;
 use crate::formats::{Description, existing_features, fingerprint::Fingerprint};
+use crate::hub::Streams;
 use crate::request::{EpisodeSpan, TOLERANCE_S};
 use arrow_array::ArrayRef;
+use hlrp_schema::hub::Pinned;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -26,6 +28,9 @@ pub struct LeRobotDataset {
     /// Names this dataset in the cache.
     cache_id: u32,
     tolerance_s: f64,
+    /// Where its videos are, if they are read over HTTP.
+    #[cfg_attr(not(feature = "ffmpeg"), allow(dead_code))] // without FFmpeg nothing reads videos
+    remote: Option<(Arc<Streams>, Pinned)>,
     pub(super) description: Description,
 }
 
@@ -44,8 +49,14 @@ fn describe(root: &Path, info: &Info, tasks: Vec<String>, episodes: &[Episode]) 
     for Episode { index, from_row, to_row, .. } in episodes {
         [index, from_row, to_row].iter().for_each(|number| fingerprint.add(&number.to_le_bytes()));
     }
-    for folder in ["meta/episodes", "data", "videos", "images"] {
-        fingerprint.add_folder(root, folder)?;
+    // A snapshot of the Hub is named by its commit, whichever of its files are there.
+    match Pinned::of_dataset(root) {
+        Some(pinned) => fingerprint.add(pinned.to_string().as_bytes()),
+        None => {
+            for folder in ["meta/episodes", "data", "videos", "images"] {
+                fingerprint.add_folder(root, folder)?;
+            }
+        }
     }
     Ok(Description {
         format,
@@ -84,13 +95,26 @@ impl LeRobotDataset {
         let cache_id = cache.register();
         let description = describe(root, &info, tasks, &episodes)?;
         let (root, cache, tolerance_s) = (root.to_owned(), Arc::clone(cache), TOLERANCE_S);
-        Ok(Self { root, info, episodes, data_files, cache, cache_id, tolerance_s, description })
+        Ok(Self { root, info, episodes, data_files, cache, cache_id, tolerance_s, remote: None, description })
     }
 
     /// The same dataset with another tolerance, if one is given: see [`LeRobotDataset::tolerance_s`].
     #[must_use]
     pub fn with_tolerance(self, tolerance_s: Option<f64>) -> Self {
         Self { tolerance_s: tolerance_s.unwrap_or(self.tolerance_s), ..self }
+    }
+
+    /// The same dataset, whose videos are read over HTTP where it is a snapshot of the Hub that does not have them.
+    #[must_use]
+    pub(crate) fn with_streams(self, streams: Option<&Arc<Streams>>) -> Self {
+        let remote = streams.and_then(|streams| Some((Arc::clone(streams), Pinned::of_dataset(&self.root)?)));
+        Self { remote, ..self }
+    }
+
+    /// Where its videos are, if they are read over HTTP.
+    #[cfg(feature = "ffmpeg")]
+    pub(super) fn remote(&self) -> Option<(&Arc<Streams>, &Pinned)> {
+        self.remote.as_ref().map(|(streams, pinned)| (streams, pinned))
     }
 
     /// How far the recorded time of a row may be from that of its frame, seconds.
@@ -247,7 +271,7 @@ impl LeRobotDataset {
     }
 
     /// A digest of the frames of a camera in some episodes: of their metadata, and of path, size, time of the last change, first and last
-    /// bytes of the videos and data files that contain them.
+    /// bytes of the videos and data files that contain them; of a snapshot of the Hub of its commit instead.
     ///
     /// # Errors
     /// There is no such camera, or a file cannot be read.
@@ -264,7 +288,12 @@ impl LeRobotDataset {
                 files.insert(self.info.video_file(camera, *chunk, *file));
             }
         }
-        files.iter().try_for_each(|file| fingerprint.add_dated_file(&self.root, file))?;
+        if let Some(pinned) = Pinned::of_dataset(&self.root) {
+            fingerprint.add(pinned.to_string().as_bytes());
+            files.iter().for_each(|file| fingerprint.add(file.as_os_str().as_encoded_bytes()));
+        } else {
+            files.iter().try_for_each(|file| fingerprint.add_dated_file(&self.root, file))?;
+        }
         Ok(fingerprint.finish())
     }
 

@@ -11,6 +11,7 @@ mod extend;
 mod files;
 mod images;
 mod meta;
+mod needed;
 mod table;
 mod v21;
 #[cfg(feature = "ffmpeg")]
@@ -21,6 +22,7 @@ pub(super) use cache::{Block, BlockKey, Values};
 pub use dataset::LeRobotDataset;
 pub use episodes::{Episode, VideoSpan};
 pub use meta::{FeatureInfo, Info};
+pub(crate) use needed::{INFO, META, Needed, Wanted};
 
 use crate::check::findings::{Depth, Findings};
 use crate::error::DataError;
@@ -37,7 +39,8 @@ pub(super) const FORMAT: Format = Format {
     is_format_of: |root| root.join("meta/info.json").exists(),
     open: |root, options| {
         let dataset = LeRobotDataset::open(root, &options.tables)?;
-        Ok(Arc::new(dataset.with_tolerance(options.tolerance_s)))
+        let dataset = dataset.with_tolerance(options.tolerance_s).with_streams(options.streams.as_ref());
+        Ok(Arc::new(dataset))
     },
 };
 

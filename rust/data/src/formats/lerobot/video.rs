@@ -3,8 +3,11 @@
 use super::{dataset::LeRobotDataset, files};
 use crate::error::DataError;
 use crate::frames::FrameSize;
+use crate::hub::RemoteVideo;
+use crate::read_at::ReadAt;
 use crate::video::{VideoStore, VideoTable};
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -48,8 +51,14 @@ impl VideoTable for CameraVideos {
         &self.files[file as usize]
     }
 
-    fn inspect(&self, file: u32) -> Result<(), DataError> {
-        files::inspect(self.dataset.root(), self.path(file))
+    fn open(&self, file: u32) -> Result<Box<dyn ReadAt>, DataError> {
+        let (root, path) = (self.dataset.root(), self.path(file));
+        if let Some((streams, pinned)) = self.dataset.remote().filter(|_| !path.exists()) {
+            let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
+            return Ok(Box::new(RemoteVideo::open(streams, pinned, &name)?));
+        }
+        files::inspect(root, path)?;
+        Ok(Box::new(File::open(path).map_err(DataError::io(path))?))
     }
 
     fn episode(&self, row: u64) -> u64 {

@@ -1,18 +1,14 @@
 //! The requests of W&B's service, and what an answer means for the next one.
 
 use super::super::settings::Server;
+use crate::time::retry_after;
 use reqwest::{
     StatusCode,
     blocking::{Client, RequestBuilder, Response},
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde_json::{Map, Value, json};
-use std::{
-    fs::File,
-    io,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{fs::File, io, path::Path, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of an answer that a message quotes.
@@ -259,7 +255,7 @@ fn answered(result: reqwest::Result<Response>) -> Result<Response, Failure> {
     if status.is_success() {
         return Ok(response);
     }
-    let after = response.headers().get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?));
+    let after = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
     let text = response.text().unwrap_or_default();
     let said = serde_json::from_str(&text).ok().and_then(|answer| error_of(&answer));
     let reason = said.map_or_else(|| status.to_string(), |said| format!("{status}: {said}"));
@@ -293,29 +289,4 @@ fn unexpected(text: &str) -> Failure {
 fn error_of(answer: &Value) -> Option<String> {
     let first = answer.get("errors")?.as_array()?.first()?;
     Some(first["message"].as_str().unwrap_or("an error without a message").to_owned())
-}
-
-/// `Retry-After`: seconds, or a date.
-fn pause(value: &str) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?;
-    SystemTime::from(date.timestamp()).duration_since(SystemTime::now()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)] // a test may panic
-
-    use super::*;
-
-    #[test]
-    fn a_pause_is_given_in_seconds_or_as_a_date() {
-        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
-        assert_eq!(pause("Sun, 06 Nov 1994 08:49:37 GMT"), None, "it has passed");
-        let date = pause("Thu, 01 Jan 2099 00:00:00 GMT").unwrap();
-        assert!(date > Duration::from_secs(3600 * 24 * 365));
-        assert_eq!(pause("soon"), None);
-    }
 }
