@@ -325,6 +325,7 @@ TAKES_AWAY = {
         "set_len": "drops what arrived of a content that does not have its digest",
     },
     "rust/data/src/video/opening.rs": {"set_len": "gives a new, empty file in memory its length"},
+    "rust/data/src/pair_cache.rs": {"set_len": "gives a new, empty cache file its length"},
     "rust/slurm/src/claim.rs": {"fs::rename": "takes the claim of a run: onto a folder that is there, it fails"},
     "rust/slurm/src/in_job.rs": {"fs::rename": "moves what a run left that never saved a checkpoint to superseded/"},
     "rust/slurm/src/snapshot.rs": {"fs::write": "new files in the hidden folder of an unpublished copy of config/"},

@@ -25,6 +25,7 @@ RICH = [
     "validation.strategies.action_token_scatter.every_n_validations=4",
 ]
 EVERY_TIME = {"code_histogram", "sequence_histogram", "all_sequences_histogram", "reconstructions"} | {
+    "reconstructions_train",
     "action_sequence_scatter",
     "top_sequences_scatter",
     "state_sequence_scatter",

@@ -78,6 +78,12 @@ pub enum DataError {
     /// A dataset cannot be fetched from the Hub.
     #[error("{0}")]
     Hub(#[from] HubError),
+    /// The disk has no room for a cache of frame pairs.
+    #[error("{source}")]
+    PairSpace {
+        /// The sizes.
+        source: TrackError,
+    },
     /// A setting is invalid, by itself or for the data.
     #[error("{0}")]
     Problem(#[from] Problem),
@@ -97,7 +103,12 @@ impl DataError {
     #[must_use]
     pub(crate) fn of_source(self, name: &str) -> Self {
         match self {
-            Self::Problem(_) | Self::Load(_) | Self::Hub(_) | Self::Space { .. } | Self::Source { .. } => self,
+            Self::Problem(_)
+            | Self::Load(_)
+            | Self::Hub(_)
+            | Self::Space { .. }
+            | Self::PairSpace { .. }
+            | Self::Source { .. } => self,
             error => Self::Source { name: name.to_owned(), source: Box::new(error) },
         }
     }
@@ -123,6 +134,10 @@ impl Hint for DataError {
                     .to_owned(),
             ),
             Self::Hub(error) => error.hint(),
+            Self::PairSpace { .. } => Some(
+                "lower the limit of the cache, or choose a folder on a larger disk for it; logging.min_free_gb stays free"
+                    .to_owned(),
+            ),
             Self::Problem(problem) => problem.hint(),
             Self::Load(error) => error.hint(),
         }
@@ -139,7 +154,13 @@ pub(crate) struct FrameFailure {
 /// Exit code of a program that ends on damaged or unsuitable data; none where `error` is something else.
 pub fn exit_code_of(error: &(dyn Error + 'static)) -> Option<u8> {
     let is_of_data = match error.downcast_ref::<DataError>() {
-        Some(DataError::Problem(_) | DataError::Hub(_) | DataError::Space { .. } | DataError::Load(_)) => false,
+        Some(
+            DataError::Problem(_)
+            | DataError::Hub(_)
+            | DataError::Space { .. }
+            | DataError::PairSpace { .. }
+            | DataError::Load(_),
+        ) => false,
         Some(_) => true,
         None => matches!(error.downcast_ref::<LoadError>(), Some(LoadError::TooManyBadSamples { .. })),
     };

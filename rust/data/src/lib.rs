@@ -7,6 +7,7 @@
 //! | Which episodes, cameras and vectors of it are used? | `source`, `mixture`, `preflight` |
 //! | Which statistics normalise states and actions? | `normalization`, `statistics` |
 //! | Where do decoded frames come from? | `frames`, `video`, `images`, `cache` |
+//! | Where are numbers kept that were computed of frame pairs? | `pair_cache` |
 //! | Which anchors show something? | `filter` |
 //! | Whose actions may be seen? | `labelled` |
 //! | Which sample comes when? | `anchors`, `shares`, `sampler` |
@@ -34,6 +35,7 @@ mod lock;
 mod lru;
 mod mixture;
 mod normalization;
+mod pair_cache;
 mod parallel;
 mod preflight;
 mod read_at;
@@ -59,6 +61,7 @@ pub use hlrp_track::fs::DiskRules;
 pub use loader::{Loader, LoaderStats, ValidationLoader};
 pub use mixture::{CacheProgress, Mixture, SampleLayout, log_cache_progress};
 pub use normalization::VectorStatistics;
+pub use pair_cache::{PairCache, PairCacheSpec};
 pub use preflight::{describe_sources, preflight};
 pub use request::{EpisodeSpan, LabelRequest, Request, TOLERANCE_S, Timing};
 pub use resize::{PREPROCESS_ID, resize_planes};

@@ -226,9 +226,9 @@ impl Source {
         split == Split::Validation || self.labelled.as_ref().is_none_or(|labelled| labelled.contains(&span.episode))
     }
 
-    /// Seconds between the first and the last image at `rows`.
+    /// Seconds between the earliest and the latest image at `rows`.
     pub(crate) fn seconds_between(&self, rows: &[u64]) -> f64 {
-        match (rows.first(), rows.last()) {
+        match (rows.iter().min(), rows.iter().max()) {
             (Some(&first), Some(&last)) => (last as f64 - first as f64) / self.description().fps,
             _ => 0.0,
         }

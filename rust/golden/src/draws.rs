@@ -42,4 +42,8 @@ impl Draws for RecordedDraws {
         assert_eq!(tensor.size(), [n], "the reference drew a permutation of another length");
         tensor
     }
+
+    fn weighted(&mut self, _weights_K: &Tensor, _num: i64) -> Tensor {
+        unreachable!("the reference draws no index by weight")
+    }
 }

@@ -1,11 +1,14 @@
 //! Frame pairs for the engine.
 
 use crate::error::LaqError;
+use crate::forward;
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{CacheProgress, FrameSize, LabelRequest, Mixture, Split};
+use hlrp_data::{CacheProgress, FrameSize, LabelRequest, Mixture, Source, Split};
 use hlrp_schema::{LaqConfig, RequestConfig};
+use hlrp_torch::World;
 use hlrp_train::{DeviceBatch, DeviceVectors, LoaderData, Resumed, disk_rules};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -25,7 +28,17 @@ pub fn open_pairs(
     if let Some(resumed) = resumed {
         mixture = mixture.with_held_out(&resumed.held_out())?;
     }
-    let validation = mixture.with_whole_pairs(&config.data.request)?;
+    let forward = config.model.decoders.forward_model();
+    let validation = match forward {
+        Some(forward) => {
+            mixture.with_whole_pairs(&forward::validation_request(&config.data.request, forward.num_steps))?
+        }
+        None => mixture.with_whole_pairs(&config.data.request)?,
+    };
+    if let Some(forward) = forward {
+        let request = forward::training_request(&config.data.request, forward.num_steps);
+        mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
+    }
     if config.model.triplets.num_frames() == 3 {
         let request = with_third_frame(&config.data.request);
         mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
@@ -33,6 +46,20 @@ pub fn open_pairs(
         mixture.require(Split::Train).map_err(|problem| problem.hint(hint))?;
     }
     LoaderData::new(Arc::new(mixture), Arc::new(validation), config.seed)
+}
+
+/// The pairs of `mixture` with its training episodes as the validation set, whose pairs are spread evenly; those of sources that have both.
+///
+/// # Errors
+/// Sources that cannot be split.
+pub(crate) fn with_training_validated(mixture: &Mixture, request: &RequestConfig) -> anyhow::Result<Mixture> {
+    let pairs = mixture.with_whole_pairs(request)?;
+    let has_both =
+        |source: &&Source| [Split::Train, Split::Validation].iter().all(|split| !source.episodes(*split).is_empty());
+    let episodes = |source: &Source| source.episodes(Split::Train).iter().map(|span| span.episode).collect();
+    let swapped: BTreeMap<String, Vec<u64>> =
+        pairs.sources().iter().filter(has_both).map(|source| (source.name().to_owned(), episodes(source))).collect();
+    Ok(pairs.with_held_out(&swapped)?)
 }
 
 /// The request with the frame as far after the later frame of a pair as that is after the earlier one.
@@ -59,18 +86,32 @@ pub(crate) fn relative_actions(batch: &DeviceBatch) -> Option<Tensor> {
 /// # Errors
 /// A batch without a camera of the model, or frames that do not fit it.
 pub(crate) fn pairs_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
-    frames_of(batch, model, 2)
+    Ok(unit_frames(&checked_pixels(batch, model, 2)?))
 }
 
-/// As [`pairs_of`] the frames of a training batch: pairs, and the third frame where `model.triplets` needs it.
-pub(crate) fn training_frames_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
-    frames_of(batch, model, model.config().triplets.num_frames())
+/// As [`pairs_of`] the frames of a training batch: pairs, and a third frame where `model.triplets` or a forward model needs it.
+pub(crate) fn training_frames_of(batch: &DeviceBatch, model: &LaqModel, world: &World) -> Result<Tensor, LaqError> {
+    let Some(forward) = model.config().decoders.forward_model() else {
+        return Ok(unit_frames(&checked_pixels(batch, model, model.config().triplets.num_frames())?));
+    };
+    let [num_frames, _] = forward::num_frames(forward.num_steps);
+    let samples_BTCHW = checked_pixels(batch, model, num_frames)?;
+    Ok(unit_frames(&forward::drawn(&samples_BTCHW, forward.num_steps, world)))
 }
 
-fn frames_of(batch: &DeviceBatch, model: &LaqModel, num_frames: i64) -> Result<Tensor, LaqError> {
+/// As [`pairs_of`] the frames of a validation batch: pairs, and a third frame where a forward model needs it.
+pub(crate) fn validation_frames_of(batch: &DeviceBatch, model: &LaqModel) -> Result<Tensor, LaqError> {
+    let Some(forward) = model.config().decoders.forward_model() else { return pairs_of(batch, model) };
+    let [_, num_frames] = forward::num_frames(forward.num_steps);
+    let samples_BTCHW = checked_pixels(batch, model, num_frames)?;
+    Ok(unit_frames(&forward::whole(&samples_BTCHW, forward.num_steps)))
+}
+
+/// Pixels `uint8 [B,num_frames,C,H,W]`.
+fn checked_pixels(batch: &DeviceBatch, model: &LaqModel, num_frames: i64) -> Result<Tensor, LaqError> {
     let pixels_BTCHW = pixels_of(batch, &model.config().cameras)?;
     model.check_num_frames(&pixels_BTCHW, num_frames)?;
-    Ok(unit_frames(&pixels_BTCHW))
+    Ok(pixels_BTCHW)
 }
 
 /// The frames of a batch, the views of `cameras` side by side: `uint8 [B,T,C,H,W]`.

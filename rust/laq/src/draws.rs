@@ -11,6 +11,8 @@ pub trait Draws {
     fn normal_of_batch(&mut self, shape: &[i64], device: Device) -> Tensor;
     /// The numbers 0 to `n` − 1 in random order, `int64 [n]`.
     fn permutation(&mut self, n: i64, device: Device) -> Tensor;
+    /// `num` indices of `weights_K`, each drawn in proportion to its weight, `int64 [num]`.
+    fn weighted(&mut self, weights_K: &Tensor, num: i64) -> Tensor;
 }
 
 /// Draws from the device's torch generator, whose state is part of every checkpoint.
@@ -27,6 +29,10 @@ impl Draws for TorchDraws {
 
     fn permutation(&mut self, n: i64, device: Device) -> Tensor {
         Tensor::randperm(n, (Kind::Int64, device))
+    }
+
+    fn weighted(&mut self, weights_K: &Tensor, num: i64) -> Tensor {
+        weights_K.to_kind(Kind::Double).multinomial(num, true)
     }
 }
 
@@ -45,5 +51,9 @@ impl Draws for WorldDraws<'_> {
 
     fn permutation(&mut self, n: i64, device: Device) -> Tensor {
         TorchDraws.permutation(n, device)
+    }
+
+    fn weighted(&mut self, weights_K: &Tensor, num: i64) -> Tensor {
+        TorchDraws.weighted(weights_K, num)
     }
 }

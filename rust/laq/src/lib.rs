@@ -19,12 +19,14 @@ mod draws;
 mod encoders;
 mod error;
 mod flow_teachers;
+mod forward;
 mod health;
 mod inference;
 mod interop;
 mod label;
 mod label_head;
 mod model;
+mod moments;
 mod patches;
 mod pretrained;
 mod probes;
@@ -42,7 +44,7 @@ pub use dims::Dims;
 pub use draws::{Draws, TorchDraws, WorldDraws};
 pub use encoders::{Encoder, FrameTokens};
 pub use error::{HINTS, LaqError};
-pub use flow_teachers::{FlowTeacher, LucasKanade, RaftTeacher};
+pub use flow_teachers::{FlowCache, FlowTeacher, LucasKanade, RaftTeacher};
 pub use inference::LaqInference;
 pub use interop::{export, from_lightning_names, import};
 pub use label::{LabelOptions, label};
@@ -55,5 +57,5 @@ pub use quantizers::{
     Bottleneck, CODEBOOK, CodeUsage, Codes, EmaVq, Fsq, Latent, Nsvq, Quantizer, QuantizerStage, Refresh,
     RefreshSchedule, Scale, TrainContext, TrainPass, perplexity,
 };
-pub use step::{EvalStep, TrainStep, eval_step, other_samples, train_step};
+pub use step::{EvalStep, Samples, TrainStep, eval_step, other_samples, train_step};
 pub use task::LaqTask;

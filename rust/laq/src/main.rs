@@ -2,7 +2,9 @@
 
 use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_laq::{Backbone, LabelHead, LabelOptions, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs};
+use hlrp_laq::{
+    Backbone, FlowCache, LabelHead, LabelOptions, LaqModel, LaqTask, Parts, Probes, load_teachers, open_pairs,
+};
 use hlrp_schema::policy::LabelSource;
 use hlrp_schema::{ConfigArgs, LaqConfig, refuse_named_output};
 use hlrp_torch::Allocator;
@@ -167,6 +169,9 @@ impl Program for Laq {
     fn prepare(config: &LaqConfig, setup: &Setup) -> anyhow::Result<(LaqTask, LoaderData)> {
         let data = open_pairs(config, setup.resumed.as_ref(), &hlrp_data::log_cache_progress)?;
         let mut model_config = config.model.clone();
+        if let Some(flow) = &mut model_config.decoders.flow {
+            flow.cache = None;
+        }
         let backbone = Backbone::resolve(&mut model_config)?;
         let mut model = LaqModel::new(&model_config, Parts::All, setup.device);
         if let Some(backbone) = backbone.filter(|_| !setup.overwrites_weights) {
@@ -175,7 +180,10 @@ impl Program for Laq {
         load_teachers(&mut model)?;
         let probes = Probes::new(config, data.mixture())?;
         let label_head = LabelHead::new(config, &model, data.mixture(), &setup.world)?;
-        let task = LaqTask::new(model, config, setup.world.clone()).with_probes(probes).with_label_head(label_head);
+        let task = LaqTask::new(model, config, setup.world.clone()).with_probes(probes);
+        let flow_cache = FlowCache::open(config, data.mixture(), setup.device)?;
+        let task = task.with_label_head(label_head).with_flow_cache(flow_cache);
+        let task = task.with_training_pairs(config, data.mixture())?;
         Ok((task, data))
     }
 
@@ -184,7 +192,7 @@ impl Program for Laq {
     }
 
     fn inputs(config: &LaqConfig) -> Vec<(&'static str, PathBuf)> {
-        let flow = config.model.decoders.flow.as_ref().filter(|flow| flow.enabled);
+        let flow = config.model.decoders.flow.as_ref().filter(|flow| flow.enabled && flow.teacher.is_raft());
         flow.and_then(|flow| flow.teacher_weights.clone()).map(|path| ("flow teacher", path)).into_iter().collect()
     }
 }

@@ -9,13 +9,15 @@
 
 use crate::decoders::{DecoderInput, Decoders, Predictions, Target};
 use crate::dims::{Dims, transformer_config};
-use crate::encoders::{self, Encoder, FrameTokens, dinov3};
+use crate::encoders::{self, AverageEncoder, Encoder, FrameTokens, dinov3};
 use crate::error::LaqError;
 use crate::quantizers::{Bottleneck, QuantizerStage};
+use crate::step::Samples;
 use crate::views::Views;
 use hlrp_nn::spacetime::{AttendOver, ContinuousPositionBias, SpaceTimeTransformer};
 use hlrp_nn::{Pass, Store};
 use hlrp_schema::{DecoderNetwork, LaqModelConfig};
+use hlrp_torch::TorchError;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -46,6 +48,8 @@ pub struct LaqModel {
     pub bottleneck: Bottleneck,
     /// The decoders.
     pub decoders: Decoders,
+    /// What a forward model predicts features of; none where the encoder has a frozen backbone, or there is no forward model.
+    average_encoder: Option<AverageEncoder>,
 }
 
 /// Result of the encoder for a batch of frame pairs.
@@ -74,6 +78,11 @@ impl LaqModel {
         };
         let (bias_scope, quantizer_scope) = (root.child("spatial_rel_pos_bias"), root.child(Self::QUANTIZER));
         let attends_over_grid = config.spatial_depth > 0 || config.decoder_network == DecoderNetwork::Transformer;
+        let average_encoder = || {
+            let forward =
+                config.decoders.forward_model().filter(|_| parts == Parts::All && config.encoder.dinov3.is_none())?;
+            Some(AverageEncoder::new(&root, &dims, &config.encoder, forward.average_decay))
+        };
         // Weights are drawn in this order.
         let model = Self {
             position_bias: attends_over_grid.then(|| {
@@ -89,11 +98,14 @@ impl LaqModel {
                 Parts::All => Decoders::new(&root, config, &dims),
                 Parts::Encoder => Decoders::none(),
             },
+            average_encoder: average_encoder(),
             config: config.clone(),
             dims,
             store,
         };
-        model.store.freeze_where(|name| name.starts_with(dinov3::FROZEN));
+        let is_frozen =
+            |name: &str| [dinov3::FROZEN, AverageEncoder::SCOPE].iter().any(|scope| name.starts_with(scope));
+        model.store.freeze_where(is_frozen);
         model
     }
 
@@ -177,14 +189,36 @@ impl LaqModel {
         self.decoders.predict(&input, pass)
     }
 
-    /// What predictions of encoded pairs are compared with.
-    pub fn target(&self, frames_BTCHW: &Tensor, encoded: &Encoded) -> Target {
+    /// Updates what targets are made with, before the first micro-batch of optimizer step `step`.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub(crate) fn update_targets(&mut self, step: u64) -> Result<(), TorchError> {
+        self.average_encoder.as_mut().map_or(Ok(()), |average| average.update(step))
+    }
+
+    /// What predictions of encoded samples are compared with.
+    pub fn target<'a>(&self, samples: impl Into<Samples<'a>>, encoded: &Encoded) -> Target {
+        let Samples { frames_BTCHW, flow_B2HW } = samples.into();
         Target {
-            frames_BTCHW: frames_BTCHW.shallow_clone(),
+            frames_BTCHW: frames_BTCHW.narrow(1, 0, 2),
+            step_features_BTHWC: self.step_features(frames_BTCHW, encoded),
             tokens_BTHWD: encoded.tokens_BTHWD.detach(),
             features_BTHWC: encoded.features_BTHWC.as_ref().map(Tensor::shallow_clone),
-            flow_B2HW: OnceCell::new(),
+            flow_B2HW: flow_B2HW.map_or_else(OnceCell::new, OnceCell::from),
         }
+    }
+
+    /// Features `[B,2,H,W,C]` of frame t and of the one a step later.
+    fn step_features(&self, samples_BTCHW: &Tensor, encoded: &Encoded) -> Option<Tensor> {
+        self.config.decoders.forward_model().filter(|_| samples_BTCHW.size()[1] > 2)?;
+        let next_B1CHW = samples_BTCHW.narrow(1, 2, 1);
+        if let Some(average) = &self.average_encoder {
+            return Some(average.features(&Tensor::cat(&[samples_BTCHW.narrow(1, 0, 1), next_B1CHW], 1)));
+        }
+        let next_B1HWC = self.tokens(&next_B1CHW, &Pass::plain(false)).features_BTHWC?;
+        let features_BTHWC = encoded.features_BTHWC.as_ref()?;
+        Some(Tensor::cat(&[features_BTHWC.narrow(1, 0, 1), next_B1HWC], 1).to_kind(Kind::Float))
     }
 
     /// The pixels `[B,C,H,W]` of frame t+k by frame t `[B,C,H,W]` in [0, 1] and action tokens `[B,S,D]`, not clamped, without gradient;

@@ -11,6 +11,21 @@ use hlrp_torch::{TorchError, World};
 use hlrp_train::RowReset;
 use tch::{Tensor, no_grad};
 
+/// What a forward pass sees.
+pub struct Samples<'a> {
+    /// `[B,2,C,H,W]` float frame pairs in [0, 1], or `[B,3,C,H,W]` with frame t+2k (the additivity loss of `model.triplets`) or with the frame one
+    /// step after frame t (a forward model).
+    pub frames_BTCHW: &'a Tensor,
+    /// `[B,2,H,W]` the flow teacher's flow, where it is known.
+    pub flow_B2HW: Option<Tensor>,
+}
+
+impl<'a> From<&'a Tensor> for Samples<'a> {
+    fn from(frames_BTCHW: &'a Tensor) -> Self {
+        Self { frames_BTCHW, flow_B2HW: None }
+    }
+}
+
 /// Result of a training forward pass.
 pub struct TrainStep {
     /// Weighted sum of the decoders' losses, of the quantizer's own and of those of triplets.
@@ -27,23 +42,23 @@ pub struct TrainStep {
     pub row_resets: Vec<RowReset>,
 }
 
-/// Forward pass of training at optimizer step `step` (1-based) over float frame pairs `[B,2,C,H,W]` in [0, 1], or `[B,3,C,H,W]` where the model
-/// has the additivity loss of `model.triplets`.
+/// Forward pass of training at optimizer step `step` (1-based).
 ///
 /// # Errors
 /// Another process of `world` is gone.
-pub fn train_step(
+pub fn train_step<'a>(
     model: &mut LaqModel,
-    frames_BTCHW: &Tensor,
+    samples: impl Into<Samples<'a>>,
     step: u64,
     world: &World,
     draws: &mut dyn Draws,
     pass: &Pass<'_>,
 ) -> Result<TrainStep, TorchError> {
-    let samples_BTCHW = frames_BTCHW;
-    let frames_BTCHW = &samples_BTCHW.narrow(1, 0, 2);
+    let samples = samples.into();
+    let frames_BTCHW = &samples.frames_BTCHW.narrow(1, 0, 2);
+    model.update_targets(step)?;
     let encoded = model.encode(frames_BTCHW, pass);
-    let triplets = triplets::losses(model, samples_BTCHW, &encoded.change_BSQ, pass);
+    let triplets = triplets::losses(model, samples.frames_BTCHW, &encoded.change_BSQ, pass);
     let TrainPass { latent, loss: quantizer_loss, mut metrics, mut row_resets } =
         model.quantizer.train_pass(&encoded.change_BSQ, &mut TrainContext { step, world, draws, pass })?;
     for reset in &mut row_resets {
@@ -54,7 +69,7 @@ pub fn train_step(
 
     let seen_BSD = ablate(&action_tokens_BSD, model.config().latent_ablation, draws);
     let predictions = model.decode(frames_BTCHW, &encoded, &seen_BSD, pass);
-    let target = model.target(frames_BTCHW, &encoded);
+    let target = model.target(samples, &encoded);
     model.decoders.observe(&target, world)?;
     let losses = model.decoders.losses(&predictions, &target);
     metrics.extend(model.decoders.metrics(&losses).into_iter().map(|(name, loss)| (name, loss.detach())));
@@ -86,9 +101,11 @@ pub struct EvalStep {
 }
 
 /// Forward pass of evaluation: hard codes, no noise, no gradient, no change of state.
-pub fn eval_step(model: &LaqModel, frames_BTCHW: &Tensor) -> EvalStep {
+pub fn eval_step<'a>(model: &LaqModel, samples: impl Into<Samples<'a>>) -> EvalStep {
+    let samples = samples.into();
     no_grad(|| {
         let pass = Pass::plain(false);
+        let frames_BTCHW = &samples.frames_BTCHW.narrow(1, 0, 2);
         let encoded = model.encode(frames_BTCHW, &pass);
         let latent = model.quantizer.quantize(&encoded.change_BSQ);
         let action_tokens_BSD = model.bottleneck.action_tokens(&latent.vectors_BSQ);
@@ -97,7 +114,7 @@ pub fn eval_step(model: &LaqModel, frames_BTCHW: &Tensor) -> EvalStep {
             LatentAblation::PermuteBatch => other_samples(&action_tokens_BSD),
         };
         let predictions = model.decode(frames_BTCHW, &encoded, &seen_BSD, &pass);
-        let target = model.target(frames_BTCHW, &encoded);
+        let target = model.target(samples, &encoded);
         let losses = model.decoders.losses(&predictions, &target);
         EvalStep { encoded, latent, action_tokens_BSD, predictions, target, losses }
     })

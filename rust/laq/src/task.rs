@@ -2,19 +2,22 @@
 
 use crate::data::{pairs_of, relative_actions, training_frames_of};
 use crate::draws::WorldDraws;
+use crate::flow_teachers::{FlowCache, known_flow};
 use crate::health::{self, Watch};
 use crate::label_head::{self, LabelHead};
 use crate::model::LaqModel;
 use crate::probes::Probes;
-use crate::step::train_step;
-use crate::validation::Validations;
+use crate::step::{Samples, train_step};
+use crate::validation::{Beside, TrainingPairs, Validations};
 use crate::views::{join_views, split_views};
+use hlrp_data::Mixture;
 use hlrp_nn::Pass;
 use hlrp_schema::{LaqConfig, LaqDescription, PairSpacing, RequestConfig, TaskDescription};
 use hlrp_torch::World;
 use hlrp_track::metrics::MetricSpec;
 use hlrp_train::{Augmentation, DeviceBatch, LossOutput, RowReset, Task, Validation, ValidationContext};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use tch::Tensor;
 
 /// Scalars of a step by name.
@@ -29,6 +32,8 @@ pub struct LaqTask {
     validations: Validations,
     probes: Option<Probes>,
     label_head: Option<LabelHead>,
+    flow_cache: Option<FlowCache>,
+    training_pairs: Option<Rc<TrainingPairs>>,
     batch_size: usize,
     row_resets: Vec<RowReset>,
     watch: Watch,
@@ -42,6 +47,8 @@ impl LaqTask {
             validations: Validations::new(config),
             probes: None,
             label_head: None,
+            flow_cache: None,
+            training_pairs: None,
             batch_size: config.data.loader.batch_size,
             augmentation: Augmentation::new(&config.training.augmentation, &world),
             model,
@@ -61,6 +68,21 @@ impl LaqTask {
     #[must_use]
     pub fn with_label_head(self, label_head: Option<LabelHead>) -> Self {
         Self { label_head, ..self }
+    }
+
+    /// Reads flows of the teacher that are known, and keeps the others.
+    #[must_use]
+    pub fn with_flow_cache(self, flow_cache: Option<FlowCache>) -> Self {
+        Self { flow_cache, ..self }
+    }
+
+    /// Shows pairs of the training episodes of `mixture` at each validation, where `config` asks for them.
+    ///
+    /// # Errors
+    /// Sources that cannot be split.
+    pub fn with_training_pairs(self, config: &LaqConfig, mixture: &Mixture) -> anyhow::Result<Self> {
+        let training_pairs = TrainingPairs::new(config, mixture, self.model.store().device())?;
+        Ok(Self { training_pairs, ..self })
     }
 
     /// Frames `[B,T,C,H,W]` of training, changed at random where the run asks for it.
@@ -101,16 +123,19 @@ impl Task for LaqTask {
     }
 
     fn loss(&mut self, batch: &DeviceBatch, step: u64) -> anyhow::Result<LossOutput> {
-        let frames_BTCHW = self.augmented(training_frames_of(batch, &self.model)?);
+        let frames_BTCHW = self.augmented(training_frames_of(batch, &self.model, &self.world)?);
         let pass = Pass::plain(true);
-        let mut result =
-            train_step(&mut self.model, &frames_BTCHW, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
+        let flow_B2HW = known_flow(self.flow_cache.as_ref(), &self.model, batch, &frames_BTCHW)?;
+        let samples = Samples { frames_BTCHW: &frames_BTCHW, flow_B2HW };
+        let mut result = train_step(&mut self.model, samples, step, &self.world, &mut WorldDraws(&self.world), &pass)?;
         self.row_resets.extend(result.row_resets);
         if let Some((loss, metrics)) = self.label_loss(step, &pass)? {
             result.loss = result.loss.g_add(&loss);
             result.metrics.extend(metrics);
         }
-        self.watch.check(&self.model, &frames_BTCHW.narrow(1, 0, 2), step, &self.world)?;
+        // The third frame of triplets is not that of a forward model.
+        let num_seen = if self.model.config().decoders.forward_model().is_some() { 3 } else { 2 };
+        self.watch.check(&self.model, &frames_BTCHW.narrow(1, 0, num_seen), step, &self.world)?;
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })
     }
 
@@ -123,7 +148,12 @@ impl Task for LaqTask {
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        let mut validation = self.validations.run(&self.model, self.label_head.as_ref(), batches, context)?;
+        let beside = Beside {
+            label_head: self.label_head.as_ref(),
+            flow_cache: self.flow_cache.as_ref(),
+            training_pairs: self.training_pairs.as_ref(),
+        };
+        let mut validation = self.validations.run(&self.model, beside, batches, context)?;
         if let Some(probes) = &mut self.probes {
             validation.metrics.extend(probes.run(&self.model, context.step, context.world)?);
         }

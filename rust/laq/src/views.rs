@@ -33,12 +33,8 @@ impl Views {
     /// The tokens of frames `[B,T,C,H,W]` by `encoder`, each with the vector of its view.
     pub(crate) fn tokens(&self, encoder: &dyn Encoder, frames_BTCHW: &Tensor, pass: &Pass<'_>) -> FrameTokens {
         let num_views = self.embedding_VD.size()[0];
-        let FrameTokens { tokens_BTHWD, features_BTHWC } = encoder.tokens(&split_views(frames_BTCHW, num_views), pass);
-        let joined = |tokens: Tensor| tokens.unflatten(0, [-1, num_views]).movedim_int(1, 3).flatten(3, 4);
-        FrameTokens {
-            tokens_BTHWD: joined(tokens_BTHWD) + self.embedding_WD(),
-            features_BTHWC: features_BTHWC.map(joined),
-        }
+        let FrameTokens { tokens_BTHWD, features_BTHWC } = tokens_by_view(encoder, frames_BTCHW, num_views, pass);
+        FrameTokens { tokens_BTHWD: tokens_BTHWD + self.embedding_WD(), features_BTHWC }
     }
 
     /// In training, tokens `[B,T,H,W,D]` without what some views show: their tokens are the vectors of their views. One view of each sample
@@ -59,6 +55,21 @@ impl Views {
     fn embedding_WD(&self) -> Tensor {
         self.embedding_VD.repeat_interleave_self_int(self.num_columns, 0, None)
     }
+}
+
+/// The tokens by `encoder` of frames `[B,T,C,H,W]` of `num_views` views, in one wide grid.
+pub(crate) fn tokens_by_view(
+    encoder: &dyn Encoder,
+    frames_BTCHW: &Tensor,
+    num_views: i64,
+    pass: &Pass<'_>,
+) -> FrameTokens {
+    if num_views == 1 {
+        return encoder.tokens(frames_BTCHW, pass);
+    }
+    let FrameTokens { tokens_BTHWD, features_BTHWC } = encoder.tokens(&split_views(frames_BTCHW, num_views), pass);
+    let joined = |tokens: Tensor| tokens.unflatten(0, [-1, num_views]).movedim_int(1, 3).flatten(3, 4);
+    FrameTokens { tokens_BTHWD: joined(tokens_BTHWD), features_BTHWC: features_BTHWC.map(joined) }
 }
 
 /// Wide images `[B,…,H,W]` as images of each view `[B·V,…,H,W/V]`.

@@ -121,7 +121,7 @@ const ADDED_TO_ANALYSIS: [(&str, &str); 2] = [("analysis.num_probe_pairs", "1024
 const ADDED_TO_PIPELINE: [(&str, &str); 1] = [("pipeline.study", "null")];
 
 /// Keys of the validation of stage 1 that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 5] = [
+const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 6] = [
     ("validation.probes.enabled", "false"),
     ("validation.probes.num_pairs", "256"),
     ("validation.fail_on_error", "false"),
@@ -133,6 +133,7 @@ const ADDED_TO_LAQ_VALIDATION: [(&str, &str); 5] = [
             "code_histogram": {"enabled": true, "every_n_validations": 1, "min_samples": 1, "buckets": [],
                 "code_histogram": {}}}"#,
     ),
+    ("validation.strategies.*.reconstructions.num_train_samples", "0"),
 ];
 
 /// Stage 1.
@@ -347,11 +348,12 @@ fn added(key: &str, json: &str) -> String {
     if json.starts_with('{') { format!("added the section {key}") } else { format!("added {key}={json}") }
 }
 
-/// The keys of a tree that a pattern matches: `*` is every name in its section.
+/// The keys of a tree that a pattern matches: `*` is every name in its section below which the rest of the path up to the key exists.
 fn expand(tree: &Value, pattern: &str) -> Vec<String> {
     let Some((section, rest)) = pattern.split_once(".*.") else { return vec![pattern.to_owned()] };
     let names = get(tree, section).and_then(Value::as_object).into_iter().flat_map(Map::keys);
-    names.map(|name| format!("{section}.{name}.{rest}")).collect()
+    let keys = names.map(|name| format!("{section}.{name}.{rest}"));
+    keys.filter(|key| key.rsplit_once('.').is_some_and(|(parent, _)| get(tree, parent).is_some())).collect()
 }
 
 /// What an unknown key of a tree is called now, if an older version knew it.
@@ -458,6 +460,8 @@ mod tests {
         let keys = ["data.sources.a.tolerance_s", "data.sources.b.tolerance_s"];
         assert_eq!(expand(&tree, "data.sources.*.tolerance_s"), keys);
         assert_eq!(expand(&tree, "logging.sinks.png"), ["logging.sinks.png"]);
+        let tree = json!({"strategies": {"a": {"kind": {}}, "b": {}}});
+        assert_eq!(expand(&tree, "strategies.*.kind.num"), ["strategies.a.kind.num"], "b is of another kind");
         assert!(expand(&json!({}), "data.sources.*.tolerance_s").is_empty());
     }
 

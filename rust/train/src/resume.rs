@@ -114,6 +114,7 @@ const FREE: &[&str] = &[
     "device",
     "experiment",
     "logging",
+    "model.decoders.flow.cache",
     "num_processes",
     "num_threads",
     "paths",

@@ -8,7 +8,9 @@ use hlrp_laq::{
     CODEBOOK, Codes, FlowTeacher, LaqModel, Parts, RaftTeacher, RefreshSchedule, TrainContext, TrainStep, eval_step,
     load_teachers, train_step, unit_frames, weight_at,
 };
+use hlrp_nn::raft::RaftSize;
 use hlrp_nn::{Pass, Trace};
+use hlrp_schema::FlowTeacherKind;
 use hlrp_torch::World;
 use std::collections::BTreeMap;
 use tch::{Tensor, no_grad};
@@ -33,8 +35,9 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
 fn flow(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let config = case.model_config()?;
     let Some(flow) = config.decoders.flow.as_ref().filter(|flow| flow.enabled) else { return Ok(()) };
+    let size = if flow.teacher == FlowTeacherKind::RaftLarge { RaftSize::Large } else { RaftSize::Small };
     let teacher = RaftTeacher::load(
-        flow.teacher,
+        size,
         flow.teacher_weights.as_deref().context("no weights")?,
         flow.teacher_num_updates,
         flow.teacher_chunk_size,

@@ -6,7 +6,7 @@ use crate::draws::RecordedDraws;
 use anyhow::Context;
 use hlrp_laq::{Bottleneck, CODEBOOK, Codes, Dims, Nsvq, Quantizer, TrainContext, TrainPass};
 use hlrp_nn::{Pass, Store};
-use hlrp_schema::NsvqConfig;
+use hlrp_schema::{NsvqConfig, NsvqDonors};
 use hlrp_torch::World;
 use tch::{Kind, Tensor, no_grad};
 
@@ -45,6 +45,7 @@ impl Setup {
         let config = NsvqConfig {
             discarding_threshold: threshold.context("config.json has no args.discarding_threshold")?,
             refresh_schedule: Vec::new(),
+            donors: Some(NsvqDonors::Index),
         };
         let store = Store::new(case.device());
         let quantizer = Nsvq::new(&store.root(), &dims, 0.9, &config);

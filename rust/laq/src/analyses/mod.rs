@@ -20,7 +20,7 @@ mod token_reports;
 mod transfer;
 
 use crate::error::LaqError;
-use crate::flow_teachers::{FlowTeacher, LucasKanade, RaftTeacher};
+use crate::flow_teachers::{self, FlowTeacher};
 use crate::inference::LaqInference;
 use crate::model::{LaqModel, Parts};
 use crate::validation::sequence_name;
@@ -29,7 +29,8 @@ use collect::{Collected, Record};
 use hlrp_config::Composed;
 use hlrp_data::{Mixture, hub::recorded};
 use hlrp_schema::{
-    AnalysisConfig, AnalysisFlowConfig, AnalysisRunConfig, LaqAnalysisConfig, RequestConfig, StageConfig,
+    AnalysisConfig, AnalysisFlowConfig, AnalysisRunConfig, FlowTeacherKind, LaqAnalysisConfig, RequestConfig,
+    StageConfig,
 };
 use hlrp_track::page::Page;
 use hlrp_track::run::{Artifact, DataSource, RunInfo, RunStatus};
@@ -172,10 +173,10 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
 /// The page with all results.
 const REPORT: &str = "report.html";
 
-fn teacher(config: &AnalysisFlowConfig, device: Device) -> anyhow::Result<Box<dyn FlowTeacher>> {
-    let Some(kind) = config.teacher else { return Ok(Box::new(LucasKanade)) };
-    let path = config.teacher_weights.as_deref().unwrap_or(Path::new(""));
-    Ok(Box::new(RaftTeacher::load(kind, path, config.teacher_num_updates, config.teacher_chunk_size, device)?))
+fn teacher(config: &AnalysisFlowConfig, device: Device) -> Result<Box<dyn FlowTeacher>, LaqError> {
+    let kind = config.teacher.unwrap_or(FlowTeacherKind::LucasKanade);
+    let options = [config.teacher_num_updates, config.teacher_chunk_size];
+    flow_teachers::load(kind, config.teacher_weights.as_deref(), options, device)
 }
 
 fn run_all(

@@ -7,14 +7,13 @@ use super::network::Network;
 use super::running_square::RunningSquare;
 use super::{Decoder, DecoderInput, Registration, Target};
 use crate::error::LaqError;
-use crate::flow_teachers::{FlowTeacher, RaftTeacher};
+use crate::flow_teachers::{self, FlowTeacher};
 use crate::patches::unpatchify;
 use crate::views::{join_views, split_views};
 use hlrp_nn::{Linear, Pass};
 use hlrp_schema::{FlowDecoderConfig, FlowLoss, FlowUnit};
 use hlrp_torch::{TorchError, World};
 use std::f64::consts::PI;
-use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// Where its network and its last layer are, and where its unit is.
@@ -68,9 +67,11 @@ struct FlowDecoder {
 impl FlowDecoder {
     /// The teacher's flow in pixels.
     fn truth<'a>(&self, target: &'a Target) -> Option<&'a Tensor> {
-        let teacher = self.teacher.as_ref()?;
-        let flow = || join_views(&teacher.flow(&split_views(&target.frames_BTCHW, self.num_views)), self.num_views);
-        Some(target.flow_B2HW.get_or_init(flow))
+        if target.flow_B2HW.get().is_none() {
+            let flow_B2HW = self.teacher_flow(&target.frames_BTCHW)?;
+            return Some(target.flow_B2HW.get_or_init(|| flow_B2HW));
+        }
+        target.flow_B2HW.get()
     }
 
     /// Pixels of one unit of a prediction.
@@ -133,10 +134,14 @@ impl Decoder for FlowDecoder {
 
     fn load_teacher(&mut self, device: Device) -> Result<(), LaqError> {
         let FlowDecoderConfig { teacher, teacher_weights, teacher_num_updates, teacher_chunk_size, .. } = &self.config;
-        let path = teacher_weights.as_deref().unwrap_or(Path::new(""));
-        let raft = RaftTeacher::load(*teacher, path, *teacher_num_updates, *teacher_chunk_size, device)?;
-        self.teacher = Some(Box::new(raft));
+        let options = [*teacher_num_updates, *teacher_chunk_size];
+        self.teacher = Some(flow_teachers::load(*teacher, teacher_weights.as_deref(), options, device)?);
         Ok(())
+    }
+
+    fn teacher_flow(&self, frames_BTCHW: &Tensor) -> Option<Tensor> {
+        let teacher = self.teacher.as_ref()?;
+        Some(join_views(&teacher.flow(&split_views(frames_BTCHW, self.num_views)), self.num_views))
     }
 
     fn reads_patches(&self) -> bool {

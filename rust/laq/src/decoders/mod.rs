@@ -9,6 +9,7 @@
 mod aux;
 mod difference;
 mod flow;
+mod forward;
 mod motion;
 mod network;
 mod pixel;
@@ -30,8 +31,14 @@ use std::cell::OnceCell;
 use tch::{Device, Tensor};
 
 /// Every decoder, in the order in which they are built, run and reported.
-const REGISTERED: &[Registration] =
-    &[token::REGISTRATION, pixel::REGISTRATION, difference::REGISTRATION, flow::REGISTRATION, aux::REGISTRATION];
+const REGISTERED: &[Registration] = &[
+    token::REGISTRATION,
+    pixel::REGISTRATION,
+    difference::REGISTRATION,
+    flow::REGISTRATION,
+    forward::REGISTRATION,
+    aux::REGISTRATION,
+];
 
 /// How a decoder is found and built.
 struct Registration {
@@ -80,6 +87,9 @@ pub struct Target {
     pub tokens_BTHWD: Tensor,
     /// `[B,2,H,W,C]` features of both frames from a frozen backbone, where the encoder has one.
     pub features_BTHWC: Option<Tensor>,
+    /// `[B,2,H,W,C]` features of frame t and of the frame one step later, float32 without gradient; only where a forward model asks for
+    /// them, and the sample has that frame.
+    pub step_features_BTHWC: Option<Tensor>,
     /// `[B,2,H,W]` a teacher's flow, once a decoder has asked for it.
     pub(crate) flow_B2HW: OnceCell<Tensor>,
 }
@@ -124,6 +134,11 @@ pub trait Decoder: Send {
     /// `weight_B1HW` says how much each pixel counts.
     fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor>;
 
+    /// Whether its loss reaches the encoder through the tokens of frame t.
+    fn trains_canvas(&self) -> bool {
+        true
+    }
+
     /// Whether it starts from patches of frame t.
     fn reads_patches(&self) -> bool {
         false
@@ -150,6 +165,11 @@ pub trait Decoder: Send {
     /// Weights that are missing, damaged or of another network.
     fn load_teacher(&mut self, _device: Device) -> Result<(), LaqError> {
         Ok(())
+    }
+
+    /// The flow `[B,2,H,W]` in pixels of the pairs `frames_BTCHW`, as its teacher sees it; none where it has no such teacher.
+    fn teacher_flow(&self, _frames_BTCHW: &Tensor) -> Option<Tensor> {
+        None
     }
 
     /// Whether the prediction is the pixels of frame t+k and the loss their mean squared error.

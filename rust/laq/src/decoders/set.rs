@@ -51,6 +51,12 @@ struct Built {
 impl Built {
     fn predict(&self, input: &DecoderInput<'_>, detached: &DecoderInput<'_>, pass: &Pass<'_>) -> Tensor {
         let input = if self.config.trains_codes { input } else { detached };
+        let canvas_only = DecoderInput {
+            canvas_B1HWD: detached.canvas_B1HWD,
+            pixel_canvas_B1HWD: detached.pixel_canvas_B1HWD,
+            ..*input
+        };
+        let input = if self.decoder.trains_canvas() { input } else { &canvas_only };
         let Some(blank_HWD) = &self.blank_HWD else { return self.decoder.predict(input, pass) };
         let canvas_B1HWD = blank_HWD.expand_as(input.canvas_B1HWD);
         let black_B1CHW = input.frame_B1CHW.zeros_like();
@@ -152,6 +158,11 @@ impl Decoders {
     /// As [`Decoder::load_teacher`].
     pub(crate) fn load_teachers(&mut self, device: Device) -> Result<(), LaqError> {
         self.built.iter_mut().try_for_each(|built| built.decoder.load_teacher(device))
+    }
+
+    /// As [`Decoder::teacher_flow`].
+    pub(crate) fn teacher_flow(&self, frames_BTCHW: &Tensor) -> Option<Tensor> {
+        self.iter().find_map(|decoder| decoder.teacher_flow(frames_BTCHW))
     }
 
     /// What every decoder would predict if nothing changed.

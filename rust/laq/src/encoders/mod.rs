@@ -5,10 +5,12 @@
 //!
 //! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width.
 
+mod average;
 mod conv;
 pub(crate) mod dinov3;
 mod pixel;
 
+pub(crate) use average::AverageEncoder;
 pub(crate) use pixel::PatchTokens;
 
 use crate::dims::Dims;

@@ -6,7 +6,6 @@ use super::FlowTeacher;
 use crate::error::LaqError;
 use hlrp_nn::raft::{Raft, RaftSize};
 use hlrp_nn::{NnError, Pass, Store, read_tensors};
-use hlrp_schema::FlowTeacherKind;
 use hlrp_torch::Autocast;
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -22,22 +21,18 @@ pub struct RaftTeacher {
 }
 
 impl RaftTeacher {
-    /// Reads the weights of a RAFT of this kind from the safetensors file `path`; it refines a flow `num_updates` times and sees
+    /// Reads the weights of a RAFT of this size from the safetensors file `path`; it refines a flow `num_updates` times and sees
     /// `chunk_size` pairs at once.
     ///
     /// # Errors
     /// A file that is missing, damaged or of another network.
     pub fn load(
-        kind: FlowTeacherKind,
+        size: RaftSize,
         path: &Path,
         num_updates: i64,
         chunk_size: i64,
         device: Device,
     ) -> Result<Self, LaqError> {
-        let size = match kind {
-            FlowTeacherKind::RaftSmall => RaftSize::Small,
-            FlowTeacherKind::RaftLarge => RaftSize::Large,
-        };
         let store = Store::new(device);
         let network = Raft::new(&store.root(), size);
         let as_float = |x: Tensor| if x.is_floating_point() { x.to_kind(Kind::Float) } else { x };

@@ -3,16 +3,15 @@
 //! Shape suffixes: B pairs of a batch, N pairs of all processes, T = 2 frames, A width of the actions, S width of the states, P
 //! pixels of a small frame.
 
-use crate::data::{pair_actions, pixels_of};
+use crate::data::{pair_actions, pixels_of, with_training_validated};
 use crate::model::LaqModel;
 use crate::patches::unit_frames;
-use hlrp_data::{Loader, Mixture, Shard, Split};
+use hlrp_data::{Loader, Mixture, Shard};
 use hlrp_nn::Pass;
 use hlrp_schema::RequestConfig;
 use hlrp_torch::{HostToDevice, World};
 use hlrp_train::DeviceBatch;
 use hlrp_train::validation::gather_rows;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -56,14 +55,7 @@ impl PairSource {
             tracing::warn!("no probes: {problem}");
             return Ok(None);
         }
-        let test = mixture.with_whole_pairs(request)?;
-        let has_both = |split| move |source: &&hlrp_data::Source| !source.episodes(split).is_empty();
-        let sources = test.sources().iter().filter(has_both(Split::Train)).filter(has_both(Split::Validation));
-        let episodes =
-            |source: &hlrp_data::Source| source.episodes(Split::Train).iter().map(|span| span.episode).collect();
-        let swapped: BTreeMap<String, Vec<u64>> =
-            sources.map(|source| (source.name().to_owned(), episodes(source))).collect();
-        let fit = test.with_held_out(&swapped)?;
+        let (test, fit) = (mixture.with_whole_pairs(request)?, with_training_validated(mixture, request)?);
         Ok(Some(Self { test: Arc::new(test), fit: Arc::new(fit) }))
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Shape suffixes: B samples, S code slots, Q width of a code vector.
 
-use super::moments::RunningMoments;
 use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass};
 use crate::dims::Dims;
+use crate::moments::RunningMoments;
 use hlrp_nn::Scope;
 use hlrp_torch::TorchError;
 use tch::{Kind, Tensor};

@@ -11,7 +11,6 @@ mod codebook;
 mod continuous;
 mod ema_vq;
 mod fsq;
-mod moments;
 mod normalize;
 mod nsvq;
 mod stage;

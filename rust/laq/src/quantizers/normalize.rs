@@ -6,8 +6,8 @@
 //! Shape suffixes: B samples, S code slots, Q width of a code vector.
 
 use super::in_float32;
-use super::moments::RunningMoments;
 use crate::dims::Dims;
+use crate::moments::RunningMoments;
 use hlrp_nn::Scope;
 use hlrp_schema::{Normalization, QuantizerConfig};
 use hlrp_torch::{TorchError, World};

@@ -18,17 +18,20 @@ mod sequence_examples;
 mod sequence_histogram;
 #[cfg(test)]
 mod tests;
+mod training_pairs;
 
 pub(crate) use code_use::{PERPLEXITY, entropy, sequence_name, slot_perplexity};
 pub(crate) use observed::Observed;
 pub(crate) use pictures::{FrameImage, Row, frame_image, render_rows};
 pub(crate) use samples::KeyedSamples;
+pub(crate) use training_pairs::TrainingPairs;
 
-use crate::data::{pairs_of, relative_actions};
+use crate::data::{relative_actions, validation_frames_of};
 use crate::error::LaqError;
+use crate::flow_teachers::{FlowCache, known_flow};
 use crate::label_head::{LabelHead, Score};
 use crate::model::LaqModel;
-use crate::step::{EvalStep, eval_step};
+use crate::step::{EvalStep, Samples, eval_step};
 use code_use::CodeUse;
 use hlrp_schema::{Conditions, LaqConfig, LaqValidationConfig, StrategyConfig, StrategyMethod};
 use hlrp_torch::World;
@@ -37,6 +40,7 @@ use hlrp_track::sinks::NamedImage;
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use losses::Losses;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use tch::Tensor;
 
 /// How many strategies failed.
@@ -114,6 +118,14 @@ impl Scene<'_> {
     }
 }
 
+/// What a run has beside its model.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beside<'a> {
+    pub(crate) label_head: Option<&'a LabelHead>,
+    pub(crate) flow_cache: Option<&'a FlowCache>,
+    pub(crate) training_pairs: Option<&'a Rc<TrainingPairs>>,
+}
+
 /// The validations of a run.
 pub(crate) struct Validations {
     config: LaqValidationConfig,
@@ -151,35 +163,37 @@ impl Validations {
         Self { config: config.validation.clone(), max_steps: config.training.max_steps }
     }
 
-    /// Evaluates `model`, and the head that trains with it, on `batches` with hard codes and every decoder at full weight.
+    /// Evaluates `model`, and what trains with it, on `batches` with hard codes and every decoder at full weight.
     ///
     /// # Errors
     /// Data that cannot be read, another process that is gone, or a strategy that fails where the configuration asks for that.
     pub(crate) fn run(
         &self,
         model: &LaqModel,
-        label_head: Option<&LabelHead>,
+        beside: Beside<'_>,
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
     ) -> anyhow::Result<Validation> {
-        self.evaluate(model, label_head, batches, context, self.due(model, context.step, context.world.size()))
+        self.evaluate(model, beside, batches, context, self.due(model, beside, context))
     }
 
     fn evaluate(
         &self,
         model: &LaqModel,
-        label_head: Option<&LabelHead>,
+        beside: Beside<'_>,
         batches: &mut dyn Iterator<Item = anyhow::Result<DeviceBatch>>,
         context: &ValidationContext<'_>,
         mut running: Vec<Running>,
     ) -> anyhow::Result<Validation> {
         let mut losses = Losses::default();
         let mut codes = CodeUse::of(model);
-        let mut score = label_head.map(|head| Score::new(head.network(), model.store().device()));
+        let mut score = beside.label_head.map(|head| Score::new(head.network(), model.store().device()));
         for batch in batches {
             let batch = batch?;
-            let frames_BTCHW = pairs_of(&batch, model)?;
-            let step = eval_step(model, &frames_BTCHW);
+            let samples_BTCHW = validation_frames_of(&batch, model)?;
+            let flow_B2HW = known_flow(beside.flow_cache, model, &batch, &samples_BTCHW)?;
+            let step = eval_step(model, Samples { frames_BTCHW: &samples_BTCHW, flow_B2HW });
+            let frames_BTCHW = samples_BTCHW.narrow(1, 0, 2);
             losses.add(model, &frames_BTCHW, &step);
             if let Some((score, actions_BA)) = score.as_mut().zip(relative_actions(&batch)) {
                 score.add(&model.quantizer.normalised(&step.encoded.change_BSQ), &actions_BA);
@@ -226,15 +240,17 @@ impl Validations {
         Ok(Validation { metrics, images, histograms })
     }
 
-    /// The strategies that are due after `step` steps, in one of `num_processes` processes.
-    fn due(&self, model: &LaqModel, step: u64, num_processes: usize) -> Vec<Running> {
+    /// The strategies that are due.
+    fn due(&self, model: &LaqModel, beside: Beside<'_>, context: &ValidationContext<'_>) -> Vec<Running> {
+        let (step, num_processes) = (context.step, context.world.size());
         let number = step.div_ceil(self.config.check_interval).saturating_sub(1);
         let is_due = |every: u64| step >= self.max_steps || number.is_multiple_of(every);
         let enabled = self.config.strategies.iter().filter(|(_, strategy)| strategy.enabled);
         let mut running = Vec::new();
         for (name, strategy) in enabled.filter(|(_, strategy)| is_due(strategy.every_n_validations)) {
             for place in strategy.places() {
-                let Some(built) = build(strategy, &self.config, model, step, num_processes) else { continue };
+                let training_pairs = beside.training_pairs.filter(|_| place.is_none() && context.world.is_main());
+                let Some(built) = build(strategy, &self.config, model, context, training_pairs) else { continue };
                 let bucket = place.and_then(|place| self.config.buckets.get(place));
                 let suffix = self.suffix(place);
                 running.push(Running {
@@ -296,16 +312,19 @@ fn method(strategy: &StrategyConfig) -> StrategyMethod<'_> {
     strategy.method().expect("a checked strategy is of one kind").1
 }
 
-/// A strategy of the validation after `step` steps, in one of `num_processes` processes; none where the model lacks what it looks at.
+/// A strategy of a validation; none where the model lacks what it looks at.
 fn build(
     strategy: &StrategyConfig,
     config: &LaqValidationConfig,
     model: &LaqModel,
-    step: u64,
-    num_processes: usize,
+    context: &ValidationContext<'_>,
+    training_pairs: Option<&Rc<TrainingPairs>>,
 ) -> Option<Box<dyn Strategy>> {
+    let (step, num_processes) = (context.step, context.world.size());
     match method(strategy) {
-        StrategyMethod::Reconstructions(own) => Some(reconstructions::new(own, config.num_fixed_samples, step)),
+        StrategyMethod::Reconstructions(own) => {
+            Some(reconstructions::new(own, config.num_fixed_samples, step, training_pairs.cloned()))
+        }
         StrategyMethod::LatentTransfer(own) => latent_transfer::new(own, model, num_processes),
         StrategyMethod::CodeHistogram(_) => code_histogram::new(model),
         StrategyMethod::SequenceHistogram(own) => sequence_histogram::new(own, model),

@@ -69,7 +69,7 @@ impl<'a> Observed<'a> {
     /// Frames `uint8 [2,C,H,W]` of sample `index`, copied to the CPU.
     pub(crate) fn pixels(&self, index: usize) -> anyhow::Result<Tensor> {
         let pixels_BTCHW = pixels_of(self.batch, &self.model.config().cameras)?;
-        Ok(pixels_BTCHW.select(0, index as i64).to_device(Device::Cpu).copy())
+        Ok(pixels_BTCHW.select(0, index as i64).narrow(0, 0, 2).to_device(Device::Cpu).copy())
     }
 
     /// Sum of the actions from frame t to frame t+k of sample `index`; none where the dataset has no actions.

@@ -3,9 +3,14 @@
 use super::observed::Observed;
 use super::pictures::{Row, both_frames, frame_image, label, render_rows};
 use super::samples::KeyedSamples;
+use super::training_pairs::TrainingPairs;
 use super::{Found, Scene, Strategy};
+use crate::data::pairs_of;
+use crate::model::LaqModel;
+use crate::step::eval_step;
 use hlrp_schema::ReconstructionsConfig;
 use hlrp_track::sinks::NamedImage;
+use std::rc::Rc;
 
 /// A pair with the titles of its images.
 type Shown = (Vec<&'static str>, Row);
@@ -14,15 +19,41 @@ struct Reconstructions {
     fixed: KeyedSamples<Shown>,
     random: KeyedSamples<Shown>,
     num_seen: usize,
+    /// Of the training episodes.
+    training: KeyedSamples<Shown>,
+    training_pairs: Option<Rc<TrainingPairs>>,
 }
 
-/// Shows `num_fixed` pairs, the same at every validation, and others that `step` chooses.
-pub(super) fn new(config: &ReconstructionsConfig, num_fixed: usize, step: u64) -> Box<dyn Strategy> {
+/// Shows `num_fixed` pairs, the same at every validation, others that `step` chooses, and some of `training_pairs`.
+pub(super) fn new(
+    config: &ReconstructionsConfig,
+    num_fixed: usize,
+    step: u64,
+    training_pairs: Option<Rc<TrainingPairs>>,
+) -> Box<dyn Strategy> {
     Box::new(Reconstructions {
         fixed: KeyedSamples::new(num_fixed, 0),
         random: KeyedSamples::new(config.num_random_samples, step.max(1)),
         num_seen: 0,
+        training: KeyedSamples::new(config.num_train_samples, 0),
+        training_pairs,
     })
+}
+
+impl Reconstructions {
+    /// What the model predicts of training pairs.
+    fn look_at_training(&mut self, model: &LaqModel) -> anyhow::Result<()> {
+        let Some(pairs) = self.training_pairs.take() else { return Ok(()) };
+        for batch in pairs.batches()? {
+            let frames_BTCHW = pairs_of(batch, model)?;
+            let step = eval_step(model, &frames_BTCHW);
+            let observed = Observed::new(model, batch, &frames_BTCHW, &step)?;
+            for index in 0..observed.num_samples() {
+                self.training.offer(observed.meta(index), || shown(&observed, index))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Strategy for Reconstructions {
@@ -35,11 +66,16 @@ impl Strategy for Reconstructions {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, scene: &Scene<'_>) -> anyhow::Result<Found> {
+    fn finish(mut self: Box<Self>, scene: &Scene<'_>) -> anyhow::Result<Found> {
         if !scene.has_enough(self.num_seen)? {
             return Ok(Found::default());
         }
-        let kinds = [(self.fixed, "Validation pairs", ""), (self.random, "Random validation pairs", "_random")];
+        self.look_at_training(scene.model)?;
+        let kinds = [
+            (self.fixed, "Validation pairs", ""),
+            (self.random, "Random validation pairs", "_random"),
+            (self.training, "Training pairs", "_train"),
+        ];
         let mut found = Found::default();
         for (samples, title, suffix) in kinds {
             let (titles, rows): (Vec<_>, Vec<_>) = samples.take().into_iter().unzip();

@@ -75,7 +75,12 @@ fn batches() -> impl Iterator<Item = anyhow::Result<DeviceBatch>> {
 
 fn validate(config: &LaqConfig, step: u64) -> anyhow::Result<Validation> {
     let world = World::single();
-    Validations::new(config).run(&model(config), None, &mut batches(), &ValidationContext { step, world: &world })
+    Validations::new(config).run(
+        &model(config),
+        Beside::default(),
+        &mut batches(),
+        &ValidationContext { step, world: &world },
+    )
 }
 
 fn names(validation: &Validation) -> Vec<&str> {
@@ -180,7 +185,9 @@ fn a_strategy_is_due_at_every_nth_validation_and_at_the_last() {
         "validation.strategies.latent_transfer.every_n_validations=4",
     ]);
     let (validations, model) = (Validations::new(&config), model(&config));
-    let is_due = |step: &u64| validations.due(&model, *step, 1).iter().any(|running| running.name == "latent_transfer");
+    let world = World::single();
+    let due = |step: u64| validations.due(&model, Beside::default(), &ValidationContext { step, world: &world });
+    let is_due = |step: &u64| due(*step).iter().any(|running| running.name == "latent_transfer");
     let due: Vec<u64> = (10..=90).step_by(10).chain([95]).filter(is_due).collect();
     assert_eq!(due, [10, 50, 90, 95]);
 }
@@ -205,6 +212,47 @@ fn fixed_samples_are_the_same_at_every_validation_and_random_ones_are_not() {
     };
     assert_eq!(body(&first, "reconstructions"), body(&second, "reconstructions"));
     assert_ne!(body(&first, "reconstructions_random"), body(&second, "reconstructions_random"));
+}
+
+#[test]
+fn training_pairs_are_of_training_episodes_and_the_same_at_every_validation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/metaworld_mt5");
+    let root = format!("data.sources.metaworld_mt5.root={}", root.display());
+    let config = config(&[&root, "validation.num_fixed_samples=3"]);
+    let size = hlrp_data::FrameSize { height: SIDE, width: SIDE };
+    let disk = hlrp_data::DiskRules::unlimited();
+    let mixture = hlrp_data::Mixture::open(&config.data, size, &disk, &|_, _, _, _| {}).unwrap();
+    let pairs = TrainingPairs::new(&config, &mixture, Device::Cpu).unwrap().unwrap();
+    let episodes = |split| -> Vec<u64> {
+        mixture.sources()[0].episodes(split).iter().map(|span: &hlrp_data::EpisodeSpan| span.episode).collect()
+    };
+    let (training, held_out) = (episodes(hlrp_data::Split::Train), episodes(hlrp_data::Split::Validation));
+    let shown: Vec<u64> =
+        pairs.batches().unwrap().iter().flat_map(|batch| &batch.meta).map(|meta| meta.episode).collect();
+    assert!(shown.len() >= 8 && !held_out.is_empty());
+    assert!(shown.iter().all(|episode| training.contains(episode) && !held_out.contains(episode)), "{shown:?}");
+
+    let (model, world) = (model(&config), World::single());
+    let beside = Beside { training_pairs: Some(&pairs), ..Beside::default() };
+    let found = |step| {
+        let context = ValidationContext { step, world: &world };
+        Validations::new(&config).run(&model, beside, &mut batches(), &context).unwrap()
+    };
+    // Below the title, which names the step: eight rows of training pairs under one of titles.
+    let [first, second] = [10, 20].map(|step| {
+        let images = found(step).images;
+        let image = images.iter().find(|image| image.name == "reconstructions_train").unwrap().image.clone();
+        let of_validation = images.iter().find(|image| image.name == "reconstructions").unwrap();
+        assert!(image.height() > 2 * of_validation.image.height(), "8 pairs beside 3");
+        image.rows().skip(48).map(|row| row.copied().collect::<Vec<_>>()).collect::<Vec<_>>()
+    });
+    assert_eq!(first, second);
+    let off = config_without_training_pairs(&root);
+    assert!(TrainingPairs::new(&off, &mixture, Device::Cpu).unwrap().is_none());
+}
+
+fn config_without_training_pairs(root: &str) -> LaqConfig {
+    config(&[root, "validation.strategies.reconstructions.reconstructions.num_train_samples=0"])
 }
 
 struct Broken;
@@ -233,7 +281,13 @@ fn a_strategy_that_fails_is_counted_or_ends_the_run() {
             num_left: 5,
             failure: None,
         };
-        validations.evaluate(&model, None, &mut batches(), &ValidationContext { step: 10, world: &world }, vec![broken])
+        validations.evaluate(
+            &model,
+            Beside::default(),
+            &mut batches(),
+            &ValidationContext { step: 10, world: &world },
+            vec![broken],
+        )
     };
     let found = evaluate("validation.fail_on_error=false").unwrap();
     assert_eq!(found.metrics["val/failed_strategies"], 1.0);

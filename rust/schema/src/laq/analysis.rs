@@ -120,7 +120,7 @@ impl Check for AnalysisConfig {
         at_least("flow.teacher_num_updates", flow.teacher_num_updates, 1)?;
         at_least("flow.teacher_chunk_size", flow.teacher_chunk_size, 1)?;
         require(
-            flow.teacher.is_none() || flow.teacher_weights.is_some(),
+            !flow.teacher.is_some_and(FlowTeacherKind::is_raft) || flow.teacher_weights.is_some(),
             "flow.teacher_weights",
             "the teacher has no weights",
             "give a safetensors file with torchvision's weights (docs/laq.md says how to make one), or set teacher to null",

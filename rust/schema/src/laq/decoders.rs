@@ -1,9 +1,12 @@
 //! Section `model.decoders`: what each predicts of the later frame, and how its loss counts.
 
-use crate::rules::{Checked, at_least, not_negative, require, section};
+use crate::rules::{Checked, at_least, fraction, not_negative, positive, require, section, within};
 use hlrp_config::Check;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// Most steps of a forward model: every one is a frame of each training sample.
+const MAX_STEPS: i128 = 64;
 
 /// The keys that all decoders share.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,9 +103,9 @@ decoders! {
     difference: DifferenceDecoderConfig, {}
     /// Predicts the optical flow from frame t to the later frame.
     flow: FlowDecoderConfig, {
-        /// The network whose flow is the target.
+        /// Whose flow is the target.
         teacher: FlowTeacherKind,
-        /// Its weights: a safetensors file with torchvision's names.
+        /// The weights of a RAFT: a safetensors file with torchvision's names.
         teacher_weights: Option<PathBuf>,
         /// Refinements of the teacher's flow.
         teacher_num_updates: i64,
@@ -111,7 +114,16 @@ decoders! {
         /// How an error counts.
         loss: FlowLoss,
         /// The unit of flows in the loss.
-        unit: FlowUnit
+        unit: FlowUnit,
+        /// Flows of the teacher on the disk. It changes no flow, and what describes a model leaves it out.
+        cache: Option<FlowCacheConfig>
+    }
+    /// Predicts the features of the frame one step after frame t.
+    forward: ForwardDecoderConfig, {
+        /// Equal steps from frame t to frame t+k, n: in training the codes are of the pair (t, t + j steps), with j drawn from 1 to n.
+        num_steps: i64,
+        /// Fraction of the old average per step in the encoder whose features it predicts.
+        average_decay: f64
     }
     /// Predicts the later frame's pixels, for images only.
     aux: AuxDecoderConfig, {}
@@ -127,7 +139,7 @@ pub enum TokenTarget {
     Backbone,
 }
 
-/// A network that estimates optical flow.
+/// What estimates optical flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowTeacherKind {
@@ -135,6 +147,28 @@ pub enum FlowTeacherKind {
     RaftSmall,
     /// torchvision's large RAFT.
     RaftLarge,
+    /// The classical method of Lucas and Kanade, which needs no weights.
+    LucasKanade,
+}
+
+impl FlowTeacherKind {
+    /// Whether it is a network with weights.
+    #[must_use]
+    pub fn is_raft(self) -> bool {
+        self != Self::LucasKanade
+    }
+}
+
+/// Section `model.decoders.flow.cache`: flows that the teacher has computed, on the disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowCacheConfig {
+    /// Whether flows are kept.
+    pub enabled: bool,
+    /// Folder of the files.
+    pub dir: PathBuf,
+    /// Most GB (10^9 bytes) that the flows of a run may have.
+    pub max_gb: f64,
 }
 
 /// How an error of a flow counts.
@@ -157,6 +191,20 @@ pub enum FlowUnit {
     Rms,
 }
 
+impl DecodersConfig {
+    /// Where flows of a teacher are kept, if they are.
+    #[must_use]
+    pub fn flow_cache(&self) -> Option<&FlowCacheConfig> {
+        self.flow.as_ref().filter(|flow| flow.enabled)?.cache.as_ref().filter(|cache| cache.enabled)
+    }
+
+    /// The forward model, if there is one.
+    #[must_use]
+    pub fn forward_model(&self) -> Option<&ForwardDecoderConfig> {
+        self.forward.as_ref().filter(|forward| forward.enabled)
+    }
+}
+
 impl Check for DecodersConfig {
     fn check(&self) -> Checked {
         let all = self.all();
@@ -165,9 +213,18 @@ impl Check for DecodersConfig {
             at_least("flow.teacher_num_updates", flow.teacher_num_updates, 1)?;
             at_least("flow.teacher_chunk_size", flow.teacher_chunk_size, 1)?;
         }
+        if let Some(cache) = self.flow.as_ref().and_then(|flow| flow.cache.as_ref()) {
+            positive("flow.cache.max_gb", cache.max_gb)?;
+        }
         if let Some(flow) = self.flow.as_ref().filter(|flow| flow.enabled) {
-            let hint = "give a safetensors file with torchvision's weights (docs/laq.md says how to make one)";
-            require(flow.teacher_weights.is_some(), "flow.teacher_weights", "the teacher has no weights", hint)?;
+            let hint = "give a safetensors file with torchvision's weights (docs/laq.md says how to make one), or choose \
+                        model.decoders.flow.teacher=lucas_kanade, which needs none";
+            let has_all = !flow.teacher.is_raft() || flow.teacher_weights.is_some();
+            require(has_all, "flow.teacher_weights", "the teacher has no weights", hint)?;
+        }
+        if let Some(forward) = &self.forward {
+            within("forward.num_steps", forward.num_steps, 1, MAX_STEPS)?;
+            fraction("forward.average_decay", forward.average_decay, true)?;
         }
         if let Some(aux) = &self.aux {
             let hint = "set it to true, or use the decoder `pixel`";

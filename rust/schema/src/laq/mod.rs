@@ -16,7 +16,7 @@ pub use quantizer::*;
 pub use triplets::TripletsConfig;
 pub use validation::*;
 
-use crate::data::DataConfig;
+use crate::data::{DataConfig, DeltaUnit};
 use crate::rules::{Checked, at_least, fraction, require, section};
 use crate::run::{TrainingRun, check_training, stage_config};
 use crate::training::TrainingConfig;
@@ -118,11 +118,47 @@ impl Check for LaqConfig {
             "model.triplets compares with the variance over a batch: it needs more than one sample",
             "raise it, or set both weights of model.triplets to 0",
         )?;
+        self.check_steps()?;
+        self.check_flow_cache()?;
         self.check_labels()
     }
 }
 
 impl LaqConfig {
+    /// The steps of a forward model are whole frames; a source with a span of its own rounds them.
+    fn check_steps(&self) -> Checked {
+        let Some(forward) = self.model.decoders.forward_model() else { return Ok(()) };
+        let (request, num_steps) = (&self.data.request, forward.num_steps);
+        let has_spans = self.data.sources.values().all(|source| source.span.is_some());
+        let frames = request.image_deltas[1] - request.image_deltas[0];
+        require(
+            request.unit == DeltaUnit::Seconds || has_spans || frames % num_steps as f64 == 0.0,
+            "model.decoders.forward.num_steps",
+            format!("{frames} frames from frame t to frame t+k are not {num_steps} steps of whole frames"),
+            "set it to a divisor of the spacing of data.request.image_deltas",
+        )
+    }
+
+    /// The flow of a pair is always the same.
+    fn check_flow_cache(&self) -> Checked {
+        const KEY: &str = "model.decoders.flow.cache.enabled";
+        if self.model.decoders.flow_cache().is_none() {
+            return Ok(());
+        }
+        require(
+            !self.training.augmentation.is_on(),
+            KEY,
+            "training.augmentation changes the frames at every epoch, and their flow with them",
+            "set it to false, or all of training.augmentation to 0",
+        )?;
+        require(
+            self.model.decoders.forward_model().is_none(),
+            KEY,
+            "model.decoders.forward trains on pairs of random spans",
+            "set it to false, or disable model.decoders.forward",
+        )
+    }
+
     /// Every source has the actions that a label head learns from.
     fn check_labels(&self) -> Checked {
         let without = self.data.sources.iter().find(|(_, source)| source.action_key.is_none());
@@ -172,6 +208,12 @@ impl Check for LaqModelConfig {
         self.check_targets()?;
         section("triplets", self.triplets.check())?;
         require(
+            self.triplets.num_frames() == 2 || self.decoders.forward_model().is_none(),
+            "triplets.additivity_weight",
+            "model.decoders.forward trains on pairs of random spans, to which frame t+2k does not belong",
+            "set it to 0, or disable model.decoders.forward",
+        )?;
+        require(
             !self.triplets.is_on() || self.quantizer.normalization != Normalization::None,
             "quantizer.normalization",
             "nothing keeps the variance of the changes: changes that are all 0 would serve model.triplets best",
@@ -188,9 +230,10 @@ impl LaqModelConfig {
         require(
             self.label_head.is_on() || all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes),
             "decoders.pixel.enabled",
-            "no decoder trains the codes",
+            "no decoder trains the codes, and there is no label head",
             format!(
-                "enable one of model.decoders.{{{}}} that is not detached; the others send no gradient to the codes",
+                "enable one of model.decoders.{{{}}} that is not detached (the others send no gradient to the codes), or set \
+                 model.label_head.weight",
                 names.join(",")
             ),
         )
@@ -205,13 +248,16 @@ impl LaqModelConfig {
             "the encoder has no pretrained backbone",
             "set it to projected, or choose model/encoder=dinov3",
         )?;
-        let wants_flow = self.decoders.flow.as_ref().is_some_and(|flow| flow.enabled);
+        let wants_flow = self.decoders.flow.as_ref().is_some_and(|flow| flow.enabled && flow.teacher.is_raft());
         let (side, channels) = (self.image_size, self.channels);
         require(
             !wants_flow || (side >= MIN_FLOW_SIDE && side % 8 == 0 && channels == 3),
             "image_size",
             format!("the teacher of decoders.flow cannot read {side}x{side} images with {channels} channels"),
-            format!("use color images whose side is a multiple of 8 and at least {MIN_FLOW_SIDE}"),
+            format!(
+                "use color images whose side is a multiple of 8 and at least {MIN_FLOW_SIDE}, or \
+                 model.decoders.flow.teacher=lucas_kanade"
+            ),
         )
     }
 

@@ -75,8 +75,21 @@ pub enum QuantizerMethod<'a> {
 pub struct NsvqConfig {
     /// A code used less often than this fraction of the mean use is rewritten at a refresh.
     pub discarding_threshold: f64,
+    /// Which codes a refresh copies; none = [`NsvqDonors::Index`], as before there was a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub donors: Option<NsvqDonors>,
     /// `[interval, until]` in optimizer steps; none = never.
     pub refresh_schedule: Vec<[u64; 2]>,
+}
+
+/// Which of the codes in use a refresh copies into rewritten ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NsvqDonors {
+    /// In the order of their index; repeated and shuffled where they are too few.
+    Index,
+    /// Drawn in proportion to their use since the last refresh: where many changes are, codes return.
+    Usage,
 }
 
 /// Section `model.quantizer.ema_vq`.

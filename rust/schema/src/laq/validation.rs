@@ -96,7 +96,9 @@ strategies! {
     /// Frame pairs beside what the decoders predict.
     reconstructions: Reconstructions(ReconstructionsConfig), {
         /// Further pairs, others at each validation.
-        num_random_samples: usize
+        num_random_samples: usize,
+        /// Pairs of the training episodes, the same at every validation.
+        num_train_samples: usize
     }
     /// Decodes the latent of one pair on the first frame of another.
     latent_transfer: LatentTransfer(LatentTransferConfig), {
@@ -255,7 +257,8 @@ impl Check for StrategyConfig {
         at_least("min_samples", self.min_samples, 0)?;
         match self.method()?.1 {
             StrategyMethod::Reconstructions(reconstructions) => {
-                at_least("reconstructions.num_random_samples", reconstructions.num_random_samples, 0)
+                at_least("reconstructions.num_random_samples", reconstructions.num_random_samples, 0)?;
+                at_least("reconstructions.num_train_samples", reconstructions.num_train_samples, 0)
             }
             StrategyMethod::LatentTransfer(transfer) => at_least("latent_transfer.num_pairs", transfer.num_pairs, 1),
             StrategyMethod::SequenceHistogram(histogram) => {

@@ -16,7 +16,7 @@ use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, in_float32
 use crate::dims::Dims;
 use crate::draws::Draws;
 use hlrp_nn::{Init, Scope};
-use hlrp_schema::NsvqConfig;
+use hlrp_schema::{NsvqConfig, NsvqDonors};
 use hlrp_torch::TorchError;
 use hlrp_train::RowReset;
 use refresh::{cutoff, is_unused, rewrite_unused};
@@ -30,6 +30,7 @@ pub struct Nsvq {
     codebook: Codebook,
     discarding_threshold: f64,
     schedule: RefreshSchedule,
+    donors: NsvqDonors,
     /// The optimizer step that refreshed last: its further micro-batches do not refresh again.
     refreshed_at: Option<u64>,
 }
@@ -46,6 +47,7 @@ impl Nsvq {
             },
             discarding_threshold: config.discarding_threshold,
             schedule: RefreshSchedule::new(&config.refresh_schedule),
+            donors: config.donors.unwrap_or(NsvqDonors::Index),
             refreshed_at: None,
         }
     }
@@ -73,7 +75,7 @@ impl Nsvq {
     /// Rewrites the codes that the window of [`CodeUsage`] shows as under-used, and starts a new window.
     pub fn refresh(&mut self, draws: &mut dyn Draws) -> Refresh {
         let Codebook { rows_KQ, usage, .. } = &mut self.codebook;
-        let refresh = rewrite_unused(rows_KQ, usage.window(), self.discarding_threshold, draws);
+        let refresh = rewrite_unused(rows_KQ, usage.window(), self.discarding_threshold, self.donors, draws);
         usage.start_window();
         refresh
     }

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 /// Mean and variance over samples. The first updates weigh all samples alike; after `1 / (1 − decay)` of them the old
 /// ones are forgotten.
-pub(super) struct RunningMoments {
+pub(crate) struct RunningMoments {
     mean: Tensor,
     variance: Tensor,
     /// Float scalar: updates so far.
@@ -16,7 +16,7 @@ pub(super) struct RunningMoments {
 
 impl RunningMoments {
     /// Mean 0 and variance 1 of values of `shape`, in `scope`; `decay` is the fraction of the old average at an update.
-    pub(super) fn new(scope: &Scope<'_>, shape: &[i64], decay: f64) -> Self {
+    pub(crate) fn new(scope: &Scope<'_>, shape: &[i64], decay: f64) -> Self {
         let options = (Kind::Float, Device::Cpu);
         Self {
             mean: scope.buffer("mean", &Tensor::zeros(shape, options)),
@@ -30,7 +30,7 @@ impl RunningMoments {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(super) fn update(&self, samples: &Tensor, world: &World) -> Result<(), TorchError> {
+    pub(crate) fn update(&self, samples: &Tensor, world: &World) -> Result<(), TorchError> {
         no_grad(|| {
             let samples = samples.detach().to_kind(Kind::Double);
             let total = |x: &Tensor| x.sum_dim_intlist([0].as_slice(), false, Kind::Double);
@@ -52,12 +52,12 @@ impl RunningMoments {
     }
 
     /// Mean.
-    pub(super) fn mean(&self) -> &Tensor {
+    pub(crate) fn mean(&self) -> &Tensor {
         &self.mean
     }
 
     /// Variance, 0 or more.
-    pub(super) fn variance(&self) -> &Tensor {
+    pub(crate) fn variance(&self) -> &Tensor {
         &self.variance
     }
 }
