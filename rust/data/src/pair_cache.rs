@@ -7,6 +7,7 @@
 
 use crate::batch::SampleMeta;
 use crate::error::DataError;
+use crate::hub::locate;
 use crate::mixture::Mixture;
 use crate::resize::PREPROCESS_ID;
 use crate::source::{Source, Split};
@@ -72,8 +73,11 @@ impl PairCache {
             let own_places = u128::from(own_rows) * u128::from(num_places) / u128::from(num_rows.max(1));
             let config = sources.get(source.name());
             let identity = identity(source, config, mixture, spec);
-            let root = config.map_or(Path::new("dataset"), |config| &config.root);
-            let file = PairFile::open(spec, source, root, &identity, own_places as u64, disk)?;
+            let name = match config {
+                Some(config) => locate(source.name(), config)?.name()?.into_owned(),
+                None => source.name().to_owned(),
+            };
+            let file = PairFile::open(spec, source, &name, &identity, own_places as u64, disk)?;
             Ok((source.name().to_owned(), file))
         };
         let files = mixture.sources().iter().map(open).collect::<Result<_, DataError>>()?;
@@ -159,15 +163,13 @@ impl PairFile {
     fn open(
         spec: &PairCacheSpec<'_>,
         source: &Source,
-        root: &Path,
+        name: &str,
         identity: &Value,
         num_places: u64,
         disk: &DiskRules,
     ) -> Result<Self, DataError> {
-        let folder = root.canonicalize().map_err(DataError::io(root))?;
-        let folder = folder.file_name().map_or_else(|| "dataset".into(), |name| name.to_string_lossy());
         let json = identity.to_string().into_bytes();
-        let path = spec.dir.join(format!("{folder}-{:016x}.pairs", xxh3_128(&json) >> 64));
+        let path = spec.dir.join(format!("{name}-{:016x}.pairs", xxh3_128(&json) >> 64));
         let io = |error| DataError::Io { path: path.clone(), source: error };
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
         let header = header(&json);

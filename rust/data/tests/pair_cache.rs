@@ -16,7 +16,7 @@ const SLOT: u64 = 8 + 4 * NUM_VALUES as u64;
 const EPISODES: [(&str, [u64; 3]); 2] = [("a", [5, 7, 4]), ("b", [5, 7, 8])];
 
 fn mixture() -> (Mixture, BTreeMap<String, SourceConfig>) {
-    let config = SourceConfig { root: env!("CARGO_MANIFEST_DIR").into(), ..source_config(1) };
+    let config = SourceConfig { root: Some(env!("CARGO_MANIFEST_DIR").into()), ..source_config(1) };
     let sources = EPISODES.map(|(name, lengths)| source(name, FakeDataset::new(&lengths), &config).unwrap());
     let configs = EPISODES.map(|(name, _)| (name.to_owned(), config.clone()));
     (Mixture::new(sources.into(), SIZE, loader_config(1)).unwrap(), configs.into())
