@@ -1,11 +1,12 @@
 """`hlrp jobs cancel`: only jobs that hlrp submitted for this user, and only after a question."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
 import submission
-from conftest import one_error
+from conftest import REPO, one_error
 from jobs_commands import as_json, jobs, on_terminal, printed, submit, wait_for_text
 from submission import stub_programs
 
@@ -37,6 +38,33 @@ def test_a_site_with_two_slurms(slurm_with_accounting, second_slurm, tmp_path):
     slurm.output("scancel", job)
     lines = printed(slurm, "watch", f"{job};lrz", f"{job};mcml", "--interval", 1).splitlines()
     assert any(line.startswith(f"job {job} of mcml") and "CANCELLED" in line for line in lines)
+
+
+@pytest.mark.slow  # two Slurms, as above
+def test_a_waiting_job_of_a_race_over_two_slurms_leaves_the_run_to_the_other(
+    slurm_with_accounting, second_slurm, tmp_path
+):
+    slurms = {"lrz": slurm_with_accounting, "mcml": second_slurm}
+    tree, run_dir = tmp_path / "config", tmp_path / "run"
+    shutil.copytree(REPO / "config", tree)
+    for option, name in [("lrz_cpu_only", "lrz"), ("mcml_x100", "mcml")]:
+        file = tree / "cluster" / f"{option}.yaml"
+        assert file.read_text().count("\nslurm:\n") == 1
+        file.write_text(file.read_text().replace("\nslurm:\n", f"\nslurm:\n  clusters: {name}\n"))
+        slurms[name].output("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
+    race = ["--config-dir", tree, "submit.race=[lrz_cpu_only,mcml_x100]", f"logging.run_dir={run_dir}"]
+    result = submission.submit(slurm_with_accounting, tmp_path, *race)
+    assert result.returncode == 0, result.stderr
+    records = [json.loads(path.read_text()) for path in sorted((run_dir / "submit/jobs").iterdir())]
+    ids = {record["clusters"]: record["id"] for record in records}
+    assert f"watch with: hlrp jobs watch '{ids['lrz']};lrz' '{ids['mcml']};mcml'" in result.stdout
+    printed(slurm_with_accounting, "cancel", f"{ids['lrz']};lrz", "--yes")
+    assert not (run_dir / "submit/cancelled.json").exists()
+    assert second_slurm.state(ids["mcml"]) == "PENDING"
+    printed(slurm_with_accounting, "cancel", f"{ids['mcml']};mcml", "--yes")
+    assert (run_dir / "submit/cancelled.json").exists(), "the last job of the run takes the run with it"
+    for each in slurms.values():
+        each.output("scontrol", "update", "NodeName=n1", "State=RESUME")
 
 
 def test_cancel_stops_a_job_of_ours_and_says_so_in_its_run(slurm, tmp_path):
