@@ -92,6 +92,7 @@ impl Case {
             format!("model.latent_ablation={}", model["latent_ablation"].as_str().unwrap_or("none")),
             format!("model.quantizer.nsvq.discarding_threshold={}", value("vq_discarding_threshold")?),
             format!("model.quantizer.nsvq.refresh_schedule={:?}", schedule(&model["codebook_replace_schedule"])?),
+            "model.quantizer.nsvq.donors=index".to_owned(),
             "model.quantizer.usage_decay=0.9".to_owned(),
         ];
         for key in ["image_size", "channels", "dim", "heads", "dim_head", "spatial_depth", "temporal_depth"] {

@@ -173,7 +173,8 @@ fn where_nothing_is_deleted_everything_that_is_replaced_moves_to_superseded_unde
         ("artifacts/best/model", "fourth"),
         ("superseded/artifacts/best-2/model", "second"),
         ("superseded/artifacts/best-3/model", "third"),
-        ("superseded/artifacts/best.partial/model", "half"),
+        ("superseded/artifacts/best.partial-2/model", "half"),
+        ("superseded/artifacts/best.partial/model", "never published"),
         ("superseded/artifacts/best/model", "first"),
     ];
     assert_eq!(files(run.path()), wanted.map(|(path, _)| path));
