@@ -238,6 +238,7 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path, rank):
     assert text.count("error:") == 1 and f"rank {rank} is gone" in text and "last checkpoint:" in text, text
 
 
+@pytest.mark.slow  # half a minute of waiting
 def test_a_process_that_hangs_ends_the_others_within_the_time(tmp_path):
     run_dir = tmp_path / "run"
     process, ranks = started(run_dir, *WATCHED)

@@ -119,6 +119,7 @@ def test_a_connection_that_breaks_is_tried_again(hub, tmp_path, local_metrics):
     assert len(hub.asked(f"/resolve/{commit}/{VIDEO}")) >= 2
 
 
+@pytest.mark.slow  # every sample waits for six tries
 def test_a_video_that_cannot_be_read_is_named_without_its_signature(hub, tmp_path):
     commit = without_videos(hub, tmp_path, DATA / "metaworld_mt5")
     hub.fail(f"GET /{commit}/{VIDEO}", status=500, times=1000)

@@ -135,7 +135,10 @@ def seen(num_cameras: int) -> list[str]:
     return words + ["validation.fail_on_error=true"] + (["model.view_dropout=0.3"] if num_cameras > 1 else [])
 
 
-@pytest.mark.parametrize("num_cameras", [1, 2, 3])
+# A quarter of a minute each.
+@pytest.mark.parametrize(
+    "num_cameras", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_dinov3_flow_and_every_analysis_with_one_to_three_cameras(tmp_path, num_cameras):
     without_nsvq = [word for word in MINI if "nsvq" not in word]
     words = [*without_nsvq, *CODES, *seen(num_cameras), *DINOV3, *FLOW, "model.decoders.flow.teacher=lucas_kanade"]

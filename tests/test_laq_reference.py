@@ -13,7 +13,10 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
+# The two transformers take twenty seconds each: one of them is enough for every day.
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=pytest.mark.slow if index == 0 else ()) for index, name in enumerate(MODELS)]
+)
 def test_validation_losses_are_those_of_plain_pytorch(tmp_path, model):
     """After some steps of training, over all held-out pairs, from the weights of the checkpoint."""
     words = [
