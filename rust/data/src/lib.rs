@@ -38,6 +38,7 @@ mod normalization;
 mod pair_cache;
 mod parallel;
 mod preflight;
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code, unreachable_pub))] // only videos are read in this way
 mod read_at;
 mod request;
 mod resize;

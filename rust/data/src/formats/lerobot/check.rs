@@ -2,6 +2,7 @@
 
 use super::dataset::LeRobotDataset;
 use super::episodes::listed_tasks;
+#[cfg(feature = "ffmpeg")]
 use super::files;
 use super::images::EmbeddedImages;
 use super::meta::read_stats;
