@@ -93,6 +93,13 @@ def run(command: list[str], cwd: Path = REPO, **kwargs) -> subprocess.CompletedP
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, **kwargs)
 
 
+def train_laq(run_dir: Path, *words: object) -> subprocess.CompletedProcess:
+    """Trains a model of stage 1 in `run_dir` to its end."""
+    result = run(train_laq_command(*words, f"logging.run_dir={run_dir}"))
+    assert result.returncode == 0, result.stderr
+    return result
+
+
 def train_vla_command(*words: object) -> list[str]:
     """The command line that trains a policy."""
     return [program("hlrp"), "train-vla", *map(str, words)]

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import MINI, one_error, read_metrics, run, train_laq_command
+from conftest import MINI, one_error, read_metrics, run, train_laq, train_laq_command
 from interruption import assert_resumes_exactly
 from made_datasets import with_other_actions
 from ranks import EXACT, assert_equal_runs
@@ -27,8 +27,7 @@ SLOT = 8 + 4 * 2 * SIDE * SIDE
 
 
 def train(run_dir, *words):
-    result = run(train_laq_command(*words, f"logging.run_dir={run_dir}"))
-    assert result.returncode == 0, result.stderr
+    train_laq(run_dir, *words)
     return read_metrics(run_dir)
 
 

@@ -1,4 +1,4 @@
-"""A forward model in stage 1: what it is measured by, what a checkpoint holds of it, and what it does not go with.
+"""A forward model in stage 1: what it is measured by, what a checkpoint holds of it, and what it cannot be combined with.
 
 What it predicts, and what its loss trains, is compared with sums by hand in rust/laq/tests/forward_model.rs.
 """
@@ -6,9 +6,9 @@ What it predicts, and what its loss trains, is compared with sums by hand in rus
 import json
 
 import pytest
-from conftest import MINI, label, one_error, program, read_metrics, run, train_laq_command
+from conftest import MINI, label, one_error, program, read_metrics, run, train_laq, train_laq_command
 from interruption import assert_resumes_exactly
-from ranks import EXACT, assert_equal_runs
+from ranks import EXACT, assert_equal_runs, weights
 from safetensors.numpy import load_file
 
 CONFIG_ERROR = 2
@@ -28,21 +28,10 @@ AUGMENTED = [
 ]
 
 
-def train(run_dir, *words):
-    result = run(train_laq_command(*words, f"logging.run_dir={run_dir}"))
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def weights(run_dir) -> dict:
-    name = (run_dir / "checkpoints/last").read_text().strip()
-    return load_file(run_dir / "checkpoints" / name / "model.safetensors")
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("forward") / "run"
-    train(run_dir, *ALONE, *AUGMENTED, "training.max_steps=60", "training.scheduler.warmup_steps=3")
+    train_laq(run_dir, *ALONE, *AUGMENTED, "training.max_steps=60", "training.scheduler.warmup_steps=3")
     return run_dir
 
 
@@ -62,7 +51,7 @@ def test_the_weight_is_no_part_of_what_is_logged(tmp_path):
     words = [*ALONE, "training.max_steps=4", "model.decoders.aux.enabled=false", "model.decoders.pixel.enabled=false"]
 
     def first(name: str, *more: str) -> dict:
-        train(tmp_path / name, *words, *more)
+        train_laq(tmp_path / name, *words, *more)
         return next(line for line in read_metrics(tmp_path / name) if "train/loss" in line)
 
     plain, doubled = first("plain"), first("doubled", "model.decoders.forward.loss_weight=2")
@@ -99,8 +88,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, words):
 
 def test_two_processes_compute_what_one_does(tmp_path):
     words = [*MINI, *FORWARD, *EXACT, "training.max_steps=10", "data.loader.num_workers=1"]
-    train(tmp_path / "alone", *words, "data.loader.batch_size=8")
-    train(tmp_path / "pair", *words, "num_processes=2")
+    train_laq(tmp_path / "alone", *words, "data.loader.batch_size=8")
+    train_laq(tmp_path / "pair", *words, "num_processes=2")
     assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
 
 
@@ -110,7 +99,7 @@ def test_other_objectives_see_pairs_of_random_spans(tmp_path):
     words += ["training.scheduler.min_lr=0", "training.scheduler.warmup_start_lr=0"]
 
     def losses(name: str, *more: str) -> list[float]:
-        train(tmp_path / name, *words, *more)
+        train_laq(tmp_path / name, *words, *more)
         return [line["train/pixel_loss"] for line in read_metrics(tmp_path / name) if "train/pixel_loss" in line]
 
     without = losses("without")
@@ -120,7 +109,7 @@ def test_other_objectives_see_pairs_of_random_spans(tmp_path):
 
 def test_a_source_may_have_a_span_of_its_own(tmp_path):
     span = "data.sources.metaworld_mt5.span={unit: frames, length: 10}"
-    train(tmp_path / "run", *ALONE, span, "model.decoders.forward.num_steps=3", "training.max_steps=4")
+    train_laq(tmp_path / "run", *ALONE, span, "model.decoders.forward.num_steps=3", "training.max_steps=4")
     assert len([line for line in read_metrics(tmp_path / "run") if "val/forward_loss" in line]) == 1
 
 
@@ -136,7 +125,7 @@ def test_an_analysis_reads_its_checkpoint(trained, tmp_path):
     ]
     codes = tmp_path / "codes"
     words = [*WITHOUT_NSVQ, "model/quantizer=ema_vq", *CONV, *FORWARD, "training.max_steps=4"]
-    train(codes, *words)
+    train_laq(codes, *words)
     words = [f"checkpoint={codes}", "experiment=laq_token_analysis", *small]
     result = run([program("hlrp"), "analyze-laq", *words, f"logging.run_dir={tmp_path / 'analysis'}"])
     assert result.returncode == 0, result.stderr
@@ -162,5 +151,5 @@ def test_what_does_not_go_together_is_one_clear_error(tmp_path, words, names):
 
 
 def test_reversal_goes_with_it(tmp_path):
-    train(tmp_path / "run", *ALONE, "model.triplets.reversal_weight=1", "training.max_steps=4")
+    train_laq(tmp_path / "run", *ALONE, "model.triplets.reversal_weight=1", "training.max_steps=4")
     assert len([line for line in read_metrics(tmp_path / "run") if "train/reversal_loss" in line]) == 4

@@ -12,12 +12,13 @@ from conftest import (
     program,
     read_metrics,
     run,
+    train_laq,
     train_laq_command,
     train_vla_command,
 )
 from interruption import assert_resumes_exactly
 from made_datasets import with_other_actions
-from ranks import EXACT, assert_equal_runs
+from ranks import EXACT, assert_equal_runs, weights
 from safetensors.numpy import load_file
 
 CONFIG_ERROR = 2
@@ -38,22 +39,11 @@ SMALL = [
 NAMES = {"train/label_mse", "train/label_r2", "val/label_mse", "val/label_r2"}
 
 
-def train(run_dir, *words):
-    result = run(train_laq_command(*words, f"logging.run_dir={run_dir}"))
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def weights(run_dir) -> dict:
-    name = (run_dir / "checkpoints/last").read_text().strip()
-    return load_file(run_dir / "checkpoints" / name / "model.safetensors")
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run with a label head, and what it printed."""
     run_dir = tmp_path_factory.mktemp("head") / "run"
-    return run_dir, train(run_dir, *HEAD).stdout
+    return run_dir, train_laq(run_dir, *HEAD).stdout
 
 
 def test_every_second_step_has_labelled_pairs_and_a_validation_says_what_the_head_knows(trained):
@@ -93,7 +83,7 @@ def test_actions_of_unlabelled_episodes_never_reach_a_loss(tmp_path, trained):
     short = [*HEAD, "training.max_steps=8", "validation.probes.enabled=false"]
 
     def found(name: str, *words: object) -> tuple[list[dict], dict]:
-        train(tmp_path / name, *short, *words)
+        train_laq(tmp_path / name, *short, *words)
         state = {key: tensor.tobytes() for key, tensor in weights(tmp_path / name).items()}
         return read_metrics(tmp_path / name), state
 
@@ -122,8 +112,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, words):
 
 def test_two_processes_compute_what_one_does(tmp_path):
     words = [*HEAD, *EXACT, "training.max_steps=10", "data.loader.num_workers=1"]
-    train(tmp_path / "alone", *words, "data.loader.batch_size=8")
-    train(tmp_path / "pair", *words, "num_processes=2")
+    train_laq(tmp_path / "alone", *words, "data.loader.batch_size=8")
+    train_laq(tmp_path / "pair", *words, "num_processes=2")
     assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
     alone, pair = [
         next(line for line in read_metrics(tmp_path / name) if "val/label_r2" in line) for name in ("alone", "pair")
@@ -150,7 +140,7 @@ def test_what_uses_a_trained_model_needs_no_head(tmp_path, trained):
 def test_supervised_inverse_dynamics_learns_from_actions_alone(tmp_path):
     words = [word for word in MINI if "nsvq" not in word and "laq_pixel_tiny" not in word and "aux" not in word]
     words[0] = "experiment=laq_inverse_dynamics"
-    train(tmp_path / "run", *words, "training.max_steps=60", "data.loader.batch_size=16")
+    train_laq(tmp_path / "run", *words, "training.max_steps=60", "data.loader.batch_size=16")
     errors = [line["train/label_mse"] for line in read_metrics(tmp_path / "run") if "train/label_mse" in line]
     assert len(errors) == 60 and sum(errors[-10:]) < 0.8 * sum(errors[:10]), errors
 

@@ -160,17 +160,21 @@ def test_a_stage_3_that_could_never_save_is_refused():
     one_error(result, 2, ["lerobot.save_freq", "1000 steps", "00:30:00"])
 
 
-def test_several_gpus_are_for_stages_that_train_in_several_processes(tmp_path):
+def test_several_machines_are_for_stages_that_train_on_them(tmp_path):
+    """LeRobot trains on all GPUs of one machine."""
     others = [
         ["experiment=lerobot_hlrp_smoke"],
         ["experiment=rollout_local", "lerobot_eval.policy_path=/storage/policy"],
         ["experiment=pipeline_local"],
         ["experiment=laq_token_analysis", "checkpoint=/storage/laq"],
     ]
+    site = [*on_cluster(tmp_path, gpus=4)[:5], "submit.dry_run=true", f"logging.run_dir={tmp_path}/run"]
     for other in others:
-        words = [*other, "cluster=lrz_h100", *on_cluster(tmp_path, gpus=4)[:5], "submit.dry_run=true"]
-        result = run([program("hlrp"), "submit", *words, f"logging.run_dir={tmp_path}/run"])
-        one_error(result, 2, ["cluster.compute.gpus_per_node", "one GPU at most"])
+        result = run([program("hlrp"), "submit", *other, "cluster=lrz_h100_multinode", *site])
+        one_error(result, 2, ["cluster.compute.num_nodes", "uses one machine"])
+    alone = run([program("hlrp"), "submit", *others[0], "cluster=lrz_h100", *site])
+    assert alone.returncode == 0, alone.stderr
+    assert "#SBATCH --gres=gpu:4" in alone.stdout and "#SBATCH --ntasks-per-node=1\n" in alone.stdout
 
 
 @pytest.mark.parametrize("is_installed", [True, False])

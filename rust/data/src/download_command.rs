@@ -1,6 +1,6 @@
 //! `hlrp data download`: a dataset of the Hub in the cache.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
 use hlrp_config::{Problem, find_root};
 use hlrp_data::{
@@ -99,9 +99,8 @@ fn episodes(text: &str) -> Result<Vec<u64>, Problem> {
 pub(crate) fn run(options: &DownloadOptions) -> Result<()> {
     let selection = options.selection()?;
     let basics = options.basics()?;
-    let named = options.cache_dir.clone().or_else(cache_dir);
-    let cache = named.ok_or_else(|| anyhow!("no folder for the cache"));
-    let cache = cache.context("set HF_HUB_CACHE or HOME, or name a folder with --cache-dir")?;
+    let no_folder = || Problem::new("--cache-dir", "no folder for the cache", "name one, or set HF_HUB_CACHE or HOME");
+    let cache = options.cache_dir.clone().or_else(cache_dir).ok_or_else(no_folder)?;
     let cache = std::path::absolute(&cache).with_context(|| cache.display().to_string())?;
     if let Some(basics) = &basics {
         basics.cluster.refuse_output("--cache-dir", &cache)?;

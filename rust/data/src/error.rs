@@ -69,21 +69,17 @@ pub enum DataError {
         /// Why.
         source: Box<DataError>,
     },
-    /// The disk has no room for a frame cache.
+    /// The disk has no room for a cache or an index.
     #[error("{source}")]
     Space {
         /// The sizes.
-        source: TrackError,
+        source: Box<TrackError>,
+        /// What to do; `logging.min_free_gb` stays free.
+        hint: &'static str,
     },
     /// A dataset cannot be fetched from the Hub.
     #[error("{0}")]
     Hub(#[from] HubError),
-    /// The disk has no room for a cache of frame pairs.
-    #[error("{source}")]
-    PairSpace {
-        /// The sizes.
-        source: TrackError,
-    },
     /// A setting is invalid, by itself or for the data.
     #[error("{0}")]
     Problem(#[from] Problem),
@@ -93,6 +89,11 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A disk without room, from the error that says so.
+    pub(crate) fn space(hint: &'static str) -> impl Fn(TrackError) -> Self + Copy {
+        move |source| Self::Space { source: Box::new(source), hint }
+    }
+
     /// Attaches a path to an I/O error.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
@@ -103,12 +104,7 @@ impl DataError {
     #[must_use]
     pub(crate) fn of_source(self, name: &str) -> Self {
         match self {
-            Self::Problem(_)
-            | Self::Load(_)
-            | Self::Hub(_)
-            | Self::Space { .. }
-            | Self::PairSpace { .. }
-            | Self::Source { .. } => self,
+            Self::Problem(_) | Self::Load(_) | Self::Hub(_) | Self::Space { .. } | Self::Source { .. } => self,
             error => Self::Source { name: name.to_owned(), source: Box::new(error) },
         }
     }
@@ -119,6 +115,9 @@ impl DataError {
     }
 }
 
+/// What to do where an index or scores of a dataset do not fit.
+pub(crate) const INDEX_SPACE: &str = "set data.cache.dir to a folder on a larger disk";
+
 impl Hint for DataError {
     fn hint(&self) -> Option<String> {
         match self {
@@ -128,16 +127,8 @@ impl Hint for DataError {
             })),
             Self::Dataset { hint, .. } | Self::File { hint, .. } => Some(hint.clone()),
             Self::Feature { hint, .. } | Self::Frame { hint, .. } => Some(hint.clone()),
-            Self::Space { .. } => Some(
-                "set data.cache.dir to a larger disk, lower the image size or the number of episodes, or set data.cache.enabled=false; \
-                 logging.min_free_gb stays free"
-                    .to_owned(),
-            ),
+            Self::Space { hint, .. } => Some(format!("{hint}; logging.min_free_gb stays free")),
             Self::Hub(error) => error.hint(),
-            Self::PairSpace { .. } => Some(
-                "lower the limit of the cache, or choose a folder on a larger disk for it; logging.min_free_gb stays free"
-                    .to_owned(),
-            ),
             Self::Problem(problem) => problem.hint(),
             Self::Load(error) => error.hint(),
         }
@@ -154,13 +145,7 @@ pub(crate) struct FrameFailure {
 /// Exit code of a program that ends on damaged or unsuitable data; none where `error` is something else.
 pub fn exit_code_of(error: &(dyn Error + 'static)) -> Option<u8> {
     let is_of_data = match error.downcast_ref::<DataError>() {
-        Some(
-            DataError::Problem(_)
-            | DataError::Hub(_)
-            | DataError::Space { .. }
-            | DataError::PairSpace { .. }
-            | DataError::Load(_),
-        ) => false,
+        Some(DataError::Problem(_) | DataError::Hub(_) | DataError::Space { .. } | DataError::Load(_)) => false,
         Some(_) => true,
         None => matches!(error.downcast_ref::<LoadError>(), Some(LoadError::TooManyBadSamples { .. })),
     };

@@ -22,6 +22,8 @@ use std::{
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
+/// What to do where the pairs do not fit.
+const SPACE: &str = "lower the limit of the cache, or choose a folder on a larger disk for it";
 /// First bytes of a file.
 const MAGIC: &[u8; 8] = b"hlrppai1";
 /// Magic, length of the JSON text, checksum of the JSON text.
@@ -181,7 +183,7 @@ impl PairFile {
         file.unlock().map_err(io)?;
         let present = file.metadata().map_err(io)?.blocks() * 512;
         let needed = (num_places * slot_bytes).saturating_sub(present);
-        ensure_free(&path, needed, disk).map_err(|source| DataError::PairSpace { source })?;
+        ensure_free(&path, needed, disk).map_err(DataError::space(SPACE))?;
         let spans = [source.episodes(Split::Train), source.episodes(Split::Validation)].concat();
         let first_rows = spans.iter().map(|span| (span.episode, span.from_row)).collect();
         Ok(Self { file, first_rows, num_places, header_bytes: header.len() as u64, slot_bytes, path })

@@ -82,6 +82,9 @@ fn a_disk_without_room_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let disk = DiskRules { min_free_gb: 1e9, ..DiskRules::unlimited() };
     let error = open(dir.path(), u64::MAX, "flow", &disk).err().unwrap();
-    assert!(matches!(&error, DataError::PairSpace { .. }), "{error}");
+    assert!(
+        matches!(&error, DataError::Space { hint, .. } if hint.starts_with("lower the limit of the cache")),
+        "{error}"
+    );
     assert!(hlrp_config::Hint::hint(&error).unwrap().contains("the limit of the cache"));
 }

@@ -44,7 +44,7 @@ pub use dims::Dims;
 pub use draws::{Draws, TorchDraws, WorldDraws};
 pub use encoders::{Encoder, FrameTokens};
 pub use error::{HINTS, LaqError};
-pub use flow_teachers::{FlowCache, FlowTeacher, LucasKanade, RaftTeacher};
+pub use flow_teachers::{FlowCache, FlowTeacher, LucasKanade, RaftTeacher, raft_size};
 pub use inference::LaqInference;
 pub use interop::{export, from_lightning_names, import};
 pub use label::{LabelOptions, label};

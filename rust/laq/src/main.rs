@@ -170,6 +170,7 @@ impl Program for Laq {
         let data = open_pairs(config, setup.resumed.as_ref(), &hlrp_data::log_cache_progress)?;
         let mut model_config = config.model.clone();
         if let Some(flow) = &mut model_config.decoders.flow {
+            // Not of the model: a run may resume with another cache.
             flow.cache = None;
         }
         let backbone = Backbone::resolve(&mut model_config)?;

@@ -117,6 +117,9 @@ const ADDED_TO_VLA: [(&str, &str); 2] =
 /// Keys of an analysis of stage 1 that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_ANALYSIS: [(&str, &str); 2] = [("analysis.num_probe_pairs", "1024"), ("analysis.run.probes", "false")];
 
+/// The teacher that had no name in an analysis of an older version.
+const FLOW_TEACHER: &str = "analysis.flow.teacher";
+
 /// Keys of a pipeline that older versions did not have, with the values (JSON) that they implied.
 const ADDED_TO_PIPELINE: [(&str, &str); 1] = [("pipeline.study", "null")];
 
@@ -287,6 +290,10 @@ pub(crate) fn migrate_tree(tree: &mut Value) -> Vec<String> {
     done.extend(add_to_expert(tree));
     if stage == Stage::LaqAnalysis {
         done.extend(add_missing(&ADDED_TO_ANALYSIS, tree));
+        if get(tree, FLOW_TEACHER).is_some_and(Value::is_null) {
+            insert(tree, FLOW_TEACHER, "lucas_kanade".into());
+            done.push(format!("set {FLOW_TEACHER}=lucas_kanade, which null was"));
+        }
     }
     if stage == Stage::Pipeline {
         done.extend(add_missing(&ADDED_TO_PIPELINE, tree));

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Result, SubmitError},
-    outcome::COMMENT_PREFIX,
+    outcome::{COMMENT_PREFIX, SUBMIT_DIR},
 };
 use hlrp_config::foreign::read_text;
 use hlrp_schema::{ContainerRuntime, Stage};
@@ -78,7 +78,7 @@ pub struct Rival {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// One partition, or several with commas.
+    /// One partition, or several with commas; empty without Slurm.
     pub partition: String,
     /// Quality of service.
     pub qos: Option<String>,
@@ -158,6 +158,19 @@ impl JobPlan {
         format!("{} {}{step}", self.token.comment(), self.cluster)
     }
 
+    /// The plan in `run_dir` of the job with this comment; none if it has none there. Of a check it is that of the job that is checked.
+    pub fn of_comment(run_dir: &Path, comment: &str) -> Option<Self> {
+        let mut words = comment.split_whitespace().skip(1);
+        let (cluster, step) = (words.next()?, words.next().filter(|word| *word != PREFLIGHT));
+        let folder = run_dir.join(SUBMIT_DIR).join(step.unwrap_or_default());
+        Self::read(&plan_path(&folder, cluster)).ok()
+    }
+
+    /// Whether Slurm has its job; otherwise it runs on this machine.
+    pub fn is_queued(&self) -> bool {
+        !self.resources.partition.is_empty()
+    }
+
     /// The job that checks the node before this one.
     #[must_use]
     pub fn preflight(&self) -> Self {
@@ -189,7 +202,7 @@ impl JobPlan {
 
     /// Where the plan is kept.
     pub fn path(&self) -> PathBuf {
-        self.submit_dir.join(format!("{}.json", self.cluster))
+        plan_path(&self.submit_dir, &self.cluster)
     }
 
     /// Where its script is kept.
@@ -210,4 +223,8 @@ impl JobPlan {
         }
         serde_json::from_value(value).map_err(|error| malformed(error.to_string()))
     }
+}
+
+fn plan_path(folder: &Path, cluster: &str) -> PathBuf {
+    folder.join(format!("{cluster}.json"))
 }

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use hlrp_slurm::{
     client::{Job, JobDetails, Slurm},
-    outcome::{COMMENT_PREFIX, SUBMIT_DIR, record_cancellation, set_cancellation_aside},
-    plan::{JobPlan, PREFLIGHT},
+    outcome::{COMMENT_PREFIX, record_cancellation, set_cancellation_aside},
+    plan::JobPlan,
 };
 use hlrp_track::{console, host::hostname};
 use serde::Serialize;
@@ -172,15 +172,12 @@ impl Candidate {
         if job.id.contains('_') {
             return false;
         }
-        let mut words = job.comment.split_whitespace();
-        let Some(token) = words.next() else { return false };
+        let Some(token) = job.comment.split_whitespace().next() else { return false };
         let stays = |other: &Job| {
             let place = (other.comment.clone(), other.id.clone());
             !other.state.is_over() && !cancelled.contains(&place) && place != (job.comment.clone(), job.id.clone())
         };
-        let (cluster, step) = (words.next().unwrap_or_default(), words.next().filter(|word| *word != PREFLIGHT));
-        let folder = run_dir.join(SUBMIT_DIR).join(step.unwrap_or_default());
-        let race = JobPlan::read(&folder.join(format!("{cluster}.json"))).map(|plan| plan.race).unwrap_or_default();
+        let race = JobPlan::of_comment(run_dir, &job.comment).map(|plan| plan.race).unwrap_or_default();
         let slurms = race.iter().map(|rival| self.slurm.on(rival.clusters.as_deref())).chain([self.slurm.clone()]);
         // A Slurm that does not answer has no job that could be counted on.
         slurms.into_iter().any(|slurm| slurm.find_by_comment(token).unwrap_or_default().iter().any(stays))

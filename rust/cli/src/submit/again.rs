@@ -64,7 +64,7 @@ pub(super) fn submit_again(run_dir: &Path, overrides: &[String], time_limit: Dur
         let hint = "continue it with the --resume of its own command, for example hlrp train-laq --resume RUN_DIR";
         return Err(Problem::new("--resume", message, hint).into());
     };
-    if first.resources.partition.is_empty() {
+    if !first.is_queued() {
         let message = format!("{} was started on this machine, without Slurm", run_dir.display());
         let words = first.resume.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         return Err(Problem::new("--resume", message, format!("continue it with: hlrp {words}")).into());

@@ -31,7 +31,7 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
     config.overrides.push("experiment.name=image_import".into());
     let submission = plans::plan(&config, time_limit)?;
     let job = job(&submission)?;
-    refuse_unknown_source(source)?;
+    refuse_source(source)?;
     if !is_name_of_an_image(name) {
         let message = format!("'{name}' is not the name of an image");
         let hint = "give a plain name of letters, digits and -_. such as hlrp-train; the date and .sqsh are added";
@@ -60,7 +60,7 @@ pub(super) fn submit(source: &str, name: &str, config: &ConfigArgs, time_limit: 
 }
 
 /// What `containers/import.sh` cannot read is refused before it waits in a queue.
-fn refuse_unknown_source(source: &str) -> Result<(), CommandError> {
+fn refuse_source(source: &str) -> Result<(), CommandError> {
     if has_secret(source) {
         let message = "the source of the image contains a secret, which a script must not contain";
         let hint = "leave the credentials to Enroot: ~/.config/enroot/.credentials";

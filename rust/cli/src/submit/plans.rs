@@ -282,7 +282,7 @@ impl Base<'_> {
         refuse_secret_commands(&submit.pre_commands)?;
         let resources = resources(basics)?;
         if basics.cluster.slurm.enabled {
-            refuse_several_gpus(basics.stage, &resources)?;
+            refuse_several_nodes(basics.stage, &resources)?;
             refuse_missing_gpu(composed, &resources)?;
             refuse_secret_resources(&resources)?;
         }
@@ -311,20 +311,14 @@ impl Base<'_> {
     }
 }
 
-/// Stages 1 and 2 train in several processes; LeRobot's programs, evaluations and checks are one.
-fn refuse_several_gpus(stage: Stage, resources: &Resources) -> Result<(), Problem> {
-    let is_single = resources.gpus_per_node <= 1 && resources.num_nodes == 1;
-    if is_single || matches!(stage, Stage::Laq | Stage::Vla) {
+/// Stages 1 and 2 train on several machines; LeRobot's programs and evaluations use one, training all of its GPUs.
+fn refuse_several_nodes(stage: Stage, resources: &Resources) -> Result<(), Problem> {
+    if resources.num_nodes == 1 || matches!(stage, Stage::Laq | Stage::Vla) {
         return Ok(());
     }
-    let message = format!(
-        "{} nodes with {} GPUs each, but stage {} runs on one node with one GPU at most",
-        resources.num_nodes,
-        resources.gpus_per_node,
-        stage.name()
-    );
-    let hint = "choose a cluster with one GPU, or set cluster.compute.num_nodes=1 cluster.compute.gpus_per_node=1";
-    Err(Problem::new("cluster.compute.gpus_per_node", message, hint))
+    let message = format!("{}, but stage {} uses one machine", resources.num_nodes, stage.name());
+    let hint = "choose a cluster with one node, or set cluster.compute.num_nodes=1";
+    Err(Problem::new("cluster.compute.num_nodes", message, hint))
 }
 
 /// A job without GPUs cannot give a run the one that it asks for.

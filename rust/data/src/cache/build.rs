@@ -21,6 +21,8 @@ use std::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
+/// What to do where the frames do not fit.
+const SPACE: &str = "set data.cache.dir to a larger disk, lower the image size or the number of episodes, or set data.cache.enabled=false";
 /// Frames that a thread decodes before it writes them.
 const FRAMES_PER_WRITE: usize = 32;
 
@@ -119,7 +121,7 @@ fn open_partial(path: &Path, layout: &Layout, disk: &DiskRules) -> Result<File, 
     let io = |error| DataError::Io { path: path.to_owned(), source: error };
     let present = fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512);
     let needed = layout.file_len().saturating_sub(present);
-    ensure_free(path, needed, disk).map_err(|source| DataError::Space { source })?;
+    ensure_free(path, needed, disk).map_err(DataError::space(SPACE))?;
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     let mut header = vec![0; layout.header.len().min(usize::try_from(metadata.len()).unwrap_or(usize::MAX))];

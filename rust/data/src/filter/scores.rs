@@ -1,7 +1,7 @@
 //! Scores on disk: computed once for the same files and settings, under the cache root.
 
 use super::Filter;
-use crate::error::DataError;
+use crate::error::{DataError, INDEX_SPACE};
 use hlrp_track::fs::{DiskRules, ensure_free, write_atomic};
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
@@ -63,7 +63,7 @@ impl ScoreFile {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(scores.iter().flat_map(|score| score.to_le_bytes()));
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
-        let space = |source| DataError::Space { source };
+        let space = DataError::space(INDEX_SPACE);
         ensure_free(&self.path, bytes.len() as u64, disk).map_err(space)?;
         write_atomic(&self.path, bytes).map_err(space)
     }

@@ -6,6 +6,7 @@ use crate::formats::lerobot::{Needed, Wanted};
 use hlrp_config::Problem;
 use hlrp_schema::SourceConfig;
 use hlrp_schema::hub::{MAIN, Pinned, RepoKind, cache_entry, cached_snapshot};
+use hlrp_track::run::DataSource;
 use std::{
     borrow::Cow,
     fmt::Write,
@@ -115,9 +116,12 @@ fn download_hint(source: &SourceConfig, cache: &Path) -> String {
     format!("{command}{no_videos}` on a machine with network access")
 }
 
-/// What a run records about where a source is: its folder, and its name on the Hub with the commit.
+/// What a run records of a source that it reads, but for its labels: where it is, its content and its episodes.
 #[must_use]
-pub fn recorded(name: &str, source: &SourceConfig) -> (PathBuf, Option<Pinned>) {
-    // A run that reads the source has found it.
-    locate(name, source).map_or_else(|_| Default::default(), |Location { root, pinned }| (root, pinned))
+pub fn recorded(name: &str, source: Option<&SourceConfig>, fingerprint: String, num_episodes: u64) -> DataSource {
+    // A run that reads a source has found it.
+    let location = source.and_then(|source| locate(name, source).ok());
+    let (root, pinned) = location.map(|Location { root, pinned }| (root, pinned)).unwrap_or_default();
+    let (repo_id, commit) = pinned.map(|pinned| (pinned.repo_id, pinned.commit)).unzip();
+    DataSource { root, repo_id, commit, fingerprint, num_episodes, labels: None }
 }

@@ -6,11 +6,9 @@ use crate::draws::RecordedDraws;
 use anyhow::Context;
 use hlrp_laq::{
     CODEBOOK, Codes, FlowTeacher, LaqModel, Parts, RaftTeacher, RefreshSchedule, TrainContext, TrainStep, eval_step,
-    load_teachers, train_step, unit_frames, weight_at,
+    load_teachers, raft_size, train_step, unit_frames, weight_at,
 };
-use hlrp_nn::raft::RaftSize;
 use hlrp_nn::{Pass, Trace};
-use hlrp_schema::FlowTeacherKind;
 use hlrp_torch::World;
 use std::collections::BTreeMap;
 use tch::{Tensor, no_grad};
@@ -35,9 +33,8 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
 fn flow(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let config = case.model_config()?;
     let Some(flow) = config.decoders.flow.as_ref().filter(|flow| flow.enabled) else { return Ok(()) };
-    let size = if flow.teacher == FlowTeacherKind::RaftLarge { RaftSize::Large } else { RaftSize::Small };
     let teacher = RaftTeacher::load(
-        size,
+        raft_size(flow.teacher).context("the teacher is no RAFT")?,
         flow.teacher_weights.as_deref().context("no weights")?,
         flow.teacher_num_updates,
         flow.teacher_chunk_size,

@@ -29,11 +29,10 @@ use collect::{Collected, Record};
 use hlrp_config::Composed;
 use hlrp_data::{Mixture, hub::recorded};
 use hlrp_schema::{
-    AnalysisConfig, AnalysisFlowConfig, AnalysisRunConfig, FlowTeacherKind, LaqAnalysisConfig, RequestConfig,
-    StageConfig,
+    AnalysisConfig, AnalysisFlowConfig, AnalysisRunConfig, LaqAnalysisConfig, RequestConfig, StageConfig,
 };
 use hlrp_track::page::Page;
-use hlrp_track::run::{Artifact, DataSource, RunInfo, RunStatus};
+use hlrp_track::run::{Artifact, RunInfo, RunStatus};
 use hlrp_track::{RunDir, console, host};
 use output::{Output, Section};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,15 +138,9 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
             .sources()
             .iter()
             .map(|source| {
-                let own = config.data.sources.get(source.name());
-                let (root, pinned) = own.map(|own| recorded(source.name(), own)).unwrap_or_default();
-                let (repo_id, commit) = pinned.map(|pinned| (pinned.repo_id, pinned.commit)).unzip();
-                let described = source.description();
-                let (fingerprint, num_episodes) = (described.fingerprint.clone(), described.num_episodes);
-                (
-                    source.name().to_owned(),
-                    DataSource { root, repo_id, commit, fingerprint, num_episodes, labels: None },
-                )
+                let (name, described) = (source.name(), source.description());
+                let own = config.data.sources.get(name);
+                (name.to_owned(), recorded(name, own, described.fingerprint.clone(), described.num_episodes))
             })
             .collect(),
         num_threads,
@@ -174,9 +167,8 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
 const REPORT: &str = "report.html";
 
 fn teacher(config: &AnalysisFlowConfig, device: Device) -> Result<Box<dyn FlowTeacher>, LaqError> {
-    let kind = config.teacher.unwrap_or(FlowTeacherKind::LucasKanade);
     let options = [config.teacher_num_updates, config.teacher_chunk_size];
-    flow_teachers::load(kind, config.teacher_weights.as_deref(), options, device)
+    flow_teachers::load(config.teacher, config.teacher_weights.as_deref(), options, device)
 }
 
 fn run_all(

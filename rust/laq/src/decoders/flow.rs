@@ -67,11 +67,11 @@ struct FlowDecoder {
 impl FlowDecoder {
     /// The teacher's flow in pixels.
     fn truth<'a>(&self, target: &'a Target) -> Option<&'a Tensor> {
-        if target.flow_B2HW.get().is_none() {
-            let flow_B2HW = self.teacher_flow(&target.frames_BTCHW)?;
-            return Some(target.flow_B2HW.get_or_init(|| flow_B2HW));
+        if let Some(known_B2HW) = target.flow_B2HW.get() {
+            return Some(known_B2HW);
         }
-        target.flow_B2HW.get()
+        let flow_B2HW = self.teacher_flow(&target.frames_BTCHW)?;
+        Some(target.flow_B2HW.get_or_init(|| flow_B2HW))
     }
 
     /// Pixels of one unit of a prediction.

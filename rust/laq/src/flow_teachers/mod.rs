@@ -35,11 +35,16 @@ pub(crate) fn load(
     [num_updates, chunk_size]: [i64; 2],
     device: Device,
 ) -> Result<Box<dyn FlowTeacher>, LaqError> {
-    let size = match kind {
-        FlowTeacherKind::LucasKanade => return Ok(Box::new(LucasKanade)),
-        FlowTeacherKind::RaftSmall => RaftSize::Small,
-        FlowTeacherKind::RaftLarge => RaftSize::Large,
-    };
+    let Some(size) = raft_size(kind) else { return Ok(Box::new(LucasKanade)) };
     let path = weights.unwrap_or(Path::new(""));
     Ok(Box::new(RaftTeacher::load(size, path, num_updates, chunk_size, device)?))
+}
+
+/// The size of a RAFT; none of another teacher.
+pub fn raft_size(kind: FlowTeacherKind) -> Option<RaftSize> {
+    match kind {
+        FlowTeacherKind::RaftSmall => Some(RaftSize::Small),
+        FlowTeacherKind::RaftLarge => Some(RaftSize::Large),
+        FlowTeacherKind::LucasKanade => None,
+    }
 }

@@ -53,8 +53,7 @@ pub struct AnalysisConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // as above
 pub struct AnalysisFlowConfig {
-    /// None = the classical method of Lucas and Kanade, which needs no weights.
-    pub teacher: Option<FlowTeacherKind>,
+    pub teacher: FlowTeacherKind,
     pub teacher_weights: Option<PathBuf>,
     pub teacher_num_updates: i64,
     pub teacher_chunk_size: i64,
@@ -120,10 +119,10 @@ impl Check for AnalysisConfig {
         at_least("flow.teacher_num_updates", flow.teacher_num_updates, 1)?;
         at_least("flow.teacher_chunk_size", flow.teacher_chunk_size, 1)?;
         require(
-            !flow.teacher.is_some_and(FlowTeacherKind::is_raft) || flow.teacher_weights.is_some(),
+            !flow.teacher.is_raft() || flow.teacher_weights.is_some(),
             "flow.teacher_weights",
             "the teacher has no weights",
-            "give a safetensors file with torchvision's weights (docs/laq.md says how to make one), or set teacher to null",
+            "give a safetensors file with torchvision's weights (docs/laq.md says how to make one), or set teacher to lucas_kanade",
         )
     }
 }

@@ -75,7 +75,7 @@ pub enum QuantizerMethod<'a> {
 pub struct NsvqConfig {
     /// A code used less often than this fraction of the mean use is rewritten at a refresh.
     pub discarding_threshold: f64,
-    /// Which codes a refresh copies; none = [`NsvqDonors::Index`], as before there was a choice.
+    /// Which codes a refresh copies; none = [`NsvqDonors::Index`], which is what a checkpoint without the key means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub donors: Option<NsvqDonors>,
     /// `[interval, until]` in optimizer steps; none = never.

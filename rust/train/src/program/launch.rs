@@ -359,11 +359,10 @@ fn inputs<P: Program>(settings: &Settings, config: &P::Config) -> Vec<Artifact> 
 fn sources(config: &RunConfig<'_>, data: &impl TrainingData) -> BTreeMap<String, DataSource> {
     let labels = data.label_shares();
     let source = |(name, record): (String, SourceRecord)| {
-        let (root, pinned) = config.data.sources.get(&name).map(|own| recorded(&name, own)).unwrap_or_default();
-        let (repo_id, commit) = pinned.map(|pinned| (pinned.repo_id, pinned.commit)).unzip();
         let SourceRecord { fingerprint, num_episodes, .. } = record;
+        let found = recorded(&name, config.data.sources.get(&name), fingerprint, num_episodes);
         let labels = labels.get(&name).copied();
-        (name, DataSource { root, repo_id, commit, fingerprint, num_episodes, labels })
+        (name, DataSource { labels, ..found })
     };
     data.sources().into_iter().map(source).collect()
 }

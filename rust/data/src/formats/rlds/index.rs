@@ -13,7 +13,7 @@
 use super::info::StoredFeature;
 use super::records::{DAMAGED, Records, inspect};
 use super::wire::{self, List};
-use crate::error::DataError;
+use crate::error::{DataError, INDEX_SPACE};
 use crate::formats::{FeatureKind, fingerprint::Fingerprint};
 use hlrp_track::fs::write_atomic;
 use std::{
@@ -68,7 +68,7 @@ impl Shard {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let records = read_shard(&self.path, features, num_episodes)?;
                 let (table, bytes) = encode(&records);
-                write_atomic(&self.index, bytes).map_err(|source| DataError::Space { source })?;
+                write_atomic(&self.index, bytes).map_err(DataError::space(INDEX_SPACE))?;
                 Ok(table)
             }
             Err(error) => Err(DataError::io(&self.index)(error)),

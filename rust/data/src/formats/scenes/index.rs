@@ -9,7 +9,7 @@
 
 use super::bridge;
 use super::open::Found;
-use crate::error::DataError;
+use crate::error::{DataError, INDEX_SPACE};
 use crate::formats::fingerprint::Fingerprint;
 use crate::parallel::in_parallel;
 use hlrp_track::fs::write_atomic;
@@ -123,5 +123,5 @@ fn read(path: &Path, num_scenes: usize) -> Result<Option<Vec<Option<Look>>>, Dat
 fn write(path: &Path, looks: &[Option<Look>]) -> Result<(), DataError> {
     let json = serde_json::to_vec(looks).map_err(|error| DataError::io(path)(error.into()))?;
     let bytes = [&MAGIC.to_le_bytes()[..], &xxh3_64(&json).to_le_bytes(), &json].concat();
-    write_atomic(path, bytes).map_err(|source| DataError::Space { source })
+    write_atomic(path, bytes).map_err(DataError::space(INDEX_SPACE))
 }
