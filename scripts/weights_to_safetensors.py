@@ -10,6 +10,7 @@ nothing in the file is executed. Needs torch and safetensors.
 
 import argparse
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,12 @@ def main() -> None:
     for target in (arguments.target, manifest):
         if target.exists():
             raise SystemExit(f"error: {target} exists\nhint: give another target")
-    content = torch.load(arguments.source, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(arguments.source, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0]
+        hint = "give a file of tensors and plain values; what else it has would be executed when it is read"
+        raise SystemExit(f"error: {arguments.source}: {reason}\nhint: {hint}") from None
     tensors = weights(content)
     if "core_state_dict" in content:
         said = {key: content.get(key) for key in ("schema_version", "manifest")}

@@ -67,7 +67,7 @@ fn vectors(policy: &mut PolicySpec, manifest: &Manifest, notes: &mut Vec<String>
     // Where every action is padded to one width, the artifact has that width.
     let own_width = manifest.action_dim.filter(|_| arch.max_action_dim().is_none());
     let action_dim = model.action_dim.or(own_width).and_then(|dim| usize::try_from(dim).ok());
-    let sees_state = arch.max_state_dim().is_some();
+    let sees_state = arch.max_state_dim().is_some() && processor.state.is_some();
     let state = processor.state.as_mut().filter(|_| sees_state);
     let facts = DataFacts {
         state: state.and_then(|scaling| vector("observation.state", scaling, None, manifest, notes)),
@@ -111,7 +111,10 @@ fn vector(
 fn differences(spec: &PolicySpec, manifest: &Manifest, fresh: &[String], seed: u64) -> Vec<String> {
     let mut notes = Vec::new();
     if !fresh.is_empty() {
-        notes.push(format!("the artifact has no action head: {} are fresh, drawn from seed {seed}", fresh.join(", ")));
+        notes.push(format!(
+            "the artifact has no action head: {} are fresh, drawn from seed {seed}; train with actions before stage 3",
+            fresh.join(", ")
+        ));
     } else if spec.objective.mode.with_actions() && manifest.source_training_mode == "latent_flow" {
         notes.push("its action head was not trained (mode latent_flow): train with actions before stage 3".to_owned());
     }
@@ -120,6 +123,10 @@ fn differences(spec: &PolicySpec, manifest: &Manifest, fresh: &[String], seed: u
             "the artifact does not say which latent action model labelled for it: policy.teacher is recorded. Its latent head predicts code \
              vectors as they are in the codebook, here they are standardised: train on for some steps"
                 .to_owned(),
+        );
+    } else {
+        notes.push(
+            "the artifact does not say which latent action model labelled for it: no teacher is recorded".to_owned(),
         );
     }
     if manifest.version == 1 && spec.processor.system_prompt.is_empty() {

@@ -44,8 +44,7 @@ pub(super) struct Manifest {
     camera_keys: Option<Vec<String>>,
     /// Version 2: none is an empty one. Version 1 does not say.
     system_prompt: Option<String>,
-    #[serde(default)]
-    normalization_stats: Map<String, Value>,
+    normalization_stats: Option<Map<String, Value>>,
     #[serde(skip)]
     pub(super) version: usize,
 }
@@ -74,7 +73,7 @@ impl Manifest {
 
     /// Statistics of the feature `name` by their names, where the manifest has them.
     pub(super) fn statistics(&self, name: &str) -> Option<BTreeMap<String, Vec<f64>>> {
-        let Value::Object(statistics) = self.normalization_stats.get(name)? else { return None };
+        let Value::Object(statistics) = self.normalization_stats.as_ref()?.get(name)? else { return None };
         let numbers = |value: &Value| serde_json::from_value::<Vec<f64>>(value.clone()).ok();
         Some(statistics.iter().filter_map(|(name, value)| Some((name.clone(), numbers(value)?))).collect())
     }

@@ -49,7 +49,7 @@ pub(super) fn to_own(
 }
 
 /// The module of which `tensors` of the module `copy` are copies: the one in `named` that has all of them, by their names within the module and their
-/// shapes. Of several it is the one with the same values.
+/// values; else the only one that has all of them by their names and shapes.
 fn original(copy: &str, tensors: &[(String, Tensor)], named: &BTreeMap<String, (String, Tensor)>) -> Option<String> {
     let (first, _) = tensors.first()?;
     let within = |theirs: &str| theirs[copy.len()..].to_owned();
@@ -65,7 +65,8 @@ fn original(copy: &str, tensors: &[(String, Tensor)], named: &BTreeMap<String, (
         .filter(|module| !suffix.is_empty() && has_all(module, |a, b| a.size() == b.size()))
         .collect();
     let same = candidates.iter().find(|module| has_all(module, is_equal));
-    same.or(candidates.first()).map(|module| (*module).to_owned())
+    let only = candidates.first().filter(|_| candidates.len() == 1);
+    same.or(only).map(|module| (*module).to_owned())
 }
 
 fn is_equal(a: &Tensor, b: &Tensor) -> bool {
