@@ -47,23 +47,19 @@ CACHED = {
     "_text": "vlm.model.text_model",
     "_embed": "vlm.model.text_model.embed_tokens",
 }
+# The backbone of tests/golden/vla_pooled/config.json and of smolvla_reference.
 TINY = [
+    "policy.model.backbone.vlm_model_name=null",
+    *(f"policy.model.backbone.sizes.vision.{key}={value}" for key, value in TINY_VISION.items()),
+    *(f"policy.model.backbone.sizes.text.{key}={value}" for key, value in TINY_TEXT.items()),
+    f"policy.model.backbone.sizes.text.num_hidden_layers={NUM_LAYERS}",
+    "policy.model.backbone.sizes.image_token_id=336",
+    "policy.processor.tokenizer=tests/golden/tokenizer",
     "policy.model.resize_imgs_with_padding=[64,64]",
     "precision=32-true",
     "logging.min_free_gb=0.1",
 ]
-# The sizes of tests/golden/vla_pooled/config.json.
-POOLED = [
-    "experiment=vla_pooled",
-    *TINY,
-    "policy.model.backbone.vlm_model_name=null",
-    *(f"policy.model.backbone.sizes.vision.{key}={value}" for key, value in TINY_VISION.items()),
-    *(f"policy.model.backbone.sizes.text.{key}={value}" for key, value in TINY_TEXT.items()),
-    "policy.model.backbone.sizes.text.num_hidden_layers=4",
-    "policy.model.backbone.sizes.image_token_id=336",
-    "policy.processor.tokenizer=tests/golden/tokenizer",
-    f'policy.processor.system_prompt="{PROMPT}"',
-]
+POOLED = ["experiment=vla_pooled", *TINY, f'policy.processor.system_prompt="{PROMPT}"']
 # Without the teacher it was trained with.
 ALONE = ["policy.objective.mode=actions", "policy.model.latent={code_seq_len: 4, code_dim: 3}"]
 SHORT = [
@@ -194,6 +190,18 @@ def test_the_prompt_that_its_manifest_does_not_say_is_asked_for(headless, tmp_pa
 # The expert.
 
 
+# Dimensions that `make_policy` pads states and actions to.
+MAX_STATE_DIM, MAX_ACTION_DIM = STATE_DIM + 6, ACTION_DIM + 5
+EXPERT = [
+    "experiment=vla_smolvla",
+    *TINY,
+    f"policy.model.backbone.num_vlm_layers={NUM_LAYERS}",
+    f"policy.model.arch.expert.chunk_size={CHUNK}",
+    f"policy.model.arch.expert.max_state_dim={MAX_STATE_DIM}",
+    f"policy.model.arch.expert.max_action_dim={MAX_ACTION_DIM}",
+    "policy.model.flow.num_steps=5",
+]
+EXPERT_ALONE = ["policy.objective.mode=actions", "policy.model.latent={code_seq_len: 4, code_dim: 5}"]
 STATISTICS = {
     "action": {"mean": [0.5, -1.0, 2.0], "std": [1.0, 2.0, 0.5], "count": [7]},
     "observation.state": {"mean": torch.zeros(STATE_DIM), "std": torch.ones(STATE_DIM)},
@@ -203,14 +211,14 @@ EXPERT_MANIFEST = MANIFEST | {
     "torch_dtype": "bf16",
     "flow_steps": 5,
     "source_training_mode": "multitask",
-    "action_dim": ACTION_DIM,
+    "action_dim": MAX_ACTION_DIM,
     "latent_vector_dim": CODES["code_seq_len"] * CODES["code_dim"],
     "action_chunk_size": CHUNK,
     "code_seq_len": CODES["code_seq_len"],
     "tokenizer_max_length": 48,
     "pad_language_to": "longest",
     "system_prompt": None,
-    "max_state_dim": STATE_DIM,
+    "max_state_dim": MAX_STATE_DIM,
     "camera_keys": ["observation.images.image"],
     "normalization_stats": STATISTICS,
 }
@@ -235,28 +243,11 @@ def theirs(lerobot) -> dict:
 @pytest.fixture(scope="module")
 def lerobot(tmp_path_factory):
     """LeRobot's policy with two more projections; its weights are bfloat16 numbers."""
-    folder = tmp_path_factory.mktemp("lerobot")
-    policy = make_policy(Case(side=SIDE), folder)
+    policy = make_policy(Case(side=SIDE, pad_dims=True), tmp_path_factory.mktemp("lerobot"))
     with torch.no_grad():
         for tensor in policy.state_dict().values():
             tensor.copy_(tensor.bfloat16())
-    policy.backbone_folder = folder / "vlm"
     return policy
-
-
-def expert_words(lerobot, *words: str) -> list[str]:
-    return [
-        "experiment=vla_smolvla",
-        *TINY,
-        f"policy.model.backbone.vlm_model_name={lerobot.backbone_folder}",
-        "policy.model.backbone.sizes=null",
-        f"policy.model.backbone.num_vlm_layers={NUM_LAYERS}",
-        f"policy.model.arch.expert.chunk_size={CHUNK}",
-        f"policy.model.arch.expert.max_state_dim={STATE_DIM}",
-        f"policy.model.arch.expert.max_action_dim={ACTION_DIM}",
-        "policy.model.flow.num_steps=5",
-        *words,
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +258,7 @@ def expert(lerobot, tmp_path_factory) -> Path:
 
 
 def test_an_expert_computes_what_lerobots_policy_computes(expert, lerobot, tmp_path):
-    latent = "policy.model.latent={code_seq_len: 4, code_dim: 5}"
-    said = imported(expert, tmp_path / "out", *expert_words(lerobot, "policy.objective.mode=actions", latent))
+    said = imported(expert, tmp_path / "out", *EXPERT, *EXPERT_ALONE)
     assert "the later frame of each pair" in said and "fresh" not in said
     artifact = Artifact.load(tmp_path / "out")
     processor = artifact.manifest["policy"]["processor"]
@@ -279,7 +269,7 @@ def test_an_expert_computes_what_lerobots_policy_computes(expert, lerobot, tmp_p
     image = torch.rand(BATCH, 3, 40, 72, generator=generator)
     state = torch.randn(BATCH, STATE_DIM, generator=generator)
     noise = {
-        "action": torch.randn(BATCH, CHUNK, ACTION_DIM, generator=generator),
+        "action": torch.randn(BATCH, CHUNK, MAX_ACTION_DIM, generator=generator),
         "latent": torch.randn(BATCH, *CODES.values(), generator=generator),
     }
     seen = {"images": {"primary": image}, "task": ["push the block", "open the small drawer", "pick"], "state": state}
@@ -324,7 +314,7 @@ def latent_only(lerobot, teacher: Path, folder: Path) -> Path:
 
 def test_an_expert_goes_on_in_stage_2_and_in_stage_3(lerobot, uninterrupted, plugin, tmp_path):
     source = latent_only(lerobot, uninterrupted, tmp_path / "artifact")
-    words = expert_words(lerobot, "policy.objective.mode=latent", f"policy.teacher.checkpoint={uninterrupted}")
+    words = [*EXPERT, "policy.objective.mode=latent", f"policy.teacher.checkpoint={uninterrupted}"]
     out = tmp_path / "out"
     said = imported(source, out, *words)
     for note in ["what a state is", "which latent action model labelled", "standardised"]:
@@ -374,9 +364,8 @@ def test_an_experts_backbone_that_is_there_twice_and_differs(lerobot, tmp_path):
     core = theirs(lerobot)
     core["vlm.lm_head.weight"] = core["vlm.lm_head.weight"] + 1
     source = write(tmp_path / "artifact", core, EXPERT_MANIFEST, "smolvla_shared.v2")
-    words = expert_words(lerobot, "policy.objective.mode=actions", "policy.model.latent={code_seq_len: 4, code_dim: 5}")
     names = ["vlm.lm_head.weight", "smol_model.vlm.lm_head.weight", "hint:"]
-    one_error(import_vla(source, tmp_path / "out", *words), 1, names)
+    one_error(import_vla(source, tmp_path / "out", *EXPERT, *EXPERT_ALONE), 1, names)
 
 
 def test_an_experiment_of_another_policy_is_refused_with_every_override(pooled, tmp_path):
