@@ -35,23 +35,29 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, torch.Tensor) else str(value)
 
 
+def refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise SystemExit(f"error: {target} exists\nhint: give another target")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     arguments = parser.parse_args()
-    manifest = arguments.target.with_suffix(".json")
-    for target in (arguments.target, manifest):
-        if target.exists():
-            raise SystemExit(f"error: {target} exists\nhint: give another target")
+    refuse_existing(arguments.target)
     try:
         content = torch.load(arguments.source, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except OSError as error:
+        raise SystemExit(f"error: {arguments.source}: {error.strerror}\nhint: give a file of PyTorch") from None
+    except (RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0]
         hint = "give a file of tensors and plain values; what else it has would be executed when it is read"
         raise SystemExit(f"error: {arguments.source}: {reason}\nhint: {hint}") from None
     tensors = weights(content)
     if "core_state_dict" in content:
+        manifest = arguments.target.with_suffix(".json")
+        refuse_existing(manifest)
         said = {key: content.get(key) for key in ("schema_version", "manifest")}
         manifest.write_text(json.dumps(said, indent=2, default=plain) + "\n")
         print(f"{manifest}: manifest")

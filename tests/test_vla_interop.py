@@ -141,7 +141,7 @@ def headless(tmp_path_factory, pooled_core) -> Path:
 def test_a_pooled_policy_computes_what_the_predecessor_computed(pooled, tmp_path):
     said = imported(pooled, tmp_path / "out", *POOLED, *ALONE)
     assert f"stage2_artifact={tmp_path / 'out'}" in said and "load_weights_from" in said
-    assert "no statistics of action: it is not scaled" in said
+    assert "no statistics of action, so it is not scaled" in said
     assert "action head was not trained" in said, "its manifest says that it learned latent actions alone"
     artifact = Artifact.load(tmp_path / "out")
     assert artifact.manifest["provenance"] == {"experiment": "vla_pooled", "step": 20000}

@@ -52,7 +52,9 @@ pub fn import(composed: &Composed, path: &Path, out: &Path) -> anyhow::Result<()
     Artifact::save(out, &options, &model, &spec, &provenance, &tokenizer_folder)?;
     console::print(&format!("artifact: {}", out.display()));
     console::print(&format!("to go on in stage 2: training.load_weights_from={}/model.safetensors", out.display()));
-    console::print(&format!("to fine-tune in stage 3: lerobot.policy.stage2_artifact={}", out.display()));
+    if spec.model.action_dim.is_some() {
+        console::print(&format!("to fine-tune in stage 3: lerobot.policy.stage2_artifact={}", out.display()));
+    }
     notes.iter().for_each(|note| console::print(&format!("note: {note}")));
     Ok(())
 }
@@ -103,7 +105,7 @@ fn vector(
     }
     let dim = scaling.dim.or(dim)?;
     scaling.mode = ScalingMode::Identity;
-    notes.push(format!("the artifact has no statistics of {name}: it is not scaled"));
+    notes.push(format!("the artifact has no statistics of {name}, so it is not scaled"));
     Some(FeatureFacts { dim, statistics: BTreeMap::new() })
 }
 

@@ -5,7 +5,7 @@ use hlrp_config::foreign::read_text;
 use hlrp_schema::PolicySpec;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const CONVERT: &str =
@@ -90,9 +90,7 @@ impl Manifest {
         }
         let found = differing.iter().map(|(key, ours, theirs)| format!("{key} is {ours}, the artifact's is {theirs}"));
         let problem = format!("the experiment is not that of the artifact: {}", found.collect::<Vec<_>>().join("; "));
-        let remedies: BTreeSet<String> = differing.iter().map(|(key, _, theirs)| remedy(key, theirs)).collect();
-        let hint = format!("choose its experiment, and give {}", Vec::from_iter(remedies).join(" "));
-        Err(VlaError::file(path, problem, hint))
+        Err(VlaError::file(path, problem, remedy(&differing)))
     }
 
     /// Keys with our value and theirs, where the artifact says it.
@@ -144,15 +142,25 @@ const LATENT: &str = "policy.model.latent";
 /// Roles of the cameras.
 const CAMERAS: &str = "policy.model.cameras";
 
-/// What makes the value of `key` theirs.
-fn remedy(key: &str, theirs: &Value) -> String {
-    if key.starts_with(LATENT) {
-        format!("the teacher it was trained with (policy.teacher.checkpoint) or, without one, {LATENT}")
-    } else if key.ends_with(CAMERAS) {
-        format!("{theirs} roles in {CAMERAS}")
-    } else {
-        format!("'{key}={theirs}'")
+/// What makes our values theirs.
+fn remedy(differing: &[(String, Value, Value)]) -> String {
+    let is_of = |key: &str, section: &str| key.contains(section);
+    let overrides: Vec<String> = differing
+        .iter()
+        .filter(|(key, ..)| !is_of(key, LATENT) && !is_of(key, CAMERAS))
+        .map(|(key, _, theirs)| format!("'{key}={theirs}'"))
+        .collect();
+    let mut remedies = vec!["choose its experiment".to_owned()];
+    if !overrides.is_empty() {
+        remedies.push(format!("add {}", overrides.join(" ")));
     }
+    if differing.iter().any(|(key, ..)| is_of(key, LATENT)) {
+        remedies.push(format!("name its teacher in policy.teacher.checkpoint or, without one, set {LATENT}"));
+    }
+    if differing.iter().any(|(key, ..)| is_of(key, CAMERAS)) {
+        remedies.push(format!("name as many roles in {CAMERAS}"));
+    }
+    remedies.join("; ")
 }
 
 /// Numbers are the same however they are written.
