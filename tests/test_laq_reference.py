@@ -9,7 +9,8 @@ from conftest import MINI, REPO, run, train_laq_command
 MODELS = {
     "transformers, a weighted difference and detached pixels, running codes": [],
     "convolutions": ["model=laq_conv"],
-    "transformers, pixels, noise substitution": ["model=laq_pixel_tiny", "model.decoders.aux.enabled=false"],
+    "transformers, pixels, noise substitution": ["model=laq_pixel_tiny"],
+    "DINOv3 and its features, with pixels for images": ["model=laq_dino_tiny"],
 }
 
 

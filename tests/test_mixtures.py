@@ -1,6 +1,7 @@
 """Several sources in fixed shares, through the real programs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -74,6 +75,32 @@ def test_a_policy_learns_from_robots_of_different_widths(tmp_path, uninterrupted
     errors = [validation[f"val/action_mse_dim{dim}"] for dim in range(4)]
     wide, both = (sum(errors[2:]) / 2, sum(errors[:2]) / 2)
     assert min(wide, both) <= validation["val/action_mse"] <= max(wide, both)
+
+
+def test_a_policy_learns_from_videos_beside_a_robot(tmp_path, uninterrupted):
+    """Videos have latent actions and no others: the robot alone says what actions are, and teaches them."""
+    run_dir = tmp_path / "run"
+    words = [*VLA_MINI, f"policy.teacher.checkpoint={uninterrupted}", f"+data.sources.pusht={PUSHT}, weight: 0.5}}"]
+    words += ["training.max_steps=4", f"logging.run_dir={run_dir}"]
+    result = run(train_vla_command(*words, "policy.objective.mode=multitask"))
+    assert result.returncode == 0, result.stderr
+    policy = json.loads((run_dir / "artifacts/final/artifact.json").read_text())["policy"]
+    assert policy["model"]["action_dim"] == 4
+    table = pyarrow.parquet.read_table(DATA / "metaworld_mt5/data").to_pandas()
+    trained = table[~table["episode_index"].isin(held_out(run_dir))]
+    mean = policy["processor"]["action"]["statistics"]["mean"]
+    assert np.allclose(mean, np.stack(trained["action"]).mean(0), atol=1e-5)
+    [validation] = [line for line in read_metrics(run_dir) if "val/loss" in line]
+    assert validation["val/action_mse"] > 0 and validation["val/latent_mse"] > 0
+
+    refused = run(train_vla_command(*words[:-1], "policy.objective.mode=actions", f"logging.run_dir={tmp_path}/other"))
+    one_error(refused, 2, ["data.sources.pusht.action_key", "no actions", "~data.sources.pusht"])
+
+
+def held_out(run_dir: Path) -> list[int]:
+    """Held-out episodes of the robot in a run."""
+    checkpoint = run_dir / "checkpoints" / (run_dir / "checkpoints/last").read_text().strip()
+    return json.loads((checkpoint / "state.json").read_text())["sources"]["metaworld_mt5"]["held_out"]
 
 
 def test_weights_without_a_rest_are_a_warning(tmp_path):

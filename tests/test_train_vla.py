@@ -1,82 +1,21 @@
-"""`hlrp train-vla` as a user runs it: what it leaves behind, that nothing is lost, and what it refuses."""
+"""`hlrp train-vla` as a user runs it: what it leaves behind, and that nothing is lost."""
 
 import hashlib
 import json
-import shutil
 import signal
-from pathlib import Path
 
 import hlrp_rs
 import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import DATA, MINI, VLA_MINI, one_error, program, read_metrics, run, train_laq_command, train_vla_command
+from conftest import DATA, MINI, VLA_MINI, program, read_metrics, run, train_laq_command, train_vla_command
 from interruption import INTERRUPTED, assert_same_run, assert_same_tensors, kill, last_step, start, wait_for
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from vla_runs import BACKBONE, backbone_folder, policy, record, trained, words_for
 
-CONFIG_ERROR = 2
-BACKBONE = "model.vlm_with_expert.vlm."
-SOURCE = "data.sources.metaworld_mt5"
 # The pooled architecture instead of the expert: one action, no chunk.
 POOLED = ["~policy.model.arch.expert", "+policy.model.arch.pooled={}"]
-
-
-def words_for(run_dir: Path, teacher: Path, *words: object) -> list[str]:
-    """The command line of a mini run."""
-    return train_vla_command(*VLA_MINI, f"policy.teacher.checkpoint={teacher}", f"logging.run_dir={run_dir}", *words)
-
-
-def trained(run_dir: Path, teacher: Path, *words: object) -> Path:
-    result = run(words_for(run_dir, teacher, *words))
-    assert result.returncode == 0, result.stderr
-    return run_dir
-
-
-def refused(run_dir: Path, teacher: Path, *words: object, code: int, names: list[str]) -> None:
-    """One error that names these things, and nothing left behind."""
-    one_error(run(words_for(run_dir, teacher, *words)), code, names)
-    assert not run_dir.exists(), "a refused run leaves nothing behind"
-
-
-def record(artifact: Path) -> dict:
-    return json.loads((artifact / "artifact.json").read_text())
-
-
-def policy(run_dir: Path) -> dict:
-    """The description of a trained policy."""
-    return record(run_dir / "artifacts/final")["policy"]
-
-
-def backbone_folder(folder: Path, run_dir: Path | None = None) -> Path:
-    """A model folder as transformers saves it, of the mini policy's sizes; with the backbone's weights of a run, if one is given."""
-    folder.mkdir()
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    }
-    text = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 1e5,
-        "vocab_size": 352,
-    }
-    config = {"model_type": "smolvlm", "scale_factor": 2, "image_token_id": 336}
-    (folder / "config.json").write_text(json.dumps(config | {"vision_config": vision, "text_config": text}))
-    if run_dir:
-        weights = load_file(run_dir / "artifacts/final/model.safetensors")
-        own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
-        save_file(own, folder / "model.safetensors")
-    return folder
 
 
 # What a run leaves behind.
@@ -329,50 +268,6 @@ def test_signals_checkpoint_and_exit_with_their_own_code(tmp_path, uninterrupted
     assert_same_run(run_dir, uninterrupted_vla)
 
 
-# Bad input.
-
-
-def test_no_teacher_for_latent_actions(tmp_path):
-    result = run(train_vla_command(*VLA_MINI, f"logging.run_dir={tmp_path / 'run'}"))
-    one_error(result, CONFIG_ERROR, ["policy.teacher.checkpoint", "hint:"])
-    assert not (tmp_path / "run").exists()
-
-
-def test_teacher_that_is_not_there(tmp_path):
-    """The error says everything once."""
-    nowhere = str(tmp_path / "nowhere")
-    result = run(words_for(tmp_path / "run", nowhere))
-    error = one_error(result, CONFIG_ERROR, ["policy.teacher.checkpoint", nowhere, "train-laq"])
-    message, word = error.split(" (command line: ")
-    assert message.count(nowhere) == word.count(nowhere) == 1 and error.count("hint:") == 1, error
-    assert not (tmp_path / "run").exists()
-
-
-def test_tokenizer_that_is_not_there(tmp_path, uninterrupted):
-    words = f"policy.processor.tokenizer={tmp_path}"
-    names = ["policy.processor.tokenizer", str(tmp_path), "tokenizer.json", "hint:"]
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
-
-
-@pytest.mark.parametrize("option", ["expert_width_multiplier=0.01", "num_expert_layers=3"])
-def test_expert_that_cannot_be_built(tmp_path, uninterrupted, option):
-    words = f"policy.model.arch.expert.{option}"
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=[words.split("=")[0] + ": ", "hint:"])
-
-
-def test_teacher_of_other_sizes(tmp_path, uninterrupted):
-    words = "policy.teacher.code_dim=16"
-    refused(
-        tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=["policy.teacher.code_dim", "is 8", "hint:"]
-    )
-
-
-def test_teacher_of_another_spacing(tmp_path, uninterrupted):
-    words = "data.request.image_deltas=[0,5]"
-    names = ["data.request.image_deltas", "[0.0, 20.0] frames", "hint:"]
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
-
-
 def test_teacher_and_policy_may_count_in_other_units(tmp_path, uninterrupted, uninterrupted_vla):
     """Meta-World has 80 frames per second: 20 of them are a quarter of a second."""
     words = ["data.request.unit=seconds", "data.request.image_deltas=[0,0.25]"]
@@ -401,111 +296,3 @@ def test_the_last_action_is_one_frame_back_in_either_unit(tmp_path, uninterrupte
 def test_spacing_that_confirms_the_teachers(tmp_path, uninterrupted, uninterrupted_vla):
     run_dir = trained(tmp_path / "run", uninterrupted, "data.request.image_deltas=[0,20]")
     assert read_metrics(run_dir) == read_metrics(uninterrupted_vla)
-
-
-@pytest.mark.parametrize("key", ["policy.model.cameras=[wrist]", "policy.teacher.camera=wrist"])
-def test_camera_that_the_data_lacks(tmp_path, uninterrupted, key):
-    names = [key.split("=")[0], "wrist", "data.sources.<name>.cameras", "hint:"]
-    refused(tmp_path / "run", uninterrupted, key, code=CONFIG_ERROR, names=names)
-
-
-def test_backbone_folder_without_weights(tmp_path, uninterrupted):
-    folder = backbone_folder(tmp_path / "backbone")
-    words = f"policy.model.backbone.vlm_model_name={folder}"
-    names = ["policy.model.backbone.vlm_model_name", str(folder), "model.safetensors", "hint:"]
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
-
-
-def test_backbone_of_other_sizes(tmp_path, uninterrupted, uninterrupted_vla):
-    folder = backbone_folder(tmp_path / "backbone", uninterrupted_vla)
-    words = [f"policy.model.backbone.vlm_model_name={folder}", "policy.model.backbone.sizes.text.vocab_size=353"]
-    names = ["policy.model.backbone.sizes", "folder", "hint:"]
-    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
-
-
-def test_backbone_that_is_nowhere(tmp_path, uninterrupted):
-    words = ["policy.model.backbone.vlm_model_name=org/name", f"policy.model.backbone.hub_cache={tmp_path}"]
-    names = [
-        "policy.model.backbone.vlm_model_name: org/name",
-        str(tmp_path),
-        f"(command line: {words[0]})",
-        "hint: run `hf download org/name`",
-    ]
-    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
-
-
-def test_backbone_folder_that_is_not_there(tmp_path, uninterrupted):
-    word = f"policy.model.backbone.vlm_model_name={tmp_path}/nothing"
-    names = [
-        f"policy.model.backbone.vlm_model_name: there is no folder {tmp_path}/nothing (command line: {word})",
-        "hint: give the folder",
-    ]
-    message = one_error(run(words_for(tmp_path / "run", uninterrupted, word)), CONFIG_ERROR, names)
-    assert "hf download" not in message and not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("missing", ["file", "column"])
-def test_dataset_without_instructions(tmp_path, uninterrupted, missing):
-    dataset = Path(shutil.copytree(DATA / "metaworld_mt5", tmp_path / "dataset"))
-    tasks = dataset / "meta/tasks.parquet"
-    if missing == "file":
-        tasks.unlink()
-    else:
-        pyarrow.parquet.write_table(pyarrow.parquet.read_table(tasks).select(["task_index"]), tasks)
-    words = f"{SOURCE}.root={dataset}"
-    refused(tmp_path / "run", uninterrupted, words, code=65, names=["tasks.parquet", "hint:"])
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["policy.model.arch.expert.max_action_dim=3"], ["policy.model.arch.expert.max_action_dim", "4 dimensions"]),
-        ([f"{SOURCE}.action_key=null"], ["policy.objective.mode", "no actions", "hint:"]),
-        ([*POOLED, "+policy.model.arch.pooled.train_state_proj=true"], ["train_state_proj", "hint:"]),
-        (["policy.model.arch.expert.prefix_length=5"], ["policy.model.arch.expert.prefix_length", "hint:"]),
-        (
-            ["policy.model.arch.expert.smolvla_checkpoint=/nothing"],
-            ["policy.model.arch.expert.smolvla_checkpoint", "/nothing", "hint:"],
-        ),
-    ],
-    ids=lambda value: value[0],
-)
-def test_value_that_does_not_fit(tmp_path, uninterrupted, words, names):
-    refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
-
-
-def test_chunk_and_offsets_that_contradict_each_other(tmp_path, uninterrupted):
-    words = "data.request.action_deltas=[0,1]"
-    names = ["data.request.action_deltas", "chunk of 4 steps"]
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
-
-
-def test_monitor_that_no_validation_gives(tmp_path, uninterrupted, uninterrupted_vla):
-    """It is found before the first step, and the error lists exactly what validations record."""
-    result = run(words_for(tmp_path / "run", uninterrupted, "training.checkpoint.monitor=val/foo"))
-    error = one_error(result, CONFIG_ERROR, ["training.checkpoint.monitor", "val/foo"])
-    assert not (tmp_path / "run").exists()
-    known = error.split("choose one of ")[1].strip().split(", ")
-    assert sorted(known) == sorted(key for key in read_metrics(uninterrupted_vla)[-1] if key.startswith("val/"))
-
-
-def test_resume_with_another_architecture(uninterrupted_vla):
-    before = read_metrics(uninterrupted_vla)
-    result = run(train_vla_command("--resume", uninterrupted_vla, *POOLED))
-    one_error(result, CONFIG_ERROR, ["policy.model.arch.expert.chunk_size was 4, is absent", "hint:"])
-    assert read_metrics(uninterrupted_vla) == before
-
-
-def test_resume_from_a_checkpoint_of_stage_1(tmp_path, uninterrupted):
-    words = f"training.resume_from_checkpoint={uninterrupted}"
-    names = [str(uninterrupted), "was laq, is vla", "hint:"]
-    refused(tmp_path / "run", uninterrupted, words, code=CONFIG_ERROR, names=names)
-
-
-def test_resume_with_another_teacher(tmp_path, uninterrupted_vla):
-    """The same architecture with other weights: only the digest tells."""
-    other = tmp_path / "other"
-    assert run(train_laq_command(*MINI, f"logging.run_dir={other}", "seed=3", "training.max_steps=5")).returncode == 0
-    run_dir = shutil.copytree(uninterrupted_vla, tmp_path / "run")
-    result = run(train_vla_command("--resume", run_dir, f"policy.teacher.checkpoint={other}"))
-    one_error(result, CONFIG_ERROR, ["teacher.sha256 was", "hint:"])

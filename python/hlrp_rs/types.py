@@ -96,13 +96,13 @@ class Batch(TypedDict):
     task: list[str]
     """B instructions."""
     state: Tensor | None
-    """`float32 [B,T,N]` as recorded; `None` unless every source has states."""
+    """`float32 [B,T,N]` as recorded; `None` where no source has states; all padding for a sample of a source without."""
     state_is_pad: Tensor | None
     """`bool [B,T]`, true where a step is outside the episode."""
     state_dim_is_pad: Tensor | None
     """`bool [B,N]`, true where the source of the sample has fewer dimensions than the widest; `state` is 0 there."""
     action: Tensor | None
-    """`float32 [B,T,A]` as recorded; `None` unless every source has actions."""
+    """`float32 [B,T,A]` as recorded; `None` where no source has actions; all padding for a sample of a source without."""
     action_is_pad: Tensor | None
     """`bool [B,T]`, true where a step is outside the episode."""
     action_dim_is_pad: Tensor | None

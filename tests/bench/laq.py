@@ -1,8 +1,8 @@
 """One training step of stage 1 in plain PyTorch: the peer of `bench_step`, and a second opinion on the model's mathematics.
 
 `laq.py RUN_DIR` reads the weights and the configuration of a run of `hlrp train-laq`, computes the validation losses of its last step again, and times
-training steps (loss, gradients, clipping, fused AdamW) over one batch. It prints one JSON line. Encoders `pixel` and `conv`; quantizers `nsvq` and `ema_vq`;
-decoders `pixel` and `difference`.
+training steps (loss, gradients, clipping, fused AdamW) over one batch. It prints one JSON line. Encoders `pixel`, `conv` and `dinov3` (transformers' own, with the
+decoders `token` and `aux`); quantizers `nsvq` and `ema_vq`; decoders `pixel` and `difference`.
 
 Shapes: B samples, T = 2 frames, H×W tokens, N tokens, D token width, S code slots, Q width of a code vector, K codes.
 """
@@ -10,6 +10,7 @@ Shapes: B samples, T = 2 frames, H×W tokens, N tokens, D token width, S code sl
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,9 +18,15 @@ import torch.nn.functional as F
 import yaml
 from hlrp_rs import Checkpoint, Dataset
 from torch import Tensor, nn
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 LOGIT_SCALE, NUM_NULL, MIN_NORM = 8.0, 2, 1e-12
 MIN_VARIANCE, MIN_CHANGE, MIN_UNIT, EPS = 1e-10, 1e-6, 1e-4, 1e-5
+FEATURE_EPS = 1e-6
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+DECODERS = ("token", "pixel", "difference", "aux")
+# Where the loss of a decoder is in the metrics, unless it is `<name>_loss`.
+METRICS = {"token": "dino_loss"}
 # Kernel, stride and padding of the grid encoder's convolutions, for an 8×8 grid and four slots.
 GRID_CONVS = [((3, 3), 2, 1), ((3, 3), 1, 0)]
 
@@ -165,6 +172,34 @@ class ConvEncoder(nn.Module):
         return self.norm_out(x.permute(0, 2, 3, 1)).unflatten(0, frames_BTCHW.shape[:2])
 
 
+class DinoFeatures(nn.Module):
+    """Patch features of a frozen DINOv3, averaged over the cells of the token grid."""
+
+    def __init__(self, config: dict):
+        super().__init__()
+        sizes = config["encoder"]["dinov3"]["sizes"]
+        sizes["layer_norm_eps"] = float(sizes["layer_norm_eps"])  # YAML 1.1 reads 1e-05 as text
+        self.model = DINOv3ViTModel(DINOv3ViTConfig(**sizes)).requires_grad_(False)
+        self.patch, self.num_extra = sizes["patch_size"], 1 + sizes["num_register_tokens"]
+        self.grid = config["image_size"] // config["patch_size"]
+        for name, values in IMAGENET.items():
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> "DinoFeatures":
+        del mode
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, frames_BTCHW: Tensor) -> Tensor:
+        images = frames_BTCHW.flatten(0, 1)
+        side = max(round(images.shape[-1] / self.patch), 1) * self.patch
+        if side != images.shape[-1]:
+            images = F.interpolate(images, (side, side), mode="bilinear")
+        tokens = self.model((images - self.mean) / self.std).last_hidden_state[:, self.num_extra :]
+        cells = tokens.unflatten(1, (side // self.patch, -1)).permute(0, 3, 1, 2)
+        return F.adaptive_avg_pool2d(cells, self.grid).permute(0, 2, 3, 1).unflatten(0, frames_BTCHW.shape[:2])
+
+
 class ConvNetwork(nn.Module):
     def __init__(self, config: dict, grid: int, depth: int):
         super().__init__()
@@ -224,8 +259,8 @@ class Quantizer(nn.Module):
         first, second = slots.unflatten(0, (b, t)).unbind(dim=1)
         return second - first
 
-    def forward(self, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Action tokens `[B,S,D]` and the quantizer's own loss."""
+    def forward(self, change: Tensor, swap: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Action tokens `[B,S,D]` of what `swap` makes of the latents, and the quantizer's own loss."""
         if self.has_norm:
             mean, variance = change.mean(0), change.var(0, correction=0)
             if not self.training:
@@ -243,7 +278,7 @@ class Quantizer(nn.Module):
             vectors = change + (codes - change).detach()
             loss = F.mse_loss(change, codes) * self.own["ema_vq"]["commitment_weight"]
             self.move_codes(change.detach().flatten(0, 1), ids)
-        tokens = self.project_out(vectors)
+        tokens = self.project_out(swap(vectors))
         return tokens + self.slot_embedding if self.own["slot_embedding"] else tokens, loss
 
     @torch.no_grad()
@@ -264,41 +299,55 @@ class Laq(nn.Module):
         self.config = config
         patch, dim, channels = config["patch_size"], config["dim"], config["channels"]
         grid = config["image_size"] // patch
-        by_convolution, convs = config["decoder_network"] == "conv", "conv" in config["encoder"]
+        by_convolution, encoder = config["decoder_network"] == "conv", config["encoder"]
         if config["spatial_depth"] or not by_convolution:
             self.spatial_rel_pos_bias = PositionBias(dim, config["heads"], grid)
-        if convs:
-            self.conv_encoder = ConvEncoder(config)
+        if "conv" in encoder:
+            self.encoder = self.conv_encoder = ConvEncoder(config)
+        elif "dinov3" in encoder:
+            self.dino_feature_extractor, self.dino_encoder = DinoFeatures(config), nn.Module()
+            width = encoder["dinov3"]["sizes"]["hidden_size"]
+            self.encoder = self.dino_encoder.proj = nn.Linear(width, dim)
         else:
-            self.pixel_projection = Patches(channels, patch, dim)
-        self.encoder = self.conv_encoder if convs else self.pixel_projection
+            self.encoder = self.pixel_projection = Patches(channels, patch, dim)
         self.enc_spatial_transformer = Transformer(config, config["spatial_depth"], True, False)
         self.enc_temporal_transformer = Transformer(config, config["temporal_depth"], False, False)
         self.vq = Quantizer(config)
-        self.decoders = [name for name in ("pixel", "difference") if config["decoders"][name]["enabled"]]
+        self.decoders = [name for name in DECODERS if config["decoders"][name]["enabled"]]
         for name in self.decoders:
-            depth = config["decoders"][name]["depth"]
+            depth, of_tokens = config["decoders"][name]["depth"], name == "token"
             network = ConvNetwork(config, grid, depth) if by_convolution else Transformer(config, depth, True, True)
-            setattr(self, f"{name}_decoder", network)
-            setattr(self, f"{name}_to_pixels", nn.Sequential(nn.Linear(dim, channels * patch * patch)))
+            setattr(self, "dino_decoder" if of_tokens else f"{name}_decoder", network)
+            head = nn.Linear(dim, width if of_tokens else channels * patch * patch)
+            if of_tokens:
+                self.dino_to_features = head
+            else:
+                setattr(self, f"{name}_to_pixels", nn.Sequential(head))
+        if "aux" in self.decoders:
+            self.aux_context_projection = Patches(channels, patch, dim)
+            self.aux_rel_pos_bias = PositionBias(dim, config["heads"], grid)
         self.difference_unit = nn.ParameterDict({"mean_square": nn.Parameter(torch.ones(()), False)})
 
-    def forward(self, frames_BTCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum that is trained, and the loss of each decoder."""
-        tokens = self.encoder(frames_BTCHW)
+    def forward(
+        self, frames_BTCHW: Tensor, swap: Callable[[Tensor], Tensor] = lambda vectors: vectors
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum that is trained, and the loss of each decoder, which sees what `swap` makes of the latents `[B,S,Q]`."""
+        features = self.dino_feature_extractor(frames_BTCHW) if hasattr(self, "dino_feature_extractor") else None
+        tokens = self.encoder(frames_BTCHW if features is None else features)
         bias = self.spatial_rel_pos_bias() if hasattr(self, "spatial_rel_pos_bias") else None
         mixed = self.enc_temporal_transformer(self.enc_spatial_transformer(tokens, bias))
-        action_tokens, total = self.vq(self.vq.change(mixed.flatten(2, 3)))
+        action_tokens, total = self.vq(self.vq.change(mixed.flatten(2, 3)), swap)
         first, second = frames_BTCHW.unbind(dim=1)
-        targets = {"pixel": second, "difference": (second - first) / self.unit(second - first)}
         losses = {}
         for name in self.decoders:
             own = self.config["decoders"][name]
             seen = [tokens[:, :1], bias, action_tokens]
-            if own["detached"]:
+            if name == "aux":
+                seen[:2] = self.aux_context_projection(frames_BTCHW[:, :1]), self.aux_rel_pos_bias()
+                seen[2] = action_tokens.detach()
+            elif own["detached"]:
                 seen = [x if x is None else x.detach() for x in seen]
-            patches = getattr(self, f"{name}_to_pixels")(getattr(self, f"{name}_decoder")(*seen)).squeeze(1)
-            error = (unpatchify(patches, self.config["patch_size"]) - targets[name]).square()
+            error = self.error(name, seen, first, second, features)
             if own["motion_weight"]:
                 change = (second - first).abs().mean(1, keepdim=True)
                 weight = 1 + own["motion_weight"] * change / change.mean().clamp_min(MIN_CHANGE)
@@ -307,6 +356,16 @@ class Laq(nn.Module):
                 losses[name] = error.mean()
             total = total + losses[name] * own["loss_weight"]
         return total, losses
+
+    def error(self, name: str, seen: list, first: Tensor, second: Tensor, features: Tensor | None) -> Tensor:
+        """Squared errors of a decoder that has seen a canvas, a bias and action tokens."""
+        if name == "token":
+            target = F.layer_norm(features[:, 1:], features.shape[-1:], eps=FEATURE_EPS)
+            return (self.dino_to_features(self.dino_decoder(*seen)) - target).square()
+        difference = second - first
+        target = difference / self.unit(difference) if name == "difference" else second
+        patches = getattr(self, f"{name}_to_pixels")(getattr(self, f"{name}_decoder")(*seen)).squeeze(1)
+        return (unpatchify(patches, self.config["patch_size"]) - target).square()
 
     def unit(self, difference: Tensor) -> Tensor:
         if self.training:
@@ -325,9 +384,13 @@ def load(run_dir: Path) -> tuple[Laq, dict]:
     """The model of a run, with its weights, and the run's configuration."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     model, tensors = Laq(config["model"]), Checkpoint.load(run_dir).tensors()
+    # The files of transformers have other names than its modules.
+    tensors = {name.replace("extractor.model.layer", "extractor.model.model.layer"): x for name, x in tensors.items()}
     missing = model.load_state_dict(tensors, strict=False).missing_keys
-    if not {name.split(".")[0] for name in missing} <= {"encoder", "difference_unit"}:
-        raise SystemExit(f"error: the run has no {', '.join(missing)}")
+    # The encoder is there under its own name, nothing is masked, and only one decoder has a unit.
+    unused = ("encoder.", "difference_unit.", "dino_feature_extractor.model.embeddings.mask_token")
+    if absent := [name for name in missing if not name.startswith(unused)]:
+        raise SystemExit(f"error: the run has no {', '.join(absent)}")
     return model, config
 
 
@@ -351,7 +414,7 @@ def main() -> None:
         mean = sum(losses[name].item() * len(batch) for losses, batch in zip(found, frames, strict=True)) / sum(
             map(len, frames)
         )
-        errors[name] = abs(mean / known[f"val/{name}_loss"] - 1)
+        errors[name] = abs(mean / known[f"val/{METRICS.get(name, f'{name}_loss')}"] - 1)
 
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -47,9 +47,9 @@ pub struct Batch {
     pub images: BTreeMap<String, ImageStream>,
     /// `[B]` instruction of each sample.
     pub task: Vec<String>,
-    /// States, when every source has them.
+    /// States, where a source of the mixture has them; those of other sources are padding.
     pub state: Option<VectorStream>,
-    /// Actions, when every source has them.
+    /// Actions, where a source of the mixture has them; those of other sources are padding.
     pub action: Option<VectorStream>,
     /// By key the labels that were asked for.
     pub labels: BTreeMap<String, VectorStream>,

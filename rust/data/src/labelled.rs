@@ -33,6 +33,18 @@ impl Mixture {
         self.sources.iter().filter_map(share).collect()
     }
 
+    /// Refuses sources that teach nothing where actions alone are learned.
+    ///
+    /// # Errors
+    /// [`Problem`] with a source without actions.
+    pub fn require_actions(&self) -> Result<(), Problem> {
+        let Some(source) = self.sources.iter().find(|source| source.action.is_none()) else { return Ok(()) };
+        let name = &source.name;
+        let key = format!("data.sources.{name}.action_key");
+        let hint = format!("leave the source out with ~data.sources.{name}, or learn latent actions as well");
+        Err(Problem::new(key, "the source has no actions, and nothing else is learned", hint))
+    }
+
     /// Refuses sources whose actions one network cannot predict.
     ///
     /// # Errors

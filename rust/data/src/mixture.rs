@@ -42,9 +42,9 @@ pub struct SampleLayout {
     pub num_images: usize,
     /// Size of an image.
     pub size: FrameSize,
-    /// States `[T,N]`, when every source has them; N is the widest.
+    /// States `[T,N]`, where a source has them; N is the widest.
     pub state: Option<[usize; 2]>,
-    /// Actions `[T,N]`, when every source has them; T is the longest and N the widest.
+    /// Actions `[T,N]`, where a source has them; T is the longest and N the widest.
     pub action: Option<[usize; 2]>,
     /// By key the labels `[T,N]` that were asked for.
     pub labels: BTreeMap<String, [usize; 2]>,
@@ -102,9 +102,9 @@ fn differing_role<'a>(a: &'a Source, b: &'a Source) -> Option<&'a str> {
     only_in(a, b).or_else(|| only_in(b, a)).map(String::as_str)
 }
 
-/// The widest of a vector that every source has.
+/// The widest of a vector; none where no source has it.
 fn widest(sources: &[Source], of: impl Fn(&Source) -> Option<usize>) -> Option<usize> {
-    sources.iter().map(of).collect::<Option<Vec<_>>>()?.into_iter().max()
+    sources.iter().filter_map(of).max()
 }
 
 /// Labels `[T,N]` by key; those of all sources have the same widths.

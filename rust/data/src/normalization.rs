@@ -57,6 +57,13 @@ struct Summed {
     quantile_rows: Rows,
 }
 
+impl Summed {
+    /// Of no rows.
+    fn new(width: usize) -> Self {
+        Self { statistics: Statistics::new(width), num_rows: 0, quantile_rows: Rows::default() }
+    }
+}
+
 /// Rows and how much each counts.
 #[derive(Default)]
 struct Rows {
@@ -75,7 +82,7 @@ impl Rows {
 }
 
 impl Mixture {
-    /// Statistics of the states; none where a source has none.
+    /// Statistics of the states; none where no source has any.
     ///
     /// # Errors
     /// [`Problem`] with a source that has a dimension without any finite value for training; a file that cannot be read.
@@ -92,17 +99,17 @@ impl Mixture {
     }
 
     fn statistics(&self, vector: Vector) -> Result<Option<VectorStatistics>, DataError> {
-        let keys: Option<Vec<&VectorKey>> = self.sources.iter().map(vector.of).collect();
-        let Some(keys) = keys.filter(|keys| !keys.is_empty()) else { return Ok(None) };
-        let dim = keys.iter().map(|key| key.width).max().unwrap_or_default();
+        let keys: Vec<Option<&VectorKey>> = self.sources.iter().map(vector.of).collect();
+        let width = |key: &Option<&VectorKey>| key.map(|key| key.width);
+        let Some(dim) = keys.iter().filter_map(width).max() else { return Ok(None) };
         let stride = self.num_training_rows().div_ceil(MAX_QUANTILE_ROWS).max(1);
         let parts = self.parts();
         let summed = in_parallel(&parts, |part| {
             let is_seen = |span: &EpisodeSpan| (vector.is_seen)(&self.sources[part.source], span, part.split);
             let over_episodes = self.loader.uniform_over == UniformOver::Episodes;
-            sum_up(&self.sources[part.source], keys[part.source], part, is_seen, over_episodes, stride)
+            let Some(key) = keys[part.source] else { return Ok(Summed::new(0)) };
+            sum_up(&self.sources[part.source], key, part, is_seen, over_episodes, stride)
         });
-
         let summed = summed.into_iter().collect::<Result<Vec<_>, _>>()?;
         let scales = self.scales(&parts, &summed);
         let mut training = Statistics::new(dim);
@@ -113,13 +120,16 @@ impl Mixture {
             let scale = scales[part.source];
             if part.split == Split::Train && scale > 0.0 {
                 training.merge(&statistics.scaled(scale));
-                rows.extend(&quantile_rows, keys[part.source].width, dim, scale);
+                rows.extend(&quantile_rows, statistics.width, dim, scale);
             }
         }
-        if let Some(at) = training.without_values() {
-            let owner = keys.iter().position(|key| key.width > at).unwrap_or_default();
-            let message = format!("`{}`[{at}] has no finite value in any training episode", keys[owner].key);
-            let key = format!("data.sources.{}.{}_key", self.sources[owner].name, vector.name);
+        let first_with = |at: usize| {
+            let mut owners = keys.iter().zip(&self.sources).filter_map(|(key, source)| Some((at, (*key)?, source)));
+            owners.find(|(at, key, _)| key.width > *at)
+        };
+        if let Some((at, owner, source)) = training.without_values().and_then(first_with) {
+            let message = format!("`{}`[{at}] has no finite value in any training episode", owner.key);
+            let key = format!("data.sources.{}.{}_key", source.name, vector.name);
             let hint = "record the dataset again, leave the source out, or set the key to null";
             return Err(Problem::new(key, message, hint).into());
         }
@@ -170,7 +180,7 @@ fn sum_up(
     over_episodes: bool,
     stride: u64,
 ) -> Result<Summed, DataError> {
-    let mut summed = Summed { statistics: Statistics::new(vector.width), num_rows: 0, quantile_rows: Rows::default() };
+    let mut summed = Summed::new(vector.width);
     for span in part.spans.iter().filter(|span| is_seen(span)) {
         let rows: Vec<u64> = (span.from_row..span.to_row).collect();
         summed.num_rows += rows.len() as u64;

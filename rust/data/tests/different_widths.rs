@@ -1,4 +1,4 @@
-//! Two robots in one mixture, of 2 and of 4 state and action dimensions: what a batch has, and the statistics that normalise it.
+//! Two sources in one mixture, of 4 and of 2 or no state and action dimensions: what a batch has, and the statistics that normalise it.
 #![cfg(feature = "ffmpeg")]
 #![allow(clippy::unwrap_used, non_snake_case)]
 
@@ -19,11 +19,17 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data").join(name)
 }
 
-fn mixture(weights: [f64; 2]) -> Arc<Mixture> {
+fn robots(weights: [f64; 2]) -> Arc<Mixture> {
+    mixture(DIMS.map(|(name, _)| name).into_iter().zip(weights), |_| true)
+}
+
+/// Sources by name and weight; those that `has_vectors` chooses have states and actions.
+fn mixture<'a>(sources: impl IntoIterator<Item = (&'a str, f64)>, has_vectors: impl Fn(&str) -> bool) -> Arc<Mixture> {
     let source = |(name, weight): (&str, f64)| {
+        let key = |key: &str| has_vectors(name).then(|| key.to_owned());
         let source = SourceConfig {
-            state_key: Some("observation.state".to_owned()),
-            action_key: Some("action".to_owned()),
+            state_key: key("observation.state"),
+            action_key: key("action"),
             weight: Some(SourceWeight::Share(weight)),
             num_val_episodes: 2,
             ..opened::source(&folder(name), "observation.image")
@@ -31,7 +37,7 @@ fn mixture(weights: [f64; 2]) -> Arc<Mixture> {
         (name.to_owned(), source)
     };
     let config = DataConfig {
-        sources: DIMS.map(|(name, _)| name).into_iter().zip(weights).map(source).collect(),
+        sources: sources.into_iter().map(source).collect(),
         request: RequestConfig {
             unit: DeltaUnit::Frames,
             image_deltas: vec![0.0],
@@ -55,7 +61,7 @@ fn rows(source: &Source, key: &str, rows: &[u64], dims: usize) -> Vec<f32> {
 
 #[test]
 fn a_batch_pads_with_zeros_and_says_where() {
-    let mixture = mixture([0.5, 0.5]);
+    let mixture = robots([0.5, 0.5]);
     assert_eq!((mixture.layout().state, mixture.layout().action), (Some([1, 4]), Some([3, 4])));
     let mut loader = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).unwrap();
     let mut seen = BTreeSet::new();
@@ -86,7 +92,7 @@ fn a_batch_pads_with_zeros_and_says_where() {
 #[test]
 fn a_dimension_has_the_statistics_of_the_sources_that_have_it_weighted_as_sampled() {
     let weights = [1.0, 3.0];
-    let mixture = mixture(weights);
+    let mixture = robots(weights);
     for (key, found) in [("action", mixture.action_statistics()), ("observation.state", mixture.state_statistics())] {
         let found = found.unwrap().unwrap();
         assert_eq!(found.dim, 4);
@@ -125,5 +131,39 @@ fn a_dimension_has_the_statistics_of_the_sources_that_have_it_weighted_as_sample
         let ranges = |source: usize| &found.ranges[source].1;
         assert!(ranges(0).iter().all(|[low, high]| low <= high), "the wide source has every dimension");
         assert!(ranges(1)[2..].iter().all(|[low, high]| low > high), "the narrow one does not");
+    }
+}
+
+#[test]
+fn a_source_without_states_and_actions_is_all_padding_and_changes_no_statistics() {
+    let robot = "metaworld_mt5";
+    let beside_videos = mixture([(robot, 1.0), ("pusht_scripted", 3.0)], |name| name == robot);
+    assert_eq!((beside_videos.layout().state, beside_videos.layout().action), (Some([1, 4]), Some([3, 4])));
+    let mut loader = Loader::train(&beside_videos, 1, Shard::SINGLE, Position::default()).unwrap();
+    let batch = loader.next_batch().unwrap();
+    assert_eq!(batch.meta.iter().filter(|meta| meta.source == robot).count(), 2, "a quarter of eight");
+    for stream in [batch.state.unwrap(), batch.action.unwrap()] {
+        let [num_samples, num_steps, dim] = stream.shape;
+        assert_eq!((num_samples, dim), (8, 4));
+        let values = stream.values_BTN.chunks(num_steps * dim);
+        let is_pad = stream.is_pad_BT.chunks(num_steps).zip(stream.is_pad_dim_BN.chunks(dim));
+        for (meta, (values_TN, (is_pad_T, is_pad_dim_N))) in batch.meta.iter().zip(values.zip(is_pad)) {
+            let is_video = meta.source != robot;
+            assert!(is_pad_dim_N.iter().all(|is_pad| *is_pad == is_video), "{}", meta.source);
+            assert_eq!(is_pad_T[0], is_video, "{}", meta.source);
+            assert_eq!(values_TN.iter().all(|value| *value == 0.0), is_video, "{}", meta.source);
+        }
+    }
+    let alone = mixture([(robot, 1.0)], |_| true);
+    let both = [&beside_videos, &alone];
+    let [actions, states] =
+        [both.map(|mixture| mixture.action_statistics()), both.map(|mixture| mixture.state_statistics())];
+    for [found, expected] in [actions, states].map(|pair| pair.map(|found| found.unwrap().unwrap())) {
+        assert_eq!((found.dim, found.ranges.len(), found.ranges[1].1.len()), (4, 2, 4));
+        for name in ["mean", "std", "min", "max", "q01", "q99"] {
+            for (x, y) in found.values[name].iter().zip(&expected.values[name]) {
+                assert!((x - y).abs() <= 1e-9 * y.abs().max(1.0), "{name}: {x}, not {y}");
+            }
+        }
     }
 }

@@ -149,7 +149,7 @@ impl Targets {
             VlaError::input(
                 "actions",
                 "the batch has none",
-                "give every source an action key, or train with policy.objective.mode = latent",
+                "give a source an action key, or train with policy.objective.mode = latent",
             )
         })?;
         let size = target.chunk_BTA.size();

@@ -106,7 +106,7 @@ impl Processor {
     /// # Errors
     /// No actions, no statistics for them, or another width.
     pub fn actions(&self, batch: &DeviceBatch) -> Result<ActionTarget, VlaError> {
-        let hint = "give every source an action key, or train with policy.objective.mode = latent";
+        let hint = "give a source an action key, or train with policy.objective.mode = latent";
         let stream = batch.action.as_ref().ok_or_else(|| VlaError::input("actions", "the batch has none", hint))?;
         let scaling = self
             .spec
@@ -174,7 +174,7 @@ impl Processor {
 
     fn state(&self, batch: &DeviceBatch, present: i64) -> Result<Option<Tensor>, VlaError> {
         let Some(scaling) = &self.spec.state else { return Ok(None) };
-        let hint = "give every source a state key, or build the model without states";
+        let hint = "give a source a state key, or build the model without states";
         let stream = batch.state.as_ref().ok_or_else(|| VlaError::input("state", "the batch has none", hint))?;
         check_width("state", &stream.values_BTN, scaling)?;
         let state_BN = normalize(scaling, &stream.values_BTN.select(1, present));

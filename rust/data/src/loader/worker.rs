@@ -178,8 +178,8 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// States, actions or labels around an anchor, padded to the steps and, with zeros, to the width that all sources share. None where the batch
-/// has none.
+/// States, actions or labels around an anchor, padded to the steps and, with zeros, to the width that all sources share: nothing but padding
+/// where the source has none, and none where the batch has none.
 fn vectors(
     source: &Source,
     vector: Option<&VectorKey>,
@@ -187,7 +187,8 @@ fn vectors(
     anchor: &Anchor,
     deltas: &[i64],
 ) -> Result<Option<Vectors>, DataError> {
-    let (Some(vector), Some([num_steps, width])) = (vector, size) else { return Ok(None) };
+    let Some([num_steps, width]) = size else { return Ok(None) };
+    let Some(vector) = vector else { return Ok(Some(Vectors::missing([num_steps, width], 0))) };
     let (rows, mut is_pad_T) = anchor.span.window(anchor.row, deltas);
     let mut values_TN = vec![0.0; rows.len() * vector.width];
     source.dataset.read_vectors(&vector.key, &rows, &mut values_TN)?;

@@ -72,12 +72,12 @@ impl<'a> Observed<'a> {
         Ok(pixels_BTCHW.select(0, index as i64).narrow(0, 0, 2).to_device(Device::Cpu).copy())
     }
 
-    /// Sum of the actions from frame t to frame t+k of sample `index`; none where the dataset has no actions.
+    /// Sum of the actions from frame t to frame t+k of sample `index`; none where its source has no actions.
     pub(crate) fn action(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
         row_of(self.actions_BA.get_or_init(|| pair_actions(self.batch)).as_ref(), self.batch.action.as_ref(), index)
     }
 
-    /// State at frame t of sample `index`; none where the dataset has no states.
+    /// State at frame t of sample `index`; none where its source has no states.
     pub(crate) fn state(&self, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
         let states = || {
             let values_BTN = &self.batch.state.as_ref()?.values_BTN;
@@ -87,14 +87,15 @@ impl<'a> Observed<'a> {
     }
 }
 
-/// The values of sample `index` in the dimensions that its source has.
+/// The values of sample `index` in the dimensions that its source has; none where it has none.
 fn row_of(rows_BN: Option<&Tensor>, vectors: Option<&DeviceVectors>, index: usize) -> anyhow::Result<Option<Vec<f64>>> {
-    let row = |(rows_BN, vectors): (&Tensor, &DeviceVectors)| {
+    let row = |(rows_BN, vectors): (&Tensor, &DeviceVectors)| -> anyhow::Result<Vec<f64>> {
         let [row_N, is_pad_N] = [rows_BN, &vectors.is_pad_dim_BN].map(|x| x.select(0, index as i64));
         let is_real_N = is_pad_N.to_device(Device::Cpu).logical_not();
         Ok(Vec::<f64>::try_from(row_N.to_kind(Kind::Double).masked_select(&is_real_N))?)
     };
-    rows_BN.zip(vectors).map(row).transpose()
+    let values_N = rows_BN.zip(vectors).map(row).transpose()?;
+    Ok(values_N.filter(|values_N| !values_N.is_empty()))
 }
 
 fn rows_of(ids_BS: &Tensor) -> anyhow::Result<Vec<Vec<i64>>> {

@@ -55,6 +55,9 @@ pub fn prepare(
     let of_validation = &requests.validation_labels;
     let validation = Arc::new(opened.with_request(&requests.validation, &requests.anchor_images, of_validation)?);
     check_cameras(config, &train.layout().roles)?;
+    if !config.policy.objective.mode.with_latents() {
+        train.require_actions()?;
+    }
 
     let vectors = facts::Vectors::of(&train)?;
     let data = vectors.facts(setup.resumed.as_ref());
