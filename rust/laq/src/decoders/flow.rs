@@ -2,10 +2,9 @@
 //!
 //! Shape suffixes: B samples, C channels, H×W pixels.
 
-use super::motion::weighted_mean;
 use super::network::Network;
 use super::running_square::RunningSquare;
-use super::{Decoder, DecoderInput, Registration, Target};
+use super::{Decoder, DecoderInput, PixelWeights, Registration, Target};
 use crate::error::LaqError;
 use crate::flow_teachers::{self, FlowTeacher};
 use crate::patches::unpatchify;
@@ -117,8 +116,14 @@ impl Decoder for FlowDecoder {
         }
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
-        let error_B2HW = self.error(prediction, self.truth(target)?);
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
+        let Some(truth_B2HW) = self.truth(target) else { return Ok(None) };
+        let error_B2HW = self.error(prediction, truth_B2HW);
         let cost = match self.config.loss {
             FlowLoss::Squared => error_B2HW.square(),
             FlowLoss::Charbonnier => {
@@ -126,10 +131,10 @@ impl Decoder for FlowDecoder {
                 (square_B1HW + CHARBONNIER_EPS * CHARBONNIER_EPS).sqrt() - CHARBONNIER_EPS
             }
         };
-        Some(match weight_B1HW {
-            Some(weight_B1HW) => weighted_mean(&cost, weight_B1HW),
-            None => cost.mean(Kind::Float),
-        })
+        match weights {
+            Some(weights) => weights.mean(&cost).map(Some),
+            None => Ok(Some(cost.mean(Kind::Float))),
+        }
     }
 
     fn load_teacher(&mut self, device: Device) -> Result<(), LaqError> {
