@@ -83,6 +83,13 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Read a stage 2 artifact of the Python predecessor into an artifact of ours.
+    #[command(disable_help_flag = true)]
+    ImportVla {
+        /// Passed on to hlrp-train-vla as they are; `hlrp import-vla --help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Fine-tune a policy (stage 3) with LeRobot's own trainer.
     TrainLerobot(TrainOptions),
     /// Evaluate a policy in a simulator with LeRobot's own evaluator, and count its successes.

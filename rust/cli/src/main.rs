@@ -25,7 +25,7 @@ use hlrp_config::{HintOf, Problem, hint_of};
 use hlrp_schema::parse_command_line;
 use hlrp_slurm::{SubmitError, client::SlurmError};
 use hlrp_track::{TrackError, console, exit_code};
-use std::{ffi::OsString, process::ExitCode};
+use std::process::ExitCode;
 
 /// The errors of this program whose hints are printed.
 const HINTS: &[HintOf] = &[
@@ -39,11 +39,12 @@ const HINTS: &[HintOf] = &[
 fn main() -> ExitCode {
     let result = match parse_command_line::<Arguments>(Arguments::command()).command {
         Command::TrainLaq { arguments } => programs::exec(&programs::TRAIN_LAQ, &arguments),
-        Command::AnalyzeLaq { arguments } => of_laq("analyze-laq", arguments),
-        Command::ImportLaq { arguments } => of_laq("import-laq", arguments),
-        Command::ExportLaq { arguments } => of_laq("export-laq", arguments),
-        Command::Label { arguments } => of_laq("label", arguments),
+        Command::AnalyzeLaq { arguments } => programs::exec_command(&programs::TRAIN_LAQ, "analyze-laq", arguments),
+        Command::ImportLaq { arguments } => programs::exec_command(&programs::TRAIN_LAQ, "import-laq", arguments),
+        Command::ExportLaq { arguments } => programs::exec_command(&programs::TRAIN_LAQ, "export-laq", arguments),
+        Command::Label { arguments } => programs::exec_command(&programs::TRAIN_LAQ, "label", arguments),
         Command::TrainVla { arguments } => programs::exec(&programs::TRAIN_VLA, &arguments),
+        Command::ImportVla { arguments } => programs::exec_command(&programs::TRAIN_VLA, "import-vla", arguments),
         Command::TrainLerobot(options) => lerobot::train(&options),
         Command::RolloutLerobot(options) => lerobot::rollout(&options),
         Command::Pipeline(options) => pipeline::pipeline(&options),
@@ -61,10 +62,4 @@ fn main() -> ExitCode {
         console::report_error(error.as_ref(), HINTS);
         ExitCode::from(exit_code::of(error.as_ref(), &[]))
     })
-}
-
-/// A command of the program of stage 1.
-fn of_laq(command: &str, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
-    let arguments: Vec<_> = std::iter::once(command.into()).chain(arguments).collect();
-    programs::exec(&programs::TRAIN_LAQ, &arguments)
 }

@@ -6,6 +6,7 @@ use hlrp_track::{host::find_program, run::DataSource};
 use std::{
     convert::Infallible,
     ffi::OsString,
+    iter,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -93,6 +94,15 @@ pub(crate) fn waiting() -> impl Iterator<Item = (&'static str, &'static str)> {
     let variables = [(env::OMP_WAIT_POLICY, "passive"), (env::GOMP_SPINCOUNT, "2000")];
     let is_decided = variables.iter().any(|(name, _)| env::is_set(name));
     variables.into_iter().filter(move |_| !is_decided)
+}
+
+/// [`exec`] of what `program` does besides training: `command` is its first argument.
+///
+/// # Errors
+/// As [`exec`].
+pub(crate) fn exec_command(program: &Program, command: &str, arguments: Vec<OsString>) -> Result<ExitCode> {
+    let arguments: Vec<_> = iter::once(command.into()).chain(arguments).collect();
+    exec(program, &arguments)
 }
 
 /// Becomes `program`: signals, standard streams and the exit code are then its own.

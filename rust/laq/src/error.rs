@@ -37,20 +37,6 @@ pub enum LaqError {
     /// Codes of a model whose latent is continuous.
     #[error("this model has no codes: its latent actions are continuous")]
     NoCodes,
-    /// A file of weights in a format that only Python reads.
-    #[error("{path} is a file of PyTorch, which can execute code when it is read", path = path.display())]
-    NotSafetensors {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Weights of another architecture.
-    #[error("{path} does not fit the model: tensors {differences}", path = path.display(), differences = differences.join("; "))]
-    Import {
-        /// The file.
-        path: PathBuf,
-        /// What is missing, unknown or of another shape.
-        differences: Vec<String>,
-    },
     /// A dataset in which it is not clear which cameras the model sees, or that lacks them.
     #[error("{dataset}: which camera the model sees is not clear: it has {num_views}; there are {available:?}", dataset = dataset.display())]
     Camera {
@@ -87,10 +73,6 @@ impl Hint for LaqError {
             Self::Checkpoint { .. } => "give a checkpoint folder or run directory of `hlrp train-laq`".into(),
             Self::NoDecoder(name) => format!("enable model.decoders.{name} when training"),
             Self::NoCodes => "choose a model that was trained with a discrete model/quantizer".into(),
-            Self::NotSafetensors { .. } => {
-                "convert it first: python scripts/weights_to_safetensors.py FILE.ckpt FILE.safetensors".into()
-            }
-            Self::Import { .. } => "choose the experiment and the sizes of the model that the weights are of".into(),
             Self::Camera { num_views: 1, .. } => "name one: --camera KEY".into(),
             Self::Camera { num_views, .. } => {
                 format!("name {num_views} in the order of model.cameras: --camera KEY --camera KEY")

@@ -135,15 +135,7 @@ impl From<LabelArguments> for LabelOptions {
 
 /// Runs a command whose name is the first argument.
 fn run<A: Parser>(command: impl FnOnce(A) -> anyhow::Result<()>) -> ExitCode {
-    let arguments = std::env::args_os().enumerate().filter(|(index, _)| *index != 1).map(|(_, argument)| argument);
-    let parsed = A::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
-    match command(parsed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            hlrp_track::console::report_error(error.as_ref(), hlrp_laq::HINTS);
-            ExitCode::from(exit_code::of(error.as_ref(), hlrp_train::EXIT_CODES))
-        }
-    }
+    hlrp_train::program::command(hlrp_laq::HINTS, command)
 }
 
 struct Laq;

@@ -35,6 +35,20 @@ pub enum NnError {
         /// Which tensor, and why.
         cause: Box<NnError>,
     },
+    /// A file of weights in a format that only Python reads.
+    #[error("{path} is a file of PyTorch, which can execute code when it is read", path = path.display())]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Weights in another program's layout, of another architecture.
+    #[error("{path} does not fit the model: tensors {differences}", path = path.display(), differences = differences.join("; "))]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What is missing, unknown or of another shape.
+        differences: Vec<String>,
+    },
     /// Sizes in a folder that are invalid or contradict each other.
     #[error("{path}: {problem}", path = path.display())]
     Sizes {
@@ -60,6 +74,12 @@ impl Hint for NnError {
             Self::File { hint, .. } => (*hint).to_owned(),
             Self::Torch(error) => return error.hint(),
             Self::Weights { cause, .. } => return cause.hint(),
+            Self::NotSafetensors { .. } => {
+                "convert it first: python scripts/weights_to_safetensors.py FILE.ckpt FILE.safetensors".to_owned()
+            }
+            Self::Layout { .. } => {
+                "choose the experiment and the sizes of the model that the weights are of".to_owned()
+            }
             Self::Sizes { problem, .. } => return Hint::hint(problem.as_ref()),
         })
     }

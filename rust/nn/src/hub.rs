@@ -79,7 +79,8 @@ impl WeightFiles {
     }
 }
 
-fn as_float(x: Tensor) -> Tensor {
+/// A tensor in half precision as float32, others as they are.
+pub fn as_float(x: Tensor) -> Tensor {
     if matches!(x.kind(), Kind::BFloat16 | Kind::Half) { x.to_kind(Kind::Float) } else { x }
 }
 

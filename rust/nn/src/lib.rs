@@ -5,6 +5,7 @@
 //! | Which tensors does a model have, under which names? | [`store`] |
 //! | What do several families share? | [`layers`], [`Pass`] |
 //! | Where is a published model on this machine, and how are its weights read? | [`hub`] |
+//! | How are weights in another program's layout read? | [`foreign`] |
 //! | Blocks over video tokens (latent action model) | [`spacetime`] |
 //! | Features of images, optical flow | [`dinov3`], [`raft`] |
 //! | Vision-language backbones | [`siglip`], [`llama`], [`smolvlm`] |
@@ -18,6 +19,7 @@
 
 pub mod dinov3;
 mod error;
+pub mod foreign;
 pub mod hub;
 pub mod layers;
 pub mod llama;

@@ -8,6 +8,7 @@
 //! | How are its inputs prepared? | [`Processor`] |
 //! | Who labels its latent actions? | [`Teacher`] |
 //! | What does a training leave? | [`Artifact`] |
+//! | How does a policy of the predecessor become one of ours? | [`import`] |
 #![allow(non_snake_case)] // shape suffixes
 
 use hlrp_config::{HintOf, hint_of};
@@ -20,6 +21,7 @@ mod chunking;
 mod error;
 pub mod flow;
 mod freeze;
+mod interop;
 mod labels;
 mod loss;
 mod masks;
@@ -39,6 +41,7 @@ pub use chunking::{Chunking, Guidance, PrefixSchedule};
 pub use error::VlaError;
 pub use flow::{FlowNoise, FlowPoint, TorchNoise, WorldNoise};
 pub use freeze::{freeze, is_named};
+pub use interop::import;
 pub use labels::DatasetLabels;
 pub use loss::{SupervisedLoss, VlaLoss};
 pub use masks::{block_mask, positions};

@@ -1,7 +1,8 @@
 //! `hlrp-train-vla`: trains stage 2.
 
+use clap::Parser;
 use hlrp_config::HintOf;
-use hlrp_schema::{PolicySpec, VlaConfig};
+use hlrp_schema::{ConfigArgs, PolicySpec, VlaConfig, refuse_named_output};
 use hlrp_torch::Allocator;
 use hlrp_track::exit_code;
 use hlrp_train::LoaderData;
@@ -14,7 +15,43 @@ use std::{path::PathBuf, process::ExitCode};
 static MEMORY: Allocator = Allocator::new(exit_code::OUT_OF_MEMORY);
 
 fn main() -> ExitCode {
-    hlrp_train::program::main::<Vla>()
+    match std::env::args_os().nth(1) {
+        Some(command) if command == IMPORT => {
+            hlrp_train::program::command(hlrp_vla::HINTS, |arguments: ImportArguments| {
+                refuse_named_output("--out", &arguments.out)?;
+                hlrp_vla::import(&arguments.config.compose()?, &arguments.path, &arguments.out)
+            })
+        }
+        _ => hlrp_train::program::main::<Vla>(),
+    }
+}
+
+/// First argument of what the program does besides training; `hlrp` has a command of the same name.
+const IMPORT: &str = "import-vla";
+
+/// Read a stage 2 artifact of the Python predecessor into the policy of an experiment, and write an artifact.
+///
+/// Training goes on from it with training.load_weights_from=DIR/model.safetensors, and stage 3 starts with
+/// lerobot.policy.stage2_artifact=DIR.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hlrp-train-vla import-vla",
+    version,
+    after_help = "Examples:\n  \
+      python scripts/weights_to_safetensors.py smolvla_shared_stage2_artifact.pt stage2.safetensors\n  \
+      hlrp import-vla stage2.safetensors --out imported experiment=vla_pooled policy.teacher.checkpoint=imported_laq\n  \
+      hlrp import-vla stage2.safetensors --out imported experiment=vla_smolvla policy.objective.mode=actions \\\n    \
+        policy.model.action_dim=7 'policy.model.latent={code_seq_len: 1, code_dim: 32}'      without its teacher"
+)]
+struct ImportArguments {
+    /// Safetensors file with the predecessor's names, its manifest beside it; scripts/weights_to_safetensors.py makes both of a .pt file.
+    #[arg(value_name = "FILE")]
+    path: PathBuf,
+    /// The new artifact folder.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 struct Vla;

@@ -5,17 +5,13 @@ use crate::error::LaqError;
 use crate::model::{LaqModel, Parts};
 use crate::pretrained::Backbone;
 use hlrp_config::Composed;
-use hlrp_nn::read_tensors;
+use hlrp_nn::foreign::{load_converted, read_converted};
 use hlrp_schema::{LaqConfig, LaqDescription, LaqModelConfig, PairSpacing, StageConfig, TaskDescription};
 use hlrp_track::console;
 use hlrp_train::checkpoint::publish_weights;
 use hlrp_train::disk_rules;
-use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Device, Tensor};
-
-/// Tensors that one message names.
-const MAX_NAMED: usize = 8;
+use tch::Device;
 
 /// Reads the weights of the safetensors file `path`, which have the predecessor's layout, into the model that the composed experiment
 /// describes, and publishes them as the checkpoint folder `out`. Says in what the two programs differ.
@@ -25,21 +21,13 @@ const MAX_NAMED: usize = 8;
 /// text names them.
 pub fn import(composed: &Composed, path: &Path, out: &Path) -> anyhow::Result<()> {
     let config = LaqConfig::of_run(composed)?;
-    if path.extension().is_some_and(|extension| ["ckpt", "pt", "pth", "bin"].iter().any(|other| extension == *other)) {
-        return Err(LaqError::NotSafetensors { path: path.to_path_buf() }.into());
-    }
+    let found = read_converted(path).map_err(LaqError::from)?;
     let mut model_config = config.model.clone();
     // The weights of a frozen backbone are in the file.
     Backbone::resolve(&mut model_config)?;
     let model = LaqModel::new(&model_config, Parts::All, Device::Cpu);
-    let state = model.store().state();
-    let found = read_tensors(path).map_err(LaqError::from)?.into_iter().collect();
-    let named = from_lightning_names(found, &state).map_err(LaqError::from)?;
-    let differences = differences(&state, &named);
-    if !differences.is_empty() {
-        return Err(LaqError::Import { path: path.to_path_buf(), differences }.into());
-    }
-    model.store().load_strict(&named).map_err(LaqError::from)?;
+    let named = from_lightning_names(found, &model.store().state()).map_err(LaqError::from)?;
+    load_converted(path, model.store(), &named, |_| false).map_err(LaqError::from)?;
     let request = &config.data.request;
     let description = LaqDescription {
         model: model_config.clone(),
@@ -52,33 +40,6 @@ pub fn import(composed: &Composed, path: &Path, out: &Path) -> anyhow::Result<()
     console::print(&format!("checkpoint: {}", out.display()));
     notes(&model_config).iter().for_each(|note| console::print(&format!("note: {note}")));
     Ok(())
-}
-
-/// How the tensors that a model needs differ from those that were found.
-fn differences(wanted: &[(String, Tensor)], found: &[(String, Tensor)]) -> Vec<String> {
-    let by_name = |tensors: &[(String, Tensor)]| -> BTreeMap<String, Vec<i64>> {
-        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()
-    };
-    let (wanted, found) = (by_name(wanted), by_name(found));
-    let lacking = |a: &BTreeMap<String, Vec<i64>>, b: &BTreeMap<String, Vec<i64>>| -> Vec<String> {
-        a.keys().filter(|name| !b.contains_key(*name)).cloned().collect()
-    };
-    let reshaped = wanted.iter().filter_map(|(name, shape)| {
-        let other = found.get(name).filter(|other| *other != shape)?;
-        Some(format!("{name} ({other:?}, the model has {shape:?})"))
-    });
-    let groups = [
-        ("missing", lacking(&wanted, &found)),
-        ("not of this model", lacking(&found, &wanted)),
-        ("of another shape", reshaped.collect()),
-    ];
-    let named = |(what, names): (&str, Vec<String>)| {
-        let more =
-            if names.len() > MAX_NAMED { format!(" and {} more", names.len() - MAX_NAMED) } else { String::new() };
-        let shown = names[..MAX_NAMED.min(names.len())].join(", ");
-        (!names.is_empty()).then(|| format!("{what}: {shown}{more}"))
-    };
-    groups.into_iter().filter_map(named).collect()
 }
 
 /// What the same weights do differently here.

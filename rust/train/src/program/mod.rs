@@ -14,8 +14,10 @@ pub use launch::Setup;
 
 use crate::{data::TrainingData, task::Task};
 use args::Arguments;
+use clap::Parser;
 use hlrp_config::HintOf;
 use hlrp_schema::TrainingRun;
+use hlrp_track::exit_code;
 use std::{path::PathBuf, process::ExitCode};
 
 /// What a stage brings to its training program.
@@ -55,6 +57,20 @@ pub trait Program {
     /// [`hlrp_config::Problem`] with the key of what is missing.
     fn preflight(_config: &Self::Config) -> anyhow::Result<()> {
         Ok(())
+    }
+}
+
+/// Runs what the program does besides training: a command whose name is the first argument. Its exit codes are those of
+/// [`hlrp_track::exit_code`].
+pub fn command<A: Parser>(hints: &[HintOf], command: impl FnOnce(A) -> anyhow::Result<()>) -> ExitCode {
+    let arguments = std::env::args_os().enumerate().filter(|(index, _)| *index != 1).map(|(_, argument)| argument);
+    let parsed = A::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    match command(parsed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            hlrp_track::console::report_error(error.as_ref(), hints);
+            ExitCode::from(exit_code::of(error.as_ref(), crate::EXIT_CODES))
+        }
     }
 }
 

@@ -36,6 +36,11 @@ pub trait Architecture {
     /// Patterns of the parameters that take no part in `mode`: the heads of other modes, and what no loss can reach.
     fn unused_in(&self, mode: Mode) -> Vec<String>;
 
+    /// What the predecessor's tensor names begin with, and what ours do instead; other names are the same.
+    fn predecessor_names(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Shapes of the noise that `mode` needs for `num_samples`, in the order in which it is needed. A head that regresses needs none.
     fn noise_shapes(&self, mode: Mode, num_samples: i64) -> Vec<(HeadKind, Vec<i64>)>;
 

@@ -17,12 +17,12 @@ use hlrp_config::Problem;
 use hlrp_data::formats::FeatureKind;
 use hlrp_data::hub::locate;
 use hlrp_data::{CacheProgress, Description, FrameSize, Mixture};
-use hlrp_schema::policy::{PolicySpec, TeacherWeights};
+use hlrp_schema::policy::{DataFacts, PolicySpec, TeacherIdentity, TeacherWeights};
 use hlrp_schema::{DataConfig, VlaConfig};
 use hlrp_train::program::Setup;
 use hlrp_train::{Augmentation, LoaderData, disk_rules};
 use request::Requests;
-use std::{collections::BTreeMap, error::Error, sync::Arc};
+use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc};
 use tch::Device;
 
 /// Builds the task and the data of a run; nothing is written. Weights that a checkpoint will replace are not read. A resumed run keeps its
@@ -59,11 +59,9 @@ pub fn prepare(
         train.require_actions()?;
     }
 
-    let tokenizer_folder = backbone::tokenizer_folder(&config.policy)?;
     let vectors = facts::Vectors::of(&train)?;
     let data = vectors.facts(setup.resumed.as_ref());
-    let facts = backbone::facts(&config.policy, &tokenizer_folder)?;
-    let spec = config.policy.clone().resolve(&data, &facts, identity).map_err(|problem| problem.inside("policy"))?;
+    let (spec, tokenizer_folder) = complete(&config.policy, &data, identity)?;
     vectors.warn_of_far_values(&spec.processor);
     let processor = Processor::new(&spec.model, &spec.processor, &tokenizer_folder)?;
     let model = VlaModel::new(&spec.model, device)?;
@@ -85,6 +83,35 @@ pub fn prepare(
         validation: validation::Options::new(&config.validation),
     };
     Ok((task, data))
+}
+
+/// The whole description of a policy, filled from the data, the backbone's folder and the teacher; and the folder with its tokenizer.
+///
+/// # Errors
+/// A folder that cannot be read, or a value that contradicts what fills it.
+pub(crate) fn complete(
+    policy: &PolicySpec,
+    data: &DataFacts,
+    teacher: Option<&TeacherIdentity>,
+) -> anyhow::Result<(PolicySpec, PathBuf)> {
+    let tokenizer_folder = backbone::tokenizer_folder(policy)?;
+    let facts = backbone::facts(policy, &tokenizer_folder)?;
+    let spec = policy.clone().resolve(data, &facts, teacher).map_err(|problem| problem.inside("policy"))?;
+    Ok((spec, tokenizer_folder))
+}
+
+/// The latent action model that a configuration names, if its mode needs labels. Datasets are read only where they have the labels.
+///
+/// # Errors
+/// A checkpoint or labels that cannot be read.
+pub(crate) fn teacher_identity(config: &VlaConfig) -> anyhow::Result<Option<TeacherIdentity>> {
+    let PolicySpec { teacher: spec, objective, .. } = &config.policy;
+    let datasets = if spec.label_prefix.is_some() && objective.mode.with_latents() {
+        hlrp_data::describe_sources(&config.data.sources, &config.data.cache.dir)?
+    } else {
+        BTreeMap::new()
+    };
+    Ok(teacher(config, &datasets, Device::Cpu)?.map(|teacher| teacher.identity().clone()))
 }
 
 /// The value of `key` names a file or folder that cannot be used, as `error` says.

@@ -2,9 +2,10 @@
 
 use super::LATENT_HEAD;
 use crate::VlaError;
+use hlrp_nn::hub::as_float;
 use hlrp_nn::{Store, load_strict, read_tensors};
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Name of the weight file in a checkpoint folder.
 const WEIGHTS: &str = "model.safetensors";
@@ -40,19 +41,11 @@ pub(super) fn init(store: &Store, checkpoint: &Path) -> Result<Initialised, VlaE
         STATISTICS.iter().any(|prefix| name.starts_with(prefix)) || (is_latent(name) && !model_has_latent_head)
     };
     let (ignored, weights): (Vec<_>, Vec<_>) = read_tensors(&path)?.into_iter().partition(|(name, _)| is_ignored(name));
-    let weights: Vec<(String, Tensor)> =
-        weights.into_iter().map(|(name, tensor)| (name, to_float32(&tensor))).collect();
+    let weights: Vec<(String, Tensor)> = weights.into_iter().map(|(name, tensor)| (name, as_float(tensor))).collect();
     let has_latent_head = weights.iter().any(|(name, _)| is_latent(name));
     let (fresh, wanted): (Vec<_>, Vec<_>) =
         state.into_iter().partition(|(name, _)| !has_latent_head && is_latent(name));
     load_strict(&wanted, &weights)?;
     let names = |tensors: Vec<(String, Tensor)>| tensors.into_iter().map(|(name, _)| name).collect();
     Ok(Initialised { num_loaded: wanted.len(), fresh: names(fresh), ignored: names(ignored) })
-}
-
-fn to_float32(tensor: &Tensor) -> Tensor {
-    match tensor.kind() {
-        Kind::Half | Kind::BFloat16 => tensor.to_kind(Kind::Float),
-        _ => tensor.shallow_clone(),
-    }
 }

@@ -39,6 +39,18 @@ const ACTION_HEAD: [&str; 2] = ["model.action_in_proj", "model.action_out_proj"]
 
 /// Where a time is fused with noisy steps: both of its layers.
 const TIME_MLP: [&str; 2] = ["model.action_time_mlp_in", "model.action_time_mlp_out"];
+/// What the predecessor's names begin with. Its heads are the other way round: what it calls the action's way in is the latent's.
+const PREDECESSOR: [(&str, &str); 9] = [
+    ("smol_model.", "model.vlm_with_expert."),
+    ("vlm.", "model.vlm_with_expert.vlm."),
+    ("action_in_proj.", "model.latent_in_proj."),
+    ("latent_out_proj.", "model.latent_out_proj."),
+    ("real_action_in_proj.", "model.action_in_proj."),
+    ("action_out_proj.", "model.action_out_proj."),
+    ("state_proj.", "model.state_proj."),
+    ("action_time_mlp_in.", "model.action_time_mlp_in."),
+    ("action_time_mlp_out.", "model.action_time_mlp_out."),
+];
 const NO_LATENT_HEAD: VlaError =
     VlaError::NoHead { head: "latent", hint: "build the model with the sizes of a teacher, or use the actions mode" };
 
@@ -330,6 +342,10 @@ impl Architecture for ExpertModel {
             unused.extend(names.iter().map(|name| format!("{LATENT_HEAD}{name}")));
         }
         unused
+    }
+
+    fn predecessor_names(&self) -> &'static [(&'static str, &'static str)] {
+        &PREDECESSOR
     }
 
     fn noise_shapes(&self, mode: Mode, num_samples: i64) -> Vec<(HeadKind, Vec<i64>)> {
