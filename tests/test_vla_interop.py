@@ -182,6 +182,26 @@ def test_a_missing_action_head_is_fresh_and_a_training_goes_on(headless, pooled_
     assert any("train/loss" in line for line in read_metrics(tmp_path / "run"))
 
 
+def test_a_pooled_policy_of_latent_actions_alone_goes_on_with_its_teacher(pooled_core, uninterrupted, tmp_path):
+    identity = Teacher.load(uninterrupted).identity
+    dim, width = identity["code_seq_len"] * identity["code_dim"], TINY_TEXT["hidden_size"]
+    core = {name: tensor for name, tensor in pooled_core.items() if not name.startswith("action_head")}
+    core |= {
+        "latent_in_proj.weight": torch.randn(width, dim),
+        "latent_fusion_out.weight": torch.randn(dim, width),
+        "latent_fusion_out.bias": torch.randn(dim),
+    }
+    source = write(tmp_path / "artifact", core, MANIFEST | {"action_dim": None, "latent_vector_dim": dim})
+    words = [*POOLED, f"policy.teacher.checkpoint={uninterrupted}"]
+    said = imported(source, tmp_path / "out", *words)
+    assert "standardised" in said and "fresh" not in said and "stage 3" not in said
+    artifact = Artifact.load(tmp_path / "out")
+    assert artifact.teacher == identity and artifact.policy().action_dim is None
+    start = f"training.load_weights_from={tmp_path / 'out' / 'model.safetensors'}"
+    result = run([program("hlrp"), "train-vla", *words, *SHORT, start, f"logging.run_dir={tmp_path / 'run'}"])
+    assert result.returncode == 0, result.stderr
+
+
 def test_the_prompt_that_its_manifest_does_not_say_is_asked_for(headless, tmp_path):
     words = [*POOLED, *ALONE, "policy.model.action_dim=4", "policy.processor.system_prompt="]
     assert "does not say its system prompt" in imported(headless, tmp_path / "out", *words)
