@@ -7,9 +7,13 @@ import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import laq
 import numpy as np
 import pytest
+import torch
+import yaml
 from conftest import DATA, MINI, one_error, program, run, train_laq_command
+from hlrp_rs import Dataset
 from PIL import Image
 
 CONFIG_ERROR = 2
@@ -254,6 +258,37 @@ def test_decoders_with_other_codes(analyzed):
         assert numbers["other_to_own"] == pytest.approx(numbers["other"] / numbers["own"])
         assert numbers["code_gain"] == pytest.approx((numbers["other"] - numbers["own"]) / numbers["no_change"])
         assert len({numbers["own"], numbers["other"], numbers["zeroed"]}) == 3, "the codes reach the decoder"
+
+
+def test_losses_with_other_codes_are_those_of_plain_pytorch(trained, analyzed):
+    """Over the same batches, with each pair's own latents, those of the pair half a batch away, and zeros."""
+    found = content(analyzed / "decoder_dependence/decoder_dependence.json")
+    model, _ = laq.load(trained)
+    data = yaml.safe_load((analyzed / "config.yaml").read_text())["data"]
+    newest = trained / "checkpoints" / (trained / "checkpoints/last").read_text().strip()
+    source = data["sources"]["metaworld_mt5"]
+    source["val_episodes"] = content(newest / "state.json")["sources"]["metaworld_mt5"]["held_out"]
+    source["num_val_episodes"] = 0
+    data["request"]["image_deltas"] = content(newest / "checkpoint.json")["task"]["pair"]["image_deltas"]
+    swaps = {
+        "own": lambda vectors: vectors,
+        "other": lambda vectors: vectors.roll(len(vectors) // 2, 0),
+        "zeroed": torch.zeros_like,
+    }
+    sums, num_pairs = Counter(), 0
+    model.eval()
+    for batch in Dataset(data, (32, 32)).validation(limit_batches=60):
+        frames = batch["images"]["primary"].float() / 255
+        if len(frames) < 2:
+            continue
+        num_pairs += len(frames)
+        for kind, swap in swaps.items():
+            with torch.no_grad():
+                for name, loss in model(frames, swap)[1].items():
+                    sums[name, kind] += loss.item() * len(frames)
+    assert num_pairs > 100
+    for (name, kind), total in sums.items():
+        assert found[name][kind] == pytest.approx(total / num_pairs, rel=1e-4), (name, kind)
 
 
 def test_the_probes_of_a_trained_model(analyzed):

@@ -164,7 +164,7 @@ def test_dinov3_flow_and_every_analysis_with_one_to_three_cameras(tmp_path, num_
     checks = json.loads((out / "output_checks.json").read_text())
     assert checks["num_empty_pngs"] == 0 and checks["num_pngs"] > 20, checks
     dependence = json.loads((out / "decoder_dependence/decoder_dependence.json").read_text())
-    assert {"token", "pixel"} <= dependence.keys()
+    assert {"token", "pixel", "flow"} <= dependence.keys()
 
 
 @pytest.mark.parametrize("num_cameras", [1, 2, 3])

@@ -67,6 +67,20 @@ def test_the_classical_teacher_needs_no_weights_and_any_image_size(plain):
     assert len([line for line in plain if "val/flow_own_to_copy" in line]) == 3
 
 
+def test_the_mean_flow_may_be_part_of_the_loss(tmp_path):
+    """It is a term of its own, with errors in pixels beside it."""
+    run_dir = tmp_path / "run"
+    words = [f"{KEY}.loss_weight=2", f"{KEY}.summary_loss_weight=0.5", "training.max_steps=8"]
+    lines = train(run_dir, *LUCAS_KANADE, *words, "validation.check_interval=8")
+    names = ["flow_summary_loss", "flow_mean_dx_abs_err", "flow_mean_dy_abs_err"]
+    for split in ("train", "val"):
+        found = [line for line in lines if f"{split}/flow_loss" in line]
+        assert found and all(line[f"{split}/{name}"] > 0 for line in found for name in names)
+        for line in found:
+            parts = [line[f"{split}/{name}_loss"] for name in ("pixel", "aux", "flow", "flow_summary")]
+            assert line[f"{split}/loss"] == pytest.approx(parts[0] + parts[1] + 2 * parts[2] + 2 * 0.5 * parts[3])
+
+
 def test_a_cache_changes_no_loss_and_is_filled_once(tmp_path, plain):
     folder = tmp_path / "flow"
     assert train(tmp_path / "filling", *LUCAS_KANADE, *cached(folder)) == plain

@@ -1,7 +1,7 @@
 """Codes that carry nothing are named while the training runs, and healthy recipes are left alone."""
 
 import pytest
-from conftest import run, train_laq_command
+from conftest import MINI, read_metrics, run, train_laq_command
 
 # The rule is judged at steps 100, 150 and 200; gain and noise from 150 steps after the warm-up on.
 SHORT = [
@@ -52,6 +52,43 @@ def test_an_unhealthy_run_is_named_by_step_200(tmp_path, cause):
     words, expected = UNHEALTHY[cause]
     found = warnings(tmp_path / "run", "experiment=laq_tiny", *words)
     assert len(found) == 1 and expected in found[0], found
+
+
+@pytest.mark.slow  # 200 steps, and probes at their end
+def test_a_collapse_is_named_at_the_end_where_random_codes_are_worse_than_nothing(tmp_path):
+    """What is fitted to random codes does harm on held-out episodes; one code for everything does not, and is empty all the same."""
+    words = [word for word in MINI if not word.startswith(("training.", "validation.", "model.quantizer.nsvq"))]
+    words += [
+        "model.quantizer.nsvq.refresh_schedule=[]",
+        "model.quantizer.codebook_size=64",
+        "training.optimizer.lr=0.3",
+    ]
+    words += ["data.request.image_deltas=[0,2]", "data.sources.metaworld_mt5.num_val_episodes=20"]
+    words += ["training.max_steps=200", "training.scheduler.warmup_steps=20", "validation.check_interval=200"]
+    words += ["validation.limit_batches=4", "validation.probes.num_pairs=256"]
+    result = run(train_laq_command(*words, f"logging.run_dir={tmp_path / 'run'}"))
+    assert result.returncode == 0, result.stderr
+    [last] = [line for line in read_metrics(tmp_path / "run") if "val/loss" in line]
+    assert last["val/vq_perplexity"] < 1.1 and last["val/probe_random_codes_partial_r2"] < 0
+    end = result.stdout[-3000:]
+    for sign in ["the codebook has collapsed", "every slot has the same code", "no more about the actions", "hint: "]:
+        assert sign in end, end
+
+
+@pytest.mark.slow  # 350 steps at a small size
+def test_steps_without_quantization_are_no_sign(tmp_path):
+    words = [
+        word for word in MINI if not word.startswith(("experiment=", "model=", "model.quantizer.nsvq", "training."))
+    ]
+    words += ["model.decoders.difference.depth=1", "model.quantizer.unquantized_steps=250", "training.max_steps=260"]
+    words += [
+        "model.quantizer.kmeans_start=true",
+        "training.scheduler.warmup_steps=20",
+        "validation.probes.enabled=false",
+    ]
+    result = run(train_laq_command("experiment=laq_tiny", *words, f"logging.run_dir={tmp_path / 'run'}"))
+    assert result.returncode == 0, result.stderr
+    assert "signal/noise" not in result.stdout + result.stderr
 
 
 @pytest.mark.slow  # 200 steps of the recipes that ship: a minute each

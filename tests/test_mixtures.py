@@ -99,8 +99,8 @@ def test_a_policy_learns_from_videos_beside_a_robot(tmp_path, uninterrupted):
 
 def held_out(run_dir: Path) -> list[int]:
     """Held-out episodes of the robot in a run."""
-    state = json.loads((run_dir / "checkpoints/last/state.json").read_text())
-    return state["sources"]["metaworld_mt5"]["held_out"]
+    checkpoint = run_dir / "checkpoints" / (run_dir / "checkpoints/last").read_text().strip()
+    return json.loads((checkpoint / "state.json").read_text())["sources"]["metaworld_mt5"]["held_out"]
 
 
 def test_weights_without_a_rest_are_a_warning(tmp_path):

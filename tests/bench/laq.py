@@ -10,6 +10,7 @@ Shapes: B samples, T = 2 frames, H×W tokens, N tokens, D token width, S code sl
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -258,8 +259,8 @@ class Quantizer(nn.Module):
         first, second = slots.unflatten(0, (b, t)).unbind(dim=1)
         return second - first
 
-    def forward(self, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Action tokens `[B,S,D]` and the quantizer's own loss."""
+    def forward(self, change: Tensor, swap: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Action tokens `[B,S,D]` of what `swap` makes of the latents, and the quantizer's own loss."""
         if self.has_norm:
             mean, variance = change.mean(0), change.var(0, correction=0)
             if not self.training:
@@ -277,7 +278,7 @@ class Quantizer(nn.Module):
             vectors = change + (codes - change).detach()
             loss = F.mse_loss(change, codes) * self.own["ema_vq"]["commitment_weight"]
             self.move_codes(change.detach().flatten(0, 1), ids)
-        tokens = self.project_out(vectors)
+        tokens = self.project_out(swap(vectors))
         return tokens + self.slot_embedding if self.own["slot_embedding"] else tokens, loss
 
     @torch.no_grad()
@@ -327,13 +328,15 @@ class Laq(nn.Module):
             self.aux_rel_pos_bias = PositionBias(dim, config["heads"], grid)
         self.difference_unit = nn.ParameterDict({"mean_square": nn.Parameter(torch.ones(()), False)})
 
-    def forward(self, frames_BTCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum that is trained, and the loss of each decoder."""
+    def forward(
+        self, frames_BTCHW: Tensor, swap: Callable[[Tensor], Tensor] = lambda vectors: vectors
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum that is trained, and the loss of each decoder, which sees what `swap` makes of the latents `[B,S,Q]`."""
         features = self.dino_feature_extractor(frames_BTCHW) if hasattr(self, "dino_feature_extractor") else None
         tokens = self.encoder(frames_BTCHW if features is None else features)
         bias = self.spatial_rel_pos_bias() if hasattr(self, "spatial_rel_pos_bias") else None
         mixed = self.enc_temporal_transformer(self.enc_spatial_transformer(tokens, bias))
-        action_tokens, total = self.vq(self.vq.change(mixed.flatten(2, 3)))
+        action_tokens, total = self.vq(self.vq.change(mixed.flatten(2, 3)), swap)
         first, second = frames_BTCHW.unbind(dim=1)
         losses = {}
         for name in self.decoders:

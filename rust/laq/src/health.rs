@@ -5,6 +5,7 @@ use crate::probes::PartialR2;
 use crate::quantizers::{count_codes_by_slot, perplexity};
 use crate::step::eval_step;
 use crate::validation::{PERPLEXITY, dependence, slot_perplexity};
+use hlrp_schema::Normalization;
 use hlrp_torch::World;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -57,61 +58,84 @@ impl Signs {
     }
 
     /// What is wrong, and what to do.
-    fn finding(&self, remedy_of_codes: &str) -> Option<(String, String)> {
-        const SPACING: &str = "raise the change per pair (data.request.image_deltas)";
-        let of_gain = || {
-            format!(
-                "let a decoder predict the change and not the frame (model.decoders.difference or flow), or {SPACING}"
-            )
-        };
-        let of_noise = || {
-            "set model.quantizer.normalization=batch_norm and choose model/quantizer=ema_vq: the changes are far smaller than the codes are \
-             apart"
-                .to_owned()
-        };
-        let of_collapse = || format!("{remedy_of_codes}, lower training.optimizer.lr, or {SPACING}");
+    fn finding(&self, remedies: &Remedies) -> Option<(String, String)> {
+        if self.partial_r2.is_some_and(|partial_r2| partial_r2.carries()) {
+            return None;
+        }
         let hardly_used = self.code_gain.filter(|gain| *gain < MIN_CODE_GAIN);
         let noise = self.signal_to_noise.filter(|ratio| *ratio < MIN_SIGNAL_TO_NOISE);
         let collapsed = self.in_use.filter(|in_use| in_use.perplexity < in_use.least);
         let is_constant = self.most_of_slot.is_some_and(|perplexity| perplexity < MIN_SLOT_PERPLEXITY);
-        if let Some(PartialR2 { codes, random, least_difference }) = self.partial_r2 {
-            if least_difference > 0.0 {
-                return None;
-            }
-            let finding = format!(
-                "the codes say no more about the actions than codes of random weights do: {codes:.2} of what frame t leaves open, \
-                 {random:.2} for random weights"
-            );
-            let remedy = if collapsed.is_some() || is_constant {
-                of_collapse()
-            } else if noise.is_some() {
-                of_noise()
-            } else if hardly_used.is_some() {
-                of_gain()
-            } else {
-                format!("train for longer, raise model.decoders.<name>.motion_weight, or {SPACING}")
-            };
-            return Some((finding, remedy));
-        }
+        let of_codes = collapsed.is_some() || is_constant;
+        let mut signs = Vec::new();
         if let Some(CodesInUse { perplexity, num_codes, least }) = collapsed {
-            let finding = format!(
+            signs.push(format!(
                 "the codebook has collapsed: as many as {perplexity:.2} of {num_codes} codes are in use (perplexity; the limit is {least:.2})"
-            );
-            return Some((finding, of_collapse()));
+            ));
         }
         if is_constant {
-            return Some(("every slot has the same code for all pairs".to_owned(), of_collapse()));
+            signs.push("every slot has the same code for all pairs".to_owned());
         }
-        if let Some(ratio) = noise {
-            return Some((format!("the codes say nothing about the changes: signal/noise is {ratio:.2}"), of_noise()));
+        if let Some(PartialR2 { codes, random, .. }) = self.partial_r2 {
+            signs.push(format!(
+                "the codes say no more about the actions than codes of random weights do: {codes:.2} of what frame t leaves open, \
+                 {random:.2} for random weights"
+            ));
         }
-        let finding = |gain| {
-            format!(
+        // Where there are actions they decide, and codes that are not in use are neither near the changes nor far from them.
+        if let Some(ratio) = noise.filter(|_| self.partial_r2.is_none() && !of_codes) {
+            signs.push(format!("the codes say nothing about the changes: signal/noise is {ratio:.2}"));
+        }
+        if let Some(gain) = hardly_used.filter(|_| of_codes || signs.is_empty()) {
+            signs.push(format!(
                 "the decoders hardly use the codes: with another pair's codes their loss rises by {gain:.3} of what predicting no \
                  change costs"
-            )
+            ));
+        }
+        let remedy = match () {
+            () if of_codes => remedies.of_collapse(),
+            () if noise.is_some() => remedies.of_noise(),
+            () if hardly_used.is_some() => Remedies::of_gain(),
+            () => format!("train for longer, raise model.decoders.<name>.motion_weight, or {SPACING}"),
         };
-        hardly_used.map(|gain| (finding(gain), of_gain()))
+        (!signs.is_empty()).then(|| (signs.join("; "), remedy))
+    }
+}
+
+/// Something that always helps.
+const SPACING: &str = "raise the change per pair (data.request.image_deltas)";
+
+/// What to do, by a model's own settings.
+struct Remedies {
+    /// Against codes that are not in use.
+    of_codes: &'static str,
+    /// Whether changes are normalised as a batch, and codes follow them.
+    follows_changes: bool,
+}
+
+impl Remedies {
+    fn of(model: &LaqModel) -> Option<Self> {
+        let quantizer = &model.config().quantizer;
+        Some(Self {
+            of_codes: model.quantizer.codes()?.remedy(),
+            follows_changes: quantizer.normalization == Normalization::BatchNorm && quantizer.ema_vq.is_some(),
+        })
+    }
+
+    fn of_collapse(&self) -> String {
+        format!("{}, lower training.optimizer.lr, or {SPACING}", self.of_codes)
+    }
+
+    fn of_noise(&self) -> String {
+        if self.follows_changes {
+            return format!("train for longer, or {SPACING}");
+        }
+        "set model.quantizer.normalization=batch_norm and choose model/quantizer=ema_vq: the changes are far smaller than the codes are apart"
+            .to_owned()
+    }
+
+    fn of_gain() -> String {
+        format!("let a decoder predict the change and not the frame (model.decoders.difference or flow), or {SPACING}")
     }
 }
 
@@ -123,13 +147,14 @@ fn is_code_gain(metric: &str) -> bool {
 /// One sentence with a remedy if the codes carry no more than those of random weights do, by the metrics of a validation: where there are
 /// actions by their partial R², elsewhere by how many codes are in use, how near they are to the changes, and what the decoders gain from them.
 pub(crate) fn verdict(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Option<String> {
-    let remedy = model.quantizer.codes()?.remedy();
-    let (finding, remedy) = Signs::of(metrics, model).finding(remedy)?;
+    let (finding, remedy) = Signs::of(metrics, model).finding(&Remedies::of(model)?)?;
     Some(format!("{finding}\nhint: {remedy}"))
 }
 
 /// Applies the rule to batches of the training, without probes.
 pub(crate) struct Watch {
+    /// The first step at which it says something that codes are not in use: the first refreshes happen before.
+    start_of_use: u64,
     /// The first step at which gain and noise say something: the learning rate was high for a while.
     start: u64,
     /// Whether the last validation found actions in the codes that frame t leaves open.
@@ -140,20 +165,25 @@ pub(crate) struct Watch {
 impl Watch {
     /// Steps between checks, each of which waits for the device and costs a forward pass.
     const INTERVAL: u64 = 50;
-    /// Steps before codes that are not in use say something: the first refreshes happen within them.
-    const START_OF_USE: u64 = 100;
-    /// Steps after the warm-up before gain and noise say something.
+    /// Quantized steps before the use of codes says something.
+    const BEFORE_USE: u64 = 100;
+    /// Steps after the warm-up, and quantized ones, before gain and noise say something.
     const AFTER_WARMUP: u64 = 150;
 
-    /// For a training whose learning rate rises for so many steps.
-    pub(crate) fn new(warmup_steps: u64) -> Self {
-        Self { start: warmup_steps + Self::AFTER_WARMUP, carries_actions: false, has_warned: false }
+    /// For a training whose learning rate rises over `warmup_steps`, and whose first `unquantized_steps` have no codes.
+    pub(crate) fn new(warmup_steps: u64, unquantized_steps: u64) -> Self {
+        Self {
+            start_of_use: unquantized_steps + Self::BEFORE_USE,
+            start: warmup_steps.max(unquantized_steps) + Self::AFTER_WARMUP,
+            carries_actions: false,
+            has_warned: false,
+        }
     }
 
     /// Takes in the metrics of a validation. Codes that carry actions are not empty where the decoders gain little from them: frame t alone
     /// then predicts most of the change.
     pub(crate) fn learn(&mut self, validation: &BTreeMap<String, f64>) {
-        self.carries_actions = PartialR2::of(validation).is_some_and(|partial_r2| partial_r2.least_difference > 0.0);
+        self.carries_actions = PartialR2::of(validation).is_some_and(|partial_r2| partial_r2.carries());
     }
 
     fn leave_out_gains(&self, signs: &mut BTreeMap<String, f64>) {
@@ -168,7 +198,7 @@ impl Watch {
         step: u64,
         world: &World,
     ) -> anyhow::Result<()> {
-        if step < Self::START_OF_USE || !step.is_multiple_of(Self::INTERVAL) || !world.is_main() {
+        if step < self.start_of_use || !step.is_multiple_of(Self::INTERVAL) || !world.is_main() {
             return Ok(());
         }
         let Some(codes) = model.quantizer.codes() else { return Ok(()) };
@@ -195,7 +225,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::{CodesInUse, Signs, Watch};
+    use super::{CodesInUse, Remedies, Signs, Watch};
     use crate::probes::PartialR2;
     use std::collections::BTreeMap;
 
@@ -212,7 +242,8 @@ mod tests {
     };
 
     fn finding(signs: &Signs) -> Option<String> {
-        signs.finding("enable model.quantizer.nsvq.refresh").map(|(finding, remedy)| format!("{finding}: {remedy}"))
+        let remedies = Remedies { of_codes: "enable model.quantizer.nsvq.refresh", follows_changes: false };
+        signs.finding(&remedies).map(|(finding, remedy)| format!("{finding}: {remedy}"))
     }
 
     fn names(signs: &Signs, words: [&str; 2]) {
@@ -227,6 +258,13 @@ mod tests {
         names(&Signs { most_of_slot: Some(1.0), ..HEALTHY }, ["the same code for all pairs", "nsvq.refresh"]);
         names(&Signs { signal_to_noise: Some(0.9), ..HEALTHY }, ["signal/noise is 0.90", "batch_norm"]);
         names(&Signs { code_gain: Some(0.001), ..HEALTHY }, ["hardly use the codes", "model.decoders.difference"]);
+        let empty = Signs { in_use: Some(in_use(1.0)), most_of_slot: Some(1.0), code_gain: Some(0.0), ..HEALTHY };
+        names(&empty, ["1.00 of 8 codes", "every slot has the same code for all pairs"]);
+        names(&empty, ["hardly use the codes: with another pair's codes their loss rises by 0.000", "nsvq.refresh"]);
+        let noisy = Signs { signal_to_noise: Some(0.9), ..HEALTHY };
+        let remedies = Remedies { of_codes: "", follows_changes: true };
+        let (_, remedy) = noisy.finding(&remedies).unwrap_or_default();
+        assert!(remedy.starts_with("train for longer"), "what is set already is no advice: {remedy}");
         let continuous =
             Signs { in_use: None, most_of_slot: None, code_gain: None, signal_to_noise: None, partial_r2: None };
         assert_eq!(finding(&continuous), None, "nothing to judge");
@@ -249,6 +287,15 @@ mod tests {
         names(&with(-0.01, Signs { in_use: Some(in_use(1.0)), ..HEALTHY }), ["random weights", "nsvq.refresh"]);
     }
 
+    /// What is fitted to random codes may do harm on held-out episodes, so that one code for everything is better than they are.
+    #[test]
+    fn a_collapse_is_named_where_random_codes_are_worse_than_nothing() {
+        let of = |codes| Some(PartialR2 { codes, random: -0.36, least_difference: codes + 0.18 });
+        let collapsed = Signs { in_use: Some(in_use(1.0)), most_of_slot: Some(1.0), partial_r2: of(0.0), ..HEALTHY };
+        names(&collapsed, ["1.00 of 8 codes", "no more about the actions"]);
+        assert_eq!(finding(&Signs { partial_r2: of(0.4), ..HEALTHY }), None, "well above nothing");
+    }
+
     #[test]
     fn a_small_gain_is_no_sign_while_the_last_validation_found_actions_in_the_codes() {
         let metrics = |values: &[(&str, f64)]| -> BTreeMap<String, f64> {
@@ -259,7 +306,7 @@ mod tests {
             metrics(&[&partial[..], &[("val/probe_codes_above_random", least_difference)]].concat())
         };
         let batch = [("val/difference_code_gain", 0.01), ("val/latent_signal_to_noise", 0.9)];
-        let mut watch = Watch::new(0);
+        let mut watch = Watch::new(0, 0);
         for (validation, is_left_out) in
             [(metrics(&[]), false), (probed(0.3), true), (probed(-0.1), false), (metrics(&[]), false)]
         {

@@ -1,6 +1,6 @@
 //! One training step and one evaluation step of the model.
 
-use crate::decoders::{DecoderLosses, Predictions, Target};
+use crate::decoders::{DecoderLosses, Predictions, Target, Term};
 use crate::draws::Draws;
 use crate::model::{Encoded, LaqModel};
 use crate::quantizers::{Latent, TrainContext, TrainPass};
@@ -77,8 +77,12 @@ pub fn train_step<'a>(
     if let Some(quantizer_loss) = quantizer_loss {
         loss = loss.g_add(&quantizer_loss);
     }
-    for triplets::Loss { metric, value, weight } in triplets {
-        loss = loss.g_add(&(&value * weight));
+    for Term { metric, value, weight } in
+        triplets.into_iter().chain(model.decoders.terms(&predictions, &target, Some(step)))
+    {
+        if weight > 0.0 {
+            loss = loss.g_add(&(&value * weight));
+        }
         metrics.push((metric, value.detach()));
     }
     Ok(TrainStep { loss, losses, ids_BS: latent.ids_BS, predictions, metrics, row_resets })

@@ -54,7 +54,7 @@ impl LaqTask {
             model,
             world,
             row_resets: Vec::new(),
-            watch: Watch::new(config.training.scheduler.warmup_steps),
+            watch: Watch::new(config.training.scheduler.warmup_steps, config.model.quantizer.unquantized_steps),
         }
     }
 

@@ -7,6 +7,7 @@
 //!
 //! Shape suffixes: B samples, T frames, C channels, H×W pixels, S code slots, Q width of a code vector.
 
+use crate::decoders::Term;
 use crate::model::LaqModel;
 use crate::quantizers::in_float32;
 use hlrp_nn::Pass;
@@ -15,18 +16,8 @@ use tch::{Kind, Tensor};
 /// Keeps the unit of a dimension that does not vary above 0.
 const MIN_VARIANCE: f64 = 1e-10;
 
-/// One of the losses.
-pub(crate) struct Loss {
-    /// Name of its metric.
-    pub(crate) metric: &'static str,
-    /// Float32 scalar, unweighted.
-    pub(crate) value: Tensor,
-    /// Its factor.
-    pub(crate) weight: f64,
-}
-
 /// The losses that `model` has over float samples `[B,T,C,H,W]` in [0, 1], whose first two frames have the change `change_BSQ`.
-pub(crate) fn losses(model: &LaqModel, samples_BTCHW: &Tensor, change_BSQ: &Tensor, pass: &Pass<'_>) -> Vec<Loss> {
+pub(crate) fn losses(model: &LaqModel, samples_BTCHW: &Tensor, change_BSQ: &Tensor, pass: &Pass<'_>) -> Vec<Term> {
     let weights = &model.config().triplets;
     if !weights.is_on() {
         return Vec::new();
@@ -52,11 +43,11 @@ pub(crate) fn losses(model: &LaqModel, samples_BTCHW: &Tensor, change_BSQ: &Tens
         let mut losses = Vec::new();
         if let [second_BSQ, whole_BSQ, ..] = changes.as_slice() {
             let value = in_units(whole_BSQ - change_BSQ - second_BSQ);
-            losses.push(Loss { metric: "additivity_loss", value, weight: weights.additivity_weight });
+            losses.push(Term { metric: "additivity_loss", value, weight: weights.additivity_weight });
         }
         if let Some(back_BSQ) = changes.last().filter(|_| weights.reversal_weight > 0.0) {
             let value = in_units(change_BSQ + back_BSQ);
-            losses.push(Loss { metric: "reversal_loss", value, weight: weights.reversal_weight });
+            losses.push(Term { metric: "reversal_loss", value, weight: weights.reversal_weight });
         }
         losses
     })

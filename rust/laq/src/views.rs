@@ -7,6 +7,7 @@
 
 use crate::dims::Dims;
 use crate::encoders::{Encoder, FrameTokens};
+use crate::flow_teachers::FlowTeacher;
 use hlrp_nn::{Init, Pass, Scope};
 use tch::{Kind, Tensor};
 
@@ -86,6 +87,11 @@ pub(crate) fn join_views(images: &Tensor, num_views: i64) -> Tensor {
         return images.shallow_clone();
     }
     images.unflatten(0, [-1, num_views]).movedim_int(1, -2).flatten(-2, -1)
+}
+
+/// The flow of wide frame pairs `[B,2,C,H,W]`, whose views `teacher` sees as images of their own: `[B,2,H,W]` in pixels.
+pub(crate) fn flow_of_views(teacher: &dyn FlowTeacher, frames_BTCHW: &Tensor, num_views: i64) -> Tensor {
+    join_views(&teacher.flow(&split_views(frames_BTCHW, num_views)), num_views)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use crate::data::pairs_of;
 use crate::flow_teachers::FlowTeacher;
 use crate::inference::{LaqInference, open as open_checkpoint};
 use crate::model::LaqModel;
-use crate::step::eval_step;
+use crate::step::{Samples, eval_step};
 use crate::validation::{KeyedSamples, Observed};
+use crate::views::flow_of_views;
 use hlrp_data::{FrameSize, Loader, Mixture, Shard};
 use hlrp_schema::{AnalysisConfig, DataConfig, LaqAnalysisConfig, RequestConfig};
 use hlrp_torch::HostToDevice;
@@ -103,10 +104,12 @@ pub(super) fn collect(
         }
         let batch = DeviceBatch::from_host(batch?, &transfer)?;
         let frames_BTCHW = pairs_of(&batch, model)?;
-        let step = eval_step(model, &frames_BTCHW);
+        let flow_B2HW = flow_of_views(teacher, &frames_BTCHW, model.dims().num_views);
+        let step =
+            eval_step(model, Samples { frames_BTCHW: &frames_BTCHW, flow_B2HW: Some(flow_B2HW.shallow_clone()) });
         found.num_batches += 1;
         found.dependence.add(model, &frames_BTCHW, &step);
-        let motions = summaries(&teacher.flow(&frames_BTCHW), config.static_eps)?;
+        let motions = summaries(&flow_B2HW, config.static_eps)?;
         let observed = Observed::new(model, &batch, &frames_BTCHW, &step)?;
         for (index, (motion, is_static)) in motions.into_iter().enumerate() {
             let meta = observed.meta(index);

@@ -60,10 +60,13 @@ pub(super) fn run(scene: &Scene<'_>, output: &mut Output) -> anyhow::Result<()> 
     let means = scene.collected.dependence.means()?;
     let mut table =
         ResultTable::new(["decoder", "own codes", "another pair's", "zeroed", "no change", "other / own", "gain"]);
-    let mut found = Map::new();
+    let (mut found, mut left_out) = (Map::new(), Vec::new());
     for decoder in scene.model.decoders.iter() {
         let loss = |kind: &str| means.get(&format!("{}.{kind}", decoder.name())).copied();
-        let [Some(own), Some(other), Some(zeroed), Some(no_change)] = KINDS.map(loss) else { continue };
+        let [Some(own), Some(other), Some(zeroed), Some(no_change)] = KINDS.map(loss) else {
+            left_out.push(decoder.name());
+            continue;
+        };
         let (ratio, gain) = (other / own.max(f64::MIN_POSITIVE), (other - own) / no_change.max(f64::MIN_POSITIVE));
         let cells = [own, other, zeroed, no_change].map(|loss| format!("{loss:.5}"));
         let cells = cells.into_iter().chain([format!("{ratio:.3}"), format!("{gain:.3}")]);
@@ -74,9 +77,15 @@ pub(super) fn run(scene: &Scene<'_>, output: &mut Output) -> anyhow::Result<()> 
         found.insert(decoder.name().to_owned(), value);
     }
     output.json("decoder_dependence", &found)?;
-    if table.is_empty() {
+    if means.is_empty() {
         output.note("no batch had two pairs");
         return Ok(());
+    }
+    if !left_out.is_empty() {
+        output.note(format!("left out, for a pair of frames lacks the target: {}", left_out.join(", ")));
+    }
+    if found.contains_key("flow") {
+        output.note("the decoder `flow` is compared with the flow that analysis.flow.teacher sees");
     }
     output.note(
         "another pair's codes as good as the own ones (other / own of 1, gain of 0): the decoder ignores the codes",

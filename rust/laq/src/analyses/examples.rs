@@ -27,7 +27,7 @@ pub(super) fn rows(scene: &Scene<'_>, visuals: &[&Visual]) -> anyhow::Result<Vec
         return Ok(Vec::new());
     }
     let frames_NTCHW = frames_of(scene.model, visuals);
-    let colors_NCHW = flow_colors(&scene.teacher.flow(&frames_NTCHW));
+    let colors_NCHW = flow_colors(&scene.flow(&frames_NTCHW));
     let row = |(index, visual): (usize, &&Visual)| {
         let index = index as i64;
         let frames_TCHW = frames_NTCHW.select(0, index);

@@ -68,7 +68,7 @@ fn predicted(scene: &Scene<'_>, frames_NCHW: &Tensor, sequences: &[&[i64]]) -> a
     });
     Ok(by_decoder.or_else(|| {
         let decoded_NCHW = scene.model.predicted_frame(frames_NCHW, &tokens_NSD)?;
-        Some(flow_colors(&scene.teacher.flow(&Tensor::stack(&[frames_NCHW, &decoded_NCHW], 1))))
+        Some(flow_colors(&scene.flow(&Tensor::stack(&[frames_NCHW, &decoded_NCHW], 1))))
     }))
 }
 
@@ -78,7 +78,7 @@ pub(super) fn flows(scene: &Scene<'_>, sequence: &Inspected, targets: &[&Visual]
         return Ok(Some(Vec::new()));
     }
     let frames_NTCHW = frames_of(scene.model, targets);
-    let own_NCHW = flow_colors(&scene.teacher.flow(&frames_NTCHW));
+    let own_NCHW = flow_colors(&scene.flow(&frames_NTCHW));
     let earlier_NCHW = frames_NTCHW.select(1, 0);
     let codes = vec![sequence.codes.as_slice(); targets.len()];
     let Some(predicted_NCHW) = predicted(scene, &earlier_NCHW, &codes)? else { return Ok(None) };
@@ -110,7 +110,7 @@ fn many_sequences(scene: &Scene<'_>, seed: &Visual, others: &[Inspected]) -> any
 /// An image with its own motion and that of another pair's sequence.
 fn swapped(scene: &Scene<'_>, image: &Visual, codes: &Visual) -> anyhow::Result<Row> {
     let frames_1TCHW = frames_of(scene.model, &[image]);
-    let own_1CHW = flow_colors(&scene.teacher.flow(&frames_1TCHW));
+    let own_1CHW = flow_colors(&scene.flow(&frames_1TCHW));
     let earlier_1CHW = frames_1TCHW.select(1, 0);
     let predicted = predicted(scene, &earlier_1CHW, &[&codes.record.codes])?;
     let predicted_1CHW = predicted.unwrap_or_else(|| own_1CHW.ones_like());

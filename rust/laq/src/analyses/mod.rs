@@ -24,6 +24,7 @@ use crate::flow_teachers::{self, FlowTeacher};
 use crate::inference::LaqInference;
 use crate::model::{LaqModel, Parts};
 use crate::validation::sequence_name;
+use crate::views::flow_of_views;
 use anyhow::Context;
 use collect::{Collected, Record};
 use hlrp_config::Composed;
@@ -38,7 +39,7 @@ use output::{Output, Section};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// An analysis: whether it is asked for, the name of its folder, its heading, and what it does.
 type Entry =
@@ -99,6 +100,11 @@ impl Inspected {
 }
 
 impl Scene<'_> {
+    /// The teacher's flow of frame pairs `[N,2,C,H,W]`: `[N,2,H,W]` in pixels.
+    fn flow(&self, frames_NTCHW: &Tensor) -> Tensor {
+        flow_of_views(self.teacher, frames_NTCHW, self.model.dims().num_views)
+    }
+
     /// The records of a sequence.
     fn records_of<'a>(&'a self, codes: &'a [i64]) -> impl Iterator<Item = &'a Record> {
         self.collected.records.iter().filter(move |record| record.codes == codes)
@@ -121,6 +127,7 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
     if laq.model().quantizer.codes().is_none() {
         return Err(LaqError::NoCodes.into());
     }
+    config.analysis.flow.check_images(laq.model().config())?;
     let teacher = teacher(&config.analysis.flow, device)?;
     let data = collect::open(&config, checkpoint, &laq)?;
     let yaml = composed.to_yaml();

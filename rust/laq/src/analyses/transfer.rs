@@ -65,7 +65,7 @@ pub(super) fn decoded(
     let tokens_NSD = tokens_of(scene.model, &vec![sequence.codes.as_slice(); targets.len()])?;
     let earlier_NCHW = frames_NTCHW.select(1, 0);
     let Some(decoded_NCHW) = scene.model.predicted_frame(&earlier_NCHW, &tokens_NSD) else { return Ok(None) };
-    let colors_NCHW = flow_colors(&scene.teacher.flow(&Tensor::stack(&[&earlier_NCHW, &decoded_NCHW], 1)));
+    let colors_NCHW = flow_colors(&scene.flow(&Tensor::stack(&[&earlier_NCHW, &decoded_NCHW], 1)));
     let row = |(index, target): (usize, &&Visual)| {
         let index = index as i64;
         let columns = [&earlier_NCHW, &frames_NTCHW.select(1, 1), &decoded_NCHW, &colors_NCHW];

@@ -5,23 +5,29 @@
 use super::motion::weighted_mean;
 use super::network::Network;
 use super::running_square::RunningSquare;
-use super::{Decoder, DecoderInput, Registration, Target};
+use super::{Decoder, DecoderInput, Registration, Target, Term};
 use crate::error::LaqError;
 use crate::flow_teachers::{self, FlowTeacher};
 use crate::patches::unpatchify;
-use crate::views::{join_views, split_views};
+use crate::views::{flow_of_views, split_views};
 use hlrp_nn::{Linear, Pass};
 use hlrp_schema::{FlowDecoderConfig, FlowLoss, FlowUnit};
 use hlrp_torch::{TorchError, World};
+use hlrp_track::metrics::MetricSpec;
 use std::f64::consts::PI;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 /// Where its network and its last layer are, and where its unit is.
 const SCOPES: [&str; 2] = ["flow_decoder", "flow_unit"];
+/// Metrics of the mean flow: its loss, and its mean absolute errors in pixels.
+const SUMMARY_METRICS: [&str; 3] = ["flow_summary_loss", "flow_mean_dx_abs_err", "flow_mean_dy_abs_err"];
 /// dx and dy.
 const NUM_COMPONENTS: i64 = 2;
 /// Where the robust loss turns from squared to linear, in units of the loss.
 const CHARBONNIER_EPS: f64 = 1e-2;
+/// Length of a flow below which it counts as still in a mean, in units of the loss. It keeps the mean and its gradient finite where nothing
+/// moves.
+const STILL: f64 = 1e-6;
 /// Smallest unit in pixels, for data without any motion.
 const MIN_UNIT: f64 = 1e-3;
 
@@ -82,11 +88,11 @@ impl FlowDecoder {
         }
     }
 
-    /// Error of a prediction in units of the loss, `[B,2,H,W]`.
-    fn error(&self, prediction: &Tensor, truth_B2HW: &Tensor) -> Tensor {
+    /// A prediction and the teacher's flow in units of the loss, `[B,2,H,W]`.
+    fn in_units(&self, prediction: &Tensor, truth_B2HW: &Tensor) -> [Tensor; 2] {
         match &self.mean_square {
-            Some(mean_square) => prediction - truth_B2HW / mean_square.root(),
-            None => (prediction - truth_B2HW) / self.image_size as f64,
+            Some(mean_square) => [prediction.shallow_clone(), truth_B2HW / mean_square.root()],
+            None => [prediction, truth_B2HW].map(|flow| flow / self.image_size as f64),
         }
     }
 }
@@ -118,7 +124,8 @@ impl Decoder for FlowDecoder {
     }
 
     fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
-        let error_B2HW = self.error(prediction, self.truth(target)?);
+        let [prediction_B2HW, truth_B2HW] = self.in_units(prediction, self.truth(target)?);
+        let error_B2HW = prediction_B2HW - truth_B2HW;
         let cost = match self.config.loss {
             FlowLoss::Squared => error_B2HW.square(),
             FlowLoss::Charbonnier => {
@@ -132,6 +139,32 @@ impl Decoder for FlowDecoder {
         })
     }
 
+    /// The mean flow of each view, which no sum over single pixels asks for; its errors in pixels, too.
+    fn terms(&self, prediction: &Tensor, target: &Target) -> Vec<Term> {
+        let Some((weight, truth_B2HW)) = self.config.summary_loss_weight.zip(self.truth(target)) else {
+            return Vec::new();
+        };
+        let [predicted_B2, true_B2] =
+            self.in_units(prediction, truth_B2HW).map(|flow_B2HW| mean_flow(&split_views(&flow_B2HW, self.num_views)));
+        let value = predicted_B2.mse_loss(&true_B2, Reduction::Mean);
+        let error_B2 = no_grad(|| match &self.mean_square {
+            Some(mean_square) => (&predicted_B2 - &true_B2).abs() * mean_square.root(),
+            None => (&predicted_B2 - &true_B2).abs() * self.image_size as f64,
+        });
+        let errors = SUMMARY_METRICS[1..].iter().zip([0, 1]).map(|(metric, component)| Term {
+            metric,
+            value: error_B2.select(1, component).mean(Kind::Float),
+            weight: 0.0,
+        });
+        std::iter::once(Term { metric: SUMMARY_METRICS[0], value, weight }).chain(errors).collect()
+    }
+
+    fn metrics(&self) -> Vec<MetricSpec> {
+        let of_summary = SUMMARY_METRICS.iter().filter(|_| self.config.summary_loss_weight.is_some());
+        let names = std::iter::once(self.metric()).chain(of_summary.copied());
+        names.map(|name| MetricSpec::detail(format!("val/{name}")).lower_is_better()).collect()
+    }
+
     fn load_teacher(&mut self, device: Device) -> Result<(), LaqError> {
         let FlowDecoderConfig { teacher, teacher_weights, teacher_num_updates, teacher_chunk_size, .. } = &self.config;
         let options = [*teacher_num_updates, *teacher_chunk_size];
@@ -140,8 +173,7 @@ impl Decoder for FlowDecoder {
     }
 
     fn teacher_flow(&self, frames_BTCHW: &Tensor) -> Option<Tensor> {
-        let teacher = self.teacher.as_ref()?;
-        Some(join_views(&teacher.flow(&split_views(frames_BTCHW, self.num_views)), self.num_views))
+        Some(flow_of_views(&**self.teacher.as_ref()?, frames_BTCHW, self.num_views))
     }
 
     fn reads_patches(&self) -> bool {
@@ -155,6 +187,14 @@ impl Decoder for FlowDecoder {
     fn image(&self, prediction: &Tensor, _frame_BCHW: &Tensor) -> Option<(&'static str, Tensor)> {
         Some(("flow", flow_colors(&self.pixels(prediction.shallow_clone()))))
     }
+}
+
+/// Mean of flows `[B,2,H,W]` by their lengths, `[B,2]`: what moves counts, and where nothing does all pixels alike.
+fn mean_flow(flow_B2HW: &Tensor) -> Tensor {
+    let square_B1HW = flow_B2HW.square().sum_dim_intlist([1].as_slice(), true, Kind::Float);
+    let length_B1HW = (square_B1HW + STILL * STILL).sqrt();
+    let over_image = |x: &Tensor| x.sum_dim_intlist([2, 3].as_slice(), false, Kind::Float);
+    over_image(&(flow_B2HW * &length_B1HW)) / over_image(&length_B1HW)
 }
 
 /// A flow `[B,2,H,W]` as colors `[B,3,H,W]` in [0, 1]: the direction is the hue, the magnitude against the largest of the
@@ -177,8 +217,23 @@ pub(crate) fn flow_colors(flow_B2HW: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use super::flow_colors;
-    use tch::Tensor;
+    use super::{flow_colors, mean_flow};
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn a_mean_flow_weighs_by_length_and_has_a_gradient_where_nothing_moves() {
+        let flow = Tensor::from_slice(&[3.0_f32, 0.0, 0.0, 4.0, 1.0, 0.0]).view([1, 2, 1, 3]);
+        // Vectors (3, 4), (0, 1) and (0, 0) have the lengths 5, 1 and 0.
+        let expected = Tensor::from_slice(&[15.0_f32 / 6.0, 21.0 / 6.0]).view([1, 2]);
+        assert!(mean_flow(&flow).allclose(&expected, 1e-5, 1e-5, false));
+        let still = Tensor::zeros([2, 2, 4, 4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let error = (mean_flow(&still) - 1.0).square().sum(Kind::Float);
+        error.backward();
+        let gradient = still.grad();
+        assert_eq!(error.double_value(&[]), 4.0, "no motion");
+        // As of a plain mean over 16 pixels.
+        assert!(gradient.allclose(&gradient.full_like(-2.0 / 16.0), 1e-5, 1e-6, false), "{gradient:?}");
+    }
 
     #[test]
     fn directions_are_hues_and_no_motion_is_white() {

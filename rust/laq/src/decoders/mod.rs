@@ -65,6 +65,16 @@ impl BuildContext<'_> {
     }
 }
 
+/// A term of the loss beside the losses of the decoders.
+pub struct Term {
+    /// Name of its metric, such as `reversal_loss`.
+    pub metric: &'static str,
+    /// Float32 scalar, unweighted.
+    pub value: Tensor,
+    /// Its factor; 0 = only to be seen.
+    pub weight: f64,
+}
+
 /// What every decoder sees.
 pub struct DecoderInput<'a> {
     /// `[B,1,C,H,W]` frame t as floats in [0, 1].
@@ -133,6 +143,11 @@ pub trait Decoder: Send {
     /// Loss of a prediction without the decoder's factor, a float32 scalar; none if its target is not available.
     /// `weight_B1HW` says how much each pixel counts.
     fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor>;
+
+    /// What is trained beside its loss, with factors beside that of the loss.
+    fn terms(&self, _prediction: &Tensor, _target: &Target) -> Vec<Term> {
+        Vec::new()
+    }
 
     /// Whether its loss reaches the encoder through the tokens of frame t.
     fn trains_canvas(&self) -> bool {

@@ -3,7 +3,7 @@
 //! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width.
 
 use super::motion::motion_weight;
-use super::{BuildContext, Decoder, DecoderInput, REGISTERED, Registration, Target};
+use super::{BuildContext, Decoder, DecoderInput, REGISTERED, Registration, Target, Term};
 use crate::dims::Dims;
 use crate::encoders::PatchTokens;
 use crate::error::LaqError;
@@ -186,6 +186,17 @@ impl Decoders {
             Some((name, built.decoder.loss(predictions.get(name)?, target, weight_B1HW.as_ref())?))
         };
         ByDecoder(self.built.iter().filter_map(loss).collect())
+    }
+
+    /// What is trained beside the losses: with warm-ups at optimizer step `step`, or at full weight.
+    pub fn terms(&self, predictions: &Predictions, target: &Target, step: Option<u64>) -> Vec<Term> {
+        let of_decoder = |built: &Built| {
+            let weight = weight_at(&built.config, step);
+            let prediction = predictions.get(built.decoder.name());
+            let terms = prediction.map(|prediction| built.decoder.terms(prediction, target)).unwrap_or_default();
+            terms.into_iter().map(move |term| Term { weight: term.weight * weight, ..term })
+        };
+        self.built.iter().flat_map(of_decoder).collect()
     }
 
     /// Losses under their metric names.

@@ -78,6 +78,12 @@ pub(crate) struct PartialR2 {
 }
 
 impl PartialR2 {
+    /// Whether the codes say more than those of random weights, and more than nothing: what is fitted to random codes may do harm on
+    /// held-out episodes.
+    pub(crate) fn carries(&self) -> bool {
+        self.least_difference + self.random.min(0.0) > 0.0
+    }
+
     /// That of a validation; none where nothing was probed.
     pub(crate) fn of(metrics: &BTreeMap<String, f64>) -> Option<Self> {
         let value = |name: &str| metrics.get(name).copied();

@@ -14,8 +14,9 @@ use hlrp_track::metrics::MetricSpec;
 use hlrp_train::RowReset;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Changes that k-means sees: the last ones before the codes start.
-const NUM_KMEANS_SAMPLES: i64 = 512;
+/// Fewest changes that k-means may see, and how many it may see for each code: the last ones before the codes start.
+const MIN_KMEANS_SAMPLES: i64 = 512;
+const KMEANS_SAMPLES_PER_CODE: i64 = 4;
 /// Keeps the ratio of signal to noise finite.
 const MIN_NOISE: f64 = 1e-12;
 
@@ -34,7 +35,7 @@ impl QuantizerStage {
             quantizer: method(scope, dims, config),
             norm: ChangeNorm::new(scope, dims, config),
             unquantized_steps: config.unquantized_steps,
-            recent: config.kmeans_start.then(|| RecentChanges::new(scope, dims.code_dim)),
+            recent: config.kmeans_start.then(|| RecentChanges::new(scope, dims)),
         }
     }
 
@@ -83,7 +84,15 @@ impl QuantizerStage {
             return Ok(Vec::new());
         }
         recent.is_used = true;
-        self.quantizer.start_codes(&recent.all(), context)
+        let samples_NQ = recent.all();
+        let (num_samples, num_codes) = (samples_NQ.size()[0], self.codes().map_or(0, Codes::num_codes));
+        if num_samples < num_codes && context.world.is_main() {
+            tracing::warn!(
+                "k-means sets {num_codes} codes by {num_samples} changes: some codes are the same\n\
+                 hint: raise model.quantizer.unquantized_steps"
+            );
+        }
+        self.quantizer.start_codes(&samples_NQ, context)
     }
 
     /// Latent actions of changes `[B,S,Q]` in evaluation: no noise, no change of state.
@@ -130,7 +139,7 @@ fn signal_to_noise(change_BSQ: &Tensor, vectors_BSQ: &Tensor) -> Tensor {
 
 /// The last changes of training, saved in every checkpoint.
 struct RecentChanges {
-    /// `float32 [NUM_KMEANS_SAMPLES,Q]`, the newest last.
+    /// `float32 [N,Q]`, the newest last.
     samples_NQ: Tensor,
     /// `int64` scalar: how many of them are changes.
     num_samples: Tensor,
@@ -139,11 +148,12 @@ struct RecentChanges {
 }
 
 impl RecentChanges {
-    fn new(scope: &Scope<'_>, code_dim: i64) -> Self {
+    fn new(scope: &Scope<'_>, dims: &Dims) -> Self {
+        let num_samples = (KMEANS_SAMPLES_PER_CODE * dims.codebook_size).max(MIN_KMEANS_SAMPLES);
         let zeros = |shape: &[i64], kind| Tensor::zeros(shape, (kind, Device::Cpu));
         let scope = scope.child("recent_changes");
         Self {
-            samples_NQ: scope.buffer("samples", &zeros(&[NUM_KMEANS_SAMPLES, code_dim], Kind::Float)),
+            samples_NQ: scope.buffer("samples", &zeros(&[num_samples, dims.code_dim], Kind::Float)),
             num_samples: scope.buffer("count", &zeros(&[], Kind::Int64)),
             is_used: false,
         }
@@ -151,9 +161,10 @@ impl RecentChanges {
 
     fn add(&self, change_NQ: &Tensor) {
         no_grad(|| {
+            let (num_new, capacity) = (change_NQ.size()[0], self.samples_NQ.size()[0]);
             let both_NQ = Tensor::cat(&[&self.samples_NQ, change_NQ], 0);
-            self.samples_NQ.shallow_clone().copy_(&both_NQ.narrow(0, change_NQ.size()[0], NUM_KMEANS_SAMPLES));
-            let count = (&self.num_samples + change_NQ.size()[0]).clamp_max(NUM_KMEANS_SAMPLES);
+            self.samples_NQ.shallow_clone().copy_(&both_NQ.narrow(0, num_new, capacity));
+            let count = (&self.num_samples + num_new).clamp_max(capacity);
             self.num_samples.shallow_clone().copy_(&count);
         });
     }
@@ -161,6 +172,6 @@ impl RecentChanges {
     /// `[N,Q]`; waits for the device.
     fn all(&self) -> Tensor {
         let count = self.num_samples.int64_value(&[]);
-        self.samples_NQ.narrow(0, NUM_KMEANS_SAMPLES - count, count)
+        self.samples_NQ.narrow(0, self.samples_NQ.size()[0] - count, count)
     }
 }

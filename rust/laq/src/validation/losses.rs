@@ -1,6 +1,6 @@
 //! Losses beside the copy-frame baseline, and whether the decoders use the codes.
 
-use crate::decoders::{DecoderLosses, pixel_curve};
+use crate::decoders::{DecoderLosses, Term, pixel_curve};
 use crate::model::LaqModel;
 use crate::step::{EvalStep, other_samples};
 use hlrp_nn::Pass;
@@ -24,7 +24,13 @@ impl Losses {
     pub(super) fn add(&mut self, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {
         let sums = &mut self.0;
         let num_samples = frames_BTCHW.size()[0];
-        sums.add("val/loss", &model.decoders.total(&step.losses, None), num_samples);
+        let terms = model.decoders.terms(&step.predictions, &step.target, None);
+        let loss = model.decoders.total(&step.losses, None);
+        let weighted = |term: &Term| (term.weight > 0.0).then(|| &term.value * term.weight);
+        sums.add("val/loss", &terms.iter().filter_map(weighted).fold(loss, |sum, term| sum + term), num_samples);
+        for Term { metric, value, .. } in &terms {
+            sums.add(&format!("val/{metric}"), value, num_samples);
+        }
         for (name, loss) in model.decoders.metrics(&step.losses) {
             sums.add(&format!("val/{name}"), &loss, num_samples);
         }

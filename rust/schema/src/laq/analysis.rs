@@ -1,6 +1,6 @@
 //! The tree of `hlrp analyze-laq`: what the codes of a trained model say.
 
-use super::FlowTeacherKind;
+use super::{FlowTeacherKind, LaqModelConfig, unreadable};
 use crate::data::DataConfig;
 use crate::rules::{Checked, at_least, not_negative, require, section, within};
 use crate::run::{check_common, stage_config};
@@ -75,6 +75,17 @@ pub struct AnalysisRunConfig {
     pub decoder_dependence: bool,
     pub action_information: bool,
     pub probes: bool,
+}
+
+impl AnalysisFlowConfig {
+    /// Refuses images of `model` that the teacher cannot read.
+    ///
+    /// # Errors
+    /// [`Problem`] with the teacher.
+    pub fn check_images(&self, model: &LaqModelConfig) -> Checked {
+        let hint = "set it to lucas_kanade, which reads all images";
+        require(self.teacher.reads(model), "analysis.flow.teacher", unreadable(model), hint)
+    }
 }
 
 impl Check for LaqAnalysisConfig {

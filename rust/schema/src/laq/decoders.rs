@@ -115,6 +115,8 @@ decoders! {
         loss: FlowLoss,
         /// The unit of flows in the loss.
         unit: FlowUnit,
+        /// Factor, beside `loss_weight`, on the squared error of the mean flow of the image; none = it is not looked at.
+        summary_loss_weight: Option<f64>,
         /// Flows of the teacher on the disk. It changes no flow, and what describes a model leaves it out.
         cache: Option<FlowCacheConfig>
     }
@@ -212,6 +214,7 @@ impl Check for DecodersConfig {
         if let Some(flow) = &self.flow {
             at_least("flow.teacher_num_updates", flow.teacher_num_updates, 1)?;
             at_least("flow.teacher_chunk_size", flow.teacher_chunk_size, 1)?;
+            not_negative("flow.summary_loss_weight", flow.summary_loss_weight.unwrap_or(0.0))?;
         }
         if let Some(cache) = self.flow.as_ref().and_then(|flow| flow.cache.as_ref()) {
             positive("flow.cache.max_gb", cache.max_gb)?;
@@ -240,6 +243,13 @@ impl Check for DecoderConfig {
         at_least("depth", self.depth, 1)?;
         not_negative("loss_weight", self.loss_weight)?;
         not_negative("motion_weight", self.motion_weight)?;
-        not_negative("motion_threshold", self.motion_threshold.unwrap_or(0.0))
+        let Some(threshold) = self.motion_threshold else { return Ok(()) };
+        fraction("motion_threshold", threshold, true)?;
+        require(
+            self.motion_weight > 0.0,
+            "motion_threshold",
+            "motion_weight is 0: no pixel counts more than another",
+            "raise motion_weight, or set it to null",
+        )
     }
 }

@@ -87,6 +87,20 @@ pub enum LatentAblation {
 /// Smallest side of an image for RAFT: its coarsest correlation needs two positions of 64 pixels.
 const MIN_FLOW_SIDE: i64 = 128;
 
+impl FlowTeacherKind {
+    /// Whether it can read the images of `model`.
+    fn reads(self, model: &LaqModelConfig) -> bool {
+        let side = model.image_size;
+        !self.is_raft() || (side >= MIN_FLOW_SIDE && side % 8 == 0)
+    }
+}
+
+/// What to say of a teacher that cannot read the images of `model`.
+fn unreadable(model: &LaqModelConfig) -> String {
+    let side = model.image_size;
+    format!("a RAFT cannot read {side}x{side} images: their side is a multiple of 8 and at least {MIN_FLOW_SIDE}")
+}
+
 /// Most cameras of a model.
 const MAX_CAMERAS: usize = 3;
 
@@ -117,6 +131,18 @@ impl Check for LaqConfig {
             "data.loader.batch_size",
             "model.triplets compares with the variance over a batch: it needs more than one sample",
             "raise it, or set both weights of model.triplets to 0",
+        )?;
+        require(
+            self.model.latent_ablation == LatentAblation::None || self.data.loader.batch_size > 1,
+            "data.loader.batch_size",
+            "model.latent_ablation=permute_batch needs another sample",
+            "raise it, or set model.latent_ablation to none",
+        )?;
+        require(
+            self.model.quantizer.unquantized_steps < self.training.max_steps,
+            "model.quantizer.unquantized_steps",
+            format!("no step of training.max_steps={} is quantized", self.training.max_steps),
+            "lower it, or choose model/quantizer=none",
         )?;
         self.check_steps()?;
         self.check_flow_cache()?;
@@ -194,6 +220,8 @@ impl Check for LaqModelConfig {
             ("dim_head", self.dim_head),
         ];
         counts.into_iter().try_for_each(|(key, value)| at_least(key, value, 1))?;
+        let hint = "the images of every source have three: set it to 3";
+        require(self.channels == 3, "channels", format!("{} channels", self.channels), hint)?;
         self.check_cameras()?;
         at_least("spatial_depth", self.spatial_depth, 0)?;
         at_least("temporal_depth", self.temporal_depth, 0)?;
@@ -228,12 +256,12 @@ impl LaqModelConfig {
         let all = self.decoders.all();
         let names: Vec<_> = all.iter().map(|(name, _)| *name).filter(|name| *name != "aux").collect();
         require(
-            self.label_head.is_on() || all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes),
+            self.label_head.is_on() || all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes && decoder.loss_weight > 0.0),
             "decoders.pixel.enabled",
             "no decoder trains the codes, and there is no label head",
             format!(
-                "enable one of model.decoders.{{{}}} that is not detached (the others send no gradient to the codes), or set \
-                 model.label_head.weight",
+                "enable one of model.decoders.{{{}}} that has a loss_weight and is not detached (the others send no gradient to the codes), or \
+                 set model.label_head.weight",
                 names.join(",")
             ),
         )
@@ -248,15 +276,13 @@ impl LaqModelConfig {
             "the encoder has no pretrained backbone",
             "set it to projected, or choose model/encoder=dinov3",
         )?;
-        let wants_flow = self.decoders.flow.as_ref().is_some_and(|flow| flow.enabled && flow.teacher.is_raft());
-        let (side, channels) = (self.image_size, self.channels);
+        let is_readable = |flow: &FlowDecoderConfig| !flow.enabled || flow.teacher.reads(self);
         require(
-            !wants_flow || (side >= MIN_FLOW_SIDE && side % 8 == 0 && channels == 3),
+            self.decoders.flow.as_ref().is_none_or(is_readable),
             "image_size",
-            format!("the teacher of decoders.flow cannot read {side}x{side} images with {channels} channels"),
+            format!("decoders.flow: {}", unreadable(self)),
             format!(
-                "use color images whose side is a multiple of 8 and at least {MIN_FLOW_SIDE}, or \
-                 model.decoders.flow.teacher=lucas_kanade"
+                "use images whose side is a multiple of 8 and at least {MIN_FLOW_SIDE}, or model.decoders.flow.teacher=lucas_kanade"
             ),
         )
     }
@@ -295,9 +321,7 @@ impl LaqModelConfig {
                 )
             }
             EncoderMethod::Dinov3(dinov3) => {
-                section("encoder.dinov3", dinov3.check())?;
-                let hint = "DINOv3 sees images with three channels: set it to 3";
-                require(self.channels == 3, "channels", format!("{} channels", self.channels), hint)
+                section("encoder.dinov3", dinov3.check())
             }
             EncoderMethod::Pixel => Ok(()),
         }

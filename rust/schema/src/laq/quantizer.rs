@@ -128,7 +128,13 @@ impl Check for QuantizerConfig {
         at_least("grid_width", self.grid_width.unwrap_or(1), 1)?;
         fraction("usage_decay", self.usage_decay, true)?;
         fraction("normalization_decay", self.normalization_decay, true)?;
-        not_negative("collapse_perplexity", self.collapse_perplexity)?;
+        fraction("collapse_perplexity", self.collapse_perplexity, true)?;
+        require(
+            self.normalization != Normalization::LayerNorm || self.code_dim > 1,
+            "normalization",
+            "layer_norm of one value (code_dim=1) is always 0",
+            "set it to batch_norm, or raise code_dim",
+        )?;
         match self.method()? {
             QuantizerMethod::Nsvq(nsvq) => section("nsvq", nsvq.check()),
             QuantizerMethod::EmaVq(ema_vq) => section("ema_vq", ema_vq.check()),
