@@ -1,13 +1,18 @@
 """Weights of the predecessor's layout become a checkpoint, and encoder and quantizer leave one alone."""
 
 import json
+import os
+import pickle
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import REPO, one_error, program, run
 from hlrp_rs import Teacher
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 GOLDEN = REPO / "tests/golden/laq_pixel"
@@ -31,6 +36,12 @@ SAME = [
 
 def import_laq(source, out, *words: object):
     return run([program("hlrp"), "import-laq", str(source), "--out", str(out), *SAME, *map(str, words)])
+
+
+def convert(source: Path):
+    """Makes a safetensors file beside a file of PyTorch."""
+    command = [sys.executable, "scripts/weights_to_safetensors.py", source, source.with_suffix(".safetensors")]
+    return run([str(word) for word in command])
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +82,76 @@ def test_a_lightning_checkpoint_is_converted_without_executing_it(imported, tmp_
     out = tmp_path / "checkpoint"
     error = one_error(import_laq(tmp_path / "last.ckpt", out), 1, ["last.ckpt", "hint:"])
     assert "weights_to_safetensors.py" in error
-    command = [
-        sys.executable,
-        "scripts/weights_to_safetensors.py",
-        tmp_path / "last.ckpt",
-        tmp_path / "last.safetensors",
-    ]
-    converted = run([str(word) for word in command])
+    converted = convert(tmp_path / "last.ckpt")
     assert converted.returncode == 0, converted.stderr
     assert import_laq(tmp_path / "last.safetensors", out).returncode == 0
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (out, imported))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_settings_and_paths_beside_the_weights_are_left_out(tmp_path):
+    """What Lightning saves of a run that Hydra configured: nothing of it is needed, and no code of those packages runs."""
+    content = {
+        "state_dict": load_file(WEIGHTS),
+        "hyper_parameters": {"model_config": OmegaConf.create({"dim": 32, "flow": None, "steps": [1, 2.5, "${dim}"]})},
+        "callbacks": {"ModelCheckpoint": {"dirpath": tmp_path, "best_k_models": defaultdict(list, {"a": [1]})}},
+        "loops": deque([1, 2]),
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    command = [sys.executable, "-c", CONVERTS_WITHOUT_OMEGACONF, tmp_path / "last.ckpt", tmp_path / "last.safetensors"]
+    converted = run([str(word) for word in command])
+    assert converted.returncode == 0, converted.stderr
+    found = load_file(tmp_path / "last.safetensors")
+    assert found.keys() == content["state_dict"].keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in content["state_dict"].items())
+
+
+CONVERTS_WITHOUT_OMEGACONF = """
+import runpy, sys
+sys.modules["omegaconf"] = None  # as if it were not installed
+runpy.run_path("scripts/weights_to_safetensors.py", run_name="__main__")
+"""
+
+
+class Attack:
+    """Leaves a file when it is read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_what_would_be_executed_is_named_and_is_not(tmp_path):
+    torch.save({"state_dict": {}, "callbacks": Attack(tmp_path / "executed")}, tmp_path / "last.ckpt")
+    error = one_error(convert(tmp_path / "last.ckpt"), 1, ["last.ckpt", "posix.mkdir", "hint:"])
+    assert "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (None, ["No such file"]),
+        (b"", ["cannot be read"]),
+        (b"no weights at all", ["cannot be read"]),
+        (pickle.dumps(print), ["cannot be read", "print"]),
+        ([torch.zeros(2)], ["a list instead of tensors by name"]),
+        ({"epoch": 3}, ["no state dict", "epoch"]),
+        ({"state_dict": {}, "callbacks": Fraction(1, 2)}, ["fractions.Fraction"]),
+    ],
+    ids=["missing", "empty", "garbage", "a function", "a list", "no tensors", "another package"],
+)
+def test_a_file_without_weights_is_one_error(tmp_path, content, names):
+    source = tmp_path / "other.ckpt"
+    if isinstance(content, bytes):
+        source.write_bytes(content)
+    elif content is not None:
+        torch.save(content, source)
+    error = one_error(convert(source), 1, [*names, "hint:"])
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert not source.with_suffix(".safetensors").exists()
 
 
 def test_missing_unknown_and_reshaped_tensors_are_named(tmp_path):
