@@ -3,6 +3,7 @@
 
     python scripts/weights_to_safetensors.py laq-stepstep=080000.ckpt laq.safetensors
     python scripts/weights_to_safetensors.py smolvla_shared_stage2_artifact.pt stage2.safetensors
+    python scripts/weights_to_safetensors.py raft_small_C_T_V2-01064c6d.pth weights/raft_small.safetensors
 
 The manifest of a stage 2 artifact is written beside its weights, as stage2.json. Only tensors and plain values are read (`weights_only`):
 nothing in the file is executed. Settings and paths that Lightning saves beside them (OmegaConf, pathlib) are left out. Needs torch and safetensors.
@@ -11,6 +12,7 @@ nothing in the file is executed. Settings and paths that Lightning saves beside 
 import argparse
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,7 +68,10 @@ def read(source: Path) -> Any:
         hint = f"if you trust the file, save its weights alone where it was made: {remedy}"
         refuse(source, f"needs {', '.join(unknown)}, which would be executed", hint)
     try:
-        with safe_globals([(COLLECTIONS.get(name, Inert), name) for name in asked]):
+        with (
+            warnings.catch_warnings(action="ignore"),
+            safe_globals([(COLLECTIONS.get(name, Inert), name) for name in asked]),
+        ):
             return torch.load(source, map_location="cpu", weights_only=True)
     except OSError as error:
         refuse(source, error.strerror or str(error), "give a file of PyTorch")
@@ -112,6 +117,7 @@ def main() -> None:
         hint = "give a state dict, or a checkpoint that has one"
         refuse(arguments.source, f"has a {type(content).__name__} instead of tensors by name", hint)
     tensors = weights(content)
+    arguments.target.parent.mkdir(parents=True, exist_ok=True)
     if "core_state_dict" in content:
         manifest = arguments.target.with_suffix(".json")
         refuse_existing(manifest)

@@ -57,7 +57,8 @@ fn pair_text(pair: &PairSpacing) -> String {
         DeltaUnit::Frames => "frames",
         DeltaUnit::Seconds => "seconds",
     };
-    format!("{:?} {unit}", pair.image_deltas)
+    let deltas: Vec<String> = pair.image_deltas.iter().map(ToString::to_string).collect();
+    format!("[{}] {unit}", deltas.join(", "))
 }
 
 /// Fills in the sizes of the frozen backbone. Its weights are in the file `path`, so that its folder is read only where its sizes are not set.
