@@ -361,7 +361,7 @@ def test_a_checkpoint_without_codes_is_one_clear_error(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     result = analyze(f"checkpoint={run_dir}", *SMALL, f"logging.run_dir={tmp_path / 'out'}")
-    one_error(result, 1, ["this model has no codes", "hint:"])
+    one_error(result, 1, [f"{run_dir} has no codes", "hint:"])
     assert not (tmp_path / "out").exists(), "nothing is written"
 
 

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import MINI, one_error, read_metrics, run, train_laq, train_laq_command
+from conftest import MINI, one_error, program, read_metrics, run, train_laq, train_laq_command
 from interruption import assert_resumes_exactly
 from made_datasets import with_other_actions
 from ranks import EXACT, assert_equal_runs
@@ -65,6 +65,25 @@ def test_the_classical_teacher_needs_no_weights_and_any_image_size(plain):
     losses = [line["train/flow_loss"] for line in plain if "train/flow_loss" in line]
     assert len(losses) == 24 and all(loss > 0 for loss in losses)
     assert len([line for line in plain if "val/flow_own_to_copy" in line]) == 3
+
+
+def test_missing_weights_of_a_teacher_name_the_key_and_what_to_do(tmp_path, uninterrupted):
+    """As the experiment is shipped, and in an analysis."""
+    run_dir = f"logging.run_dir={tmp_path / 'run'}"
+    missing = tmp_path / "weights/raft_small.safetensors"
+    advice = ["hint: convert torchvision's weights as docs/laq.md", f"{KEY}.teacher=lucas_kanade"]
+    weights = f"{KEY}.teacher_weights={missing}"
+    result = run([program("hlrp"), "train-laq", "experiment=laq_flow_tiny", weights, run_dir])
+    one_error(result, 1, [f"{KEY}.teacher_weights: {missing}: No such file", *advice])
+    words = [
+        "experiment=laq_token_analysis",
+        f"checkpoint={uninterrupted}",
+        "analysis.flow.teacher=raft_small",
+        run_dir,
+    ]
+    result = run([program("hlrp"), "analyze-laq", *words, f"analysis.flow.teacher_weights={missing}"])
+    one_error(result, 1, [f"analysis.flow.teacher_weights: {missing}", "analysis.flow.teacher=lucas_kanade", "hint:"])
+    assert not (tmp_path / "run").exists(), "nothing was written"
 
 
 def test_the_mean_flow_may_be_part_of_the_loss(tmp_path):

@@ -12,7 +12,8 @@ use std::borrow::Cow;
 /// Applies one override.
 ///
 /// # Errors
-/// A change of a key that does not exist, an addition of one that does, a deletion of nothing.
+/// A change of a key that does not exist, an addition of one that does, a deletion of nothing. The change of a key that no other resembles
+/// has no hint.
 pub(crate) fn apply(project: &Project, root: &mut Node, change: &Override) -> Result<()> {
     if let Some(package) = &change.package {
         let message =
@@ -163,6 +164,9 @@ fn put(parent: &mut Node, key: &str, new: Node, change: &Override) -> Result<()>
 
 fn unknown_key(project: &Project, root: &Node, key: &str, change: &Override) -> Problem {
     let message = format!("unknown key '{key}' in '{}'", change.text);
-    let hint = suggestion(project, root, key).unwrap_or_else(|| format!("+{} adds it", change.text));
-    Problem::of(ProblemKind::UnknownKey, message).about(key).hint(hint)
+    let error = Problem::of(ProblemKind::UnknownKey, message).about(key);
+    match suggestion(project, root, key) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }

@@ -11,7 +11,7 @@ use crate::node::{Node, Value};
 use crate::origin::Origin;
 use crate::overrides::parser::parse;
 use crate::overrides::{Action, Override};
-use crate::problem::{Problem, ProblemKind, Result};
+use crate::problem::{Hint, Problem, ProblemKind, Result};
 use crate::project::Project;
 use crate::repository::Repository;
 use crate::{suggest, yaml};
@@ -54,11 +54,9 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
             let hint = "for hydra.run.dir use logging.run_dir";
             return Err(Problem::of(ProblemKind::UnknownKey, message).hint(hint));
         }
-        apply(project, &mut tree, value)
-            .map_err(|error| misspelt_group(&repository, value).map_or(error.clone(), |hint| error.hint(hint)))?;
     }
     let files = included.iter().map(|file| (repository.file(&file.file), file.package.clone())).collect();
-    Ok(Composition {
+    let mut composition = Composition {
         project: *project,
         tree,
         overrides: overrides.to_vec(),
@@ -67,7 +65,12 @@ pub fn compose_raw(project: &Project, root: &Path, config_name: &str, overrides:
         primary,
         files,
         migrated: Vec::new(),
-    })
+    };
+    for value in &values {
+        change(&mut composition, value)
+            .map_err(|error| misspelt_group(&repository, value).map_or(error.clone(), |hint| error.hint(hint)))?;
+    }
+    Ok(composition)
 }
 
 /// Reads a resolved `config.yaml`, for example that of a run to resume, and applies value overrides to it. A file of an older version is
@@ -87,24 +90,7 @@ pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Re
     if !migrated.is_empty() {
         tree = Node::from_json(&values, &Origin::file(&file, 1));
     }
-    for argument in overrides {
-        let change = parse(argument)?;
-        if change.key.contains('/') || change.package.is_some() {
-            let message = format!("'{argument}' chooses an option, but {} is a finished configuration", path.display());
-            return Err(Problem::of(ProblemKind::Defaults, message).hint("override single keys: a.b=value"));
-        }
-        if replaces_section(&tree, &change) {
-            let message = format!(
-                "'{argument}' chooses an option of the group '{}', but groups cannot be changed in {}",
-                change.key,
-                path.display()
-            );
-            let hint = format!("a resumed run keeps its groups; override single keys: {}.KEY=value", change.key);
-            return Err(Problem::of(ProblemKind::Defaults, message).hint(hint));
-        }
-        apply(project, &mut tree, &change)?;
-    }
-    let composition = Composition {
+    let mut composition = Composition {
         project: *project,
         tree,
         overrides: overrides.to_vec(),
@@ -114,7 +100,59 @@ pub fn from_resolved(project: &Project, path: &Path, overrides: &[String]) -> Re
         files: vec![(path.to_path_buf(), String::new())],
         migrated,
     };
+    for argument in overrides {
+        let wanted = parse(argument)?;
+        if wanted.key.contains('/') || wanted.package.is_some() {
+            let message = format!("'{argument}' chooses an option, but {} is a finished configuration", path.display());
+            return Err(Problem::of(ProblemKind::Defaults, message).hint("override single keys: a.b=value"));
+        }
+        if replaces_section(&composition.tree, &wanted) {
+            let message = format!(
+                "'{argument}' chooses an option of the group '{}', but groups cannot be changed in {}",
+                wanted.key,
+                path.display()
+            );
+            let hint = format!("a resumed run keeps its groups; override single keys: {}.KEY=value", wanted.key);
+            return Err(Problem::of(ProblemKind::Defaults, message).hint(hint));
+        }
+        change(&mut composition, &wanted)?;
+    }
     composition.resolve()
+}
+
+/// Applies an override; an unknown key that resembles none has the hint of its section.
+fn change(composition: &mut Composition, wanted: &Override) -> Result<()> {
+    let project = composition.project;
+    apply(&project, &mut composition.tree, wanted).map_err(|error| match error.key() {
+        Some(key) if Hint::hint(&error).is_none() => {
+            let hint = hint_for_unknown(composition, wanted, key);
+            error.hint(hint)
+        }
+        _ => error,
+    })
+}
+
+/// What to do about the unknown key `key` of an override: add it, if the typed form of the configuration takes it; else what that says.
+fn hint_for_unknown(composition: &Composition, wanted: &Override, key: &str) -> String {
+    let forced = Override { action: Action::Force, ..wanted.clone() };
+    let mut trial = composition.clone();
+    let refused = apply(&trial.project.clone(), &mut trial.tree, &forced)
+        .and_then(|()| trial.resolve())
+        .and_then(|composed| (composed.raw().project.check)(&composed));
+    let adds = format!("+{} adds it", wanted.text);
+    let Err(refusal) = refused else { return adds };
+    let is_within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let other = refusal.key().unwrap_or_default();
+    match refusal.kind() {
+        // Rules come after the types.
+        ProblemKind::Value | ProblemKind::Unset | ProblemKind::Misfit => Some(adds),
+        ProblemKind::UnknownKey if is_within(key, other) => Hint::hint(&refusal),
+        _ if is_within(other, key) => Some(adds),
+        _ => None,
+    }
+    .unwrap_or_else(|| "`hlrp config show` lists the keys".into())
 }
 
 /// Whether an override replaces a whole section by plain text, as the choice of an option does.

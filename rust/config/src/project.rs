@@ -1,6 +1,8 @@
 //! What the engine needs to know of the project whose tree it composes.
 
+use crate::composed::Composed;
 use crate::node::Node;
+use crate::problem::Result;
 
 /// Names and rules of one project's tree. The engine reads no key that is not named here.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +21,8 @@ pub struct Project {
     pub config_dir_variable: &'static str,
     /// What a key that is not in a tree is called there, if an older version of the project had it under that name.
     pub renamed: fn(&Node, &str) -> Option<String>,
+    /// Types and checks a composition: an override of an unknown key is only told to be added where the typed form takes it.
+    pub check: fn(&Composed) -> Result<()>,
     /// Brings a finished configuration of an older version up to date. Returns what it changed, one line per key: nothing if it is of this
     /// version.
     pub migrate: fn(&mut serde_json::Value) -> Vec<String>,
@@ -34,5 +38,6 @@ pub(crate) const OF_TESTS: Project = Project {
     run_dir: "logging.run_dir",
     config_dir_variable: "TEST_CONFIG_DIR",
     renamed: |_, _| None,
+    check: |_| Ok(()),
     migrate: |_| Vec::new(),
 };

@@ -37,6 +37,28 @@ pub enum LaqError {
     /// Codes of a model whose latent is continuous.
     #[error("this model has no codes: its latent actions are continuous")]
     NoCodes,
+    /// A checkpoint without codes for what needs them.
+    #[error("{path} has no codes: its latent actions are continuous", path = path.display())]
+    CheckpointWithoutCodes {
+        /// The checkpoint folder or run directory.
+        path: PathBuf,
+    },
+    /// Weights of the predecessor of a model with other parts.
+    #[error("{cause}")]
+    Import {
+        /// The tensors.
+        cause: hlrp_nn::NnError,
+        /// What gives the model the same parts.
+        overrides: String,
+    },
+    /// The weights of a flow teacher that cannot be read.
+    #[error("{section}.teacher_weights: {cause}")]
+    FlowTeacher {
+        /// Where the configuration describes the teacher.
+        section: &'static str,
+        /// What is wrong.
+        cause: hlrp_nn::NnError,
+    },
     /// A dataset in which it is not clear which cameras the model sees, or that lacks them.
     #[error("{dataset}: which camera the model sees is not clear: it has {num_views}; there are {available:?}", dataset = dataset.display())]
     Camera {
@@ -74,7 +96,14 @@ impl Hint for LaqError {
                 "give a checkpoint folder or run directory of `hlrp train-laq`, or a folder of `hlrp export-laq`".into()
             }
             Self::NoDecoder(name) => format!("enable model.decoders.{name} when training"),
-            Self::NoCodes => "choose a model that was trained with a discrete model/quantizer".into(),
+            Self::NoCodes | Self::CheckpointWithoutCodes { .. } => {
+                "choose a model that was trained with a discrete model/quantizer".into()
+            }
+            Self::Import { overrides, .. } => format!("the weights are of a model with {overrides}"),
+            Self::FlowTeacher { section, .. } => format!(
+                "convert torchvision's weights as docs/laq.md (Flow teachers) says and name the file in \
+                 {section}.teacher_weights; or choose {section}.teacher=lucas_kanade, which needs none"
+            ),
             Self::Camera { num_views: 1, .. } => "name one: --camera KEY".into(),
             Self::Camera { num_views, .. } => {
                 format!("name {num_views} in the order of model.cameras: --camera KEY --camera KEY")

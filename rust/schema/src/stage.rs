@@ -25,6 +25,7 @@ pub const PROJECT: Project = Project {
     run_dir: "logging.run_dir",
     config_dir_variable: "HLRP_CONFIG_DIR",
     renamed,
+    check,
     migrate: migrate_tree,
 };
 

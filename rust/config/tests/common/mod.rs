@@ -53,5 +53,6 @@ pub const PROJECT: Project = Project {
     run_dir: "logging.run_dir",
     config_dir_variable: "TEST_CONFIG_DIR",
     renamed: |_, _| None,
+    check: |_| Ok(()),
     migrate: |_| Vec::new(),
 };

@@ -125,7 +125,7 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
     let checkpoint = config.checkpoint.as_deref().context("a checked configuration names a checkpoint")?;
     let laq = LaqInference::load(checkpoint, Parts::All, device)?;
     if laq.model().quantizer.codes().is_none() {
-        return Err(LaqError::NoCodes.into());
+        return Err(LaqError::CheckpointWithoutCodes { path: checkpoint.to_path_buf() }.into());
     }
     config.analysis.flow.check_images(laq.model().config())?;
     let teacher = teacher(&config.analysis.flow, device)?;
@@ -175,7 +175,7 @@ const REPORT: &str = "report.html";
 
 fn teacher(config: &AnalysisFlowConfig, device: Device) -> Result<Box<dyn FlowTeacher>, LaqError> {
     let options = [config.teacher_num_updates, config.teacher_chunk_size];
-    flow_teachers::load(config.teacher, config.teacher_weights.as_deref(), options, device)
+    flow_teachers::load(config.teacher, config.teacher_weights.as_deref(), options, device, "analysis.flow")
 }
 
 fn run_all(

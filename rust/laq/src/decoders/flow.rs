@@ -18,6 +18,8 @@ use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 /// Where its network and its last layer are, and where its unit is.
 const SCOPES: [&str; 2] = ["flow_decoder", "flow_unit"];
+/// Where the configuration describes it.
+const SECTION: &str = "model.decoders.flow";
 /// Metrics of the mean flow: its loss, and its mean absolute errors in pixels.
 const SUMMARY_METRICS: [&str; 3] = ["flow_summary_loss", "flow_mean_dx_abs_err", "flow_mean_dy_abs_err"];
 /// dx and dy.
@@ -173,7 +175,7 @@ impl Decoder for FlowDecoder {
     fn load_teacher(&mut self, device: Device) -> Result<(), LaqError> {
         let FlowDecoderConfig { teacher, teacher_weights, teacher_num_updates, teacher_chunk_size, .. } = &self.config;
         let options = [*teacher_num_updates, *teacher_chunk_size];
-        self.teacher = Some(flow_teachers::load(*teacher, teacher_weights.as_deref(), options, device)?);
+        self.teacher = Some(flow_teachers::load(*teacher, teacher_weights.as_deref(), options, device, SECTION)?);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub trait FlowTeacher: Send {
 }
 
 /// The teacher of this kind: a RAFT reads its weights from the safetensors file `weights`, refines a flow `num_updates` times and sees
-/// `chunk_size` pairs at once.
+/// `chunk_size` pairs at once. The configuration names that file in `section` (`model.decoders.flow`, `analysis.flow`).
 ///
 /// # Errors
 /// A file that is missing, damaged or of another network.
@@ -34,10 +34,15 @@ pub(crate) fn load(
     weights: Option<&Path>,
     [num_updates, chunk_size]: [i64; 2],
     device: Device,
+    section: &'static str,
 ) -> Result<Box<dyn FlowTeacher>, LaqError> {
     let Some(size) = raft_size(kind) else { return Ok(Box::new(LucasKanade)) };
     let path = weights.unwrap_or(Path::new(""));
-    Ok(Box::new(RaftTeacher::load(size, path, num_updates, chunk_size, device)?))
+    match RaftTeacher::load(size, path, num_updates, chunk_size, device) {
+        Ok(teacher) => Ok(Box::new(teacher)),
+        Err(LaqError::Weights(cause)) => Err(LaqError::FlowTeacher { section, cause }),
+        Err(error) => Err(error),
+    }
 }
 
 /// The size of a RAFT; none of another teacher.

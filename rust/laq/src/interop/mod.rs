@@ -1,5 +1,6 @@
 //! Weights of and for other programs: `hlrp import-laq`, `hlrp export-laq`.
 
+mod advice;
 mod export;
 mod import;
 mod predecessor;
