@@ -314,7 +314,6 @@ TAKES_AWAY = {
         "fs::write": "the description of the machine, in the folder of a new session"
     },
     "rust/train/src/checkpoint/writer.rs": {"fs::write": "new files in the hidden folder of an unpublished checkpoint"},
-    "rust/laq/src/interop/export.rs": {"fs::write": "new files in the hidden folder of an unpublished export"},
     "rust/vla/src/artifact/mod.rs": {"fs::copy": "new files in the hidden folder of an unpublished artifact"},
     "rust/data/src/cache/build.rs": {
         "fs::rename": "publishes a finished frame cache under its lock, after a look that nothing is there",

@@ -6,7 +6,7 @@ use crate::model::Parts;
 use hlrp_config::Check;
 use hlrp_schema::{LaqDescription, TaskDescription};
 use hlrp_train::checkpoint::Checkpoint;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// What is read of a trained model.
@@ -18,8 +18,9 @@ pub(crate) struct Stored {
 }
 
 enum Source {
-    Checkpoint(Checkpoint),
-    Encoder(ExportedEncoder),
+    Checkpoint(Box<Checkpoint>),
+    /// The folder.
+    Encoder(PathBuf),
 }
 
 impl Stored {
@@ -32,15 +33,13 @@ impl Stored {
             Parts::Encoder => ExportedEncoder::find(path)?,
             Parts::All => None,
         };
-        let Some(exported) = exported else {
+        let Some(ExportedEncoder { folder, weights_sha256, description }) = exported else {
             let (checkpoint, description) = open_checkpoint(path)?;
             let weights_sha256 = checkpoint.exported_digest().map(|digest| digest.sha256.clone());
-            return Ok(Self { source: Source::Checkpoint(checkpoint), weights_sha256, description });
+            return Ok(Self { source: Source::Checkpoint(Box::new(checkpoint)), weights_sha256, description });
         };
-        let description = exported.description.clone();
-        check(path, "description", &description)?;
-        let weights_sha256 = exported.weights_sha256.clone();
-        Ok(Self { source: Source::Encoder(exported), weights_sha256, description })
+        check(&folder, "description", &description)?;
+        Ok(Self { source: Source::Encoder(folder), weights_sha256, description })
     }
 
     /// Its weights by name.
@@ -50,7 +49,7 @@ impl Stored {
     pub(crate) fn weights(&self) -> anyhow::Result<Vec<(String, Tensor)>> {
         match &self.source {
             Source::Checkpoint(checkpoint) => Ok(checkpoint.weights()?.into_iter().collect()),
-            Source::Encoder(exported) => Ok(exported.weights()?),
+            Source::Encoder(folder) => Ok(ExportedEncoder::weights(folder)?),
         }
     }
 }

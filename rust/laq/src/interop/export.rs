@@ -67,7 +67,7 @@ pub fn export(path: &Path, out: &Path) -> anyhow::Result<()> {
 
 /// A folder that [`export`] wrote, whole.
 pub(crate) struct ExportedEncoder {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// Digest of the weights of the checkpoint that it was made of.
     pub(crate) weights_sha256: Option<String>,
     /// The whole model, decoders included, and its frame pairs.
@@ -119,11 +119,11 @@ impl ExportedEncoder {
         }
     }
 
-    /// All tensors but those of decoders.
+    /// All tensors of such a folder.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(crate) fn weights(&self) -> Result<Vec<(String, Tensor)>, LaqError> {
-        Ok(read_tensors(&self.folder.join(WEIGHTS))?)
+    pub(crate) fn weights(folder: &Path) -> Result<Vec<(String, Tensor)>, LaqError> {
+        Ok(read_tensors(&folder.join(WEIGHTS))?)
     }
 }
