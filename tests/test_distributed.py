@@ -67,6 +67,35 @@ def test_two_processes_compute_what_one_does(pair, alone):
         assert ours[20][key] == pytest.approx(theirs[20][key], rel=1e-6), key
 
 
+TRIPLETS = ["model.triplets.additivity_weight=1", "model.triplets.reversal_weight=1"]
+LABELS = ["model.label_head.weight=1", "data.sources.metaworld_mt5.labelled_episodes=[0,10,20]"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["model.decoders.pixel.motion_weight=3"], id="motion weights"),
+        pytest.param(
+            [
+                "model.decoders.difference.enabled=true",
+                "model.decoders.difference.depth=1",
+                "model.decoders.difference.motion_weight=20",
+                "model.decoders.difference.motion_threshold=0.05",
+            ],
+            id="motion mask",
+        ),
+        pytest.param([*TRIPLETS, "model.quantizer.normalization=layer_norm"], id="triplets"),
+        pytest.param(LABELS, id="label head"),
+    ],
+)
+def test_statistics_of_a_batch_are_those_of_all_processes(tmp_path, words):
+    """What a loss divides by, and its gradient: on two processes with half the batch each a run computes what one computes on the whole."""
+    steps = ["training.max_steps=6", "training.scheduler.warmup_steps=1"]
+    laq(tmp_path / "alone", *steps, *words, "data.loader.batch_size=8")
+    laq(tmp_path / "pair", *steps, *words, *PAIR)
+    assert_equal_runs(tmp_path / "pair", tmp_path / "alone", tolerance=1e-4)
+
+
 def test_the_first_process_speaks_as_one_alone_does(pair):
     run_dir, result = pair
     assert "2 processes with 4 samples per batch each: 8 together" in result.stderr

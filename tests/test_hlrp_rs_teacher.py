@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from conftest import DATA
+from conftest import DATA, program, run
 from hlrp_rs import Checkpoint, HlrpFileNotFoundError, HlrpValueError, Loader, Teacher, open_dataset
 
 
@@ -54,6 +54,21 @@ def test_labels_are_the_standardised_vectors_of_the_codes(teacher, frames, unint
     standardised = (codebook - codebook.mean(0)) / codebook.std(0, correction=0)
     torch.testing.assert_close(latents, standardised[codes])
     assert is_valid.all()
+
+
+def test_an_export_labels_as_its_checkpoint(teacher, frames, uninterrupted, tmp_path):
+    result = run([program("hlrp"), "export-laq", str(uninterrupted), "--out", str(tmp_path / "encoder")])
+    assert result.returncode == 0, result.stderr
+    exported = Teacher.load(tmp_path / "encoder")
+    assert exported.identity == teacher.identity
+    ours, theirs = exported.label(frames), teacher.label(frames)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    controls = [
+        Teacher.load(path, weights="random", seed=3).label(frames) for path in (uninterrupted, tmp_path / "encoder")
+    ]
+    assert torch.equal(controls[0]["latents"], controls[1]["latents"])
+    with pytest.raises(HlrpValueError, match=r"encoder and the quantizer .* alone.*\nhint: give a checkpoint folder"):
+        exported.reconstruct(frames)
 
 
 def test_a_pair_is_valid_when_both_frames_are_real(teacher, frames):

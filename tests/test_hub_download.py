@@ -260,7 +260,7 @@ def test_a_content_that_is_always_damaged_is_an_error(metaworld, tmp_path):
     [
         ([], "owner/nothing", None, ["401", "Repository not found", "hf auth login"]),
         (["--revision", "v9"], REPO_ID, None, ["404", "Invalid rev id", "check --revision"]),
-        ([], REPO_ID, {"match": VIDEO, "status": 404}, ["404 Not Found: planted", VIDEO, "check the dataset's name"]),
+        ([], REPO_ID, {"match": VIDEO, "status": 404}, ["404 Not Found: planted", VIDEO, "check the name"]),
         ([], REPO_ID, {"match": TABLE, "status": 403}, ["403 Forbidden", TABLE, "accept the terms"]),
         ([], REPO_ID, {"match": TABLE, "status": 503, "times": 9}, ["503", "gave up after 6 tries", "HF_ENDPOINT"]),
         (

@@ -365,6 +365,13 @@ def test_a_checkpoint_without_codes_is_one_clear_error(tmp_path):
     assert not (tmp_path / "out").exists(), "nothing is written"
 
 
+def test_a_raft_cannot_read_small_images(trained, tmp_path):
+    words = ["analysis.flow.teacher=raft_small", f"analysis.flow.teacher_weights={tmp_path}/raft.safetensors"]
+    result = analyze(f"checkpoint={trained}", *SMALL, *words, f"logging.run_dir={tmp_path / 'out'}")
+    one_error(result, CONFIG_ERROR, ["analysis.flow.teacher", "32x32", "128", "lucas_kanade"])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "names"),
     [

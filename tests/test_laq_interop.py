@@ -3,16 +3,20 @@
 import json
 import os
 import pickle
+import shutil
 import sys
 from collections import OrderedDict, defaultdict, deque
 from fractions import Fraction
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import REPO, one_error, program, run
+from conftest import DATA, MINI, REPO, VLA_MINI, one_error, program, run, train_laq_command, train_vla_command
 from hlrp_rs import Teacher
 from omegaconf import OmegaConf
+from ranks import losses, weights
 from safetensors.torch import load_file, save_file
 
 GOLDEN = REPO / "tests/golden/laq_pixel"
@@ -275,3 +279,83 @@ def test_encoder_and_quantizer_alone(uninterrupted, tmp_path):
         k: v for k, v in json.loads((last / "checkpoint.json").read_text())["task"].items() if k != "stage"
     }
     one_error(run([program("hlrp"), "export-laq", str(uninterrupted), "--out", str(out)]), 1, [str(out), "hint:"])
+
+
+@pytest.fixture(scope="module")
+def exported(uninterrupted, tmp_path_factory):
+    """What `export-laq` makes of a checkpoint."""
+    out = tmp_path_factory.mktemp("exported") / "encoder"
+    result = run([program("hlrp"), "export-laq", str(uninterrupted), "--out", str(out)])
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def label(checkpoint, out):
+    """Columns that `hlrp label` adds, and what the new dataset says of their model."""
+    result = run([program("hlrp"), "label", str(checkpoint), str(DATA / "metaworld_mt5"), "--out", str(out)])
+    assert result.returncode == 0, result.stderr
+    tables = [pq.read_table(path) for path in sorted(out.glob("data/*/*.parquet"))]
+    table = pa.concat_tables(tables)
+    columns = {name: table[name].to_pylist() for name in table.column_names if name.startswith("latent_labels.")}
+    manifest = json.loads(next(out.rglob("label_manifest.json")).read_text())
+    return columns, manifest["labels"]
+
+
+def test_labels_of_an_export_are_those_of_its_checkpoint(uninterrupted, exported, tmp_path):
+    ours, theirs = (label(source, tmp_path / name) for source, name in [(exported, "a"), (uninterrupted, "b")])
+    assert ours == theirs
+    assert len(ours[0]) == 4 and ours[1]["teacher"]["sha256"]
+
+
+def test_stage_2_trains_alike_from_an_export(uninterrupted, exported, tmp_path):
+    steps = ["training.max_steps=2", "training.scheduler.warmup_steps=1", "validation.check_interval=2"]
+    for source, name in [(exported, "a"), (uninterrupted, "b")]:
+        run_dir = tmp_path / name
+        words = [*VLA_MINI, *steps, f"policy.teacher.checkpoint={source}", f"logging.run_dir={run_dir}"]
+        result = run(train_vla_command(*words))
+        assert result.returncode == 0, result.stderr
+    ours, theirs = (losses(tmp_path / name) for name in "ab")
+    assert ours == theirs and 2 in ours
+    ours, theirs = (weights(tmp_path / name) for name in "ab")
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    teachers = [json.loads(next((tmp_path / name).rglob("artifact.json")).read_text())["teacher"] for name in "ab"]
+    assert teachers[0] == teachers[1]
+
+
+def test_what_needs_a_whole_checkpoint_refuses_an_export(exported, tmp_path):
+    says = [str(exported), "encoder and the quantizer", "`hlrp export-laq`", "hint: give a checkpoint folder"]
+    analysis = ["experiment=laq_token_analysis", f"checkpoint={exported}", f"logging.run_dir={tmp_path / 'report'}"]
+    one_error(run([program("hlrp"), "analyze-laq", *analysis]), 1, says)
+    words = [*MINI, f"training.load_weights_from={exported}", f"logging.run_dir={tmp_path / 'run'}"]
+    one_error(run(train_laq_command(*words)), 2, ["training.load_weights_from", *says])
+
+
+def test_a_damaged_export_is_named(exported, tmp_path):
+    dataset = str(DATA / "metaworld_mt5")
+
+    def refused(change, names):
+        folder = tmp_path / "damaged"
+        shutil.copytree(exported, folder)
+        change(folder)
+        result = run([program("hlrp"), "label", str(folder), dataset, "--out", str(tmp_path / "labelled")])
+        one_error(result, 1, [str(folder), *names, "hint:"])
+        shutil.rmtree(folder)
+
+    def edit(**changes):
+        def change(folder):
+            record = json.loads((folder / "config.json").read_text()) | changes
+            (folder / "config.json").write_text(json.dumps(record))
+
+        return change
+
+    def flip(folder):
+        content = bytearray((folder / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(content)
+
+    refused(flip, ["model.safetensors", "sha256 differs"])
+    refused(lambda folder: (folder / "model.safetensors").unlink(), ["model.safetensors", "the file is missing"])
+    refused(edit(format_version=9), ["config.json", "format 9", "reads format 2 and older"])
+    refused(edit(extra=1), ["config.json", "unknown field `extra`"])
+    refused(edit(description={}), ["config.json", "description: "])
+    assert not (tmp_path / "labelled").exists()

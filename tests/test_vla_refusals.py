@@ -87,7 +87,7 @@ def test_backbone_that_is_nowhere(tmp_path, uninterrupted):
         "policy.model.backbone.vlm_model_name: org/name",
         str(tmp_path),
         f"(command line: {words[0]})",
-        "hint: run `hf download org/name`",
+        f"hint: run `hlrp data download org/name --repo-type model --cache-dir {tmp_path}`",
     ]
     refused(tmp_path / "run", uninterrupted, *words, code=CONFIG_ERROR, names=names)
 
@@ -99,7 +99,7 @@ def test_backbone_folder_that_is_not_there(tmp_path, uninterrupted):
         "hint: give the folder",
     ]
     message = one_error(run(words_for(tmp_path / "run", uninterrupted, word)), CONFIG_ERROR, names)
-    assert "hf download" not in message and not (tmp_path / "run").exists()
+    assert "data download" not in message and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("missing", ["file", "column"])

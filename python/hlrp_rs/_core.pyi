@@ -243,7 +243,7 @@ class Teacher:
     def load(
         path: Path, device: str = "cpu", *, weights: Literal["trained", "random"] = "trained", seed: int | None = None
     ) -> Teacher:
-        """Loads a checkpoint folder or run directory of `hlrp train-laq`.
+        """Loads a checkpoint folder or run directory of `hlrp train-laq`, or a folder of `hlrp export-laq`.
 
         `weights="random"` is the control: the same architecture with fresh weights that `seed` fixes (required then). torch's own random
         state is left as it was. `device`: `cpu`, `cuda` or `cuda:N`.

@@ -65,7 +65,10 @@ class HubServer:
     def __init__(self):
         self.repos: dict[str, dict[str, str]] = {}
         self.commits: dict[str, dict[str, bytes]] = {}
+        # Keys are names, with `models/` before those of models.
         self.private: set[str] = set()
+        # What anyone may list, but whose files need the token of an account that has accepted the terms.
+        self.gated: set[str] = set()
         self.renamed: dict[str, str] = {}
         self.requests: list[Request] = []
         self.sent: Counter = Counter()
@@ -235,24 +238,30 @@ class HubServer:
         for old, new in self.renamed.items():
             if f"datasets/{old}/" in unquote(path):
                 return handler.send(307, {"Location": handler.path.replace(quote(old), quote(new))})
-        api = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path)
-        resolve = re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        api = re.fullmatch(r"/api/(datasets|models)/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path)
+        resolve = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if not (api or resolve):
             return handler.send(404, {}, b'{"error": "Not found"}')
-        repo, revision = (api[1], api[3]) if api else (resolve[1], resolve[2])
+        is_model = api[1] == "models" if api else not resolve[1]
+        name, revision = (api[2], api[4]) if api else (resolve[2], resolve[3])
+        repo = f"models/{name}" if is_model else name
         revisions = self.repos.get(repo)
         if revisions is None or (repo in self.private and authorization != f"Bearer {TOKEN}"):
             headers = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
             return handler.send(401, headers, b'{"error": "Repository not found"}')
+        if resolve and repo in self.gated and authorization != f"Bearer {TOKEN}":
+            said = f"Access to model {name} is restricted"
+            headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": said}
+            return handler.send(403 if authorization else 401, headers, b'{"error": "restricted"}')
         commit = revisions.get(unquote(revision), unquote(revision))
         files = self.commits.get(commit)
         if files is None:
             return handler.send(404, {"X-Error-Code": "RevisionNotFound"}, b'{"error": "Invalid rev id"}')
         if resolve:
-            return self.of_file(handler, commit, files, unquote(resolve[3]), fault)
-        if api[2] == "revision":
+            return self.of_file(handler, commit, files, unquote(resolve[4]), fault)
+        if api[3] == "revision":
             siblings = [{"rfilename": name} for name in sorted(files)]
-            body = {"id": repo, "sha": commit, "private": repo in self.private, "siblings": siblings, "tags": []}
+            body = {"id": name, "sha": commit, "private": repo in self.private, "siblings": siblings, "tags": []}
             return handler.send(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
         return self.of_tree(handler, path, files)
 

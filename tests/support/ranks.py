@@ -84,18 +84,18 @@ def weights(run_dir: Path) -> dict[str, np.ndarray]:
     return load_file(run_dir / "checkpoints" / name / "model.safetensors")
 
 
-def assert_equal_runs(run_dir: Path, reference: Path, keys: str = "train/") -> None:
+def assert_equal_runs(run_dir: Path, reference: Path, keys: str = "train/", tolerance: float = TOLERANCE) -> None:
     """Losses of every step and weights at the end agree within the tolerance."""
     ours, theirs = losses(run_dir), losses(reference)
     assert ours.keys() == theirs.keys()
     for step, values in theirs.items():
         for key in (key for key in values if key.startswith(keys)):
-            assert abs(ours[step][key] - values[key]) <= TOLERANCE * max(abs(values[key]), 1e-3), (step, key)
+            assert abs(ours[step][key] - values[key]) <= tolerance * max(abs(values[key]), 1e-3), (step, key)
     ours, theirs = weights(run_dir), weights(reference)
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
         difference = np.linalg.norm((ours[name] - tensor).astype(np.float64))
-        assert difference <= TOLERANCE * max(np.linalg.norm(tensor.astype(np.float64)), 1e-3), name
+        assert difference <= tolerance * max(np.linalg.norm(tensor.astype(np.float64)), 1e-3), name
 
 
 def trainer(name: str, *words: object) -> list[str]:

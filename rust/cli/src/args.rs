@@ -104,7 +104,7 @@ pub(crate) enum Command {
     /// Watch, read and cancel Slurm jobs.
     #[command(subcommand)]
     Jobs(JobsCommand),
-    /// Inspect, check or download a dataset.
+    /// Inspect or check a dataset; download a dataset or a model.
     #[command(disable_help_flag = true)]
     Data {
         /// Passed on to hlrp-data as they are; `hlrp data --help` explains them.

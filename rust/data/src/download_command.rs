@@ -1,15 +1,15 @@
-//! `hlrp data download`: a dataset of the Hub in the cache.
+//! `hlrp data download`: a dataset or a model of the Hub in the cache.
 
 use anyhow::{Context, Result};
 use clap::Args;
 use hlrp_config::{Problem, find_root};
 use hlrp_data::{
-    DiskRules, disk_rules,
-    hub::{Downloaded, Fetch, Hub, Selection, cache_dir, download},
+    DataError, DiskRules, disk_rules,
+    hub::{Downloaded, Fetch, Hub, Selection, cache_dir, download, download_model},
 };
 use hlrp_schema::{
     ConfigArgs, PROJECT, RunBasics,
-    hub::{is_repo_id, is_revision},
+    hub::{RepoKind, is_repo_id, is_revision},
 };
 use hlrp_track::console::{self, Progress};
 use std::{
@@ -26,8 +26,11 @@ const LINE_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(
 /// Options of `hlrp data download`.
 #[derive(Args)]
 pub(crate) struct DownloadOptions {
-    /// Name of the dataset on the Hub: owner/name.
+    /// Name on the Hub: owner/name.
     repo: String,
+    /// What it is. Of a model the weights (*.safetensors) and settings (*.json: sizes, tokenizer) at its top are fetched.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = RepoKind::Dataset)]
+    repo_type: RepoKind,
     /// Branch, tag or commit. [default: main]
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
@@ -48,8 +51,9 @@ pub(crate) struct DownloadOptions {
 }
 
 impl DownloadOptions {
-    fn selection(&self) -> Result<Selection, Problem> {
-        let Self { repo, revision, cameras, .. } = self;
+    /// Checks the name and the revision.
+    fn check(&self) -> Result<(), Problem> {
+        let Self { repo, revision, .. } = self;
         if !is_repo_id(repo) {
             let hint = "give owner/name, such as lerobot/pusht";
             return Err(Problem::new("REPO", format!("'{repo}' is not a name on the Hub"), hint));
@@ -58,8 +62,34 @@ impl DownloadOptions {
             let hint = "give a branch, a tag or a commit";
             return Err(Problem::new("--revision", format!("'{revision}' is not a revision"), hint));
         }
-        let episodes = self.episodes.as_deref().map(episodes).transpose()?;
-        Ok(Selection { repo_id: repo.clone(), revision: revision.clone(), cameras: cameras.clone(), episodes })
+        Ok(())
+    }
+
+    /// The part of a dataset that is wanted.
+    fn selection(&self) -> Result<Selection, Problem> {
+        Ok(Selection {
+            repo_id: self.repo.clone(),
+            revision: self.revision.clone(),
+            cameras: self.cameras.clone(),
+            episodes: self.episodes.as_deref().map(episodes).transpose()?,
+            with_videos: !self.no_videos,
+        })
+    }
+
+    /// Refuses the options of datasets.
+    fn check_model(&self) -> Result<(), Problem> {
+        let given = [
+            ("--cameras", self.cameras.is_some()),
+            ("--episodes", self.episodes.is_some()),
+            ("--no-videos", self.no_videos),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => {
+                let hint = format!("leave {option} out, or give --repo-type dataset");
+                Err(Problem::new(option, "a model has neither cameras nor episodes", hint))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What the configuration says of this machine; none where there is no tree.
@@ -97,7 +127,11 @@ fn episodes(text: &str) -> Result<Vec<u64>, Problem> {
 
 /// Downloads, and prints what is there then.
 pub(crate) fn run(options: &DownloadOptions) -> Result<()> {
-    let selection = options.selection()?;
+    options.check()?;
+    let selection = match options.repo_type {
+        RepoKind::Dataset => Some(options.selection()?),
+        RepoKind::Model => options.check_model().map(|()| None)?,
+    };
     let basics = options.basics()?;
     let no_folder = || Problem::new("--cache-dir", "no folder for the cache", "name one, or set HF_HUB_CACHE or HOME");
     let cache = options.cache_dir.clone().or_else(cache_dir).ok_or_else(no_folder)?;
@@ -109,8 +143,12 @@ pub(crate) fn run(options: &DownloadOptions) -> Result<()> {
     console::init(LevelFilter::INFO, 0)?;
     let shown = Mutex::new(Shown::default());
     let progress = |done: u64, total: u64| shown.lock().unwrap_or_else(PoisonError::into_inner).set(done, total);
-    let fetch = Fetch { cache: &cache, disk: &disk, with_videos: !options.no_videos, progress: &progress };
-    let downloaded = download(&Hub::of_environment()?, &selection, &fetch);
+    let fetch = Fetch { cache: &cache, disk: &disk, progress: &progress };
+    let hub = Hub::of_environment()?;
+    let downloaded = match &selection {
+        Some(selection) => download(&hub, selection, &fetch),
+        None => download_model(&hub, &options.repo, options.revision.as_deref(), &fetch).map_err(DataError::from),
+    };
     drop(shown);
     let Downloaded { snapshot, pinned, num_files, num_bytes, num_fetched } = downloaded?;
     let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);

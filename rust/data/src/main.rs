@@ -1,4 +1,4 @@
-//! `hlrp-data`: looks into datasets and downloads them. Users type `hlrp data …`, which runs this program.
+//! `hlrp-data`: looks into datasets, and downloads datasets and models. Users type `hlrp data …`, which runs this program.
 
 mod download_command;
 mod filter_command;
@@ -29,7 +29,7 @@ const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<DataError>, hint_of::<T
 /// Memory for parts of tables while a dataset is read, bytes.
 const TABLE_CACHE_BYTES: usize = 64 << 20;
 
-/// Looks into datasets, and downloads them.
+/// Looks into datasets, and downloads datasets and models.
 #[derive(Parser)]
 #[command(name = "hlrp-data", bin_name = "hlrp data", version)]
 struct Args {
@@ -84,13 +84,15 @@ enum Command {
     ///
     /// Example: `hlrp data filter tests/data/metaworld_mt5 --by both data.filter.motion.high=0.02`
     Filter(FilterOptions),
-    /// Downloads a LeRobot dataset from the Hugging Face Hub into the cache of Hugging Face, or the part of it that some cameras and episodes need.
+    /// Downloads a LeRobot dataset from the Hugging Face Hub into the cache of Hugging Face, or the part of it that some cameras and episodes need;
+    /// or a model (`--repo-type model`).
     ///
     /// What is there already is not fetched again; an interrupted download continues when the command is run again. Every file is compared with its
     /// checksum. HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`), HF_HUB_OFFLINE, HF_HUB_CACHE and HF_HOME have the meanings that they
-    /// have for huggingface_hub. A source of a run names the dataset by `data.sources.<name>.repo_id`.
+    /// have for huggingface_hub. A source of a run names the dataset by `data.sources.<name>.repo_id`, an encoder or a backbone the model by its name.
     ///
-    /// Example: `hlrp data download lerobot/pusht --episodes 0-19`
+    /// Examples: `hlrp data download lerobot/pusht --episodes 0-19`,
+    /// `hlrp data download facebook/dinov3-vits16-pretrain-lvd1689m --repo-type model`
     Download(DownloadOptions),
     /// Prints which FFmpeg this program uses and the decoders that it has, as JSON.
     FfmpegInfo,

@@ -92,7 +92,9 @@ impl Hint for LaqError {
             Self::Stream { role, .. } => {
                 format!("map a camera of every source to `{role}` under data.sources.<name>.cameras")
             }
-            Self::Checkpoint { .. } => "give a checkpoint folder or run directory of `hlrp train-laq`".into(),
+            Self::Checkpoint { .. } => {
+                "give a checkpoint folder or run directory of `hlrp train-laq`, or a folder of `hlrp export-laq`".into()
+            }
             Self::NoDecoder(name) => format!("enable model.decoders.{name} when training"),
             Self::NoCodes | Self::CheckpointWithoutCodes { .. } => {
                 "choose a model that was trained with a discrete model/quantizer".into()

@@ -8,10 +8,9 @@ use crate::model::{LaqModel, Parts};
 use crate::patches::unit_frames;
 use crate::quantizers::{Codes, Latent, Scale};
 use crate::step::eval_step;
-use hlrp_config::Check;
+use crate::stored::Stored;
 use hlrp_nn::Pass;
-use hlrp_schema::{LaqDescription, TaskDescription};
-use hlrp_train::checkpoint::Checkpoint;
+use hlrp_schema::LaqDescription;
 use std::path::Path;
 use tch::{Device, Tensor, no_grad};
 
@@ -36,35 +35,34 @@ pub struct LaqInference {
 impl LaqInference {
     /// Loads a checkpoint folder or a run directory. The sizes come from its manifest; the weights must fit exactly, without those of
     /// a label head.
-    /// [`Parts::Encoder`] leaves the decoders out of memory: codes and vectors only.
+    /// [`Parts::Encoder`] leaves the decoders out of memory: codes and vectors only, for which a folder of `hlrp export-laq` is enough.
     ///
     /// # Errors
-    /// A folder that is not a complete checkpoint of stage 1.
+    /// A folder that is not a complete checkpoint of stage 1, or not such a folder.
     pub fn load(path: &Path, parts: Parts, device: Device) -> anyhow::Result<Self> {
-        let (checkpoint, description) = open(path)?;
-        let model = LaqModel::new(&description.model, parts, device);
-        let mut weights: Vec<(String, Tensor)> = checkpoint.weights()?.into_iter().collect();
+        let stored = Stored::open(path, parts)?;
+        let model = LaqModel::new(&stored.description.model, parts, device);
+        let mut weights = stored.weights()?;
         let is_unused = |name: &str| LabelHead::owns(name) || parts == Parts::Encoder && Decoders::owns(name);
         weights.retain(|(name, _)| !is_unused(name));
         model.store().load_strict(&weights).map_err(LaqError::from)?;
-        Ok(Self::frozen(model, &checkpoint, description))
+        Ok(Self::frozen(model, stored))
     }
 
-    /// The model of a checkpoint folder or run directory with fresh weights drawn from `seed`: a control, whose codes
+    /// The model of such a folder with fresh weights drawn from `seed`: a control, whose codes
     /// nothing was learned for. The state of the default generator is left as it was.
     ///
     /// # Errors
     /// As [`LaqInference::load`].
     pub fn random(path: &Path, parts: Parts, device: Device, seed: u64) -> anyhow::Result<Self> {
-        let (checkpoint, description) = open(path)?;
-        let model = hlrp_torch::rng::seeded(seed, || LaqModel::new(&description.model, parts, device))?;
-        Ok(Self::frozen(model, &checkpoint, description))
+        let stored = Stored::open(path, parts)?;
+        let model = hlrp_torch::rng::seeded(seed, || LaqModel::new(&stored.description.model, parts, device))?;
+        Ok(Self::frozen(model, stored))
     }
 
-    fn frozen(model: LaqModel, checkpoint: &Checkpoint, description: LaqDescription) -> Self {
+    fn frozen(model: LaqModel, Stored { weights_sha256, description, .. }: Stored) -> Self {
         model.store().freeze();
         let scale = no_grad(|| model.quantizer.scale());
-        let weights_sha256 = checkpoint.exported_digest().map(|digest| digest.sha256.clone());
         Self { model, weights_sha256, description, scale }
     }
 
@@ -207,16 +205,4 @@ impl LaqInference {
     fn unit_frames(&self, pixels_u8: &Tensor) -> Tensor {
         unit_frames(&pixels_u8.to_device(self.model.store().device()))
     }
-}
-
-/// A checkpoint of stage 1 and its task.
-pub(crate) fn open(path: &Path) -> anyhow::Result<(Checkpoint, LaqDescription)> {
-    let checkpoint = Checkpoint::open(path)?;
-    let refuse = |problem: String| LaqError::Checkpoint { path: checkpoint.dir().to_path_buf(), problem };
-    let description = match &checkpoint.manifest().task {
-        TaskDescription::Laq(description) => description.clone(),
-        other => return Err(refuse(format!("it is a checkpoint of stage {}, not laq", other.stage().name())).into()),
-    };
-    description.model.check().map_err(|problem| refuse(format!("task.model.{problem}")))?;
-    Ok((checkpoint, description))
 }

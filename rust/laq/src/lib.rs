@@ -32,6 +32,7 @@ mod pretrained;
 mod probes;
 mod quantizers;
 mod step;
+mod stored;
 mod task;
 mod triplets;
 mod validation;
@@ -39,7 +40,9 @@ mod views;
 
 pub use analyses::analyze;
 pub use data::open_pairs;
-pub use decoders::{ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, Predictions, Target, weight_at};
+pub use decoders::{
+    ByDecoder, Decoder, DecoderInput, DecoderLosses, Decoders, PixelWeights, Predictions, Target, weight_at,
+};
 pub use dims::Dims;
 pub use draws::{Draws, TorchDraws, WorldDraws};
 pub use encoders::{Encoder, FrameTokens};

@@ -75,7 +75,8 @@ struct ImportArguments {
     config: ConfigArgs,
 }
 
-/// Write the encoder and the quantizer of a checkpoint alone: safetensors and a JSON description.
+/// Write the encoder and the quantizer of a checkpoint alone, safetensors and a JSON description: enough for `label` and for a teacher of
+/// the later stages.
 #[derive(Debug, Parser)]
 #[command(
     name = "hlrp-train-laq export-laq",
@@ -100,7 +101,7 @@ struct ExportArguments {
     after_help = "Example:\n  hlrp label runs/2026-01-31_12-00-00_laq_tiny data/metaworld_mt5 --out data/metaworld_mt5_labelled"
 )]
 struct LabelArguments {
-    /// Checkpoint folder or run directory of stage 1.
+    /// Checkpoint folder or run directory of stage 1, or a folder of `hlrp export-laq`.
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
     /// Folder of a LeRobot v3 dataset.

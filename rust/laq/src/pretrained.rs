@@ -6,6 +6,7 @@ use crate::model::LaqModel;
 use hlrp_config::Problem;
 use hlrp_nn::dinov3::{FOLDER_HINT, read_sizes, read_weights};
 use hlrp_nn::{NnError, hub};
+use hlrp_schema::hub::model_download_hint;
 use hlrp_schema::{Dinov3Config, LaqModelConfig, is_hub_name};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -68,10 +69,9 @@ fn folder(name: &str, config: &Dinov3Config) -> Result<PathBuf, Problem> {
         Ok(folder) => Ok(folder),
         Err(NnError::NotFound { model, hub_cache }) if is_hub_name(Path::new(&model)) => {
             let problem = format!("{model} is neither a folder nor in the Hugging Face cache {}", hub_cache.display());
-            let hint = format!(
-                "its weights are gated: accept the terms on its page, `hf auth login`, then `hf download {model}` on a \
-                 machine with network access; or give the path of a folder"
-            );
+            let access =
+                "its weights are gated: accept the terms on its page, and set HF_TOKEN or log in with `hf auth login`";
+            let hint = format!("{access}; then {}", model_download_hint(&model, &hub_cache));
             Err(Problem::new(MODEL_KEY, problem, hint))
         }
         Err(_) => Err(Problem::new(MODEL_KEY, format!("there is no folder {name}"), FOLDER_HINT)),

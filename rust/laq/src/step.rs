@@ -58,7 +58,7 @@ pub fn train_step<'a>(
     let frames_BTCHW = &samples.frames_BTCHW.narrow(1, 0, 2);
     model.update_targets(step)?;
     let encoded = model.encode(frames_BTCHW, pass);
-    let triplets = triplets::losses(model, samples.frames_BTCHW, &encoded.change_BSQ, pass);
+    let triplets = triplets::losses(model, samples.frames_BTCHW, &encoded.change_BSQ, world, pass)?;
     let TrainPass { latent, loss: quantizer_loss, mut metrics, mut row_resets } =
         model.quantizer.train_pass(&encoded.change_BSQ, &mut TrainContext { step, world, draws, pass })?;
     for reset in &mut row_resets {
@@ -71,7 +71,7 @@ pub fn train_step<'a>(
     let predictions = model.decode(frames_BTCHW, &encoded, &seen_BSD, pass);
     let target = model.target(samples, &encoded);
     model.decoders.observe(&target, world)?;
-    let losses = model.decoders.losses(&predictions, &target);
+    let losses = model.decoders.losses_in(world, &predictions, &target)?;
     metrics.extend(model.decoders.metrics(&losses).into_iter().map(|(name, loss)| (name, loss.detach())));
     let mut loss = model.decoders.total(&losses, Some(step));
     if let Some(quantizer_loss) = quantizer_loss {

@@ -1,6 +1,7 @@
 //! What can go wrong with weights, model folders and tokenizers.
 
 use hlrp_config::{Hint, Problem};
+use hlrp_schema::hub::{is_repo_id, model_download_hint};
 use std::path::PathBuf;
 
 /// An error of this crate.
@@ -68,9 +69,8 @@ impl NnError {
 impl Hint for NnError {
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NotFound { model, .. } => format!(
-                "run `hf download {model}` on a machine with network access if this is a name on the Hub, else give the path of a folder"
-            ),
+            Self::NotFound { model, hub_cache } if is_repo_id(model) => model_download_hint(model, hub_cache),
+            Self::NotFound { .. } => "give the path of a folder, or a name on the Hub: owner/name".to_owned(),
             Self::File { hint, .. } => (*hint).to_owned(),
             Self::Torch(error) => return error.hint(),
             Self::Weights { cause, .. } => return cause.hint(),

@@ -39,7 +39,7 @@ impl Teacher {
 
 #[pymethods]
 impl Teacher {
-    /// Loads a checkpoint folder or run directory of `hlrp train-laq`.
+    /// Loads a checkpoint folder or run directory of `hlrp train-laq`, or a folder of `hlrp export-laq`.
     ///
     /// `weights="random"` is the control: the same architecture with fresh weights that `seed` fixes (required then). torch's own random
     /// state is left as it was. `device`: `cpu`, `cuda` or `cuda:N`.

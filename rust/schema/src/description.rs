@@ -32,6 +32,14 @@ pub struct LaqDescription {
     pub preprocess: String,
 }
 
+/// The folder with the encoder and the quantizer of a latent action model, without decoders: `hlrp export-laq`.
+pub mod laq_encoder {
+    /// Name of its format.
+    pub const FORMAT: &str = "hlrp-laq-encoder";
+    /// Its file that says what it is: an object with `format`.
+    pub const DESCRIPTION: &str = "config.json";
+}
+
 /// Offsets of a frame pair.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -17,6 +17,7 @@ const COMMIT_LEN: usize = 40;
 
 /// What a repository has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum RepoKind {
     /// A model.
     Model,
@@ -90,6 +91,13 @@ pub fn cached_snapshot(entry: &Path, revision: &str) -> Option<PathBuf> {
     of_commit(Some(commit.trim()).filter(|commit| is_plain_name(commit))?)
 }
 
+/// What to do about a model that is not in the cache `hub_cache`.
+#[must_use]
+pub fn model_download_hint(model: &str, hub_cache: &Path) -> String {
+    let command = format!("hlrp data download {model} --repo-type model --cache-dir {}", hub_cache.display());
+    format!("run `{command}` on a machine with network access, or give the path of a folder")
+}
+
 /// A repository at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pinned {
@@ -103,10 +111,16 @@ impl Pinned {
     /// The dataset whose snapshot the folder `root` of the cache is; none for any other folder.
     #[must_use]
     pub fn of_dataset(root: &Path) -> Option<Self> {
+        Self::of(RepoKind::Dataset, root)
+    }
+
+    /// The repository whose snapshot the folder `root` of the cache is; none for any other folder.
+    #[must_use]
+    pub fn of(kind: RepoKind, root: &Path) -> Option<Self> {
         let root = root.canonicalize().ok()?;
         let commit = root.file_name()?.to_str().filter(|name| is_commit(name))?.to_owned();
         let snapshots = root.parent().filter(|parent| parent.ends_with("snapshots"))?;
-        let prefix = format!("{}--", RepoKind::Dataset.plural());
+        let prefix = format!("{}--", kind.plural());
         let repo_id = snapshots.parent()?.file_name()?.to_str()?.strip_prefix(&prefix)?.replacen("--", "/", 1);
         is_repo_id(&repo_id).then_some(Self { repo_id, commit })
     }

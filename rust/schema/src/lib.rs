@@ -39,7 +39,7 @@ pub use data::{
     CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, SourceWeight,
     SpanConfig, UniformOver,
 };
-pub use description::{LaqDescription, PairSpacing, TaskDescription};
+pub use description::{LaqDescription, PairSpacing, TaskDescription, laq_encoder};
 pub use device::Device;
 pub use filter::{ActionFilterConfig, FilterBy, FilterConfig, MotionCameras, MotionFilterConfig, OverSteps};
 pub use hub::is_hub_name;

@@ -260,6 +260,16 @@ impl World {
         group.exchanged("all-reduce", unsafe { ffi::hlrp_world_all_reduce(group.handle, tensor.as_ptr()) })
     }
 
+    /// Mean of `tensor` over all processes, without gradient: of the global batch, where each process has the mean of its equal part.
+    ///
+    /// # Errors
+    /// As [`World::all_reduce`].
+    pub fn mean(&self, tensor: &Tensor) -> Result<Tensor, TorchError> {
+        let sum = tensor.detach().copy();
+        self.all_reduce(&sum)?;
+        Ok(sum / self.size as f64)
+    }
+
     /// Replaces `tensor` by that of rank 0, in place.
     ///
     /// # Errors

@@ -37,10 +37,10 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// Loads a checkpoint folder or run directory of stage 1, or draws random weights for it.
+    /// Loads a checkpoint folder or run directory of stage 1, or a folder of `hlrp export-laq`, or draws random weights for it.
     ///
     /// # Errors
-    /// A folder that is not a whole checkpoint of stage 1.
+    /// A folder that is not a whole checkpoint of stage 1, or not such a folder.
     pub fn load(path: &Path, weights: TeacherInit, device: Device) -> Result<Self, VlaError> {
         let refuse = |problem: String| VlaError::file(path, problem, HINT);
         let model = match weights {
@@ -128,7 +128,7 @@ impl Teacher {
 }
 
 /// What to do about a checkpoint that cannot be a teacher.
-const HINT: &str = "give a checkpoint folder or run directory of `hlrp train-laq`";
+const HINT: &str = "give a checkpoint folder or run directory of `hlrp train-laq`, or a folder of `hlrp export-laq`";
 
 /// The cause with `path` once, and with one hint: its own where a checkpoint is damaged and it knows a whole one.
 fn unreadable(path: &Path, error: &anyhow::Error) -> VlaError {

@@ -30,8 +30,9 @@ const ENOLCK: i32 = 37;
 /// Downloads of a file whose content does not have its digest, or that changes each time.
 const MAX_ROUNDS: usize = 3;
 
-/// The folder of a dataset in the cache, which files are fetched into.
+/// The folder of a repository in the cache, which files are fetched into.
 pub(super) struct CacheEntry<'a> {
+    kind: RepoKind,
     folder: PathBuf,
     locks: PathBuf,
     pinned: &'a Pinned,
@@ -41,10 +42,16 @@ pub(super) struct CacheEntry<'a> {
 }
 
 impl<'a> CacheEntry<'a> {
-    pub(super) fn new(cache: &Path, pinned: &'a Pinned, disk: &'a DiskRules, num_bytes: &'a AtomicU64) -> Self {
-        let folder = cache_entry(cache, RepoKind::Dataset, &pinned.repo_id);
+    pub(super) fn new(
+        cache: &Path,
+        kind: RepoKind,
+        pinned: &'a Pinned,
+        disk: &'a DiskRules,
+        num_bytes: &'a AtomicU64,
+    ) -> Self {
+        let folder = cache_entry(cache, kind, &pinned.repo_id);
         let locks = cache.join(".locks").join(folder.file_name().unwrap_or_default());
-        Self { folder, locks, pinned, disk, num_bytes }
+        Self { kind, folder, locks, pinned, disk, num_bytes }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -80,7 +87,7 @@ impl<'a> CacheEntry<'a> {
             self.num_bytes.fetch_add(file.size, Ordering::Relaxed);
             return Ok(());
         }
-        let url = hub.file_url(&self.pinned.repo_id, &self.pinned.commit, path)?;
+        let url = hub.file_url(self.kind, self.pinned, path)?;
         let mut file = file.clone();
         let mut last = "its content keeps changing";
         for _ in 0..MAX_ROUNDS {
@@ -154,7 +161,7 @@ impl<'a> CacheEntry<'a> {
         match file.lock() {
             // Some shared file systems have no locks.
             Err(error) if error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(ENOLCK) => {
-                tracing::warn!("{}: {error}; do not download the same dataset twice at once", path.display());
+                tracing::warn!("{}: {error}; do not download the same repository twice at once", path.display());
             }
             locked => locked.map_err(HubError::io(&path))?,
         }

@@ -1,6 +1,7 @@
 //! Requests to the Hub: tokens, redirects, and what an answer means for the next try.
 
 use super::{error::HubError, settings::HubSettings};
+use hlrp_schema::hub::{Pinned, RepoKind};
 use hlrp_track::time::retry_after;
 use reqwest::{
     StatusCode, Url,
@@ -126,12 +127,20 @@ impl Hub {
         })
     }
 
-    /// The address of a file of a dataset at a commit.
-    pub(super) fn file_url(&self, repo_id: &str, commit: &str, path: &str) -> Result<Url, HubError> {
+    /// The address of a file of a repository.
+    pub(super) fn file_url(&self, kind: RepoKind, pinned: &Pinned, path: &str) -> Result<Url, HubError> {
+        let (owner, name) = pinned.repo_id.split_once('/').unwrap_or((&pinned.repo_id, ""));
+        // Models have no word before their names.
+        let kind = Some(kind.plural()).filter(|_| kind != RepoKind::Model);
+        let repository = kind.into_iter().chain([owner, name, "resolve", &pinned.commit]);
+        self.url(&repository.chain(path.split('/')).collect::<Vec<_>>())
+    }
+
+    /// An address of the API about a repository.
+    pub(super) fn api_url(&self, kind: RepoKind, repo_id: &str, question: [&str; 2]) -> Result<Url, HubError> {
         let (owner, name) = repo_id.split_once('/').unwrap_or((repo_id, ""));
-        let parts: Vec<&str> =
-            ["datasets", owner, name, "resolve", commit].into_iter().chain(path.split('/')).collect();
-        self.url(&parts)
+        let [what, revision] = question;
+        self.url(&["api", kind.plural(), owner, name, what, revision])
     }
 
     /// Reads an answer of the API as text, and the address of its next page.
@@ -237,20 +246,23 @@ impl Hub {
         }
         let has_token = self.settings.token.is_some();
         let hint = match (status, code.as_str()) {
+            (StatusCode::UNAUTHORIZED, "GatedRepo") if !has_token => {
+                "it is gated: accept the terms on its page, then set HF_TOKEN, or log in with `hf auth login`"
+            }
             (StatusCode::UNAUTHORIZED, _) if has_token => {
-                "check the name; if it is right, the token in HF_TOKEN, or of `hf auth login`, is not valid or may not read this dataset"
+                "check the name and --repo-type; if they are right, the token in HF_TOKEN, or of `hf auth login`, is not valid or may not read it"
             }
             (StatusCode::UNAUTHORIZED, _) => {
-                "check the name; for a private or gated dataset set HF_TOKEN, or log in with `hf auth login`"
+                "check the name and --repo-type; if it is private or gated, set HF_TOKEN, or log in with `hf auth login`"
             }
             (StatusCode::FORBIDDEN, _) => {
-                "accept the terms on the dataset's page with the account of the token, or use a token that may read it"
+                "accept the terms on its page with the account of the token, or use a token that may read it"
             }
             (StatusCode::NOT_FOUND, "RevisionNotFound") => {
-                "check --revision: the dataset has no such branch, tag or commit"
+                "check --revision: the repository has no such branch, tag or commit"
             }
-            (StatusCode::NOT_FOUND, "EntryNotFound") => "the revision has no such file; download the dataset again",
-            (StatusCode::NOT_FOUND, _) => "check the dataset's name and revision, and HF_ENDPOINT",
+            (StatusCode::NOT_FOUND, "EntryNotFound") => "the revision has no such file; download it again",
+            (StatusCode::NOT_FOUND, _) => "check the name, --repo-type and --revision, and HF_ENDPOINT",
             _ => "check HF_ENDPOINT",
         };
         self.refused(url, reason, hint.to_owned())

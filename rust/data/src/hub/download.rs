@@ -4,7 +4,7 @@ use super::{
     blob::CacheEntry,
     client::Hub,
     error::HubError,
-    listing::{Listing, RemoteFile, commit_of},
+    listing::{Listing, RemoteFile},
 };
 use crate::error::DataError;
 use crate::formats::lerobot::{INFO, META, Needed, Wanted};
@@ -29,7 +29,7 @@ const NUM_THREADS: usize = 8;
 const TELL_EVERY: Duration = Duration::from_millis(50);
 
 /// Which part of a dataset is wanted.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// Name of the repository.
     pub repo_id: String,
@@ -39,6 +39,8 @@ pub struct Selection {
     pub cameras: Option<Vec<String>>,
     /// Indices of the episodes; all of them if none.
     pub episodes: Option<Vec<u64>>,
+    /// Whether videos are wanted too; all else always is.
+    pub with_videos: bool,
 }
 
 /// How files are fetched.
@@ -47,13 +49,11 @@ pub struct Fetch<'a> {
     pub cache: &'a Path,
     /// What must stay free on its disk.
     pub disk: &'a DiskRules,
-    /// Whether videos are fetched too; all else always is.
-    pub with_videos: bool,
     /// Receives the bytes that are there, and those that there will be.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
 
-/// A dataset in the cache.
+/// A repository in the cache.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Downloaded {
     /// Its folder.
@@ -95,60 +95,36 @@ impl Selection {
 pub fn download(hub: &Hub, selection: &Selection, fetch: &Fetch<'_>) -> Result<Downloaded, DataError> {
     let (repo_id, revision) = (&selection.repo_id, selection.revision());
     if hub.settings.is_offline() {
-        return offline(selection, fetch);
+        return offline(selection, fetch.cache);
     }
-    let commit = commit_of(hub, repo_id, revision)?;
-    let pinned = Pinned { repo_id: repo_id.clone(), commit };
-    let listing = Listing::of(hub, pinned)?;
+    let listing = Listing::of(hub, RepoKind::Dataset, repo_id, revision)?;
     let pinned = &listing.pinned;
     if !listing.files.contains_key(INFO) {
         return Err(not_a_dataset(pinned).into());
     }
     let num_bytes = AtomicU64::new(0);
-    let entry = CacheEntry::new(fetch.cache, pinned, fetch.disk, &num_bytes);
-    let job = Job { hub, entry: &entry, num_bytes: &num_bytes, progress: fetch.progress };
+    let mut job = Job::new(hub, RepoKind::Dataset, pinned, fetch, &num_bytes);
     let meta: Vec<_> = listing.files.iter().filter(|(path, _)| path.starts_with(&format!("{META}/"))).collect();
-    let missing = |files: &[(&String, &RemoteFile)]| {
-        files.iter().filter(|(path, file)| !entry.has(path, file)).map(|(_, file)| entry.num_missing(file)).sum::<u64>()
-    };
-    let mut num_fetched = missing(&meta);
-    ensure_free(entry.folder(), num_fetched, fetch.disk).map_err(HubError::from)?;
     job.run(&meta)?;
 
-    let needed = Needed::of(&entry.snapshot(), &selection.wanted())?;
-    let videos = needed.videos.iter().filter(|_| fetch.with_videos);
+    let needed = Needed::of(&job.entry.snapshot(), &selection.wanted())?;
+    let videos = needed.videos.iter().filter(|_| selection.with_videos);
     let names: BTreeSet<String> = needed.tables.iter().chain(videos).map(|path| path.display().to_string()).collect();
     let files = names.iter().map(|name| listing.files.get_key_value(name).ok_or_else(|| lacks(pinned, name)));
     let files: Vec<_> = files.collect::<Result<_, HubError>>()?;
-    let of_files = missing(&files);
-    ensure_free(entry.folder(), of_files, fetch.disk).map_err(HubError::from)?;
     job.run(&files)?;
-    num_fetched += of_files;
-
-    if !is_commit(revision) {
-        let path = entry.folder().join("refs").join(revision);
-        fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(HubError::io(&path))?;
-        write_atomic(&path, &pinned.commit).map_err(HubError::from)?;
-    }
-    let all = || meta.iter().chain(&files);
-    Ok(Downloaded {
-        snapshot: entry.snapshot(),
-        num_files: all().count(),
-        num_bytes: all().map(|(_, file)| file.size).sum(),
-        num_fetched,
-        pinned: pinned.clone(),
-    })
+    Ok(job.finish(revision)?)
 }
 
 /// What the cache has of a selection, if that is all of it.
-fn offline(selection: &Selection, fetch: &Fetch<'_>) -> Result<Downloaded, DataError> {
+fn offline(selection: &Selection, cache: &Path) -> Result<Downloaded, DataError> {
     let Selection { repo_id, .. } = selection;
     let is_missing = || HubError::Offline { what: format!("{repo_id} at {}", selection.revision()) };
-    let entry = cache_entry(fetch.cache, RepoKind::Dataset, repo_id);
+    let entry = cache_entry(cache, RepoKind::Dataset, repo_id);
     let snapshot = cached_snapshot(&entry, selection.revision()).ok_or_else(is_missing)?;
     let pinned = Pinned::of_dataset(&snapshot).ok_or_else(is_missing)?;
     let needed = Needed::of(&snapshot, &selection.wanted())?;
-    let videos = needed.videos.iter().filter(|_| fetch.with_videos);
+    let videos = needed.videos.iter().filter(|_| selection.with_videos);
     let (mut num_files, mut num_bytes) = (0, 0);
     for path in needed.tables.iter().chain(videos) {
         let found = fs::metadata(snapshot.join(path));
@@ -163,7 +139,8 @@ fn not_a_dataset(pinned: &Pinned) -> HubError {
     HubError::Repository {
         repo: pinned.to_string(),
         what: format!("is not a LeRobot dataset: it has no {INFO}"),
-        hint: "give a dataset of the format LeRobot v3 or v2.1; others are fetched with `hf download`".to_owned(),
+        hint: "give a dataset of the format LeRobot v3 or v2.1; others are fetched with `hf download`, models with --repo-type model"
+            .to_owned(),
     }
 }
 
@@ -175,18 +152,40 @@ fn lacks(pinned: &Pinned, path: &str) -> HubError {
     }
 }
 
-/// Files that are fetched together.
-struct Job<'a> {
+/// The files of a repository that are fetched.
+pub(super) struct Job<'a> {
     hub: &'a Hub,
-    entry: &'a CacheEntry<'a>,
+    pub(super) entry: CacheEntry<'a>,
+    pinned: &'a Pinned,
+    fetch: &'a Fetch<'a>,
+    /// Bytes that are there.
     num_bytes: &'a AtomicU64,
-    progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Files so far, their bytes, and those of them that were missing.
+    totals: (usize, u64, u64),
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        hub: &'a Hub,
+        kind: RepoKind,
+        pinned: &'a Pinned,
+        fetch: &'a Fetch<'a>,
+        num_bytes: &'a AtomicU64,
+    ) -> Self {
+        let entry = CacheEntry::new(fetch.cache, kind, pinned, fetch.disk, num_bytes);
+        Self { hub, entry, pinned, fetch, num_bytes, totals: (0, 0, 0) }
+    }
+
     /// Fetches files, several at once. After an error those that are under way are finished, and no other begins.
-    fn run(&self, files: &[(&String, &RemoteFile)]) -> Result<(), HubError> {
-        let total = self.num_bytes.load(Ordering::Relaxed) + files.iter().map(|(_, file)| file.size).sum::<u64>();
+    ///
+    /// # Errors
+    /// The disk has no room, the Hub does not give a file, or its content is damaged.
+    pub(super) fn run(&mut self, files: &[(&String, &RemoteFile)]) -> Result<(), HubError> {
+        let num_bytes: u64 = files.iter().map(|(_, file)| file.size).sum();
+        let missing = files.iter().filter(|(path, file)| !self.entry.has(path, file));
+        let num_missing = missing.map(|(_, file)| self.entry.num_missing(file)).sum::<u64>();
+        ensure_free(self.entry.folder(), num_missing, self.fetch.disk)?;
+        let total = self.num_bytes.load(Ordering::Relaxed) + num_bytes;
         let next = AtomicUsize::new(0);
         let failed: Mutex<Option<HubError>> = Mutex::new(None);
         let work = || {
@@ -199,14 +198,32 @@ impl Job<'_> {
                 }
             }
         };
+        let tell = || (self.fetch.progress)(self.num_bytes.load(Ordering::Relaxed), total);
         thread::scope(|scope| {
             let threads: Vec<_> = (0..NUM_THREADS.min(files.len())).map(|_| scope.spawn(work)).collect();
             while !threads.iter().all(|thread| thread.is_finished()) {
-                (self.progress)(self.num_bytes.load(Ordering::Relaxed), total);
+                tell();
                 thread::sleep(TELL_EVERY);
             }
         });
-        (self.progress)(self.num_bytes.load(Ordering::Relaxed), total);
+        tell();
+        let (files_so_far, bytes_so_far, missing_so_far) = self.totals;
+        self.totals = (files_so_far + files.len(), bytes_so_far + num_bytes, missing_so_far + num_missing);
         failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Lets the revision lead to the commit, now that all of it is there.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub(super) fn finish(self, revision: &str) -> Result<Downloaded, HubError> {
+        if !is_commit(revision) {
+            let path = self.entry.folder().join("refs").join(revision);
+            fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(HubError::io(&path))?;
+            write_atomic(&path, &self.pinned.commit)?;
+        }
+        let (num_files, num_bytes, num_fetched) = self.totals;
+        let (snapshot, pinned) = (self.entry.snapshot(), self.pinned.clone());
+        Ok(Downloaded { snapshot, pinned, num_files, num_bytes, num_fetched })
     }
 }

@@ -41,7 +41,7 @@ pub enum HubError {
         /// What is wrong.
         what: String,
     },
-    /// A repository is not a dataset that can be read.
+    /// A repository is not a dataset or a model that can be read.
     #[error("{repo}: {what}")]
     Repository {
         /// Its name and revision.
@@ -82,7 +82,7 @@ impl Hint for HubError {
             Self::Damaged { .. } => format!("{AGAIN}; if it stays, the copy at HF_ENDPOINT is damaged"),
             Self::Io { .. } => return None,
             Self::Track(TrackError::NoSpace { .. } | TrackError::NoFiles { .. }) => {
-                "make room, choose fewer cameras or episodes, or name another folder (--cache-dir, or HF_HUB_CACHE); \
+                "make room, choose fewer cameras or episodes of a dataset, or name another folder (--cache-dir, or HF_HUB_CACHE); \
                  logging.min_free_gb stays free"
                     .to_owned()
             }

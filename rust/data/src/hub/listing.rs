@@ -1,10 +1,10 @@
-//! Which files a dataset has at a revision.
+//! Which files a repository has at a revision.
 
 use super::{
     client::{Hub, shown},
     error::HubError,
 };
-use hlrp_schema::hub::{Pinned, is_commit};
+use hlrp_schema::hub::{Pinned, RepoKind, is_commit};
 use reqwest::Url;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
@@ -52,21 +52,21 @@ struct Lfs {
 }
 
 /// The commit of a revision.
-pub(super) fn commit_of(hub: &Hub, repo_id: &str, revision: &str) -> Result<String, HubError> {
-    let (owner, name) = repo_id.split_once('/').unwrap_or((repo_id, ""));
-    let url = hub.url(&["api", "datasets", owner, name, "revision", revision])?;
+fn commit_of(hub: &Hub, kind: RepoKind, repo_id: &str, revision: &str) -> Result<String, HubError> {
+    let url = hub.api_url(kind, repo_id, ["revision", revision])?;
     let Revision { sha } = read(&url, &hub.text(&url)?.0)?;
     if is_commit(&sha) { Ok(sha) } else { Err(unexpected(&url, &format!("{sha:?} is not a commit"))) }
 }
 
 impl Listing {
-    /// Asks for the files of a repository.
+    /// Asks for the commit of a revision, and for its files.
     ///
     /// # Errors
     /// The Hub refuses it, cannot be reached, or lists something that cannot be a file.
-    pub(super) fn of(hub: &Hub, pinned: Pinned) -> Result<Self, HubError> {
-        let (owner, name) = pinned.repo_id.split_once('/').unwrap_or((&pinned.repo_id, ""));
-        let mut url = hub.url(&["api", "datasets", owner, name, "tree", &pinned.commit])?;
+    pub(super) fn of(hub: &Hub, kind: RepoKind, repo_id: &str, revision: &str) -> Result<Self, HubError> {
+        let commit = commit_of(hub, kind, repo_id, revision)?;
+        let pinned = Pinned { repo_id: repo_id.to_owned(), commit };
+        let mut url = hub.api_url(kind, repo_id, ["tree", &pinned.commit])?;
         url.query_pairs_mut().append_pair("recursive", "true").append_pair("expand", "false");
         let (mut files, mut next) = (BTreeMap::new(), Some(url.clone()));
         for _ in 0..MAX_PAGES {

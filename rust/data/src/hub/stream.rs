@@ -12,7 +12,7 @@ use super::{
 use crate::lock::lock;
 use crate::lru::ByteLru;
 use crate::read_at::ReadAt;
-use hlrp_schema::hub::Pinned;
+use hlrp_schema::hub::{Pinned, RepoKind};
 use reqwest::Url;
 use std::{
     collections::HashSet,
@@ -79,7 +79,7 @@ impl RemoteVideo {
         if streams.hub.settings.is_offline() {
             return Err(HubError::Offline { what: format!("{path} of {pinned}") });
         }
-        let url = streams.hub.file_url(&pinned.repo_id, &pinned.commit, path)?;
+        let url = streams.hub.file_url(RepoKind::Dataset, pinned, path)?;
         let number = streams.num_files.fetch_add(1, Ordering::Relaxed);
         let mut tries = Tries::default();
         // The first block tells the size as well.

@@ -3,10 +3,11 @@
 
 use super::motion::squared_error;
 use super::pixel::ToPixels;
-use super::{Decoder, DecoderInput, Registration, Target};
+use super::{Decoder, DecoderInput, PixelWeights, Registration, Target};
 use crate::encoders::PatchTokens;
 use hlrp_nn::{Pass, spacetime::ContinuousPositionBias};
 use hlrp_schema::DecoderNetwork;
+use hlrp_torch::TorchError;
 use tch::Tensor;
 
 /// Where its canvas, its position bias, its network and its last layer are.
@@ -53,8 +54,13 @@ impl Decoder for AuxDecoder {
         self.to_pixels.forward(&own, pass)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
-        Some(squared_error(prediction, &target.later_frame(), weight_B1HW))
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
+        squared_error(prediction, &target.later_frame(), weights).map(Some)
     }
 
     fn no_change(&self, target: &Target) -> Tensor {

@@ -5,7 +5,7 @@
 use super::motion::squared_error;
 use super::pixel::ToPixels;
 use super::running_square::RunningSquare;
-use super::{Decoder, DecoderInput, Registration, Target};
+use super::{Decoder, DecoderInput, PixelWeights, Registration, Target};
 use hlrp_nn::Pass;
 use hlrp_torch::{TorchError, World};
 use hlrp_track::metrics::MetricSpec;
@@ -59,9 +59,14 @@ impl Decoder for DifferenceDecoder {
         self.mean_square.update(&(target.later_frame() - target.earlier_frame()), world)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
         let difference_BCHW = (target.later_frame() - target.earlier_frame()) / self.mean_square.root();
-        Some(squared_error(prediction, &difference_BCHW, weight_B1HW))
+        squared_error(prediction, &difference_BCHW, weights).map(Some)
     }
 
     fn reads_patches(&self) -> bool {

@@ -2,10 +2,9 @@
 //!
 //! Shape suffixes: B samples, C channels, H×W pixels.
 
-use super::motion::weighted_mean;
 use super::network::Network;
 use super::running_square::RunningSquare;
-use super::{Decoder, DecoderInput, Registration, Target, Term};
+use super::{Decoder, DecoderInput, PixelWeights, Registration, Target, Term};
 use crate::error::LaqError;
 use crate::flow_teachers::{self, FlowTeacher};
 use crate::patches::unpatchify;
@@ -125,8 +124,14 @@ impl Decoder for FlowDecoder {
         }
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
-        let [prediction_B2HW, truth_B2HW] = self.in_units(prediction, self.truth(target)?);
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
+        let Some(truth_B2HW) = self.truth(target) else { return Ok(None) };
+        let [prediction_B2HW, truth_B2HW] = self.in_units(prediction, truth_B2HW);
         let error_B2HW = prediction_B2HW - truth_B2HW;
         let cost = match self.config.loss {
             FlowLoss::Squared => error_B2HW.square(),
@@ -135,10 +140,10 @@ impl Decoder for FlowDecoder {
                 (square_B1HW + CHARBONNIER_EPS * CHARBONNIER_EPS).sqrt() - CHARBONNIER_EPS
             }
         };
-        Some(match weight_B1HW {
-            Some(weight_B1HW) => weighted_mean(&cost, weight_B1HW),
-            None => cost.mean(Kind::Float),
-        })
+        match weights {
+            Some(weights) => weights.mean(&cost).map(Some),
+            None => Ok(Some(cost.mean(Kind::Float))),
+        }
     }
 
     /// The mean flow of each view, which no sum over single pixels asks for; its errors in pixels, too.

@@ -9,7 +9,7 @@
 
 use super::motion::squared_error;
 use super::network::Network;
-use super::{Decoder, DecoderInput, Registration, Target};
+use super::{Decoder, DecoderInput, PixelWeights, Registration, Target};
 use crate::encoders::AverageEncoder;
 use crate::moments::RunningMoments;
 use hlrp_nn::{Linear, Pass};
@@ -76,10 +76,15 @@ impl Decoder for ForwardDecoder {
         }
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
         let by_channel = |features_B1HWC: &Tensor| features_B1HWC.squeeze_dim(1).permute([0, 3, 1, 2]);
-        let truth_B1HWC = self.standardised(target, 1)?;
-        Some(squared_error(&by_channel(prediction), &by_channel(&truth_B1HWC), weight_B1HW))
+        let Some(truth_B1HWC) = self.standardised(target, 1) else { return Ok(None) };
+        squared_error(&by_channel(prediction), &by_channel(&truth_B1HWC), weights).map(Some)
     }
 
     fn trains_canvas(&self) -> bool {

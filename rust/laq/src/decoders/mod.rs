@@ -18,6 +18,7 @@ mod set;
 mod token;
 
 pub(crate) use flow::flow_colors;
+pub use motion::PixelWeights;
 pub use set::{ByDecoder, DecoderLosses, Decoders, Predictions, weight_at};
 
 use crate::dims::Dims;
@@ -141,8 +142,16 @@ pub trait Decoder: Send {
     }
 
     /// Loss of a prediction without the decoder's factor, a float32 scalar; none if its target is not available.
-    /// `weight_B1HW` says how much each pixel counts.
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor>;
+    /// `weights` say how much each pixel counts.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError>;
 
     /// What is trained beside its loss, with factors beside that of the loss.
     fn terms(&self, _prediction: &Tensor, _target: &Target) -> Vec<Term> {

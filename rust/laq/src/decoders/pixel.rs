@@ -2,9 +2,10 @@
 
 use super::motion::squared_error;
 use super::network::Network;
-use super::{BuildContext, Decoder, DecoderInput, Registration, Target, pixel_curve};
+use super::{BuildContext, Decoder, DecoderInput, PixelWeights, Registration, Target, pixel_curve};
 use crate::patches::unpatchify;
 use hlrp_nn::{Linear, Pass};
+use hlrp_torch::TorchError;
 use hlrp_track::metrics::MetricSpec;
 use tch::{Kind, Tensor};
 
@@ -70,8 +71,13 @@ impl Decoder for PixelDecoder {
         self.0.forward(input, pass)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
-        Some(squared_error(prediction, &target.later_frame(), weight_B1HW))
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
+        squared_error(prediction, &target.later_frame(), weights).map(Some)
     }
 
     fn reads_patches(&self) -> bool {

@@ -2,8 +2,7 @@
 //!
 //! Shape suffixes: B samples, T = 2 frames, C channels, H×W pixels or tokens, D token width.
 
-use super::motion::motion_weight;
-use super::{BuildContext, Decoder, DecoderInput, REGISTERED, Registration, Target, Term};
+use super::{BuildContext, Decoder, DecoderInput, PixelWeights, REGISTERED, Registration, Target, Term};
 use crate::dims::Dims;
 use crate::encoders::PatchTokens;
 use crate::error::LaqError;
@@ -178,14 +177,28 @@ impl Decoders {
         self.iter().try_for_each(|decoder| decoder.observe(target, world))
     }
 
-    /// Every decoder's loss.
+    /// Every decoder's loss over a batch by itself.
     pub fn losses(&self, predictions: &Predictions, target: &Target) -> DecoderLosses {
-        let loss = |built: &Built| {
-            let name = built.decoder.name();
-            let weight_B1HW = motion_weight(&built.config, &target.frames_BTCHW);
-            Some((name, built.decoder.loss(predictions.get(name)?, target, weight_B1HW.as_ref())?))
-        };
-        ByDecoder(self.built.iter().filter_map(loss).collect())
+        self.losses_in(&World::single(), predictions, target).expect("a single process exchanges nothing")
+    }
+
+    /// Every decoder's loss over this process's part of a global batch: their mean over the processes of `world` is that of the whole.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub fn losses_in(
+        &self,
+        world: &World,
+        predictions: &Predictions,
+        target: &Target,
+    ) -> Result<DecoderLosses, TorchError> {
+        let mut losses = Vec::new();
+        for Built { config, decoder, .. } in &self.built {
+            let Some(prediction) = predictions.get(decoder.name()) else { continue };
+            let weights = PixelWeights::new(config, &target.frames_BTCHW, world)?;
+            losses.extend(decoder.loss(prediction, target, weights.as_ref())?.map(|loss| (decoder.name(), loss)));
+        }
+        Ok(ByDecoder(losses))
     }
 
     /// What is trained beside the losses: with warm-ups at optimizer step `step`, or at full weight.

@@ -2,9 +2,10 @@
 
 use super::motion::squared_error;
 use super::network::Network;
-use super::{Decoder, DecoderInput, Registration, Target};
+use super::{Decoder, DecoderInput, PixelWeights, Registration, Target};
 use hlrp_nn::{Linear, Pass};
 use hlrp_schema::TokenTarget;
+use hlrp_torch::TorchError;
 use tch::{Kind, Tensor};
 
 /// Where its network is, and where its map to features is.
@@ -65,9 +66,14 @@ impl Decoder for TokenDecoder {
         self.to_features.as_ref().map_or(tokens_B1HWD.shallow_clone(), |map| map.forward(&tokens_B1HWD))
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
         let by_channel = |tokens_B1HWD: &Tensor| tokens_B1HWD.squeeze_dim(1).permute([0, 3, 1, 2]);
-        Some(squared_error(&by_channel(prediction), &by_channel(&self.target(target, 1)), weight_B1HW))
+        squared_error(&by_channel(prediction), &by_channel(&self.target(target, 1)), weights).map(Some)
     }
 
     fn no_change(&self, target: &Target) -> Tensor {

@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod predecessor;
 
+pub(crate) use export::ExportedEncoder;
 pub use export::export;
 pub use import::import;
 pub use predecessor::from_lightning_names;

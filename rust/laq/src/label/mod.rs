@@ -33,7 +33,7 @@ const NUM_LINES: usize = 20;
 /// What `hlrp label` is asked for.
 #[derive(Debug)]
 pub struct LabelOptions {
-    /// Checkpoint folder or run directory of stage 1; the pair spacing is the one that it was trained with.
+    /// Checkpoint folder or run directory of stage 1, or a folder of `hlrp export-laq`; the pair spacing is the one that it was trained with.
     pub checkpoint: PathBuf,
     /// Folder of a LeRobot v3 dataset.
     pub dataset: PathBuf,

@@ -21,7 +21,7 @@ pub(crate) struct LabelNetwork {
 pub(crate) struct LabelLoss {
     /// Mean squared error over pairs and dimensions, float32 scalar.
     pub(crate) mse: Tensor,
-    /// The part of the variance of the batch that is predicted, over all dimensions.
+    /// The part of the variance of the batch of all processes that is predicted, over all dimensions.
     pub(crate) r2: Tensor,
 }
 
@@ -56,9 +56,9 @@ impl LabelNetwork {
         self.unit.update(actions_BA, world)?;
         let (error_BA, target_BA) = self.error(vectors_BSQ, actions_BA);
         let mse = error_BA.square().mean(Kind::Float);
-        let centred_BA = &target_BA - target_BA.mean_dim([0].as_slice(), true, Kind::Float);
-        let variance = centred_BA.square().mean(Kind::Float).clamp_min(MIN_STD);
-        let r2 = 1.0 - mse.detach() / variance;
+        let centred_BA = &target_BA - world.mean(&target_BA.mean_dim([0].as_slice(), true, Kind::Float))?;
+        let variance = world.mean(&centred_BA.square().mean(Kind::Float))?.clamp_min(MIN_STD);
+        let r2 = 1.0 - world.mean(&mse)? / variance;
         Ok(LabelLoss { mse, r2 })
     }
 

@@ -126,7 +126,8 @@ fn models_are_found_as_folders_and_in_the_hub_cache() {
     assert_eq!(locate(entry.to_str().unwrap(), cache.path()).unwrap(), snapshot);
     assert_eq!(locate(snapshot.to_str().unwrap(), cache.path()).unwrap(), snapshot);
     let error = with_hint(&locate("org/Other", cache.path()).unwrap_err());
-    assert_mentions(&error, &["org/Other", "hint: run `hf download org/Other`"]);
+    let command = format!("hlrp data download org/Other --repo-type model --cache-dir {}", cache.path().display());
+    assert_mentions(&error, &["org/Other", &format!("hint: run `{command}`")]);
 }
 
 #[test]

@@ -256,7 +256,8 @@ impl LaqModelConfig {
         let all = self.decoders.all();
         let names: Vec<_> = all.iter().map(|(name, _)| *name).filter(|name| *name != "aux").collect();
         require(
-            self.label_head.is_on() || all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes && decoder.loss_weight > 0.0),
+            self.label_head.is_on()
+                || all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes && decoder.loss_weight > 0.0),
             "decoders.pixel.enabled",
             "no decoder trains the codes, and there is no label head",
             format!(
@@ -320,9 +321,7 @@ impl LaqModelConfig {
                     "set it to 2, 4, 8, 16 or 32",
                 )
             }
-            EncoderMethod::Dinov3(dinov3) => {
-                section("encoder.dinov3", dinov3.check())
-            }
+            EncoderMethod::Dinov3(dinov3) => section("encoder.dinov3", dinov3.check()),
             EncoderMethod::Pixel => Ok(()),
         }
     }

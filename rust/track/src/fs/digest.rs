@@ -1,9 +1,14 @@
 //! Size and digest of a file.
 
 use crate::{Result, TrackError};
+use hlrp_config::foreign::{MAX_WEIGHT_BYTES, inspect};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    path::Path,
+};
 
 /// Bytes that are hashed at a time.
 const BLOCK: usize = 1 << 20;
@@ -35,6 +40,23 @@ impl FileDigest {
             }
         }
         Ok(Self { size, sha256: sha256_text(&hasher.finalize()) })
+    }
+
+    /// How a file differs from what was written; none if it does not. The content is read only where the size fits.
+    ///
+    /// # Errors
+    /// [`TrackError::Io`], but for a file that is missing or too large, which differs.
+    pub fn difference(&self, path: &Path) -> Result<Option<String>> {
+        let size = match inspect(path, MAX_WEIGHT_BYTES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some("the file is missing".to_owned())),
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(Some(error.to_string())),
+            size => size.map_err(TrackError::io("inspect", path))?,
+        };
+        if size != self.size {
+            return Ok(Some(format!("it has {size} bytes instead of {}", self.size)));
+        }
+        let is_intact = Self::of(path)?.sha256 == self.sha256;
+        Ok((!is_intact).then(|| "its content is not what was written (sha256 differs)".to_owned()))
     }
 }
 

@@ -7,7 +7,9 @@ use crate::{
 };
 use hlrp_config::foreign::read_text;
 use hlrp_config::write_path;
+use hlrp_schema::laq_encoder;
 use hlrp_track::fs::Superseded;
+use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -46,7 +48,19 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_checkpoint = step_of(&name).is_some() || (path.join(STATE).is_file() && Manifest::path(path).is_some());
-    if is_checkpoint { Ok(path.to_path_buf()) } else { Err(none("it contains neither a checkpoint nor a run")) }
+    match is_checkpoint {
+        true => Ok(path.to_path_buf()),
+        false if is_encoder(path) => Err(none(
+            "it has the encoder and the quantizer of a latent action model alone, as `hlrp export-laq` writes them: not a checkpoint",
+        )),
+        false => Err(none("it contains neither a checkpoint nor a run")),
+    }
+}
+
+/// Whether a folder is what `hlrp export-laq` makes of a checkpoint.
+fn is_encoder(folder: &Path) -> bool {
+    let text = read_text(&folder.join(laq_encoder::DESCRIPTION)).unwrap_or_default();
+    serde_json::from_str(&text).is_ok_and(|value: Value| value["format"] == laq_encoder::FORMAT)
 }
 
 /// The checkpoint that `checkpoints/last` names; `None` without a pointer.

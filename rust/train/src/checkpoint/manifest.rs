@@ -6,7 +6,7 @@ use crate::{
     update::DecayGroup,
 };
 use hlrp_config::{
-    foreign::{MAX_WEIGHT_BYTES, inspect, is_plain_name, read_text},
+    foreign::{is_plain_name, read_text},
     from_resolved,
 };
 use hlrp_schema::{PROJECT, Precision, TaskDescription};
@@ -142,7 +142,7 @@ impl Manifest {
     /// [`TrainError::Damaged`], with another checkpoint that is whole as the hint.
     pub(crate) fn verify_file(&self, dir: &Path, name: &str) -> Result<()> {
         let Some(digest) = self.files.get(name) else { return Ok(()) };
-        match difference(&dir.join(name), digest)? {
+        match digest.difference(&dir.join(name))? {
             Some(reason) => Err(TrainError::Damaged { path: dir.join(name), reason, hint: whole_neighbour(dir) }),
             None => Ok(()),
         }
@@ -156,7 +156,7 @@ impl Manifest {
         let manifest = value.and_then(|value| Self::typed(value, dir));
         manifest.is_ok_and(|manifest| {
             let mut files = manifest.files.iter();
-            files.all(|(name, digest)| is_plain_name(name) && matches!(difference(&dir.join(name), digest), Ok(None)))
+            files.all(|(name, digest)| is_plain_name(name) && matches!(digest.difference(&dir.join(name)), Ok(None)))
         })
     }
 }
@@ -164,18 +164,4 @@ impl Manifest {
 /// Sizes and digests of the files in `dir`.
 pub(super) fn digests(dir: &Path, names: &[&str]) -> Result<BTreeMap<String, FileDigest>> {
     names.iter().map(|name| Ok(((*name).to_owned(), FileDigest::of(&dir.join(name))?))).collect()
-}
-
-/// How a file differs from what was written; none if it does not. The content is read only where the size fits.
-fn difference(path: &Path, expected: &FileDigest) -> Result<Option<String>> {
-    let size = match inspect(path, MAX_WEIGHT_BYTES) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some("the file is missing".to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Some(error.to_string())),
-        size => size.map_err(TrainError::io("inspect", path))?,
-    };
-    if size != expected.size {
-        return Ok(Some(format!("it has {size} bytes instead of {}", expected.size)));
-    }
-    let is_intact = FileDigest::of(path)?.sha256 == expected.sha256;
-    Ok((!is_intact).then(|| "its content is not what was written (sha256 differs)".to_owned()))
 }

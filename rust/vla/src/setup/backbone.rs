@@ -8,7 +8,7 @@ use hlrp_nn::NnError;
 use hlrp_nn::hub::locate;
 use hlrp_nn::smolvlm::SmolVlmFolder;
 use hlrp_schema::PolicySpec;
-use hlrp_schema::is_hub_name;
+use hlrp_schema::hub::{is_hub_name, model_download_hint};
 use hlrp_schema::policy::{BackboneFacts, BackboneSpec};
 use std::path::{Path, PathBuf};
 
@@ -31,9 +31,7 @@ fn folder(spec: &BackboneSpec) -> Result<Option<PathBuf>, Problem> {
         Ok(folder) => Ok(Some(folder)),
         Err(NnError::NotFound { model, hub_cache }) if is_hub_name(Path::new(&model)) => {
             let problem = format!("{model} is neither a folder nor in the Hugging Face cache {}", hub_cache.display());
-            let hint =
-                format!("run `hf download {model}` on a machine with network access, or give the path of a folder");
-            Err(Problem::new(MODEL_NAME, problem, hint))
+            Err(Problem::new(MODEL_NAME, problem, model_download_hint(&model, &hub_cache)))
         }
         Err(_) => {
             let hint = "give the folder of a SmolVLM as transformers saves it, or its name on the Hugging Face Hub";
