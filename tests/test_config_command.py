@@ -115,8 +115,6 @@ MISTAKES = [
     (["training.optimizer.lrr=1"], ["training.optimizer.lrr", "did you mean 'training.optimizer.lr'?"]),
     (["trainig.optimizer.lr=1"], ["trainig.optimizer.lr", "did you mean 'training.optimizer.lr'?"]),
     (["model.use_dino_decoder=true"], ["'model.use_dino_decoder=true'", "hint: keys there: name, image_size,"]),
-    (["model.dinov3={}"], ["'model.dinov3={}'", "hint: keys there: name, image_size,"]),
-    (["validation.buckets.mine={}"], ["hint: +validation.buckets.mine={} adds it"]),
     (["experiment=lerobot_tiny", "lerobot.policy.optimizer_lr=1"], ["hint: +lerobot.policy.optimizer_lr=1 adds it"]),
     (["data.loader.batch_size=0"], ["data.loader.batch_size", "command line: data.loader.batch_size=0"]),
     (["paths.root=${oc.env:HLRP_TEST_NOT_SET}"], ["paths.root", NOT_SET, "command line: paths.root"]),

@@ -6,10 +6,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import MINI, one_error, program, read_metrics, run, train_laq, train_laq_command
+from conftest import MINI, REPO, one_error, program, read_metrics, run, train_laq, train_laq_command
 from interruption import assert_resumes_exactly
 from made_datasets import with_other_actions
 from ranks import EXACT, assert_equal_runs
+from test_laq_interop import FLOW as IMPORTED_FLOW
+from test_laq_interop import import_model
 from test_laq_variants import FLOW, random_raft
 
 CONFIG_ERROR, DATA_ERROR = 2, 65
@@ -67,7 +69,7 @@ def test_the_classical_teacher_needs_no_weights_and_any_image_size(plain):
     assert len([line for line in plain if "val/flow_own_to_copy" in line]) == 3
 
 
-def test_missing_weights_of_a_teacher_name_the_key_and_what_to_do(tmp_path, uninterrupted):
+def test_missing_weights_of_a_teacher_name_the_key_and_what_to_do(tmp_path):
     """As the experiment is shipped, and in an analysis."""
     run_dir = f"logging.run_dir={tmp_path / 'run'}"
     missing = tmp_path / "weights/raft_small.safetensors"
@@ -75,12 +77,11 @@ def test_missing_weights_of_a_teacher_name_the_key_and_what_to_do(tmp_path, unin
     weights = f"{KEY}.teacher_weights={missing}"
     result = run([program("hlrp"), "train-laq", "experiment=laq_flow_tiny", weights, run_dir])
     one_error(result, 1, [f"{KEY}.teacher_weights: {missing}: No such file", *advice])
-    words = [
-        "experiment=laq_token_analysis",
-        f"checkpoint={uninterrupted}",
-        "analysis.flow.teacher=raft_small",
-        run_dir,
-    ]
+    checkpoint = tmp_path / "checkpoint"  # of images that a RAFT reads
+    source = REPO / "tests/golden/laq_flow/weights.safetensors"
+    imported = import_model(source, checkpoint, *IMPORTED_FLOW, f"{KEY}.unit=image")
+    assert imported.returncode == 0, imported.stderr
+    words = ["experiment=laq_token_analysis", f"checkpoint={checkpoint}", "analysis.flow.teacher=raft_small", run_dir]
     result = run([program("hlrp"), "analyze-laq", *words, f"analysis.flow.teacher_weights={missing}"])
     one_error(result, 1, [f"analysis.flow.teacher_weights: {missing}", "analysis.flow.teacher=lucas_kanade", "hint:"])
     assert not (tmp_path / "run").exists(), "nothing was written"

@@ -135,10 +135,10 @@ fn change(composition: &mut Composition, wanted: &Override) -> Result<()> {
 /// What to do about the unknown key `key` of an override: add it, if the typed form of the configuration takes it; else what that says.
 fn hint_for_unknown(composition: &Composition, wanted: &Override, key: &str) -> String {
     let forced = Override { action: Action::Force, ..wanted.clone() };
-    let mut trial = composition.clone();
-    let refused = apply(&trial.project.clone(), &mut trial.tree, &forced)
+    let (project, mut trial) = (composition.project, composition.clone());
+    let refused = apply(&project, &mut trial.tree, &forced)
         .and_then(|()| trial.resolve())
-        .and_then(|composed| (composed.raw().project.check)(&composed));
+        .and_then(|composed| (project.check)(&composed));
     let adds = format!("+{} adds it", wanted.text);
     let Err(refusal) = refused else { return adds };
     let is_within = |inner: &str, outer: &str| {

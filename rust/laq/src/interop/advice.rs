@@ -32,7 +32,10 @@ const PARTS: &[Part] = &[
     part(&["vq.codebooks"], "", "model/quantizer=nsvq"),
 ];
 /// An import reads no teacher: its path only has to be set.
-const FLOW: &str = "model.decoders.flow.enabled=true model.decoders.flow.unit=image model.decoders.flow.teacher_weights=<weights of RAFT>";
+const FLOW: &str = concat!(
+    "model.decoders.flow.enabled=true model.decoders.flow.unit=image ",
+    "model.decoders.flow.teacher_weights=<weights of RAFT>"
+);
 
 const fn part(prefixes: &'static [&'static str], without: &'static str, with: &'static str) -> Part {
     Part { prefixes, without, with }
