@@ -450,8 +450,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as cache:
             print("\n".join(loader_table(dataset.resolve(), cache, args.batches, args.rounds)), flush=True)
     tables = {
-        "peers": lambda: peer_tables(embedded, args.rounds),
-        "rlds": lambda: rlds_tables(embedded, args.rounds),
+        "peers": lambda: peer_tables(args.datasets, args.rounds),
+        "rlds": lambda: rlds_tables(args.datasets, args.rounds),
         "startup": lambda: startup_table(args.rounds),
         "laq_step": lambda: step_table(args.rounds, args.threads),
         "label": lambda: label_table(embedded[0], args.rounds, args.threads),
