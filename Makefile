@@ -76,7 +76,8 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	$(PYTHON) -m ruff format --check --quiet python lerobot_policy_hlrp tests scripts
 	bash -n scripts/*.sh scripts/*/*.sh containers/*.sh .ci/run
 
-bench: setup develop ## loader, training and policy benchmarks beside LeRobot and FFmpeg
+bench: setup develop ## loader, training and policy benchmarks beside LeRobot, Lance, tfds and FFmpeg: ARGS="--only peers" for a part of them
+	@scripts/peers.sh
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 

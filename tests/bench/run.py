@@ -1,7 +1,7 @@
 """Benchmarks of start-up, loader, training steps and policies, beside their peers, in one run: prints Markdown tables.
 
-Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting), raw FFmpeg decoding of the same files, stage 1 in plain PyTorch, and
-LeRobot's SmolVLA policy. Every figure is the median of several rounds in which the programs take turns, so that a drifting machine
+Peers: LeRobot's DataLoader (OMP_NUM_THREADS=1, its faster setting), raw FFmpeg decoding of the same files, the loaders of `peers.py`, stage 1
+in plain PyTorch, and LeRobot's SmolVLA policy. Every figure is the median of several rounds in which the programs take turns, so that a drifting machine
 meets all alike.
 """
 
@@ -19,20 +19,24 @@ import tempfile
 import time
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parent.parent.parent
+from measure import EXAMPLES, REPO, json_of, median
+from peers import peer_tables, rlds_tables
+
 sys.path += [str(REPO / "tests"), str(REPO / "tests/support")]
-EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release" / "examples"
 BATCH_SIZE = 32
-PARTS = ("startup", "loader", "laq_step", "label", "tracking", "checkpoint", "overlap", "smolvla", "policy")
-
-
-def json_of(command: list, environment: dict[str, str] | None = None) -> dict:
-    """Runs a program and reads the JSON object in its last line."""
-    environment = os.environ | (environment or {})
-    result = subprocess.run([str(word) for word in command], cwd=REPO, capture_output=True, text=True, env=environment)
-    if result.returncode:
-        sys.exit(f"error: {command[0]} failed:\n{result.stderr}")
-    return json.loads(result.stdout.splitlines()[-1])
+PARTS = (
+    "startup",
+    "loader",
+    "peers",
+    "rlds",
+    "laq_step",
+    "label",
+    "tracking",
+    "checkpoint",
+    "overlap",
+    "smolvla",
+    "policy",
+)
 
 
 def ours(dataset: Path, workers: int, batches: int, *options: object) -> dict:
@@ -41,9 +45,9 @@ def ours(dataset: Path, workers: int, batches: int, *options: object) -> dict:
 
 
 def lerobot(dataset: Path, workers: int, batches: int, *options: str) -> dict:
-    script = REPO / "tests" / "bench" / "lerobot_loader.py"
+    script = REPO / "tests" / "bench" / "peer_loader.py"
     words = ["--workers", workers, "--batches", batches, "--batch-size", BATCH_SIZE]
-    return json_of([sys.executable, script, dataset, *words, *options])
+    return json_of([sys.executable, script, "lerobot", dataset, *words, *options])
 
 
 def raw_ffmpeg(dataset: Path) -> dict:
@@ -55,12 +59,7 @@ def raw_ffmpeg(dataset: Path) -> dict:
         frames += int(re.findall(r"frame=\s*(\d+)", result.stderr)[-1])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"pairs_per_s": frames / 2 / cpu, "cpu_s_per_pair": 2 * cpu / frames}
-
-
-def median(rounds: list[dict], key: str) -> float | None:
-    values = [figures[key] for figures in rounds if key in figures]
-    return statistics.median(values) if values else None
+    return {"samples_per_s": frames / 2 / cpu, "cpu_s_per_sample": 2 * cpu / frames}
 
 
 def loader_table(dataset: Path, cache: str, batches: int, num_rounds: int) -> list[str]:
@@ -82,17 +81,17 @@ def loader_table(dataset: Path, cache: str, batches: int, num_rounds: int) -> li
     for _ in range(num_rounds):
         for name, measure in contestants.items():
             results[name].append(measure())
-    peer = min(median(results[name], "cpu_s_per_pair") for name in results if name.startswith("LeRobot"))
+    peer = min(median(results[name], "cpu_s_per_sample") for name in results if name.startswith("LeRobot"))
     lines = [
         f"\n### {dataset.name}\n",
         "| loader | pairs/s | CPU ms per pair | per CPU-second, LeRobot's best = 1 | first batch, s |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, rounds in results.items():
-        cpu, first = median(rounds, "cpu_s_per_pair"), median(rounds, "first_batch_s")
+        cpu, first = median(rounds, "cpu_s_per_sample"), median(rounds, "first_batch_s")
         first_text = f"{first:.3f}" if first is not None else ""
         lines.append(
-            f"| {name} | {median(rounds, 'pairs_per_s'):.0f} | {1e3 * cpu:.3f} | {peer / cpu:.2f} | {first_text} |"
+            f"| {name} | {median(rounds, 'samples_per_s'):.0f} | {1e3 * cpu:.3f} | {peer / cpu:.2f} | {first_text} |"
         )
     return lines
 
@@ -461,6 +460,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as cache:
             print("\n".join(loader_table(dataset.resolve(), cache, args.batches, args.rounds)), flush=True)
     tables = {
+        "peers": lambda: peer_tables(args.datasets, args.rounds),
+        "rlds": lambda: rlds_tables(args.datasets, args.rounds),
         "startup": lambda: startup_table(args.rounds),
         "laq_step": lambda: step_table(args.rounds, args.threads),
         "label": lambda: label_table(embedded[0], args.rounds, args.threads),

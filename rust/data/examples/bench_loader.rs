@@ -1,23 +1,26 @@
-//! Random frame pairs per second through the whole loader, as one JSON object.
+//! Random samples per second through the whole loader, as one JSON object.
 //!
-//! The peer of `tests/bench/lerobot_loader.py`: same pairs (t, t+5) of the first camera at its recorded size, same batch size.
+//! The peer of `tests/bench/peer_loader.py` and of `tests/bench/tfds_loader.py`: the same frames (t, t+5 by default) of the first cameras at
+//! their recorded size, the same batch size.
 #![allow(non_snake_case, clippy::print_stdout, missing_docs, reason = "a program")]
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use hlrp_data::{
     Batch, FrameSize, Loader, Mixture, Position, Shard, Split,
-    formats::lerobot::{LeRobotDataset, TableCache},
+    formats::{self, FeatureKind, OpenOptions},
 };
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, SourceConfig, UniformOver};
+use hlrp_schema::{
+    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, UniformOver,
+};
 use serde_json::json;
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Loads random pairs (t, t + delta) of one camera and prints the rates.
+/// Loads random samples and prints the rates.
 #[derive(Parser)]
 struct Args {
-    /// Folder of a LeRobot v3 dataset.
+    /// Folder of a LeRobot or RLDS dataset.
     dataset: PathBuf,
     /// Name of the same dataset on the Hub, whose snapshot in the cache is read instead.
     #[arg(long)]
@@ -28,16 +31,19 @@ struct Args {
     /// MiB of videos read over HTTP that stay in memory.
     #[arg(long, default_value_t = 256)]
     stream_cache_mb: usize,
-    /// Frames between the two images of a pair.
-    #[arg(long, default_value_t = 5)]
-    delta: u32,
+    /// Frames of a sample, relative to its anchor.
+    #[arg(long, value_delimiter = ',', default_value = "0,5")]
+    deltas: Vec<u32>,
+    /// How many of the dataset's cameras to read.
+    #[arg(long, default_value_t = 1)]
+    cameras: usize,
     /// Decode threads.
     #[arg(long, default_value_t = 1)]
     workers: usize,
     /// Batches that are timed.
     #[arg(long, default_value_t = 40)]
     batches: usize,
-    /// Pairs in a batch.
+    /// Samples in a batch.
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
     /// Neighbouring anchors that are decoded together.
@@ -52,6 +58,9 @@ struct Args {
     /// Read from a frame cache under this folder, building it first.
     #[arg(long)]
     cache: Option<PathBuf>,
+    /// Folder for the index of an RLDS dataset.
+    #[arg(long)]
+    index_dir: Option<PathBuf>,
 }
 
 /// Batches ahead; the timed window has to be longer, or it measures what was ready before.
@@ -79,10 +88,10 @@ fn main() -> Result<()> {
         loader.next_batch()?;
     }
     let (wall_s, cpu_s) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu_before);
-    let num_pairs = (args.batches * args.batch_size) as f64;
+    let num_samples = (args.batches * args.batch_size) as f64;
     let result = json!({
-        "pairs_per_s": num_pairs / wall_s,
-        "cpu_s_per_pair": cpu_s / num_pairs,
+        "samples_per_s": num_samples / wall_s,
+        "cpu_s_per_sample": cpu_s / num_samples,
         "batches_per_s": args.batches as f64 / wall_s,
         "open_s": open_s,
         "first_batch_s": first_batch_s,
@@ -99,21 +108,33 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Sources with the dataset's first camera, and its state and action where it has them.
+/// Sources with the dataset's first cameras, and its state and action where it has them.
 fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
-    let dataset = LeRobotDataset::open(&args.dataset, &TableCache::new(1 << 20))?;
-    let camera = (*dataset.camera_keys().first().context("the dataset has no camera")?).to_owned();
-    let native = dataset.camera(&camera)?.frame_size().context("the camera has no size")?;
+    let dataset = formats::open(&args.dataset, &OpenOptions::new(1 << 20))?;
+    let description = dataset.describe();
+    let cameras: Vec<_> = description.keys(FeatureKind::Camera).take(args.cameras).map(str::to_owned).collect();
+    ensure!(cameras.len() == args.cameras, "--cameras: the dataset has {}", cameras.len());
+    let first = cameras.first().and_then(|key| description.features[key].frame_size());
+    let native = first.context("--cameras: at least one, whose size the dataset says")?;
     let size = args.size.map_or(native, |size| FrameSize { height: size, width: size });
-    let vector = |key: &str| dataset.vector_keys().contains(&key).then(|| key.to_owned());
+    let vector = |keys: &[&str]| {
+        let key = keys.iter().copied().find(|key| description.feature(key, FeatureKind::Vector).is_some());
+        key.map(str::to_owned)
+    };
+    let rlds = formats::is_rlds(&args.dataset).then(|| RldsConfig {
+        split: "train".to_owned(),
+        val_split: None,
+        fps: 10.0,
+        task_key: None,
+    });
     let source = SourceConfig {
         root: args.repo_id.is_none().then(|| args.dataset.clone()),
         repo_id: args.repo_id.clone(),
         revision: None,
         streaming: Some(args.streaming),
-        cameras: [("primary".to_owned(), camera)].into(),
-        state_key: vector("observation.state"),
-        action_key: vector("action"),
+        cameras: (0..).map(|number| format!("camera{number}")).zip(cameras).collect(),
+        state_key: vector(&["observation.state", "observation/state"]),
+        action_key: vector(&["action"]),
         weight: None,
         span: None,
         episodes: None,
@@ -123,14 +144,14 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         tolerance_s: None,
         labelled_episodes: None,
         filter: None,
-        rlds: None,
+        rlds,
         scenes: None,
     };
     let config = DataConfig {
         sources: (0..args.sources).map(|number| (format!("bench{number:02}"), source.clone())).collect(),
         request: RequestConfig {
             unit: DeltaUnit::Frames,
-            image_deltas: vec![0.0, f64::from(args.delta)],
+            image_deltas: args.deltas.iter().copied().map(f64::from).collect(),
             state_deltas: vec![0.0],
             action_deltas: vec![0.0],
         },
@@ -151,7 +172,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         filter: None,
         cache: CacheConfig {
             enabled: args.cache.is_some(),
-            dir: args.cache.clone().unwrap_or_default(),
+            dir: args.cache.clone().or_else(|| args.index_dir.clone()).unwrap_or_default(),
             verify: false,
         },
     };
