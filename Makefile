@@ -77,7 +77,6 @@ lint: setup ## formats and lints of Rust, Python and shell files
 	bash -n scripts/*.sh scripts/*/*.sh containers/*.sh .ci/run
 
 bench: setup develop ## loader, training and policy benchmarks beside LeRobot, Lance, tfds and FFmpeg: ARGS="--only peers" for a part of them
-	@scripts/peers.sh
 	cargo build $(CARGO_FLAGS) $(CRATES) --examples
 	$(PYTHON) tests/bench/run.py $(ARGS)
 
