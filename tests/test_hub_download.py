@@ -61,6 +61,7 @@ def test_the_cache_is_as_huggingface_hub_writes_it(metaworld, tmp_path):
     assert len(layout(tmp_path / "ours")) > 8
 
 
+@pytest.mark.slow  # starts LeRobot in two processes
 def test_huggingface_hub_and_lerobot_find_it_without_the_network(metaworld, tmp_path):
     hub, commit = metaworld
     succeeded(download(hub, tmp_path))

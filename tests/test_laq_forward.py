@@ -79,7 +79,10 @@ def test_the_averaged_encoder_is_in_the_checkpoint_and_in_no_export(trained, uni
     "words",
     [
         [*ALONE, *AUGMENTED],
-        [*MINI, *FORWARD, "model.decoders.forward.num_steps=1", "training.gradient.accumulate_steps=2"],
+        pytest.param(
+            [*MINI, *FORWARD, "model.decoders.forward.num_steps=1", "training.gradient.accumulate_steps=2"],
+            marks=pytest.mark.slow,  # the same again
+        ),
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, words):

@@ -243,6 +243,7 @@ def test_a_live_run_is_uploaded_while_it_is_recorded(recorder, tmp_path):
     assert f"{run_dir}: uploaded" in watcher.stdout.read()
 
 
+@pytest.mark.slow  # ten seconds of writing
 def test_a_hundred_thousand_steps_need_little_memory(tmp_path, recorder):
     command = [program("examples/record_wandb"), str(tmp_path / "run"), "0", "100000"]
     result = run(command, env=recorder.env(WANDB_MODE="offline"))
