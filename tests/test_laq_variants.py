@@ -167,7 +167,7 @@ def test_a_model_learns_the_flow_of_its_teacher(tmp_path):
         ([*MINI, "model.quantizer.normalization=layer_norm", TRIPLETS[1], "data.loader.batch_size=1"], ["data.loader.batch_size", "model.triplets"]),
         ([*MINI, BATCH_NORM, TRIPLETS[0], "data.request.image_deltas=[0,60]"], ["data.request.image_deltas", "shorter", "frame t+2k"]),
         ([*MINI, "model.quantizer.normalization=layer_norm", "model.quantizer.code_dim=1"], ["model.quantizer.normalization", "always 0"]),
-        ([*MINI, "model.decoders.pixel.loss_weight=0"], ["no decoder trains the codes", "loss_weight"]),
+        ([*MINI, "model.decoders.pixel.loss_weight=0"], ["model.decoders.pixel.loss_weight", "no decoder trains the codes"]),
         ([*MINI, "model.decoders.pixel.motion_threshold=0.1"], ["model.decoders.pixel.motion_threshold", "motion_weight is 0"]),
         ([*MINI, "model.decoders.pixel.motion_threshold=2"], ["model.decoders.pixel.motion_threshold", "fraction"]),
         ([*MINI, "model.latent_ablation=permute_batch", "data.loader.batch_size=1"], ["data.loader.batch_size", "latent_ablation"]),

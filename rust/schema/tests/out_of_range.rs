@@ -21,15 +21,8 @@ const PARTNERS: [(&str, &str); 3] = [
 
 /// Whole numbers that may be as large as 64 bits hold: nothing is multiplied with them. A step after which something begins may lie
 /// after the end of the run.
-const UNBOUNDED: [&str; 7] = [
-    "seed",
-    "update_after_step",
-    "max_bad_samples",
-    "num_val_episodes",
-    "refresh_schedule",
-    "warmup_steps",
-    "unquantized_steps",
-];
+const UNBOUNDED: [&str; 6] =
+    ["seed", "update_after_step", "max_bad_samples", "num_val_episodes", "refresh_schedule", "warmup_steps"];
 
 /// Sections whose fields are passed on to LeRobot, which checks them.
 const PASSED_ON: [&str; 8] = [

@@ -254,11 +254,15 @@ impl LaqModelConfig {
     /// Something sends a gradient to the codes: a decoder, or the label head.
     fn check_codes_are_trained(&self) -> Checked {
         let all = self.decoders.all();
+        let has_no_weight =
+            all.iter().find(|(_, decoder)| decoder.enabled && decoder.trains_codes && decoder.loss_weight == 0.0);
+        let key = has_no_weight
+            .map_or("decoders.pixel.enabled".to_owned(), |(name, _)| format!("decoders.{name}.loss_weight"));
         let names: Vec<_> = all.iter().map(|(name, _)| *name).filter(|name| *name != "aux").collect();
         require(
             self.label_head.is_on()
                 || all.iter().any(|(_, decoder)| decoder.enabled && decoder.trains_codes && decoder.loss_weight > 0.0),
-            "decoders.pixel.enabled",
+            &key,
             "no decoder trains the codes, and there is no label head",
             format!(
                 "enable one of model.decoders.{{{}}} that has a loss_weight and is not detached (the others send no gradient to the codes), or \
