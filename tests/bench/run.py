@@ -118,7 +118,7 @@ STEPS = {
 
 
 # Of them that are timed in each round.
-NUM_STEPS = 10
+NUM_STEPS = 5
 
 
 def step_table(num_rounds: int, threads: int) -> list[str]:
