@@ -82,7 +82,7 @@ impl Signs {
                  {random:.2} for random weights"
             ));
         }
-        // Where there are actions they decide, and codes that are not in use are neither near the changes nor far from them.
+        // Where there are actions, they decide; how near codes are to the changes says nothing of codes that are not in use.
         if let Some(ratio) = noise.filter(|_| self.partial_r2.is_none() && !of_codes) {
             signs.push(format!("the codes say nothing about the changes: signal/noise is {ratio:.2}"));
         }
@@ -92,11 +92,14 @@ impl Signs {
                  change costs"
             ));
         }
-        let remedy = match () {
-            () if of_codes => remedies.of_collapse(),
-            () if noise.is_some() => remedies.of_noise(),
-            () if hardly_used.is_some() => Remedies::of_gain(),
-            () => format!("train for longer, raise model.decoders.<name>.motion_weight, or {SPACING}"),
+        let remedy = if of_codes {
+            remedies.of_collapse()
+        } else if noise.is_some() {
+            remedies.of_noise()
+        } else if hardly_used.is_some() {
+            Remedies::of_gain()
+        } else {
+            format!("train for longer, raise model.decoders.<name>.motion_weight, or {SPACING}")
         };
         (!signs.is_empty()).then(|| (signs.join("; "), remedy))
     }
@@ -153,7 +156,7 @@ pub(crate) fn verdict(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Opti
 
 /// Applies the rule to batches of the training, without probes.
 pub(crate) struct Watch {
-    /// The first step at which it says something that codes are not in use: the first refreshes happen before.
+    /// The first step at which unused codes are a sign: the first refreshes happen before.
     start_of_use: u64,
     /// The first step at which gain and noise say something: the learning rate was high for a while.
     start: u64,
@@ -165,9 +168,9 @@ pub(crate) struct Watch {
 impl Watch {
     /// Steps between checks, each of which waits for the device and costs a forward pass.
     const INTERVAL: u64 = 50;
-    /// Quantized steps before the use of codes says something.
+    /// Quantized steps before unused codes are a sign.
     const BEFORE_USE: u64 = 100;
-    /// Steps after the warm-up, and quantized ones, before gain and noise say something.
+    /// Steps after the warm-up and the steps without quantization before gain and noise say something.
     const AFTER_WARMUP: u64 = 150;
 
     /// For a training whose learning rate rises over `warmup_steps`, and whose first `unquantized_steps` have no codes.
