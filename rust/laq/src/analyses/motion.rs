@@ -3,24 +3,21 @@
 //! Shape suffixes: B samples, H×W pixels.
 
 use super::collect::Record;
+use crate::decoders::mean_flow;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// Keeps the weights finite.
-const MIN_SUM: f64 = 1e-12;
-
-/// Mean flow of each sample weighted by its magnitude, pixels `(dx, dy)`, and whether nothing moves: the magnitudes sum up to at most
-/// `static_eps`, and the mean is then a plain one.
+/// Mean flow of each sample by its lengths, pixels `(dx, dy)`, and whether nothing moves: the lengths sum up to at most `static_eps`,
+/// and the mean is then a plain one.
 pub(super) fn summaries(flow_B2HW: &Tensor, static_eps: f64) -> anyhow::Result<Vec<((f64, f64), bool)>> {
     let flow_B2HW = flow_B2HW.to_device(Device::Cpu).to_kind(Kind::Double);
-    let dims = [2, 3].as_slice();
-    let length_B1HW = flow_B2HW.square().sum_dim_intlist([1].as_slice(), true, Kind::Double).sqrt();
-    let total_B1 = length_B1HW.sum_dim_intlist(dims, false, Kind::Double);
-    let weighted_B2 = (&flow_B2HW * &length_B1HW).sum_dim_intlist(dims, false, Kind::Double) / (&total_B1 + MIN_SUM);
-    let plain_B2 = flow_B2HW.mean_dim(dims, false, Kind::Double);
-    let is_static_B1 = total_B1.le(static_eps);
-    let mean = Vec::<f64>::try_from(plain_B2.where_self(&is_static_B1, &weighted_B2).reshape([-1]))?;
-    let is_static = Vec::<bool>::try_from(is_static_B1.reshape([-1]))?;
+    let length_BHW = flow_B2HW.square().sum_dim_intlist([1].as_slice(), false, Kind::Double).sqrt();
+    let total_B = length_BHW.sum_dim_intlist([1, 2].as_slice(), false, Kind::Double);
+    let is_static_B = total_B.le(static_eps);
+    let plain_B2 = flow_B2HW.mean_dim([2, 3].as_slice(), false, Kind::Double);
+    let mean_B2 = plain_B2.where_self(&is_static_B.unsqueeze(1), &mean_flow(&flow_B2HW));
+    let mean = Vec::<f64>::try_from(mean_B2.reshape([-1]))?;
+    let is_static = Vec::<bool>::try_from(is_static_B)?;
     Ok(mean.chunks(2).map(|pair| (pair[0], pair[1])).zip(is_static).collect())
 }
 

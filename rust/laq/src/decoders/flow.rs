@@ -26,7 +26,7 @@ const SUMMARY_METRICS: [&str; 3] = ["flow_summary_loss", "flow_mean_dx_abs_err",
 const NUM_COMPONENTS: i64 = 2;
 /// Where the robust loss turns from squared to linear, in units of the loss.
 const CHARBONNIER_EPS: f64 = 1e-2;
-/// Length of a flow below which it counts as still in a mean, in units of the loss. It keeps the mean and its gradient finite where nothing
+/// Length of a flow below which it counts as still in a mean. It keeps the mean and its gradient finite where nothing
 /// moves.
 const STILL: f64 = 1e-6;
 /// Smallest unit in pixels, for data without any motion.
@@ -197,10 +197,10 @@ impl Decoder for FlowDecoder {
 }
 
 /// Mean of flows `[B,2,H,W]` by their lengths, `[B,2]`: what moves counts, and where nothing does all pixels alike.
-fn mean_flow(flow_B2HW: &Tensor) -> Tensor {
-    let square_B1HW = flow_B2HW.square().sum_dim_intlist([1].as_slice(), true, Kind::Float);
+pub(crate) fn mean_flow(flow_B2HW: &Tensor) -> Tensor {
+    let square_B1HW = flow_B2HW.square().sum_dim_intlist([1].as_slice(), true, flow_B2HW.kind());
     let length_B1HW = (square_B1HW + STILL * STILL).sqrt();
-    let over_image = |x: &Tensor| x.sum_dim_intlist([2, 3].as_slice(), false, Kind::Float);
+    let over_image = |x: &Tensor| x.sum_dim_intlist([2, 3].as_slice(), false, flow_B2HW.kind());
     over_image(&(flow_B2HW * &length_B1HW)) / over_image(&length_B1HW)
 }
 

@@ -17,7 +17,7 @@ mod running_square;
 mod set;
 mod token;
 
-pub(crate) use flow::flow_colors;
+pub(crate) use flow::{flow_colors, mean_flow};
 pub use motion::PixelWeights;
 pub use set::{ByDecoder, DecoderLosses, Decoders, Predictions, weight_at};
 
