@@ -33,6 +33,11 @@ DATA = [
     "logging.sinks.png=false",
 ]
 NUM_STEPS = 50
+# Of DINOv3 ViT-S/16, whose weights are fresh here: they cannot be downloaded.
+VIT_S_16 = (
+    "{hidden_size: 384, intermediate_size: 1536, num_hidden_layers: 12, num_attention_heads: 6, patch_size: 16, num_register_tokens: 4, "
+    "layer_norm_eps: 1e-5, rope_theta: 100.0, hidden_act: gelu, use_gated_mlp: false, key_bias: false, mlp_bias: true}"
+)
 SHORT = [f"training.max_steps={NUM_STEPS}", "training.scheduler.warmup_steps=5", "training.log_every_n_steps=1"]
 NO_VALIDATION = [
     "validation.check_interval=1000000",
@@ -187,6 +192,8 @@ def train(kit: Kit) -> None:
         compare_losses(kit, stage)
     resume(kit)
     exchange(kit)
+    if kit.device != "cpu":
+        graph(kit)
 
 
 def compare_losses(kit: Kit, stage: str) -> None:
@@ -234,6 +241,18 @@ def exchange(kit: Kit) -> None:
     kit.check(f"gradients through {backend}", worst < 1e-3, f"largest relative difference of a loss {worst:.1e}")
 
 
+def graph(kit: Kit) -> None:
+    """A run whose steps are recorded once and replayed computes what one without does."""
+    run = kit.work / "laq-graph"
+    options = [f"device={kit.device}", f"logging.run_dir={run}", *DATA, *SHORT, *NO_VALIDATION]
+    options += [f"training.load_weights_from={kit.work / 'laq-start'}", "training.cuda_graph=true"]
+    if kit.run("laq-graph", [KIT / "bin" / "hlrp-train-laq", "experiment=laq_tiny", *options]) is None:
+        return
+    reference, ours = losses(kit.work / f"laq-{kit.device}"), losses(run)
+    worst = max(abs(ours[step] - reference[step]) / reference[step] for step in reference)
+    kit.check("steps as a CUDA graph", worst < 1e-3, f"largest relative difference of a loss {worst:.1e}")
+
+
 def busy(kernels: list[list]) -> str:
     """Cells of a table: executions of kernels, and the milliseconds that they took."""
     return f"{sum(calls for _, calls, _ in kernels)} | {1e3 * sum(seconds for _, _, seconds in kernels):.1f}"
@@ -255,9 +274,17 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
         "| model | batch | pairs/s | without data | step, ms | MFU | memory, GB | kernels | of which busy, ms | host waits |"
     )
     kit.line("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    experiments = [("laq_tiny", "32-true")] if tiny else [("laq_pixel", "bf16-mixed"), ("laq_pixel", "32-true")]
-    for experiment, precision in experiments:
-        name = f"{experiment}-{precision}"
+    experiments = [("laq_tiny", "32-true", False)]
+    if not tiny:
+        experiments = [
+            ("laq_pixel", "bf16-mixed", False),
+            ("laq_pixel", "bf16-mixed", True),
+            ("laq_dino", "bf16-mixed", False),
+            ("laq_dino", "bf16-mixed", True),
+            ("laq_pixel", "32-true", False),
+        ]
+    for experiment, precision, is_graph in experiments:
+        name = f"{experiment}-{precision}" + ("-graph" if is_graph else "")
         steps = 5 if tiny else (40 if precision == "bf16-mixed" else 10)
         command = [
             KIT / "bin" / "bench_step",
@@ -271,14 +298,17 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
             f"precision={precision}",
             f"data.loader.batch_size={batch_size}",
             f"data.loader.num_workers={os.cpu_count()}",
+            f"training.cuda_graph={str(is_graph).lower()}",
         ]
+        if experiment == "laq_dino":
+            command += ["model.encoder.dinov3.model=null", f"model.encoder.dinov3.sizes={VIT_S_16}"]
         row = kit.figures(name, command)
         if row:
             alone = row["step_without_data_ms"] / 1e3
             kit.line(
-                f"| {experiment}, {precision} | {batch_size} | {row['pairs_per_s']:.0f} | {batch_size / alone:.0f} "
+                f"| {experiment}, {precision}{', CUDA graph' if is_graph else ''} | {batch_size} | {row['pairs_per_s']:.0f} | {batch_size / alone:.0f} "
                 f"| {1e3 * alone:.1f} | {mfu(kit, row['flops'], alone)} | {row['peak_gb']:.1f} "
-                f"| {busy(row['kernels'])} | {row['host_waits']} |"
+                f"| {'as above | | ' if is_graph else f'{busy(row["kernels"])} | {row["host_waits"]} |'}"
             )
 
 
@@ -340,6 +370,8 @@ def lerobot(kit: Kit, batch_size: int, *, tiny: bool) -> None:
     kit.line("|---|---:|---:|")
     for key, name in (("hlrp", "hlrp_smolvla_shared"), ("smolvla", "LeRobot smolvla")):
         kit.line(f"| {name} | {figures[key]['samples_per_s']:.1f} | {figures[key]['chunk_ms']:.1f} |")
+    if "graph_chunk_ms" in figures["hlrp"]:
+        kit.line(f"| hlrp_smolvla_shared, CUDA graph | | {figures['hlrp']['graph_chunk_ms']:.1f} |")
 
 
 if __name__ == "__main__":

@@ -193,6 +193,11 @@ impl Watch {
         signs.retain(|name, _| !(self.carries_actions && is_code_gain(name)));
     }
 
+    /// Whether [`Watch::check`] looks at a batch of step `step`.
+    pub(crate) fn looks_at(&self, step: u64) -> bool {
+        step >= self.start_of_use && step.is_multiple_of(Self::INTERVAL)
+    }
+
     /// Reports codes that carry nothing once, and again after they recovered. `frames_BTCHW` is the batch of this process at `step`.
     pub(crate) fn check(
         &mut self,
@@ -201,7 +206,7 @@ impl Watch {
         step: u64,
         world: &World,
     ) -> anyhow::Result<()> {
-        if step < self.start_of_use || !step.is_multiple_of(Self::INTERVAL) || !world.is_main() {
+        if !self.looks_at(step) || !world.is_main() {
             return Ok(());
         }
         let Some(codes) = model.quantizer.codes() else { return Ok(()) };

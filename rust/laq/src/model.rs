@@ -197,6 +197,12 @@ impl LaqModel {
         self.average_encoder.as_mut().map_or(Ok(()), |average| average.update(step))
     }
 
+    /// Whether training step `step` does the same work as every other step for which this holds: no warm-up changes a weight, and the
+    /// quantizer's own schedules ask for nothing.
+    pub(crate) fn repeats(&self, step: u64) -> bool {
+        self.decoders.warm_up_is_over(step) && self.quantizer.repeats(step)
+    }
+
     /// What predictions of encoded samples are compared with.
     pub fn target<'a>(&self, samples: impl Into<Samples<'a>>, encoded: &Encoded) -> Target {
         let Samples { frames_BTCHW, flow_B2HW } = samples.into();

@@ -139,6 +139,13 @@ impl Task for LaqTask {
         Ok(LossOutput { loss: result.loss, masked: Vec::new(), metrics: result.metrics })
     }
 
+    fn repeats(&self, step: u64) -> bool {
+        self.flow_cache.is_none()
+            && !self.watch.looks_at(step)
+            && !self.label_head.as_ref().is_some_and(|head| head.has_batch(step))
+            && self.model.repeats(step)
+    }
+
     fn take_row_resets(&mut self) -> Vec<RowReset> {
         std::mem::take(&mut self.row_resets)
     }

@@ -11,13 +11,13 @@ use hlrp_nn::{Pass, Store};
 use hlrp_schema::policy::{
     Mode, ModelSpec, ObjectiveSpec, ProcessorSpec, SmolVlaFields, from_version_1, migrate_policy,
 };
-use hlrp_vla::{Processor, VlaModel, is_named};
+use hlrp_vla::{ChunkGraphs, Prediction, Processor, Replayed, VlaModel, is_named};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tch::{Device, Tensor};
 
 /// A policy without weights: its sizes, its tokenizer and its mathematics.
@@ -32,6 +32,8 @@ use tch::{Device, Tensor};
 #[pyclass(frozen, module = "hlrp_rs")]
 pub(crate) struct Policy {
     parts: Arc<PolicyParts>,
+    /// Not shared with copies: they may have other weights.
+    graphs: Arc<Mutex<ChunkGraphs>>,
 }
 
 /// What a policy is, shared by its copies and by running computations. It holds no tensor.
@@ -74,7 +76,11 @@ impl Policy {
                 tokenizer_folder,
             })
         })?;
-        Ok(Self { parts: Arc::new(parts) })
+        Ok(Self::over(Arc::new(parts)))
+    }
+
+    fn over(parts: Arc<PolicyParts>) -> Self {
+        Self { parts, graphs: Arc::default() }
     }
 
     fn select(&self, matches: impl Fn(&Parameter) -> bool) -> HashSet<String> {
@@ -292,7 +298,11 @@ impl Policy {
     ///
     /// The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
     /// With `guidance` the actions begin where `left_over` of the chunk before goes on: LeRobot's real-time chunking, under its names.
-    #[pyo3(signature = (parameters, observation, mode, *, noise=None, guidance=None))]
+    ///
+    /// With `cuda_graph` a prediction without guidance on a GPU is recorded the third time that its shapes (samples, cameras, tokens) come,
+    /// and replayed by one call from then on; a recording keeps the weights that it reads alive, and is made anew where they have moved.
+    /// The logger `hlrp_rs` has a line for each new shape, and for one that cannot be recorded.
+    #[pyo3(signature = (parameters, observation, mode, *, noise=None, guidance=None, cuda_graph=false))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
     fn sample<'py>(
         &self,
@@ -302,13 +312,14 @@ impl Policy {
         mode: &Bound<'py, PyAny>,
         noise: Option<&Bound<'py, PyAny>>,
         guidance: Option<&Bound<'py, PyAny>>,
+        cuda_graph: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mode = read_mode(mode)?;
         let parameters = tensors::named("parameters", parameters)?;
         let observation = RawObservation::read(observation)?;
         let (noise, guidance) = (RawNoise::read(noise, None)?, guidance.map(RawGuidance::read).transpose()?);
-        let parts = Arc::clone(&self.parts);
-        let prediction = compute(py, move || {
+        let (parts, graphs) = (Arc::clone(&self.parts), Arc::clone(&self.graphs));
+        let (prediction, note) = compute(py, move || {
             tch::no_grad(|| {
                 let num_samples = observation.task.len() as i64;
                 let model = Self::bind(&parts, parameters)?;
@@ -316,17 +327,31 @@ impl Policy {
                 let device = observation.language.ids_BL.device();
                 let mut noise = noise.prepare(&model, mode, num_samples, device)?;
                 let guidance = guidance.map(|given| given.prepare(&model, mode, num_samples, device)).transpose()?;
-                let guidance = guidance.as_ref();
-                let prediction = model.sample(&observation, mode, guidance, &mut noise, &Pass::plain(false))?;
+                let Replayed { prediction, note } = match &guidance {
+                    None if cuda_graph => {
+                        let mut graphs = graphs.lock().unwrap_or_else(PoisonError::into_inner);
+                        graphs.sample(&model, observation, mode, &mut noise)?
+                    }
+                    guidance => {
+                        let pass = Pass::plain(false);
+                        let prediction = model.sample(&observation, mode, guidance.as_ref(), &mut noise, &pass)?;
+                        Replayed { prediction, note: None }
+                    }
+                };
+                let Prediction { actions_BTA, latents_BSD, codes_BS } = prediction;
                 let float = |tensor: Option<Tensor>| tensor.map(|tensor| tensor.to_kind(tch::Kind::Float));
                 let named = [
-                    ("actions", float(prediction.actions_BTA)),
-                    ("latents", float(prediction.latents_BSD)),
-                    ("latent_codes", prediction.codes_BS),
+                    ("actions", float(actions_BTA)),
+                    ("latents", float(latents_BSD)),
+                    ("latent_codes", codes_BS),
                 ];
-                Ok(named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect::<Vec<_>>())
+                let named = named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect::<Vec<_>>();
+                Ok((named, note))
             })
         })?;
+        if let Some(note) = note {
+            py.import("logging")?.call_method1("getLogger", ("hlrp_rs",))?.call_method1("info", (note,))?;
+        }
         tensors::dict(py, prediction)
     }
 
@@ -358,7 +383,7 @@ impl Policy {
     }
 
     fn __copy__(&self) -> Self {
-        Self { parts: Arc::clone(&self.parts) }
+        Self::over(Arc::clone(&self.parts))
     }
 
     fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> Self {

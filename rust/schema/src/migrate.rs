@@ -75,8 +75,9 @@ const ADDED_TO_LOADER: [(&str, &str); 5] = [
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
 
 /// Keys of every training that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_TRAININGS: [(&str, &str); 2] = [
+const ADDED_TO_TRAININGS: [(&str, &str); 3] = [
     ("training.distributed.timeout_s", "600.0"),
+    ("training.cuda_graph", "false"),
     (
         "training.augmentation",
         r#"{"pair": "same", "shift": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}"#,

@@ -21,6 +21,8 @@ pub struct TrainingConfig {
     pub gradient: GradientConfig,
     /// Several processes.
     pub distributed: DistributedConfig,
+    /// Whether steps are recorded once as a CUDA graph and then replayed.
+    pub cuda_graph: bool,
     /// Average of the weights.
     pub ema: EmaConfig,
     /// Random changes of images.
@@ -183,6 +185,12 @@ impl Check for TrainingConfig {
             section("gradient", positive("clip_norm", clip_norm))?;
         }
         section("gradient", at_least("accumulate_steps", self.gradient.accumulate_steps, 1))?;
+        require(
+            !self.cuda_graph || self.gradient.accumulate_steps == 1,
+            "cuda_graph",
+            format!("a graph is one batch, gradient.accumulate_steps is {}", self.gradient.accumulate_steps),
+            "set training.cuda_graph to false, or training.gradient.accumulate_steps to 1",
+        )?;
         section("distributed", self.distributed.check())?;
         section("ema", fraction("decay", self.ema.decay, true))?;
         section("ema", long_count("update_every_n_steps", self.ema.update_every_n_steps))?;

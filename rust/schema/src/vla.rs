@@ -54,6 +54,12 @@ impl Check for VlaConfig {
         section("policy", self.check_start())?;
         section("validation", at_least("num_flow_samples", self.validation.num_flow_samples, 1))?;
         self.check_request()?;
+        require(
+            !self.training.cuda_graph,
+            "training.cuda_graph",
+            "the instructions of stage 2 differ in length from batch to batch, and a graph has one shape",
+            "set it to false: it is for stage 1",
+        )?;
         let role = &self.policy.teacher.camera;
         require(
             !self.policy.objective.mode.with_latents()

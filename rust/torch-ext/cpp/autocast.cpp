@@ -22,6 +22,15 @@ Message hlrp_autocast_enter(int64_t device_index, bool enabled, bool half, Autoc
   });
 }
 
+// The format of autocast for a device type in this thread, a c10::ScalarType; -1 where it is off.
+Message hlrp_autocast_current(int64_t device_index, int8_t* dtype) {
+  return guarded([&] {
+    auto device = to_device(device_index).type();
+    const bool is_on = at::autocast::is_autocast_enabled(device);
+    *dtype = is_on ? static_cast<int8_t>(at::autocast::get_autocast_dtype(device)) : -1;
+  });
+}
+
 Message hlrp_autocast_leave(int64_t device_index, const AutocastState* previous) {
   return guarded([&] {
     auto device = to_device(device_index).type();

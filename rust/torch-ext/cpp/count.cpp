@@ -1,16 +1,19 @@
 // Counts what libtorch executes, through its own observer of operators: floating-point operations of matrix products,
-// convolutions and attention from the shapes of their inputs, operators, and waits of the host for a device.
+// convolutions and attention from the shapes of their inputs, bytes that operators read and write, operators, and waits of the host for a
+// device.
 #include "shim.h"
 
 #include <ATen/record_function.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 namespace {
 
-std::atomic<int64_t> num_flops{0}, num_operators{0}, num_host_waits{0};
+std::atomic<int64_t> num_flops{0}, num_bytes{0}, num_operators{0}, num_host_waits{0};
 
 using Sizes = std::vector<int64_t>;
 
@@ -62,16 +65,49 @@ bool is_host_wait(std::string_view name, c10::ArrayRef<const c10::IValue> inputs
                           name == "aten::equal");
 }
 
-// Operators that this thread is inside of.
-thread_local int64_t depth = 0;
+// What a value of an operator holds in memory; an expanded tensor no more than is behind it.
+int64_t bytes_of(const c10::IValue& value) {
+  if (value.isTensorList()) {
+    int64_t sum = 0;
+    for (const at::Tensor& tensor : value.toTensorList()) sum += bytes_of(tensor);
+    return sum;
+  }
+  if (!value.isTensor() || !value.toTensor().defined() || !value.toTensor().has_storage()) return 0;
+  const auto& tensor = value.toTensor();
+  return std::min<int64_t>(tensor.nbytes(), tensor.storage().nbytes());
+}
+
+// Bytes that an operator reads and writes. One that only looks at memory in another way (a view) or reserves it moves none; one that changes a
+// tensor in place reads and writes it.
+int64_t bytes_moved(const at::RecordFunction& function) {
+  const std::string_view name(function.name());
+  if (name.rfind("aten::empty", 0) == 0 || name.rfind("aten::new_empty", 0) == 0) return 0;
+  const auto schema = function.operator_schema();
+  int64_t sum = 0;
+  if (schema) {
+    const auto& arguments = schema->arguments();
+    for (size_t i = 0; i < arguments.size() && i < function.inputs().size(); ++i) {
+      const auto* alias = arguments[i].alias_info();
+      if (alias && !alias->isWrite()) return 0;
+      if (alias && schema->returns().empty()) sum += bytes_of(function.inputs()[i]);
+    }
+  }
+  for (const auto& input : function.inputs()) sum += bytes_of(input);
+  for (const auto& output : function.outputs()) sum += bytes_of(output);
+  return sum;
+}
+
+// The operators that this thread is inside of, from the outermost, and whether each has called others: then those move its bytes.
+thread_local std::vector<bool> has_called;
 
 std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
   const std::string_view name(function.name());
   const auto inputs = function.inputs();
   const auto sizes = [&](size_t index) { return index < inputs.size() ? sizes_of(inputs[index]) : Sizes(); };
   num_operators += 1;
-  num_host_waits += is_host_wait(name, inputs, depth == 0);
-  depth += 1;
+  num_host_waits += is_host_wait(name, inputs, has_called.empty());
+  if (!has_called.empty()) has_called.back() = true;
+  has_called.push_back(false);
   if (name == "aten::mm" || name == "aten::bmm") {
     num_flops += matmul_flops(sizes(0), sizes(1));
   } else if (name == "aten::addmm" || name == "aten::baddbmm") {
@@ -90,22 +126,26 @@ std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function
   return nullptr;
 }
 
-void on_end(const at::RecordFunction&, at::ObserverContext*) { depth -= 1; }
+void on_end(const at::RecordFunction& function, at::ObserverContext*) {
+  if (has_called.empty()) return;
+  if (!has_called.back()) num_bytes += bytes_moved(function);
+  has_called.pop_back();
+}
 
 }  // namespace
 
 extern "C" {
 
 struct OperatorCounts {
-  int64_t flops, operators, host_waits;
+  int64_t flops, bytes, operators, host_waits;
 };
 
 // Starts counting from zero what this thread does, the backward passes that it starts included; the handle ends it.
 Message hlrp_count_start(uint64_t* handle) {
   return guarded([&] {
-    num_flops = num_operators = num_host_waits = 0;
-    *handle = at::addThreadLocalCallback(
-        at::RecordFunctionCallback(on_start, on_end).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+    num_flops = num_bytes = num_operators = num_host_waits = 0;
+    auto observer = at::RecordFunctionCallback(on_start, on_end).needsInputs(true).needsOutputs(true);
+    *handle = at::addThreadLocalCallback(observer.scopes({at::RecordScope::FUNCTION}));
   });
 }
 
@@ -114,6 +154,6 @@ Message hlrp_count_stop(uint64_t handle) {
 }
 
 // What was counted since the last start.
-void hlrp_count_read(OperatorCounts* out) { *out = {num_flops, num_operators, num_host_waits}; }
+void hlrp_count_read(OperatorCounts* out) { *out = {num_flops, num_bytes, num_operators, num_host_waits}; }
 
 }  // extern "C"

@@ -48,6 +48,13 @@ Message hlrp_foreach_lerp(size_t count, TensorsIn tensors, TensorsIn ends, doubl
   });
 }
 
+// An undefined tensor stands for no gradient.
+Message hlrp_set_grads(size_t count, TensorsIn tensors, TensorsIn grads) {
+  return guarded([&] {
+    for (size_t i = 0; i < count; ++i) tensors[i]->mutable_grad() = *grads[i];
+  });
+}
+
 Message hlrp_clear_grads(size_t count, TensorsIn tensors) {
   return guarded([&] {
     for (size_t i = 0; i < count; ++i) tensors[i]->mutable_grad().reset();

@@ -5,6 +5,7 @@
 // is pinned, and a name that is missing is an error.
 #include "shim.h"
 
+#include <ATen/autocast_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -40,8 +41,10 @@ class Graph {
     }
   }
 
-  // Kernels of this thread are recorded instead of executed from here on. Capture needs a stream of its own.
+  // Kernels of this thread are recorded instead of executed from here on. Capture needs a stream of its own. Casts that autocast keeps are
+  // neither taken over nor left behind: those from before are freed when autocast ends, and those of the graph have no contents yet.
   void begin() {
+    at::autocast::clear_cache();
     impl_.synchronizeDevice(device_.index());
     previous_ = impl_.exchangeStream(impl_.getStreamFromGlobalPool(device_));
     try {
@@ -54,6 +57,7 @@ class Graph {
   }
 
   void end() {
+    at::autocast::clear_cache();
     impl_.exchangeStream(previous_);
     member<void(void*)>("_ZN2at4cuda9CUDAGraph11capture_endEv")(storage_);
   }

@@ -42,6 +42,17 @@ impl Autocast {
         Self::set(device, false, AutocastDtype::Bf16)
     }
 
+    /// The number format in which this thread runs eligible operations of `device` now, as a number of libtorch's; none without autocast.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn current(device: Device) -> Result<Option<i8>, TorchError> {
+        let mut dtype = -1;
+        // SAFETY: a number that the callee sets.
+        ffi::check("autocast", unsafe { ffi::hlrp_autocast_current(ffi::device_index(device)?, &mut dtype) })?;
+        Ok((dtype >= 0).then_some(dtype))
+    }
+
     fn set(device: Device, enabled: bool, dtype: AutocastDtype) -> Result<Self, TorchError> {
         let device_index = ffi::device_index(device)?;
         let mut previous = ffi::AutocastState::default();

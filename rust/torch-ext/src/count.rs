@@ -1,4 +1,4 @@
-//! What libtorch executes: floating-point operations, operators, and waits of the host for a device.
+//! What libtorch executes: floating-point operations, bytes, operators, and waits of the host for a device.
 #![allow(unsafe_code)] // each call hands a plain struct to the C++ shim
 
 use crate::{TorchError, ffi};
@@ -13,6 +13,9 @@ pub struct OperatorCounts {
     /// Floating-point operations of matrix products, convolutions and attention, two per multiplication and addition: what a model's
     /// shapes ask for, whatever a kernel computes again.
     pub flops: u64,
+    /// Bytes that operators read and write: their inputs and results, each once. Views move none; what a kernel reads again from a cache or
+    /// from memory is not known.
+    pub bytes: u64,
     /// Calls of operators, those inside of other operators included.
     pub operators: u64,
     /// Operators that make the host wait for a device: a value that the host reads, and outputs whose shape depends on values.
@@ -56,6 +59,7 @@ fn so_far() -> OperatorCounts {
     let number = |value: i64| u64::try_from(value).unwrap_or(0);
     OperatorCounts {
         flops: number(counts.flops),
+        bytes: number(counts.bytes),
         operators: number(counts.operators),
         host_waits: number(counts.host_waits),
     }
@@ -65,6 +69,7 @@ impl OperatorCounts {
     fn since(self, before: Self) -> Self {
         Self {
             flops: self.flops - before.flops,
+            bytes: self.bytes - before.bytes,
             operators: self.operators - before.operators,
             host_waits: self.host_waits - before.host_waits,
         }

@@ -33,6 +33,7 @@ pub(crate) struct MemoryFigures {
 #[derive(Default, Clone, Copy)]
 pub(crate) struct OperatorCounts {
     pub(crate) flops: i64,
+    pub(crate) bytes: i64,
     pub(crate) operators: i64,
     pub(crate) host_waits: i64,
 }
@@ -56,6 +57,7 @@ unsafe extern "C" {
     pub(crate) fn hlrp_foreach_norm(count: usize, tensors: TensorsIn, out: *mut *mut C_tensor) -> Message;
     pub(crate) fn hlrp_foreach_mul(count: usize, tensors: TensorsIn, factor: *const C_tensor) -> Message;
     pub(crate) fn hlrp_foreach_lerp(count: usize, tensors: TensorsIn, ends: TensorsIn, weight: f64) -> Message;
+    pub(crate) fn hlrp_set_grads(count: usize, tensors: TensorsIn, grads: TensorsIn) -> Message;
     pub(crate) fn hlrp_clear_grads(count: usize, tensors: TensorsIn) -> Message;
     pub(crate) fn hlrp_rng_get_state(device_index: i64, out: *mut *mut C_tensor) -> Message;
     pub(crate) fn hlrp_rng_set_state(device_index: i64, state: *const C_tensor) -> Message;
@@ -66,6 +68,7 @@ unsafe extern "C" {
         half: bool,
         previous: *mut AutocastState,
     ) -> Message;
+    pub(crate) fn hlrp_autocast_current(device_index: i64, dtype: *mut i8) -> Message;
     pub(crate) fn hlrp_autocast_leave(device_index: i64, previous: *const AutocastState) -> Message;
     pub(crate) fn hlrp_tensor_over(
         data: *mut c_void,

@@ -41,6 +41,21 @@ pub fn lerp(tensors: &[Tensor], ends: &[Tensor], weight: f64) -> Result<(), Torc
     ffi::check("lerp", unsafe { ffi::hlrp_foreach_lerp(list.len(), list.as_ptr(), end_list.as_ptr(), weight) })
 }
 
+/// Sets the gradient of each tensor; an undefined one stands for none.
+///
+/// # Errors
+/// Lists of different lengths, or a gradient of another shape.
+pub fn set_grads(tensors: &[Tensor], grads: &[Tensor]) -> Result<(), TorchError> {
+    let is_alike = |(tensor, grad): (&Tensor, &Tensor)| !grad.defined() || grad.size() == tensor.size();
+    if tensors.len() != grads.len() || !tensors.iter().zip(grads).all(is_alike) {
+        let message = "tensors and gradients differ in number or shape".to_owned();
+        return Err(TorchError::Shape { operation: "set_grads", message });
+    }
+    let [list, grad_list] = [tensors, grads].map(ffi::pointers);
+    // SAFETY: two lists of equal length of live tensors; the callee keeps references of its own to the gradients.
+    ffi::check("set_grads", unsafe { ffi::hlrp_set_grads(list.len(), list.as_ptr(), grad_list.as_ptr()) })
+}
+
 /// Removes the gradients (they become undefined, not zero), so that the next backward pass stores its own without adding.
 ///
 /// # Errors

@@ -29,9 +29,9 @@ impl CudaGraph {
         ffi::check("capture a CUDA graph", unsafe {
             ffi::hlrp_graph_begin(ffi::device_index(device)?, &mut graph.raw)
         })?;
+        let capture = Capture { graph: &graph };
         let result = body();
-        // SAFETY: the graph whose capture began above.
-        let end = ffi::check("capture a CUDA graph", unsafe { ffi::hlrp_graph_end(graph.raw) });
+        let end = capture.end();
         let result = result?;
         end?;
         Ok((graph, result))
@@ -44,6 +44,33 @@ impl CudaGraph {
     pub fn replay(&mut self) -> Result<(), TorchError> {
         // SAFETY: an owned graph whose capture has ended.
         ffi::check("replay a CUDA graph", unsafe { ffi::hlrp_graph_replay(self.raw) })
+    }
+}
+
+/// A capture that has begun. It ends with this object, also where `body` panics.
+struct Capture<'a> {
+    graph: &'a CudaGraph,
+}
+
+impl Capture<'_> {
+    fn end(self) -> Result<(), TorchError> {
+        let graph = self.graph;
+        std::mem::forget(self);
+        graph.end()
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        // What is wrong with a recording that nobody will use does not matter.
+        let _ = self.graph.end();
+    }
+}
+
+impl CudaGraph {
+    fn end(&self) -> Result<(), TorchError> {
+        // SAFETY: a graph whose capture has begun and not ended.
+        ffi::check("capture a CUDA graph", unsafe { ffi::hlrp_graph_end(self.raw) })
     }
 }
 

@@ -30,7 +30,7 @@ pub use allocator::Allocator;
 pub use autocast::{Autocast, AutocastDtype};
 pub use device::select_device;
 pub use error::{TorchError, is_out_of_memory};
-pub use foreach::{clear_grads, lerp, mul_by_scalar, norm};
+pub use foreach::{clear_grads, lerp, mul_by_scalar, norm, set_grads};
 pub use graph::CudaGraph;
 pub use reducer::{BUCKET_BYTES, Reducer};
 pub use storage::{BlobElement, tensor_from_vec};

@@ -11,7 +11,7 @@ use hlrp_torch::World;
 use tch::{Kind, Tensor, no_grad};
 
 /// Weights of red, green and blue in a gray image (ITU-R BT.601, as torchvision).
-const GRAY: [f32; 3] = [0.2989, 0.587, 0.114];
+const GRAY: [f64; 3] = [0.2989, 0.587, 0.114];
 /// Shift down, shift to the right, brightness, contrast, saturation.
 const NUM_CHANGES: i64 = 5;
 
@@ -61,8 +61,10 @@ impl Augmentation {
     /// With another brightness, contrast and saturation, in this order, each as torchvision's `adjust_brightness`, `adjust_contrast`,
     /// `adjust_saturation`.
     fn recolored(&self, images_FCHW: Tensor, drawn_FN: &Tensor) -> Tensor {
-        let weights_C11 = Tensor::from_slice(&GRAY).to_device(images_FCHW.device()).view([3, 1, 1]);
-        let gray = |images: &Tensor| (images * &weights_C11).sum_dim_intlist([1].as_slice(), true, Kind::Float);
+        let gray = |images: &Tensor| {
+            let weighted = |channel: usize| images.narrow(1, channel as i64, 1) * GRAY[channel];
+            weighted(0) + weighted(1) + weighted(2)
+        };
         let blended = |images: &Tensor, other: &Tensor, change: i64, largest: f64| {
             let factor_F111 = drawn_FN.narrow(1, change, 1).view([-1, 1, 1, 1]) * largest + 1.0;
             ((images - other) * factor_F111 + other).clamp(0.0, 1.0)

@@ -27,6 +27,7 @@ mod ranks;
 mod realised_shares;
 mod resume;
 mod signals;
+mod step_graph;
 mod task;
 mod throughput;
 mod timers;

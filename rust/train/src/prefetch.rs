@@ -68,6 +68,26 @@ impl DeviceBatch {
         })
     }
 
+    /// Its tensors by name, in a fixed order.
+    pub(crate) fn tensors(&self) -> Vec<(String, &Tensor)> {
+        let images = self.images.iter().flat_map(|(role, images)| {
+            [("pixels", &images.pixels_BTCHW), ("is_real", &images.is_real_BT)]
+                .map(|(part, tensor)| (format!("images.{role}.{part}"), tensor))
+        });
+        let named = [("state", &self.state), ("action", &self.action)];
+        let vectors = named.into_iter().filter_map(|(name, vectors)| Some((name.to_owned(), vectors.as_ref()?)));
+        let labels = self.labels.iter().map(|(key, vectors)| (format!("labels.{key}"), vectors));
+        let of_vectors = vectors.chain(labels).flat_map(|(name, vectors)| {
+            [
+                ("values", &vectors.values_BTN),
+                ("is_pad", &vectors.is_pad_BT),
+                ("is_pad_dim", &vectors.is_pad_dim_BN),
+            ]
+            .map(|(part, tensor)| (format!("{name}.{part}"), tensor))
+        });
+        images.chain(of_vectors).collect()
+    }
+
     /// Samples in the batch.
     pub fn num_samples(&self) -> usize {
         self.meta.len()

@@ -125,6 +125,7 @@ const FREE: &[&str] = &[
     "sweep",
     "training.checkpoint.every_n_steps",
     "training.checkpoint.keep_last",
+    "training.cuda_graph",
     "training.distributed",
     "training.load_weights_from",
     "training.log_every_n_steps",

@@ -89,6 +89,13 @@ pub trait Task {
         Ok(Vec::new())
     }
 
+    /// Whether a step asks the device for the same work on the same memory as each other step for which this holds, reads nothing but its batch,
+    /// and lets the host wait for nothing: such steps may be recorded once and replayed (`training.cuda_graph`), without a call of
+    /// [`Task::loss`].
+    fn repeats(&self, _step: u64) -> bool {
+        false
+    }
+
     /// Rows rewritten since the last call, called after the backward pass of a step. The engine zeroes their optimizer moments and
     /// this step's gradient, which belong to the former rows, and copies the rows into the averaged weights.
     fn take_row_resets(&mut self) -> Vec<RowReset>;

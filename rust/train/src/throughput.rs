@@ -1,16 +1,20 @@
-//! How much of a device a run uses, from the floating-point operations that its model asks for.
+//! How much of a device a run uses, from the floating-point operations and the bytes that its model asks for.
 
 use crate::error::Result;
-use hlrp_torch::{count::count, cuda};
+use hlrp_torch::{
+    count::{OperatorCounts, count},
+    cuda,
+};
 use tch::Device;
 
 const FLOPS_PER_TFLOPS: f64 = 1e12;
+const BYTES_PER_GB: f64 = 1e9;
 
-/// The floating-point operations of a step of this process, counted once from the shapes of matrix products, convolutions and attention.
+/// What the gradient of a step of this process asks for, counted once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Throughput {
     /// None until a step has been counted.
-    flops: Option<u64>,
+    counts: Option<OperatorCounts>,
     /// Of the device, where it is known.
     peak_flops: Option<f64>,
 }
@@ -21,25 +25,30 @@ impl Throughput {
             Device::Cuda(index) => cuda::device_name(index).ok(),
             _ => None,
         };
-        Self { flops: None, peak_flops: name.as_deref().and_then(cuda::peak_flops) }
+        Self { counts: None, peak_flops: name.as_deref().and_then(cuda::peak_flops) }
     }
 
     /// Computes the gradient of the step after `num_done` steps of this process. The second one is counted: the first may compute more than
     /// those that follow.
     pub(crate) fn observe<R>(&mut self, num_done: u64, gradient: impl FnOnce() -> Result<R>) -> Result<R> {
-        if num_done == 0 || self.flops.is_some() {
+        if num_done == 0 || self.counts.is_some() {
             return gradient();
         }
         let (gradient, counts) = count(gradient)?;
-        self.flops = Some(counts.flops);
+        self.counts = Some(counts);
         Ok(gradient)
     }
 
-    /// Metrics at a rate: 10^12 operations per second, and their fraction of the device's dense bf16 rate (MFU) where that is known.
+    /// Metrics at a rate: 10^12 operations per second, 10^9 bytes per second, and the operations' fraction of the device's dense bf16 rate
+    /// (MFU) where that is known.
     pub(crate) fn metrics(&self, steps_per_sec: f64) -> Vec<(String, f64)> {
-        let Some(flops) = self.flops else { return Vec::new() };
-        let rate = flops as f64 * steps_per_sec;
-        let mfu = self.peak_flops.map(|peak| ("perf/mfu".to_owned(), rate / peak));
-        [("perf/tflops_per_sec".to_owned(), rate / FLOPS_PER_TFLOPS)].into_iter().chain(mfu).collect()
+        let Some(OperatorCounts { flops, bytes, .. }) = self.counts else { return Vec::new() };
+        let [flops_per_sec, bytes_per_sec] = [flops, bytes].map(|count| count as f64 * steps_per_sec);
+        let rates = [
+            ("perf/tflops_per_sec", flops_per_sec / FLOPS_PER_TFLOPS),
+            ("perf/gb_per_sec", bytes_per_sec / BYTES_PER_GB),
+        ];
+        let mfu = self.peak_flops.map(|peak| ("perf/mfu", flops_per_sec / peak));
+        rates.into_iter().chain(mfu).map(|(name, rate)| (name.to_owned(), rate)).collect()
     }
 }

@@ -7,9 +7,10 @@ use crate::{
     prefetch::{DeviceBatch, DevicePrefetcher, Prefetched, interruptible},
     ranks::{self, LastCheckpoint},
     signals::{StopRequest, Stopped},
+    step_graph::Gradient,
     task::{ExportContext, LossOutput, MaskedMean, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
-    trainer::{Outcome, Summary, Trainer, sizes, unknown_metric},
+    trainer::{Outcome, Settings, Summary, Trainer, sizes, unknown_metric},
     update::norm_and_clip,
     watch::{MicroBatch, StepRecord, scalar},
 };
@@ -242,6 +243,9 @@ impl Trainer<'_> {
         stop: &StopRequest,
     ) -> Result<Option<(StepRecord, Vec<RowReset>)>> {
         let step = self.step + 1;
+        if self.graph.is_some() && self.task.repeats(step) {
+            return self.replay_gradient(batches, stop);
+        }
         let gradient = self.settings.training.gradient.clone();
         self.optimizer.clear_gradients()?;
         let mut micro_batches = Vec::new();
@@ -276,6 +280,32 @@ impl Trainer<'_> {
         let grads = self.optimizer.gradients();
         let grad_norm = scalar(&norm_and_clip(&grads, gradient.clip_norm, self.settings.device)?)?;
         Ok(Some((StepRecord { step, micro_batches, grad_norm }, resets)))
+    }
+
+    /// As [`Trainer::compute_gradient`], for a step that is recorded or replayed.
+    fn replay_gradient(
+        &mut self,
+        batches: &mut DevicePrefetcher,
+        stop: &StopRequest,
+    ) -> Result<Option<(StepRecord, Vec<RowReset>)>> {
+        let Self { graph: Some(graph), task, optimizer, settings, step, .. } = self else { return Ok(None) };
+        let Some(prefetched) = batches.next(|| stop.is_requested_alone(&settings.world))? else { return Ok(None) };
+        let Prefetched { batch, position, .. } = prefetched;
+        let (step, samples) = (*step + 1, batch.meta.clone());
+        let Settings { precision, device, .. } = *settings;
+        let clip_norm = settings.training.gradient.clip_norm;
+        let Gradient { output, norm } = graph.gradient(step, batch, &optimizer.params(), |batch| {
+            let output = {
+                let _autocast = autocast(precision, device)?;
+                task.loss(batch, step).map_err(TrainError::Task)?
+            };
+            output.loss.f_backward()?;
+            let norm = norm_and_clip(&optimizer.gradients(), clip_norm, device)?;
+            Ok(Gradient { output, norm })
+        })?;
+        self.position = position;
+        let micro_batches = vec![MicroBatch::new(&output, samples)?];
+        Ok(Some((StepRecord { step, micro_batches, grad_norm: scalar(&norm)? }, Vec::new())))
     }
 
     /// Fetches the batches of a step whose loss consists of masked means, with a factor for each mean: its fraction of the supervised

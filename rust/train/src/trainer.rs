@@ -7,6 +7,7 @@ use crate::{
     realised_shares::RealisedShares,
     resume::{RESUME_KEY, changed_data, ensure_same_model, ensure_same_run, ensure_same_stage},
     signals::StopRequest,
+    step_graph::StepGraph,
     task::Task,
     throughput::Throughput,
     timers::Timers,
@@ -118,6 +119,7 @@ pub struct Trainer<'a> {
     pub(crate) schedule: Schedule,
     pub(crate) optimizer: Optimizer,
     pub(crate) reducer: Reducer,
+    pub(crate) graph: Option<StepGraph>,
     pub(crate) ema: Option<Ema>,
     pub(crate) watch: LossWatch,
     pub(crate) shares: RealisedShares,
@@ -174,6 +176,7 @@ impl<'a> Trainer<'a> {
         let mut trainer = Self {
             schedule: Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps),
             reducer: Reducer::new(&settings.world, &optimizer.params(), BUCKET_BYTES)?,
+            graph: StepGraph::of(&settings)?,
             optimizer,
             ema: training.ema.enabled.then(|| Ema::new(&parameters, &training.ema)),
             watch: LossWatch::default(),

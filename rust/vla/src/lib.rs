@@ -5,6 +5,7 @@
 //! | What is a policy? | `hlrp_schema::policy::PolicySpec` |
 //! | What does its network compute? | [`archs`]: a trait, one architecture per module |
 //! | How does a chunk go on where the one before ends? | [`Guidance`] |
+//! | How is a GPU asked for a chunk by one call? | [`ChunkGraphs`] |
 //! | How are its inputs prepared? | [`Processor`] |
 //! | Who labels its latent actions? | [`Teacher`] |
 //! | What does a training leave? | [`Artifact`] |
@@ -17,6 +18,7 @@ use std::error::Error;
 pub mod archs;
 mod artifact;
 mod backbone;
+mod chunk_graphs;
 mod chunking;
 mod error;
 pub mod flow;
@@ -37,6 +39,7 @@ mod validation;
 pub use archs::{Architecture, BACKBONE, ExpertModel, HeadKind, Initialised, PooledModel, PrefixMemory, VlaModel};
 pub use artifact::{Artifact, ArtifactRecord, Provenance, SaveOptions};
 pub use backbone::facts as backbone_facts;
+pub use chunk_graphs::{ChunkGraphs, Replayed};
 pub use chunking::{Chunking, Guidance, PrefixSchedule};
 pub use error::VlaError;
 pub use flow::{FlowNoise, FlowPoint, TorchNoise, WorldNoise};

@@ -159,9 +159,15 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             return torch.zeros(size, device=self.config.device)
         guidance = self._guidance(inference_delay, prev_chunk_left_over, execution_horizon)
         with self._autocast():
-            return self._network.sample(collect(self), observation, "actions", noise=by_head(noise), guidance=guidance)[
-                "actions"
-            ].float()
+            prediction = self._network.sample(
+                collect(self),
+                observation,
+                "actions",
+                noise=by_head(noise),
+                guidance=guidance,
+                cuda_graph=self.config.cuda_graph,
+            )
+        return prediction["actions"].float()
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Any], **options: Any) -> Tensor:

@@ -227,6 +227,11 @@ impl Decoders {
         weighted.reduce(|sum, term| sum + term).expect("a trained model has at least one decoder")
     }
 
+    /// Whether every decoder has its full weight at optimizer step `step`.
+    pub(crate) fn warm_up_is_over(&self, step: u64) -> bool {
+        self.built.iter().all(|built| step >= built.config.warmup_steps)
+    }
+
     /// The pixels of frame t+k by the predictions, `[B,C,H,W]`; `frame_BCHW` is frame t.
     pub fn frame(&self, predictions: &Predictions, frame_BCHW: &Tensor) -> Option<Tensor> {
         let shown = |decoder: &dyn Decoder| decoder.frame(predictions.get(decoder.name())?, frame_BCHW);

@@ -76,6 +76,11 @@ impl LabelHead {
         &self.network
     }
 
+    /// Whether step `step` has labelled pairs.
+    pub(crate) fn has_batch(&self, step: u64) -> bool {
+        self.pairs.has_batch(step)
+    }
+
     /// The labelled pairs of the next micro-batch of optimizer step `step`; none where the step has none.
     ///
     /// # Errors

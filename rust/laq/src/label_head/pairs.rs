@@ -52,12 +52,17 @@ impl LabelledPairs {
         self.mixture.layout().action.map_or(0, |[_, width]| width as i64)
     }
 
+    /// Whether step `step` has a batch.
+    pub(super) fn has_batch(&self, step: u64) -> bool {
+        step.is_multiple_of(self.every_n_steps)
+    }
+
     /// The batch of the next micro-batch of optimizer step `step`, on the device; none where the step has none.
     ///
     /// # Errors
     /// Data that cannot be read.
     pub(super) fn next_batch(&mut self, step: u64) -> anyhow::Result<Option<DeviceBatch>> {
-        if !step.is_multiple_of(self.every_n_steps) {
+        if !self.has_batch(step) {
             return Ok(None);
         }
         let loader = match self.loader.take() {

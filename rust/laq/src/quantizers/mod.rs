@@ -92,6 +92,11 @@ pub trait Quantizer: Send {
     /// Another process is gone.
     fn train_pass(&mut self, change_BSQ: &Tensor, context: &mut TrainContext<'_>) -> Result<TrainPass, TorchError>;
 
+    /// Whether the pass of optimizer step `step` does something on a schedule.
+    fn is_scheduled(&self, _step: u64) -> bool {
+        false
+    }
+
     /// Those of the training's metrics that are drawn: the codes in use.
     fn metrics(&self) -> Vec<MetricSpec> {
         if self.codes().is_none() {

@@ -65,6 +65,11 @@ impl QuantizerStage {
         Ok(result)
     }
 
+    /// Whether training pass `step` does the same work as every other one for which this holds.
+    pub(crate) fn repeats(&self, step: u64) -> bool {
+        step > self.unquantized_steps + 1 && !self.quantizer.is_scheduled(step)
+    }
+
     /// Remembers changes before the first quantized step, and sets the codes by them at that step, whose
     /// further micro-batches do neither.
     fn start_codes(

@@ -15,6 +15,11 @@ const NUM_SAMPLES: usize = 4;
 
 /// The configuration of a mini run in `run_dir`.
 pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
+    compose_with(run_dir, &[])
+}
+
+/// The same with `overrides`.
+pub(crate) fn compose_with(run_dir: &Path, overrides: &[&str]) -> (Composed, LaqConfig) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     let words = [
         "experiment=laq_tiny",
@@ -33,6 +38,7 @@ pub(crate) fn compose_mini(run_dir: &Path) -> (Composed, LaqConfig) {
     ];
     let mut words: Vec<String> = words.map(str::to_owned).into();
     words.push(format!("logging.run_dir={}", run_dir.display()));
+    words.extend(overrides.iter().map(|text| (*text).to_owned()));
     let composed = compose(&hlrp_schema::PROJECT, &root, "config", &words).unwrap();
     let config = composed.extract().unwrap();
     (composed, config)

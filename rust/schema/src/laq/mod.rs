@@ -146,6 +146,7 @@ impl Check for LaqConfig {
         )?;
         self.check_steps()?;
         self.check_flow_cache()?;
+        self.check_graph()?;
         self.check_labels()
     }
 }
@@ -182,6 +183,22 @@ impl LaqConfig {
             KEY,
             "model.decoders.forward trains on pairs of random spans",
             "set it to false, or disable model.decoders.forward",
+        )
+    }
+
+    /// What is recorded reads nothing from the disk.
+    fn check_graph(&self) -> Checked {
+        require(
+            !self.training.cuda_graph || self.model.decoders.flow_cache().is_none(),
+            "training.cuda_graph",
+            "model.decoders.flow.cache reads the flows of each batch from the disk",
+            "set it to false, or model.decoders.flow.cache.enabled to false",
+        )?;
+        require(
+            !self.training.cuda_graph || !self.model.label_head.is_on() || self.model.label_head.every_n_steps > 1,
+            "training.cuda_graph",
+            "model.label_head reads a batch of its own at every step, so that no two steps are alike",
+            "set it to false, or raise model.label_head.every_n_steps",
         )
     }
 

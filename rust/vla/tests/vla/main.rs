@@ -4,6 +4,7 @@
 
 mod artifact;
 mod averaged_weights;
+mod chunk_graphs;
 mod chunking;
 mod expert_forms;
 mod fixtures;

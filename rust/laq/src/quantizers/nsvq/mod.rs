@@ -150,6 +150,10 @@ impl Quantizer for Nsvq {
         Ok(TrainPass { latent: Latent { vectors_BSQ, ids_BS: Some(ids_BS) }, loss: None, metrics, row_resets })
     }
 
+    fn is_scheduled(&self, step: u64) -> bool {
+        self.schedule.is_due(step)
+    }
+
     fn quantize(&self, change_BSQ: &Tensor) -> Latent {
         self.codebook.quantize(change_BSQ)
     }

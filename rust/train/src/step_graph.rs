@@ -1,0 +1,164 @@
+//! Steps as a CUDA graph (`training.cuda_graph`): recorded once, then replayed by one call, so that the host launches nothing.
+//!
+//! A recording does the same work on the same memory each time. It holds the forward pass, the backward pass and the clipping of a step that
+//! [repeats](crate::Task::repeats); other steps run as they do without graphs. The optimizer follows as always: its learning rate differs from
+//! step to step, and it is a few kernels.
+
+use crate::{
+    boundary::caught,
+    error::{Result, TrainError},
+    prefetch::DeviceBatch,
+    task::LossOutput,
+    trainer::Settings,
+    watch::scalar,
+};
+use hlrp_config::Problem;
+use hlrp_torch::{CudaGraph, clear_grads, is_out_of_memory, set_grads};
+use tch::{Device, Tensor};
+
+/// The key that asks for it.
+const KEY: &str = "training.cuda_graph";
+/// Steps that run before one is recorded: libraries are loaded, their workspaces exist, and the second one is observed.
+const NUM_BEFORE: u64 = 3;
+
+/// What a step computes before the weights change.
+pub(crate) struct Gradient {
+    pub(crate) output: LossOutput,
+    /// Norm of the gradient before clipping, a scalar.
+    pub(crate) norm: Tensor,
+}
+
+/// The recording of a run's steps, or what comes before it.
+pub(crate) struct StepGraph {
+    device: Device,
+    num_before: u64,
+    recording: Option<Recording>,
+}
+
+struct Recording {
+    graph: CudaGraph,
+    /// What it reads.
+    batch: DeviceBatch,
+    /// The gradients of the parameters, which it writes; undefined where a parameter has none.
+    grads: Vec<Tensor>,
+    /// Names of the metrics.
+    names: Vec<&'static str>,
+    /// `float32 [2+M]`, which it writes: loss, norm of the gradient, metrics.
+    numbers: Tensor,
+}
+
+impl StepGraph {
+    /// That of a run, where its settings ask for one.
+    ///
+    /// # Errors
+    /// A device without graphs, several processes.
+    pub(crate) fn of(settings: &Settings) -> Result<Option<Self>> {
+        if !settings.training.cuda_graph {
+            return Ok(None);
+        }
+        let refuse = |message: String, hint| Err(Problem::new(KEY, message, hint).into());
+        if !settings.device.is_cuda() {
+            return refuse("only a GPU records graphs, and this run is on the CPU".to_owned(), "set it to false, or choose device=cuda");
+        }
+        if settings.world.size() > 1 {
+            let message = format!("{} processes exchange numbers within a step, which no graph records", settings.world.size());
+            return refuse(message, "set it to false, or num_processes to 1");
+        }
+        Ok(Some(Self { device: settings.device, num_before: 0, recording: None }))
+    }
+
+    /// The gradient of step `step` over `batch`, in the gradients of `params`: of `compute`, or of its replay.
+    ///
+    /// # Errors
+    /// Those of `compute`; a step that cannot be recorded, or a batch of other shapes than the recorded one.
+    pub(crate) fn gradient(
+        &mut self,
+        step: u64,
+        batch: DeviceBatch,
+        params: &[Tensor],
+        compute: impl FnOnce(&DeviceBatch) -> Result<Gradient>,
+    ) -> Result<Gradient> {
+        if self.recording.is_none() {
+            clear_grads(params)?;
+            if self.num_before < NUM_BEFORE {
+                self.num_before += 1;
+                return compute(&batch);
+            }
+            self.recording = Some(Recording::new(self.device, step, batch, params, compute)?);
+            tracing::info!("step {step} is recorded as a CUDA graph; those that repeat it are replayed");
+        } else if let Some(recording) = &self.recording {
+            recording.take(step, &batch)?;
+        }
+        let Some(recording) = &mut self.recording else { unreachable!("it was made above") };
+        recording.graph.replay()?;
+        set_grads(params, &recording.grads)?;
+        recording.numbers()
+    }
+}
+
+impl Recording {
+    fn new(
+        device: Device,
+        step: u64,
+        batch: DeviceBatch,
+        params: &[Tensor],
+        compute: impl FnOnce(&DeviceBatch) -> Result<Gradient>,
+    ) -> Result<Self> {
+        let record = || {
+            let Gradient { output, norm } = compute(&batch)?;
+            let (names, metrics): (Vec<_>, Vec<_>) = output.metrics.into_iter().unzip();
+            let scalars = [&output.loss, &norm].into_iter().chain(&metrics).map(scalar).collect::<Result<Vec<_>>>()?;
+            let grads = params.iter().map(Tensor::grad).collect::<Vec<_>>();
+            Ok((grads, names, Tensor::f_stack(&scalars, 0)?))
+        };
+        // What libtorch's bindings throw may be a panic.
+        let recorded = caught(|| CudaGraph::capture(device, record)).map_err(|error| match error {
+            TrainError::Torch(_) | TrainError::Tch(_) if !is_out_of_memory(&error.to_string()) => unrecorded(step, &error),
+            other => other,
+        });
+        let (graph, (grads, names, numbers)) = recorded?;
+        Ok(Self { graph, batch, grads, names, numbers })
+    }
+
+    /// Copies `batch` to where the recording reads.
+    fn take(&self, step: u64, batch: &DeviceBatch) -> Result<()> {
+        let (own, new) = (self.batch.tensors(), batch.tensors());
+        let shapes = |tensors: &[(String, &Tensor)]| -> Vec<(String, Vec<i64>)> {
+            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()
+        };
+        let (recorded, found) = (shapes(&own), shapes(&new));
+        if recorded != found {
+            let differs = found.iter().find(|entry| !recorded.contains(entry)).or(recorded.first());
+            let (name, shape) = differs.cloned().unwrap_or_default();
+            let was = recorded.iter().find(|(known, _)| *known == name).map(|(_, shape)| format!("{shape:?}"));
+            let message = format!(
+                "`{name}` of the batch of step {step} is {shape:?}, in the recorded step it was {}",
+                was.unwrap_or_else(|| "not there".to_owned())
+            );
+            return Err(Problem::new(KEY, message, HINT).into());
+        }
+        for ((_, own), (_, new)) in own.into_iter().zip(new) {
+            own.shallow_clone().f_copy_(new)?;
+        }
+        Ok(())
+    }
+
+    /// What the last replay computed. The next one writes to the same memory, so these are copies.
+    fn numbers(&self) -> Result<Gradient> {
+        let numbers = self.numbers.f_copy()?;
+        let number = |index: usize| numbers.f_select(0, index as i64);
+        let metrics = self.names.iter().enumerate().map(|(index, name)| Ok((*name, number(2 + index)?)));
+        Ok(Gradient {
+            output: LossOutput { loss: number(0)?, masked: Vec::new(), metrics: metrics.collect::<Result<_>>()? },
+            norm: number(1)?,
+        })
+    }
+}
+
+const HINT: &str = "set it to false";
+
+fn unrecorded(step: u64, error: &TrainError) -> TrainError {
+    let text = error.to_string();
+    let reason = text.lines().next().unwrap_or_default();
+    Problem::new(KEY, format!("step {step} cannot be recorded as a CUDA graph: {reason}"), HINT).into()
+}
