@@ -301,7 +301,7 @@ impl Policy {
     ///
     /// With `cuda_graph` a prediction without guidance on a GPU is recorded the third time that its shapes (samples, cameras, tokens) come,
     /// and replayed by one call from then on; a recording keeps the weights that it reads alive, and is made anew where they have moved.
-    /// The logger `hlrp_rs` has a line for each new shape, and for one that cannot be recorded.
+    /// While it is made, no other thread may draw random numbers on the GPU. The logger `hlrp_rs` has a line for each new shape.
     #[pyo3(signature = (parameters, observation, mode, *, noise=None, guidance=None, cuda_graph=false))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
     fn sample<'py>(

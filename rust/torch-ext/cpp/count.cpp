@@ -3,6 +3,7 @@
 // device.
 #include "shim.h"
 
+#include <ATen/core/function_schema.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
@@ -77,37 +78,52 @@ int64_t bytes_of(const c10::IValue& value) {
   return std::min<int64_t>(tensor.nbytes(), tensor.storage().nbytes());
 }
 
-// Bytes that an operator reads and writes. One that only looks at memory in another way (a view) or reserves it moves none; one that changes a
-// tensor in place reads and writes it.
-int64_t bytes_moved(const at::RecordFunction& function) {
-  const std::string_view name(function.name());
-  if (name.rfind("aten::empty", 0) == 0 || name.rfind("aten::new_empty", 0) == 0) return 0;
-  const auto schema = function.operator_schema();
-  int64_t sum = 0;
-  if (schema) {
-    const auto& arguments = schema->arguments();
-    for (size_t i = 0; i < arguments.size() && i < function.inputs().size(); ++i) {
-      const auto* alias = arguments[i].alias_info();
-      if (alias && !alias->isWrite()) return 0;
-      if (alias && schema->returns().empty()) sum += bytes_of(function.inputs()[i]);
-    }
+// Whether an operator moves no bytes: it reserves memory, or looks at memory in another way (a view).
+bool is_free(std::string_view name, const c10::FunctionSchema* schema) {
+  for (const std::string_view other : {"aten::empty", "aten::new_empty", "aten::resize_", "aten::set_"}) {
+    if (name.rfind(other, 0) == 0) return true;
   }
-  for (const auto& input : function.inputs()) sum += bytes_of(input);
-  for (const auto& output : function.outputs()) sum += bytes_of(output);
+  if (!schema) return false;
+  const auto is_viewed = [](const c10::Argument& argument) { return argument.alias_info() && !argument.alias_info()->isWrite(); };
+  return std::any_of(schema->arguments().begin(), schema->arguments().end(), is_viewed);
+}
+
+// Whether an operator writes its first argument without reading it.
+bool only_writes_self(std::string_view name) {
+  const auto names = {"aten::copy_", "aten::fill_", "aten::zero_", "aten::normal_", "aten::uniform_", "aten::random_"};
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Bytes of the arguments of an operator: each is read; one that is written and not returned is written, too.
+int64_t bytes_of_arguments(std::string_view name, const c10::FunctionSchema* schema, c10::ArrayRef<const c10::IValue> inputs) {
+  int64_t sum = 0;
+  for (size_t i = only_writes_self(name) ? 1 : 0; i < inputs.size(); ++i) {
+    const bool is_result = schema && schema->returns().empty() && i < schema->arguments().size() &&
+                           schema->arguments()[i].alias_info();
+    sum += bytes_of(inputs[i]) * (is_result ? 2 : 1);
+  }
   return sum;
 }
 
-// The operators that this thread is inside of, from the outermost, and whether each has called others: then those move its bytes.
-thread_local std::vector<bool> has_called;
+// An operator that a thread is inside of. What one moves that calls others is theirs.
+struct Call {
+  bool has_called, is_free;
+  // Of its arguments, which are gone when it ends.
+  int64_t num_bytes;
+};
+// From the outermost.
+thread_local std::vector<Call> calls;
 
 std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function) {
   const std::string_view name(function.name());
   const auto inputs = function.inputs();
   const auto sizes = [&](size_t index) { return index < inputs.size() ? sizes_of(inputs[index]) : Sizes(); };
   num_operators += 1;
-  num_host_waits += is_host_wait(name, inputs, has_called.empty());
-  if (!has_called.empty()) has_called.back() = true;
-  has_called.push_back(false);
+  num_host_waits += is_host_wait(name, inputs, calls.empty());
+  if (!calls.empty()) calls.back().has_called = true;
+  const auto schema = function.operator_schema();
+  const auto* known = schema ? &*schema : nullptr;
+  calls.push_back({false, is_free(name, known), bytes_of_arguments(name, known, inputs)});
   if (name == "aten::mm" || name == "aten::bmm") {
     num_flops += matmul_flops(sizes(0), sizes(1));
   } else if (name == "aten::addmm" || name == "aten::baddbmm") {
@@ -127,9 +143,12 @@ std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function
 }
 
 void on_end(const at::RecordFunction& function, at::ObserverContext*) {
-  if (has_called.empty()) return;
-  if (!has_called.back()) num_bytes += bytes_moved(function);
-  has_called.pop_back();
+  if (calls.empty()) return;
+  const auto call = calls.back();
+  calls.pop_back();
+  if (call.has_called || call.is_free) return;
+  num_bytes += call.num_bytes;
+  for (const auto& output : function.outputs()) num_bytes += bytes_of(output);
 }
 
 }  // namespace

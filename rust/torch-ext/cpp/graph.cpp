@@ -11,7 +11,6 @@
 #include <dlfcn.h>
 
 #include <cstddef>
-#include <memory>
 #include <utility>
 
 namespace {
@@ -41,34 +40,48 @@ class Graph {
     }
   }
 
-  // Kernels of this thread are recorded instead of executed from here on. Capture needs a stream of its own. Casts that autocast keeps are
-  // neither taken over nor left behind: those from before are freed when autocast ends, and those of the graph have no contents yet.
+  // Kernels of this thread are recorded instead of executed from here on, on the device and a stream of the capture: one of high priority,
+  // because copies to the device take turns with those of the others. Casts that autocast keeps are neither taken over nor left behind: those
+  // from before are freed when autocast ends, and those of the graph have no contents yet.
   void begin() {
     at::autocast::clear_cache();
+    previous_device_ = impl_.exchangeDevice(device_);
     impl_.synchronizeDevice(device_.index());
-    previous_ = impl_.exchangeStream(impl_.getStreamFromGlobalPool(device_));
+    previous_ = impl_.exchangeStream(impl_.getStreamFromGlobalPool(device_, /*isHighPriority=*/true));
     try {
       member<void(void*, PoolId, int)>("_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode")(
           storage_, PoolId{0, 0}, kThreadLocal);
     } catch (...) {
-      impl_.exchangeStream(previous_);
+      restore();
       throw;
     }
   }
 
+  // On the stream on which it began.
   void end() {
     at::autocast::clear_cache();
-    impl_.exchangeStream(previous_);
-    member<void(void*)>("_ZN2at4cuda9CUDAGraph11capture_endEv")(storage_);
+    try {
+      member<void(void*)>("_ZN2at4cuda9CUDAGraph11capture_endEv")(storage_);
+    } catch (...) {
+      restore();
+      throw;
+    }
+    restore();
   }
 
   void replay() { member<void(void*)>("_ZN2at4cuda9CUDAGraph6replayEv")(storage_); }
 
  private:
+  void restore() {
+    impl_.exchangeStream(previous_);
+    impl_.exchangeDevice(previous_device_);
+  }
+
   // More than an at::cuda::CUDAGraph needs (a few hundred bytes).
   alignas(std::max_align_t) std::byte storage_[4096];
   c10::Device device_;
   c10::impl::VirtualGuardImpl impl_{c10::DeviceType::CUDA};
+  c10::Device previous_device_{c10::DeviceType::CUDA, 0};
   c10::Stream previous_{c10::Stream::DEFAULT, c10::Device(c10::DeviceType::CUDA, 0)};
 };
 
@@ -76,12 +89,13 @@ class Graph {
 
 extern "C" {
 
-// A graph whose capture has begun; the caller ends it with hlrp_graph_end and frees it with hlrp_graph_free.
+// A graph whose capture has begun; the caller ends it with hlrp_graph_end and frees it with hlrp_graph_free. One whose capture fails must stay:
+// libtorch's allocator still refers to it.
 Message hlrp_graph_begin(int64_t device_index, void** out) {
   return guarded([&] {
-    auto graph = std::make_unique<Graph>(to_device(device_index));
+    auto* graph = new Graph(to_device(device_index));
     graph->begin();
-    *out = graph.release();
+    *out = graph;
   });
 }
 

@@ -16,7 +16,9 @@ unsafe impl Send for CudaGraph {}
 
 impl CudaGraph {
     /// Records what `body` asks `device` to do. Nothing is executed: what `body` returns has contents after the first
-    /// [`CudaGraph::replay`]. Run `body` once or twice before, so that libraries are loaded and their workspaces exist.
+    /// [`CudaGraph::replay`]. Run `body` once or twice before, so that libraries are loaded and their workspaces exist. Meanwhile no other
+    /// thread may draw random numbers on a GPU or wait for one. After an error libtorch's generator and allocator may refuse further work on
+    /// the GPU.
     ///
     /// # Errors
     /// Those of `body`; work that cannot be recorded, such as a value that the host reads; a device that is no GPU.
@@ -29,7 +31,7 @@ impl CudaGraph {
         ffi::check("capture a CUDA graph", unsafe {
             ffi::hlrp_graph_begin(ffi::device_index(device)?, &mut graph.raw)
         })?;
-        let capture = Capture { graph: &graph };
+        let capture = Capture { graph: &mut graph };
         let result = body();
         let end = capture.end();
         let result = result?;
@@ -49,28 +51,30 @@ impl CudaGraph {
 
 /// A capture that has begun. It ends with this object, also where `body` panics.
 struct Capture<'a> {
-    graph: &'a CudaGraph,
+    graph: &'a mut CudaGraph,
 }
 
 impl Capture<'_> {
-    fn end(self) -> Result<(), TorchError> {
-        let graph = self.graph;
+    fn end(mut self) -> Result<(), TorchError> {
+        let result = self.finish();
         std::mem::forget(self);
-        graph.end()
+        result
+    }
+
+    fn finish(&mut self) -> Result<(), TorchError> {
+        // SAFETY: a graph whose capture has begun and not ended.
+        let result = ffi::check("capture a CUDA graph", unsafe { ffi::hlrp_graph_end(self.graph.raw) });
+        if result.is_err() {
+            self.graph.raw = ptr::null_mut(); // it must stay: libtorch's allocator still refers to it
+        }
+        result
     }
 }
 
 impl Drop for Capture<'_> {
     fn drop(&mut self) {
         // What is wrong with a recording that nobody will use does not matter.
-        let _ = self.graph.end();
-    }
-}
-
-impl CudaGraph {
-    fn end(&self) -> Result<(), TorchError> {
-        // SAFETY: a graph whose capture has begun and not ended.
-        ffi::check("capture a CUDA graph", unsafe { ffi::hlrp_graph_end(self.raw) })
+        let _ = self.finish();
     }
 }
 

@@ -18,7 +18,8 @@ use tch::{Device, Tensor};
 
 /// The key that asks for it.
 const KEY: &str = "training.cuda_graph";
-/// Steps that run before one is recorded: libraries are loaded, their workspaces exist, and the second one is observed.
+/// Steps that run before one is recorded: libraries are loaded, and their workspaces exist. More than one, because the second step of a process
+/// is counted (`Throughput`), and a replay calls no operators.
 const NUM_BEFORE: u64 = 3;
 
 /// What a step computes before the weights change.
@@ -113,7 +114,7 @@ impl Recording {
         };
         // What libtorch's bindings throw may be a panic.
         let recorded = caught(|| CudaGraph::capture(device, record)).map_err(|error| match error {
-            TrainError::Torch(_) | TrainError::Tch(_) if !is_out_of_memory(&error.to_string()) => unrecorded(step, &error),
+            TrainError::Torch(_) | TrainError::Tch(_) | TrainError::Task(_) if !is_out_of_memory(&error.to_string()) => unrecorded(step, &error),
             other => other,
         });
         let (graph, (grads, names, numbers)) = recorded?;
@@ -145,7 +146,7 @@ impl Recording {
 
     /// What the last replay computed. The next one writes to the same memory, so these are copies.
     fn numbers(&self) -> Result<Gradient> {
-        let numbers = self.numbers.f_copy()?;
+        let numbers = self.numbers.copy();
         let number = |index: usize| numbers.f_select(0, index as i64);
         let metrics = self.names.iter().enumerate().map(|(index, name)| Ok((*name, number(2 + index)?)));
         Ok(Gradient {

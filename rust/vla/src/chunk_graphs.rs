@@ -12,6 +12,7 @@ use hlrp_nn::Pass;
 use hlrp_schema::policy::{FlowSpec, Mode};
 use hlrp_torch::{Autocast, CudaGraph, TorchError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// Predictions of a shape before it is recorded: libraries are loaded and their workspaces exist.
@@ -19,11 +20,14 @@ const NUM_BEFORE: usize = 2;
 /// Shapes that are kept, each with the memory of its activations; the one that was used longest ago goes first.
 const MAX_SHAPES: usize = 8;
 
+/// No thread may draw random numbers on a GPU while another records: policies with recordings take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// The recordings of a policy.
 #[derive(Default)]
 pub struct ChunkGraphs {
-    /// Where the weights are that they read.
-    weights: Vec<usize>,
+    /// The weights that they read: where they are, number format and size.
+    weights: Vec<(usize, Kind, Vec<i64>)>,
     /// The one that was used last is the last.
     shapes: Vec<(Shape, Known)>,
 }
@@ -43,15 +47,14 @@ enum Known {
     /// So many predictions ran without.
     Before(usize),
     Recorded(Box<Recording>),
-    /// It cannot be recorded.
-    Refused,
 }
 
 struct Recording {
     graph: CudaGraph,
-    /// What it reads and writes; the weights are here so that their memory stays.
+    /// What it reads; the weights are here so that their memory stays.
     inputs: Inputs,
     _weights: Vec<Tensor>,
+    /// What it writes.
     prediction: Prediction,
 }
 
@@ -67,7 +70,7 @@ impl ChunkGraphs {
     /// As [`crate::Architecture::sample`] without guidance, from a recording where there is one. The noise is drawn before.
     ///
     /// # Errors
-    /// As there; an observation that is not on a GPU.
+    /// As there; an observation that is not on a GPU, a prediction that cannot be recorded.
     pub fn sample(
         &mut self,
         model: &VlaModel,
@@ -75,6 +78,7 @@ impl ChunkGraphs {
         mode: Mode,
         noise: &mut dyn FlowNoise,
     ) -> Result<Replayed, VlaError> {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let inputs = Inputs::new(model, observation, mode, noise);
         let device = inputs.observation.language.ids_BL.device();
         if !device.is_cuda() {
@@ -101,7 +105,8 @@ impl ChunkGraphs {
     }
 
     fn forget_other_weights(&mut self, model: &VlaModel) {
-        let weights = model.store().state().iter().map(|(_, tensor)| tensor.data_ptr() as usize).collect();
+        let place = |tensor: &Tensor| (tensor.data_ptr() as usize, tensor.kind(), tensor.size());
+        let weights = model.store().state().iter().map(|(_, tensor)| place(tensor)).collect();
         if self.weights != weights {
             *self = Self { weights, shapes: Vec::new() };
         }
@@ -121,22 +126,16 @@ impl Known {
             Ok((Replayed { prediction: inputs.sample(model, mode)?, note }, known))
         };
         match self {
-            Self::Refused => plain(&inputs, None, Self::Refused),
             Self::Before(count) if count < NUM_BEFORE => {
                 let note = format!("{} is new: computed without a CUDA graph {NUM_BEFORE} times, then recorded", inputs.name());
                 plain(&inputs, (count == 0).then_some(note), Self::Before(count + 1))
             }
-            Self::Before(_) => match Recording::new(model, &inputs, mode, device) {
-                Ok(mut recording) => {
-                    let prediction = recording.replay(&inputs)?;
-                    let note = Some(format!("{} is recorded as a CUDA graph", inputs.name()));
-                    Ok((Replayed { prediction, note }, Self::Recorded(Box::new(recording))))
-                }
-                Err(reason) => {
-                    let note = format!("{} cannot be recorded as a CUDA graph and is computed without: {reason}", inputs.name());
-                    plain(&inputs, Some(note), Self::Refused)
-                }
-            },
+            Self::Before(_) => {
+                let mut recording = Recording::new(model, &inputs, mode, device)?;
+                let prediction = recording.replay(&inputs)?;
+                let note = Some(format!("{} is recorded as a CUDA graph", inputs.name()));
+                Ok((Replayed { prediction, note }, Self::Recorded(Box::new(recording))))
+            }
             Self::Recorded(mut recording) => {
                 let prediction = recording.replay(&inputs)?;
                 Ok((Replayed { prediction, note: None }, Self::Recorded(recording)))
@@ -146,18 +145,26 @@ impl Known {
 }
 
 impl Recording {
-    /// Records a prediction of this shape; the first line of the reason why not.
-    fn new(model: &VlaModel, inputs: &Inputs, mode: Mode, device: Device) -> Result<Self, String> {
+    /// Records a prediction of this shape.
+    ///
+    /// # Errors
+    /// Work that cannot be recorded. Nothing on the GPU is to be trusted then.
+    fn new(model: &VlaModel, inputs: &Inputs, mode: Mode, device: Device) -> Result<Self, VlaError> {
         let inputs = inputs.copied();
         let record = || CudaGraph::capture(device, || inputs.sample(model, mode));
-        let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        let refused = |text: &str| {
+            let reason = text.lines().next().unwrap_or_default();
+            let problem = format!("{} cannot be recorded as a CUDA graph: {reason}", inputs.name());
+            VlaError::input("cuda_graph", problem, "start again with cuda_graph=false")
+        };
         // What libtorch's bindings throw is a panic.
         let recorded = catch_unwind(AssertUnwindSafe(record)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            first_line(TorchError::from_panic(&text).map_or(text, |error| error.to_string()))
+            refused(&TorchError::from_panic(&text).map_or(text, |error| error.to_string()))
         })?;
-        let (graph, prediction) = recorded.map_err(|error| first_line(error.to_string()))?;
-        let weights = model.store().state().into_iter().map(|(_, tensor)| tensor).collect();
+        let (graph, prediction) = recorded.map_err(|error| refused(&error.to_string()))?;
+        // Without the caller's handles, whose memory may be exchanged.
+        let weights = model.store().state().into_iter().map(|(_, tensor)| tensor.detach()).collect();
         Ok(Self { graph, inputs, _weights: weights, prediction })
     }
 

@@ -20,7 +20,7 @@ fn a_prediction_asks_for_the_same_work_each_time_and_lets_nothing_wait() {
     ];
     for (spec, mode) in cases {
         let model = VlaModel::new(&spec, Device::Cpu).unwrap();
-        let mut predict = || {
+        let predict = || {
             let mut seen = observation();
             seen.cameras.truncate(spec.cameras.len());
             count(|| {

@@ -108,10 +108,10 @@ impl PrefixEmbedder<'_> {
             parts.push(image);
             return;
         };
+        // Made on the device: a copy from the host would wait for it.
+        let tokens_B1 = |id: i64| Tensor::full([num_samples, 1], id, (Kind::Int64, device));
         let special = |ids: &[i64]| Part {
-            tokens_BND: self
-                .vlm
-                .embed_tokens(&Tensor::from_slice(ids).to_device(device).unsqueeze(0).expand([num_samples, -1], false)),
+            tokens_BND: self.vlm.embed_tokens(&Tensor::cat(&ids.iter().copied().map(tokens_B1).collect::<Vec<_>>(), 1)),
             is_valid_BN: all_valid(num_samples, ids.len() as i64, device),
         };
         parts.extend([special(&[fake_id, global_id]), image, special(&[fake_id])]);
