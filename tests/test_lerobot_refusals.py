@@ -341,6 +341,12 @@ def test_a_compiler_around_the_policy_leaves_it_alone(plugin, pusht_artifact):
     assert loss.item() == expected.item()
 
 
+def test_chunks_as_cuda_graphs_on_a_cpu(plugin, pusht_artifact):
+    policy = make_policy(stage2_artifact=pusht_artifact, cuda_graph=True)
+    with refused("cuda_graph: only a GPU records graphs"):
+        policy.predict_action_chunk(make_batch())
+
+
 def test_half_precision_weights(plugin, pusht_artifact):
     with refused("float32|Float"):
         make_policy(stage2_artifact=pusht_artifact).half().forward(make_batch())

@@ -265,6 +265,14 @@ def busy(kernels: list[list]) -> str:
     return f"{sum(calls for _, calls, _ in kernels)} | {1e3 * sum(seconds for _, _, seconds in kernels):.1f}"
 
 
+def fused_attention(kit: Kit, kernels: dict[str, list[list]]) -> None:
+    """In each of these works attention takes kernels that never write a matrix of scores: flash, memory-efficient or cuDNN's."""
+    words = ("flash", "fmha", "cutlassF", "sdpa")
+    for name, executed in kernels.items() if kit.device != "cpu" else ():
+        fused = sorted({kernel[:60] for kernel, *_ in executed if any(word in kernel for word in words)})
+        kit.check(f"fused attention in {name}", bool(fused), ", ".join(fused) or "none")
+
+
 def mfu(kit: Kit, flops: float, seconds: float) -> str:
     """Share of the device's dense bf16 rate that counted operations reach."""
     if kit.device == "cpu":
@@ -290,6 +298,7 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
             ("laq_dino", "bf16-mixed", True),
             ("laq_pixel", "32-true", False),
         ]
+    kernels = {}
     for experiment, precision, is_graph in experiments:
         name = f"{experiment}-{precision}" + ("-graph" if is_graph else "")
         steps = 5 if tiny else (40 if precision == "bf16-mixed" else 10)
@@ -311,12 +320,15 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
             command += ["model.encoder.dinov3.model=null", f"model.encoder.dinov3.sizes={VIT_S_16}"]
         row = kit.figures(name, command)
         if row:
+            if precision == "bf16-mixed" and not is_graph:
+                kernels[experiment] = row["kernels"]
             alone = row["step_without_data_ms"] / 1e3
             kit.line(
                 f"| {experiment}, {precision}{', CUDA graph' if is_graph else ''} | {batch_size} | {row['pairs_per_s']:.0f} | {batch_size / alone:.0f} "
                 f"| {1e3 * alone:.1f} | {mfu(kit, row['flops'], alone)} | {row['peak_gb']:.1f} "
                 f"| {'as above | | ' if is_graph else f'{busy(row["kernels"])} | {row["host_waits"]} |'}"
             )
+    fused_attention(kit, kernels)
 
 
 def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
@@ -333,6 +345,7 @@ def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
         "| work | precision | program | p50, ms | p99, ms | samples/s | MFU | memory, GB | kernels | of which busy, ms | host waits |"
     )
     kit.line("|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    kernels = {}
     for num_cameras, pieces in ((1, ("chunk", "step")), (2, ("chunk",))):
         folder = kit.work / f"smolvla-{num_cameras}"
         options = ["--batch-size", batch_size if "step" in pieces else 1, "--cameras", num_cameras, *layers]
@@ -350,6 +363,8 @@ def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
                     row = kit.figures(f"{work}-{num_cameras}-{precision}{suffix}", command)
                     if not row:
                         continue
+                    if program == "hlrp" and precision == "bf16":
+                        kernels[f"{work}, {num_cameras} view{'s' if num_cameras > 1 else ''}"] = row["kernels"]
                     rate = (batch_size if work == "step" else 1) / row["p50_s"]
                     kit.line(
                         f"| {work}, {num_cameras} view{'s' if num_cameras > 1 else ''} | {precision} | {program} "
@@ -357,6 +372,7 @@ def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
                         f"| {mfu(kit, row['flops'], row['p50_s']) if 'flops' in row else ''} | {row['peak_gb']:.1f} "
                         f"| {busy(row['kernels'])} | {row.get('host_waits', '')} |"
                     )
+    fused_attention(kit, kernels)
 
 
 def lerobot(kit: Kit, batch_size: int, *, tiny: bool) -> None:

@@ -161,7 +161,9 @@ def main() -> None:
                     times[name, "chunk"].append(chunk)
         if args.device != "cpu":
             policies["hlrp"].config.cuda_graph = True
-            chunks = [contestants["hlrp"].seconds(contestants["hlrp"].chunk, chunk_batch) for _ in range(args.rounds + 3)]
+            chunks = [
+                contestants["hlrp"].seconds(contestants["hlrp"].chunk, chunk_batch) for _ in range(args.rounds + 3)
+            ]
             times["hlrp", "graph"] = chunks[3:]  # the third call records
     median = {key: statistics.median(values) for key, values in times.items()}
     figures = {

@@ -50,18 +50,20 @@ fn steps_that_repeat_do_the_same_work_on_the_same_memory() {
         &[WITHOUT_NSVQ, EMA_VQ, "model.quantizer.normalization=batch_norm", "model.quantizer.kmeans_start=true"],
         &[WITHOUT_NSVQ, "+model.quantizer.none={}", "model.quantizer.normalization=batch_norm"],
         &["model.decoders.difference.enabled=true", "model.decoders.difference.motion_weight=2.0"],
-        &["training.augmentation.shift=0.1", "training.augmentation.contrast=0.2", "training.augmentation.saturation=0.2"],
+        &[
+            "training.augmentation.shift=0.1",
+            "training.augmentation.contrast=0.2",
+            "training.augmentation.saturation=0.2",
+        ],
     ];
     for overrides in setups {
         let mut task = task(overrides);
-        for step in 1..=4 {
-            counts(&mut task, step);
-        }
+        counts(&mut task, 1);
         let before = places(&task);
-        let steps = [33, 34, 57];
+        let steps = [33, 57];
         assert!(steps.iter().all(|step| task.repeats(*step)), "{overrides:?}");
-        let [first, rest @ ..] = steps.map(|step| counts(&mut task, step));
-        assert_eq!(rest, [first; 2], "{overrides:?}");
+        let [first, second] = steps.map(|step| counts(&mut task, step));
+        assert_eq!(second, first, "{overrides:?}");
         assert_eq!(first.host_waits, 0, "{overrides:?}");
         assert_eq!(places(&task), before, "{overrides:?}");
     }

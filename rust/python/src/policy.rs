@@ -340,11 +340,8 @@ impl Policy {
                 };
                 let Prediction { actions_BTA, latents_BSD, codes_BS } = prediction;
                 let float = |tensor: Option<Tensor>| tensor.map(|tensor| tensor.to_kind(tch::Kind::Float));
-                let named = [
-                    ("actions", float(actions_BTA)),
-                    ("latents", float(latents_BSD)),
-                    ("latent_codes", codes_BS),
-                ];
+                let named =
+                    [("actions", float(actions_BTA)), ("latents", float(latents_BSD)), ("latent_codes", codes_BS)];
                 let named = named.into_iter().filter_map(|(name, tensor)| Some((name, tensor?))).collect::<Vec<_>>();
                 Ok((named, note))
             })

@@ -228,6 +228,22 @@ fn invalid_values_name_their_key_and_the_override_that_set_it() {
 }
 
 #[test]
+fn a_step_that_cannot_be_recorded_is_refused() {
+    let head = ["model.label_head.weight=0.1", "model.label_head.every_n_steps=1"];
+    let cases: [(&[&str], &str); 2] = [
+        (&["training.gradient.accumulate_steps=2"], "a graph is one batch"),
+        (&head, "model.label_head reads a batch of its own at every step"),
+    ];
+    for (overrides, what) in cases {
+        let (kind, text) = refusal(&[&["training.cuda_graph=true"], overrides].concat());
+        assert_eq!(kind, ProblemKind::Value, "{text}");
+        assert!(text.starts_with("training.cuda_graph") && text.contains(what) && text.contains("hint: "), "{text}");
+    }
+    let (_, text) = refusal_of::<VlaConfig>(&["experiment=vla_tiny", "training.cuda_graph=true"]);
+    assert!(text.contains("the instructions of stage 2 differ in length"), "{text}");
+}
+
+#[test]
 fn a_model_has_one_quantizer_whose_keys_are_named_in_full() {
     let (kind, text) = refusal(&["~model.quantizer.nsvq"]);
     assert_eq!(kind, ProblemKind::Value, "{text}");

@@ -78,12 +78,8 @@ impl DeviceBatch {
         let vectors = named.into_iter().filter_map(|(name, vectors)| Some((name.to_owned(), vectors.as_ref()?)));
         let labels = self.labels.iter().map(|(key, vectors)| (format!("labels.{key}"), vectors));
         let of_vectors = vectors.chain(labels).flat_map(|(name, vectors)| {
-            [
-                ("values", &vectors.values_BTN),
-                ("is_pad", &vectors.is_pad_BT),
-                ("is_pad_dim", &vectors.is_pad_dim_BN),
-            ]
-            .map(|(part, tensor)| (format!("{name}.{part}"), tensor))
+            [("values", &vectors.values_BTN), ("is_pad", &vectors.is_pad_BT), ("is_pad_dim", &vectors.is_pad_dim_BN)]
+                .map(|(part, tensor)| (format!("{name}.{part}"), tensor))
         });
         images.chain(of_vectors).collect()
     }

@@ -59,10 +59,14 @@ impl StepGraph {
         }
         let refuse = |message: String, hint| Err(Problem::new(KEY, message, hint).into());
         if !settings.device.is_cuda() {
-            return refuse("only a GPU records graphs, and this run is on the CPU".to_owned(), "set it to false, or choose device=cuda");
+            return refuse(
+                "only a GPU records graphs, and this run is on the CPU".to_owned(),
+                "set it to false, or choose device=cuda",
+            );
         }
         if settings.world.size() > 1 {
-            let message = format!("{} processes exchange numbers within a step, which no graph records", settings.world.size());
+            let message =
+                format!("{} processes exchange numbers within a step, which no graph records", settings.world.size());
             return refuse(message, "set it to false, or num_processes to 1");
         }
         Ok(Some(Self { device: settings.device, num_before: 0, recording: None }))
@@ -114,7 +118,11 @@ impl Recording {
         };
         // What libtorch's bindings throw may be a panic.
         let recorded = caught(|| CudaGraph::capture(device, record)).map_err(|error| match error {
-            TrainError::Torch(_) | TrainError::Tch(_) | TrainError::Task(_) if !is_out_of_memory(&error.to_string()) => unrecorded(step, &error),
+            TrainError::Torch(_) | TrainError::Tch(_) | TrainError::Task(_)
+                if !is_out_of_memory(&error.to_string()) =>
+            {
+                unrecorded(step, &error)
+            }
             other => other,
         });
         let (graph, (grads, names, numbers)) = recorded?;

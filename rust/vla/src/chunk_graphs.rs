@@ -83,7 +83,11 @@ impl ChunkGraphs {
         let device = inputs.observation.language.ids_BL.device();
         if !device.is_cuda() {
             let hint = "move policy and observation to a GPU, or leave it out";
-            return Err(VlaError::input("cuda_graph", "only a GPU records graphs, and the observation is on the CPU", hint));
+            return Err(VlaError::input(
+                "cuda_graph",
+                "only a GPU records graphs, and the observation is on the CPU",
+                hint,
+            ));
         }
         self.forget_other_weights(model);
         let shape = Shape {
@@ -127,7 +131,10 @@ impl Known {
         };
         match self {
             Self::Before(count) if count < NUM_BEFORE => {
-                let note = format!("{} is new: computed without a CUDA graph {NUM_BEFORE} times, then recorded", inputs.name());
+                let note = format!(
+                    "{} is new: computed without a CUDA graph {NUM_BEFORE} times, then recorded",
+                    inputs.name()
+                );
                 plain(&inputs, (count == 0).then_some(note), Self::Before(count + 1))
             }
             Self::Before(_) => {
