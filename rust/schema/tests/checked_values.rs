@@ -239,7 +239,8 @@ fn a_step_that_cannot_be_recorded_is_refused() {
         assert_eq!(kind, ProblemKind::Value, "{text}");
         assert!(text.starts_with("training.cuda_graph") && text.contains(what) && text.contains("hint: "), "{text}");
     }
-    let (_, text) = refusal_of::<VlaConfig>(&["experiment=vla_tiny", "training.cuda_graph=true"]);
+    let (_, text) =
+        refusal_of::<VlaConfig>(&["experiment=vla_tiny", "policy.objective.mode=actions", "training.cuda_graph=true"]);
     assert!(text.contains("the instructions of stage 2 differ in length"), "{text}");
 }
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -105,11 +106,12 @@ int64_t bytes_of_arguments(std::string_view name, const c10::FunctionSchema* sch
   return sum;
 }
 
-// An operator that a thread is inside of. What one moves that calls others is theirs.
+// An operator that a thread is inside of.
 struct Call {
-  bool has_called, is_free;
-  // Of its arguments, which are gone when it ends.
-  int64_t num_bytes;
+  // Bytes of its arguments, which are gone when it ends; none for one that is free.
+  std::optional<int64_t> of_arguments;
+  // Bytes that the operators which it called moved.
+  int64_t by_others = 0;
 };
 // From the outermost.
 thread_local std::vector<Call> calls;
@@ -120,10 +122,10 @@ std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction& function
   const auto sizes = [&](size_t index) { return index < inputs.size() ? sizes_of(inputs[index]) : Sizes(); };
   num_operators += 1;
   num_host_waits += is_host_wait(name, inputs, calls.empty());
-  if (!calls.empty()) calls.back().has_called = true;
   const auto schema = function.operator_schema();
   const auto* known = schema ? &*schema : nullptr;
-  calls.push_back({false, is_free(name, known), bytes_of_arguments(name, known, inputs)});
+  calls.emplace_back();
+  if (!is_free(name, known)) calls.back().of_arguments = bytes_of_arguments(name, known, inputs);
   if (name == "aten::mm" || name == "aten::bmm") {
     num_flops += matmul_flops(sizes(0), sizes(1));
   } else if (name == "aten::addmm" || name == "aten::baddbmm") {
@@ -146,9 +148,17 @@ void on_end(const at::RecordFunction& function, at::ObserverContext*) {
   if (calls.empty()) return;
   const auto call = calls.back();
   calls.pop_back();
-  if (call.has_called || call.is_free) return;
-  num_bytes += call.num_bytes;
-  for (const auto& output : function.outputs()) num_bytes += bytes_of(output);
+  int64_t own = call.of_arguments.value_or(0);
+  if (call.of_arguments) {
+    for (const auto& output : function.outputs()) own += bytes_of(output);
+  }
+  // What an operator moves, it moves itself or through others.
+  const auto moved = std::max(own, call.by_others);
+  if (calls.empty()) {
+    num_bytes += moved;
+  } else {
+    calls.back().by_others += moved;
+  }
 }
 
 }  // namespace
