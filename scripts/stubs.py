@@ -28,6 +28,7 @@ PARAMETERS = {
     "codes": "Tensor",
     "config": DESCRIPTION,
     "config_dir": "Path",
+    "cuda_graph": "bool",
     "device": "str",
     "feature": 'Literal["state", "action"]',
     "folder": "Path",

@@ -142,12 +142,17 @@ class Policy:
         *,
         noise: FlowTensors | None = None,
         guidance: Guidance | None = None,
+        cuda_graph: bool = False,
     ) -> dict[str, Tensor]:
         """What the policy predicts, without gradient: `actions` `float32 [B,T,A]` (normalised) and `latents` `float32 [B,S,D]`, as `mode` says. A
         policy whose latent head predicts codes has `latent_codes` `int64 [B,S]` instead of `latents`.
 
         The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
         With `guidance` the actions begin where `left_over` of the chunk before goes on: LeRobot's real-time chunking, under its names.
+
+        With `cuda_graph` a prediction without guidance on a GPU is recorded the third time that its shapes (samples, cameras, tokens) come,
+        and replayed by one call from then on; a recording keeps the weights that it reads alive, and is made anew where they have moved.
+        While it is made, no other thread may draw random numbers on the GPU. The logger `hlrp_rs` has a line for each new shape.
         """
     def tokenize(self, task: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids `int64 [B,L]` and mask `bool [B,L]` (true = real token) of instructions, prompt included, on the CPU."""
