@@ -81,7 +81,8 @@ int64_t bytes_of(const c10::IValue& value) {
 
 // Whether an operator moves no bytes: it reserves memory, or looks at memory in another way (a view).
 bool is_free(std::string_view name, const c10::FunctionSchema* schema) {
-  for (const std::string_view other : {"aten::empty", "aten::new_empty", "aten::resize_", "aten::set_"}) {
+  for (const std::string_view other :
+       {"aten::empty", "aten::new_empty", "aten::resize_", "aten::set_", "aten::_unsafe_view", "aten::_reshape_alias"}) {
     if (name.rfind(other, 0) == 0) return true;
   }
   if (!schema) return false;
