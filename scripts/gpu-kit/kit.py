@@ -33,11 +33,6 @@ DATA = [
     "logging.sinks.png=false",
 ]
 NUM_STEPS = 50
-# Of DINOv3 ViT-S/16, whose weights are fresh here: they cannot be downloaded.
-VIT_S_16 = (
-    "{hidden_size: 384, intermediate_size: 1536, num_hidden_layers: 12, num_attention_heads: 6, patch_size: 16, num_register_tokens: 4, "
-    "layer_norm_eps: 1e-5, rope_theta: 100.0, hidden_act: gelu, use_gated_mlp: false, key_bias: false, mlp_bias: true}"
-)
 SHORT = [f"training.max_steps={NUM_STEPS}", "training.scheduler.warmup_steps=5", "training.log_every_n_steps=1"]
 NO_VALIDATION = [
     "validation.check_interval=1000000",
@@ -317,7 +312,7 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
             f"training.cuda_graph={str(is_graph).lower()}",
         ]
         if experiment == "laq_dino":
-            command += ["model.encoder.dinov3.model=null", f"model.encoder.dinov3.sizes={VIT_S_16}"]
+            command.append("model/encoder=dinov3_vits16")  # fresh weights: nothing is downloaded
         row = kit.figures(name, command)
         if row:
             if precision == "bf16-mixed" and not is_graph:
@@ -326,7 +321,7 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
             kit.line(
                 f"| {experiment}, {precision}{', CUDA graph' if is_graph else ''} | {batch_size} | {row['pairs_per_s']:.0f} | {batch_size / alone:.0f} "
                 f"| {1e3 * alone:.1f} | {mfu(kit, row['flops'], alone)} | {row['peak_gb']:.1f} "
-                f"| {'as above | | ' if is_graph else f'{busy(row["kernels"])} | {row["host_waits"]} |'}"
+                f"| {'as above | | |' if is_graph else f'{busy(row["kernels"])} | {row["host_waits"]} |'}"
             )
     fused_attention(kit, kernels)
 

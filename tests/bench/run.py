@@ -97,10 +97,6 @@ def loader_table(dataset: Path, cache: str, batches: int, num_rounds: int) -> li
 
 
 # DINOv3 ViT-S/16.
-VIT_S_16 = (
-    "{hidden_size: 384, intermediate_size: 1536, num_hidden_layers: 12, num_attention_heads: 6, patch_size: 16, num_register_tokens: 4, "
-    "layer_norm_eps: 1e-5, rope_theta: 100.0, hidden_act: gelu, use_gated_mlp: false, key_bias: false, mlp_bias: true}"
-)
 # Training steps of stage 1, in float32 as their peers: overrides of `hlrp train-laq`.
 STEPS = {
     "laq_tiny": ["experiment=laq_tiny"],
@@ -111,7 +107,7 @@ STEPS = {
     ],
     "laq_dino, DINOv3 ViT-S/16 of fresh weights, two layers of each kind, batch 4": [
         *["experiment=laq_dino", "model.spatial_depth=2", "model.temporal_depth=2", "model.decoders.token.depth=2"],
-        *["model.decoders.aux.depth=2", "model.encoder.dinov3.model=null", f"model.encoder.dinov3.sizes={VIT_S_16}"],
+        *["model.decoders.aux.depth=2", "model/encoder=dinov3_vits16"],
         *["data.loader.batch_size=4", "precision=32-true"],
     ],
 }

@@ -74,6 +74,8 @@ fn source(root: &Path, fps: f64) -> SourceConfig {
 }
 
 fn config(sources: BTreeMap<String, SourceConfig>) -> DataConfig {
+    let root = sources.values().find_map(|source| source.root.as_deref()).unwrap();
+    let dir = root.parent().unwrap().join("cache");
     DataConfig {
         sources,
         request: RequestConfig {
@@ -84,7 +86,8 @@ fn config(sources: BTreeMap<String, SourceConfig>) -> DataConfig {
         },
         loader: opened::loader(BATCH),
         filter: None,
-        cache: CacheConfig { enabled: false, dir: "unused".into(), verify: false },
+        // Beside the scenes, which are in a folder of their own.
+        cache: CacheConfig { enabled: false, dir, verify: false },
     }
 }
 
@@ -177,9 +180,10 @@ fn conditions_choose_scenes_without_renumbering_them() {
 #[test]
 fn scenes_are_held_out_in_three_ways_or_as_in_other_formats() {
     let root = TempDir::new().unwrap();
-    write_table(root.path());
+    let table = root.path().join("table");
+    write_table(&table);
     let held_out = |split: SceneSplitConfig, change: &dyn Fn(&mut SourceConfig)| {
-        let mut source = source(root.path(), 10.0);
+        let mut source = source(&table, 10.0);
         source.scenes.as_mut().unwrap().split = Some(split);
         change(&mut source);
         scenes(&source).map(|[_, held_out]| held_out).map_err(|error| with_hint(&error))
@@ -204,7 +208,7 @@ fn scenes_are_held_out_in_three_ways_or_as_in_other_formats() {
     let without = |source: &mut SourceConfig| source.exclude_episodes = Some(vec![2]);
     assert!(held_out(count(14), &without).unwrap_err().contains("all of its 3 scenes"));
 
-    let mut source = source(root.path(), 10.0);
+    let mut source = source(&table, 10.0);
     source.num_val_episodes = 1;
     assert_eq!(scenes(&source).unwrap()[1], [2]);
     source.scenes = None;

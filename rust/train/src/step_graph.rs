@@ -7,6 +7,7 @@
 use crate::{
     boundary::caught,
     error::{Result, TrainError},
+    gradient::Gradient,
     prefetch::DeviceBatch,
     task::LossOutput,
     trainer::Settings,
@@ -21,13 +22,6 @@ const KEY: &str = "training.cuda_graph";
 /// Steps that run before one is recorded: libraries are loaded, and their workspaces exist. More than one, because the second step of a process
 /// is counted (`Throughput`), and a replay calls no operators.
 const NUM_BEFORE: u64 = 3;
-
-/// What a step computes before the weights change.
-pub(crate) struct Gradient {
-    pub(crate) output: LossOutput,
-    /// Norm of the gradient before clipping, a scalar.
-    pub(crate) norm: Tensor,
-}
 
 /// The recording of a run's steps, or what comes before it.
 pub(crate) struct StepGraph {
@@ -83,18 +77,23 @@ impl StepGraph {
         params: &[Tensor],
         compute: impl FnOnce(&DeviceBatch) -> Result<Gradient>,
     ) -> Result<Gradient> {
-        if self.recording.is_none() {
-            clear_grads(params)?;
-            if self.num_before < NUM_BEFORE {
-                self.num_before += 1;
-                return compute(&batch);
+        let recording = match self.recording.take() {
+            Some(recording) => {
+                recording.take(step, &batch)?;
+                recording
             }
-            self.recording = Some(Recording::new(self.device, step, batch, params, compute)?);
-            tracing::info!("step {step} is recorded as a CUDA graph; those that repeat it are replayed");
-        } else if let Some(recording) = &self.recording {
-            recording.take(step, &batch)?;
-        }
-        let Some(recording) = &mut self.recording else { unreachable!("it was made above") };
+            None => {
+                clear_grads(params)?;
+                if self.num_before < NUM_BEFORE {
+                    self.num_before += 1;
+                    return compute(&batch);
+                }
+                let recording = Recording::new(self.device, step, batch, params, compute)?;
+                tracing::info!("step {step} is recorded as a CUDA graph; those that repeat it are replayed");
+                recording
+            }
+        };
+        let recording = self.recording.insert(recording);
         recording.graph.replay()?;
         set_grads(params, &recording.grads)?;
         recording.numbers()

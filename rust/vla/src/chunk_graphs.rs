@@ -100,7 +100,7 @@ impl ChunkGraphs {
             Some(index) => self.shapes.remove(index).1,
             None => Known::Before(0),
         };
-        let (replayed, known) = known.sample(model, inputs, mode, device)?;
+        let (replayed, known) = known.sample(model, &inputs, mode, device)?;
         if self.shapes.len() == MAX_SHAPES {
             self.shapes.remove(0);
         }
@@ -122,29 +122,25 @@ impl Known {
     fn sample(
         self,
         model: &VlaModel,
-        inputs: Inputs,
+        inputs: &Inputs,
         mode: Mode,
         device: Device,
     ) -> Result<(Replayed, Self), VlaError> {
-        let plain = |inputs: &Inputs, note: Option<String>, known| {
-            Ok((Replayed { prediction: inputs.sample(model, mode)?, note }, known))
-        };
         match self {
             Self::Before(count) if count < NUM_BEFORE => {
-                let note = format!(
-                    "{} is new: computed without a CUDA graph {NUM_BEFORE} times, then recorded",
-                    inputs.name()
-                );
-                plain(&inputs, (count == 0).then_some(note), Self::Before(count + 1))
+                let note = (count == 0).then(|| {
+                    format!("{} is new: computed without a CUDA graph {NUM_BEFORE} times, then recorded", inputs.name())
+                });
+                Ok((Replayed { prediction: inputs.sample(model, mode)?, note }, Self::Before(count + 1)))
             }
             Self::Before(_) => {
-                let mut recording = Recording::new(model, &inputs, mode, device)?;
-                let prediction = recording.replay(&inputs)?;
+                let mut recording = Recording::new(model, inputs, mode, device)?;
+                let prediction = recording.replay(inputs)?;
                 let note = Some(format!("{} is recorded as a CUDA graph", inputs.name()));
                 Ok((Replayed { prediction, note }, Self::Recorded(Box::new(recording))))
             }
             Self::Recorded(mut recording) => {
-                let prediction = recording.replay(&inputs)?;
+                let prediction = recording.replay(inputs)?;
                 Ok((Replayed { prediction, note: None }, Self::Recorded(recording)))
             }
         }
