@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from conftest import DATA
-from hlrp_rs import HlrpError, HlrpValueError, Loader, open_dataset
+from hlrp_rs import Dataset, HlrpError, HlrpValueError, Loader, open_dataset
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 CHUNK = 30
@@ -74,6 +74,22 @@ def test_batches_hold_what_lerobot_reads(name):
             assert batch["dt"][index].item() == pytest.approx(2 / case["fps"])
             num_padded += int(item["action_is_pad"].sum() + item["observation.state_is_pad"].sum())
     assert num_padded > 0, "some samples lie at an episode's end"
+
+
+def test_frames_that_the_device_resizes_are_those_of_the_decode_threads_but_for_rounding():
+    """`data.resize=device`: the trainer resizes by the rule of the decode threads."""
+    size = (64, 48)
+    host = open_case("metaworld_mt5", image_size=size)
+    device = Dataset(host.config | {"resize": "device"}, size)
+    for on_host, on_device in zip(*(itertools.islice(Loader(dataset, seed=3), 4) for dataset in (host, device)), strict=True):
+        images = [batch.pop("images")["primary"] for batch in (on_host, on_device)]
+        assert images[0].shape == images[1].shape == (4, 2, 3, *size)
+        distance = (images[0].int() - images[1].int()).abs()
+        assert distance.max() <= 1
+        assert distance.float().mean() < 0.01
+        assert same(on_host, on_device)
+    with pytest.raises(HlrpValueError, match="data.resize: the frame cache holds frames that the host has resized"):
+        Dataset(device.config | {"cache": device.config["cache"] | {"enabled": True}}, size)
 
 
 def test_robots_of_different_widths_are_padded_and_the_batch_says_where():
@@ -268,7 +284,7 @@ def test_every_epoch_is_a_whole_pass():
 # What a child process does with a loader of its parent; an alarm ends it if it waits for ever.
 FORK = """
 import os, signal, sys
-from hlrp_rs import HlrpError, Loader, open_dataset
+from hlrp_rs import Dataset, HlrpError, Loader, open_dataset
 dataset = open_dataset(sys.argv[1], cameras={"p": "observation.images.front"}, image_size=(48, 64), batch_size=2, num_workers=1)
 batches = iter(Loader(dataset, seed=0))
 next(batches)

@@ -11,7 +11,7 @@ use hlrp_data::{
     formats::{self, FeatureKind, OpenOptions},
 };
 use hlrp_schema::{
-    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, UniformOver,
+    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, Resize, RldsConfig, SourceConfig, UniformOver,
 };
 use serde_json::json;
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
@@ -170,6 +170,7 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
             max_bad_samples: 0,
         },
         filter: None,
+        resize: Resize::Host,
         cache: CacheConfig {
             enabled: args.cache.is_some(),
             dir: args.cache.clone().or_else(|| args.index_dir.clone()).unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! What a loader hands to a trainer: one struct for every stage, bytes only.
 
+use crate::frames::FrameSize;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -23,6 +24,8 @@ pub struct ImageStream {
     pub pixels_BTCHW: Bytes,
     /// Sizes `[B,T,C,H,W]`.
     pub shape: [usize; 5],
+    /// Size that was asked for: whoever brings them to the device resizes images of another one.
+    pub size: FrameSize,
     /// `[B,T]`: true where the frame is real, false where it repeats an episode's first or last frame.
     pub is_real_BT: Vec<bool>,
 }

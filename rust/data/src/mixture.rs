@@ -16,7 +16,7 @@ use crate::shares;
 use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
 use hlrp_config::Problem;
 use hlrp_schema::{
-    DataConfig, FilterBy, FilterConfig, LoaderConfig, RequestConfig, SourceConfig, SourceWeight, UniformOver,
+    DataConfig, FilterBy, FilterConfig, LoaderConfig, RequestConfig, Resize, SourceConfig, SourceWeight, UniformOver,
 };
 use hlrp_track::fs::DiskRules;
 use std::{
@@ -40,8 +40,10 @@ pub struct SampleLayout {
     pub roles: Vec<String>,
     /// Images per role.
     pub num_images: usize,
-    /// Size of an image.
+    /// Size of an image, as it was asked for.
     pub size: FrameSize,
+    /// By role the size in which images are loaded: another one where the device resizes them.
+    pub loaded: Vec<FrameSize>,
     /// States `[T,N]`, where a source has them; N is the widest.
     pub state: Option<[usize; 2]>,
     /// Actions `[T,N]`, where a source has them; T is the longest and N the widest.
@@ -67,6 +69,7 @@ impl SampleLayout {
                 return Err(Problem::new(key, message, "map every role in every source"));
             }
         }
+        let loaded = first.cameras.iter().map(|(role, camera)| loaded_size(role, camera.size(), sources));
         let block = |num_steps: usize, width: Option<usize>| width.map(|width| [num_steps, width]);
         let longest = |of: fn(&Source) -> usize| sources.iter().map(of).max().unwrap_or_default();
         let states = longest(|source| source.request.state_deltas.len());
@@ -75,16 +78,16 @@ impl SampleLayout {
             roles: first.cameras.keys().cloned().collect(),
             num_images: first.request.image_deltas.len(),
             size,
+            loaded: loaded.collect::<Result<_, _>>()?,
             state: block(states, widest(sources, |s| s.state.as_ref().map(|v| v.width))),
             action: block(actions, widest(sources, |s| s.action.as_ref().map(|v| v.width))),
             labels: labels(sources)?,
         })
     }
 
-    /// Bytes of the images of one role of one sample.
-    #[must_use]
-    pub fn image_bytes(&self) -> usize {
-        self.num_images * self.size.frame_bytes()
+    /// Bytes of the images of one sample, by role.
+    pub fn image_bytes(&self) -> impl Iterator<Item = usize> {
+        self.loaded.iter().map(|size| self.num_images * size.frame_bytes())
     }
 
     /// Bytes of one sample.
@@ -92,7 +95,7 @@ impl SampleLayout {
     pub fn sample_bytes(&self) -> usize {
         let vectors = [self.state, self.action].into_iter().flatten().chain(self.labels.values().copied());
         let vectors = vectors.map(|[t, n]| t * (n * size_of::<f32>() + 1));
-        self.roles.len() * (self.image_bytes() + self.num_images) + vectors.sum::<usize>()
+        self.image_bytes().sum::<usize>() + self.roles.len() * self.num_images + vectors.sum::<usize>()
     }
 }
 
@@ -100,6 +103,19 @@ impl SampleLayout {
 fn differing_role<'a>(a: &'a Source, b: &'a Source) -> Option<&'a str> {
     let only_in = |x: &'a Source, y: &Source| x.cameras.keys().find(|role| !y.cameras.contains_key(*role));
     only_in(a, b).or_else(|| only_in(b, a)).map(String::as_str)
+}
+
+/// The size in which all sources load the images of a role, which is that of the first.
+fn loaded_size(role: &str, size: FrameSize, sources: &[Source]) -> Result<FrameSize, Problem> {
+    let differing = sources.iter().find(|source| source.cameras.get(role).is_some_and(|camera| camera.size() != size));
+    differing.map_or(Ok(size), |source| {
+        let other = source.cameras[role].size();
+        let message = format!(
+            "`{role}` of source `{}` has {}x{} pixels, that of source `{}` {}x{}: a batch has images of one size",
+            source.name, other.width, other.height, sources[0].name, size.width, size.height
+        );
+        Err(Problem::new("data.resize", message, "set it to host"))
+    })
 }
 
 /// The widest of a vector; none where no source has it.
@@ -141,7 +157,7 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Opens every dataset of `config`, a checked section; frames are delivered in `size`. Builds missing frame caches when
+    /// Opens every dataset of `config`, a checked section, for images of `size`, into which they are resized where `config.resize` says. Builds missing frame caches when
     /// `config.cache` is on, and leaves free what `disk` says.
     ///
     /// # Errors
@@ -179,7 +195,7 @@ impl Mixture {
     /// Puts opened sources together; `loader` is a checked section.
     ///
     /// # Errors
-    /// [`Problem`] when sources differ in their camera roles.
+    /// [`Problem`] when sources differ in their camera roles, or in the sizes of their images.
     pub fn new(sources: Vec<Source>, size: FrameSize, loader: LoaderConfig) -> Result<Self, DataError> {
         let layout = SampleLayout::of(&sources, size)?;
         let push = |table: &mut AnchorTable, split, is_chosen: &dyn Fn(&Source, &EpisodeSpan) -> bool| {
@@ -371,7 +387,8 @@ impl Opener<'_> {
         require_files(name, config, &location)?;
         let mut cameras = BTreeMap::new();
         for (role, key) in &config.cameras {
-            let decoded = || Arc::clone(&dataset).frame_store(key, Some(self.size));
+            let size = (self.data.resize == Resize::Host).then_some(self.size);
+            let decoded = || Arc::clone(&dataset).frame_store(key, size);
             let frames: Arc<dyn FrameStore> = if self.data.cache.enabled {
                 let spans = chosen_episodes(name, config, &*dataset)?;
                 let fingerprint = dataset.fingerprint_of_frames(key, &spans)?;

@@ -6,7 +6,7 @@ mod opened;
 
 use hlrp_data::formats::lerobot::{LeRobotDataset, TableCache};
 use hlrp_data::{FrameSize, Loader, Mixture, Position, Shard, Source, Split};
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, SourceConfig, SourceWeight};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, Resize, SourceConfig, SourceWeight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +46,7 @@ fn mixture<'a>(sources: impl IntoIterator<Item = (&'a str, f64)>, has_vectors: i
         },
         loader: opened::loader(8),
         filter: None,
+        resize: Resize::Host,
         cache: CacheConfig { enabled: false, dir: PathBuf::new(), verify: false },
     };
     opened::open(&config, FrameSize { height: 8, width: 8 }).unwrap()

@@ -9,7 +9,7 @@ use hlrp_data::{
     Batch, DataError, Dataset, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::lerobot::{LeRobotDataset, TableCache},
 };
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, SourceConfig};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, Resize, SourceConfig};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -41,6 +41,7 @@ fn config(root: &Path) -> DataConfig {
         },
         loader: opened::loader(16),
         filter: None,
+        resize: Resize::Host,
         cache: CacheConfig { enabled: false, dir: PathBuf::new(), verify: false },
     }
 }
@@ -100,6 +101,40 @@ fn batches_hold_what_the_dataset_holds() {
             assert!((meta.dt_s - 5.0 / 80.0).abs() < 1e-12);
         }
     }
+}
+
+#[test]
+fn frames_that_the_device_resizes_leave_in_their_recorded_size() {
+    let with = |anchors_per_clip, resize, size| {
+        let mut config = config(&metaworld());
+        config.loader.anchors_per_clip = anchors_per_clip;
+        config.resize = resize;
+        batches(&opened::open(&config, size).unwrap(), 4)
+    };
+    let recorded = FrameSize { height: 128, width: 128 };
+    for anchors_per_clip in [1, 8] {
+        let for_the_device = with(anchors_per_clip, Resize::Device, SIZE);
+        for (batch, mut whole) in for_the_device.into_iter().zip(with(anchors_per_clip, Resize::Host, recorded)) {
+            assert_eq!((batch.images["primary"].shape, batch.images["primary"].size), ([16, 2, 3, 128, 128], SIZE));
+            whole.images.values_mut().for_each(|stream| stream.size = SIZE);
+            assert_eq!(batch, whole);
+        }
+    }
+}
+
+#[test]
+fn the_device_resizes_no_mixture_of_sizes() {
+    let mut config = config(&metaworld());
+    let other = opened::source(&metaworld().with_file_name("pusht_scripted"), "observation.image");
+    config.sources.insert("pusht".to_owned(), other);
+    assert!(open(&config).is_ok());
+    config.resize = Resize::Device;
+    let error = open(&config).err().map(|error| with_hint(&error)).unwrap_or_default();
+    assert_eq!(
+        error,
+        "data.resize: `primary` of source `pusht` has 96x96 pixels, that of source `metaworld` 128x128: a batch has \
+         images of one size\nhint: set it to host"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use hlrp_data::{
     Batch, DataError, Dataset, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::{OpenOptions, rlds::RldsDataset},
 };
-use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, RldsConfig, SourceConfig};
+use hlrp_schema::{CacheConfig, DataConfig, DeltaUnit, RequestConfig, Resize, RldsConfig, SourceConfig};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -50,6 +50,7 @@ fn config(cache: &TempDir) -> DataConfig {
         },
         loader: opened::loader(BATCH),
         filter: None,
+        resize: Resize::Host,
         cache: CacheConfig { enabled: false, dir: cache.path().to_owned(), verify: false },
     }
 }

@@ -9,7 +9,8 @@ use hlrp_data::{
     formats::{self, OpenOptions},
 };
 use hlrp_schema::{
-    CacheConfig, DataConfig, DeltaUnit, RequestConfig, SceneSplitConfig, SceneSplitMode, ScenesConfig, SourceConfig,
+    CacheConfig, DataConfig, DeltaUnit, RequestConfig, Resize, SceneSplitConfig, SceneSplitMode, ScenesConfig,
+    SourceConfig,
 };
 use serde_json::{Value, json};
 use std::{
@@ -87,6 +88,7 @@ fn config(sources: BTreeMap<String, SourceConfig>) -> DataConfig {
         loader: opened::loader(BATCH),
         filter: None,
         // Beside the scenes, which are in a folder of their own.
+        resize: Resize::Host,
         cache: CacheConfig { enabled: false, dir, verify: false },
     }
 }

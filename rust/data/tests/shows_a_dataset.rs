@@ -53,6 +53,34 @@ fn the_contact_sheet_shows_every_camera() {
     assert_eq!([0, 1, 2, 3].map(|column| image(column).pixels().all(is_white)), [false, false, true, true]);
 }
 
+/// A copy of a dataset of which some files were never downloaded.
+fn part_of_stress_v3(missing: &[&str]) -> tempfile::TempDir {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/stress_v3");
+    let part = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-r").arg(root.join(".")).arg(part.path()).status().unwrap();
+    assert!(copied.success());
+    missing.iter().for_each(|file| std::fs::remove_file(part.path().join(file)).unwrap());
+    part
+}
+
+#[test]
+fn a_part_of_a_dataset_is_shown_as_far_as_it_is_here() {
+    let part =
+        part_of_stress_v3(&["data/chunk-001/file-001.parquet", "videos/observation.images.top/chunk-000/file-000.mp4"]);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("sheet.png");
+    let text = hlrp_data(&["show", part.path().to_str().unwrap(), "--episodes", "60", "--out", out.to_str().unwrap()]);
+    let here = text.lines().find(|line| line.starts_with("here")).unwrap();
+    let counts: Vec<usize> = here.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(counts.len(), 4, "{here}");
+    assert!(counts[0] == 60 && counts[1] < 60 && counts[3] < counts[2] && counts[2] == counts[1], "{here}");
+    let sheet = image::open(&out).unwrap().into_rgb8();
+    // Every episode with rows has a line for each camera, also for the one whose file is missing.
+    assert_eq!(sheet.height() as usize, 40 + counts[1] * 2 * 144);
+    let whole = hlrp_data(&["show", "tests/data/stress_v3", "--no-sheet"]);
+    assert!(!whole.lines().any(|line| line.starts_with("here")), "{whole}");
+}
+
 #[test]
 fn ffmpeg_info_is_json() {
     let info: serde_json::Value = serde_json::from_str(&hlrp_data(&["ffmpeg-info"])).unwrap();

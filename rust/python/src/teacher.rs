@@ -140,7 +140,7 @@ impl Teacher {
                     ));
                 }
             };
-            Ok(model.reconstruct(&hlrp_vla::resize_frames(&frames_BTCHW, side))?)
+            Ok(model.reconstruct(&hlrp_train::resize_frames(&frames_BTCHW, [side; 2]))?)
         })?;
         Ok((PyTensor(codes_BS), PyTensor(pixels_BCHW)))
     }

@@ -21,6 +21,8 @@ pub struct DataConfig {
     pub request: RequestConfig,
     /// How batches are made.
     pub loader: LoaderConfig,
+    /// Where frames are resized.
+    pub resize: Resize,
     /// The frame cache.
     pub cache: CacheConfig,
     /// Which anchors show something; needed by sources with a filter.
@@ -212,6 +214,16 @@ pub enum UniformOver {
     Episodes,
 }
 
+/// Where frames get the size that the model asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    /// In the decode threads.
+    Host,
+    /// On the device of the training; they leave the decode threads in their recorded size.
+    Device,
+}
+
 /// How batches are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -278,6 +290,9 @@ impl Check for DataConfig {
         if let Some(filter) = &self.filter {
             section("filter", filter.check())?;
         }
+        let resizes = self.resize == Resize::Host || !self.cache.enabled;
+        let hint = "set it to host, or data.cache.enabled=false";
+        require(resizes, "resize", "the frame cache holds frames that the host has resized", hint)?;
         let is_filtered = self.sources.values().any(|source| source.filter.is_some());
         let hint = "take the section from config/data/lerobot.yaml, or set data.sources.<name>.filter=null";
         require(!is_filtered || self.filter.is_some(), "filter", "a source has a filter without its settings", hint)?;

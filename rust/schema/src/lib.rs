@@ -36,7 +36,7 @@ pub use cluster::{
 };
 pub use conditions::Conditions;
 pub use data::{
-    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, RldsConfig, SourceConfig, SourceWeight,
+    CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, Resize, RldsConfig, SourceConfig, SourceWeight,
     SpanConfig, UniformOver,
 };
 pub use description::{LaqDescription, PairSpacing, TaskDescription, laq_encoder};

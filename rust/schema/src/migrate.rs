@@ -63,11 +63,12 @@ const ADDED: &[(&str, &str)] = &[
 ];
 
 /// Keys of a loader of samples that older versions did not have, with the values (JSON) that they implied; stage 3 has no loader.
-const ADDED_TO_LOADER: [(&str, &str); 5] = [
+const ADDED_TO_LOADER: [(&str, &str); 6] = [
     ("data.loader.labelled_fraction", "null"),
     ("data.loader.uniform_over", "\"anchors\""),
     ("data.loader.mixing_block", "256"),
     ("data.loader.stream_cache_mb", "256"),
+    ("data.resize", "\"host\""),
     ("data.filter", "null"),
 ];
 
@@ -453,6 +454,7 @@ mod tests {
         migrate_tree(&mut tree);
         let loader = json!({"batch_size": 4, "labelled_fraction": null, "uniform_over": "anchors", "mixing_block": 256, "stream_cache_mb": 256});
         assert_eq!(tree["data"]["loader"], loader);
+        assert_eq!(tree["data"]["resize"], "host");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::{
     boundary::caught,
     data::{BatchStream, ValidationBatches},
     error::{Result, TrainError},
+    resize::resize_frames,
     signals::Stopped,
 };
 use hlrp_data::{Batch, ImageStream, Position, SampleMeta, VectorStream};
@@ -51,7 +52,7 @@ pub struct DeviceBatch {
 }
 
 impl DeviceBatch {
-    /// Brings a batch to the device. On the CPU its tensors take over the batch's memory without a copy.
+    /// Brings a batch to the device, and its images to the size that was asked for. On the CPU its tensors take over the batch's memory without a copy.
     ///
     /// # Errors
     /// A buffer that does not match its shape; no memory on the device.
@@ -94,6 +95,7 @@ fn images(stream: ImageStream, transfer: &HostToDevice) -> Result<DeviceImages> 
     let pixels_BTCHW = tensor_from_vec(Vec::<u8>::from(stream.pixels_BTCHW), &stream.shape)?;
     let is_real_BT = tensor_from_vec(stream.is_real_BT, &stream.shape[..2])?;
     let [pixels_BTCHW, is_real_BT] = copied([pixels_BTCHW, is_real_BT], transfer)?;
+    let pixels_BTCHW = resize_frames(&pixels_BTCHW, [stream.size.height as i64, stream.size.width as i64]);
     Ok(DeviceImages { pixels_BTCHW, is_real_BT })
 }
 

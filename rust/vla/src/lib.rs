@@ -53,7 +53,7 @@ pub use observation::{ActionTarget, CameraImages, Language, LatentTarget, Observ
 pub use processor::{Processor, TimeIndices};
 pub use setup::{preflight, prepare};
 pub use task::VlaTask;
-pub use teacher::{Teacher, TeacherInit, resize_frames};
+pub use teacher::{Teacher, TeacherInit};
 
 /// The error types of this crate and below whose hints a program prints.
 pub const HINTS: &[HintOf] = &[hint_of::<VlaError>, below];

@@ -13,9 +13,9 @@ use hlrp_schema::policy::TeacherIdentity;
 use hlrp_torch::Autocast;
 use hlrp_track::console::message_and_hints;
 use hlrp_track::fs::sha256_of;
-use hlrp_train::TrainError;
+use hlrp_train::{TrainError, resize_frames};
 use std::path::Path;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 /// Which weights a teacher has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Teacher {
     /// Frames that are not pairs.
     pub fn targets(&self, frames_BTCHW: &Tensor) -> Result<Latent, VlaError> {
         let _float32 = Autocast::disable(self.device)?;
-        Ok(self.model.targets(&resize_frames(frames_BTCHW, self.identity.image_size))?)
+        Ok(self.model.targets(&self.resized(frames_BTCHW))?)
     }
 
     /// Codes `int64 [B,S]` of such frame pairs.
@@ -107,7 +107,12 @@ impl Teacher {
     /// Frames that are not pairs.
     pub fn codes(&self, frames_BTCHW: &Tensor) -> Result<Tensor, VlaError> {
         let _float32 = Autocast::disable(self.device)?;
-        Ok(self.model.codes(&resize_frames(frames_BTCHW, self.identity.image_size))?)
+        Ok(self.model.codes(&self.resized(frames_BTCHW))?)
+    }
+
+    /// Frames in the size that the model sees.
+    fn resized(&self, frames_BTCHW: &Tensor) -> Tensor {
+        resize_frames(frames_BTCHW, [self.identity.image_size; 2])
     }
 
     /// Standardised code vectors `float32 [B,S,D]` of codes `int64 [B,S]`.
@@ -137,21 +142,4 @@ fn unreadable(path: &Path, error: &anyhow::Error) -> VlaError {
     let own_hint = hints.first().filter(|_| is_damaged);
     let problem = problem.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&problem);
     VlaError::file(path, problem, own_hint.map_or(HINT, String::as_str))
-}
-
-/// `uint8 [B,T,C,H,W]` to `uint8 [B,T,C,side,side]`, as the data loader does it.
-pub fn resize_frames(frames_BTCHW: &Tensor, side: i64) -> Tensor {
-    let size = frames_BTCHW.size();
-    if size.len() != 5 || size[3..] == [side, side] {
-        return frames_BTCHW.shallow_clone();
-    }
-    no_grad(|| {
-        let stretched = frames_BTCHW.flatten(0, 1).to_kind(Kind::Float).internal_upsample_bilinear2d_aa(
-            [side, side],
-            false,
-            None,
-            None,
-        );
-        stretched.round().clamp(0.0, 255.0).to_kind(Kind::Uint8).view([size[0], size[1], size[2], side, side])
-    })
 }

@@ -124,6 +124,15 @@ pub trait Dataset: Send + Sync {
         Ok(tasks)
     }
 
+    /// Of each episode, whether the file with its rows is in the folder, or with `camera` that with the camera's frames: part of a dataset may
+    /// have been downloaded.
+    ///
+    /// # Errors
+    /// There is no such camera, or metadata cannot be read.
+    fn are_here(&self, _camera: Option<&str>, spans: &[EpisodeSpan]) -> Result<Vec<bool>, DataError> {
+        Ok(vec![true; spans.len()])
+    }
+
     /// How a camera's frames are stored, in words: container, codec, and where the files differ from the metadata.
     ///
     /// # Errors

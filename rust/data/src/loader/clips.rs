@@ -26,7 +26,8 @@ pub(super) struct ClipFrames {
     keys: Vec<FrameKey>,
     /// `uint8 [N,C,H,W]` of each role, in the order of [`SampleLayout::roles`].
     pixels_NCHW: Vec<Vec<u8>>,
-    size: FrameSize,
+    /// By role.
+    sizes: Vec<FrameSize>,
     spare: Spare,
 }
 
@@ -45,9 +46,9 @@ impl ClipFrames {
         let mut num_before = 0;
         for of_source in self.keys.chunk_by(|a, b| a.0 == b.0) {
             let rows: Vec<u64> = of_source.iter().map(|&(_, row)| row).collect();
-            let bytes = num_before * self.size.frame_bytes()..(num_before + rows.len()) * self.size.frame_bytes();
-            for (role, pixels_NCHW) in self.pixels_NCHW.iter_mut().enumerate() {
-                read(role, of_source[0].0, &rows, &mut pixels_NCHW[bytes.clone()])?;
+            for (role, (pixels_NCHW, size)) in self.pixels_NCHW.iter_mut().zip(&self.sizes).enumerate() {
+                let bytes = num_before * size.frame_bytes()..(num_before + rows.len()) * size.frame_bytes();
+                read(role, of_source[0].0, &rows, &mut pixels_NCHW[bytes])?;
             }
             num_before += rows.len();
         }
@@ -56,7 +57,7 @@ impl ClipFrames {
 
     /// Copies frames of one role to `out_TCHW`.
     pub(super) fn copy(&self, role: usize, source: usize, rows: &[u64], out_TCHW: &mut [u8]) {
-        let frame_bytes = self.size.frame_bytes();
+        let frame_bytes = self.sizes[role].frame_bytes();
         for (&row, out_CHW) in rows.iter().zip(out_TCHW.chunks_exact_mut(frame_bytes)) {
             // A clip has the frames of all its anchors.
             let at = self.keys.partition_point(|key| *key < (source, row)) * frame_bytes;
@@ -89,15 +90,16 @@ impl ClipStore {
 
     /// Frames whose content is still to be read.
     pub(super) fn unread(&self, layout: &SampleLayout, keys: Vec<FrameKey>) -> ClipFrames {
-        let bytes = keys.len() * layout.size.frame_bytes();
-        let pixels_NCHW = layout.roles.iter().map(|_| {
+        let pixels_NCHW = layout.loaded.iter().map(|size| {
+            let bytes = keys.len() * size.frame_bytes();
             let used = lock(&self.spare).pop().filter(|pixels| pixels.capacity() >= bytes);
             // Growing would double what the budget counts on.
             let mut pixels = used.unwrap_or_else(|| vec![0; bytes]);
             pixels.resize(bytes, 0);
             pixels
         });
-        ClipFrames { pixels_NCHW: pixels_NCHW.collect(), keys, size: layout.size, spare: Arc::clone(&self.spare) }
+        let (pixels_NCHW, sizes) = (pixels_NCHW.collect(), layout.loaded.clone());
+        ClipFrames { keys, pixels_NCHW, sizes, spare: Arc::clone(&self.spare) }
     }
 }
 

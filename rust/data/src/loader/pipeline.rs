@@ -155,7 +155,7 @@ fn clips_of(mixture: &Mixture, plan: &Plan) -> (usize, usize) {
     // One for each sample of a batch, and one for each sample in the making.
     let num_clips = config.batch_size + config.num_workers;
     // Anchors may share frames; those of two episodes do not.
-    let clip_bytes = layout.image_bytes().saturating_mul(config.anchors_per_clip).saturating_mul(layout.roles.len());
+    let clip_bytes = layout.image_bytes().sum::<usize>().saturating_mul(config.anchors_per_clip);
     (num_clips, clip_bytes.saturating_mul(num_clips))
 }
 

@@ -14,9 +14,9 @@ pub(super) type SampleParts = Vec<BytesMut>;
 
 /// Allocates a batch of `num_samples` and cuts it, first sample first.
 pub(super) fn cut(layout: &SampleLayout, num_samples: usize) -> Vec<SampleParts> {
-    let bytes = layout.image_bytes();
-    let mut buffers: Vec<BytesMut> = layout.roles.iter().map(|_| BytesMut::zeroed(bytes * num_samples)).collect();
-    (0..num_samples).map(|_| buffers.iter_mut().map(|buffer| buffer.split_to(bytes)).collect()).collect()
+    let mut buffers: Vec<_> =
+        layout.image_bytes().map(|bytes| (bytes, BytesMut::zeroed(bytes * num_samples))).collect();
+    (0..num_samples).map(|_| buffers.iter_mut().map(|(bytes, buffer)| buffer.split_to(*bytes)).collect()).collect()
 }
 
 /// Joins the parts of one role, first sample first.
@@ -126,10 +126,11 @@ pub(super) fn batch(layout: &SampleLayout, mut samples: Vec<Sample>) -> Batch {
     let is_real_BT: Vec<bool> = samples.iter().flat_map(|s| s.is_real_T.iter().copied()).collect();
     // Roles are taken from the back of each sample's parts.
     let mut images = BTreeMap::new();
-    for role in layout.roles.iter().rev() {
+    for (role, loaded) in layout.roles.iter().zip(&layout.loaded).rev() {
         let pixels_BTCHW = join(samples.iter_mut().filter_map(|s| s.parts.pop()));
-        let shape = [num_samples, layout.num_images, 3, layout.size.height, layout.size.width];
-        images.insert(role.clone(), ImageStream { pixels_BTCHW, shape, is_real_BT: is_real_BT.clone() });
+        let shape = [num_samples, layout.num_images, 3, loaded.height, loaded.width];
+        let stream = ImageStream { pixels_BTCHW, shape, size: layout.size, is_real_BT: is_real_BT.clone() };
+        images.insert(role.clone(), stream);
     }
     let state = layout.state.map(|size| stack(size, samples.iter().filter_map(|s| s.state.as_ref())));
     let action = layout.action.map(|size| stack(size, samples.iter().filter_map(|s| s.action.as_ref())));

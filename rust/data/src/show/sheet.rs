@@ -1,12 +1,13 @@
 //! A contact sheet: one line of images per episode and camera, at times spread evenly over the episode.
 
 use super::canvas::{Canvas, GAP, GLYPH, LABEL_LETTERS, LABEL_WIDTH, TITLE_HEIGHT};
+use super::summary::EpisodesHere;
 use crate::error::DataError;
-use crate::formats::{Dataset, FeatureKind};
+use crate::formats::Dataset;
 use crate::frames::FrameSize;
 use crate::request::EpisodeSpan;
 use image::RgbImage;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// How many images a contact sheet has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,24 +20,25 @@ pub struct SheetLayout {
     pub thumb_height: usize,
 }
 
-/// Draws the contact sheet of a dataset; `name` is its title.
+/// Draws the contact sheet of a dataset, of the episodes whose files are in its folder; `name` is its title.
 ///
 /// # Errors
 /// When an image cannot be read.
 pub fn contact_sheet(dataset: &Arc<dyn Dataset>, name: &str, layout: SheetLayout) -> Result<RgbImage, DataError> {
-    let episodes = dataset.episodes();
-    let chosen: Vec<&EpisodeSpan> = spread(episodes.len(), layout.num_episodes).map(|at| &episodes[at]).collect();
-    let mut lines = Vec::new();
-    for camera in dataset.describe().keys(FeatureKind::Camera) {
-        lines.push(Line::new(dataset, camera, layout.thumb_height));
-    }
+    let EpisodesHere { with_images, .. } = EpisodesHere::of(&**dataset)?;
+    let all = dataset.episodes();
+    let is_shown = |span: &&EpisodeSpan| with_images.values().any(|here| here.contains(span));
+    let episodes: Vec<&EpisodeSpan> = all.iter().filter(is_shown).collect();
+    let chosen: Vec<&EpisodeSpan> = spread(episodes.len(), layout.num_episodes).map(|at| episodes[at]).collect();
+    let lines = with_images.iter().filter(|(_, episodes)| !episodes.is_empty());
+    let lines: Vec<_> = lines.map(|(camera, here)| Line::new(dataset, camera, here, layout.thumb_height)).collect();
     let line_height = layout.thumb_height as u32 + GLYPH + 2 * GAP;
     let widest = lines.iter().map(|line| line.thumb.width as u32).max().unwrap_or(0);
     let (columns, rows) = (layout.num_times as u32, (chosen.len() * lines.len()) as u32);
     let mut canvas = Canvas::new(LABEL_WIDTH + columns * (widest + GAP) + GAP, TITLE_HEIGHT + rows * line_height);
     let description = dataset.describe();
     let (num_frames, fps) = (description.num_frames, description.fps);
-    let title = format!("{name}: {} episodes, {num_frames} frames at {fps} fps", episodes.len());
+    let title = format!("{name}: {} episodes, {num_frames} frames at {fps} fps", all.len());
     canvas.text(8, 12, 2, &title);
     let mut y = TITLE_HEIGHT;
     for episode in chosen {
@@ -51,15 +53,17 @@ pub fn contact_sheet(dataset: &Arc<dyn Dataset>, name: &str, layout: SheetLayout
 /// One camera of the sheet.
 struct Line<'a> {
     camera: &'a str,
+    /// The episodes whose images are in the folder.
+    episodes: &'a HashSet<EpisodeSpan>,
     thumb: FrameSize,
 }
 
 impl<'a> Line<'a> {
     /// Images of this height that keep the camera's aspect ratio.
-    fn new(dataset: &Arc<dyn Dataset>, camera: &'a str, height: usize) -> Self {
+    fn new(dataset: &Arc<dyn Dataset>, camera: &'a str, episodes: &'a HashSet<EpisodeSpan>, height: usize) -> Self {
         let native = dataset.describe().features[camera].frame_size();
         let width = native.map_or(height, |size| (size.width * height / size.height).max(1));
-        Self { camera, thumb: FrameSize { height, width } }
+        Self { camera, episodes, thumb: FrameSize { height, width } }
     }
 
     fn draw(
@@ -73,8 +77,13 @@ impl<'a> Line<'a> {
         let rows: Vec<u64> =
             spread(episode.num_frames() as usize, num_times).map(|frame| episode.from_row + frame as u64).collect();
         let frame_len = self.thumb.frame_bytes();
-        let mut pixels_TCHW = vec![0; rows.len() * frame_len];
-        Arc::clone(dataset).frame_store(self.camera, Some(self.thumb))?.reader(1)?.read(&rows, &mut pixels_TCHW)?;
+        let mut pixels_TCHW = Vec::new();
+        if self.episodes.contains(episode) {
+            pixels_TCHW.resize(rows.len() * frame_len, 0);
+            Arc::clone(dataset).frame_store(self.camera, Some(self.thumb))?.reader(1)?.read(&rows, &mut pixels_TCHW)?;
+        } else {
+            canvas.text(LABEL_WIDTH, y, 1, "its file is not in the folder");
+        }
         let (width, height) = (self.thumb.width as u32, self.thumb.height as u32);
         canvas.text(8, y, 1, &format!("episode {}", episode.episode));
         canvas.text(8, y + 12, 1, &format!("{} frames", episode.num_frames()));

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::Parts;
 use crate::patches::unit_frames;
 use hlrp_config::compose;
-use hlrp_data::{Batch, ImageStream, SampleMeta, VectorStream};
+use hlrp_data::{Batch, FrameSize, ImageStream, SampleMeta, VectorStream};
 use hlrp_nn::Pass;
 use hlrp_schema::PROJECT;
 use hlrp_torch::HostToDevice;
@@ -57,6 +57,7 @@ fn batch(episode: u64) -> Batch {
             ImageStream {
                 pixels_BTCHW: Vec::<u8>::try_from(pixels).unwrap().into(),
                 shape: [NUM_SAMPLES, 2, 3, SIDE, SIDE],
+                size: FrameSize { height: SIDE, width: SIDE },
                 is_real_BT: vec![true; NUM_SAMPLES * 2],
             },
         )]),

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use hlrp_config::{Composed, compose};
-use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
+use hlrp_data::{Batch, FrameSize, ImageStream, Position, SampleMeta};
 use hlrp_schema::LaqConfig;
 use hlrp_torch::World;
 use hlrp_train::{BatchStream, Settings, SourceRecord, TrainingData, ValidationBatches};
@@ -79,6 +79,7 @@ pub(crate) fn batch(index: u64) -> Batch {
     let stream = ImageStream {
         pixels_BTCHW: pixels.into(),
         shape: [NUM_SAMPLES, 2, 3, SIDE, SIDE],
+        size: FrameSize { height: SIDE, width: SIDE },
         is_real_BT: vec![true; NUM_SAMPLES * 2],
     };
     Batch {

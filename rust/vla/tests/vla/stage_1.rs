@@ -1,7 +1,7 @@
 //! A run of stage 1, small enough to be trained within a test.
 
 use hlrp_config::compose;
-use hlrp_data::{Batch, ImageStream, Position, SampleMeta};
+use hlrp_data::{Batch, FrameSize, ImageStream, Position, SampleMeta};
 use hlrp_laq::{LaqModel, LaqTask, Parts};
 use hlrp_schema::LaqConfig;
 use hlrp_torch::World;
@@ -103,6 +103,7 @@ fn batch() -> Batch {
     let stream = ImageStream {
         pixels_BTCHW: pixels.into(),
         shape: [NUM_PAIRS, 2, 3, SIDE, SIDE],
+        size: FrameSize { height: SIDE, width: SIDE },
         is_real_BT: vec![true; NUM_PAIRS * 2],
     };
     Batch {

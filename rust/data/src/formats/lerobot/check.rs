@@ -298,7 +298,7 @@ fn check_video(
     let mut last_frames: BTreeMap<(u32, u32), Option<f64>> = BTreeMap::new();
     let spans = dataset.video_spans(camera)?;
     for (episode, span) in dataset.episodes().iter().zip(&spans) {
-        let path = dataset.root().join(dataset.info().video_file(camera, span.file.0, span.file.1));
+        let path = dataset.video_path(camera, span);
         let last_frame_s = *last_frames.entry(span.file).or_insert_with(|| {
             match files::inspect(dataset.root(), &path).and_then(|()| crate::video::probe(&path)) {
                 Ok(video) => {
@@ -337,7 +337,7 @@ fn check_video(
 ) -> Result<(), DataError> {
     let spans = dataset.video_spans(camera)?;
     for span in spans {
-        let path = dataset.root().join(dataset.info().video_file(camera, span.file.0, span.file.1));
+        let path = dataset.video_path(camera, span);
         if !path.exists() {
             findings.add(&path, "there is no such file");
         }

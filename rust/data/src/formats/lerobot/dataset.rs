@@ -13,7 +13,7 @@ use crate::request::{EpisodeSpan, TOLERANCE_S};
 use arrow_array::ArrayRef;
 use hlrp_schema::hub::Pinned;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -268,6 +268,29 @@ impl LeRobotDataset {
     /// When the list of episodes is missing or damaged.
     pub fn video_spans(&self, camera: &str) -> Result<Vec<VideoSpan>, DataError> {
         episodes::read_video_spans(&self.root, &self.info, camera, &self.episodes)
+    }
+
+    /// The file of one of [`LeRobotDataset::video_spans`].
+    pub(super) fn video_path(&self, camera: &str, span: &VideoSpan) -> PathBuf {
+        self.root.join(self.info.video_file(camera, span.file.0, span.file.1))
+    }
+
+    /// As [`crate::formats::Dataset::are_here`].
+    pub(super) fn are_here(&self, camera: Option<&str>, spans: &[EpisodeSpan]) -> Result<Vec<bool>, DataError> {
+        let in_videos = match camera {
+            Some(camera) if self.camera(camera)?.dtype == "video" => self.video_spans(camera)?,
+            _ => Vec::new(),
+        };
+        let mut known = HashMap::new();
+        let is_here = |span: &EpisodeSpan| {
+            let slot = self.episode_slot(span.from_row)?;
+            let path = match (camera, in_videos.get(slot)) {
+                (Some(camera), Some(video)) => self.video_path(camera, video),
+                _ => self.root.join(self.data_file_of(&self.episodes[slot])),
+            };
+            Ok(*known.entry(path).or_insert_with_key(|path| path.exists()))
+        };
+        spans.iter().map(is_here).collect()
     }
 
     /// A digest of the frames of a camera in some episodes: of their metadata, and of path, size, time of the last change, first and last

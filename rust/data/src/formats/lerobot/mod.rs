@@ -81,6 +81,10 @@ impl Dataset for LeRobotDataset {
         decoded(&self, camera, size)
     }
 
+    fn are_here(&self, camera: Option<&str>, spans: &[EpisodeSpan]) -> Result<Vec<bool>, DataError> {
+        self.are_here(camera, spans)
+    }
+
     fn storage_of(&self, camera: &str) -> Result<String, DataError> {
         if self.camera(camera)?.dtype == "image" {
             return Ok("images embedded in parquet".to_owned());
@@ -121,23 +125,30 @@ fn decoded(dataset: &Arc<LeRobotDataset>, camera: &str, _size: FrameSize) -> Res
 
 #[cfg(feature = "ffmpeg")]
 fn storage_of_video(dataset: &LeRobotDataset, camera: &str) -> Result<String, DataError> {
-    let spans = dataset.video_spans(camera)?;
-    let mut files: Vec<_> = spans.iter().map(|span| span.file).collect();
+    let mut files: Vec<_> = dataset.video_spans(camera)?.iter().map(|span| dataset.video_path(camera, span)).collect();
     files.dedup();
-    let Some(&(chunk, file)) = files.first() else { return Ok("no video".into()) };
+    if files.is_empty() {
+        return Ok("no video".into());
+    }
+    let Some(path) = files.iter().find(|path| path.exists()) else {
+        return Ok(format!("video, {}, none of them here", num_files(files.len())));
+    };
     let info = {
-        let path = dataset.root().join(dataset.info().video_file(camera, chunk, file));
-        files::inspect(dataset.root(), &path)?;
-        crate::video::probe(&path)?
+        files::inspect(dataset.root(), path)?;
+        crate::video::probe(path)?
     };
     let group = match info.group_size {
         1 => "every frame a keyframe".to_owned(),
         size => format!("a keyframe every {size}"),
     };
-    let files = format!("{} file{}", files.len(), if files.len() == 1 { "" } else { "s" });
-    let mut parts = vec![format!("{} video, {group}, {files}", info.codec)];
+    let mut parts = vec![format!("{} video, {group}, {}", info.codec, num_files(files.len()))];
     parts.extend(check::disagreements(dataset, camera, &info));
     Ok(parts.join("; "))
+}
+
+#[cfg(feature = "ffmpeg")]
+fn num_files(count: usize) -> String {
+    format!("{count} file{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(not(feature = "ffmpeg"))]

@@ -31,7 +31,7 @@ impl LeRobotDataset {
         let mut spans = Vec::with_capacity(self.episodes().len());
         for span in self.video_spans(camera)? {
             if last != Some(span.file) {
-                files.push(self.root().join(self.info().video_file(camera, span.file.0, span.file.1)));
+                files.push(self.video_path(camera, &span));
                 last = Some(span.file);
             }
             spans.push((files.len() as u32 - 1, span.from_s));
