@@ -81,7 +81,9 @@ def test_frames_that_the_device_resizes_are_those_of_the_decode_threads_but_for_
     size = (64, 48)
     host = open_case("metaworld_mt5", image_size=size)
     device = Dataset(host.config | {"resize": "device"}, size)
-    for on_host, on_device in zip(*(itertools.islice(Loader(dataset, seed=3), 4) for dataset in (host, device)), strict=True):
+    for on_host, on_device in zip(
+        *(itertools.islice(Loader(dataset, seed=3), 4) for dataset in (host, device)), strict=True
+    ):
         images = [batch.pop("images")["primary"] for batch in (on_host, on_device)]
         assert images[0].shape == images[1].shape == (4, 2, 3, *size)
         distance = (images[0].int() - images[1].int()).abs()

@@ -193,7 +193,14 @@ def test_what_cannot_be_labelled_is_named(labelled, uninterrupted, tmp_path):
     assert again.returncode != 0
     of_rlds = label(uninterrupted, tmp_path / "rlds", source=DATA / "rlds/bridge/0.1.0")
     assert "LeRobot v3" in one_error(of_rlds, 2, ["DATASET", "hint:"])
-    assert list(tmp_path.iterdir()) == [], "refused before anything is labelled or written"
+    mute = tmp_path / "mute"
+    shutil.copytree(SOURCE, mute)
+    info = json.loads((mute / "meta/info.json").read_text())
+    del info["features"]["action"]
+    (mute / "meta/info.json").write_text(json.dumps(info))
+    of_actions = label(uninterrupted, tmp_path / "out", "--source", "action-as-latent", source=mute)
+    one_error(of_actions, of_actions.returncode, [str(mute), "action", "hint:"])
+    assert list(tmp_path.iterdir()) == [mute], "refused before anything is labelled or written"
 
 
 def test_what_a_command_line_names_is_written_below_the_allowed_roots_only(uninterrupted, tmp_path):

@@ -229,22 +229,25 @@ fn the_start_of_an_epoch_is_spread_over_all_anchors() {
 }
 
 #[test]
-fn validation_runs_through_all_anchors_in_order_or_an_even_subset() {
-    let order = |limit| {
-        let sampler = ValidationSampler::new(10, limit, Shard::SINGLE).unwrap();
+fn validation_deals_all_anchors_or_an_even_subset_out_over_its_batches() {
+    let order = |limit, batch_size| {
+        let sampler = ValidationSampler::new(10, limit, batch_size, Shard::SINGLE).unwrap();
         (0..sampler.len()).map(|draw| sampler.anchor(draw)).collect::<Vec<_>>()
     };
-    assert_eq!(order(None), (0..10).collect::<Vec<_>>());
-    assert_eq!(order(Some(99)), (0..10).collect::<Vec<_>>());
-    assert_eq!(order(Some(5)), [1, 3, 5, 7, 9]);
-    assert_eq!(order(Some(3)), [1, 5, 8]);
+    assert_eq!(order(None, 99), (0..10).collect::<Vec<_>>(), "one batch has them in their natural order");
+    assert_eq!(order(Some(99), 10), (0..10).collect::<Vec<_>>());
+    assert_eq!(order(Some(5), 5), [1, 3, 5, 7, 9]);
+    assert_eq!(order(Some(3), 3), [1, 5, 8]);
+    assert_eq!(order(None, 5), [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]);
+    assert_eq!(order(None, 4), [0, 3, 6, 9, 1, 4, 7, 2, 5, 8]);
+    assert_eq!(order(Some(4), 2), [1, 6, 3, 8]);
 }
 
 #[test]
 fn validation_is_shared_out_between_ranks_without_overlap() {
     let mut all: Vec<u64> = Vec::new();
     for rank in 0..3 {
-        let sampler = ValidationSampler::new(10, None, Shard { rank, world: 3 }).unwrap();
+        let sampler = ValidationSampler::new(10, None, 2, Shard { rank, world: 3 }).unwrap();
         all.extend((0..sampler.len()).map(|draw| sampler.anchor(draw)));
     }
     all.sort_unstable();

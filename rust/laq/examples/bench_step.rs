@@ -20,12 +20,17 @@ use std::path::Path;
 
 /// Steps that warm up libtorch and the loader, and steps between two records of time.
 const NUM_WARMUP: u64 = 5;
+/// Metric with the fraction of the time in which the training thread waits for data.
+const WAIT_FRACTION: &str = "perf/data_wait_fraction";
 
 #[derive(Parser)]
 struct Args {
     /// Steps that are timed, a multiple of five.
     #[arg(long, default_value_t = 25)]
     steps: u64,
+    /// Also the distribution of the time of single steps without data, each of which waits for the device.
+    #[arg(long)]
+    percentiles: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -51,10 +56,20 @@ fn main() -> Result<()> {
     let (composed, config) = of_steps(NUM_WARMUP + num_steps, NUM_WARMUP)?;
     let batch_size = config.data.loader.batch_size;
     let mut data = open_pairs(&config, None, &|_, _, _, _| {})?;
-    let with_data = step_seconds(&config, &composed, &mut data)?;
+    let rows = train(&config, &composed, &mut data)?;
+    let (with_data, wait_fraction) = (mean_seconds(&rows), rows.last().and_then(|row| row.get(WAIT_FRACTION)));
     let batch = data.train(Position::default(), &World::single())?.next_batch()?;
     let mut repeated = Repeated { batch, data };
-    let without_data = step_seconds(&config, &composed, &mut repeated)?;
+    let without_data = mean_seconds(&train(&config, &composed, &mut repeated)?);
+    let single_steps = match arguments.percentiles {
+        true => {
+            let (composed, config) = of_steps(NUM_WARMUP + num_steps, 1)?;
+            let mut seconds = seconds_per_step(&train(&config, &composed, &mut repeated)?);
+            seconds.sort_by(f64::total_cmp);
+            seconds
+        }
+        false => Vec::new(),
+    };
     // A run of one step more: what it does beyond the shorter one is a step.
     let mut observed = |num_steps: u64| -> Result<(OperatorCounts, Vec<KernelTime>)> {
         let (composed, config) = of_steps(num_steps, 1_000_000)?;
@@ -72,6 +87,9 @@ fn main() -> Result<()> {
             "batch_size": batch_size,
             "step_ms": 1e3 * with_data,
             "step_without_data_ms": 1e3 * without_data,
+            "step_p50_ms": percentile(&single_steps, 50).map(|seconds| 1e3 * seconds),
+            "step_p99_ms": percentile(&single_steps, 99).map(|seconds| 1e3 * seconds),
+            "data_wait_fraction": wait_fraction,
             "pairs_per_s": batch_size as f64 / with_data,
             "peak_gb": hlrp_torch::memory::peak(device).unwrap_or(0) as f64 / 1e9,
             "flops": long.0.flops - short.0.flops,
@@ -88,16 +106,21 @@ fn seconds_of(kernels: &[KernelTime]) -> Vec<Value> {
     kernels.iter().map(|kernel| json!([kernel.name, kernel.calls, kernel.time.as_secs_f64()])).collect()
 }
 
-/// Mean seconds of a step after the warm-up, from the engine's own records.
-fn step_seconds(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -> Result<f64> {
-    let rows = train(config, composed, data)?;
-    let timed: Vec<f64> = rows
-        .iter()
-        .filter(|row| row.step > NUM_WARMUP)
-        .filter_map(|row| row.get("perf/steps_per_sec"))
-        .map(f64::recip)
-        .collect();
-    Ok(timed.iter().sum::<f64>() / timed.len() as f64)
+/// Seconds of a step after the warm-up, from each of the engine's own records.
+fn seconds_per_step(rows: &[MetricsRow]) -> Vec<f64> {
+    let timed = rows.iter().filter(|row| row.step > NUM_WARMUP);
+    timed.filter_map(|row| row.get("perf/steps_per_sec")).map(f64::recip).collect()
+}
+
+/// Their mean.
+fn mean_seconds(rows: &[MetricsRow]) -> f64 {
+    let seconds = seconds_per_step(rows);
+    seconds.iter().sum::<f64>() / seconds.len() as f64
+}
+
+/// The value that so many percent of `sorted` are not above; none of no value.
+fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
+    sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied()
 }
 
 /// Trains as the configuration says; returns the rows of metrics.

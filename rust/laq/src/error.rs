@@ -75,6 +75,12 @@ pub enum LaqError {
         /// The folder.
         path: PathBuf,
     },
+    /// Actions that are to be labels of a dataset without actions.
+    #[error("{dataset} has no feature `action`", dataset = dataset.display())]
+    NoActions {
+        /// The dataset.
+        dataset: PathBuf,
+    },
     /// A validation without samples.
     #[error("the validation set is empty")]
     NoValidationData,
@@ -109,6 +115,7 @@ impl Hint for LaqError {
                 format!("name {num_views} in the order of model.cameras: --camera KEY --camera KEY")
             }
             Self::OtherLabels { .. } => "give the options of that command, or another --out".into(),
+            Self::NoActions { .. } => "give --source teacher, or a dataset with actions".into(),
             Self::NoValidationData => "raise data.sources.<name>.num_val_episodes".into(),
             Self::Weights(error) => return error.hint(),
         };

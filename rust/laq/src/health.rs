@@ -5,7 +5,7 @@ use crate::probes::PartialR2;
 use crate::quantizers::{count_codes_by_slot, perplexity};
 use crate::step::eval_step;
 use crate::validation::{PERPLEXITY, dependence, slot_perplexity};
-use hlrp_schema::Normalization;
+use hlrp_schema::{LatentAblation, Normalization};
 use hlrp_torch::World;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -58,7 +58,7 @@ impl Signs {
     }
 
     /// What is wrong, and what to do.
-    fn finding(&self, remedies: &Remedies) -> Option<(String, String)> {
+    fn finding(&self, remedies: &Remedies) -> Option<String> {
         if self.partial_r2.is_some_and(|partial_r2| partial_r2.carries()) {
             return None;
         }
@@ -76,14 +76,8 @@ impl Signs {
         if is_constant {
             signs.push("every slot has the same code for all pairs".to_owned());
         }
-        if let Some(PartialR2 { codes, random, .. }) = self.partial_r2 {
-            signs.push(format!(
-                "the codes say no more about the actions than codes of random weights do: {codes:.2} of what frame t leaves open, \
-                 {random:.2} for random weights"
-            ));
-        }
-        // Where there are actions, they decide; how near codes are to the changes says nothing of codes that are not in use.
-        if let Some(ratio) = noise.filter(|_| self.partial_r2.is_none() && !of_codes) {
+        // How near codes are to the changes says nothing of codes that are not in use.
+        if let Some(ratio) = noise.filter(|_| !of_codes) {
             signs.push(format!("the codes say nothing about the changes: signal/noise is {ratio:.2}"));
         }
         if let Some(gain) = hardly_used.filter(|_| of_codes || signs.is_empty()) {
@@ -92,16 +86,28 @@ impl Signs {
                  change costs"
             ));
         }
-        let remedy = if of_codes {
+        let is_certain = !signs.is_empty() || self.partial_r2.is_some_and(|partial_r2| partial_r2.is_at_random());
+        if let Some(PartialR2 { codes, random, .. }) = self.partial_r2 {
+            let what = match is_certain {
+                true => "the codes say no more about the actions than codes of random weights do",
+                false => "the probes cannot tell the codes from those of random weights",
+            };
+            signs.push(format!("{what}: {codes:.2} of what frame t leaves open, {random:.2} for random weights"));
+        }
+        let remedy = if !is_certain {
+            "hold out more episodes (data.sources.<name>.num_val_episodes)".to_owned()
+        } else if remedies.is_ablated {
+            "set model.latent_ablation=none: the decoders see other pairs' codes in training".to_owned()
+        } else if of_codes {
             remedies.of_collapse()
         } else if noise.is_some() {
             remedies.of_noise()
         } else if hardly_used.is_some() {
-            Remedies::of_gain()
+            remedies.of_gain()
         } else {
             format!("train for longer, raise model.decoders.<name>.motion_weight, or {SPACING}")
         };
-        (!signs.is_empty()).then(|| (signs.join("; "), remedy))
+        (!signs.is_empty()).then(|| format!("{}\nhint: {remedy}", signs.join("; ")))
     }
 }
 
@@ -114,6 +120,10 @@ struct Remedies {
     of_codes: &'static str,
     /// Whether changes are normalised as a batch, and codes follow them.
     follows_changes: bool,
+    /// Whether a decoder that trains the codes predicts what changes between the frames.
+    predicts_change: bool,
+    /// Whether the decoders see other codes than their own.
+    is_ablated: bool,
 }
 
 impl Remedies {
@@ -122,6 +132,8 @@ impl Remedies {
         Some(Self {
             of_codes: model.quantizer.codes()?.remedy(),
             follows_changes: quantizer.normalization == Normalization::BatchNorm && quantizer.ema_vq.is_some(),
+            predicts_change: model.decoders.training().any(|decoder| ["difference", "flow"].contains(&decoder.name())),
+            is_ablated: model.config().latent_ablation != LatentAblation::None,
         })
     }
 
@@ -137,7 +149,10 @@ impl Remedies {
             .to_owned()
     }
 
-    fn of_gain() -> String {
+    fn of_gain(&self) -> String {
+        if self.predicts_change {
+            return format!("train for longer, raise training.optimizer.lr, or {SPACING}");
+        }
         format!("let a decoder predict the change and not the frame (model.decoders.difference or flow), or {SPACING}")
     }
 }
@@ -148,10 +163,10 @@ fn is_code_gain(metric: &str) -> bool {
 }
 
 /// One sentence with a remedy if the codes carry no more than those of random weights do, by the metrics of a validation: where there are
-/// actions by their partial R², elsewhere by how many codes are in use, how near they are to the changes, and what the decoders gain from them.
+/// actions by their partial R², elsewhere, and where that leaves it open, by how many codes are in use, how near they are to the changes, and
+/// what the decoders gain from them.
 pub(crate) fn verdict(metrics: &BTreeMap<String, f64>, model: &LaqModel) -> Option<String> {
-    let (finding, remedy) = Signs::of(metrics, model).finding(&Remedies::of(model)?)?;
-    Some(format!("{finding}\nhint: {remedy}"))
+    Signs::of(metrics, model).finding(&Remedies::of(model)?)
 }
 
 /// Applies the rule to batches of the training, without probes.
@@ -160,8 +175,12 @@ pub(crate) struct Watch {
     start_of_use: u64,
     /// The first step at which gain and noise say something: the learning rate was high for a while.
     start: u64,
-    /// Whether the last validation found actions in the codes that frame t leaves open.
-    carries_actions: bool,
+    /// Whether validations probe the codes.
+    has_probes: bool,
+    /// Whether the last validation found actions in the codes that frame t leaves open; none before the first.
+    carries_actions: Option<bool>,
+    /// The first step of this process.
+    first_step: Option<u64>,
     has_warned: bool,
 }
 
@@ -178,19 +197,28 @@ impl Watch {
         Self {
             start_of_use: unquantized_steps + Self::BEFORE_USE,
             start: warmup_steps.max(unquantized_steps) + Self::AFTER_WARMUP,
-            carries_actions: false,
+            has_probes: false,
+            carries_actions: None,
+            first_step: None,
             has_warned: false,
         }
     }
 
-    /// Takes in the metrics of a validation. Codes that carry actions are not empty where the decoders gain little from them: frame t alone
-    /// then predicts most of the change.
-    pub(crate) fn learn(&mut self, validation: &BTreeMap<String, f64>) {
-        self.carries_actions = PartialR2::of(validation).is_some_and(|partial_r2| partial_r2.carries());
+    /// The same beside probes of every validation.
+    pub(crate) fn with_probes(self, has_probes: bool) -> Self {
+        Self { has_probes, ..self }
     }
 
-    fn leave_out_gains(&self, signs: &mut BTreeMap<String, f64>) {
-        signs.retain(|name, _| !(self.carries_actions && is_code_gain(name)));
+    /// Notes what a validation found. Codes that carry actions are not empty, whatever a batch says: where decoders gain little from them, frame
+    /// t alone predicts most of the change.
+    pub(crate) fn learn(&mut self, validation: &BTreeMap<String, f64>) {
+        self.carries_actions = Some(PartialR2::of(validation).is_some_and(|partial_r2| partial_r2.carries()));
+    }
+
+    /// Whether probes have the word: they found actions in the codes, or the run was resumed and what they found before is not known.
+    fn is_silent(&self) -> bool {
+        let is_resumed = self.has_probes && self.first_step.is_some_and(|first| first > 1);
+        self.carries_actions.unwrap_or(is_resumed)
     }
 
     /// Whether [`Watch::check`] looks at a batch of step `step`.
@@ -206,7 +234,12 @@ impl Watch {
         step: u64,
         world: &World,
     ) -> anyhow::Result<()> {
+        self.first_step.get_or_insert(step);
         if !self.looks_at(step) || !world.is_main() {
+            return Ok(());
+        }
+        if self.is_silent() {
+            self.has_warned = false;
             return Ok(());
         }
         let Some(codes) = model.quantizer.codes() else { return Ok(()) };
@@ -221,7 +254,6 @@ impl Watch {
                 signs.extend(slots.into_iter().enumerate().map(|(slot, value)| (slot_perplexity(slot), value)));
             }
         }
-        self.leave_out_gains(&mut signs);
         let found = verdict(&signs, model);
         if let Some(text) = found.as_ref().filter(|_| !self.has_warned) {
             tracing::warn!("step {step}: {text}");
@@ -250,8 +282,19 @@ mod tests {
     };
 
     fn finding(signs: &Signs) -> Option<String> {
-        let remedies = Remedies { of_codes: "enable model.quantizer.nsvq.refresh", follows_changes: false };
-        signs.finding(&remedies).map(|(finding, remedy)| format!("{finding}: {remedy}"))
+        signs.finding(&REMEDIES)
+    }
+
+    const REMEDIES: Remedies = Remedies {
+        of_codes: "enable model.quantizer.nsvq.refresh",
+        follows_changes: false,
+        predicts_change: false,
+        is_ablated: false,
+    };
+
+    fn hint(signs: &Signs, remedies: &Remedies) -> String {
+        let text = signs.finding(remedies).unwrap_or_default();
+        text.rsplit_once("hint: ").map(|(_, hint)| hint.to_owned()).unwrap_or_default()
     }
 
     fn names(signs: &Signs, words: [&str; 2]) {
@@ -270,9 +313,13 @@ mod tests {
         names(&empty, ["1.00 of 8 codes", "every slot has the same code for all pairs"]);
         names(&empty, ["hardly use the codes: with another pair's codes their loss rises by 0.000", "nsvq.refresh"]);
         let noisy = Signs { signal_to_noise: Some(0.9), ..HEALTHY };
-        let remedies = Remedies { of_codes: "", follows_changes: true };
-        let (_, remedy) = noisy.finding(&remedies).unwrap_or_default();
+        let remedy = hint(&noisy, &Remedies { follows_changes: true, ..REMEDIES });
         assert!(remedy.starts_with("train for longer"), "what is set already is no advice: {remedy}");
+        let unused = Signs { code_gain: Some(0.001), ..HEALTHY };
+        let remedy = hint(&unused, &Remedies { predicts_change: true, ..REMEDIES });
+        assert!(remedy.starts_with("train for longer, raise training.optimizer.lr"), "{remedy}");
+        let remedy = hint(&unused, &Remedies { is_ablated: true, ..REMEDIES });
+        assert!(remedy.starts_with("set model.latent_ablation=none"), "{remedy}");
         let continuous =
             Signs { in_use: None, most_of_slot: None, code_gain: None, signal_to_noise: None, partial_r2: None };
         assert_eq!(finding(&continuous), None, "nothing to judge");
@@ -280,19 +327,32 @@ mod tests {
 
     #[test]
     fn where_there_are_actions_the_partial_r2_beside_that_of_random_weights_decides() {
-        let with = |least_difference, signs| {
-            let partial_r2 = Some(PartialR2 { codes: 0.3, random: 0.12, least_difference });
+        let with = |codes, least_difference, signs| {
+            let partial_r2 = Some(PartialR2 { codes, random: 0.12, least_difference });
             Signs { partial_r2, ..signs }
         };
-        assert_eq!(
-            finding(&with(0.05, Signs { code_gain: Some(0.0), ..HEALTHY })),
-            None,
-            "no gain, but codes that carry actions"
+        let unused = || Signs { code_gain: Some(0.0), ..HEALTHY };
+        assert_eq!(finding(&with(0.3, 0.05, unused())), None, "no gain, but codes that carry actions");
+        names(
+            &with(0.14, -0.01, HEALTHY),
+            ["0.14 of what frame t leaves open, 0.12 for random weights", "motion_weight"],
         );
-        names(&with(-0.01, HEALTHY), ["0.30 of what frame t leaves open, 0.12 for random weights", "motion_weight"]);
-        names(&with(-0.01, Signs { code_gain: Some(0.0), ..HEALTHY }), ["random weights", "model.decoders.difference"]);
-        names(&with(-0.01, Signs { signal_to_noise: Some(0.9), ..HEALTHY }), ["random weights", "batch_norm"]);
-        names(&with(-0.01, Signs { in_use: Some(in_use(1.0)), ..HEALTHY }), ["random weights", "nsvq.refresh"]);
+        names(&with(0.3, -0.01, unused()), ["no more about the actions", "model.decoders.difference"]);
+        names(
+            &with(0.3, -0.01, Signs { signal_to_noise: Some(0.9), ..HEALTHY }),
+            ["no more about the actions", "batch_norm"],
+        );
+        names(
+            &with(0.3, -0.01, Signs { in_use: Some(in_use(1.0)), ..HEALTHY }),
+            ["no more about the actions", "nsvq.refresh"],
+        );
+    }
+
+    #[test]
+    fn codes_that_are_well_above_random_on_few_episodes_are_not_called_empty() {
+        let partial_r2 = Some(PartialR2 { codes: 0.3, random: 0.12, least_difference: -0.01 });
+        let open = Signs { partial_r2, ..HEALTHY };
+        names(&open, ["cannot tell the codes from those of random weights: 0.30", "num_val_episodes"]);
     }
 
     /// What is fitted to random codes may do harm on held-out episodes, so that one code for everything is better than they are.
@@ -305,23 +365,22 @@ mod tests {
     }
 
     #[test]
-    fn a_small_gain_is_no_sign_while_the_last_validation_found_actions_in_the_codes() {
-        let metrics = |values: &[(&str, f64)]| -> BTreeMap<String, f64> {
-            values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
-        };
+    fn batches_say_nothing_while_the_last_validation_found_actions_in_the_codes() {
         let probed = |least_difference| {
             let partial = [("val/probe_codes_partial_r2", 0.4), ("val/probe_random_codes_partial_r2", 0.0)];
-            metrics(&[&partial[..], &[("val/probe_codes_above_random", least_difference)]].concat())
+            let metrics = [&partial[..], &[("val/probe_codes_above_random", least_difference)]].concat();
+            metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>()
         };
-        let batch = [("val/difference_code_gain", 0.01), ("val/latent_signal_to_noise", 0.9)];
-        let mut watch = Watch::new(0, 0);
-        for (validation, is_left_out) in
-            [(metrics(&[]), false), (probed(0.3), true), (probed(-0.1), false), (metrics(&[]), false)]
-        {
+        let mut watch = Watch::new(0, 0).with_probes(true);
+        assert!(!watch.is_silent(), "nothing was probed yet");
+        for (validation, is_silent) in [(probed(0.3), true), (probed(-0.1), false), (BTreeMap::new(), false)] {
             watch.learn(&validation);
-            let mut signs = metrics(&batch);
-            watch.leave_out_gains(&mut signs);
-            assert_eq!(signs, metrics(&batch[usize::from(is_left_out)..]));
+            assert_eq!(watch.is_silent(), is_silent);
         }
+        let mut resumed = Watch { first_step: Some(301), ..Watch::new(0, 0).with_probes(true) };
+        assert!(resumed.is_silent(), "what the probes found before is not known");
+        resumed.learn(&probed(-0.1));
+        assert!(!resumed.is_silent());
+        assert!(!Watch { first_step: Some(301), ..Watch::new(0, 0) }.is_silent(), "without probes batches decide");
     }
 }

@@ -61,7 +61,7 @@ impl LaqTask {
     /// Probes the latents at each validation.
     #[must_use]
     pub fn with_probes(self, probes: Option<Probes>) -> Self {
-        Self { probes, ..self }
+        Self { watch: self.watch.with_probes(probes.is_some()), probes, ..self }
     }
 
     /// Trains the model on labelled pairs as well.

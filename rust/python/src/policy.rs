@@ -335,7 +335,8 @@ impl Policy {
                     guidance => {
                         let pass = Pass::plain(false);
                         let prediction = model.sample(&observation, mode, guidance.as_ref(), &mut noise, &pass)?;
-                        Replayed { prediction, note: None }
+                        let mut graphs = graphs.lock().unwrap_or_else(PoisonError::into_inner);
+                        Replayed { prediction, note: cuda_graph.then(|| graphs.note_guidance()).flatten() }
                     }
                 };
                 let Prediction { actions_BTA, latents_BSD, codes_BS } = prediction;

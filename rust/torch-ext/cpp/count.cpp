@@ -56,12 +56,14 @@ int64_t convolution_flops(c10::ArrayRef<const c10::IValue> inputs) {
 }
 
 // Whether a call makes the host wait for a device, or would if its tensors were there: it returns a value to the host, its output has a shape
-// that depends on values, or it copies to the host. Inside other operators the CPU reads values that a GPU does not.
+// that depends on values, it copies to the host, or it copies from memory of the host that is not pinned. Inside other operators the CPU reads values that a GPU does not.
 bool is_host_wait(std::string_view name, c10::ArrayRef<const c10::IValue> inputs, bool is_outermost) {
   if (name == "aten::nonzero") return true;
   if (name == "aten::copy_") {
-    return inputs.size() > 1 && inputs[0].isTensor() && inputs[1].isTensor() && inputs[0].toTensor().is_cpu() &&
-           !inputs[1].toTensor().is_cpu();
+    if (inputs.size() < 2 || !inputs[0].isTensor() || !inputs[1].isTensor()) return false;
+    const auto &to = inputs[0].toTensor(), &from = inputs[1].toTensor();
+    const bool is_queued = inputs.size() > 2 && inputs[2].isBool() && inputs[2].toBool() && from.is_cpu() && from.is_pinned();
+    return to.is_cpu() != from.is_cpu() && !is_queued;
   }
   return is_outermost && (name == "aten::item" || name == "aten::_local_scalar_dense" || name == "aten::is_nonzero" ||
                           name == "aten::equal");

@@ -34,7 +34,7 @@ pub use foreach::{clear_grads, lerp, mul_by_scalar, norm, set_grads};
 pub use graph::CudaGraph;
 pub use reducer::{BUCKET_BYTES, Reducer};
 pub use storage::{BlobElement, tensor_from_vec};
-pub use transfer::{HostToDevice, snapshot};
+pub use transfer::{HostToDevice, queued_copy, snapshot};
 pub use weights::{describe, load_strict};
 pub use world::{Meeting, Note, Store, Verdict, World, named};
 

@@ -50,6 +50,14 @@ impl HostToDevice {
     }
 }
 
+/// A small CPU tensor on `device`, through pinned memory: the copy is queued behind the work of this thread, which waits for nothing.
+pub fn queued_copy(tensor: &Tensor, device: Device) -> Tensor {
+    if device == Device::Cpu {
+        return tensor.shallow_clone();
+    }
+    tensor.internal_pin_memory(device).to_device_(device, tensor.kind(), true, false)
+}
+
 /// Contiguous copies of CPU tensors, or of those of one device, in the host's memory. Those of a device go to pinned memory, all of them
 /// are in flight together, and this thread waits once for the work that it has queued.
 ///

@@ -130,22 +130,8 @@ impl Recording {
 
     /// Copies `batch` to where the recording reads.
     fn take(&self, step: u64, batch: &DeviceBatch) -> Result<()> {
-        let (own, new) = (self.batch.tensors(), batch.tensors());
-        let shapes = |tensors: &[(String, &Tensor)]| -> Vec<(String, Vec<i64>)> {
-            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()
-        };
-        let (recorded, found) = (shapes(&own), shapes(&new));
-        if recorded != found {
-            let differs = found.iter().find(|entry| !recorded.contains(entry)).or(recorded.first());
-            let (name, shape) = differs.cloned().unwrap_or_default();
-            let was = recorded.iter().find(|(known, _)| *known == name).map(|(_, shape)| format!("{shape:?}"));
-            let message = format!(
-                "`{name}` of the batch of step {step} is {shape:?}, in the recorded step it was {}",
-                was.unwrap_or_else(|| "not there".to_owned())
-            );
-            return Err(Problem::new(KEY, message, HINT).into());
-        }
-        for ((_, own), (_, new)) in own.into_iter().zip(new) {
+        check_shapes(step, &self.batch, batch)?;
+        for ((_, own), (_, new)) in self.batch.tensors().into_iter().zip(batch.tensors()) {
             own.shallow_clone().f_copy_(new)?;
         }
         Ok(())
@@ -165,8 +151,60 @@ impl Recording {
 
 const HINT: &str = "set it to false";
 
+/// Refuses a batch that a recording of `recorded` cannot read.
+fn check_shapes(step: u64, recorded: &DeviceBatch, batch: &DeviceBatch) -> Result<()> {
+    let shapes = |batch: &DeviceBatch| -> Vec<(String, Vec<i64>)> {
+        batch.tensors().into_iter().map(|(name, tensor)| (name, tensor.size())).collect()
+    };
+    let (recorded, found) = (shapes(recorded), shapes(batch));
+    if recorded == found {
+        return Ok(());
+    }
+    let differs = found.iter().find(|entry| !recorded.contains(entry)).or(recorded.first());
+    let (name, shape) = differs.cloned().unwrap_or_default();
+    let was = recorded.iter().find(|(known, _)| *known == name).map(|(_, shape)| format!("{shape:?}"));
+    let was = was.unwrap_or_else(|| "not there".to_owned());
+    let message = format!("`{name}` of the batch of step {step} is {shape:?}, in the recorded step it was {was}");
+    Err(Problem::new(KEY, message, HINT).into())
+}
+
 fn unrecorded(step: u64, error: &TrainError) -> TrainError {
     let text = error.to_string();
     let reason = text.lines().next().unwrap_or_default();
     Problem::new(KEY, format!("step {step} cannot be recorded as a CUDA graph: {reason}"), HINT).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_shapes;
+    use crate::prefetch::{DeviceBatch, DeviceImages};
+    use hlrp_config::with_hint;
+    use std::collections::BTreeMap;
+    use tch::{Device, Kind, Tensor};
+
+    fn batch(num_samples: i64) -> DeviceBatch {
+        let images = DeviceImages {
+            pixels_BTCHW: Tensor::zeros([num_samples, 2, 3, 4, 4], (Kind::Uint8, Device::Cpu)),
+            is_real_BT: Tensor::ones([num_samples, 2], (Kind::Bool, Device::Cpu)),
+        };
+        DeviceBatch {
+            images: BTreeMap::from([("primary".to_owned(), images)]),
+            task: Vec::new(),
+            state: None,
+            action: None,
+            labels: BTreeMap::new(),
+            meta: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_batch_of_another_shape_is_named() {
+        assert!(check_shapes(7, &batch(4), &batch(4)).is_ok());
+        let error = check_shapes(7, &batch(4), &batch(3)).err().map(|error| with_hint(&error)).unwrap_or_default();
+        assert_eq!(
+            error,
+            "training.cuda_graph: `images.primary.pixels` of the batch of step 7 is [3, 2, 3, 4, 4], in the recorded step it was \
+             [4, 2, 3, 4, 4]\nhint: set it to false"
+        );
+    }
 }

@@ -30,6 +30,8 @@ pub struct ChunkGraphs {
     weights: Vec<(usize, Kind, Vec<i64>)>,
     /// The one that was used last is the last.
     shapes: Vec<(Shape, Known)>,
+    /// Whether a prediction with guidance was noted.
+    knows_guidance: bool,
 }
 
 /// What a recording depends on besides the weights.
@@ -108,11 +110,17 @@ impl ChunkGraphs {
         Ok(replayed)
     }
 
+    /// A line for the log about a prediction with guidance, which is computed without a recording; none after the first.
+    pub fn note_guidance(&mut self) -> Option<String> {
+        let is_new = !std::mem::replace(&mut self.knows_guidance, true);
+        is_new.then(|| "predictions with guidance are computed without a CUDA graph".to_owned())
+    }
+
     fn forget_other_weights(&mut self, model: &VlaModel) {
         let place = |tensor: &Tensor| (tensor.data_ptr() as usize, tensor.kind(), tensor.size());
         let weights = model.store().state().iter().map(|(_, tensor)| place(tensor)).collect();
         if self.weights != weights {
-            *self = Self { weights, shapes: Vec::new() };
+            (self.weights, self.shapes) = (weights, Vec::new());
         }
     }
 }

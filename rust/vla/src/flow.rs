@@ -137,9 +137,8 @@ impl FlowNoise for TorchNoise {
 
     fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor {
         // A Beta variable is the first component of a Dirichlet variable of two.
-        let concentration = Tensor::from_slice(&[flow.time_beta_alpha, flow.time_beta_beta]).to_kind(Kind::Float);
-        let concentration_B2 =
-            concentration.unsqueeze(0).expand([num_samples, 2], false).contiguous().to_device(device);
+        let column_B = |concentration: f64| Tensor::full([num_samples], concentration, (Kind::Float, device));
+        let concentration_B2 = Tensor::stack(&[flow.time_beta_alpha, flow.time_beta_beta].map(column_B), 1);
         Tensor::internal_sample_dirichlet(&concentration_B2).select(1, 0) * TIME_SPAN + TIME_OFFSET
     }
 }

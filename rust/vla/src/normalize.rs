@@ -4,6 +4,7 @@
 //! constant in the statistics has a std or range of 1: divided by nearly 0, the smallest move would become a number that no model can use.
 
 use hlrp_schema::policy::{Scaling, ScalingMode};
+use hlrp_torch::queued_copy;
 use tch::{Device, Kind, Tensor};
 
 /// Added to the std, as LeRobot does.
@@ -53,7 +54,7 @@ fn statistics(scaling: &Scaling, device: Device) -> [Tensor; 2] {
         let name = scaling.mode.needs().get(index);
         let values = name.zip(scaling.statistics.as_ref()).and_then(|(name, statistics)| statistics.get(*name));
         debug_assert!(values.is_some(), "a resolved scaling has its statistics");
-        Tensor::from_slice(values.map_or(&[], Vec::as_slice)).to_kind(Kind::Float).to_device(device)
+        queued_copy(&Tensor::from_slice(values.map_or(&[], Vec::as_slice)).to_kind(Kind::Float), device)
     };
     [of(0), of(1)]
 }

@@ -10,6 +10,7 @@ use crate::normalize::{normalize, unnormalize};
 use crate::observation::{ActionTarget, CameraImages, Language, Observation};
 use hlrp_nn::smolvlm::{TextLayout, TextTokenizer, pad_resize, with_newline, with_system_prompt};
 use hlrp_schema::policy::{ModelSpec, ProcessorSpec, Scaling};
+use hlrp_torch::queued_copy;
 use hlrp_train::{Augmentation, DeviceBatch};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -169,7 +170,8 @@ impl Processor {
         };
         let texts: Vec<String> = tasks.iter().map(text).collect();
         let tokens = self.tokenizer.encode(&texts)?;
-        Ok(Language { ids_BL: tokens.ids_BL.to_device(device), is_valid_BL: tokens.mask_BL.to_device(device) })
+        let [ids_BL, is_valid_BL] = [&tokens.ids_BL, &tokens.mask_BL].map(|tensor| queued_copy(tensor, device));
+        Ok(Language { ids_BL, is_valid_BL })
     }
 
     fn state(&self, batch: &DeviceBatch, present: i64) -> Result<Option<Tensor>, VlaError> {

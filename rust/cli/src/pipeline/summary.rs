@@ -94,7 +94,11 @@ fn facts(run_dir: &Path) -> Result<Vec<(String, String)>> {
     let rows = read_metrics(&run_dir.join(METRICS))?;
     let steps = ("steps".to_owned(), rows.last().map_or(0, |row| row.step).to_string());
     let last = |name: &str| rows.iter().rev().find_map(|row: &MetricsRow| row.get(name));
-    Ok(std::iter::once(steps).chain(shown(&Manifest::read(run_dir)?.metrics, last)).collect())
+    let manifest = Manifest::read(run_dir)?;
+    let verdict = manifest.sessions.last().and_then(|session| session.verdict.clone());
+    // Its hint is on a line of its own.
+    let verdict = verdict.map(|text| ("what is wrong".to_owned(), text.replace('\n', "; ")));
+    Ok(std::iter::once(steps).chain(shown(&manifest.metrics, last)).chain(verdict).collect())
 }
 
 fn number(value: f64) -> String {

@@ -121,6 +121,9 @@ pub(super) fn facts(run: &Run, rows: &[MetricsRow]) -> Vec<(String, String)> {
         }
         session.inputs.iter().for_each(|input| line("input", artifact(input)));
         session.outputs.iter().for_each(|output| line("output", artifact(output)));
+        if let Some(verdict) = &session.verdict {
+            line("verdict", verdict.replace('\n', "; "));
+        }
         session.links.iter().for_each(|(service, address)| line("link", format!("{service}: {address}")));
     }
     lines

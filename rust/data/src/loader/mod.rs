@@ -52,7 +52,12 @@ impl Loader {
             Split::Train => Plan::Train(train_sampler(mixture, 0, shard, Position::default())?),
             Split::Validation => {
                 mixture.require(split)?;
-                Plan::Validation(ValidationSampler::new(mixture.anchors(split).len(), None, shard)?)
+                Plan::Validation(ValidationSampler::new(
+                    mixture.anchors(split).len(),
+                    None,
+                    mixture.loader.batch_size as u64,
+                    shard,
+                )?)
             }
         };
         Sizes::of(mixture, &plan)?;
@@ -60,7 +65,8 @@ impl Loader {
     }
 
     /// Starts one pass over the validation anchors: the same samples in the same order each time.
-    /// `limit_batches` takes as many full batches per rank instead of all, spread evenly over the anchors.
+    /// `limit_batches` takes as many full batches per rank instead of all, spread evenly over the anchors. Each batch is spread over all of
+    /// them as well.
     ///
     /// # Errors
     /// There is no validation sample, `shard` is impossible, one batch exceeds the byte budget, or threads cannot be started.
@@ -70,10 +76,10 @@ impl Loader {
         shard: Shard,
     ) -> Result<ValidationLoader, DataError> {
         mixture.require(Split::Validation)?;
-        let limit = limit_batches.map(|n| n as u64 * mixture.loader.batch_size as u64 * shard.world);
-        let sampler = ValidationSampler::new(mixture.anchors(Split::Validation).len(), limit, shard)?;
-        let num_batches =
-            usize::try_from(sampler.len().div_ceil(mixture.loader.batch_size as u64)).unwrap_or(usize::MAX);
+        let batch_size = mixture.loader.batch_size as u64;
+        let limit = limit_batches.map(|n| n as u64 * batch_size * shard.world);
+        let sampler = ValidationSampler::new(mixture.anchors(Split::Validation).len(), limit, batch_size, shard)?;
+        let num_batches = usize::try_from(sampler.len().div_ceil(batch_size)).unwrap_or(usize::MAX);
         Ok(ValidationLoader { pipeline: Pipeline::start(mixture, Plan::Validation(sampler), 0)?, num_batches })
     }
 

@@ -161,24 +161,27 @@ impl TrainSampler {
     }
 }
 
-/// The fixed order of validation samples on one rank: anchors in their natural order, or an evenly spaced subset of them.
+/// The fixed order of validation samples on one rank: all anchors, or an evenly spaced subset of them, dealt out over the batches. Every batch is
+/// spread over the whole split, so that what compares the samples of a batch compares different scenes.
 #[derive(Debug, Clone)]
 pub struct ValidationSampler {
     num_anchors: u64,
     num_samples: u64,
+    batch_size: u64,
     shard: Shard,
 }
 
 impl ValidationSampler {
-    /// All anchors, or `limit` of them over all ranks together.
+    /// All anchors, or `limit` of them over all ranks together, in batches of `batch_size`.
     ///
     /// # Errors
     /// The rank is not below the number of ranks.
-    pub fn new(num_anchors: u64, limit: Option<u64>, shard: Shard) -> Result<Self, DataError> {
+    pub fn new(num_anchors: u64, limit: Option<u64>, batch_size: u64, shard: Shard) -> Result<Self, DataError> {
         if shard.rank >= shard.world {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
         }
-        Ok(Self { num_anchors, num_samples: limit.unwrap_or(num_anchors).min(num_anchors), shard })
+        let num_samples = limit.unwrap_or(num_anchors).min(num_anchors);
+        Ok(Self { num_anchors, num_samples, batch_size: batch_size.max(1), shard })
     }
 
     /// Draws of this rank. Ranks differ by at most one.
@@ -196,10 +199,24 @@ impl ValidationSampler {
     /// Number of the anchor of this rank's draw `draw`.
     #[must_use]
     pub fn anchor(&self, draw: u64) -> u64 {
-        let position = self.shard.rank + draw * self.shard.world;
+        let position = self.shard.rank + self.dealt(draw) * self.shard.world;
         // Exact in 128 bits; the middle of each of `num_samples` equal stretches.
         let index = (2 * u128::from(position) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
         index as u64
+    }
+
+    /// Where the sample of a draw is among those of this rank in their natural order: for n batches first every n-th sample from the first on,
+    /// then every n-th from the second on, and so on.
+    fn dealt(&self, draw: u64) -> u64 {
+        let num_batches = self.len().div_ceil(self.batch_size);
+        let (least, num_longer) = (self.len() / num_batches, self.len() % num_batches);
+        let in_longer = num_longer * (least + 1);
+        let (hand, nth) = if draw < in_longer {
+            (draw / (least + 1), draw % (least + 1))
+        } else {
+            (num_longer + (draw - in_longer) / least, (draw - in_longer) % least)
+        };
+        hand + nth * num_batches
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Shape suffixes: N frames of the episode, B pairs, T = 2 frames of a pair, S slots, Q width of a vector, A width of an action.
 
+use super::frames::{FrameSource, FramesAhead};
 use crate::inference::{LaqInference, PairLabels};
 use hlrp_data::{Dataset, EpisodeSpan, FrameSize};
 use hlrp_schema::policy::LabelSource;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Pairs whose frames are decoded in one go.
-const WINDOW: u64 = 256;
+const WINDOW: usize = 256;
 
 /// What labels episodes.
 pub(super) struct Labeller<'a> {
@@ -34,49 +35,77 @@ impl Labeller<'_> {
         from..episode.to_row.saturating_sub(last.unsigned_abs()).max(from)
     }
 
-    /// By name the labels of an episode's [`Labeller::anchors`], on the CPU; nothing where it has none.
+    /// Parts of an episode's [`Labeller::anchors`] whose frames are decoded in one go.
+    fn windows(&self, episode: &EpisodeSpan) -> impl Iterator<Item = Range<u64>> + use<> {
+        let anchors = self.anchors(episode);
+        anchors.clone().step_by(WINDOW).map(move |start| start..(start + WINDOW as u64).min(anchors.end))
+    }
+
+    /// The rows of all windows of `episodes` in which [`Labeller::label`] needs frames, in its order.
+    pub(super) fn rows_of_frames(&self, episodes: &[&EpisodeSpan]) -> Vec<Range<u64>> {
+        let episodes = if self.source == LabelSource::Teacher { episodes } else { &[] };
+        let (lowest, highest) = self.reach();
+        let rows = |window: Range<u64>| {
+            window.start.wrapping_add_signed(lowest)..(window.end - 1).wrapping_add_signed(highest) + 1
+        };
+        episodes.iter().flat_map(|episode| self.windows(episode)).map(rows).collect()
+    }
+
+    /// The lower and the higher offset.
+    fn reach(&self) -> (i64, i64) {
+        let [first, last] = self.deltas;
+        (first.min(last), first.max(last))
+    }
+
+    /// Where frames come from.
+    ///
+    /// # Errors
+    /// A model whose images have no size.
+    pub(super) fn frame_source(&self) -> anyhow::Result<FrameSource<'_>> {
+        let side = usize::try_from(self.laq.dims().image_size)?;
+        let size = FrameSize { height: side, width: side };
+        Ok(FrameSource { dataset: self.dataset, cameras: self.cameras, size })
+    }
+
+    /// By name the labels of an episode's [`Labeller::anchors`], on the CPU; nothing where it has none. `frames` has the frames of its windows
+    /// next.
     ///
     /// # Errors
     /// Frames or actions that cannot be read.
-    pub(super) fn label(&self, episode: &EpisodeSpan) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
+    pub(super) fn label(
+        &self,
+        episode: &EpisodeSpan,
+        frames: &mut FramesAhead,
+    ) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
         let anchors = self.anchors(episode);
         if anchors.is_empty() {
             return Ok(Vec::new());
         }
         match self.source {
-            LabelSource::Teacher => self.of_teacher(anchors),
+            LabelSource::Teacher => self.of_teacher(episode, frames),
             LabelSource::ActionAsLatent => Ok(vec![(VECTORS, self.summed_actions(anchors)?)]),
             LabelSource::Synthetic => self.synthetic(episode.episode, anchors),
         }
     }
 
-    fn of_teacher(&self, anchors: Range<u64>) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
-        let side = usize::try_from(self.laq.dims().image_size)?;
-        let size = FrameSize { height: side, width: side };
-        let open = |camera: &String| Arc::clone(self.dataset).frame_store(camera, Some(size));
-        let stores = self.cameras.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let mut readers = stores.iter().map(|store| store.reader(1)).collect::<Result<Vec<_>, _>>()?;
-        let [first, last] = self.deltas;
-        let (lowest, highest) = (first.min(last), first.max(last));
+    fn of_teacher(
+        &self,
+        episode: &EpisodeSpan,
+        frames: &mut FramesAhead,
+    ) -> anyhow::Result<Vec<(&'static str, Tensor)>> {
+        let side = self.laq.dims().image_size;
+        let (lowest, _) = self.reach();
         let mut found: Vec<PairLabels> = Vec::new();
-        let mut start = anchors.start;
-        while start < anchors.end {
-            let end = (start + WINDOW).min(anchors.end);
-            let rows: Vec<u64> =
-                (start.wrapping_add_signed(lowest)..(end - 1).wrapping_add_signed(highest) + 1).collect();
-            let mut views = Vec::new();
-            for reader in &mut readers {
-                let mut pixels = vec![0; rows.len() * size.frame_bytes()];
-                reader.read(&rows, &mut pixels)?;
-                views.push(Tensor::from_slice(&pixels).view([rows.len() as i64, 3, side as i64, side as i64]));
-            }
+        for window in self.windows(episode) {
+            let views = frames.next()?;
+            let views: Vec<_> =
+                views.iter().map(|pixels| Tensor::from_slice(pixels).view([-1, 3, side, side])).collect();
             let pixels_NCHW = Tensor::cat(&views, -1);
-            let len = (end - start) as i64;
-            let frames = [first, last].map(|delta| pixels_NCHW.narrow(0, delta - lowest, len));
-            for pairs_BTCHW in Tensor::stack(&frames, 1).split(i64::try_from(self.batch_size)?, 0) {
+            let len = (window.end - window.start) as i64;
+            let pairs = self.deltas.map(|delta| pixels_NCHW.narrow(0, delta - lowest, len));
+            for pairs_BTCHW in Tensor::stack(&pairs, 1).split(i64::try_from(self.batch_size)?, 0) {
                 found.push(self.laq.pair_labels(&pairs_BTCHW)?);
             }
-            start = end;
         }
         let joined = |of: fn(&PairLabels) -> Option<&Tensor>| {
             let all: Vec<&Tensor> = found.iter().filter_map(of).collect();
@@ -98,7 +127,7 @@ impl Labeller<'_> {
     /// `float32 [N,A]`: of each anchor the sum of the actions from the first frame to the one before the last.
     fn summed_actions(&self, anchors: Range<u64>) -> anyhow::Result<Tensor> {
         let width = self.action_width();
-        let (lowest, highest) = (self.deltas[0].min(self.deltas[1]), self.deltas[0].max(self.deltas[1]));
+        let (lowest, highest) = self.reach();
         let mut sums = Vec::new();
         for anchor in anchors {
             let rows: Vec<u64> = (anchor.wrapping_add_signed(lowest)..anchor.wrapping_add_signed(highest)).collect();

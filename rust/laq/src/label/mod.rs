@@ -5,6 +5,7 @@
 
 mod columns;
 mod episode;
+mod frames;
 
 use crate::error::LaqError;
 use crate::inference::LaqInference;
@@ -13,6 +14,7 @@ use crate::quantizers::Scale;
 use anyhow::Context;
 use columns::columns;
 use episode::Labeller;
+use frames::FramesAhead;
 use hlrp_data::formats::{self, FeatureKind, OpenOptions};
 use hlrp_data::{Dataset, Request, TOLERANCE_S, Timing};
 use hlrp_schema::RequestConfig;
@@ -23,6 +25,7 @@ use hlrp_track::fs::{OnExisting, Superseded, publish_dir, sha256_of, write_json}
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use tch::{Device, Kind, Tensor};
 
 /// Bytes of the dataset's tables that stay in memory.
@@ -87,7 +90,6 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         "batch_size": options.batch_size,
         "seed": options.seed,
     });
-    let parts = Parted::open(&options.out, &identity)?;
     let labeller = Labeller {
         laq: &laq,
         dataset: &dataset,
@@ -97,6 +99,10 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
         batch_size: options.batch_size,
         seed: options.seed,
     };
+    if options.source == LabelSource::ActionAsLatent && labeller.action_width() == 0 {
+        return Err(LaqError::NoActions { dataset: options.dataset.clone() }.into());
+    }
+    let parts = Parted::open(&options.out, &identity)?;
     label_episodes(&labeller, &parts)?;
     let episodes = dataset.episodes();
     let columns = columns(&labeller, &options.prefix, |slot| parts.read(episodes[slot].episode))?;
@@ -123,16 +129,20 @@ fn label_episodes(labeller: &Labeller<'_>, parts: &Parted) -> anyhow::Result<()>
         labeller.dataset.describe().num_frames - todo.iter().map(|episode| episode.num_frames()).sum::<u64>();
     let mut progress = Progress::new(labeller.dataset.describe().num_frames, num_frames);
     let every = todo.len().div_ceil(NUM_LINES).max(1);
-    for (count, episode) in todo.into_iter().enumerate() {
-        parts.write(episode.episode, &labeller.label(episode)?)?;
-        num_frames += episode.num_frames();
-        progress.advance(num_frames);
-        if (count + 1) % every == 0 {
-            progress.set(num_frames, &[("episode", episode.episode as f64)]);
+    let (source, windows) = (labeller.frame_source()?, labeller.rows_of_frames(&todo));
+    thread::scope(|scope| {
+        let mut frames = FramesAhead::start(scope, &source, &windows);
+        for (count, episode) in todo.into_iter().enumerate() {
+            parts.write(episode.episode, &labeller.label(episode, &mut frames)?)?;
+            num_frames += episode.num_frames();
+            progress.advance(num_frames);
+            if (count + 1) % every == 0 {
+                progress.set(num_frames, &[("episode", episode.episode as f64)]);
+            }
         }
-    }
-    progress.finish();
-    Ok(())
+        progress.finish();
+        Ok(())
+    })
 }
 
 /// The cameras that the checkpoint sees, `num_views` of them.

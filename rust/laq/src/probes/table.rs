@@ -84,6 +84,13 @@ impl PartialR2 {
         self.least_difference + self.random.min(0.0) > 0.0
     }
 
+    /// Whether the codes say as little as those of random weights, or as nothing, whatever the held-out episodes leave open.
+    pub(crate) fn is_at_random(&self) -> bool {
+        /// Differences between seeds are larger.
+        const NEAR: f64 = 0.05;
+        self.codes - self.random.max(0.0) < NEAR
+    }
+
     /// That of a validation; none where nothing was probed.
     pub(crate) fn of(metrics: &BTreeMap<String, f64>) -> Option<Self> {
         let value = |name: &str| metrics.get(name).copied();

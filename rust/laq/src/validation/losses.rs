@@ -73,6 +73,7 @@ impl Losses {
                 let copy = copy.max(f64::MIN_POSITIVE);
                 metrics.insert(format!("val/{name}_own_to_copy"), own / copy);
                 if let Some(other) = other {
+                    metrics.insert(format!("val/{name}_permuted_ratio"), other / own.max(f64::MIN_POSITIVE));
                     metrics.insert(format!("val/{name}_code_gain"), (other - own) / copy);
                 }
             }
@@ -101,18 +102,11 @@ pub(super) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
     let mut specs = vec![MetricSpec::detail("val/loss").lower_is_better()];
     specs.extend(model.decoders.iter().flat_map(|decoder| decoder.metrics()));
     specs.push(MetricSpec::new("val/copy_frame_loss", "pixel loss, first frame copied").drawn_in(&pixel_curve()));
-    if let Some(decoder) = model.decoders.of_frames().filter(|_| batch_size > 1) {
-        const RATIO: &str = "val/permuted_latent_ratio";
-        // Codes owe nothing to a decoder that does not train them.
-        let trains_codes = model.decoders.training().any(|other| other.name() == decoder.name());
-        let ratio = match trains_codes {
-            true => MetricSpec::new(RATIO, "pixel loss with another pair's codes / with its own"),
-            false => MetricSpec::detail(RATIO),
-        };
+    if model.decoders.of_frames().is_some() && batch_size > 1 {
         specs.extend([
             MetricSpec::detail("val/permuted_latent_self_recon_mse").lower_is_better(),
             MetricSpec::detail("val/permuted_latent_mse"),
-            ratio.higher_is_better(),
+            MetricSpec::detail("val/permuted_latent_ratio").higher_is_better(),
         ]);
     }
     for decoder in model.decoders.training() {
@@ -121,6 +115,8 @@ pub(super) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
         if batch_size > 1 {
             let label = format!("gain from the codes, {name} (of the loss of no change)");
             specs.push(MetricSpec::new(format!("val/{name}_code_gain"), label).higher_is_better());
+            let label = format!("{name} loss with another pair's codes / with its own");
+            specs.push(MetricSpec::new(format!("val/{name}_permuted_ratio"), label).higher_is_better());
         }
     }
     if batch_size > 1 && model.quantizer.codes().is_some() {

@@ -149,6 +149,13 @@ impl RunDir {
         }
     }
 
+    /// Records what is wrong with what the run trained.
+    pub fn set_verdict(&mut self, verdict: &str) {
+        if let Some(session) = self.manifest.sessions.last_mut() {
+            session.verdict = Some(verdict.to_owned());
+        }
+    }
+
     /// Records where else the run is recorded: the address at `service`.
     pub fn add_link(&mut self, service: &str, address: &str) {
         if let Some(session) = self.manifest.sessions.last_mut() {
@@ -278,6 +285,7 @@ fn session(info: &RunInfo<'_>, path: &Path, index: usize, start_step: u64) -> Re
         inputs: info.inputs.clone(),
         data: info.data.clone(),
         outputs: Vec::new(),
+        verdict: None,
         links: BTreeMap::new(),
         versions: info.versions.clone(),
         git: GitState::record(info.repository, path, &patch_name(index))?,

@@ -55,6 +55,8 @@ pub struct Session {
     pub data: BTreeMap<String, DataSource>,
     /// Checkpoints and artifacts that it left, recorded at its end.
     pub outputs: Vec<Artifact>,
+    /// What is wrong with what it trained, in a sentence with a hint; nothing where nothing is.
+    pub verdict: Option<String>,
     /// Addresses of its records elsewhere, by service.
     pub links: BTreeMap<String, String>,
     /// Versions of what computed.

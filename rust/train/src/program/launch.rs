@@ -270,7 +270,7 @@ fn versions(commit: Option<&str>) -> BTreeMap<String, String> {
 /// Records how the run ended, draws its curves and prints its table.
 fn finish<P: Program>(
     outcome: crate::Result<Outcome>,
-    run_dir: RunDir,
+    mut run_dir: RunDir,
     config: &P::Config,
     world: &World,
 ) -> anyhow::Result<Outcome> {
@@ -292,6 +292,9 @@ fn finish<P: Program>(
         Outcome::Finished(_) => RunStatus::Finished,
         Outcome::Interrupted(_) => RunStatus::Interrupted,
     };
+    if let Some(verdict) = &outcome.summary().verdict {
+        run_dir.set_verdict(verdict);
+    }
     run_dir.finish(status)?;
     let text = match &outcome {
         Outcome::Finished(summary) if summary.num_steps == 0 => {

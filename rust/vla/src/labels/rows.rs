@@ -6,6 +6,7 @@ use crate::observation::LatentTarget;
 use hlrp_data::formats::{self, OpenOptions};
 use hlrp_data::{Dataset, LabelRequest};
 use hlrp_schema::policy::{LabelVectors, TeacherIdentity};
+use hlrp_torch::queued_copy;
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -53,7 +54,7 @@ impl DatasetLabels {
             let width = self.dataset.describe().features.get(key).map_or(0, |feature| feature.num_values());
             let mut values = vec![0.0_f32; rows.len() * width];
             self.dataset.read_vectors(key, rows, &mut values)?;
-            Ok::<_, VlaError>(Tensor::from_slice(&values).view([rows.len() as i64, -1]).to_device(self.device))
+            Ok::<_, VlaError>(queued_copy(&Tensor::from_slice(&values).view([rows.len() as i64, -1]), self.device))
         };
         let columns = &self.columns;
         let codes_BS = columns.codes_key.as_deref().map(read).transpose()?;

@@ -1,12 +1,12 @@
 //! What a recording of predictions needs; the recording itself needs a GPU.
 
-use crate::fixtures::{FixedNoise, expert, expert_section, expert_with, observation, pooled};
+use crate::fixtures::{FixedNoise, distance, expert, expert_section, expert_with, observation, pooled, targets};
 use hlrp_config::Hint;
-use hlrp_nn::Pass;
-use hlrp_schema::policy::{ExpertSpec, LatentHead, Mode, ModelSpec};
+use hlrp_nn::{Pass, Trace};
+use hlrp_schema::policy::{ExpertSpec, FlowSpec, LatentHead, Mode, ModelSpec, ObjectiveSpec};
 use hlrp_torch::count::count;
-use hlrp_vla::{ChunkGraphs, VlaError, VlaModel};
-use tch::Device;
+use hlrp_vla::{ChunkGraphs, FlowNoise, TorchNoise, VlaError, VlaModel};
+use tch::{Device, Kind, Tensor};
 
 /// A recording does the same work each time and lets the host read nothing.
 #[test]
@@ -43,4 +43,68 @@ fn the_cpu_records_no_predictions() {
     let error = result.err().unwrap();
     assert!(error.to_string().contains("cuda_graph: only a GPU records graphs"), "{error}");
     assert!(error.hint().unwrap().contains("move policy and observation to a GPU"));
+}
+
+#[test]
+fn guidance_is_noted_once() {
+    let mut graphs = ChunkGraphs::default();
+    assert!(graphs.note_guidance().is_some_and(|note| note.contains("without a CUDA graph")));
+    assert_eq!(graphs.note_guidance(), None);
+}
+
+/// On a GPU each of them would let it run dry.
+#[test]
+fn a_training_step_reads_no_value_on_the_host() {
+    for (spec, num_cameras) in [(expert(), 2), (pooled(), 1)] {
+        let model = VlaModel::new(&spec, Device::Cpu).unwrap();
+        let mut seen = observation();
+        seen.cameras.truncate(num_cameras);
+        let mut wanted = targets();
+        if let (Some(action), 1) = (&mut wanted.action, num_cameras) {
+            action.chunk_BTA = action.chunk_BTA.narrow(1, 0, 1);
+            action.is_pad_BT = action.is_pad_BT.narrow(1, 0, 1);
+        }
+        let objective = ObjectiveSpec { mode: Mode::Multitask, latent_loss_weight: 0.1, action_loss_weight: 1.0 };
+        let ((), counts) = count(|| {
+            model.loss(&seen, &wanted, &objective, &mut TorchNoise, &Pass::plain(true))?.total.backward();
+            Ok::<_, VlaError>(())
+        })
+        .unwrap();
+        assert_eq!(counts.host_waits, 0, "{}", spec.arch.name());
+    }
+}
+
+/// Noise as [`FixedNoise`] has it, at the beginning of the way to the target.
+struct AtTheStart(FixedNoise);
+
+impl FlowNoise for AtTheStart {
+    fn normal(&mut self, shape: &[i64], device: Device) -> Tensor {
+        self.0.normal(shape, device)
+    }
+
+    fn time(&mut self, num_samples: i64, _: &FlowSpec, device: Device) -> Tensor {
+        Tensor::ones([num_samples], (Kind::Float, device))
+    }
+}
+
+/// A sampler of one step goes from the noise along the velocity there. The loss computes the same velocity with keys and values that are put
+/// together for the call; the sampler overwrites the end of a static cache.
+#[test]
+fn the_static_cache_of_the_sampler_changes_nothing() {
+    for every in [1, 2] {
+        let section = ExpertSpec { self_attn_every_n_layers: every, ..expert_section() };
+        let spec = ModelSpec { flow: FlowSpec { num_steps: 1, ..expert().flow }, ..expert_with(section) };
+        let model = VlaModel::new(&spec, Device::Cpu).unwrap();
+        let (seen, trace) = (observation(), Trace::default());
+        let objective = ObjectiveSpec { mode: Mode::Actions, latent_loss_weight: 0.0, action_loss_weight: 1.0 };
+        let pass = Pass { train: false, trace: Some(&trace) };
+        tch::no_grad(|| model.loss(&seen, &targets(), &objective, &mut AtTheStart(FixedNoise::new(3)), &pass)).unwrap();
+        let records = trace.into_records();
+        let velocity_BTA = &records.iter().find(|(name, _)| name == "velocity").unwrap().1;
+        let noise_BTA = FixedNoise::new(3).normal(&velocity_BTA.size(), Device::Cpu);
+        let expected_BTA = (noise_BTA - velocity_BTA).narrow(2, 0, 3);
+        let sampled = model.sample(&seen, Mode::Actions, None, &mut FixedNoise::new(3), &Pass::plain(false)).unwrap();
+        let difference = distance(&sampled.actions_BTA.unwrap(), &expected_BTA);
+        assert!(difference < 1e-5, "a joint layer every {every}: {difference}");
+    }
 }
