@@ -22,6 +22,26 @@ def data_filter(*words: object, cache: Path) -> list[str]:
     return result.stdout.splitlines()
 
 
+def test_offsets_in_seconds_of_a_format_without_a_rate_need_one(tmp_path):
+    """RLDS does not say how many steps a second has: three of them are a second at 3 per second, and drop other anchors than one."""
+    root = DATA / "rlds/fractal20220817_data/0.1.0"
+    words = ["data.request.unit=seconds", "data.request.image_deltas=[0,1]", "--out"]
+
+    def by(*more: object):
+        command = [program("hlrp"), "data", "filter", root, *words, tmp_path / f"{len(more)}.png", *more]
+        return run(list(map(str, command)), env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+
+    one_error(by(), 2, ["--fps", "does not say how many frames a second has", "data.request.unit=frames"])
+    one_error(by("--fps", 0, "--episodes", 1), 2, ["--fps", "above 0"])
+    found = by("--fps", 3)
+    assert found.returncode == 0, found.stderr
+    in_frames = by("--fps", 3, "data.request.unit=frames", "data.request.image_deltas=[0,3]")
+    assert found.stdout.splitlines()[:-1] == in_frames.stdout.splitlines()[:-1]
+    assert by("--fps", 1, "--episodes", 4).stdout.splitlines()[:-1] != found.stdout.splitlines()[:-1]
+    other = [program("hlrp"), "data", "filter", str(DATASET), *words, str(tmp_path / "other.png"), "--fps", "7"]
+    one_error(run(other), 2, ["--fps", "80 frames per second"])
+
+
 def contents() -> dict[str, str]:
     files = [path for path in DATASET.rglob("*") if path.is_file()]
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

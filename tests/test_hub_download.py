@@ -190,6 +190,11 @@ def test_a_download_that_is_killed_continues(metaworld, tmp_path):
         ({"ends_after": 100_000}, "it ended after"),
         ({"status": 503, "headers": {"Retry-After": "1"}}, "503 Service Unavailable: planted; next try in 1.0 s"),
         ({"status": 429, "headers": {"Retry-After": "2"}}, "429 Too Many Requests: planted; next try in 2.0 s"),
+        (
+            {"status": 429, "headers": {"RateLimit": '"api";r=0;t=2'}},
+            "429 Too Many Requests: planted; next try in 2.0 s",
+        ),
+        ({"status": 429}, "429 Too Many Requests: planted; next try in 3.0 s"),
         ({"status": 500, "times": 3}, "500 Internal Server Error"),
         ({"is_damaged": True}, "its content does not have its digest; it is fetched again"),
     ],

@@ -61,8 +61,14 @@ def test_it_has_no_findings_and_a_broken_one_has(converted, tmp_path):
     (broken / "meta/episodes.jsonl").write_text("\n".join(lines))
     video = next(broken.glob("videos/*/*/episode_000003.mp4"))
     video.write_bytes(video.read_bytes()[:-2000])
+    lengths = [json.loads(line)["length"] for line in lines]
+    longer = next(episode for episode in range(5, 50) if lengths[episode] > lengths[4])
+    videos = [next(broken.glob(f"videos/*/*/episode_{episode:06}.mp4")) for episode in (longer, 4)]
+    shutil.copy(*videos)
     result = subprocess.run([program("hlrp-data"), "check", broken], capture_output=True, text=True)
     assert result.returncode == 1
+    wanted = f"episode_000004.mp4: has {lengths[longer]} images, but episode 4 {lengths[4]} frames"
+    assert wanted in result.stdout
     rows, longer = first["length"], first["length"] + 1
     assert f"episode_000000.parquet: has {rows} rows, but its episodes have {longer}" in result.stdout
     assert "episode_000003.mp4" in result.stdout

@@ -77,7 +77,8 @@ def test_show_and_check_index_in_the_cache_and_leave_the_dataset_alone(tmp_path)
     shown = hlrp_data(tmp_path, "show", root, "--no-sheet")
     assert shown.returncode == 0, shown.stderr
     assert "RLDS, fractal20220817_data 0.1.0" in shown.stdout
-    assert "12 of 1 to 23 frames" in shown.stdout
+    assert "12 of 1 to 23 frames, mean" in shown.stdout
+    assert "per second" not in shown.stdout, "the dataset does not say"
     assert "observation/image  320x256, jpeg images, 6 shards" in shown.stdout
     assert "action/world_vector  float32 [3]" in shown.stdout
     checked = hlrp_data(tmp_path, "check", root)
@@ -97,8 +98,10 @@ def test_show_and_check_index_in_the_cache_and_leave_the_dataset_alone(tmp_path)
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
+    (root / "fractal20220817_data-train.tfrecord-00003-of-00004").write_bytes(content)
     checked = hlrp_data(tmp_path, "check", root)
     assert checked.returncode == 1
+    assert "train.tfrecord-00003-of-00004: dataset_info.json does not list this shard" in checked.stdout
     assert shard.name in checked.stdout
     assert "has the wrong checksum" in checked.stdout
 

@@ -9,12 +9,17 @@ use clap::Parser;
 use hlrp_data::{
     Batch, FrameSize, Loader, Mixture, Position, Shard, Split,
     formats::{self, FeatureKind, OpenOptions},
+    measure::{measure, resident_mb},
 };
 use hlrp_schema::{
     CacheConfig, DataConfig, DeltaUnit, LoaderConfig, RequestConfig, Resize, RldsConfig, SourceConfig, UniformOver,
 };
 use serde_json::json;
-use std::{fs, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Loads random samples and prints the rates.
@@ -73,26 +78,21 @@ fn main() -> Result<()> {
     let began = Instant::now();
     let mixture = Arc::new(Mixture::open(&config, size, &hlrp_data::DiskRules::unlimited(), &|_, _, _, _| {})?);
     let open_s = began.elapsed().as_secs_f64();
-    let open_resident_mb = status_kib("VmRSS:")? / 1e3;
+    let [open_resident_mb, _] = resident_mb()?;
     let mut loader = Loader::train(&mixture, 0, Shard::SINGLE, Position::default())?;
     let mut digest = Xxh3::new();
     let mut add = |batch: &Batch| batch.images.values().for_each(|stream| digest.update(&stream.pixels_BTCHW));
     add(&loader.next_batch()?);
     let first_batch_s = began.elapsed().as_secs_f64();
-    let first_batch_resident_mb = status_kib("VmRSS:")? / 1e3;
+    let [first_batch_resident_mb, _] = resident_mb()?;
     for _ in 0..PREFETCH_BATCHES {
         add(&loader.next_batch()?);
     }
-    let (began, cpu_before) = (Instant::now(), cpu_seconds()?);
-    for _ in 0..args.batches {
-        loader.next_batch()?;
-    }
-    let (wall_s, cpu_s) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu_before);
-    let num_samples = (args.batches * args.batch_size) as f64;
+    let measured = measure(&mut loader, args.batches, Duration::ZERO, |_| {})?;
     let result = json!({
-        "samples_per_s": num_samples / wall_s,
-        "cpu_s_per_sample": cpu_s / num_samples,
-        "batches_per_s": args.batches as f64 / wall_s,
+        "samples_per_s": measured.samples_per_s(),
+        "cpu_s_per_sample": measured.cpu_s_per_sample(),
+        "batches_per_s": measured.batches_per_s(),
         "open_s": open_s,
         "first_batch_s": first_batch_s,
         "open_resident_mb": open_resident_mb,
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
         "workers": args.workers,
         "cache": args.cache.is_some(),
         "size": [size.height, size.width],
-        "resident_mb": status_kib("VmRSS:")? / 1e3,
+        "resident_mb": resident_mb()?[0],
     });
     println!("{result}");
     Ok(())
@@ -178,22 +178,4 @@ fn config(args: &Args) -> Result<(DataConfig, FrameSize)> {
         },
     };
     Ok((config, size))
-}
-
-/// CPU seconds of this process so far.
-fn cpu_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (_, after_name) = stat.rsplit_once(") ").context("/proc/self/stat has no process name")?;
-    let ticks = |field: usize| -> Result<f64> {
-        Ok(after_name.split(' ').nth(field).context("/proc/self/stat is short")?.parse()?)
-    };
-    // User and system time in hundredths of a second.
-    Ok((ticks(11)? + ticks(12)?) / 100.0)
-}
-
-/// A line of `/proc/self/status` in KiB.
-fn status_kib(name: &str) -> Result<f64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with(name)).context("/proc/self/status has no such line")?;
-    Ok(line.split_whitespace().nth(1).context("the line is empty")?.parse()?)
 }

@@ -18,7 +18,6 @@ use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tracing::level_filters::LevelFilter;
 
 /// How often a progress line is written where there is no bar, and its rate is renewed where there is one.
 const LINE_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
@@ -140,7 +139,6 @@ pub(crate) fn run(options: &DownloadOptions) -> Result<()> {
         basics.cluster.refuse_output("--cache-dir", &cache)?;
     }
     let disk = basics.map_or_else(DiskRules::unlimited, |basics| disk_rules(&basics.cluster, &basics.logging));
-    console::init(LevelFilter::INFO, 0)?;
     let shown = Mutex::new(Shown::default());
     let progress = |done: u64, total: u64| shown.lock().unwrap_or_else(PoisonError::into_inner).set(done, total);
     let fetch = Fetch { cache: &cache, disk: &disk, progress: &progress };

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use hlrp_config::{Check, Problem};
 use hlrp_data::{
-    DiskRules, Filter, VerdictCounts,
+    Description, DiskRules, Filter, VerdictCounts,
     formats::{self, FeatureKind},
     show::{filter_sheet, spread},
 };
@@ -28,6 +28,9 @@ pub(crate) struct FilterOptions {
     /// Feature key of the action.
     #[arg(long, value_name = "KEY", default_value = "action")]
     action: String,
+    /// Frames per second, for offsets in seconds (data.request.unit=seconds) and formats that do not say it: RLDS and scenes.
+    #[arg(long, value_name = "N")]
+    fps: Option<f64>,
     /// File of the drawing. [default: hlrp/filters/<name of the dataset>.png in $XDG_CACHE_HOME, or in ~/.cache]
     #[arg(long, value_name = "PNG")]
     out: Option<PathBuf>,
@@ -36,6 +39,27 @@ pub(crate) struct FilterOptions {
     episodes: usize,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+impl FilterOptions {
+    /// Frames per second of a dataset.
+    fn rate(&self, found: &Description) -> Result<f64, Problem> {
+        match self.fps {
+            Some(fps) if found.is_fps_known && fps != found.fps => {
+                let message = format!("{fps}, but the dataset has {} frames per second", found.fps);
+                Err(Problem::new("--fps", message, "leave it out"))
+            }
+            Some(fps) if !(fps.is_finite() && fps > 0.0) => {
+                Err(Problem::new("--fps", format!("{fps} is out of range"), "give a number above 0"))
+            }
+            Some(fps) => Ok(fps),
+            None if found.is_fps_known => Ok(found.fps),
+            None => {
+                let message = "the dataset does not say how many frames a second has, and the offsets are in seconds";
+                Err(Problem::new("--fps", message, "give the fps of its source, or data.request.unit=frames"))
+            }
+        }
+    }
 }
 
 /// What a configuration says of filters.
@@ -101,7 +125,7 @@ pub(crate) fn run(options: &FilterOptions) -> Result<()> {
     let spans = dataset.episodes();
     let deltas = config.request.image_deltas.iter().copied();
     let reach = deltas.clone().fold(0.0, f64::max) - deltas.fold(0.0, f64::min);
-    let rate = if config.request.unit == DeltaUnit::Seconds { found.fps } else { 1.0 };
+    let rate = if config.request.unit == DeltaUnit::Seconds { options.rate(found)? } else { 1.0 };
     let filter = Filter {
         name: &name,
         dataset: &dataset,

@@ -12,6 +12,7 @@
 //! | Whose actions may be seen? | `labelled` |
 //! | Which sample comes when? | `anchors`, `shares`, `sampler` |
 //! | How do samples become batches? | `loader` |
+//! | What does loading cost? | [`measure`] |
 //! | Is a dataset damaged, and what is in it? | [`check`], [`show`] |
 //!
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
@@ -33,6 +34,7 @@ mod labelled;
 mod loader;
 mod lock;
 mod lru;
+pub mod measure;
 mod mixture;
 mod normalization;
 mod pair_cache;

@@ -1,9 +1,11 @@
-//! `hlrp-data`: looks into datasets, and downloads datasets and models. Users type `hlrp data …`, which runs this program.
+//! `hlrp-data`: looks into datasets, measures how fast they load, and downloads datasets and models. Users type `hlrp data …`, which runs this program.
 
+mod bench_command;
 mod download_command;
 mod filter_command;
 
 use anyhow::{Context, Result};
+use bench_command::BenchOptions;
 use clap::{CommandFactory, Parser, Subcommand};
 use download_command::DownloadOptions;
 use filter_command::FilterOptions;
@@ -22,6 +24,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use tracing::level_filters::LevelFilter;
 
 /// The errors of this program whose hints are printed.
 const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<DataError>, hint_of::<TrackError>];
@@ -29,7 +32,7 @@ const HINTS: &[HintOf] = &[hint_of::<Problem>, hint_of::<DataError>, hint_of::<T
 /// Memory for parts of tables while a dataset is read, bytes.
 const TABLE_CACHE_BYTES: usize = 64 << 20;
 
-/// Looks into datasets, and downloads datasets and models.
+/// Looks into datasets, measures how fast they load, and downloads datasets and models.
 #[derive(Parser)]
 #[command(name = "hlrp-data", bin_name = "hlrp data", version)]
 struct Args {
@@ -62,9 +65,9 @@ enum Command {
     },
     /// Looks for damage: one line per finding and exit code 1, or `ok`, what that covers, and 0.
     ///
-    /// Counts, indices, timestamps (also past the end of a video), tasks, values that are not finite, statistics
-    /// against the data, size, rate and codec of videos, missing and damaged files; and decodes every image, some of
-    /// them also at random.
+    /// Counts, indices, timestamps (also past the end of a video), episodes listed twice, stretches of videos that overlap or have another length
+    /// than their episodes, tasks, values that are not finite, rows of another width, statistics against the data, size, rate and codec of videos,
+    /// missing, damaged and unused files; and decodes every image, some of them also at random. Values that never change are a note.
     ///
     /// Example: `hlrp data check tests/data/metaworld_mt5`
     Check {
@@ -84,6 +87,13 @@ enum Command {
     ///
     /// Example: `hlrp data filter tests/data/metaworld_mt5 --by both data.filter.motion.high=0.02`
     Filter(FilterOptions),
+    /// Loads the data of an experiment as its training would, and prints batches per second, waiting, CPU time, memory and the shares of the sources.
+    ///
+    /// It takes the overrides of `hlrp train-laq` and `hlrp train-vla`, and measures one process. In stage 2 it reads no teacher: where latent actions
+    /// are learned, data.request.image_deltas has the teacher's pair.
+    ///
+    /// Example: `hlrp data bench experiment=laq_tiny data.loader.num_workers=4 --consumer-ms 50`
+    Bench(BenchOptions),
     /// Downloads a LeRobot dataset from the Hugging Face Hub into the cache of Hugging Face, or the part of it that some cameras and episodes need;
     /// or a model (`--repo-type model`).
     ///
@@ -106,6 +116,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
+    let is_long = matches!(command, Command::Bench(_) | Command::Download(_));
+    console::init(if is_long { LevelFilter::INFO } else { LevelFilter::WARN }, 0)?;
     match command {
         Command::Show { path, out, no_sheet, episodes, times } => {
             let dataset = formats::open(&path, &options(&path)?)?;
@@ -124,16 +136,23 @@ fn run(command: Command) -> Result<ExitCode> {
             let options = OpenOptions { tolerance_s, ..options(&path)? };
             let report = check::check(&path, depth, &options);
             report.findings.iter().for_each(|finding| console::print(&finding.to_string()));
+            if report.findings.is_empty() {
+                console::print("ok");
+            }
+            report.notes.iter().for_each(|what| console::print(&format!("note          {what}")));
             if !report.findings.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
-            console::print("ok");
             report.verified.iter().for_each(|what| console::print(&format!("verified      {what}")));
             report.not_verified.iter().for_each(|what| console::print(&format!("not verified  {what}")));
             Ok(ExitCode::SUCCESS)
         }
         Command::Filter(options) => {
             filter_command::run(&options)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench(options) => {
+            bench_command::run(&options)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Download(options) => {

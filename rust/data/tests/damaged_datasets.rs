@@ -53,9 +53,14 @@ impl Copy {
 
     /// Rewrites a parquet file.
     fn rewrite(&self, file: &str, change: impl Fn(RecordBatch) -> RecordBatch) {
+        self.rewrite_all(file, |batch| vec![change(batch)]);
+    }
+
+    /// Rewrites a parquet file, each batch as several.
+    fn rewrite_all(&self, file: &str, change: impl Fn(RecordBatch) -> Vec<RecordBatch>) {
         let path = self.path().join(file);
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap().build().unwrap();
-        let batches: Vec<_> = reader.map(|batch| change(batch.unwrap())).collect();
+        let batches: Vec<_> = reader.flat_map(|batch| change(batch.unwrap())).collect();
         let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batches[0].schema(), None).unwrap();
         batches.iter().for_each(|batch| writer.write(batch).unwrap());
         writer.close().unwrap();
@@ -212,14 +217,110 @@ fn a_video_that_ends_before_its_episodes() {
     check_finds(other.path(), &["file-000.mp4", "episode 2 ends at", "past the last image"]);
 }
 
-/// Adds `by` to a column of doubles.
+/// Adds `by` to a column of doubles or integers.
 fn shifted(batch: &RecordBatch, column: &str, by: f64) -> RecordBatch {
-    use arrow_array::{Float64Array, cast::AsArray, types::Float64Type};
+    use arrow_array::{Float64Array, Int64Array, cast::AsArray, types::Float64Type, types::Int64Type};
     let at = batch.schema().index_of(column).unwrap();
     let mut columns = batch.columns().to_vec();
-    let values = columns[at].as_primitive::<Float64Type>().iter().map(|value| value.map(|value| value + by));
-    columns[at] = Arc::new(values.collect::<Float64Array>());
+    columns[at] = match columns[at].as_primitive_opt::<Float64Type>() {
+        Some(values) => Arc::new(values.values().iter().map(|value| value + by).collect::<Float64Array>()),
+        None => {
+            let values = columns[at].as_primitive::<Int64Type>().values().iter();
+            Arc::new(values.map(|value| value + by as i64).collect::<Int64Array>())
+        }
+    };
     RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+const EPISODES: &str = "meta/episodes/chunk-000/file-000.parquet";
+const FROM_S: &str = "videos/observation.images.front/from_timestamp";
+const TO_S: &str = "videos/observation.images.front/to_timestamp";
+
+#[test]
+fn an_episode_that_is_listed_twice_alike_is_read_once_with_a_warning() {
+    let copy = Copy::of("hevc");
+    copy.rewrite_all(EPISODES, |batch| vec![batch.clone(), batch.slice(1, 1)]);
+    check_finds(copy.path(), &["meta/episodes", "episode 1 is listed twice, alike"]);
+    let (code, stdout, stderr) = run_show(copy.path());
+    assert!(code == 0 && stdout.contains("frames      62 at"), "{stdout}{stderr}");
+    assert!(stderr.contains("WARNING") && stderr.contains("1 episodes are listed twice"), "{stderr}");
+}
+
+#[test]
+fn an_episode_that_is_listed_twice_differently_is_refused() {
+    for (column, by, words) in [
+        ("data/file_index", 1.0, ["of data file 000/000 and with rows", "of data file 000/001"]),
+        ("dataset_to_index", -1.0, ["episode 1 is listed both with rows", "of data file 000/000 and with rows"]),
+    ] {
+        let copy = Copy::of("hevc");
+        copy.rewrite_all(EPISODES, |batch| vec![batch.clone(), shifted(&batch, column, by).slice(1, 1)]);
+        let (code, _, stderr) = run("show", copy.path());
+        assert!(code == 65 && words.iter().all(|word| stderr.contains(word)), "{column}: {stderr}");
+        check_finds(copy.path(), &[EPISODES, "episode 1 is listed both with", "; hint: remove the row that is wrong"]);
+    }
+    let copy = Copy::of("hevc");
+    copy.rewrite_all(EPISODES, |batch| vec![batch.clone(), shifted(&batch, FROM_S, 0.5).slice(1, 1)]);
+    let dataset = Arc::new(LeRobotDataset::open(copy.path(), &TableCache::new(1 << 20)).unwrap());
+    let error = with_hint(&dataset.frame_store("observation.images.front", None).err().unwrap());
+    for word in ["episode 1 is listed both with", "s of video 000/000 and with", "of `observation.images.front`"] {
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn an_episode_with_another_length_than_its_rows() {
+    let copy = Copy::of("hevc");
+    copy.rewrite(EPISODES, |batch| shifted(&batch, "length", 2.0));
+    check_finds(copy.path(), &["meta/episodes", "episode 0 has the length", "but the rows 0.."]);
+}
+
+#[test]
+fn stretches_of_a_video_that_have_another_length_or_overlap() {
+    let copy = Copy::of("hevc");
+    copy.rewrite(EPISODES, |batch| shifted(&batch, TO_S, 0.5));
+    check_finds(copy.path(), &["file-000.mp4", "episode 0 has", "frames", "s of the video"]);
+    check_finds(copy.path(), &["file-000.mp4", "episode 1 begins at", "but episode 0 ends at"]);
+    copy.rewrite_all(EPISODES, |batch| {
+        let first = shifted(&shifted(&batch, FROM_S, 2.0), TO_S, 1.5);
+        vec![first.slice(0, 1), batch.slice(1, batch.num_rows() - 1)]
+    });
+    check_finds(copy.path(), &["file-000.mp4", "episode 1 begins at", "before episode 0 at 2.0000 s"]);
+}
+
+#[test]
+fn files_that_no_episode_is_in() {
+    let copy = Copy::of("hevc");
+    for (file, other) in [(VIDEO, "file-007.mp4"), (DATA, "file-007.parquet")] {
+        let path = copy.path().join(file);
+        fs::copy(&path, path.with_file_name(other)).unwrap();
+        check_finds(copy.path(), &[other, "no episode is in this file"]);
+    }
+}
+
+#[test]
+fn a_row_of_another_width() {
+    use arrow_array::{Array, ListArray, cast::AsArray, types::Float32Type};
+    use arrow_schema::{Field, Schema};
+    let copy = Copy::of("hevc");
+    copy.rewrite(DATA, |batch| {
+        let at = batch.schema().index_of("action").unwrap();
+        let values = batch.column(at).as_fixed_size_list().values().as_primitive::<Float32Type>();
+        let mut values = values.values().iter().map(|value| Some(*value));
+        // Row 3 has a value more, and row 5 one less: as many in all.
+        let width = |row: usize| 2 + usize::from(row == 3) - usize::from(row == 5);
+        let rows = (0..batch.num_rows()).map(|row| Some(values.by_ref().take(width(row)).collect::<Vec<_>>()));
+        let list = ListArray::from_iter_primitive::<Float32Type, _, _>(rows);
+        let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
+        fields[at] = Arc::new(Field::new("action", list.data_type().clone(), true));
+        let mut columns = batch.columns().to_vec();
+        columns[at] = Arc::new(list);
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    });
+    let what = "column `action` has 3 values in row 3, but meta/info.json says 2 per row";
+    check_finds(copy.path(), &["data/chunk-000/file-000.parquet", what]);
+    let dataset = LeRobotDataset::open(copy.path(), &TableCache::new(1 << 20)).unwrap();
+    let error = with_hint(&dataset.vectors("action", &[0]).unwrap_err());
+    assert!(error.contains(what), "{error}");
 }
 
 #[test]
@@ -303,6 +404,38 @@ fn statistics_that_are_not_those_of_the_data() {
     stats["action"]["mean"][1] = 7.5.into();
     fs::write(&path, stats.to_string()).unwrap();
     check_finds(copy.path(), &["meta/stats.json", "action[1]: mean is 7.5, but that of the data is"]);
+}
+
+#[test]
+fn statistics_that_are_missing_or_cannot_be() {
+    let copy = Copy::of("hevc");
+    let path = copy.path().join("meta/stats.json");
+    let mut stats: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut write = |key: &str, value: Option<f64>| {
+        let values = stats.as_object_mut().unwrap();
+        match value {
+            Some(value) => values["action"][key][1] = value.into(),
+            None => drop(values.remove(key)),
+        }
+        fs::write(&path, stats.to_string()).unwrap();
+    };
+    write("observation.state", None);
+    let (code, stdout, _) = run("check", copy.path());
+    assert!(code == 0 && stdout.contains("not verified  statistics of observation.state: "), "{stdout}");
+    assert!(stdout.contains("not verified  quantiles in the statistics, but for their range and order"), "{stdout}");
+    write("q99", Some(1e4));
+    check_finds(copy.path(), &["meta/stats.json", "action[1]: q99 is 10000, but the data is within"]);
+    let median = serde_json::from_str::<serde_json::Value>(&fs::read_to_string(&path).unwrap()).unwrap();
+    let lowest = median["action"]["min"][1].as_f64().unwrap();
+    write("q99", Some(lowest));
+    check_finds(copy.path(), &["meta/stats.json", "action[1]: q99 is", "but q90 is"]);
+}
+
+#[test]
+fn values_that_never_change_are_a_note() {
+    let (code, stdout, _) = run("check", &fixture("stress_v3"));
+    assert_eq!(code, 0);
+    assert!(stdout.contains("\nnote          `next.success` is constant over 60 episodes: [0] = 0\n"), "{stdout}");
 }
 
 #[test]

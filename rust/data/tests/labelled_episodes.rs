@@ -60,6 +60,18 @@ fn statistics_of_actions_are_those_of_labelled_episodes() {
 }
 
 #[test]
+fn statistics_of_states_count_labelled_episodes_as_often_as_they_are_drawn() {
+    let mean = |loader| mixture(loader).state_statistics().unwrap().unwrap().values["mean"][0];
+    let rows = |ranges: &[std::ops::Range<u64>]| {
+        let rows: Vec<f64> = ranges.iter().cloned().flatten().map(|row| row as f64).collect();
+        rows.iter().sum::<f64>() / rows.len() as f64
+    };
+    let (labelled, others) = (rows(&[9..14, 41..47]), rows(&[0..9, 14..21, 47..58]));
+    assert!((mean(balanced(1)) - (0.25 * labelled + 0.75 * others)).abs() < 1e-5);
+    assert!((mean(loader_config(1)) - (11.0 * labelled + 27.0 * others) / 38.0).abs() < 1e-5, "every row once");
+}
+
+#[test]
 fn every_batch_has_its_share_of_labelled_episodes_and_each_kind_has_epochs_of_its_own() {
     let mixture = mixture(balanced(2));
     let mut loader = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).unwrap();

@@ -3,11 +3,22 @@
 
 mod fake;
 
+#[cfg(feature = "ffmpeg")]
+use fake::opened;
 use fake::{FakeDataset, SIZE, loader_config, source, source_config};
 use hlrp_config::with_hint;
+#[cfg(feature = "ffmpeg")]
+use hlrp_data::formats::{self, OpenOptions};
 use hlrp_data::{LabelRequest, Mixture, Source, Split};
+#[cfg(feature = "ffmpeg")]
+use hlrp_schema::{
+    ActionFilterConfig, CacheConfig, DataConfig, FilterBy, FilterConfig, MotionCameras, MotionFilterConfig, OverSteps,
+    RequestConfig, Resize,
+};
 use hlrp_schema::{SourceConfig, SourceWeight};
 use std::collections::BTreeMap;
+#[cfg(feature = "ffmpeg")]
+use std::collections::BTreeSet;
 
 fn mixture(sources: Vec<Source>) -> Mixture {
     Mixture::new(sources, SIZE, loader_config(1)).unwrap()
@@ -56,8 +67,82 @@ fn a_dimension_that_no_training_sample_has_is_named_with_its_source() {
     let mixture = mixture(vec![narrow, wide]);
     assert!(mixture.action_statistics().is_ok());
     let error = with_hint(&mixture.state_statistics().unwrap_err());
-    let wanted = "data.sources.wide.state_key: `state`[3] has no finite value in any training episode\nhint:";
+    let wanted = "data.sources.wide.weight: `state`[3] is of no source that is drawn for training\nhint:";
     assert!(error.starts_with(wanted), "{error}");
+}
+
+#[test]
+fn a_small_source_with_a_large_weight_has_all_of_its_rows_in_the_quantiles() {
+    let weighted = |weight| SourceConfig { weight: Some(SourceWeight::Share(weight)), ..source_config(0) };
+    let large = source("large", FakeDataset::new(&[1_100_000; 2]), &weighted(1.0)).unwrap();
+    let small = source("small", FakeDataset::new(&[5]), &weighted(999.0)).unwrap();
+    let state = mixture(vec![large, small]).state_statistics().unwrap().unwrap();
+    // 99.9 % are the values 0 to 4, in equal parts; from the middle of the last part it is 0.1 to the next value.
+    let q99 = state.values["q99"][0];
+    assert!((q99 - 4.91).abs() < 0.1, "{q99}");
+}
+
+#[cfg(feature = "ffmpeg")]
+#[test]
+fn rows_that_only_filtered_anchors_have_do_not_count() {
+    const DELTAS: [i64; 2] = [0, 3];
+    let cache = tempfile::tempdir().unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/metaworld_mt5");
+    let robot = SourceConfig {
+        action_key: Some("action".to_owned()),
+        filter: Some(FilterBy::Action),
+        ..opened::source(&root, "observation.image")
+    };
+    let open = |filter: Option<FilterConfig>| {
+        let config = DataConfig {
+            sources: [(
+                "robot".to_owned(),
+                SourceConfig { filter: filter.as_ref().map(|_| FilterBy::Action), ..robot.clone() },
+            )]
+            .into(),
+            request: RequestConfig { action_deltas: DELTAS.map(|delta| delta as f64).to_vec(), ..fake::request() },
+            loader: opened::loader(4),
+            filter,
+            resize: Resize::Host,
+            cache: CacheConfig { enabled: false, dir: cache.path().to_owned(), verify: false },
+        };
+        opened::open(&config, SIZE).unwrap()
+    };
+    let action = |over_steps| ActionFilterConfig {
+        num_steps: 1,
+        delta_dims: vec![],
+        exclude_dims: vec![],
+        over_steps,
+        threshold: 1.5,
+        min_nonzero_ratio: 0.0,
+    };
+    let filtered = open(Some(FilterConfig {
+        gap: Some(2),
+        motion: MotionFilterConfig {
+            cameras: MotionCameras::First,
+            short_side: 16,
+            blur: 1,
+            pixel_threshold: 0.1,
+            smooth: 1,
+            low: 0.1,
+            high: 0.1,
+        },
+        action: action(OverSteps::Max),
+        trim_run: 1,
+    }));
+    let anchors = filtered.anchors(Split::Train);
+    let all = open(None);
+    assert!(!anchors.is_empty() && 2 * anchors.len() < all.anchors(Split::Train).len(), "{} anchors", anchors.len());
+    let anchors = (0..anchors.len()).map(|at| anchors.get(at).unwrap());
+    let rows: BTreeSet<u64> = anchors.flat_map(|anchor| anchor.span.window(anchor.row, &DELTAS).0).collect();
+    let rows: Vec<u64> = rows.into_iter().collect();
+    let dataset = formats::open(&root, &OpenOptions::new(1 << 20)).unwrap();
+    let mut values_TN = vec![0.0; 4 * rows.len()];
+    dataset.read_vectors("action", &rows, &mut values_TN).unwrap();
+    let mean = values_TN.iter().step_by(4).map(|value| f64::from(*value)).sum::<f64>() / rows.len() as f64;
+    let [found, of_all] = [&filtered, &all].map(|mixture| mixture.action_statistics().unwrap().unwrap().values);
+    assert_eq!(found["count"], [rows.len() as f64]);
+    assert!((found["mean"][0] - mean).abs() < 1e-5 && (found["mean"][0] - of_all["mean"][0]).abs() > 1e-3);
 }
 
 #[test]

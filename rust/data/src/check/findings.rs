@@ -29,6 +29,11 @@ impl Findings {
         self.line(format!("{}: {what}", path.display()));
     }
 
+    /// Notes what may be meant, and is no finding.
+    pub fn note(&mut self, what: impl Into<String>) {
+        self.report.notes.push(what.into());
+    }
+
     /// Notes what was verified.
     pub fn verified(&mut self, what: impl Into<String>) {
         self.report.verified.push(what.into());
@@ -73,6 +78,8 @@ impl Findings {
 pub struct Report {
     /// What is wrong, one line each.
     pub findings: Vec<String>,
+    /// What may be meant.
+    pub notes: Vec<String>,
     /// What was verified.
     pub verified: Vec<String>,
     /// What was not verified.

@@ -1,7 +1,7 @@
 //! What can be checked of a dataset of any format: sizes, finite values, statistics that are those of the data, images.
 
 use super::findings::{Depth, Findings};
-use super::statistics::compare;
+use super::statistics::{compare, note_constants, note_unverified};
 use crate::error::DataError;
 use crate::formats::{Dataset, FeatureKind};
 use crate::request::EpisodeSpan;
@@ -41,6 +41,8 @@ fn check_features<D: Dataset + ?Sized>(dataset: &D, findings: &mut Findings) {
             Err(error) => findings.error(&error),
         }
     }
+    note_constants(&statistics, episodes.len(), findings);
+    note_unverified(&description.statistics, &statistics, findings);
     let what = format!("every value of {} features", statistics.len());
     if description.statistics.is_empty() {
         return findings.verified(what);

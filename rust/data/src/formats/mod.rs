@@ -184,6 +184,8 @@ pub struct Description {
     pub robot: Option<String>,
     /// Frames per second of every feature.
     pub fps: f64,
+    /// Whether the dataset or its source says so; otherwise `fps` is 1, and a second is a frame.
+    pub is_fps_known: bool,
     /// Number of episodes.
     pub num_episodes: u64,
     /// Number of frames, which is the number of rows.

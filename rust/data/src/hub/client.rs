@@ -21,6 +21,9 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_TRIES: u32 = 6;
 /// The pause after the first failed try; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The same where the server has had too many requests and does not say how long to wait, and the longest of these pauses.
+const FIRST_LIMITED_PAUSE: Duration = Duration::from_secs(3);
+const MAX_LIMITED_PAUSE: Duration = Duration::from_secs(30);
 /// A server that asks for a longer pause is not waited for.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// Redirects that are followed.
@@ -34,6 +37,8 @@ const QUOTED: usize = 200;
 pub(super) enum Failure {
     /// The same request may succeed later; not before `after`, if the server says so.
     Passing { after: Option<Duration>, reason: String },
+    /// As before: there were too many requests.
+    Limited { after: Option<Duration>, reason: String },
     /// The content has not as many bytes as were asked to be left out.
     Range,
     /// It will not.
@@ -74,13 +79,17 @@ impl Tries {
     /// # Errors
     /// It does not pass, or too many tries have failed.
     pub(super) fn failed(&mut self, url: &Url, failure: Failure) -> Result<(), HubError> {
-        let (after, reason) = match failure {
+        let doubled = 2u32.pow(self.0);
+        let (after, reason, own_pause) = match failure {
             Failure::Final(error) => return Err(error),
-            Failure::Passing { after, reason } => (after, reason),
-            Failure::Range => (None, "it is shorter than what was there of it".to_owned()),
+            Failure::Passing { after, reason } => (after, reason, FIRST_PAUSE * doubled),
+            Failure::Limited { after, reason } => {
+                (after, reason, (FIRST_LIMITED_PAUSE * doubled).min(MAX_LIMITED_PAUSE))
+            }
+            Failure::Range => (None, "it is shorter than what was there of it".to_owned(), FIRST_PAUSE * doubled),
         };
         self.0 += 1;
-        let pause = after.unwrap_or(FIRST_PAUSE * 2u32.pow(self.0 - 1));
+        let pause = after.unwrap_or(own_pause);
         if self.0 >= MAX_TRIES || pause > MAX_PAUSE {
             let asks = format!("{reason}, and the server asks to wait {} s", pause.as_secs());
             let reason = if pause > MAX_PAUSE { asks } else { reason };
@@ -152,13 +161,14 @@ impl Hub {
         loop {
             let read = self.get(url, None).and_then(|answer| {
                 let next = next_page(answer.response.headers(), &answer.url);
+                let next = next.map(|next| self.own_page(url, next)).transpose()?;
                 let mut text = String::new();
                 let read = answer.response.take(MAX_TEXT_BYTES).read_to_string(&mut text);
                 read.map_err(|error| Failure::Passing { after: None, reason: cut_off(&error) })?;
                 Ok((text, next))
             });
             match read {
-                Ok((text, next)) => return Ok((text, next.filter(|next| self.is_own(next)))),
+                Ok(read) => return Ok(read),
                 Err(failure) => tries.failed(url, failure)?,
             }
         }
@@ -203,6 +213,20 @@ impl Hub {
         Err(self.refused(url, "too many redirects".to_owned(), "check HF_ENDPOINT".to_owned()))
     }
 
+    /// The next page of a list, after `page`: a mirror may name the same address of the server that it mirrors.
+    fn own_page(&self, page: &Url, next: Url) -> Result<Url, Failure> {
+        if self.is_own(&next) {
+            return Ok(next);
+        }
+        if !page.path().ends_with(next.path()) {
+            let reason = format!("the list goes on at {}, which is not below HF_ENDPOINT", shown(&next));
+            return Err(self.refused(page, reason, "check HF_ENDPOINT".to_owned()));
+        }
+        let mut own = page.clone();
+        own.set_query(next.query());
+        Ok(own)
+    }
+
     /// Whether an address is of the endpoint.
     fn is_own(&self, url: &Url) -> bool {
         Url::parse(&self.settings.endpoint).is_ok_and(|endpoint| endpoint.origin() == url.origin())
@@ -226,6 +250,7 @@ impl Hub {
     fn refusal(&self, url: &Url, response: Response) -> Failure {
         let status = response.status();
         let after = text_of(response.headers(), RETRY_AFTER.as_str()).and_then(retry_after);
+        let after = after.or_else(|| text_of(response.headers(), "ratelimit").and_then(reset_of));
         let code = text_of(response.headers(), "x-error-code").unwrap_or_default().to_owned();
         let said = text_of(response.headers(), "x-error-message").map(str::to_owned);
         let said = said.or_else(|| {
@@ -236,7 +261,10 @@ impl Hub {
         });
         let said = said.map(|said| said.chars().take(QUOTED).collect::<String>());
         let reason = said.map_or_else(|| status.to_string(), |said| format!("{status}: {said}"));
-        let is_passing = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Failure::Limited { after, reason };
+        }
+        let is_passing = status == StatusCode::REQUEST_TIMEOUT
             || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
         if is_passing {
             return Failure::Passing { after, reason };
@@ -304,6 +332,12 @@ fn digest_of(etag: &str) -> String {
     etag.trim().trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
+/// When there may be requests again, in a `RateLimit` header such as `"api";r=0;t=55`.
+fn reset_of(said: &str) -> Option<Duration> {
+    let seconds = said.split(';').find_map(|part| part.trim().strip_prefix("t="))?.parse().ok()?;
+    Some(Duration::from_secs(u64::max(seconds, 1)))
+}
+
 /// First byte and size of `bytes 5-9/10`; the size is unknown in `bytes 5-9/*`.
 fn content_range(said: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = said.trim().strip_prefix("bytes ")?.split_once('/')?;
@@ -335,6 +369,28 @@ mod tests {
         headers.insert(LINK, "<https://a.b/tree?cursor=x%3D>; rel=\"next\"".parse().unwrap());
         let from = Url::parse("https://a.b/").unwrap();
         assert_eq!(next_page(&headers, &from).unwrap().as_str(), "https://a.b/tree?cursor=x%3D");
+    }
+
+    #[test]
+    fn a_limited_client_waits_as_long_as_the_server_says_or_a_minute_in_all() {
+        assert_eq!(reset_of("\"api\";r=0;t=55"), Some(Duration::from_secs(55)));
+        assert_eq!(reset_of("\"api\"; r=0; t=0"), Some(Duration::from_secs(1)));
+        assert_eq!(reset_of("\"api\";r=0"), None);
+        let pauses = (0..MAX_TRIES - 1).map(|tries| (FIRST_LIMITED_PAUSE * 2u32.pow(tries)).min(MAX_LIMITED_PAUSE));
+        assert_eq!(pauses.sum::<Duration>(), Duration::from_secs(75));
+    }
+
+    #[test]
+    fn a_list_goes_on_below_the_endpoint_or_is_refused() {
+        let settings = HubSettings { endpoint: "http://mirror/hf".to_owned(), ..HubSettings::of_environment() };
+        let hub = Hub::new(settings).unwrap();
+        let page = Url::parse("http://mirror/hf/api/datasets/a/b/tree/main?recursive=true").unwrap();
+        let after = |next: &str| hub.own_page(&page, Url::parse(next).unwrap());
+        let of_hub = after("https://huggingface.co/api/datasets/a/b/tree/main?cursor=x");
+        let wanted = Some("http://mirror/hf/api/datasets/a/b/tree/main?cursor=x".to_owned());
+        assert_eq!(of_hub.ok().map(|url| url.to_string()), wanted);
+        let Err(Failure::Final(error)) = after("https://elsewhere/list?cursor=x") else { panic!("it is followed") };
+        assert!(error.to_string().contains("goes on at https://elsewhere/list, which is not below HF_ENDPOINT"));
     }
 
     #[test]

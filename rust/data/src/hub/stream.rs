@@ -15,13 +15,10 @@ use crate::read_at::ReadAt;
 use hlrp_schema::hub::{Pinned, RepoKind};
 use reqwest::Url;
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{self, Read},
     ops::Range,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
 /// Bytes of a block.
@@ -29,7 +26,7 @@ const BLOCK: u64 = 1 << 18;
 /// Most blocks of one request.
 const MAX_RUN: u64 = 32;
 
-/// Number of a file and of a block in it.
+/// Number of a file, the same however often it is opened, and of a block in it.
 type Key = (u64, u64);
 
 /// What is read over HTTP, by all threads and of all datasets together.
@@ -37,7 +34,8 @@ pub struct Streams {
     hub: Hub,
     state: Mutex<State>,
     arrived: Condvar,
-    num_files: AtomicU64,
+    /// By address and content.
+    files: Mutex<HashMap<(String, Option<String>), u64>>,
     /// Most blocks of one request: what is fetched ahead must not drive out what is in use.
     max_run: u64,
 }
@@ -53,7 +51,16 @@ impl Streams {
     pub fn new(hub: Hub, budget: usize) -> Self {
         let state = State { blocks: ByteLru::new(budget, usize::MAX), in_flight: HashSet::new() };
         let max_run = (budget as u64 / BLOCK / 4).clamp(1, MAX_RUN);
-        Self { hub, state: Mutex::new(state), arrived: Condvar::new(), num_files: AtomicU64::new(0), max_run }
+        Self { hub, state: Mutex::new(state), arrived: Condvar::new(), files: Mutex::default(), max_run }
+    }
+}
+
+impl Streams {
+    /// The number of a file: its blocks are those of everyone who has opened it.
+    fn number(&self, url: &Url, etag: Option<&str>) -> u64 {
+        let mut files = lock(&self.files);
+        let next = files.len() as u64;
+        *files.entry((url.to_string(), etag.map(str::to_owned))).or_insert(next)
     }
 }
 
@@ -80,7 +87,6 @@ impl RemoteVideo {
             return Err(HubError::Offline { what: format!("{path} of {pinned}") });
         }
         let url = streams.hub.file_url(RepoKind::Dataset, pinned, path)?;
-        let number = streams.num_files.fetch_add(1, Ordering::Relaxed);
         let mut tries = Tries::default();
         // The first block tells the size as well.
         let answer = loop {
@@ -94,6 +100,7 @@ impl RemoteVideo {
         let len = answer.size.ok_or_else(unsized_file)?;
         let found = Mutex::new(Some(answer.url.clone()));
         let (etag, streams) = (answer.etag.clone(), Arc::clone(streams));
+        let number = streams.number(&url, etag.as_deref());
         let opened = Self { streams, number, url, found, len, etag };
         let first = opened.receive(0..BLOCK.min(len), Some(answer))?;
         opened.keep(0, first);
@@ -246,5 +253,22 @@ impl ReadAt for RemoteVideo {
 
     fn is_remote(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::Streams;
+    use crate::hub::{Hub, HubSettings};
+    use reqwest::Url;
+
+    #[test]
+    fn a_file_that_is_opened_again_has_the_same_blocks() {
+        let streams = Streams::new(Hub::new(HubSettings::of_environment()).unwrap(), 1 << 20);
+        let [a, b] = ["https://hub/a.mp4", "https://hub/b.mp4"].map(|url| Url::parse(url).unwrap());
+        let numbers = [(&a, "1"), (&b, "1"), (&a, "1"), (&a, "2")].map(|(url, etag)| streams.number(url, Some(etag)));
+        assert_eq!(numbers, [0, 1, 0, 2], "another content is another file");
     }
 }

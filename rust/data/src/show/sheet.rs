@@ -37,8 +37,8 @@ pub fn contact_sheet(dataset: &Arc<dyn Dataset>, name: &str, layout: SheetLayout
     let (columns, rows) = (layout.num_times as u32, (chosen.len() * lines.len()) as u32);
     let mut canvas = Canvas::new(LABEL_WIDTH + columns * (widest + GAP) + GAP, TITLE_HEIGHT + rows * line_height);
     let description = dataset.describe();
-    let (num_frames, fps) = (description.num_frames, description.fps);
-    let title = format!("{name}: {} episodes, {num_frames} frames at {fps} fps", all.len());
+    let rate = if description.is_fps_known { format!(" at {} fps", description.fps) } else { String::new() };
+    let title = format!("{name}: {} episodes, {} frames{rate}", all.len(), description.num_frames);
     canvas.text(8, 12, 2, &title);
     let mut y = TITLE_HEIGHT;
     for episode in chosen {
@@ -93,8 +93,12 @@ impl<'a> Line<'a> {
         for (nth, (row, pixels_CHW)) in (0..).zip(rows.iter().zip(pixels_TCHW.chunks_exact(frame_len))) {
             let x = LABEL_WIDTH + nth * (width + GAP);
             canvas.paste(x, y, width, height, pixels_CHW);
-            let seconds = (row - episode.from_row) as f64 / dataset.describe().fps;
-            canvas.text(x, y + height + 2, 1, &format!("{seconds:.2} s"));
+            let (frame, description) = (row - episode.from_row, dataset.describe());
+            let time = match description.is_fps_known {
+                true => format!("{:.2} s", frame as f64 / description.fps),
+                false => format!("frame {frame}"),
+            };
+            canvas.text(x, y + height + 2, 1, &time);
         }
         Ok(())
     }

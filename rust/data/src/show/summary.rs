@@ -27,13 +27,18 @@ pub fn summary(root: &Path, dataset: &dyn Dataset) -> Result<String, DataError> 
     }
     let (fps, num_frames) = (description.fps, description.num_frames);
     let seconds = |frames: u64| frames as f64 / fps;
-    line("frames", &format!("{num_frames} at {fps} per second, {}", duration(seconds(num_frames))));
+    if description.is_fps_known {
+        line("frames", &format!("{num_frames} at {fps} per second, {}", duration(seconds(num_frames))));
+    } else {
+        line("frames", &format!("{num_frames}; how many a second has is for the configuration to say"));
+    }
     let episodes = dataset.episodes();
     let lengths: Vec<u64> = episodes.iter().map(EpisodeSpan::num_frames).collect();
     if let (Some(&shortest), Some(&longest)) = (lengths.iter().min(), lengths.iter().max()) {
         let mean = num_frames as f64 / lengths.len() as f64;
         let (short, long) = (seconds(shortest), seconds(longest));
-        let range = format!("{shortest} to {longest} frames ({short:.1} to {long:.1} s), mean {mean:.0}");
+        let time = if description.is_fps_known { format!(" ({short:.1} to {long:.1} s)") } else { String::new() };
+        let range = format!("{shortest} to {longest} frames{time}, mean {mean:.0}");
         line("episodes", &format!("{} of {range}", lengths.len()));
     }
     let here = EpisodesHere::of(dataset)?;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, non_snake_case)]
 
 #[path = "../opened/mod.rs"]
-mod opened;
+pub mod opened;
 
 use hlrp_data::check::{Depth, Findings, check_all};
 use hlrp_data::formats::{Feature, FeatureKind};
@@ -74,6 +74,7 @@ impl FakeDataset {
             format: "in memory".to_owned(),
             robot: None,
             fps: 10.0,
+            is_fps_known: true,
             num_episodes: spans.len() as u64,
             num_frames: from_row,
             features: [("state".to_owned(), vector(state_dims)), ("action".to_owned(), vector(2))].into(),

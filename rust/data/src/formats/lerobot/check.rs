@@ -1,5 +1,8 @@
 //! Whether a LeRobot dataset is damaged: counts, every row of the data files, every camera.
 
+use super::check_listed::check_listed;
+#[cfg(feature = "ffmpeg")]
+use super::check_listed::check_spans;
 use super::dataset::LeRobotDataset;
 use super::episodes::listed_tasks;
 #[cfg(feature = "ffmpeg")]
@@ -9,7 +12,7 @@ use super::meta::read_stats;
 use super::table::{Table, append_f64, open_table};
 use crate::check::findings::{Depth, Findings};
 use crate::check::generic::decode_all;
-use crate::check::statistics::compare;
+use crate::check::statistics::{compare, note_constants, note_unverified};
 use crate::error::DataError;
 use crate::frames::FrameSize;
 use crate::images::{EncodedImages, shown_size};
@@ -23,6 +26,7 @@ use std::{
 
 pub(super) fn check(dataset: &Arc<LeRobotDataset>, depth: Depth, findings: &mut Findings) {
     check_counts(dataset, findings);
+    check_listed(dataset, findings);
     check_rows(dataset, findings);
     check_tasks(dataset, findings);
     check_cameras(dataset, depth, findings);
@@ -94,9 +98,13 @@ fn check_rows(dataset: &LeRobotDataset, findings: &mut Findings) {
     }
     let path = dataset.root().join(dataset.info().stats_path());
     match read_stats(dataset.root(), dataset.info()) {
-        Ok(said) => compare(&said, &statistics).iter().for_each(|what| findings.add(&path, what)),
+        Ok(said) => {
+            compare(&said, &statistics).iter().for_each(|what| findings.add(&path, what));
+            note_unverified(&said, &statistics, findings);
+        }
         Err(error) => findings.error(&error),
     }
+    note_constants(&statistics, dataset.episodes().len(), findings);
     let (num_rows, num_features) = (dataset.num_frames(), statistics.len());
     findings.verified(format!(
         "{num_rows} rows: indices, times, tasks, every value of {num_features} features and their statistics"
@@ -135,15 +143,7 @@ fn check_group<'a>(
     let rows: Vec<u64> = table.group_rows(group).map(|local| first_row + local).collect();
     for key in dataset.vector_keys() {
         let width = dataset.vector_width(key)?;
-        let mut values = Vec::with_capacity(rows.len() * width);
-        for array in table.read_group(key, group)? {
-            append_f64(&array, &mut values)
-                .map_err(|what| DataError::file(table.path(), format!("column `{key}` {what}"), "record it again"))?;
-        }
-        if values.len() != rows.len() * width {
-            let what = format!("column `{key}` does not have {width} values per row");
-            return Err(DataError::file(table.path(), what, "compare it with meta/info.json"));
-        }
+        let values = table.read_values(key, group, width, first_row, append_f64)?;
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             findings.add(table.path(), &format!("column `{key}` is {} at row {}", values[at], rows[at / width]));
         }
@@ -297,12 +297,18 @@ fn check_video(
 ) -> Result<(), DataError> {
     let mut last_frames: BTreeMap<(u32, u32), Option<f64>> = BTreeMap::new();
     let spans = dataset.video_spans(camera)?;
+    check_spans(dataset, camera, &spans, findings);
     for (episode, span) in dataset.episodes().iter().zip(&spans) {
         let path = dataset.video_path(camera, span);
         let last_frame_s = *last_frames.entry(span.file).or_insert_with(|| {
             match files::inspect(dataset.root(), &path).and_then(|()| crate::video::probe(&path)) {
                 Ok(video) => {
                     disagreements(dataset, camera, &video).iter().for_each(|what| findings.add(&path, what));
+                    let (said, found) = (episode.num_frames(), video.num_frames as u64);
+                    if dataset.info().is_v21() && said != found {
+                        findings
+                            .add(&path, &format!("has {found} images, but episode {} {said} frames", episode.index));
+                    }
                     Some(video.last_frame_s)
                 }
                 Err(error) => {

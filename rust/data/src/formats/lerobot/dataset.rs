@@ -62,6 +62,7 @@ fn describe(root: &Path, info: &Info, tasks: Vec<String>, episodes: &[Episode]) 
         format,
         robot: info.robot_type.clone(),
         fps: info.fps,
+        is_fps_known: true,
         num_episodes: episodes.len() as u64,
         num_frames: episodes.last().map_or(0, |episode| episode.to_row),
         features: info.features.iter().map(|(key, feature)| (key.clone(), feature.describe())).collect(),
@@ -427,20 +428,7 @@ impl LeRobotDataset {
         self.cache.block(key_of_block, || {
             let local = table.group_rows(group);
             let rows = first_row + local.start..first_row + local.end;
-            let mut values = Vec::with_capacity((rows.end - rows.start) as usize * width);
-            for array in table.read_group(key, group)? {
-                append_f32(&array, &mut values).map_err(|what| {
-                    DataError::file(table.path(), format!("column `{key}` {what}"), "compare it with meta/info.json")
-                })?;
-            }
-            if values.len() as u64 != (rows.end - rows.start) * width as u64 {
-                let what = format!(
-                    "column `{key}` has {} values in {} rows, but meta/info.json says {width} per row",
-                    values.len(),
-                    rows.end - rows.start
-                );
-                return Err(DataError::file(table.path(), what, "fetch or record the dataset again"));
-            }
+            let values = table.read_values(key, group, width, first_row, append_f32)?;
             let values = match values.first() {
                 Some(&first) if width == 1 && values.iter().all(|&value| value == first) => Values::Constant(first),
                 _ if key == "timestamp" && self.are_regular(&rows, &values) => Values::Regular,

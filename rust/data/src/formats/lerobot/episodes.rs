@@ -8,6 +8,7 @@ use arrow_array::{ArrayRef, cast::AsArray};
 use arrow_schema::DataType;
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -43,48 +44,91 @@ pub struct VideoSpan {
     pub to_s: f64,
 }
 
+impl fmt::Display for VideoSpan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file: (chunk, file), from_s, to_s } = self;
+        write!(formatter, "{from_s} s to {to_s} s of video {chunk:03}/{file:03}")
+    }
+}
+
 /// Episodes and the data files that they name, as (chunk, file) in the order of their first row.
 pub(crate) type Episodes = (Vec<Episode>, Vec<(u32, u32)>);
+
+/// A row of the list of episodes.
+#[derive(Clone, Copy)]
+struct Listed {
+    episode: Episode,
+    /// Chunk and index of its data file.
+    file: (u32, u32),
+    /// Which of the files of `meta/episodes` has the row.
+    source: usize,
+}
+
+impl PartialEq for Listed {
+    /// Whether both say the same, wherever they are.
+    fn eq(&self, other: &Self) -> bool {
+        (self.episode, self.file) == (other.episode, other.file)
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { episode: Episode { from_row, to_row, .. }, file: (chunk, file), .. } = self;
+        write!(formatter, "rows {from_row}..{to_row} of data file {chunk:03}/{file:03}")
+    }
+}
+
+/// The error of an episode that two rows describe differently; `paths` are the files with these rows.
+fn twice(root: &Path, what: String, paths: [&Path; 2]) -> DataError {
+    let [first, second] = paths.map(|path| path.strip_prefix(root).unwrap_or(path).display());
+    let hint = format!("remove the row that is wrong from {first} or {second}, or fetch or record the dataset again");
+    DataError::file(paths[0], what, hint)
+}
 
 /// Reads all episodes, sorted by index.
 ///
 /// # Errors
-/// When a file is missing or damaged, an episode is empty, or two overlap.
+/// When a file is missing or damaged, an episode is empty, two overlap, or one is listed twice with other values.
 pub(super) fn read_episodes(root: &Path, info: &Info) -> Result<Episodes, DataError> {
     if info.is_v21() {
         return v21::read_episodes(root, info);
     }
-    let mut rows: Vec<(Episode, (u32, u32))> = Vec::new();
-    for path in episode_files(root)? {
-        let table = open_table(root, &path)?;
+    let paths = episode_files(root)?;
+    let mut listed: Vec<Listed> = Vec::new();
+    for (path, source) in paths.iter().zip(0..) {
+        let table = open_table(root, path)?;
         let columns =
             ["episode_index", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index"];
         for batch in table.read(&columns)? {
-            let [index, from, to, chunk, file] = int_columns(&path, batch.columns(), &columns)?;
+            let [index, from, to, chunk, file] = int_columns(path, batch.columns(), &columns)?;
             for i in 0..batch.num_rows() {
                 if from[i] >= to[i] {
                     let what = format!("episode {} has no frames (rows {}..{})", index[i], from[i], to[i]);
-                    return Err(DataError::file(&path, what, "record the dataset again without it"));
+                    return Err(DataError::file(path, what, "record the dataset again without it"));
                 }
                 let (from_row, to_row) = (from[i], to[i]);
                 let episode = Episode { index: index[i], from_row, to_row, data_file: 0 };
-                rows.push((episode, (chunk[i] as u32, file[i] as u32)));
+                listed.push(Listed { episode, file: (chunk[i] as u32, file[i] as u32), source });
             }
         }
     }
-    rows.sort_by_key(|(episode, _)| (episode.from_row, episode.index));
-    let before = rows.len();
-    rows.dedup_by_key(|(episode, _)| *episode);
-    if rows.len() < before {
-        tracing::warn!(root = %root.display(), "{} episodes are listed twice", before - rows.len());
+    listed.sort_by_key(|row| (row.episode.index, row.source));
+    if let Some([first, second]) = listed.array_windows().find(|[a, b]| a.episode.index == b.episode.index && a != b) {
+        let what = format!("episode {} is listed both with {first} and with {second}", first.episode.index);
+        return Err(twice(root, what, [first.source, second.source].map(|source| &*paths[source])));
     }
-    for pair in rows.windows(2) {
-        let ((a, _), (b, _)) = (&pair[0], &pair[1]);
-        if b.from_row < a.to_row || b.index <= a.index {
-            let what = format!("episodes {} and {} overlap or are out of order", a.index, b.index);
+    let before = listed.len();
+    listed.dedup();
+    if listed.len() < before {
+        tracing::warn!("{}: {} episodes are listed twice, alike", root.display(), before - listed.len());
+    }
+    for [a, b] in listed.array_windows() {
+        if b.episode.from_row < a.episode.to_row {
+            let what = format!("episodes {} and {} overlap or are out of order", a.episode.index, b.episode.index);
             return Err(DataError::file(&root.join("meta/episodes"), what, "record or convert the dataset again"));
         }
     }
+    let mut rows: Vec<_> = listed.into_iter().map(|row| (row.episode, row.file)).collect();
     let mut files: Vec<(u32, u32)> = Vec::new();
     for (episode, file) in &mut rows {
         if files.last() != Some(file) {
@@ -102,7 +146,7 @@ pub(super) fn read_episodes(root: &Path, info: &Info) -> Result<Episodes, DataEr
 /// Where each of `episodes` is in the videos of a camera.
 ///
 /// # Errors
-/// When a file is missing or damaged, or an episode has no video of this camera.
+/// When a file is missing or damaged, or an episode has no video of this camera, or two.
 pub(super) fn read_video_spans(
     root: &Path,
     info: &Info,
@@ -115,29 +159,76 @@ pub(super) fn read_video_spans(
     let names = ["chunk_index", "file_index", "from_timestamp", "to_timestamp"];
     let names = names.map(|name| format!("videos/{camera}/{name}"));
     let columns = ["episode_index", &names[0], &names[1], &names[2], &names[3]];
-    let mut spans: Vec<Option<VideoSpan>> = vec![None; episodes.len()];
-    for path in episode_files(root)? {
-        for batch in open_table(root, &path)?.read(&columns)? {
-            let [index, chunk, file] = int_columns(&path, batch.columns(), &columns)?;
+    let mut spans: Vec<Option<(VideoSpan, usize)>> = vec![None; episodes.len()];
+    let paths = episode_files(root)?;
+    for (path, source) in paths.iter().zip(0..) {
+        for batch in open_table(root, path)?.read(&columns)? {
+            let [index, chunk, file] = int_columns(path, batch.columns(), &columns)?;
             let (mut from_s, mut to_s) = (Vec::new(), Vec::new());
             for (column, out) in [(3, &mut from_s), (4, &mut to_s)] {
                 append_f64(batch.column(column), out).map_err(|what| {
-                    DataError::file(&path, format!("column `{}` {what}", columns[column]), "fetch it again")
+                    DataError::file(path, format!("column `{}` {what}", columns[column]), "fetch it again")
                 })?;
             }
             for i in 0..batch.num_rows() {
                 if let Ok(slot) = episodes.binary_search_by_key(&index[i], |episode| episode.index) {
                     let file = (chunk[i] as u32, file[i] as u32);
-                    spans[slot] = Some(VideoSpan { file, from_s: from_s[i], to_s: to_s[i] });
+                    let span = VideoSpan { file, from_s: from_s[i], to_s: to_s[i] };
+                    if let Some((known, first)) = spans[slot].filter(|(known, _)| *known != span) {
+                        let what =
+                            format!("episode {} is listed both with {known} and with {span} of `{camera}`", index[i]);
+                        return Err(twice(root, what, [&paths[first], path]));
+                    }
+                    spans[slot] = Some((span, source));
                 }
             }
         }
     }
-    let whole: Option<Vec<VideoSpan>> = spans.into_iter().collect();
+    let whole: Option<Vec<VideoSpan>> = spans.into_iter().map(|span| span.map(|(span, _)| span)).collect();
     whole.ok_or_else(|| {
         let what = format!("some episodes have no video of `{camera}`");
         DataError::file(&root.join("meta/episodes"), what, "record the dataset again")
     })
+}
+
+/// The episodes that are listed more than once, each once.
+///
+/// # Errors
+/// When a file is missing or damaged.
+pub(super) fn listed_twice(root: &Path, info: &Info) -> Result<Vec<u64>, DataError> {
+    let mut listed = Vec::new();
+    if info.is_v21() {
+        listed = v21::listed_episodes(root)?;
+    } else {
+        for path in episode_files(root)? {
+            for batch in open_table(root, &path)?.read(&["episode_index"])? {
+                let [index] = int_columns(&path, batch.columns(), &["episode_index"])?;
+                listed.extend(index);
+            }
+        }
+    }
+    listed.sort_unstable();
+    let mut twice: Vec<u64> = listed.array_windows().filter(|[a, b]| a == b).map(|[a, _]| *a).collect();
+    twice.dedup();
+    Ok(twice)
+}
+
+/// By episode the length that the list says beside the rows; none in v2.1, where it says no rows.
+///
+/// # Errors
+/// A file is missing or damaged, or says no lengths.
+pub(super) fn listed_lengths(root: &Path, info: &Info) -> Result<BTreeMap<u64, u64>, DataError> {
+    let mut lengths = BTreeMap::new();
+    if !info.is_v21() {
+        for path in episode_files(root)? {
+            let columns = ["episode_index", "length"];
+            for batch in open_table(root, &path)?.read(&columns)? {
+                let [index, length] = int_columns(&path, batch.columns(), &columns)?;
+                lengths.extend(index.into_iter().zip(length));
+            }
+        }
+    }
+    Ok(lengths)
 }
 
 /// The files of `meta/episodes`, in order.

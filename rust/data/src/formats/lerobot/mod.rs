@@ -5,6 +5,7 @@
 
 mod cache;
 mod check;
+mod check_listed;
 mod dataset;
 mod episodes;
 mod extend;

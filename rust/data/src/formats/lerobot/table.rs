@@ -126,6 +126,37 @@ impl Table {
         Ok(self.batches(&[column], vec![group], None)?.iter().map(|batch| Arc::clone(batch.column(0))).collect())
     }
 
+    /// The values of one column of one row group, as `append` has them, row-major. `first_row` is the dataset's row of the file's first.
+    ///
+    /// # Errors
+    /// As [`Table::read`], a column that is not numeric, and the first row that has another number of values than `width`.
+    pub(crate) fn read_values<T>(
+        &self,
+        column: &str,
+        group: usize,
+        width: usize,
+        first_row: u64,
+        append: impl Fn(&dyn Array, &mut Vec<T>) -> Result<(), String>,
+    ) -> Result<Vec<T>, DataError> {
+        let rows = self.group_rows(group);
+        let mut values = Vec::with_capacity((rows.end - rows.start) as usize * width);
+        for array in self.read_group(column, group)? {
+            let row = first_row + rows.start + (values.len() / width.max(1)) as u64;
+            append(&array, &mut values).map_err(|what| {
+                let what = format!("column `{column}` {what}");
+                DataError::file(&self.path, what, "compare it with meta/info.json, or record the dataset again")
+            })?;
+            if let Some((at, found)) = other_width(&array, width) {
+                let what = format!(
+                    "column `{column}` has {found} values in row {}, but meta/info.json says {width} per row",
+                    row + at as u64
+                );
+                return Err(DataError::file(&self.path, what, "fetch or record the dataset again"));
+            }
+        }
+        Ok(values)
+    }
+
     /// Reads one row of a column, skipping the pages before it.
     ///
     /// # Errors
@@ -276,6 +307,26 @@ fn append<T>(array: &dyn Array, out: &mut Vec<T>, of: impl Fn(f64) -> T + Copy) 
         other => return Err(format!("has the type {other}, not numbers")),
     }
     Ok(())
+}
+
+/// The first row with another number of values than `width`, and how many it has.
+fn other_width(array: &dyn Array, width: usize) -> Option<(usize, usize)> {
+    match starts(array) {
+        Some(starts) => {
+            let mut widths = starts.array_windows().map(|[start, end]| end - start).enumerate();
+            widths.find(|(_, found)| *found != width)
+        }
+        None => (width != 1 && !array.is_empty()).then_some((0, 1)),
+    }
+}
+
+/// Where the values of each row of lists start, all lists flattened, and their end; none where rows are single values.
+fn starts(array: &dyn Array) -> Option<Vec<usize>> {
+    let DataType::List(_) = array.data_type() else { return None };
+    let lists = array.as_list::<i32>();
+    let inner = starts(lists.values());
+    let start = |&offset: &i32| inner.as_ref().map_or(offset as usize, |inner| inner[offset as usize]);
+    Some(lists.value_offsets().iter().map(start).collect())
 }
 
 fn primitive<P: ArrowPrimitiveType, T>(array: &dyn Array, out: &mut Vec<T>, of: impl Fn(P::Native) -> T) {

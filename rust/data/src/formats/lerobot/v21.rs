@@ -111,7 +111,7 @@ pub(super) fn read_episodes(root: &Path, info: &Info) -> Result<Episodes, DataEr
     found.sort_unstable();
     found.dedup();
     if found.len() < num_lines {
-        tracing::warn!(root = %root.display(), "{} episodes are listed twice", num_lines - found.len());
+        tracing::warn!("{}: {} episodes are listed twice, alike", root.display(), num_lines - found.len());
     }
     if let Some(pair) = found.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(bad(format!("episode {} has both {} and {} frames", pair[0].0, pair[0].1, pair[1].1)));
@@ -152,6 +152,14 @@ fn file_of(info: &Info, episode: u64) -> (u32, u32) {
 pub(super) fn listed_tasks(root: &Path) -> Result<BTreeMap<u64, Vec<String>>, DataError> {
     let episodes = lines::<EpisodeLine>(root, EPISODES)?;
     Ok(episodes.into_iter().map(|line| (line.episode_index, line.tasks)).collect())
+}
+
+/// The indices in `meta/episodes.jsonl`, as often as they are there.
+///
+/// # Errors
+/// The file is missing or damaged.
+pub(super) fn listed_episodes(root: &Path) -> Result<Vec<u64>, DataError> {
+    Ok(lines::<EpisodeLine>(root, EPISODES)?.into_iter().map(|line| line.episode_index).collect())
 }
 
 /// Statistics over all episodes, put together from those of each episode as LeRobot's `aggregate_stats` does. Features whose statistics

@@ -80,7 +80,7 @@ impl RldsDataset {
             open: Mutex::new(ByteLru::new(usize::MAX, MAX_OPEN_SHARDS)),
             cache: Arc::clone(&options.tables),
             cache_id: options.tables.register(),
-            description: describe(root, &info, config.map_or(1.0, |config| config.fps))?,
+            description: describe(root, &info, config.map(|config| config.fps))?,
             features: info.features,
         };
         if let Some(key) = &dataset.task_key {
@@ -160,14 +160,32 @@ impl RldsDataset {
         self.shards.len()
     }
 
-    /// Reads every shard again: checksums, and positions against the index.
+    /// Reads every shard again: checksums, and positions against the index. A shard that the metadata does not name is a finding.
     pub(super) fn check_shards(&self, findings: &mut Findings) {
+        if let Err(error) = self.check_orphans(findings) {
+            findings.error(&error);
+        }
         let checked = in_parallel(&self.shards, |shard| shard.check(&self.features));
         for error in checked.iter().filter_map(|checked| checked.as_ref().err()) {
             findings.error(error);
         }
         let num_episodes: u64 = checked.iter().flatten().sum();
         findings.verified(format!("checksums and contents of {} shards, {num_episodes} episodes", self.shards.len()));
+    }
+
+    fn check_orphans(&self, findings: &mut Findings) -> Result<(), DataError> {
+        let info = Info::read(&self.root)?;
+        let named: BTreeSet<&str> = info.splits.iter().flat_map(|split| &split.shards).map(String::as_str).collect();
+        let entries = std::fs::read_dir(&self.root).map_err(DataError::io(&self.root))?;
+        let mut names = entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(DataError::io(&self.root))?;
+        names.sort();
+        for name in names.iter().filter(|name| name.contains(".tfrecord") && !named.contains(name.as_str())) {
+            findings.add(&self.root.join(name), "dataset_info.json does not list this shard");
+        }
+        Ok(())
     }
 
     pub(super) fn spans(&self) -> Vec<EpisodeSpan> {
@@ -450,7 +468,7 @@ fn parts(splits: &[Split], chosen: &BTreeSet<u64>) -> Vec<Part> {
 }
 
 /// What the metadata says, and what names the data.
-fn describe(root: &Path, info: &Info, fps: f64) -> Result<Description, DataError> {
+fn describe(root: &Path, info: &Info, fps: Option<f64>) -> Result<Description, DataError> {
     let mut fingerprint = Fingerprint::new("RLDS");
     fingerprint.add(info.text.as_bytes());
     for shard in info.splits.iter().flat_map(|split| &split.shards) {
@@ -463,7 +481,8 @@ fn describe(root: &Path, info: &Info, fps: f64) -> Result<Description, DataError
     Ok(Description {
         format: format!("RLDS, {} {}", info.name, info.version),
         robot: None,
-        fps,
+        fps: fps.unwrap_or(1.0),
+        is_fps_known: fps.is_some(),
         num_episodes: 0,
         num_frames: 0,
         features,

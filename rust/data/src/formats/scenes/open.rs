@@ -80,6 +80,7 @@ pub(super) fn open(
             format: format!("scenes, {}", if is_table { "YouTube form" } else { "raw Bridge v2" }),
             robot: None,
             fps: config.map_or(1.0, |config| config.fps),
+            is_fps_known: config.is_some(),
             num_episodes: scenes.len() as u64,
             num_frames,
             features: [(CAMERA.to_owned(), camera(&root.join(&first.frames), prefix)?)].into(),

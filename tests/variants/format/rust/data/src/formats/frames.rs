@@ -139,6 +139,7 @@ fn describe(root: &Path, text: &[u8], index: &Index, spans: &[EpisodeSpan]) -> R
         format,
         robot: None,
         fps: index.fps,
+        is_fps_known: true,
         num_episodes: spans.len() as u64,
         num_frames: spans.last().map_or(0, |span| span.to_row),
         features,
