@@ -194,7 +194,7 @@ fn a_process_that_does_not_answer_is_named() {
 
 #[test]
 fn a_process_that_computes_for_long_hears_of_the_error_of_the_first() {
-    const COMPUTES: Duration = Duration::from_secs(8); // longer than a process without a sign is waited for
+    const COMPUTES: Duration = Duration::from_secs(6); // longer than a process without a sign is waited for
     let found = in_worlds_at_a_port(2, Duration::from_secs(60), |world| {
         if world.rank() == 1 {
             thread::sleep(COMPUTES);
@@ -218,7 +218,7 @@ fn a_process_that_computes_for_long_is_not_missing() {
     let found = in_worlds_at_a_port(3, Duration::from_secs(60), |world| {
         match world.rank() {
             1 => return None, // it is gone
-            2 => thread::sleep(Duration::from_secs(8)),
+            2 => thread::sleep(Duration::from_secs(6)),
             _ => {}
         }
         world.barrier().unwrap_err();
@@ -241,7 +241,7 @@ fn the_checkpoint_of_the_first_process_is_that_of_all() {
         world.barrier().unwrap_err();
         world.begin_end();
         if world.rank() == 0 {
-            thread::sleep(Duration::from_secs(7)); // it writes a checkpoint
+            thread::sleep(Duration::from_secs(6)); // it writes a checkpoint
         }
         let checkpoint = format!("step-{}", world.rank());
         let note = Note { can_continue: world.is_main(), checkpoint, ..note_of(Note::LOST, "gone") };
