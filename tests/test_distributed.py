@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -9,6 +11,7 @@ import time
 import pytest
 from conftest import DATA, MINI, REPO, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
 from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
+from mini_pipeline import pipeline
 from ranks import (
     EXACT,
     assert_equal_runs,
@@ -129,6 +132,56 @@ def test_srun_starts_the_program_as_it_is(slurm, tmp_path, alone):
     assert_equal_runs(run_dir, alone)
 
 
+def policy_words(teacher, run_dir, batch_size: int) -> list[str]:
+    """A policy of 20 steps."""
+    words = [*VLA_MINI, *EXACT, f"policy.teacher.checkpoint={teacher}", "data.loader.num_workers=1"]
+    return [*words, "training.max_steps=20", f"data.loader.batch_size={batch_size}", f"logging.run_dir={run_dir}"]
+
+
+@pytest.fixture(scope="module")
+def policy_alone(tmp_path_factory, alone):
+    """The policy of one process with a batch of 4."""
+    run_dir = tmp_path_factory.mktemp("policy_alone") / "run"
+    result = run(train_vla_command(*policy_words(alone, run_dir, 4)))
+    assert result.returncode == 0, result.stderr
+    return run_dir
+
+
+def test_torchrun_starts_a_policy(tmp_path, alone, policy_alone):
+    result = run(torchrun(2, *trainer("hlrp-train-vla", *policy_words(alone, tmp_path / "run", 2))))
+    assert result.returncode == 0, result.stderr
+    assert_equal_runs(tmp_path / "run", policy_alone)
+
+
+@pytest.mark.slow  # a Slurm and two processes
+def test_srun_starts_a_policy(slurm, tmp_path, alone, policy_alone):
+    command = trainer("hlrp-train-vla", *policy_words(alone, tmp_path / "run", 2))
+    job = slurm.submit(
+        f"cd {REPO}; srun --ntasks=2 {shlex.join(command)}", "--nodes=1", "--ntasks=2", f"--output={tmp_path}/out"
+    )
+    assert slurm.wait_for(job, timeout=240) == "COMPLETED", (tmp_path / "out").read_text()
+    assert_equal_runs(tmp_path / "run", policy_alone)
+
+
+@pytest.mark.slow  # four processes share two cores
+def test_four_processes_train_the_policy_that_one_does(tmp_path, alone, policy_alone):
+    result = run(train_vla_command(*policy_words(alone, tmp_path / "run", 1), "num_processes=4"))
+    assert result.returncode == 0, result.stderr
+    assert_equal_runs(tmp_path / "run", policy_alone)
+
+
+def test_both_stages_of_a_pipeline_have_several_processes(tmp_path, lerobot):
+    words = [[f"{stage}.install_policy_editable={lerobot.plugin}"] for stage in ("lerobot", "lerobot_eval")]
+    short = ["training.max_steps=6", "validation.check_interval=6"]
+    minis = {"laq": MINI, "vla": VLA_MINI}
+    stages = [f"pipeline.{stage}.overrides={json.dumps([*mini[1:], *short])}" for stage, mini in minis.items()]
+    command = pipeline(tmp_path / "run", *words, *stages, *PAIR, "device=cpu")
+    result = run(command, env=lerobot.env())
+    assert result.returncode == 0, result.stderr
+    for stage in ("1_laq", "2_vla"):
+        assert "2 processes with 4 samples per batch each" in (tmp_path / "run" / stage / "unified.log").read_text()
+
+
 @pytest.mark.slow  # network namespaces, which only root may make
 def test_a_job_on_two_machines(slurm_of_two_hosts, recorder, tmp_path, alone):
     """`hlrp submit` starts a process on each of two hosts, which meet at the first by its name; W&B has the system metrics of both."""
@@ -193,6 +246,14 @@ def test_accumulated_batches_of_two_processes(tmp_path):
     laq(tmp_path / "pair", *both, *PAIR, "data.loader.batch_size=2")
     laq(tmp_path / "alone", *both, "data.loader.batch_size=4")
     assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
+
+
+@pytest.mark.slow  # four processes share two cores
+def test_accumulated_batches_of_four_processes(tmp_path):
+    both = ["training.gradient.accumulate_steps=2", "training.max_steps=12"]
+    laq(tmp_path / "four", *both, "num_processes=4", "data.loader.batch_size=1")
+    laq(tmp_path / "alone", *both, "data.loader.batch_size=4")
+    assert_equal_runs(tmp_path / "four", tmp_path / "alone")
 
 
 # Every second sample has no action: the first process has none at all.
@@ -281,6 +342,17 @@ def test_a_process_that_hangs_ends_the_others_within_the_time(tmp_path):
     assert session["status"] == "failed" and "rank 1" in session["reason"]
 
 
+def named_checkpoint(text: str) -> str:
+    """The checkpoint that an error names."""
+    return re.search(r"last checkpoint: \S*/(step-\d+)", text)[1]
+
+
+def newest_checkpoints(run_dir) -> set[str]:
+    """The newest that is whole, and the one that the pointer names: a kill may come between the two."""
+    checkpoints = run_dir / "checkpoints"
+    return {max(path.name for path in checkpoints.glob("step-*")), (checkpoints / "last").read_text().strip()}
+
+
 @pytest.mark.slow  # eleven starts
 def test_a_process_that_is_killed_at_any_moment_ends_the_others(tmp_path):
     """In steps, in validations and in checkpoints. Resumed each time, the run is in the end the one that nobody disturbed."""
@@ -296,6 +368,7 @@ def test_a_process_that_is_killed_at_any_moment_ends_the_others(tmp_path):
         _, text = process.communicate(timeout=60)
         assert process.returncode == INTERRUPTED and text.count("error:") == 1, text
         assert f"rank {number % 2} is gone" in text
+        assert named_checkpoint(text) in newest_checkpoints(run_dir), text
         process = start(train_laq_command("--resume", run_dir))
     _, text = process.communicate(timeout=300)
     assert process.returncode == 0, text

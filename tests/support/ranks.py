@@ -34,19 +34,26 @@ def rank_variables(rank: int, size: int, port: int) -> dict[str, str]:
     return os.environ | {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
 
 
-def start_ranks(*commands: list[str], size: int | None = None, port: int | None = None) -> list[subprocess.Popen]:
-    """One process for each command, as a cluster's own launcher starts them."""
+def start_ranks(
+    *commands: list[str],
+    size: int | None = None,
+    port: int | None = None,
+    first: int = 0,
+    **environment: dict[str, str],
+) -> list[subprocess.Popen]:
+    """One process for each command, as a cluster's own launcher starts them, from the rank `first` on. `rank0={…}` is more of the environment of
+    that rank, and `all={…}` of each."""
     size, port = size or len(commands), port or free_port()
     return [
         subprocess.Popen(
             command,
             cwd=REPO,
-            env=rank_variables(rank, size, port),
+            env=rank_variables(rank, size, port) | environment.get("all", {}) | environment.get(f"rank{rank}", {}),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for rank, command in enumerate(commands)
+        for rank, command in enumerate(commands, first)
     ]
 
 

@@ -51,6 +51,22 @@ Message hlrp_cuda_device_name(int64_t device_index, char* out, int capacity) {
   });
 }
 
+// Unique identifier of a device, 16 bytes: that of its part where the GPU is partitioned.
+Message hlrp_cuda_device_uuid(int64_t device_index, unsigned char* out) {
+  return guarded([&] {
+    auto* driver = dlopen("libcuda.so.1", RTLD_LAZY);
+    TORCH_CHECK(driver, "libcuda.so.1 cannot be loaded");
+    auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+    auto get = reinterpret_cast<int (*)(int*, int)>(dlsym(driver, "cuDeviceGet"));
+    auto uuid = reinterpret_cast<int (*)(unsigned char*, int)>(dlsym(driver, "cuDeviceGetUuid_v2"));
+    if (!uuid) uuid = reinterpret_cast<int (*)(unsigned char*, int)>(dlsym(driver, "cuDeviceGetUuid"));
+    int device = 0;
+    TORCH_CHECK(init && get && uuid && init(0) == 0 && get(&device, static_cast<int>(device_index)) == 0 &&
+                    uuid(out, device) == 0,
+                "the CUDA driver does not report the identifier of device ", device_index);
+  });
+}
+
 Message hlrp_allow_tf32(bool allowed) {
   return guarded([&] {
     at::globalContext().setAllowTF32CuBLAS(allowed);

@@ -4,7 +4,6 @@
 #include <c10/core/GradMode.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <chrono>
@@ -49,18 +48,19 @@ Message hlrp_world_open(const char* file, const char* host, uint16_t port, bool 
     }
     store = c10::make_intrusive<c10d::PrefixStore>(prefix, store);
     store->setTimeout(std::chrono::milliseconds(timeout_ms));
-    *out = new World{store, nullptr, nullptr, rank, size, std::chrono::milliseconds(timeout_ms)};
+    const auto notices = store->clone();
+    *out = new World{store, notices, nullptr, nullptr, nullptr, rank, size, std::chrono::milliseconds(timeout_ms)};
   });
 }
 
 Message hlrp_world_set(void* handle, const char* key, const char* value) {
-  return guarded([&] { world_of(handle).store->set(key, std::string(value)); });
+  return guarded([&] { world_of(handle).notices->set(key, std::string(value)); });
 }
 
 // The value of a key; null if it has none.
 Message hlrp_world_get(void* handle, const char* key, char** out) {
   return guarded([&] {
-    auto& store = *world_of(handle).store;
+    auto& store = *world_of(handle).notices;
     *out = nullptr;
     if (!store.check({key})) return;
     const auto value = store.get(key);
@@ -68,16 +68,31 @@ Message hlrp_world_get(void* handle, const char* key, char** out) {
   });
 }
 
-// Connects all processes; Gloo listens on the network interface, else at the address, else where the host's name leads.
-Message hlrp_world_connect(void* handle, const char* interface, const char* address) {
+// Opens the network device of Gloo: the interface, else the address, else where the host's name leads.
+Message hlrp_world_listen(void* handle, const char* interface, const char* address) {
+  return guarded([&] {
+    world_of(handle).device = interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                              : address ? c10d::ProcessGroupGloo::createDeviceForHostname(address)
+                                        : c10d::ProcessGroupGloo::createDefaultDevice();
+  });
+}
+
+// Connects all processes; each of them listens.
+Message hlrp_world_connect(void* handle) {
   return guarded([&] {
     auto& world = world_of(handle);
     auto options = c10d::ProcessGroupGloo::Options::create(world.timeout);
-    options->devices.push_back(interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
-                               : address ? c10d::ProcessGroupGloo::createDeviceForHostname(address)
-                                         : c10d::ProcessGroupGloo::createDefaultDevice());
+    options->devices.push_back(world.device);
     auto store = c10::make_intrusive<c10d::PrefixStore>("gloo", world.store);
     world.gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, world.rank, world.size, options);
+  });
+}
+
+// Throws if an exchange between GPUs has failed: c10d then aborts the kernels that wait for it, and what they were to write is undefined.
+Message hlrp_world_check(void* handle) {
+  return guarded([&] {
+    const auto& nccl = world_of(handle).nccl;
+    TORCH_CHECK(!nccl || nccl->getError() == c10d::ErrorType::SUCCESS, "NCCL has aborted an exchange");
   });
 }
 

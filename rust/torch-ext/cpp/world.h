@@ -4,15 +4,20 @@
 
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <chrono>
+#include <memory>
 
 using Work = c10::intrusive_ptr<c10d::Work>;
 
 struct World {
-  c10::intrusive_ptr<c10d::Store> store;
+  // Where the process groups exchange their addresses, and a connection of its own for notices: an operation of one never waits for the other.
+  c10::intrusive_ptr<c10d::Store> store, notices;
+  // The network device of Gloo.
+  std::shared_ptr<::gloo::transport::Device> device;
   // For tensors in main memory, and for those on GPUs.
   c10::intrusive_ptr<c10d::Backend> gloo, nccl;
   int rank;

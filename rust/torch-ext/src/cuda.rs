@@ -86,6 +86,17 @@ pub fn device_name(index: usize) -> Result<String, TorchError> {
     Ok(String::from_utf8_lossy(&buffer[..end]).into_owned())
 }
 
+/// Unique identifier of CUDA device `index`, 32 hexadecimal digits: the same in every process that sees this GPU, under whatever index.
+///
+/// # Errors
+/// No such device.
+pub fn device_uuid(index: usize) -> Result<String, TorchError> {
+    let mut bytes = [0u8; 16];
+    // SAFETY: the driver writes 16 bytes.
+    ffi::check("device_uuid", unsafe { ffi::hlrp_cuda_device_uuid(index as i64, bytes.as_mut_ptr()) })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Whether matrix products and convolutions of float32 tensors may round their inputs to TF32 (10 bits of mantissa) on a GPU. By default
 /// libtorch allows it for convolutions only.
 ///

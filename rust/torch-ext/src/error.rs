@@ -58,8 +58,15 @@ pub enum TorchError {
         ranks: String,
         /// How long they were waited for.
         seconds: u64,
-        /// Whether this process is the one that reports it.
-        is_reporter: bool,
+    },
+    /// No network device for the exchanges between the processes of a run.
+    #[error("no network for the exchanges between the processes{}: {message}",
+        interface.as_ref().map(|name| format!(" (GLOO_SOCKET_IFNAME={name})")).unwrap_or_default())]
+    NoNetwork {
+        /// The interface that was asked for.
+        interface: Option<String>,
+        /// c10d's message.
+        message: String,
     },
     /// The process where all others meet is not there.
     #[error("the master at {host}:{port} does not answer within {seconds} s: {message}")]
@@ -119,6 +126,11 @@ impl Hint for TorchError {
             Self::NotJoined { .. } => Some(
                 "see the output of these processes; WORLD_SIZE, or srun's --ntasks, is the number of processes that are \
                  started"
+                    .to_owned(),
+            ),
+            Self::NoNetwork { .. } => Some(
+                "set GLOO_SOCKET_IFNAME to a network interface of this machine (`ip link` lists them) that reaches the \
+                 others, or unset it: the interface of the host's name is used then"
                     .to_owned(),
             ),
             Self::NoMaster { .. } => Some(

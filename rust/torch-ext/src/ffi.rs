@@ -86,6 +86,7 @@ unsafe extern "C" {
     pub(crate) fn hlrp_load_library(path: *const c_char) -> Message;
     pub(crate) fn hlrp_cuda_device_count() -> i64;
     pub(crate) fn hlrp_cuda_device_name(device_index: i64, out: *mut c_char, capacity: c_int) -> Message;
+    pub(crate) fn hlrp_cuda_device_uuid(device_index: i64, out: *mut u8) -> Message;
     pub(crate) fn hlrp_cuda_synchronize(device_index: i64) -> Message;
     pub(crate) fn hlrp_allow_tf32(allowed: bool) -> Message;
     pub(crate) fn hlrp_count_start(handle: *mut u64) -> Message;
@@ -121,7 +122,9 @@ unsafe extern "C" {
     ) -> Message;
     pub(crate) fn hlrp_world_set(world: *mut c_void, key: *const c_char, value: *const c_char) -> Message;
     pub(crate) fn hlrp_world_get(world: *mut c_void, key: *const c_char, out: *mut *mut c_char) -> Message;
-    pub(crate) fn hlrp_world_connect(world: *mut c_void, interface: *const c_char, address: *const c_char) -> Message;
+    pub(crate) fn hlrp_world_listen(world: *mut c_void, interface: *const c_char, address: *const c_char) -> Message;
+    pub(crate) fn hlrp_world_connect(world: *mut c_void) -> Message;
+    pub(crate) fn hlrp_world_check(world: *mut c_void) -> Message;
     pub(crate) fn hlrp_world_connect_gpus(world: *mut c_void) -> Message;
     pub(crate) fn hlrp_world_disconnect(world: *mut c_void);
     pub(crate) fn hlrp_world_free(world: *mut c_void);

@@ -11,12 +11,15 @@ mod autocast;
 pub mod count;
 pub mod cuda;
 mod device;
+mod ending;
 mod error;
 #[allow(unsafe_code)] // the declarations of the C++ shim and the conversions at its edge
 mod ffi;
 mod foreach;
 mod graph;
+mod machine;
 pub mod memory;
+mod notices;
 pub mod profile;
 mod reducer;
 pub mod rng;
@@ -29,14 +32,16 @@ pub use adamw::{AdamWStep, fused_adamw};
 pub use allocator::Allocator;
 pub use autocast::{Autocast, AutocastDtype};
 pub use device::select_device;
+pub use ending::{Note, Verdict};
 pub use error::{TorchError, is_out_of_memory};
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm, set_grads};
 pub use graph::CudaGraph;
+pub use machine::{linger, speaks_for_machine};
 pub use reducer::{BUCKET_BYTES, Reducer};
 pub use storage::{BlobElement, tensor_from_vec};
 pub use transfer::{HostToDevice, queued_copy, snapshot};
 pub use weights::{describe, load_strict};
-pub use world::{Meeting, Note, Store, Verdict, World, named};
+pub use world::{Meeting, Store, World, named};
 
 /// Version of the libtorch that this crate is written for.
 pub const LIBTORCH_VERSION: &str = "2.11.0";

@@ -41,7 +41,7 @@ impl Reducer {
         let (list, mut handle) = (ffi::pointers(parameters), ptr::null_mut());
         // SAFETY: a live world, which `group` keeps alive; pointers of live tensors, which the callee copies.
         ffi::check("watch gradients", unsafe {
-            ffi::hlrp_reducer_open(group.handle, list.len(), list.as_ptr(), bucket_bytes, &mut handle)
+            ffi::hlrp_reducer_open(group.handle(), list.len(), list.as_ptr(), bucket_bytes, &mut handle)
         })?;
         Ok(Self { inner: Some(Inner { handle, group }) })
     }
@@ -67,6 +67,6 @@ impl Reducer {
     pub fn finish(&self) -> Result<(), TorchError> {
         let Some(inner) = &self.inner else { return Ok(()) };
         // SAFETY: a live handle.
-        inner.group.exchanged("reduce gradients", unsafe { ffi::hlrp_reducer_finish(inner.handle) })
+        inner.group.exchange("reduce gradients", || unsafe { ffi::hlrp_reducer_finish(inner.handle) })
     }
 }

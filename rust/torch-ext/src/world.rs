@@ -1,26 +1,29 @@
 //! The processes that train one model together, and what they exchange.
 //!
 //! Tensors in main memory go through torch's own Gloo, those on GPUs through its NCCL. A store, which every process reaches, is where they
-//! meet and where each leaves a note when it ends with an error: so the others can say whom they waited for.
+//! meet, and where they agree on the end of a run that fails ([`crate::ending`] has the protocol).
 #![allow(unsafe_code)] // each call hands borrowed tensors and strings to the C++ shim
 
-use crate::{TorchError, ffi};
+use crate::{
+    TorchError,
+    ending::{Note, SILENCE, Verdict, Wait},
+    ffi,
+    machine::speaks_for_machine,
+    notices::{Attention, Board, Handle, Notices, POLL, c_string},
+};
 use std::{
     ffi::{CString, c_void},
     path::PathBuf,
     ptr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 use tch::{Device, Tensor};
 
-/// How often a process looks for what the others left in the store.
-const POLL: Duration = Duration::from_millis(20);
-/// How long a process that ends waits for the notes of the others.
-const WAIT_FOR_NOTES: Duration = Duration::from_secs(5);
-/// How much longer the process with the store stays, so that the others can read the notes.
-const KEEP_STORE: Duration = Duration::from_millis(500);
+/// How much longer than c10d itself a process waits for an operation of c10d that has a timeout.
+const MARGIN: Duration = Duration::from_secs(2);
+
 /// Where the processes of a run meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
@@ -56,6 +59,21 @@ pub struct Meeting {
     pub timeout: Duration,
 }
 
+impl Meeting {
+    /// Whether the store is in the process of rank 0.
+    fn is_store_of_first(&self) -> bool {
+        matches!(self.store, Store::Tcp { is_of_rank_0: true, .. })
+    }
+
+    /// Distinguishes this start of this run from others on the same machine.
+    fn name(&self) -> String {
+        match &self.store {
+            Store::File(path) => format!("{} {}", path.display(), self.prefix),
+            Store::Tcp { host, port, .. } => format!("{host}:{port} {}", self.prefix),
+        }
+    }
+}
+
 /// One process among those of a run. Whatever sums, counts, draws or writes takes it.
 ///
 /// With a single process every exchange is the identity.
@@ -66,125 +84,25 @@ pub struct World {
     pub(crate) group: Option<Arc<Group>>,
 }
 
-/// How a process ended, for the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The smaller, the nearer to the cause: of several errors the one with the smallest number is reported.
-    pub priority: u8,
-    /// Exit code.
-    pub code: u8,
-    /// The error with its hints.
-    pub text: String,
-}
-
-impl Note {
-    /// An error of the process itself.
-    pub const OWN: u8 = 0;
-    /// An error that follows from what another process computed.
-    pub const DERIVED: u8 = 1;
-    /// The other processes are gone.
-    pub const LOST: u8 = 2;
-
-    fn encode(&self) -> String {
-        format!("{} {} {}", self.priority, self.code, self.text)
-    }
-
-    fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, ' ');
-        let (priority, code) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some(Self { priority, code, text: parts.next()?.to_owned() })
-    }
-}
-
-/// What the processes agree on after an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// The process that reports its error; the others end in silence.
-    pub reporter: usize,
-    /// Its note.
-    pub note: Note,
-    /// The processes that left no note: they are gone, or hang.
-    pub missing: Vec<usize>,
-}
-
 /// The connection of a process to the others.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) handle: *mut c_void,
+    /// Ends first: the thread of the notices has the handle too, and the last one frees it.
+    notices: Notices,
+    handle: Arc<Handle>,
     meeting: Meeting,
-    verdict: Mutex<Option<Verdict>>,
+    state: Mutex<State>,
 }
 
-// SAFETY: c10d's stores and process groups lock their own state; the shim keeps none besides them, and they are replaced only while the
-// processes connect and in `conclude`, which holds a lock and after which nothing is exchanged.
-unsafe impl Send for Group {}
-// SAFETY: as above.
-unsafe impl Sync for Group {}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // SAFETY: the handle is of this object alone.
-        unsafe { ffi::hlrp_world_free(self.handle) }
-    }
-}
-
-impl Group {
-    fn set(&self, key: &str, value: &str) -> Result<(), TorchError> {
-        let (key, value) = (c_string(key), c_string(value));
-        // SAFETY: a live handle and NUL-terminated strings.
-        ffi::check("store", unsafe { ffi::hlrp_world_set(self.handle, key.as_ptr(), value.as_ptr()) })
-    }
-
-    fn get(&self, key: &str) -> Result<Option<String>, TorchError> {
-        let key = c_string(key);
-        let mut out = ptr::null_mut();
-        // SAFETY: a live handle and a NUL-terminated string; `out` is a string or null on success.
-        ffi::check("store", unsafe { ffi::hlrp_world_get(self.handle, key.as_ptr(), &mut out) })?;
-        Ok((!out.is_null()).then(|| ffi::take_string(out)))
-    }
-
-    /// Waits until every process is at the store; returns those that are not when the time of the first that waits is over.
-    fn meet(&self) -> Result<Vec<usize>, TorchError> {
-        const OVER: &str = "over";
-        let here = |rank| format!("here/{rank}");
-        self.set(&here(self.meeting.rank), "yes")?;
-        let deadline = Instant::now() + self.meeting.timeout;
-        let mut missing: Vec<usize> = (0..self.meeting.size).collect();
-        loop {
-            let is_over = self.get(OVER)?.is_some();
-            let mut still = Vec::new();
-            for rank in missing {
-                if self.get(&here(rank))?.is_none() {
-                    still.push(rank);
-                }
-            }
-            missing = still;
-            if missing.is_empty() || is_over {
-                return Ok(missing);
-            }
-            if Instant::now() > deadline {
-                self.set(OVER, "yes")?;
-                self.keep_store();
-                return Ok(missing);
-            }
-            thread::sleep(POLL);
-        }
-    }
-
-    /// Stays until the others have read what they want, if the store is in this process.
-    fn keep_store(&self) {
-        if self.meeting.rank == 0 && matches!(self.meeting.store, Store::Tcp { is_of_rank_0: true, .. }) {
-            thread::sleep(KEEP_STORE);
-        }
-    }
-
-    /// The exchange failed: some process is gone.
-    pub(crate) fn exchanged(&self, operation: &'static str, message: ffi::Message) -> Result<(), TorchError> {
-        ffi::check(operation, message).map_err(|error| match error {
-            TorchError::Exception { operation, message } => TorchError::Exchange { operation, message },
-            other => other,
-        })
-    }
+#[derive(Debug, Default)]
+struct State {
+    /// When the exchange began that failed.
+    failed: Option<Instant>,
+    /// The operation that never returned uses the connections.
+    is_stuck: bool,
+    /// Since this process is ending: how it waits for the others.
+    wait: Option<Wait>,
+    verdict: Option<Verdict>,
 }
 
 impl World {
@@ -193,31 +111,39 @@ impl World {
         Self { rank: 0, size: 1, group: None }
     }
 
-    /// Meets the other processes and connects to them.
+    /// Opens the store where the processes of a run meet. The processes are [connected](World::connect) afterwards; one that fails before can
+    /// [conclude](World::conclude) without.
     ///
     /// # Errors
-    /// A store that does not answer, a port that is taken, processes that do not come within the time.
-    pub fn join(meeting: Meeting) -> Result<Self, TorchError> {
+    /// A store that does not answer, a port that is taken.
+    pub fn open(meeting: Meeting) -> Result<Self, TorchError> {
         // SAFETY: sets a number.
         unsafe { ffi::hlrp_world_quiet() };
-        let Meeting { rank, size, .. } = meeting;
-        let group = Group { handle: open(&meeting)?, meeting, verdict: Mutex::new(None) };
-        let missing = group.meet().map_err(|error| not_met(&group.meeting, error))?;
-        if !missing.is_empty() {
-            let seconds = group.meeting.timeout.as_secs();
-            return Err(TorchError::NotJoined {
-                ranks: named(&missing),
-                seconds,
-                is_reporter: is_first(rank, &missing),
-            });
-        }
-        let interface = group.meeting.interface.as_deref().map(c_string);
-        let address = group.meeting.is_local.then(|| c_string("127.0.0.1"));
-        let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
-        // SAFETY: a live handle; strings that outlive the call, or null.
-        let message = unsafe { ffi::hlrp_world_connect(group.handle, pointer(&interface), pointer(&address)) };
-        group.exchanged("connect the processes", message)?;
+        let (rank, size, limit) = (meeting.rank, meeting.size, meeting.timeout + MARGIN);
+        let of_thread = meeting.clone();
+        let opened = Notices::open(rank, size, limit, move || open(&of_thread));
+        let silence = || TorchError::Exception { operation: "meet", message: "no answer".to_owned() };
+        let opened = opened.unwrap_or_else(|| Err(silence()));
+        let (notices, handle) = opened.map_err(|error| not_opened(&meeting, error))?;
+        let group = Group { notices, handle, meeting, state: Mutex::default() };
         Ok(Self { rank, size, group: Some(Arc::new(group)) })
+    }
+
+    /// Waits for the other processes and connects to them.
+    ///
+    /// # Errors
+    /// Processes that do not come within the time, or that are ending; no network.
+    pub fn connect(&self) -> Result<(), TorchError> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let began = Instant::now();
+        group.state().failed = Some(began); // until it is done
+        group.listen()?;
+        group.notices.ready();
+        group.meet(began)?;
+        group.connect()?;
+        group.state().failed = None;
+        group.notices.attend_to(Attention::Quiet);
+        Ok(())
     }
 
     /// Prepares the exchange of tensors on `device`: the processes of GPUs are connected through NCCL. All of them call it, each
@@ -228,11 +154,22 @@ impl World {
     pub fn prepare(&self, device: Device) -> Result<(), TorchError> {
         let Some(group) = self.group.as_ref().filter(|_| device.is_cuda()) else { return Ok(()) };
         // SAFETY: a live handle.
-        let message = unsafe { ffi::hlrp_world_connect_gpus(group.handle) };
+        let message = unsafe { ffi::hlrp_world_connect_gpus(group.handle()) };
         ffi::check("connect the GPUs", message).map_err(|error| match error {
             TorchError::Exception { message, .. } => TorchError::NoNccl { size: self.size, message },
             other => other,
         })
+    }
+
+    /// Finds an exchange between GPUs that failed after its step went on: what came out of it is undefined. The GPU must have done what
+    /// is checked.
+    ///
+    /// # Errors
+    /// An exchange that was aborted.
+    pub fn check(&self) -> Result<(), TorchError> {
+        let Some(group) = &self.group else { return Ok(()) };
+        // SAFETY: a live handle.
+        group.exchange("exchange between GPUs", || unsafe { ffi::hlrp_world_check(group.handle()) })
     }
 
     /// Index of this process, `0..size`.
@@ -257,7 +194,7 @@ impl World {
     pub fn all_reduce(&self, tensor: &Tensor) -> Result<(), TorchError> {
         let Some(group) = &self.group else { return Ok(()) };
         // SAFETY: a live handle and a live tensor.
-        group.exchanged("all-reduce", unsafe { ffi::hlrp_world_all_reduce(group.handle, tensor.as_ptr()) })
+        group.exchange("all-reduce", || unsafe { ffi::hlrp_world_all_reduce(group.handle(), tensor.as_ptr()) })
     }
 
     /// Mean of `tensor` over all processes, without gradient: of the global batch, where each process has the mean of its equal part.
@@ -277,7 +214,7 @@ impl World {
     pub fn broadcast(&self, tensor: &Tensor) -> Result<(), TorchError> {
         let Some(group) = &self.group else { return Ok(()) };
         // SAFETY: a live handle and a live tensor.
-        group.exchanged("broadcast", unsafe { ffi::hlrp_world_broadcast(group.handle, tensor.as_ptr()) })
+        group.exchange("broadcast", || unsafe { ffi::hlrp_world_broadcast(group.handle(), tensor.as_ptr()) })
     }
 
     /// The tensors of all processes, in the order of their ranks.
@@ -288,8 +225,8 @@ impl World {
         let Some(group) = &self.group else { return Ok(vec![tensor.shallow_clone()]) };
         let mut out = vec![ptr::null_mut(); self.size];
         // SAFETY: a live handle and a live tensor; `out` has room for a tensor of each process, which are set on success.
-        let message = unsafe { ffi::hlrp_world_all_gather(group.handle, tensor.as_ptr(), out.as_mut_ptr()) };
-        group.exchanged("all-gather", message)?;
+        let gather = || unsafe { ffi::hlrp_world_all_gather(group.handle(), tensor.as_ptr(), out.as_mut_ptr()) };
+        group.exchange("all-gather", gather)?;
         Ok(out.into_iter().map(ffi::take_tensor).collect())
     }
 
@@ -354,49 +291,160 @@ impl World {
         self.all_reduce(&Tensor::from(0i64))
     }
 
-    /// Ends this process's part of a run that fails: tells the others why, hears how they end, and returns who reports the error. The first
-    /// call decides; nothing can be exchanged afterwards. None for a single process.
+    /// Says that this process is ending, and cuts its connections: the others notice in their next exchange. What this process still has to
+    /// finish comes after this, and then its [note](World::conclude). Nothing can be exchanged any more.
+    pub fn begin_end(&self) {
+        let Some(group) = &self.group else { return };
+        let mut state = group.state();
+        if state.wait.is_some() {
+            return;
+        }
+        group.notices.end();
+        if !state.is_stuck {
+            // SAFETY: a live handle; nothing is exchanged any more.
+            unsafe { ffi::hlrp_world_disconnect(group.handle()) };
+        }
+        state.wait = Some(Wait::new(Instant::now(), state.failed, group.meeting.timeout));
+    }
+
+    /// Ends this process's part of a run that fails: leaves its note, reads those of the others, and returns who reports the error. The first
+    /// call decides. None for a single process.
     pub fn conclude(&self, note: Note) -> Option<Verdict> {
+        self.begin_end();
         let group = self.group.as_ref()?;
-        let mut verdict = group.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(verdict.get_or_insert_with(|| group.conclude(note)).clone())
+        let mut state = group.state();
+        let wait = state.wait?;
+        Some(state.verdict.get_or_insert_with(|| group.conclude(note, wait)).clone())
+    }
+
+    /// Says that this process has reported what it had to. If it has the store, it stays until the others have read what they need.
+    /// Nothing happens unless the run [failed](World::conclude).
+    pub fn leave(&self) {
+        let Some((group, wait)) = self.group.as_ref().and_then(|group| Some((group, group.state().wait?))) else {
+            return;
+        };
+        group.notices.leave();
+        let is_needed = |board: &Board| {
+            let now = Instant::now();
+            let mut others = board.peers.iter().enumerate().filter(|(rank, _)| *rank != self.rank);
+            others.any(|(_, peer)| !peer.has_left && !wait.is_missing(peer, now))
+        };
+        while group.has_store() && !group.is_unreachable(wait) && is_needed(&group.notices.board()) {
+            thread::sleep(POLL);
+        }
     }
 }
 
 impl Group {
-    fn conclude(&self, note: Note) -> Verdict {
-        let Meeting { rank, size, .. } = self.meeting;
-        let mut notes: Vec<Option<Note>> = vec![None; size];
-        let is_told = self.set(&format!("note/{rank}"), &note.encode()).is_ok();
-        notes[rank] = Some(note);
-        // SAFETY: a live handle; nothing is exchanged any more.
-        unsafe { ffi::hlrp_world_disconnect(self.handle) };
-        let deadline = Instant::now() + WAIT_FOR_NOTES;
-        let mut is_reached = is_told;
-        while is_reached && notes.contains(&None) && Instant::now() < deadline {
-            for (other, found) in notes.iter_mut().enumerate().filter(|(_, found)| found.is_none()) {
-                match self.get(&format!("note/{other}")) {
-                    Ok(text) => *found = text.as_deref().and_then(Note::decode),
-                    Err(_) => is_reached = false,
+    pub(crate) fn handle(&self) -> *mut c_void {
+        self.handle.0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs an exchange with the other processes. If it fails, one of them is gone.
+    pub(crate) fn exchange(
+        &self,
+        operation: &'static str,
+        exchange: impl FnOnce() -> ffi::Message,
+    ) -> Result<(), TorchError> {
+        let began = Instant::now();
+        ffi::check(operation, exchange()).map_err(|error| {
+            self.state().failed.get_or_insert(began);
+            lost(operation, error)
+        })
+    }
+
+    /// Opens the network device.
+    fn listen(&self) -> Result<(), TorchError> {
+        let interface = self.meeting.interface.as_deref().map(c_string);
+        let address = self.meeting.is_local.then(|| c_string("127.0.0.1"));
+        let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+        // SAFETY: a live handle; strings that outlive the call, or null.
+        let message = unsafe { ffi::hlrp_world_listen(self.handle(), pointer(&interface), pointer(&address)) };
+        ffi::check("listen", message).map_err(|error| TorchError::NoNetwork {
+            interface: self.meeting.interface.clone(),
+            message: first_line(&error),
+        })
+    }
+
+    /// Waits until every process is ready to connect.
+    fn meet(&self, began: Instant) -> Result<(), TorchError> {
+        let failed = |message: &str| TorchError::Exchange { operation: "meet", message: message.to_owned() };
+        loop {
+            let board = self.notices.board();
+            let is_missing = |rank: &usize| !board.peers[*rank].is_ready;
+            let missing: Vec<usize> = (0..self.meeting.size).filter(is_missing).collect();
+            match () {
+                () if board.is_ending => return Err(failed("another process is ending")),
+                () if is_silent(&board, began) => return Err(failed("the store does not answer")),
+                () if missing.is_empty() => return Ok(()),
+                () if began.elapsed() > self.meeting.timeout => {
+                    let seconds = self.meeting.timeout.as_secs();
+                    return Err(TorchError::NotJoined { ranks: named(&missing), seconds });
                 }
+                () => thread::sleep(POLL),
+            }
+        }
+    }
+
+    /// Connects to the others, in a thread: c10d waits for ever where the store hangs meanwhile.
+    fn connect(&self) -> Result<(), TorchError> {
+        const OPERATION: &str = "connect the processes";
+        let (send, result) = mpsc::channel();
+        let handle = Arc::clone(&self.handle);
+        thread::spawn(move || {
+            // SAFETY: a live handle, on which nothing else is done meanwhile.
+            let result = ffi::check(OPERATION, unsafe { ffi::hlrp_world_connect(handle.0) });
+            drop(send.send(result));
+        });
+        match result.recv_timeout(self.meeting.timeout + MARGIN) {
+            Ok(result) => result.map_err(|error| lost(OPERATION, error)),
+            Err(_) => {
+                self.state().is_stuck = true;
+                Err(TorchError::Exchange { operation: OPERATION, message: "no answer".to_owned() })
+            }
+        }
+    }
+
+    fn conclude(&self, note: Note, wait: Wait) -> Verdict {
+        self.notices.note(&note);
+        let own = self.meeting.rank;
+        loop {
+            if self.is_unreachable(wait) {
+                let is_reporter = speaks_for_machine(&self.meeting.name());
+                let missing = if self.meeting.is_store_of_first() { vec![0] } else { Vec::new() };
+                return Verdict { is_reporter, rank: own, note, missing };
+            }
+            if let Some(verdict) = wait.verdict(own, &self.notices.board().peers, Instant::now()) {
+                return verdict;
             }
             thread::sleep(POLL);
         }
-        self.keep_store();
-        // Without the store the processes cannot agree: it was in rank 0, and the first of the others reports that.
-        let missing = match is_reached {
-            true => (0..size).filter(|other| notes[*other].is_none()).collect(),
-            false => vec![0],
-        };
-        let noted = notes.into_iter().enumerate().filter_map(|(rank, note)| Some((rank, note?)));
-        let first = noted.min_by_key(|(rank, note)| (note.priority, *rank));
-        match first {
-            Some((_, note)) if !is_reached => Verdict { reporter: 1, note, missing },
-            Some((reporter, note)) => Verdict { reporter, note, missing },
-            None => {
-                Verdict { reporter: rank, note: Note { priority: Note::LOST, code: 1, text: String::new() }, missing }
-            }
-        }
+    }
+
+    fn is_unreachable(&self, wait: Wait) -> bool {
+        is_silent(&self.notices.board(), wait.since)
+    }
+
+    /// Whether the store is in this process.
+    fn has_store(&self) -> bool {
+        self.meeting.rank == 0 && self.meeting.is_store_of_first()
+    }
+}
+
+/// Whether the store is gone, or has not answered since a process began to wait for it.
+fn is_silent(board: &Board, since: Instant) -> bool {
+    board.is_lost || board.answered.max(since).elapsed() > SILENCE
+}
+
+/// The error of an exchange.
+fn lost(operation: &'static str, error: TorchError) -> TorchError {
+    match error {
+        TorchError::Exception { message, .. } => TorchError::Exchange { operation, message },
+        other => other,
     }
 }
 
@@ -406,12 +454,7 @@ pub fn named(ranks: &[usize]) -> String {
     format!("{} {numbers}", if ranks.len() == 1 { "rank" } else { "ranks" })
 }
 
-/// Whether `rank` is the first that is not missing.
-fn is_first(rank: usize, missing: &[usize]) -> bool {
-    (0..rank).all(|earlier| missing.contains(&earlier))
-}
-
-fn open(meeting: &Meeting) -> Result<*mut c_void, TorchError> {
+fn open(meeting: &Meeting) -> Result<Handle, TorchError> {
     let Meeting { rank, size, store, prefix, timeout, .. } = meeting;
     let (file, host, port, is_server) = match store {
         Store::File(path) => (Some(c_string(&path.to_string_lossy())), c_string(""), 0, false),
@@ -433,37 +476,29 @@ fn open(meeting: &Meeting) -> Result<*mut c_void, TorchError> {
             &mut handle,
         )
     };
-    match (ffi::check("meet", message), store) {
-        (Ok(()), _) => Ok(handle),
-        (Err(error), Store::Tcp { port, .. }) if is_server => {
-            Err(TorchError::PortInUse { port: *port, message: first_line(&error) })
-        }
-        (Err(error), _) => Err(not_met(meeting, error)),
-    }
+    ffi::check("meet", message).map(|()| Handle(handle))
 }
 
-/// The error of a process that loses the store before it has met the others.
-fn not_met(meeting: &Meeting, error: TorchError) -> TorchError {
+/// Why the store cannot be opened.
+fn not_opened(meeting: &Meeting, error: TorchError) -> TorchError {
+    let message = first_line(&error);
     match &meeting.store {
         Store::File(_) => error,
+        Store::Tcp { port, .. } if meeting.rank == 0 && meeting.is_store_of_first() => {
+            TorchError::PortInUse { port: *port, message }
+        }
         Store::Tcp { host, port, .. } => TorchError::NoMaster {
             host: host.clone(),
             port: *port,
             seconds: meeting.timeout.as_secs(),
-            message: first_line(&error),
-            is_reporter: meeting.rank == 1,
+            message,
+            is_reporter: speaks_for_machine(&meeting.name()),
         },
     }
 }
 
 fn first_line(error: &TorchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
-}
-
-/// A string without NUL bytes, which end it in C.
-fn c_string(text: &str) -> CString {
-    let bytes: Vec<u8> = text.bytes().take_while(|byte| *byte != 0).collect();
-    CString::new(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -483,12 +518,5 @@ mod tests {
         assert_eq!(world.all_gather_text("a").unwrap(), ["a"]);
         world.barrier().unwrap();
         assert_eq!((world.rank(), world.size(), world.is_main()), (0, 1, true));
-    }
-
-    #[test]
-    fn a_note_survives_its_way_through_the_store() {
-        let note = Note { priority: Note::DERIVED, code: 65, text: "an error\nhint: two lines".to_owned() };
-        assert_eq!(Note::decode(&note.encode()), Some(note));
-        assert_eq!(Note::decode("no note"), None);
     }
 }

@@ -34,7 +34,9 @@ fn a_process_alone_sums_through_nccl_or_hears_that_there_is_no_gpu() {
         is_local: true,
         timeout: Duration::from_secs(60),
     };
-    let world = World::join(meeting).unwrap();
+    let world = World::open(meeting).unwrap();
+    world.connect().unwrap();
+    world.check().unwrap();
     if !matches!(start_up(), CudaStatus::Ready { .. }) {
         let error = world.prepare(Device::Cuda(0)).unwrap_err().to_string();
         assert!(error.contains("ProcessGroupNCCL") && error.contains("no GPUs found"), "{error}");
@@ -45,5 +47,6 @@ fn a_process_alone_sums_through_nccl_or_hears_that_there_is_no_gpu() {
     let tensor = numbers.to_device(Device::Cuda(0));
     world.all_reduce(&tensor).unwrap();
     world.broadcast(&tensor).unwrap();
+    world.check().unwrap();
     assert_eq!(world.all_gather(&tensor).unwrap()[0].to_device(Device::Cpu), numbers);
 }

@@ -1,8 +1,13 @@
 //! What processes exchange, shown on threads that meet in a file.
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use hlrp_torch::{Meeting, Note, Reducer, Store, TorchError, World};
-use std::{path::Path, thread, time::Duration};
+use hlrp_torch::{Meeting, Note, Reducer, Store, TorchError, Verdict, World};
+use std::{
+    net::TcpListener,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 use tch::{Device, Kind, Tensor};
 
 fn meeting(folder: &Path, rank: usize, size: usize) -> Meeting {
@@ -17,12 +22,33 @@ fn meeting(folder: &Path, rank: usize, size: usize) -> Meeting {
     }
 }
 
-/// Runs `work` in `size` worlds and returns what each found.
+fn note_of(priority: u8, text: &str) -> Note {
+    Note { priority, code: 1, can_continue: false, checkpoint: "none yet".to_owned(), text: text.to_owned() }
+}
+
+/// Runs `work` in `size` worlds that meet in a file and returns what each found.
 fn in_worlds<T: Send + 'static>(size: usize, work: fn(World) -> T) -> Vec<T> {
     let folder = tempfile::tempdir().unwrap();
+    in_worlds_of(size, |rank| meeting(folder.path(), rank, size), work)
+}
+
+/// Those that meet at a port of rank 0.
+fn in_worlds_at_a_port<T: Send + 'static>(size: usize, timeout: Duration, work: fn(World) -> T) -> Vec<T> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let store = Store::Tcp { host: "127.0.0.1".to_owned(), port, is_of_rank_0: true };
+    let meeting_of = |rank| Meeting { store: store.clone(), timeout, ..meeting(Path::new(""), rank, size) };
+    in_worlds_of(size, meeting_of, work)
+}
+
+fn in_worlds_of<T: Send + 'static>(size: usize, meeting: impl Fn(usize) -> Meeting, work: fn(World) -> T) -> Vec<T> {
     let start = |rank| {
-        let meeting = meeting(folder.path(), rank, size);
-        thread::spawn(move || work(World::join(meeting).unwrap()))
+        let meeting = meeting(rank);
+        thread::spawn(move || {
+            let world = World::open(meeting).unwrap();
+            world.connect().unwrap();
+            world.barrier().unwrap(); // one that ends at once would disturb others that still connect
+            work(world)
+        })
     };
     let threads: Vec<_> = (0..size).map(start).collect();
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -137,7 +163,7 @@ fn processes_of_gpus_are_connected_where_there_are_gpus() {
 #[test]
 fn the_process_with_the_error_reports_it_and_the_others_know() {
     let found = in_worlds(2, |world| {
-        let note = |priority, text: &str| Note { priority, code: 65, text: text.to_owned() };
+        let note = |priority, text: &str| Note { code: 65, ..note_of(priority, text) };
         if world.rank() == 1 {
             return world.conclude(note(Note::OWN, "no data")).unwrap();
         }
@@ -145,8 +171,10 @@ fn the_process_with_the_error_reports_it_and_the_others_know() {
         assert!(matches!(error, TorchError::Exchange { .. }), "{error}");
         world.conclude(note(Note::LOST, "gone")).unwrap()
     });
-    assert_eq!(found[0], found[1]);
-    assert_eq!((found[0].reporter, found[0].note.text.as_str(), found[0].missing.as_slice()), (1, "no data", &[][..]));
+    for verdict in &found {
+        assert_eq!((verdict.rank, verdict.note.text.as_str(), verdict.note.code), (1, "no data", 65));
+    }
+    assert!(!found[0].is_reporter && found[1].is_reporter);
 }
 
 #[test]
@@ -157,18 +185,107 @@ fn a_process_that_does_not_answer_is_named() {
             return None;
         }
         world.barrier().unwrap_err();
-        world.conclude(Note { priority: Note::LOST, code: 1, text: "gone".to_owned() })
+        world.conclude(note_of(Note::LOST, "gone"))
     });
     for verdict in [&found[0], &found[2]] {
         let verdict = verdict.as_ref().unwrap();
-        assert_eq!((verdict.reporter, verdict.missing.as_slice()), (0, &[1][..]));
+        assert_eq!((verdict.rank, verdict.missing.as_slice()), (0, &[1][..]));
     }
+}
+
+#[test]
+fn a_process_that_computes_for_long_hears_of_the_error_of_the_first() {
+    const COMPUTES: Duration = Duration::from_secs(6); // longer than a process without a sign is waited for
+    let found = in_worlds_at_a_port(2, Duration::from_secs(60), |world| {
+        if world.rank() == 1 {
+            thread::sleep(COMPUTES);
+            world.barrier().unwrap_err();
+            let verdict = world.conclude(note_of(Note::LOST, "gone")).unwrap();
+            world.leave();
+            return (verdict, Duration::ZERO);
+        }
+        let began = Instant::now();
+        let verdict = world.conclude(note_of(Note::OWN, "no data")).unwrap();
+        let waited = began.elapsed();
+        world.leave();
+        assert!(began.elapsed() < COMPUTES + Duration::from_secs(4), "it left when the other one had");
+        (verdict, waited)
+    });
+    let [(first, waited), (second, _)] = found.try_into().unwrap();
+    assert!(first.is_reporter && waited < Duration::from_secs(2), "nothing can change the verdict: {waited:?}");
+    assert!(!second.is_reporter && second.note.text == "no data", "{second:?}");
+}
+
+#[test]
+fn a_process_that_computes_for_long_is_not_missing() {
+    let found = in_worlds_at_a_port(3, Duration::from_secs(60), |world| {
+        match world.rank() {
+            1 => return None, // it is gone
+            2 => thread::sleep(Duration::from_secs(6)),
+            _ => {}
+        }
+        world.barrier().unwrap_err();
+        let verdict = world.conclude(note_of(Note::LOST, "gone"));
+        world.leave();
+        verdict
+    });
+    for verdict in [&found[0], &found[2]] {
+        let verdict = verdict.as_ref().unwrap();
+        assert_eq!((verdict.rank, verdict.missing.as_slice()), (0, &[1][..]));
+    }
+}
+
+#[test]
+fn the_checkpoint_of_the_first_process_is_that_of_all() {
+    let found = in_worlds_at_a_port(3, Duration::from_secs(60), |world| {
+        if world.rank() == 1 {
+            return None;
+        }
+        world.barrier().unwrap_err();
+        world.begin_end();
+        if world.rank() == 0 {
+            thread::sleep(Duration::from_secs(6)); // it writes a checkpoint
+        }
+        let checkpoint = format!("step-{}", world.rank());
+        let note = Note { can_continue: world.is_main(), checkpoint, ..note_of(Note::LOST, "gone") };
+        let verdict = world.conclude(note);
+        world.leave();
+        verdict
+    });
+    for verdict in [&found[0], &found[2]] {
+        let Verdict { note, missing, .. } = verdict.as_ref().unwrap();
+        assert_eq!((note.can_continue, note.checkpoint.as_str(), missing.as_slice()), (true, "step-0", &[1][..]));
+    }
+}
+
+#[test]
+fn a_process_without_a_network_ends_the_others_before_they_connect() {
+    let folder = tempfile::tempdir().unwrap();
+    let meeting_of = |rank| Meeting {
+        interface: (rank == 1).then(|| "nosuch".to_owned()),
+        timeout: Duration::from_secs(60),
+        ..meeting(folder.path(), rank, 2)
+    };
+    let threads = [0, 1].map(|rank| {
+        let meeting = meeting_of(rank);
+        thread::spawn(move || {
+            let world = World::open(meeting).unwrap();
+            let error = world.connect().unwrap_err();
+            let priority = if matches!(error, TorchError::Exchange { .. }) { Note::LOST } else { Note::OWN };
+            world.conclude(note_of(priority, &error.to_string())).unwrap()
+        })
+    });
+    let began = Instant::now();
+    for verdict in threads.map(|thread| thread.join().unwrap()) {
+        assert!(verdict.rank == 1 && verdict.note.text.contains("GLOO_SOCKET_IFNAME=nosuch"), "{verdict:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
 fn a_process_that_does_not_come_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let meeting = Meeting { timeout: Duration::from_millis(200), ..meeting(folder.path(), 0, 2) };
-    let error = World::join(meeting).unwrap_err().to_string();
+    let error = World::open(meeting).unwrap().connect().unwrap_err().to_string();
     assert!(error.starts_with("rank 1 did not join the run within"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{EXIT_CODES, TrainError};
 use hlrp_config::HintOf;
-use hlrp_torch::{Note, TorchError, World, named};
+use hlrp_torch::{Note, TorchError, Verdict, World, named};
 use hlrp_track::{console, exit_code};
 use std::{error::Error, path::Path};
 
@@ -36,27 +36,26 @@ pub(crate) fn conclude(
             () => Note::OWN,
         },
         code: exit_code::of(cause, EXIT_CODES),
+        can_continue: checkpoint.is_new,
+        checkpoint: checkpoint.dir.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()),
         text: console::error_text(cause, hints),
     };
-    let Some(verdict) = world.conclude(note) else { return error };
-    let is_reporter = verdict.reporter == world.rank();
-    match verdict.note.priority {
+    let Some(Verdict { is_reporter, rank, note, missing }) = world.conclude(note) else { return error };
+    match note.priority {
         _ if causes(cause).any(is_concluded) => error,
         Note::LOST => {
-            let missing = &verdict.missing;
             let what = match missing.as_slice() {
                 [] => format!("the connection between the processes failed: {error}"),
-                [_] => format!("{} is gone or does not answer", named(missing)),
-                _ => format!("{} are gone or do not answer", named(missing)),
+                [_] => format!("{} is gone or does not answer", named(&missing)),
+                _ => format!("{} are gone or do not answer", named(&missing)),
             };
-            let dir = checkpoint.dir.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string());
-            let can_continue = checkpoint.is_new;
-            TrainError::RanksLost { what, checkpoint: dir, can_continue, is_reporter }.into()
+            let Note { checkpoint, can_continue, .. } = note;
+            TrainError::RanksLost { what, checkpoint, can_continue, is_reporter }.into()
         }
         _ if is_reporter => error,
         _ => {
-            let text = verdict.note.text.lines().next().unwrap_or_default().to_owned();
-            TrainError::OtherRank { rank: verdict.reporter, code: verdict.note.code, text }.into()
+            let text = note.text.lines().next().unwrap_or_default().to_owned();
+            TrainError::OtherRank { rank, code: note.code, text }.into()
         }
     }
 }
@@ -65,7 +64,7 @@ pub(crate) fn conclude(
 pub(crate) fn is_reported_elsewhere(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
         (Some(TrainError::OtherRank { .. } | TrainError::RanksLost { is_reporter: false, .. }), _) => true,
-        (_, Some(TorchError::NotJoined { is_reporter, .. } | TorchError::NoMaster { is_reporter, .. })) => !is_reporter,
+        (_, Some(TorchError::NoMaster { is_reporter, .. })) => !is_reporter,
         _ => false,
     })
 }
@@ -89,4 +88,54 @@ fn is_concluded(error: &(dyn Error + 'static)) -> bool {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&cause| cause.source())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::*;
+    use hlrp_torch::{Meeting, Store};
+    use std::{thread, time::Duration};
+
+    /// What two processes that fail with the errors of `error` have for the user, by rank.
+    fn concluded(error: fn(usize) -> anyhow::Error) -> [anyhow::Error; 2] {
+        let folder = tempfile::tempdir().unwrap();
+        [0, 1]
+            .map(|rank| {
+                let meeting = Meeting {
+                    rank,
+                    size: 2,
+                    store: Store::File(folder.path().join("store")),
+                    prefix: "test".to_owned(),
+                    interface: None,
+                    is_local: true,
+                    timeout: Duration::from_secs(20),
+                };
+                thread::spawn(move || {
+                    let world = World::open(meeting).unwrap();
+                    conclude(&world, error(rank), &[], &LastCheckpoint::NONE)
+                })
+            })
+            .map(|thread| thread.join().unwrap())
+    }
+
+    #[test]
+    fn gpus_that_cannot_be_connected_are_reported_once() {
+        let [first, second] = concluded(|_| {
+            TrainError::Torch(TorchError::NoNccl { size: 2, message: "this libtorch has no NCCL".to_owned() }).into()
+        });
+        assert!(!is_reported_elsewhere(first.as_ref()) && first.to_string().contains("no NCCL"), "{first}");
+        assert!(is_reported_elsewhere(second.as_ref()), "{second}");
+    }
+
+    #[test]
+    fn an_error_of_the_second_process_is_its_own_to_report() {
+        let [first, second] = concluded(|rank| match rank {
+            0 => TrainError::Torch(TorchError::Exchange { operation: "meet", message: "ending".to_owned() }).into(),
+            _ => anyhow::anyhow!("no data"),
+        });
+        assert!(is_reported_elsewhere(first.as_ref()) && first.to_string().starts_with("rank 1: "), "{first}");
+        assert_eq!(second.to_string(), "no data");
+    }
 }

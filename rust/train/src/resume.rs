@@ -19,6 +19,8 @@ pub struct Resumed {
     pub task: TaskDescription,
     /// The data, by source; none in a checkpoint of an older version.
     pub sources: Option<BTreeMap<String, SourceRecord>>,
+    /// Step, and a digest of what the checkpoint contains.
+    pub(crate) identity: String,
 }
 
 impl Resumed {
@@ -31,7 +33,7 @@ impl Resumed {
         let manifest = Manifest::read(&dir)?;
         manifest.verify_file(&dir, STATE)?;
         let sources = RunState::read(&dir, manifest.written_in)?.sources;
-        Ok(Self { task: manifest.task, sources })
+        Ok(Self { identity: manifest.identity(), task: manifest.task, sources })
     }
 
     /// The episodes that the run holds out, by source: they stay held out even if the dataset has changed.

@@ -74,6 +74,7 @@ impl Trainer<'_> {
         let outcome = boundary::within(train, || trainer.borrow_mut().scene());
         outcome.map_err(|error| {
             let trainer = trainer.into_inner();
+            trainer.settings.world.begin_end(); // the others need not wait for the checkpoint
             let dir = trainer.publisher.settled();
             let of_start = checkpoint::checkpoint_name(trainer.start_step);
             let is_new = dir.is_some_and(|dir| !dir.ends_with(&of_start));
@@ -340,6 +341,7 @@ impl Trainer<'_> {
         let checkpoints = run.checkpoints();
         let contents = self.contents(score.filter(|score| score.value.is_finite()))?;
         if !self.settings.world.is_main() {
+            self.settle()?; // the first process has: the contents are exchanged
             self.publisher.expect(checkpoints.join(checkpoint::checkpoint_name(self.step)));
             return Ok(());
         }
@@ -358,8 +360,10 @@ impl Trainer<'_> {
 
     /// Stops at the first loss or gradient norm since the last call that is not finite.
     fn ensure_finite(&mut self) -> Result<()> {
-        let Self { watch, publisher, .. } = self;
-        watch.check(|| shown(publisher.settled()))
+        let Self { watch, publisher, settings, .. } = self;
+        let checked = watch.check(|| shown(publisher.settled()));
+        settings.world.check()?; // the GPU has done these steps, and what it computed without the others means nothing
+        checked
     }
 }
 

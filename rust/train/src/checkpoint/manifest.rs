@@ -68,6 +68,12 @@ pub struct Score {
 }
 
 impl Manifest {
+    /// Step and content, for a comparison: `step 12 1f0a…`.
+    pub(crate) fn identity(&self) -> String {
+        let digests: Vec<&str> = self.files.values().map(|file| file.sha256.as_str()).collect();
+        format!("step {} {}", self.step, digests.join(" "))
+    }
+
     /// Name of the format.
     pub const FORMAT: &str = "hlrp-checkpoint";
     /// Version of the format that this crate writes; older ones are migrated when read.

@@ -4,7 +4,7 @@ use super::{
     Program,
     args::Arguments,
     nodes, processes,
-    rendezvous::{Launcher, Rendezvous},
+    rendezvous::{Launcher, Rendezvous, refuse_shared_gpu},
     report,
 };
 use crate::{
@@ -44,65 +44,113 @@ pub struct Setup {
     pub resumed: Option<Resumed>,
 }
 
+/// How long a process whose settings are wrong waits for the others, to report it once: `training.distributed.timeout_s` is one of them.
+const WAIT_WITHOUT_SETTINGS: Duration = Duration::from_secs(60);
+
 /// Runs the program: alone, as one of several processes, or as the one that starts them. Returns its exit code, after it has reported an
 /// error: of several processes one does.
 pub(super) fn run<P: Program>(arguments: &Arguments) -> u8 {
     let place = match Rendezvous::of_environment() {
         Ok(place) => place,
-        Err(problem) => return report_failure::<P>(&problem.into(), 0),
+        Err(problem) => {
+            let speaks = hlrp_torch::speaks_for_machine(&Rendezvous::start_name());
+            return report_failure::<P>(&problem.into(), speaks);
+        }
     };
-    let rank = place.as_ref().map_or(0, |place| place.rank);
-    start::<P>(arguments, place.as_ref()).unwrap_or_else(|error| report_failure::<P>(&error, rank))
+    let is_first = place.as_ref().is_none_or(|place| place.rank == 0);
+    let is_printed = arguments.print_config;
+    let code = match &place {
+        Some(place) if !is_printed => start_as::<P>(arguments, place),
+        _ => start_alone::<P>(arguments, is_first),
+    };
+    code.unwrap_or_else(|error| report_failure::<P>(&error, is_first || !is_printed))
 }
 
-/// Reports an error unless another process does; returns its exit code. Before the processes know each other, the first reports what all find.
-fn report_failure<P: Program>(error: &anyhow::Error, rank: usize) -> u8 {
-    let is_of_all = error.chain().any(|cause| cause.is::<Problem>());
-    if !(rank > 0 && is_of_all || ranks::is_reported_elsewhere(error.as_ref())) {
+/// Reports an error if this process `speaks` and no other one does it; returns its exit code.
+fn report_failure<P: Program>(error: &anyhow::Error, speaks: bool) -> u8 {
+    if speaks && !ranks::is_reported_elsewhere(error.as_ref()) {
         console::report_error(error.as_ref(), P::HINTS);
+        hlrp_torch::linger();
     }
     exit_code::of(error.as_ref(), crate::EXIT_CODES)
 }
 
-/// What can be done before the processes of a run know each other.
-fn start<P: Program>(arguments: &Arguments, place: Option<&Rendezvous>) -> anyhow::Result<u8> {
+/// The checked configuration.
+fn compose<P: Program>(arguments: &Arguments) -> anyhow::Result<Composed> {
     let composed = arguments.compose(None)?;
     let config: P::Config = P::Config::of_run(&composed)?;
+    match &arguments.resume {
+        Some(run_dir) if !arguments.print_config => config.run().cluster.refuse_output("--resume", run_dir)?,
+        _ => {}
+    }
+    Ok(composed)
+}
+
+/// Prints the configuration, trains, or starts the processes that do; `is_first` unless another process prints.
+fn start_alone<P: Program>(arguments: &Arguments, is_first: bool) -> anyhow::Result<u8> {
+    let composed = compose::<P>(arguments)?;
     if arguments.print_config {
-        if place.is_none_or(|place| place.rank == 0) {
+        if is_first {
             console::print(&composed.to_yaml());
         }
         return Ok(0);
     }
+    let config: P::Config = P::Config::of_run(&composed)?;
     let common = config.run();
-    if let Some(run_dir) = &arguments.resume {
-        common.cluster.refuse_output("--resume", run_dir)?;
+    let count = processes::count(common.num_processes, common.device);
+    let count = count.map_err(|problem| composed.locate(problem))?;
+    if count > 1 {
+        return processes::run(count, timeout_of(&common));
     }
-    let timeout = Duration::from_secs_f64(common.training.distributed.timeout_s);
-    let world = match place {
-        Some(place) => {
-            place.refuse_processes(common.num_processes).map_err(|problem| composed.locate(problem))?;
-            if place.launcher == Launcher::Own {
-                processes::follow_parent()?;
-            }
-            console::init(common.logging.level.into(), place.rank)?;
-            World::join(place.meeting(timeout))?
-        }
-        None => {
-            let count = processes::count(common.num_processes, common.device);
-            let count = count.map_err(|problem| composed.locate(problem))?;
-            if count > 1 {
-                return processes::run(count, timeout);
-            }
-            console::init(common.logging.level.into(), 0)?;
-            World::single()
-        }
+    console::init(common.logging.level.into(), 0)?;
+    train::<P>(arguments, &composed, &World::single(), None).map(|outcome| code_of(&outcome))
+}
+
+/// Trains as one of several processes. An error of one, whatever it is, ends all: once the store is open, each says how it ends.
+fn start_as<P: Program>(arguments: &Arguments, place: &Rendezvous) -> anyhow::Result<u8> {
+    let prepared = prepare_as::<P>(arguments, place);
+    let timeout = prepared.as_ref().map_or(WAIT_WITHOUT_SETTINGS, |(_, timeout)| *timeout);
+    let (world, prepared) = match (World::open(place.meeting(timeout)), prepared) {
+        (Ok(world), prepared) => (world, prepared),
+        // Nobody can be asked who else has the error.
+        (Err(error), Err(own)) => return Ok(report_failure::<P>(&own, !ranks::is_reported_elsewhere(&error))),
+        (Err(error), _) => return Err(error.into()),
     };
-    let outcome = join_run::<P>(arguments, composed, &world, place);
-    match outcome.map_err(|error| ranks::conclude(&world, error, P::HINTS, &LastCheckpoint::NONE)) {
-        Ok(Outcome::Finished(_)) => Ok(0),
-        Ok(Outcome::Interrupted(_)) => Ok(exit_code::INTERRUPTED),
-        Err(error) => Ok(report_failure::<P>(&error, 0)),
+    let outcome = prepared.and_then(|(composed, _)| {
+        world.connect()?;
+        join_run::<P>(arguments, composed, &world, place)
+    });
+    let outcome = outcome.map_err(|error| ranks::conclude(&world, error, P::HINTS, &LastCheckpoint::NONE));
+    let code = match outcome {
+        Ok(outcome) => code_of(&outcome),
+        Err(error) => report_failure::<P>(&error, true),
+    };
+    world.leave();
+    Ok(code)
+}
+
+/// What a process does before it meets the others: its configuration, and how long it waits for them.
+fn prepare_as<P: Program>(arguments: &Arguments, place: &Rendezvous) -> anyhow::Result<(Composed, Duration)> {
+    let composed = compose::<P>(arguments)?;
+    let config: P::Config = P::Config::of_run(&composed)?;
+    let common = config.run();
+    place.refuse_processes(common.num_processes).map_err(|problem| composed.locate(problem))?;
+    if place.launcher == Launcher::Own {
+        processes::follow_parent()?;
+    }
+    console::init(common.logging.level.into(), place.rank)?;
+    let timeout = timeout_of(&common);
+    Ok((composed, timeout))
+}
+
+fn timeout_of(config: &RunConfig<'_>) -> Duration {
+    Duration::from_secs_f64(config.training.distributed.timeout_s)
+}
+
+fn code_of(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Finished(_) => 0,
+        Outcome::Interrupted(_) => exit_code::INTERRUPTED,
     }
 }
 
@@ -111,9 +159,8 @@ fn join_run<P: Program>(
     arguments: &Arguments,
     composed: Composed,
     world: &World,
-    place: Option<&Rendezvous>,
+    place: &Rendezvous,
 ) -> anyhow::Result<Outcome> {
-    let Some(place) = place else { return train::<P>(arguments, &composed, world, None) };
     let own = P::Config::of_run(&composed)?.run().logging.run_dir.display().to_string();
     let run_dirs = world.all_gather_text(&own)?;
     let composed = if run_dirs[0] == own { composed } else { arguments.compose(Some(&run_dirs[0]))? };
@@ -130,6 +177,12 @@ fn join_run<P: Program>(
         let hint = "start all processes with the same arguments, in the same folder, with the same config/";
         anyhow::bail!(TrainError::Disagreement { message, hint });
     }
+    let gpu = match device {
+        Device::Cuda(index) => hlrp_torch::cuda::device_uuid(index)?,
+        _ => format!("cpu {rank}"),
+    };
+    let gpus = world.all_gather_text(&format!("{} {gpu}", host::hostname()))?;
+    refuse_shared_gpu(&gpus, place.local_size)?;
     world.prepare(device)?;
     train::<P>(arguments, &composed, world, Some((place, device)))
 }
@@ -167,6 +220,7 @@ fn train<P: Program>(
     let overwrites_weights = training.resume_from_checkpoint.is_some() || training.load_weights_from.is_some();
     let resumed = training.resume_from_checkpoint.as_deref().map(Resumed::read).transpose();
     let resumed = resumed.map_err(|error| located(of_setting(of_key(RESUME_KEY, error))))?;
+    ensure_same_checkpoint(world, resumed.as_ref())?;
     let setup = Setup { device, world: world.clone(), overwrites_weights, resumed };
     let scene = || scene_before_start(composed);
     let (mut task, mut data) = boundary::within(|| P::prepare(&config, &setup), scene).map_err(located)?;
@@ -203,6 +257,23 @@ fn train<P: Program>(
     let outcome = trainer.run(&run_dir, &stop);
     drop(sampler);
     finish::<P>(outcome, run_dir, &config, world)
+}
+
+/// Refuses processes that resume different checkpoints.
+fn ensure_same_checkpoint(world: &World, resumed: Option<&Resumed>) -> anyhow::Result<()> {
+    let own = resumed.map_or_else(|| "none".to_owned(), |resumed| resumed.identity.clone());
+    let first = world.all_gather_text(&own)?.swap_remove(0);
+    if own == first {
+        return Ok(());
+    }
+    let step = |identity: &str| identity.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let rank = world.rank();
+    let message = match (step(&own), step(&first)) {
+        (own, first) if own == first => format!("rank {rank} resumes other files of {own} than rank 0"),
+        (own, first) => format!("rank {rank} resumes another checkpoint than rank 0: {own}, where rank 0 has {first}"),
+    };
+    let hint = "give all processes the same run directory, on a file system that all machines share";
+    anyhow::bail!(TrainError::Disagreement { message, hint });
 }
 
 /// How the first process records the run on W&B: a missing or wrong key is an error before anything is written.

@@ -24,7 +24,7 @@ use std::{
 /// Interval at which processes and signals are polled.
 const POLL: Duration = Duration::from_millis(20);
 /// What the others of a process that has failed may need beyond `training.distributed.timeout_s` to end by themselves.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(15);
 
 /// How many processes `num_processes` and `device` ask for.
 ///

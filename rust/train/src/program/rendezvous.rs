@@ -8,7 +8,7 @@ use hlrp_torch::{
     cuda::{CudaStatus, start_up},
 };
 use hlrp_track::{env::SLURM_JOB_ID, env::get, host::num_cores};
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, os::unix::process::parent_id, path::PathBuf, str::FromStr, time::Duration};
 use tch::Device;
 
 /// Ports for Slurm's steps: from the first of them, by the number of the job.
@@ -47,7 +47,7 @@ pub(super) struct Rendezvous {
     pub(super) size: usize,
     local_rank: usize,
     /// Processes on this machine.
-    local_size: usize,
+    pub(super) local_size: usize,
     store: Store,
     prefix: String,
     is_local: bool,
@@ -101,13 +101,11 @@ impl Rendezvous {
             None if is_local => LOOPBACK.to_owned(),
             None => first_host(&nodes),
         };
+        let id = |name| get(name).and_then(|id| id.parse::<u64>().ok()).unwrap_or(0);
+        let (job, step) = (id(SLURM_JOB_ID), id(env::SLURM_STEP_ID));
         let port = match get(env::MASTER_PORT) {
             Some(_) => number(env::MASTER_PORT)?,
-            None => {
-                let job = get(SLURM_JOB_ID).and_then(|id| id.parse::<u64>().ok()).unwrap_or(0);
-                let step = get(env::SLURM_STEP_ID).and_then(|id| id.parse::<u64>().ok()).unwrap_or(0);
-                u16::try_from(FIRST_PORT + (job * 16 + step) % NUM_PORTS).unwrap_or(u16::MAX)
-            }
+            None => u16::try_from(FIRST_PORT + (job * 16 + step) % NUM_PORTS).unwrap_or(u16::MAX),
         };
         let local_size = match get(env::SLURM_STEP_TASKS_PER_NODE) {
             _ if is_local => size,
@@ -121,9 +119,15 @@ impl Rendezvous {
             local_rank: number(env::SLURM_LOCALID)?,
             local_size,
             store: Store::Tcp { host, port, is_of_rank_0: true },
-            prefix: "hlrp".to_owned(),
+            prefix: format!("hlrp/{job}.{step}"),
             is_local,
         })
+    }
+
+    /// Distinguishes the processes of one start on this machine from those of others, also where the variables are wrong.
+    pub(super) fn start_name() -> String {
+        let of = |name| get(name).unwrap_or_default();
+        format!("{} {}:{}", parent_id(), of(env::MASTER_ADDR), of(env::MASTER_PORT))
     }
 
     /// How to meet the others, waiting for them no longer than `timeout`.
@@ -189,6 +193,21 @@ pub(super) fn too_few_gpus(num_processes: usize, num_gpus: usize) -> Problem {
     Problem::new("num_processes", message, "start as many as there are GPUs (num_processes=auto), or set device=cpu")
 }
 
+/// Refuses a GPU that two processes use: `gpus` has the machine and the GPU of each by rank.
+///
+/// # Errors
+/// A GPU that is there twice.
+pub(super) fn refuse_shared_gpu(gpus: &[String], local_size: usize) -> Result<(), Problem> {
+    let distinct: BTreeSet<&String> = gpus.iter().collect();
+    if distinct.len() == gpus.len() {
+        return Ok(());
+    }
+    let machine = |gpu: &str| gpu.split(' ').next().unwrap_or_default().to_owned();
+    let shared = gpus.iter().enumerate().find(|(rank, gpu)| gpus[..*rank].contains(gpu)).map(|(_, gpu)| machine(gpu));
+    let num_gpus = distinct.iter().filter(|gpu| Some(machine(gpu)) == shared).count();
+    Err(too_few_gpus(local_size, num_gpus))
+}
+
 /// One GPU, named by its number, for several processes.
 pub(super) fn refuse_one_gpu(index: usize, num_processes: usize) -> Problem {
     let message = format!("cuda:{index} is one GPU, but the run has {num_processes} processes");
@@ -246,6 +265,14 @@ mod tests {
         {
             assert_eq!(first_host(nodes), first, "{nodes}");
         }
+    }
+
+    #[test]
+    fn a_gpu_of_two_processes_is_refused() {
+        let gpus = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(refuse_shared_gpu(&gpus(&["n1 a", "n1 b", "n2 a", "n2 b"]), 2).is_ok());
+        let refused = refuse_shared_gpu(&gpus(&["n1 a", "n1 b", "n2 c", "n2 c"]), 2).map_err(|error| error.to_string());
+        assert!(refused.is_err_and(|text| text.contains("2 processes on this machine, which has 1 GPU(s)")));
     }
 
     #[test]

@@ -1,0 +1,180 @@
+"""One of several processes fails: all of them end, one reports, and what it says is true.
+
+The processes meet at a port, as under torchrun and `srun`: the store is in the first of them, and may hang or be gone itself.
+"""
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import MINI, REPO
+from interruption import INTERRUPTED, last_step, wait_for
+from ranks import EXACT, ends, free_port, send, start_ranks, trainer
+
+# 15 steps, with a checkpoint every five.
+SHORT = [
+    *MINI,
+    *EXACT,
+    "training.max_steps=15",
+    "data.loader.num_workers=1",
+    "model.quantizer.nsvq.refresh_schedule=[]",
+]
+# A run that lasts until it is interrupted.
+LONG = [*SHORT, "training.max_steps=100000", "validation.check_interval=100000", "training.log_every_n_steps=1"]
+# A process that is gone or hangs is noticed after this.
+TIMEOUT = 5
+# How long a process without a sign, or a store without an answer, is waited for.
+SILENCE = 5
+
+
+def command(run_dir: Path, *words: object, of=SHORT, timeout: int = TIMEOUT) -> list[str]:
+    watched = f"training.distributed.timeout_s={timeout}"
+    return trainer("hlrp-train-laq", *of, watched, f"logging.run_dir={run_dir}", *words)
+
+
+def end_of(processes: list[subprocess.Popen], within: float) -> tuple[list[int], list[str]]:
+    """Exit codes and standard errors of processes that end within the time; none of them is left behind."""
+    deadline = time.monotonic() + within
+    try:
+        texts = [process.communicate(timeout=max(0.1, deadline - time.monotonic()))[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], texts
+
+
+def test_a_first_process_that_hangs_with_the_store_ends_the_others(tmp_path):
+    run_dir = tmp_path / "run"
+    first, second = start_ranks(*[command(run_dir, of=LONG)] * 2)
+    wait_for(first, lambda: last_step(run_dir) >= 7)
+    send(first.pid, "SIGSTOP")
+    try:
+        codes, [text] = end_of([second], within=TIMEOUT + SILENCE + 15)
+    finally:
+        first.kill()
+    assert codes == [INTERRUPTED], text
+    assert text.count("error:") == 1 and "rank 0 is gone or does not answer" in text and "step-000005" in text, text
+
+
+def test_a_port_where_another_program_is_silent(tmp_path):
+    port = free_port()
+    with socket.create_server(("", port)):
+        codes, texts = end_of(start_ranks(*[command(tmp_path / "run", timeout=3)] * 2, port=port), within=30)
+    assert codes == [1, 1] and f"port {port}" in texts[0] and "MASTER_PORT" in texts[0], texts
+    assert f"{port} does not answer within 3 s" in texts[1] and texts[1].count("error:") == 1, texts
+
+
+def test_processes_that_resume_different_checkpoints(tmp_path, uninterrupted):
+    for name in "01":
+        shutil.copytree(uninterrupted, tmp_path / name)
+    (tmp_path / "1/checkpoints/last").write_text("step-000005\n")
+    words = [f"training.distributed.timeout_s={TIMEOUT}", "data.loader.batch_size=2"]
+    resumes = [trainer("hlrp-train-laq", "--resume", tmp_path / name, *words) for name in "01"]
+    codes, texts = end_of(start_ranks(*resumes), within=60)
+    assert codes == [2, 2] and texts[0].count("error:") == 0 and texts[1].count("error:") == 1, texts
+    assert "rank 1 resumes another checkpoint than rank 0: step 5, where rank 0 has step 24" in texts[1], texts
+
+
+def test_a_wrong_setting_of_one_process_is_reported_by_it(tmp_path):
+    words = ["training.max_steps=0"]
+    began = time.monotonic()
+    codes, texts = end_of(start_ranks(command(tmp_path / "run"), command(tmp_path / "run", *words)), within=60)
+    assert codes == [2, 2] and texts[0] == "" and texts[1].count("error:") == 1, texts
+    assert "training.max_steps" in texts[1] and "hint:" in texts[1], texts
+    # The others may have a long timeout: nobody waits for it.
+    codes, texts = end_of(
+        start_ranks(command(tmp_path / "run", *words), *[command(tmp_path / "run", timeout=600)] * 2), within=60
+    )
+    assert codes == [2, 2, 2] and texts[0].count("error:") == 1 and texts[1:] == ["", ""], texts
+    assert time.monotonic() - began < 40
+
+
+def test_without_the_first_two_processes_another_one_reports(tmp_path):
+    processes = start_ranks(*[command(tmp_path / "run", timeout=3)] * 2, size=4, first=2)
+    codes, texts = end_of(processes, within=30)
+    text = "".join(texts)
+    assert codes == [1, 1] and text.count("error:") == 1 and "does not answer" in text, text
+
+
+def test_without_a_network_the_first_process_says_so(tmp_path):
+    command_line = command(tmp_path / "run", timeout=600)
+    codes, texts = end_of(start_ranks(*[command_line] * 3, all={"GLOO_SOCKET_IFNAME": "nosuch"}), within=40)
+    text = "".join(texts)
+    assert codes == [1, 1, 1] and text.count("error:") == 1 == texts[0].count("error:"), text
+    assert "GLOO_SOCKET_IFNAME=nosuch" in text and "hint:" in text, text
+    # A machine without that interface: the others hear it at once.
+    codes, texts = end_of(start_ranks(*[command_line] * 2, rank1={"GLOO_SOCKET_IFNAME": "nosuch"}), within=40)
+    assert codes == [1, 1] and texts[0] == "" and texts[1].count("error:") == 1, texts
+
+
+def test_a_wrong_variable_is_reported_once(tmp_path):
+    codes, texts = end_of(start_ranks(*[command(tmp_path / "run")] * 3, all={"MASTER_PORT": "abc"}), within=30)
+    text = "".join(texts)
+    assert codes == [2, 2, 2] and text.count("error:") == 1 and "MASTER_PORT" in text and "abc" in text, text
+
+
+@pytest.mark.slow  # two jobs that wait for their own
+def test_two_jobs_that_use_one_port_do_not_meet(tmp_path):
+    """The first process of one job and the second of another: neither takes the other for one of its own."""
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost", "RANK": "", "WORLD_SIZE": ""}
+    place = [{**step, "SLURM_PROCID": f"{rank}", "SLURM_LOCALID": f"{rank}"} for rank in range(2)]
+    jobs = {"rank0": {**place[0], "SLURM_JOB_ID": "1876"}, "rank1": {**place[1], "SLURM_JOB_ID": "1"}}
+    codes, texts = end_of(start_ranks(*[command(tmp_path / "run", timeout=4)] * 2, **jobs), within=40)
+    assert codes == [1, 1], texts
+    assert "rank 1 did not join the run" in texts[0], texts
+    assert "rank 0" in texts[1] or "does not answer" in texts[1], texts
+
+
+@pytest.fixture
+def slow_disk(tmp_path):
+    """The environment in which the weights of a checkpoint take that many seconds."""
+    library = tmp_path / "slow_disk.so"
+    source = REPO / "tests" / "support" / "slow_disk.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True, timeout=60)
+    return lambda seconds: {"LD_PRELOAD": str(library), "SLOW_DISK_S": str(seconds)}
+
+
+def being_written(run_dir: Path, step: int) -> bool:
+    """Whether the weights of that checkpoint are on their way to the disk."""
+    return any((run_dir / "checkpoints").glob(f".step-{step:06}*/model.safetensors"))
+
+
+def test_a_process_lost_while_the_first_writes_a_checkpoint(tmp_path, slow_disk):
+    """The third waits for what the first has to say, which is where the run can go on."""
+    run_dir = tmp_path / "run"
+    line = command(run_dir, "training.checkpoint.every_n_steps=12", of=LONG, timeout=60)
+    first, second, third = start_ranks(*[line] * 3, rank0=slow_disk(SILENCE + 4))
+    wait_for(first, lambda: being_written(run_dir, 12))
+    time.sleep(0.5)
+    second.kill()
+    codes, texts = end_of([first, third, second], within=60)
+    assert codes[:2] == [INTERRUPTED, INTERRUPTED], texts
+    assert texts[0].count("error:") == 1 and texts[1] == "", texts
+    assert "rank 1 is gone" in texts[0] and "step-000012" in texts[0], texts
+
+
+@pytest.mark.slow  # five checkpoints of three seconds
+def test_the_others_know_every_whole_checkpoint(tmp_path, slow_disk):
+    run_dir = tmp_path / "run"
+    first, second = start_ranks(*[command(run_dir, of=LONG, timeout=20)] * 2, rank0=slow_disk(3))
+    wait_for(first, lambda: being_written(run_dir, 20))
+    time.sleep(1)
+    first.kill()
+    codes, [text, _] = end_of([second, first], within=60)
+    assert codes[0] == INTERRUPTED, text
+    assert text.count("error:") == 1 and "rank 0 is gone" in text and "step-000015" in text, text
+
+
+@pytest.mark.slow  # three processes share two cores
+def test_one_of_three_processes_that_is_killed_ends_the_others(tmp_path):
+    run_dir = tmp_path / "run"
+    processes = start_ranks(*[command(run_dir, of=LONG)] * 3)
+    wait_for(processes[0], lambda: last_step(run_dir) >= 7)
+    began = time.monotonic()
+    send(processes[2].pid, "SIGKILL")
+    codes, text = ends(processes, timeout=60)
+    assert codes[:2] == [INTERRUPTED, INTERRUPTED] and text.count("error:") == 1, text
+    assert "rank 2 is gone" in text and time.monotonic() - began < TIMEOUT + SILENCE + 10, text
