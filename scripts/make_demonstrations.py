@@ -6,10 +6,13 @@
 
 Scenes and camera are those of LeRobot's Meta-World environment, rendered in the size that is recorded. An episode ends with its success; one
 without success is not recorded, and the next seed takes its place. `demonstrations.json` in the new folder has the seed of every episode:
-the same command makes the same episodes. Needs LeRobot with Meta-World (`pip install 'lerobot[metaworld]'`).
+the same command makes the same episodes. The folder appears when it is whole; what a stopped command left in `.NAME.partial` is kept as
+`.NAME.partial.superseded-1` (2, 3, …) by the next one, which begins anew. Needs LeRobot with Meta-World (`pip install 'lerobot[metaworld]'`).
 """
 
 import argparse
+import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -83,6 +86,27 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def hold(folder: Path) -> None:
+    """Locks a folder until this process ends; refuses one that another process has locked."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(
+            f"error: another command is writing {folder}\nhint: wait for it, or choose another folder with --out"
+        ) from None
+    except OSError as error:  # some shared file systems have no locks
+        print(f"warning: {folder} cannot be locked: {error}", flush=True)
+
+
+def put_aside(partial: Path) -> None:
+    """Gives what a stopped command left another name."""
+    names = (partial.with_name(f"{partial.name}.superseded-{number}") for number in itertools.count(1))
+    kept = next(path for path in names if not path.exists())
+    partial.rename(kept)
+    print(f"what a stopped command left is kept in {kept}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", type=tasks, metavar="TASK[,TASK]", help="Meta-World tasks, such as push-v3")
@@ -93,11 +117,13 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of noise on the actions (0)")
     arguments = parser.parse_args()
     out = arguments.out
-    # Whole or not at all: it is written beside, and what a stopped command left stays where it is.
+    if out.exists():
+        raise SystemExit(f"error: {out} exists\nhint: choose another folder with --out")
+    # Whole or not at all: it is written beside.
     partial = out.with_name(f".{out.name}.partial")
-    for path in (out, partial):
-        if path.exists():
-            raise SystemExit(f"error: {path} exists\nhint: choose another folder with --out")
+    if partial.exists():
+        hold(partial)
+        put_aside(partial)
     features = {
         "observation.image": {
             "dtype": "video",
@@ -110,6 +136,7 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     rate = MetaworldEnv.metadata["render_fps"]
     dataset = LeRobotDataset.create(f"local/{out.name}", fps=rate, features=features, root=partial, robot_type="sawyer")
+    hold(partial)
     recorded = []
     for task, seed, frames in demonstrations(arguments):
         for frame in frames:

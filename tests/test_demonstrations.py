@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,16 @@ pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, str(REPO / "scripts/make_demonstrations.py")]
 
 
-def make(out: Path, *words: object) -> subprocess.CompletedProcess:
+def start(out: Path, *words: object) -> subprocess.Popen:
     env = os.environ | {"MUJOCO_GL": "osmesa", "HF_HUB_OFFLINE": "1"}
     command = [*COMMAND, "door-close-v3", "--size", "64", "--out", str(out), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=env)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def make(out: Path, *words: object) -> subprocess.CompletedProcess:
+    process = start(out, *words)
+    stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,27 @@ def test_a_seed_makes_the_same_episode_again(doors, tmp_path):
     start = first.meta.episodes[1]["dataset_from_index"]
     old, new = (np.array(data.hf_dataset.with_format("numpy")["action"]) for data in (first, again))
     assert len(new) > 20 and np.array_equal(old[start : start + len(new)], new)
+
+
+def test_a_killed_command_begins_anew_and_its_rest_is_kept(tmp_path):
+    out, partial = tmp_path / "doors", tmp_path / ".doors.partial"
+    of_another = tmp_path / ".doors.partial.superseded-1"
+    of_another.mkdir()
+    words = ["--episodes", 2, "--seed", 7]
+    killed = start(out, *words)
+    assert any("door-close-v3 1/2" in line for line in killed.stdout)
+    killed.send_signal(signal.SIGSTOP)  # it does not end meanwhile
+    beside = make(out, *words)
+    assert beside.returncode == 1 and f"another command is writing {partial}" in beside.stderr
+    killed.kill()
+    killed.communicate()
+    assert sorted(tmp_path.iterdir()) == [partial, of_another]
+    whole = make(out, *words)
+    assert whole.returncode == 0, whole.stderr
+    kept = tmp_path / ".doors.partial.superseded-2"
+    assert f"what a stopped command left is kept in {kept}" in whole.stdout
+    assert sorted(tmp_path.iterdir()) == [of_another, kept, out] and (kept / "meta/info.json").is_file()
+    assert len(json.loads((out / "demonstrations.json").read_text())["episodes"]) == 2
 
 
 def test_what_cannot_be_made_is_named(doors, tmp_path):

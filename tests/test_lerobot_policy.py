@@ -1,6 +1,9 @@
 """The policy `hlrp_smolvla_shared` as a PyTorch module: what it computes, what it sees, and that nothing of its weights is kept outside."""
 
 import copy
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -285,6 +288,89 @@ def test_actions_are_float32_and_detached(plugin, pusht_artifact, dtype):
     action = policy.select_action(make_batch())
     assert (action.dtype, action.requires_grad, tuple(action.shape)) == (torch.float32, False, (BATCH, ACTION))
     action.numpy()
+
+
+# --- A plan of latent actions ---
+
+
+def joint_artifact(folder: Path, source: Path, mode: str = "multitask") -> Path:
+    """An artifact whose latents and actions have one flow, trained in `mode` of stage 2."""
+    shutil.copytree(source, folder)
+    record = json.loads((folder / "artifact.json").read_text())
+    record["policy"]["model"]["arch"]["expert"]["latent_head"] = "joint_flow"
+    record["policy"]["objective"]["mode"] = mode
+    (folder / "artifact.json").write_text(json.dumps(record))
+    return folder
+
+
+def sampled(policy, mode: str, batch: dict, noise: dict, **options) -> torch.Tensor:
+    """What stage 2 predicts in `mode`."""
+    return policy._network.sample(
+        dict(policy.named_parameters()), policy._observe(batch), mode, noise=noise, **options
+    )["actions"]
+
+
+def test_actions_of_a_joint_flow_see_its_plan_unless_it_is_left_out(plugin, pusht_artifact, tmp_path):
+    policy = make_policy(stage2_artifact=joint_artifact(tmp_path / "joint", pusht_artifact)).eval()
+    batch, (noise, _) = make_batch(), fixed_draws()
+    with_plan, without = (sampled(policy, mode, batch, noise) for mode in ("multitask", "actions"))
+    assert not torch.equal(with_plan, without)
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), with_plan)
+    assert torch.equal(policy.select_action(batch, noise=noise), with_plan[:, 0])
+    policy.save_pretrained(tmp_path / "saved")
+    again = type(policy).from_pretrained(tmp_path / "saved").eval()
+    assert torch.equal(again.predict_action_chunk(batch, noise=noise), with_plan)
+    policy.config.latent_plan = False
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), without)
+    separate = make_policy(stage2_artifact=pusht_artifact).eval()
+    expected = sampled(separate, "actions", batch, noise)
+    assert torch.equal(separate.predict_action_chunk(batch, noise=noise), expected), (
+        "a latent head of its own is no plan"
+    )
+
+
+def test_real_time_chunking_guides_the_actions_of_a_joint_flow(plugin, pusht_artifact, tmp_path):
+    from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
+    policy = make_policy(stage2_artifact=joint_artifact(tmp_path / "joint", pusht_artifact)).eval()
+    batch, (noise, _) = make_batch(), fixed_draws()
+    free = policy.predict_action_chunk(batch, noise=noise)
+    policy.config.rtc_config = RTCConfig(execution_horizon=CHUNK - 2)
+    options = {"inference_delay": 2, "prev_chunk_left_over": torch.zeros(BATCH, CHUNK, ACTION)}
+    chunk = policy.predict_action_chunk(batch, noise=noise, **options)
+    guidance = policy._guidance(2, options["prev_chunk_left_over"], None)
+    assert torch.equal(chunk, sampled(policy, "multitask", batch, noise, guidance=guidance))
+    assert not torch.equal(chunk, free)
+
+
+def test_a_plan_is_seen_where_actions_were_trained_with_it(plugin, pusht_artifact, laq, tmp_path, caplog):
+    """What trained the weights last decides, in stage 2 and here."""
+    batch, (noise, time) = make_batch(with_pairs=True), fixed_draws()
+
+    def sees_plan(policy) -> bool:
+        chunk = policy.predict_action_chunk(batch, noise=noise)
+        with_plan, without = (sampled(policy, mode, batch, noise) for mode in ("multitask", "actions"))
+        assert torch.equal(chunk, with_plan) != torch.equal(chunk, without)
+        return torch.equal(chunk, with_plan)
+
+    def trained(policy):
+        policy.train().forward(batch, noise=noise, time=time)[0].backward()
+        return policy
+
+    actions = make_policy(stage2_artifact=joint_artifact(tmp_path / "actions", pusht_artifact, "actions"))
+    assert not sees_plan(actions)
+    with_teacher = {"stage3_training_mode": "multitask", "laq_checkpoint_path": laq}
+    artifact = joint_artifact(tmp_path / "joint", pusht_artifact)
+    assert not sees_plan(make_policy(stage2_artifact=tmp_path / "actions", **with_teacher)), "nothing is learned yet"
+    assert sees_plan(trained(make_policy(stage2_artifact=tmp_path / "actions", **with_teacher)))
+    meta = SimpleNamespace(fps=10, total_episodes=BATCH, tasks=None)
+    assert not caplog.records
+    policy = make_policy(stage2_artifact=artifact, dataset_meta=meta)
+    (record,) = caplog.records
+    assert "trains and predicts them without it" in record.getMessage()
+    assert sees_plan(policy) and not sees_plan(trained(policy))
+    policy.save_pretrained(tmp_path / "saved")
+    assert not sees_plan(type(policy).from_pretrained(tmp_path / "saved"))
 
 
 # --- Number formats ---

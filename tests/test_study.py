@@ -155,7 +155,15 @@ def test_a_study_that_cannot_be_made_is_refused_whole(tmp_path, change, names):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_study_that_ships_is_valid():
-    result = run([program("hlrp"), "pipeline", "experiment=study/few_labels", "--dry-run"])
+@pytest.mark.parametrize("study, num_teachers, num_labels", [("few_labels", 3, 2), ("rollouts", 2, 1)])
+def test_the_studies_that_ship_are_valid_and_their_arms_learn_actions_at_one_rate(study, num_teachers, num_labels):
+    result = run([program("hlrp"), "pipeline", f"experiment=study/{study}", "--dry-run"])
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("train-laq") == 3 and result.stdout.count("label \\") == 2
+    assert result.stdout.count("train-laq") == num_teachers and result.stdout.count("label \\") == num_labels
+    steps = [step for step in result.stdout.split("hlrp \\\n") if "train-vla" in step]
+    rates = [
+        {word for word in step.split() if word.startswith("training.optimizer.lr=")}
+        for step in steps
+        if "policy.objective.mode=latent" not in step
+    ]
+    assert len(rates) >= 15 and all(rate == {"training.optimizer.lr=3e-4"} for rate in rates)

@@ -5,6 +5,7 @@ Full logs of the programs are in the same folder. Exit code 1 when a check faile
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -32,6 +33,7 @@ DATA = [
     "logging.min_free_gb=0.1",
     "logging.sinks.png=false",
 ]
+SMOLVLA = REPO / "tests" / "bench" / "smolvla.py"
 NUM_STEPS = 50
 SHORT = [f"training.max_steps={NUM_STEPS}", "training.scheduler.warmup_steps=5", "training.log_every_n_steps=1"]
 NO_VALIDATION = [
@@ -58,9 +60,13 @@ class Kit:
         self.report.flush()
         os.fsync(self.report.fileno())
 
+    def left(self) -> float:
+        """Seconds until the time is up."""
+        return self.deadline - time.monotonic()
+
     def run(self, name: str, command: list, expected: tuple[int, ...] = (0,)) -> str | None:
         """Standard output of a program; none when it failed or the time is up."""
-        left = self.deadline - time.monotonic()
+        left = self.left()
         if left < 5:
             self.line(f"- {name}: left out, the time is up")
             return None
@@ -210,10 +216,13 @@ def resume(kit: Kit) -> None:
     program = [str(KIT / "bin" / "hlrp-train-laq"), "experiment=laq_tiny", *options]
     with (kit.out / "laq-killed.log").open("w") as log:
         process = subprocess.Popen(program, cwd=REPO, stdout=log, stderr=log)
-        while process.poll() is None and not (killed / "checkpoints" / "step-000020").exists():
+        while process.poll() is None and not (killed / "checkpoints" / "step-000020").exists() and kit.left() > 0:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    if kit.left() <= 0:
+        kit.line("- resume after SIGKILL: stopped, the time is up")
+        return
     if kit.run("laq-resumed", [KIT / "bin" / "hlrp-train-laq", "--resume", killed]) is None:
         return
     reference, ours = losses(whole), losses(killed)
@@ -277,13 +286,23 @@ def mfu(kit: Kit, flops: float, seconds: float) -> str:
     return f"{100 * flops / seconds / peak:.1f} %" if peak else ""
 
 
+def tail(row: dict, key: str, repeats: int) -> str:
+    """A p99 in milliseconds; of fewer than a hundred it is the largest, and says so. Empty where the program does not report it."""
+    if key not in row:
+        return ""
+    milliseconds = row[key] * (1e3 if key.endswith("_s") else 1)
+    return f"{milliseconds:.1f}" + (f" (largest of {repeats})" if repeats < 100 else "")
+
+
+LAQ_COLUMNS = ["pairs/s", "without data", "step, ms", "p50, ms", "p99, ms", "peer / hlrp", "waiting for data", "MFU"]
+LAQ_COLUMNS += ["memory, GB", "kernels", "of which busy, ms", "host waits"]
+
+
 def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
-    """The training step of stage 1."""
+    """The training step of stage 1, beside the same mathematics in plain PyTorch. Times are of steps over one batch, without loading."""
     kit.line("\n## Stage 1, a training step\n")
-    kit.line(
-        "| model | batch | pairs/s | without data | step, ms | MFU | memory, GB | kernels | of which busy, ms | host waits |"
-    )
-    kit.line("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    kit.line(f"| model | program | batch | {' | '.join(LAQ_COLUMNS)} |")
+    kit.line(f"|---|---|{'---:|' * (1 + len(LAQ_COLUMNS))}")
     experiments = [("laq_tiny", "32-true", False)]
     if not tiny:
         experiments = [
@@ -293,81 +312,124 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
             ("laq_dino", "bf16-mixed", True),
             ("laq_pixel", "32-true", False),
         ]
-    kernels = {}
+    kernels, peers = {}, {}
     for experiment, precision, is_graph in experiments:
         name = f"{experiment}-{precision}" + ("-graph" if is_graph else "")
         steps = 5 if tiny else (40 if precision == "bf16-mixed" else 10)
-        command = [
-            KIT / "bin" / "bench_step",
-            "--steps",
-            steps,
-            f"experiment={experiment}",
-            f"device={kit.device}",
-            *DATA,
-        ]
-        command += [
-            f"precision={precision}",
-            f"data.loader.batch_size={batch_size}",
-            f"data.loader.num_workers={os.cpu_count()}",
-            f"training.cuda_graph={str(is_graph).lower()}",
-        ]
+        words = [f"experiment={experiment}", f"device={kit.device}", *DATA, f"precision={precision}"]
+        words += [f"data.loader.batch_size={batch_size}", f"data.loader.num_workers={os.cpu_count()}"]
         if experiment == "laq_dino":
-            command.append("model/encoder=dinov3_vits16")  # fresh weights: nothing is downloaded
-        row = kit.figures(name, command)
-        if row:
-            if precision == "bf16-mixed" and not is_graph:
-                kernels[experiment] = row["kernels"]
-            alone = row["step_without_data_ms"] / 1e3
-            kit.line(
-                f"| {experiment}, {precision}{', CUDA graph' if is_graph else ''} | {batch_size} | {row['pairs_per_s']:.0f} | {batch_size / alone:.0f} "
-                f"| {1e3 * alone:.1f} | {mfu(kit, row['flops'], alone)} | {row['peak_gb']:.1f} "
-                f"| {'as above | | |' if is_graph else f'{busy(row["kernels"])} | {row["host_waits"]} |'}"
-            )
+            words.append("model/encoder=dinov3_vits16")  # fresh weights: nothing is downloaded
+        graph = f"training.cuda_graph={str(is_graph).lower()}"
+        ours = kit.figures(name, [KIT / "bin" / "bench_step", "--steps", steps, *words, graph])
+        if not ours:
+            continue
+        if precision == "bf16-mixed" and not is_graph:
+            kernels[experiment] = ours["kernels"]
+        alone = ours["step_without_data_ms"] / 1e3
+        p50 = f"{ours['step_p50_ms']:.1f}" if "step_p50_ms" in ours else ""
+        wait = f"{100 * ours['data_wait_fraction']:.1f} %" if "data_wait_fraction" in ours else ""
+        cells = [f"{ours['pairs_per_s']:.0f}", f"{batch_size / alone:.0f}", f"{1e3 * alone:.1f}", p50]
+        known = peers.get(f"{experiment}, {precision}") if is_graph else None
+        ratio = f"{known['mean_s'] / alone:.2f}" if known else ""
+        cells += [tail(ours, "step_p99_ms", steps), ratio, wait, mfu(kit, ours["flops"], alone)]
+        cells.append(f"{ours['peak_gb']:.1f}")
+        cells.append("as above | | " if is_graph else f"{busy(ours['kernels'])} | {ours['host_waits']}")
+        program = f"hlrp{', CUDA graph' if is_graph else ''}"
+        kit.line(f"| {experiment}, {precision} | {program} | {batch_size} | {' | '.join(cells)} |")
+        if not is_graph and (peer := laq_peer(kit, experiment, precision, words, ours, steps)):
+            peers[f"{experiment}, {precision}"] = peer
     fused_attention(kit, kernels)
+    for name, peer in peers.items():
+        error, most = max(peer["errors"].values()), 0.05 if "bf16" in name else 1e-4
+        kit.check(f"validation losses of {name}", error < most, f"at most {error:.1e} from those of plain PyTorch")
+
+
+def laq_peer(kit: Kit, experiment: str, precision: str, words: list[str], ours: dict, steps: int) -> dict | None:
+    """A row for plain PyTorch, which computes the same from the weights of a run of one step; the run's losses are compared."""
+    name, batch_size = f"{experiment}-{precision}", ours["batch_size"]
+    row = f"| {experiment}, {precision} | PyTorch, eager | {batch_size} |"
+    if experiment == "laq_dino" and not importlib.util.find_spec("transformers"):
+        kit.line(
+            f"{row} left out: its DINOv3 is that of transformers, which is not installed |{' |' * (len(LAQ_COLUMNS) - 1)}"
+        )
+        return None
+    run = kit.work / f"{name}-weights"
+    once = ["training.max_steps=1", "training.scheduler.type=none", "training.checkpoint.every_n_steps=1"]
+    once += ["validation.check_interval=1", "validation.limit_batches=1", "validation.probes.enabled=false"]
+    once.append(f"logging.run_dir={run}")
+    if kit.run(f"{name}-weights", [KIT / "bin" / "hlrp-train-laq", *words, *once]) is None:
+        return None
+    script, threads = REPO / "tests" / "bench" / "laq.py", ["--threads", os.cpu_count(), "--batch-size", batch_size]
+    options = ["--steps", steps, "--device", kit.device, "--precision", precision, *threads]
+    peer = kit.figures(f"{name}-torch", [sys.executable, script, run, *options])
+    shutil.rmtree(run)
+    if not peer:
+        return None
+    mean = peer["mean_s"]
+    cells = ["", f"{batch_size / mean:.0f}", f"{1e3 * mean:.1f}", f"{1e3 * peer['p50_s']:.1f}"]
+    cells += [tail(peer, "p99_s", steps), f"{1e3 * mean / ours['step_without_data_ms']:.2f}", ""]
+    cells.append(mfu(kit, ours["flops"], mean))
+    kit.line(f"{row} {' | '.join(cells)} | {peer['peak_gb']:.1f} | {busy(peer['kernels'])} | |")
+    return peer
+
+
+POLICY_COLUMNS = ["p50, ms", "p99, ms", "samples/s", "peer / hlrp", "MFU", "memory, GB", "kernels", "of which busy, ms"]
+POLICY_COLUMNS.append("host waits")
 
 
 def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
-    """The SmolVLA-shaped policy of 450 M parameters, beside LeRobot's own where it is installed."""
+    """The SmolVLA-shaped policy of 450 M parameters, beside LeRobot's own where it is installed, else the same in plain PyTorch."""
     kit.line("\n## SmolVLA, random weights\n")
-    try:
-        import lerobot  # noqa: F401
-    except ImportError:
-        kit.line("LeRobot is not installed here: no peer, no inputs.")
-        return
-    layers = ["--layers", 1] if tiny else []
-    script = REPO / "tests" / "bench" / "smolvla.py"
-    kit.line(
-        "| work | precision | program | p50, ms | p99, ms | samples/s | MFU | memory, GB | kernels | of which busy, ms | host waits |"
-    )
-    kit.line("|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    kit.line(f"| work | precision | program | {' | '.join(POLICY_COLUMNS)} |")
+    kit.line(f"|---|---|---|{'---:|' * len(POLICY_COLUMNS)}")
     kernels = {}
     for num_cameras, pieces in ((1, ("chunk", "step")), (2, ("chunk",))):
-        folder = kit.work / f"smolvla-{num_cameras}"
-        options = ["--batch-size", batch_size if "step" in pieces else 1, "--cameras", num_cameras, *layers]
-        if kit.run(f"smolvla-write-{num_cameras}", [sys.executable, script, "write", folder, *options]) is None:
+        folder, views = kit.work / f"smolvla-{num_cameras}", "1 view" if num_cameras == 1 else f"{num_cameras} views"
+        options = ["--batch-size", batch_size if "step" in pieces else 1, "--cameras", num_cameras]
+        options += ["--layers", 1] if tiny else []
+        if kit.run(f"smolvla-write-{num_cameras}", [sys.executable, SMOLVLA, "write", folder, *options]) is None:
             return
         for work in pieces:
             for precision in ("bf16",) if work == "step" else ("bf16", "float32"):
-                repeats = 2 if tiny else (10 if work == "step" else 50)
-                words = [folder, work, precision, os.cpu_count(), repeats, "--device", kit.device]
-                ours = [KIT / "bin" / "bench_policy", *words]
-                programs = [("hlrp", "", ours), ("LeRobot", "-lerobot", [sys.executable, script, "time", *words])]
-                if kit.device != "cpu":
-                    programs.insert(1, ("hlrp, CUDA graph", "-graph", [*ours, "--graph"]))
-                for program, suffix, command in programs:
-                    row = kit.figures(f"{work}-{num_cameras}-{precision}{suffix}", command)
-                    if not row:
-                        continue
-                    if program == "hlrp" and precision == "bf16":
-                        kernels[f"{work}, {num_cameras} view{'s' if num_cameras > 1 else ''}"] = row["kernels"]
-                    rate = (batch_size if work == "step" else 1) / row["p50_s"]
-                    kit.line(
-                        f"| {work}, {num_cameras} view{'s' if num_cameras > 1 else ''} | {precision} | {program} "
-                        f"| {1e3 * row['p50_s']:.1f} | {1e3 * row['p99_s']:.1f} | {rate:.1f} "
-                        f"| {mfu(kit, row['flops'], row['p50_s']) if 'flops' in row else ''} | {row['peak_gb']:.1f} "
-                        f"| {busy(row['kernels'])} | {row.get('host_waits', '')} |"
-                    )
+                repeats = 2 if tiny else (30 if work == "step" else 100)
+                name, words = f"{work}-{num_cameras}-{precision}", [folder, work, precision, os.cpu_count(), repeats]
+                row = f"| {work}, {views} | {precision} |"
+                ours = policy_rows(kit, name, row, words, batch_size if work == "step" else 1)
+                if ours and precision == "bf16":
+                    kernels[f"{work}, {views}"] = ours["kernels"]
+        shutil.rmtree(folder)
     fused_attention(kit, kernels)
+
+
+def policy_rows(kit: Kit, name: str, row: str, words: list, batch_size: int) -> dict | None:
+    """Rows that begin with `row`: ours, the peer, and ours as a CUDA graph, each beside what is known by then; the figures of the first."""
+    has_lerobot, repeats = importlib.util.find_spec("lerobot") is not None, words[-1]
+    words = [*words, "--device", kit.device]
+    ours = [KIT / "bin" / "bench_policy", *words]
+    peer = [sys.executable, SMOLVLA, "time", *words, "--peer", "lerobot" if has_lerobot else "torch"]
+    peer += ["--static-cache"] if has_lerobot and "chunk" in words else []
+    programs = {"hlrp": ours, "LeRobot" if has_lerobot else "PyTorch, eager": peer}
+    if kit.device != "cpu":
+        programs["hlrp, CUDA graph"] = [*ours, "--graph"]
+    known = {}
+    for program, command in programs.items():
+        figures = kit.figures("-".join([name, *program.lower().replace(",", "").split()]), command)
+        if not figures:
+            continue
+        rows = {program: figures}
+        if "static" in figures:
+            rows[f"{program}, static prefix cache"] = figures["static"]
+        for title, of in rows.items():
+            times = (of, known.get("hlrp")) if command == peer else (known.get("peer"), of)
+            ratio = f"{times[0]['p50_s'] / times[1]['p50_s']:.2f}" if all(times) else ""
+            cells = [f"{1e3 * of['p50_s']:.1f}", tail(of, "p99_s", repeats), f"{batch_size / of['p50_s']:.1f}", ratio]
+            counted = of if "flops" in of else known.get("hlrp")
+            cells += [mfu(kit, counted["flops"], of["p50_s"]) if counted else "", f"{of['peak_gb']:.1f}"]
+            cells += [busy(of["kernels"]), str(of.get("host_waits", ""))]
+            kit.line(f"{row} {title} | {' | '.join(cells)} |")
+        known["peer" if command == peer else program] = figures
+    return known.get("hlrp")
 
 
 def lerobot(kit: Kit, batch_size: int, *, tiny: bool) -> None:

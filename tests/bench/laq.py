@@ -1,25 +1,25 @@
 """One training step of stage 1 in plain PyTorch: the peer of `bench_step`, and a second opinion on the model's mathematics.
 
 `laq.py RUN_DIR` reads the weights and the configuration of a run of `hlrp train-laq`, computes the validation losses of its last step again, and times
-training steps (loss, gradients, clipping, fused AdamW) over one batch. It prints one JSON line. Encoders `pixel`, `conv` and `dinov3` (transformers' own, with the
-decoders `token` and `aux`); quantizers `nsvq` and `ema_vq`; decoders `pixel` and `difference`.
+training steps (loss, gradients, clipping, fused AdamW) over one batch that is on the device. It prints one JSON line. `--device` and `--precision` as in a
+configuration, `--batch-size` repeats the batch's samples up to so many. Encoders `pixel`, `conv` and `dinov3` (transformers' own, with the decoders `token` and
+`aux`); quantizers `nsvq` and `ema_vq`; decoders `pixel` and `difference`.
 
 Shapes: B samples, T = 2 frames, H×W tokens, N tokens, D token width, S code slots, Q width of a code vector, K codes.
 """
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
-from hlrp_rs import Checkpoint, Dataset
+from hlrp_rs import Checkpoint, Dataset, compose_config
+from timing import timed
 from torch import Tensor, nn
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+REPO = Path(__file__).resolve().parent.parent.parent
 LOGIT_SCALE, NUM_NULL, MIN_NORM = 8.0, 2, 1e-12
 MIN_VARIANCE, MIN_CHANGE, MIN_UNIT, EPS = 1e-10, 1e-6, 1e-4, 1e-5
 FEATURE_EPS = 1e-6
@@ -176,9 +176,10 @@ class DinoFeatures(nn.Module):
     """Patch features of a frozen DINOv3, averaged over the cells of the token grid."""
 
     def __init__(self, config: dict):
+        from transformers import DINOv3ViTConfig, DINOv3ViTModel  # the other encoders need torch alone
+
         super().__init__()
         sizes = config["encoder"]["dinov3"]["sizes"]
-        sizes["layer_norm_eps"] = float(sizes["layer_norm_eps"])  # YAML 1.1 reads 1e-05 as text
         self.model = DINOv3ViTModel(DINOv3ViTConfig(**sizes)).requires_grad_(False)
         self.patch, self.num_extra = sizes["patch_size"], 1 + sizes["num_register_tokens"]
         self.grid = config["image_size"] // config["patch_size"]
@@ -336,7 +337,8 @@ class Laq(nn.Module):
         tokens = self.encoder(frames_BTCHW if features is None else features)
         bias = self.spatial_rel_pos_bias() if hasattr(self, "spatial_rel_pos_bias") else None
         mixed = self.enc_temporal_transformer(self.enc_spatial_transformer(tokens, bias))
-        action_tokens, total = self.vq(self.vq.change(mixed.flatten(2, 3)), swap)
+        with torch.autocast(frames_BTCHW.device.type, enabled=False):
+            action_tokens, total = self.vq(self.vq.change(mixed.flatten(2, 3).float()), swap)
         first, second = frames_BTCHW.unbind(dim=1)
         losses = {}
         for name in self.decoders:
@@ -382,7 +384,8 @@ def unpatchify(patches_BHWP: Tensor, patch: int) -> Tensor:
 
 def load(run_dir: Path) -> tuple[Laq, dict]:
     """The model of a run, with its weights, and the run's configuration."""
-    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    session = json.loads((run_dir / "run.json").read_text())["sessions"][0]
+    config = compose_config(session["overrides"], REPO / "config")
     model, tensors = Laq(config["model"]), Checkpoint.load(run_dir).tensors()
     # The files of transformers have other names than its modules.
     tensors = {name.replace("extractor.model.layer", "extractor.model.model.layer"): x for name, x in tensors.items()}
@@ -399,15 +402,22 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
+    parser.add_argument("--batch-size", type=int, help="of the timed steps; that of the run's batch by default")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    torch.backends.cudnn.allow_tf32 = False
     model, config = load(arguments.run_dir)
+    model.to(arguments.device)
+    is_bf16 = arguments.precision == "bf16-mixed"
+    autocast = torch.autocast(torch.device(arguments.device).type, torch.bfloat16, enabled=is_bf16)
     side = config["model"]["image_size"]
     batches = Dataset(config["data"], (side, side)).validation(limit_batches=config["validation"]["limit_batches"])
-    frames = [batch["images"]["primary"].float() / 255 for batch in batches]
+    frames = [batch["images"]["primary"].to(arguments.device).float() / 255 for batch in batches]
     rows = [json.loads(line) for line in (arguments.run_dir / "metrics.jsonl").read_text().splitlines()]
     known = [row for row in rows if "val/loss" in row][-1]
-    with torch.no_grad():
+    with torch.no_grad(), autocast:
         found = [model.eval()(batch)[1] for batch in frames]
     errors = {}
     for name in model.decoders:
@@ -418,18 +428,21 @@ def main() -> None:
 
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer, seconds = torch.optim.AdamW(trained, lr=1e-4, fused=True), []
-    for _ in range(5 + arguments.steps):
-        start = time.perf_counter()
-        loss, _ = model(frames[0])
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    batch_size = arguments.batch_size or len(frames[0])
+    batch_BTCHW = torch.cat([frames[0]] * -(-batch_size // len(frames[0])))[:batch_size]
+
+    def step() -> None:
+        with autocast:
+            loss, _ = model(batch_BTCHW)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         loss.item()
-        seconds.append(time.perf_counter() - start)
-    timed = seconds[5:]
-    print(json.dumps({"step_ms": 1e3 * sum(timed) / len(timed), "batch_size": len(frames[0]), "errors": errors}))
+
+    figures = timed(step, arguments.steps, arguments.device, warm_up=5)
+    print(json.dumps({"step_ms": 1e3 * figures["mean_s"], "batch_size": batch_size, "errors": errors, **figures}))
 
 
 if __name__ == "__main__":

@@ -294,7 +294,8 @@ def smolvla_table(num_rounds: int, threads: int) -> list[str]:
             for work in works:
                 words = [*work, threads, 2]
                 results[work, "hlrp"].append(json_of([EXAMPLES / "bench_policy", folder, *words], environment))
-                peer = [sys.executable, script, "time", folder, *words]
+                static = ["--static-cache"] if work[0] == "chunk" else []
+                peer = [sys.executable, script, "time", folder, *words, *static]
                 results[work, "LeRobot"].append(json_of(peer, environment))
     lines = [
         f"\n### SmolVLA, {num_layers} text layers, one 480x640 camera, {threads} threads\n",
@@ -302,9 +303,12 @@ def smolvla_table(num_rounds: int, threads: int) -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     names = {"step": "training step, batch 2", "chunk": "action chunk, 10 steps"}
-    for work in works:
-        ours, peer = results[work, "hlrp"], results[work, "LeRobot"]
-        cells = [f"{names[work[0]]}, {work[1]}"]
+    rows = {f"{names[work[0]]}, {work[1]}": (results[work, "hlrp"], results[work, "LeRobot"]) for work in works}
+    for work in works[2:]:
+        static = [figures["static"] for figures in results[work, "LeRobot"]]
+        rows[f"{names[work[0]]}, {work[1]}; LeRobot, static prefix cache"] = results[work, "hlrp"], static
+    for name, (ours, peer) in rows.items():
+        cells = [name]
         for key in ("wall_s", "cpu_s"):
             pair = median(ours, key), median(peer, key)
             cells += [f"{pair[0]:.2f}", f"{pair[1]:.2f}", f"{pair[1] / pair[0]:.2f}"]

@@ -84,6 +84,8 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     latent_head: str | None = None
     # joint_flow: fraction of samples whose actions are trained without the latents.
     latent_dropout: float | None = None
+    # joint_flow: whether predicted actions see the latent plan; they do so only where they were trained with it (trained_mode).
+    latent_plan: bool = True
     # Control of an evaluation: the mean action of the statistics, whatever is seen.
     blind: bool = False
 
@@ -124,6 +126,8 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     processor: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
     latent_frame_offset: int | None = None
+    # The stage3_training_mode in which the weights were trained last, in stage 2 or here; null for fresh weights.
+    trained_mode: str | None = None
     # Training passes done: the noise of the next one follows from their number.
     num_training_passes: int = 0
 
@@ -142,6 +146,11 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     def with_latents(self) -> bool:
         """Whether latent actions are learned."""
         return self.stage3_training_mode != "action"
+
+    @property
+    def with_plan(self) -> bool:
+        """Whether the actions of a joint flow are predicted with the latent plan."""
+        return self.latent_plan and (self.trained_mode or self.stage3_training_mode) == "multitask"
 
     @property
     def with_labels(self) -> bool:

@@ -22,15 +22,14 @@ from torch import Tensor
 from . import batch as batches
 from .configuration_hlrp_smolvla_shared import HLRPSmolVLASharedConfig
 from .launch import refuse_compile, refuse_unsupported_launch
-from .origin import TOKENIZER_FILES, action_dim, start
+from .origin import MODES, TOKENIZER_FILES, action_dim, start
 from .parameters import collect, frozen_modules, register
 from .randomness import of_step
+from .sizes import leaves
 from .teacher import LatentColumns, LatentTeacher, offset_of
 
 logger = logging.getLogger(__name__)
 
-# The training modes under the names of stage 2.
-MODES = {"action": "actions", "latent": "latent", "multitask": "multitask"}
 PARTS = ("action", "latent")
 # A normalised value beyond this is far outside its statistics, as in stage 2 (rust/vla/src/normalize.rs).
 FAR = 100.0
@@ -64,6 +63,11 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         start_of = start(config, self._teacher_latent(), checkpoint)
         self._network = start_of.network
         self._check_latent_head()
+        if dataset_meta is not None and not config.with_latents and self._sampling_mode() == "multitask":
+            logger.warning(
+                "so far the policy's actions see its latent plan; stage3_training_mode = action trains and predicts them without it\n"
+                "hint: stage3_training_mode = multitask with a teacher trains both"
+            )
         config.camera_map = start_of.cameras
         folder = Path(self._network.tokenizer_folder)
         self._tokenizer_files = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES}
@@ -100,12 +104,15 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         The loss is a scalar, or `[B]` with `reduction="none"`. `noise` and `time` fix what is otherwise drawn: a tensor for the actions,
         or one per head (`action`, `latent`).
         """
-        if self.training and torch.is_grad_enabled() and not self._is_trainable:
+        is_step = self.training and torch.is_grad_enabled()
+        if is_step and not self._is_trainable:
             raise RuntimeError(
                 "this policy was built for evaluation: with dtype = bfloat16 and no dataset_meta its linear maps are bfloat16\n"
                 "hint: give dataset_meta, as lerobot-train does, or dtype = float32"
             )
         observation, targets = self._observe(batch), self._targets(batch)
+        if is_step:
+            self.config.trained_mode = self.config.stage3_training_mode
         factors = process_factors(targets) if self.training and reduction == "mean" else {}
         objective = {
             "mode": MODES[self.config.stage3_training_mode],
@@ -141,7 +148,8 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         execution_horizon: int | None = None,
         **_options: Any,
     ) -> Tensor:
-        """Normalised actions `float32 [B,T,A]`.
+        """Normalised actions `float32 [B,T,A]`, of a joint flow with the latent plan that they were trained with, unless `latent_plan` is
+        false. `noise` fixes what is otherwise drawn: a tensor for the actions, or one per head (`action`, `latent`).
 
         With `rtc_config` they begin where `prev_chunk_left_over`, float `[B,T',A]` or `[T',A]`, goes on: its first `inference_delay` steps are
         executed while this chunk is computed. `execution_horizon` is that of `rtc_config` when null.
@@ -162,7 +170,7 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
             prediction = self._network.sample(
                 collect(self),
                 observation,
-                "actions",
+                self._sampling_mode(),
                 noise=by_head(noise),
                 guidance=guidance,
                 cuda_graph=self.config.cuda_graph,
@@ -303,6 +311,15 @@ class HLRPSmolVLASharedPolicy(PreTrainedPolicy):
         return self._network.frozen() | self._network.unused_in(MODES[self.config.stage3_training_mode])
 
     # Parts of a step.
+
+    def _sampling_mode(self) -> str:
+        """The mode of stage 2 in which actions are predicted."""
+        return "multitask" if self._has_plan() and self.config.with_plan else "actions"
+
+    def _has_plan(self) -> bool:
+        """Whether one flow predicts latents and actions."""
+        head = dict(leaves(self._network.model)).get("latent_head")
+        return head == "joint_flow" and self._network.latent_shape is not None
 
     def _with_rtc(self) -> bool:
         return self.config.rtc_config is not None and self.config.rtc_config.enabled

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 LATENT_HEAD = "model.latent_"
+# The training modes under the names of stage 2.
+MODES = {"action": "actions", "latent": "latent", "multitask": "multitask"}
 # Fields of a smolvla checkpoint's configuration that may be chosen anew: no weight depends on them.
 SMOLVLA_FREE = set(SMOLVLA) - set(SHAPES)
 
@@ -65,6 +67,7 @@ def _describe_artifact(config: Any) -> None:
     config.adopt(sizes, f"{config.stage2_artifact}", free | {"num_steps", "latent_dropout"})
     config.processor = policy["processor"]
     config.teacher = config.teacher or config.artifact.teacher
+    config.trained_mode = next(name for name, mode in MODES.items() if mode == policy["objective"]["mode"])
 
 
 def _describe_scratch(config: Any) -> None:
