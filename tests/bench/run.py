@@ -29,6 +29,7 @@ PARTS = (
     "loader",
     "peers",
     "rlds",
+    "mixture",
     "laq_step",
     "label",
     "tracking",
@@ -409,6 +410,26 @@ def overlap_table(num_rounds: int) -> list[str]:
     return lines
 
 
+def mixture_table(num_rounds: int) -> list[str]:
+    """Opening and first batch of 25 sources with 24 million anchors, as LeRobot and as RLDS, files in the page cache."""
+    lines = [
+        f"\n### First batch of 25 sources, {num_rounds} rounds\n",
+        "| format | anchors, millions | opened, s | first batch, s (aim: 1) | memory then, MB (aim: 200) |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
+        for name, options in (("LeRobot v3", []), ("RLDS, 1024 shards each", ["--rlds"])):
+            root = Path(folder) / "-".join(["large", *options])
+            subprocess.run([sys.executable, REPO / "tests/bench/large_mixture.py", root, *options], check=True)
+            # The first of them writes the index of RLDS, and brings the files into memory.
+            words = ("--sources", 25, "--index-dir", Path(folder) / "index")
+            rounds = [ours(root, 2, 16, *words) for _ in range(num_rounds + 1)][1:]
+            cells = [median(rounds, key) for key in ("open_s", "first_batch_s", "first_batch_resident_mb")]
+            anchors = rounds[0]["num_anchors"] / 1e6
+            lines.append(f"| {name} | {anchors:.1f} | {cells[0]:.2f} | {cells[1]:.2f} | {cells[2]:.0f} |")
+    return lines
+
+
 def available_gb() -> float:
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
     return int(line.split()[1]) / 1e6
@@ -462,6 +483,7 @@ def main() -> None:
     tables = {
         "peers": lambda: peer_tables(args.datasets, args.rounds),
         "rlds": lambda: rlds_tables(args.datasets, args.rounds),
+        "mixture": lambda: mixture_table(args.rounds),
         "startup": lambda: startup_table(args.rounds),
         "laq_step": lambda: step_table(args.rounds, args.threads),
         "label": lambda: label_table(embedded[0], args.rounds, args.threads),

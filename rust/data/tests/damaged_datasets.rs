@@ -243,7 +243,7 @@ fn an_episode_that_is_listed_twice_alike_is_read_once_with_a_warning() {
     check_finds(copy.path(), &["meta/episodes", "episode 1 is listed twice, alike"]);
     let (code, stdout, stderr) = run_show(copy.path());
     assert!(code == 0 && stdout.contains("frames      62 at"), "{stdout}{stderr}");
-    assert!(stderr.contains("WARNING") && stderr.contains("1 episodes are listed twice"), "{stderr}");
+    assert!(stderr.contains("[WARN]") && stderr.contains("1 episodes are listed twice"), "{stderr}");
 }
 
 #[test]

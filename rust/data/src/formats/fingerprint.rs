@@ -15,7 +15,29 @@ use xxhash_rust::xxh3::Xxh3;
 /// Bytes at either end of a file that are read: both ends of parquet and MP4 files depend on all that is between them.
 const END_BYTES: u64 = 4096;
 
+/// What names the content of a file.
+pub(super) struct Ends {
+    size: u64,
+    /// Time of the last change, seconds and nanoseconds.
+    changed: [i64; 2],
+    /// First and last bytes.
+    bytes: [Vec<u8>; 2],
+}
+
+impl Ends {
+    /// Those of a regular file.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let size = metadata.len();
+        let mut bytes = [0, size.saturating_sub(END_BYTES)].map(|at| (at, vec![0; size.min(END_BYTES) as usize]));
+        bytes.iter_mut().try_for_each(|(at, bytes)| file.read_exact_at(bytes, *at))?;
+        Ok(Self { size, changed: [metadata.mtime(), metadata.mtime_nsec()], bytes: bytes.map(|(_, bytes)| bytes) })
+    }
+}
+
 /// Collects what names a dataset.
+#[derive(Clone)]
 pub(super) struct Fingerprint(Xxh3);
 
 impl Fingerprint {
@@ -70,21 +92,33 @@ impl Fingerprint {
         self.add_file(&path).map_err(DataError::io(&path))
     }
 
+    /// As [`Fingerprint::add_named_file`], of a file that has been read already, or that is missing.
+    pub(super) fn add_named_ends(&mut self, name: &str, ends: Option<&Ends>) {
+        self.add(name.as_bytes());
+        self.add_ends(ends);
+    }
+
+    /// As [`Fingerprint::add_dated_file`], of a file that has been read already.
+    pub(super) fn add_dated_ends(&mut self, name: &str, ends: &Ends) {
+        ends.changed.iter().for_each(|time| self.add(&time.to_le_bytes()));
+        self.add_named_ends(name, Some(ends));
+    }
+
     fn add_file(&mut self, path: &Path) -> io::Result<()> {
         // A link to nothing, or no regular file: reading the dataset will name it.
-        if !path.is_file() {
-            self.add(b"missing");
-            return Ok(());
-        }
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
-        self.0.update(&size.to_le_bytes());
-        let mut bytes = vec![0; size.min(END_BYTES) as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        self.add(&bytes);
-        file.read_exact_at(&mut bytes, size.saturating_sub(END_BYTES))?;
-        self.add(&bytes);
+        let ends = path.is_file().then(|| Ends::read(path)).transpose()?;
+        self.add_ends(ends.as_ref());
         Ok(())
+    }
+
+    fn add_ends(&mut self, ends: Option<&Ends>) {
+        match ends {
+            Some(Ends { size, bytes, .. }) => {
+                self.0.update(&size.to_le_bytes());
+                bytes.iter().for_each(|bytes| self.add(bytes));
+            }
+            None => self.add(b"missing"),
+        }
     }
 
     /// 32 hexadecimal digits.

@@ -140,7 +140,10 @@ pub(super) fn read_episodes(root: &Path, info: &Info) -> Result<Episodes, DataEr
         }
         episode.data_file = files.len() as u32 - 1;
     }
-    Ok((rows.into_iter().map(|(episode, _)| episode).collect(), files))
+    let mut episodes: Vec<Episode> = rows.into_iter().map(|(episode, _)| episode).collect();
+    // Collecting keeps the memory of the longer rows.
+    episodes.shrink_to_fit();
+    Ok((episodes, files))
 }
 
 /// Where each of `episodes` is in the videos of a camera.
@@ -159,7 +162,9 @@ pub(super) fn read_video_spans(
     let names = ["chunk_index", "file_index", "from_timestamp", "to_timestamp"];
     let names = names.map(|name| format!("videos/{camera}/{name}"));
     let columns = ["episode_index", &names[0], &names[1], &names[2], &names[3]];
-    let mut spans: Vec<Option<(VideoSpan, usize)>> = vec![None; episodes.len()];
+    let mut spans: Vec<Option<VideoSpan>> = vec![None; episodes.len()];
+    // Which of the files has each.
+    let mut sources = vec![0_u32; episodes.len()];
     let paths = episode_files(root)?;
     for (path, source) in paths.iter().zip(0..) {
         for batch in open_table(root, path)?.read(&columns)? {
@@ -174,17 +179,17 @@ pub(super) fn read_video_spans(
                 if let Ok(slot) = episodes.binary_search_by_key(&index[i], |episode| episode.index) {
                     let file = (chunk[i] as u32, file[i] as u32);
                     let span = VideoSpan { file, from_s: from_s[i], to_s: to_s[i] };
-                    if let Some((known, first)) = spans[slot].filter(|(known, _)| *known != span) {
+                    if let Some(known) = spans[slot].filter(|known| *known != span) {
                         let what =
                             format!("episode {} is listed both with {known} and with {span} of `{camera}`", index[i]);
-                        return Err(twice(root, what, [&paths[first], path]));
+                        return Err(twice(root, what, [&paths[sources[slot] as usize], path]));
                     }
-                    spans[slot] = Some((span, source));
+                    (spans[slot], sources[slot]) = (Some(span), source);
                 }
             }
         }
     }
-    let whole: Option<Vec<VideoSpan>> = spans.into_iter().map(|span| span.map(|(span, _)| span)).collect();
+    let whole: Option<Vec<VideoSpan>> = spans.into_iter().collect();
     whole.ok_or_else(|| {
         let what = format!("some episodes have no video of `{camera}`");
         DataError::file(&root.join("meta/episodes"), what, "record the dataset again")

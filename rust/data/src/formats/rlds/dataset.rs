@@ -2,20 +2,23 @@
 
 use super::index::{self, EpisodeEntry, Shard, at_feature, at_image, place};
 use super::info::{Info, Split, StoredFeature};
-use super::records::{DAMAGED, inspect};
+use super::records::{DAMAGED, inspect, is_there};
 use super::split;
 use super::wire::{self, List};
 use crate::check::Findings;
 use crate::error::DataError;
 use crate::formats::lerobot::{Block, BlockKey, Values};
-use crate::formats::{Description, FeatureKind, OpenOptions, TableCache, existing_features, fingerprint::Fingerprint};
+use crate::formats::{
+    Description, FeatureKind, OpenOptions, TableCache, existing_features,
+    fingerprint::{Ends, Fingerprint},
+};
 use crate::frames::FrameSize;
 use crate::images::{EncodedImage, EncodedImages, shown_size};
 use crate::parallel::in_parallel;
 use crate::request::EpisodeSpan;
 use crate::{lock::lock, lru::ByteLru};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     ops::Range,
     os::unix::fs::FileExt,
@@ -23,8 +26,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Shards that stay open with their indices.
-const MAX_OPEN_SHARDS: usize = 64;
+/// Shards that stay open with their indices: with 25 datasets fewer files than the 1024 that a process may usually have.
+const MAX_OPEN_SHARDS: usize = 16;
 
 /// An open dataset.
 pub struct RldsDataset {
@@ -71,6 +74,7 @@ impl RldsDataset {
         let info = Info::read(root)?;
         let config = options.rlds.as_ref();
         let (parts, held_out) = choose(root, &info, config)?;
+        let (description, index_names) = describe(root, &info, config.map(|config| config.fps))?;
         let mut dataset = Self {
             root: root.to_owned(),
             task_key: config.and_then(|config| config.task_key.clone()),
@@ -80,7 +84,7 @@ impl RldsDataset {
             open: Mutex::new(ByteLru::new(usize::MAX, MAX_OPEN_SHARDS)),
             cache: Arc::clone(&options.tables),
             cache_id: options.tables.register(),
-            description: describe(root, &info, config.map(|config| config.fps))?,
+            description,
             features: info.features,
         };
         if let Some(key) = &dataset.task_key {
@@ -89,23 +93,20 @@ impl RldsDataset {
         if let Some(cache) = &options.index_dir {
             let folder =
                 cache.join("rlds").join(format!("{}-{}", info.name.replace('/', "_"), info.version.replace('/', "_")));
-            dataset.index(&parts, &folder)?;
+            dataset.index(&parts, &index_names, &folder)?;
         }
         Ok(dataset)
     }
 
     /// Reads or builds the index of the shards, and numbers the rows.
-    fn index(&mut self, parts: &[Part], folder: &Path) -> Result<(), DataError> {
+    fn index(&mut self, parts: &[Part], names: &HashMap<String, String>, folder: &Path) -> Result<(), DataError> {
         std::fs::create_dir_all(folder).map_err(DataError::io(folder))?;
         let features = &self.features;
         let shards = in_parallel(parts, |part| {
-            let index = folder.join(index::index_name(&self.root, &part.name, features)?);
-            let shard = Shard { path: self.root.join(&part.name), index };
-            let is_new = !shard.index.exists();
+            let path = self.root.join(&part.name);
+            let Some(name) = names.get(&part.name) else { return Err(missing(&path)) };
+            let shard = Shard { path, index: folder.join(name) };
             let entries = shard.episodes(features, part.num_episodes)?;
-            if is_new {
-                tracing::info!("index of {}: {} episodes", shard.path.display(), entries.len());
-            }
             Ok::<_, DataError>((shard, entries))
         });
         let mut from_row = 0;
@@ -429,56 +430,69 @@ fn choose(
     };
     let train = resolve(config.map_or("all", |config| &config.split))?;
     let validation = config.and_then(|config| config.val_split.as_deref()).map(resolve).transpose()?;
-    let mut chosen: BTreeSet<u64> = BTreeSet::new();
-    for range in train.iter().chain(validation.iter().flatten()) {
-        for episode in range.clone() {
-            if !chosen.insert(episode) {
-                return Err(DataError::Dataset {
-                    root: root.to_owned(),
-                    what: format!("episode {episode} occurs twice in the splits"),
-                    hint: "give data.sources.<name>.rlds.split and val_split that do not overlap".into(),
-                });
-            }
-        }
+    let mut chosen: Vec<Range<u64>> = train.iter().chain(validation.iter().flatten()).cloned().collect();
+    chosen.retain(|range| !range.is_empty());
+    chosen.sort_by_key(|range| range.start);
+    if let Some([_, range]) = chosen.array_windows().find(|[before, after]| after.start < before.end) {
+        return Err(DataError::Dataset {
+            root: root.to_owned(),
+            what: format!("episode {} occurs twice in the splits", range.start),
+            hint: "give data.sources.<name>.rlds.split and val_split that do not overlap".into(),
+        });
     }
     let held_out = validation.map(|ranges| ranges.into_iter().flatten().collect());
     Ok((parts(&info.splits, &chosen), held_out))
 }
 
-/// The shards with any of the episodes.
-fn parts(splits: &[Split], chosen: &BTreeSet<u64>) -> Vec<Part> {
+/// The shards with any of the episodes, which are in order.
+fn parts(splits: &[Split], chosen: &[Range<u64>]) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut first = 0;
     for split in splits {
         for (name, &num_episodes) in split.shards.iter().zip(&split.shard_lengths) {
+            let end = first + num_episodes;
             let mut ranges: Vec<Range<u64>> = Vec::new();
-            for at in chosen.range(first..first + num_episodes).map(|episode| episode - first) {
+            let begin = chosen.partition_point(|range| range.end <= first);
+            for range in chosen[begin..].iter().take_while(|range| range.start < end) {
+                let (start, end) = (range.start.max(first) - first, range.end.min(end) - first);
                 match ranges.last_mut() {
-                    Some(last) if last.end == at => last.end = at + 1,
-                    _ => ranges.push(at..at + 1),
+                    Some(last) if last.end == start => last.end = end,
+                    _ => ranges.push(start..end),
                 }
             }
             if !ranges.is_empty() {
                 parts.push(Part { name: name.clone(), first, num_episodes, chosen: ranges });
             }
-            first += num_episodes;
+            first = end;
         }
     }
     parts
 }
 
-/// What the metadata says, and what names the data.
-fn describe(root: &Path, info: &Info, fps: Option<f64>) -> Result<Description, DataError> {
+/// The error of a shard without an index, which is missing.
+fn missing(path: &Path) -> DataError {
+    match inspect(path) {
+        Err(error) => error,
+        Ok(_) => DataError::file(path, "the file was missing a moment ago", "run the command again"),
+    }
+}
+
+/// What the metadata says, what names the data, and by shard what names its index.
+fn describe(root: &Path, info: &Info, fps: Option<f64>) -> Result<(Description, HashMap<String, String>), DataError> {
     let mut fingerprint = Fingerprint::new("RLDS");
     fingerprint.add(info.text.as_bytes());
+    let of_index = index::fingerprint(&info.features);
+    let mut index_names = HashMap::new();
     for shard in info.splits.iter().flat_map(|split| &split.shards) {
-        if root.join(shard).exists() {
-            inspect(&root.join(shard))?;
+        let path = root.join(shard);
+        let ends = is_there(&path)?.then(|| Ends::read(&path).map_err(DataError::io(&path))).transpose()?;
+        fingerprint.add_named_ends(shard, ends.as_ref());
+        if let Some(ends) = &ends {
+            index_names.insert(shard.clone(), index::index_name(of_index.clone(), shard, ends));
         }
-        fingerprint.add_named_file(root, Path::new(shard))?;
     }
     let features = info.features.iter().map(|stored| (stored.key.clone(), stored.feature.clone())).collect();
-    Ok(Description {
+    let description = Description {
         format: format!("RLDS, {} {}", info.name, info.version),
         robot: None,
         fps: fps.unwrap_or(1.0),
@@ -489,5 +503,6 @@ fn describe(root: &Path, info: &Info, fps: Option<f64>) -> Result<Description, D
         tasks: Vec::new(),
         statistics: BTreeMap::new(),
         fingerprint: fingerprint.finish(),
-    })
+    };
+    Ok((description, index_names))
 }

@@ -11,10 +11,13 @@
 //! ```
 
 use super::info::StoredFeature;
-use super::records::{DAMAGED, Records, inspect};
+use super::records::{DAMAGED, Records};
 use super::wire::{self, List};
 use crate::error::{DataError, INDEX_SPACE};
-use crate::formats::{FeatureKind, fingerprint::Fingerprint};
+use crate::formats::{
+    FeatureKind,
+    fingerprint::{Ends, Fingerprint},
+};
 use hlrp_track::fs::write_atomic;
 use std::{
     fs::File,
@@ -44,13 +47,17 @@ pub(super) struct Shard {
     pub(super) index: PathBuf,
 }
 
-/// What identifies the index of a shard.
-pub(super) fn index_name(root: &Path, shard: &str, features: &[StoredFeature]) -> Result<String, DataError> {
-    inspect(&root.join(shard))?;
+/// What identifies the index of a shard of a dataset with these features, but for the shard itself.
+pub(super) fn fingerprint(features: &[StoredFeature]) -> Fingerprint {
     let mut fingerprint = Fingerprint::new("rlds index 1");
     features.iter().for_each(|feature| fingerprint.add(format!("{feature:?}").as_bytes()));
-    fingerprint.add_dated_file(root, Path::new(shard))?;
-    Ok(format!("{shard}-{}.index", fingerprint.finish()))
+    fingerprint
+}
+
+/// The name of the index of a shard, after what identifies it.
+pub(super) fn index_name(mut fingerprint: Fingerprint, shard: &str, ends: &Ends) -> String {
+    fingerprint.add_dated_ends(shard, ends);
+    format!("{shard}-{}.index", fingerprint.finish())
 }
 
 impl Shard {
@@ -69,6 +76,7 @@ impl Shard {
                 let records = read_shard(&self.path, features, num_episodes)?;
                 let (table, bytes) = encode(&records);
                 write_atomic(&self.index, bytes).map_err(DataError::space(INDEX_SPACE))?;
+                tracing::info!("index of {}: {} episodes", self.path.display(), table.len());
                 Ok(table)
             }
             Err(error) => Err(DataError::io(&self.index)(error)),

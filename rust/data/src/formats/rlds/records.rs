@@ -85,6 +85,18 @@ impl<'a> Records<'a> {
     }
 }
 
+/// Whether a shard is there.
+///
+/// # Errors
+/// As [`inspect`], but for a shard that is missing.
+pub(super) fn is_there(path: &Path) -> Result<bool, DataError> {
+    match hlrp_config::foreign::inspect(path, u64::MAX) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(_) => inspect(path).map(|_| true),
+        Ok(_) => Ok(true),
+    }
+}
+
 /// Size of a shard in bytes.
 ///
 /// # Errors
