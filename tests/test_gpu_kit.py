@@ -241,5 +241,6 @@ def test_a_bare_machine_times_ours_beside_plain_pytorch(script, monkeypatch, tmp
 
 
 def test_what_a_program_does_not_report_is_an_empty_cell(script, monkeypatch, tmp_path):
-    report = report_of_a_bare_machine(script, monkeypatch, tmp_path, OURS)
+    unknown = {"step_p50_ms": None, "step_p99_ms": None, "data_wait_fraction": None}
+    report = report_of_a_bare_machine(script, monkeypatch, tmp_path, OURS | unknown)
     assert "| laq_pixel, bf16-mixed | hlrp | 64 | 600 | 640 | 100.0 |  |  |  |  | 40 % |" in report

@@ -288,7 +288,7 @@ def mfu(kit: Kit, flops: float, seconds: float) -> str:
 
 def tail(row: dict, key: str, repeats: int) -> str:
     """A p99 in milliseconds; of fewer than a hundred it is the largest, and says so. Empty where the program does not report it."""
-    if key not in row:
+    if row.get(key) is None:
         return ""
     milliseconds = row[key] * (1e3 if key.endswith("_s") else 1)
     return f"{milliseconds:.1f}" + (f" (largest of {repeats})" if repeats < 100 else "")
@@ -321,14 +321,14 @@ def laq(kit: Kit, batch_size: int, *, tiny: bool) -> None:
         if experiment == "laq_dino":
             words.append("model/encoder=dinov3_vits16")  # fresh weights: nothing is downloaded
         graph = f"training.cuda_graph={str(is_graph).lower()}"
-        ours = kit.figures(name, [KIT / "bin" / "bench_step", "--steps", steps, *words, graph])
+        ours = kit.figures(name, [KIT / "bin" / "bench_step", "--steps", steps, "--percentiles", *words, graph])
         if not ours:
             continue
         if precision == "bf16-mixed" and not is_graph:
             kernels[experiment] = ours["kernels"]
         alone = ours["step_without_data_ms"] / 1e3
-        p50 = f"{ours['step_p50_ms']:.1f}" if "step_p50_ms" in ours else ""
-        wait = f"{100 * ours['data_wait_fraction']:.1f} %" if "data_wait_fraction" in ours else ""
+        p50 = f"{ours['step_p50_ms']:.1f}" if ours.get("step_p50_ms") is not None else ""
+        wait = f"{100 * ours['data_wait_fraction']:.1f} %" if ours.get("data_wait_fraction") is not None else ""
         cells = [f"{ours['pairs_per_s']:.0f}", f"{batch_size / alone:.0f}", f"{1e3 * alone:.1f}", p50]
         known = peers.get(f"{experiment}, {precision}") if is_graph else None
         ratio = f"{known['mean_s'] / alone:.2f}" if known else ""
