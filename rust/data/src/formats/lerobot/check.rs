@@ -297,7 +297,8 @@ fn check_video(
 ) -> Result<(), DataError> {
     let mut last_frames: BTreeMap<(u32, u32), Option<f64>> = BTreeMap::new();
     let spans = dataset.video_spans(camera)?;
-    check_spans(dataset, camera, &spans, findings);
+    // An episode is reported once.
+    let mut too_late = BTreeSet::new();
     for (episode, span) in dataset.episodes().iter().zip(&spans) {
         let path = dataset.video_path(camera, span);
         let last_frame_s = *last_frames.entry(span.file).or_insert_with(|| {
@@ -326,8 +327,10 @@ fn check_video(
                 episode.index
             );
             findings.add(&path, &what);
+            too_late.insert(episode.index);
         }
     }
+    check_spans(dataset, camera, &spans, &too_late, findings);
     findings.verified(format!("headers of {} files of {camera}", last_frames.len()));
     // What is damaged as a whole is reported once, not once per episode.
     let is_whole = last_frames.values().all(Option::is_some);

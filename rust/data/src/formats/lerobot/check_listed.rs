@@ -84,12 +84,19 @@ fn list(folder: &Path, extension: &str, max_folders: usize, found: &mut Vec<Path
     Ok(())
 }
 
-/// The stretches of videos of a camera: as long as their episodes, and one after the other.
+/// The stretches of videos of a camera: as long as their episodes, and one after the other. Episodes in `reported` are left out.
 #[cfg(feature = "ffmpeg")]
-pub(super) fn check_spans(dataset: &LeRobotDataset, camera: &str, spans: &[VideoSpan], findings: &mut Findings) {
+pub(super) fn check_spans(
+    dataset: &LeRobotDataset,
+    camera: &str,
+    spans: &[VideoSpan],
+    reported: &BTreeSet<u64>,
+    findings: &mut Findings,
+) {
     let half_a_frame_s = 0.5 / dataset.fps();
     let mut before: BTreeMap<(u32, u32), (u64, &VideoSpan)> = BTreeMap::new();
-    for (episode, span) in dataset.episodes().iter().zip(spans) {
+    let episodes = dataset.episodes().iter().zip(spans).filter(|(episode, _)| !reported.contains(&episode.index));
+    for (episode, span) in episodes {
         let path = dataset.video_path(camera, span);
         let (index, num_frames) = (episode.index, episode.num_frames());
         let (found_s, wanted_s) = (span.to_s - span.from_s, num_frames as f64 / dataset.fps());
