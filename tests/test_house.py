@@ -347,7 +347,11 @@ TAKES_AWAY = {
     },
     "scripts/gpu-kit/kit.py": {"rmtree": "its own folder, made by mkdtemp"},
     "scripts/make_demonstrations.py": {
-        ".rename(": "names the finished dataset, after a look that nothing has that name"
+        ".rename(": "names the finished dataset, after a look that nothing has that name, and what a stopped command left"
+    },
+    "scripts/move_camera.py": {
+        ".rename(": "names the finished dataset, after a look that nothing has that name",
+        "rmdir": "the folder that it made beside, by mkdtemp, and has emptied",
     },
 }
 RUST_CALLS = r"\b(remove_file|remove_dir_all|remove_dir|unlinkat|unlink|fs::rename|renameat_with|renameat|set_len|File::create|fs::write|fs::copy)\b|(\.persist\(|truncate\(true\))"
