@@ -73,8 +73,19 @@ class Reducer : public std::enable_shared_from_this<Reducer> {
 
   void finish() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const c10::NoGradGuard no_grad;
     is_listening_ = false;
+    try {
+      exchange();
+    } catch (...) {
+      // What is pending would keep the connections open, and the others from noticing.
+      for (auto& bucket : buckets_) bucket.work.reset();
+      throw;
+    }
+  }
+
+ private:
+  void exchange() {
+    const c10::NoGradGuard no_grad;
     if (const auto error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
     const auto count = static_cast<int64_t>(params_.size());
     auto num_with = at::zeros({count}, at::kInt);
@@ -102,7 +113,6 @@ class Reducer : public std::enable_shared_from_this<Reducer> {
     if (!std::exchange(is_order_known_, true)) take_order();
   }
 
- private:
   // May run in a thread of the backward pass; an error waits for `finish`.
   void arrived(size_t i) {
     const std::lock_guard<std::mutex> lock(mutex_);
