@@ -121,12 +121,15 @@ def test_what_a_validation_says_of_the_codes_does_not_depend_on_its_batches(tmp_
     steps = ["training.max_steps=60", "training.scheduler.warmup_steps=20", "validation.check_interval=60"]
     result = run(train_laq_command(*words, *steps, f"logging.run_dir={tmp_path / 'run'}"))
     assert result.returncode == 0, result.stderr
-    still = ["training.max_steps=1", "training.scheduler.warmup_steps=0", "training.optimizer.lr=1e-12"]
+    # One step that changes nothing: neither weights nor running averages.
+    still = ["training.max_steps=1", "training.optimizer.lr=1e-12", "training.scheduler.min_lr=0"]
     still += [
-        "training.scheduler.min_lr=0",
+        "training.scheduler.warmup_steps=0",
+        "training.scheduler.warmup_start_lr=0",
         "validation.check_interval=1",
-        f"training.load_weights_from={tmp_path / 'run'}",
     ]
+    still += ["model.quantizer.normalization_decay=0.999999", "model.quantizer.ema_vq.decay=0.999999"]
+    still += ["model.quantizer.ema_vq.restart_threshold=0", f"training.load_weights_from={tmp_path / 'run'}"]
     found = {}
     for batch_size in (8, 64):
         batches = [f"data.loader.batch_size={batch_size}", "validation.limit_batches=null"]
@@ -134,8 +137,10 @@ def test_what_a_validation_says_of_the_codes_does_not_depend_on_its_batches(tmp_
         assert result.returncode == 0, result.stderr
         [found[batch_size]] = [line for line in read_metrics(tmp_path / str(batch_size)) if "val/loss" in line]
     small, large = found[8], found[64]
-    assert small["val/loss"] == pytest.approx(large["val/loss"], rel=1e-3)
+    # Weights of moving pixels are relative to those of their batch.
+    assert small["val/loss"] == pytest.approx(large["val/loss"], rel=0.02)
     gain = large["val/difference_code_gain"]
-    assert gain > 0.02 and small["val/difference_code_gain"] == pytest.approx(gain, rel=0.25)
+    # The same pairs are compared; neighbours in a batch would leave a tenth of the gain.
+    assert gain > 0.02 and 0.5 < small["val/difference_code_gain"] / gain < 2
     # Centred within each batch: with 8 samples the mean takes an eighth of the variance away.
-    assert small["val/latent_signal_to_noise"] == pytest.approx(large["val/latent_signal_to_noise"], rel=0.25)
+    assert small["val/latent_signal_to_noise"] == pytest.approx(large["val/latent_signal_to_noise"], rel=0.4)

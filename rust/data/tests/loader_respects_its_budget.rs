@@ -9,6 +9,11 @@ use hlrp_data::{FrameSize, Loader, Mixture, Position, Shard};
 use hlrp_schema::{LoaderConfig, SourceConfig};
 use std::{sync::Arc, thread, time::Duration};
 
+/// An episode of fifty frames.
+fn fifty_frames(size: FrameSize) -> FakeDataset {
+    FakeDataset { behaviour: Behaviour { size: Some(size), ..Behaviour::default() }, ..FakeDataset::new(&[50]) }
+}
+
 /// Waits until the threads of a loader do nothing any more.
 fn settle(loader: &Loader) {
     let mut before = u64::MAX;
@@ -36,7 +41,7 @@ fn threads_wait_once_enough_batches_are_made() {
 fn the_byte_budget_limits_the_batches_ahead() {
     // Two cameras, two images of 200 KiB: 800 KiB of pixels a sample, 3.2 MiB a batch. 7 MiB hold two.
     let size = FrameSize { height: 256, width: 267 };
-    let source = source("fake", FakeDataset::new(&[50]), &source_config(0)).unwrap();
+    let source = source("fake", fifty_frames(size), &source_config(0)).unwrap();
     let config = LoaderConfig { prefetch_batches: 100, memory_budget_mb: 7, ..loader_config(3) };
     let mixture = Arc::new(Mixture::new(vec![source], size, config).unwrap());
     let loader = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).unwrap();
@@ -49,7 +54,7 @@ fn the_byte_budget_limits_the_batches_ahead() {
 #[test]
 fn a_batch_that_exceeds_the_budget_is_refused() {
     let size = FrameSize { height: 1024, width: 1024 };
-    let source = source("fake", FakeDataset::new(&[50]), &source_config(0)).unwrap();
+    let source = source("fake", fifty_frames(size), &source_config(0)).unwrap();
     let config = LoaderConfig { memory_budget_mb: 8, ..loader_config(1) };
     let mixture = Arc::new(Mixture::new(vec![source], size, config).unwrap());
     let error = Loader::train(&mixture, 1, Shard::SINGLE, Position::default()).err().unwrap();
@@ -65,7 +70,7 @@ fn clips_count_against_the_budget() {
     // A batch of four samples and one thread keep five clips: 7.8 MiB, and each batch takes 3.1 MiB.
     let size = FrameSize { height: 256, width: 267 };
     let with = |memory_budget_mb| {
-        let source = source("fake", FakeDataset::new(&[50]), &source_config(0)).unwrap();
+        let source = source("fake", fifty_frames(size), &source_config(0)).unwrap();
         let config = LoaderConfig { anchors_per_clip: 2, memory_budget_mb, ..loader_config(1) };
         let mixture = Arc::new(Mixture::new(vec![source], size, config).unwrap());
         Loader::train(&mixture, 1, Shard::SINGLE, Position::default())

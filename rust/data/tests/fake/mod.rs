@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-/// Delivered size of all frames.
+/// Size of all frames, unless their dataset behaves otherwise.
 pub const SIZE: FrameSize = FrameSize { height: 4, width: 6 };
 /// Bytes of one frame.
 pub const FRAME_BYTES: usize = 3 * 4 * 6;
@@ -37,6 +37,8 @@ pub struct Behaviour {
     pub delay: Duration,
     /// Images read so far, by all cameras.
     pub num_read: Arc<AtomicU64>,
+    /// Size of all frames, instead of [`SIZE`].
+    pub size: Option<FrameSize>,
 }
 
 /// A dataset in memory.
@@ -131,7 +133,7 @@ impl FrameStore for FakeCamera {
         Ok(Box::new(FakeReader(self)))
     }
     fn size(&self) -> FrameSize {
-        SIZE
+        self.behaviour.size.unwrap_or(SIZE)
     }
 }
 
@@ -140,7 +142,7 @@ struct FakeReader<'a>(&'a FakeCamera);
 impl FrameReader for FakeReader<'_> {
     fn read(&mut self, rows: &[u64], out_TCHW: &mut [u8]) -> Result<(), DataError> {
         let behaviour = &self.0.behaviour;
-        for (row, out) in rows.iter().zip(out_TCHW.chunks_exact_mut(FRAME_BYTES)) {
+        for (row, out) in rows.iter().zip(out_TCHW.chunks_exact_mut(self.0.size().frame_bytes())) {
             behaviour.num_read.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(behaviour.delay * (1 + row % 4) as u32);
             assert!(!behaviour.panic_rows.contains(row), "row {row} makes the decoder panic");
