@@ -335,12 +335,19 @@ def checkpoint_table(threads: int) -> list[str]:
         subprocess.run(
             [sys.executable, REPO / "tests/bench/smolvla.py", "write", folder / "policy"], check=True, cwd=REPO
         )
+        # Random weights of the published size, in the published layout.
+        write = (
+            "import sys; from transformers import AutoConfig, AutoModelForImageTextToText as Model; "
+            "Model.from_config(AutoConfig.from_pretrained(sys.argv[1])).save_pretrained(sys.argv[1])"
+        )
+        subprocess.run([sys.executable, "-c", write, folder / "policy" / "vlm"], check=True, cwd=REPO)
         every = 4
         command = train_vla_command(
             "experiment=vla_smolvla",
             "policy.objective.mode=actions",
             "policy.teacher.checkpoint=null",
-            f"policy.model.backbone.path={folder / 'policy' / 'vlm'}",
+            f"policy.model.backbone.vlm_model_name={folder / 'policy' / 'vlm'}",
+            "policy.model.backbone.sizes=null",
             "policy.model.backbone.train_expert_only=false",
             f"num_threads={threads}",
             "precision=32-true",
