@@ -193,16 +193,7 @@ impl BenchOptions {
 /// What `hlrp train-laq` loads: pairs, and the frames between or after them that its losses need.
 fn of_laq(config: LaqConfig, given: Option<FrameSize>) -> Loaded {
     let side = config.model.image_size.unsigned_abs() as usize;
-    let mut request = config.data.request.clone();
-    let images = &mut request.image_deltas;
-    if let [first, second] = images[..] {
-        if let Some(forward) = config.model.decoders.forward_model() {
-            let num_steps = forward.num_steps;
-            images.extend((1..num_steps).map(|step| first + (second - first) * step as f64 / num_steps as f64));
-        } else if config.model.triplets.num_frames() == 3 {
-            images.push(2.0 * second - first);
-        }
-    }
+    let request = config.model.training_request(&config.data.request);
     let size = given.unwrap_or(FrameSize { height: side, width: side });
     let anchor_images = request.image_deltas.clone();
     Loaded { data: config.data, request, size, seed: config.seed, anchor_images, chunk_size: None }

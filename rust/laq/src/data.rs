@@ -28,20 +28,17 @@ pub fn open_pairs(
     if let Some(resumed) = resumed {
         mixture = mixture.with_held_out(&resumed.held_out())?;
     }
-    let forward = config.model.decoders.forward_model();
-    let validation = match forward {
+    let validation = match config.model.decoders.forward_model() {
         Some(forward) => {
             mixture.with_whole_pairs(&forward::validation_request(&config.data.request, forward.num_steps))?
         }
         None => mixture.with_whole_pairs(&config.data.request)?,
     };
-    if let Some(forward) = forward {
-        let request = forward::training_request(&config.data.request, forward.num_steps);
+    let request = config.model.training_request(&config.data.request);
+    if request != config.data.request {
         mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
     }
     if config.model.triplets.num_frames() == 3 {
-        let request = with_third_frame(&config.data.request);
-        mixture = mixture.with_request(&request, &request.image_deltas, &LabelRequest::default())?;
         let hint = "use a smaller spacing, or set model.triplets.additivity_weight=0: it needs frame t+2k";
         mixture.require(Split::Train).map_err(|problem| problem.hint(hint))?;
     }
@@ -60,12 +57,6 @@ pub(crate) fn with_training_validated(mixture: &Mixture, request: &RequestConfig
     let swapped: BTreeMap<String, Vec<u64>> =
         pairs.sources().iter().filter(has_both).map(|source| (source.name().to_owned(), episodes(source))).collect();
     Ok(pairs.with_held_out(&swapped)?)
-}
-
-/// The request with the frame as far after the later frame of a pair as that is after the earlier one.
-fn with_third_frame(request: &RequestConfig) -> RequestConfig {
-    let (first, second) = (request.image_deltas[0], request.image_deltas[1]);
-    RequestConfig { image_deltas: vec![first, second, 2.0 * second - first], ..request.clone() }
 }
 
 /// As [`relative_actions`], on the CPU.

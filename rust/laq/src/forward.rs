@@ -13,20 +13,9 @@ use tch::{Device, Kind, Tensor};
 /// Place of frame t+k in a sample.
 const WHOLE: i64 = 1;
 
-/// The request of a training sample: the pair of `request`, and the frames between.
-pub(crate) fn training_request(request: &RequestConfig, num_steps: i64) -> RequestConfig {
-    with_steps(request, num_steps, 1..num_steps)
-}
-
 /// The request of a validation sample: the pair of `request`, and the frame a step after t.
 pub(crate) fn validation_request(request: &RequestConfig, num_steps: i64) -> RequestConfig {
-    with_steps(request, num_steps, 1..num_steps.min(2))
-}
-
-fn with_steps(request: &RequestConfig, num_steps: i64, steps: std::ops::Range<i64>) -> RequestConfig {
-    let (first, last) = (request.image_deltas[0], request.image_deltas[1]);
-    let between = steps.map(|step| first + (last - first) * step as f64 / num_steps as f64);
-    RequestConfig { image_deltas: [first, last].into_iter().chain(between).collect(), ..request.clone() }
+    request.with_steps(num_steps, 1..num_steps.min(2))
 }
 
 /// Frames of a training sample and of a validation sample.
@@ -84,11 +73,11 @@ mod tests {
 
     #[test]
     fn the_steps_divide_the_pair() {
+        let training_request = |request: &RequestConfig, num_steps| request.with_steps(num_steps, 1..num_steps);
         assert_eq!(training_request(&request(&[-4.0, 16.0]), 4).image_deltas, [-4.0, 16.0, 1.0, 6.0, 11.0]);
         assert_eq!(validation_request(&request(&[0.0, 20.0]), 4).image_deltas, [0.0, 20.0, 5.0]);
-        for of_one_step in [training_request, validation_request] {
-            assert_eq!(of_one_step(&request(&[0.0, 5.0]), 1).image_deltas, [0.0, 5.0]);
-        }
+        assert_eq!(training_request(&request(&[0.0, 5.0]), 1).image_deltas, [0.0, 5.0]);
+        assert_eq!(validation_request(&request(&[0.0, 5.0]), 1).image_deltas, [0.0, 5.0]);
         assert_eq!([num_frames(4), num_frames(2), num_frames(1)], [[5, 3], [3, 3], [2, 2]]);
     }
 

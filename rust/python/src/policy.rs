@@ -335,8 +335,8 @@ impl Policy {
                     guidance => {
                         let pass = Pass::plain(false);
                         let prediction = model.sample(&observation, mode, guidance.as_ref(), &mut noise, &pass)?;
-                        let mut graphs = graphs.lock().unwrap_or_else(PoisonError::into_inner);
-                        Replayed { prediction, note: cuda_graph.then(|| graphs.note_guidance()).flatten() }
+                        let note = || graphs.lock().unwrap_or_else(PoisonError::into_inner).note_guidance();
+                        Replayed { prediction, note: cuda_graph.then(note).flatten() }
                     }
                 };
                 let Prediction { actions_BTA, latents_BSD, codes_BS } = prediction;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::Range,
     path::PathBuf,
 };
 
@@ -202,6 +203,23 @@ pub struct RequestConfig {
     pub state_deltas: Vec<f64>,
     /// Offsets of the actions.
     pub action_deltas: Vec<f64>,
+}
+
+impl RequestConfig {
+    /// The pair of images at the first two offsets, and the images at some of `num_steps` equal steps from one to the other.
+    #[must_use]
+    pub fn with_steps(&self, num_steps: i64, steps: Range<i64>) -> Self {
+        let (first, last) = (self.image_deltas[0], self.image_deltas[1]);
+        let between = steps.map(|step| first + (last - first) * step as f64 / num_steps as f64);
+        Self { image_deltas: [first, last].into_iter().chain(between).collect(), ..self.clone() }
+    }
+
+    /// The pair of images at the first two offsets, and the image as far after the later one as that is after the earlier one.
+    #[must_use]
+    pub fn with_third_image(&self) -> Self {
+        let (first, second) = (self.image_deltas[0], self.image_deltas[1]);
+        Self { image_deltas: vec![first, second, 2.0 * second - first], ..self.clone() }
+    }
 }
 
 /// What is drawn uniformly within a source.

@@ -56,7 +56,8 @@ int64_t convolution_flops(c10::ArrayRef<const c10::IValue> inputs) {
 }
 
 // Whether a call makes the host wait for a device, or would if its tensors were there: it returns a value to the host, its output has a shape
-// that depends on values, it copies to the host, or it copies from memory of the host that is not pinned. Inside other operators the CPU reads values that a GPU does not.
+// that depends on values, it copies to the host, or it copies from memory of the host that is not pinned. Inside other operators the CPU
+// reads values that a GPU does not.
 bool is_host_wait(std::string_view name, c10::ArrayRef<const c10::IValue> inputs, bool is_outermost) {
   if (name == "aten::nonzero") return true;
   if (name == "aten::copy_") {

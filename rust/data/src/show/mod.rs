@@ -2,6 +2,7 @@
 
 mod canvas;
 mod filter_sheet;
+mod here;
 mod sheet;
 mod summary;
 

@@ -1,7 +1,7 @@
 //! A contact sheet: one line of images per episode and camera, at times spread evenly over the episode.
 
 use super::canvas::{Canvas, GAP, GLYPH, LABEL_LETTERS, LABEL_WIDTH, TITLE_HEIGHT};
-use super::summary::EpisodesHere;
+use super::here::EpisodesHere;
 use crate::error::DataError;
 use crate::formats::Dataset;
 use crate::frames::FrameSize;

@@ -1,10 +1,11 @@
 //! What is in a dataset, as text.
 
+use super::here::EpisodesHere;
 use crate::error::DataError;
 use crate::formats::{Dataset, FeatureKind};
 use crate::request::EpisodeSpan;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fmt::{Display, Write},
     path::Path,
 };
@@ -58,50 +59,10 @@ pub fn summary(root: &Path, dataset: &dyn Dataset) -> Result<String, DataError> 
         let names = if feature.names.is_empty() { String::new() } else { format!("  {}", feature.names.join(", ")) };
         line("feature", &format!("{key}  {} {:?}{names}", feature.dtype, feature.shape));
     }
-    for (task, num_episodes) in episodes_by_task(dataset, here.with_rows())? {
+    for (task, num_episodes) in episodes_by_task(dataset, &here.with_rows)? {
         line("task", &format!("{num_episodes:>5} episodes  {task}"));
     }
     Ok(text)
-}
-
-/// The episodes whose files are in a dataset's folder.
-pub(super) struct EpisodesHere {
-    episodes: Vec<EpisodeSpan>,
-    with_rows: Vec<EpisodeSpan>,
-    /// Those with rows that a camera shows, by camera.
-    pub(super) with_images: BTreeMap<String, HashSet<EpisodeSpan>>,
-}
-
-impl EpisodesHere {
-    /// # Errors
-    /// Metadata cannot be read.
-    pub(super) fn of(dataset: &dyn Dataset) -> Result<Self, DataError> {
-        let episodes = dataset.episodes();
-        let chosen = |among: &[EpisodeSpan], are_here: Vec<bool>| {
-            among.iter().zip(are_here).filter(|(_, is_here)| *is_here).map(|(span, _)| *span).collect::<Vec<_>>()
-        };
-        let with_rows = chosen(&episodes, dataset.are_here(None, &episodes)?);
-        let mut with_images = BTreeMap::new();
-        for camera in dataset.describe().keys(FeatureKind::Camera) {
-            let shown = chosen(&with_rows, dataset.are_here(Some(camera), &with_rows)?);
-            with_images.insert(camera.to_owned(), shown.into_iter().collect());
-        }
-        Ok(Self { episodes, with_rows, with_images })
-    }
-
-    fn with_rows(&self) -> &[EpisodeSpan] {
-        &self.with_rows
-    }
-
-    /// How much is here, in words, where it is not everything.
-    fn part(&self) -> Option<String> {
-        let num_episodes = self.episodes.len();
-        let cameras = self.with_images.iter().map(|(camera, spans)| (camera.as_str(), spans.len()));
-        let counts: Vec<_> = [("rows", self.with_rows.len())].into_iter().chain(cameras).collect();
-        let is_whole = counts.iter().all(|(_, count)| *count == num_episodes);
-        let parts = counts.iter().map(|(what, count)| format!("{what} of {count}"));
-        (!is_whole).then(|| format!("a part of the {num_episodes} episodes: {}", parts.collect::<Vec<_>>().join(", ")))
-    }
 }
 
 /// Number of episodes with each task, in the dataset's order of tasks.

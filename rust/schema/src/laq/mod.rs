@@ -16,7 +16,7 @@ pub use quantizer::*;
 pub use triplets::TripletsConfig;
 pub use validation::*;
 
-use crate::data::{DataConfig, DeltaUnit};
+use crate::data::{DataConfig, DeltaUnit, RequestConfig};
 use crate::rules::{Checked, at_least, fraction, require, section};
 use crate::run::{TrainingRun, check_training, stage_config};
 use crate::training::TrainingConfig;
@@ -268,6 +268,16 @@ impl Check for LaqModelConfig {
 }
 
 impl LaqModelConfig {
+    /// What a training sample holds: the pair of `request`, and the images between or after its two that losses need.
+    #[must_use]
+    pub fn training_request(&self, request: &RequestConfig) -> RequestConfig {
+        match self.decoders.forward_model() {
+            Some(forward) => request.with_steps(forward.num_steps, 1..forward.num_steps),
+            None if self.triplets.num_frames() == 3 => request.with_third_image(),
+            None => request.clone(),
+        }
+    }
+
     /// Something sends a gradient to the codes: a decoder, or the label head.
     fn check_codes_are_trained(&self) -> Checked {
         let all = self.decoders.all();
