@@ -346,7 +346,7 @@ fn check_video(
 ) -> Result<(), DataError> {
     let spans = dataset.video_spans(camera)?;
     for span in spans {
-        let path = dataset.video_path(camera, span);
+        let path = dataset.video_path(camera, &span);
         if !path.exists() {
             findings.add(&path, "there is no such file");
         }
