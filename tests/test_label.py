@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, REPO, label, one_error, program, run
+from conftest import DATA, MINI, REPO, label, one_error, program, run, train_laq_command
 from hlrp_rs import Checkpoint, Loader, Teacher, open_dataset
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file, save_file
@@ -77,6 +77,26 @@ def test_labels_are_those_of_the_online_teacher(labelled, uninterrupted):
     distances = (column(dataset, "continuous_vector_latents")[is_valid].unsqueeze(-2) - codebook).square().sum(-1)
     nearest = distances.gather(-1, codes[is_valid].unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(nearest, distances.amin(-1), msg="a code is the one nearest to its vector")
+
+
+def test_labels_from_a_frame_cache_are_the_same(labelled, uninterrupted, tmp_path):
+    """The cache is built once, in the file that a training on all episodes uses, too."""
+    cache = tmp_path / "cache"
+    for name in ["built", "read"]:
+        result = label(uninterrupted, tmp_path / name, "--cache-dir", str(cache))
+        assert result.returncode == 0, result.stderr
+        assert ("frame cache of metaworld_mt5/observation.image" in result.stderr) == (name == "built")
+        for key in ["continuous_vector_latents", "codebook_id_latents", "codebook_vector_latents"]:
+            assert torch.equal(column(load(tmp_path / name), key), column(load(labelled), key)), key
+    (file,) = cache.glob("*.frames")
+    words = ["data.cache.enabled=true", f"data.cache.dir={cache}", f"logging.run_dir={tmp_path / 'run'}"]
+    result = run(train_laq_command(*MINI, *words))
+    assert result.returncode == 0, result.stderr
+    assert list(cache.glob("*.frames")) == [file]
+    damaged = bytearray(file.read_bytes())
+    damaged[8:16] = bytes(8)
+    file.write_bytes(damaged)
+    one_error(label(uninterrupted, tmp_path / "damaged", "--cache-dir", str(cache)), 65, [str(file), "hint:"])
 
 
 def test_a_frame_is_valid_where_its_pair_is_within_the_episode(labelled, uninterrupted):
@@ -224,6 +244,9 @@ def test_what_a_command_line_names_is_written_below_the_allowed_roots_only(unint
         result = run([program("hlrp"), *words, "--out", str(tmp_path / name)], env=env)
         one_error(result, 2, ["--out", str(tmp_path / name), str(allowed), "hint:"])
         assert not (tmp_path / name).exists()
+    words = ["--out", str(allowed / "labels"), "--cache-dir", str(tmp_path / "cache")]
+    result = run([program("hlrp"), *commands["labels"], *words], env=env)
+    one_error(result, 2, ["--cache-dir", str(tmp_path / "cache"), str(allowed), "hint:"])
     for name in ["encoder", "plot.png", "page.html", "note.md"]:
         result = run([program("hlrp"), *commands[name], "--out", str(allowed / name)], env=env)
         assert result.returncode == 0 and (allowed / name).exists(), result.stderr

@@ -39,9 +39,11 @@ SAME = [
 
 
 # The models of tests/golden/laq_flow/config.json and tests/golden/laq_dino_s1/config.json, but for what the errors name.
+NSVQ = ["model/quantizer=nsvq_short", "model.quantizer.grid_width=null", "model.quantizer.slot_embedding=false"]
 SMALL = ["model.dim=32", "model.heads=2", "model.dim_head=16", "model.spatial_depth=1", "model.temporal_depth=1"]
 FLOW = [
     "experiment=laq_flow_tiny",
+    *NSVQ,
     *SMALL,
     "model.decoders.aux.depth=1",
     "model.decoders.flow.teacher_weights=not/needed.safetensors",
@@ -49,6 +51,7 @@ FLOW = [
 ]
 DINO = [
     "experiment=laq_dino_tiny",
+    *NSVQ,
     *SMALL,
     "model.quantizer.code_seq_len=1",
     "model.decoders.token.depth=1",

@@ -11,8 +11,8 @@ GUIDE = (REPO / "docs/migration.md").read_text()
 KEYS = GUIDE[GUIDE.index("## Groups and experiments") :]
 # One experiment of each stage, with options that have keys of their own.
 EXPERIMENTS = [
-    ["experiment=laq_flow"],
-    ["experiment=laq_dino", "model/quantizer=ema_vq"],
+    ["experiment=laq"],
+    ["experiment=laq_dino"],
     ["experiment=laq_tiny", "data=bridge_raw"],
     ["experiment=laq_tiny", "data=oxe_bridge"],
     ["experiment=laq_lr_sweep"],

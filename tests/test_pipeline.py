@@ -4,6 +4,7 @@ The first half has the real programs of stages 1 and 2 at mini size and a stand-
 has everything real. It takes a minute, most of which LeRobot needs to start: nothing else shows that the four programs fit together.
 """
 
+import html
 import json
 import os
 import re
@@ -123,6 +124,12 @@ def test_a_pipeline_killed_in_every_step_does_each_once(command, lerobot, tmp_pa
     page = (run_dir / "summary.html").read_text()
     assert page.count("data:image/png;base64,") >= 4 and "Stage 1" in page and "push-v3.mp4" in page
     assert "http:" not in page and "https:" not in page, "the page needs nothing from elsewhere"
+    # What the codes of 24 steps carry, beside floors, and what is wrong with them.
+    verdict = json.loads((run_dir / "1_laq/run.json").read_text())["sessions"][-1]["verdict"]
+    for part in ["from codes", "codes of random weights"]:
+        assert f"R² of actions beyond frame t, {part}" in page
+    for part in ["R² of actions, best floor", "what is wrong", html.escape(verdict.splitlines()[0])]:
+        assert part in page, part
 
 
 def test_a_failed_step_stops_the_pipeline_and_is_repeated(command, lerobot, tmp_path):

@@ -353,6 +353,7 @@ class Laq(nn.Module):
             if own["motion_weight"]:
                 change = (second - first).abs().mean(1, keepdim=True)
                 weight = 1 + own["motion_weight"] * change / change.mean().clamp_min(MIN_CHANGE)
+                weight = F.adaptive_avg_pool2d(weight, error.shape[-2:])
                 losses[name] = (error * weight).mean() / weight.mean()
             else:
                 losses[name] = error.mean()
@@ -360,10 +361,11 @@ class Laq(nn.Module):
         return total, losses
 
     def error(self, name: str, seen: list, first: Tensor, second: Tensor, features: Tensor | None) -> Tensor:
-        """Squared errors of a decoder that has seen a canvas, a bias and action tokens."""
+        """Squared errors `[B,C,H,W]` of a decoder that has seen a canvas, a bias and action tokens."""
         if name == "token":
             target = F.layer_norm(features[:, 1:], features.shape[-1:], eps=FEATURE_EPS)
-            return (self.dino_to_features(self.dino_decoder(*seen)) - target).square()
+            error = (self.dino_to_features(self.dino_decoder(*seen)) - target).square()
+            return error.squeeze(1).permute(0, 3, 1, 2)
         difference = second - first
         target = difference / self.unit(difference) if name == "difference" else second
         patches = getattr(self, f"{name}_to_pixels")(getattr(self, f"{name}_decoder")(*seen)).squeeze(1)

@@ -157,24 +157,33 @@ def label_table(dataset: Path, num_rounds: int, threads: int) -> list[str]:
     """`hlrp label` with laq_tiny beside a loop over LeRobot's DataLoader with the same model."""
     from conftest import program, train_laq_command
 
-    script, rounds = REPO / "tests/bench/lerobot_label.py", {"hlrp label": [], "loop": [], "loop, 2 workers": []}
+    script = REPO / "tests/bench/lerobot_label.py"
+    ours, cached, loops = "hlrp label", "hlrp label, from a frame cache that is there", {"loop": 0, "loop, 2 workers": 2}
+    rounds = {name: [] for name in (ours, cached, *loops)}
     environment = threads_of(threads)
     with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
         run_dir = Path(folder) / "laq"
         words = ["experiment=laq_tiny", "training.max_steps=2", "training.scheduler.warmup_steps=1"]
         words += ["validation.probes.enabled=false", "validation.limit_batches=1", f"logging.run_dir={run_dir}"]
         subprocess.run(train_laq_command(*words), cwd=REPO, check=True, capture_output=True)
-        for index in range(num_rounds):
-            out, start = Path(folder) / f"labelled-{index}", time.perf_counter()
-            command = [program("hlrp"), "label", str(run_dir), str(dataset), "--out", str(out)]
+        cache = ["--cache-dir", str(Path(folder) / "cache")]
+
+        def label(name: str, *words: str) -> dict:
+            out, start = Path(folder) / name, time.perf_counter()
+            command = [program("hlrp"), "label", str(run_dir), str(dataset), "--out", str(out), *words]
             subprocess.run(command, cwd=REPO, check=True, capture_output=True, env=os.environ | environment)
             num_labels = json.loads((out / "label_manifest.json").read_text())["num_valid_labels"]
-            rounds["hlrp label"].append({"pairs_per_s": num_labels / (time.perf_counter() - start)})
-            for name, workers in (("loop", 0), ("loop, 2 workers", 2)):
+            return {"pairs_per_s": num_labels / (time.perf_counter() - start)}
+
+        label("fills-the-cache", *cache)
+        for index in range(num_rounds):
+            rounds[ours].append(label(f"decoded-{index}"))
+            rounds[cached].append(label(f"cached-{index}", *cache))
+            for name, workers in loops.items():
                 peer = [sys.executable, script, run_dir, dataset, "--workers", workers, "--threads", threads]
                 rounds[name].append(json_of(peer, environment))
     rates = {name: median(of, "pairs_per_s") for name, of in rounds.items()}
-    peer = max(rate for name, rate in rates.items() if name != "hlrp label")
+    peer = max(rates[name] for name in loops)
     return [
         f"\n### Labels of {dataset.name} by laq_tiny, {threads} threads\n",
         "| | pairs/s, start and files included | ratio to the best loop |",

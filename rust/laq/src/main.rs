@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         }),
         Some(LABEL) => run::<LabelArguments>(|arguments| {
             refuse_named_output(OUT, &arguments.out)?;
+            arguments.cache_dir.as_deref().map_or(Ok(()), |dir| refuse_named_output(CACHE_DIR, dir))?;
             hlrp_laq::label(&arguments.into())
         }),
         _ => hlrp_train::program::main::<Laq>(),
@@ -44,6 +45,8 @@ const EXPORT: &str = "export-laq";
 const LABEL: &str = "label";
 /// The option of these commands that names what they write.
 const OUT: &str = "--out";
+/// The option of `label` that names the folder of frame caches.
+const CACHE_DIR: &str = "--cache-dir";
 
 /// Report what the codes of a latent action model say about motion, actions and datasets.
 #[derive(Debug, Parser)]
@@ -113,6 +116,10 @@ struct LabelArguments {
     /// Where labels come from.
     #[arg(long, value_enum, default_value_t = LabelSource::Teacher)]
     source: LabelSource,
+    /// Folder of frame caches (`data.cache.dir` of a training): frames are read from the cache of all episodes there, which is built first where
+    /// it is missing. By default they are decoded from the dataset.
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
     /// Camera that the checkpoint sees; by default the only one. For a model of several cameras once for each, in its order.
     #[arg(long, value_name = "KEY")]
     camera: Vec<String>,
@@ -129,8 +136,9 @@ struct LabelArguments {
 
 impl From<LabelArguments> for LabelOptions {
     fn from(from: LabelArguments) -> Self {
-        let LabelArguments { checkpoint, dataset, out, source, camera, prefix, batch_size, seed } = from;
-        Self { checkpoint, dataset, out, source, cameras: camera, prefix, batch_size: batch_size as usize, seed }
+        let LabelArguments { checkpoint, dataset, out, source, cache_dir, camera, prefix, batch_size, seed } = from;
+        let (cameras, batch_size) = (camera, batch_size as usize);
+        Self { checkpoint, dataset, out, source, cache_dir, cameras, prefix, batch_size, seed }
     }
 }
 

@@ -58,7 +58,7 @@ pub use stage::{PROJECT, RunBasics, Stage, StageConfig, check};
 pub use study::{StudyArm, StudyConfig, StudyLabels, StudyRun};
 pub use submit::{PlanForm, SubmitConfig};
 pub use training::{
-    AugmentationConfig, AugmentedFrames, CheckpointConfig, DistributedConfig, EmaConfig, GradientConfig, MonitorMode,
-    OptimizerConfig, SchedulerConfig, SchedulerType, TrainingConfig, ValidationConfig,
+    AugmentationConfig, AugmentedFrames, CheckpointConfig, DistributedConfig, EmaConfig, GradientConfig, LrScale,
+    MonitorMode, OptimizerConfig, SchedulerConfig, SchedulerType, TrainingConfig, ValidationConfig,
 };
 pub use vla::{VlaConfig, VlaValidationConfig};

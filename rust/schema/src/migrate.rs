@@ -76,7 +76,9 @@ const ADDED_TO_LOADER: [(&str, &str); 6] = [
 const KEEP_SUPERSEDED: [&str; 2] = ["cluster.keep_superseded", "cluster.slurm.enabled"];
 
 /// Keys of every training that older versions did not have, with the values (JSON) that they implied.
-const ADDED_TO_TRAININGS: [(&str, &str); 3] = [
+const ADDED_TO_TRAININGS: [(&str, &str); 5] = [
+    ("training.scheduler.lr_base_size", "null"),
+    ("training.scheduler.lr_base_scale", "\"sqrt\""),
     ("training.distributed.timeout_s", "600.0"),
     ("training.cuda_graph", "false"),
     (

@@ -62,6 +62,20 @@ pub struct SchedulerConfig {
     pub warmup_start_lr: f64,
     /// Rate at the end.
     pub min_lr: f64,
+    /// Samples of a step for which all rates are meant; they hold for any number when null.
+    pub lr_base_size: Option<u64>,
+    /// How rates follow the number of samples in a step.
+    pub lr_base_scale: LrScale,
+}
+
+/// How learning rates follow the number of samples in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrScale {
+    /// With the square root of the number, which suits AdamW (Malladi et al., 2022).
+    Sqrt,
+    /// With the number (Goyal et al., 2017).
+    Linear,
 }
 
 /// Shape of the schedule.
@@ -226,6 +240,17 @@ impl Check for OptimizerConfig {
 }
 
 impl SchedulerConfig {
+    /// What all rates are multiplied by in a run whose steps have `num_samples` samples.
+    #[must_use]
+    pub fn lr_factor(&self, num_samples: u64) -> f64 {
+        let Some(base_size) = self.lr_base_size else { return 1.0 };
+        let ratio = num_samples as f64 / base_size as f64;
+        match self.lr_base_scale {
+            LrScale::Sqrt => ratio.sqrt(),
+            LrScale::Linear => ratio,
+        }
+    }
+
     /// Checks the schedule of a run of `max_steps` steps with the base rate `lr`.
     ///
     /// # Errors
@@ -236,6 +261,9 @@ impl SchedulerConfig {
             not_negative(key, rate)?;
             let message = format!("{rate} is above training.optimizer.lr ({lr})");
             require(is_constant || rate <= lr, key, message, "set it to training.optimizer.lr or less")?;
+        }
+        if let Some(base_size) = self.lr_base_size {
+            long_count("lr_base_size", base_size)?;
         }
         require(
             is_constant || self.warmup_steps < max_steps,
@@ -284,6 +312,8 @@ mod tests {
             warmup_steps,
             warmup_start_lr,
             min_lr,
+            lr_base_size: None,
+            lr_base_scale: LrScale::Sqrt,
         };
         assert_eq!(schedule(9, 0.0, 1e-4).check(10, 1e-4), Ok(()));
         for (schedule, key) in [

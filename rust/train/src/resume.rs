@@ -171,7 +171,7 @@ pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed, num_pr
     Ok(validates_otherwise)
 }
 
-/// Refuses another global batch on another number of processes, where the order of the samples depends on it or where the batch size
+/// Refuses another global batch on another number of processes, where the order of the samples or the learning rate depends on it or where the batch size
 /// differs too.
 fn refuse_other_batch(checkpoint: &Checkpoint, [former, current]: [(&Composed, usize); 2]) -> Result<()> {
     let [(former_size, num_former), (size, num)] =
@@ -180,8 +180,10 @@ fn refuse_other_batch(checkpoint: &Checkpoint, [former, current]: [(&Composed, u
     if num_former == num || was == is {
         return Ok(());
     }
-    let has_clips = leaves(current.0.tree()).get("data.loader.anchors_per_clip").is_some_and(|leaf| leaf.text != "1");
-    if former_size != size || has_clips {
+    let settings = leaves(current.0.tree());
+    let is_other = |key: &str, usual: &str| settings.get(key).is_some_and(|leaf| leaf.text != usual);
+    let depends = is_other("data.loader.anchors_per_clip", "1") || is_other("training.scheduler.lr_base_size", NULL);
+    if former_size != size || depends {
         let differs = format!(
             "{BATCH_SIZE} was {former_size} on {num_former} processes, is {size} on {num}: {was} and {is} samples together"
         );

@@ -56,6 +56,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Samples of an optimizer step: of the batches that it accumulates, in all processes.
+    fn samples_per_step(&self) -> u64 {
+        let num_batches = self.training.gradient.accumulate_steps.saturating_mul(self.world.size() as u64);
+        batch_size(&self.config).saturating_mul(num_batches)
+    }
+
     /// The device as people and configurations name it.
     pub(crate) fn device_name(&self) -> String {
         match self.device {
@@ -174,7 +180,8 @@ impl<'a> Trainer<'a> {
         let parameters = task.parameters();
         let optimizer = Optimizer::new(&parameters, &training.optimizer)?;
         let mut trainer = Self {
-            schedule: Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps),
+            schedule: Schedule::new(&training.scheduler, training.optimizer.lr, training.max_steps)
+                .scaled(training.scheduler.lr_factor(settings.samples_per_step())),
             reducer: Reducer::new(&settings.world, &optimizer.params(), BUCKET_BYTES)?,
             graph: StepGraph::of(&settings)?,
             optimizer,
@@ -317,6 +324,15 @@ impl<'a> Trainer<'a> {
             tracing::info!(
                 "{num_processes} processes with {per_process} samples per batch each: {} together",
                 per_process * num_processes as u64
+            );
+        }
+        let TrainingConfig { scheduler, optimizer, .. } = &self.settings.training;
+        if let Some(base_size) = scheduler.lr_base_size {
+            let num_samples = self.settings.samples_per_step();
+            let lr = optimizer.lr * scheduler.lr_factor(num_samples);
+            tracing::info!(
+                "a step has {num_samples} samples: training.optimizer.lr={} of {base_size} samples becomes {lr:.3e}",
+                optimizer.lr
             );
         }
     }

@@ -63,6 +63,12 @@ impl Schedule {
         }
     }
 
+    /// The same shape with all rates multiplied by `factor`.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self { base_lr: self.base_lr * factor, min_lr: self.min_lr * factor, ..self }
+    }
+
     /// Learning rate of the step that follows `num_done` finished steps.
     pub fn lr(&self, num_done: u64) -> f64 {
         if self.kind == SchedulerType::None {

@@ -22,7 +22,8 @@ use std::{
 use xxhash_rust::xxh3::Xxh3;
 
 /// What to do where the frames do not fit.
-const SPACE: &str = "set data.cache.dir to a larger disk, lower the image size or the number of episodes, or set data.cache.enabled=false";
+const SPACE: &str = "put frame caches on a larger disk (data.cache.dir, --cache-dir of hlrp label), lower the image size or the number of episodes, or decode \
+                     frames each time (data.cache.enabled=false)";
 /// Frames that a thread decodes before it writes them.
 const FRAMES_PER_WRITE: usize = 32;
 

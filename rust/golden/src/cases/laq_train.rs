@@ -7,7 +7,7 @@ use anyhow::Context;
 use hlrp_laq::from_lightning_names;
 use hlrp_laq::{LaqModel, Parts, TrainStep, train_step, unit_frames};
 use hlrp_nn::Pass;
-use hlrp_schema::{OptimizerConfig, SchedulerConfig, SchedulerType};
+use hlrp_schema::{LrScale, OptimizerConfig, SchedulerConfig, SchedulerType};
 use hlrp_torch::World;
 use hlrp_train::{Optimizer, Schedule, norm_and_clip};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +66,8 @@ impl Training {
                 warmup_steps: scheduler["warmup_steps"].as_u64().context("config.json lacks warmup_steps")?,
                 warmup_start_lr: number(&scheduler["warmup_start_lr"])?,
                 min_lr: number(&scheduler["min_lr"])?,
+                lr_base_size: None,
+                lr_base_scale: LrScale::Sqrt,
             },
             max_steps: training["max_steps"].as_u64().context("config.json lacks max_steps")?,
             clip_norm: training["gradient"]["clip_val"].as_f64(),

@@ -3,7 +3,7 @@
 use crate::case::Case;
 use crate::compare::{Comparison, Tolerance};
 use anyhow::Context;
-use hlrp_schema::{SchedulerConfig, SchedulerType};
+use hlrp_schema::{LrScale, SchedulerConfig, SchedulerType};
 use hlrp_train::Schedule;
 use serde_json::Value;
 use std::f64::consts::PI;
@@ -58,6 +58,8 @@ fn warm_up_and_cosine(
         // The reference takes the minimum for a start of 0.
         warmup_start_lr: if number("warmup_start_lr") == 0.0 { min_lr } else { number("warmup_start_lr") },
         min_lr,
+        lr_base_size: None,
+        lr_base_scale: LrScale::Sqrt,
     };
     if config.kind == SchedulerType::Cosine && config.warmup_steps > max_steps {
         let checked = config.check(max_steps, number("lr"));

@@ -8,6 +8,7 @@ use hlrp_data::{Dataset, EpisodeSpan, FrameSize};
 use hlrp_schema::policy::LabelSource;
 use hlrp_schema::policy::label_columns::{CODE_VECTORS, CODES, VECTORS};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +19,10 @@ const WINDOW: usize = 256;
 pub(super) struct Labeller<'a> {
     pub(super) laq: &'a LaqInference,
     pub(super) dataset: &'a Arc<dyn Dataset>,
+    /// The dataset's folder.
+    pub(super) name: &'a str,
+    /// Folder of the frame caches from which frames are read, if any.
+    pub(super) cache_dir: Option<&'a Path>,
     /// In the order of the model.
     pub(super) cameras: &'a [String],
     /// Offsets of both frames, in frames of the dataset.
@@ -57,14 +62,18 @@ impl Labeller<'_> {
         (first.min(last), first.max(last))
     }
 
-    /// Where frames come from.
+    /// Where frames come from, if [`Labeller::label`] needs any.
     ///
     /// # Errors
-    /// A model whose images have no size.
-    pub(super) fn frame_source(&self) -> anyhow::Result<FrameSource<'_>> {
+    /// What [`FrameSource::decoded`] and [`FrameSource::cached`] refuse.
+    pub(super) fn frame_source(&self) -> anyhow::Result<FrameSource> {
+        let cameras = if self.source == LabelSource::Teacher { self.cameras } else { &[] };
         let side = usize::try_from(self.laq.dims().image_size)?;
         let size = FrameSize { height: side, width: side };
-        Ok(FrameSource { dataset: self.dataset, cameras: self.cameras, size })
+        Ok(match self.cache_dir {
+            Some(dir) => FrameSource::cached(self.dataset, self.name, cameras, size, dir)?,
+            None => FrameSource::decoded(self.dataset, cameras, size)?,
+        })
     }
 
     /// By name the labels of an episode's [`Labeller::anchors`], on the CPU; nothing where it has none. `frames` has the frames of its windows

@@ -1,21 +1,24 @@
-//! Frames of the pairs that are labelled, decoded ahead of the model by several threads.
+//! Frames of the pairs that are labelled, read ahead of the model by several threads: decoded from the dataset, or from frame caches.
 
 use anyhow::Context;
-use hlrp_data::{DataError, Dataset, FrameSize};
+use hlrp_data::{
+    BuildOptions, CacheSpec, DataError, Dataset, DiskRules, FrameCache, FrameSize, FrameStore, PREPROCESS_ID,
+    log_cache_progress,
+};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Scope};
 
-/// Most threads that decode: each keeps the frames of two windows.
+/// Most threads that read: each keeps the frames of two windows.
 const MAX_THREADS: usize = 8;
 
 /// Where frames come from.
-pub(super) struct FrameSource<'a> {
-    pub(super) dataset: &'a Arc<dyn Dataset>,
-    /// In the order of the model.
-    pub(super) cameras: &'a [String],
-    pub(super) size: FrameSize,
+pub(super) struct FrameSource {
+    /// Of each camera, in the order of the model.
+    stores: Vec<Box<dyn FrameStore>>,
+    size: FrameSize,
 }
 
 /// `uint8 [N,3,H,W]` of each camera.
@@ -32,11 +35,10 @@ impl FramesAhead {
     /// Starts the threads.
     pub(super) fn start<'scope, 'env: 'scope>(
         scope: &'scope Scope<'scope, 'env>,
-        source: &'scope FrameSource<'env>,
+        source: &'scope FrameSource,
         windows: &'scope [Range<u64>],
     ) -> Self {
-        let num_cores = thread::available_parallelism().map_or(1, usize::from);
-        let num_threads = num_cores.min(MAX_THREADS).min(windows.len());
+        let num_threads = num_readers().min(windows.len());
         let start = |nth| {
             let (sender, receiver) = sync_channel(1);
             scope.spawn(move || source.read(windows.iter().skip(nth).step_by(num_threads), &sender));
@@ -53,17 +55,53 @@ impl FramesAhead {
         let thread =
             self.threads.get(self.num_read % self.threads.len().max(1)).context("there is no further window")?;
         self.num_read += 1;
-        Ok(thread.recv().context("a thread that decodes has ended")??)
+        Ok(thread.recv().context("a thread that reads frames has ended")??)
     }
 }
 
-impl FrameSource<'_> {
+impl FrameSource {
+    /// The frames of `cameras` in `size`, decoded from the dataset.
+    ///
+    /// # Errors
+    /// A camera that this build cannot decode.
+    pub(super) fn decoded(dataset: &Arc<dyn Dataset>, cameras: &[String], size: FrameSize) -> Result<Self, DataError> {
+        let open = |camera: &String| Arc::clone(dataset).frame_store(camera, Some(size));
+        Ok(Self { stores: cameras.iter().map(open).collect::<Result<_, _>>()?, size })
+    }
+
+    /// The same frames from the caches of all episodes under `dir`, which a training with `data.cache.enabled=true` shares. A cache that is
+    /// missing is built first. `name` is the dataset's folder.
+    ///
+    /// # Errors
+    /// Frames that cannot be decoded, a damaged cache, a full disk.
+    pub(super) fn cached(
+        dataset: &Arc<dyn Dataset>,
+        name: &str,
+        cameras: &[String],
+        size: FrameSize,
+        dir: &Path,
+    ) -> Result<Self, DataError> {
+        let open = |camera: &String| {
+            let spans = dataset.episodes();
+            let fingerprint = dataset.fingerprint_of_frames(camera, &spans)?;
+            let spec = CacheSpec::new(name, &fingerprint, camera, size, PREPROCESS_ID, spans);
+            let options = BuildOptions {
+                num_workers: num_readers(),
+                max_open_decoders: 1,
+                max_bad_frames: 0,
+                disk: &DiskRules::unlimited(),
+                progress: &|num_done, num_total| log_cache_progress(name, camera, num_done, num_total),
+            };
+            let decoded = || Arc::clone(dataset).frame_store(camera, Some(size));
+            Ok::<Box<dyn FrameStore>, _>(Box::new(FrameCache::open_or_build(dir, &spec, decoded, &options)?))
+        };
+        Ok(Self { stores: cameras.iter().map(open).collect::<Result<_, DataError>>()?, size })
+    }
+
     /// Reads windows until the first that cannot be read, or until nobody waits for them.
     fn read<'w>(&self, windows: impl Iterator<Item = &'w Range<u64>>, sender: &SyncSender<Result<Frames, DataError>>) {
-        let stores = self.cameras.iter().map(|camera| Arc::clone(self.dataset).frame_store(camera, Some(self.size)));
         let read = || {
-            let stores = stores.collect::<Result<Vec<_>, _>>()?;
-            let mut readers = stores.iter().map(|store| store.reader(1)).collect::<Result<Vec<_>, _>>()?;
+            let mut readers = self.stores.iter().map(|store| store.reader(1)).collect::<Result<Vec<_>, _>>()?;
             for window in windows {
                 let rows: Vec<u64> = window.clone().collect();
                 let mut frames = Vec::new();
@@ -83,4 +121,9 @@ impl FrameSource<'_> {
             let _ = sender.send(Err(error));
         }
     }
+}
+
+/// Threads that read at the same time.
+fn num_readers() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }

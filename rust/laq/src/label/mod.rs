@@ -44,6 +44,8 @@ pub struct LabelOptions {
     pub out: PathBuf,
     /// Where labels come from.
     pub source: LabelSource,
+    /// Folder of frame caches; frames are decoded from the dataset where there is none.
+    pub cache_dir: Option<PathBuf>,
     /// Cameras that the checkpoint sees, in its order; none: the only one.
     pub cameras: Vec<String>,
     /// What the keys of the columns begin with.
@@ -93,6 +95,8 @@ pub fn label(options: &LabelOptions) -> anyhow::Result<()> {
     let labeller = Labeller {
         laq: &laq,
         dataset: &dataset,
+        name: &folder_name(&whole(&options.dataset)),
+        cache_dir: options.cache_dir.as_deref(),
         cameras: &cameras,
         deltas: [deltas[0], deltas[1]],
         source: options.source,
@@ -200,8 +204,6 @@ fn manifest(
     identity: &Value,
     description: &LabelDescription,
 ) -> Value {
-    let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let seconds = labeller.deltas.map(|delta| delta as f64 / labeller.dataset.describe().fps);
     let short = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
     let keys: Vec<&str> = columns.all.iter().map(|column| column.key.as_str()).collect();
@@ -210,10 +212,10 @@ fn manifest(
     json!({
         "policy_type": "hlrp_laq",
         "policy_path": whole(&options.checkpoint),
-        "source_dataset_repo_id": name(&options.dataset),
+        "source_dataset_repo_id": folder_name(&options.dataset),
         "source_dataset_root": whole(&options.dataset),
         "episodes": labeller.dataset.episodes().iter().map(|episode| episode.episode).collect::<Vec<_>>(),
-        "output_repo_id": name(&options.out),
+        "output_repo_id": folder_name(&options.out),
         "output_dir": std::path::absolute(&options.out).unwrap_or_else(|_| options.out.clone()),
         "feature_prefix": options.prefix,
         "feature_names": keys.iter().map(|key| (short(key), *key)).collect::<std::collections::BTreeMap<_, _>>(),
@@ -229,6 +231,15 @@ fn manifest(
     })
 }
 
+/// A path without links and `..`, where it exists.
+fn whole(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn folder_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// The labels of single episodes beside the new dataset.
 struct Parted {
     dir: PathBuf,
@@ -237,8 +248,7 @@ struct Parted {
 impl Parted {
     /// The folder `.<name>.labels` beside `out`, new or with labels of the same `identity`.
     fn open(out: &Path, identity: &Value) -> anyhow::Result<Self> {
-        let name = out.file_name().unwrap_or_default().to_string_lossy();
-        let dir = out.with_file_name(format!(".{name}.labels"));
+        let dir = out.with_file_name(format!(".{}.labels", folder_name(out)));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let file = dir.join("labels.json");
         match fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok()) {

@@ -1,6 +1,6 @@
 //! The learning rate over time, against the reference's tables and the figures of its documentation.
 
-use hlrp_schema::{SchedulerConfig, SchedulerType};
+use hlrp_schema::{LrScale, SchedulerConfig, SchedulerType};
 use hlrp_train::Schedule;
 use serde_json::Value;
 use std::path::Path;
@@ -10,14 +10,24 @@ fn golden(file: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
+fn cosine(warmup_steps: u64, warmup_start_lr: f64, min_lr: f64) -> SchedulerConfig {
+    SchedulerConfig {
+        kind: SchedulerType::Cosine,
+        warmup_steps,
+        warmup_start_lr,
+        min_lr,
+        lr_base_size: None,
+        lr_base_scale: LrScale::Sqrt,
+    }
+}
+
 fn schedule(case: &str) -> Schedule {
     let config = &golden("config.json")["laq"][case];
     let number = |key: &str| config[key].as_f64().unwrap_or(0.0);
     let kind = if config["type"] == "cosine" { SchedulerType::Cosine } else { SchedulerType::None };
     let warmup_steps = config["warmup_steps"].as_u64().unwrap_or(0);
-    let scheduler =
-        SchedulerConfig { kind, warmup_steps, warmup_start_lr: number("warmup_start_lr"), min_lr: number("min_lr") };
-    Schedule::new(&scheduler, number("lr"), config["max_steps"].as_u64().unwrap())
+    let scheduler = cosine(warmup_steps, number("warmup_start_lr"), number("min_lr"));
+    Schedule::new(&SchedulerConfig { kind, ..scheduler }, number("lr"), config["max_steps"].as_u64().unwrap())
 }
 
 fn reference(case: &str) -> Vec<f64> {
@@ -54,9 +64,7 @@ fn a_start_of_zero_is_zero_and_the_minimum_is_held_after_the_end() {
 
 #[test]
 fn the_documented_figures_of_a_long_run() {
-    let config =
-        SchedulerConfig { kind: SchedulerType::Cosine, warmup_steps: 1000, warmup_start_lr: 1e-6, min_lr: 1e-6 };
-    let schedule = Schedule::new(&config, 1e-4, 100_000);
+    let schedule = Schedule::new(&cosine(1000, 1e-6, 1e-6), 1e-4, 100_000);
     for (done, expected) in [
         (0, "1.0000e-6"),
         (1, "1.0990e-6"),
@@ -70,4 +78,24 @@ fn the_documented_figures_of_a_long_run() {
     ] {
         assert_eq!(format!("{:.4e}", schedule.lr(done)), expected, "{done} steps done");
     }
+}
+
+/// A run of four times the samples for which the rates are meant.
+#[test]
+fn rates_follow_the_samples_of_a_step_where_that_is_asked_for() {
+    let config =
+        |lr_base_size, lr_base_scale| SchedulerConfig { lr_base_size, lr_base_scale, ..cosine(10, 1e-6, 1e-5) };
+    let as_they_are = Schedule::new(&config(None, LrScale::Linear), 1e-4, 100);
+    for (lr_base_scale, factor) in [(LrScale::Sqrt, 2.0), (LrScale::Linear, 4.0)] {
+        let config = config(Some(64), lr_base_scale);
+        let schedule = Schedule::new(&config, 1e-4, 100).scaled(config.lr_factor(256));
+        for done in [0, 5, 10, 60, 100, 1000] {
+            assert_close(
+                schedule.lr(done),
+                factor * as_they_are.lr(done),
+                &format!("{lr_base_scale:?}, {done} steps done"),
+            );
+        }
+    }
+    assert_eq!(config(None, LrScale::Linear).lr_factor(256), 1.0);
 }
