@@ -247,7 +247,8 @@ def test_accumulated_batches_of_two_processes(tmp_path):
     both += ["training.scheduler.lr_base_size=2", "training.scheduler.lr_base_scale=sqrt"]
     result = laq(tmp_path / "pair", *both, *PAIR, "data.loader.batch_size=2")
     assert "a step has 8 samples: training.optimizer.lr=0.001 of 2 samples becomes 2.000e-3" in result.stderr
-    assert max(line["train/lr"] for line in read_metrics(tmp_path / "pair") if "train/lr" in line) == pytest.approx(2e-3)
+    rates = [line["train/lr"] for line in read_metrics(tmp_path / "pair") if "train/lr" in line]
+    assert max(rates) == pytest.approx(2e-3)
     laq(tmp_path / "alone", *both, "data.loader.batch_size=4")
     assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
     refused = run(train_laq_command("--resume", tmp_path / "pair", "num_processes=1", "data.loader.batch_size=2"))

@@ -158,7 +158,11 @@ def label_table(dataset: Path, num_rounds: int, threads: int) -> list[str]:
     from conftest import program, train_laq_command
 
     script = REPO / "tests/bench/lerobot_label.py"
-    ours, cached, loops = "hlrp label", "hlrp label, from a frame cache that is there", {"loop": 0, "loop, 2 workers": 2}
+    ours, cached, loops = (
+        "hlrp label",
+        "hlrp label, from a frame cache that is there",
+        {"loop": 0, "loop, 2 workers": 2},
+    )
     rounds = {name: [] for name in (ours, cached, *loops)}
     environment = threads_of(threads)
     with tempfile.TemporaryDirectory(prefix="hlrp-bench-") as folder:
