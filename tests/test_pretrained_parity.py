@@ -97,7 +97,11 @@ def test_raft(tmp_path, build, name, side):
 
 
 DINO_MINI = [
-    *[word for word in MINI if not word.startswith(("experiment=", "model=", "model.decoders.pixel"))],
+    *[
+        word
+        for word in MINI
+        if not word.startswith(("experiment=", "model=", "model.decoders.pixel", "model.quantizer"))
+    ],
     "model.decoders.token.depth=1",
     "training.max_steps=4",
 ]

@@ -313,7 +313,7 @@ fn a_disk_that_is_too_full_is_refused_before_anything_is_decoded() {
     setting.spans = vec![EpisodeSpan { episode: 0, from_row: 0, to_row: u64::MAX / FRAME_BYTES as u64 - 1000 }];
     let (cache, decoded_rows) = setting.build();
     let error = with_hint(&cache.err().unwrap());
-    assert!(error.contains("must leave 0.00 GiB\nhint: set data.cache.dir"), "{error}");
+    assert!(error.contains("must leave 0.00 GiB\nhint: put frame caches on a larger disk (data.cache.dir"), "{error}");
     assert!(decoded_rows.is_empty() && !setting.spec().partial_path(&setting.cache_dir()).exists());
 }
 
