@@ -10,7 +10,6 @@ use crate::hub::{Hub, Location, Streams, locate, require_files};
 use crate::lock::lock;
 use crate::parallel::in_parallel;
 use crate::request::{EpisodeSpan, LabelRequest, differing_seconds};
-use crate::resize::PREPROCESS_ID;
 use crate::sampler::{Mixing, Pool};
 use crate::shares;
 use crate::source::{Source, Split, VectorKey, check_features, check_section, chosen_episodes};
@@ -391,8 +390,7 @@ impl Opener<'_> {
             let decoded = || Arc::clone(&dataset).frame_store(key, size);
             let frames: Arc<dyn FrameStore> = if self.data.cache.enabled {
                 let spans = chosen_episodes(name, config, &*dataset)?;
-                let fingerprint = dataset.fingerprint_of_frames(key, &spans)?;
-                let spec = CacheSpec::new(&location.name()?, &fingerprint, key, self.size, PREPROCESS_ID, spans)
+                let spec = CacheSpec::of(&*dataset, &location.name()?, key, self.size, spans)?
                     .with_tolerance(config.tolerance_s);
                 Arc::new(self.cached(&spec, decoded, &|done, total| (self.progress)(name, role, done, total))?)
             } else {

@@ -171,8 +171,8 @@ pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed, num_pr
     Ok(validates_otherwise)
 }
 
-/// Refuses another global batch on another number of processes, where the order of the samples or the learning rate depends on it or where the batch size
-/// differs too.
+/// Refuses another global batch on another number of processes, where the order of the samples or the learning rate depends on it or where
+/// the batch size differs too.
 fn refuse_other_batch(checkpoint: &Checkpoint, [former, current]: [(&Composed, usize); 2]) -> Result<()> {
     let [(former_size, num_former), (size, num)] =
         [former, current].map(|(config, num)| (batch_size(config), num as u64));

@@ -1,7 +1,10 @@
 //! What one frame cache contains, and its path.
 
+use crate::error::DataError;
+use crate::formats::Dataset;
 use crate::frames::FrameSize;
 use crate::request::EpisodeSpan;
+use crate::resize::PREPROCESS_ID;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
@@ -39,6 +42,22 @@ pub(super) struct Identity {
 const FORMAT: u32 = 3;
 
 impl CacheSpec {
+    /// The frames of `camera` in the episodes `spans` of a dataset, prepared to `size` as everything here prepares them. `name` is the
+    /// dataset's folder.
+    ///
+    /// # Errors
+    /// As [`Dataset::fingerprint_of_frames`].
+    pub fn of(
+        dataset: &dyn Dataset,
+        name: &str,
+        camera: &str,
+        size: FrameSize,
+        spans: Vec<EpisodeSpan>,
+    ) -> Result<Self, DataError> {
+        let fingerprint = dataset.fingerprint_of_frames(camera, &spans)?;
+        Ok(Self::new(name, &fingerprint, camera, size, PREPROCESS_ID, spans))
+    }
+
     /// The frames with this fingerprint: of `camera`, in the episodes `spans`, prepared to `size` in the way that
     /// `preprocess` names. `name` is the dataset's folder and begins the name of the file.
     #[must_use]

@@ -2,8 +2,7 @@
 
 use anyhow::Context;
 use hlrp_data::{
-    BuildOptions, CacheSpec, DataError, Dataset, DiskRules, FrameCache, FrameSize, FrameStore, PREPROCESS_ID,
-    log_cache_progress,
+    BuildOptions, CacheSpec, DataError, Dataset, DiskRules, FrameCache, FrameSize, FrameStore, log_cache_progress,
 };
 use std::ops::Range;
 use std::path::Path;
@@ -82,9 +81,7 @@ impl FrameSource {
         dir: &Path,
     ) -> Result<Self, DataError> {
         let open = |camera: &String| {
-            let spans = dataset.episodes();
-            let fingerprint = dataset.fingerprint_of_frames(camera, &spans)?;
-            let spec = CacheSpec::new(name, &fingerprint, camera, size, PREPROCESS_ID, spans);
+            let spec = CacheSpec::of(&**dataset, name, camera, size, dataset.episodes())?;
             let options = BuildOptions {
                 num_workers: num_readers(),
                 max_open_decoders: 1,
