@@ -10,40 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import MINI, REPO
+from conftest import REPO, read_metrics
+from failing_ranks import LONG, SILENCE, TIMEOUT, command, end_of
 from interruption import INTERRUPTED, last_step, wait_for
-from ranks import EXACT, ends, free_port, send, start_ranks, trainer
+from ranks import ends, free_port, send, start_ranks, trainer
 
-# 15 steps, with a checkpoint every five.
-SHORT = [
-    *MINI,
-    *EXACT,
-    "training.max_steps=15",
-    "data.loader.num_workers=1",
-    "model.quantizer.nsvq.refresh_schedule=[]",
-]
-# A run that lasts until it is interrupted.
-LONG = [*SHORT, "training.max_steps=100000", "validation.check_interval=100000", "training.log_every_n_steps=1"]
-# A process that is gone or hangs is noticed after this.
-TIMEOUT = 5
-# How long a process without a sign, or a store without an answer, is waited for.
-SILENCE = 5
-
-
-def command(run_dir: Path, *words: object, of=SHORT, timeout: int = TIMEOUT) -> list[str]:
-    watched = f"training.distributed.timeout_s={timeout}"
-    return trainer("hlrp-train-laq", *of, watched, f"logging.run_dir={run_dir}", *words)
-
-
-def end_of(processes: list[subprocess.Popen], within: float) -> tuple[list[int], list[str]]:
-    """Exit codes and standard errors of processes that end within the time; none of them is left behind."""
-    deadline = time.monotonic() + within
-    try:
-        texts = [process.communicate(timeout=max(0.1, deadline - time.monotonic()))[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], texts
+# Exit code of a run that lost a process before its first checkpoint.
+RANK_LOST = 69
 
 
 def test_a_first_process_that_hangs_with_the_store_ends_the_others(tmp_path):
@@ -60,11 +33,21 @@ def test_a_first_process_that_hangs_with_the_store_ends_the_others(tmp_path):
 
 
 def test_a_port_where_another_program_is_silent(tmp_path):
+    """The first process says so, and the others of its machine need not wait."""
     port = free_port()
     with socket.create_server(("", port)):
-        codes, texts = end_of(start_ranks(*[command(tmp_path / "run", timeout=3)] * 2, port=port), within=30)
-    assert codes == [1, 1] and f"port {port}" in texts[0] and "MASTER_PORT" in texts[0], texts
-    assert f"{port} does not answer within 3 s" in texts[1] and texts[1].count("error:") == 1, texts
+        codes, texts = end_of(start_ranks(*[command(tmp_path / "run", timeout=60)] * 4, port=port), within=30)
+    assert codes == [1] * 4 and texts[1:] == [""] * 3 and texts[0].count("error:") == 1, texts
+    assert f"port {port} cannot be opened" in texts[0] and "set MASTER_PORT to a free port" in texts[0], texts
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "10.255.255.1"])
+def test_a_master_that_is_not_the_machine_of_the_first_process(tmp_path, host):
+    codes, texts = end_of(
+        start_ranks(*[command(tmp_path / "run", timeout=3)] * 3, all={"MASTER_ADDR": host}), within=40
+    )
+    assert codes == [1] * 3 and texts[1:] == [""] * 2 and texts[0].count("error:") == 1, texts
+    assert f"rank 0 cannot reach itself at {host}:" in texts[0] and "hint: set MASTER_ADDR" in texts[0], texts
 
 
 def test_processes_that_resume_different_checkpoints(tmp_path, uninterrupted):
@@ -128,13 +111,19 @@ def test_two_jobs_that_use_one_port_do_not_meet(tmp_path):
     assert "rank 0" in texts[1] or "does not answer" in texts[1], texts
 
 
+def preloaded(folder: Path, name: str) -> dict[str, str]:
+    """The environment of a program that loads that file of `tests/support` first."""
+    library = folder / f"{name}.so"
+    source = REPO / "tests" / "support" / f"{name}.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True, timeout=60)
+    return {"LD_PRELOAD": str(library)}
+
+
 @pytest.fixture
 def slow_disk(tmp_path):
     """The environment in which the weights of a checkpoint take that many seconds."""
-    library = tmp_path / "slow_disk.so"
-    source = REPO / "tests" / "support" / "slow_disk.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True, timeout=60)
-    return lambda seconds: {"LD_PRELOAD": str(library), "SLOW_DISK_S": str(seconds)}
+    library = preloaded(tmp_path, "slow_disk")
+    return lambda seconds: library | {"SLOW_DISK_S": str(seconds)}
 
 
 def being_written(run_dir: Path, step: int) -> bool:
@@ -178,3 +167,36 @@ def test_one_of_three_processes_that_is_killed_ends_the_others(tmp_path):
     codes, text = ends(processes, timeout=60)
     assert codes[:2] == [INTERRUPTED, INTERRUPTED] and text.count("error:") == 1, text
     assert "rank 2 is gone" in text and time.monotonic() - began < TIMEOUT + SILENCE + 10, text
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_in_a_reduction_before_the_first_checkpoint(tmp_path, rank):
+    """While it writes its part of a gradient. There is nothing to resume, so a job does not try again."""
+    run_dir, mark = tmp_path / "run", tmp_path / "writing"
+    slow = preloaded(tmp_path, "slow_network") | {"NETWORK_MB_PER_S": "1", "NETWORK_MARK": str(mark)}
+    line = command(run_dir, "training.checkpoint.every_n_steps=100000", of=LONG, timeout=30)
+    processes = start_ranks(*[line] * 2, **{f"rank{rank}": slow})
+    wait_for(processes[0], lambda: last_step(run_dir) >= 2)
+    wait_for(processes[rank], mark.exists)
+    processes[rank].kill()
+    codes, texts = end_of(processes, within=60)
+    code, text = codes[1 - rank], texts[1 - rank]
+    assert code == RANK_LOST and text.count("error:") == 1, texts
+    assert mark.exists(), "it was writing"
+    assert f"rank {rank} is gone" in text and "last checkpoint: none yet" in text and "resume" not in text, text
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_in_a_validation_ends_the_other(tmp_path, rank):
+    run_dir = tmp_path / "run"
+    words = ["validation.check_interval=8", "validation.limit_batches=null", "data.loader.batch_size=1"]
+    processes = start_ranks(*[command(run_dir, *words, of=LONG, timeout=60)] * 2)
+    wait_for(processes[0], lambda: last_step(run_dir) >= 8)
+    time.sleep(0.3)
+    processes[rank].kill()
+    codes, texts = end_of(processes, within=120)
+    text = texts[1 - rank]
+    assert codes[1 - rank] == INTERRUPTED and text.count("error:") == 1, texts
+    assert f"rank {rank} is gone" in text and "step-000005" in text, text
+    rows = read_metrics(run_dir)
+    assert max(row["step"] for row in rows) == 8 and not any("val/loss" in row for row in rows)

@@ -194,6 +194,29 @@ def test_a_hung_program_does_not_outlive_the_time(script, tmp_path):
     assert "resume after SIGKILL: stopped, the time is up" in (tmp_path / "out" / "results.md").read_text()
 
 
+def test_a_part_that_fails_leaves_the_others_alone(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script, "golden", lambda kit: {}["no such key"])
+    monkeypatch.setattr(script, "train", lambda kit: kit.line(f"{kit.left():.0f} s for training"))
+    kit = script.Kit(tmp_path / "out", tmp_path, "cpu", seconds=100)
+    script.run_parts(kit, ["golden", "train"], 2, tiny=True)
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert "- golden: FAILED, KeyError: 'no such key'" in report and "100 s for training" in report
+    assert kit.failed == ["golden"] and "Traceback" in (tmp_path / "out" / "golden.log").read_text()
+
+
+def test_a_case_that_is_not_computed_is_a_failed_check(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script.Kit, "run", lambda *_, **__: "dinov3               ok    24/24 recorded tensors\n")
+    kit = script.Kit(tmp_path / "out", tmp_path, "cpu", seconds=60)
+    script.golden(kit)
+    assert kit.failed == ["golden-32-true", "golden-bf16-mixed"]
+
+
+@pytest.mark.parametrize("ours", [{1: 2.0}, {1: 2.0, 2: float("nan")}, {1: 2.1, 2: 4.0}])
+def test_a_loss_that_is_missing_or_no_number_is_a_difference(script, ours):
+    assert script.largest_difference(ours, {1: 2.0, 2: 4.0}) > 0.04
+    assert script.largest_difference({1: 2.0, 2: 4.0}, {1: 2.0, 2: 4.0}) == 0
+
+
 # What the programs report, in seconds: ours, and peers that take twice as long.
 OURS = {"p50_s": 0.01, "p99_s": 0.02, "peak_gb": 1, "flops": 1e9, "host_waits": 1, "kernels": [["a", 2, 0.001]]}
 OURS |= {"batch_size": 64, "pairs_per_s": 600, "step_without_data_ms": 100}
@@ -217,7 +240,7 @@ def report_of_a_bare_machine(script, monkeypatch, tmp_path, ours: dict) -> str:
     monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(script, "mfu", lambda *_: "40 %")
     kit = script.Kit(tmp_path / "out", tmp_path, "cuda", seconds=60)
-    script.laq(kit, 64, tiny=False)
+    script.laq(kit, 64, [*script.LAQ, *script.LAQ_FLOAT32])
     script.policy(kit, 64, tiny=False)
     return (tmp_path / "out" / "results.md").read_text()
 

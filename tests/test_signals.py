@@ -22,7 +22,7 @@ def ended_after(process: subprocess.Popen, *signals: signal.Signals) -> tuple[in
     return process.wait(timeout=60), time.monotonic() - began
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
 def test_a_run_that_builds_its_cache_ends_at_once(tmp_path, name):
     """There is nothing to save, no run directory is made, and the next build continues where this one was."""
     cache = tmp_path / "cache"

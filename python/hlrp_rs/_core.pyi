@@ -150,7 +150,7 @@ class Policy:
         The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
         With `guidance` the actions begin where `left_over` of the chunk before goes on: LeRobot's real-time chunking, under its names.
 
-        With `cuda_graph` a prediction without guidance on a GPU is recorded the third time that its shapes (samples, cameras, tokens) come,
+        With `cuda_graph` a prediction on a GPU is recorded the third time that its shapes (samples, cameras, tokens, guidance) come,
         and replayed by one call from then on; a recording keeps the weights that it reads alive, and is made anew where they have moved.
         While it is made, no other thread may draw random numbers on the GPU. The logger `hlrp_rs` has a line for each new shape.
         """

@@ -124,4 +124,4 @@ class Position(TypedDict):
     sample: int
     """Samples of that epoch that all ranks together have consumed."""
     num_bad_samples: int
-    """Samples of this rank that could not be decoded and were replaced."""
+    """Samples that could not be decoded and were replaced: of all ranks before the start, and of this rank since then."""

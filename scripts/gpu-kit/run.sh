@@ -9,7 +9,7 @@ python=${PYTHON:-python3}
 torch_lib=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent / "lib")') \
   || { echo "error: $python cannot import torch"; echo "hint: set PYTHON to an interpreter that has torch 2.11.0"; exit 2; }
 export LD_LIBRARY_PATH=$torch_lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-# As `hlrp` starts its programs: waiting threads sleep.
-export OMP_WAIT_POLICY=passive
+# As `hlrp` starts its programs: waiting threads sleep soon.
+export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=2000
 export PYTHONPATH=$kit/python${PYTHONPATH:+:$PYTHONPATH}
 exec "$python" -u "$kit/kit.py" "$@"

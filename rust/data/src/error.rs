@@ -147,7 +147,10 @@ pub fn exit_code_of(error: &(dyn Error + 'static)) -> Option<u8> {
     let is_of_data = match error.downcast_ref::<DataError>() {
         Some(DataError::Problem(_) | DataError::Hub(_) | DataError::Space { .. } | DataError::Load(_)) => false,
         Some(_) => true,
-        None => matches!(error.downcast_ref::<LoadError>(), Some(LoadError::TooManyBadSamples { .. })),
+        None => matches!(
+            error.downcast_ref::<LoadError>(),
+            Some(LoadError::TooManyBadSamples { .. } | LoadError::TooManyBadSamplesOfAll { .. })
+        ),
     };
     is_of_data.then_some(exit_code::DATA)
 }
@@ -189,6 +192,14 @@ pub enum LoadError {
         frame: u64,
         /// Why it failed.
         source: Box<DataError>,
+    },
+    /// More samples failed than allowed, none of them in one process alone.
+    #[error("{num_bad} samples of all processes could not be decoded, data.loader.max_bad_samples allows {max_bad}")]
+    TooManyBadSamplesOfAll {
+        /// Failed so far.
+        num_bad: u64,
+        /// Allowed.
+        max_bad: u64,
     },
     /// The loader was opened by another process: a fork does not copy its threads.
     #[error("this loader belongs to process {owner}, and this is process {own}")]
@@ -242,6 +253,11 @@ impl Hint for LoadError {
                 "`hlrp data check` lists what is broken; repair it, leave the episode out with \
                  data.sources.{source_name}.episodes, or raise the limit"
             ),
+            Self::TooManyBadSamplesOfAll { .. } => {
+                "the warnings above name them, and `hlrp data check` lists what is broken; repair it, leave the \
+                                                   episodes out with data.sources.<name>.episodes, or raise the limit"
+                    .to_owned()
+            }
             Self::Forked { .. } => {
                 "open the dataset in the worker process, or start workers with the method `spawn`".to_owned()
             }

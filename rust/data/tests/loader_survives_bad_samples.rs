@@ -81,6 +81,27 @@ fn a_bad_sample_is_replaced_by_its_neighbour_in_the_plan() {
 }
 
 #[test]
+fn any_number_of_ranks_replaces_the_same_samples_alike() {
+    let behaviour = || Behaviour { broken_rows: [2, 13, 14, 25].into(), ..Behaviour::default() };
+    let with = |batch_size| {
+        mixture(&LENGTHS, behaviour(), LoaderConfig { batch_size, max_bad_samples: 100, ..loader_config(2) })
+    };
+    let mut alone = start(&with(12));
+    let half = with(4);
+    let mut ranks: Vec<_> =
+        (0..3).map(|rank| Loader::train(&half, SEED, Shard { rank, world: 3 }, Position::default()).unwrap()).collect();
+    for _ in 0..4 {
+        let whole = ids(&alone.next_batch().unwrap());
+        let parts: Vec<_> = ranks.iter_mut().map(|loader| ids(&loader.next_batch().unwrap())).collect();
+        let in_turn: Vec<_> = (0..12).map(|place| parts[place % 3][place / 3].clone()).collect();
+        assert_eq!(in_turn, whole);
+    }
+    let num_bad = alone.position().num_bad_samples;
+    assert_eq!(ranks.iter().map(|loader| loader.position().num_bad_samples).sum::<u64>(), num_bad);
+    assert!(num_bad > 0);
+}
+
+#[test]
 fn a_broken_image_of_a_clip_costs_the_samples_that_show_it_and_no_other() {
     let run = |behaviour| {
         let config = LoaderConfig { anchors_per_clip: 4, max_bad_samples: 2, ..loader_config(2) };

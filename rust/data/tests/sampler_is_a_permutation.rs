@@ -255,6 +255,25 @@ fn validation_is_shared_out_between_ranks_without_overlap() {
 }
 
 #[test]
+fn ranks_validate_in_turn_in_the_order_of_one_rank_with_their_global_batch() {
+    for (num_anchors, limit, batch_size, world) in [
+        (1000, Some(16), 2, 2),
+        (1000, Some(96), 8, 4),
+        (1000, None, 4, 2),
+        (37, None, 2, 3),
+        (5, None, 4, 4),
+        (2, None, 1, 4),
+    ] {
+        let of = |batch_size, shard| ValidationSampler::new(num_anchors, limit, batch_size, shard).unwrap();
+        let alone = of(batch_size * world, Shard::SINGLE);
+        let ranks: Vec<_> = (0..world).map(|rank| of(batch_size, Shard { rank, world })).collect();
+        assert_eq!(ranks.iter().map(ValidationSampler::len).sum::<u64>(), alone.len());
+        let in_turn = (0..alone.len()).map(|place| ranks[(place % world) as usize].anchor(place / world));
+        assert!(in_turn.eq((0..alone.len()).map(|draw| alone.anchor(draw))), "{num_anchors} on {world} ranks");
+    }
+}
+
+#[test]
 fn what_cannot_be_sampled_is_refused() {
     let error = |result: Result<TrainSampler, DataError>| with_hint(&result.unwrap_err());
     assert!(

@@ -98,6 +98,11 @@ impl Comparison {
         }
     }
 
+    /// Whether the case is computed under bf16 autocast.
+    pub(crate) fn is_rounded(&self) -> bool {
+        self.precision == Precision::Bf16Mixed
+    }
+
     /// Whether the case holds a tensor of this name.
     pub(crate) fn holds(&self, name: &str) -> bool {
         self.expected.contains_key(name)
@@ -123,7 +128,7 @@ impl Comparison {
         let wide = |x: &Tensor| x.detach().to_device(Device::Cpu).to_kind(Kind::Double).reshape([-1]);
         let (ours, exact) = (wide(ours), wide(expected));
         let scale = exact.abs().max().double_value(&[]);
-        if self.precision == Precision::Bf16Mixed {
+        if self.is_rounded() {
             return self.check_rounded(name, &ours, &exact, expected.kind(), tolerance);
         }
         let noise = NOISE_FACTOR * self.noise.get(name).copied().unwrap_or(0.0);

@@ -6,6 +6,7 @@ mod case;
 mod cases;
 mod compare;
 mod draws;
+mod relu_sides;
 
 use anyhow::{Context, ensure};
 use case::Case;
@@ -13,10 +14,11 @@ use clap::{CommandFactory, Parser};
 use compare::Comparison;
 use hlrp_schema::Precision;
 use hlrp_track::{console, exit_code};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Runs every recorded case of a folder; exit code 1 when a tensor is outside its tolerance.
+/// Runs every recorded case of a folder; exit code 1 when a tensor is outside its tolerance or a case cannot be computed.
 ///
 /// A case that no part of the project computes is listed as "not implemented"; it fails only when --cases names it exactly.
 #[derive(Parser)]
@@ -48,22 +50,35 @@ fn run() -> anyhow::Result<ExitCode> {
     hlrp_torch::cuda::allow_tf32(false)?;
     let mut all_passed = true;
     for name in case_names(&arguments.dir, &arguments.cases)? {
-        let case = Case::open(&arguments.dir, &name, device).with_context(|| format!("case {name}"))?;
-        match cases::runner(&case) {
-            Some(run) => {
-                let mut comparison = Comparison::new(&case, arguments.precision);
-                let _autocast = hlrp_train::autocast(arguments.precision, device)?;
-                run(&case, &mut comparison).with_context(|| format!("case {name}"))?;
+        // libtorch panics through tch; the next case has nothing of this one.
+        let outcome = catch_unwind(AssertUnwindSafe(|| compare(&arguments, &name, device)))
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("a panic, whose message is on the standard error")));
+        match outcome {
+            Ok(Some(comparison)) => {
                 println!("{comparison}");
                 all_passed &= comparison.passed();
             }
-            None => {
+            Ok(None) => {
                 println!("{name:<20} -     not implemented");
                 all_passed &= arguments.cases != name;
+            }
+            Err(error) => {
+                println!("{name:<20} FAIL  {error:#}");
+                all_passed = false;
             }
         }
     }
     Ok(if all_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The comparison of the case `name`; none when no part of the project computes it.
+fn compare(arguments: &Arguments, name: &str, device: tch::Device) -> anyhow::Result<Option<Comparison>> {
+    let case = Case::open(&arguments.dir, name, device)?;
+    let Some(run) = cases::runner(&case) else { return Ok(None) };
+    let mut comparison = Comparison::new(&case, arguments.precision);
+    let _autocast = hlrp_train::autocast(arguments.precision, device)?;
+    run(&case, &mut comparison)?;
+    Ok(Some(comparison))
 }
 
 /// Names of the cases in `dir` that match `glob`, in order.

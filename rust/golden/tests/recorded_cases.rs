@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tch::Tensor;
 
+fn recorded() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
+}
+
 fn golden(cases: &str) -> Output {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
-    Command::new(env!("CARGO_BIN_EXE_hlrp-golden")).arg(dir).args(["--cases", cases]).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_hlrp-golden")).arg(recorded()).args(["--cases", cases]).output().unwrap()
 }
 
 /// Runs the cases that match `glob` and expects `num_cases` lines, all of them ok.
@@ -75,6 +78,41 @@ fn the_pooled_policy() {
 }
 
 #[test]
+fn models_under_bf16_autocast() {
+    for cases in ["laq_*", "dinov3*", "smolvl*", "vla_pooled"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hlrp-golden"));
+        command.arg(recorded()).args(["--cases", cases, "--precision", "bf16-mixed"]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn a_case_that_cannot_be_computed_leaves_the_others_alone() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["nsvq_g8_s1", "nsvq_g8_s2", "schedules"] {
+        fs::create_dir(root.path().join(name)).unwrap();
+        for entry in fs::read_dir(recorded().join(name)).unwrap().flatten() {
+            fs::copy(entry.path(), root.path().join(name).join(entry.file_name())).unwrap();
+        }
+    }
+    fs::remove_file(root.path().join("nsvq_g8_s1/weights.safetensors")).unwrap();
+    let inputs = root.path().join("nsvq_g8_s2/inputs.safetensors");
+    let shapeless: Vec<(String, Tensor)> = Tensor::read_safetensors(&inputs).unwrap();
+    let shapeless: Vec<(String, Tensor)> =
+        shapeless.into_iter().map(|(name, tensor)| (name, tensor.reshape([-1]))).collect();
+    Tensor::write_safetensors(&shapeless, &inputs).unwrap();
+
+    let output = Command::new(env!("CARGO_BIN_EXE_hlrp-golden")).arg(root.path()).output().unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let lines: Vec<&str> = report.lines().collect();
+    assert!(lines[0].starts_with("nsvq_g8_s1") && lines[0].contains("weights.safetensors"), "{report}");
+    assert!(lines[1].starts_with("nsvq_g8_s2") && lines[1].contains(" FAIL "), "{report}");
+    assert!(lines[2].starts_with("schedules") && lines[2].contains(" ok "), "{report}");
+}
+
+#[test]
 fn a_case_that_does_not_exist_fails() {
     let output = golden("no_such_case");
     assert_eq!(output.status.code(), Some(1));
@@ -92,7 +130,7 @@ struct Varied {
 
 impl Varied {
     fn of(root: &Path, name: &str) -> Self {
-        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
+        let recorded = recorded().join(name);
         let dir = root.join(name);
         fs::create_dir_all(&dir).unwrap();
         for entry in fs::read_dir(&recorded).unwrap().flatten() {

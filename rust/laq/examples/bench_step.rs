@@ -3,17 +3,20 @@
 //! `bench_step [--steps N] [OVERRIDE…]` prints one JSON object; the overrides are those of `hlrp train-laq`.
 #![allow(clippy::print_stdout, missing_docs, reason = "a program")]
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use hlrp_config::Composed;
 use hlrp_data::{Batch, Position};
 use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
 use hlrp_schema::{ConfigArgs, LaqConfig};
-use hlrp_torch::World;
 use hlrp_torch::count::{OperatorCounts, count};
 use hlrp_torch::profile::{KernelTime, profile};
+use hlrp_torch::{HostToDevice, World, cuda};
 use hlrp_track::{RunDir, metrics::MetricsRow, run::RunInfo};
-use hlrp_train::{BatchStream, Settings, SourceRecord, StopRequest, Trainer, TrainingData, ValidationBatches};
+use hlrp_train::{
+    BatchStream, DeviceBatch, LoaderData, Optimizer, Settings, SourceRecord, StopRequest, Task, TrainError, Trainer,
+    TrainingData, ValidationBatches, autocast, norm_and_clip, select_device,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +31,7 @@ struct Args {
     /// Steps that are timed, a multiple of five.
     #[arg(long, default_value_t = 25)]
     steps: u64,
-    /// Also the distribution of the time of single steps without data, each of which waits for the device.
+    /// Also the distribution of the times of steps without data: each of them then waits for the device.
     #[arg(long)]
     percentiles: bool,
     #[command(flatten)]
@@ -37,73 +40,96 @@ struct Args {
 
 fn main() -> Result<()> {
     let mut arguments = Args::parse();
+    let num_steps = NUM_WARMUP + arguments.steps;
     arguments.config.overrides.extend([
+        // The data ends before: no step is the last, which would be validated and saved.
+        format!("training.max_steps={}", num_steps + 1),
         "training.scheduler.warmup_steps=1".into(),
         "training.checkpoint.every_n_steps=1000000".into(),
         "validation.check_interval=1000000".into(),
-        "validation.limit_batches=1".into(),
         "logging.min_free_gb=0.1".into(),
     ]);
-    let num_steps = arguments.steps;
-    let of_steps = |num_steps: u64, log_every: u64| -> Result<(Composed, LaqConfig)> {
+    let logging_every = |num_steps: u64| -> Result<(Composed, LaqConfig)> {
         let mut config = arguments.config.clone();
-        config.overrides.push(format!("training.max_steps={num_steps}"));
-        config.overrides.push(format!("training.log_every_n_steps={log_every}"));
+        config.overrides.push(format!("training.log_every_n_steps={num_steps}"));
         let composed = config.compose()?;
         let config = composed.extract()?;
         Ok((composed, config))
     };
-    let (composed, config) = of_steps(NUM_WARMUP + num_steps, NUM_WARMUP)?;
+    let (composed, config) = logging_every(NUM_WARMUP)?;
+    let device = select_device(config.device)?;
+    hlrp_torch::rng::seed(device, config.seed)?;
+    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), &config, World::single());
+    let data = open_pairs(&config, None, &|_, _, _, _| {})?;
+    let num_batches = num_steps * config.training.gradient.accumulate_steps;
+    let mut data = Few { data, repeated: None, num_batches };
+    let rows = train(&config, &composed, &mut task, &mut data)?;
+    let (with_data, wait_fraction) = (mean(&seconds_per_step(&rows)), last(&rows, WAIT_FRACTION));
+    let batch = data.data.train(Position::default(), &World::single())?.next_batch()?;
+    data.repeated = Some(batch.clone());
+    let (composed, config) = logging_every(if arguments.percentiles { 1 } else { NUM_WARMUP })?;
+    let mut seconds = seconds_per_step(&train(&config, &composed, &mut task, &mut data)?);
+    seconds.sort_by(f64::total_cmp);
+    let percentile_ms =
+        |percent| arguments.percentiles.then(|| percentile(&seconds, percent)).flatten().map(|seconds| 1e3 * seconds);
+    let peak = hlrp_torch::memory::peak(device).unwrap_or(0);
+    let (counts, kernels) = observe(&config, &mut task, batch)?;
     let batch_size = config.data.loader.batch_size;
-    let mut data = open_pairs(&config, None, &|_, _, _, _| {})?;
-    let rows = train(&config, &composed, &mut data)?;
-    let (with_data, wait_fraction) = (mean_seconds(&rows), rows.last().and_then(|row| row.get(WAIT_FRACTION)));
-    let batch = data.train(Position::default(), &World::single())?.next_batch()?;
-    let mut repeated = Repeated { batch, data };
-    let without_data = mean_seconds(&train(&config, &composed, &mut repeated)?);
-    let single_steps = match arguments.percentiles {
-        true => {
-            let (composed, config) = of_steps(NUM_WARMUP + num_steps, 1)?;
-            let mut seconds = seconds_per_step(&train(&config, &composed, &mut repeated)?);
-            seconds.sort_by(f64::total_cmp);
-            seconds
-        }
-        false => Vec::new(),
-    };
-    // A run of one step more: what it does beyond the shorter one is a step.
-    let mut observed = |num_steps: u64| -> Result<(OperatorCounts, Vec<KernelTime>)> {
-        let (composed, config) = of_steps(num_steps, 1_000_000)?;
-        let ((), counts) = count(|| train(&config, &composed, &mut repeated).map(|_| ()))?;
-        let ((), kernels) = profile(|| train(&config, &composed, &mut repeated).map(|_| ()))?;
-        Ok((counts, kernels))
-    };
-    let (short, long) = (observed(2)?, observed(3)?);
-    let kernels = hlrp_torch::profile::difference(&long.1, &short.1);
-    let device = hlrp_train::select_device(config.device)?;
     println!(
         "{}",
         json!({
             "experiment": config.experiment.name,
             "batch_size": batch_size,
             "step_ms": 1e3 * with_data,
-            "step_without_data_ms": 1e3 * without_data,
-            "step_p50_ms": percentile(&single_steps, 50).map(|seconds| 1e3 * seconds),
-            "step_p99_ms": percentile(&single_steps, 99).map(|seconds| 1e3 * seconds),
+            "step_without_data_ms": 1e3 * mean(&seconds),
+            "step_p50_ms": percentile_ms(50),
+            "step_p99_ms": percentile_ms(99),
             "data_wait_fraction": wait_fraction,
             "pairs_per_s": batch_size as f64 / with_data,
-            "peak_gb": hlrp_torch::memory::peak(device).unwrap_or(0) as f64 / 1e9,
-            "flops": long.0.flops - short.0.flops,
-            "operators": long.0.operators - short.0.operators,
-            "host_waits": long.0.host_waits - short.0.host_waits,
+            "peak_gb": peak as f64 / 1e9,
+            "flops": counts.flops,
+            "operators": counts.operators,
+            "host_waits": counts.host_waits,
             "kernels": seconds_of(&kernels),
         })
     );
     Ok(())
 }
 
+/// What one step over `batch` asks for, and what a GPU executes for it: a step like most others, not recorded as a CUDA graph. The profiler
+/// runs once, because a later session of a process may see no kernels.
+fn observe(config: &LaqConfig, task: &mut LaqTask, batch: Batch) -> Result<(OperatorCounts, Vec<KernelTime>)> {
+    let device = select_device(config.device)?;
+    let batch = DeviceBatch::from_host(batch, &HostToDevice::new(device)?)?;
+    let optimizer = Optimizer::new(&task.parameters(), &config.training.optimizer)?;
+    let gradient = &config.training.gradient;
+    let number = (1..10_000).find(|step| task.repeats(*step)).unwrap_or(NUM_WARMUP);
+    let mut step = || -> Result<()> {
+        optimizer.clear_gradients()?;
+        for _ in 0..gradient.accumulate_steps {
+            let output = {
+                let _autocast = autocast(config.precision, device)?;
+                task.loss(&batch, number)?
+            };
+            output.loss.f_div_scalar(gradient.accumulate_steps as f64)?.f_backward()?;
+        }
+        let _norm = norm_and_clip(&optimizer.gradients(), gradient.clip_norm, device)?;
+        optimizer.step(config.training.optimizer.lr)?;
+        Ok(cuda::synchronize(device)?)
+    };
+    let ((), counts) = count(&mut step)?;
+    let ((), kernels) = profile(&mut step)?;
+    Ok((counts, kernels))
+}
+
 /// Name, executions and seconds of each kernel.
 fn seconds_of(kernels: &[KernelTime]) -> Vec<Value> {
     kernels.iter().map(|kernel| json!([kernel.name, kernel.calls, kernel.time.as_secs_f64()])).collect()
+}
+
+/// The newest value of a metric.
+fn last(rows: &[MetricsRow], metric: &str) -> Option<f64> {
+    rows.iter().rev().find_map(|row| row.get(metric))
 }
 
 /// Seconds of a step after the warm-up, from each of the engine's own records.
@@ -112,10 +138,8 @@ fn seconds_per_step(rows: &[MetricsRow]) -> Vec<f64> {
     timed.filter_map(|row| row.get("perf/steps_per_sec")).map(f64::recip).collect()
 }
 
-/// Their mean.
-fn mean_seconds(rows: &[MetricsRow]) -> f64 {
-    let seconds = seconds_per_step(rows);
-    seconds.iter().sum::<f64>() / seconds.len() as f64
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// The value that so many percent of `sorted` are not above; none of no value.
@@ -123,12 +147,9 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied()
 }
 
-/// Trains as the configuration says; returns the rows of metrics.
-fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -> Result<Vec<MetricsRow>> {
+/// Trains until `data` ends; returns the rows of metrics. Nothing is validated or saved.
+fn train(config: &LaqConfig, composed: &Composed, task: &mut LaqTask, data: &mut Few) -> Result<Vec<MetricsRow>> {
     let folder = tempfile::tempdir()?;
-    let device = hlrp_train::select_device(config.device)?;
-    hlrp_torch::rng::seed(device, config.seed)?;
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), config, World::single());
     let logging = hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() };
     let settings = Settings {
         disk: hlrp_train::disk_rules(&config.cluster, &logging),
@@ -137,7 +158,7 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         validation: config.validation.shared(),
         precision: config.precision,
         world: World::single(),
-        device,
+        device: select_device(config.device)?,
         wandb: None,
         config: composed.clone(),
         accept_changed_data: false,
@@ -156,29 +177,63 @@ fn train(config: &LaqConfig, composed: &Composed, data: &mut dyn TrainingData) -
         repository: Path::new("."),
     };
     let run_dir = RunDir::create(&settings.logging.run_dir, &info)?;
-    Trainer::new(settings, &mut task, data)?.run(&run_dir, &StopRequest::listen()?)?;
+    let outcome = Trainer::new(settings, task, data)?.run(&run_dir, &StopRequest::listen()?);
+    match outcome {
+        Err(TrainError::Data(error)) if error.is::<Enough>() => {}
+        other => {
+            other?;
+            bail!("the training ended before its data");
+        }
+    }
     let rows = hlrp_track::metrics::read_metrics(&run_dir.path().join(hlrp_track::metrics::FILE_NAME))?;
     run_dir.finish(hlrp_track::run::RunStatus::Finished)?;
     Ok(rows)
 }
 
-/// Data that costs nothing: one batch, again and again.
-struct Repeated {
-    batch: Batch,
-    data: hlrp_train::LoaderData,
+/// The end of [`Few`] batches. A training that ends with an error writes no checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("these are enough batches")]
+struct Enough;
+
+/// Data that ends.
+struct Few {
+    data: LoaderData,
+    /// This batch again and again, which costs nothing, in the place of the data.
+    repeated: Option<Batch>,
+    num_batches: u64,
 }
 
-impl TrainingData for Repeated {
+impl TrainingData for Few {
     fn sources(&self) -> BTreeMap<String, SourceRecord> {
         self.data.sources()
     }
 
-    fn train(&mut self, _: Position, _: &World) -> Result<Box<dyn BatchStream>> {
-        Ok(Box::new(OneBatch(self.batch.clone())))
+    fn train(&mut self, position: Position, world: &World) -> Result<Box<dyn BatchStream>> {
+        let stream: Box<dyn BatchStream> = match &self.repeated {
+            Some(batch) => Box::new(OneBatch(batch.clone())),
+            None => self.data.train(position, world)?,
+        };
+        Ok(Box::new(FewBatches { stream, num_left: self.num_batches }))
     }
 
     fn validation(&mut self, limit_batches: Option<usize>, world: &World) -> Result<ValidationBatches> {
         self.data.validation(limit_batches, world)
+    }
+}
+
+struct FewBatches {
+    stream: Box<dyn BatchStream>,
+    num_left: u64,
+}
+
+impl BatchStream for FewBatches {
+    fn next_batch(&mut self) -> Result<Batch> {
+        self.num_left = self.num_left.checked_sub(1).ok_or(Enough)?;
+        self.stream.next_batch()
+    }
+
+    fn position(&self) -> Position {
+        self.stream.position()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::model::LaqModel;
 use crate::probes::PartialR2;
 use crate::quantizers::{count_codes_by_slot, perplexity};
 use crate::step::eval_step;
-use crate::validation::{PERPLEXITY, dependence, slot_perplexity};
+use crate::validation::{PERPLEXITY, SIGNAL_TO_NOISE, dependence, slot_perplexity};
 use hlrp_schema::{LatentAblation, Normalization};
 use hlrp_torch::World;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ impl Signs {
             }),
             most_of_slot: slots.reduce(f64::max),
             code_gain: gains.map(|(_, gain)| *gain).reduce(f64::max),
-            signal_to_noise: value("val/latent_signal_to_noise"),
+            signal_to_noise: value(SIGNAL_TO_NOISE),
             partial_r2: PartialR2::of(metrics),
         }
     }
@@ -226,7 +226,11 @@ impl Watch {
         step >= self.start_of_use && step.is_multiple_of(Self::INTERVAL)
     }
 
-    /// Reports codes that carry nothing once, and again after they recovered. `frames_BTCHW` is the batch of this process at `step`.
+    /// Reports codes that carry nothing once, and again after they recovered. `frames_BTCHW` is this process's part of the batch at `step`; all
+    /// processes look, and the first speaks.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses, or another process is gone.
     pub(crate) fn check(
         &mut self,
         model: &LaqModel,
@@ -235,10 +239,13 @@ impl Watch {
         world: &World,
     ) -> anyhow::Result<()> {
         self.first_step.get_or_insert(step);
-        if !self.looks_at(step) || !world.is_main() {
+        if !self.looks_at(step) {
             return Ok(());
         }
-        if self.is_silent() {
+        // What the first process says: all exchange the same.
+        let is_silent = Tensor::from(i64::from(self.is_silent()));
+        world.broadcast(&is_silent)?;
+        if is_silent.int64_value(&[]) != 0 {
             self.has_warned = false;
             return Ok(());
         }
@@ -247,15 +254,17 @@ impl Watch {
         let mut signs = BTreeMap::from([(PERPLEXITY.to_owned(), in_use)]);
         if step >= self.start && frames_BTCHW.size()[0] > 1 {
             let evaluated = eval_step(model, frames_BTCHW);
-            signs.extend(dependence(model, frames_BTCHW, &evaluated)?);
+            signs.extend(dependence(model, frames_BTCHW, &evaluated, world)?);
             if let Some(ids_BS) = &evaluated.latent.ids_BS {
-                let perplexity_S = perplexity(&count_codes_by_slot(ids_BS, codes.num_codes()));
+                let counts_SK = count_codes_by_slot(ids_BS, codes.num_codes());
+                world.all_reduce(&counts_SK)?;
+                let perplexity_S = perplexity(&counts_SK);
                 let slots = Vec::<f64>::try_from(perplexity_S.to_kind(tch::Kind::Double))?;
                 signs.extend(slots.into_iter().enumerate().map(|(slot, value)| (slot_perplexity(slot), value)));
             }
         }
         let found = verdict(&signs, model);
-        if let Some(text) = found.as_ref().filter(|_| !self.has_warned) {
+        if let Some(text) = found.as_ref().filter(|_| !self.has_warned && world.is_main()) {
             tracing::warn!("step {step}: {text}");
         }
         self.has_warned = found.is_some();

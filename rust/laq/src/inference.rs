@@ -203,6 +203,8 @@ impl LaqInference {
     }
 
     fn unit_frames(&self, pixels_u8: &Tensor) -> Tensor {
-        unit_frames(&pixels_u8.to_device(self.model.store().device()))
+        let device = self.model.store().device();
+        // A tensor that is asked for on the CPU counts as a wait of the host.
+        if pixels_u8.device() == device { unit_frames(pixels_u8) } else { unit_frames(&pixels_u8.to_device(device)) }
     }
 }

@@ -8,11 +8,11 @@ mod engine;
 use engine::{batch, compose_with, settings};
 use hlrp_laq::{LaqModel, LaqTask, Parts};
 use hlrp_torch::{
-    HostToDevice, World, clear_grads,
+    HostToDevice, Meeting, Store, World, clear_grads,
     count::{OperatorCounts, count},
 };
-use hlrp_train::{DeviceBatch, Task, Trainer};
-use std::path::Path;
+use hlrp_train::{DeviceBatch, Settings, Task, Trainer};
+use std::{path::Path, time::Duration};
 use tch::{Device, Tensor};
 
 const WITHOUT_NSVQ: &str = "~model.quantizer.nsvq";
@@ -84,12 +84,31 @@ fn steps_with_something_of_their_own_do_not_repeat() {
     assert_eq!(own, [1, 2, 3, 4, 5, 40, 80, 150, 200]);
 }
 
-/// The graph of a run on the CPU, and one of a run with accumulation.
+/// A run on the CPU, and one that exchanges numbers, be it with itself alone.
 #[test]
 fn a_run_that_cannot_be_recorded_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (composed, config) = compose_with(&folder.path().join("run"), &["training.cuda_graph=true"]);
-    let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
-    let error = Trainer::new(settings(&composed, &config), &mut task, &mut engine::Squares).err().unwrap().to_string();
-    assert!(error.contains("training.cuda_graph") && error.contains("on the CPU"), "{error}");
+    let world = World::open(Meeting {
+        rank: 0,
+        size: 1,
+        store: Store::File(folder.path().join("store")),
+        prefix: "test".to_owned(),
+        interface: None,
+        is_local: true,
+        timeout: Duration::from_secs(20),
+    })
+    .unwrap();
+    world.connect().unwrap();
+    let cases = [
+        (World::single(), Device::Cpu, "only a GPU records graphs"),
+        // Refused before anything is asked of the GPU.
+        (world, Device::Cuda(0), "exchanges numbers within a step"),
+    ];
+    for (world, device, reason) in cases {
+        let settings = Settings { world, device, ..settings(&composed, &config) };
+        let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
+        let error = Trainer::new(settings, &mut task, &mut engine::Squares).err().unwrap().to_string();
+        assert!(error.contains("training.cuda_graph") && error.contains(reason), "{error}");
+    }
 }

@@ -4,13 +4,11 @@
 #[path = "common/engine.rs"]
 mod engine;
 
-use engine::{Squares, batch, compose_mini, settings};
+use engine::{batch, compose_mini};
 use hlrp_laq::{LaqInference, LaqModel, LaqTask, Parts, eval_step, unit_frames};
 use hlrp_torch::World;
-use hlrp_track::RunDir;
-use hlrp_track::run::{RunInfo, RunStatus};
-use hlrp_train::{Outcome, StopRequest, Trainer};
-use std::path::{Path, PathBuf};
+use hlrp_train::Outcome;
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 struct Trained {
@@ -26,25 +24,7 @@ fn train() -> Trained {
     let (composed, config) = compose_mini(&run_dir);
     tch::manual_seed(1);
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
-    let mut data = Squares;
-    let trainer = Trainer::new(settings(&composed, &config), &mut task, &mut data).unwrap();
-    let yaml = composed.to_yaml();
-    let info = RunInfo {
-        program: "test",
-        experiment: "squares",
-        description: "",
-        config_yaml: &yaml,
-        overrides: &[],
-        versions: Default::default(),
-        inputs: Vec::new(),
-        data: Default::default(),
-        num_threads: 1,
-        metrics: Vec::new(),
-        repository: Path::new("."),
-    };
-    let run = RunDir::create(&run_dir, &info).unwrap();
-    let outcome = trainer.run(&run, &StopRequest::default()).unwrap();
-    run.finish(RunStatus::Finished).unwrap();
+    let outcome = engine::train(&composed, &config, &mut task).unwrap();
     Trained { _dir: dir, run_dir, task, outcome }
 }
 

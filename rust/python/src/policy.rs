@@ -299,7 +299,7 @@ impl Policy {
     /// The observation runs through the backbone once; the denoising steps read its keys and values from a static cache.
     /// With `guidance` the actions begin where `left_over` of the chunk before goes on: LeRobot's real-time chunking, under its names.
     ///
-    /// With `cuda_graph` a prediction without guidance on a GPU is recorded the third time that its shapes (samples, cameras, tokens) come,
+    /// With `cuda_graph` a prediction on a GPU is recorded the third time that its shapes (samples, cameras, tokens, guidance) come,
     /// and replayed by one call from then on; a recording keeps the weights that it reads alive, and is made anew where they have moved.
     /// While it is made, no other thread may draw random numbers on the GPU. The logger `hlrp_rs` has a line for each new shape.
     #[pyo3(signature = (parameters, observation, mode, *, noise=None, guidance=None, cuda_graph=false))]
@@ -327,17 +327,13 @@ impl Policy {
                 let device = observation.language.ids_BL.device();
                 let mut noise = noise.prepare(&model, mode, num_samples, device)?;
                 let guidance = guidance.map(|given| given.prepare(&model, mode, num_samples, device)).transpose()?;
-                let Replayed { prediction, note } = match &guidance {
-                    None if cuda_graph => {
-                        let mut graphs = graphs.lock().unwrap_or_else(PoisonError::into_inner);
-                        graphs.sample(&model, observation, mode, &mut noise)?
-                    }
-                    guidance => {
-                        let pass = Pass::plain(false);
-                        let prediction = model.sample(&observation, mode, guidance.as_ref(), &mut noise, &pass)?;
-                        let note = || graphs.lock().unwrap_or_else(PoisonError::into_inner).note_guidance();
-                        Replayed { prediction, note: cuda_graph.then(note).flatten() }
-                    }
+                let Replayed { prediction, note } = if cuda_graph {
+                    let mut graphs = graphs.lock().unwrap_or_else(PoisonError::into_inner);
+                    graphs.sample(&model, observation, mode, guidance, &mut noise)?
+                } else {
+                    let pass = Pass::plain(false);
+                    let prediction = model.sample(&observation, mode, guidance.as_ref(), &mut noise, &pass)?;
+                    Replayed { prediction, note: None }
                 };
                 let Prediction { actions_BTA, latents_BSD, codes_BS } = prediction;
                 let float = |tensor: Option<Tensor>| tensor.map(|tensor| tensor.to_kind(tch::Kind::Float));

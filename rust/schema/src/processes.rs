@@ -2,7 +2,7 @@
 
 use crate::rules::{Checked, within};
 use hlrp_config::Check;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
 /// Processes of a run above which the number is an oversight.
@@ -46,17 +46,26 @@ impl fmt::Display for NumProcesses {
 
 impl<'de> Deserialize<'de> for NumProcesses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Count(usize),
-            Word(String),
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = NumProcesses;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "a whole number of at least 1 or {AUTO}")
+            }
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<NumProcesses, E> {
+                let refused = |_| E::invalid_value(de::Unexpected::Unsigned(count), &self);
+                usize::try_from(count).map(NumProcesses::Count).map_err(refused)
+            }
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<NumProcesses, E> {
+                let refused = |_| E::invalid_value(de::Unexpected::Signed(count), &self);
+                usize::try_from(count).map(NumProcesses::Count).map_err(refused)
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<NumProcesses, E> {
+                let refused = || E::invalid_value(de::Unexpected::Str(word), &self);
+                (word == AUTO).then_some(NumProcesses::Auto).ok_or_else(refused)
+            }
         }
-        match Written::deserialize(deserializer)? {
-            Written::Count(count) => Ok(Self::Count(count)),
-            Written::Word(word) if word == AUTO => Ok(Self::Auto),
-            Written::Word(word) => Err(D::Error::custom(format!("'{word}' is neither a number nor {AUTO}"))),
-        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 

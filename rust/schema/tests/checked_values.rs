@@ -44,6 +44,21 @@ fn a_span_is_above_zero_and_in_frames_a_whole_number() {
 }
 
 #[test]
+fn processes_are_a_number_or_one_for_each_gpu() {
+    let good = ["experiment=laq_tiny"];
+    each_is_refused::<LaqConfig>(&good, &["num_processes=0", "num_processes=2000"]);
+    for wrong in ["-1", "1.5", "null", "1e3", "many", "-9e20", "true", "[2]"] {
+        let (kind, text) = refusal_of::<LaqConfig>(&[good[0], &format!("num_processes={wrong}")]);
+        assert_eq!(kind, ProblemKind::Type, "{wrong}: {text}");
+        assert!(text.starts_with("num_processes: expected a whole number of at least 1 or auto, "), "{wrong}: {text}");
+    }
+    for fits in ["1", "8", "auto"] {
+        let composed = compose(&PROJECT, &our_root(), "config", &owned(&[good[0], &format!("num_processes={fits}")]));
+        composed.unwrap().extract::<LaqConfig>().unwrap_or_else(|error| panic!("{fits}: {error}"));
+    }
+}
+
+#[test]
 fn a_tolerance_is_a_short_time() {
     let source = "data.sources.metaworld_mt5.tolerance_s";
     each_is_refused::<LaqConfig>(

@@ -55,9 +55,15 @@ int64_t convolution_flops(c10::ArrayRef<const c10::IValue> inputs) {
   return 2 * product(weight) * positions;
 }
 
+// Whether a call asks for a tensor in main memory, as `x.to(kCPU)` does. On the CPU nothing is copied; on a GPU the host would wait. The
+// gradient of a cast asks for a device and a type.
+bool is_fetch(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
+  return name == "aten::to" && inputs.size() > 3 && inputs[1].isNone() && inputs[3].isDevice() && inputs[3].toDevice().is_cpu();
+}
+
 // Whether a call makes the host wait for a device, or would if its tensors were there: it returns a value to the host, its output has a shape
-// that depends on values, it copies to the host, or it copies from memory of the host that is not pinned. Inside other operators the CPU
-// reads values that a GPU does not.
+// that depends on values, it copies to the host, or it copies from memory of the host that is not pinned. A value of a GPU is read by one
+// operator, whichever others call it. Inside other operators the CPU reads values that a GPU does not: there the outermost call counts.
 bool is_host_wait(std::string_view name, c10::ArrayRef<const c10::IValue> inputs, bool is_outermost) {
   if (name == "aten::nonzero") return true;
   if (name == "aten::copy_") {
@@ -66,8 +72,11 @@ bool is_host_wait(std::string_view name, c10::ArrayRef<const c10::IValue> inputs
     const bool is_queued = inputs.size() > 2 && inputs[2].isBool() && inputs[2].toBool() && from.is_cpu() && from.is_pinned();
     return to.is_cpu() != from.is_cpu() && !is_queued;
   }
+  if (!inputs.empty() && inputs[0].isTensor() && inputs[0].toTensor().defined() && !inputs[0].toTensor().is_cpu()) {
+    return name == "aten::_local_scalar_dense";
+  }
   return is_outermost && (name == "aten::item" || name == "aten::_local_scalar_dense" || name == "aten::is_nonzero" ||
-                          name == "aten::equal");
+                          name == "aten::equal" || is_fetch(name, inputs));
 }
 
 // What a value of an operator holds in memory; an expanded tensor no more than is behind it.

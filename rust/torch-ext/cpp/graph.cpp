@@ -47,6 +47,8 @@ class Graph {
     at::autocast::clear_cache();
     previous_device_ = impl_.exchangeDevice(device_);
     impl_.synchronizeDevice(device_.index());
+    // What libtorch keeps for later is of no use here: a graph has memory of its own.
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
     previous_ = impl_.exchangeStream(impl_.getStreamFromGlobalPool(device_, /*isHighPriority=*/true));
     try {
       member<void(void*, PoolId, int)>("_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode")(

@@ -18,7 +18,8 @@ pub struct OperatorCounts {
     pub bytes: u64,
     /// Calls of operators, those inside of other operators included.
     pub operators: u64,
-    /// Operators that make the host wait for a device: a value that the host reads, and outputs whose shape depends on values.
+    /// Operators that make the host wait for a device, or would if their tensors were there: a value that the host reads, a tensor that it
+    /// asks for in main memory, and outputs whose shape depends on values.
     pub host_waits: u64,
 }
 

@@ -90,6 +90,16 @@ pub enum TorchError {
         /// c10d's message.
         message: String,
     },
+    /// The first process has opened the port where the processes meet, and cannot reach it by the name of the machine.
+    #[error("rank 0 cannot reach itself at {host}:{port}: {message}")]
+    WrongMaster {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// c10d's message.
+        message: String,
+    },
     /// Several processes on GPUs, which cannot exchange tensors.
     #[error("{size} processes cannot train on GPUs: {message}")]
     NoNccl {
@@ -138,6 +148,9 @@ impl Hint for TorchError {
                     .to_owned(),
             ),
             Self::PortInUse { .. } => Some("set MASTER_PORT to a free port".to_owned()),
+            Self::WrongMaster { .. } => Some(
+                "set MASTER_ADDR to a name or address of the machine where rank 0 is started".to_owned(),
+            ),
             Self::NoNccl { .. } => Some("use one GPU (num_processes=1), or set device=cpu".to_owned()),
             Self::WeightNames { .. } => {
                 Some("the weights belong to a model of another architecture or size".to_owned())

@@ -18,6 +18,7 @@ mod ffi;
 mod foreach;
 mod graph;
 mod machine;
+mod meeting;
 pub mod memory;
 mod notices;
 pub mod profile;
@@ -37,11 +38,12 @@ pub use error::{TorchError, is_out_of_memory};
 pub use foreach::{clear_grads, lerp, mul_by_scalar, norm, set_grads};
 pub use graph::CudaGraph;
 pub use machine::{linger, speaks_for_machine};
+pub use meeting::{Meeting, Store};
 pub use reducer::{BUCKET_BYTES, Reducer};
 pub use storage::{BlobElement, tensor_from_vec};
 pub use transfer::{HostToDevice, queued_copy, snapshot};
 pub use weights::{describe, load_strict};
-pub use world::{Meeting, Store, World, named};
+pub use world::{World, named};
 
 /// Version of the libtorch that this crate is written for.
 pub const LIBTORCH_VERSION: &str = "2.11.0";

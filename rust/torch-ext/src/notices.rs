@@ -13,7 +13,10 @@ use std::{
     collections::VecDeque,
     ffi::{CString, c_void},
     ptr,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -22,8 +25,12 @@ use std::{
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 /// How often it looks whether a process is ending, while nothing else happens.
 const QUIET: Duration = Duration::from_secs(1);
+/// Until every process that lives has heard that one is ending, and why.
+pub(crate) const HEARD: Duration = Duration::from_millis(1500);
 /// How often a process gives a sign while another one is ending.
 const SIGN: Duration = Duration::from_millis(500);
+/// How often the program looks whether it still waits for the store to open.
+const OPENING: Duration = Duration::from_millis(100);
 /// How long the program waits for the thread at its end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -97,6 +104,8 @@ struct State {
     attention: Attention,
     outbox: VecDeque<(String, String)>,
     is_over: bool,
+    /// Another thread than that of the program ends the process.
+    ends_at_once: bool,
 }
 
 #[derive(Debug)]
@@ -121,17 +130,18 @@ pub(crate) struct Notices {
 }
 
 impl Notices {
-    /// Opens the store in the thread of the notices and announces this process. None if that takes longer than `limit`.
+    /// Opens the store in the thread of the notices and announces this process. None if that takes longer than `limit`, or `is_hopeless`.
     pub(crate) fn open(
         rank: usize,
         size: usize,
         limit: Duration,
+        is_hopeless: impl Fn() -> bool,
         open: impl FnOnce() -> Result<Handle, TorchError> + Send + 'static,
     ) -> Option<Result<(Self, Arc<Handle>), TorchError>> {
         let board =
             Board { answered: Instant::now(), is_lost: false, is_ending: false, peers: vec![Peer::default(); size] };
         let outbox = VecDeque::from([(key_of("here", rank), "yes".to_owned())]);
-        let state = State { board, attention: Attention::default(), outbox, is_over: false };
+        let state = State { board, attention: Attention::default(), outbox, is_over: false, ends_at_once: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let (opened, result) = mpsc::channel();
         let (at_end, end) = mpsc::channel();
@@ -147,7 +157,14 @@ impl Notices {
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        let result = result.recv_timeout(limit).ok()?;
+        let began = Instant::now();
+        let result = loop {
+            match result.recv_timeout(OPENING) {
+                Ok(result) => break result,
+                Err(RecvTimeoutError::Timeout) if began.elapsed() < limit && !is_hopeless() => {}
+                Err(_) => return None,
+            }
+        };
         Some(result.map(|handle| (Self { rank, shared, end: Mutex::new(end) }, handle)))
     }
 
@@ -174,7 +191,34 @@ impl Notices {
 
     /// Leaves the note of this process.
     pub(crate) fn note(&self, note: &Note) {
-        self.post(key_of("note", self.rank), &note.encode());
+        let mut state = self.shared.state();
+        if !state.ends_at_once {
+            state.outbox.push_back((key_of("note", self.rank), note.encode()));
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Leaves the note of this process and says that it is ending; returns when both are at the store. The program leaves no other note.
+    pub(crate) fn end_at_once(&self, note: &Note) {
+        let mut state = self.shared.state();
+        state.ends_at_once = true;
+        state.outbox.push_back((key_of("note", self.rank), note.encode()));
+        state.outbox.push_back((key_of("left", self.rank), "yes".to_owned()));
+        drop(state);
+        self.end(); // whoever reads this finds the note
+        let began = Instant::now();
+        let is_posted = || {
+            let state = self.shared.state();
+            state.outbox.is_empty() || state.board.is_lost
+        };
+        while !is_posted() && began.elapsed() < FAREWELL {
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Whether another thread ends the process.
+    pub(crate) fn ends_at_once(&self) -> bool {
+        self.shared.state().ends_at_once
     }
 
     /// Says that this process has left.
@@ -260,10 +304,12 @@ fn exchange(
         if attention == Attention::Readiness && !peer.is_ready {
             peer.is_ready = read("ready")?.is_some();
         }
-        if attention == Attention::Notes && !peer.has_arrived {
+        // Those of a process that is ending, before it takes the store with it.
+        let reads_notes = attention == Attention::Notes || board.is_ending;
+        if reads_notes && !peer.has_arrived {
             peer.has_arrived = read("here")?.is_some();
         }
-        if attention != Attention::Notes || !peer.has_arrived || peer.has_left {
+        if !reads_notes || !peer.has_arrived || peer.has_left {
             continue;
         }
         if peer.note.is_none() {

@@ -39,21 +39,6 @@ pub fn profile<R, E: From<TorchError>>(body: impl FnOnce() -> Result<R, E>) -> R
     Ok((result?, kernels))
 }
 
-/// What `long` executed beyond `short`, longest first.
-pub fn difference(long: &[KernelTime], short: &[KernelTime]) -> Vec<KernelTime> {
-    let beyond = |kernel: &KernelTime| {
-        let before = short.iter().find(|other| other.name == kernel.name);
-        KernelTime {
-            name: kernel.name.clone(),
-            calls: kernel.calls.saturating_sub(before.map_or(0, |other| other.calls)),
-            time: kernel.time.saturating_sub(before.map_or(Duration::ZERO, |other| other.time)),
-        }
-    };
-    let mut kernels: Vec<KernelTime> = long.iter().map(beyond).filter(|kernel| kernel.calls > 0).collect();
-    kernels.sort_by_key(|kernel| std::cmp::Reverse(kernel.time));
-    kernels
-}
-
 fn parse(line: &str) -> Option<KernelTime> {
     let mut fields = line.splitn(3, '\t');
     let calls = fields.next()?.parse().ok()?;

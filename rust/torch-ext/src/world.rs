@@ -1,7 +1,7 @@
 //! The processes that train one model together, and what they exchange.
 //!
 //! Tensors in main memory go through torch's own Gloo, those on GPUs through its NCCL. A store, which every process reaches, is where they
-//! meet, and where they agree on the end of a run that fails ([`crate::ending`] has the protocol).
+//! meet ([`crate::meeting`]), and where they agree on the end of a run that fails ([`crate::ending`] has the protocol).
 #![allow(unsafe_code)] // each call hands borrowed tensors and strings to the C++ shim
 
 use crate::{
@@ -9,78 +9,25 @@ use crate::{
     ending::{Note, SILENCE, Verdict, Wait},
     ffi,
     machine::speaks_for_machine,
-    notices::{Attention, Board, Handle, Notices, POLL, c_string},
+    meeting::Meeting,
+    notices::{Board, HEARD, Handle, Notices, POLL},
 };
 use std::{
-    ffi::{CString, c_void},
-    path::PathBuf,
+    ffi::c_void,
     ptr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tch::{Device, Tensor};
-
-/// How much longer than c10d itself a process waits for an operation of c10d that has a timeout.
-const MARGIN: Duration = Duration::from_secs(2);
-
-/// Where the processes of a run meet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Store {
-    /// A file on one machine.
-    File(PathBuf),
-    /// A port.
-    Tcp {
-        /// Name or address of the machine.
-        host: String,
-        /// Port.
-        port: u16,
-        /// Whether the store runs in the process of rank 0; otherwise in the program that started it.
-        is_of_rank_0: bool,
-    },
-}
-
-/// A process and where it meets the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meeting {
-    /// Index of the process, `0..size`.
-    pub rank: usize,
-    /// Number of processes.
-    pub size: usize,
-    /// Where they meet.
-    pub store: Store,
-    /// Distinguishes the starts of a run that meet at one store.
-    pub prefix: String,
-    /// Network interface that Gloo uses; none = the one of the host's name.
-    pub interface: Option<String>,
-    /// Whether all processes are on one machine.
-    pub is_local: bool,
-    /// The longest that a process waits for another.
-    pub timeout: Duration,
-}
-
-impl Meeting {
-    /// Whether the store is in the process of rank 0.
-    fn is_store_of_first(&self) -> bool {
-        matches!(self.store, Store::Tcp { is_of_rank_0: true, .. })
-    }
-
-    /// Distinguishes this start of this run from others on the same machine.
-    fn name(&self) -> String {
-        match &self.store {
-            Store::File(path) => format!("{} {}", path.display(), self.prefix),
-            Store::Tcp { host, port, .. } => format!("{host}:{port} {}", self.prefix),
-        }
-    }
-}
 
 /// One process among those of a run. Whatever sums, counts, draws or writes takes it.
 ///
 /// With a single process every exchange is the identity.
 #[derive(Debug, Clone)]
 pub struct World {
-    rank: usize,
-    size: usize,
+    pub(crate) rank: usize,
+    pub(crate) size: usize,
     pub(crate) group: Option<Arc<Group>>,
 }
 
@@ -88,18 +35,18 @@ pub struct World {
 #[derive(Debug)]
 pub(crate) struct Group {
     /// Ends first: the thread of the notices has the handle too, and the last one frees it.
-    notices: Notices,
-    handle: Arc<Handle>,
-    meeting: Meeting,
-    state: Mutex<State>,
+    pub(crate) notices: Notices,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) meeting: Meeting,
+    pub(crate) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     /// When the exchange began that failed.
-    failed: Option<Instant>,
+    pub(crate) failed: Option<Instant>,
     /// The operation that never returned uses the connections.
-    is_stuck: bool,
+    pub(crate) is_stuck: bool,
     /// Since this process is ending: how it waits for the others.
     wait: Option<Wait>,
     verdict: Option<Verdict>,
@@ -109,41 +56,6 @@ impl World {
     /// The only process of a run.
     pub fn single() -> Self {
         Self { rank: 0, size: 1, group: None }
-    }
-
-    /// Opens the store where the processes of a run meet. The processes are [connected](World::connect) afterwards; one that fails before can
-    /// [conclude](World::conclude) without.
-    ///
-    /// # Errors
-    /// A store that does not answer, a port that is taken.
-    pub fn open(meeting: Meeting) -> Result<Self, TorchError> {
-        // SAFETY: sets a number.
-        unsafe { ffi::hlrp_world_quiet() };
-        let (rank, size, limit) = (meeting.rank, meeting.size, meeting.timeout + MARGIN);
-        let of_thread = meeting.clone();
-        let opened = Notices::open(rank, size, limit, move || open(&of_thread));
-        let silence = || TorchError::Exception { operation: "meet", message: "no answer".to_owned() };
-        let opened = opened.unwrap_or_else(|| Err(silence()));
-        let (notices, handle) = opened.map_err(|error| not_opened(&meeting, error))?;
-        let group = Group { notices, handle, meeting, state: Mutex::default() };
-        Ok(Self { rank, size, group: Some(Arc::new(group)) })
-    }
-
-    /// Waits for the other processes and connects to them.
-    ///
-    /// # Errors
-    /// Processes that do not come within the time, or that are ending; no network.
-    pub fn connect(&self) -> Result<(), TorchError> {
-        let Some(group) = &self.group else { return Ok(()) };
-        let began = Instant::now();
-        group.state().failed = Some(began); // until it is done
-        group.listen()?;
-        group.notices.ready();
-        group.meet(began)?;
-        group.connect()?;
-        group.state().failed = None;
-        group.notices.attend_to(Attention::Quiet);
-        Ok(())
     }
 
     /// Prepares the exchange of tensors on `device`: the processes of GPUs are connected through NCCL. All of them call it, each
@@ -180,6 +92,11 @@ impl World {
     /// Number of processes.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Whether exchanges go through c10d. A process that is started as one of several does that although it may be alone.
+    pub fn is_exchanging(&self) -> bool {
+        self.group.is_some()
     }
 
     /// Whether this process writes what a run leaves behind: rank 0.
@@ -317,6 +234,16 @@ impl World {
         Some(state.verdict.get_or_insert_with(|| group.conclude(note, wait)).clone())
     }
 
+    /// Leaves the note of a process that ends at once, in whatever it is doing: its connections are cut by its end, which must follow. A
+    /// [conclusion](World::conclude) never returns any more.
+    pub fn end_at_once(&self, note: &Note) {
+        let Some(group) = &self.group else { return };
+        group.notices.end_at_once(note);
+        if group.has_store() {
+            thread::sleep(HEARD);
+        }
+    }
+
     /// Says that this process has reported what it had to. If it has the store, it stays until the others have read what they need.
     /// Nothing happens unless the run [failed](World::conclude).
     pub fn leave(&self) {
@@ -340,7 +267,7 @@ impl Group {
         self.handle.0
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -357,71 +284,24 @@ impl Group {
         })
     }
 
-    /// Opens the network device.
-    fn listen(&self) -> Result<(), TorchError> {
-        let interface = self.meeting.interface.as_deref().map(c_string);
-        let address = self.meeting.is_local.then(|| c_string("127.0.0.1"));
-        let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
-        // SAFETY: a live handle; strings that outlive the call, or null.
-        let message = unsafe { ffi::hlrp_world_listen(self.handle(), pointer(&interface), pointer(&address)) };
-        ffi::check("listen", message).map_err(|error| TorchError::NoNetwork {
-            interface: self.meeting.interface.clone(),
-            message: first_line(&error),
-        })
-    }
-
-    /// Waits until every process is ready to connect.
-    fn meet(&self, began: Instant) -> Result<(), TorchError> {
-        let failed = |message: &str| TorchError::Exchange { operation: "meet", message: message.to_owned() };
-        loop {
-            let board = self.notices.board();
-            let is_missing = |rank: &usize| !board.peers[*rank].is_ready;
-            let missing: Vec<usize> = (0..self.meeting.size).filter(is_missing).collect();
-            match () {
-                () if board.is_ending => return Err(failed("another process is ending")),
-                () if is_silent(&board, began) => return Err(failed("the store does not answer")),
-                () if missing.is_empty() => return Ok(()),
-                () if began.elapsed() > self.meeting.timeout => {
-                    let seconds = self.meeting.timeout.as_secs();
-                    return Err(TorchError::NotJoined { ranks: named(&missing), seconds });
-                }
-                () => thread::sleep(POLL),
-            }
-        }
-    }
-
-    /// Connects to the others, in a thread: c10d waits for ever where the store hangs meanwhile.
-    fn connect(&self) -> Result<(), TorchError> {
-        const OPERATION: &str = "connect the processes";
-        let (send, result) = mpsc::channel();
-        let handle = Arc::clone(&self.handle);
-        thread::spawn(move || {
-            // SAFETY: a live handle, on which nothing else is done meanwhile.
-            let result = ffi::check(OPERATION, unsafe { ffi::hlrp_world_connect(handle.0) });
-            drop(send.send(result));
-        });
-        match result.recv_timeout(self.meeting.timeout + MARGIN) {
-            Ok(result) => result.map_err(|error| lost(OPERATION, error)),
-            Err(_) => {
-                self.state().is_stuck = true;
-                Err(TorchError::Exchange { operation: OPERATION, message: "no answer".to_owned() })
-            }
-        }
-    }
-
     fn conclude(&self, note: Note, wait: Wait) -> Verdict {
         self.notices.note(&note);
         let own = self.meeting.rank;
         loop {
-            if self.is_unreachable(wait) {
-                let is_reporter = speaks_for_machine(&self.meeting.name());
-                let missing = if self.meeting.is_store_of_first() { vec![0] } else { Vec::new() };
-                return Verdict { is_reporter, rank: own, note, missing };
+            let board = self.notices.board();
+            let verdict = wait.verdict(own, &board.peers, Instant::now());
+            match verdict {
+                _ if self.notices.ends_at_once() => thread::park(), // another thread ends the process
+                // Its cause is known, also where the process with the store was it.
+                Some(verdict) if verdict.note.priority == Note::OWN => return verdict,
+                _ if is_silent(&board, wait.since) => {
+                    let is_reporter = speaks_for_machine(&self.meeting.name());
+                    let missing = if self.meeting.is_store_of_first() { vec![0] } else { Vec::new() };
+                    return Verdict { is_reporter, rank: own, note, missing };
+                }
+                Some(verdict) => return verdict,
+                None => thread::sleep(POLL),
             }
-            if let Some(verdict) = wait.verdict(own, &self.notices.board().peers, Instant::now()) {
-                return verdict;
-            }
-            thread::sleep(POLL);
         }
     }
 
@@ -436,12 +316,12 @@ impl Group {
 }
 
 /// Whether the store is gone, or has not answered since a process began to wait for it.
-fn is_silent(board: &Board, since: Instant) -> bool {
+pub(crate) fn is_silent(board: &Board, since: Instant) -> bool {
     board.is_lost || board.answered.max(since).elapsed() > SILENCE
 }
 
 /// The error of an exchange.
-fn lost(operation: &'static str, error: TorchError) -> TorchError {
+pub(crate) fn lost(operation: &'static str, error: TorchError) -> TorchError {
     match error {
         TorchError::Exception { message, .. } => TorchError::Exchange { operation, message },
         other => other,
@@ -452,53 +332,6 @@ fn lost(operation: &'static str, error: TorchError) -> TorchError {
 pub fn named(ranks: &[usize]) -> String {
     let numbers = ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     format!("{} {numbers}", if ranks.len() == 1 { "rank" } else { "ranks" })
-}
-
-fn open(meeting: &Meeting) -> Result<Handle, TorchError> {
-    let Meeting { rank, size, store, prefix, timeout, .. } = meeting;
-    let (file, host, port, is_server) = match store {
-        Store::File(path) => (Some(c_string(&path.to_string_lossy())), c_string(""), 0, false),
-        Store::Tcp { host, port, is_of_rank_0 } => (None, c_string(host), *port, *is_of_rank_0 && *rank == 0),
-    };
-    let prefix = c_string(prefix);
-    let mut handle = ptr::null_mut();
-    // SAFETY: strings that outlive the call, or null; `handle` is set on success.
-    let message = unsafe {
-        ffi::hlrp_world_open(
-            file.as_ref().map_or(ptr::null(), |file| file.as_ptr()),
-            host.as_ptr(),
-            port,
-            is_server,
-            prefix.as_ptr(),
-            *rank as i32,
-            *size as i32,
-            timeout.as_millis() as i64,
-            &mut handle,
-        )
-    };
-    ffi::check("meet", message).map(|()| Handle(handle))
-}
-
-/// Why the store cannot be opened.
-fn not_opened(meeting: &Meeting, error: TorchError) -> TorchError {
-    let message = first_line(&error);
-    match &meeting.store {
-        Store::File(_) => error,
-        Store::Tcp { port, .. } if meeting.rank == 0 && meeting.is_store_of_first() => {
-            TorchError::PortInUse { port: *port, message }
-        }
-        Store::Tcp { host, port, .. } => TorchError::NoMaster {
-            host: host.clone(),
-            port: *port,
-            seconds: meeting.timeout.as_secs(),
-            message,
-            is_reporter: speaks_for_machine(&meeting.name()),
-        },
-    }
-}
-
-fn first_line(error: &TorchError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -45,6 +45,13 @@ fn the_rate_of_a_gpu_is_that_of_its_datasheet() {
     let rate = |name| hlrp_torch::cuda::peak_flops(name);
     assert_eq!(rate("NVIDIA H100 PCIe"), Some(756e12));
     assert_eq!(rate("NVIDIA H100 80GB HBM3"), Some(989e12));
+    assert_eq!(rate("NVIDIA H100 NVL"), Some(835e12));
+    assert_eq!(rate("NVIDIA H200"), Some(989e12));
+    assert_eq!(rate("NVIDIA H200 NVL"), Some(835e12));
+    assert_eq!(rate("NVIDIA B200"), Some(2250e12));
+    assert_eq!(rate("NVIDIA GB200"), Some(2500e12));
     assert_eq!(rate("NVIDIA A100-SXM4-40GB"), Some(312e12));
+    assert_eq!(rate("NVIDIA L40S"), Some(362e12));
+    assert_eq!(rate("NVIDIA RTX 6000 Ada Generation"), Some(364e12));
     assert_eq!(rate("Some other device"), None);
 }

@@ -289,3 +289,28 @@ fn a_process_that_does_not_come_is_named() {
     let error = World::open(meeting).unwrap().connect().unwrap_err().to_string();
     assert!(error.starts_with("rank 1 did not join the run within"), "{error}");
 }
+
+#[test]
+fn the_note_of_a_process_that_ends_at_once_is_that_of_all() {
+    // Also where the store ends with it.
+    for (at_a_port, ending) in [(false, 1), (true, 1), (true, 0)] {
+        let work: fn(World) -> Option<Verdict> =
+            if ending == 0 { |world| end_of(&world, 0) } else { |world| end_of(&world, 1) };
+        let found = if at_a_port { in_worlds_at_a_port(2, Duration::from_secs(60), work) } else { in_worlds(2, work) };
+        let verdict = found[1 - ending].as_ref().unwrap();
+        assert!(!verdict.is_reporter && verdict.missing.is_empty(), "{verdict:?}");
+        assert_eq!((verdict.rank, verdict.note.code, verdict.note.text.as_str()), (ending, 75, "a signal"));
+    }
+}
+
+/// The verdict of a process where the one of rank `ending` ends at once; none there.
+fn end_of(world: &World, ending: usize) -> Option<Verdict> {
+    if world.rank() == ending {
+        world.end_at_once(&Note { code: 75, ..note_of(Note::OWN, "a signal") });
+        return None; // what follows cuts the connections
+    }
+    world.barrier().unwrap_err();
+    let verdict = world.conclude(note_of(Note::LOST, "gone"));
+    world.leave();
+    verdict
+}

@@ -1,14 +1,15 @@
-//! Signals that ask a program to stop: SIGTERM, SIGINT and SIGUSR1.
+//! Signals that ask a program to stop: SIGTERM, SIGINT, SIGUSR1, and SIGHUP, which a closed terminal sends.
 //!
 //! A thread of its own receives them, so they take effect whatever the program is doing. The console must be set up first.
 
 use crate::{Result, TrackError, exit_code};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1},
     iterator::Signals,
     low_level,
 };
 use std::{
+    fs,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,6 +20,9 @@ use std::{
 
 /// Exit code after a second SIGINT, as a shell reports it.
 const EXIT_SECOND_SIGINT: i32 = 128 + SIGINT;
+
+/// What a program says that [ends at once](OnSignal::EndAtOnce).
+pub const NOTHING_TO_SAVE: &str = "interrupted before there was anything to save; run it again";
 
 /// What a signal does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,14 +56,24 @@ impl Received {
 }
 
 impl StopSignals {
-    /// Listens from now on, as [`OnSignal::EndAtOnce`] says.
+    /// Listens from now on, as [`OnSignal::EndAtOnce`] says. A SIGHUP that `nohup` has this program ignore stays ignored.
     ///
     /// # Errors
     /// The system refuses.
     pub fn listen() -> Result<Self> {
+        Self::listen_and(|| {})
+    }
+
+    /// [Listens](StopSignals::listen), and does `before_end` before a signal ends the program at once. Meanwhile
+    /// [`StopSignals::on_signal`] waits.
+    ///
+    /// # Errors
+    /// As [`StopSignals::listen`].
+    pub fn listen_and(before_end: impl FnOnce() + Send + 'static) -> Result<Self> {
         let listening = Self::default();
         let refused = || TrackError::io("listen for signals in", Path::new("this process"));
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(refused())?;
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup)).map_err(refused())?;
         let received = Arc::clone(&listening.0);
         let take = move || {
             let mut num_sigints = 0;
@@ -68,7 +82,8 @@ impl StopSignals {
                 let on_signal = received.lock();
                 match *on_signal {
                     OnSignal::EndAtOnce => {
-                        tracing::warn!("interrupted before there was anything to save; run it again");
+                        tracing::warn!("{NOTHING_TO_SAVE}");
+                        before_end();
                         low_level::exit(exit_code::INTERRUPTED.into());
                     }
                     OnSignal::Save if num_sigints > 1 => low_level::exit(EXIT_SECOND_SIGINT),
@@ -103,4 +118,12 @@ impl StopSignals {
     pub fn take(&self) -> Option<i32> {
         Some(self.0.newest.swap(0, Ordering::SeqCst)).filter(|signal| *signal > 0)
     }
+}
+
+/// Whether the program that started this one has it ignore `signal`.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| (mask >> (signal - 1)) & 1 == 1)
 }

@@ -83,6 +83,8 @@ pub enum TrainError {
         can_continue: bool,
         /// Whether this process reports it to the user.
         is_reporter: bool,
+        /// The processes that are gone, or hang; none where that is unknown.
+        missing: Vec<usize>,
     },
     /// Another process of the run failed, and reports it.
     #[error("rank {rank}: {text}")]

@@ -15,6 +15,7 @@
 //! Shape suffixes: B samples, T time steps, C channels, H rows, W columns, N vector entries.
 #![allow(non_snake_case)] // shape suffixes
 
+mod agreement;
 mod augmentation;
 mod boundary;
 pub mod checkpoint;

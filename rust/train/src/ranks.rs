@@ -1,10 +1,26 @@
 //! What an error means for a run of several processes: all of them end, and one reports it.
 
-use crate::error::{EXIT_CODES, TrainError};
+use crate::{
+    error::{EXIT_CODES, Result, TrainError},
+    signals::StopRequest,
+};
 use hlrp_config::HintOf;
 use hlrp_torch::{Note, TorchError, Verdict, World, named};
-use hlrp_track::{console, exit_code};
-use std::{error::Error, path::Path};
+use hlrp_track::{console, exit_code, signals::NOTHING_TO_SAVE};
+use std::{
+    error::Error,
+    path::Path,
+    sync::{Arc, OnceLock, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a process that a signal ends waits until it has met the others, to say so.
+const UNTIL_MET: Duration = Duration::from_secs(5);
+/// How often it looks.
+const POLL: Duration = Duration::from_millis(20);
+/// What errors say instead of a checkpoint.
+const NO_CHECKPOINT: &str = "none yet";
 
 /// Where a run that loses processes can go on.
 pub(crate) struct LastCheckpoint<'a> {
@@ -17,6 +33,47 @@ pub(crate) struct LastCheckpoint<'a> {
 impl LastCheckpoint<'_> {
     /// None, before the first step.
     pub(crate) const NONE: Self = Self { dir: None, is_new: false };
+}
+
+/// Listens to signals. One that ends this process at once ends all of `world`, which it may still have to meet, with the same exit code.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn listen(world: &Arc<OnceLock<World>>) -> Result<StopRequest> {
+    let world = Arc::downgrade(world);
+    StopRequest::listen_and(move || {
+        let note = Note {
+            priority: Note::OWN,
+            code: exit_code::INTERRUPTED,
+            can_continue: false,
+            checkpoint: NO_CHECKPOINT.to_owned(),
+            text: NOTHING_TO_SAVE.to_owned(),
+        };
+        if let Some(world) = met(&world) {
+            world.end_at_once(&note);
+        }
+    })
+}
+
+/// The processes, as soon as this one has met them; none if it ends before, or never does.
+fn met(world: &Weak<OnceLock<World>>) -> Option<World> {
+    let began = Instant::now();
+    while began.elapsed() < UNTIL_MET {
+        match world.upgrade()?.get() {
+            Some(world) => return Some(world.clone()),
+            None => thread::sleep(POLL),
+        }
+    }
+    None
+}
+
+/// The processes that are missing, where `error` is that.
+pub(crate) fn missing_in<'a>(error: &'a (dyn Error + 'static)) -> &'a [usize] {
+    let found = causes(error).find_map(|cause| match cause.downcast_ref() {
+        Some(TrainError::RanksLost { missing, .. }) => Some(missing.as_slice()),
+        _ => None,
+    });
+    found.unwrap_or_default()
 }
 
 /// Ends this process's part of a run that failed with `error`. Returns the error that this process has for the user: its own if it is the one
@@ -37,7 +94,7 @@ pub(crate) fn conclude(
         },
         code: exit_code::of(cause, EXIT_CODES),
         can_continue: checkpoint.is_new,
-        checkpoint: checkpoint.dir.map_or_else(|| "none yet".to_owned(), |dir| dir.display().to_string()),
+        checkpoint: checkpoint.dir.map_or_else(|| NO_CHECKPOINT.to_owned(), |dir| dir.display().to_string()),
         text: console::error_text(cause, hints),
     };
     let Some(Verdict { is_reporter, rank, note, missing }) = world.conclude(note) else { return error };
@@ -50,11 +107,14 @@ pub(crate) fn conclude(
                 _ => format!("{} are gone or do not answer", named(&missing)),
             };
             let Note { checkpoint, can_continue, .. } = note;
-            TrainError::RanksLost { what, checkpoint, can_continue, is_reporter }.into()
+            TrainError::RanksLost { what, checkpoint, can_continue, is_reporter, missing }.into()
         }
         _ if is_reporter => error,
         _ => {
             let text = note.text.lines().next().unwrap_or_default().to_owned();
+            if note.code == exit_code::INTERRUPTED {
+                tracing::warn!("rank {rank}: {text}"); // that process has no console, and it is no error
+            }
             TrainError::OtherRank { rank, code: note.code, text }.into()
         }
     }

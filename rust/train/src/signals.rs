@@ -3,9 +3,8 @@
 use crate::error::Result;
 use hlrp_torch::World;
 use hlrp_track::signals::{OnSignal, StopSignals};
-use tch::Tensor;
 
-/// Whether SIGTERM, SIGINT or SIGUSR1 asked the run to stop. The training finishes its step, writes a checkpoint and returns.
+/// Whether SIGTERM, SIGINT, SIGUSR1 or SIGHUP asked the run to stop. The training finishes its step, writes a checkpoint and returns.
 #[derive(Debug, Clone, Default)]
 pub struct StopRequest(StopSignals);
 
@@ -16,6 +15,14 @@ impl StopRequest {
     /// The system refuses.
     pub fn listen() -> Result<Self> {
         Ok(Self(StopSignals::listen()?))
+    }
+
+    /// [Listens](StopRequest::listen), and does `before_end` before a signal ends the process at once.
+    ///
+    /// # Errors
+    /// As [`StopRequest::listen`].
+    pub(crate) fn listen_and(before_end: impl FnOnce() + Send + 'static) -> Result<Self> {
+        Ok(Self(StopSignals::listen_and(before_end)?))
     }
 
     /// From now on a signal is a request to save the work and stop; only a second SIGINT ends the process at once.
@@ -36,16 +43,6 @@ impl StopRequest {
     /// What a sink requests the stop through.
     pub(crate) fn signals(&self) -> &StopSignals {
         &self.0
-    }
-
-    /// Whether any process of `world` was asked to stop: all of them stop after the same step.
-    pub(crate) fn is_requested_in(&self, world: &World) -> Result<bool> {
-        if world.size() == 1 {
-            return Ok(self.is_requested());
-        }
-        let num_requests = Tensor::from(i64::from(self.is_requested()));
-        world.all_reduce(&num_requests)?;
-        Ok(i64::try_from(num_requests)? > 0)
     }
 
     /// Whether this process was asked to stop and may do so in the middle of a step, because no other process waits for it.

@@ -46,7 +46,7 @@ impl StepGraph {
     /// That of a run, where its settings ask for one.
     ///
     /// # Errors
-    /// A device without graphs, several processes.
+    /// A device without graphs; several processes, or one that exchanges numbers with itself.
     pub(crate) fn of(settings: &Settings) -> Result<Option<Self>> {
         if !settings.training.cuda_graph {
             return Ok(None);
@@ -58,10 +58,16 @@ impl StepGraph {
                 "set it to false, or choose device=cuda",
             );
         }
-        if settings.world.size() > 1 {
-            let message =
-                format!("{} processes exchange numbers within a step, which no graph records", settings.world.size());
-            return refuse(message, "set it to false, or num_processes to 1");
+        match settings.world.size() {
+            1 if !settings.world.is_exchanging() => {}
+            1 => {
+                let message = "a process that connects to itself (WORLD_SIZE=1) exchanges numbers within a step, which no graph records";
+                return refuse(message.to_owned(), "set it to false, or unset WORLD_SIZE");
+            }
+            size => {
+                let message = format!("{size} processes exchange numbers within a step, which no graph records");
+                return refuse(message, "set it to false, or num_processes to 1");
+            }
         }
         Ok(Some(Self { device: settings.device, num_before: 0, recording: None }))
     }

@@ -1,6 +1,7 @@
 //! A run before it starts: everything that can be refused is refused here, and nothing is written.
 
 use crate::{
+    agreement::Agreement,
     checkpoint::{BestScore, Checkpoint, Contents, Publisher, RngStates, RunState, ScheduleState, Score, load_weights},
     data::TrainingData,
     error::{Result, TrainError},
@@ -134,7 +135,10 @@ pub struct Trainer<'a> {
     pub(crate) step: u64,
     /// The step at which this process began.
     pub(crate) start_step: u64,
+    /// After the last batch, with the bad samples of this process alone since the start.
     pub(crate) position: Position,
+    /// Bad samples of the run when this process began.
+    pub(crate) num_bad_before: u64,
     pub(crate) best: Option<BestScore>,
     pub(crate) last_validation: Option<BTreeMap<String, f64>>,
     pub(crate) publisher: Publisher,
@@ -192,6 +196,7 @@ impl<'a> Trainer<'a> {
             step: 0,
             start_step: 0,
             position: Position::default(),
+            num_bad_before: 0,
             best: None,
             last_validation: None,
             publisher: Publisher::default(),
@@ -232,6 +237,7 @@ impl<'a> Trainer<'a> {
         }
         (self.step, self.start_step) = (state.step, state.step);
         self.position = state.position;
+        self.num_bad_before = state.position.num_bad_samples;
         self.best = state.best;
         self.is_unfinished = state.is_unfinished;
         // The generators of all processes are alike, so that a run continues with the same draws on any number of them.
@@ -258,7 +264,7 @@ impl<'a> Trainer<'a> {
             ema: self.ema.as_ref().filter(|ema| ema.num_updates() > 0).map(Ema::averages),
             state: RunState {
                 step: self.step,
-                position: self.position,
+                position: self.position_of_all()?,
                 rng: RngStates::capture(self.settings.device)?.of_all(&self.settings.world)?,
                 schedule: ScheduleState { num_done: self.step, next_lr: self.schedule.lr(self.step) },
                 best: self.best,
@@ -274,6 +280,18 @@ impl<'a> Trainer<'a> {
             optimizer_groups: self.optimizer.groups(),
             task: self.task.description(),
         })
+    }
+
+    /// Bad samples of this process since it began.
+    pub(crate) fn num_own_bad_samples(&self) -> u64 {
+        self.position.num_bad_samples - self.num_bad_before
+    }
+
+    /// Where the stream continues, with the bad samples of all processes.
+    fn position_of_all(&self) -> Result<Position> {
+        let own = Agreement { is_stopped: false, num_bad_samples: self.num_own_bad_samples() };
+        let num_bad_samples = self.num_bad_before + own.of_all(&self.settings.world)?.num_bad_samples;
+        Ok(Position { num_bad_samples, ..self.position })
     }
 
     /// Remembers a score if it is the best so far, and returns whether it is.
@@ -382,9 +400,18 @@ pub(crate) fn sizes(config: &Composed) -> String {
 
 /// Samples of a batch of each process.
 pub(crate) fn batch_size(config: &Composed) -> u64 {
-    match config.tree().get(BATCH_SIZE).map(|node| &node.value) {
-        Some(Value::Int(size)) => u64::try_from(*size).unwrap_or(0),
-        _ => 0,
+    whole_number(config, BATCH_SIZE).unwrap_or(0)
+}
+
+/// Samples of a run that may fail to decode.
+pub(crate) fn max_bad_samples(config: &Composed) -> u64 {
+    whole_number(config, "data.loader.max_bad_samples").unwrap_or(u64::MAX)
+}
+
+fn whole_number(config: &Composed, key: &str) -> Option<u64> {
+    match config.tree().get(key).map(|node| &node.value) {
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! that are changed in place are read as they are.
 
 use crate::archs::VlaModel;
+use crate::chunking::Guidance;
 use crate::error::VlaError;
 use crate::flow::{FlowNoise, TorchNoise};
 use crate::observation::{CameraImages, Language, Observation, Prediction};
@@ -30,8 +31,6 @@ pub struct ChunkGraphs {
     weights: Vec<(usize, Kind, Vec<i64>)>,
     /// The one that was used last is the last.
     shapes: Vec<(Shape, Known)>,
-    /// Whether a prediction with guidance was noted.
-    knows_guidance: bool,
 }
 
 /// What a recording depends on besides the weights.
@@ -41,7 +40,9 @@ struct Shape {
     autocast: Option<i8>,
     /// Whether the call is in torch's inference mode, whose tensors only calls in that mode may change.
     is_inference: bool,
-    /// Of each input; none where a camera or the state is missing.
+    /// Bound of the guidance, a number in the recording; none without guidance.
+    max_guidance_weight: Option<f64>,
+    /// Of each input; none where a camera, the state or guidance is missing.
     inputs: Vec<Option<(Vec<i64>, Kind)>>,
 }
 
@@ -69,7 +70,7 @@ pub struct Replayed {
 }
 
 impl ChunkGraphs {
-    /// As [`crate::Architecture::sample`] without guidance, from a recording where there is one. The noise is drawn before.
+    /// As [`crate::Architecture::sample`], from a recording where there is one. The noise is drawn before.
     ///
     /// # Errors
     /// As there; an observation that is not on a GPU, a prediction that cannot be recorded.
@@ -78,10 +79,11 @@ impl ChunkGraphs {
         model: &VlaModel,
         observation: Observation,
         mode: Mode,
+        guidance: Option<Guidance>,
         noise: &mut dyn FlowNoise,
     ) -> Result<Replayed, VlaError> {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let inputs = Inputs::new(model, observation, mode, noise);
+        let inputs = Inputs::new(model, observation, mode, guidance, noise);
         let device = inputs.observation.language.ids_BL.device();
         if !device.is_cuda() {
             let hint = "move policy and observation to a GPU, or leave it out";
@@ -96,6 +98,7 @@ impl ChunkGraphs {
             mode,
             autocast: Autocast::current(device)?,
             is_inference: inputs.observation.language.ids_BL.is_inference(),
+            max_guidance_weight: inputs.guidance.as_ref().map(Guidance::max_weight),
             inputs: inputs.shapes(),
         };
         let known = match self.shapes.iter().position(|(other, _)| *other == shape) {
@@ -108,12 +111,6 @@ impl ChunkGraphs {
         }
         self.shapes.push((shape, known));
         Ok(replayed)
-    }
-
-    /// A line for the log about a prediction with guidance, which is computed without a recording; none after the first.
-    pub fn note_guidance(&mut self) -> Option<String> {
-        let is_new = !std::mem::replace(&mut self.knows_guidance, true);
-        is_new.then(|| "predictions with guidance are computed without a CUDA graph".to_owned())
     }
 
     fn forget_other_weights(&mut self, model: &VlaModel) {
@@ -200,20 +197,28 @@ impl Recording {
 /// What a prediction is made from.
 struct Inputs {
     observation: Observation,
+    guidance: Option<Guidance>,
     /// In the order in which the heads ask for it.
     noise: Vec<Tensor>,
 }
 
 impl Inputs {
-    fn new(model: &VlaModel, observation: Observation, mode: Mode, noise: &mut dyn FlowNoise) -> Self {
+    fn new(
+        model: &VlaModel,
+        observation: Observation,
+        mode: Mode,
+        guidance: Option<Guidance>,
+        noise: &mut dyn FlowNoise,
+    ) -> Self {
         let size = observation.language.ids_BL.size();
         let device = observation.language.ids_BL.device();
         let shapes = model.noise_shapes(mode, size[0]);
-        Self { observation, noise: shapes.iter().map(|(_, shape)| noise.normal(shape, device)).collect() }
+        Self { observation, guidance, noise: shapes.iter().map(|(_, shape)| noise.normal(shape, device)).collect() }
     }
 
     fn sample(&self, model: &VlaModel, mode: Mode) -> Result<Prediction, VlaError> {
-        model.sample(&self.observation, mode, None, &mut Drawn(self.noise.iter()), &Pass::plain(false))
+        let mut noise = Drawn(self.noise.iter());
+        model.sample(&self.observation, mode, self.guidance.as_ref(), &mut noise, &Pass::plain(false))
     }
 
     /// All of them, in a fixed order.
@@ -224,7 +229,8 @@ impl Inputs {
             None => [None, None],
         });
         let others = [Some(&language.ids_BL), Some(&language.is_valid_BL), state_BN.as_ref()];
-        of_cameras.chain(others).chain(self.noise.iter().map(Some)).collect()
+        let of_guidance = self.guidance.as_ref().map_or([None, None], |guidance| guidance.tensors().map(Some));
+        of_cameras.chain(others).chain(of_guidance).chain(self.noise.iter().map(Some)).collect()
     }
 
     fn shapes(&self) -> Vec<Option<(Vec<i64>, Kind)>> {
@@ -244,6 +250,7 @@ impl Inputs {
                 language: Language { ids_BL: language.ids_BL.copy(), is_valid_BL: language.is_valid_BL.copy() },
                 state_BN: state_BN.as_ref().map(Tensor::copy),
             },
+            guidance: self.guidance.as_ref().map(Guidance::copied),
             noise: self.noise.iter().map(Tensor::copy).collect(),
         }
     }
@@ -252,7 +259,8 @@ impl Inputs {
     fn name(&self) -> String {
         let size = self.observation.language.ids_BL.size();
         let num_cameras = self.observation.cameras.iter().flatten().count();
-        format!("a prediction for {} sample(s) with {num_cameras} camera(s) and {} tokens of text", size[0], size[1])
+        let what = if self.guidance.is_some() { "a prediction with guidance" } else { "a prediction" };
+        format!("{what} for {} sample(s) with {num_cameras} camera(s) and {} tokens of text", size[0], size[1])
     }
 }
 

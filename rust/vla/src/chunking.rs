@@ -77,6 +77,21 @@ impl Guidance {
         Ok(Self { target: target_BTA, weight: weight_T1, max_weight: chunking.max_guidance_weight })
     }
 
+    /// Bound of the factor of the error.
+    pub(crate) fn max_weight(&self) -> f64 {
+        self.max_weight
+    }
+
+    /// What it is made of: target and weight.
+    pub(crate) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.target, &self.weight]
+    }
+
+    /// The same in memory of its own.
+    pub(crate) fn copied(&self) -> Self {
+        Self { target: self.target.copy(), weight: self.weight.copy(), max_weight: self.max_weight }
+    }
+
     /// The same for a flow variable `[B,N+T·A]` that has `num_before` other values before the flattened chunk: those are left alone.
     pub(crate) fn after(&self, num_before: i64) -> Self {
         let behind = |x: &Tensor| x.flatten(1, 2).constant_pad_nd([num_before, 0]);

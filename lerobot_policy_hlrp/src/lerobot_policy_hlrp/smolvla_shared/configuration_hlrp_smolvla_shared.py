@@ -89,7 +89,7 @@ class HLRPSmolVLASharedConfig(PreTrainedConfig):
     # Control of an evaluation: the mean action of the statistics, whatever is seen.
     blind: bool = False
 
-    # Whether a GPU records action chunks once for each batch size and replays them; those of real-time chunking are not recorded.
+    # Whether a GPU records action chunks once for each batch size and replays them, those of real-time chunking too.
     cuda_graph: bool = False
 
     # Real-time chunking: set by lerobot-rollout --inference.type=rtc; none when null.

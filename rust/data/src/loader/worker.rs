@@ -83,7 +83,7 @@ impl<'a> Worker<'a> {
         let mut first_bad = None;
         let mut num_tried = 0;
         loop {
-            let drawn = self.plan.draw(self.plan.substitute(draw, num_tried));
+            let drawn = self.plan.substitute(draw, num_tried);
             let anchor = self.anchor(&drawn);
             let reason = match self.read(&drawn, &anchor, &mut parts) {
                 Ok(sample) => return Outcome::Ready(Box::new(sample), first_bad),

@@ -46,7 +46,7 @@ pub struct Position {
     pub epoch: u64,
     /// Samples of that epoch that all ranks together have consumed.
     pub sample: u64,
-    /// Samples of this rank so far that could not be decoded and were replaced.
+    /// Samples so far that could not be decoded and were replaced: of all ranks before the start, and of this rank since then.
     pub num_bad_samples: u64,
 }
 
@@ -137,7 +137,12 @@ impl TrainSampler {
     /// The draw with this index on this rank, counted from the start position.
     #[must_use]
     pub fn draw(&self, draw: u64) -> Draw {
-        let position = self.start.sample + self.shard.rank + draw * self.shard.world;
+        self.after(draw, 0)
+    }
+
+    /// The draw that comes so many places after this rank's draw `draw` in the stream of all ranks.
+    fn after(&self, draw: u64, num_places: u64) -> Draw {
+        let position = self.start.sample + self.shard.rank + draw * self.shard.world + num_places;
         let epoch = self.start.epoch + position / self.num_anchors;
         let in_stream = self.start.epoch * self.num_anchors + position;
         match &self.kinds {
@@ -161,18 +166,20 @@ impl TrainSampler {
     }
 }
 
-/// The fixed order of validation samples on one rank: all anchors, or an evenly spaced subset of them, dealt out over the batches. Every batch is
-/// spread over the whole split, so that what compares the samples of a batch compares different scenes.
+/// The fixed order of validation samples on one rank: all anchors, or an evenly spaced subset of them, dealt out over the batches of all ranks,
+/// whose samples go to the ranks in turn. Every batch is spread over the whole split, so that what compares the samples of a batch compares
+/// different scenes, and ranks with the same global batch have together the batches that one rank alone has.
 #[derive(Debug, Clone)]
 pub struct ValidationSampler {
     num_anchors: u64,
     num_samples: u64,
+    /// Of all ranks together.
     batch_size: u64,
     shard: Shard,
 }
 
 impl ValidationSampler {
-    /// All anchors, or `limit` of them over all ranks together, in batches of `batch_size`.
+    /// All anchors, or `limit` of them over all ranks together, in batches of `batch_size` on each.
     ///
     /// # Errors
     /// The rank is not below the number of ranks.
@@ -181,7 +188,8 @@ impl ValidationSampler {
             return Err(LoadError::Shard { rank: shard.rank, world: shard.world }.into());
         }
         let num_samples = limit.unwrap_or(num_anchors).min(num_anchors);
-        Ok(Self { num_anchors, num_samples, batch_size: batch_size.max(1), shard })
+        let batch_size = batch_size.max(1).saturating_mul(shard.world);
+        Ok(Self { num_anchors, num_samples, batch_size, shard })
     }
 
     /// Draws of this rank. Ranks differ by at most one.
@@ -199,22 +207,27 @@ impl ValidationSampler {
     /// Number of the anchor of this rank's draw `draw`.
     #[must_use]
     pub fn anchor(&self, draw: u64) -> u64 {
-        let position = self.shard.rank + self.dealt(draw) * self.shard.world;
+        self.after(draw, 0)
+    }
+
+    /// Number of the anchor that comes so many places after this rank's draw `draw` in the order of all ranks; the first follows the last.
+    fn after(&self, draw: u64, num_places: u64) -> u64 {
+        let position = self.dealt((self.shard.rank + draw * self.shard.world + num_places) % self.num_samples);
         // Exact in 128 bits; the middle of each of `num_samples` equal stretches.
         let index = (2 * u128::from(position) + 1) * u128::from(self.num_anchors) / (2 * u128::from(self.num_samples));
         index as u64
     }
 
-    /// Where the sample of a draw is among those of this rank in their natural order: for n batches first every n-th sample from the first on,
-    /// then every n-th from the second on, and so on.
-    fn dealt(&self, draw: u64) -> u64 {
-        let num_batches = self.len().div_ceil(self.batch_size);
-        let (least, num_longer) = (self.len() / num_batches, self.len() % num_batches);
+    /// Where the sample at a place of the order of all ranks is among the samples in their natural order: for n batches first every n-th sample
+    /// from the first on, then every n-th from the second on, and so on.
+    fn dealt(&self, place: u64) -> u64 {
+        let num_batches = self.num_samples.div_ceil(self.batch_size);
+        let (least, num_longer) = (self.num_samples / num_batches, self.num_samples % num_batches);
         let in_longer = num_longer * (least + 1);
-        let (hand, nth) = if draw < in_longer {
-            (draw / (least + 1), draw % (least + 1))
+        let (hand, nth) = if place < in_longer {
+            (place / (least + 1), place % (least + 1))
         } else {
-            (num_longer + (draw - in_longer) / least, (draw - in_longer) % least)
+            (num_longer + (place - in_longer) / least, (place - in_longer) % least)
         };
         hand + nth * num_batches
     }
@@ -247,17 +260,15 @@ impl Plan {
 
     /// The anchor of a draw and its clip.
     pub(crate) fn draw(&self, draw: u64) -> Draw {
-        match self {
-            Self::Train(sampler) => sampler.draw(draw),
-            Self::Validation(sampler) => Draw::single(sampler.anchor(draw)),
-        }
+        self.substitute(draw, 0)
     }
 
-    /// The draw that replaces `draw` when it and its substitutes before this `attempt` cannot be decoded; itself at attempt 0.
-    pub(crate) fn substitute(&self, draw: u64, attempt: u64) -> u64 {
+    /// What replaces `draw` when it and its substitutes before this `attempt` cannot be decoded; itself at attempt 0. It is the next sample in
+    /// the order of all ranks, so that any number of them replaces alike.
+    pub(crate) fn substitute(&self, draw: u64, attempt: u64) -> Draw {
         match self {
-            Self::Train(_) => draw + attempt,
-            Self::Validation(sampler) => (draw + attempt) % sampler.len(),
+            Self::Train(sampler) => sampler.after(draw, attempt),
+            Self::Validation(sampler) => Draw::single(sampler.after(draw, attempt)),
         }
     }
 }

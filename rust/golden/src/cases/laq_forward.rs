@@ -3,6 +3,7 @@
 use crate::case::{Case, schedule};
 use crate::compare::{Comparison, Tolerance};
 use crate::draws::RecordedDraws;
+use crate::relu_sides;
 use anyhow::Context;
 use hlrp_laq::{
     CODEBOOK, Codes, FlowTeacher, LaqModel, Parts, RaftTeacher, RefreshSchedule, TrainContext, TrainStep, eval_step,
@@ -88,11 +89,12 @@ fn draws(case: &Case, pass: &str) -> RecordedDraws {
 
 fn training(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let mut model = model(case, false)?;
-    let trace = Trace::default();
-    let pass = Pass { train: true, trace: Some(&trace) };
-    let (number, mut draws) = (integer(case.input("train.step")?)?, draws(case, "train"));
-    let step = train_step(&mut model, frames, number, &World::single(), &mut draws, &pass)?;
-    for (name, tensor) in trace.into_records() {
+    if comparison.is_rounded() {
+        let (_, records) = traced_step(case, &mut self::model(case, false)?, frames)?;
+        relu_sides::restore(case, &model, &records.into_iter().collect())?;
+    }
+    let (step, records) = traced_step(case, &mut model, frames)?;
+    for (name, tensor) in records {
         check_record(comparison, &name, &tensor);
     }
     comparison.check("vq.indices", step.ids_BS.as_ref().context("no codes")?, Tolerance::Forward);
@@ -105,6 +107,19 @@ fn training(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow
     step.loss.backward();
     check_gradients(case, &model, comparison);
     Ok(())
+}
+
+/// The recorded training step, with its intermediate results.
+fn traced_step(
+    case: &Case,
+    model: &mut LaqModel,
+    frames: &Tensor,
+) -> anyhow::Result<(TrainStep, Vec<(String, Tensor)>)> {
+    let trace = Trace::default();
+    let pass = Pass { train: true, trace: Some(&trace) };
+    let number = integer(case.input("train.step")?)?;
+    let step = train_step(model, frames, number, &World::single(), &mut draws(case, "train"), &pass)?;
+    Ok((step, trace.into_records()))
 }
 
 /// Brings a record to the reference's order of elements.

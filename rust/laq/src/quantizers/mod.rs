@@ -13,6 +13,7 @@ mod ema_vq;
 mod fsq;
 mod normalize;
 mod nsvq;
+mod signal_to_noise;
 mod stage;
 mod usage;
 
@@ -22,6 +23,7 @@ pub(crate) use codebook::{kmeans, nearest_rows};
 pub use ema_vq::EmaVq;
 pub use fsq::Fsq;
 pub use nsvq::{Nsvq, Refresh, RefreshSchedule};
+pub(crate) use signal_to_noise::SignalToNoise;
 pub use stage::QuantizerStage;
 pub(crate) use usage::count_codes_by_slot;
 pub use usage::{CodeUsage, perplexity};

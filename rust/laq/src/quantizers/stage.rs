@@ -5,7 +5,7 @@
 
 use super::normalize::ChangeNorm;
 use super::usage::{count_codes_by_slot, perplexity};
-use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, method};
+use super::{Codes, Latent, Quantizer, Scale, TrainContext, TrainPass, method, signal_to_noise};
 use crate::dims::Dims;
 use hlrp_nn::Scope;
 use hlrp_schema::QuantizerConfig;
@@ -17,8 +17,6 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// Fewest changes that k-means may see, and how many it may see for each code: the last ones before the codes start.
 const MIN_KMEANS_SAMPLES: i64 = 512;
 const KMEANS_SAMPLES_PER_CODE: i64 = 4;
-/// Keeps the ratio of signal to noise finite.
-const MIN_NOISE: f64 = 1e-12;
 
 /// A quantizer of normalised changes.
 pub struct QuantizerStage {
@@ -58,7 +56,7 @@ impl QuantizerStage {
             context.world.all_reduce(&by_slot_SK)?;
             let worst = perplexity(&by_slot_SK).min();
             result.metrics.push(("slot_perplexity_min", worst));
-            let ratio = signal_to_noise(&change_BSQ, &result.latent.vectors_BSQ);
+            let ratio = signal_to_noise::of_batch(&change_BSQ, &result.latent.vectors_BSQ, context.world)?;
             result.metrics.push(("latent_signal_to_noise", ratio));
         }
         result.row_resets.extend(row_resets);
@@ -110,12 +108,6 @@ impl QuantizerStage {
         self.norm.evaluate(change_BSQ)
     }
 
-    /// How near the codes are to the changes `[B,S,Q]`, of which `latent` is [`QuantizerStage::quantize`]: as the training's
-    /// `latent_signal_to_noise`. None where the latent is continuous.
-    pub(crate) fn signal_to_noise(&self, change_BSQ: &Tensor, latent: &Latent) -> Option<Tensor> {
-        self.codes().map(|_| signal_to_noise(&self.norm.evaluate(change_BSQ), &latent.vectors_BSQ))
-    }
-
     /// Those of the training's metrics that are drawn.
     pub fn metrics(&self) -> Vec<MetricSpec> {
         self.quantizer.metrics()
@@ -130,16 +122,6 @@ impl QuantizerStage {
     pub fn codes(&self) -> Option<&dyn Codes> {
         self.quantizer.codes()
     }
-}
-
-/// Variance of the changes over the batch, divided by their mean squared distance to what the decoders see. About 1 = the
-/// codes say nothing about the changes.
-fn signal_to_noise(change_BSQ: &Tensor, vectors_BSQ: &Tensor) -> Tensor {
-    no_grad(|| {
-        let total = |x: &Tensor| x.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float).mean(Kind::Float);
-        let centred_BSQ = change_BSQ - change_BSQ.mean_dim([0].as_slice(), true, Kind::Float);
-        total(&centred_BSQ) / total(&(vectors_BSQ - change_BSQ)).clamp_min(MIN_NOISE)
-    })
 }
 
 /// The last changes of training, saved in every checkpoint.

@@ -2,6 +2,7 @@
 
 use crate::decoders::{DecoderLosses, Term, pixel_curve};
 use crate::model::LaqModel;
+use crate::quantizers::SignalToNoise;
 use crate::step::{EvalStep, other_samples};
 use hlrp_nn::Pass;
 use hlrp_torch::World;
@@ -10,19 +11,30 @@ use hlrp_train::validation::Sums;
 use std::collections::BTreeMap;
 use tch::{Reduction, Tensor, no_grad};
 
+/// Name of the ratio of signal to noise.
+pub(crate) const SIGNAL_TO_NOISE: &str = "val/latent_signal_to_noise";
 /// Sums of a decoder's loss: with a pair's own codes, with another pair's, and of predicting no change.
 const OWN: &str = "own";
 const OTHER: &str = "other";
 const COPY: &str = "copy";
 
 /// Sums over the batches.
-#[derive(Default)]
-pub(super) struct Losses(Sums);
+pub(super) struct Losses {
+    sums: Sums,
+    /// How near the codes are to the changes; none where the latent is continuous.
+    signal_to_noise: Option<SignalToNoise>,
+}
 
 impl Losses {
+    /// Of no batch yet, for `model`.
+    pub(super) fn of(model: &LaqModel) -> Self {
+        let noise = || SignalToNoise::new(model.dims(), model.store().device());
+        Self { sums: Sums::default(), signal_to_noise: model.quantizer.codes().map(|_| noise()) }
+    }
+
     /// Adds a batch of pairs `[B,2,C,H,W]` and its evaluation.
     pub(super) fn add(&mut self, model: &LaqModel, frames_BTCHW: &Tensor, step: &EvalStep) {
-        let sums = &mut self.0;
+        let sums = &mut self.sums;
         let num_samples = frames_BTCHW.size()[0];
         let terms = model.decoders.terms(&step.predictions, &step.target, None);
         let loss = model.decoders.total(&step.losses, None);
@@ -36,10 +48,8 @@ impl Losses {
         }
         let copy_loss = frames_BTCHW.select(1, 0).mse_loss(&frames_BTCHW.select(1, 1), Reduction::Mean);
         sums.add("val/copy_frame_loss", &copy_loss, num_samples);
-        if let Some(ratio) =
-            model.quantizer.signal_to_noise(&step.encoded.change_BSQ, &step.latent).filter(|_| num_samples > 1)
-        {
-            sums.add("val/latent_signal_to_noise", &ratio, num_samples);
+        if let Some(ratio) = &mut self.signal_to_noise {
+            ratio.add(&model.quantizer.normalised(&step.encoded.change_BSQ), &step.latent.vectors_BSQ);
         }
         let no_change = no_grad(|| model.decoders.losses(&model.decoders.no_change(&step.target), &step.target));
         let permuted = (num_samples > 1).then(|| permuted_losses(model, frames_BTCHW, step));
@@ -65,7 +75,9 @@ impl Losses {
     /// # Errors
     /// Another process is gone.
     pub(super) fn metrics(self, model: &LaqModel, world: &World) -> anyhow::Result<BTreeMap<String, f64>> {
-        let mut metrics = self.0.means(world, model.store().device())?;
+        let mut metrics = self.sums.means(world, model.store().device())?;
+        let ratio = self.signal_to_noise.map(|ratio| ratio.of_all(world)).transpose()?.flatten();
+        metrics.extend(ratio.map(|ratio| (SIGNAL_TO_NOISE.to_owned(), ratio)));
         for decoder in model.decoders.training() {
             let name = decoder.name();
             let [own, other, copy] = [OWN, OTHER, COPY].map(|part| metrics.remove(&format!("val/{name}_{part}")));
@@ -119,8 +131,8 @@ pub(super) fn metrics(model: &LaqModel, batch_size: usize) -> Vec<MetricSpec> {
             specs.push(MetricSpec::new(format!("val/{name}_permuted_ratio"), label).higher_is_better());
         }
     }
-    if batch_size > 1 && model.quantizer.codes().is_some() {
-        specs.push(MetricSpec::detail("val/latent_signal_to_noise").higher_is_better());
+    if model.quantizer.codes().is_some() {
+        specs.push(MetricSpec::detail(SIGNAL_TO_NOISE).higher_is_better());
     }
     specs
 }

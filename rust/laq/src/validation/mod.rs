@@ -21,6 +21,7 @@ mod tests;
 mod training_pairs;
 
 pub(crate) use code_use::{PERPLEXITY, entropy, sequence_name, slot_perplexity};
+pub(crate) use losses::SIGNAL_TO_NOISE;
 pub(crate) use observed::Observed;
 pub(crate) use pictures::{FrameImage, Row, frame_image, render_rows};
 pub(crate) use samples::KeyedSamples;
@@ -46,18 +47,19 @@ use tch::Tensor;
 /// How many strategies failed.
 const FAILED: &str = "val/failed_strategies";
 
-/// Losses of the pairs `[B,2,C,H,W]` of this process and how the decoders depend on their codes, by the names of a validation's metrics.
+/// Losses of the pairs `[B,2,C,H,W]` of all processes and how the decoders depend on their codes, by the names of a validation's metrics.
 ///
 /// # Errors
-/// Whatever libtorch refuses.
+/// Whatever libtorch refuses, or another process is gone.
 pub(crate) fn dependence(
     model: &LaqModel,
     frames_BTCHW: &Tensor,
     step: &EvalStep,
+    world: &World,
 ) -> anyhow::Result<BTreeMap<String, f64>> {
-    let mut losses = Losses::default();
+    let mut losses = Losses::of(model);
     losses.add(model, frames_BTCHW, step);
-    losses.metrics(model, &World::single())
+    losses.metrics(model, world)
 }
 
 /// One way to look at a validation set.
@@ -185,7 +187,7 @@ impl Validations {
         context: &ValidationContext<'_>,
         mut running: Vec<Running>,
     ) -> anyhow::Result<Validation> {
-        let mut losses = Losses::default();
+        let mut losses = Losses::of(model);
         let mut codes = CodeUse::of(model);
         let mut score = beside.label_head.map(|head| Score::new(head.network(), model.store().device()));
         for batch in batches {

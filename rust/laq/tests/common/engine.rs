@@ -5,7 +5,11 @@ use hlrp_config::{Composed, compose};
 use hlrp_data::{Batch, FrameSize, ImageStream, Position, SampleMeta};
 use hlrp_schema::LaqConfig;
 use hlrp_torch::World;
-use hlrp_train::{BatchStream, Settings, SourceRecord, TrainingData, ValidationBatches};
+use hlrp_track::RunDir;
+use hlrp_track::run::{RunInfo, RunStatus};
+use hlrp_train::{
+    BatchStream, Outcome, Settings, SourceRecord, StopRequest, Task, Trainer, TrainingData, ValidationBatches,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Device;
@@ -57,6 +61,30 @@ pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
         config: composed.clone(),
         accept_changed_data: false,
     }
+}
+
+/// Trains `task` on squares as a configuration says.
+pub(crate) fn train(composed: &Composed, config: &LaqConfig, task: &mut dyn Task) -> anyhow::Result<Outcome> {
+    let mut data = Squares;
+    let trainer = Trainer::new(settings(composed, config), task, &mut data)?;
+    let yaml = composed.to_yaml();
+    let info = RunInfo {
+        program: "test",
+        experiment: "squares",
+        description: "",
+        config_yaml: &yaml,
+        overrides: &[],
+        versions: BTreeMap::new(),
+        inputs: Vec::new(),
+        data: BTreeMap::new(),
+        num_threads: 1,
+        metrics: Vec::new(),
+        repository: Path::new("."),
+    };
+    let run = RunDir::create(&config.logging.run_dir, &info)?;
+    let outcome = trainer.run(&run, &StopRequest::default())?;
+    run.finish(RunStatus::Finished)?;
+    Ok(outcome)
 }
 
 /// A batch whose squares start at a place that depends on `index` and move down.

@@ -3,7 +3,8 @@
 //! Libraries log through [`tracing`]; a program calls [`init`] once, and [`log_to`] when its run directory exists.
 //! A log line has the form `[YYYY-MM-DD HH:MM:SS][name][LEVEL] - message`, where `name` is the module with dots, without `hlrp_`.
 //! On a terminal a bar shows progress and log lines appear above it; elsewhere (a Slurm log, a pipe) progress is lines.
-//! Ranks other than 0 are silent below a warning, write no file and show no progress.
+//! Ranks other than 0 are silent below an error, because what they find is what rank 0 finds, except for warnings about their own samples; they
+//! write no file and show no progress.
 
 mod failure;
 mod line;
@@ -25,6 +26,9 @@ use std::{
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, layer::SubscriberExt};
 
+/// Modules that work on the samples of a process: what they warn of is no other one's.
+const OF_SAMPLES: &str = "hlrp_data::loader";
+
 /// Sets up the console of this process. Panics are logged, too.
 ///
 /// `rank` is the process's global rank. Lines of other crates appear from `WARN` on.
@@ -32,10 +36,13 @@ use tracing_subscriber::{Layer, layer::SubscriberExt};
 /// # Errors
 /// [`TrackError::ConsoleTwice`].
 pub fn init(level: LevelFilter, rank: usize) -> Result<()> {
-    let level = if rank == 0 { level } else { level.min(LevelFilter::WARN) };
     let shown = move |target: &str, line_level: &tracing::Level| {
-        let limit =
-            if target.starts_with("hlrp") || target == panics::TARGET { level } else { level.min(LevelFilter::WARN) };
+        let limit = match target {
+            _ if rank > 0 && !target.starts_with(OF_SAMPLES) => level.min(LevelFilter::ERROR),
+            _ if rank > 0 => level.min(LevelFilter::WARN),
+            _ if target.starts_with("hlrp") || target == panics::TARGET => level,
+            _ => level.min(LevelFilter::WARN),
+        };
         *line_level <= limit
     };
     let layer = output::LineLayer::new(rank)

@@ -128,6 +128,6 @@ fn write_to_file(output: &mut Output, line: &str) {
 }
 
 fn write_to_stderr(line: &str) {
-    // Nowhere is left to report that standard error is closed.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    // In one piece: other processes write to it too. Nowhere is left to report that it is closed.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -18,6 +18,10 @@ pub(super) const TORCHELASTIC_USE_AGENT_STORE: &str = "TORCHELASTIC_USE_AGENT_ST
 pub(super) const TORCHELASTIC_RESTART_COUNT: &str = "TORCHELASTIC_RESTART_COUNT";
 /// File where the processes meet that `num_processes` starts.
 pub(super) const HLRP_STORE: &str = "HLRP_STORE";
+/// Id of the process that started them.
+pub(super) const HLRP_LAUNCHER: &str = "HLRP_LAUNCHER";
+/// File where they name those of them that are missing.
+pub(super) const HLRP_MISSING: &str = "HLRP_MISSING";
 /// Network interface for exchanges in main memory; Gloo's name.
 pub(super) const GLOO_SOCKET_IFNAME: &str = "GLOO_SOCKET_IFNAME";
 

@@ -6,6 +6,7 @@ use super::{
     nodes, processes,
     rendezvous::{Launcher, Rendezvous, refuse_shared_gpu},
     report,
+    same_inputs::ensure_same_inputs,
 };
 use crate::{
     boundary::{self, Scene},
@@ -28,6 +29,7 @@ use hlrp_track::{RunDir, TrackError, console, exit_code, host, sinks::wandb};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tch::Device;
@@ -103,12 +105,16 @@ fn start_alone<P: Program>(arguments: &Arguments, is_first: bool) -> anyhow::Res
         return processes::run(count, timeout_of(&common));
     }
     console::init(common.logging.level.into(), 0)?;
-    train::<P>(arguments, &composed, &World::single(), None).map(|outcome| code_of(&outcome))
+    let stop = StopRequest::listen()?;
+    train::<P>(arguments, &composed, &World::single(), None, &stop).map(|outcome| code_of(&outcome))
 }
 
 /// Trains as one of several processes. An error of one, whatever it is, ends all: once the store is open, each says how it ends.
 fn start_as<P: Program>(arguments: &Arguments, place: &Rendezvous) -> anyhow::Result<u8> {
-    let prepared = prepare_as::<P>(arguments, place);
+    let met = Arc::new(OnceLock::new());
+    let stop = ranks::listen(&met)?;
+    let followed = if place.launcher == Launcher::Own { processes::follow_launcher() } else { Ok(()) };
+    let prepared = followed.and_then(|()| prepare_as::<P>(arguments, place));
     let timeout = prepared.as_ref().map_or(WAIT_WITHOUT_SETTINGS, |(_, timeout)| *timeout);
     let (world, prepared) = match (World::open(place.meeting(timeout)), prepared) {
         (Ok(world), prepared) => (world, prepared),
@@ -116,14 +122,18 @@ fn start_as<P: Program>(arguments: &Arguments, place: &Rendezvous) -> anyhow::Re
         (Err(error), Err(own)) => return Ok(report_failure::<P>(&own, !ranks::is_reported_elsewhere(&error))),
         (Err(error), _) => return Err(error.into()),
     };
+    let world = met.get_or_init(|| world);
     let outcome = prepared.and_then(|(composed, _)| {
         world.connect()?;
-        join_run::<P>(arguments, composed, &world, place)
+        join_run::<P>(arguments, composed, world, place, &stop)
     });
-    let outcome = outcome.map_err(|error| ranks::conclude(&world, error, P::HINTS, &LastCheckpoint::NONE));
+    let outcome = outcome.map_err(|error| ranks::conclude(world, error, P::HINTS, &LastCheckpoint::NONE));
     let code = match outcome {
         Ok(outcome) => code_of(&outcome),
-        Err(error) => report_failure::<P>(&error, true),
+        Err(error) => {
+            processes::name_missing(ranks::missing_in(error.as_ref()));
+            report_failure::<P>(&error, true)
+        }
     };
     world.leave();
     Ok(code)
@@ -135,9 +145,6 @@ fn prepare_as<P: Program>(arguments: &Arguments, place: &Rendezvous) -> anyhow::
     let config: P::Config = P::Config::of_run(&composed)?;
     let common = config.run();
     place.refuse_processes(common.num_processes).map_err(|problem| composed.locate(problem))?;
-    if place.launcher == Launcher::Own {
-        processes::follow_parent()?;
-    }
     console::init(common.logging.level.into(), place.rank)?;
     let timeout = timeout_of(&common);
     Ok((composed, timeout))
@@ -160,6 +167,7 @@ fn join_run<P: Program>(
     composed: Composed,
     world: &World,
     place: &Rendezvous,
+    stop: &StopRequest,
 ) -> anyhow::Result<Outcome> {
     let own = P::Config::of_run(&composed)?.run().logging.run_dir.display().to_string();
     let run_dirs = world.all_gather_text(&own)?;
@@ -184,7 +192,9 @@ fn join_run<P: Program>(
     let gpus = world.all_gather_text(&format!("{} {gpu}", host::hostname()))?;
     refuse_shared_gpu(&gpus, place.local_size)?;
     world.prepare(device)?;
-    train::<P>(arguments, &composed, world, Some((place, device)))
+    let backend = if device.is_cuda() { "NCCL" } else { "Gloo" };
+    tracing::info!("number of processes: {}, exchange through {backend}", world.size());
+    train::<P>(arguments, &composed, world, Some((place, device)), stop)
 }
 
 /// Trains.
@@ -193,6 +203,7 @@ fn train<P: Program>(
     composed: &Composed,
     world: &World,
     place: Option<(&Rendezvous, Device)>,
+    stop: &StopRequest,
 ) -> anyhow::Result<Outcome> {
     let config: P::Config = P::Config::of_run(composed)?;
     let common = config.run();
@@ -204,7 +215,6 @@ fn train<P: Program>(
     let mut wandb = wandb_settings(arguments, &common, world.is_main()).map_err(located)?;
     let sampling_interval = nodes::sampling_interval(world, wandb.as_mut())?;
     hlrp_track::fs::ensure_free(&common.logging.run_dir, 0, &disk_rules(common.cluster, common.logging))?;
-    let stop = StopRequest::listen()?;
     let (device, num_cores) = match place {
         Some((place, device)) => (device, place.num_cores()),
         None => (crate::select_device(common.device)?, host::num_cores()),
@@ -226,6 +236,7 @@ fn train<P: Program>(
     let (mut task, mut data) = boundary::within(|| P::prepare(&config, &setup), scene).map_err(located)?;
     let run_path = settings.logging.run_dir.clone();
     let inputs = inputs::<P>(&settings, &config);
+    ensure_same_inputs(world, &data.sources(), &inputs)?;
     let sources = sources(&common, &data);
     let metrics = task.metrics();
     let trainer = boundary::within(|| Trainer::new(settings, &mut task, &mut data).map_err(of_setting), scene);
@@ -254,7 +265,7 @@ fn train<P: Program>(
         tracing::info!("this run was written by an older version; its configuration was migrated: {changes}");
     }
     let sampler = sampling_interval.map(|interval| wandb::NodeSampler::start(run_dir.path(), interval)).transpose()?;
-    let outcome = trainer.run(&run_dir, &stop);
+    let outcome = trainer.run(&run_dir, stop);
     drop(sampler);
     finish::<P>(outcome, run_dir, &config, world)
 }

@@ -8,6 +8,7 @@ mod nodes;
 mod processes;
 mod rendezvous;
 mod report;
+mod same_inputs;
 mod version;
 
 pub use launch::Setup;

@@ -88,7 +88,11 @@ impl Rendezvous {
                 (Launcher::Torchrun, Store::Tcp { host, port, is_of_rank_0 }, is_local)
             }
         };
-        let prefix = format!("hlrp/{}", get(env::TORCHELASTIC_RESTART_COUNT).unwrap_or_default());
+        let start = match launcher {
+            Launcher::Own => get(env::HLRP_LAUNCHER),
+            _ => get(env::TORCHELASTIC_RESTART_COUNT),
+        };
+        let prefix = format!("hlrp/{}", start.unwrap_or_default());
         Ok(Self { launcher, rank, size, local_rank, local_size, store, prefix, is_local })
     }
 

@@ -5,7 +5,7 @@ use hlrp_config::Hint;
 use hlrp_nn::{Pass, Trace};
 use hlrp_schema::policy::{ExpertSpec, FlowSpec, LatentHead, Mode, ModelSpec, ObjectiveSpec};
 use hlrp_torch::count::count;
-use hlrp_vla::{ChunkGraphs, FlowNoise, TorchNoise, VlaError, VlaModel};
+use hlrp_vla::{ChunkGraphs, Chunking, FlowNoise, Guidance, HeadKind, PrefixSchedule, TorchNoise, VlaError, VlaModel};
 use tch::{Device, Kind, Tensor};
 
 /// A recording does the same work each time and lets the host read nothing.
@@ -20,36 +20,46 @@ fn a_prediction_asks_for_the_same_work_each_time_and_lets_nothing_wait() {
     ];
     for (spec, mode) in cases {
         let model = VlaModel::new(&spec, Device::Cpu).unwrap();
-        let predict = || {
+        let predict = |guidance: Option<&Guidance>| {
             let mut seen = observation();
             seen.cameras.truncate(spec.cameras.len());
             count(|| {
-                tch::no_grad(|| model.sample(&seen, mode, None, &mut FixedNoise::new(3), &Pass::plain(false)))?;
+                tch::no_grad(|| model.sample(&seen, mode, guidance, &mut FixedNoise::new(3), &Pass::plain(false)))?;
                 Ok::<_, VlaError>(())
             })
             .unwrap()
             .1
         };
-        let [first, second] = [predict(), predict()];
-        assert_eq!(first, second, "{mode:?} of {}", spec.arch.name());
-        assert_eq!(first.host_waits, 0, "{mode:?} of {}", spec.arch.name());
+        let num_samples = observation().language.ids_BL.size()[0];
+        let chunk = model.noise_shapes(mode, num_samples).into_iter().find_map(|(kind, shape)| match shape[..] {
+            [samples, steps, dim] if kind == HeadKind::Action => Some([samples, steps, dim]),
+            _ => None,
+        });
+        let after = |inference_delay| {
+            let prefix_attention_schedule = PrefixSchedule::Linear;
+            let chunking =
+                Chunking { inference_delay, execution_horizon: 3, prefix_attention_schedule, max_guidance_weight: 5.0 };
+            let left_over = Tensor::ones([3, 2], (Kind::Float, Device::Cpu));
+            chunk.map(|chunk| Guidance::new(&chunking, &left_over, chunk, Device::Cpu).unwrap())
+        };
+        assert_eq!(chunk.is_some(), spec.arch.name() == "expert", "the expert predicts chunks");
+        // What is left over, and how much of it counts, are inputs of a recording.
+        let guided = [after(0), after(2)];
+        for guidance in [[None, None], [guided[0].as_ref(), guided[1].as_ref()]] {
+            let [first, second] = guidance.map(predict);
+            assert_eq!(first, second, "{mode:?} of {}", spec.arch.name());
+            assert_eq!(first.host_waits, 0, "{mode:?} of {}", spec.arch.name());
+        }
     }
 }
 
 #[test]
 fn the_cpu_records_no_predictions() {
     let model = VlaModel::new(&expert(), Device::Cpu).unwrap();
-    let result = ChunkGraphs::default().sample(&model, observation(), Mode::Actions, &mut FixedNoise::new(3));
+    let result = ChunkGraphs::default().sample(&model, observation(), Mode::Actions, None, &mut FixedNoise::new(3));
     let error = result.err().unwrap();
     assert!(error.to_string().contains("cuda_graph: only a GPU records graphs"), "{error}");
     assert!(error.hint().unwrap().contains("move policy and observation to a GPU"));
-}
-
-#[test]
-fn guidance_is_noted_once() {
-    let mut graphs = ChunkGraphs::default();
-    assert!(graphs.note_guidance().is_some_and(|note| note.contains("without a CUDA graph")));
-    assert_eq!(graphs.note_guidance(), None);
 }
 
 /// On a GPU each of them would let it run dry.

@@ -10,6 +10,7 @@ mod expert_forms;
 mod fixtures;
 mod flow_matching;
 mod freezing;
+mod host_waits;
 mod initialisation;
 mod latent_heads;
 mod losses;

@@ -72,7 +72,8 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
     StageOne { run_dir: run_dir.to_path_buf(), tensors }
 }
 
-fn info() -> RunInfo<'static> {
+/// What a run directory of a test says of its run.
+pub(crate) fn info() -> RunInfo<'static> {
     RunInfo {
         program: "test",
         experiment: "noise",
