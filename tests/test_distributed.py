@@ -15,24 +15,23 @@ from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_fo
 from mini_pipeline import pipeline
 from ranks import (
     EXACT,
+    PAIR,
+    SHORT,
     assert_equal_runs,
     ends,
     free_port,
+    policy_words,
     processes_of,
     rank_variables,
     results,
     send,
-    start_ranks,
     torchrun,
     trainer,
 )
 from submission import job_ids, submit
 from wandb_world import FAST, sync
 
-# 20 steps with a refresh of the codebook every 4.
-SHORT = [*MINI, *EXACT, "training.max_steps=20", "data.loader.num_workers=1"]
 LAST = "step-000020"
-PAIR = ["num_processes=2"]
 # A process that is gone or hangs is noticed after this.
 TIMEOUT = 5
 WATCHED = [*PAIR, f"training.distributed.timeout_s={TIMEOUT}"]
@@ -140,12 +139,6 @@ def test_srun_starts_the_program_as_it_is(slurm, tmp_path, alone):
     assert slurm.wait_for(job, timeout=240) == "COMPLETED", (tmp_path / "out").read_text()
     assert "max_steps" in (tmp_path / "printed").read_text()
     assert_equal_runs(run_dir, alone)
-
-
-def policy_words(teacher, run_dir, batch_size: int) -> list[str]:
-    """A policy of 20 steps."""
-    words = [*VLA_MINI, *EXACT, f"policy.teacher.checkpoint={teacher}", "data.loader.num_workers=1"]
-    return [*words, "training.max_steps=20", f"data.loader.batch_size={batch_size}", f"logging.run_dir={run_dir}"]
 
 
 @pytest.fixture(scope="module")
@@ -490,88 +483,6 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, pair):
     result = run(train_laq_command("--resume", tmp_path / "alone", "num_processes=1", "data.loader.batch_size=8"))
     assert result.returncode == 0, result.stderr
     assert_equal_runs(tmp_path / "alone", pair[0])
-
-
-def test_processes_that_disagree_about_the_configuration(tmp_path):
-    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=20"]
-    other = [*words, "training.optimizer.lr=0.5"]
-    codes, text = ends(start_ranks(trainer("hlrp-train-laq", *words), trainer("hlrp-train-laq", *other)))
-    assert codes == [2, 2], text
-    assert text.count("error:") == 1 and "rank 1 has another configuration" in text, text
-    assert "training.optimizer.lr = 0.5" in text and "hint:" in text
-
-
-def test_processes_that_read_different_data(tmp_path):
-    """The folder of a dataset may differ, its content may not."""
-    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=20"]
-    other = [*words, f"data.sources.metaworld_mt5.root={DATA}/pusht_scripted"]
-    codes, text = ends(start_ranks(trainer("hlrp-train-laq", *words), trainer("hlrp-train-laq", *other)))
-    assert codes == [2, 2], text
-    assert text.count("error:") == 1 and "rank 1 has another dataset (data.sources.metaworld_mt5.root)" in text, text
-    assert "50 episodes" in text and "hint:" in text and not (tmp_path / "run").exists(), text
-
-
-def test_processes_with_different_teachers(tmp_path, alone, pair):
-    words, other = (policy_words(teacher, tmp_path / "run", 2) for teacher in (alone, pair[0]))
-    codes, text = ends(start_ranks(*(trainer("hlrp-train-vla", *mine) for mine in (words, other))))
-    assert codes == [2, 2], text
-    assert text.count("error:") == 1 and "rank 1 has another file of weights (teacher)" in text, text
-
-
-def test_an_error_of_all_processes_is_reported_once(tmp_path):
-    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}"]
-    for wrong in ("training.max_steps=0", "data.sources.metaworld_mt5.root=/nowhere"):
-        one_error(run(train_laq_command(*words, *PAIR, wrong)), 2, [wrong.split("=")[0]])
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "mine").write_text("kept")
-    one_error(run(train_laq_command(*words, *PAIR)), 2, ["logging.run_dir", "not empty"])
-
-
-def test_a_master_that_does_not_answer(tmp_path):
-    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=3"]
-    absent = ["sleep", "0"]
-    codes, text = ends(start_ranks(absent, *[trainer("hlrp-train-laq", *words)] * 2))
-    assert codes[1:] == [1, 1] and text.count("error:") == 1, text
-    assert "does not answer" in text and "MASTER_ADDR" in text, text
-
-
-def test_a_process_that_does_not_come(tmp_path):
-    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=3"]
-    codes, text = ends(start_ranks(*[trainer("hlrp-train-laq", *words)] * 2, size=3))
-    assert codes == [1, 1] and text.count("error:") == 1, text
-    assert "rank 2 did not join" in text, text
-
-
-def test_a_port_in_use(tmp_path):
-    import socket
-
-    words = [*SHORT, f"logging.run_dir={tmp_path / 'run'}", "training.distributed.timeout_s=3"]
-    port = free_port()
-    with socket.create_server(("", port)):
-        codes, text = ends(start_ranks(trainer("hlrp-train-laq", *words), size=2, port=port))
-    assert codes == [1] and text.count("error:") == 1, text
-    assert f"port {port}" in text and "MASTER_PORT" in text, text
-
-
-def test_num_processes_where_torchrun_has_started_them(tmp_path):
-    words = [*SHORT, *PAIR, f"logging.run_dir={tmp_path / 'run'}"]
-    codes, text = ends(start_ranks(*[trainer("hlrp-train-laq", *words)] * 2))
-    assert codes == [2, 2] and text.count("error:") == 1, text
-    assert "num_processes" in text and "torchrun" in text, text
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["num_processes=0"], ["num_processes", "below 1"]),
-        (["num_processes=many"], ["num_processes"]),
-        (["num_processes=2", "device=cuda"], ["num_processes", "0 GPU"]),
-        (["num_processes=2", "device=cuda:1"], ["device", "cuda:1", "one GPU"]),
-        (["training.distributed.timeout_s=0"], ["training.distributed.timeout_s"]),
-    ],
-)
-def test_invalid_settings(words, names):
-    one_error(run(train_laq_command(*SHORT, "device=auto", *words)), 2, names)
 
 
 def test_auto_without_gpus_is_one_process(tmp_path):

@@ -32,7 +32,13 @@ def test_the_kit_is_small_and_needs_no_ffmpeg(kit):
     assert archive.stat().st_size < LARGEST
     with tarfile.open(archive) as files:
         names = set(files.getnames())
-    assert {"gpu-kit/run.sh", "gpu-kit/bin/hlrp-golden", "gpu-kit/python/hlrp_rs/_core.abi3.so"} <= names
+    assert {
+        "gpu-kit/run.sh",
+        "gpu-kit/kit.py",
+        "gpu-kit/runner.py",
+        "gpu-kit/bin/hlrp-golden",
+        "gpu-kit/python/hlrp_rs/_core.abi3.so",
+    } <= names
     for program in (kit / "bin").iterdir():
         libraries = subprocess.run(["readelf", "-d", program], capture_output=True, text=True, check=True).stdout
         assert "libav" not in libraries, program
@@ -176,6 +182,7 @@ def test_a_static_prefix_cache_computes_what_lerobots_own_does(tmp_path, monkeyp
 def script(monkeypatch, tmp_path):
     """`kit.py` as a module, its programs in `tmp_path/bin`."""
     monkeypatch.setenv("HLRP_REPO", str(REPO))
+    monkeypatch.syspath_prepend(REPO / "scripts" / "gpu-kit")
     spec = importlib.util.spec_from_file_location("kit", REPO / "scripts" / "gpu-kit" / "kit.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

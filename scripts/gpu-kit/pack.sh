@@ -6,7 +6,7 @@ set -euo pipefail
 out=$1 programs=$2
 kit=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "$out/bin"
-cp "$kit/run.sh" "$kit/kit.py" "$out/"
+cp "$kit/run.sh" "$kit"/*.py "$out/"
 for program in hlrp-train-laq hlrp-train-vla hlrp-golden examples/bench_step examples/bench_policy; do
   strip -o "$out/bin/$(basename "$program")" "$programs/$program"
 done

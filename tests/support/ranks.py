@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from conftest import REPO, program, read_metrics
+from conftest import MINI, REPO, VLA_MINI, program, read_metrics
 from safetensors.numpy import load_file
 
 # Float sums of two halves differ from the sum of the whole in the last digits.
@@ -19,6 +19,15 @@ TRAINED = 100
 OF_ONE = ("_r2", "_cosine")
 # One thread each, float32, and an optimizer that does not turn rounding into whole steps: what differs is then the number of processes.
 EXACT = ["precision=32-true", "num_threads=1", "device=cpu", "training.optimizer.eps=1e-3"]
+# 20 steps with a refresh of the codebook every 4.
+SHORT = [*MINI, *EXACT, "training.max_steps=20", "data.loader.num_workers=1"]
+PAIR = ["num_processes=2"]
+
+
+def policy_words(teacher, run_dir, batch_size: int) -> list[str]:
+    """A policy of 20 steps."""
+    words = [*VLA_MINI, *EXACT, f"policy.teacher.checkpoint={teacher}", "data.loader.num_workers=1"]
+    return [*words, "training.max_steps=20", f"data.loader.batch_size={batch_size}", f"logging.run_dir={run_dir}"]
 
 
 def torchrun(num_processes: int, *command: object) -> list[str]:

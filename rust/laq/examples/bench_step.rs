@@ -8,7 +8,7 @@ use clap::Parser;
 use hlrp_config::Composed;
 use hlrp_data::{Batch, Position};
 use hlrp_laq::{LaqModel, LaqTask, Parts, open_pairs};
-use hlrp_schema::{ConfigArgs, LaqConfig};
+use hlrp_schema::{ConfigArgs, LaqConfig, TrainingRun};
 use hlrp_torch::count::{OperatorCounts, count};
 use hlrp_torch::profile::{KernelTime, profile};
 use hlrp_torch::{HostToDevice, World, cuda};
@@ -19,7 +19,6 @@ use hlrp_train::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Steps that warm up libtorch and the loader, and steps between two records of time.
 const NUM_WARMUP: u64 = 5;
@@ -150,32 +149,10 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
 /// Trains until `data` ends; returns the rows of metrics. Nothing is validated or saved.
 fn train(config: &LaqConfig, composed: &Composed, task: &mut LaqTask, data: &mut Few) -> Result<Vec<MetricsRow>> {
     let folder = tempfile::tempdir()?;
-    let logging = hlrp_schema::LoggingConfig { run_dir: folder.path().join("run"), ..config.logging.clone() };
-    let settings = Settings {
-        disk: hlrp_train::disk_rules(&config.cluster, &logging),
-        logging,
-        training: config.training.clone(),
-        validation: config.validation.shared(),
-        precision: config.precision,
-        world: World::single(),
-        device: select_device(config.device)?,
-        wandb: None,
-        config: composed.clone(),
-        accept_changed_data: false,
-    };
-    let info = RunInfo {
-        program: "bench_step",
-        experiment: &config.experiment.name,
-        description: "",
-        config_yaml: &composed.to_yaml(),
-        overrides: composed.overrides(),
-        versions: Default::default(),
-        inputs: Vec::new(),
-        data: BTreeMap::new(),
-        num_threads: usize::try_from(tch::get_num_threads())?,
-        metrics: Vec::new(),
-        repository: Path::new("."),
-    };
+    let (run_dir, device) = (folder.path().join("run"), select_device(config.device)?);
+    let settings = Settings::new(&config.run(), composed.clone(), &run_dir, device, World::single());
+    let yaml = composed.to_yaml();
+    let info = RunInfo::new("bench_step", &config.experiment.name, &yaml);
     let run_dir = RunDir::create(&settings.logging.run_dir, &info)?;
     let outcome = Trainer::new(settings, task, data)?.run(&run_dir, &StopRequest::listen()?);
     match outcome {

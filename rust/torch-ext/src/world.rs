@@ -189,12 +189,16 @@ impl World {
     /// batch, in the order of [`World::all_gather_rows`]. So a run draws the same for each sample on any number of processes, and
     /// their random generators stay alike.
     pub fn own_rows(&self, num_rows: i64, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
-        let size = self.size as i64;
-        let all = draw(num_rows * size);
+        self.part_of(num_rows * self.size as i64, draw)
+    }
+
+    /// The same of `num_rows` rows of all processes, of which parts may differ by one.
+    pub fn part_of(&self, num_rows: i64, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
+        let all = draw(num_rows);
         if self.size == 1 {
             return all;
         }
-        all.slice(0, self.rank as i64, num_rows * size, size).contiguous()
+        all.slice(0, self.rank as i64, num_rows, self.size as i64).contiguous()
     }
 
     /// Waits until every process is here.

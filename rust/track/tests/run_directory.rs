@@ -10,17 +10,12 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 fn info<'a>(config_yaml: &'a str, overrides: &'a [String]) -> RunInfo<'a> {
     RunInfo {
-        program: "hlrp-train-laq",
-        experiment: "laq_tiny",
         description: "a test",
-        config_yaml,
         overrides,
         versions: BTreeMap::from([("hlrp".into(), "0.1.0".into())]),
-        inputs: Vec::new(),
-        data: BTreeMap::new(),
         num_threads: 2,
-        metrics: Vec::new(),
         repository: Path::new(env!("CARGO_MANIFEST_DIR")),
+        ..RunInfo::new("hlrp-train-laq", "laq_tiny", config_yaml)
     }
 }
 

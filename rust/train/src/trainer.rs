@@ -16,8 +16,8 @@ use crate::{
     watch::LossWatch,
 };
 use hlrp_config::{Composed, Hint, Problem, Value};
-use hlrp_data::Position;
-use hlrp_schema::{LoggingConfig, MonitorMode, Precision, TrainingConfig, ValidationConfig};
+use hlrp_data::{Position, disk_rules};
+use hlrp_schema::{LoggingConfig, MonitorMode, Precision, RunConfig, TrainingConfig, ValidationConfig};
 use hlrp_torch::{BUCKET_BYTES, Reducer, World};
 use hlrp_track::{
     RunDir,
@@ -57,6 +57,23 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Those of the run that `config` configures, in `run_dir`, on `device` as a part of `world`, without W&B.
+    pub fn new(run: &RunConfig<'_>, config: Composed, run_dir: &Path, device: Device, world: World) -> Self {
+        let logging = LoggingConfig { run_dir: run_dir.to_path_buf(), ..run.logging.clone() };
+        Self {
+            training: run.training.clone(),
+            validation: run.validation.clone(),
+            disk: disk_rules(run.cluster, &logging),
+            logging,
+            wandb: None,
+            precision: run.precision,
+            world,
+            device,
+            config,
+            accept_changed_data: false,
+        }
+    }
+
     /// Samples of an optimizer step: of the batches that it accumulates, in all processes.
     fn samples_per_step(&self) -> u64 {
         let num_batches = self.training.gradient.accumulate_steps.saturating_mul(self.world.size() as u64);

@@ -9,7 +9,7 @@
 use crate::chunking::Guidance;
 use hlrp_nn::Pass;
 use hlrp_schema::policy::FlowSpec;
-use hlrp_torch::World;
+use hlrp_torch::{TorchError, World};
 use std::f64::consts::TAU;
 use tch::{Device, Kind, Tensor};
 
@@ -109,21 +109,50 @@ pub trait FlowNoise {
     }
 }
 
-/// Noise and times of this process's part of a global batch: a run draws the same for each sample on any number of processes.
-pub struct WorldNoise<'a>(pub &'a World);
+/// Noise and times of this process's part of a global batch: a run draws the same for each sample on any number of processes, and their
+/// generators stay alike.
+pub struct WorldNoise<'a> {
+    world: &'a World,
+    /// Samples of all processes; none where each has as many as this one.
+    num_of_all: Option<i64>,
+}
+
+impl<'a> WorldNoise<'a> {
+    /// For batches of which all processes have equal parts.
+    pub fn new(world: &'a World) -> Self {
+        Self { world, num_of_all: None }
+    }
+
+    /// For a batch of which this process has `num_own` samples; all processes ask at the same time. None where no process has a sample.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub fn of_batch(world: &'a World, num_own: usize) -> Result<Option<Self>, TorchError> {
+        let num_of_all = Tensor::from(num_own as i64);
+        world.all_reduce(&num_of_all)?;
+        let num_of_all = num_of_all.int64_value(&[]);
+        Ok((num_of_all > 0).then_some(Self { world, num_of_all: Some(num_of_all) }))
+    }
+
+    fn own_rows(&self, num_own: i64, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
+        match self.num_of_all {
+            Some(num_rows) => self.world.part_of(num_rows, draw),
+            None => self.world.own_rows(num_own, draw),
+        }
+    }
+}
 
 impl FlowNoise for WorldNoise<'_> {
     fn normal(&mut self, shape: &[i64], device: Device) -> Tensor {
-        let draw = |num_rows| TorchNoise.normal(&[&[num_rows][..], &shape[1..]].concat(), device);
-        self.0.own_rows(shape[0], draw)
+        self.own_rows(shape[0], |num_rows| TorchNoise.normal(&[&[num_rows][..], &shape[1..]].concat(), device))
     }
 
     fn time(&mut self, num_samples: i64, flow: &FlowSpec, device: Device) -> Tensor {
-        self.0.own_rows(num_samples, |num_rows| TorchNoise.time(num_rows, flow, device))
+        self.own_rows(num_samples, |num_rows| TorchNoise.time(num_rows, flow, device))
     }
 
     fn keep(&mut self, num_samples: i64, dropout: f64, device: Device) -> Tensor {
-        self.0.own_rows(num_samples, |num_rows| TorchNoise.keep(num_rows, dropout, device))
+        self.own_rows(num_samples, |num_rows| TorchNoise.keep(num_rows, dropout, device))
     }
 }
 

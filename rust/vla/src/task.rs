@@ -51,7 +51,7 @@ impl Task for VlaTask {
         let labelled = self.policy.label(batch, self.indices, self.augmentation.as_ref())?;
         let (observation, targets) = (&labelled.observation, &labelled.targets);
         let loss =
-            model.loss(observation, targets, &spec.objective, &mut WorldNoise(&self.world), &Pass::plain(true))?;
+            model.loss(observation, targets, &spec.objective, &mut WorldNoise::new(&self.world), &Pass::plain(true))?;
         let (masked, metrics) = (loss.masked(&spec.objective), loss.metrics());
         Ok(LossOutput { loss: loss.total, masked, metrics })
     }

@@ -10,18 +10,16 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// Keeps the ratio finite.
 const MIN_NOISE: f64 = 1e-12;
 
-/// That of the batches of all processes, a scalar on the device: their changes `[B,S,Q]`, and what the decoders see of them.
+/// That of the batches of all processes, a float32 scalar on the device: their changes `[B,S,Q]`, and what the decoders see of them.
 ///
 /// # Errors
 /// Another process is gone.
 pub(super) fn of_batch(change_BSQ: &Tensor, vectors_BSQ: &Tensor, world: &World) -> Result<Tensor, TorchError> {
-    no_grad(|| {
-        let total = |x: &Tensor| x.square().sum_dim_intlist([-1].as_slice(), false, Kind::Float).mean(Kind::Float);
-        let mean_1SQ = world.mean(&change_BSQ.mean_dim([0].as_slice(), true, Kind::Float))?;
-        let both = Tensor::stack(&[total(&(change_BSQ - mean_1SQ)), total(&(vectors_BSQ - change_BSQ))], 0);
-        let both = world.mean(&both)?;
-        Ok(both.get(0) / both.get(1).clamp_min(MIN_NOISE))
-    })
+    let size = change_BSQ.size();
+    let mut ratio = SignalToNoise::of_places(size[1] * size[2], change_BSQ.device());
+    ratio.add(change_BSQ, vectors_BSQ);
+    world.all_reduce(&ratio.sums_N)?;
+    Ok(ratio.value().to_kind(Kind::Float))
 }
 
 /// That of a sample whose parts come one after the other and are of any size: of a validation.
@@ -33,7 +31,11 @@ pub(crate) struct SignalToNoise {
 impl SignalToNoise {
     /// Of no sample yet, on `device`.
     pub(crate) fn new(dims: &Dims, device: Device) -> Self {
-        Self { sums_N: Tensor::zeros([3 + dims.code_seq_len * dims.code_dim], (Kind::Double, device)) }
+        Self::of_places(dims.code_seq_len * dims.code_dim, device)
+    }
+
+    fn of_places(num_places: i64, device: Device) -> Self {
+        Self { sums_N: Tensor::zeros([3 + num_places], (Kind::Double, device)) }
     }
 
     /// Adds normalised changes `[B,S,Q]`, and what the decoders see of them.
@@ -48,17 +50,22 @@ impl SignalToNoise {
         });
     }
 
-    /// The ratio over what all processes added, with the variance that a sample of any size has in the mean; none for a single sample.
+    /// The ratio over what all processes added; none for a single sample.
     ///
     /// # Errors
     /// Another process is gone.
     pub(crate) fn of_all(self, world: &World) -> anyhow::Result<Option<f64>> {
         world.all_reduce(&self.sums_N)?;
-        let sums = Vec::<f64>::try_from(self.sums_N.to_device(Device::Cpu))?;
-        let (&[count, squares, noise], of_places) = sums.split_first_chunk().unwrap_or((&[0.0; 3], &[]));
-        let deviation = squares - of_places.iter().map(|sum| sum * sum).sum::<f64>() / count.max(1.0);
-        let variance = deviation.max(0.0) / (count - 1.0);
-        Ok((count > 1.0).then(|| variance / (noise / count).max(MIN_NOISE)))
+        Ok((self.sums_N.double_value(&[0]) > 1.0).then(|| self.value().double_value(&[])))
+    }
+
+    /// The ratio, with the variance that a sample of any size has in the mean; 0 for a single sample.
+    fn value(&self) -> Tensor {
+        let [count, squares, noise] = [0, 1, 2].map(|index| self.sums_N.get(index));
+        let of_places = self.sums_N.narrow(0, 3, self.sums_N.size()[0] - 3);
+        let deviation = squares - of_places.square().sum(Kind::Double) / count.clamp_min(1.0);
+        let variance = deviation.clamp_min(0.0) / (&count - 1.0).clamp_min(1.0);
+        variance / (noise / count).clamp_min(MIN_NOISE)
     }
 }
 
@@ -79,7 +86,7 @@ mod tests {
 
     fn of_parts(sizes: &[i64]) -> Option<f64> {
         let parts = samples(sizes.iter().sum()).map(|rows| rows.split_with_sizes(sizes, 0));
-        let mut ratio = SignalToNoise { sums_N: Tensor::zeros([9], (Kind::Double, Device::Cpu)) };
+        let mut ratio = SignalToNoise::of_places(6, Device::Cpu);
         parts[0].iter().zip(&parts[1]).for_each(|(change, vectors)| ratio.add(change, vectors));
         ratio.of_all(&World::single()).unwrap()
     }

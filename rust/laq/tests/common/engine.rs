@@ -3,7 +3,7 @@
 
 use hlrp_config::{Composed, compose};
 use hlrp_data::{Batch, FrameSize, ImageStream, Position, SampleMeta};
-use hlrp_schema::LaqConfig;
+use hlrp_schema::{LaqConfig, TrainingRun};
 use hlrp_torch::World;
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
@@ -49,18 +49,7 @@ pub(crate) fn compose_with(run_dir: &Path, overrides: &[&str]) -> (Composed, Laq
 }
 
 pub(crate) fn settings(composed: &Composed, config: &LaqConfig) -> Settings {
-    Settings {
-        training: config.training.clone(),
-        validation: config.validation.shared(),
-        precision: config.precision,
-        world: World::single(),
-        device: Device::Cpu,
-        disk: hlrp_train::disk_rules(&config.cluster, &config.logging),
-        logging: config.logging.clone(),
-        wandb: None,
-        config: composed.clone(),
-        accept_changed_data: false,
-    }
+    Settings::new(&config.run(), composed.clone(), &config.logging.run_dir, Device::Cpu, World::single())
 }
 
 /// Trains `task` on squares as a configuration says.
@@ -68,19 +57,7 @@ pub(crate) fn train(composed: &Composed, config: &LaqConfig, task: &mut dyn Task
     let mut data = Squares;
     let trainer = Trainer::new(settings(composed, config), task, &mut data)?;
     let yaml = composed.to_yaml();
-    let info = RunInfo {
-        program: "test",
-        experiment: "squares",
-        description: "",
-        config_yaml: &yaml,
-        overrides: &[],
-        versions: BTreeMap::new(),
-        inputs: Vec::new(),
-        data: BTreeMap::new(),
-        num_threads: 1,
-        metrics: Vec::new(),
-        repository: Path::new("."),
-    };
+    let info = RunInfo::new("test", "squares", &yaml);
     let run = RunDir::create(&config.logging.run_dir, &info)?;
     let outcome = trainer.run(&run, &StopRequest::default())?;
     run.finish(RunStatus::Finished)?;

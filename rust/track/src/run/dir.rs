@@ -57,6 +57,25 @@ pub struct RunInfo<'a> {
     pub repository: &'a Path,
 }
 
+impl<'a> RunInfo<'a> {
+    /// A run of which nothing more is known than this.
+    pub fn new(program: &'a str, experiment: &'a str, config_yaml: &'a str) -> Self {
+        Self {
+            program,
+            experiment,
+            description: "",
+            config_yaml,
+            overrides: &[],
+            versions: BTreeMap::new(),
+            inputs: Vec::new(),
+            data: BTreeMap::new(),
+            num_threads: 1,
+            metrics: Vec::new(),
+            repository: Path::new("."),
+        }
+    }
+}
+
 /// One run directory, held by this process alone.
 ///
 /// [`RunDir::finish`] records how the run ended. A run dropped without it is recorded as failed; one killed stays `running` until it is

@@ -396,25 +396,17 @@ fn settings(
     device: Device,
     world: World,
 ) -> Result<Settings, Problem> {
-    let (mut training, mut logging) = (config.training.clone(), config.logging.clone());
+    let run_dir = arguments.resume.as_ref().unwrap_or(&config.logging.run_dir);
+    let mut settings = Settings::new(config, composed.clone(), run_dir, device, world);
+    settings.wandb = wandb;
+    settings.accept_changed_data = arguments.accept_changed_data;
     if let Some(run_dir) = &arguments.resume {
+        let training = &mut settings.training;
         let typed = composed.changed_by(RESUME_KEY).and(training.resume_from_checkpoint.take());
         training.resume_from_checkpoint = Some(checkpoint_of(run_dir, typed)?);
         training.load_weights_from = None;
-        logging.run_dir.clone_from(run_dir);
     }
-    Ok(Settings {
-        training,
-        validation: config.validation.clone(),
-        disk: disk_rules(config.cluster, &logging),
-        logging,
-        wandb,
-        precision: config.precision,
-        world,
-        device,
-        config: composed.clone(),
-        accept_changed_data: arguments.accept_changed_data,
-    })
+    Ok(settings)
 }
 
 /// The checkpoint to resume: the one that the command line names, which must belong to this run, else the newest.

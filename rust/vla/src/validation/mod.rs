@@ -10,7 +10,7 @@ mod error_bins;
 mod errors;
 mod images;
 
-use crate::flow::{FlowNoise, TorchNoise};
+use crate::flow::WorldNoise;
 use crate::loss;
 use crate::masks::by_slot;
 use crate::observation::{ActionTarget, Prediction};
@@ -21,13 +21,12 @@ use error_bins::ErrorBins;
 use errors::Errors;
 use hlrp_nn::Pass;
 use hlrp_schema::VlaValidationConfig;
-use hlrp_schema::policy::{FlowSpec, LatentShape};
-use hlrp_torch::World;
+use hlrp_schema::policy::LatentShape;
 use hlrp_track::metrics::{Curve, MetricSpec};
 use hlrp_train::validation::{EvenSamples, Sums};
 use hlrp_train::{DeviceBatch, Validation, ValidationContext};
 use images::SampleImage;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// Seed of the noise and times of every validation.
 const SEED: u64 = 0;
@@ -76,14 +75,9 @@ pub(crate) fn run(
     loop {
         let batch = batches.next().transpose()?;
         let num_own = batch.as_ref().map_or(0, |batch| batch.meta.len());
-        let mut noise = PartialNoise::of_batch(num_own, context.world)?;
-        let Some(batch) = batch else {
-            // The last batch of all processes may have nothing for this one.
-            if noise.num_samples > 0 {
-                continue;
-            }
-            break;
-        };
+        let Some(mut noise) = WorldNoise::of_batch(context.world, num_own)? else { break };
+        // The last batch of all processes may have nothing for this one.
+        let Some(batch) = batch else { continue };
         let labelled = policy.label(&batch, indices, None)?;
         add_losses(&mut sums, policy, &labelled, &mut noise)?;
         let predicted = predict(policy, &labelled, options.num_flow_samples, &mut noise)?;
@@ -145,52 +139,11 @@ pub(crate) fn metrics(latent: Option<LatentShape>, action_dim: Option<i64>) -> V
     specs
 }
 
-/// Noise and times of this process's part of a batch of all processes, where parts may differ by a sample: each sample has what it has on one
-/// process, and the generators stay alike.
-struct PartialNoise<'a> {
-    world: &'a World,
-    /// Of all processes.
-    num_samples: i64,
-}
-
-impl<'a> PartialNoise<'a> {
-    /// For a batch of which this process has `num_own` samples; all processes ask at the same time.
-    ///
-    /// # Errors
-    /// Another process is gone.
-    fn of_batch(num_own: usize, world: &'a World) -> anyhow::Result<Self> {
-        let num_samples = Tensor::from(i64::try_from(num_own)?);
-        world.all_reduce(&num_samples)?;
-        Ok(Self { world, num_samples: num_samples.int64_value(&[]) })
-    }
-
-    /// This process's rows of those that all processes draw alike.
-    fn own_rows(&self, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
-        let (rank, size) = (self.world.rank() as i64, self.world.size() as i64);
-        let all = draw(self.num_samples);
-        if size == 1 { all } else { all.slice(0, rank, self.num_samples, size).contiguous() }
-    }
-}
-
-impl FlowNoise for PartialNoise<'_> {
-    fn normal(&mut self, shape: &[i64], device: Device) -> Tensor {
-        self.own_rows(|num_rows| TorchNoise.normal(&[&[num_rows][..], &shape[1..]].concat(), device))
-    }
-
-    fn time(&mut self, _: i64, flow: &FlowSpec, device: Device) -> Tensor {
-        self.own_rows(|num_rows| TorchNoise.time(num_rows, flow, device))
-    }
-
-    fn keep(&mut self, _: i64, dropout: f64, device: Device) -> Tensor {
-        self.own_rows(|num_rows| TorchNoise.keep(num_rows, dropout, device))
-    }
-}
-
 fn add_losses(
     sums: &mut Sums,
     policy: &Policy,
     labelled: &LabelledBatch,
-    noise: &mut PartialNoise<'_>,
+    noise: &mut WorldNoise<'_>,
 ) -> anyhow::Result<()> {
     let (model, pass) = (&policy.model, Pass::plain(false));
     let found = model.loss(&labelled.observation, &labelled.targets, &policy.spec.objective, noise, &pass)?;
@@ -208,7 +161,7 @@ fn predict(
     policy: &Policy,
     labelled: &LabelledBatch,
     num_samples: usize,
-    noise: &mut PartialNoise<'_>,
+    noise: &mut WorldNoise<'_>,
 ) -> anyhow::Result<Prediction> {
     let (observation, mode) = (&labelled.observation, policy.spec.objective.mode);
     let num_samples = if policy.model.noise_shapes(mode, 1).is_empty() { 1 } else { num_samples };

@@ -2,7 +2,7 @@
 
 use crate::stage_1::{info, run_of_stage_1};
 use hlrp_config::compose;
-use hlrp_schema::VlaConfig;
+use hlrp_schema::{TrainingRun, VlaConfig};
 use hlrp_torch::{World, count::count};
 use hlrp_track::{RunDir, run::RunStatus};
 use hlrp_train::{Settings, StopRequest, Trainer, program::Setup};
@@ -41,18 +41,7 @@ fn waits_of_run(num_steps: u64, teacher: &Path, overrides: &[&str]) -> u64 {
     tch::manual_seed(1);
     let setup = Setup { device: Device::Cpu, world: World::single(), overwrites_weights: false, resumed: None };
     let (mut task, mut data) = hlrp_vla::prepare(&config, &setup, &|_, _, _, _| {}).unwrap();
-    let settings = Settings {
-        disk: hlrp_train::disk_rules(&config.cluster, &config.logging),
-        logging: config.logging.clone(),
-        training: config.training.clone(),
-        validation: config.validation.shared(),
-        precision: config.precision,
-        world: World::single(),
-        device: Device::Cpu,
-        wandb: None,
-        config: composed,
-        accept_changed_data: false,
-    };
+    let settings = Settings::new(&config.run(), composed, &run_dir, Device::Cpu, World::single());
     let trainer = Trainer::new(settings, &mut task, &mut data).unwrap();
     let run = RunDir::create(&run_dir, &info()).unwrap();
     let work = || trainer.run(&run, &StopRequest::default()).map(drop).map_err(anyhow::Error::from);

@@ -3,7 +3,7 @@
 use hlrp_config::compose;
 use hlrp_data::{Batch, FrameSize, ImageStream, Position, SampleMeta};
 use hlrp_laq::{LaqModel, LaqTask, Parts};
-use hlrp_schema::LaqConfig;
+use hlrp_schema::{LaqConfig, TrainingRun};
 use hlrp_torch::World;
 use hlrp_track::RunDir;
 use hlrp_track::run::{RunInfo, RunStatus};
@@ -46,19 +46,7 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
     let config: LaqConfig = composed.extract().unwrap();
     tch::manual_seed(1);
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, Device::Cpu), &config, World::single());
-    let logging = hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..config.logging };
-    let settings = Settings {
-        disk: hlrp_train::disk_rules(&config.cluster, &logging),
-        logging,
-        training: config.training,
-        validation: config.validation.shared(),
-        precision: config.precision,
-        world: World::single(),
-        device: Device::Cpu,
-        wandb: None,
-        config: composed,
-        accept_changed_data: false,
-    };
+    let settings = Settings::new(&config.run(), composed, run_dir, Device::Cpu, World::single());
     let mut data = Noise;
     let trainer = Trainer::new(settings, &mut task, &mut data).unwrap();
     let run = match run_dir.exists() {
@@ -74,19 +62,7 @@ pub(crate) fn train_stage_1(run_dir: &Path, further: &[&str]) -> StageOne {
 
 /// What a run directory of a test says of its run.
 pub(crate) fn info() -> RunInfo<'static> {
-    RunInfo {
-        program: "test",
-        experiment: "noise",
-        description: "",
-        config_yaml: "",
-        overrides: &[],
-        versions: BTreeMap::new(),
-        inputs: Vec::new(),
-        data: BTreeMap::new(),
-        num_threads: 1,
-        metrics: Vec::new(),
-        repository: Path::new("."),
-    }
+    RunInfo::new("test", "noise", "")
 }
 
 /// Frame pairs of random pixels, `uint8 [4,2,3,32,32]`.

@@ -7,7 +7,7 @@ pub use data::Numbers;
 pub use model::{Regression, description};
 
 use hlrp_config::Composed;
-use hlrp_schema::LaqConfig;
+use hlrp_schema::{LaqConfig, TrainingRun};
 use hlrp_torch::{World, rng};
 use hlrp_track::{
     RunDir,
@@ -57,19 +57,7 @@ pub fn settings_from(config: &Path, run_dir: &Path, words: &[&str]) -> Settings 
 
 fn settings_of(config: Composed, run_dir: &Path) -> Settings {
     let typed: LaqConfig = config.extract().unwrap();
-    let logging = hlrp_schema::LoggingConfig { run_dir: run_dir.to_path_buf(), ..typed.logging };
-    Settings {
-        disk: hlrp_train::disk_rules(&typed.cluster, &logging),
-        logging,
-        training: typed.training,
-        validation: typed.validation.shared(),
-        precision: typed.precision,
-        world: World::single(),
-        device: Device::Cpu,
-        wandb: None,
-        config,
-        accept_changed_data: false,
-    }
+    Settings::new(&typed.run(), config, run_dir, Device::Cpu, World::single())
 }
 
 /// Trains [`Regression`] on [`Numbers`] from seed 1, or as `settings` continues.
@@ -88,19 +76,7 @@ pub fn train_until(
     let config_yaml = settings.config.to_yaml();
     rng::seed(Device::Cpu, 1)?;
     let trainer = Trainer::new(settings, task, data)?;
-    let info = RunInfo {
-        program: "engine-test",
-        experiment: "short",
-        description: "",
-        config_yaml: &config_yaml,
-        overrides: &[],
-        versions: BTreeMap::new(),
-        inputs: Vec::new(),
-        data: BTreeMap::new(),
-        num_threads: 1,
-        metrics: Vec::new(),
-        repository: Path::new("."),
-    };
+    let info = RunInfo::new("engine-test", "short", &config_yaml);
     let run = if run_dir.exists() {
         RunDir::resume(&run_dir, trainer.step(), &info)?
     } else {
