@@ -4,7 +4,7 @@
 use crate::{
     TorchError, World, ffi,
     machine::{is_held, is_taken_soon, speaks_for_machine},
-    notices::{Attention, Handle, Notices, POLL, c_string},
+    notices::{Attention, Handle, Notices, POLL, c_string, receive},
     world::{Group, is_silent, lost, named},
 };
 use std::{
@@ -149,7 +149,7 @@ impl Group {
         }
     }
 
-    /// Connects to the others, in a thread: c10d waits for ever where the store hangs meanwhile.
+    /// Connects to the others, in a thread: c10d waits for ever where the store hangs meanwhile, and for a process that is ending.
     fn connect(&self) -> Result<(), TorchError> {
         const OPERATION: &str = "connect the processes";
         let (send, result) = mpsc::channel();
@@ -159,9 +159,10 @@ impl Group {
             let result = ffi::check(OPERATION, unsafe { ffi::hlrp_world_connect(handle.0) });
             drop(send.send(result));
         });
-        match result.recv_timeout(self.meeting.timeout + MARGIN) {
-            Ok(result) => result.map_err(|error| lost(OPERATION, error)),
-            Err(_) => {
+        let is_hopeless = || self.notices.board().is_ending;
+        match receive(&result, self.meeting.timeout + MARGIN, is_hopeless) {
+            Some(result) => result.map_err(|error| lost(OPERATION, error)),
+            None => {
                 self.state().is_stuck = true;
                 Err(TorchError::Exchange { operation: OPERATION, message: "no answer".to_owned() })
             }

@@ -29,8 +29,8 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(crate) const HEARD: Duration = Duration::from_millis(1500);
 /// How often a process gives a sign while another one is ending.
 const SIGN: Duration = Duration::from_millis(500);
-/// How often the program looks whether it still waits for the store to open.
-const OPENING: Duration = Duration::from_millis(100);
+/// How often the program looks whether it still waits for c10d.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long the program waits for the thread at its end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -157,14 +157,7 @@ impl Notices {
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        let began = Instant::now();
-        let result = loop {
-            match result.recv_timeout(OPENING) {
-                Ok(result) => break result,
-                Err(RecvTimeoutError::Timeout) if began.elapsed() < limit && !is_hopeless() => {}
-                Err(_) => return None,
-            }
-        };
+        let result = receive(&result, limit, is_hopeless)?;
         Some(result.map(|handle| (Self { rank, shared, end: Mutex::new(end) }, handle)))
     }
 
@@ -239,6 +232,18 @@ impl Drop for Notices {
         // It returns an error when the thread has ended, or is stuck.
         let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = end.recv_timeout(FAREWELL);
+    }
+}
+
+/// What a thread sends that waits in c10d; none if that takes longer than `limit`, or `is_hopeless`.
+pub(crate) fn receive<T>(result: &mpsc::Receiver<T>, limit: Duration, is_hopeless: impl Fn() -> bool) -> Option<T> {
+    let began = Instant::now();
+    loop {
+        match result.recv_timeout(LOOK) {
+            Ok(result) => return Some(result),
+            Err(RecvTimeoutError::Timeout) if began.elapsed() < limit && !is_hopeless() => {}
+            Err(_) => return None,
+        }
     }
 }
 
