@@ -115,7 +115,7 @@ impl Wait {
         if (0..last_that_matters).any(is_open) {
             return None;
         }
-        let missing = (0..peers.len()).filter(|rank| peers[*rank].note.is_none()).collect();
+        let missing = (0..peers.len()).filter(|rank| *rank != own && peers[*rank].note.is_none()).collect();
         Some(Verdict { is_reporter: first == own, rank: first, note: note.clone(), missing })
     }
 }
