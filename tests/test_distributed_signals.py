@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO, run
 from failing_ranks import LONG, command, end_of
-from interruption import INTERRUPTED, last_step, wait_for
+from interruption import INTERRUPTED, OF_TERMINAL, UNDER_NOHUP, last_step, wait_for
 from ranks import free_port, processes_of, send, start_ranks, torchrun, trainer
 
 
@@ -22,17 +22,16 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def launched(run_dir: Path, temporary: Path, *words: object, **options) -> subprocess.Popen:
+def launched(run_dir: Path, temporary: Path, *words: object, how=OF_TERMINAL) -> subprocess.Popen:
     """The program that starts two processes, with that folder of temporary files."""
     temporary.mkdir()
     return subprocess.Popen(
-        command(run_dir, "num_processes=2", *words, of=LONG),
+        [*how, *command(run_dir, "num_processes=2", *words, of=LONG)],
         cwd=REPO,
         env=os.environ | {"TMPDIR": str(temporary)},
         text=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        **options,
     )
 
 
@@ -68,23 +67,22 @@ def test_a_closed_terminal_is_a_request_to_save(tmp_path):
     launcher = launched(run_dir, tmp_path / "temporary", "training.checkpoint.every_n_steps=100000")
     wait_for(launcher, lambda: last_step(run_dir) >= 3)
     send(launcher.pid, "SIGHUP")
-    _, text = launcher.communicate(timeout=60)
-    assert launcher.returncode == INTERRUPTED and "error:" not in text, text
+    codes, [text] = end_of([launcher], within=60)
+    assert codes == [INTERRUPTED] and "error:" not in text, text
     assert (run_dir / "checkpoints/last").read_text() == f"step-{last_step(run_dir):06}\n"
 
 
 def test_under_nohup_a_closed_terminal_changes_nothing(tmp_path):
     run_dir = tmp_path / "run"
-    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731 - what nohup does
-    launcher = launched(run_dir, tmp_path / "temporary", preexec_fn=ignore)
+    launcher = launched(run_dir, tmp_path / "temporary", how=UNDER_NOHUP)
     wait_for(launcher, lambda: last_step(run_dir) >= 3)
     for pid in [launcher.pid, *processes_of(launcher)]:
         send(pid, "SIGHUP")
     step = last_step(run_dir)
     wait_for(launcher, lambda: last_step(run_dir) >= step + 5)
     send(launcher.pid, "SIGTERM")
-    _, text = launcher.communicate(timeout=60)
-    assert launcher.returncode == INTERRUPTED, text
+    codes, [text] = end_of([launcher], within=60)
+    assert codes == [INTERRUPTED], text
 
 
 def catches(pid: int, name: str) -> bool:

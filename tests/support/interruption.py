@@ -14,7 +14,13 @@ from safetensors.numpy import load_file
 INTERRUPTED = 75
 
 
+# How a terminal starts programs, whatever started the tests, and how `nohup` does.
+OF_TERMINAL = ["env", "--default-signal=HUP"]
+UNDER_NOHUP = ["env", "--ignore-signal=HUP"]
+
+
 def start(command: list[str]) -> subprocess.Popen:
+    command = [*OF_TERMINAL, *command]
     return subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
