@@ -1,8 +1,11 @@
 """One of several processes fails: all of them end, one reports, and what it says is true.
 
-The processes meet at a port, as under torchrun and `srun`: the store is in the first of them, and may hang or be gone itself.
+Most of them meet at a port, as under torchrun and `srun`: the store is in the first of them, and may hang or be gone itself.
 """
 
+import json
+import random
+import re
 import shutil
 import socket
 import subprocess
@@ -10,13 +13,42 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPO, read_metrics
-from failing_ranks import LONG, SILENCE, TIMEOUT, command, end_of
-from interruption import INTERRUPTED, last_step, wait_for
-from ranks import ends, free_port, send, start_ranks, trainer
+from conftest import REPO, read_metrics, run, train_laq_command
+from failing_ranks import LONG, SILENCE, TIMEOUT, command, started
+from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
+from ranks import PAIR, SHORT, end_of, free_port, processes_of, send, start_ranks, trainer
 
 # Exit code of a run that lost a process before its first checkpoint.
 RANK_LOST = 69
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_others(tmp_path, rank):
+    run_dir = tmp_path / "run"
+    process, ranks = started(run_dir)
+    send(ranks[rank], "SIGKILL")
+    began = time.monotonic()
+    _, text = process.communicate(timeout=60)
+    assert time.monotonic() - began < TIMEOUT + 10
+    assert process.returncode == INTERRUPTED, text
+    assert text.count("error:") == 1 and f"rank {rank} is gone" in text and "last checkpoint:" in text, text
+
+
+@pytest.mark.slow  # half a minute of waiting
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_hangs_ends_the_others_within_the_time(tmp_path, rank):
+    """And itself, by the one that started it, which does not wait for it longer than the others and five seconds."""
+    run_dir = tmp_path / "run"
+    process, ranks = started(run_dir)
+    send(ranks[rank], "SIGSTOP")
+    began = time.monotonic()
+    _, text = process.communicate(timeout=90)
+    assert time.monotonic() - began < TIMEOUT + 15
+    assert process.returncode == INTERRUPTED, text
+    assert text.count("error:") == 1 and f"rank {rank} is gone or does not answer" in text, text
+    if rank == 1:
+        session = json.loads((run_dir / "run.json").read_text())["sessions"][-1]
+        assert session["status"] == "failed" and "rank 1" in session["reason"]
 
 
 def test_a_first_process_that_hangs_with_the_store_ends_the_others(tmp_path):
@@ -50,6 +82,20 @@ def test_a_master_that_is_not_the_machine_of_the_first_process(tmp_path, host):
     assert f"rank 0 cannot reach itself at {host}:" in texts[0] and "hint: set MASTER_ADDR" in texts[0], texts
 
 
+def test_a_first_process_that_does_not_come(tmp_path):
+    codes, texts = end_of(start_ranks(["sleep", "0"], *[command(tmp_path / "run", timeout=3)] * 2))
+    text = "".join(texts)
+    assert codes[1:] == [1, 1] and text.count("error:") == 1, text
+    assert "does not answer" in text and "MASTER_ADDR" in text, text
+
+
+def test_a_process_that_does_not_come(tmp_path):
+    codes, texts = end_of(start_ranks(*[command(tmp_path / "run", timeout=3)] * 2, size=3))
+    text = "".join(texts)
+    assert codes == [1, 1] and text.count("error:") == 1, text
+    assert "rank 2 did not join" in text, text
+
+
 def test_processes_that_resume_different_checkpoints(tmp_path, uninterrupted):
     for name in "01":
         shutil.copytree(uninterrupted, tmp_path / name)
@@ -58,7 +104,9 @@ def test_processes_that_resume_different_checkpoints(tmp_path, uninterrupted):
     resumes = [trainer("hlrp-train-laq", "--resume", tmp_path / name, *words) for name in "01"]
     codes, texts = end_of(start_ranks(*resumes), within=60)
     assert codes == [2, 2] and texts[0].count("error:") == 0 and texts[1].count("error:") == 1, texts
-    assert "rank 1 resumes another checkpoint than rank 0: step 5, where rank 0 has step 24" in texts[1], texts
+    assert (
+        "rank 1 has a different checkpoint than rank 0: step 5 with files" in texts[1] and "step 24 with" in texts[1]
+    ), texts
 
 
 def test_a_wrong_setting_of_one_process_is_reported_by_it(tmp_path):
@@ -164,7 +212,8 @@ def test_one_of_three_processes_that_is_killed_ends_the_others(tmp_path):
     wait_for(processes[0], lambda: last_step(run_dir) >= 7)
     began = time.monotonic()
     send(processes[2].pid, "SIGKILL")
-    codes, text = ends(processes, timeout=60)
+    codes, texts = end_of(processes, within=60)
+    text = "".join(texts)
     assert codes[:2] == [INTERRUPTED, INTERRUPTED] and text.count("error:") == 1, text
     assert "rank 2 is gone" in text and time.monotonic() - began < TIMEOUT + SILENCE + 10, text
 
@@ -200,3 +249,37 @@ def test_a_process_that_is_killed_in_a_validation_ends_the_other(tmp_path, rank)
     assert f"rank {rank} is gone" in text and "step-000005" in text, text
     rows = read_metrics(run_dir)
     assert max(row["step"] for row in rows) == 8 and not any("val/loss" in row for row in rows)
+
+
+def named_checkpoint(text: str) -> str:
+    """The checkpoint that an error names."""
+    return re.search(r"last checkpoint: \S*/(step-\d+)", text)[1]
+
+
+def newest_checkpoints(run_dir) -> set[str]:
+    """The newest that is whole, and the one that the pointer names: a kill may come between the two."""
+    checkpoints = run_dir / "checkpoints"
+    return {max(path.name for path in checkpoints.glob("step-*")), (checkpoints / "last").read_text().strip()}
+
+
+@pytest.mark.slow  # eleven starts
+def test_a_process_that_is_killed_at_any_moment_ends_the_others(tmp_path):
+    """In steps, in validations and in checkpoints. Resumed each time, the run is in the end the one that nobody disturbed."""
+    run_dir, moments = tmp_path / "run", random.Random(0)
+    words = [*PAIR, "training.max_steps=200", "validation.check_interval=6"]
+    result = run(command(tmp_path / "undisturbed", *words, of=SHORT))
+    assert result.returncode == 0, result.stderr
+    process = start(command(run_dir, *words, of=SHORT))
+    for number in range(10):
+        step = last_step(run_dir)
+        wait_for(process, lambda at=step: last_step(run_dir) >= at + 6)
+        time.sleep(moments.uniform(0, 0.1))
+        send(processes_of(process)[number % 2], "SIGKILL")
+        _, text = process.communicate(timeout=60)
+        assert process.returncode == INTERRUPTED and text.count("error:") == 1, text
+        assert f"rank {number % 2} is gone" in text
+        assert named_checkpoint(text) in newest_checkpoints(run_dir), text
+        process = start(train_laq_command("--resume", run_dir))
+    _, text = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert_same_run(run_dir, tmp_path / "undisturbed", "step-000200")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO, run
-from failing_ranks import LONG, command, end_of
+from failing_ranks import LONG, command, started
 from interruption import INTERRUPTED, OF_TERMINAL, UNDER_NOHUP, last_step, wait_for
-from ranks import free_port, processes_of, send, start_ranks, torchrun, trainer
+from ranks import end_of, free_port, processes_of, send, start_ranks, torchrun, trainer
 
 
 def is_gone(pid: int) -> bool:
@@ -33,6 +33,20 @@ def launched(run_dir: Path, temporary: Path, *words: object, how=OF_TERMINAL) ->
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+
+
+@pytest.mark.parametrize(
+    ("rank", "size"),
+    [(0, 2), (1, 2), pytest.param(2, 4, marks=pytest.mark.slow)],  # four processes share two cores
+)
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, rank, size):
+    run_dir = tmp_path / "run"
+    process, ranks = started(run_dir, "training.checkpoint.every_n_steps=100000", size=size)
+    send(ranks[rank], "SIGUSR1")
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED and "error:" not in text, text
+    (checkpoint,) = (run_dir / "checkpoints").glob("step-*")
+    assert checkpoint.name == f"step-{last_step(run_dir):06}"
 
 
 @pytest.mark.parametrize("at", [None, 0, 7])

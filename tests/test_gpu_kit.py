@@ -196,16 +196,27 @@ def test_a_hung_program_does_not_outlive_the_time(script, tmp_path):
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)
     begin = time.monotonic()
-    script.resume(script.Kit(tmp_path / "out", tmp_path, "cpu", seconds=0.5))
+    kit = script.Kit(tmp_path / "out", tmp_path, "cpu", seconds=0.5)
+    script.resume(kit)
     assert time.monotonic() - begin < 30
     assert "resume after SIGKILL: stopped, the time is up" in (tmp_path / "out" / "results.md").read_text()
+    assert kit.outcome() == "no check failed; not done: resume after SIGKILL"
+
+
+def test_a_kit_without_time_is_no_success(script, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["run.sh", "--cpu", "--out", str(tmp_path / "out"), "--minutes", "0.01"])
+    with pytest.raises(SystemExit) as end:
+        script.main()
+    assert end.value.code == 1
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert "no check failed; not done: golden-32-true, golden-bf16-mixed, laq-start, vla-start," in report, report
 
 
 def test_a_part_that_fails_leaves_the_others_alone(script, monkeypatch, tmp_path):
-    monkeypatch.setattr(script, "golden", lambda kit: {}["no such key"])
-    monkeypatch.setattr(script, "train", lambda kit: kit.line(f"{kit.left():.0f} s for training"))
+    golden, train = lambda kit: {}["no such key"], lambda kit: kit.line(f"{kit.left():.0f} s for training")
+    monkeypatch.setattr(script, "PARTS", {"golden": (1, golden), "train": (1, train)})
     kit = script.Kit(tmp_path / "out", tmp_path, "cpu", seconds=100)
-    script.run_parts(kit, ["golden", "train"], 2, tiny=True)
+    script.run_parts(kit, ["golden", "train"])
     report = (tmp_path / "out" / "results.md").read_text()
     assert "- golden: FAILED, KeyError: 'no such key'" in report and "100 s for training" in report
     assert kit.failed == ["golden"] and "Traceback" in (tmp_path / "out" / "golden.log").read_text()
@@ -246,9 +257,9 @@ def report_of_a_bare_machine(script, monkeypatch, tmp_path, ours: dict) -> str:
     monkeypatch.setattr(script.Kit, "run", run)
     monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(script, "mfu", lambda *_: "40 %")
-    kit = script.Kit(tmp_path / "out", tmp_path, "cuda", seconds=60)
-    script.laq(kit, 64, [*script.LAQ, *script.LAQ_FLOAT32])
-    script.policy(kit, 64, tiny=False)
+    kit = script.Kit(tmp_path / "out", tmp_path, "cuda", seconds=60, batch_size=64)
+    script.laq_table(kit, [*script.LAQ, *script.LAQ_FLOAT32])
+    script.policy(kit)
     return (tmp_path / "out" / "results.md").read_text()
 
 

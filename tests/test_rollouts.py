@@ -187,7 +187,7 @@ def test_episodes_of_other_files_under_the_same_name_are_kept_and_done_again(
 ):
     monkeypatch.setattr(script, "MAX_STEPS", 4)
     folder = tmp_path / "mini"
-    shutil.copytree(trained, folder)
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("rollouts.*"))  # those of the other tests
     words = [folder, "--tasks", TASK, "--episodes", 1, "--size", 64]
     in_process(script, monkeypatch, *words)
     first = episodes(folder / "rollouts.jsonl")

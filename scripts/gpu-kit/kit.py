@@ -1,7 +1,7 @@
 """Checks that hlrp computes the same on a GPU as on the CPU, then times it beside eager PyTorch, within a few minutes.
 
 Every line is written to results.md of the output folder as soon as it is known, so that a run that is cut short still reports.
-Full logs of the programs are in the same folder. Exit code 1 when a check failed.
+Full logs of the programs are in the same folder. Exit code 1 when a check failed or the time did not suffice for everything.
 """
 
 import argparse
@@ -61,38 +61,24 @@ def main() -> None:
     device = "cpu" if args.cpu else "cuda"
     if not args.cpu and not torch.cuda.is_available():
         sys.exit("error: torch sees no GPU\nhint: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use run.sh --cpu")
-    batch_size = args.batch_size or (2 if args.cpu else 64)
     work = Path(tempfile.mkdtemp(prefix="hlrp-gpu-kit-"))
-    kit = Kit(args.out.resolve(), work, device, 60 * args.minutes)
+    kit = Kit(args.out.resolve(), work, device, 60 * args.minutes, args.batch_size or (2 if args.cpu else 64))
     begin = time.monotonic()
     try:
         kit.line(f"# {machine(args.cpu)}")
-        run_parts(kit, names, batch_size, tiny=args.cpu)
+        run_parts(kit, names)
         kit.line()
-        failed = f"failed: {', '.join(kit.failed)}" if kit.failed else "no check failed"
-        kit.line(f"{time.monotonic() - begin:.0f} s; {failed}")
+        kit.line(f"{time.monotonic() - begin:.0f} s; {kit.outcome()}")
     finally:
         shutil.rmtree(work)
-    sys.exit(1 if kit.failed else 0)
+    sys.exit(1 if kit.failed or kit.left_out else 0)
 
 
-# What a part's time is beside that of the others.
-PARTS = {"golden": 1.5, "train": 2.0, "laq": 2.0, "policy": 2.5, "lerobot": 1.0, "laq-float32": 0.7}
-
-
-def run_parts(kit: Kit, names: list[str], batch_size: int, *, tiny: bool) -> None:
-    """These parts, each within its share of the time; what one leaves over is for those after it."""
-    work = {
-        "golden": golden,
-        "train": train,
-        "laq": lambda kit: laq(kit, batch_size, LAQ_TINY if tiny else LAQ),
-        "policy": lambda kit: policy(kit, batch_size, tiny=tiny),
-        "lerobot": lambda kit: lerobot(kit, batch_size, tiny=tiny),
-        "laq-float32": lambda kit: laq(kit, batch_size, () if tiny else LAQ_FLOAT32),
-    }
-    weights = [PARTS[name] for name in names]
+def run_parts(kit: Kit, names: list[str]) -> None:
+    """These parts, each within its fraction of the time; what one leaves over is for those after it."""
+    times = [PARTS[name][0] for name in names]
     for index, name in enumerate(names):
-        kit.part(name, work[name], weights[index] / sum(weights[index:]))
+        kit.part(name, PARTS[name][1], times[index] / sum(times[index:]))
 
 
 def machine(is_cpu: bool) -> str:
@@ -143,16 +129,22 @@ def train(kit: Kit) -> None:
     teacher = [f"policy.teacher.checkpoint={kit.work / 'laq-cpu'}", "data.request.image_deltas=[0]"]
     for stage, extra in (("laq", []), ("vla", teacher)):
         program = [KIT / "bin" / f"hlrp-train-{stage}", f"experiment={stage}_tiny"]
-        common = [*DATA, *extra, *NO_VALIDATION, "training.log_every_n_steps=1"]
+        common = [*DATA, *extra, *NO_VALIDATION]
         # What both devices begin with: the weights after one step on the CPU.
         start = kit.work / f"{stage}-start"
-        one_step = ["training.max_steps=1", "training.scheduler.type=none", "device=cpu", f"logging.run_dir={start}"]
+        one_step = ["training.max_steps=1", "training.scheduler.type=none", *place(kit, f"{stage}-start", "cpu")]
         if kit.run(f"{stage}-start", [*program, *common, *one_step]) is None:
             continue
         runs = [
             kit.run(
                 f"{stage}-{device}",
-                [*program, *common, *SHORT, *run_on(kit, device, stage), f"training.load_weights_from={start}"],
+                [
+                    *program,
+                    *common,
+                    *SHORT,
+                    *place(kit, f"{stage}-{device}", device),
+                    f"training.load_weights_from={start}",
+                ],
             )
             for device in dict.fromkeys(["cpu", kit.device])
         ]
@@ -166,9 +158,16 @@ def train(kit: Kit) -> None:
     exchange(kit)
 
 
-def run_on(kit: Kit, device: str, stage: str) -> list[str]:
-    """Where the run of a stage on a device computes and writes."""
-    return [f"device={device}", f"logging.run_dir={kit.work / f'{stage}-{device}'}"]
+def place(kit: Kit, run: str, device: str) -> list[str]:
+    """Where a run computes and writes."""
+    return [f"device={device}", f"logging.run_dir={kit.work / run}"]
+
+
+def short_laq(kit: Kit, run: str, *options: str) -> list:
+    """The command of a run of stage 1 that begins as those of `train` do."""
+    start = f"training.load_weights_from={kit.work / 'laq-start'}"
+    words = ["experiment=laq_tiny", *DATA, *SHORT, *NO_VALIDATION, *place(kit, run, kit.device), start, *options]
+    return [KIT / "bin" / "hlrp-train-laq", *words]
 
 
 def compare_losses(kit: Kit, stage: str) -> None:
@@ -186,18 +185,15 @@ def compare_losses(kit: Kit, stage: str) -> None:
 def resume(kit: Kit) -> None:
     """A run that is killed and resumed reaches what an undisturbed one reaches."""
     whole, killed = kit.work / f"laq-{kit.device}", kit.work / "laq-killed"
-    options = [f"device={kit.device}", f"logging.run_dir={killed}", *DATA, *SHORT, *NO_VALIDATION]
-    options += [f"training.load_weights_from={kit.work / 'laq-start'}", "training.checkpoint.every_n_steps=10"]
-    program = [str(KIT / "bin" / "hlrp-train-laq"), "experiment=laq_tiny", *options]
+    command = short_laq(kit, killed.name, "training.checkpoint.every_n_steps=10")
     with (kit.out / "laq-killed.log").open("w") as log:
-        process = subprocess.Popen(program, cwd=REPO, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=REPO, stdout=log, stderr=log)
         while process.poll() is None and not (killed / "checkpoints" / "step-000020").exists() and kit.left() > 0:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
     if kit.left() <= 0:
-        kit.line("- resume after SIGKILL: stopped, the time is up")
-        return
+        return kit.leave_out("resume after SIGKILL", "stopped")
     if kit.run("laq-resumed", [KIT / "bin" / "hlrp-train-laq", "--resume", killed]) is None:
         return
     worst = largest_difference(losses(killed), losses(whole))
@@ -206,14 +202,11 @@ def resume(kit: Kit) -> None:
 
 def exchange(kit: Kit) -> None:
     """A run that exchanges its gradients, with itself alone, through NCCL (without a GPU through Gloo) computes what one without exchange does."""
-    run = kit.work / "laq-exchange"
-    options = [f"device={kit.device}", f"logging.run_dir={run}", *DATA, *SHORT, *NO_VALIDATION]
-    options.append(f"training.load_weights_from={kit.work / 'laq-start'}")
-    place = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "HLRP_STORE": kit.work / "store"}
-    program = ["env", *(f"{name}={value}" for name, value in place.items()), KIT / "bin" / "hlrp-train-laq"]
-    if kit.run("laq-exchange", [*program, "experiment=laq_tiny", *options]) is None:
+    rank = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "HLRP_STORE": kit.work / "store"}
+    variables = [f"{name}={value}" for name, value in rank.items()]
+    if kit.run("laq-exchange", ["env", *variables, *short_laq(kit, "laq-exchange")]) is None:
         return
-    worst = largest_difference(losses(run), losses(kit.work / f"laq-{kit.device}"))
+    worst = largest_difference(*(losses(kit.work / run) for run in ("laq-exchange", f"laq-{kit.device}")))
     backend = "Gloo" if kit.device == "cpu" else "NCCL"
     is_used = f"exchange through {backend}" in (kit.out / "laq-exchange.log").read_text()
     what = f"largest relative difference of a loss {worst:.1e}" + ("" if is_used else "; nothing was exchanged")
@@ -222,15 +215,11 @@ def exchange(kit: Kit) -> None:
 
 def graph(kit: Kit) -> None:
     """A run whose steps are recorded once and replayed computes what one without does, validations and averaged weights in between."""
-    runs = {}
+    options = ["validation.check_interval=10", "training.ema.enabled=true"]
     for name, value in (("laq-plain", "false"), ("laq-graph", "true")):
-        runs[name] = kit.work / name
-        options = [f"device={kit.device}", f"logging.run_dir={runs[name]}", *DATA, *SHORT, *NO_VALIDATION]
-        options += ["validation.check_interval=10", "training.ema.enabled=true", f"training.cuda_graph={value}"]
-        options.append(f"training.load_weights_from={kit.work / 'laq-start'}")
-        if kit.run(name, [KIT / "bin" / "hlrp-train-laq", "experiment=laq_tiny", *options]) is None:
+        if kit.run(name, short_laq(kit, name, *options, f"training.cuda_graph={value}")) is None:
             return
-    plain, recorded = runs.values()
+    plain, recorded = kit.work / "laq-plain", kit.work / "laq-graph"
     metrics = ("train/loss", "val/loss")
     worst = max(largest_difference(losses(recorded, metric), losses(plain, metric)) for metric in metrics)
     is_recorded = "is recorded as a CUDA graph" in (kit.out / "laq-graph.log").read_text()
@@ -258,7 +247,7 @@ def fused_attention(kit: Kit, kernels: dict[str, list[list]]) -> None:
 
 
 def mfu(kit: Kit, flops: float, seconds: float) -> str:
-    """Share of the device's dense bf16 rate that counted operations reach."""
+    """Fraction of the device's dense bf16 rate that counted operations reach."""
     if kit.device == "cpu":
         return ""
     name = torch.cuda.get_device_name(0)
@@ -289,10 +278,20 @@ LAQ = [
 LAQ_FLOAT32 = [("laq_pixel", "32-true", False)]
 
 
-def laq(kit: Kit, batch_size: int, experiments: list[tuple[str, str, bool]]) -> None:
-    """The training step of stage 1, beside the same mathematics in plain PyTorch. Times are of steps over one batch, without loading."""
-    if not experiments:
-        return
+def laq(kit: Kit) -> None:
+    """The training step of stage 1."""
+    laq_table(kit, LAQ_TINY if kit.is_tiny else LAQ)
+
+
+def laq_float32(kit: Kit) -> None:
+    """The training step of stage 1 in float32, which is what `laq` times on the CPU."""
+    if not kit.is_tiny:
+        laq_table(kit, LAQ_FLOAT32)
+
+
+def laq_table(kit: Kit, experiments: list[tuple[str, str, bool]]) -> None:
+    """A training step of each, beside the same mathematics in plain PyTorch. Times are of steps over one batch, without loading."""
+    batch_size = kit.batch_size
     kit.line("\n## Stage 1, a training step\n")
     kit.line(f"| model | program | batch | {' | '.join(LAQ_COLUMNS)} |")
     kit.line(f"|---|---|{'---:|' * (1 + len(LAQ_COLUMNS))}")
@@ -365,7 +364,7 @@ POLICY_COLUMNS = ["p50, ms", "p99, ms", "samples/s", "peer / hlrp", "MFU", "memo
 POLICY_COLUMNS.append("host waits")
 
 
-def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
+def policy(kit: Kit) -> None:
     """The SmolVLA-shaped policy of 450 M parameters, beside LeRobot's own where it is installed, else the same in plain PyTorch."""
     kit.line("\n## SmolVLA, random weights\n")
     kit.line(f"| work | precision | program | {' | '.join(POLICY_COLUMNS)} |")
@@ -373,16 +372,16 @@ def policy(kit: Kit, batch_size: int, *, tiny: bool) -> None:
     kernels = {}
     for num_cameras, pieces in ((1, ("chunk", "step")), (2, ("chunk",))):
         folder, views = kit.work / f"smolvla-{num_cameras}", "1 view" if num_cameras == 1 else f"{num_cameras} views"
-        options = ["--batch-size", batch_size if "step" in pieces else 1, "--cameras", num_cameras]
-        options += ["--layers", 1] if tiny else []
+        options = ["--batch-size", kit.batch_size if "step" in pieces else 1, "--cameras", num_cameras]
+        options += ["--layers", 1] if kit.is_tiny else []
         if kit.run(f"smolvla-write-{num_cameras}", [sys.executable, SMOLVLA, "write", folder, *options]) is None:
             continue
         for work in pieces:
             for precision in ("bf16",) if work == "step" else ("bf16", "float32"):
-                repeats = 2 if tiny else (30 if work == "step" else 100)
+                repeats = 2 if kit.is_tiny else (30 if work == "step" else 100)
                 name, words = f"{work}-{num_cameras}-{precision}", [folder, work, precision, NUM_CORES, repeats]
                 row = f"| {work}, {views} | {precision} |"
-                ours = policy_rows(kit, name, row, words, batch_size if work == "step" else 1)
+                ours = policy_rows(kit, name, row, words, kit.batch_size if work == "step" else 1)
                 if ours and precision == "bf16":
                     kernels[f"{work}, {views}"] = ours["kernels"]
         shutil.rmtree(folder)
@@ -419,7 +418,7 @@ def policy_rows(kit: Kit, name: str, row: str, words: list, batch_size: int) -> 
     return known.get("hlrp")
 
 
-def lerobot(kit: Kit, batch_size: int, *, tiny: bool) -> None:
+def lerobot(kit: Kit) -> None:
     """The policy inside LeRobot, where LeRobot and hlrp_rs are installed."""
     try:
         import hlrp_rs  # noqa: F401
@@ -429,7 +428,8 @@ def lerobot(kit: Kit, batch_size: int, *, tiny: bool) -> None:
         return
     kit.line("\n## Inside LeRobot\n")
     script = REPO / "tests" / "bench" / "lerobot_policy.py"
-    size = ["--size", "small" if tiny else "full", "--batch-size", batch_size, "--rounds", 1 if tiny else 5]
+    size = ["--size", "small" if kit.is_tiny else "full", "--batch-size", kit.batch_size]
+    size += ["--rounds", 1 if kit.is_tiny else 5]
     figures = kit.figures("lerobot-policy", [sys.executable, script, "--device", kit.device, *size])
     if not figures:
         return
@@ -440,6 +440,16 @@ def lerobot(kit: Kit, batch_size: int, *, tiny: bool) -> None:
     if "graph_chunk_ms" in figures["hlrp"]:
         kit.line(f"| hlrp_smolvla_shared, CUDA graph | | {figures['hlrp']['graph_chunk_ms']:.1f} |")
 
+
+# Relative time of each part, and what it does.
+PARTS = {
+    "golden": (1.5, golden),
+    "train": (2.0, train),
+    "laq": (2.0, laq),
+    "policy": (2.5, policy),
+    "lerobot": (1.0, lerobot),
+    "laq-float32": (0.7, laq_float32),
+}
 
 if __name__ == "__main__":
     main()

@@ -12,12 +12,12 @@ REPO = Path(os.environ["HLRP_REPO"])
 
 
 class Kit:
-    """A run of the kit: its output folder, its folder for what programs write, its device and its time."""
+    """A run of the kit: its output folder, its folder for what programs write, its device, its time, and the batch of its benchmarks."""
 
-    def __init__(self, out: Path, work: Path, device: str, seconds: float):
-        self.out, self.work, self.device = out, work, device
+    def __init__(self, out: Path, work: Path, device: str, seconds: float, batch_size: int = 2):
+        self.out, self.work, self.device, self.batch_size = out, work, device, batch_size
         self.end = self.deadline = time.monotonic() + seconds
-        self.failed = []
+        self.failed, self.left_out = [], []
         out.mkdir(parents=True, exist_ok=True)
         self.report = (out / "results.md").open("w")
 
@@ -27,6 +27,11 @@ class Kit:
         self.report.write(text + "\n")
         self.report.flush()
         os.fsync(self.report.fileno())
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether benchmarks have tiny sizes: on the CPU."""
+        return self.device == "cpu"
 
     def left(self) -> float:
         """Seconds until the time of the part is up."""
@@ -45,8 +50,7 @@ class Kit:
         """Standard output of a program; none when it failed or the time is up."""
         left = self.left()
         if left < 5:
-            self.line(f"- {name}: left out, the time is up")
-            return None
+            return self.leave_out(name, "left out")
         log = self.out / f"{name}.log"
         words = [str(part) for part in command]
         try:
@@ -55,8 +59,7 @@ class Kit:
                     words, cwd=REPO, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=left, check=False
                 )
         except subprocess.TimeoutExpired:
-            self.line(f"- {name}: stopped, the time is up")
-            return None
+            return self.leave_out(name, "stopped")
         if done.returncode in expected:
             return done.stdout
         with log.open("a") as errors:
@@ -64,6 +67,16 @@ class Kit:
         tail = " / ".join(log.read_text().strip().splitlines()[-3:])
         self.check(name, False, f"exit code {done.returncode}: {tail[-400:]}")
         return None
+
+    def leave_out(self, name: str, how: str) -> None:
+        """The line of what the time does not suffice for."""
+        self.line(f"- {name}: {how}, the time is up")
+        self.left_out.append(name)
+
+    def outcome(self) -> str:
+        """What failed and what was left out."""
+        failed = f"failed: {', '.join(self.failed)}" if self.failed else "no check failed"
+        return failed + (f"; not done: {', '.join(self.left_out)}" if self.left_out else "")
 
     def check(self, name: str, passed: bool, what: str) -> None:
         """A check's line."""

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,15 @@ def start_ranks(
     ]
 
 
-def ends(processes: list[subprocess.Popen], timeout: float = 120) -> tuple[list[int], str]:
-    """Exit codes by rank, and what all of them wrote to standard error."""
-    texts = [process.communicate(timeout=timeout)[1] for process in processes]
-    return [process.returncode for process in processes], "".join(texts)
+def end_of(processes: list[subprocess.Popen], within: float = 120) -> tuple[list[int], list[str]]:
+    """Exit codes and standard errors of processes that end within the time; none of them is left behind."""
+    deadline = time.monotonic() + within
+    try:
+        texts = [process.communicate(timeout=max(0.1, deadline - time.monotonic()))[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], texts
 
 
 def processes_of(launcher: subprocess.Popen, size: int = 2) -> list[int]:

@@ -193,7 +193,7 @@ pub enum LoadError {
         /// Why it failed.
         source: Box<DataError>,
     },
-    /// More samples failed than allowed, none of them in one process alone.
+    /// More samples failed in all processes together than allowed; no single process had that many.
     #[error("{num_bad} samples of all processes could not be decoded, data.loader.max_bad_samples allows {max_bad}")]
     TooManyBadSamplesOfAll {
         /// Failed so far.
@@ -255,7 +255,7 @@ impl Hint for LoadError {
             ),
             Self::TooManyBadSamplesOfAll { .. } => {
                 "the warnings above name them, and `hlrp data check` lists what is broken; repair it, leave the \
-                                                   episodes out with data.sources.<name>.episodes, or raise the limit"
+                 episodes out with data.sources.<name>.episodes, or raise the limit"
                     .to_owned()
             }
             Self::Forked { .. } => {

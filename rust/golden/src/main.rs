@@ -52,7 +52,7 @@ fn run() -> anyhow::Result<ExitCode> {
     for name in case_names(&arguments.dir, &arguments.cases)? {
         // libtorch panics through tch; the next case has nothing of this one.
         let outcome = catch_unwind(AssertUnwindSafe(|| compare(&arguments, &name, device)))
-            .unwrap_or_else(|_| Err(anyhow::anyhow!("a panic, whose message is on the standard error")));
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("panicked; the message is on standard error")));
         match outcome {
             Ok(Some(comparison)) => {
                 println!("{comparison}");

@@ -3,7 +3,7 @@
 //! The latent is the difference of what the grid encoder makes of two frames that are nearly the same, so most of the gradient of the
 //! encoder cancels between them, and a unit that rounding moves to the other side of zero in one frame changes much of what remains: in
 //! `laq_dino_s2`, weights that are rounded to bf16 and then used in float32 change the gradients of the encoder by 0.9 of their
-//! largest value through one unit that is a thousandth of the units' deviation away from zero. Under bf16, biases are therefore moved
+//! largest value, through one unit whose distance from zero is a thousandth of the units' standard deviation. Under bf16, biases are therefore moved
 //! so that units are on their recorded sides before gradients are compared.
 //!
 //! Shape suffixes: F frames, C channels, P positions.
@@ -13,9 +13,9 @@ use anyhow::{Context, ensure};
 use hlrp_laq::LaqModel;
 use tch::{Kind, Tensor, no_grad};
 
-/// How far past zero a unit is moved, relative to the deviation of the units.
+/// How far past zero a unit is moved, relative to the standard deviation of the units.
 const CLEARANCE: f64 = 1e-4;
-/// Largest rounding of a unit, relative to the deviation of the units: that of results under bf16.
+/// Largest rounding of a unit, relative to their standard deviation: that of results under bf16.
 const LARGEST_ROUNDING: f64 = 5e-2;
 
 /// Moves each bias of the hidden layer by at most what rounding moved its units, to where the fewest units are on another side of zero
@@ -27,16 +27,16 @@ pub(crate) fn restore(case: &Case, model: &LaqModel, records: &Tensors) -> anyho
     let (weight, bias_C) = (parameter("vq.cnn_encoder.0.weight")?, parameter("vq.cnn_encoder.0.bias")?);
     let units = |of: &Tensors| hidden_units(of, weight, bias_C);
     let (ours_CP, recorded_CP) = (units(records)?, units(&case.outputs)?);
-    let deviation = recorded_CP.std(true).double_value(&[]);
+    let std = recorded_CP.std(true).double_value(&[]);
     for channel in 0..bias_C.size()[0] {
         let units = |of: &Tensor| Vec::<f64>::try_from(of.select(0, channel));
         let (ours, recorded) = (units(&ours_CP)?, units(&recorded_CP)?);
         let rounding = ours.iter().zip(&recorded).map(|(ours, recorded)| (ours - recorded).abs()).fold(0.0, f64::max);
         ensure!(
-            rounding < LARGEST_ROUNDING * deviation,
-            "hidden units of the grid encoder differ by {rounding:.2e} in channel {channel}, their deviation is {deviation:.2e}"
+            rounding < LARGEST_ROUNDING * std,
+            "hidden units of the grid encoder differ by {rounding:.2e} in channel {channel}, where their standard deviation is {std:.2e}"
         );
-        let addition = best_addition(&ours, &recorded, rounding, CLEARANCE * deviation);
+        let addition = best_addition(&ours, &recorded, rounding, CLEARANCE * std);
         let _ = no_grad(|| bias_C.select(0, channel).g_add_scalar_(addition));
     }
     Ok(())

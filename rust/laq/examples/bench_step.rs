@@ -3,7 +3,7 @@
 //! `bench_step [--steps N] [OVERRIDE…]` prints one JSON object; the overrides are those of `hlrp train-laq`.
 #![allow(clippy::print_stdout, missing_docs, reason = "a program")]
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use hlrp_config::Composed;
 use hlrp_data::{Batch, Position};
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), &config, World::single());
     let data = open_pairs(&config, None, &|_, _, _, _| {})?;
     let num_batches = num_steps * config.training.gradient.accumulate_steps;
-    let mut data = Few { data, repeated: None, num_batches };
+    let mut data = LimitedData { data, repeated: None, num_batches };
     let rows = train(&config, &composed, &mut task, &mut data)?;
     let (with_data, wait_fraction) = (mean(&seconds_per_step(&rows)), last(&rows, WAIT_FRACTION));
     let batch = data.data.train(Position::default(), &World::single())?.next_batch()?;
@@ -102,7 +102,8 @@ fn observe(config: &LaqConfig, task: &mut LaqTask, batch: Batch) -> Result<(Oper
     let batch = DeviceBatch::from_host(batch, &HostToDevice::new(device)?)?;
     let optimizer = Optimizer::new(&task.parameters(), &config.training.optimizer)?;
     let gradient = &config.training.gradient;
-    let number = (1..10_000).find(|step| task.repeats(*step)).unwrap_or(NUM_WARMUP);
+    let number =
+        (1..10_000).find(|step| task.repeats(*step)).context("no step of this configuration is like most others")?;
     let mut step = || -> Result<()> {
         optimizer.clear_gradients()?;
         for _ in 0..gradient.accumulate_steps {
@@ -147,7 +148,12 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
 }
 
 /// Trains until `data` ends; returns the rows of metrics. Nothing is validated or saved.
-fn train(config: &LaqConfig, composed: &Composed, task: &mut LaqTask, data: &mut Few) -> Result<Vec<MetricsRow>> {
+fn train(
+    config: &LaqConfig,
+    composed: &Composed,
+    task: &mut LaqTask,
+    data: &mut LimitedData,
+) -> Result<Vec<MetricsRow>> {
     let folder = tempfile::tempdir()?;
     let (run_dir, device) = (folder.path().join("run"), select_device(config.device)?);
     let settings = Settings::new(&config.run(), composed.clone(), &run_dir, device, World::single());
@@ -156,7 +162,7 @@ fn train(config: &LaqConfig, composed: &Composed, task: &mut LaqTask, data: &mut
     let run_dir = RunDir::create(&settings.logging.run_dir, &info)?;
     let outcome = Trainer::new(settings, task, data)?.run(&run_dir, &StopRequest::listen()?);
     match outcome {
-        Err(TrainError::Data(error)) if error.is::<Enough>() => {}
+        Err(TrainError::Data(error)) if error.is::<OutOfBatches>() => {}
         other => {
             other?;
             bail!("the training ended before its data");
@@ -167,20 +173,20 @@ fn train(config: &LaqConfig, composed: &Composed, task: &mut LaqTask, data: &mut
     Ok(rows)
 }
 
-/// The end of [`Few`] batches. A training that ends with an error writes no checkpoint.
+/// The end of [`LimitedData`]. A training that ends with an error writes no checkpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("these are enough batches")]
-struct Enough;
+#[error("all batches are used up")]
+struct OutOfBatches;
 
 /// Data that ends.
-struct Few {
+struct LimitedData {
     data: LoaderData,
     /// This batch again and again, which costs nothing, in the place of the data.
     repeated: Option<Batch>,
     num_batches: u64,
 }
 
-impl TrainingData for Few {
+impl TrainingData for LimitedData {
     fn sources(&self) -> BTreeMap<String, SourceRecord> {
         self.data.sources()
     }
@@ -190,7 +196,7 @@ impl TrainingData for Few {
             Some(batch) => Box::new(OneBatch(batch.clone())),
             None => self.data.train(position, world)?,
         };
-        Ok(Box::new(FewBatches { stream, num_left: self.num_batches }))
+        Ok(Box::new(LimitedStream { stream, num_left: self.num_batches }))
     }
 
     fn validation(&mut self, limit_batches: Option<usize>, world: &World) -> Result<ValidationBatches> {
@@ -198,14 +204,14 @@ impl TrainingData for Few {
     }
 }
 
-struct FewBatches {
+struct LimitedStream {
     stream: Box<dyn BatchStream>,
     num_left: u64,
 }
 
-impl BatchStream for FewBatches {
+impl BatchStream for LimitedStream {
     fn next_batch(&mut self) -> Result<Batch> {
-        self.num_left = self.num_left.checked_sub(1).ok_or(Enough)?;
+        self.num_left = self.num_left.checked_sub(1).ok_or(OutOfBatches)?;
         self.stream.next_batch()
     }
 

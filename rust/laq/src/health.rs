@@ -242,7 +242,7 @@ impl Watch {
         if !self.looks_at(step) {
             return Ok(());
         }
-        // What the first process says: all exchange the same.
+        // Rank 0 decides, so that all processes take part in the same exchanges.
         let is_silent = Tensor::from(i64::from(self.is_silent()));
         world.broadcast(&is_silent)?;
         if is_silent.int64_value(&[]) != 0 {

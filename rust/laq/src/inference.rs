@@ -204,7 +204,7 @@ impl LaqInference {
 
     fn unit_frames(&self, pixels_u8: &Tensor) -> Tensor {
         let device = self.model.store().device();
-        // A tensor that is asked for on the CPU counts as a wait of the host.
+        // `to_device` would count as a wait of the host even where nothing moves (`hlrp_torch::count`).
         if pixels_u8.device() == device { unit_frames(pixels_u8) } else { unit_frames(&pixels_u8.to_device(device)) }
     }
 }

@@ -84,7 +84,7 @@ fn steps_with_something_of_their_own_do_not_repeat() {
     assert_eq!(own, [1, 2, 3, 4, 5, 40, 80, 150, 200]);
 }
 
-/// A run on the CPU, and one that exchanges numbers, be it with itself alone.
+/// A run on the CPU, and one that exchanges numbers: also a process that is connected to itself alone.
 #[test]
 fn a_run_that_cannot_be_recorded_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -56,7 +56,7 @@ int64_t convolution_flops(c10::ArrayRef<const c10::IValue> inputs) {
 }
 
 // Whether a call asks for a tensor in main memory, as `x.to(kCPU)` does. On the CPU nothing is copied; on a GPU the host would wait. The
-// gradient of a cast asks for a device and a type.
+// backward pass of a cast calls `to` with a type as well (`inputs[1]`), which is no such fetch.
 bool is_fetch(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
   return name == "aten::to" && inputs.size() > 3 && inputs[1].isNone() && inputs[3].isDevice() && inputs[3].toDevice().is_cpu();
 }

@@ -38,8 +38,8 @@ pub(crate) fn is_held(name: &str) -> bool {
     address_of(name).and_then(|address| UnixStream::connect_addr(&address)).is_ok()
 }
 
-/// Whether a process of this machine takes `name` within the time that such a process stays.
-pub(crate) fn is_taken_soon(name: &str) -> bool {
+/// Waits until a process of this machine holds `name`, at most as long as one that ends holds it; returns whether one does.
+pub(crate) fn wait_until_held(name: &str) -> bool {
     let began = Instant::now();
     loop {
         match is_held(name) {
@@ -71,7 +71,7 @@ mod tests {
         let name = format!("test {}", std::process::id());
         assert!(!is_held(&name));
         assert_eq!((speaks_for_machine(&name), speaks_for_machine(&name)), (true, false));
-        assert!(is_held(&name) && is_taken_soon(&name));
+        assert!(is_held(&name) && wait_until_held(&name));
         assert!(speaks_for_machine(&format!("another {name}")));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     TorchError, World, ffi,
-    machine::{is_held, is_taken_soon, speaks_for_machine},
+    machine::{is_held, speaks_for_machine, wait_until_held},
     notices::{Attention, Handle, Notices, POLL, c_string, receive},
     world::{Group, is_silent, lost, named},
 };
@@ -209,7 +209,7 @@ fn not_opened(meeting: &Meeting, error: TorchError) -> TorchError {
             }
         }
         Store::Tcp { host, port, .. } => {
-            let is_of_first = meeting.is_store_of_first() && is_taken_soon(&meeting.name_of_first());
+            let is_of_first = meeting.is_store_of_first() && wait_until_held(&meeting.name_of_first());
             TorchError::NoMaster {
                 host: host.clone(),
                 port: *port,

@@ -189,11 +189,11 @@ impl World {
     /// batch, in the order of [`World::all_gather_rows`]. So a run draws the same for each sample on any number of processes, and
     /// their random generators stay alike.
     pub fn own_rows(&self, num_rows: i64, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
-        self.part_of(num_rows * self.size as i64, draw)
+        self.own_rows_of(num_rows * self.size as i64, draw)
     }
 
-    /// The same of `num_rows` rows of all processes, of which parts may differ by one.
-    pub fn part_of(&self, num_rows: i64, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
+    /// As [`World::own_rows`], where `num_rows` is the number of rows of all processes together: their parts may differ in size by one row.
+    pub fn own_rows_of(&self, num_rows: i64, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
         let all = draw(num_rows);
         if self.size == 1 {
             return all;

@@ -29,7 +29,7 @@ fn speak() {
     let mut progress = Progress::new(200, 100);
     progress.advance(110);
     std::thread::sleep(Duration::from_millis(150)); // long enough for the bar to be drawn
-    tracing::warn!(target: "hlrp_data::loader::samples", "while the bar is there");
+    tracing::warn!(target: console::OWN_SAMPLES, "while the bar is there");
     progress.set(120, &[("loss", 0.123_456), ("lr", 1e-4)]);
     progress.finish();
     console::print("the table");
@@ -76,7 +76,7 @@ fn lines_go_to_standard_error_and_the_file_and_the_table_to_standard_output() {
     assert_eq!(lines[0], "[train.engine][INFO] - before the file");
     assert_eq!(lines[1], "[data.video][WARN] - a bad frame episode=3");
     let progress = "[progress][INFO] - [Step 120/200] loss=0.1235, lr=1.00e-04 | ";
-    assert_eq!(lines[2], "[data.loader.samples][WARN] - while the bar is there");
+    assert_eq!(lines[2], "[samples][WARN] - while the bar is there");
     assert!(lines[3].starts_with(progress) && lines[3].contains(" steps/s, ETA "), "{}", lines[3]);
     assert!(lines[4].starts_with("[panic][ERROR] - ") && stderr.contains("out of luck"), "{stderr}");
     assert_eq!(lines.len(), 5, "{stderr}");
@@ -92,7 +92,7 @@ fn lines_go_to_standard_error_and_the_file_and_the_table_to_standard_output() {
 fn other_ranks_only_warn_of_their_own_samples() {
     let Spoken { stdout, stderr, log } = listen(1);
     let lines = without_time(&stderr);
-    assert_eq!(lines[0], "[data.loader.samples][WARN] - rank 1: while the bar is there");
+    assert_eq!(lines[0], "[samples][WARN] - rank 1: while the bar is there");
     assert!(lines[1].starts_with("[panic][ERROR] - rank 1: "), "{stderr}");
     assert_eq!(lines.len(), 2, "{stderr}");
     assert!(!stdout.contains("the table"), "{stdout}");
@@ -138,7 +138,7 @@ fn on_a_terminal_a_bar_shows_progress_and_lines_stay_whole_above_it() {
     screen.process(&bytes);
     let shown = screen.screen().contents();
     let lines = without_time(&shown);
-    assert_eq!(lines[2], "[data.loader.samples][WARN] - while the bar is there", "{shown}");
+    assert_eq!(lines[2], "[samples][WARN] - while the bar is there", "{shown}");
     assert!(lines[3].starts_with("[panic][ERROR]"), "the bar replaces progress lines: {shown}");
     assert!(!shown.contains('─'), "the bar is gone in the end: {shown}");
     let bar = " 110/200 [00:00:00]";

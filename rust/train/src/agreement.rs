@@ -5,17 +5,17 @@ use hlrp_data::LoadError;
 use hlrp_torch::World;
 use tch::Tensor;
 
-/// The same in all processes.
+/// What one process has to say, or all of them together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Agreement {
     /// Whether any process was asked to stop: all of them stop after the same step.
-    pub(crate) is_stopped: bool,
-    /// Samples that could not be decoded in this session, of all processes.
+    pub(crate) is_stop_requested: bool,
+    /// Samples that could not be decoded.
     pub(crate) num_bad_samples: u64,
 }
 
 impl Agreement {
-    /// What this process has to say, in; what all say, out.
+    /// From what this process says, what all say.
     ///
     /// # Errors
     /// Another process is gone.
@@ -24,10 +24,10 @@ impl Agreement {
             return Ok(self);
         }
         let num_bad_samples = i64::try_from(self.num_bad_samples).unwrap_or(i64::MAX);
-        let sums = Tensor::from_slice(&[i64::from(self.is_stopped), num_bad_samples]);
+        let sums = Tensor::from_slice(&[i64::from(self.is_stop_requested), num_bad_samples]);
         world.all_reduce(&sums)?;
         let [num_stops, num_bad_samples] = [0, 1].map(|index| sums.int64_value(&[index]).unsigned_abs());
-        Ok(Self { is_stopped: num_stops > 0, num_bad_samples })
+        Ok(Self { is_stop_requested: num_stops > 0, num_bad_samples })
     }
 }
 
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn alone_a_process_agrees_with_itself() {
-        let own = Agreement { is_stopped: true, num_bad_samples: 3 };
+        let own = Agreement { is_stop_requested: true, num_bad_samples: 3 };
         assert_eq!(own.of_all(&World::single()).unwrap(), own);
     }
 

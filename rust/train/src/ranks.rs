@@ -113,7 +113,7 @@ pub(crate) fn conclude(
         _ => {
             let text = note.text.lines().next().unwrap_or_default().to_owned();
             if note.code == exit_code::INTERRUPTED {
-                tracing::warn!("rank {rank}: {text}"); // that process has no console, and it is no error
+                tracing::warn!("rank {rank}: {text}"); // ranks above 0 show no such line themselves
             }
             TrainError::OtherRank { rank, code: note.code, text }.into()
         }

@@ -4,7 +4,7 @@ use crate::{
     checkpoint::{Checkpoint, Manifest, RunState, STATE, find},
     data::SourceRecord,
     error::Result,
-    trainer::{BATCH_SIZE, batch_size},
+    trainer::BATCH_SIZE,
 };
 use hlrp_config::{Composed, Node, Problem, Value, from_resolved};
 use hlrp_schema::TaskDescription;
@@ -191,6 +191,14 @@ fn refuse_other_batch(checkpoint: &Checkpoint, [former, current]: [(&Composed, u
     }
     tracing::warn!("the run continues with {is} samples in a batch of all processes; it had {was}");
     Ok(())
+}
+
+/// Samples of a batch of each process.
+fn batch_size(config: &Composed) -> u64 {
+    match config.tree().get(BATCH_SIZE).map(|node| &node.value) {
+        Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// What the processes of one run have in common: every setting on which their exchanges depend, one `key = value` per line.

@@ -61,11 +61,11 @@ impl StepGraph {
         match settings.world.size() {
             1 if !settings.world.is_exchanging() => {}
             1 => {
-                let message = "a process that connects to itself (WORLD_SIZE=1) exchanges numbers within a step, which no graph records";
+                let message = "with WORLD_SIZE=1 set, a process exchanges numbers with itself in every step, which no CUDA graph records";
                 return refuse(message.to_owned(), "set it to false, or unset WORLD_SIZE");
             }
             size => {
-                let message = format!("{size} processes exchange numbers within a step, which no graph records");
+                let message = format!("{size} processes exchange numbers in every step, which no CUDA graph records");
                 return refuse(message, "set it to false, or num_processes to 1");
             }
         }

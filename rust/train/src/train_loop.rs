@@ -1,7 +1,7 @@
 //! The training loop, from the first step to the last checkpoint.
 
 use crate::{
-    agreement::{Agreement, refuse_bad_samples},
+    agreement::refuse_bad_samples,
     boundary::{self, Scene},
     checkpoint::{self, Publication, RngStates, Score},
     device::autocast,
@@ -11,7 +11,7 @@ use crate::{
     signals::{StopRequest, Stopped},
     task::{ExportContext, RowReset, Validation, ValidationContext},
     timers::{Phase, Timers},
-    trainer::{Outcome, Summary, Trainer, max_bad_samples, sizes, unknown_metric},
+    trainer::{Outcome, Summary, Trainer, sizes, unknown_metric},
     watch::StepRecord,
 };
 use hlrp_torch::{Allocator, HostToDevice};
@@ -259,13 +259,11 @@ impl Trainer<'_> {
     /// # Errors
     /// All processes together have more bad samples than allowed, or one is gone.
     fn next(&self, stop: &StopRequest) -> Result<Next> {
-        let own = Agreement { is_stopped: stop.is_requested(), num_bad_samples: self.num_own_bad_samples() };
-        let agreed = own.of_all(&self.settings.world)?;
-        let num_bad_samples = self.num_bad_before + agreed.num_bad_samples;
-        refuse_bad_samples(num_bad_samples, max_bad_samples(&self.settings.config))?;
+        let agreed = self.agree(stop.is_requested())?;
+        refuse_bad_samples(agreed.num_bad_samples, self.settings.max_bad_samples)?;
         Ok(match () {
             () if self.step == self.settings.training.max_steps => Next::Finish,
-            () if agreed.is_stopped => Next::Stop,
+            () if agreed.is_stop_requested => Next::Stop,
             () => Next::Step,
         })
     }

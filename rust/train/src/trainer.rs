@@ -15,7 +15,7 @@ use crate::{
     update::{Ema, Optimizer, Schedule},
     watch::LossWatch,
 };
-use hlrp_config::{Composed, Hint, Problem, Value};
+use hlrp_config::{Composed, Hint, Problem};
 use hlrp_data::{Position, disk_rules};
 use hlrp_schema::{LoggingConfig, MonitorMode, Precision, RunConfig, TrainingConfig, ValidationConfig};
 use hlrp_torch::{BUCKET_BYTES, Reducer, World};
@@ -46,6 +46,10 @@ pub struct Settings {
     pub disk: DiskRules,
     /// Number format of the forward pass.
     pub precision: Precision,
+    /// Samples of a batch of each process.
+    pub batch_size: u64,
+    /// Samples of a run that may fail to decode, in all processes together.
+    pub max_bad_samples: u64,
     /// The processes that train together.
     pub world: World,
     /// Device of the model's parameters.
@@ -57,7 +61,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those of the run that `config` configures, in `run_dir`, on `device` as a part of `world`, without W&B.
+    /// Settings of `run`, whose whole configuration is `config`: it writes to `run_dir` and trains on `device` as one process of `world`, without
+    /// W&B.
     pub fn new(run: &RunConfig<'_>, config: Composed, run_dir: &Path, device: Device, world: World) -> Self {
         let logging = LoggingConfig { run_dir: run_dir.to_path_buf(), ..run.logging.clone() };
         Self {
@@ -67,6 +72,8 @@ impl Settings {
             logging,
             wandb: None,
             precision: run.precision,
+            batch_size: run.data.loader.batch_size as u64,
+            max_bad_samples: run.data.loader.max_bad_samples as u64,
             world,
             device,
             config,
@@ -77,7 +84,7 @@ impl Settings {
     /// Samples of an optimizer step: of the batches that it accumulates, in all processes.
     fn samples_per_step(&self) -> u64 {
         let num_batches = self.training.gradient.accumulate_steps.saturating_mul(self.world.size() as u64);
-        batch_size(&self.config).saturating_mul(num_batches)
+        self.batch_size.saturating_mul(num_batches)
     }
 
     /// The device as people and configurations name it.
@@ -152,7 +159,7 @@ pub struct Trainer<'a> {
     pub(crate) step: u64,
     /// The step at which this process began.
     pub(crate) start_step: u64,
-    /// After the last batch, with the bad samples of this process alone since the start.
+    /// Position after the last batch. Its bad samples are those of all processes until this session began, and of this process since then.
     pub(crate) position: Position,
     /// Bad samples of the run when this process began.
     pub(crate) num_bad_before: u64,
@@ -177,21 +184,10 @@ impl<'a> Trainer<'a> {
         ensure_monitored(&training.checkpoint.monitor, training.checkpoint.mode, &task.metrics())?;
         let checkpoint = training.resume_from_checkpoint.as_deref().map(Checkpoint::open).transpose();
         let checkpoint = checkpoint.map_err(|error| of_key(RESUME_KEY, error))?;
-        let (mut has_other_data, mut validates_otherwise) = (false, false);
-        if let Some(checkpoint) = &checkpoint {
-            let description = task.description();
-            ensure_same_stage(checkpoint, &description)?;
-            validates_otherwise = ensure_same_run(checkpoint, &settings.config, settings.world.size())?;
-            for problem in changed_data(checkpoint, &data.sources()) {
-                if !settings.accept_changed_data {
-                    return Err(problem.into());
-                }
-                tracing::warn!("{problem}; accepted: a new epoch begins, and held-out episodes stay held out");
-                has_other_data = true;
-            }
-            ensure_same_model(checkpoint, &description)?;
-            checkpoint.load_model(&model_tensors(task))?;
-        }
+        let changes = match &checkpoint {
+            Some(checkpoint) => load_model(checkpoint, &settings, task, data)?,
+            None => Changes::default(),
+        };
         if let Some(path) = &training.load_weights_from {
             load_weights(path, &model_tensors(task)).map_err(|error| of_key("training.load_weights_from", error))?;
         }
@@ -224,15 +220,7 @@ impl<'a> Trainer<'a> {
             data,
         };
         if let Some(checkpoint) = checkpoint {
-            trainer.continue_from(&checkpoint)?;
-            if has_other_data {
-                let Position { epoch, num_bad_samples, .. } = trainer.position;
-                trainer.position = Position { epoch: epoch + 1, sample: 0, num_bad_samples };
-            }
-            if has_other_data || validates_otherwise {
-                tracing::info!("the validation set has changed: the best score so far no longer counts");
-                trainer.best = None;
-            }
+            trainer.continue_from(&checkpoint, changes)?;
         }
         let num_bytes = trainer.contents(None)?.num_bytes();
         let Settings { logging, disk, .. } = &trainer.settings;
@@ -245,7 +233,7 @@ impl<'a> Trainer<'a> {
         self.step
     }
 
-    fn continue_from(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn continue_from(&mut self, checkpoint: &Checkpoint, changes: Changes) -> Result<()> {
         let state = checkpoint.state();
         checkpoint.load_optimizer(&self.optimizer.state())?;
         if let Some(ema) = &mut self.ema {
@@ -256,6 +244,14 @@ impl<'a> Trainer<'a> {
         self.position = state.position;
         self.num_bad_before = state.position.num_bad_samples;
         self.best = state.best;
+        if changes.of_data {
+            let Position { epoch, num_bad_samples, .. } = self.position;
+            self.position = Position { epoch: epoch + 1, sample: 0, num_bad_samples };
+        }
+        if changes.of_data || changes.of_validation {
+            tracing::info!("the validation set has changed: the best score so far no longer counts");
+            self.best = None;
+        }
         self.is_unfinished = state.is_unfinished;
         // The generators of all processes are alike, so that a run continues with the same draws on any number of them.
         self.rng = state.rng.get(self.settings.world.rank()).or(state.rng.first()).cloned();
@@ -299,15 +295,19 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Bad samples of this process since it began.
-    pub(crate) fn num_own_bad_samples(&self) -> u64 {
-        self.position.num_bad_samples - self.num_bad_before
+    /// What all processes agree on after a step; its bad samples are those of the run.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(crate) fn agree(&self, is_stop_requested: bool) -> Result<Agreement> {
+        let num_bad_samples = self.position.num_bad_samples - self.num_bad_before;
+        let agreed = Agreement { is_stop_requested, num_bad_samples }.of_all(&self.settings.world)?;
+        Ok(Agreement { num_bad_samples: self.num_bad_before + agreed.num_bad_samples, ..agreed })
     }
 
     /// Where the stream continues, with the bad samples of all processes.
     fn position_of_all(&self) -> Result<Position> {
-        let own = Agreement { is_stopped: false, num_bad_samples: self.num_own_bad_samples() };
-        let num_bad_samples = self.num_bad_before + own.of_all(&self.settings.world)?.num_bad_samples;
+        let num_bad_samples = self.agree(false)?.num_bad_samples;
         Ok(Position { num_bad_samples, ..self.position })
     }
 
@@ -355,7 +355,7 @@ impl<'a> Trainer<'a> {
         );
         let num_processes = self.settings.world.size();
         if num_processes > 1 {
-            let per_process = batch_size(&self.settings.config);
+            let per_process = self.settings.batch_size;
             tracing::info!(
                 "{num_processes} processes with {per_process} samples per batch each: {} together",
                 per_process * num_processes as u64
@@ -389,6 +389,38 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// What is different from the run that a checkpoint continues.
+#[derive(Clone, Copy, Default)]
+struct Changes {
+    /// A dataset.
+    of_data: bool,
+    /// The settings of the validation.
+    of_validation: bool,
+}
+
+/// Loads the parameters and buffers of a checkpoint, whose run must be this one.
+fn load_model(
+    checkpoint: &Checkpoint,
+    settings: &Settings,
+    task: &dyn Task,
+    data: &dyn TrainingData,
+) -> Result<Changes> {
+    let description = task.description();
+    ensure_same_stage(checkpoint, &description)?;
+    let of_validation = ensure_same_run(checkpoint, &settings.config, settings.world.size())?;
+    let changed = changed_data(checkpoint, &data.sources());
+    let of_data = !changed.is_empty();
+    for problem in changed {
+        if !settings.accept_changed_data {
+            return Err(problem.into());
+        }
+        tracing::warn!("{problem}; accepted: a new epoch begins, and held-out episodes stay held out");
+    }
+    ensure_same_model(checkpoint, &description)?;
+    checkpoint.load_model(&model_tensors(task))?;
+    Ok(Changes { of_data, of_validation })
+}
+
 /// A path that is not a checkpoint, as a problem of the key that names it.
 pub(crate) fn of_key(key: &str, error: TrainError) -> TrainError {
     match &error {
@@ -413,23 +445,6 @@ pub(crate) fn sizes(config: &Composed) -> String {
     ];
     let value = |key: &str| Some(format!("{key}={}", config.tree().get(key)?.summary()));
     KEYS.into_iter().filter_map(value).collect::<Vec<_>>().join(" ")
-}
-
-/// Samples of a batch of each process.
-pub(crate) fn batch_size(config: &Composed) -> u64 {
-    whole_number(config, BATCH_SIZE).unwrap_or(0)
-}
-
-/// Samples of a run that may fail to decode.
-pub(crate) fn max_bad_samples(config: &Composed) -> u64 {
-    whole_number(config, "data.loader.max_bad_samples").unwrap_or(u64::MAX)
-}
-
-fn whole_number(config: &Composed, key: &str) -> Option<u64> {
-    match config.tree().get(key).map(|node| &node.value) {
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    }
 }
 
 /// Refuses a monitored metric that the validation does not return.

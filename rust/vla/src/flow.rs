@@ -136,7 +136,7 @@ impl<'a> WorldNoise<'a> {
 
     fn own_rows(&self, num_own: i64, draw: impl FnOnce(i64) -> Tensor) -> Tensor {
         match self.num_of_all {
-            Some(num_rows) => self.world.part_of(num_rows, draw),
+            Some(num_rows) => self.world.own_rows_of(num_rows, draw),
             None => self.world.own_rows(num_own, draw),
         }
     }

@@ -22,11 +22,7 @@ use hlrp_track::{
     signals::StopSignals,
     sinks::{SinkSetup, Sinks, wandb::Settings},
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 const NAME: &str = "hlrp rollout-lerobot";
 
@@ -110,17 +106,13 @@ fn open(
 ) -> Result<RunDir> {
     let yaml = composed.to_yaml();
     let info = RunInfo {
-        program: NAME,
-        experiment: &config.experiment.name,
         description: &config.experiment.description,
-        config_yaml: &yaml,
         overrides: composed.overrides(),
         versions,
         inputs: vec![Artifact::of("policy_path", policy)],
-        data: BTreeMap::new(),
         num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
         metrics: evaluation::metrics(),
-        repository: Path::new("."),
+        ..RunInfo::new(NAME, &config.experiment.name, &yaml)
     };
     Ok(RunDir::create(&config.logging.run_dir, &info)?)
 }

@@ -85,17 +85,14 @@ impl Start {
         let yaml = composed.to_yaml();
         let inputs = inputs(config, self.checkpoint.as_deref());
         let info = RunInfo {
-            program: NAME,
-            experiment: &config.experiment.name,
             description: &config.experiment.description,
-            config_yaml: &yaml,
             overrides: composed.overrides(),
             versions,
             inputs,
             data: data(config),
             num_threads: config.num_threads.unwrap_or_else(hlrp_track::host::num_cores),
             metrics: metrics(),
-            repository: Path::new("."),
+            ..RunInfo::new(NAME, &config.experiment.name, &yaml)
         };
         Ok(match self.checkpoint {
             Some(_) => RunDir::resume(&self.run_dir, self.start_step, &info)?,

@@ -47,7 +47,6 @@ use hlrp_track::{
 };
 use state::{State, Status};
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -136,17 +135,11 @@ fn compose_or_continue(options: &PipelineOptions) -> Result<Composed> {
 fn open(path: &Path, config: &PipelineConfig, composed: &Composed) -> Result<RunDir> {
     let yaml = composed.to_yaml();
     let info = RunInfo {
-        program: NAME,
-        experiment: &config.experiment.name,
         description: &config.experiment.description,
-        config_yaml: &yaml,
         overrides: composed.overrides(),
         versions: own_versions().collect(),
-        inputs: Vec::new(),
-        data: BTreeMap::new(),
         num_threads: config.num_threads.unwrap_or_else(host::num_cores),
-        metrics: Vec::new(),
-        repository: Path::new("."),
+        ..RunInfo::new(NAME, &config.experiment.name, &yaml)
     };
     Ok(if State::exists(path) { RunDir::resume(path, 0, &info)? } else { RunDir::create(path, &info)? })
 }

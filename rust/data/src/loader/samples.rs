@@ -7,6 +7,7 @@ use crate::batch::{Batch, ImageStream, SampleMeta, VectorStream};
 use crate::error::{DataError, LoadError};
 use crate::mixture::SampleLayout;
 use bytes::{Bytes, BytesMut};
+use hlrp_track::console::OWN_SAMPLES;
 use std::collections::BTreeMap;
 
 /// Part of one sample in the buffer of each role, in the order of [`SampleLayout::roles`].
@@ -98,6 +99,7 @@ impl BadBudget {
         match sample {
             Some(sample) if self.num_bad <= self.max_bad => {
                 tracing::warn!(
+                    target: OWN_SAMPLES,
                     source = meta.source,
                     episode = meta.episode,
                     frame = meta.frame,

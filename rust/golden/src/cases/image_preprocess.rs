@@ -7,9 +7,9 @@ use hlrp_data::{FrameSize, resize_planes};
 use hlrp_nn::smolvlm::{pad_resize, pad_resized_size, squash_resize};
 use tch::{Device, Kind, Tensor};
 
-/// Share of the values that truncation to uint8 may turn into their neighbour.
+/// Fraction of the values that truncation to uint8 may turn into their neighbour.
 const MAX_TRUNCATED: f64 = 0.05;
-/// Share of the values that a GPU, which adds in another order, may round to their neighbour.
+/// Fraction of the values that a GPU, which adds in another order, may round to their neighbour.
 const MAX_ROUNDED: f64 = 1e-3;
 
 pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()> {
@@ -42,7 +42,11 @@ fn check_image(
             let ours_hwC = levels_hwC().round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
             if ours_hwC.device().is_cuda() {
                 let close = within_one_level(&ours_hwC, &case.outputs[name], MAX_ROUNDED);
-                comparison.meant_difference(name, close, "differs by more than the order of additions explains");
+                comparison.meant_difference(
+                    name,
+                    close,
+                    "differs by more than a different order of summation explains",
+                );
             } else {
                 comparison.check(name, &ours_hwC, Tolerance::Forward);
             }

@@ -132,10 +132,7 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
     let data = collect::open(&config, checkpoint, &laq)?;
     let yaml = composed.to_yaml();
     let info = RunInfo {
-        program: "hlrp-train-laq",
-        experiment: &config.experiment.name,
         description: &config.experiment.description,
-        config_yaml: &yaml,
         overrides: composed.overrides(),
         versions: [("hlrp", env!("CARGO_PKG_VERSION")), ("libtorch", hlrp_torch::LIBTORCH_VERSION)]
             .map(|(name, version)| (name.to_owned(), version.to_owned()))
@@ -151,8 +148,7 @@ pub fn analyze(composed: &Composed) -> anyhow::Result<()> {
             })
             .collect(),
         num_threads,
-        metrics: Vec::new(),
-        repository: Path::new("."),
+        ..RunInfo::new("hlrp-train-laq", &config.experiment.name, &yaml)
     };
     let run_dir = RunDir::create(&config.logging.run_dir, &info)?;
     console::log_to(&run_dir.log_file())?;

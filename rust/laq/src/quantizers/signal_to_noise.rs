@@ -16,7 +16,7 @@ const MIN_NOISE: f64 = 1e-12;
 /// Another process is gone.
 pub(super) fn of_batch(change_BSQ: &Tensor, vectors_BSQ: &Tensor, world: &World) -> Result<Tensor, TorchError> {
     let size = change_BSQ.size();
-    let mut ratio = SignalToNoise::of_places(size[1] * size[2], change_BSQ.device());
+    let mut ratio = SignalToNoise::of_size(size[1] * size[2], change_BSQ.device());
     ratio.add(change_BSQ, vectors_BSQ);
     world.all_reduce(&ratio.sums_N)?;
     Ok(ratio.value().to_kind(Kind::Float))
@@ -24,18 +24,19 @@ pub(super) fn of_batch(change_BSQ: &Tensor, vectors_BSQ: &Tensor, world: &World)
 
 /// That of a sample whose parts come one after the other and are of any size: of a validation.
 pub(crate) struct SignalToNoise {
-    /// Float64: number of samples, sum of the squared changes, of the squared distances, and of the changes in each of their `S·Q` places.
+    /// Float64: number of samples, sum of the squared changes, of the squared distances, and of each of the `S·Q` values of the changes.
     sums_N: Tensor,
 }
 
 impl SignalToNoise {
     /// Of no sample yet, on `device`.
     pub(crate) fn new(dims: &Dims, device: Device) -> Self {
-        Self::of_places(dims.code_seq_len * dims.code_dim, device)
+        Self::of_size(dims.code_seq_len * dims.code_dim, device)
     }
 
-    fn of_places(num_places: i64, device: Device) -> Self {
-        Self { sums_N: Tensor::zeros([3 + num_places], (Kind::Double, device)) }
+    /// For changes of `num_values` values each.
+    fn of_size(num_values: i64, device: Device) -> Self {
+        Self { sums_N: Tensor::zeros([3 + num_values], (Kind::Double, device)) }
     }
 
     /// Adds normalised changes `[B,S,Q]`, and what the decoders see of them.
@@ -44,8 +45,8 @@ impl SignalToNoise {
             let [change_BSQ, vectors_BSQ] = [change_BSQ, vectors_BSQ].map(|x| x.detach().to_kind(Kind::Double));
             let count = Tensor::full([1], change_BSQ.size()[0] as f64, (Kind::Double, change_BSQ.device()));
             let total = |x: &Tensor| x.square().sum(Kind::Double).view([1]);
-            let of_places = change_BSQ.sum_dim_intlist([0].as_slice(), false, Kind::Double).flatten(0, -1);
-            let parts = [count, total(&change_BSQ), total(&(vectors_BSQ - &change_BSQ)), of_places];
+            let sums = change_BSQ.sum_dim_intlist([0].as_slice(), false, Kind::Double).flatten(0, -1);
+            let parts = [count, total(&change_BSQ), total(&(vectors_BSQ - &change_BSQ)), sums];
             self.sums_N = &self.sums_N + Tensor::cat(&parts, 0);
         });
     }
@@ -62,9 +63,9 @@ impl SignalToNoise {
     /// The ratio, with the variance that a sample of any size has in the mean; 0 for a single sample.
     fn value(&self) -> Tensor {
         let [count, squares, noise] = [0, 1, 2].map(|index| self.sums_N.get(index));
-        let of_places = self.sums_N.narrow(0, 3, self.sums_N.size()[0] - 3);
-        let deviation = squares - of_places.square().sum(Kind::Double) / count.clamp_min(1.0);
-        let variance = deviation.clamp_min(0.0) / (&count - 1.0).clamp_min(1.0);
+        let sums = self.sums_N.narrow(0, 3, self.sums_N.size()[0] - 3);
+        let centred = squares - sums.square().sum(Kind::Double) / count.clamp_min(1.0);
+        let variance = centred.clamp_min(0.0) / (&count - 1.0).clamp_min(1.0);
         variance / (noise / count).clamp_min(MIN_NOISE)
     }
 }
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
     use hlrp_torch::rng;
 
-    /// Changes `[N,2,3]`, and what codes leave of them.
+    /// Changes `[B,2,3]`, and what codes leave of them.
     fn samples(num: i64) -> [Tensor; 2] {
         let randn = || Tensor::randn([num, 2, 3], (Kind::Float, Device::Cpu));
         let [change_BSQ, error_BSQ] = rng::seeded(1, || [randn() + 4.0, randn() * 0.5]).unwrap();
@@ -86,7 +87,7 @@ mod tests {
 
     fn of_parts(sizes: &[i64]) -> Option<f64> {
         let parts = samples(sizes.iter().sum()).map(|rows| rows.split_with_sizes(sizes, 0));
-        let mut ratio = SignalToNoise::of_places(6, Device::Cpu);
+        let mut ratio = SignalToNoise::of_size(6, Device::Cpu);
         parts[0].iter().zip(&parts[1]).for_each(|(change, vectors)| ratio.add(change, vectors));
         ratio.of_all(&World::single()).unwrap()
     }

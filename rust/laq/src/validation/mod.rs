@@ -219,13 +219,26 @@ impl Validations {
             metrics.extend(codes.metrics());
             histograms = codes.histograms();
         }
-        let (mut images, mut num_failed) = (Vec::new(), 0);
+        let mut validation = Validation { metrics, images: Vec::new(), histograms };
+        self.finish(running, model, context, &mut validation)?;
+        Ok(validation)
+    }
+
+    /// Adds what the strategies found, and how many of them failed.
+    fn finish(
+        &self,
+        running: Vec<Running>,
+        model: &LaqModel,
+        context: &ValidationContext<'_>,
+        validation: &mut Validation,
+    ) -> anyhow::Result<()> {
+        let mut num_failed = 0;
         for Running { strategy, name, suffix, min_samples, failure, .. } in running {
             let scene = Scene { model, world: context.world, step: context.step, name, suffix, min_samples };
             match agree_on(failure, context.world)?.map_or_else(|| strategy.finish(&scene), Err) {
                 Ok(found) => {
-                    metrics.extend(found.metrics);
-                    images.extend(found.images);
+                    validation.metrics.extend(found.metrics);
+                    validation.images.extend(found.images);
                 }
                 Err(error) if hlrp_train::is_of_exchange(error.as_ref()) => return Err(error),
                 Err(error) => {
@@ -238,8 +251,8 @@ impl Validations {
                 }
             }
         }
-        metrics.insert(FAILED.to_owned(), f64::from(num_failed));
-        Ok(Validation { metrics, images, histograms })
+        validation.metrics.insert(FAILED.to_owned(), f64::from(num_failed));
+        Ok(())
     }
 
     /// The strategies that are due.

@@ -26,8 +26,8 @@ use std::{
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, layer::SubscriberExt};
 
-/// Modules that work on the samples of a process: what they warn of is no other one's.
-const OF_SAMPLES: &str = "hlrp_data::loader";
+/// Target of warnings about the samples of one process, which no other process reads: every rank shows them.
+pub const OWN_SAMPLES: &str = "samples";
 
 /// Sets up the console of this process. Panics are logged, too.
 ///
@@ -38,7 +38,7 @@ const OF_SAMPLES: &str = "hlrp_data::loader";
 pub fn init(level: LevelFilter, rank: usize) -> Result<()> {
     let shown = move |target: &str, line_level: &tracing::Level| {
         let limit = match target {
-            _ if rank > 0 && !target.starts_with(OF_SAMPLES) => level.min(LevelFilter::ERROR),
+            _ if rank > 0 && target != OWN_SAMPLES => level.min(LevelFilter::ERROR),
             _ if rank > 0 => level.min(LevelFilter::WARN),
             _ if target.starts_with("hlrp") || target == panics::TARGET => level,
             _ => level.min(LevelFilter::WARN),

@@ -58,7 +58,7 @@ pub struct RunInfo<'a> {
 }
 
 impl<'a> RunInfo<'a> {
-    /// A run of which nothing more is known than this.
+    /// The fields that every run has. Of the others, texts and lists are empty, `num_threads` is 1, and `repository` is the current folder.
     pub fn new(program: &'a str, experiment: &'a str, config_yaml: &'a str) -> Self {
         Self {
             program,

@@ -68,10 +68,10 @@ pub struct Score {
 }
 
 impl Manifest {
-    /// Step and content, for a comparison: `step 12 1f0a…`.
+    /// Step and content, for a comparison: `step 12 with files 1f0a93…`, the start of the SHA-256 of each file.
     pub(crate) fn identity(&self) -> String {
-        let digests: Vec<&str> = self.files.values().map(|file| file.sha256.as_str()).collect();
-        format!("step {} {}", self.step, digests.join(" "))
+        let digests = self.files.values().map(|file| file.sha256.get(..12).unwrap_or(&file.sha256));
+        format!("step {} with files {}", self.step, digests.collect::<Vec<_>>().join(" "))
     }
 
     /// Name of the format.

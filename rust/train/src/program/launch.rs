@@ -6,7 +6,7 @@ use super::{
     nodes, processes,
     rendezvous::{Launcher, Rendezvous, refuse_shared_gpu},
     report,
-    same_inputs::ensure_same_inputs,
+    same_for_all::{ensure_same_checkpoint, ensure_same_inputs, ensure_same_settings},
 };
 use crate::{
     boundary::{self, Scene},
@@ -14,7 +14,7 @@ use crate::{
     disk_rules,
     error::TrainError,
     ranks::{self, LastCheckpoint},
-    resume::{RESUME_KEY, Resumed, shared_settings},
+    resume::{RESUME_KEY, Resumed},
     signals::StopRequest,
     task::Task,
     trainer::{Outcome, Settings, Trainer, of_key, sizes},
@@ -173,21 +173,10 @@ fn join_run<P: Program>(
     let run_dirs = world.all_gather_text(&own)?;
     let composed = if run_dirs[0] == own { composed } else { arguments.compose(Some(&run_dirs[0]))? };
     let device = place.device(P::Config::of_run(&composed)?.run().device);
-    let kind = match &device {
-        Ok(device) if device.is_cuda() => "cuda",
-        _ => "cpu",
-    };
-    let settings = world.all_gather_text(&format!("{}device of the process = {kind}\n", shared_settings(&composed)))?;
-    let (rank, device) = (world.rank(), device?);
-    let lines = settings[rank].lines().zip(settings[0].lines());
-    if let Some((own, first)) = lines.clone().find(|(own, first)| own != first) {
-        let message = format!("rank {rank} has another configuration than rank 0: {own}, where rank 0 has {first}");
-        let hint = "start all processes with the same arguments, in the same folder, with the same config/";
-        anyhow::bail!(TrainError::Disagreement { message, hint });
-    }
+    let device = ensure_same_settings(world, &composed, device)?;
     let gpu = match device {
         Device::Cuda(index) => hlrp_torch::cuda::device_uuid(index)?,
-        _ => format!("cpu {rank}"),
+        _ => format!("cpu {}", world.rank()),
     };
     let gpus = world.all_gather_text(&format!("{} {gpu}", host::hostname()))?;
     refuse_shared_gpu(&gpus, place.local_size)?;
@@ -244,20 +233,29 @@ fn train<P: Program>(
 
     let yaml = composed.to_yaml();
     let info = RunInfo {
-        program: P::NAME,
-        experiment: &common.experiment.name,
         description: &common.experiment.description,
-        config_yaml: &yaml,
         overrides: composed.overrides(),
         versions: versions(P::COMMIT),
         inputs,
         data: sources,
         num_threads,
         metrics,
-        repository: Path::new("."),
+        ..RunInfo::new(P::NAME, &common.experiment.name, &yaml)
     };
     stop.save_first();
     let run_dir = open_run(arguments, &run_path, trainer.step(), &info, world)?;
+    let outcome = run_in(&run_dir, composed, trainer, sampling_interval, stop)?;
+    finish::<P>(outcome, run_dir, &config, world)
+}
+
+/// Trains in an open run directory, whose log it writes; measures the machine meanwhile where W&B wants that.
+fn run_in(
+    run_dir: &RunDir,
+    composed: &Composed,
+    trainer: Trainer<'_>,
+    sampling_interval: Option<Duration>,
+    stop: &StopRequest,
+) -> anyhow::Result<crate::Result<Outcome>> {
     console::log_to(&run_dir.log_file())?;
     tracing::info!("run directory {}", run_dir.path().display());
     if !composed.migrated().is_empty() {
@@ -265,26 +263,9 @@ fn train<P: Program>(
         tracing::info!("this run was written by an older version; its configuration was migrated: {changes}");
     }
     let sampler = sampling_interval.map(|interval| wandb::NodeSampler::start(run_dir.path(), interval)).transpose()?;
-    let outcome = trainer.run(&run_dir, stop);
+    let outcome = trainer.run(run_dir, stop);
     drop(sampler);
-    finish::<P>(outcome, run_dir, &config, world)
-}
-
-/// Refuses processes that resume different checkpoints.
-fn ensure_same_checkpoint(world: &World, resumed: Option<&Resumed>) -> anyhow::Result<()> {
-    let own = resumed.map_or_else(|| "none".to_owned(), |resumed| resumed.identity.clone());
-    let first = world.all_gather_text(&own)?.swap_remove(0);
-    if own == first {
-        return Ok(());
-    }
-    let step = |identity: &str| identity.split(' ').take(2).collect::<Vec<_>>().join(" ");
-    let rank = world.rank();
-    let message = match (step(&own), step(&first)) {
-        (own, first) if own == first => format!("rank {rank} resumes other files of {own} than rank 0"),
-        (own, first) => format!("rank {rank} resumes another checkpoint than rank 0: {own}, where rank 0 has {first}"),
-    };
-    let hint = "give all processes the same run directory, on a file system that all machines share";
-    anyhow::bail!(TrainError::Disagreement { message, hint });
+    Ok(outcome)
 }
 
 /// How the first process records the run on W&B: a missing or wrong key is an error before anything is written.

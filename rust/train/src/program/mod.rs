@@ -8,7 +8,7 @@ mod nodes;
 mod processes;
 mod rendezvous;
 mod report;
-mod same_inputs;
+mod same_for_all;
 mod version;
 
 pub use launch::Setup;

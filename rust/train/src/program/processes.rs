@@ -104,13 +104,13 @@ pub(super) fn follow_launcher() -> Result<()> {
     Ok(())
 }
 
-/// In a process of [`run`]: these processes are gone or hang, and the others do not wait for them any more.
+/// In a process of [`run`]: tells it that these processes are gone or hang, so that it does not wait for them any more.
 pub(super) fn name_missing(ranks: &[usize]) {
     let Some(path) = get(env::HLRP_MISSING).filter(|_| !ranks.is_empty()) else { return };
     let lines: String = ranks.iter().map(|rank| format!("{rank}\n")).collect();
     let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(lines.as_bytes()));
     if let Err(error) = written {
-        tracing::debug!("the missing processes cannot be named: {error}"); // they are ended later then
+        tracing::debug!("the missing processes cannot be named: {error}"); // [`run`] then ends them later
     }
 }
 

@@ -13,7 +13,7 @@ mod images;
 use crate::flow::WorldNoise;
 use crate::loss;
 use crate::masks::by_slot;
-use crate::observation::{ActionTarget, Prediction};
+use crate::observation::{ActionTarget, LatentTarget, Prediction};
 use crate::policy::{LabelledBatch, Policy};
 use crate::processor::TimeIndices;
 use code_accuracy::CodeAccuracy;
@@ -52,6 +52,49 @@ struct Compared {
     predicted: Prediction,
 }
 
+/// How far predicted latent actions are from the true ones, next to those of the former pair.
+struct LatentErrors {
+    vectors: Errors,
+    /// For a teacher with codes.
+    codes: Option<CodeAccuracy>,
+}
+
+impl LatentErrors {
+    /// Adds a batch; `repeated` are the latent actions of the former pair.
+    fn add(&mut self, predicted: &Prediction, repeated: &LatentTarget, target: &LatentTarget) {
+        let Some(predicted_BSD) = &predicted.latents_BSD else { return };
+        let num_slots = predicted_BSD.size()[1];
+        let [is_valid_BS1, was_valid_BS1] = [target, repeated].map(|latent| by_slot(&latent.is_valid_B, num_slots));
+        if let (Some(repeated_BSD), Some(true_BSD)) = (&repeated.vectors_BSD, &target.vectors_BSD) {
+            self.vectors.add(predicted_BSD, repeated_BSD, true_BSD, &is_valid_BS1, &was_valid_BS1);
+        }
+        if let (Some(codes), Some(predicted_BS), Some(repeated_BS), Some(true_BS)) =
+            (&mut self.codes, &predicted.codes_BS, &repeated.codes_BS, &target.codes_BS)
+        {
+            let [is_valid_BS, was_valid_BS] = [&is_valid_BS1, &was_valid_BS1].map(|x_BS1| x_BS1.squeeze_dim(2));
+            codes.add(predicted_BS, repeated_BS, true_BS, &is_valid_BS, &was_valid_BS);
+        }
+    }
+}
+
+/// How far predicted actions are from the true ones, next to the last action before.
+#[derive(Default)]
+struct ActionErrors {
+    values: Errors,
+    bins: ErrorBins,
+}
+
+impl ActionErrors {
+    /// Adds a batch; `before` is the last action before each chunk.
+    fn add(&mut self, predicted: &Prediction, before: &ActionTarget, target: &ActionTarget) {
+        let Some(predicted_BTA) = &predicted.actions_BTA else { return };
+        let repeated_BTA = before.chunk_BTA.expand_as(&target.chunk_BTA);
+        let [is_valid_BTA, was_valid_B1A] = [target, before].map(ActionTarget::is_supervised_BTA);
+        self.values.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BTA, &was_valid_B1A);
+        self.bins.add(predicted_BTA, &target.chunk_BTA, &is_valid_BTA);
+    }
+}
+
 /// Evaluates the policy on `batches`, whose samples hold the past too, and draws a few of them.
 ///
 /// # Errors
@@ -66,10 +109,12 @@ pub(crate) fn run(
     let device = policy.model.store().device();
     hlrp_torch::rng::seed(device, SEED)?;
     let mut sums = Sums::default();
-    let (mut latents, mut actions) = (Errors::default(), Errors::default());
-    let mut bins = ErrorBins::default();
     let num_codes = policy.teacher.as_ref().and_then(|teacher| teacher.identity().codebook_size);
-    let mut accuracy = num_codes.map(|num_codes| CodeAccuracy::new(num_codes, device));
+    let mut latents = LatentErrors {
+        vectors: Errors::default(),
+        codes: num_codes.map(|num_codes| CodeAccuracy::new(num_codes, device)),
+    };
+    let mut actions = ActionErrors::default();
     let mut drawn = EvenSamples::new(options.num_fixed_samples);
     let mut batches = batches.fuse();
     loop {
@@ -81,27 +126,12 @@ pub(crate) fn run(
         let labelled = policy.label(&batch, indices, None)?;
         add_losses(&mut sums, policy, &labelled, &mut noise)?;
         let predicted = predict(policy, &labelled, options.num_flow_samples, &mut noise)?;
-        if let (Some(predicted_BSD), Some(target)) = (&predicted.latents_BSD, &labelled.targets.latent) {
-            let repeated = policy.former_latents(&batch, indices)?;
-            let num_slots = predicted_BSD.size()[1];
-            let [is_valid_BS1, was_valid_BS1] =
-                [target, &repeated].map(|latent| by_slot(&latent.is_valid_B, num_slots));
-            if let (Some(repeated_BSD), Some(true_BSD)) = (&repeated.vectors_BSD, &target.vectors_BSD) {
-                latents.add(predicted_BSD, repeated_BSD, true_BSD, &is_valid_BS1, &was_valid_BS1);
-            }
-            if let (Some(accuracy), Some(predicted_BS), Some(repeated_BS), Some(true_BS)) =
-                (&mut accuracy, &predicted.codes_BS, &repeated.codes_BS, &target.codes_BS)
-            {
-                let [is_valid_BS, was_valid_BS] = [&is_valid_BS1, &was_valid_BS1].map(|x_BS1| x_BS1.squeeze_dim(2));
-                accuracy.add(predicted_BS, repeated_BS, true_BS, &is_valid_BS, &was_valid_BS);
-            }
+        if let Some(target) = &labelled.targets.latent {
+            latents.add(&predicted, &policy.former_latents(&batch, indices)?, target);
         }
-        if let (Some(predicted_BTA), Some(target)) = (&predicted.actions_BTA, &labelled.targets.action) {
+        if let Some(target) = &labelled.targets.action {
             let before = policy.processor.actions(&batch)?.steps(indices.action - 1, 1);
-            let repeated_BTA = before.chunk_BTA.expand_as(&target.chunk_BTA);
-            let [is_valid_BTA, was_valid_B1A] = [target, &before].map(ActionTarget::is_supervised_BTA);
-            actions.add(predicted_BTA, &repeated_BTA, &target.chunk_BTA, &is_valid_BTA, &was_valid_B1A);
-            bins.add(predicted_BTA, &target.chunk_BTA, &is_valid_BTA);
+            actions.add(&predicted, &before, target);
         }
         let compared = Compared { labelled, predicted };
         for index in 0..batch.meta.len() {
@@ -112,12 +142,12 @@ pub(crate) fn run(
     let terms = loss::weights(&policy.spec.objective)
         .map(|(name, weight)| metrics.get(&format!("val/{name}")).map_or(0.0, |mean| mean * weight));
     metrics.insert("val/loss".to_owned(), terms.iter().sum());
-    metrics.extend(latents.metrics("latent", context.world, device)?);
-    metrics.extend(actions.metrics("action", context.world, device)?);
-    if let Some(accuracy) = accuracy {
-        metrics.extend(accuracy.metrics(context.world)?);
+    metrics.extend(latents.vectors.metrics("latent", context.world, device)?);
+    metrics.extend(actions.values.metrics("action", context.world, device)?);
+    if let Some(codes) = latents.codes {
+        metrics.extend(codes.metrics(context.world)?);
     }
-    let histograms = bins.histograms(context.world)?;
+    let histograms = actions.bins.histograms(context.world)?;
     Ok(Validation { metrics, images: images::draw(context.step, &drawn.take())?, histograms })
 }
 
