@@ -10,6 +10,7 @@ import pytest
 from conftest import DATA, MINI, REPO, VLA_MINI, one_error, read_metrics, run, train_laq_command, train_vla_command
 from failing_ranks import LONG, command
 from interruption import INTERRUPTED, assert_same_run, last_step, start, wait_for
+from made_datasets import CAMERA, encoded, make, picture
 from mini_pipeline import pipeline
 from ranks import (
     EXACT,
@@ -302,6 +303,31 @@ def test_a_validation_whose_last_batch_is_not_for_all_processes(tmp_path, alone)
     assert results(tmp_path / "alone")[4]["val/total_val_samples"] % 4 == 1
     assert_equal_runs(tmp_path / "pair", tmp_path / "alone")
     assert_equal_runs(tmp_path / "policy_pair", tmp_path / "policy_alone")
+
+
+@pytest.mark.parametrize("stage", ["laq", "actions", "multitask"])
+def test_a_process_without_a_sample_of_the_validation_takes_part_in_it(tmp_path, alone, stage):
+    """The only episode that is held out has two frames, and there are three processes."""
+    images = [encoded(picture(number), "PNG") for number in range(26)]
+    root = make(tmp_path / "dataset", [12, 12, 2], images=images)
+    source = f"{{root: {root}, cameras: {{primary: {CAMERA}}}, state_key: observation.state, action_key: action, num_val_episodes: 0, val_episodes: [2]}}"
+    words = ["~data.sources.metaworld_mt5", f"+data.sources.made={source}"]
+    words += ["training.max_steps=4", "validation.check_interval=4", "training.scheduler.warmup_steps=1"]
+    words += ["data.request.image_deltas=[0,1]"] if stage == "laq" else []
+    for name, size in {
+        "several": ["num_processes=3", "data.loader.batch_size=1"],
+        "single": ["data.loader.batch_size=3"],
+    }.items():
+        run_dir = tmp_path / name
+        if stage == "laq":
+            laq(run_dir, *words, *size)
+        else:
+            command = train_vla_command(
+                *policy_words(alone, run_dir, 1), f"policy.objective.mode={stage}", *words, *size
+            )
+            result = run(command)
+            assert result.returncode == 0, result.stderr
+    assert_equal_runs(tmp_path / "several", tmp_path / "single")
 
 
 @pytest.fixture

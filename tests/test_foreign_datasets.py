@@ -1,7 +1,6 @@
 """Datasets that other recorders and encoders write read as LeRobot itself reads them, or are refused by name. LeRobot reads the same files in
 the same test; each `picture` shows its number, so that a frame is recognised whatever its colours are."""
 
-import io
 import json
 import subprocess
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pytest
 from conftest import TARGET, program
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from made_datasets import CAMERA, FPS, encode, ffmpeg, make, number_of, patch_edits, patch_matrix, picture
+from made_datasets import CAMERA, FPS, encode, encoded, ffmpeg, make, number_of, patch_edits, patch_matrix, picture
 from make_fixtures import oracle
 
 X264 = ["-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p"]
@@ -249,12 +248,6 @@ def test_frames_whose_size_changes_within_a_file_are_named(tmp_path):
 
 
 # Embedded images
-
-
-def encoded(image: np.ndarray, form: str, **options) -> bytes:
-    out = io.BytesIO()
-    PIL.Image.fromarray(image).save(out, form, **options)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])

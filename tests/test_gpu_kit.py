@@ -241,11 +241,14 @@ OURS |= {"batch_size": 64, "pairs_per_s": 600, "step_without_data_ms": 100}
 PEER = {"p50_s": 0.02, "p99_s": 0.03, "mean_s": 0.2, "peak_gb": 2, "kernels": [], "errors": {"pixel": 1e-6}}
 
 
-def report_of_a_bare_machine(script, monkeypatch, tmp_path, ours: dict) -> str:
-    """The tables of `laq` and `policy` on a GPU without LeRobot and transformers."""
+def report_of_a_bare_machine(
+    script, monkeypatch, tmp_path, ours: dict, log: str = "is recorded as a CUDA graph"
+) -> str:
+    """The tables of `laq` and `policy` on a GPU without LeRobot and transformers; `log` is that of every program."""
     peers = (".py", script.sys.executable)
 
     def figures(kit, name: str, command: list) -> dict:
+        (kit.out / f"{name}.log").write_text(log)
         return PEER if str(command[0]).endswith(peers) else ours
 
     def run(kit, name: str, command: list) -> str:
@@ -279,6 +282,12 @@ def test_a_bare_machine_times_ours_beside_plain_pytorch(script, monkeypatch, tmp
         "| step, 1 view | bf16 | hlrp, CUDA graph | 10.0 | 20.0 (largest of 30) | 6400.0 | 2.00 |",
     ):
         assert line in report, report
+
+
+def test_a_row_of_a_cuda_graph_needs_one(script, monkeypatch, tmp_path):
+    report = report_of_a_bare_machine(script, monkeypatch, tmp_path, OURS, log="")
+    assert "- laq_pixel-bf16-mixed-graph: FAILED, no step was recorded as a CUDA graph" in report
+    assert "| laq_pixel, bf16-mixed | hlrp, CUDA graph |" not in report
 
 
 def test_what_a_program_does_not_report_is_an_empty_cell(script, monkeypatch, tmp_path):

@@ -37,6 +37,8 @@ DATA = [
 NUM_CORES = len(os.sched_getaffinity(0))
 SMOLVLA = REPO / "tests" / "bench" / "smolvla.py"
 NUM_STEPS = 50
+# What the engine logs at the first step of a CUDA graph.
+RECORDED = "is recorded as a CUDA graph"
 SHORT = [f"training.max_steps={NUM_STEPS}", "training.scheduler.warmup_steps=5", "training.log_every_n_steps=1"]
 NO_VALIDATION = [
     "validation.check_interval=1000000",
@@ -208,7 +210,7 @@ def exchange(kit: Kit) -> None:
         return
     worst = largest_difference(*(losses(kit.work / run) for run in ("laq-exchange", f"laq-{kit.device}")))
     backend = "Gloo" if kit.device == "cpu" else "NCCL"
-    is_used = f"exchange through {backend}" in (kit.out / "laq-exchange.log").read_text()
+    is_used = kit.said("laq-exchange", f"exchange through {backend}")
     what = f"largest relative difference of a loss {worst:.1e}" + ("" if is_used else "; nothing was exchanged")
     kit.check(f"gradients through {backend}", is_used and worst < 1e-3, what)
 
@@ -222,7 +224,7 @@ def graph(kit: Kit) -> None:
     plain, recorded = kit.work / "laq-plain", kit.work / "laq-graph"
     metrics = ("train/loss", "val/loss")
     worst = max(largest_difference(losses(recorded, metric), losses(plain, metric)) for metric in metrics)
-    is_recorded = "is recorded as a CUDA graph" in (kit.out / "laq-graph.log").read_text()
+    is_recorded = kit.said("laq-graph", RECORDED)
     what = f"largest relative difference of a loss {worst:.1e}" + ("" if is_recorded else "; no step was recorded")
     kit.check("steps as a CUDA graph", is_recorded and worst < 1e-3, what)
 
@@ -308,6 +310,9 @@ def laq_table(kit: Kit, experiments: list[tuple[str, str, bool]]) -> None:
         graph = f"training.cuda_graph={str(is_graph).lower()}"
         ours = kit.figures(name, [KIT / "bin" / "bench_step", "--steps", steps, "--percentiles", *words, graph])
         if not ours:
+            continue
+        if is_graph and not kit.said(name, RECORDED):
+            kit.check(name, False, "no step was recorded as a CUDA graph")
             continue
         if precision == "bf16-mixed" and not is_graph:
             kernels[experiment] = ours["kernels"]

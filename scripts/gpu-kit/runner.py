@@ -78,6 +78,10 @@ class Kit:
         failed = f"failed: {', '.join(self.failed)}" if self.failed else "no check failed"
         return failed + (f"; not done: {', '.join(self.left_out)}" if self.left_out else "")
 
+    def said(self, name: str, text: str) -> bool:
+        """Whether the log of a program has that text."""
+        return text in (self.out / f"{name}.log").read_text()
+
     def check(self, name: str, passed: bool, what: str) -> None:
         """A check's line."""
         self.line(f"- {name}: {'ok' if passed else 'FAILED'}, {what}")

@@ -1,6 +1,7 @@
 """Tiny datasets, LeRobot v3 and folders of scenes, written by hand so that every detail can be chosen, and the files that they consist of."""
 
 import csv
+import io
 import json
 import shutil
 import struct
@@ -52,6 +53,13 @@ def encode(path: Path, pictures: list[np.ndarray], *words: object, fps: int = FP
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", fps, "-i", "-"]
     ffmpeg(*source, *words, path, data=b"".join(image.tobytes() for image in pictures))
     return path
+
+
+def encoded(image: np.ndarray, form: str, **options) -> bytes:
+    """The file of one picture."""
+    out = io.BytesIO()
+    PIL.Image.fromarray(image).save(out, form, **options)
+    return out.getvalue()
 
 
 def patch_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:

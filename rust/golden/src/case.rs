@@ -4,7 +4,7 @@ use anyhow::Context;
 use hlrp_config::{compose, find_root};
 use hlrp_laq::from_lightning_names;
 use hlrp_nn::{Store, read_tensors};
-use hlrp_schema::{LaqConfig, LaqModelConfig, PROJECT};
+use hlrp_schema::{LaqConfig, LaqModelConfig, PROJECT, Precision};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,11 +24,13 @@ pub(crate) struct Case {
     pub(crate) noise: BTreeMap<String, f64>,
     dir: PathBuf,
     device: Device,
+    precision: Precision,
 }
 
 impl Case {
-    /// Reads the case `name` of the folder `root` to `device`, with the case's part of `root/noise.json` when there is one.
-    pub(crate) fn open(root: &Path, name: &str, device: Device) -> anyhow::Result<Self> {
+    /// Reads the case `name` of the folder `root` to `device`, to be computed in `precision`, with the case's part of `root/noise.json` when
+    /// there is one.
+    pub(crate) fn open(root: &Path, name: &str, device: Device, precision: Precision) -> anyhow::Result<Self> {
         let dir = root.join(name);
         let optional =
             |file: &str| if dir.join(file).exists() { tensors(&dir.join(file), device) } else { Ok(Tensors::new()) };
@@ -46,6 +48,7 @@ impl Case {
             noise: noise.unwrap_or_default(),
             dir,
             device,
+            precision,
         })
     }
 
@@ -62,6 +65,18 @@ impl Case {
     /// Where the case is computed.
     pub(crate) fn device(&self) -> Device {
         self.device
+    }
+
+    /// The format of the numbers that are compared.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What one forward pass computes, as the engine computes it: under an autocast of its own, which the backward pass is not part of and
+    /// which no cast of a weight outlives.
+    pub(crate) fn forward_pass<T>(&self, pass: impl FnOnce() -> T) -> anyhow::Result<T> {
+        let _autocast = hlrp_train::autocast(self.precision, self.device)?;
+        Ok(pass())
     }
 
     /// A further file of tensors.

@@ -85,10 +85,10 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    pub(crate) fn new(case: &Case, precision: Precision) -> Self {
+    pub(crate) fn new(case: &Case) -> Self {
         Self {
             case: case.name.clone(),
-            precision,
+            precision: case.precision(),
             expected: case.outputs.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect(),
             noise: case.noise.clone(),
             seen: BTreeSet::new(),

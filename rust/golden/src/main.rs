@@ -73,10 +73,9 @@ fn run() -> anyhow::Result<ExitCode> {
 
 /// The comparison of the case `name`; none when no part of the project computes it.
 fn compare(arguments: &Arguments, name: &str, device: tch::Device) -> anyhow::Result<Option<Comparison>> {
-    let case = Case::open(&arguments.dir, name, device)?;
+    let case = Case::open(&arguments.dir, name, device, arguments.precision)?;
     let Some(run) = cases::runner(&case) else { return Ok(None) };
-    let mut comparison = Comparison::new(&case, arguments.precision);
-    let _autocast = hlrp_train::autocast(arguments.precision, device)?;
+    let mut comparison = Comparison::new(&case);
     run(&case, &mut comparison)?;
     Ok(Some(comparison))
 }

@@ -1,6 +1,7 @@
 //! Time of one training step with its data and without: the same engine and model, fed by the loader or by one batch again and again.
 //!
-//! `bench_step [--steps N] [OVERRIDE…]` prints one JSON object; the overrides are those of `hlrp train-laq`.
+//! `bench_step [--steps N] [OVERRIDE…]` prints one JSON object, and the log of the engine on standard error; the overrides are those of
+//! `hlrp train-laq`.
 #![allow(clippy::print_stdout, missing_docs, reason = "a program")]
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,7 @@ use hlrp_schema::{ConfigArgs, LaqConfig, TrainingRun};
 use hlrp_torch::count::{OperatorCounts, count};
 use hlrp_torch::profile::{KernelTime, profile};
 use hlrp_torch::{HostToDevice, World, cuda};
-use hlrp_track::{RunDir, metrics::MetricsRow, run::RunInfo};
+use hlrp_track::{RunDir, console, metrics::MetricsRow, run::RunInfo};
 use hlrp_train::{
     BatchStream, DeviceBatch, LoaderData, Optimizer, Settings, SourceRecord, StopRequest, Task, TrainError, Trainer,
     TrainingData, ValidationBatches, autocast, norm_and_clip, select_device,
@@ -56,6 +57,7 @@ fn main() -> Result<()> {
         Ok((composed, config))
     };
     let (composed, config) = logging_every(NUM_WARMUP)?;
+    console::init(config.logging.level.into(), 0)?;
     let device = select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), &config, World::single());

@@ -103,7 +103,7 @@ fn a_run_that_cannot_be_recorded_is_refused() {
     let cases = [
         (World::single(), Device::Cpu, "only a GPU records graphs"),
         // Refused before anything is asked of the GPU.
-        (world, Device::Cuda(0), "exchanges numbers within a step"),
+        (world, Device::Cuda(0), "exchanges numbers with itself in every step"),
     ];
     for (world, device, reason) in cases {
         let settings = Settings { world, device, ..settings(&composed, &config) };

@@ -87,41 +87,61 @@ Message hlrp_copy_stream(int64_t device_index, int64_t* stream_id) {
   });
 }
 
-// Copies through pinned memory on stream `stream_id` and waits for that stream alone. The results are complete when this
-// returns, and their memory is not given out again before the device's default stream has done with them.
-Message hlrp_copy_to_cuda(size_t count, TensorsIn tensors, int64_t device_index, int64_t stream_id, at::Tensor** out) {
+// Makes `stream_id` the current stream of this thread and of that device, and says which one it was.
+Message hlrp_exchange_stream(int64_t device_index, int64_t stream_id, int64_t* former) {
   return guarded([&] {
-    const auto device = to_device(device_index);
     const c10::impl::VirtualGuardImpl impl(c10::DeviceType::CUDA);
-    const c10::Stream stream(c10::Stream::UNSAFE, device, stream_id);
-    const auto compute = impl.getDefaultStream(device);
-    std::vector<at::Tensor> pinned, copies;
-    {
-      c10::StreamGuard guard(stream);
-      for (size_t i = 0; i < count; ++i) {
-        pinned.push_back(tensors[i]->pin_memory());
-        copies.push_back(pinned.back().to(device, tensors[i]->scalar_type(), /*non_blocking=*/true));
-      }
-      impl.synchronizeStream(stream);
-    }
+    *former = impl.exchangeStream(c10::Stream(c10::Stream::UNSAFE, to_device(device_index), stream_id)).id();
+  });
+}
+
+// Copies through pinned memory on the current stream; the copies may still be under way when this returns.
+Message hlrp_copy_to_cuda(size_t count, TensorsIn tensors, int64_t device_index, at::Tensor** out) {
+  return guarded([&] {
     for (size_t i = 0; i < count; ++i) {
-      copies[i].record_stream(compute);
-      out[i] = new at::Tensor(copies[i]);
+      const auto pinned = tensors[i]->pin_memory();
+      out[i] = new at::Tensor(pinned.to(to_device(device_index), tensors[i]->scalar_type(), /*non_blocking=*/true));
     }
   });
 }
 
-// Contiguous copies in the host's memory; of a device's tensors in pinned memory, with one wait for the current stream.
-Message hlrp_snapshot(size_t count, TensorsIn tensors, at::Tensor** out) {
+// Waits for the current stream alone. The memory of the tensors, which were made on it, is not given out again before the device's default stream
+// has done with them.
+Message hlrp_hand_over(size_t count, TensorsIn tensors, int64_t device_index) {
   return guarded([&] {
+    const auto device = to_device(device_index);
+    const c10::impl::VirtualGuardImpl impl(c10::DeviceType::CUDA);
+    impl.synchronizeStream(impl.getStream(device));
+    for (size_t i = 0; i < count; ++i) tensors[i]->record_stream(impl.getDefaultStream(device));
+  });
+}
+
+// Contiguous copies in the host's memory; of a device's tensors in pinned memory, with one wait for the current stream. The copies share
+// buffers of `buffer_bytes`, because libtorch rounds each piece of pinned memory up to a power of two; larger ones have their own.
+Message hlrp_snapshot(size_t count, TensorsIn tensors, int64_t buffer_bytes, at::Tensor** out) {
+  return guarded([&] {
+    constexpr int64_t alignment = 64;
+    const auto aligned = [](int64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; };
     std::vector<at::Tensor> copies;
     std::optional<c10::Device> device;
-    for (size_t i = 0; i < count; ++i) {
-      const auto source = tensors[i]->detach();
-      if (!source.is_cpu()) device = source.device();
-      auto options = source.options().device(c10::kCPU).pinned_memory(!source.is_cpu());
-      copies.push_back(at::empty(source.sizes(), options));
-      copies.back().copy_(source, /*non_blocking=*/true);
+    for (size_t first = 0; first < count;) {
+      // From `first` to before `end`: what shares a buffer.
+      const bool is_pinned = !tensors[first]->is_cpu();
+      int64_t bytes = 0;
+      size_t end = first;
+      while (end < count && tensors[end]->is_cpu() != is_pinned &&
+             (end == first || bytes + static_cast<int64_t>(tensors[end]->nbytes()) <= buffer_bytes)) {
+        bytes += aligned(static_cast<int64_t>(tensors[end++]->nbytes()));
+      }
+      const auto buffer = at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(is_pinned));
+      for (int64_t offset = 0; first < end; ++first) {
+        const auto source = tensors[first]->detach();
+        if (is_pinned) device = source.device();
+        const auto size = static_cast<int64_t>(source.nbytes());
+        copies.push_back(buffer.narrow(0, offset, size).view(source.scalar_type()).view(source.sizes()));
+        copies.back().copy_(source, /*non_blocking=*/true);
+        offset += aligned(size);
+      }
     }
     if (device) {
       const c10::impl::VirtualGuardImpl impl(device->type());

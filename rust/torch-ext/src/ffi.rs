@@ -103,10 +103,16 @@ unsafe extern "C" {
         count: usize,
         tensors: TensorsIn,
         device_index: i64,
-        stream_id: i64,
         out: *mut *mut C_tensor,
     ) -> Message;
-    pub(crate) fn hlrp_snapshot(count: usize, tensors: TensorsIn, out: *mut *mut C_tensor) -> Message;
+    pub(crate) fn hlrp_hand_over(count: usize, tensors: TensorsIn, device_index: i64) -> Message;
+    pub(crate) fn hlrp_exchange_stream(device_index: i64, stream_id: i64, former: *mut i64) -> Message;
+    pub(crate) fn hlrp_snapshot(
+        count: usize,
+        tensors: TensorsIn,
+        buffer_bytes: i64,
+        out: *mut *mut C_tensor,
+    ) -> Message;
     pub(crate) fn hlrp_world_quiet();
     #[allow(clippy::too_many_arguments)] // mirrors what a store needs
     pub(crate) fn hlrp_world_open(

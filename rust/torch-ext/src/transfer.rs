@@ -34,19 +34,52 @@ impl HostToDevice {
         Ok(Self { target: Target::Cuda { index, stream } })
     }
 
-    /// Brings CPU tensors to the device. Returns when the copies are complete; blocks this thread only.
+    /// Brings CPU tensors to the device, and returns what `prepare` makes of them there. Its work is queued on the stream of the copies too, so
+    /// it must use nothing else that is on the device. Returns when everything is complete; blocks this thread only.
     ///
     /// # Errors
     /// Out of memory on the device or of pinned memory.
-    pub fn copy(&self, tensors: Vec<Tensor>) -> Result<Vec<Tensor>, TorchError> {
-        let Target::Cuda { index, stream } = self.target else { return Ok(tensors) };
+    pub fn copy<const N: usize>(
+        &self,
+        tensors: [Tensor; N],
+        prepare: impl FnOnce([Tensor; N]) -> [Tensor; N],
+    ) -> Result<[Tensor; N], TorchError> {
+        let Target::Cuda { index, stream } = self.target else { return Ok(prepare(tensors)) };
+        let _current = CurrentStream::exchange(index, stream)?;
         let list = ffi::pointers(&tensors);
-        let mut out = vec![ptr::null_mut(); tensors.len()];
+        let mut out = [ptr::null_mut(); N];
         // SAFETY: a list of live tensors that the callee does not keep, and as many slots that it fills on success.
         ffi::check("copy to the device", unsafe {
-            ffi::hlrp_copy_to_cuda(list.len(), list.as_ptr(), index, stream, out.as_mut_ptr())
+            ffi::hlrp_copy_to_cuda(list.len(), list.as_ptr(), index, out.as_mut_ptr())
         })?;
-        Ok(out.into_iter().map(ffi::take_tensor).collect())
+        let prepared = prepare(out.map(ffi::take_tensor));
+        let list = ffi::pointers(&prepared);
+        // SAFETY: a list of live tensors that the callee does not keep.
+        ffi::check("copy to the device", unsafe { ffi::hlrp_hand_over(list.len(), list.as_ptr(), index) })?;
+        Ok(prepared)
+    }
+}
+
+/// While it lives, this thread queues its work on another stream of a device.
+struct CurrentStream {
+    index: i64,
+    former: i64,
+}
+
+impl CurrentStream {
+    fn exchange(index: i64, stream: i64) -> Result<Self, TorchError> {
+        let mut former = 0;
+        // SAFETY: a number that the callee sets.
+        ffi::check("copy stream", unsafe { ffi::hlrp_exchange_stream(index, stream, &mut former) })?;
+        Ok(Self { index, former })
+    }
+}
+
+impl Drop for CurrentStream {
+    fn drop(&mut self) {
+        let mut other = 0;
+        // SAFETY: a number that the callee sets.
+        ffi::check("copy stream", unsafe { ffi::hlrp_exchange_stream(self.index, self.former, &mut other) }).ok();
     }
 }
 
@@ -58,8 +91,12 @@ pub fn queued_copy(tensor: &Tensor, device: Device) -> Tensor {
     tensor.internal_pin_memory(device).to_device_(device, tensor.kind(), true, false)
 }
 
+/// Bytes of a buffer in which the copies of a snapshot lie: a power of two, to which libtorch rounds pieces of pinned memory.
+const BUFFER_BYTES: i64 = 256 << 20;
+
 /// Contiguous copies of CPU tensors, or of those of one device, in the host's memory. Those of a device go to pinned memory, all of them
-/// are in flight together, and this thread waits once for the work that it has queued.
+/// are in flight together, and this thread waits once for the work that it has queued. Copies share buffers, whose memory is free when all of
+/// them are gone.
 ///
 /// # Errors
 /// Out of memory.
@@ -67,6 +104,6 @@ pub fn snapshot<T: Borrow<Tensor>>(tensors: &[T]) -> Result<Vec<Tensor>, TorchEr
     let list = ffi::pointers(tensors);
     let mut out = vec![ptr::null_mut(); tensors.len()];
     // SAFETY: a list of live tensors that the callee does not keep, and as many slots that it fills on success.
-    ffi::check("snapshot", unsafe { ffi::hlrp_snapshot(list.len(), list.as_ptr(), out.as_mut_ptr()) })?;
+    ffi::check("snapshot", unsafe { ffi::hlrp_snapshot(list.len(), list.as_ptr(), BUFFER_BYTES, out.as_mut_ptr()) })?;
     Ok(out.into_iter().map(ffi::take_tensor).collect())
 }

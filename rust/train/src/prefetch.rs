@@ -94,8 +94,9 @@ impl DeviceBatch {
 fn images(stream: ImageStream, transfer: &HostToDevice) -> Result<DeviceImages> {
     let pixels_BTCHW = tensor_from_vec(Vec::<u8>::from(stream.pixels_BTCHW), &stream.shape)?;
     let is_real_BT = tensor_from_vec(stream.is_real_BT, &stream.shape[..2])?;
-    let [pixels_BTCHW, is_real_BT] = copied([pixels_BTCHW, is_real_BT], transfer)?;
-    let pixels_BTCHW = resize_frames(&pixels_BTCHW, [stream.size.height as i64, stream.size.width as i64]);
+    let size = [stream.size.height as i64, stream.size.width as i64];
+    let resized = |[pixels_BTCHW, is_real_BT]: [Tensor; 2]| [resize_frames(&pixels_BTCHW, size), is_real_BT];
+    let [pixels_BTCHW, is_real_BT] = transfer.copy([pixels_BTCHW, is_real_BT], resized)?;
     Ok(DeviceImages { pixels_BTCHW, is_real_BT })
 }
 
@@ -103,13 +104,9 @@ fn vectors(stream: VectorStream, transfer: &HostToDevice) -> Result<DeviceVector
     let values_BTN = tensor_from_vec(stream.values_BTN, &stream.shape)?;
     let is_pad_BT = tensor_from_vec(stream.is_pad_BT, &stream.shape[..2])?;
     let is_pad_dim_BN = tensor_from_vec(stream.is_pad_dim_BN, &[stream.shape[0], stream.shape[2]])?;
-    let [values_BTN, is_pad_BT, is_pad_dim_BN] = copied([values_BTN, is_pad_BT, is_pad_dim_BN], transfer)?;
+    let [values_BTN, is_pad_BT, is_pad_dim_BN] =
+        transfer.copy([values_BTN, is_pad_BT, is_pad_dim_BN], |tensors| tensors)?;
     Ok(DeviceVectors { values_BTN, is_pad_BT, is_pad_dim_BN })
-}
-
-fn copied<const N: usize>(tensors: [Tensor; N], transfer: &HostToDevice) -> Result<[Tensor; N]> {
-    let mut copies = transfer.copy(tensors.into())?.into_iter();
-    Ok([(); N].map(|()| copies.next().unwrap_or_default()))
 }
 
 /// Batches that may wait on the device besides the one in use.

@@ -8,7 +8,7 @@ use crate::{
 };
 use hlrp_config::{Composed, Node, Problem, Value, from_resolved};
 use hlrp_schema::TaskDescription;
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 /// Names the checkpoint to resume.
 pub(crate) const RESUME_KEY: &str = "training.resume_from_checkpoint";
@@ -137,12 +137,15 @@ const FREE: &[&str] = &[
 /// Free as well when the learning rate does not depend on it.
 const MAX_STEPS: &str = "training.max_steps";
 const SCHEDULE: &str = "training.scheduler.type";
+/// Divides the samples of a step, with the batch size and the number of processes.
+const ACCUMULATE_STEPS: &str = "training.gradient.accumulate_steps";
+/// Batches of a validation.
+const LIMIT_BATCHES: &str = "validation.limit_batches";
 /// Keys on which the value of a validation metric depends.
-const MEASURED: [&str; 2] = ["validation.limit_batches", "validation.num_flow_samples"];
+const MEASURED: [&str; 2] = [LIMIT_BATCHES, "validation.num_flow_samples"];
 
 /// Refuses to resume `checkpoint` with a configuration that would compute something else on `num_processes` processes. Returns whether
-/// validation metrics measure something else than before, so that scores are not comparable. Another number of processes may have another
-/// batch size: what counts is the global one.
+/// validation metrics measure something else than before, so that scores are not comparable.
 ///
 /// # Errors
 /// [`Problem`] with every key that differs and both of its values.
@@ -154,7 +157,7 @@ pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed, num_pr
     let mut differences = Vec::new();
     let mut validates_otherwise = false;
     for key in saved.keys().chain(current.keys().filter(|key| !saved.contains_key(*key))) {
-        let is_decided_together = key == BATCH_SIZE && num_former != num_processes;
+        let is_decided_together = key == BATCH_SIZE || key == ACCUMULATE_STEPS;
         let may_change = is_free(key) || is_decided_together || (key == MAX_STEPS && constant_rate);
         let both = [&saved, &current].map(|side| side.get(key));
         // A source that is written inline may leave out what is null.
@@ -167,38 +170,74 @@ pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed, num_pr
         }
     }
     refuse(checkpoint, differences)?;
-    refuse_other_batch(checkpoint, [(&saved_tree, num_former), (config, num_processes)])?;
-    Ok(validates_otherwise)
+    let divisions = [(&saved_tree, num_former), (config, num_processes)].map(|(config, num)| Division::of(config, num));
+    refuse_other_steps(checkpoint, divisions, &current)?;
+    let is_limited = current.get(LIMIT_BATCHES).is_some_and(|limit| limit.text != NULL);
+    let [was, is] = divisions.map(Division::batch_of_all);
+    Ok(validates_otherwise || (is_limited && was != is))
 }
 
-/// Refuses another global batch on another number of processes, where the order of the samples or the learning rate depends on it or where
-/// the batch size differs too.
-fn refuse_other_batch(checkpoint: &Checkpoint, [former, current]: [(&Composed, usize); 2]) -> Result<()> {
-    let [(former_size, num_former), (size, num)] =
-        [former, current].map(|(config, num)| (batch_size(config), num as u64));
-    let (was, is) = (former_size * num_former, size * num);
-    if num_former == num || was == is {
+/// How the samples of an optimizer step are divided.
+#[derive(Clone, Copy, PartialEq)]
+struct Division {
+    batch_size: u64,
+    num_processes: u64,
+    accumulate_steps: u64,
+}
+
+impl Division {
+    fn of(config: &Composed, num_processes: usize) -> Self {
+        let number = |key: &str| match config.tree().get(key).map(|node| &node.value) {
+            Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
+            _ => 0,
+        };
+        let (batch_size, accumulate_steps) = (number(BATCH_SIZE), number(ACCUMULATE_STEPS));
+        Self { batch_size, num_processes: num_processes as u64, accumulate_steps }
+    }
+
+    /// Samples of a batch of all processes.
+    fn batch_of_all(self) -> u64 {
+        self.batch_size.saturating_mul(self.num_processes)
+    }
+
+    /// Samples of a step.
+    fn step(self) -> u64 {
+        self.batch_of_all().saturating_mul(self.accumulate_steps)
+    }
+}
+
+impl fmt::Display for Division {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { batch_size, num_processes, accumulate_steps } = self;
+        write!(f, "{BATCH_SIZE}={batch_size} on {num_processes} processes, {ACCUMULATE_STEPS}={accumulate_steps}")
+    }
+}
+
+/// Refuses steps of other samples: of another number, or in another order, which depends on the batch of all processes where clips are
+/// decoded. Only another number of processes alone may change the size of a step, unless the learning rate depends on that.
+fn refuse_other_steps(
+    checkpoint: &Checkpoint,
+    [former, current]: [Division; 2],
+    settings: &BTreeMap<String, Leaf>,
+) -> Result<()> {
+    let is_same_batch = former.batch_of_all() == current.batch_of_all();
+    if is_same_batch && former.accumulate_steps == current.accumulate_steps {
         return Ok(());
     }
-    let settings = leaves(current.0.tree());
     let is_other = |key: &str, usual: &str| settings.get(key).is_some_and(|leaf| leaf.text != usual);
-    let depends = is_other("data.loader.anchors_per_clip", "1") || is_other("training.scheduler.lr_base_size", NULL);
-    if former_size != size || depends {
-        let differs = format!(
-            "{BATCH_SIZE} was {former_size} on {num_former} processes, is {size} on {num}: {was} and {is} samples together"
-        );
+    let is_other_order = !is_same_batch && is_other("data.loader.anchors_per_clip", "1");
+    let is_only_other_number = former == Division { num_processes: former.num_processes, ..current };
+    let (was, is) = (former.step(), current.step());
+    if is_other_order || (was != is && (!is_only_other_number || is_other("training.scheduler.lr_base_size", NULL))) {
+        let differs = format!("a step had {was} samples ({former}), it would have {is} ({current})");
         return refuse(checkpoint, vec![differs]);
     }
-    tracing::warn!("the run continues with {is} samples in a batch of all processes; it had {was}");
-    Ok(())
-}
-
-/// Samples of a batch of each process.
-fn batch_size(config: &Composed) -> u64 {
-    match config.tree().get(BATCH_SIZE).map(|node| &node.value) {
-        Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
-        _ => 0,
+    if was == is {
+        tracing::info!("the run continues with the same {is} samples in a step, divided otherwise");
+    } else {
+        tracing::warn!("the run continues with {is} samples in a step; it had {was}");
     }
+    Ok(())
 }
 
 /// What the processes of one run have in common: every setting on which their exchanges depend, one `key = value` per line.

@@ -30,13 +30,14 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     for image in names {
         let pixels_BCHW = case.input(&format!("{image}.pixel_values"))?;
         let trace = Trace::default();
-        let tokens_BLD = no_grad(|| model.tokens(pixels_BCHW, &Pass { train: false, trace: Some(&trace) }));
+        let watched = Pass { train: false, trace: Some(&trace) };
+        let tokens_BLD = case.forward_pass(|| no_grad(|| model.tokens(pixels_BCHW, &watched)))?;
         for (name, tensor) in trace.into_records() {
             let name = name.strip_prefix("dinov3.").context("a record of another model")?;
             comparison.check(&format!("{image}.{name}"), &tensor, Tolerance::Forward);
         }
         comparison.check(&format!("{image}.pooler_output"), &tokens_BLD.select(1, 0), Tolerance::Forward);
-        let features_BHWD = no_grad(|| model.patch_features(pixels_BCHW));
+        let features_BHWD = case.forward_pass(|| no_grad(|| model.patch_features(pixels_BCHW)))?;
         let first = NUM_CLASS_TOKENS + sizes.num_register_tokens;
         let patches_BND = tokens_BLD.narrow(1, first, tokens_BLD.size()[1] - first);
         comparison.require(&format!("{image}.patches"), features_BHWD.flatten(1, 2).equal(&patches_BND), "differ");

@@ -41,7 +41,7 @@ fn flow(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Re
         flow.teacher_chunk_size,
         case.device(),
     )?;
-    comparison.check("teacher_flow", &teacher.flow(frames), Tolerance::Forward);
+    comparison.check("teacher_flow", &case.forward_pass(|| teacher.flow(frames))?, Tolerance::Forward);
     let weight = |step: u64| weight_at(&flow.shared(), Some(step));
     comparison.check(
         "metric.flow_weight",
@@ -57,7 +57,8 @@ fn flow(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Re
     }
     let mut model = model(case, false)?;
     let mut draws = draws(case, "step0");
-    let step = train_step(&mut model, frames, 0, &World::single(), &mut draws, &Pass::plain(true))?;
+    let (world, pass) = (World::single(), Pass::plain(true));
+    let step = case.forward_pass(|| train_step(&mut model, frames, 0, &world, &mut draws, &pass))??;
     comparison.check("step0.loss", &step.loss, Tolerance::Forward);
     Ok(())
 }
@@ -118,7 +119,8 @@ fn traced_step(
     let trace = Trace::default();
     let pass = Pass { train: true, trace: Some(&trace) };
     let number = integer(case.input("train.step")?)?;
-    let step = train_step(model, frames, number, &World::single(), &mut draws(case, "train"), &pass)?;
+    let (world, mut draws) = (World::single(), draws(case, "train"));
+    let step = case.forward_pass(|| train_step(model, frames, number, &world, &mut draws, &pass))??;
     Ok((step, trace.into_records()))
 }
 
@@ -189,7 +191,7 @@ fn check_gradients(case: &Case, model: &LaqModel, comparison: &mut Comparison) {
 
 fn evaluation(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow::Result<()> {
     let mut model = model(case, false)?;
-    let evaluation = eval_step(&model, frames);
+    let evaluation = case.forward_pass(|| eval_step(&model, frames))?;
     let ids_BS = evaluation.latent.ids_BS.context("no codes")?;
     comparison.check("ids_only", &ids_BS, Tolerance::Forward);
     comparison.check("inference.ids", &ids_BS, Tolerance::Forward);
@@ -203,14 +205,17 @@ fn evaluation(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyh
     let noisy = if case.inputs.contains_key("recons.vq_noise") {
         let (world, mut draws) = (World::single(), draws(case, "recons"));
         let mut context = TrainContext { step: 0, world: &world, draws: &mut draws, pass: &pass };
-        let noisy = no_grad(|| model.quantizer.train_pass(&evaluation.encoded.change_BSQ, &mut context))?;
+        let change_BSQ = &evaluation.encoded.change_BSQ;
+        let noisy = case.forward_pass(|| no_grad(|| model.quantizer.train_pass(change_BSQ, &mut context)))??;
         Some(noisy.latent.vectors_BSQ)
     } else {
         None
     };
     let aux_of = |vectors: &Tensor| {
-        let tokens = model.bottleneck.action_tokens(vectors);
-        let predictions = no_grad(|| model.predict(&frames.narrow(1, 0, 1), &tokens, &pass));
+        let predictions = case.forward_pass(|| {
+            let tokens = model.bottleneck.action_tokens(vectors);
+            no_grad(|| model.predict(&frames.narrow(1, 0, 1), &tokens, &pass))
+        })?;
         predictions.get("aux").map(Tensor::shallow_clone).context("no aux decoder")
     };
     if let Some(noisy) = noisy {
@@ -237,8 +242,8 @@ fn refresh(case: &Case, frames: &Tensor, comparison: &mut Comparison) -> anyhow:
     comparison.check("replace.codebooks_before", codebook, Tolerance::Forward);
     // The batch permutation of an ablated forward pass is recorded once, under the name of the first pass.
     let mut draws = draws(case, "replace").permutation(case.inputs.get("train.randperm"));
-    let pass = Pass::plain(true);
-    let result = train_step(&mut model, frames, integer(step)?, &World::single(), &mut draws, &pass)?;
+    let (number, world, pass) = (integer(step)?, World::single(), Pass::plain(true));
+    let result = case.forward_pass(|| train_step(&mut model, frames, number, &world, &mut draws, &pass))??;
     let counts =
         result.ids_BS.as_ref().context("no codes")?.reshape([-1]).bincount::<Tensor>(None, model.dims().codebook_size);
     comparison.check("replace.usage_before", &counts, Tolerance::Forward);

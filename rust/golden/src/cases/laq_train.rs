@@ -82,7 +82,8 @@ fn forward(case: &Case, model: &mut LaqModel, index: i64) -> anyhow::Result<Trai
     let noise = case.input("vq_noise")?.select(0, index);
     let mut draws =
         RecordedDraws::default().normal(Some(&noise)).normal(recorded("randn")).permutation(recorded("randperm"));
-    Ok(train_step(model, &frames, number.unsigned_abs(), &World::single(), &mut draws, &Pass::plain(true))?)
+    let (world, pass) = (World::single(), Pass::plain(true));
+    Ok(case.forward_pass(|| train_step(model, &frames, number.unsigned_abs(), &world, &mut draws, &pass))??)
 }
 
 /// Numbers of every step, by the name under which they are recorded.

@@ -94,7 +94,7 @@ fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyh
     let mut draws =
         RecordedDraws::default().normal(Some(case.input("noise")?)).normal(Some(case.input("noise_second")?));
 
-    let first = setup.forward(&earlier, &later, &mut draws)?;
+    let first = case.forward_pass(|| setup.forward(&earlier, &later, &mut draws))??;
     comparison.check("train.change", &first.change, Tolerance::Forward);
     comparison.check("train.distances", &setup.quantizer.distances(&first.change), Tolerance::Forward);
     comparison.check("train.indices", &first.ids, Tolerance::Forward);
@@ -114,7 +114,7 @@ fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyh
         comparison.check(&format!("grad.{name}"), &parameter.grad(), tolerance);
     }
 
-    let second = setup.forward(&later, &earlier, &mut draws)?;
+    let second = case.forward_pass(|| setup.forward(&later, &earlier, &mut draws))??;
     comparison.check("second.indices", &second.ids, Tolerance::Forward);
     comparison.check("second.tokens", &second.tokens, Tolerance::Forward);
     comparison.check("second.perplexity", &second.perplexity, Tolerance::Forward);
@@ -125,7 +125,7 @@ fn training(case: &Case, setup: &mut Setup, comparison: &mut Comparison) -> anyh
 fn inference(case: &Case, setup: &Setup, comparison: &mut Comparison) -> anyhow::Result<()> {
     let quantizer = &setup.quantizer;
     let features = Tensor::stack(&[case.input("first")?, case.input("last")?], 1);
-    let change = no_grad(|| setup.bottleneck.change(&features, &Pass::plain(false)));
+    let change = case.forward_pass(|| no_grad(|| setup.bottleneck.change(&features, &Pass::plain(false))))?;
     let ids = quantizer.quantize(&change).ids_BS.context("no codes")?;
     let forced_list = case.outputs.get("inference.user_list.indices").context("no forced codes are recorded")?;
     let forced_int = ids.full_like(case.config["user_int"].as_i64().context("config.json has no user_int")?);

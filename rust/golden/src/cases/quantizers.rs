@@ -41,7 +41,7 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
         let (world, pass) = (World::single(), Pass::plain(true));
         let mut draws = RecordedDraws::default().permutation(case.inputs.get(&key("permutation")));
         let mut context = TrainContext { step, world: &world, draws: &mut draws, pass: &pass };
-        let result = quantizer.train_pass(&change_BSQ, &mut context)?;
+        let result = case.forward_pass(|| quantizer.train_pass(&change_BSQ, &mut context))??;
         let mut total = (&result.latent.vectors_BSQ * case.input(&key("cotangent"))?).sum(Kind::Float);
         if let Some(loss) = &result.loss {
             comparison.check(&key("loss"), loss, Tolerance::Forward);
@@ -57,7 +57,8 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
             }
         }
     }
-    let evaluated = quantizer.quantize(case.input("evaluation.change")?);
+    let change_BSQ = case.input("evaluation.change")?;
+    let evaluated = case.forward_pass(|| quantizer.quantize(change_BSQ))?;
     comparison.check("evaluation.vectors", &evaluated.vectors_BSQ, Tolerance::Forward);
     comparison.check("evaluation.ids", evaluated.ids_BS.as_ref().context("no codes")?, Tolerance::Forward);
     Ok(())

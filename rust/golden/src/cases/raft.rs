@@ -32,7 +32,8 @@ pub(crate) fn run(case: &Case, comparison: &mut Comparison) -> anyhow::Result<()
     let last = num_updates - 1;
     for updates in 1..=num_updates {
         let trace = Trace::default();
-        let flow = no_grad(|| model.forward(&first, &second, updates, &Pass { train: false, trace: Some(&trace) }));
+        let watched = Pass { train: false, trace: Some(&trace) };
+        let flow = case.forward_pass(|| no_grad(|| model.forward(&first, &second, updates, &watched)))?;
         comparison.check(&format!("flow.{}", updates - 1), &flow, Tolerance::Forward);
         for (name, tensor) in trace.into_records() {
             if updates < num_updates && name != "mask_predictor.0" {

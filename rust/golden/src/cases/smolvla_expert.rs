@@ -134,7 +134,9 @@ fn check_training(
     targets: &Targets,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let loss = model.loss(observation, targets, &OBJECTIVE, &mut training_noise(case)?, &Pass::plain(true))?;
+    let mut noise = training_noise(case)?;
+    let plain = Pass::plain(true);
+    let loss = case.forward_pass(|| model.loss(observation, targets, &OBJECTIVE, &mut noise, &plain))??;
     loss.total.backward();
     comparison.check("train.loss", &loss.total, Tolerance::Forward);
     let action = loss.action.as_ref().context("the action loss is missing")?;
@@ -145,9 +147,8 @@ fn check_training(
 
     let trace = Trace::default();
     let watched = Pass { train: true, trace: Some(&trace) };
-    no_grad(|| {
-        model.loss(observation, targets, &OBJECTIVE, &mut training_noise(case)?, &watched).context("watched loss")
-    })?;
+    let mut noise = training_noise(case)?;
+    case.forward_pass(|| no_grad(|| model.loss(observation, targets, &OBJECTIVE, &mut noise, &watched)))??;
     for (name, tensor) in by_name(trace) {
         match name.as_str() {
             "state" | "actions" => comparison.check(&format!("prepared.{name}"), &tensor, Tolerance::Forward),
@@ -180,7 +181,9 @@ fn check_joint_form(
     let point = FlowPoint::new(padded_BTA, case.input("noise")?, case.input("time")?);
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
-    let velocity = no_grad(|| joint_velocity(model, observation, HeadKind::Action, &point.x, &point.time_B, &watched))?;
+    let velocity = case.forward_pass(|| {
+        no_grad(|| joint_velocity(model, observation, HeadKind::Action, &point.x, &point.time_B, &watched))
+    })??;
     comparison.check("train.velocity", &velocity, Tolerance::Forward);
     for (name, tensor) in by_name(trace) {
         comparison.check(&format!("train.{name}"), &tensor, Tolerance::Forward);
@@ -198,7 +201,8 @@ fn check_sampling(
     let noise = case.input("sample_noise")?;
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
-    let prediction = model.sample(observation, Mode::Actions, None, &mut RecordedFlow::noise(noise), &watched)?;
+    let mut draws = RecordedFlow::noise(noise);
+    let prediction = case.forward_pass(|| model.sample(observation, Mode::Actions, None, &mut draws, &watched))??;
     let chunk_BTA = prediction.actions_BTA.context("no actions were predicted")?;
     comparison.check("sample.action_chunk", &chunk_BTA, Tolerance::Forward);
     let num_executed = integer(&case.config["policy"], "n_action_steps")?;
@@ -211,9 +215,10 @@ fn check_sampling(
             "step.velocity" => {
                 comparison.check("sample.velocity", &tensor, Tolerance::Forward);
                 let time_B = Tensor::ones([noise.size()[0]], (Kind::Float, case.device()));
-                let joint = no_grad(|| {
-                    joint_velocity(model, observation, HeadKind::Action, noise, &time_B, &Pass::plain(false))
-                })?;
+                let plain = Pass::plain(false);
+                let joint = case.forward_pass(|| {
+                    no_grad(|| joint_velocity(model, observation, HeadKind::Action, noise, &time_B, &plain))
+                })??;
                 comparison.check_against(
                     "first velocity, cached and joint",
                     &tensor.select(0, 0),

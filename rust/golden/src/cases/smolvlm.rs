@@ -91,7 +91,8 @@ fn images(
 ) -> anyhow::Result<()> {
     let pixels_BCHW = case.input(&format!("{image}{PIXELS}"))?;
     let trace = Trace::default();
-    let _ = model.embed_images(pixels_BCHW, &Pass { train: false, trace: Some(&trace) });
+    let watched = Pass { train: false, trace: Some(&trace) };
+    let _ = case.forward_pass(|| model.embed_images(pixels_BCHW, &watched))?;
     check_trace(trace, image, comparison);
 
     let vision = &sizes.vision;
@@ -105,8 +106,7 @@ fn images(
 fn text(case: &Case, store: &Store, model: &SmolVlm, comparison: &mut Comparison) -> anyhow::Result<()> {
     let embeddings_BLD = model.embed_tokens(case.input("text.input_ids")?);
     comparison.check("text.embeddings", &embeddings_BLD, Tolerance::Forward);
-    decode(store, model, "text", &embeddings_BLD, case.input("text.attention_mask")?, comparison);
-    Ok(())
+    decode(case, store, model, "text", &embeddings_BLD, case.input("text.attention_mask")?, comparison)
 }
 
 /// The text decoder over image tokens followed by a text, and over a prompt whose placeholders are image tokens.
@@ -117,38 +117,43 @@ fn images_and_text(
     sizes: &BackboneSizes,
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
-    let images_BND = model.embed_images(prompt_image(case, sizes)?, &Pass::plain(false));
+    let image_BCHW = prompt_image(case, sizes)?;
+    let images_BND = case.forward_pass(|| model.embed_images(image_BCHW, &Pass::plain(false)))?;
     let texts_BLD = model.embed_tokens(case.input("text.input_ids")?);
     let text_mask_BL = case.input("text.attention_mask")?;
     let mask_BL =
         Tensor::cat(&[images_BND.select(2, 0).ones_like().to_kind(Kind::Int64), text_mask_BL.shallow_clone()], 1);
     comparison.check("image_text.attention_mask", &mask_BL, Tolerance::Forward);
-    decode(store, model, "image_text", &Tensor::cat(&[&images_BND, &texts_BLD], 1), &mask_BL, comparison);
+    decode(case, store, model, "image_text", &Tensor::cat(&[&images_BND, &texts_BLD], 1), &mask_BL, comparison)?;
 
     let prompt_BLD = embed_prompt(model, sizes, case.input("full.input_ids")?, &images_BND)?;
-    decode(store, model, "full", &prompt_BLD, case.input("full.attention_mask")?, comparison);
-    Ok(())
+    decode(case, store, model, "full", &prompt_BLD, case.input("full.attention_mask")?, comparison)
 }
 
 /// Text decoder, final norm and head at positions 0, 1, 2, … in every row.
 fn decode(
+    case: &Case,
     store: &Store,
     model: &SmolVlm,
     pass_name: &str,
     x_BLD: &Tensor,
     mask_BL: &Tensor,
     comparison: &mut Comparison,
-) {
+) -> anyhow::Result<()> {
     let trace = Trace::default();
     let positions_BL = Tensor::arange(x_BLD.size()[1], (Kind::Int64, x_BLD.device())).unsqueeze(0);
     let mask_B1LL = causal_mask(&mask_BL.to_kind(Kind::Bool));
     let pass = Pass { train: false, trace: Some(&trace) };
-    let hidden_BLD = model.text().forward(x_BLD, &positions_BL, &mask_B1LL, &pass);
+    let (normed_BLD, logits_BLV) = case.forward_pass(|| {
+        let hidden_BLD = model.text().forward(x_BLD, &positions_BL, &mask_B1LL, &pass);
+        let normed_BLD = model.text().norm().forward(&hidden_BLD);
+        let logits_BLV = logits(store, &normed_BLD);
+        (normed_BLD, logits_BLV)
+    })?;
     check_trace(trace, pass_name, comparison);
-
-    let normed_BLD = model.text().norm().forward(&hidden_BLD);
     comparison.check(&format!("{pass_name}.norm"), &normed_BLD, Tolerance::Forward);
-    comparison.check(&format!("{pass_name}.logits"), &logits(store, &normed_BLD), Tolerance::Forward);
+    comparison.check(&format!("{pass_name}.logits"), &logits_BLV, Tolerance::Forward);
+    Ok(())
 }
 
 fn check_trace(trace: Trace, pass_name: &str, comparison: &mut Comparison) {

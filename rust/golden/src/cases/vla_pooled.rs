@@ -122,7 +122,8 @@ fn check_latent_loss(
     let trace = Trace::default();
     let watched = Pass { train: true, trace: Some(&trace) };
     let mut noise = RecordedFlow::noise(case.input("noise")?).at(case.input("time")?);
-    let loss = model.loss(observation, targets, &objective(case, Mode::Latent)?, &mut noise, &watched)?;
+    let objective = objective(case, Mode::Latent)?;
+    let loss = case.forward_pass(|| model.loss(observation, targets, &objective, &mut noise, &watched))??;
     // The recorded gradients are those of the loss without its weight.
     let mean = &loss.latent.as_ref().context("the latent loss is missing")?.mean;
     comparison.check("latent_flow_loss", mean, Tolerance::Forward);
@@ -148,13 +149,9 @@ fn check_action_loss(
     comparison: &mut Comparison,
 ) -> anyhow::Result<()> {
     clear_gradients(model);
-    let loss = model.loss(
-        observation,
-        targets,
-        &objective(case, Mode::Actions)?,
-        &mut RecordedFlow::default(),
-        &Pass::plain(true),
-    )?;
+    let (objective, mut noise) = (objective(case, Mode::Actions)?, RecordedFlow::default());
+    let pass = Pass::plain(true);
+    let loss = case.forward_pass(|| model.loss(observation, targets, &objective, &mut noise, &pass))??;
     loss.total.backward();
     for (name, tensor) in model.store().parameters() {
         if tensor.grad().defined() {
@@ -185,8 +182,9 @@ fn check_modes(
             noise = RecordedFlow::noise(recorded("noise")?).at(recorded("time")?);
         }
         let objective = objective(case, mode)?;
+        let pass = Pass::plain(true);
         let VlaLoss { total, latent, action } =
-            no_grad(|| model.loss(observation, targets, &objective, &mut noise, &Pass::plain(true)))?;
+            case.forward_pass(|| no_grad(|| model.loss(observation, targets, &objective, &mut noise, &pass)))??;
         comparison.check(&format!("mode.{name}.total"), &total, Tolerance::Forward);
         comparison.check(&format!("mode.{name}.metric.loss"), &total, Tolerance::Forward);
         for (metric, loss) in [("latent_loss", latent), ("action_loss", action)] {
@@ -207,7 +205,7 @@ fn check_sampling(
     let trace = Trace::default();
     let watched = Pass { train: false, trace: Some(&trace) };
     let mut noise = RecordedFlow::noise(case.input("sample_noise")?);
-    let prediction = model.sample(observation, Mode::Multitask, None, &mut noise, &watched)?;
+    let prediction = case.forward_pass(|| model.sample(observation, Mode::Multitask, None, &mut noise, &watched))??;
     comparison.check(
         "sampled_latents",
         &prediction.latents_BSD.context("no latents were predicted")?,

@@ -4,7 +4,7 @@
 
 use hlrp_torch::World;
 use hlrp_track::sinks::{Histogram, NamedHistogram};
-use hlrp_train::validation::gather_rows;
+use hlrp_train::validation::shape_of_all;
 use tch::{Device, Kind, Tensor};
 
 /// Bins between the limits.
@@ -33,16 +33,15 @@ impl ErrorBins {
         });
     }
 
-    /// A histogram of each dimension, over all processes; none without actions.
+    /// A histogram of each dimension, over all processes, of which some may have no sample; none without actions.
     ///
     /// # Errors
     /// A process that is gone.
-    pub(super) fn histograms(self, world: &World) -> anyhow::Result<Vec<NamedHistogram>> {
-        let Some(counts_AK) = self.0 else { return Ok(Vec::new()) };
-        let num_dims = counts_AK.size()[0];
-        let all_RAK = gather_rows(world, &counts_AK)?.view([-1, num_dims, NUM_BINS]);
-        let counts_AK = all_RAK.sum_dim_intlist([0].as_slice(), false, Kind::Int64).to_device(Device::Cpu);
-        let counts = Vec::<i64>::try_from(counts_AK.view([-1]))?;
+    pub(super) fn histograms(self, world: &World, device: Device) -> anyhow::Result<Vec<NamedHistogram>> {
+        let Some(shape_AK) = shape_of_all(world, self.0.as_ref())? else { return Ok(Vec::new()) };
+        let counts_AK = self.0.unwrap_or_else(|| Tensor::zeros(&shape_AK, (Kind::Int64, device)));
+        world.all_reduce(&counts_AK)?;
+        let counts = Vec::<i64>::try_from(counts_AK.to_device(Device::Cpu).view([-1]))?;
         let counts: Vec<u64> = counts.into_iter().map(u64::try_from).collect::<Result<_, _>>()?;
         let of_dims = counts.chunks(usize::try_from(NUM_BINS)?).enumerate();
         let named = of_dims.map(|(dim, counts)| NamedHistogram {
@@ -67,7 +66,7 @@ mod tests {
         let mut bins = ErrorBins::default();
         bins.add(&predicted_BTA, &target_BTA, &is_valid_BT);
         bins.add(&predicted_BTA, &target_BTA, &is_valid_BT);
-        let found = bins.histograms(&World::single()).unwrap();
+        let found = bins.histograms(&World::single(), Device::Cpu).unwrap();
         assert_eq!(
             found.iter().map(|named| named.name.as_str()).collect::<Vec<_>>(),
             ["val/action_error_dim0", "val/action_error_dim1"]

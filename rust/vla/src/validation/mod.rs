@@ -147,7 +147,7 @@ pub(crate) fn run(
     if let Some(codes) = latents.codes {
         metrics.extend(codes.metrics(context.world)?);
     }
-    let histograms = actions.bins.histograms(context.world)?;
+    let histograms = actions.bins.histograms(context.world, device)?;
     Ok(Validation { metrics, images: images::draw(context.step, &drawn.take())?, histograms })
 }
 
