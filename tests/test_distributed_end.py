@@ -104,9 +104,7 @@ def test_processes_that_resume_different_checkpoints(tmp_path, uninterrupted):
     resumes = [trainer("hlrp-train-laq", "--resume", tmp_path / name, *words) for name in "01"]
     codes, texts = end_of(start_ranks(*resumes), within=60)
     assert codes == [2, 2] and texts[0].count("error:") == 0 and texts[1].count("error:") == 1, texts
-    assert (
-        "rank 1 has a different checkpoint than rank 0: step 5 with files" in texts[1] and "step 24 with" in texts[1]
-    ), texts
+    assert "rank 1 has a different checkpoint than rank 0: step 5 (" in texts[1] and "step 24 (" in texts[1], texts
 
 
 def test_a_wrong_setting_of_one_process_is_reported_by_it(tmp_path):

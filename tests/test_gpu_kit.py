@@ -209,7 +209,10 @@ def test_a_kit_without_time_is_no_success(script, monkeypatch, tmp_path):
         script.main()
     assert end.value.code == 1
     report = (tmp_path / "out" / "results.md").read_text()
-    assert "no check failed; not done: golden-32-true, golden-bf16-mixed, laq-start, vla-start," in report, report
+    assert (
+        "no check failed; not done: golden-32-true, golden-bf16-mixed, laq-start, vla-start, resume, exchange,"
+        in report
+    ), report
 
 
 def test_a_part_that_fails_leaves_the_others_alone(script, monkeypatch, tmp_path):
@@ -241,14 +244,12 @@ OURS |= {"batch_size": 64, "pairs_per_s": 600, "step_without_data_ms": 100}
 PEER = {"p50_s": 0.02, "p99_s": 0.03, "mean_s": 0.2, "peak_gb": 2, "kernels": [], "errors": {"pixel": 1e-6}}
 
 
-def report_of_a_bare_machine(
-    script, monkeypatch, tmp_path, ours: dict, log: str = "is recorded as a CUDA graph"
-) -> str:
-    """The tables of `laq` and `policy` on a GPU without LeRobot and transformers; `log` is that of every program."""
+def report_of_a_bare_machine(script, monkeypatch, tmp_path, ours: dict, log: str | None = None) -> str:
+    """The tables of `laq` and `policy` on a GPU without LeRobot and transformers; `log` is that of every program, by default of one that records a graph."""
     peers = (".py", script.sys.executable)
 
     def figures(kit, name: str, command: list) -> dict:
-        (kit.out / f"{name}.log").write_text(log)
+        (kit.out / f"{name}.log").write_text(script.RECORDED if log is None else log)
         return PEER if str(command[0]).endswith(peers) else ours
 
     def run(kit, name: str, command: list) -> str:
@@ -285,6 +286,7 @@ def test_a_bare_machine_times_ours_beside_plain_pytorch(script, monkeypatch, tmp
 
 
 def test_a_row_of_a_cuda_graph_needs_one(script, monkeypatch, tmp_path):
+    assert script.RECORDED in (REPO / "rust/train/src/step_graph.rs").read_text()
     report = report_of_a_bare_machine(script, monkeypatch, tmp_path, OURS, log="")
     assert "- laq_pixel-bf16-mixed-graph: FAILED, no step was recorded as a CUDA graph" in report
     assert "| laq_pixel, bf16-mixed | hlrp, CUDA graph |" not in report

@@ -37,9 +37,9 @@ class Kit:
         """Seconds until the time of the part is up."""
         return self.deadline - time.monotonic()
 
-    def part(self, name: str, of: Callable[["Kit"], None], share: float) -> None:
-        """One part, within its share of the time that is left: neither an error nor a program that hangs takes the other parts along."""
-        self.deadline = time.monotonic() + share * (self.end - time.monotonic())
+    def part(self, name: str, of: Callable[["Kit"], None], fraction: float) -> None:
+        """One part, within its fraction of the time that is left: neither an error nor a program that hangs takes the other parts along."""
+        self.deadline = time.monotonic() + fraction * (self.end - time.monotonic())
         try:
             of(self)
         except Exception as error:
@@ -50,7 +50,7 @@ class Kit:
         """Standard output of a program; none when it failed or the time is up."""
         left = self.left()
         if left < 5:
-            return self.leave_out(name, "left out")
+            return self.leave_out(name, "left out, the time is up")
         log = self.out / f"{name}.log"
         words = [str(part) for part in command]
         try:
@@ -59,7 +59,7 @@ class Kit:
                     words, cwd=REPO, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=left, check=False
                 )
         except subprocess.TimeoutExpired:
-            return self.leave_out(name, "stopped")
+            return self.leave_out(name, "stopped, the time is up")
         if done.returncode in expected:
             return done.stdout
         with log.open("a") as errors:
@@ -69,8 +69,8 @@ class Kit:
         return None
 
     def leave_out(self, name: str, how: str) -> None:
-        """The line of what the time does not suffice for."""
-        self.line(f"- {name}: {how}, the time is up")
+        """Reports and remembers what there was no time for."""
+        self.line(f"- {name}: {how}")
         self.left_out.append(name)
 
     def outcome(self) -> str:

@@ -7,7 +7,7 @@ from conftest import MINI
 from interruption import last_step, start, wait_for
 from ranks import EXACT, processes_of, trainer
 
-# With a checkpoint every five.
+# 15 steps with a checkpoint every five.
 FIFTEEN_STEPS = [
     *MINI,
     *EXACT,

@@ -72,8 +72,7 @@ impl Case {
         self.precision
     }
 
-    /// What one forward pass computes, as the engine computes it: under an autocast of its own, which the backward pass is not part of and
-    /// which no cast of a weight outlives.
+    /// Runs one forward pass under its own autocast, as the engine does. The backward pass runs outside it; cached casts of weights end with it.
     pub(crate) fn forward_pass<T>(&self, pass: impl FnOnce() -> T) -> anyhow::Result<T> {
         let _autocast = hlrp_train::autocast(self.precision, self.device)?;
         Ok(pass())

@@ -61,6 +61,9 @@ fn main() -> Result<()> {
     let device = select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), &config, World::single());
+    let repeated = (1..10_000)
+        .find(|step| task.repeats(*step))
+        .context("no step below 10,000 is like the one before: see the refresh schedule and the warm-up steps")?;
     let data = open_pairs(&config, None, &|_, _, _, _| {})?;
     let num_batches = num_steps * config.training.gradient.accumulate_steps;
     let mut data = LimitedData { data, repeated: None, num_batches };
@@ -74,7 +77,7 @@ fn main() -> Result<()> {
     let percentile_ms =
         |percent| arguments.percentiles.then(|| percentile(&seconds, percent)).flatten().map(|seconds| 1e3 * seconds);
     let peak = hlrp_torch::memory::peak(device).unwrap_or(0);
-    let (counts, kernels) = observe(&config, &mut task, batch)?;
+    let (counts, kernels) = observe(&config, &mut task, batch, repeated)?;
     let batch_size = config.data.loader.batch_size;
     println!(
         "{}",
@@ -99,13 +102,16 @@ fn main() -> Result<()> {
 
 /// What one step over `batch` asks for, and what a GPU executes for it: a step like most others, not recorded as a CUDA graph. The profiler
 /// runs once, because a later session of a process may see no kernels.
-fn observe(config: &LaqConfig, task: &mut LaqTask, batch: Batch) -> Result<(OperatorCounts, Vec<KernelTime>)> {
+fn observe(
+    config: &LaqConfig,
+    task: &mut LaqTask,
+    batch: Batch,
+    number: u64,
+) -> Result<(OperatorCounts, Vec<KernelTime>)> {
     let device = select_device(config.device)?;
     let batch = DeviceBatch::from_host(batch, &HostToDevice::new(device)?)?;
     let optimizer = Optimizer::new(&task.parameters(), &config.training.optimizer)?;
     let gradient = &config.training.gradient;
-    let number =
-        (1..10_000).find(|step| task.repeats(*step)).context("no step of this configuration is like most others")?;
     let mut step = || -> Result<()> {
         optimizer.clear_gradients()?;
         for _ in 0..gradient.accumulate_steps {

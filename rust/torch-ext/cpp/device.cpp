@@ -87,7 +87,7 @@ Message hlrp_copy_stream(int64_t device_index, int64_t* stream_id) {
   });
 }
 
-// Makes `stream_id` the current stream of this thread and of that device, and says which one it was.
+// Sets the current stream of this thread on that device; `former` receives the previous one.
 Message hlrp_exchange_stream(int64_t device_index, int64_t stream_id, int64_t* former) {
   return guarded([&] {
     const c10::impl::VirtualGuardImpl impl(c10::DeviceType::CUDA);
@@ -98,10 +98,12 @@ Message hlrp_exchange_stream(int64_t device_index, int64_t stream_id, int64_t* f
 // Copies through pinned memory on the current stream; the copies may still be under way when this returns.
 Message hlrp_copy_to_cuda(size_t count, TensorsIn tensors, int64_t device_index, at::Tensor** out) {
   return guarded([&] {
+    std::vector<at::Tensor> copies;
     for (size_t i = 0; i < count; ++i) {
       const auto pinned = tensors[i]->pin_memory();
-      out[i] = new at::Tensor(pinned.to(to_device(device_index), tensors[i]->scalar_type(), /*non_blocking=*/true));
+      copies.push_back(pinned.to(to_device(device_index), tensors[i]->scalar_type(), /*non_blocking=*/true));
     }
+    for (size_t i = 0; i < count; ++i) out[i] = new at::Tensor(copies[i]);
   });
 }
 

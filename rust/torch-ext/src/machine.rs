@@ -38,7 +38,7 @@ pub(crate) fn is_held(name: &str) -> bool {
     address_of(name).and_then(|address| UnixStream::connect_addr(&address)).is_ok()
 }
 
-/// Waits until a process of this machine holds `name`, at most as long as one that ends holds it; returns whether one does.
+/// Waits until a process of this machine holds `name`, for at most as long as an ending process keeps one; returns whether it is held.
 pub(crate) fn wait_until_held(name: &str) -> bool {
     let began = Instant::now();
     loop {

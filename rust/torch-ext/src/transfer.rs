@@ -91,7 +91,7 @@ pub fn queued_copy(tensor: &Tensor, device: Device) -> Tensor {
     tensor.internal_pin_memory(device).to_device_(device, tensor.kind(), true, false)
 }
 
-/// Bytes of a buffer in which the copies of a snapshot lie: a power of two, to which libtorch rounds pieces of pinned memory.
+/// Largest buffer that copies of a snapshot share, in bytes.
 const BUFFER_BYTES: i64 = 256 << 20;
 
 /// Contiguous copies of CPU tensors, or of those of one device, in the host's memory. Those of a device go to pinned memory, all of them
@@ -101,9 +101,44 @@ const BUFFER_BYTES: i64 = 256 << 20;
 /// # Errors
 /// Out of memory.
 pub fn snapshot<T: Borrow<Tensor>>(tensors: &[T]) -> Result<Vec<Tensor>, TorchError> {
+    snapshot_in(BUFFER_BYTES, tensors)
+}
+
+fn snapshot_in<T: Borrow<Tensor>>(buffer_bytes: i64, tensors: &[T]) -> Result<Vec<Tensor>, TorchError> {
     let list = ffi::pointers(tensors);
     let mut out = vec![ptr::null_mut(); tensors.len()];
     // SAFETY: a list of live tensors that the callee does not keep, and as many slots that it fills on success.
-    ffi::check("snapshot", unsafe { ffi::hlrp_snapshot(list.len(), list.as_ptr(), BUFFER_BYTES, out.as_mut_ptr()) })?;
+    ffi::check("snapshot", unsafe { ffi::hlrp_snapshot(list.len(), list.as_ptr(), buffer_bytes, out.as_mut_ptr()) })?;
     Ok(out.into_iter().map(ffi::take_tensor).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test may panic
+
+    use super::*;
+    use tch::Kind;
+
+    /// Also those of odd sizes, after which a wider number must be aligned; what does not fit into a buffer with others has one of its own.
+    #[test]
+    fn copies_of_a_snapshot_share_buffers() {
+        let filled = |shape: &[i64], kind| Tensor::full(shape, 1, (kind, Device::Cpu));
+        let tensors = [
+            filled(&[3], Kind::Bool),
+            filled(&[5], Kind::Double),
+            filled(&[1], Kind::Uint8),
+            filled(&[], Kind::Int64),
+            filled(&[0, 3], Kind::Float),
+            filled(&[100], Kind::Float),
+            filled(&[2], Kind::BFloat16),
+        ];
+        let copies = snapshot_in(256, &tensors).unwrap();
+        for (copy, tensor) in copies.iter().zip(&tensors) {
+            assert_eq!((copy.size(), copy.kind(), copy), (tensor.size(), tensor.kind(), tensor));
+        }
+        let start = copies[0].data_ptr() as usize;
+        assert_eq!([1, 2, 3].map(|index| copies[index].data_ptr() as usize - start), [64, 128, 192]);
+        assert_ne!(copies[5].data_ptr() as usize, start + 256, "a buffer of its own");
+        assert!(snapshot_in::<Tensor>(256, &[]).unwrap().is_empty());
+    }
 }

@@ -5,7 +5,7 @@ use hlrp_data::LoadError;
 use hlrp_torch::World;
 use tch::Tensor;
 
-/// What one process has to say, or all of them together.
+/// A request to stop, and the number of bad samples: of one process or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Agreement {
     /// Whether any process was asked to stop: all of them stop after the same step.
@@ -15,7 +15,7 @@ pub(crate) struct Agreement {
 }
 
 impl Agreement {
-    /// From what this process says, what all say.
+    /// Combines those of all processes.
     ///
     /// # Errors
     /// Another process is gone.

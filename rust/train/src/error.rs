@@ -190,8 +190,8 @@ impl Hint for TrainError {
             Self::NotFinite { .. } => "look at these samples; resume from that checkpoint with a lower \
                                        training.optimizer.lr or training.gradient.clip_norm"
                 .to_owned(),
-            Self::OutOfMemory { .. } => "lower data.loader.batch_size and raise training.gradient.accumulate_steps by the same factor (with --resume \
-                                         too), or choose a smaller model; on the CPU lower data.loader.memory_budget_mb and num_workers too"
+            Self::OutOfMemory { .. } => "lower data.loader.batch_size and raise training.gradient.accumulate_steps by the same factor, which --resume \
+                                         accepts, or choose a smaller model; on the CPU lower data.loader.memory_budget_mb and num_workers too"
                 .to_owned(),
             Self::Disagreement { hint, .. } => (*hint).to_owned(),
             Self::RanksLost { can_continue, .. } => {

@@ -139,12 +139,11 @@ const MAX_STEPS: &str = "training.max_steps";
 const SCHEDULE: &str = "training.scheduler.type";
 /// Divides the samples of a step, with the batch size and the number of processes.
 const ACCUMULATE_STEPS: &str = "training.gradient.accumulate_steps";
-/// Batches of a validation.
-const LIMIT_BATCHES: &str = "validation.limit_batches";
 /// Keys on which the value of a validation metric depends.
-const MEASURED: [&str; 2] = [LIMIT_BATCHES, "validation.num_flow_samples"];
+const MEASURED: [&str; 2] = ["validation.limit_batches", "validation.num_flow_samples"];
 
-/// Refuses to resume `checkpoint` with a configuration that would compute something else on `num_processes` processes. Returns whether
+/// Refuses to resume `checkpoint` with a configuration that would compute something else on `num_processes` processes. The samples of a step
+/// may be divided otherwise, with a warning: a model may average over a batch. Returns whether
 /// validation metrics measure something else than before, so that scores are not comparable.
 ///
 /// # Errors
@@ -172,9 +171,9 @@ pub(crate) fn ensure_same_run(checkpoint: &Checkpoint, config: &Composed, num_pr
     refuse(checkpoint, differences)?;
     let divisions = [(&saved_tree, num_former), (config, num_processes)].map(|(config, num)| Division::of(config, num));
     refuse_other_steps(checkpoint, divisions, &current)?;
-    let is_limited = current.get(LIMIT_BATCHES).is_some_and(|limit| limit.text != NULL);
+    // Validations compare the samples of a batch, and round what they measure up to whole batches.
     let [was, is] = divisions.map(Division::batch_of_all);
-    Ok(validates_otherwise || (is_limited && was != is))
+    Ok(validates_otherwise || was != is)
 }
 
 /// How the samples of an optimizer step are divided.
@@ -209,12 +208,21 @@ impl Division {
 impl fmt::Display for Division {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { batch_size, num_processes, accumulate_steps } = self;
-        write!(f, "{BATCH_SIZE}={batch_size} on {num_processes} processes, {ACCUMULATE_STEPS}={accumulate_steps}")
+        let processes = if *num_processes == 1 { "process" } else { "processes" };
+        write!(f, "{BATCH_SIZE}={batch_size} on {num_processes} {processes}, {ACCUMULATE_STEPS}={accumulate_steps}")
     }
 }
 
-/// Refuses steps of other samples: of another number, or in another order, which depends on the batch of all processes where clips are
-/// decoded. Only another number of processes alone may change the size of a step, unless the learning rate depends on that.
+/// Settings that are not for every division of a step: the key, its value with which they are, and what depends on the division otherwise.
+const DEPENDS_ON_BATCH: (&str, &str, &str) =
+    ("data.loader.anchors_per_clip", "1", "the order of the samples depends on the batch");
+const DEPENDS_ON_STEP: [(&str, &str, &str); 2] = [
+    ("training.scheduler.lr_base_size", NULL, "the learning rate depends on the samples of a step"),
+    ("model.label_head.weight", "0", "labelled pairs are counted in steps of one size"),
+];
+
+/// Refuses steps of other samples: in another order, or of another number. The size of a step may change only with the number of processes, and
+/// only where nothing depends on it.
 fn refuse_other_steps(
     checkpoint: &Checkpoint,
     [former, current]: [Division; 2],
@@ -224,16 +232,23 @@ fn refuse_other_steps(
     if is_same_batch && former.accumulate_steps == current.accumulate_steps {
         return Ok(());
     }
-    let is_other = |key: &str, usual: &str| settings.get(key).is_some_and(|leaf| leaf.text != usual);
-    let is_other_order = !is_same_batch && is_other("data.loader.anchors_per_clip", "1");
-    let is_only_other_number = former == Division { num_processes: former.num_processes, ..current };
     let (was, is) = (former.step(), current.step());
-    if is_other_order || (was != is && (!is_only_other_number || is_other("training.scheduler.lr_base_size", NULL))) {
-        let differs = format!("a step had {was} samples ({former}), it would have {is} ({current})");
+    let is_only_other_number = former == Division { num_processes: former.num_processes, ..current };
+    let of_batch = [DEPENDS_ON_BATCH].into_iter().filter(|_| !is_same_batch);
+    let of_step = DEPENDS_ON_STEP.into_iter().filter(|_| was != is);
+    let is_set = |(key, usual, _): &(&str, &str, _)| settings.get(*key).is_some_and(|leaf| leaf.text != *usual);
+    let reason = of_batch.chain(of_step).find(is_set);
+    if reason.is_some() || (was != is && !is_only_other_number) {
+        let because = reason.map_or_else(String::new, |(key, _, what)| format!("; {key} is set, so {what}"));
+        let differs = format!("a step had {was} samples ({former}), it would have {is} ({current}){because}");
         return refuse(checkpoint, vec![differs]);
     }
     if was == is {
-        tracing::info!("the run continues with the same {is} samples in a step, divided otherwise");
+        let (was, is) = (former.batch_of_all(), current.batch_of_all());
+        tracing::warn!(
+            "the run continues with the same samples in a step; what is averaged over a batch of all processes is averaged over {is} \
+             samples now, it was {was}"
+        );
     } else {
         tracing::warn!("the run continues with {is} samples in a step; it had {was}");
     }

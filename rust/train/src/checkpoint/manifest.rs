@@ -68,10 +68,11 @@ pub struct Score {
 }
 
 impl Manifest {
-    /// Step and content, for a comparison: `step 12 with files 1f0a93…`, the start of the SHA-256 of each file.
+    /// Step and content, for a comparison: `step 12 (model.safetensors 1f0a93…, …)`, with the start of the SHA-256 of each file.
     pub(crate) fn identity(&self) -> String {
-        let digests = self.files.values().map(|file| file.sha256.get(..12).unwrap_or(&file.sha256));
-        format!("step {} with files {}", self.step, digests.collect::<Vec<_>>().join(" "))
+        let of_file =
+            |(name, file): (&String, &FileDigest)| format!("{name} {}", file.sha256.get(..12).unwrap_or(&file.sha256));
+        format!("step {} ({})", self.step, self.files.iter().map(of_file).collect::<Vec<_>>().join(", "))
     }
 
     /// Name of the format.

@@ -1,4 +1,4 @@
-//! Whether all processes of a run train the same: the arguments of each, and the folders that it finds on its machine, may differ.
+//! Makes sure that all processes of a run have the same settings, checkpoint and inputs. Their paths may differ.
 
 use crate::{
     data::SourceRecord,
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use tch::Device;
 
-/// Refuses processes that are configured otherwise than the first one, or have another kind of device. A `device` that cannot be used is the
-/// error of its process alone, once all have compared.
+/// Refuses processes whose settings, or kind of device, differ from those of the first one. A `device` that cannot be used is an error of its own
+/// process alone, after all have compared.
 ///
 /// # Errors
 /// [`TrainError::Disagreement`] with the first setting that differs, `device` itself, or another process is gone.
@@ -86,7 +86,7 @@ pub(super) fn ensure_same_inputs(
     }
 }
 
-/// What the first process has, where it is not what this one has.
+/// The value of rank 0, if it differs from `own`.
 fn first_if_other<T: PartialEq + Serialize + DeserializeOwned>(world: &World, own: &T) -> anyhow::Result<Option<T>> {
     let first = world.all_gather_text(&serde_json::to_string(own)?)?.swap_remove(0);
     let first = serde_json::from_str(&first)?;

@@ -1,6 +1,6 @@
 //! Several small batches make the step of one large batch.
 
-use crate::common::{Numbers, Regression, alone, checkpoint, metrics, settings, tensors, train_until};
+use crate::common::{Numbers, Regression, alone, checkpoint, metrics, settings, tensors, train, train_until};
 use hlrp_config::Hint;
 use hlrp_train::{StopRequest, TrainError};
 
@@ -23,25 +23,39 @@ fn a_resumed_run_may_divide_its_steps_otherwise() {
     let (whole, divided) = (folder.path().join("whole"), folder.path().join("divided"));
     let short = ["training.max_steps=3", "training.scheduler.warmup_steps=1", "training.checkpoint.every_n_steps=1"];
     let resume = format!("training.resume_from_checkpoint={}", checkpoint(&whole, 1).display());
-    let train = |run_dir, batch_size: u64, words: &[&str]| {
+    let train_with = |run_dir, batch_size: u64, words: &[&str]| {
         let size = format!("data.loader.batch_size={batch_size}");
         let words: Vec<&str> = short.iter().chain(words).copied().chain([size.as_str()]).collect();
         let (mut task, mut data) =
             (Regression::default().without_noise(), Numbers { batch_size, ..Numbers::default() });
         train_until(settings(run_dir, &words), &StopRequest::default(), &mut task, &mut data).map(drop)
     };
-    train(&whole, 12, &[]).unwrap();
-    train(&divided, 4, &[&resume, "training.gradient.accumulate_steps=3"]).unwrap();
+    train_with(&whole, 12, &[]).unwrap();
+    train_with(&divided, 4, &[&resume, "training.gradient.accumulate_steps=3"]).unwrap();
     let (large, small) = (tensors(&whole, 3, "model.safetensors"), tensors(&divided, 3, "model.safetensors"));
     for (name, tensor) in large.iter().filter(|(name, _)| *name != "num_calls") {
         let error = (tensor - &small[name]).abs().max().double_value(&[]);
         assert!(error < 1e-6, "{name} differs by {error}");
     }
-    let refused = train(&folder.path().join("other"), 4, &[&resume, "training.gradient.accumulate_steps=2"]);
+    let refused = train_with(&folder.path().join("other"), 4, &[&resume, "training.gradient.accumulate_steps=2"]);
     let TrainError::Problem(problem) = refused.unwrap_err() else { panic!("no setting is named") };
-    let text = "a step had 12 samples (data.loader.batch_size=12 on 1 processes, training.gradient.accumulate_steps=1), it would have 8 \
-                (data.loader.batch_size=4 on 1 processes, training.gradient.accumulate_steps=2)";
+    let text = "a step had 12 samples (data.loader.batch_size=12 on 1 process, training.gradient.accumulate_steps=1), it would have 8 \
+                (data.loader.batch_size=4 on 1 process, training.gradient.accumulate_steps=2)";
     assert!(problem.to_string().contains(text) && Hint::hint(&problem).is_some(), "{problem}");
+}
+
+/// Where the order of the samples depends on the batch.
+#[test]
+fn a_resumed_run_keeps_the_batches_of_its_clips() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, divided) = (folder.path().join("whole"), folder.path().join("divided"));
+    let clips = "data.loader.anchors_per_clip=4";
+    train(settings(&whole, &[clips])).unwrap();
+    let resume = format!("training.resume_from_checkpoint={}", checkpoint(&whole, 4).display());
+    let words = [clips, &resume, "data.loader.batch_size=8", "training.gradient.accumulate_steps=2"];
+    let error = train(settings(&divided, &words)).unwrap_err().to_string();
+    assert!(error.contains("data.loader.anchors_per_clip is set, so the order of the samples depends on"), "{error}");
 }
 
 fn three_batches_are_one(is_masked: bool) {

@@ -72,6 +72,7 @@ fn another_validation_set_judges_the_best_anew_and_the_same_one_keeps_it() {
     for (name, words, best) in [
         ("same", &["validation.check_interval=2"][..], (5, -1.0)),
         ("smaller", &["validation.limit_batches=1"][..], (10, 7.0)),
+        ("divided", &["data.loader.batch_size=8", "training.gradient.accumulate_steps=2"][..], (10, 7.0)),
     ] {
         let run_dir = folder.path().join(name);
         stopped_run(&run_dir);
