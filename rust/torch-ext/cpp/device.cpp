@@ -5,7 +5,7 @@
 #include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/pin_memory.h>
-#include <c10/core/StreamGuard.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
@@ -98,10 +98,12 @@ Message hlrp_exchange_stream(int64_t device_index, int64_t stream_id, int64_t* f
 // Copies through pinned memory on the current stream; the copies may still be under way when this returns.
 Message hlrp_copy_to_cuda(size_t count, TensorsIn tensors, int64_t device_index, at::Tensor** out) {
   return guarded([&] {
+    const auto device = to_device(device_index);
+    const c10::DeviceGuard guard(device);
     std::vector<at::Tensor> copies;
     for (size_t i = 0; i < count; ++i) {
       const auto pinned = tensors[i]->pin_memory();
-      copies.push_back(pinned.to(to_device(device_index), tensors[i]->scalar_type(), /*non_blocking=*/true));
+      copies.push_back(pinned.to(device, tensors[i]->scalar_type(), /*non_blocking=*/true));
     }
     for (size_t i = 0; i < count; ++i) out[i] = new at::Tensor(copies[i]);
   });
