@@ -8,9 +8,11 @@
 
 use super::{Architecture, HeadKind, check_cameras, frozen_in_backbone, unread_parts};
 use crate::VlaError;
+use crate::chunking::Guidance;
 use crate::flow::FlowNoise;
 use crate::loss::{SupervisedLoss, VlaLoss};
-use crate::observation::{Observation, Prediction, Targets};
+use crate::masks::by_slot;
+use crate::observation::{Latents, Observation, Prediction, Targets};
 use hlrp_nn::smolvlm::SmolVlm;
 use hlrp_nn::{Linear, Pass, Store};
 use hlrp_schema::policy::{LatentShape, Mode, ModelSpec, ObjectiveSpec, TokensMlpSpec};
@@ -88,15 +90,14 @@ impl TokensMlpModel {
     fn latent_loss(&self, hidden_BX: &Tensor, targets: &Targets) -> Result<SupervisedLoss, VlaError> {
         let predicted_BSQ = self.latents(hidden_BX)?;
         let size = predicted_BSQ.size();
-        let target = targets.latent(size[1], size[2])?;
-        let is_valid_BS = target.is_valid_B.unsqueeze(1).expand([-1, size[1]], false);
-        Ok(SupervisedLoss::new(&(predicted_BSQ - &target.codes_BSD).square(), &is_valid_BS))
+        let (vectors_BSQ, is_valid_B) = targets.latent_vectors(size[1], size[2])?;
+        Ok(SupervisedLoss::new(&(predicted_BSQ - vectors_BSQ).square(), &by_slot(&is_valid_B, size[1])))
     }
 
     fn action_loss(&self, hidden_BX: &Tensor, targets: &Targets) -> Result<SupervisedLoss, VlaError> {
         let predicted_B1A = self.actions(hidden_BX)?;
         let target = targets.action(1, predicted_B1A.size()[2])?;
-        Ok(SupervisedLoss::new(&(predicted_B1A - &target.chunk_BTA).square(), &target.is_pad_BT.logical_not()))
+        Ok(SupervisedLoss::new(&(predicted_B1A - &target.chunk_BTA).square(), &target.is_supervised_BTA()))
     }
 }
 
@@ -147,12 +148,18 @@ impl Architecture for TokensMlpModel {
         &self,
         observation: &Observation,
         mode: Mode,
+        guidance: Option<&Guidance>,
         noise: &mut dyn FlowNoise,
         pass: &Pass<'_>,
     ) -> Result<Prediction, VlaError> {
+        if guidance.is_some() {
+            let hint = "use the expert architecture";
+            return Err(VlaError::input("guidance", "this architecture predicts one action, not a chunk", hint));
+        }
         no_grad(|| {
             let hidden_BX = self.hidden(observation, pass)?;
-            Prediction::of(mode, noise, |_| self.latents(&hidden_BX), |_| self.actions(&hidden_BX))
+            let latents = |_: &mut dyn FlowNoise| Ok(Latents::Vectors(self.latents(&hidden_BX)?));
+            Prediction::of(mode, noise, latents, |_| self.actions(&hidden_BX))
         })
     }
 }

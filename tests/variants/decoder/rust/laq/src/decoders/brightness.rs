@@ -2,9 +2,10 @@
 
 use super::motion::squared_error;
 use super::network::Network;
-use super::{Decoder, DecoderInput, Registration, Target};
+use super::{Decoder, DecoderInput, PixelWeights, Registration, Target};
 use crate::patches::unpatchify;
 use hlrp_nn::{Linear, Pass};
+use hlrp_torch::TorchError;
 use tch::{Kind, Tensor};
 
 /// Where its network is, and where its head is.
@@ -49,10 +50,15 @@ impl Decoder for BrightnessDecoder {
         unpatchify(&patches_BHWP, self.patch_size)
     }
 
-    fn loss(&self, prediction: &Tensor, target: &Target, weight_B1HW: Option<&Tensor>) -> Option<Tensor> {
+    fn loss(
+        &self,
+        prediction: &Tensor,
+        target: &Target,
+        weights: Option<&PixelWeights<'_>>,
+    ) -> Result<Option<Tensor>, TorchError> {
         let change_BCHW = (target.later_frame() - target.earlier_frame()) * self.gain;
         let brighter_B1HW = change_BCHW.mean_dim([1].as_slice(), true, Kind::Float);
-        Some(squared_error(prediction, &brighter_B1HW, weight_B1HW))
+        squared_error(prediction, &brighter_B1HW, weights).map(Some)
     }
 
     fn reads_patches(&self) -> bool {
