@@ -3,8 +3,8 @@
 //! The latent is the difference of what the grid encoder makes of two frames that are nearly the same, so most of the gradient of the
 //! encoder cancels between them, and a unit that rounding moves to the other side of zero in one frame changes much of what remains: in
 //! `laq_dino_s2`, weights that are rounded to bf16 and then used in float32 change the gradients of the encoder by 0.9 of their
-//! largest value, through one unit whose distance from zero is a thousandth of the units' standard deviation. Under bf16, biases are therefore moved
-//! so that units are on their recorded sides before gradients are compared.
+//! largest value, through one unit whose distance from zero is a thousandth of the units' standard deviation. Under bf16, biases are
+//! therefore moved so that units are on their recorded sides before gradients are compared.
 //!
 //! Shape suffixes: F frames, C channels, P positions.
 

@@ -61,9 +61,9 @@ fn main() -> Result<()> {
     let device = select_device(config.device)?;
     hlrp_torch::rng::seed(device, config.seed)?;
     let mut task = LaqTask::new(LaqModel::new(&config.model, Parts::All, device), &config, World::single());
-    let repeated = (1..10_000)
+    let repeating_step = (1..10_000)
         .find(|step| task.repeats(*step))
-        .context("no step below 10,000 is like the one before: see the refresh schedule and the warm-up steps")?;
+        .context("no step below 10,000 repeats: see the refresh schedule and the warm-up steps")?;
     let data = open_pairs(&config, None, &|_, _, _, _| {})?;
     let num_batches = num_steps * config.training.gradient.accumulate_steps;
     let mut data = LimitedData { data, repeated: None, num_batches };
@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     let percentile_ms =
         |percent| arguments.percentiles.then(|| percentile(&seconds, percent)).flatten().map(|seconds| 1e3 * seconds);
     let peak = hlrp_torch::memory::peak(device).unwrap_or(0);
-    let (counts, kernels) = observe(&config, &mut task, batch, repeated)?;
+    let (counts, kernels) = observe(&config, &mut task, batch, repeating_step)?;
     let batch_size = config.data.loader.batch_size;
     println!(
         "{}",

@@ -91,19 +91,17 @@ pub fn queued_copy(tensor: &Tensor, device: Device) -> Tensor {
     tensor.internal_pin_memory(device).to_device_(device, tensor.kind(), true, false)
 }
 
-/// Largest buffer that copies of a GPU's tensors share, in bytes.
+/// Largest buffer that copies of a snapshot share, in bytes.
 const BUFFER_BYTES: i64 = 256 << 20;
 
 /// Contiguous copies of CPU tensors, or of those of one device, in the host's memory. Those of a device go to pinned memory, all of them
-/// are in flight together, and this thread waits once for the work that it has queued. They share buffers, whose memory is free when all of
+/// are in flight together, and this thread waits once for the work that it has queued. Copies share buffers, whose memory is free when all of
 /// them are gone.
 ///
 /// # Errors
 /// Out of memory.
 pub fn snapshot<T: Borrow<Tensor>>(tensors: &[T]) -> Result<Vec<Tensor>, TorchError> {
-    // Memory that is not pinned is not rounded up, and small pieces of it are reused.
-    let is_pinned = tensors.first().is_some_and(|tensor| tensor.borrow().device() != Device::Cpu);
-    snapshot_in(if is_pinned { BUFFER_BYTES } else { 0 }, tensors)
+    snapshot_in(BUFFER_BYTES, tensors)
 }
 
 fn snapshot_in<T: Borrow<Tensor>>(buffer_bytes: i64, tensors: &[T]) -> Result<Vec<Tensor>, TorchError> {

@@ -143,8 +143,8 @@ const ACCUMULATE_STEPS: &str = "training.gradient.accumulate_steps";
 const MEASURED: [&str; 2] = ["validation.limit_batches", "validation.num_flow_samples"];
 
 /// Refuses to resume `checkpoint` with a configuration that would compute something else on `num_processes` processes. The samples of a step
-/// may be divided otherwise, with a warning: a model may average over a batch. Returns whether
-/// validation metrics measure something else than before, so that scores are not comparable.
+/// may be divided otherwise, with a warning: a model may average over a batch. Returns whether validation metrics measure something else than
+/// before, so that scores are not comparable.
 ///
 /// # Errors
 /// [`Problem`] with every key that differs and both of its values.
@@ -213,10 +213,13 @@ impl fmt::Display for Division {
     }
 }
 
-/// Settings that are not for every division of a step: the key, its value with which they are, and what depends on the division otherwise.
-const DEPENDS_ON_BATCH: (&str, &str, &str) =
-    ("data.loader.anchors_per_clip", "1", "the order of the samples depends on the batch");
-const DEPENDS_ON_STEP: [(&str, &str, &str); 2] = [
+/// A key, its value with which nothing depends on the division of a step, and what does with any other value.
+type Dependence = (&'static str, &'static str, &'static str);
+/// On the batch of all processes.
+const ON_BATCH: [Dependence; 1] =
+    [("data.loader.anchors_per_clip", "1", "the order of the samples depends on the batch")];
+/// On the samples of a step.
+const ON_STEP: [Dependence; 2] = [
     ("training.scheduler.lr_base_size", NULL, "the learning rate depends on the samples of a step"),
     ("model.label_head.weight", "0", "labelled pairs are counted in steps of one size"),
 ];
@@ -234,9 +237,9 @@ fn refuse_other_steps(
     }
     let (was, is) = (former.step(), current.step());
     let is_only_other_number = former == Division { num_processes: former.num_processes, ..current };
-    let of_batch = [DEPENDS_ON_BATCH].into_iter().filter(|_| !is_same_batch);
-    let of_step = DEPENDS_ON_STEP.into_iter().filter(|_| was != is);
-    let is_set = |(key, usual, _): &(&str, &str, _)| settings.get(*key).is_some_and(|leaf| leaf.text != *usual);
+    let of_batch = ON_BATCH.into_iter().filter(|_| !is_same_batch);
+    let of_step = ON_STEP.into_iter().filter(|_| was != is);
+    let is_set = |(key, usual, _): &Dependence| settings.get(*key).is_some_and(|leaf| leaf.text != *usual);
     let reason = of_batch.chain(of_step).find(is_set);
     if reason.is_some() || (was != is && !is_only_other_number) {
         let because = reason.map_or_else(String::new, |(key, _, what)| format!("; {key} is set, so {what}"));
